@@ -1,0 +1,73 @@
+"""The click side of the command line: the group, lazy loading, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from hitless import __version__
+from hitless.cli import COMMANDS, DAEMONS
+from hitless.cli.exits import HELP, Exit
+from hitless.errors import HitlessError
+
+__all__ = ["run_tools"]
+
+
+class _Tools(click.Group):
+    """Commands by name; a command's module is imported when it is used, and its help line without importing it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *DAEMONS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module = importlib.import_module(f"hitless.cli.{cmd_name.replace('-', '_')}")
+            command: click.Command = module.command
+            return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items(), *DAEMONS.items()])
+
+
+@click.group(
+    cls=_Tools,
+    name="hitless",
+    help="Restart a Kubernetes node's network agent without a pod losing a connection, and prove it.\n\n" + HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "--version", prog_name="hitless")
+def tools() -> None:
+    pass
+
+
+def run_tools(arguments: Sequence[str]) -> int:
+    """Run a tool and return its exit code; wrong usage and every ``HitlessError`` is exit 3 with one message."""
+    try:
+        result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return Exit.PASS
+    except click.UsageError as error:
+        error.show()
+        return Exit.ERROR
+    except click.ClickException as error:
+        error.show()
+        return Exit.ERROR
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.PASS
+    except HitlessError as error:
+        click.echo(f"hitless: {error}", err=True)
+        return Exit.ERROR
+    return int(result) if isinstance(result, int) else Exit.PASS

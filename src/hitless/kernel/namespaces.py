@@ -1,0 +1,110 @@
+"""Namespaces: naming one, entering one.
+
+Problem: rules, sockets and interfaces belong to a network namespace, and a node of the lab has a mount namespace too
+(its own /run). Promise: a ``Namespace`` is a value that names both by paths under /proc, so that nothing in the file
+system outlives the process that keeps it; sockets are opened inside by a short-lived thread, so that the caller's own
+namespace never changes. Programs are started inside by ``hitless.kernel.processes``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from hitless.errors import KernelError, MissingError, NotFound
+
+__all__ = ["HERE", "Namespace", "inside", "unshare"]
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace, and the mount and user namespaces that go with it; ``None`` means the caller's own."""
+
+    name: str
+    net: str | None = None
+    mnt: str | None = None
+    user: str | None = None
+    pid: int | None = None
+
+    @classmethod
+    def of_process(cls, name: str, pid: int, *, mount: bool = True) -> Namespace:
+        """The namespaces that process ``pid`` lives in."""
+        base = f"/proc/{pid}/ns"
+        return cls(name, net=f"{base}/net", mnt=f"{base}/mnt" if mount else None, pid=pid)
+
+
+HERE = Namespace("here")
+"""The caller's own namespaces."""
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _setns(fd: int, kind: int) -> None:
+    if _libc().setns(fd, kind) != 0:
+        number = ctypes.get_errno()
+        raise KernelError("enter", f"namespace of file descriptor {fd}", number)
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread (for user namespaces: the single-threaded process) new namespaces."""
+    if _libc().unshare(flags) != 0:
+        number = ctypes.get_errno()
+        if number in (errno.EPERM, errno.ENOSPC, errno.EINVAL):
+            raise MissingError(
+                f"this process may not make namespaces ({os.strerror(number)})",
+                remedy="run it as root, or allow user namespaces (sysctl user.max_user_namespaces, "
+                "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)",
+            )
+        raise KernelError("make", "namespaces", number)
+
+
+def inside(namespace: Namespace, action: Callable[[], _T]) -> _T:
+    """Call ``action`` with the calling thread in the network namespace, and return what it returns.
+
+    It runs in a thread of its own, so the caller's namespace stays; a socket that ``action`` opens stays in the
+    namespace for its whole life. Only the network namespace is entered: a thread cannot enter a mount namespace.
+    Raises ``NotFound`` when the namespace is gone.
+    """
+    if namespace.net is None:
+        return action()
+    outcome: list[_T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            fd = os.open(str(namespace.net), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                _setns(fd, CLONE_NEWNET)
+            finally:
+                os.close(fd)
+            outcome.append(action())
+        except FileNotFoundError as error:
+            failure.append(NotFound("enter", f"namespace {namespace.name} ({namespace.net})", error.errno or 0))
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name=f"in-{namespace.name}")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def exists(namespace: Namespace) -> bool:
+    """Whether the network namespace can still be named."""
+    return namespace.net is None or Path(namespace.net).exists()

@@ -1,0 +1,162 @@
+"""Programs: the only place that runs one.
+
+Problem: a program must run in a chosen namespace, with a chosen environment, without a shell, and must not outlive
+the process that started it. Promise: ``run`` and ``start`` take argument lists, never strings; children get SIGKILL
+when their parent dies (PR_SET_PDEATHSIG); output is bounded by the caller's choice of sink; failures are
+``ProgramError`` with the program's own words, a missing program is ``MissingError`` with the package to install.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from hitless.errors import MissingError, ProgramError
+from hitless.kernel.namespaces import HERE, Namespace
+
+__all__ = ["PACKAGES", "Process", "command_in", "program", "run", "start", "start_async"]
+
+Process = subprocess.Popen[bytes]
+
+PACKAGES: Mapping[str, str] = {
+    "ip": "iproute2",
+    "nft": "nftables",
+    "iptables-nft": "iptables",
+    "iptables-legacy": "iptables",
+    "ip6tables-nft": "iptables",
+    "ip6tables-legacy": "iptables",
+    "iptables-nft-restore": "iptables",
+    "iptables-legacy-restore": "iptables",
+    "ip6tables-nft-restore": "iptables",
+    "ip6tables-legacy-restore": "iptables",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "sysctl": "procps",
+    "ping": "iputils-ping",
+}
+"""The Debian package that a program comes from."""
+
+_SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PR_SET_PDEATHSIG = 1
+
+
+def program(name: str) -> str:
+    """The path of a program, looked for in PATH and in the sbin folders; raises ``MissingError`` with its package."""
+    if "/" in name:
+        return name
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SEARCH}")
+    if found is None:
+        package = PACKAGES.get(name, name)
+        raise MissingError(f"the program {name} is not installed", remedy=f"install it: apt-get install {package}")
+    return found
+
+
+def command_in(namespace: Namespace, command: Sequence[str]) -> list[str]:
+    """The argument list that runs ``command`` in ``namespace`` (by nsenter; unchanged for ``HERE``)."""
+    line = [program(command[0]), *command[1:]]
+    if namespace.net is None and namespace.mnt is None:
+        return line
+    enter = [program("nsenter")]
+    if namespace.user is not None:
+        enter += [f"--user={namespace.user}", "--preserve-credentials"]
+    if namespace.mnt is not None:
+        enter.append(f"--mount={namespace.mnt}")
+    if namespace.net is not None:
+        enter.append(f"--net={namespace.net}")
+    return [*enter, "--", *line]
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    path = os.environ.get("PATH", "")
+    return {**os.environ, "PATH": f"{path}:{_SEARCH}" if path else _SEARCH, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(
+    command: Sequence[str],
+    *,
+    namespace: Namespace = HERE,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    check: bool = True,
+    timeout: float | None = 60.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return its output as text; raises ``ProgramError`` when it fails and ``check``."""
+    line = command_in(namespace, command)
+    try:
+        done = subprocess.run(
+            line,
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            env=_environment(environment),
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(command, -signal.SIGKILL, f"did not end within {timeout} s") from error
+    except OSError as error:
+        raise ProgramError(command, -1, str(error)) from error
+    if check and done.returncode != 0:
+        raise ProgramError(command, done.returncode, done.stderr or done.stdout)
+    return done
+
+
+def start(
+    command: Sequence[str],
+    *,
+    namespace: Namespace = HERE,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = subprocess.DEVNULL,
+    stderr: int | IO[bytes] | None = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
+    new_session: bool = False,
+    keep_fds: Sequence[int] = (),
+) -> Process:
+    """Start a program that dies with its parent thread; the caller owns the process and must wait for it.
+
+    The kernel ties the death signal to the *thread* that forks: start from a thread that lives as long as the child.
+    """
+    return subprocess.Popen(
+        command_in(namespace, command),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=_environment(environment),
+        start_new_session=new_session,
+        preexec_fn=_die_with_parent,
+        pass_fds=tuple(keep_fds),
+    )
+
+
+async def start_async(
+    command: Sequence[str],
+    *,
+    namespace: Namespace = HERE,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | None = subprocess.PIPE,
+    environment: Mapping[str, str] | None = None,
+    new_session: bool = False,
+    limit: int = 1 << 20,
+) -> asyncio.subprocess.Process:
+    """As ``start``, with streams for an event loop; ``limit`` is the longest line in bytes."""
+    return await asyncio.create_subprocess_exec(
+        *command_in(namespace, command),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=_environment(environment),
+        start_new_session=new_session,
+        preexec_fn=_die_with_parent,
+        limit=limit,
+    )

@@ -1,0 +1,1 @@
+"""Frozen values: families, packets, rules, events. No input or output happens here."""

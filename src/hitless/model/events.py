@@ -1,0 +1,297 @@
+"""The event log's words: what ``watch``, ``probe``, ``farend`` and ``drill`` write, one JSON object a line.
+
+Problem: tools run anywhere (here, in a namespace, in a pod) and a verdict is computed from what they wrote, now or a
+year later. Promise: one tagged union with a schema version; reading validates whole; unknown *types* of the same
+schema are kept as ``Unknown`` so that an older reader survives a newer writer. Times (``t``, ``begin``, ``end``) are
+Unix nanoseconds of the writer's clock (``hitless.kernel.clock``); durations end in ``_ns``. The schema is described
+for people in docs/events.md. Next stage: ``hitless.evidence``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "SCHEMA",
+    "Attempts",
+    "Change",
+    "Event",
+    "Gap",
+    "Header",
+    "Heartbeat",
+    "Leak",
+    "Loss",
+    "LostEvents",
+    "Note",
+    "Phase",
+    "Recovery",
+    "Restart",
+    "RuleState",
+    "StreamBreak",
+    "Summary",
+    "Unknown",
+    "Writer",
+    "decode",
+    "encode",
+]
+
+SCHEMA = 1
+
+FamilyName = Literal["ipv4", "ipv6"]
+Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
+State = Literal["carried", "not_carried", "cannot_tell"]
+Cause = Literal["gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "starved", "error"]
+"""Why an attempt failed. The prober itself knows refused, timeout, unreachable, starved and error; gap, poisoned and
+far_end_down are found by ``hitless.evidence`` from the other streams."""
+
+
+class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who committed a rule change: process id, command name; ``argv`` where /proc still had it. ``pid`` 0 = unknown."""
+
+    pid: int
+    comm: str
+    argv: str = ""
+
+
+class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
+    t: int
+    node: str = ""
+    agent: str = ""
+
+
+class Header(_Event, tag="header", frozen=True, kw_only=True):
+    """First line of every stream. ``config`` is what the tool was told, for people and reports."""
+
+    schema: int = SCHEMA
+    tool: str
+    version: str
+    pid: int = 0
+    config: dict[str, Any] = {}
+
+    # ``schema`` must always be written, although it has a default
+    def __post_init__(self) -> None:
+        if self.schema < 1:
+            raise ValueError("schema must be 1 or more")
+
+
+class Change(_Event, tag="change", frozen=True, kw_only=True):
+    """A committed change to watched tables: one transaction. ``summary`` says what, bounded in length.
+
+    ``relevant``: it touched a chain that a witness packet passes.
+    """
+
+    family: FamilyName
+    backend: str
+    table: str
+    writer: Writer | None = None
+    generation: int = 0
+    added: int = 0
+    removed: int = 0
+    summary: str = ""
+    relevant: bool = True
+
+
+class RuleState(_Event, tag="state", frozen=True, kw_only=True):
+    """What the committed rules now do to the witness packet of ``network`` (a pod network). Written at start and at
+    each change of the answer."""
+
+    family: FamilyName
+    network: str
+    state: State
+    reason: str = ""
+    writer: Writer | None = None
+    generation: int = 0
+
+
+class Gap(_Event, tag="gap", frozen=True, kw_only=True):
+    """A closed time without egress, written at its end (``t == end``); ``open`` when the stream ended inside it."""
+
+    family: FamilyName
+    network: str
+    begin: int
+    end: int
+    reason: str = ""
+    opened_by: Writer | None = None
+    closed_by: Writer | None = None
+    open: bool = False
+
+
+class LostEvents(_Event, tag="lost_events", frozen=True, kw_only=True):
+    """The kernel dropped events for us (ENOBUFS); what happened until ``resynced`` is not known."""
+
+    resynced: int = 0
+    detail: str = ""
+
+
+class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
+    """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel."""
+
+    tool: str
+    interval_ns: int
+    max_lag_ns: int = 0
+    cpu_ns: int = 0
+    detail: str = ""
+
+
+class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):
+    """Counts of attempts *begun* in ``[t, t + interval_ns)``, written once all of them have ended.
+
+    ``ok + lost == sent``. ``delayed``: answered, but only after a retry. ``leaked``: answered, un-translated.
+    ``latency_*_ns`` are over those that were answered.
+    """
+
+    interval_ns: int
+    kind: Kind
+    family: FamilyName
+    sent: int
+    ok: int
+    lost: int = 0
+    delayed: int = 0
+    leaked: int = 0
+    max_lag_ns: int = 0
+    latency_p50_ns: int = 0
+    latency_p99_ns: int = 0
+    latency_max_ns: int = 0
+
+
+class Loss(_Event, tag="loss", frozen=True, kw_only=True):
+    """A failed attempt: ``t`` when its first packet was really sent, ``planned`` when it should have been, ``end``
+    when it was given up."""
+
+    kind: Kind
+    family: FamilyName
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    planned: int
+    end: int
+    cause: Cause
+    tries: int = 1
+    detail: str = ""
+
+
+class Recovery(_Event, tag="recovery", frozen=True, kw_only=True):
+    """A lost flow that was kept knocking: when it was answered after all, or (``recovered`` false) how long it was
+    watched in vain. ``duration_ns`` counts from the flow's first packet."""
+
+    kind: Kind
+    family: FamilyName
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    begin: int
+    duration_ns: int
+    recovered: bool
+
+
+class StreamBreak(_Event, tag="stream_break", frozen=True, kw_only=True):
+    """A long-lived stream that stopped: ``begin`` when it was opened, ``t`` when it was found broken."""
+
+    family: FamilyName
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    begin: int
+    stalled_ns: int = 0
+    detail: str = ""
+
+
+class Leak(_Event, tag="leak", frozen=True, kw_only=True):
+    """A packet that arrived at the far end (or left the node) with a pod source address."""
+
+    kind: Kind
+    family: FamilyName
+    src: str
+    sport: int
+    dst: str
+    dport: int
+
+
+class Phase(_Event, tag="phase", frozen=True, kw_only=True):
+    """The drill's calendar: baseline, round (with its number from 1), recovery, end."""
+
+    phase: Literal["baseline", "round", "recovery", "end"]
+    round: int = 0
+    detail: str = ""
+
+
+class Restart(_Event, tag="restart", frozen=True, kw_only=True):
+    """What was done to the agent, and what it did."""
+
+    step: Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
+    round: int = 0
+    pid: int = 0
+    method: str = ""
+    detail: str = ""
+
+
+class Summary(_Event, tag="summary", frozen=True, kw_only=True):
+    """Last line of a tool's stream: its totals. Its absence says that the stream was cut off."""
+
+    tool: str
+    totals: dict[str, int] = {}
+    detail: str = ""
+
+
+class Note(_Event, tag="note", frozen=True, kw_only=True):
+    """Something that people should know; ``level`` info, warning or error."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+class Unknown(_Event, tag="unknown", frozen=True, kw_only=True):
+    """An event of a type that this version does not know, kept whole."""
+
+    raw: dict[str, Any] = {}
+
+
+Event = (
+    Header
+    | Change
+    | RuleState
+    | Gap
+    | LostEvents
+    | Heartbeat
+    | Attempts
+    | Loss
+    | Recovery
+    | StreamBreak
+    | Leak
+    | Phase
+    | Restart
+    | Summary
+    | Note
+    | Unknown
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Event)
+
+
+def encode(event: Event) -> bytes:
+    """One line of JSON, without the newline."""
+    line = _encoder.encode(event)
+    if isinstance(event, Header) and event.schema == SCHEMA:
+        return line[:-1] + b',"schema":%d}' % SCHEMA
+    return line
+
+
+def decode(line: bytes | str) -> Event:
+    """The event of one line; raises ``msgspec.DecodeError`` (``ValidationError``) when it is none."""
+    event: Event
+    try:
+        event = _decoder.decode(line)
+    except msgspec.ValidationError:
+        raw = msgspec.json.decode(line)
+        if isinstance(raw, dict) and isinstance(raw.get("t"), int) and isinstance(raw.get("type"), str):
+            known = {kind.__struct_config__.tag for kind in Event.__args__}
+            if raw["type"] not in known:
+                return Unknown(t=raw["t"], node=str(raw.get("node", "")), raw=raw)
+        raise
+    return event

@@ -1,0 +1,320 @@
+"""Rules as data: one type for what the kernel has, what it should have, and what the evaluator reads.
+
+Problem: iptables-nft, iptables-legacy and native nftables write the same rule in three encodings. Promise: every
+decoder (``hitless.kernel``) yields these values and every producer (``hitless.desired``) makes them, so that equality,
+difference and evaluation need to know one language only. What a decoder does not understand becomes ``Opaque`` (a
+condition) or ``OpaqueAction`` (an effect): never dropped, never guessed (``hitless.semantics`` then says "cannot
+tell"). Next stages: ``plan`` compares, ``semantics`` evaluates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from hitless.model.families import Address, Network
+
+__all__ = [
+    "PRIORITIES",
+    "Accept",
+    "Action",
+    "AddrType",
+    "Chain",
+    "Comment",
+    "CtState",
+    "Destination",
+    "DestinationPort",
+    "Dnat",
+    "Drop",
+    "Goto",
+    "Hook",
+    "InInterface",
+    "Jump",
+    "Mark",
+    "Masquerade",
+    "Match",
+    "Opaque",
+    "OpaqueAction",
+    "OutInterface",
+    "Protocol",
+    "Reject",
+    "Return",
+    "Rule",
+    "Ruleset",
+    "SetMark",
+    "SetMember",
+    "Snat",
+    "Source",
+    "SourcePort",
+    "Step",
+    "Table",
+]
+
+PRIORITIES: Mapping[str, int] = MappingProxyType(
+    {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
+)
+"""Netfilter's standard hook priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities)."""
+
+
+# --- conditions --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The packet's source address lies in ``network``."""
+
+    network: Network
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The packet's destination address lies in ``network``."""
+
+    network: Network
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InInterface:
+    """The input interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+
+    name: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutInterface:
+    """The output interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+
+    name: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """``packet mark & mask == value``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The transport protocol number (6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6)."""
+
+    number: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePort:
+    """The transport source port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationPort:
+    """The transport destination port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CtState:
+    """The connection's conntrack state is one of ``states`` (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED, …)."""
+
+    states: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddrType:
+    """The address type (LOCAL, UNICAST, …) of the source (``direction`` "src") or destination ("dst")."""
+
+    direction: str
+    types: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``."""
+
+    name: str
+    direction: str
+    elements: frozenset[Network] | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment: always matches; kept because owners recognise their rules by it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A condition that the reader does not understand; ``text`` is what it saw of it."""
+
+    text: str
+
+
+Match = (
+    Source
+    | Destination
+    | InInterface
+    | OutInterface
+    | Mark
+    | Protocol
+    | SourcePort
+    | DestinationPort
+    | CtState
+    | AddrType
+    | SetMember
+    | Comment
+    | Opaque
+)
+
+
+# --- effects -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Ends the hook's chain of this base chain with acceptance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Ends the packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Ends the packet, with an answer to its sender; ``how`` is the reader's text for the answer."""
+
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Back to the calling chain; in a base chain: its policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Call another chain of the same table."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goto:
+    """Go to another chain of the same table, without coming back to this one."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """Source NAT to the output interface's address."""
+
+    random_fully: bool = False
+    random: bool = False
+    persistent: bool = False
+    ports: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snat:
+    """Source NAT to addresses ``first``..``last``."""
+
+    first: Address
+    last: Address
+    random_fully: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dnat:
+    """Destination NAT; ``text`` is the reader's words for where to."""
+
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """``mark = (mark & ~mask) ^ value`` (xt_MARK revision 2; nft's bitwise on meta mark)."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class OpaqueAction:
+    """An effect that the reader does not understand, and that might decide the packet's fate."""
+
+    text: str
+
+
+Action = Accept | Drop | Reject | Return | Jump | Goto | Masquerade | Snat | Dnat | SetMark | OpaqueAction
+Step = Match | Action
+
+
+# --- rules, chains, tables ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Steps in order; a condition that does not hold ends the rule. Counters and logging are no steps.
+
+    ``handle`` is the kernel's number where it gave one, and takes no part in equality.
+    """
+
+    steps: tuple[Step, ...]
+    handle: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Where a base chain is attached: ``type`` filter, nat or route; ``hook`` prerouting, input, forward, output or
+    postrouting; ``priority`` as the kernel's number; ``policy`` accept or drop."""
+
+    type: str
+    hook: str
+    priority: int
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain; ``hook`` is set for base chains only."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of one family (nftables' word: ip, ip6 or inet); ``legacy`` when it lives in the old xtables path."""
+
+    family: str
+    name: str
+    chains: Mapping[str, Chain]
+    legacy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All tables that a reader was asked for, of both the nf_tables and the legacy path."""
+
+    tables: tuple[Table, ...] = ()
