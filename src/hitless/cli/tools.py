@@ -51,7 +51,7 @@ def run_tools(arguments: Sequence[str]) -> int:
     try:
         result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "")
+        click.echo(error.ctx.get_help())
         return Exit.PASS
     except click.UsageError as error:
         error.show()
