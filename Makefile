@@ -1,0 +1,62 @@
+# One door: people and CI call the same targets. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# More words for the command, e.g. make drill ARGS='--rounds 10 --family dual'
+ARGS ?=
+# Tests run side by side; two workers fit the smallest machine.
+WORKERS ?= 2
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: drill
+drill: setup ## Install what is missing, then restart three agents under load in the lab and print the verdict
+	@$(BIN)/hitless drill $(ARGS)
+
+.PHONY: test
+test: setup-test check kernel ## Install what is missing, then all checks and all tests
+
+.PHONY: setup
+setup: ## Install what the product needs (apt, .venv)
+	@tools/setup drill
+
+.PHONY: setup-test
+setup-test: ## Install what the tests need too
+	@tools/setup test
+
+.PHONY: check
+check: lint unit ## ruff, mypy, import layers, unit tests: no kernel needed
+
+.PHONY: lint
+lint: ## ruff, mypy, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: unit
+unit: ## Unit tests
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture
+
+.PHONY: kernel
+kernel: ## Tests in namespaces, with real rules and packets
+	$(BIN)/pytest -q -n $(WORKERS) tests/kernel
+
+.PHONY: cluster
+cluster: ## Tests against the cluster of KUBECONFIG
+	$(BIN)/pytest -q tests/cluster
+
+.PHONY: lock
+lock: ## Resolve the dependencies again and write the hashed lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-emit-index-url --quiet -o requirements.lock $(ARGS)
+
+.PHONY: wheel
+wheel: ## Build the wheel and the source archive into dist/
+	$(BIN)/uv build --quiet --no-build-isolation
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,73 @@
+"""The house stays liveable: sizes, names and stray paths are checked, not remembered."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "hitless").rglob("*.py"))
+LIMIT = 400
+LONGEST_FUNCTION = 80
+
+TOO_LONG: dict[str, str] = {}
+"""Modules over the limit: path -> date and reason. Empty is the aim."""
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_sources_are_found() -> None:
+    assert len(SOURCES) > 10
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_a_module_holds_one_idea_in_at_most_four_hundred_lines(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= LIMIT or relative(path) in TOO_LONG, f"{relative(path)} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_a_module_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{relative(path)} has no module docstring"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{relative(path)}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_only_the_ports_open_netlink_or_raw_netfilter_sockets() -> None:
+    for path in SOURCES:
+        if "kernel" in path.relative_to(ROOT / "src" / "hitless").parts:
+            continue
+        assert not re.search(r"AF_NETLINK|\bsetns\b\(|IPT_SO_", path.read_text()), relative(path)
+
+
+def test_no_path_of_a_working_machine_and_no_package_host_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    names = [name for name in tracked.stdout.split("\0") if name]
+    assert "uv.lock" not in names
+    stray = re.compile(r"--(extra-)?index-url|/work/(main|shared)|\.\./shared|://[^ ]*/simple/?[\"' ]")
+    here = relative(Path(__file__))
+    for name in names:
+        path = ROOT / name
+        if name == here or not path.is_file():
+            continue
+        try:
+            text = path.read_text()
+        except UnicodeDecodeError:
+            continue
+        found = stray.search(text)
+        assert found is None, f"{name}: {found.group(0) if found else ''}"
