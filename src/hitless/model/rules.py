@@ -29,6 +29,7 @@ __all__ = [
     "Drop",
     "Goto",
     "Hook",
+    "IcmpType",
     "InInterface",
     "Jump",
     "Mark",
@@ -37,6 +38,7 @@ __all__ = [
     "Opaque",
     "OpaqueAction",
     "OutInterface",
+    "Ports",
     "Protocol",
     "Reject",
     "Return",
@@ -49,6 +51,8 @@ __all__ = [
     "SourcePort",
     "Step",
     "Table",
+    "TcpFlags",
+    "UnknownMark",
 ]
 
 PRIORITIES: Mapping[str, int] = MappingProxyType(
@@ -128,8 +132,37 @@ class DestinationPort:
 
 
 @dataclass(frozen=True, slots=True)
+class Ports:
+    """A transport port lies in one of ``ranges`` (both ends included): the source's (``direction`` "src"), the
+    destination's ("dst"), or one of the two ("either"). For several ranges; for one use ``DestinationPort``."""
+
+    direction: str
+    ranges: tuple[tuple[int, int], ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFlags:
+    """``TCP flags byte & mask == value`` (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32)."""
+
+    mask: int
+    value: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpType:
+    """The ICMP or ICMPv6 type is ``type`` and its code lies in ``codes`` (both ends included)."""
+
+    type: int
+    codes: tuple[int, int] = (0, 255)
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CtState:
-    """The connection's conntrack state is one of ``states`` (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED, …)."""
+    """The connection's conntrack state is one of ``states`` (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED), or it is
+    source- or destination-translated (SNAT, DNAT: nft's ``ct status snat``, xtables' ``--ctstate SNAT``)."""
 
     states: frozenset[str]
     negated: bool = False
@@ -177,6 +210,9 @@ Match = (
     | Protocol
     | SourcePort
     | DestinationPort
+    | Ports
+    | TcpFlags
+    | IcmpType
     | CtState
     | AddrType
     | SetMember
@@ -259,13 +295,21 @@ class SetMark:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownMark:
+    """The bits ``mask`` of the packet mark become something that the rules alone do not tell (restored from the
+    connection's mark, hashed, looked up in a set). Decides nothing by itself."""
+
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
 class OpaqueAction:
     """An effect that the reader does not understand, and that might decide the packet's fate."""
 
     text: str
 
 
-Action = Accept | Drop | Reject | Return | Jump | Goto | Masquerade | Snat | Dnat | SetMark | OpaqueAction
+Action = Accept | Drop | Reject | Return | Jump | Goto | Masquerade | Snat | Dnat | SetMark | UnknownMark | OpaqueAction
 Step = Match | Action
 
 
