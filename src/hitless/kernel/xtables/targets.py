@@ -1,0 +1,264 @@
+"""Target blobs: one decoder for each extension and revision, and the list of targets that decide nothing.
+
+As in ``matches``: a decoder may raise ``struct.error`` or ``ValueError``; ``extensions.decode_target`` turns that into
+``OpaqueAction``. A target belongs into ``SILENT`` only when, by its kernel source, it always continues with the next
+rule and changes neither the packet's mark nor its translation.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+
+from hitless.model.families import Address, Family
+from hitless.model.rules import (
+    Accept,
+    Dnat,
+    Drop,
+    Masquerade,
+    OpaqueAction,
+    Reject,
+    Return,
+    SetMark,
+    Snat,
+    Step,
+    UnknownMark,
+)
+
+__all__ = ["SILENT", "TARGETS", "Decoder"]
+
+Decoder = Callable[[bytes, Family], tuple[Step, ...]]
+
+SILENT = frozenset(
+    {
+        "AUDIT",
+        "CHECKSUM",
+        "CLASSIFY",
+        "CONNSECMARK",
+        "DSCP",
+        "ECN",
+        "HL",
+        "IDLETIMER",
+        "LED",
+        "LOG",
+        "NFLOG",
+        "RATEEST",
+        "SECMARK",
+        "TCPMSS",
+        "TCPOPTSTRIP",
+        "TEE",
+        "TOS",
+        "TRACE",
+        "TTL",
+        "ULOG",
+    }
+)
+"""Targets that always continue with the next rule and touch neither mark nor translation."""
+
+_VERDICTS: Mapping[int, Step] = MappingProxyType({-1: Drop(), -2: Accept(), -5: Return()})
+"""The standard target's negative verdicts: ``-NF_DROP - 1``, ``-NF_ACCEPT - 1``, ``XT_RETURN``."""
+
+
+def _standard(data: bytes, family: Family) -> tuple[Step, ...]:
+    (verdict,) = struct.unpack_from("=i", data)
+    if verdict >= 0:
+        return (OpaqueAction(f"jump to offset {verdict}"),)
+    return (_VERDICTS.get(verdict) or OpaqueAction(f"verdict {verdict}"),)
+
+
+def _error(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (OpaqueAction(f"target ERROR {data.split(bytes(1), 1)[0].decode('ascii', 'replace')}"),)
+
+
+_MAP_IPS, _PROTO, _RANDOM, _PERSISTENT, _RANDOM_FULLY, _OFFSET, _NETMAP = (1 << bit for bit in range(7))
+
+
+def _range(data: bytes, family: Family) -> tuple[int, Address, Address, tuple[int, int]]:
+    """flags, first and last address, first and last port of a ``nf_nat_range`` (or ``nf_nat_range2``: it begins so)."""
+    (flags,) = struct.unpack_from("=I", data)
+    ports = struct.unpack_from("!HH", data, 36)
+    if family is Family.IPV4:
+        return flags, IPv4Address(data[4:8]), IPv4Address(data[20:24]), ports
+    return flags, IPv6Address(data[4:20]), IPv6Address(data[20:36]), ports
+
+
+def _ipv4_range(data: bytes) -> tuple[int, Address, Address, tuple[int, int]]:
+    """The same of a ``nf_nat_ipv4_multi_range_compat``; its addresses and ports are in network order."""
+    size, flags = struct.unpack_from("=II", data)
+    if size != 1:
+        raise ValueError("more than one range")
+    return flags, IPv4Address(data[8:12]), IPv4Address(data[12:16]), struct.unpack_from("!HH", data, 16)
+
+
+def _nat_range(data: bytes, family: Family) -> tuple[int, Address, Address, tuple[int, int]]:
+    """The structure of the revision 0 NAT targets: the old one for IPv4, the common one for IPv6."""
+    return _ipv4_range(data) if family is Family.IPV4 else _range(data, family)
+
+
+def _masquerade(data: bytes, family: Family) -> tuple[Step, ...]:
+    flags, _first, _last, ports = _nat_range(data, family)
+    if flags & (_MAP_IPS | _OFFSET | _NETMAP | ~0x7F):
+        return (OpaqueAction(f"target MASQUERADE flags {flags:#x}"),)
+    return (
+        Masquerade(
+            random_fully=bool(flags & _RANDOM_FULLY),
+            random=bool(flags & _RANDOM),
+            persistent=bool(flags & _PERSISTENT),
+            ports=ports if flags & _PROTO else None,
+        ),
+    )
+
+
+def _snat_step(flags: int, first: Address, last: Address) -> tuple[Step, ...]:
+    if not flags & _MAP_IPS or flags & (_OFFSET | _NETMAP | ~0x7F):
+        return (OpaqueAction(f"target SNAT flags {flags:#x}"),)
+    return (Snat(first, last, random_fully=bool(flags & _RANDOM_FULLY)),)
+
+
+def _dnat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]) -> tuple[Step, ...]:
+    words = []
+    if flags & _MAP_IPS:
+        words.append(f"{first}" if first == last else f"{first}-{last}")
+    if flags & _PROTO:
+        words.append(f":{ports[0]}" if ports[0] == ports[1] else f":{ports[0]}-{ports[1]}")
+    return (Dnat("".join(words)),)
+
+
+def _snat_0(data: bytes, family: Family) -> tuple[Step, ...]:
+    flags, first, last, _ports = _ipv4_range(data)
+    return _snat_step(flags, first, last)
+
+
+def _snat(data: bytes, family: Family) -> tuple[Step, ...]:
+    flags, first, last, _ports = _range(data, family)
+    return _snat_step(flags, first, last)
+
+
+def _dnat_0(data: bytes, family: Family) -> tuple[Step, ...]:
+    return _dnat_step(*_ipv4_range(data))
+
+
+def _dnat(data: bytes, family: Family) -> tuple[Step, ...]:
+    return _dnat_step(*_range(data, family))
+
+
+def _redirect(data: bytes, family: Family) -> tuple[Step, ...]:
+    flags, _first, _last, ports = _nat_range(data, family)
+    return (Dnat(f"redirect:{ports[0]}-{ports[1]}" if flags & _PROTO else "redirect"),)
+
+
+def _mark(data: bytes, family: Family) -> tuple[Step, ...]:
+    # xt_mark_tginfo2: mark, mask; new mark = (mark & ~mask) ^ value.
+    mark, mask = struct.unpack_from("=II", data)
+    return (SetMark(mark, mask),)
+
+
+_CONNMARK_RESTORE = 2
+
+
+def _connmark(data: bytes, mode_at: int) -> tuple[Step, ...]:
+    # xt_connmark_tginfo1, 2: ctmark, ctmask, nfmask, (shift,) mode. Only "restore" writes the packet's mark.
+    nfmask = struct.unpack_from("=I", data, 8)[0]
+    return (UnknownMark(nfmask),) if data[mode_at] == _CONNMARK_RESTORE else ()
+
+
+def _connmark_1(data: bytes, family: Family) -> tuple[Step, ...]:
+    return _connmark(data, 12)
+
+
+def _connmark_2(data: bytes, family: Family) -> tuple[Step, ...]:
+    # With a shift all bits of the packet's mark can change (connmark_tg_shift works on the shifted value).
+    return (UnknownMark(),) if _connmark(data, 14) else ()
+
+
+_IPV4_REJECTS = (
+    "icmp-net-unreachable",
+    "icmp-host-unreachable",
+    "icmp-proto-unreachable",
+    "icmp-port-unreachable",
+    "icmp-echo-reply",
+    "icmp-net-prohibited",
+    "icmp-host-prohibited",
+    "tcp-reset",
+    "icmp-admin-prohibited",
+)
+_IPV6_REJECTS = (
+    "icmp6-no-route",
+    "icmp6-adm-prohibited",
+    "icmp6-not-neighbour",
+    "icmp6-addr-unreachable",
+    "icmp6-port-unreachable",
+    "icmp6-echo-reply",
+    "tcp-reset",
+    "icmp6-policy-fail",
+    "icmp6-reject-route",
+)
+
+
+def _reject(data: bytes, family: Family) -> tuple[Step, ...]:
+    (how,) = struct.unpack_from("=I", data)
+    names = _IPV4_REJECTS if family is Family.IPV4 else _IPV6_REJECTS
+    return (Reject(names[how] if how < len(names) else f"answer {how}"),)
+
+
+_CT_NOTRACK = 1
+
+
+def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
+    # xt_ct_target_info: flags, zone, …; a helper, a zone or a timeout decides nothing, "notrack" takes NAT away.
+    (flags,) = struct.unpack_from("=H", data)
+    return (OpaqueAction("target CT --notrack"),) if flags & _CT_NOTRACK else ()
+
+
+_NO_SET = 65535
+
+
+def _set_3(data: bytes, family: Family) -> tuple[Step, ...]:
+    # xt_set_info_target_v3: sets to add to, to delete from, to map marks from (IPSET_INVALID_ID: none).
+    (mapped,) = struct.unpack_from("=H", data, 8)
+    return () if mapped == _NO_SET else (UnknownMark(),)
+
+
+def _set_1(data: bytes, family: Family) -> tuple[Step, ...]:
+    struct.unpack_from("=HBBHBB", data)
+    return ()
+
+
+def _hmark(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (UnknownMark(),)
+
+
+def _notrack(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (OpaqueAction("target NOTRACK"),)
+
+
+TARGETS: Mapping[tuple[str, int], Decoder] = MappingProxyType(
+    {
+        ("", 0): _standard,
+        ("standard", 0): _standard,
+        ("ERROR", 0): _error,
+        ("MASQUERADE", 0): _masquerade,
+        ("SNAT", 0): _snat_0,
+        ("SNAT", 1): _snat,
+        ("SNAT", 2): _snat,
+        ("DNAT", 0): _dnat_0,
+        ("DNAT", 1): _dnat,
+        ("DNAT", 2): _dnat,
+        ("REDIRECT", 0): _redirect,
+        ("MARK", 2): _mark,
+        ("CONNMARK", 1): _connmark_1,
+        ("CONNMARK", 2): _connmark_2,
+        ("HMARK", 0): _hmark,
+        ("REJECT", 0): _reject,
+        ("CT", 0): _ct,
+        ("CT", 1): _ct,
+        ("CT", 2): _ct,
+        ("NOTRACK", 0): _notrack,
+        ("SET", 1): _set_1,
+        ("SET", 2): _set_1,
+        ("SET", 3): _set_3,
+    }
+)
+"""Decoders by extension name and revision; what is neither here nor in ``SILENT`` is opaque."""
