@@ -1,0 +1,270 @@
+"""The figures of a drill: counted from one record, added up over an agent's nodes.
+
+Problem: a table, a JSON object and a verdict must show the same numbers. Promise: ``count`` is a pure function of a
+record, ``add`` sums figures of several nodes; times are milliseconds, rounded to a microsecond. ``attempted`` and
+``lost`` cover the whole log, so that they can be checked against the streams' own totals; what happened before the
+first restart stands in ``baseline`` too. Next stage: ``verdict``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from hitless.evidence.losses import Explained, explain, explain_breaks
+from hitless.evidence.records import Outage, Record, Span
+
+__all__ = ["Count", "Figures", "Round", "Writing", "add", "count", "milliseconds"]
+
+
+def milliseconds(nanoseconds: int) -> float:
+    """To the microsecond: more digits are noise."""
+    return round(nanoseconds / 1e6, 3)
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Attempts and losses of a part of the drill."""
+
+    attempted: int = 0
+    lost: int = 0
+
+    def plus(self, other: Count) -> Count:
+        """The sum of both."""
+        return Count(self.attempted + other.attempted, self.lost + other.lost)
+
+
+class Writing(msgspec.Struct, frozen=True):
+    """A program that opened gaps; ``comm`` is empty where the kernel could not be asked."""
+
+    comm: str
+    argv: str
+    gaps: int
+    gap_ms: float
+
+
+class Round(msgspec.Struct, frozen=True):
+    """One restart; ``ready_ms`` is the time from the stop to ready again, ``None`` when that never came."""
+
+    node: str
+    round: int
+    attempted: int
+    lost: int
+    gaps: int
+    gap_ms: float
+    ready_ms: float | None
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says about an agent, in numbers."""
+
+    agent: str
+    nodes: tuple[str, ...] = ()
+    rounds: int = 0
+    rounds_asked: int = 0
+    restarts: int = 0
+    time_to_ready_ms: float = 0.0
+    attempted: int = 0
+    lost: int = 0
+    delayed: int = 0
+    gaps: int = 0
+    longest_gap_ms: float = 0.0
+    gap_ms: float = 0.0
+    leaked: int = 0
+    leaked_flows: int = 0
+    poisoned: int = 0
+    unrecovered: int = 0
+    slowest_recovery_ms: float = 0.0
+    broken_streams: int = 0
+    causes: dict[str, int] = {}
+    families: dict[str, Count] = {}
+    kinds: dict[str, Count] = {}
+    baseline: Count = Count()
+    recovery: Count = Count()
+    control: Count = Count()
+    writers: tuple[Writing, ...] = ()
+    rule_changes: int = 0
+    cannot_tell_ms: float = 0.0
+    prober_lag_ms: float = 0.0
+    latency_p99_ms: float = 0.0
+    per_round: tuple[Round, ...] = ()
+
+
+def _by(record: Record, key: str) -> dict[str, Count]:
+    sums: dict[str, Count] = {}
+    for one in record.attempts:
+        name = getattr(one, key)
+        sums[name] = sums.get(name, Count()).plus(Count(one.sent, one.lost))
+    return dict(sorted(sums.items()))
+
+
+def _within(record: Record, begin: int, end: int) -> Count:
+    """Attempts and losses begun in ``[begin, end)``; losses one by one, attempts by their interval's begin."""
+    sent = sum(one.sent for one in record.attempts if begin <= one.t < end)
+    return Count(sent, sum(1 for loss in record.losses if begin <= loss.t < end))
+
+
+def _writers(outages: Iterable[Outage]) -> tuple[Writing, ...]:
+    sums: dict[str, list[Outage]] = {}
+    for outage in outages:
+        sums.setdefault(outage.opened_by.comm if outage.opened_by else "", []).append(outage)
+    found = [
+        Writing(
+            comm,
+            next((one.opened_by.argv for one in made if one.opened_by and one.opened_by.argv), ""),
+            len(made),
+            milliseconds(sum(one.length for one in made)),
+        )
+        for comm, made in sums.items()
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.gaps, one.comm)))
+
+
+def _ready(record: Record, span: Span) -> int | None:
+    """Nanoseconds from the round's stop to the last time that it became ready in it."""
+    mine = [step for step in record.restarts if step.round == span.number and span.holds(step.t)]
+    stop = next((step.t for step in mine if step.step in ("stop", "killed", "exited")), None)
+    started = [step.t for step in mine if step.step == "started"]
+    ready = [step.t for step in mine if step.step == "ready" and started and step.t >= started[-1]]
+    return ready[-1] - stop if stop is not None and ready else None
+
+
+def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
+    found: list[Round] = []
+    for span in record.spans:
+        inside = [one for one in outages if span.holds(one.begin)]
+        sums = _within(record, span.begin, span.end)
+        ready = _ready(record, span)
+        found.append(
+            Round(
+                record.node,
+                span.number,
+                sums.attempted,
+                sums.lost,
+                len(inside),
+                milliseconds(sum(one.length for one in inside)),
+                None if ready is None else milliseconds(ready),
+            )
+        )
+    return tuple(found)
+
+
+def _cannot_tell(record: Record) -> int:
+    """Nanoseconds in which the rules of some pod network could not be understood, from the first restart on."""
+    total = 0
+    for family, network in {(one.family, one.network) for one in record.states}:
+        mine = [one for one in record.states if (one.family, one.network) == (family, network)]
+        ends = [one.t for one in mine[1:]] + [record.last]
+        total += sum(
+            max(0, end - max(one.t, record.measured.begin))
+            for one, end in zip(mine, ends, strict=True)
+            if one.state == "cannot_tell"
+        )
+    return total
+
+
+def _lag(record: Record) -> int:
+    begin = record.measured.begin
+    own = [one.max_lag_ns for one in record.attempts if one.t + one.interval_ns > begin]
+    beats = [one.max_lag_ns for one in record.heartbeats if one.tool == "probe" and one.t > begin]
+    return max(own + beats, default=0)
+
+
+def _unrecovered(poisoned: Iterable[Explained]) -> int:
+    return sum(1 for one in poisoned if one.recovery is None or not one.recovery.recovered)
+
+
+def count(record: Record, rounds_asked: int = 0) -> Figures:
+    """The figures of one record."""
+    outages = record.outages
+    explained = explain(record)
+    poisoned = [one for one in explained if one.cause == "poisoned"]
+    recovery = next((phase.t for phase in record.phases if phase.phase == "recovery"), record.last + 1)
+    per_round = _rounds(record, outages)
+    ready = [one.ready_ms for one in per_round if one.ready_ms is not None]
+    return Figures(
+        agent=record.agent,
+        nodes=(record.node,) if record.node else (),
+        rounds=len(ready),
+        rounds_asked=rounds_asked,
+        restarts=sum(1 for step in record.restarts if step.step == "started" and record.measured.holds(step.t)),
+        time_to_ready_ms=max(ready, default=0.0),
+        attempted=sum(one.sent for one in record.attempts),
+        # A stream that was cut off may have told of losses and not of the interval that they belong to.
+        lost=max(sum(one.lost for one in record.attempts), len(explained)),
+        delayed=sum(one.delayed for one in record.attempts),
+        gaps=len(outages),
+        longest_gap_ms=milliseconds(max((one.length for one in outages), default=0)),
+        gap_ms=milliseconds(sum(one.length for one in outages)),
+        leaked=max(len(record.leaks), sum(one.leaked for one in record.attempts)),
+        leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
+        poisoned=len(poisoned),
+        unrecovered=_unrecovered(poisoned),
+        slowest_recovery_ms=milliseconds(max((one.dead_for for one in poisoned), default=0)),
+        broken_streams=sum(1 for _, counts in explain_breaks(record) if counts),
+        causes=dict(sorted(Counter(one.cause for one in explained).items())),
+        families=_by(record, "family"),
+        kinds=_by(record, "kind"),
+        baseline=_within(record, record.first, record.measured.begin),
+        recovery=_within(record, recovery, record.last + 1),
+        control=Count(sum(one.sent for one in record.control_attempts), len(record.control_losses)),
+        writers=_writers(outages),
+        rule_changes=len(record.changes),
+        cannot_tell_ms=milliseconds(_cannot_tell(record)),
+        prober_lag_ms=milliseconds(_lag(record)),
+        latency_p99_ms=milliseconds(max((one.latency_p99_ns for one in record.attempts), default=0)),
+        per_round=per_round,
+    )
+
+
+def _sum_counts(parts: Sequence[dict[str, Count]]) -> dict[str, Count]:
+    names = sorted({name for part in parts for name in part})
+    return {name: _total([part.get(name, Count()) for part in parts]) for name in names}
+
+
+def _total(counts: Iterable[Count]) -> Count:
+    total = Count()
+    for one in counts:
+        total = total.plus(one)
+    return total
+
+
+def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
+    sums: dict[str, Writing] = {}
+    for one in parts:
+        before = sums.get(one.comm, Writing(one.comm, one.argv, 0, 0.0))
+        argv = before.argv or one.argv
+        sums[one.comm] = Writing(one.comm, argv, before.gaps + one.gaps, round(before.gap_ms + one.gap_ms, 3))
+    return tuple(sorted(sums.values(), key=lambda one: (-one.gaps, one.comm)))
+
+
+_SUMS = ("rounds", "rounds_asked", "restarts", "attempted", "lost", "delayed", "gaps", "leaked", "leaked_flows")
+_SUMS_TOO = ("poisoned", "unrecovered", "broken_streams", "rule_changes")
+_MAXIMA = ("time_to_ready_ms", "longest_gap_ms", "slowest_recovery_ms", "prober_lag_ms", "latency_p99_ms")
+_TOTALS_MS = ("gap_ms", "cannot_tell_ms")
+
+
+def add(agent: str, parts: Sequence[Figures]) -> Figures:
+    """The figures of an agent over its nodes: counts and gap times are summed, extremes are the worst node's."""
+    if len(parts) == 1:
+        return parts[0]
+    values: dict[str, object] = {key: sum(getattr(part, key) for part in parts) for key in (*_SUMS, *_SUMS_TOO)}
+    values |= {key: max((getattr(part, key) for part in parts), default=0.0) for key in _MAXIMA}
+    values |= {key: round(sum(getattr(part, key) for part in parts), 3) for key in _TOTALS_MS}
+    causes: Counter[str] = Counter()
+    for part in parts:
+        causes.update(part.causes)
+    values |= {
+        "agent": agent,
+        "nodes": tuple(node for part in parts for node in part.nodes),
+        "causes": dict(sorted(causes.items())),
+        "families": _sum_counts([part.families for part in parts]),
+        "kinds": _sum_counts([part.kinds for part in parts]),
+        "baseline": _total(part.baseline for part in parts),
+        "recovery": _total(part.recovery for part in parts),
+        "control": _total(part.control for part in parts),
+        "writers": _sum_writers(writer for part in parts for writer in part.writers),
+        "per_round": tuple(one for part in parts for one in part.per_round),
+    }
+    return msgspec.convert(values, Figures, from_attributes=True)

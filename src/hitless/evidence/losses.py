@@ -1,0 +1,143 @@
+"""Why each loss happened: the streams of a record joined.
+
+Problem: the prober only sees that nothing answered; the reason stands in the other streams. Promise: each loss gets one
+cause, by these rules, in this order:
+
+1. an ``error`` of the prober's own machine stays one;
+2. the far end was not alive: ``far_end_down``;
+3. its first packet left while the rules did not carry it (or the far end saw it un-translated): ``gap``, or
+   ``poisoned`` where the flow was still un-translated or dead after the rules were back;
+4. else what the prober said: ``refused``, ``timeout``, ``unreachable``, ``starved``.
+
+A loss during which a control probe lost too is ``shared``: more than egress was down, so it proves nothing about the
+agent. Never: a loss explained away; every one is counted. Next stage: ``figures``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from hitless.evidence.records import Outage, Record
+from hitless.model import events as e
+
+__all__ = ["Explained", "Flow", "down_times", "explain", "explain_breaks"]
+
+MS = 1_000_000
+
+SLACK = 5 * MS
+"""A gap's ends are the watcher's times and a loss's begin is the prober's: they are compared with this tolerance.
+Events of the nf_tables come within a millisecond; iptables-legacy is polled every few."""
+
+STILL_DEAD = 100 * MS
+"""A flow is poisoned when it was dead for at least this long after the rules were back: shorter is within a round trip
+and a retry of the prober's."""
+
+Flow = tuple[str, str, int, str, int]
+"""Kind, source, source port, destination, destination port: a probe uses each for one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A loss with its cause; ``outage`` is the gap that it fell into, ``recovery`` what became of the flow."""
+
+    loss: e.Loss
+    cause: e.Cause
+    outage: Outage | None = None
+    recovery: e.Recovery | None = None
+    leaks: int = 0
+    shared: bool = False
+
+    @property
+    def blames_agent(self) -> bool:
+        """Whether it counts against the agent: not the prober's, the far end's or everybody's trouble."""
+        return not self.shared and self.cause not in ("starved", "error", "far_end_down")
+
+    @property
+    def dead_for(self) -> int:
+        """Nanoseconds for which the flow is known to have been dead, from its first packet."""
+        return max(self.loss.end - self.loss.t, self.recovery.duration_ns if self.recovery else 0)
+
+
+def _flow(event: e.Loss | e.Recovery | e.Leak) -> Flow:
+    return (event.kind, event.src, event.sport, event.dst, event.dport)
+
+
+def down_times(record: Record) -> tuple[tuple[int, int], ...]:
+    """When the far end was not heard of: silences of more than three of its heartbeats, and after a death."""
+    beats = sorted((beat.t, beat.interval_ns) for beat in record.heartbeats if beat.tool == "farend")
+    if not beats:
+        return ()
+    found: list[tuple[int, int]] = []
+    for (t, interval), (after, _) in pairwise(beats):
+        if after - t > 3 * interval + SLACK:
+            found.append((t, after))
+    if not any(summary.tool == "farend" for summary in record.summaries):
+        t, interval = beats[-1]
+        if record.last - t > 3 * interval + SLACK:
+            found.append((t, record.last + 1))
+    return tuple(found)
+
+
+def _overlaps(spans: Sequence[tuple[int, int]], begin: int, end: int) -> bool:
+    return any(first <= end and begin < last for first, last in spans)
+
+
+def _outage_at(outages: Sequence[Outage], family: str, t: int) -> Outage | None:
+    inside = [one for one in outages if one.family == family and one.begin - SLACK <= t <= one.end + SLACK]
+    # Two gaps closer than the slack: the one that holds the time, else the nearest.
+    return min(inside, key=lambda one: max(one.begin - t, t - one.end, 0), default=None)
+
+
+def explain(record: Record) -> tuple[Explained, ...]:
+    """Every loss of the record with its cause, in the order of time."""
+    outages = record.outages
+    down = down_times(record)
+    leaks: dict[Flow, list[int]] = defaultdict(list)
+    for leak in record.leaks:
+        leaks[_flow(leak)].append(leak.t)
+    recoveries = {_flow(recovery): recovery for recovery in record.recoveries}
+    controls = sorted((loss.t, loss.end) for loss in record.control_losses)
+    return tuple(
+        _explain(loss, outages, down, leaks.get(_flow(loss), []), recoveries.get(_flow(loss)), controls)
+        for loss in record.losses
+    )
+
+
+def _explain(
+    loss: e.Loss,
+    outages: Sequence[Outage],
+    down: Sequence[tuple[int, int]],
+    leaks: Sequence[int],
+    recovery: e.Recovery | None,
+    controls: Sequence[tuple[int, int]],
+) -> Explained:
+    if loss.cause == "error":
+        return Explained(loss, "error")
+    outage = _outage_at(outages, loss.family, loss.t)
+    if outage is None and not leaks and _overlaps(down, loss.t, loss.end):
+        return Explained(loss, "far_end_down")
+    if outage is not None or leaks:
+        back = outage.end if outage is not None else leaks[0]
+        dead = recovery is not None and loss.t + recovery.duration_ns > back + STILL_DEAD
+        leaked_later = bool(leaks) and leaks[-1] > back + SLACK
+        cause: e.Cause = "poisoned" if dead or leaked_later else "gap"
+        return Explained(loss, cause, outage, recovery, len(leaks))
+    shared = any(begin <= loss.end and loss.t <= end for begin, end in controls)
+    return Explained(loss, loss.cause, None, recovery, 0, shared)
+
+
+def explain_breaks(record: Record) -> tuple[tuple[e.StreamBreak, bool], ...]:
+    """Every broken stream, and whether it counts against the agent (not while the far end or a control was down)."""
+    down = down_times(record)
+    begins = sorted(loss.t for loss in record.control_losses)
+
+    def counts(broken: e.StreamBreak) -> bool:
+        since = broken.t - broken.stalled_ns
+        beside = bisect_right(begins, broken.t) - bisect_left(begins, since)
+        return not beside and not _overlaps(down, since, broken.t)
+
+    return tuple((broken, counts(broken)) for broken in record.breaks)

@@ -1,0 +1,215 @@
+"""The rules of the verdict: what is harm, what is doubt, what makes a measurement worthless.
+
+Problem: "nothing was lost" is only true when something could have been seen. Promise: three lists of reasons from one
+record, each a sentence for people with its figures. ``void``: the drill proves nothing (no traffic, no restart, not
+healthy before it). ``harm``: the pods felt it, or the rules did not carry it. ``doubt``: something that harm could have
+hidden behind. The order of judgement is void, harm, doubt: only a drill with none of them passes.
+Next stage: ``verdict`` puts the reasons of an agent's nodes together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hitless.evidence.figures import Figures
+from hitless.evidence.losses import Explained, explain, explain_breaks
+from hitless.evidence.records import Record, Settings, Span
+
+__all__ = ["LATE", "Reasons", "reasons"]
+
+LATE = 200_000_000
+"""A prober this late (ns) in a restart was starved: a shorter hole in the traffic would not have been seen."""
+
+ENOUGH = 0.5
+"""The share of the baseline's rate that must really have been sent in every round."""
+
+_WHY = {
+    "gap": "in a gap",
+    "poisoned": "poisoned: dead after the rules were back",
+    "refused": "refused",
+    "timeout": "no answer although the rules carried them",
+    "unreachable": "unreachable",
+    "far_end_down": "the far end was down",
+    "starved": "the prober was starved",
+    "error": "the prober could not send",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Sentences by weight; ``good`` says what a pass rests on."""
+
+    void: tuple[str, ...] = ()
+    harm: tuple[str, ...] = ()
+    doubt: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()
+
+
+def plural(number: int, word: str) -> str:
+    """``1 gap``, ``2,000 gaps``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def duration(ms: float) -> str:
+    """Milliseconds for people: ``48.1 ms``, ``3.2 s``."""
+    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.1f} ms"
+
+
+def _causes(losses: Iterable[Explained]) -> str:
+    counted = Counter(one.cause for one in losses).most_common()
+    return ", ".join(f"{number:,} {_WHY[cause]}" for cause, number in counted)
+
+
+def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> Reasons:
+    """The reasons of one agent on one node; ``whole``: the log's tool came to its end."""
+    losses = explain(record)
+    return Reasons(
+        void=tuple(_void(record, figures, losses)),
+        harm=tuple(_harm(record, figures, losses)),
+        doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
+        good=tuple(_good(record, figures)),
+    )
+
+
+def _void(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iterable[str]:
+    measured = record.measured
+    trouble = [note.text for note in record.notes if note.level == "error"]
+    if not figures.attempted:
+        yield "no connection was attempted: a verdict needs traffic" + (f" ({trouble[0]})" if trouble else "")
+    if not record.spans:
+        yield "the agent was never restarted" + (f" ({trouble[0]})" if trouble and figures.attempted else "")
+        return
+    if figures.attempted and not figures.baseline.attempted:
+        yield "no connection was attempted before the first restart: there is no baseline to compare with"
+    early = [one for one in losses if one.loss.t < measured.begin and one.blames_agent]
+    if early:
+        share = f"{len(early):,} of {figures.baseline.attempted:,}"
+        yield f"unhealthy before the first restart: {share} attempts failed ({_causes(early)})"
+    for outage in record.outages:
+        if outage.begin < measured.begin:
+            why = f": {outage.reason}" if outage.reason else ""
+            yield f"the rules did not carry {outage.family} egress before the first restart{why}"
+            break
+    early_leaks = sum(1 for leak in record.leaks if leak.t < measured.begin)
+    if early_leaks:
+        yield f"{plural(early_leaks, 'packet')} left with a pod's source address before the first restart"
+
+
+def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iterable[str]:
+    measured = record.measured
+    blamed = [one for one in losses if measured.holds(one.loss.t) and one.blames_agent]
+    if blamed:
+        yield f"lost {len(blamed):,} of {figures.attempted:,} attempts ({_causes(blamed)})"
+    unlisted = figures.lost - len(losses)
+    if unlisted > 0:
+        yield f"lost {unlisted:,} attempts that the prober counted without saying which"
+    gaps = [one for one in record.outages if measured.holds(one.begin)]
+    if gaps:
+        longest = duration(max(one.length for one in gaps) / 1e6)
+        total = duration(sum(one.length for one in gaps) / 1e6)
+        made = Counter(one.opened_by.comm for one in gaps if one.opened_by)
+        by = f", made by {', '.join(sorted(made))}" if made else ""
+        many = f"{plural(len(gaps), 'gap')} in the rules: longest {longest}, {total} in all" if len(gaps) > 1 else ""
+        nobody = "" if blamed else "; no attempt happened to fall into one"
+        yield (many or f"a gap of {longest} in the rules") + by + nobody
+        still = [one for one in gaps if one.open]
+        if still:
+            yield f"the rules did not carry {still[-1].family} egress when the drill ended: {still[-1].reason}"
+    leaks = [leak for leak in record.leaks if measured.holds(leak.t)]
+    if leaks:
+        yield f"{plural(len(leaks), 'packet')} left the node with a pod's source address"
+    elif figures.leaked and not record.leaks:
+        yield f"{plural(figures.leaked, 'attempt')} were answered un-translated"
+    if figures.poisoned and blamed:
+        more = "more than " if figures.unrecovered else ""
+        flows = "flow was" if figures.poisoned == 1 else "flows were"
+        slowest = duration(figures.slowest_recovery_ms)
+        yield f"{figures.poisoned:,} {flows} dead on after the rules were back, the slowest for {more}{slowest}"
+    broken = [one for one, counts in explain_breaks(record) if counts and measured.holds(one.t)]
+    if broken:
+        yield f"{plural(len(broken), 'long-lived stream')} broke"
+
+
+def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+    asked = settings.rounds
+    if record.spans and figures.rounds < max(asked, len(record.spans)):
+        yield f"only {figures.rounds} of {max(asked, len(record.spans))} restarts came to ready again"
+    if record.spans:
+        yield from _traffic(record, figures, settings)
+        if any(phase.phase == "recovery" for phase in record.phases):
+            if not figures.recovery.attempted:
+                yield "no connection was attempted after the last restart"
+        else:
+            yield "the time after the last restart was not measured"
+    excused = [one for one in losses if not one.blames_agent and not one.shared]
+    if excused:
+        yield f"{len(excused):,} failed attempts prove nothing ({_causes(excused)})"
+    shared = sum(1 for one in losses if one.shared)
+    if shared:
+        yield f"{shared:,} attempts failed while a control probe failed too: more than egress was down"
+    aside = sum(1 for _, counts in explain_breaks(record) if not counts)
+    if aside:
+        yield f"{plural(aside, 'stream')} broke while the far end or a control probe was down"
+    if figures.prober_lag_ms * 1e6 > LATE:
+        yield (
+            f"the prober was up to {duration(figures.prober_lag_ms)} late: this machine was too busy to see "
+            "shorter outages of traffic"
+        )
+    if figures.cannot_tell_ms:
+        why = next((state.reason for state in record.states if state.state == "cannot_tell"), "")
+        yield f"for {duration(figures.cannot_tell_ms)} the rules could not be understood" + (f": {why}" if why else "")
+    if record.lost_events:
+        missed = sum(max(0, one.resynced - one.t) for one in record.lost_events)
+        yield f"the kernel dropped rule events ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
+
+
+def _traffic(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
+    measured = record.measured
+    for family in settings.families:
+        if not sum(one.sent for one in record.attempts if one.family == family and measured.holds(one.t)):
+            yield f"no {family} connection was attempted during the restarts"
+    before = measured.begin - record.phases[0].t
+    if not figures.baseline.attempted or before <= 0:
+        return
+    rate = figures.baseline.attempted / before
+    thin = [span.number for span in record.spans if _sent(record, span) < ENOUGH * rate * (span.end - span.begin)]
+    if thin:
+        numbers = ", ".join(str(number) for number in thin[:5]) + ("…" if len(thin) > 5 else "")
+        yield f"the prober sent less than half of its rate in round {numbers}"
+
+
+def _sent(record: Record, span: Span) -> float:
+    """Attempts in the span, those of intervals across its ends by their share."""
+    total = 0.0
+    for one in record.attempts:
+        inside = min(span.end, one.t + one.interval_ns) - max(span.begin, one.t)
+        if inside > 0:
+            total += one.sent * (inside / one.interval_ns)
+    return total
+
+
+def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
+    begun = {header.tool for header in record.headers} | {beat.tool for beat in record.heartbeats}
+    ended = {summary.tool for summary in record.summaries}
+    expected = ["watch", "probe"] + (["farend"] if settings.far_end else [])
+    for tool in expected:
+        if tool not in begun and not (tool == "probe" and record.attempts):
+            yield f"there is no record of {tool}: what it would have seen is unknown"
+        elif tool not in ended:
+            yield f"the record of {tool} is cut off: it did not come to its end"
+    if not whole:
+        yield "the log is cut off: the drill did not come to its end"
+    for note in record.notes:
+        if note.level == "error":
+            yield note.text
+
+
+def _good(record: Record, figures: Figures) -> Iterable[str]:
+    yield (
+        f"0 of {figures.attempted:,} attempts lost over {plural(figures.restarts, 'restart')}; the rules carried "
+        f"egress throughout ({plural(figures.rule_changes, 'rule change')} seen)"
+    )
+    if figures.delayed:
+        yield f"{plural(figures.delayed, 'attempt')} were answered only after a retry"

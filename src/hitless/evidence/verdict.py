@@ -1,0 +1,95 @@
+"""The verdict: a pure function of the event log.
+
+Problem: the same drill must be judged alike now, from the log a year later, and by somebody else. Promise: ``decide``
+reads events and nothing else: no clock, no file, no environment. Pass means that enough was attempted, that the
+restarts happened, that the watcher and the prober could see, and that nothing was lost; fail that the pods felt it or
+that the rules did not carry it; anything in between is inconclusive, with the reasons.
+Next stage: ``reports`` renders a ``Verdict``; the schema of its JSON is the structs below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from hitless.evidence.figures import Figures, add, count
+from hitless.evidence.records import Story, story
+from hitless.evidence.rules import Reasons, reasons
+from hitless.model.events import SCHEMA, Event
+
+__all__ = ["AgentVerdict", "Verdict", "Word", "decide", "judge"]
+
+Word = Literal["pass", "fail", "inconclusive"]
+
+
+class AgentVerdict(Figures, frozen=True, kw_only=True):
+    """An agent's figures, what follows from them, and why: the heaviest reasons first."""
+
+    verdict: Word
+    reasons: tuple[str, ...]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """A drill's outcome: the verdict of the judged agent, and every agent's."""
+
+    schema: int = SCHEMA
+    verdict: Word
+    judge: str
+    agents: tuple[AgentVerdict, ...]
+    whole: bool = True
+    notes: tuple[str, ...] = ()
+    events: str = ""
+
+
+def decide(events: Iterable[Event], *, path: str = "") -> Verdict:
+    """Judge the events of a log; ``path`` is only repeated in the result."""
+    return judge(story(events), path=path)
+
+
+def judge(told: Story, *, path: str = "") -> Verdict:
+    """Judge a story that was sorted already."""
+    agents = tuple(_agent(told, agent) for agent in told.agents)
+    named = told.settings.judge or (agents[-1].agent if agents else "")
+    word: Word = next((one.verdict for one in agents if one.agent == named), "inconclusive")
+    notes = tuple(note.text for note in told.notes if note.level != "info")
+    if not agents:
+        notes = (*notes, "the log tells of no agent")
+    return Verdict(verdict=word, judge=named, agents=agents, whole=told.whole, notes=notes, events=path)
+
+
+def _agent(told: Story, agent: str) -> AgentVerdict:
+    records = [record for record in told.records if record.agent == agent]
+    figures = [count(record, told.settings.rounds) for record in records]
+    found = [
+        reasons(record, figure, told.settings, whole=told.whole)
+        for record, figure in zip(records, figures, strict=True)
+    ]
+    words = [_word(one) for one in found]
+    word: Word = "fail" if "fail" in words else "inconclusive" if "inconclusive" in words else "pass"
+    texts = [
+        f"{record.node}: {text}" if len(records) > 1 else text
+        for record, one, own in zip(records, found, words, strict=True)
+        # A node that passed says so only where all did: beside another's failure it would drown the reason.
+        if own != "pass" or word == "pass"
+        for text in _texts(one, own)
+    ]
+    total = add(agent, figures)
+    return msgspec.convert(
+        {**msgspec.structs.asdict(total), "verdict": word, "reasons": tuple(texts)}, AgentVerdict, from_attributes=True
+    )
+
+
+def _word(one: Reasons) -> Word:
+    if one.void:
+        return "inconclusive"
+    if one.harm:
+        return "fail"
+    return "inconclusive" if one.doubt else "pass"
+
+
+def _texts(one: Reasons, word: Word) -> tuple[str, ...]:
+    if word == "pass":
+        return one.good
+    return tuple(dict.fromkeys((*one.void, *one.harm, *one.doubt)))
