@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Protocol as Interface
+from typing import runtime_checkable
 
 from hitless.model.families import Address, Network
 
@@ -32,6 +34,7 @@ __all__ = [
     "IcmpType",
     "InInterface",
     "Jump",
+    "KnowsBaseChains",
     "Mark",
     "Masquerade",
     "Match",
@@ -347,6 +350,14 @@ class Chain:
     hook: Hook | None = None
 
 
+@runtime_checkable
+class KnowsBaseChains(Interface):
+    """What a lazy ``Table.chains`` offers so that asking for base chains does not decode every chain."""
+
+    def base_chains(self) -> tuple[Chain, ...]:
+        """The chains that are attached to a hook."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table of one family (nftables' word: ip, ip6 or inet); ``legacy`` when it lives in the old xtables path."""
@@ -355,6 +366,12 @@ class Table:
     name: str
     chains: Mapping[str, Chain]
     legacy: bool = False
+
+    def base_chains(self) -> tuple[Chain, ...]:
+        """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
+        if isinstance(self.chains, KnowsBaseChains):
+            return self.chains.base_chains()
+        return tuple(chain for chain in self.chains.values() if chain.hook is not None)
 
 
 @dataclass(frozen=True, slots=True)
