@@ -1,0 +1,148 @@
+"""The kernel interface of iptables-legacy: two getsockopt calls on an ordinary socket.
+
+Problem: Python's ``socket.getsockopt`` cannot hand a question to the kernel, and asking for a table that does not
+exist yet makes the kernel *create* it, with its hooks. Promise: ``Tables`` looks into ``/proc/net/ip_tables_names``
+before it asks, so reading never changes the kernel; a table that is not there is ``None``, not an error. One object
+serves one namespace and family; its file descriptors stay in that namespace. Never does: IPT_SO_SET_REPLACE.
+Next stage: ``tables`` (entries to model rules).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+from hitless.errors import KernelError, MissingError
+from hitless.kernel.namespaces import Namespace, inside
+from hitless.model.families import Family
+
+__all__ = ["HOOKS", "Info", "Tables"]
+
+HOOKS = 5
+"""NF_INET_NUMHOOKS without ingress: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING."""
+
+_SO_GET_INFO = 64  # IPT_SO_GET_INFO = IP6T_SO_GET_INFO
+_SO_GET_ENTRIES = 65  # IPT_SO_GET_ENTRIES = IP6T_SO_GET_ENTRIES
+_INFO = struct.Struct("=32sI5I5III")  # struct ipt_getinfo: name, valid_hooks, hook_entry, underflow, num_entries, size
+_ENTRIES_HEAD = 40  # struct ipt_get_entries: name[32], size, padding to the 8-byte alignment of the counters
+_ATTEMPTS = 16  # EAGAIN means that the table was replaced between the two calls
+
+_LEVELS = {Family.IPV4: (socket.AF_INET, socket.IPPROTO_IP), Family.IPV6: (socket.AF_INET6, socket.IPPROTO_IPV6)}
+_NAMES = {Family.IPV4: "/proc/thread-self/net/ip_tables_names", Family.IPV6: "/proc/thread-self/net/ip6_tables_names"}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What GET_INFO says of a table: which hooks it has, where their chains begin and where their policies stand (byte
+    offsets into the entries), how many entries there are, and their size in bytes."""
+
+    valid_hooks: int
+    hook_entry: tuple[int, ...]
+    underflow: tuple[int, ...]
+    entries: int
+    size: int
+
+
+class Tables:
+    """The legacy tables of one family in one namespace; close it when done (or use it in ``with``)."""
+
+    def __init__(self, namespace: Namespace, family: Family) -> None:
+        self.family = family
+        domain, self._level = _LEVELS[family]
+        self._names_fd: int | None = None
+        self._names = b""
+        self._buffers: dict[str, ctypes.Array[ctypes.c_char]] = {}
+        self._length = ctypes.c_uint32()
+        self._call = ctypes.CDLL(None, use_errno=True).getsockopt
+        self._socket = inside(namespace, lambda: self._open(domain))
+
+    def _open(self, domain: int) -> socket.socket:
+        try:
+            self._names_fd = os.open(_NAMES[self.family], os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._names_fd = None  # a kernel without the old xtables path, or its module is not loaded
+        except PermissionError as error:
+            raise MissingError(
+                f"{self.family.iptables}-legacy's tables may not be read", remedy="run as root (CAP_NET_ADMIN)"
+            ) from error
+        # A datagram socket will do: the options are those of the address family, not of raw sockets.
+        return socket.socket(domain, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors; may be called again."""
+        self._socket.close()
+        if self._names_fd is not None:
+            os.close(self._names_fd)
+            self._names_fd = None
+
+    def present(self, table: str) -> bool:
+        """Whether the kernel has made this table in this namespace; asking makes nothing."""
+        if f"\n{table}\n".encode() in self._names:
+            return True  # a table stays for the namespace's life
+        if self._names_fd is None:
+            return False
+        self._names = b"\n" + os.pread(self._names_fd, 4096, 0)
+        return f"\n{table}\n".encode() in self._names
+
+    def info_bytes(self, table: str) -> bytes | None:
+        """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` when the table is not there."""
+        if not self.present(table):
+            return None
+        buffer = self._buffers.get(table)
+        if buffer is None:
+            buffer = self._buffers[table] = ctypes.create_string_buffer(_INFO.size)
+            struct.pack_into("=32s", buffer, 0, table.encode())
+        self._length.value = _INFO.size
+        if self._call(self._socket.fileno(), self._level, _SO_GET_INFO, buffer, ctypes.byref(self._length)) != 0:
+            number = ctypes.get_errno()
+            if number in (errno.ENOENT, errno.ENOPROTOOPT):
+                return None
+            raise self._refused("read", table, number)
+        return bytes(buffer)
+
+    def info(self, table: str) -> Info | None:
+        """GET_INFO; ``None`` when the table is not there."""
+        raw = self.info_bytes(table)
+        return None if raw is None else decode_info(raw)
+
+    def entries(self, table: str) -> tuple[Info, bytes] | None:
+        """The table's entries as the kernel has them, with the info that belongs to them; ``None``: no such table."""
+        for _ in range(_ATTEMPTS):
+            info = self.info(table)
+            if info is None:
+                return None
+            buffer = ctypes.create_string_buffer(_ENTRIES_HEAD + info.size)
+            struct.pack_into("=32sI", buffer, 0, table.encode(), info.size)
+            self._length.value = _ENTRIES_HEAD + info.size
+            if self._call(self._socket.fileno(), self._level, _SO_GET_ENTRIES, buffer, ctypes.byref(self._length)) == 0:
+                # The hook offsets belong to the entries only if no other table of equal size came in between.
+                if self.info(table) == info:
+                    return info, ctypes.string_at(ctypes.addressof(buffer) + _ENTRIES_HEAD, info.size)
+                continue
+            number = ctypes.get_errno()
+            if number != errno.EAGAIN:
+                raise self._refused("read", table, number)
+        raise KernelError("read", f"{self.family.iptables}-legacy table {table}", errno.EAGAIN, "it kept changing")
+
+    def _refused(self, operation: str, table: str, number: int) -> KernelError | MissingError:
+        if number == errno.EPERM:
+            return MissingError(
+                f"{self.family.iptables}-legacy's table {table} may not be read", remedy="run as root (CAP_NET_ADMIN)"
+            )
+        return KernelError(operation, f"{self.family.iptables}-legacy table {table}", number)
+
+
+def decode_info(raw: bytes) -> Info:
+    """GET_INFO's bytes as values."""
+    _name, valid, *numbers = _INFO.unpack(raw)
+    return Info(valid, tuple(numbers[:HOOKS]), tuple(numbers[HOOKS : 2 * HOOKS]), numbers[-2], numbers[-1])

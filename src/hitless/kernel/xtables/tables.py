@@ -1,0 +1,316 @@
+"""A legacy table's entries as model chains, decoded when they are asked for.
+
+Problem: with 5,000 Services a nat table has more than 30,000 entries, and a witness packet passes thirty of them.
+Promise: ``Chains`` is a mapping of every chain by name; a chain is decoded at its first use, a chain that is reached by
+jumps is found by its offset, and the whole blob is walked only when somebody asks for a name that no jump told.
+What a rule says and the model has no word for becomes ``Opaque``/``OpaqueAction``; a blob that cannot be a table raises
+``KernelError``. The implicit RETURN that ends each user chain is no rule. Encoding: include/uapi/linux/netfilter_ipv4/
+ip_tables.h, netfilter_ipv6/ip6_tables.h; semantics: net/ipv4/netfilter/ip_tables.c. Next stage: ``semantics``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from hitless.errors import KernelError
+from hitless.kernel.xtables.extensions import decode_match, decode_target
+from hitless.kernel.xtables.sockopt import HOOKS, Info
+from hitless.model.families import Family
+from hitless.model.rules import (
+    Accept,
+    Chain,
+    Destination,
+    Drop,
+    Goto,
+    Hook,
+    InInterface,
+    Jump,
+    Match,
+    Opaque,
+    OpaqueAction,
+    OutInterface,
+    Protocol,
+    Return,
+    Rule,
+    Source,
+    Step,
+    Table,
+)
+
+__all__ = ["Chains", "decode_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the fields of ``struct ipt_entry`` or ``struct ip6t_entry`` stand."""
+
+    address: int  # bytes of an address
+    protocol_at: int
+    flags_at: int
+    inverted_at: int
+    sizes_at: int  # target_offset, next_offset
+    head: int  # bytes before the matches
+    goto: int  # the flag that makes a jump a goto
+    opaque_flags: int  # flags with a meaning that the model has no word for
+    protocol_flag: int  # the flag that says that the protocol counts; 0: it counts when it is not 0
+
+
+_LAYOUTS: Mapping[Family, _Layout] = {
+    Family.IPV4: _Layout(4, 80, 82, 83, 88, 112, goto=0x02, opaque_flags=0xFD, protocol_flag=0),
+    Family.IPV6: _Layout(16, 128, 131, 132, 140, 168, goto=0x04, opaque_flags=0xFA, protocol_flag=0x01),
+}
+_INV_IN, _INV_OUT, _INV_SOURCE, _INV_DESTINATION, _INV_PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40
+_INV_OPAQUE = 0xFF & ~(_INV_IN | _INV_OUT | _INV_SOURCE | _INV_DESTINATION | _INV_PROTOCOL)
+
+_TARGET_HEAD = 32  # struct xt_entry_target: size, name[29], revision
+_ERROR_TARGET = 64  # XT_ALIGN(sizeof(struct xt_error_target)): a chain's head is an entry with this target
+_ERROR_NAME = 30
+_INTERFACE = 16  # IFNAMSIZ
+
+_HOOK_NAMES = ("prerouting", "input", "forward", "output", "postrouting")
+_PRIORITIES: Mapping[str, tuple[int, ...]] = {
+    # per hook, as each table registers them (iptable_*.c; nat: source side after, destination side before filter)
+    "raw": (-300,) * HOOKS,
+    "mangle": (-150,) * HOOKS,
+    "nat": (-100, 100, 0, -100, 100),
+    "filter": (0,) * HOOKS,
+    "security": (50,) * HOOKS,
+}
+
+
+class Chains(Mapping[str, Chain]):
+    """The chains of one table; ``base`` are those that are attached to a hook."""
+
+    def __init__(self, info: Info, entries: bytes, table: str, family: Family) -> None:
+        if len(entries) != info.size:
+            raise KernelError("decode", f"legacy table {table}", reason=f"{len(entries)} bytes instead of {info.size}")
+        self._info = info
+        self._entries = entries
+        self._table = table
+        self._family = family
+        self._layout = _LAYOUTS[family]
+        self._chains: dict[str, Chain] = {}
+        self._offsets: dict[str, int] = {}  # of user chains: their first entry
+        self._names: dict[int, str] = {}
+        self._indexed = False
+        self._hooks = {
+            name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
+            for number, name in enumerate(_HOOK_NAMES)
+            if info.valid_hooks >> number & 1
+        }
+
+    @property
+    def base(self) -> tuple[Chain, ...]:
+        """The chains that are attached to a hook, in the order of the hooks."""
+        return tuple(self[name] for name in self._hooks)
+
+    def __getitem__(self, name: str) -> Chain:
+        chain = self._chains.get(name)
+        if chain is None:
+            chain = self._chains[name] = self._built_in(name) if name in self._hooks else self._user(name)
+        return chain
+
+    def __iter__(self) -> Iterator[str]:
+        self._index()
+        yield from self._hooks
+        yield from self._offsets
+
+    def __len__(self) -> int:
+        self._index()
+        return len(self._hooks) + len(self._offsets)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._hooks or name in self._offsets:
+            return True
+        self._index()
+        return name in self._offsets
+
+    # --- entries
+
+    def _sizes(self, at: int) -> tuple[int, int]:
+        """target_offset and next_offset of the entry at ``at``, checked."""
+        layout = self._layout
+        if at + layout.head + _TARGET_HEAD > len(self._entries):
+            raise self._broken(at)
+        target, after = struct.unpack_from("=HH", self._entries, at + layout.sizes_at)
+        if target < layout.head or target + _TARGET_HEAD > after or at + after > len(self._entries):
+            raise self._broken(at)
+        return target, after
+
+    def _broken(self, at: int) -> KernelError:
+        return KernelError("decode", f"legacy table {self._table}", reason=f"no whole entry at offset {at}")
+
+    def _head_name(self, at: int, target: int) -> str | None:
+        """The chain name that the entry at ``at`` carries, if it is a chain's head (an ERROR target)."""
+        start = at + target + 2
+        if self._entries[start : start + 6] != b"ERROR\0":
+            return None
+        name = self._entries[at + target + _TARGET_HEAD : at + target + _TARGET_HEAD + _ERROR_NAME]
+        return name.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+    def _index(self) -> None:
+        """Find every user chain by walking all entries once."""
+        if self._indexed:
+            return
+        at, end = 0, len(self._entries)
+        while at < end:
+            target, after = self._sizes(at)
+            name = self._head_name(at, target)
+            at += after
+            if name is not None and at < end:  # the last ERROR entry ends the table
+                self._offsets[name] = at
+                self._names[at] = name
+        self._indexed = True
+
+    def _name_at(self, offset: int) -> str | None:
+        """The name of the chain that begins at ``offset``; ``None`` when no chain begins there."""
+        name = self._names.get(offset)
+        if name is None:
+            size = self._layout.head + _ERROR_TARGET
+            head = offset - size
+            if head < 0 or offset > len(self._entries):
+                return None
+            if struct.unpack_from("=HH", self._entries, head + self._layout.sizes_at) != (self._layout.head, size):
+                return None
+            name = self._head_name(head, self._layout.head)
+            if name is not None:
+                self._names[offset] = name
+                self._offsets[name] = offset
+        return name
+
+    # --- chains
+
+    def _built_in(self, name: str) -> Chain:
+        number, hook = self._hooks[name]
+        at, policy_at = self._info.hook_entry[number], self._info.underflow[number]
+        rules = []
+        while at < policy_at:
+            rules.append(self._rule(at))
+            at += self._sizes(at)[1]
+        policy = self._rule(policy_at).steps
+        word = {Accept(): "accept", Drop(): "drop"}.get(policy[0]) if len(policy) == 1 else None
+        if word is None or at != policy_at:
+            raise KernelError("decode", f"legacy table {self._table}", reason=f"chain {name} has no policy")
+        return Chain(name, tuple(rules), Hook(hook.type, hook.hook, hook.priority, word))
+
+    def _user(self, name: str) -> Chain:
+        if name not in self._offsets:
+            self._index()
+        at = self._offsets[name]
+        rules = []
+        while True:
+            target, after = self._sizes(at)
+            if self._head_name(at, target) is not None:
+                break
+            rules.append(self._rule(at))
+            at += after
+        if rules and rules[-1].steps == (Return(),):
+            rules.pop()
+        else:
+            rules.append(Rule((OpaqueAction(f"chain {name} runs into the next one"),)))
+        return Chain(name, tuple(rules))
+
+    def _rule(self, at: int) -> Rule:
+        target, after = self._sizes(at)
+        steps: list[Step] = list(self._head_steps(at))
+        entries, cursor, end = self._entries, at + self._layout.head, at + target
+        while cursor < end:
+            size = struct.unpack_from("=H", entries, cursor)[0] if end - cursor >= _TARGET_HEAD else 0
+            if size < _TARGET_HEAD or cursor + size > end:
+                raise self._broken(at)
+            name, revision = self._extension(cursor)
+            data = entries[cursor + _TARGET_HEAD : cursor + size]
+            # tcp, udp and icmp repeat the protocol of the rule's head
+            steps += (step for step in decode_match(name, revision, data, self._family) if step not in steps)
+            cursor += size
+        steps += self._target_steps(at, target, after)
+        return Rule(tuple(steps))
+
+    def _extension(self, at: int) -> tuple[str, int]:
+        field = self._entries[at + 2 : at + 31]
+        return field.split(b"\0", 1)[0].decode("ascii", "replace"), self._entries[at + 31]
+
+    def _target_steps(self, at: int, target: int, after: int) -> tuple[Step, ...]:
+        name, revision = self._extension(at + target)
+        data = self._entries[at + target + _TARGET_HEAD : at + after]
+        if name == "" and len(data) >= 4:
+            (verdict,) = struct.unpack_from("=i", data)
+            if verdict >= 0:
+                return self._jump(verdict, at, after)
+        return decode_target(name, revision, data, self._family)
+
+    def _jump(self, offset: int, at: int, after: int) -> tuple[Step, ...]:
+        if offset == at + after:
+            return ()  # a rule without a target: it goes on with the next one
+        chain = self._name_at(offset)
+        if chain is None:
+            return (OpaqueAction(f"jump to offset {offset}"),)
+        goto = self._entries[at + self._layout.flags_at] & self._layout.goto
+        return (Goto(chain) if goto else Jump(chain),)
+
+    def _head_steps(self, at: int) -> Iterator[Match]:
+        layout, entries, size = self._layout, self._entries, self._layout.address
+        flags, inverted = entries[at + layout.flags_at], entries[at + layout.inverted_at]
+        for kind, field, bit in ((Source, 0, _INV_SOURCE), (Destination, 1, _INV_DESTINATION)):
+            address = entries[at + field * size : at + (field + 1) * size]
+            mask = entries[at + (field + 2) * size : at + (field + 3) * size]
+            if any(mask) or inverted & bit:
+                network = _network(address, mask)
+                if network is None:
+                    yield Opaque(f"{kind.__name__.lower()} {address.hex()} mask {mask.hex()}")
+                else:
+                    yield kind(network, bool(inverted & bit))
+        names = at + 4 * size
+        for interface, field, bit in ((InInterface, 0, _INV_IN), (OutInterface, 1, _INV_OUT)):
+            name = entries[names + field * _INTERFACE : names + (field + 1) * _INTERFACE]
+            mask = entries[names + (field + 2) * _INTERFACE : names + (field + 3) * _INTERFACE]
+            if any(mask) or inverted & bit:
+                text = _interface(name, mask)
+                if text is None:
+                    yield Opaque(f"interface {name.hex()} mask {mask.hex()}")
+                else:
+                    yield interface(text, bool(inverted & bit))
+        (protocol,) = struct.unpack_from("=H", entries, at + layout.protocol_at)
+        if flags & layout.protocol_flag or (not layout.protocol_flag and protocol):
+            yield Protocol(protocol, bool(inverted & _INV_PROTOCOL))
+        if flags & layout.opaque_flags or inverted & _INV_OPAQUE:
+            yield Opaque(f"flags {flags:#x}, inverted {inverted:#x}")
+
+
+def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
+    bits = int.from_bytes(mask, "big")
+    width = len(mask) * 8
+    length = bits.bit_count()
+    if bits != ((1 << length) - 1) << (width - length):
+        return None
+    # ip_packet_match compares the masked packet address with the stored one: stored bits outside the mask never match.
+    if int.from_bytes(address, "big") & ~bits:
+        return None
+    return IPv4Network((IPv4Address(address), length)) if width == 32 else IPv6Network((IPv6Address(address), length))
+
+
+def _interface(name: bytes, mask: bytes) -> str | None:
+    length = len(mask.rstrip(b"\0"))
+    if mask[:length] != b"\xff" * length:
+        return None
+    stem = name[:length]
+    if stem.endswith(b"\0"):  # the terminator is compared too: the exact name
+        text = stem[:-1]
+        return None if b"\0" in text else text.decode("utf-8", "replace")
+    if b"\0" in stem:
+        return None
+    # a full-length name has no room for its terminator and is exact as well
+    return stem.decode("utf-8", "replace") + ("" if length == _INTERFACE else "+")
+
+
+def decode_table(family: Family, name: str, info: Info, entries: bytes) -> Table:
+    """The table that GET_INFO and GET_ENTRIES gave; its chains are decoded as they are used.
+
+    Raises ``KernelError`` for a table name that iptables does not have, now, or for a broken entry, at its use.
+    """
+    if name not in _PRIORITIES:
+        raise KernelError("decode", f"legacy table {name}", reason="no such table")
+    return Table(family.nft, name, Chains(info, entries, name, family), legacy=True)
