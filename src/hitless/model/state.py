@@ -1,0 +1,139 @@
+"""What a node has, or should have: one type for *desired* and *observed*.
+
+Problem: equality and difference mean something only between values of one type. Promise: a ``NodeState`` maps each
+``Place`` (backend, family, purpose) to what stands there: our chain, and the base chain that leads into it. A desired
+state names only what is ours; an observed one carries the neighbours' rules too, because a rule of theirs can stand in
+the way. ``own()`` drops the neighbours, so ``observed.own() == desired`` is the question "is it right?". Links, routes
+and neighbours will join as further fields. Next stage: ``hitless.plan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hitless.model.families import Backend, Family, Network
+from hitless.model.rules import (
+    Accept,
+    Comment,
+    Destination,
+    Goto,
+    Hook,
+    Jump,
+    Mark,
+    Masquerade,
+    Return,
+    Rule,
+    Source,
+)
+
+__all__ = ["Holding", "Names", "NodeState", "Place", "Purpose", "is_owned", "names_of"]
+
+
+class Purpose(StrEnum):
+    """What a chain of ours is for."""
+
+    MASQUERADE = "masquerade"
+    FORWARD = "forward"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where a purpose lives: flannel's names, which are the mark of ownership."""
+
+    table: str
+    base: str
+    chain: str
+    comment: str
+    hook: Hook | None = None
+
+
+_IPTABLES = {
+    Purpose.MASQUERADE: Names("nat", "POSTROUTING", "FLANNEL-POSTRTG", "flanneld masq"),
+    Purpose.FORWARD: Names("filter", "FORWARD", "FLANNEL-FWD", "flanneld forward"),
+}
+_NFTABLES = {
+    Purpose.MASQUERADE: ("postrtg", "flanneld masq", Hook("nat", "postrouting", 100)),
+    Purpose.FORWARD: ("forward", "flanneld forward", Hook("filter", "forward", 0)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One chain of ours: for a purpose, of a family, in a backend."""
+
+    backend: Backend
+    family: Family
+    purpose: Purpose
+
+    @property
+    def names(self) -> Names:
+        """Table, base chain, own chain, comment."""
+        return names_of(self)
+
+    def __str__(self) -> str:
+        return f"{self.backend.value} {self.family.value} {self.purpose.value}"
+
+
+def names_of(place: Place) -> Names:
+    """Flannel's names at a place; in native nftables the chain is itself a base chain (``base`` is empty)."""
+    if place.backend is Backend.NFTABLES:
+        chain, comment, hook = _NFTABLES[place.purpose]
+        return Names(f"flannel-{place.family.value}", "", chain, comment, hook)
+    return _IPTABLES[place.purpose]
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What stands at a place.
+
+    ``entry``: the base chain's rules (desired: the one jump; native nftables: empty). ``chain``: our chain's rules,
+    ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``siblings``: the other
+    chains of a native table. ``pods``: whose egress depends on this place (desired states say it).
+    """
+
+    entry: tuple[Rule, ...] = ()
+    chain: tuple[Rule, ...] | None = None
+    hook: Hook | None = None
+    siblings: frozenset[str] = field(default=frozenset(), compare=False)
+    pods: tuple[Network, ...] = field(default=(), compare=False)
+
+    def owned(self, place: Place) -> Holding:
+        """The part of this that is ours: rules with our comment or a jump to our chain; our chain whole.
+
+        Foreign rules inside our chain are dropped as well: they are their owner's, wherever they stand.
+        """
+        chain = None if self.chain is None else tuple(rule for rule in self.chain if is_owned(rule, place))
+        entry = tuple(rule for rule in self.entry if is_owned(rule, place))
+        return Holding(entry, chain, self.hook, self.siblings, self.pods)
+
+
+_NATIVE = (Mark, Source, Destination, Masquerade, Return, Accept)
+
+
+def is_owned(rule: Rule, place: Place) -> bool:
+    """Whether a rule carries our mark.
+
+    iptables: flannel's comment, or a jump to flannel's chain. Native nftables: the table is flannel's, its rules have
+    no comments and are made of addresses, the mark and a verdict; a rule of anything else is somebody's addition.
+    """
+    names = place.names
+    if place.backend is Backend.NFTABLES:
+        return all(isinstance(step, _NATIVE) for step in rule.steps)
+    return any(
+        (isinstance(step, Comment) and step.text == names.comment)
+        or (isinstance(step, Jump | Goto) and step.chain == names.chain)
+        for step in rule.steps
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Everything at this node that is an agent's business. A place that is not named is not managed."""
+
+    places: Mapping[Place, Holding] = field(default_factory=dict)
+
+    def own(self) -> NodeState:
+        """This state without the neighbours' rules."""
+        return NodeState({place: holding.owned(place) for place, holding in self.places.items()})

@@ -1,0 +1,316 @@
+"""plan(desired, observed): what to change, in which order, why, and the exact text that is sent.
+
+Problem: every start state must reach the desired one without a moment in which a pod's egress is gone. Promise: a
+pure function; nothing to do is an empty plan. What is made comes before what is removed (the other backend's rules go
+last). One transaction for each table: iptables-restore --noflush, or one nft batch. A chain that is only ours is
+declared anew whole, which no race can garble; where neighbours' rules stand in it, ours are taken out and put back
+around them, and theirs are not named at all. It never reads or writes. Next stage: ``hitless.agent`` applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hitless.model.families import Backend, Family
+from hitless.model.rules import Hook, Rule
+from hitless.model.state import Holding, NodeState, Place, is_owned
+from hitless.plan.shadowing import first_stop
+from hitless.plan.text import canonical, iptables_rule, nft_rule
+
+__all__ = ["Change", "Note", "Plan", "Transaction", "cleanup", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is different, and why that matters."""
+
+    place: Place
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is left as it is, and that people should know."""
+
+    place: Place
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One commit: the program's input text. ``removes``: it only takes our own rules out of a backend not in use."""
+
+    backend: Backend
+    family: Family
+    table: str
+    text: str
+    changes: tuple[Change, ...]
+    removes: bool = False
+
+    @property
+    def program(self) -> str:
+        """The program that reads the text."""
+        if self.backend is Backend.NFTABLES:
+            return "nft"
+        return f"{self.family.iptables}-{self.backend.value}-restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Transactions in their order; notes about what stays."""
+
+    transactions: tuple[Transaction, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """All changes, in order."""
+        return tuple(change for transaction in self.transactions for change in transaction.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one place needs: lines of the transaction, why, and notes. Of a native table: chains that it knows to
+    remain, and the one that goes."""
+
+    place: Place
+    lines: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    notes: tuple[Note, ...] = ()
+    remains: frozenset[str] = frozenset()
+    gone: str = ""
+
+
+def plan(desired: NodeState, observed: NodeState) -> Plan:
+    """What turns ``observed`` into ``desired``: first everything that is to be there, then the other backends' copies.
+
+    Places that neither names are not touched; a copy in another backend goes only where the same purpose is desired.
+    """
+    empty = Holding()
+    makes = [_make(place, wanted, observed.places.get(place, empty)) for place, wanted in desired.places.items()]
+    wanted_elsewhere = {(place.family, place.purpose): place for place in desired.places}
+    removes = [
+        _remove(place, held, f"the rules stand in {wanted_elsewhere[place.family, place.purpose].backend.value} now")
+        for place, held in observed.places.items()
+        if place not in desired.places and (place.family, place.purpose) in wanted_elsewhere
+    ]
+    leftovers = [
+        Note(place, "not asked for by the configuration, and kept; hitless agent cleanup removes it")
+        for place, held in observed.places.items()
+        if (place.family, place.purpose) not in wanted_elsewhere and _stands(place, held)
+    ]
+    notes = tuple(note for part in (*makes, *removes) for note in part.notes) + tuple(leftovers)
+    return Plan((*_transactions(makes, removes=False), *_transactions(removes, removes=True)), notes)
+
+
+def cleanup(observed: NodeState) -> Plan:
+    """What removes everything that is ours, everywhere; foreign rules stay, even inside our chains."""
+    parts = [_remove(place, held, "cleanup was asked for") for place, held in observed.places.items()]
+    return Plan(_transactions(parts, removes=True), tuple(note for part in parts for note in part.notes))
+
+
+def _stands(place: Place, held: Holding) -> bool:
+    return held.chain is not None or any(is_owned(rule, place) for rule in held.entry)
+
+
+def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction, ...]:
+    """Parts of one table become one transaction, in the order in which the tables first appear."""
+    tables: dict[tuple[Backend, Family, str], list[_Part]] = {}
+    for part in parts:
+        if part.lines:
+            tables.setdefault((part.place.backend, part.place.family, part.place.names.table), []).append(part)
+    found: list[Transaction] = []
+    for (backend, family, table), members in tables.items():
+        lines = [line for part in members for line in part.lines]
+        if backend is not Backend.NFTABLES:
+            lines = [f"*{table}", *lines, "COMMIT"]
+        elif not removes:
+            lines = [f"add table {family.nft} {table}", *lines]
+        elif not frozenset().union(*(part.remains for part in members)) - {part.gone for part in members}:
+            lines = [f"delete table {family.nft} {table}"]
+        changes = tuple(change for part in members for change in part.changes)
+        found.append(Transaction(backend, family, table, "\n".join(lines) + "\n", changes, removes))
+    return tuple(found)
+
+
+# --- one place ---------------------------------------------------------------------------------------------------
+
+
+def _make(place: Place, desired: Holding, held: Holding) -> _Part:
+    if place.backend is Backend.NFTABLES:
+        return _make_native(place, desired, held)
+    lines: list[str] = []
+    changes: list[Change] = []
+    notes: list[Note] = []
+    wanted = desired.chain or ()
+    reason, at, foreign = _chain_difference(place, wanted, held, desired)
+    notes += [Note(place, f"foreign rule kept in {place.names.chain}: {_show(rule)}") for rule in foreign]
+    chain = place.names.chain
+    if reason:
+        changes.append(Change(place, f"{chain}: {len(wanted)} rules", reason))
+        if foreign:
+            lines += _take_out(held.chain or (), place, chain)
+            lines += [f"-I {chain} {at + 1 + n} {_text(rule)}" for n, rule in enumerate(wanted)]
+        else:
+            lines.append(f":{chain} - [0:0]")
+            lines += [f"-A {chain} {_text(rule)}" for rule in wanted]
+    entry = _entry_difference(place, desired, held)
+    if entry:
+        lines += _enter(place, desired, held)
+        changes.append(Change(place, f"{place.names.base}: the jump to {chain}", entry))
+    return _Part(place, tuple(lines), tuple(changes), tuple(notes))
+
+
+def _chain_difference(
+    place: Place, wanted: Sequence[Rule], held: Holding, desired: Holding
+) -> tuple[str, int, tuple[Rule, ...]]:
+    """Why our chain is not right (empty: it is), where among the foreign rules ours belong, and the foreign rules."""
+    if held.chain is None:
+        return f"{place.names.chain} is not there", 0, ()
+    foreign = tuple(rule for rule in held.chain if not is_owned(rule, place))
+    ours = [rule for rule in held.chain if is_owned(rule, place)]
+    # rules of the neighbours that stand before our first one stay there, unless they are in our way
+    first = next((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), len(held.chain))
+    stop = first_stop(foreign, place.purpose, desired.pods, refusals=True)
+    at = min(first, len(foreign) if stop is None else stop)
+    have, want = [canonical(rule) for rule in ours], [canonical(rule) for rule in wanted]
+    if have != want:
+        return _what_differs(have, want), at, foreign
+    blocking = first_stop(held.chain, place.purpose, desired.pods, refusals=False)
+    last = max((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), default=0)
+    if blocking is not None and blocking < last and not is_owned(held.chain[blocking], place):
+        return f"a foreign rule stands in front of ours: {_show(held.chain[blocking])}", at, foreign
+    return "", at, foreign
+
+
+def _what_differs(have: Sequence[tuple[object, ...]], want: Sequence[tuple[object, ...]]) -> str:
+    if not have:
+        return "the chain is empty"
+    if sorted(map(repr, have)) == sorted(map(repr, want)):
+        return "the rules are in another order"
+    missing = [rule for rule in want if rule not in have]
+    extra = [rule for rule in have if rule not in want]
+    if not missing and not extra:
+        return "rules are there more than once"
+    words = [f"{len(missing)} rules are missing"] if missing else []
+    words += [f"{len(extra)} rules are of another configuration or version"] if extra else []
+    return ", ".join(words)
+
+
+def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
+    """Why the way into our chain is not right; empty: it is."""
+    names = place.names
+    ours = [n for n, rule in enumerate(held.entry) if is_owned(rule, place)]
+    jumps = [n for n in ours if canonical(held.entry[n]) == canonical(desired.entry[0])]
+    if not jumps:
+        return f"no jump from {names.base}" + (", but rules of an older flannel" if ours else "")
+    if len(ours) > 1:
+        return "the jump is there more than once" if len(ours) == len(jumps) else "rules of an older flannel beside it"
+    stop = first_stop(held.entry, place.purpose, desired.pods, refusals=False)
+    if stop is not None and stop < jumps[0]:
+        return f"a rule in front of the jump takes the pods' flows: {_show(held.entry[stop])}"
+    return ""
+
+
+def _enter(place: Place, desired: Holding, held: Holding) -> list[str]:
+    """Lines that leave exactly one jump in the base chain, where it works."""
+    base = place.names.base
+    lines = _take_out(held.entry, place, base)
+    rest = [rule for rule in held.entry if not is_owned(rule, place)]
+    first = next((n for n, rule in enumerate(held.entry) if is_owned(rule, place)), len(rest))
+    stop = first_stop(rest, place.purpose, desired.pods, refusals=True)
+    at = first if stop is None else min(first, stop)
+    jump = _text(desired.entry[0])
+    lines.append(f"-A {base} {jump}" if at >= len(rest) else f"-I {base} {at + 1} {jump}")
+    return lines
+
+
+def _take_out(rules: Sequence[Rule], place: Place, chain: str) -> list[str]:
+    """Delete what is ours, by specification: a number may be another rule's by the time the kernel reads it."""
+    lines: list[str] = []
+    for rule in rules:
+        if is_owned(rule, place):
+            text = iptables_rule(rule)
+            if text is not None:
+                lines.append(f"-D {chain} {text}")
+    # what we have no words for goes by number, counted among what is left then, the highest first
+    left = [rule for rule in rules if not is_owned(rule, place) or iptables_rule(rule) is None]
+    numbers = [n for n, rule in enumerate(left, 1) if is_owned(rule, place)]
+    return lines + [f"-D {chain} {number}" for number in reversed(numbers)]
+
+
+def _make_native(place: Place, desired: Holding, held: Holding) -> _Part:
+    names, family = place.names, place.family.nft
+    wanted = desired.chain or ()
+    reason, at, foreign = _chain_difference(place, wanted, held, desired)
+    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule)}") for rule in foreign)
+    target = f"{family} {names.table} {names.chain}"
+    hook = desired.hook
+    if held.chain is not None and held.hook != hook and not foreign:
+        reason = f"the chain hangs at {_hook(held.hook)} instead of {_hook(hook)}"
+    if not reason:
+        return _Part(place, notes=notes)
+    change = Change(place, f"{names.table} {names.chain}: {len(wanted)} rules", reason)
+    texts = [nft_rule(rule, place.family) for rule in wanted]
+    lines: list[str] = []
+    if foreign:
+        handles = [rule.handle for rule in held.chain or () if is_owned(rule, place)]
+        lines += [f"delete rule {target} handle {handle}" for handle in handles]
+        before = foreign[at - 1].handle if at else None
+        put = f"add rule {target} handle {before}" if at else f"insert rule {target}"
+        lines += [f"{put} {text}" for text in reversed(texts)]
+        return _Part(place, tuple(lines), (change,), notes)
+    if held.chain is not None and held.hook != hook:
+        lines += [f"flush chain {target}", f"delete chain {target}"]
+    lines.append(f"add chain {target} {_hook(hook)}")
+    lines.append(f"flush chain {target}")
+    lines += [f"add rule {target} {text}" for text in texts]
+    return _Part(place, tuple(lines), (change,), notes)
+
+
+def _hook(hook: Hook | None) -> str:
+    if hook is None:
+        return "no hook"
+    return f"{{ type {hook.type} hook {hook.hook} priority {hook.priority} ; policy {hook.policy} ; }}"
+
+
+def _remove(place: Place, held: Holding, reason: str) -> _Part:
+    if not _stands(place, held):
+        return _Part(place)
+    names = place.names
+    chain = held.chain or ()
+    foreign = [rule for rule in chain if not is_owned(rule, place)]
+    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule)}") for rule in foreign)
+    owned_inside = len(chain) > len(foreign)
+    owned_entry = any(is_owned(rule, place) for rule in held.entry)
+    if foreign and not owned_inside and not owned_entry:
+        return _Part(place, notes=notes)
+    change = Change(place, f"{names.chain}: removed", reason)
+    if place.backend is Backend.NFTABLES:
+        target = f"{place.family.nft} {names.table} {names.chain}"
+        if foreign:
+            handles = [rule.handle for rule in chain if is_owned(rule, place)]
+            lines = [f"delete rule {target} handle {handle}" for handle in handles]
+            return _Part(place, tuple(lines), (change,), notes, held.siblings | {names.chain})
+        lines = [f"flush chain {target}", f"delete chain {target}"]
+        return _Part(place, tuple(lines), (change,), notes, held.siblings, names.chain)
+    lines = _take_out(held.entry, place, names.base)
+    if foreign:
+        lines += _take_out(chain, place, names.chain)
+    elif held.chain is not None:
+        lines += [f"-F {names.chain}", f"-X {names.chain}"]
+    return _Part(place, tuple(lines), (change,), notes)
+
+
+def _show(rule: Rule) -> str:
+    text = iptables_rule(rule)
+    return text if text is not None else " ".join(repr(step) for step in rule.steps)
+
+
+def _text(rule: Rule) -> str:
+    text = iptables_rule(rule)
+    if text is None:
+        raise ValueError(f"a desired rule that has no words: {rule}")
+    return text

@@ -1,0 +1,85 @@
+"""Does a neighbour's rule take the pods' new flows away before ours are asked?
+
+Problem: a jump that is there but stands behind ``-j RETURN`` is not there at all, while a rule for one destination in
+front of it is its owner's wish. Promise: a rule is in the way only when it ends the chain for *all* pods of the node,
+to anywhere outside, for at least one whole protocol; anything narrower, or anything that is not understood, is left
+alone (the evaluator, ``hitless.semantics``, still says what it does to the egress path). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hitless.model.families import Network
+from hitless.model.packets import TCP, UDP
+from hitless.model.rules import (
+    Accept,
+    AddrType,
+    Comment,
+    CtState,
+    Destination,
+    Drop,
+    InInterface,
+    Mark,
+    Masquerade,
+    OutInterface,
+    Protocol,
+    Reject,
+    Return,
+    Rule,
+    Snat,
+    Source,
+    Step,
+)
+from hitless.model.state import Purpose
+
+__all__ = ["first_stop", "takes_all"]
+
+
+def first_stop(rules: Sequence[Rule], purpose: Purpose, pods: Sequence[Network], *, refusals: bool) -> int | None:
+    """The index of the first rule that keeps the pods' flows from what stands behind it; ``None`` where there is none.
+
+    ``refusals``: whether DROP and REJECT count. They are somebody's will: a standing jump is not moved in front of
+    them, but a jump that has to be put back goes where it works (firewalld ends FORWARD with a REJECT).
+    """
+    for index, rule in enumerate(rules):
+        action = rule.steps[-1] if rule.steps else None
+        if isinstance(action, Masquerade | Snat) and takes_all(rule, pods):
+            return None  # carried already, by somebody else
+        stops = isinstance(action, Return) or (isinstance(action, Accept) and purpose is Purpose.MASQUERADE)
+        if isinstance(action, Drop | Reject):
+            stops = refusals
+        if stops and takes_all(rule, pods):
+            return index
+        if isinstance(action, Accept) and purpose is Purpose.FORWARD and takes_all(rule, pods):
+            return None  # accepted already
+    return None
+
+
+def takes_all(rule: Rule, pods: Sequence[Network]) -> bool:
+    """Whether every condition holds for the new flows of some pod network as a whole (one protocol at least)."""
+    return any(all(_holds(step, network) for step in rule.steps[:-1]) for network in pods)
+
+
+def _holds(step: Step, pods: Network) -> bool:
+    match step:
+        case Comment():
+            return True
+        case Source(network, negated):
+            if network.version != pods.version:
+                return False
+            return not network.overlaps(pods) if negated else pods.subnet_of(network)  # type: ignore[arg-type]
+        case Destination(network, negated):
+            return negated or network.prefixlen <= 1
+        case Protocol(number, negated):
+            return negated or number in (TCP, UDP)
+        case CtState(states, negated):
+            return ("NEW" in states) is not negated
+        case Mark(value, mask, negated):
+            return (value == 0 or mask == 0) is not negated
+        case InInterface(_, negated) | OutInterface(_, negated):
+            return negated
+        case AddrType(direction, types, negated):
+            return direction == "dst" and (types == {"UNICAST"} if not negated else types == {"LOCAL"})
+        case _:
+            return False

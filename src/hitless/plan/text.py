@@ -1,0 +1,130 @@
+"""Rules as the text that iptables-restore and nft read.
+
+Problem: two rules that mean the same are written differently by three writers. Promise: ``canonical`` orders the
+conditions, so that equality is meaning; the renderers write one form only, and refuse (``None``) what they have no
+words for instead of guessing. Nothing here knows what a rule is for.
+"""
+
+from __future__ import annotations
+
+from hitless.model.families import Family, Network
+from hitless.model.rules import (
+    Accept,
+    Comment,
+    Destination,
+    Goto,
+    Jump,
+    Mark,
+    Masquerade,
+    Return,
+    Rule,
+    SetMark,
+    Source,
+    Step,
+    UnknownMark,
+)
+
+__all__ = ["canonical", "iptables_rule", "nft_rule"]
+
+_ORDER = (Source, Destination, Mark)
+_EFFECTS_IN_PASSING = (SetMark, UnknownMark)
+
+
+def canonical(rule: Rule) -> tuple[Step, ...]:
+    """The rule's steps with conditions in one order: those of a rule commute as long as nothing is set in between."""
+    if any(isinstance(step, _EFFECTS_IN_PASSING) for step in rule.steps):
+        return rule.steps
+    conditions, action = _split(rule)
+    kept = [step for step in conditions if not _always(step)]
+
+    def rank(step: Step) -> tuple[int, str]:
+        for number, kind in enumerate(_ORDER):
+            if isinstance(step, kind):
+                return number, ""
+        # comments last but one, as iptables prints them; the rest by their text, which is all that is needed here
+        return (len(_ORDER) + 1 if isinstance(step, Comment) else len(_ORDER)), repr(step)
+
+    return (*sorted(kept, key=rank), *action)
+
+
+def iptables_rule(rule: Rule) -> str | None:
+    """The rule's specification as iptables-restore reads it; ``None`` where it holds something that we never write."""
+    words: list[str] = []
+    for step in canonical(rule):
+        word = _iptables_step(step)
+        if word is None:
+            return None
+        words.append(word)
+    return " ".join(words)
+
+
+def nft_rule(rule: Rule, family: Family) -> str | None:
+    """The rule as nft reads it; ``None`` where it holds something that we never write."""
+    words: list[str] = []
+    for step in canonical(rule):
+        word = _nft_step(step, family)
+        if word is None:
+            return None
+        words.append(word)
+    return " ".join(words)
+
+
+def _split(rule: Rule) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    actions = (Accept, Return, Jump, Goto, Masquerade)
+    if rule.steps and isinstance(rule.steps[-1], actions):
+        return rule.steps[:-1], rule.steps[-1:]
+    return rule.steps, ()
+
+
+def _always(step: Step) -> bool:
+    return isinstance(step, Source | Destination) and step.network.prefixlen == 0 and not step.negated
+
+
+def _iptables_step(step: Step) -> str | None:
+    match step:
+        case Source(network, negated):
+            return f"{'! ' if negated else ''}-s {_address(network)}"
+        case Destination(network, negated):
+            return f"{'! ' if negated else ''}-d {_address(network)}"
+        case Mark(value, mask, negated):
+            return f"-m mark {'! ' if negated else ''}--mark {value:#x}/{mask:#x}"
+        case Comment(text):
+            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+            return f'-m comment --comment "{escaped}"' if text.isprintable() else None
+        case Masquerade(random_fully, random, persistent, ports):
+            if random or persistent or ports is not None:
+                return None
+            return "-j MASQUERADE --random-fully" if random_fully else "-j MASQUERADE"
+        case Return():
+            return "-j RETURN"
+        case Accept():
+            return "-j ACCEPT"
+        case Jump(chain):
+            return f"-j {chain}"
+        case _:
+            return None
+
+
+def _nft_step(step: Step, family: Family) -> str | None:
+    match step:
+        case Source(network, negated):
+            return f"{family.nft} saddr {'!= ' if negated else ''}{_address(network)}"
+        case Destination(network, negated):
+            return f"{family.nft} daddr {'!= ' if negated else ''}{_address(network)}"
+        case Mark(value, mask, negated):
+            compare = f"{'!=' if negated else '=='} {value:#x}"
+            return f"meta mark {compare}" if mask == 0xFFFFFFFF else f"meta mark & {mask:#x} {compare}"
+        case Masquerade(random_fully, random, persistent, ports):
+            if random or persistent or ports is not None:
+                return None
+            return "masquerade fully-random" if random_fully else "masquerade"
+        case Return():
+            return "return"
+        case Accept():
+            return "accept"
+        case _:
+            return None
+
+
+def _address(network: Network) -> str:
+    return str(network)

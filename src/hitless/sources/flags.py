@@ -1,0 +1,269 @@
+"""The agent's command line and environment: flanneld's names, in Go's style.
+
+Problem: the container arguments of the Canal chart must work unchanged, and a typo must not be swallowed. Promise:
+every flag of flanneld is known (``-flag``, ``--flag``, ``--flag=value``, ``--flag value``; switches take ``=true`` or
+``=false``), an unset flag takes ``FLANNELD_<FLAG>``, ours also ``HITLESS_AGENT_<FLAG>``; what this version does not
+act on is accepted and named (``Options.ignored``), what nobody knows is refused. Parsing is pure: arguments and
+environment come in as values. Next stage: ``hitless.sources.snapshot``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+
+from hitless.errors import InputError
+from hitless.model.families import Backend, Network
+
+__all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """``kind``: switch, text, number, list (may be repeated). ``acts``: this version does what it says."""
+
+    name: str
+    kind: str
+    default: str
+    help: str
+    acts: bool = True
+    ours: bool = False
+
+
+_OVERLAY = "overlay and leases: not in this version"
+FLAGS: tuple[Flag, ...] = (
+    Flag("ip-masq", "switch", "false", "keep the masquerade rules for pod traffic that leaves the cluster's network"),
+    Flag("ip-masq-fully-random-disable", "switch", "false", "masquerade without --random-fully"),
+    Flag("iptables-forward-rules", "switch", "true", "keep the rules that accept forwarding from and to pods"),
+    Flag("iptables-resync", "number", "5", "seconds between full comparisons; events come before that"),
+    Flag("net-config-path", "text", "/etc/kube-flannel/net-conf.json", "flannel's network configuration"),
+    Flag("subnet-file", "text", "/run/flannel/subnet.env", "where the node's subnet is kept between starts"),
+    Flag("kube-subnet-mgr", "switch", "false", "take the node's subnet from the Kubernetes API"),
+    Flag("kube-api-url", "text", "", "the API server, where it is not the in-cluster one"),
+    Flag("kubeconfig-file", "text", "", "credentials for the API server (JSON, or YAML where PyYAML is installed)"),
+    Flag("healthz-ip", "text", "0.0.0.0", "address for /healthz, /readyz and /metrics"),
+    Flag("healthz-port", "number", "0", "port for /healthz, /readyz and /metrics; 0 is none"),
+    Flag("v", "number", "0", "log more: 1 and higher shows every decision to change nothing"),
+    Flag("version", "switch", "false", "print the version and exit"),
+    Flag("help", "switch", "false", "print this text and exit"),
+    Flag("etcd-endpoints", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-prefix", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-keyfile", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-certfile", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-cafile", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-username", "text", "", _OVERLAY, acts=False),
+    Flag("etcd-password", "text", "", _OVERLAY, acts=False),
+    Flag("kube-annotation-prefix", "text", "", _OVERLAY, acts=False),
+    Flag("iface", "list", "", _OVERLAY, acts=False),
+    Flag("iface-regex", "list", "", _OVERLAY, acts=False),
+    Flag("iface-can-reach", "text", "", _OVERLAY, acts=False),
+    Flag("public-ip", "text", "", _OVERLAY, acts=False),
+    Flag("public-ipv6", "text", "", _OVERLAY, acts=False),
+    Flag("subnet-lease-renew-margin", "number", "60", _OVERLAY, acts=False),
+    Flag("ip-blackhole-route", "switch", "false", _OVERLAY, acts=False),
+    Flag("set-node-network-unavailable", "switch", "true", _OVERLAY, acts=False),
+    Flag("vmodule", "text", "", "flannel's log library: no meaning here", acts=False),
+    Flag("log_backtrace_at", "text", "", "flannel's log library: no meaning here", acts=False),
+    Flag("backend", "text", "auto", "nft, legacy, nftables, or auto: as the kubelet and kube-proxy do", ours=True),
+    Flag("node-subnet", "list", "", "this node's subnet, one for each family, instead of asking anybody", ours=True),
+    Flag("node-name", "text", "", "this node's name in Kubernetes (default: NODE_NAME)", ours=True),
+    Flag("lock-wait", "number", "5", "seconds to wait for the xtables lock before trying again later", ours=True),
+    Flag("heal", "switch", "true", "after a gap, delete conntrack entries bound un-translated", ours=True),
+)
+"""flanneld's flags (its main.go and Documentation/configuration.md) and ours."""
+
+_KNOWN = {flag.name: flag for flag in FLAGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line, checked. ``backend`` is ``None`` for auto. ``ignored`` names what was set and has no effect."""
+
+    masquerade: bool = False
+    random_fully: bool = True
+    forward: bool = True
+    resync: float = 5.0
+    netconf: str = "/etc/kube-flannel/net-conf.json"
+    subnet_file: str = "/run/flannel/subnet.env"
+    kubernetes: bool = False
+    kube_api_url: str = ""
+    kubeconfig: str = ""
+    node_name: str = ""
+    node_subnets: tuple[Network, ...] = ()
+    healthz_ip: str = "0.0.0.0"
+    healthz_port: int = 0
+    verbosity: int = 0
+    backend: Backend | None = None
+    lock_wait: int = 5
+    heal: bool = True
+    version: bool = False
+    help: bool = False
+    ignored: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+def parse_flags(argv: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """Read arguments and environment; raises ``InputError`` that names the flag or variable."""
+    values: dict[str, list[str]] = {}
+    origin: dict[str, str] = {}
+    for flag, value in _pairs(argv):
+        known = values.setdefault(flag.name, [])
+        if flag.kind != "list":
+            known.clear()  # as Go does: the last one counts
+        known.append(value)
+        origin[flag.name] = f"--{flag.name}"
+    for flag in FLAGS:
+        if flag.name in values or flag.name in ("version", "help"):
+            continue
+        for prefix in ("FLANNELD_", "HITLESS_AGENT_") if flag.ours else ("FLANNELD_",):
+            variable = prefix + flag.name.upper().replace("-", "_")
+            if environment.get(variable, ""):
+                values[flag.name] = [environment[variable]]
+                origin[flag.name] = f"environment variable {variable}"
+                break
+    return _options(_Values(values, origin), environment)
+
+
+def usage() -> str:
+    """The flags, for people."""
+    lines = ["usage: hitless agent [plan [--json] | cleanup [--json]] [flags]", ""]
+    lines += ["flanneld's flags and FLANNELD_* variables work unchanged; -flag and --flag are the same.", ""]
+    for title, wanted in (
+        ("flags", lambda flag: flag.acts and not flag.ours),
+        ("flags that flanneld does not have (variables HITLESS_AGENT_*)", lambda flag: flag.ours),
+        ("accepted and named in the log, without effect in this version", lambda flag: not flag.acts),
+    ):
+        lines.append(f"{title}:")
+        for flag in filter(wanted, FLAGS):
+            default = f" (default {flag.default})" if flag.default not in ("", "false") else ""
+            lines.append(f"  --{flag.name:<30} {flag.help}{default}" if flag.acts else f"  --{flag.name}")
+        lines.append("")
+    lines.append("exit codes: 0 stopped as asked, 1 wrong input (nothing was changed), 3 this machine cannot do it")
+    return "\n".join(lines)
+
+
+def _pairs(argv: Sequence[str]) -> Iterator[tuple[Flag, str]]:
+    """Flags and their values in order (Go's package flag: one or two dashes, the first non-flag ends it)."""
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            break
+        if not word.startswith("-") or word == "-":
+            words.insert(0, word)
+            break
+        name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        name = "help" if name == "h" else name
+        flag = _KNOWN.get(name)
+        if flag is None:
+            raise InputError("unknown flag", where=word, expected=_nearest(name))
+        if not equals and flag.kind == "switch":
+            value = "true"
+        elif not equals:
+            if not words:
+                raise InputError("needs a value", where=word, expected=flag.help)
+            value = words.pop(0)
+        yield flag, value
+    if words:
+        raise InputError("not a flag", where=words[0], expected="flags only, like flanneld")
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(_KNOWN), n=1)
+    return f"perhaps --{near[0]}; see hitless agent --help" if near else "a flag of flanneld; see hitless agent --help"
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    values: Mapping[str, list[str]]
+    origin: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        return self.values.get(name, [_KNOWN[name].default])[-1]
+
+    def several(self, name: str) -> list[str]:
+        return [part.strip() for value in self.values.get(name, []) for part in value.split(",") if part.strip()]
+
+    def where(self, name: str) -> str:
+        return self.origin.get(name, f"--{name}")
+
+    def switch(self, name: str) -> bool:
+        value = self.text(name)
+        # the words that Go's strconv.ParseBool knows
+        if value in ("1", "t", "T", "true", "TRUE", "True"):
+            return True
+        if value in ("0", "f", "F", "false", "FALSE", "False"):
+            return False
+        raise InputError(f"{value!r}", where=self.where(name), expected="true or false")
+
+    def number(self, name: str, low: int, high: int) -> int:
+        value = self.text(name)
+        try:
+            number = int(value, 10)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise InputError(f"{value!r}", where=self.where(name), expected=f"a whole number from {low} to {high}")
+        return number
+
+
+def _options(values: _Values, environment: Mapping[str, str]) -> Options:
+    for flag in FLAGS:  # a wrong value is wrong even where this version does not act on it
+        if not flag.acts and flag.kind == "switch":
+            values.switch(flag.name)
+    values.number("subnet-lease-renew-margin", 1, 1439)
+    return Options(
+        masquerade=values.switch("ip-masq"),
+        random_fully=not values.switch("ip-masq-fully-random-disable"),
+        forward=values.switch("iptables-forward-rules"),
+        resync=float(values.number("iptables-resync", 1, 86_400)),
+        netconf=values.text("net-config-path"),
+        subnet_file=values.text("subnet-file"),
+        kubernetes=values.switch("kube-subnet-mgr"),
+        kube_api_url=values.text("kube-api-url"),
+        kubeconfig=values.text("kubeconfig-file"),
+        node_name=values.text("node-name") or environment.get("NODE_NAME", ""),
+        node_subnets=tuple(_network(value, values.where("node-subnet")) for value in values.several("node-subnet")),
+        healthz_ip=_address(values),
+        healthz_port=values.number("healthz-port", 0, 65_535),
+        verbosity=values.number("v", 0, 100),
+        backend=_backend(values),
+        lock_wait=values.number("lock-wait", 1, 600),
+        heal=values.switch("heal"),
+        version=values.switch("version"),
+        help=values.switch("help"),
+        ignored=tuple(flag.name for flag in FLAGS if not flag.acts and flag.name in values.values),
+        environment=environment,
+    )
+
+
+def _network(value: str, where: str) -> Network:
+    try:
+        # flannel writes a subnet as its first address and length: 10.42.3.1/24
+        network: Network = ip_network(value, strict=False)
+    except ValueError as error:
+        raise InputError(f"{value!r} is no network", where=where, expected="like 10.42.3.0/24") from error
+    return network
+
+
+def _address(values: _Values) -> str:
+    value = values.text("healthz-ip")
+    try:
+        return str(ip_address(value))
+    except ValueError as error:
+        raise InputError(f"{value!r}", where=values.where("healthz-ip"), expected="an IP address") from error
+
+
+def _backend(values: _Values) -> Backend | None:
+    value = values.text("backend")
+    if value == "auto":
+        return None
+    try:
+        return Backend(value)
+    except ValueError as error:
+        raise InputError(
+            f"{value!r}", where=values.where("backend"), expected="nft, legacy, nftables or auto"
+        ) from error

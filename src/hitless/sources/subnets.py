@@ -1,0 +1,95 @@
+"""The node's subnet: from flags, from the last ``subnet.env``, from Kubernetes.
+
+Problem: a node must get its rules while the API server is away, and the last thing that was true is the best guess.
+Promise: flags first; else the subnet file that flannel or we wrote; the API (``hitless.sources.kubernetes``) then
+confirms or corrects. The file is written whole and renamed into place, in flannel's format, and only when it differs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+from hitless.errors import InputError
+from hitless.model.families import Family, Network
+from hitless.sources.snapshot import Snapshot
+
+__all__ = ["SubnetFile", "read_subnet_file", "render_subnet_file", "write_subnet_file"]
+
+_SUBNET = {Family.IPV4: "FLANNEL_SUBNET", Family.IPV6: "FLANNEL_IPV6_SUBNET"}
+_NETWORK = {Family.IPV4: "FLANNEL_NETWORK", Family.IPV6: "FLANNEL_IPV6_NETWORK"}
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetFile:
+    """What a subnet.env says: this node's subnets, the networks that they were cut from, and the MTU."""
+
+    subnets: tuple[Network, ...] = ()
+    networks: tuple[Network, ...] = ()
+    mtu: int | None = None
+
+
+def read_subnet_file(path: Path) -> SubnetFile | None:
+    """The file's subnets; ``None`` where there is no file. Raises ``InputError`` on one that does not parse."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path), expected="flannel's subnet.env") from error
+    values: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        key, equals, value = stripped.partition("=")
+        if not equals:
+            raise InputError(f"{stripped!r}", where=f"{path}, line {number}", expected="NAME=value")
+        values[key] = value.strip().strip("'\"")
+    mtu = values.get("FLANNEL_MTU", "")
+    return SubnetFile(
+        _networks(values, _SUBNET, path), _networks(values, _NETWORK, path), int(mtu) if mtu.isdigit() else None
+    )
+
+
+def _networks(values: Mapping[str, str], keys: Mapping[Family, str], path: Path) -> tuple[Network, ...]:
+    found: list[Network] = []
+    for key in keys.values():
+        # several networks, separated by commas, are flannel's multi-CIDR form (0.21 to 0.24)
+        for part in filter(None, values.get(key, "").split(",")):
+            try:
+                found.append(ip_network(part.strip(), strict=False))
+            except ValueError as error:
+                raise InputError(f"{part!r}", where=f"{path}: {key}", expected="a network") from error
+    return tuple(found)
+
+
+def render_subnet_file(snapshot: Snapshot, mtu: int) -> str:
+    """flannel's subnet.env: the subnet as its first usable address, then MTU and whether we masquerade."""
+    lines: list[str] = []
+    for family in (Family.IPV4, Family.IPV6):
+        networks = snapshot.networks.get(family)
+        if networks is not None:
+            subnet = networks.subnet
+            lines += [f"{_NETWORK[family]}={networks.network}", f"{_SUBNET[family]}={subnet[1]}/{subnet.prefixlen}"]
+    lines += [f"FLANNEL_MTU={mtu}", f"FLANNEL_IPMASQ={'true' if snapshot.masquerade else 'false'}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_subnet_file(path: Path, text: str) -> bool:
+    """Put the text there, whole or not at all; true when the file changed. ``OSError`` is the caller's to judge."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return True
