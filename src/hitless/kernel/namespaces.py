@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from hitless.errors import KernelError, MissingError, NotFound
 
-__all__ = ["HERE", "Namespace", "inside", "unshare"]
+__all__ = ["CLONE_NEWNET", "CLONE_NEWNS", "CLONE_NEWUSER", "HERE", "Namespace", "exists", "inside", "setns", "unshare"]
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -53,7 +53,8 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def _setns(fd: int, kind: int) -> None:
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into the namespace behind ``fd`` (mount and user: only a single-threaded process)."""
     if _libc().setns(fd, kind) != 0:
         number = ctypes.get_errno()
         raise KernelError("enter", f"namespace of file descriptor {fd}", number)
@@ -88,7 +89,7 @@ def inside(namespace: Namespace, action: Callable[[], _T]) -> _T:
         try:
             fd = os.open(str(namespace.net), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _setns(fd, CLONE_NEWNET)
+                setns(fd, CLONE_NEWNET)
             finally:
                 os.close(fd)
             outcome.append(action())

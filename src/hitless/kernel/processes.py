@@ -8,21 +8,36 @@ when their parent dies (PR_SET_PDEATHSIG); output is bounded by the caller's cho
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from hitless.errors import MissingError, ProgramError
 from hitless.kernel.namespaces import HERE, Namespace
 
-__all__ = ["PACKAGES", "Process", "command_in", "program", "run", "start", "start_async"]
+if TYPE_CHECKING:  # asyncio costs 40 ms, and most programs that start programs have no event loop
+    import asyncio
+
+__all__ = [
+    "DEVNULL",
+    "PACKAGES",
+    "PIPE",
+    "STDOUT",
+    "Process",
+    "command_in",
+    "program",
+    "replace",
+    "run",
+    "start",
+    "start_async",
+]
 
 Process = subprocess.Popen[bytes]
+PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 PACKAGES: Mapping[str, str] = {
     "ip": "iproute2",
@@ -121,10 +136,12 @@ def start(
     environment: Mapping[str, str] | None = None,
     new_session: bool = False,
     keep_fds: Sequence[int] = (),
+    tied: bool = True,
 ) -> Process:
     """Start a program that dies with its parent thread; the caller owns the process and must wait for it.
 
     The kernel ties the death signal to the *thread* that forks: start from a thread that lives as long as the child.
+    ``tied`` false: it may outlive us (the keeper of a lab that stays up).
     """
     return subprocess.Popen(
         command_in(namespace, command),
@@ -133,9 +150,20 @@ def start(
         stderr=stderr,
         env=_environment(environment),
         start_new_session=new_session,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_die_with_parent if tied else None,
         pass_fds=tuple(keep_fds),
     )
+
+
+def replace(
+    command: Sequence[str], *, namespace: Namespace = HERE, environment: Mapping[str, str] | None = None
+) -> NoReturn:
+    """Become the program: same process, standard streams and exit code; raises ``ProgramError`` when it cannot start."""
+    line = command_in(namespace, command)
+    try:
+        os.execve(line[0], line, _environment(environment))
+    except OSError as error:
+        raise ProgramError(command, -1, error.strerror or str(error)) from error
 
 
 async def start_async(
@@ -150,6 +178,8 @@ async def start_async(
     limit: int = 1 << 20,
 ) -> asyncio.subprocess.Process:
     """As ``start``, with streams for an event loop; ``limit`` is the longest line in bytes."""
+    import asyncio
+
     return await asyncio.create_subprocess_exec(
         *command_in(namespace, command),
         stdin=stdin,

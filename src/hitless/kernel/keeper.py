@@ -1,0 +1,210 @@
+"""The keeper: one process that holds namespaces open, so that they vanish when it dies, however it dies.
+
+Problem: named namespaces (``ip netns``) are mounts in the machine's own /run/netns; they outlive a crash and are seen
+by everybody. Promise: a namespace made here has no name anywhere; it is an open file of this process, reached as
+/proc/PID/fd/N, and the kernel frees it with the process, SIGKILL included. Everything happens below a private mount
+namespace with a tmpfs of its own on /run (xtables.lock, /run/flannel); a process without the capabilities enters a
+user namespace first, so root and ordinary users go the same way. The keeper runs no program on its own account: it
+answers requests, one JSON object a line, on standard input, and ends when that is closed (its maker is gone), unless
+it was told to stay. Client: ``hitless.lab.keeping``.
+
+Run as ``python -P -m hitless.kernel.keeper``; it must stay single-threaded and light.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hitless.errors import HitlessError, KernelError, MissingError
+from hitless.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
+
+__all__ = ["main", "privileged"]
+
+_MS_NOSUID, _MS_NODEV = 2, 4
+_MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
+_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+
+
+def privileged(status: str | None = None) -> bool:
+    """Whether this process may make network and mount namespaces by itself (CapEff of /proc/self/status)."""
+    text = Path("/proc/self/status").read_text() if status is None else status
+    for line in text.splitlines():
+        if line.startswith("CapEff:"):
+            held = int(line.split()[1], 16)
+            return all(held >> bit & 1 for bit in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN))
+    return False
+
+
+def enter_user_namespace() -> None:
+    """Become root of a new user namespace, in which only the caller's own user and group exist.
+
+    The process must be single-threaded. Raises ``MissingError`` when the kernel does not allow it.
+    """
+    user, group = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER)
+    try:
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    except OSError as error:
+        raise MissingError(
+            f"this process may not map itself to root in a user namespace ({error.strerror})",
+            remedy="run it as root, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns=0)",
+        ) from error
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [None if word is None else word.encode() for word in (source, target, kind)]
+    if libc.mount(*words, ctypes.c_ulong(flags), None if data is None else data.encode()) != 0:
+        raise KernelError("mount", f"{kind or source} on {target}", ctypes.get_errno())
+
+
+def _private_run() -> None:
+    _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=64m")
+
+
+def _open(path: str) -> int:
+    # inherited by nobody: a spawned child that kept it would keep the namespace alive after us
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+class _Keeper:
+    """The namespaces held, and what can be asked of them."""
+
+    def __init__(self) -> None:
+        user_namespace = not privileged()
+        if user_namespace:
+            enter_user_namespace()
+        # a network namespace of its own to come back to: from inside a user namespace the machine's is out of reach
+        unshare(CLONE_NEWNS | CLONE_NEWNET)
+        _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+        _private_run()
+        self.base = _open("/proc/self/ns/mnt")
+        self.base_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.home = _open("/proc/self/ns/net")
+        self.user_namespace = user_namespace
+
+    def hello(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "user": self.user_namespace,
+            "mnt": self.base,
+            "root": self.base_root,
+            "mnt_inode": os.fstat(self.base).st_ino,
+        }
+
+    def make(self, *, mount: bool, sysctls: Mapping[str, str]) -> dict[str, Any]:
+        """A new network namespace, with ``sysctls`` (paths below /proc/sys) written in it before it has a link."""
+        mnt, root = self.base, self.base_root
+        if mount:
+            unshare(CLONE_NEWNS)
+            _private_run()
+            mnt, root = _open("/proc/self/ns/mnt"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            setns(self.base, CLONE_NEWNS)
+        unshare(CLONE_NEWNET)
+        try:
+            net = _open("/proc/self/ns/net")
+            missing = []
+            for path, value in sysctls.items():
+                try:
+                    # /proc/sys/net shows the namespace of whoever opens the file
+                    Path("/proc/sys", path).write_text(value)
+                except FileNotFoundError:
+                    missing.append(path)
+                except OSError as error:
+                    raise KernelError("write", f"/proc/sys/{path}", error.errno or 0) from error
+        finally:
+            setns(self.home, CLONE_NEWNET)
+        return {"net": net, "mnt": mnt, "root": root, "inode": os.fstat(net).st_ino, "missing": missing}
+
+    def spawn(self, argv: list[str], environment: dict[str, str], log: str) -> dict[str, Any]:
+        """Start a program that dies with the keeper, in the base mount namespace, its output appended to ``log``."""
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setsid()
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                null = os.open("/dev/null", os.O_RDONLY)
+                for source, target in ((null, 0), (out, 1), (out, 2)):
+                    os.dup2(source, target)
+                os.execvpe(argv[0], argv, {**os.environ, **environment})
+            finally:
+                os._exit(127)
+        return {"pid": child}
+
+
+def _answer(keeper: _Keeper, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        match request["do"]:
+            case "make":
+                return keeper.make(mount=request["mount"], sysctls=request["sysctls"])
+            case "spawn":
+                return keeper.spawn(request["argv"], request["environment"], request["log"])
+            case other:
+                raise KernelError("answer", f"request {other}")
+    except MissingError as error:
+        return {"missing": str(error).removesuffix(f"; {error.remedy}"), "remedy": error.remedy}
+    except KernelError as error:
+        return {"refused": [error.operation, error.object, error.errno]}
+    except OSError as error:
+        return {"refused": ["do", str(request.get("do")), error.errno or 0]}
+
+
+def _reap(_number: int, _frame: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def _stay() -> None:
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    while True:
+        signal.pause()
+
+
+def main() -> int:
+    """Serve requests until standard input closes; ``stay`` cuts the keeper loose from its maker."""
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, b"hitless-keeper", 0, 0, 0)
+    signal.signal(signal.SIGCHLD, _reap)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the maker, who then closes our standard input
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def say(answer: Mapping[str, Any]) -> None:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+    try:
+        keeper = _Keeper()
+    except MissingError as error:
+        say({"missing": str(error).removesuffix(f"; {error.remedy}"), "remedy": error.remedy})
+        return 3
+    except HitlessError as error:
+        say({"refused": ["make", f"namespaces: {error}", 0]})
+        return 3
+    say(keeper.hello())
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "stay":
+            say({})
+            _stay()
+        say(_answer(keeper, request))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Building a lab, and taking it down: the plan becomes namespaces, links, routes and rules.
+
+Problem: a half-built lab misleads, and a forgotten one stays. Promise: ``up`` returns a lab that is whole or raises and
+leaves nothing behind; when something is missing on this machine the error names it and the remedy
+(``hitless.lab.features``). The lab ends with ``close`` (or the ``with`` block), with this process, or with its keeper:
+all of it, at once, because one keeper holds everything (``hitless.kernel.keeper``). Next stages: ``hitless.drill`` runs
+agents, watch and probe in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from types import MappingProxyType, TracebackType
+
+from hitless.errors import KernelError, ProgramError
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+from hitless.lab import features, kube, topology
+from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
+from hitless.lab.keeping import Held, Keep, Keeper
+from hitless.lab.plans import Plan
+from hitless.model.families import Backend, Family
+
+__all__ = ["Lab", "Members", "restore", "up", "up_async", "view"]
+
+_WORKERS = 4  # more do not help: the kernel serialises link changes (rtnl), and two are waiting for programs to start
+
+
+class Members:
+    """The namespaces of a lab by name; enough to see the cluster again from another process."""
+
+    def __init__(self, plan: Plan, held: dict[str, Held]) -> None:
+        self.plan = plan
+        self.held = held
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """What the kernel calls them."""
+        return frozenset(each.inode for each in self.held.values())
+
+
+def view(members: Members, keep: Keep) -> Cluster:
+    """The cluster as values, for whoever can see the keeper."""
+    plan, held = members.plan, members.held
+
+    def place(name: str) -> Namespace:
+        return held[name].namespace(keep)
+
+    nodes = []
+    for i in range(plan.nodes):
+        name = plan.node_name(i)
+        pods = tuple(
+            Pod(
+                plan.pod_name(i, p),
+                name,
+                place(plan.pod_name(i, p)),
+                plan.pod_interface(i, p),
+                MappingProxyType({family: plan.pod_address(family, i, p) for family in plan.families}),
+            )
+            for p in range(plan.pods_per_node)
+        )
+        nodes.append(
+            Node(
+                name,
+                i,
+                place(name),
+                held[name].root_path(keep),
+                pods,
+                MappingProxyType({family: plan.node_address(family, i) for family in plan.families}),
+                MappingProxyType({family: plan.subnet(family, i) for family in plan.families}),
+            )
+        )
+    return Cluster(
+        plan,
+        tuple(nodes),
+        Underlay("underlay", place("underlay")),
+        FarEnd("far-end", place("far-end"), MappingProxyType({f: plan.far(f) for f in plan.families})),
+    )
+
+
+class Lab:
+    """A running lab; ``close`` or leaving the ``with`` block takes it down."""
+
+    def __init__(self, members: Members, keeper: Keeper) -> None:
+        self.members = members
+        self.keeper = keeper
+        self.cluster = view(members, keeper.keep)
+
+    @property
+    def plan(self) -> Plan:
+        """What it was built from."""
+        return self.cluster.plan
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Its nodes, node0 first."""
+        return self.cluster.nodes
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        """Every pod of every node."""
+        return self.cluster.pods
+
+    @property
+    def far_end(self) -> FarEnd:
+        """The world outside."""
+        return self.cluster.far_end
+
+    @property
+    def underlay(self) -> Underlay:
+        """The switch."""
+        return self.cluster.underlay
+
+    def close(self) -> None:
+        """Take the lab down: every namespace, and every process that still runs in one."""
+        self.keeper.close()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def up(plan: Plan | None = None, *, stays: bool = False) -> Lab:
+    """Build the lab that ``plan`` says, whole or not at all.
+
+    Raises ``MissingError`` when this machine lacks a program, a kernel feature or a permission. ``stays`` prepares for
+    ``Keeper.stay``: the lab may then outlive this process.
+    """
+    plan = plan or Plan()
+    features.require_programs(plan)
+    keeper = Keeper(stays=stays)
+    try:
+        return Lab(_build(plan, keeper), keeper)
+    except (KernelError, ProgramError) as error:
+        keeper.close()
+        features.explain(plan, error)
+        raise
+    except BaseException:
+        keeper.close()
+        raise
+
+
+@asynccontextmanager
+async def up_async(plan: Plan | None = None) -> AsyncIterator[Lab]:
+    """As ``up``, for an event loop: built and taken down in a thread, so that the loop goes on turning."""
+    lab = await asyncio.to_thread(up, plan)
+    try:
+        yield lab
+    finally:
+        await asyncio.to_thread(lab.close)
+
+
+def _build(plan: Plan, keeper: Keeper) -> Members:
+    held = {
+        name: keeper.make(name, mount=place == "node", sysctls=topology.sysctls(place)) for name, place in _places(plan)
+    }
+    members = Members(plan, held)
+    keep = keeper.keep
+
+    def net(name: str) -> str:
+        return f"/proc/{keep.pid}/fd/{held[name].net}"
+
+    def ip(name: str, text: str) -> None:
+        processes.run(["ip", "-batch", "-"], namespace=held[name].namespace(keep), stdin=text)
+
+    # every link of the underlay first: a node configures the end that it finds
+    ip("underlay", topology.underlay(plan, lambda i: net(plan.node_name(i)), net("far-end")))
+
+    def node(i: int) -> None:
+        name = plan.node_name(i)
+        ip(name, topology.node(plan, i, lambda p: net(plan.pod_name(i, p))))
+        for p in range(plan.pods_per_node):
+            ip(plan.pod_name(i, p), topology.pod(plan, i, p))
+
+    tasks: list[Callable[[], None]] = [lambda: ip("far-end", topology.far_end(plan))]
+    tasks += [lambda i=i: node(i) for i in range(plan.nodes)]  # type: ignore[misc]  # a default binds the loop variable
+    if plan.kubernetes:
+        for i in range(plan.nodes):
+            space = held[plan.node_name(i)].namespace(keep)
+            for family in plan.families:
+                tasks.append(
+                    lambda space=space, family=family, i=i: restore(  # type: ignore[misc]  # as above
+                        space, plan.rules_backend, family, kube.node_rules(plan, family, i)
+                    )
+                )
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="lab") as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
+    return members
+
+
+def _places(plan: Plan) -> list[tuple[str, str]]:
+    places = [("underlay", "underlay"), ("far-end", "far_end")]
+    for i in range(plan.nodes):
+        places.append((plan.node_name(i), "node"))
+        places += [(plan.pod_name(i, p), "pod") for p in range(plan.pods_per_node)]
+    return places
+
+
+def restore(namespace: Namespace, backend: Backend, family: Family, text: str, *, flush: bool = False) -> None:
+    """Load rules with one ``iptables-restore`` (``--noflush`` unless ``flush``): one transaction per table."""
+    line = [f"{family.iptables}-{backend}-restore", "--wait", *([] if flush else ["--noflush"])]
+    processes.run(line, namespace=namespace, stdin=text, timeout=300)

@@ -1,0 +1,95 @@
+"""A running lab as values: nodes, pods, the underlay and the far end, each with the namespace to enter it by.
+
+Promise: what is here can be handed to any stage (watch, probe, agent) and be sent to another process; it holds nothing
+open. The lab that keeps it alive is ``hitless.lab.building.Lab``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.plans import Plan
+from hitless.model.families import Address, Family, Network
+
+__all__ = ["Cluster", "FarEnd", "Node", "Pod", "Underlay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A workload's network namespace; ``interface`` is the host side of its link, ``eth0`` its own."""
+
+    name: str
+    node: str
+    namespace: Namespace
+    interface: str
+    addresses: Mapping[Family, Address]
+
+    @property
+    def address(self) -> Address:
+        """Its address in the lab's first family."""
+        return next(iter(self.addresses.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host: network and mount namespace. ``root`` is its file system seen from outside (its own /run in it)."""
+
+    name: str
+    index: int
+    namespace: Namespace
+    root: Path
+    pods: tuple[Pod, ...]
+    addresses: Mapping[Family, Address]
+    subnets: Mapping[Family, Network]
+    uplink: str = "eth0"
+
+    @property
+    def address(self) -> Address:
+        """Its underlay address in the lab's first family."""
+        return next(iter(self.addresses.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class FarEnd:
+    """The world outside: addresses of its own, and no route back to the pod network."""
+
+    name: str
+    namespace: Namespace
+    addresses: Mapping[Family, tuple[Address, ...]]
+
+    @property
+    def address(self) -> Address:
+        """Its first address in the lab's first family."""
+        return next(iter(self.addresses.values()))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The switch that the nodes are plugged into, which also routes between them and the far end."""
+
+    name: str
+    namespace: Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """All of it."""
+
+    plan: Plan
+    nodes: tuple[Node, ...]
+    underlay: Underlay
+    far_end: FarEnd
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        """Every pod of every node."""
+        return tuple(pod for node in self.nodes for pod in node.pods)
+
+    @property
+    def places(self) -> Mapping[str, Namespace]:
+        """Everything that has a name, by name."""
+        found: list[Node | Pod | FarEnd | Underlay] = [*self.nodes, *self.pods, self.underlay, self.far_end]
+        return {place.name: place.namespace for place in found}

@@ -1,0 +1,159 @@
+"""What a lab needs of this machine, probed and not assumed, each with its remedy.
+
+Problem: "Operation not supported" says nothing to somebody whose kernel lacks one module. Promise: ``probe`` tries each
+feature in a scratch namespace and reports all of them; ``require_programs`` is the cheap check before every build;
+``explain`` turns a failed build into the ``MissingError`` that caused it, when that is the cause. Nothing is changed on
+the machine: a module that the kernel loads on demand is the only trace, as with any use of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hitless.errors import HitlessError, KernelError, MissingError, ProgramError
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.keeping import Keeper
+from hitless.lab.plans import Plan
+from hitless.model.families import Backend, Family
+
+__all__ = ["Feature", "explain", "probe", "require_programs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One thing that a lab needs; ``problem`` is empty when it is there."""
+
+    name: str
+    problem: str = ""
+    remedy: str = ""
+
+    @property
+    def present(self) -> bool:
+        """Whether it is there."""
+        return not self.problem
+
+
+def _programs(plan: Plan) -> tuple[str, ...]:
+    tools = [f"{family.iptables}-{plan.rules_backend}{end}" for family in plan.families for end in ("", "-restore")]
+    extra = ["nft"] if plan.backend is Backend.NFTABLES else []
+    return ("ip", "nsenter", *(tools if plan.kubernetes else ()), *extra)
+
+
+def require_programs(plan: Plan) -> None:
+    """Raise ``MissingError`` for the first program that the plan needs and that is not installed."""
+    for name in _programs(plan):
+        processes.program(name)
+
+
+def probe(plan: Plan) -> tuple[Feature, ...]:
+    """Every feature that the plan needs, tried in scratch namespaces that are gone afterwards."""
+    found = []
+    for name in _programs(plan):
+        try:
+            processes.program(name)
+            found.append(Feature(f"program {name}"))
+        except MissingError as error:
+            found.append(Feature(f"program {name}", "not installed", error.remedy))
+    try:
+        keeper = Keeper()
+    except MissingError as error:
+        return (*found, Feature("namespaces (network, mount, user)", str(error), error.remedy))
+    except HitlessError as error:
+        remedy = "run it as root, or allow user namespaces"
+        return (*found, Feature("namespaces (network, mount, user)", str(error), remedy))
+    try:
+        found.append(Feature("namespaces (network, mount, user)"))
+        held = keeper.make("probe", mount=True)
+        space = held.namespace(keeper.keep)
+        for name, remedy, attempt in _attempts(plan, keeper):
+            try:
+                attempt(space)
+                found.append(Feature(name))
+            except ProgramError as error:
+                words = error.stderr.strip().splitlines()
+                found.append(Feature(name, words[0] if words else str(error), remedy))
+            except (KernelError, MissingError) as error:
+                found.append(Feature(name, str(error), remedy))
+    finally:
+        keeper.close()
+    return tuple(found)
+
+
+_Attempt = tuple[str, str, Callable[[Namespace], None]]
+
+
+def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
+    def ip(text: str) -> Callable[[Namespace], None]:
+        return lambda space: _run(["ip", "-batch", "-"], space, text)
+
+    def kernel(option: str, module: str) -> str:
+        return f"load it (modprobe {module}) or use a kernel with {option}"
+
+    attempts: list[_Attempt] = [
+        ("veth links", kernel("CONFIG_VETH", "veth"), ip("link add p0 type veth peer name p1\n")),
+        ("bridge links", kernel("CONFIG_BRIDGE", "bridge"), ip("link add b0 type bridge\n")),
+    ]
+    for family in plan.families:
+        if family is Family.IPV6:
+            check = "link set lo up\naddr add fd00::1/128 dev lo nodad\n"
+            attempts.append(("IPv6", "boot without ipv6.disable=1", ip(check)))
+        forwarding = {Family.IPV4: "net/ipv4/ip_forward", Family.IPV6: "net/ipv6/conf/all/forwarding"}[family]
+        attempts.append((f"{family} forwarding", "use a kernel with CONFIG_SYSCTL", _sysctl(keeper, forwarding)))
+        if plan.kubernetes:
+            backend = plan.rules_backend
+            remedy = {
+                Backend.NFT: "load nf_tables, nft_compat, nft_chain_nat and the xtables matches named above",
+                Backend.LEGACY: "load ip_tables (ip6_tables) with their nat, filter and mangle tables",
+                Backend.NFTABLES: "",
+            }[backend]
+            tool = f"{family.iptables}-{backend}"
+            for table, words in _RULES.items():
+                attempts.append((f"{tool}: {words}", remedy, _rule(tool, table, words)))
+    if plan.backend is Backend.NFTABLES:
+        text = (
+            "add table ip p\nadd chain ip p c { type nat hook postrouting priority 100; }\nadd rule ip p c masquerade\n"
+        )
+        attempts.append(
+            ("nft: nat chains", "load nf_tables and nft_chain_nat", lambda space: _run(["nft", "-f", "-"], space, text))
+        )
+    return attempts
+
+
+_RULES = {
+    "nat": "-j MASQUERADE --random-fully",
+    "nat ": "-m mark ! --mark 0x4000/0x4000 -j RETURN",
+    "nat  ": "-m addrtype --dst-type LOCAL -j RETURN",
+    "nat   ": "-m statistic --mode random --probability 0.5 -j RETURN",
+    "filter": "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    "filter ": "-p udp -m multiport --dports 4789 -j DROP",
+    "mangle": "-m comment --comment probe -j MARK --set-xmark 0x0/0xf0000",
+}
+
+
+def _run(command: list[str], space: Namespace, stdin: str = "") -> None:
+    processes.run(command, namespace=space, stdin=stdin)
+
+
+def _rule(tool: str, table: str, words: str) -> Callable[[Namespace], None]:
+    chain = "FORWARD" if table.startswith("filter") else "POSTROUTING"
+    return lambda space: _run([tool, "--wait", "-t", table.strip(), "-A", chain, *words.split()], space)
+
+
+def _sysctl(keeper: Keeper, path: str) -> Callable[[Namespace], None]:
+    def attempt(_space: Namespace) -> None:
+        held = keeper.make("forwarding", sysctls={path: "1"})
+        if held.missing:
+            raise KernelError("write", f"/proc/sys/{path}", reason="no such file")
+
+    return attempt
+
+
+def explain(plan: Plan, error: HitlessError) -> None:
+    """Raise ``MissingError`` from ``error`` when a feature is missing; return when none is."""
+    for feature in probe(plan):
+        if not feature.present:
+            raise MissingError(
+                f"the lab cannot be made whole: {feature.name}: {feature.problem}", remedy=feature.remedy
+            ) from error

@@ -1,0 +1,185 @@
+"""The keeper's client: starts one, asks it for namespaces, and knows when it is gone.
+
+Promise: a keeper that was started here ends with this object (``close``) or with this process, whichever comes first;
+``stay`` cuts it loose for a lab that shall outlive its maker. What a keeper answers becomes values
+(``hitless.kernel.namespaces.Namespace``) or the house's errors. The program itself is ``hitless.kernel.keeper``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hitless.errors import KernelError, MissingError
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+
+__all__ = ["Held", "Keep", "Keeper", "alive", "held_processes", "start_time"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Where a keeper is: enough to find it and to know it again. ``started`` is its start time in clock ticks."""
+
+    pid: int
+    started: int
+    user: bool
+    mnt: int
+    root: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A namespace that a keeper holds: its files' numbers in the keeper, and the inode that names it to the kernel."""
+
+    name: str
+    net: int
+    mnt: int
+    root: int
+    inode: int
+    missing: tuple[str, ...] = ()
+    """Sysctls that this kernel does not have."""
+
+    def namespace(self, keep: Keep) -> Namespace:
+        """The value by which programs and sockets enter it."""
+        base = f"/proc/{keep.pid}"
+        user = None if not keep.user or _same_user_namespace(keep.pid) else f"{base}/ns/user"
+        return Namespace(self.name, net=f"{base}/fd/{self.net}", mnt=f"{base}/fd/{self.mnt}", user=user)
+
+    def root_path(self, keep: Keep) -> Path:
+        """The namespace's file system, seen from outside."""
+        return Path(f"/proc/{keep.pid}/fd/{self.root}")
+
+
+def _same_user_namespace(pid: int) -> bool:
+    # entering the user namespace that one is in already is refused by the kernel (EINVAL)
+    return Path("/proc/self/ns/user").readlink() == Path(f"/proc/{pid}/ns/user").readlink()
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); 0 when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    state, *fields = text.rpartition(")")[2].split()
+    return 0 if state in "ZX" else int(fields[18])
+
+
+def alive(keep: Keep) -> bool:
+    """Whether this very keeper still runs (its number may long belong to somebody else)."""
+    return keep.started != 0 and start_time(keep.pid) == keep.started
+
+
+def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
+    """The processes that live in network namespaces with these inodes, ours excepted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if (entry / "ns/net").stat().st_ino in inodes:
+                    found.append(int(entry.name))
+    return tuple(found)
+
+
+class Keeper:
+    """A keeper that this process started."""
+
+    def __init__(self, *, stays: bool = False) -> None:
+        # the death signal is tied to the thread that forks: a short-lived thread must not take the keeper along.
+        # The closed pipe ends it in any case.
+        tied = not stays and threading.current_thread() is threading.main_thread()
+        self._process = processes.start(
+            [sys.executable, "-P", "-m", "hitless.kernel.keeper"],
+            stdin=processes.PIPE,
+            stdout=processes.PIPE,
+            stderr=processes.DEVNULL,
+            new_session=True,
+            tied=tied,
+        )
+        self._lock = threading.Lock()
+        self.inodes: set[int] = set()
+        try:
+            hello = self._answer("start", "the lab's keeper")
+        except BaseException:
+            self.close()
+            raise
+        self.keep = Keep(
+            pid=hello["pid"], started=start_time(hello["pid"]), user=hello["user"], mnt=hello["mnt"], root=hello["root"]
+        )
+
+    def _answer(self, operation: str, object: str) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise KernelError(operation, object, reason="the keeper is gone")
+        answer: dict[str, Any] = json.loads(line)
+        if "missing" in answer and "remedy" in answer:
+            raise MissingError(answer["missing"], remedy=answer["remedy"])
+        if "refused" in answer:
+            raise KernelError(*answer["refused"])
+        return answer
+
+    def _ask(self, what: str, object: str, **details: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        with self._lock:
+            try:
+                self._process.stdin.write(json.dumps({"do": what, **details}).encode() + b"\n")
+                self._process.stdin.flush()
+            except (BrokenPipeError, ValueError) as error:
+                raise KernelError(what, object, reason="the keeper is gone") from error
+            return self._answer(what, object)
+
+    def make(self, name: str, *, mount: bool = False, sysctls: Mapping[str, str] | None = None) -> Held:
+        """A network namespace (with a mount namespace and a /run of its own when ``mount``)."""
+        answer = self._ask("make", f"namespace {name}", mount=mount, sysctls=dict(sysctls or {}))
+        self.inodes.add(answer["inode"])
+        return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))
+
+    def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> int:
+        """Start a program that lives and dies with the keeper; returns its process number."""
+        line = [processes.program(command[0]), *command[1:]]
+        answer = self._ask("spawn", line[0], argv=line, environment=dict(environment), log=str(log))
+        return int(answer["pid"])
+
+    def stay(self) -> None:
+        """Cut the keeper loose: from here on only ``end`` or a signal ends it."""
+        self._ask("stay", "keeper")
+        self._release()
+        self._process.returncode = 0  # not ours to wait for any more
+
+    def _release(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def close(self) -> None:
+        """End the keeper and whatever still runs in its namespaces; nothing of them is left afterwards."""
+        kill_inside(frozenset(self.inodes))
+        self._release()
+        if self._process.returncode is None:
+            self._process.kill()
+        self._process.wait()
+
+
+def kill_inside(inodes: frozenset[int]) -> int:
+    """SIGKILL what lives in these network namespaces (twice over, for what was being born); returns how many."""
+    count = 0
+    for _ in range(3):
+        pids = held_processes(inodes) if inodes else ()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                count += 1
+        if not pids:
+            break
+    return count

@@ -1,0 +1,167 @@
+"""What a lab shall be: counts, families, backend; and from these, every name and address in it.
+
+Problem: tests, drills and documents must agree on who has which address without asking the kernel. Promise: a ``Plan``
+is a frozen value, refused whole when it says something impossible; names and addresses are pure functions of it.
+Nothing here touches the machine. Next stage: ``hitless.lab.building``.
+
+Address plan (both families by one rule): pod NETWORK 10.42.0.0/16 and fd42::/48, node i's SUBNET 10.42.i.0/24 and
+fd42:0:0:i::/64, Services 10.43.0.0/16 and fd43::/112, underlay 192.0.2.0/24 and 2001:db8:0:1::/64, far end
+198.51.100.1… and 2001:db8:ffff::1… (documentation ranges, RFC 5737 and 3849, so that nothing real is ever shadowed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from types import MappingProxyType
+
+from hitless.errors import InputError
+from hitless.model.families import Address, Backend, Family, Network
+
+__all__ = ["Plan", "Stack"]
+
+
+class Stack(StrEnum):
+    """The families that a lab speaks."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    DUAL = "dual"
+
+
+def _both(ipv4: str, ipv6: str) -> Mapping[Family, Network]:
+    return MappingProxyType({Family.IPV4: ip_network(ipv4), Family.IPV6: ip_network(ipv6)})
+
+
+_NETWORK = _both("10.42.0.0/16", "fd42::/48")
+_SERVICES = _both("10.43.0.0/16", "fd43::/112")
+_UNDERLAY = _both("192.0.2.0/24", "2001:db8:0:1::/64")
+_TRANSIT = _both("203.0.113.0/30", "2001:db8:0:2::/64")
+_FAR = _both("198.51.100.0/24", "2001:db8:ffff::/64")
+
+_MOST_NODES = 100  # 192.0.2.10 … 192.0.2.109
+_MOST_PODS = 200  # .2 … .201 of a /24
+_MOST_SERVICES = 5000
+_MOST_FAR = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A lab to be: ``nodes`` with ``pods_per_node`` each, ``family`` ipv4, ipv6 or dual.
+
+    ``backend`` is what the node's own rules (kube-proxy, Calico) are loaded through, and what an agent is told to use;
+    with native nftables the node's own rules are iptables-nft, as kube-proxy's are. ``services`` (0 to 5,000) is how
+    many Services kube-proxy's rules know. ``far_addresses`` is how many addresses the far end has in each family.
+    ``forward_policy`` "drop" gives the node FORWARD policy DROP and Felix's "Return" mode, so that pod traffic passes
+    by FLANNEL-FWD alone. ``kubernetes`` false leaves the nodes without any rule.
+    """
+
+    nodes: int = 1
+    pods_per_node: int = 1
+    family: Stack | Family | str = Stack.IPV4
+    backend: Backend = Backend.NFT
+    services: int = 0
+    far_addresses: int = 4
+    forward_policy: str = "accept"
+    kubernetes: bool = True
+
+    def __post_init__(self) -> None:
+        for field, value, most in (
+            ("nodes", self.nodes, _MOST_NODES),
+            ("pods_per_node", self.pods_per_node, _MOST_PODS),
+            ("services", self.services, _MOST_SERVICES),
+            ("far_addresses", self.far_addresses, _MOST_FAR),
+        ):
+            least = 0 if field in ("services", "pods_per_node") else 1
+            if not least <= value <= most:
+                raise InputError(f"{value} is out of range", where=field, expected=f"{least} to {most}")
+        if self.family not in set(Stack):
+            raise InputError(f"{self.family!r} is no family", where="family", expected="ipv4, ipv6 or dual")
+        if self.forward_policy not in ("accept", "drop"):
+            raise InputError(f"{self.forward_policy!r} is no policy", where="forward_policy", expected="accept or drop")
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families in use, IPv4 first."""
+        return tuple(Family) if self.family == Stack.DUAL else (Family(str(self.family)),)
+
+    @property
+    def rules_backend(self) -> Backend:
+        """How the node's own rules are loaded: iptables-nft or iptables-legacy."""
+        return Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
+
+    # --- networks -------------------------------------------------------------------------------------------------
+
+    def network(self, family: Family) -> Network:
+        """The pod network of the whole cluster (flannel's NETWORK)."""
+        return _NETWORK[family]
+
+    def subnet(self, family: Family, node: int) -> Network:
+        """The pod subnet of node ``node`` (flannel's SUBNET)."""
+        network = _NETWORK[family]
+        if isinstance(network, IPv4Network):
+            return IPv4Network((int(network.network_address) + (node << 8), 24))
+        return IPv6Network((int(network.network_address) + (node << 64), 64))
+
+    def services_network(self, family: Family) -> Network:
+        """The range of Service addresses."""
+        return _SERVICES[family]
+
+    def underlay(self, family: Family) -> Network:
+        """The network that the nodes stand in."""
+        return _UNDERLAY[family]
+
+    def transit(self, family: Family) -> Network:
+        """The link between the underlay's router and the far end."""
+        return _TRANSIT[family]
+
+    def far_network(self, family: Family) -> Network:
+        """The network of the far end's own addresses."""
+        return _FAR[family]
+
+    # --- addresses ------------------------------------------------------------------------------------------------
+
+    def gateway(self, family: Family) -> Address:
+        """The underlay router, the nodes' default gateway."""
+        return _UNDERLAY[family][1]
+
+    def node_address(self, family: Family, node: int) -> Address:
+        """The node's address in the underlay."""
+        return _UNDERLAY[family][10 + node]
+
+    def pod_address(self, family: Family, node: int, pod: int) -> Address:
+        """The pod's address: host-local gives .2 first, as .1 is the subnet's gateway address."""
+        return self.subnet(family, node)[2 + pod]
+
+    def far(self, family: Family) -> tuple[Address, ...]:
+        """The far end's own addresses."""
+        return tuple(_FAR[family][1 + i] for i in range(self.far_addresses))
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def node_name(self, node: int) -> str:
+        """The node's name: node0, node1, …"""
+        return f"node{node}"
+
+    def pod_name(self, node: int, pod: int) -> str:
+        """The pod's name: node0-pod0, …"""
+        return f"node{node}-pod{pod}"
+
+    def pod_interface(self, node: int, pod: int) -> str:
+        """The host side of the pod's link, as Calico names it: cali and eleven hexadecimal digits."""
+        return "cali" + hashlib.sha1(self.pod_name(node, pod).encode(), usedforsecurity=False).hexdigest()[:11]
+
+    def pod_mac(self, node: int, pod: int) -> str:
+        """The pod's own link address."""
+        return f"02:42:{node >> 8:02x}:{node & 255:02x}:{pod >> 8:02x}:{pod & 255:02x}"
+
+
+def check_name(name: str) -> str:
+    """The name of a lab, or ``InputError``."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
+        raise InputError(f"{name!r} is no name of a lab", expected="1 to 32 of a-z, 0-9 and -, not - at the ends")
+    return name

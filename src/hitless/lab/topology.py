@@ -1,0 +1,135 @@
+"""The wiring of a lab as text for ``ip -batch``, and the sysctls of each place. Pure: the plan in, words out.
+
+A pod hangs on its node as under Calico: a veth whose host side has the address ee:ee:ee:ee:ee:ee, a host route to the
+pod, and in the pod a default route over a link-local gateway that exists nowhere else. Neighbours on these links are
+permanent, so that no measurement waits for ARP. The underlay is a bridge that the nodes are plugged into and a router
+with one more link, to the far end; the far end knows the underlay and has no other route, so that a packet which leaves
+a node with a pod's address arrives and cannot be answered. Next stage: ``hitless.lab.building`` runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+
+from hitless.lab.plans import Plan
+from hitless.model.families import Address, Family
+
+__all__ = ["far_end", "node", "pod", "sysctls", "underlay"]
+
+_HOST_MAC = "ee:ee:ee:ee:ee:ee"
+_POD_GATEWAY: Mapping[Family, Address] = {
+    Family.IPV4: IPv4Address("169.254.1.1"),
+    Family.IPV6: IPv6Address("fe80::ecee:eeff:feee:eeee"),  # EUI-64 of ee:ee:ee:ee:ee:ee
+}
+
+_COMMON = {
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv6/conf/all/disable_ipv6": "0",
+    "net/ipv6/conf/default/disable_ipv6": "0",
+    # addresses are usable at once: the kernel would hold them back for a second otherwise
+    "net/ipv6/conf/all/accept_dad": "0",
+    "net/ipv6/conf/default/accept_dad": "0",
+    "net/ipv6/conf/all/accept_ra": "0",
+    "net/ipv6/conf/default/accept_ra": "0",
+}
+_ROUTER = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv6/conf/all/forwarding": "1",
+    "net/ipv6/conf/default/forwarding": "1",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+}
+
+
+def sysctls(place: str) -> dict[str, str]:
+    """What to write below /proc/sys in a new ``node``, ``pod``, ``underlay`` or ``far_end``."""
+    match place:
+        case "node":
+            # loose: replies of services come in on other links than the route back says
+            return _COMMON | _ROUTER | {f"net/ipv4/conf/{name}/rp_filter": "2" for name in ("all", "default")}
+        case "underlay":
+            return _COMMON | _ROUTER
+        case "far_end":
+            # thousands of new connections a second from few addresses must not look like an attack
+            return _COMMON | {
+                "net/core/somaxconn": "65535",
+                "net/ipv4/tcp_max_syn_backlog": "65535",
+                "net/ipv4/icmp_ratelimit": "0",
+                "net/ipv6/icmp/ratelimit": "0",
+            }
+        case _:
+            return _COMMON
+
+
+def _address(address: Address, length: int, device: str) -> str:
+    return f"addr add {address}/{length} dev {device}{' nodad' if address.version == 6 else ''}"
+
+
+def underlay(plan: Plan, node_net: Callable[[int], str], far_net: str) -> str:
+    """The switch, its router and every link that leaves it; ``node_net`` and ``far_net`` are namespace paths."""
+    lines = [
+        "link set lo up",
+        "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+        "link set br0 up",
+        f"link add far type veth peer name eth0 netns {far_net}",
+        "link set far up",
+    ]
+    for i in range(plan.nodes):
+        name = plan.node_name(i)
+        lines += [f"link add {name} type veth peer name eth0 netns {node_net(i)}", f"link set {name} master br0 up"]
+    for family in plan.families:
+        transit = plan.transit(family)
+        lines += [
+            _address(plan.gateway(family), plan.underlay(family).prefixlen, "br0"),
+            _address(transit[1], transit.prefixlen, "far"),
+            f"route add {plan.far_network(family)} via {transit[2]}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def far_end(plan: Plan) -> str:
+    """The far end: its own addresses on lo, and one route, to the underlay."""
+    lines = ["link set lo up", "link set eth0 up"]
+    for family in plan.families:
+        transit = plan.transit(family)
+        lines.append(_address(transit[2], transit.prefixlen, "eth0"))
+        lines += [_address(address, address.max_prefixlen, "lo") for address in plan.far(family)]
+        lines.append(f"route add {plan.underlay(family)} via {transit[1]} src {plan.far(family)[0]}")
+    return "\n".join(lines) + "\n"
+
+
+def node(plan: Plan, index: int, pod_net: Callable[[int], str]) -> str:
+    """A node: its uplink, routes to the other nodes' pods, a link and a host route for each pod."""
+    lines = ["link set lo up", "link set eth0 up"]
+    for family in plan.families:
+        lines.append(_address(plan.node_address(family, index), plan.underlay(family).prefixlen, "eth0"))
+        lines.append(f"route add default via {plan.gateway(family)} dev eth0")
+        for other in range(plan.nodes):
+            if other != index:
+                lines.append(f"route add {plan.subnet(family, other)} via {plan.node_address(family, other)} dev eth0")
+    for number in range(plan.pods_per_node):
+        name, mac = plan.pod_interface(index, number), plan.pod_mac(index, number)
+        lines.append(
+            f"link add {name} address {_HOST_MAC} type veth peer name eth0 address {mac} netns {pod_net(number)}"
+        )
+        lines.append(f"link set {name} up")
+        for family in plan.families:
+            address = plan.pod_address(family, index, number)
+            lines.append(f"route add {address}/{address.max_prefixlen} dev {name}")
+            lines.append(f"neigh add {address} lladdr {mac} dev {name} nud permanent")
+    return "\n".join(lines) + "\n"
+
+
+def pod(plan: Plan, index: int, number: int) -> str:
+    """A pod: one address, and everything over the link-local gateway."""
+    lines = ["link set lo up", "link set eth0 up"]
+    for family in plan.families:
+        address, gateway = plan.pod_address(family, index, number), _POD_GATEWAY[family]
+        lines.append(_address(address, address.max_prefixlen, "eth0"))
+        if family is Family.IPV4:  # IPv6 reaches fe80::/64 on the link by itself
+            lines.append(f"route add {gateway} dev eth0 scope link")
+        lines.append(f"neigh add {gateway} lladdr {_HOST_MAC} dev eth0 nud permanent")
+        lines.append(f"route add default via {gateway} dev eth0")
+    return "\n".join(lines) + "\n"
