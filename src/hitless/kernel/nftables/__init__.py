@@ -1,0 +1,39 @@
+"""nf_tables, read in the kernel's own encoding: no program is run.
+
+Problem: listing the rules of a large node by program takes a second, and samples miss what happens in between. Promise:
+``read_ruleset`` reads everything that one generation holds, and decodes what is looked at; ``Mirror`` keeps it current
+from the kernel's events, transaction by transaction, with the writer of each. Tables of iptables-nft are nf_tables
+tables: their compat expressions are decoded too. Never does: write. Next stages: ``semantics`` evaluates what is read,
+``watch`` makes gaps of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.netlink import NETFILTER, Socket
+from hitless.kernel.nftables.dump import numbers_of, read_state
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset
+
+__all__ = ["read_ruleset"]
+
+
+def read_ruleset(
+    namespace: Namespace = HERE,
+    families: Iterable[Family] = (Family.IPV4, Family.IPV6),
+    tables: Collection[str] | None = None,
+    *,
+    socket: Socket | None = None,
+) -> Ruleset:
+    """The nf_tables rule set of a namespace (``tables``: only those names), as one generation held it.
+
+    ``socket``: an open NETFILTER socket to use. Chains are decoded when they are read. Raises ``MissingError``
+    without permission or nf_tables, ``KernelError`` when the kernel refuses.
+    """
+    numbers = numbers_of(families)
+    if socket is not None:
+        return read_state(socket, numbers, tables).ruleset()
+    with Socket(NETFILTER, namespace) as own:
+        return read_state(own, numbers, tables).ruleset()

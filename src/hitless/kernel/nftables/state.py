@@ -1,0 +1,137 @@
+"""The rule set as the kernel told of it, and the views that others read.
+
+Problem: a node has tens of thousands of rules of which an egress path passes a few dozen, and every commit makes a new
+rule set. Promise: ``State`` keeps rules as bytes; ``State.view()`` is a ``Ruleset`` that decodes a chain when somebody
+reads it, keeps what it decoded for as long as the chain stays the same, and remembers which chains and sets were read
+(so that "does this change matter?" is a fact and not a guess). Views are snapshots: what is changed is copied first.
+Next stages: ``dump`` fills a state, ``mirror`` keeps it up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hitless.kernel.nftables.expressions import decode
+from hitless.kernel.nftables.sets import SetState
+from hitless.kernel.nftables.wire import FAMILIES
+from hitless.model.rules import Chain, Hook, Rule, Ruleset, Table
+
+__all__ = ["ChainState", "Chains", "State", "TableKey", "TableState"]
+
+TableKey = tuple[int, str]
+"""A table: its family number and name."""
+
+
+@dataclass(slots=True)
+class ChainState:
+    """A chain; ``rules`` are rule messages by handle, in the kernel's order."""
+
+    name: str
+    handle: int = 0
+    hook: Hook | None = None
+    rules: dict[int, bytes] = field(default_factory=dict)
+    _decoded: Chain | None = None
+    _sets: tuple[tuple[str, SetState | None], ...] = ()
+
+    def copy(self) -> ChainState:
+        """A chain of its own with the same rules."""
+        return ChainState(self.name, self.handle, self.hook, dict(self.rules))
+
+    def decoded(self, table: TableState) -> Chain:
+        """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
+        if self._decoded is not None and all(table.sets.get(name) is used for name, used in self._sets):
+            return self._decoded
+        looked_up: dict[str, SetState | None] = {}
+
+        def lookup(name: str) -> SetState | None:
+            looked_up[name] = table.sets.get(name)
+            return looked_up[name]
+
+        family = FAMILIES[table.family]
+        rules: list[Rule] = []
+        for handle, payload in self.rules.items():
+            rules.extend(decode(payload, family, lookup, handle))
+        hook = None if table.dormant else self.hook
+        self._decoded = Chain(self.name, tuple(rules), hook)
+        self._sets = tuple(looked_up.items())
+        return self._decoded
+
+    @property
+    def sets_used(self) -> frozenset[str]:
+        """The sets that decoding it looked into."""
+        return frozenset(name for name, _ in self._sets)
+
+
+@dataclass(slots=True)
+class TableState:
+    """A table. A dormant one keeps its rules, but none of its chains is attached to its hook."""
+
+    family: int
+    name: str
+    dormant: bool = False
+    chains: dict[str, ChainState] = field(default_factory=dict)
+    sets: dict[str, SetState] = field(default_factory=dict)
+
+    def copy(self) -> TableState:
+        """A table of its own; its chains and sets are shared."""
+        return TableState(self.family, self.name, self.dormant, dict(self.chains), dict(self.sets))
+
+
+class Chains(Mapping[str, Chain]):
+    """The chains of a table, decoded as they are read; ``touched`` are the names that were asked for."""
+
+    __slots__ = ("_table", "touched")
+
+    def __init__(self, table: TableState) -> None:
+        self._table = table
+        self.touched: set[str] = set()
+
+    def __getitem__(self, name: str) -> Chain:
+        self.touched.add(name)
+        return self._table.chains[name].decoded(self._table)
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str):
+            self.touched.add(name)
+        return name in self._table.chains
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table.chains)
+
+    def __len__(self) -> int:
+        return len(self._table.chains)
+
+    def base_chains(self) -> tuple[Chain, ...]:
+        """The chains that are attached to a hook; only these are decoded."""
+        if self._table.dormant:
+            return ()
+        return tuple(self[name] for name, chain in self._table.chains.items() if chain.hook is not None)
+
+    def sets_touched(self) -> frozenset[str]:
+        """The sets that the chains read so far look into."""
+        chains = self._table.chains
+        return frozenset(name for chain in self.touched if chain in chains for name in chains[chain].sets_used)
+
+
+class State:
+    """All tables, at one generation."""
+
+    def __init__(self, generation: int = 0, tables: Mapping[TableKey, TableState] | None = None) -> None:
+        self.generation = generation
+        self.tables: dict[TableKey, TableState] = dict(tables or {})
+
+    def view(self, previous: Mapping[TableKey, Table] | None = None) -> dict[TableKey, Table]:
+        """Tables as model values; those of ``previous`` are kept where nothing in them changed."""
+        found: dict[TableKey, Table] = {}
+        for key, state in self.tables.items():
+            old = previous.get(key) if previous is not None else None
+            if old is not None and isinstance(old.chains, Chains) and old.chains._table is state:
+                found[key] = old
+            else:
+                found[key] = Table(FAMILIES[state.family], state.name, Chains(state))
+        return found
+
+    def ruleset(self) -> Ruleset:
+        """A view as one value."""
+        return Ruleset(tuple(self.view().values()))
