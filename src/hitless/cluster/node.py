@@ -1,0 +1,89 @@
+"""What this machine runs: the release of RKE2 or K3s, and the flannel that is running now.
+
+Problem: the release table says what a release ships; a node may run something else (an image override, an upgrade that
+is not finished). Promise: programs are asked for their version, never started otherwise; a running flanneld is asked
+inside its own mount namespace; what cannot be found out is left empty and said. It changes nothing on the machine.
+Next stage: ``advice``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hitless.cluster.versions import Flannel, Release, parse_flannel, parse_release
+from hitless.errors import HitlessError, InputError
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+
+__all__ = ["Installed", "look"]
+
+_PLACES = ("/usr/local/bin", "/usr/bin", "/opt/rke2/bin", "/var/lib/rancher/rke2/bin")
+_RELEASE = re.compile(r"v\d+\.\d+\.\d+\+(?:rke2|k3s)-?r?\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What was found; ``notes`` say what could not be asked."""
+
+    release: Release | None
+    flannel: Flannel | None
+    flannel_source: str
+    notes: tuple[str, ...]
+
+
+def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> Installed:
+    """Look at this machine; raises ``InputError`` when it runs neither RKE2, K3s nor flannel."""
+    notes: list[str] = []
+    release = _release(places, notes)
+    flannel, source = _flannel(proc, notes)
+    if release is None and flannel is None:
+        raise InputError(
+            "neither rke2, k3s nor a running flanneld was found on this machine" + "".join(f"; {one}" for one in notes),
+            where="--node",
+            expected="a node of a cluster; else give --version or --flannel",
+        )
+    return Installed(release, flannel, source, tuple(notes))
+
+
+def _release(places: tuple[str, ...], notes: list[str]) -> Release | None:
+    for product in ("rke2", "k3s"):
+        for place in places:
+            path = Path(place) / product
+            if not path.is_file():
+                continue
+            try:
+                said = processes.run([str(path), "--version"], timeout=20).stdout
+            except HitlessError as error:
+                notes.append(f"{path} --version: {error}")
+                continue
+            match = _RELEASE.search(said)
+            if match is not None:
+                return parse_release(match.group(), where=str(path))
+            notes.append(f"{path} --version says {said.strip()[:60]!r}")
+    return None
+
+
+def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
+    for entry in sorted(proc.iterdir()):
+        if not entry.name.isdigit():
+            continue
+        try:
+            if (entry / "comm").read_text().strip() != "flanneld":
+                continue
+            program = (entry / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
+        except OSError:
+            continue  # it ended while we looked, or is not ours to read
+        pid = int(entry.name)
+        try:
+            answer = processes.run(
+                [program, "--version"], namespace=Namespace(f"flanneld {pid}", mnt=f"{entry}/ns/mnt"), timeout=20
+            )
+            words = (answer.stdout + answer.stderr).split()
+            if not words:
+                raise InputError("says nothing", where=f"{program} --version")
+            return parse_flannel(words[-1], where=f"{program} --version"), f"flanneld, process {pid}"
+        except HitlessError as error:
+            notes.append(f"flanneld runs (process {pid}), but does not tell its version: {error}")
+    return None, ""

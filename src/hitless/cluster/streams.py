@@ -1,0 +1,189 @@
+"""Running a command in a pod: exec over a websocket, and lines that survive a cut connection.
+
+Problem: lines must come out of a pod while the drill itself may break the way there. Promise: ``execute`` speaks
+v5.channel.k8s.io and v4 (servers of the last three years know at least v4) and tells the end of the command from the
+end of the connection; ``follow`` reads a spool from a byte offset and, when the connection breaks, goes on from the
+byte after the last one that it got: no line twice, none left out. Next stage: ``pods``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
+
+from hitless.cluster.api import Api
+from hitless.cluster.objects import PODS
+from hitless.errors import ApiError
+
+__all__ = ["Execution", "execute", "follow", "output"]
+
+_PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
+_STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
+_MOST_STDERR = 4096
+
+PASSING = frozenset({0, 429, 502, 503, 504})
+"""Statuses of a connection that broke or of a server on its way back; 500 is the kubelet's word on the command."""
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
+class _Outcome(msgspec.Struct):
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    details: _Details | None = None
+
+
+class Execution:
+    """A command that runs in a pod. ``code`` is its exit code once ``read`` has returned nothing."""
+
+    def __init__(self, socket: Any, name: str) -> None:
+        self._socket = socket
+        self._name = name
+        self._protocol = str(socket.subprotocol or "")
+        self.code: int | None = None
+        self.stderr = b""
+
+    async def write(self, data: bytes) -> None:
+        """Send to its standard input."""
+        await self._socket.send_bytes(bytes((_STDIN,)) + data)
+
+    async def read(self) -> bytes:
+        """The next piece of its standard output; empty when it has ended; ``ApiError`` when the connection broke."""
+        while self.code is None:
+            try:
+                message: bytes = await self._socket.receive_bytes()
+            except WebSocketDisconnect as error:
+                raise ApiError(f"{self._name}: the connection broke before the command ended") from error
+            channel, data = (message[0], message[1:]) if message else (_STDOUT, b"")
+            if channel == _STDOUT and data:
+                return data
+            if channel == _STDERR:
+                self.stderr = (self.stderr + data)[-_MOST_STDERR:]
+            elif channel == _ERROR:
+                self.code = _exit_code(data, self._name)
+        return b""
+
+
+def _exit_code(data: bytes, name: str) -> int:
+    try:
+        outcome = msgspec.json.decode(data, type=_Outcome)
+    except msgspec.DecodeError as error:
+        raise ApiError(f"{name}: ended with words that are not understood: {data[:200]!r}") from error
+    if outcome.status == "Success":
+        return 0
+    causes = outcome.details.causes if outcome.details and outcome.details.causes else []
+    for cause in causes:
+        if cause.reason == "ExitCode" and cause.message.isdigit():
+            return int(cause.message)
+    raise ApiError(f"{name}: {outcome.message or outcome.reason or 'failed'}", status=500)
+
+
+@asynccontextmanager
+async def execute(
+    api: Api, pod: str, namespace: str, container: str, command: Sequence[str], *, stdin: bool = False
+) -> AsyncIterator[Execution]:
+    """Run ``command`` in the container; leaving the block ends the connection, and with it the command's streams."""
+    name = f"exec in {namespace}/{pod}: {' '.join(command[:4])}"
+    params = httpx2.QueryParams(
+        {
+            "container": container,
+            "stdout": "true",
+            "stderr": "true",
+            **({"stdin": "true"} if stdin else {}),
+            "command": list(command),
+        }
+    )
+    try:
+        async with api.websocket(PODS.path(namespace, pod, "exec"), params, _PROTOCOLS) as socket:
+            yield Execution(socket, name)
+    except (BaseExceptionGroup, HTTPXWSException, httpx2.TransportError) as error:
+        first = _first(error)
+        if isinstance(first, WebSocketUpgradeError):
+            status = first.response.status_code
+            raise ApiError(f"{name}: the server refused the websocket with {status}", status=status) from first
+        if isinstance(first, HTTPXWSException | httpx2.TransportError):
+            raise ApiError(f"{name}: {api.server}: {str(first) or type(first).__name__}") from first
+        raise first from None
+
+
+def _first(group: BaseException) -> BaseException:
+    """The first plain exception of a group: the websocket library wraps everything in groups."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+async def output(api: Api, pod: str, namespace: str, container: str, command: Sequence[str]) -> bytes:
+    """What ``command`` prints; ``ApiError`` when it fails. Repeated within the API's patience when cut off."""
+    begin, attempt = api.patience.now(), 0
+    while True:
+        try:
+            pieces: list[bytes] = []
+            async with execute(api, pod, namespace, container, command) as running:
+                while piece := await running.read():
+                    pieces.append(piece)
+            if running.code != 0:
+                words = running.stderr.decode(errors="replace").strip().splitlines()
+                raise ApiError(
+                    f"{' '.join(command[:4])} in {namespace}/{pod} ended with {running.code}: {words[-1:] or ''}",
+                    status=500,
+                )
+            return b"".join(pieces)
+        except ApiError as error:
+            wait = api.patience.wait(attempt)
+            if error.status not in PASSING or api.patience.now() - begin + wait > api.patience.total:
+                raise
+            await api.patience.sleep(wait)
+            attempt += 1
+
+
+async def follow(
+    api: Api,
+    pod: str,
+    namespace: str,
+    container: str,
+    command: Callable[[int], Sequence[str]],
+    line: Callable[[bytes], None],
+    *,
+    resumed: Callable[[int, str], None] | None = None,
+) -> None:
+    """Give ``line`` every whole line that ``command(offset)`` prints, until it ends with 0.
+
+    ``command`` must print the same bytes whenever it runs, from the given offset on. ``resumed`` is told the offset
+    and the reason each time that the connection had to be made again.
+    """
+    offset, rest, attempt, since = 0, b"", 0, api.patience.now()
+    while True:
+        try:
+            async with execute(api, pod, namespace, container, command(offset)) as running:
+                while piece := await running.read():
+                    attempt, since = 0, api.patience.now()
+                    offset += len(piece)
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for one in whole:
+                        line(one)
+            if running.code == 0:
+                return
+            words = running.stderr.decode(errors="replace").strip()
+            raise ApiError(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
+        except ApiError as error:
+            wait = api.patience.wait(attempt)
+            if error.status not in PASSING or api.patience.now() - since + wait > api.patience.total:
+                raise
+            if resumed is not None:
+                resumed(offset, str(error))
+            await api.patience.sleep(wait)
+            attempt += 1

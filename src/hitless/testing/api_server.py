@@ -1,0 +1,341 @@
+"""A fake Kubernetes API server that speaks HTTP, for tests of anything that talks to one.
+
+Problem: no real API server can be installed in a test, and a mocked client proves nothing about the wire. Promise:
+list with pages, watch with bookmarks and 410, create, merge and strategic patches, delete with grace and
+preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
+answers in the real server's words; ``cut`` breaks every connection and refuses new ones for a while. State lives in
+``api_store``, pods in ``api_kubelet``. It never checks schemas: ``kubernetes-validate`` does that in the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from aiohttp import WSMsgType, web
+
+from hitless.testing import api_store
+from hitless.testing.api_rights import Request, Rights
+from hitless.testing.api_store import Answer, Document, Store
+
+__all__ = ["Command", "FakeApi", "Kubelet"]
+
+_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+_KINDS = {
+    "nodes": "Node",
+    "namespaces": "Namespace",
+    "pods": "Pod",
+    "configmaps": "ConfigMap",
+    "events": "Event",
+    "daemonsets.apps": "DaemonSet",
+    "poddisruptionbudgets.policy": "PodDisruptionBudget",
+}
+_CLUSTER_WIDE = frozenset({"nodes", "namespaces"})
+
+
+class Command(Protocol):
+    """A running command of an exec: reads standard input from ``stdin`` (None at its end), writes by ``out``."""
+
+    def __call__(
+        self, argv: list[str], stdin: asyncio.Queue[bytes | None], out: Callable[[bytes], Awaitable[None]]
+    ) -> Awaitable[int]: ...
+
+
+class Kubelet(Protocol):
+    """What runs pods: ``api_kubelet`` or a test's own."""
+
+    def command(self, pod: Document, container: str) -> Command:
+        """What runs an exec in this container; ``Answer`` when it does not run."""
+
+    def log(self, pod: Document, container: str) -> str:
+        """The container's log."""
+
+    def terminate(self, pod: Document, grace: int | None) -> None:
+        """Begin to end a pod; it is removed from the store when it is gone."""
+
+
+class FakeApi:
+    """The server. ``rights`` may be replaced at any time; ``kubelet`` must be set for exec, logs and pod deletes."""
+
+    def __init__(self, *, bookmark_every: float = 1.0, protocols: tuple[str, ...] = _PROTOCOLS) -> None:
+        self.store = Store()
+        self.rights = Rights()
+        self.kubelet: Kubelet | None = None
+        self.bookmark_every = bookmark_every
+        self.protocols = protocols
+        self.url = ""
+        self.failures: list[Answer] = []
+        self.cuts = 0
+        self._cut_until = 0.0
+        self._requests: set[web.BaseRequest] = set()
+        self.store.create("namespaces", "", {"metadata": {"name": "default"}})
+        self.store.create("namespaces", "", {"metadata": {"name": "kube-system"}})
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[FakeApi]:
+        """Serve on a free port of the loopback address."""
+        app = web.Application(middlewares=[self._middleware], client_max_size=1 << 24)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        # handler_cancellation: a client that went away ends its watch
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{port}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    def kubeconfig(self) -> str:
+        """A kubeconfig (JSON is YAML) for this server."""
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "fake",
+                "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
+                "users": [{"name": "fake", "user": {"token": "fake"}}],
+                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            }
+        )
+
+    def cut(self, seconds: float) -> None:
+        """Break every open connection, and every new one during the next ``seconds``."""
+        self.cuts += 1
+        self._cut_until = time.monotonic() + seconds
+        for request in list(self._requests):
+            if request.transport is not None:
+                request.transport.abort()
+
+    @web.middleware
+    async def _middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        if time.monotonic() < self._cut_until and request.transport is not None:
+            request.transport.abort()
+            raise web.HTTPServiceUnavailable
+        self._requests.add(request)
+        try:
+            if self.failures:
+                raise self.failures.pop(0)
+            return await handler(request)
+        except Answer as answer:
+            return web.json_response(answer.document(), status=answer.status)
+        finally:
+            self._requests.discard(request)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        parts = request.path.strip("/").split("/")
+        if parts[:1] == ["version"]:
+            return web.json_response({"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
+        if parts[:1] == ["api"]:
+            group, rest = "", parts[2:]
+        elif parts[:1] == ["apis"] and len(parts) > 3:
+            group, rest = parts[1], parts[3:]
+        else:
+            raise Answer(404, "NotFound", "the server could not find the requested resource")
+        namespace = ""
+        if rest[:1] == ["namespaces"] and len(rest) > 2:
+            namespace, rest = rest[1], rest[2:]
+        plural, name, sub = [*rest, "", ""][:3]
+        resource = f"{plural}.{group}" if group else plural
+        if resource not in _KINDS or (not namespace and resource not in _CLUSTER_WIDE and request.method != "GET"):
+            raise Answer(404, "NotFound", "the server could not find the requested resource")
+        watching = request.query.get("watch") in ("true", "1")
+        verb = self._verb(request, name, watching)
+        self.rights.check(Request(verb, group, f"{plural}/{sub}" if sub else plural, namespace, name))
+        if sub:
+            return await self._subresource(request, namespace, name, sub)
+        if watching:
+            return await self._watch(request, resource, namespace)
+        return await self._object(request, resource, namespace, name)
+
+    @staticmethod
+    def _verb(request: web.Request, name: str, watching: bool) -> str:
+        if request.method == "GET":
+            return "get" if name else "watch" if watching else "list"
+        return {"POST": "create", "PATCH": "patch", "PUT": "update", "DELETE": "delete"}[request.method]
+
+    async def _object(self, request: web.Request, resource: str, namespace: str, name: str) -> web.StreamResponse:
+        match request.method:
+            case "GET" if name:
+                return web.json_response(self._whole(resource, self.store.get(resource, namespace, name)))
+            case "GET":
+                return web.json_response(self._list(request, resource, namespace))
+            case "POST":
+                document = await request.json()
+                return web.json_response(self.store.create(resource, namespace, document), status=201)
+            case "PATCH":
+                patch = await request.json()
+                strategic = request.content_type == "application/strategic-merge-patch+json"
+                if not strategic and request.content_type != "application/merge-patch+json":
+                    raise Answer(415, "UnsupportedMediaType", f"{request.content_type} is not supported")
+                return web.json_response(
+                    self.store.change(
+                        resource, namespace, name, lambda one: api_store.merge(one, patch, strategic=strategic)
+                    )
+                )
+            case "DELETE":
+                return web.json_response(await self._delete(request, resource, namespace, name))
+            case _:
+                raise Answer(405, "MethodNotAllowed", f"{request.method} is not supported")
+
+    async def _delete(self, request: web.Request, resource: str, namespace: str, name: str) -> Document:
+        document = self.store.get(resource, namespace, name)
+        options = await request.json() if request.can_read_body else {}
+        wanted = (options.get("preconditions") or {}).get("uid")
+        if wanted and wanted != document["metadata"]["uid"]:
+            raise Answer(409, "Conflict", f"the UID in the precondition ({wanted}) does not match the UID in record")
+        if resource == "pods" and self.kubelet is not None:
+            self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
+            return document
+        return self.store.remove(resource, namespace, name)
+
+    def _list(self, request: web.Request, resource: str, namespace: str) -> Document:
+        query = request.query
+        found = [
+            one
+            for one in self.store.all(resource, namespace)
+            if api_store.matches_labels(one, query.get("labelSelector", ""))
+            and api_store.matches_fields(one, query.get("fieldSelector", ""))
+        ]
+        limit = int(query.get("limit", "0") or 0) or len(found)
+        start = 0
+        version = self.store.version
+        if token := query.get("continue", ""):
+            start, version = (int(part) for part in token.split(":"))
+            if version < self.store.oldest:
+                raise Answer(410, "Expired", "The provided continue parameter is too old")
+        page = found[start : start + limit]
+        metadata: Document = {"resourceVersion": str(version)}
+        if start + limit < len(found):
+            metadata |= {"continue": f"{start + limit}:{version}", "remainingItemCount": len(found) - start - limit}
+        return {"kind": f"{_KINDS[resource]}List", "apiVersion": "v1", "metadata": metadata, "items": page}
+
+    async def _watch(self, request: web.Request, resource: str, namespace: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+
+        async def send(kind: str, document: Document) -> None:
+            await response.write(json.dumps({"type": kind, "object": document}).encode() + b"\n")
+
+        version = int(request.query.get("resourceVersion") or self.store.version)
+        end = time.monotonic() + float(request.query.get("timeoutSeconds", "300"))
+        while time.monotonic() < end:
+            changed = self.store.changed
+            try:
+                events = self.store.since(version)
+            except Answer as answer:  # the stream has begun: the refusal comes as an event, as from the real server
+                await send("ERROR", answer.document())
+                break
+            for event in events:
+                version = event.version
+                fits = event.resource == resource and namespace in ("", event.document["metadata"].get("namespace"))
+                if (
+                    fits
+                    and api_store.matches_labels(event.document, request.query.get("labelSelector", ""))
+                    and api_store.matches_fields(event.document, request.query.get("fieldSelector", ""))
+                ):
+                    await send(event.type, self._whole(resource, event.document))
+            if events:
+                continue
+            try:
+                async with asyncio.timeout(min(self.bookmark_every, max(0.01, end - time.monotonic()))):
+                    await changed.wait()
+            except TimeoutError:
+                if request.query.get("allowWatchBookmarks") == "true":
+                    await send(
+                        "BOOKMARK", {"kind": _KINDS[resource], "metadata": {"resourceVersion": str(self.store.version)}}
+                    )
+                    version = self.store.version
+        await response.write_eof()
+        return response
+
+    def _whole(self, resource: str, document: Document) -> Document:
+        group = resource.partition(".")[2]
+        return {"kind": _KINDS[resource], "apiVersion": f"{group}/v1" if group else "v1", **document}
+
+    async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
+        pod = self.store.get("pods", namespace, name)
+        if self.kubelet is None:
+            raise Answer(500, "InternalError", "no kubelet runs this pod")
+        container = request.query.get("container", "")
+        match sub:
+            case "log":
+                return web.Response(text=self.kubelet.log(pod, container))
+            case "eviction":
+                self._check_budget(pod)
+                options = (await request.json()).get("deleteOptions") or {}
+                self.kubelet.terminate(pod, options.get("gracePeriodSeconds"))
+                return web.json_response({"kind": "Status", "status": "Success"}, status=201)
+            case "exec":
+                # A server from 1.35 on asks for create as well, although the websocket comes by GET.
+                self.rights.check(Request("create", "", "pods/exec", namespace, name))
+                return await self._exec(request, self.kubelet.command(pod, container))
+            case _:
+                raise Answer(404, "NotFound", f"the server could not find the requested resource {sub}")
+
+    def _check_budget(self, pod: Document) -> None:
+        for budget in self.store.all("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
+            wanted = (budget["spec"].get("selector") or {}).get("matchLabels") or {}
+            labels = pod["metadata"].get("labels") or {}
+            if wanted.items() <= labels.items() and budget["status"].get("disruptionsAllowed", 0) < 1:
+                name = budget["metadata"]["name"]
+                raise Answer(
+                    429,
+                    "TooManyRequests",
+                    "Cannot evict pod as it would violate the pod's disruption budget.",
+                    {"causes": [{"reason": "DisruptionBudget", "message": f"The disruption budget {name} needs it"}]},
+                )
+
+    async def _exec(self, request: web.Request, command: Command) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=self.protocols, autoping=True)
+        await socket.prepare(request)
+        stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        async def out(data: bytes) -> None:
+            await socket.send_bytes(b"\x01" + data)
+
+        running = asyncio.ensure_future(command(request.query.getall("command"), stdin, out))
+        reading = asyncio.ensure_future(_feed(socket, stdin))
+        try:
+            await asyncio.wait((running, reading), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():  # else the client went away: the command loses its streams, and ends
+                await socket.send_bytes(b"\x03" + json.dumps(_outcome(running.result())).encode())
+        except ConnectionError:
+            pass  # the connection was cut while we wrote: nobody is there to tell
+        finally:
+            for task in (running, reading):
+                task.cancel()
+            await asyncio.gather(running, reading, return_exceptions=True)
+            await socket.close()
+        return socket
+
+
+async def _feed(socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None]) -> None:
+    """Give the client's frames to the command, until the client goes away."""
+    async for message in socket:
+        data = bytes(message.data) if message.type is WSMsgType.BINARY else b""
+        if data[:1] == b"\x00":
+            stdin.put_nowait(data[1:])
+        elif data == b"\xff\x00":
+            stdin.put_nowait(None)
+
+
+def _outcome(code: int) -> Document:
+    """What the error channel says at the end, as recorded from a real server."""
+    if code == 0:
+        return {"metadata": {}, "status": "Success"}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "message": f"command terminated with non-zero exit code: exit status {code}",
+        "reason": "NonZeroExitCode",
+        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+    }

@@ -1,0 +1,205 @@
+"""The fake API server's memory: objects, versions, and the events that a watch replays.
+
+Problem: clients break on what a simple dictionary does not do: versions that move, conflicts, pages that grow old, a
+history that is compacted. Promise: one counter for all kinds as in etcd; every change is an event with its version;
+``compact`` forgets events, after which a watch from before gets 410; deletes honour preconditions and owners. It knows
+nothing of HTTP: that is ``api_server``. Pods are run by ``api_kubelet``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Answer", "Document", "Store", "Stored"]
+
+Document = dict[str, Any]
+"""A Kubernetes object as JSON: the fake keeps whatever a client sends."""
+
+
+class Answer(Exception):
+    """A refusal, as the API server words it: HTTP status, reason, message."""
+
+    def __init__(self, status: int, reason: str, message: str, details: Document | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.details = details or {}
+
+    def document(self) -> Document:
+        """The ``Status`` object of the answer."""
+        return {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "details": self.details,
+            "code": self.status,
+        }
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A change: what happened to which object (as it was then), at which version."""
+
+    version: int
+    type: str
+    resource: str
+    document: Document
+
+
+@dataclass
+class Store:
+    """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name."""
+
+    objects: dict[tuple[str, str, str], Document] = field(default_factory=dict)
+    events: list[Stored] = field(default_factory=list)
+    version: int = 1000
+    oldest: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    listeners: list[Callable[[Stored], None]] = field(default_factory=list)
+    _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def _record(self, kind: str, resource: str, document: Document) -> Document:
+        self.version += 1
+        document["metadata"]["resourceVersion"] = str(self.version)
+        event = Stored(self.version, kind, resource, copy.deepcopy(document))
+        self.events.append(event)
+        self.changed.set()
+        self.changed = asyncio.Event()
+        for listener in list(self.listeners):
+            listener(event)
+        return copy.deepcopy(document)
+
+    def compact(self) -> None:
+        """Forget all events: a watch that asks for an earlier version is told 410."""
+        self.oldest = self.version
+        self.events.clear()
+
+    def get(self, resource: str, namespace: str, name: str) -> Document:
+        """The object itself; ``Answer`` 404 when it is not there."""
+        try:
+            return self.objects[(resource, namespace, name)]
+        except KeyError:
+            raise Answer(
+                404, "NotFound", f'{resource} "{name}" not found', {"name": name, "kind": resource.split(".")[0]}
+            ) from None
+
+    def all(self, resource: str, namespace: str = "") -> list[Document]:
+        """Copies of the objects, in the order of their keys (as etcd gives them)."""
+        keys = sorted(key for key in self.objects if key[0] == resource and (not namespace or key[1] == namespace))
+        return [copy.deepcopy(self.objects[key]) for key in keys]
+
+    def create(self, resource: str, namespace: str, document: Document) -> Document:
+        """Store a new object; ``Answer`` 409 when the name is taken, 404 when the namespace is missing."""
+        document = copy.deepcopy(document)
+        metadata = document.setdefault("metadata", {})
+        name = metadata.get("name") or f"{metadata.get('generateName', '')}{next(self._uids):05x}"
+        if not name:
+            raise Answer(422, "Invalid", "name or generateName is required")
+        if namespace and ("namespaces", "", namespace) not in self.objects:
+            raise Answer(404, "NotFound", f'namespaces "{namespace}" not found')
+        if (resource, namespace, name) in self.objects:
+            raise Answer(409, "AlreadyExists", f'{resource} "{name}" already exists')
+        metadata |= {"name": name, "uid": f"00000000-0000-0000-0000-{next(self._uids):012x}", "generation": 1}
+        metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        if namespace:
+            metadata["namespace"] = namespace
+        self.objects[(resource, namespace, name)] = document
+        return self._record("ADDED", resource, document)
+
+    def change(self, resource: str, namespace: str, name: str, change: Callable[[Document], None]) -> Document:
+        """Change an object in place and tell the watchers."""
+        document = self.get(resource, namespace, name)
+        before = copy.deepcopy(document.get("spec"))
+        change(document)
+        if document.get("spec") != before:
+            document["metadata"]["generation"] = document["metadata"].get("generation", 1) + 1
+        return self._record("MODIFIED", resource, document)
+
+    def remove(self, resource: str, namespace: str, name: str) -> Document:
+        """Take an object away, and what it owns."""
+        document = self.get(resource, namespace, name)
+        del self.objects[(resource, namespace, name)]
+        gone = self._record("DELETED", resource, document)
+        if resource == "namespaces":
+            inside = [key for key in self.objects if key[1] == name]
+        else:
+            inside = list(self._owned(document["metadata"]["uid"]))
+        for key in inside:
+            if key in self.objects:
+                self.remove(*key)
+        return gone
+
+    def _owned(self, uid: str) -> Iterable[tuple[str, str, str]]:
+        for key, document in self.objects.items():
+            owners = document["metadata"].get("ownerReferences") or []
+            if any(owner.get("uid") == uid for owner in owners):
+                yield key
+
+    def since(self, version: int) -> list[Stored]:
+        """The events after ``version``; ``Answer`` 410 when they were forgotten."""
+        if version < self.oldest:
+            raise Answer(410, "Expired", f"too old resource version: {version} ({self.oldest})")
+        return [event for event in self.events if event.version > version]
+
+
+def merge(target: Document, patch: Document, *, strategic: bool) -> None:
+    """Apply a merge patch; a strategic one merges lists of named things by name, as containers and volumes are."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            here = target.setdefault(key, {})
+            if not isinstance(here, dict):
+                target[key] = here = {}
+            merge(here, value, strategic=strategic)
+        elif strategic and isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value):
+            here = target.setdefault(key, [])
+            for one in value:
+                same = next((had for had in here if had.get("name") == one["name"]), None)
+                if same is None:
+                    here.append(copy.deepcopy(one))
+                else:
+                    merge(same, one, strategic=True)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def matches_labels(document: Document, selector: str) -> bool:
+    """Whether an equality or existence selector takes the object."""
+    labels = document["metadata"].get("labels") or {}
+    for term in filter(None, selector.split(",")):
+        if "!=" in term:
+            key, value = term.split("!=", 1)
+            if labels.get(key) == value:
+                return False
+        elif "=" in term:
+            key, value = term.replace("==", "=").split("=", 1)
+            if labels.get(key) != value:
+                return False
+        elif term.startswith("!"):
+            if term[1:] in labels:
+                return False
+        elif term not in labels:
+            return False
+    return True
+
+
+def matches_fields(document: Document, selector: str) -> bool:
+    """Whether a field selector (``spec.nodeName=x``) takes the object."""
+    for term in filter(None, selector.split(",")):
+        path, _, wanted = term.replace("==", "=").partition("=")
+        value: Any = document
+        for part in path.split("."):
+            value = value.get(part, "") if isinstance(value, dict) else ""
+        if str(value) != wanted:
+            return False
+    return True
