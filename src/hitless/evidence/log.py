@@ -46,12 +46,15 @@ class LogWriter:
         """Raises ``InputError`` when the file exists, ``MissingError`` when it cannot be made."""
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
             # The permissions are the user's umask's choice: the log holds addresses and rules, no secrets.
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except FileExistsError as error:
-            raise InputError("exists; a log is never overwritten", where=str(path), expected="a new place") from error
         except OSError as error:
+            if path.exists():
+                raise InputError(
+                    "exists; a log is never overwritten", where=str(path), expected="a new place"
+                ) from error
             raise MissingError(
                 f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
             ) from error

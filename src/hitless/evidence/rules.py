@@ -121,7 +121,7 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
     if leaks:
         yield f"{plural(len(leaks), 'packet')} left the node with a pod's source address"
     elif figures.leaked and not record.leaks:
-        yield f"{plural(figures.leaked, 'attempt')} were answered un-translated"
+        yield f"{plural(figures.leaked, 'attempt')} answered un-translated"
     if figures.poisoned and blamed:
         more = "more than " if figures.unrecovered else ""
         flows = "flow was" if figures.poisoned == 1 else "flows were"
@@ -145,10 +145,10 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
             yield "the time after the last restart was not measured"
     excused = [one for one in losses if not one.blames_agent and not one.shared]
     if excused:
-        yield f"{len(excused):,} failed attempts prove nothing ({_causes(excused)})"
+        yield f"{plural(len(excused), 'failure')} without proof ({_causes(excused)})"
     shared = sum(1 for one in losses if one.shared)
     if shared:
-        yield f"{shared:,} attempts failed while a control probe failed too: more than egress was down"
+        yield f"{plural(shared, 'failure')} while a control probe failed too: more than egress was down"
     aside = sum(1 for _, counts in explain_breaks(record) if not counts)
     if aside:
         yield f"{plural(aside, 'stream')} broke while the far end or a control probe was down"
@@ -212,4 +212,4 @@ def _good(record: Record, figures: Figures) -> Iterable[str]:
         f"egress throughout ({plural(figures.rule_changes, 'rule change')} seen)"
     )
     if figures.delayed:
-        yield f"{plural(figures.delayed, 'attempt')} were answered only after a retry"
+        yield f"{plural(figures.delayed, 'attempt')} answered only after a retry"

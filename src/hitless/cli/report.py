@@ -1,0 +1,60 @@
+"""``hitless report``: render a drill's event log again, from the log alone.
+
+Problem: the drill is long over and somebody asks what happened. Promise: the same verdict and the same pictures as on
+the day, from one file; a log that was cut off is rendered as far as it is whole, and says so. Exit codes as the
+drill's, so that a script can judge a log. Never: touching the log.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hitless.cli.exits import HELP, Exit
+from hitless.errors import MissingError
+from hitless.evidence import judge, read, story
+from hitless.evidence.reports import FORMATS, render
+
+__all__ = ["EXITS", "command", "write_report"]
+
+EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
+"""The exit code of a verdict."""
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a rendered report; raises ``MissingError`` when the place cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MissingError(
+            f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
+        ) from error
+
+
+@click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(sorted(FORMATS)), default="terminal", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of stdout.")
+def command(log: Path, form: str, out: Path | None) -> int:
+    path = log / "events.jsonl" if log.is_dir() else log
+    recorded = read(path)
+    told = story(recorded.events)
+    verdict = judge(told, path=str(path))
+    if recorded.torn:
+        click.echo(f"hitless: {path}: the last line is cut in the middle; made from what is whole", err=True)
+    if out is not None:
+        write_report(out, render(form, told, verdict))
+        click.echo(f"{verdict.verdict}: {out}", err=True)
+    elif form == "terminal":
+        from rich.console import Console
+
+        from hitless.evidence.reports import terminal
+
+        console = Console(highlight=False, emoji=False)
+        width = console.width if console.is_terminal else max(console.width, 120)
+        console.width = width
+        console.print(terminal.render(told, verdict, width=width))
+    else:
+        click.echo(render(form, told, verdict), nl=False)
+    return EXITS[verdict.verdict]

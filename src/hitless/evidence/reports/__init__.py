@@ -1,0 +1,42 @@
+"""Reports: the same story in five forms, rendered from a log's story and verdict and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from hitless.evidence.records import Story
+from hitless.evidence.reports import html, junit, prometheus
+from hitless.evidence.verdict import Verdict
+
+__all__ = ["FORMATS", "as_json", "render"]
+
+
+def as_json(told: Story, verdict: Verdict) -> str:
+    """The verdict as one JSON object; its schema stands in docs/drill.md."""
+    return msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode() + "\n"
+
+
+def _terminal(told: Story, verdict: Verdict) -> str:
+    from hitless.evidence.reports import terminal
+
+    return terminal.text(told, verdict)
+
+
+FORMATS: Mapping[str, Callable[[Story, Verdict], str]] = MappingProxyType(
+    {
+        "terminal": _terminal,
+        "html": html.render,
+        "json": as_json,
+        "junit": junit.render,
+        "prometheus": prometheus.render,
+    }
+)
+"""How a log can be rendered, by the word of ``hitless report --format``."""
+
+
+def render(form: str, told: Story, verdict: Verdict) -> str:
+    """The report in one of ``FORMATS``, as text."""
+    return FORMATS[form](told, verdict)

@@ -1,0 +1,61 @@
+"""JUnit XML: a drill as a test suite, for CI systems. An agent is a test case; inconclusive is an error, never a skip,
+because a skipped test looks green."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+from hitless.evidence.records import Story
+from hitless.evidence.verdict import AgentVerdict, Verdict
+
+__all__ = ["render"]
+
+_PROPERTIES = ("attempted", "lost", "gaps", "longest_gap_ms", "gap_ms", "leaked", "poisoned", "slowest_recovery_ms")
+
+
+def _clean(text: str) -> str:
+    """What XML 1.0 may hold: a program's words can contain control characters."""
+    return "".join(one if one in "\t\n" or (ord(one) >= 32 and one not in "\ufffe\uffff") else "�" for one in text)
+
+
+def render(told: Story, verdict: Verdict) -> str:
+    """The suite as text."""
+    words = [one.verdict for one in verdict.agents]
+    spans = {agent: _seconds(told, agent) for agent in told.agents}
+    suite = ET.Element(
+        "testsuite",
+        name="hitless drill",
+        tests=str(len(words)),
+        failures=str(words.count("fail")),
+        errors=str(words.count("inconclusive")),
+        skipped="0",
+        time=f"{sum(spans.values()):.3f}",
+    )
+    for agent in verdict.agents:
+        suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _seconds(told: Story, agent: str) -> float:
+    mine = [record for record in told.records if record.agent == agent and record.last]
+    return sum((record.last - record.first) / 1e9 for record in mine)
+
+
+def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
+    name = f"{_clean(agent.agent)} restart{f' by {_clean(restart)}' if restart else ''}"
+    case = ET.Element("testcase", classname="hitless.drill", name=name, time=f"{seconds:.3f}")
+    properties = ET.SubElement(case, "properties")
+    for key in _PROPERTIES:
+        ET.SubElement(properties, "property", name=key, value=str(getattr(agent, key)))
+    text = _clean("\n".join(agent.reasons))
+    if agent.verdict != "pass":
+        first = _clean(agent.reasons[0]) if agent.reasons else agent.verdict
+        kind = "failure" if agent.verdict == "fail" else "error"
+        problem = ET.SubElement(case, kind, message=first, type=agent.verdict)
+        problem.text = text
+    else:
+        ET.SubElement(case, "system-out").text = text
+    return case

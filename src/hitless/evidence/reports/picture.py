@@ -1,0 +1,221 @@
+"""The timeline as a picture: restarts, rules, traffic and dead flows over one axis of time; and a gap close up.
+
+Problem: a gap of 50 ms in a drill of 30 s is two pixels, and it is the whole story. Promise: nothing that happened is
+too thin to be seen (gaps have a least width, in the overview; the close-up is to scale), and nothing is smoothed away.
+Pictures are SVG text without any reference to the outside. Needs matplotlib (the extra ``report``), imported here only;
+without it ``available`` is false and the report says how to get it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hitless.evidence.losses import Explained, explain
+from hitless.evidence.records import Outage, Record
+from hitless.model import events as e
+
+__all__ = ["CAUSES", "available", "closeup", "timeline"]
+
+CARRIED, GAP, UNKNOWN, INK, FAINT, BLUE = "#2f9e44", "#e03131", "#adb5bd", "#343a40", "#e9ecef", "#1971c2"
+CAUSES = {
+    "gap": "#e03131",
+    "poisoned": "#9c36b5",
+    "timeout": "#f08c00",
+    "refused": "#f76707",
+    "unreachable": "#e8590c",
+    "far_end_down": "#868e96",
+    "starved": "#868e96",
+    "error": "#868e96",
+}
+_WRITERS = ("#1971c2", "#0c8599", "#5f3dc4", "#a61e4d", "#5c940d")
+_STATES = {"carried": CARRIED, "not_carried": GAP, "cannot_tell": UNKNOWN}
+_LEGEND: dict[str, Any] = {
+    "loc": "center left",
+    "bbox_to_anchor": (1.0, 0.5),
+    "fontsize": 7.5,
+    "frameon": False,
+    "handlelength": 0.8,
+}
+_MOST_FLOWS = 400
+_MOST_MARKS = 600
+_LEAST_WIDTH = 0.0025
+"""The share of the picture's width that a gap takes at least: about two pixels."""
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _figure(heights: Sequence[float]) -> tuple[Any, list[Any]]:
+    # The object interface: pyplot would keep global state and look for a display.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.5, sum(heights) + 0.55), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=list(heights), hspace=0.02)
+    axes: list[Any] = []
+    for index in range(len(heights)):
+        axis = figure.add_subplot(grid[index], sharex=axes[0] if axes else None)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8, colors=INK, labelbottom=index == len(heights) - 1, length=2)
+        axes.append(axis)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    from matplotlib import rc_context
+
+    out = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hitless", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata=nothing)
+    text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
+    # Without a size of its own the picture takes the width of the page.
+    return re.sub(r'(?<=<svg )(?:width|height)="[^"]*"|(?<=" )(?:width|height)="[\d.]+pt"', "", text).strip()
+
+
+def _band(axis: Any, label: str) -> None:
+    axis.set_yticks([])
+    axis.set_ylim(0, 1)
+    axis.spines[["left", "bottom"]].set_visible(False)
+    axis.tick_params(bottom=False)
+    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
+
+
+def _calendar(axis: Any, record: Record, begin: int, end: int) -> None:
+    _band(axis, "restarts")
+    phases = [phase for phase in record.phases if phase.phase != "end"]
+    ends = [phase.t for phase in phases[1:]] + [end]
+    many = len(phases) > 12
+    for phase, until in zip(phases, ends, strict=True):
+        left, width = (phase.t - begin) / 1e9, (until - phase.t) / 1e9
+        shade = "#d0ebff" if phase.phase == "round" and phase.round % 2 else FAINT
+        axis.broken_barh([(left, width)], (0.05, 0.9), facecolors=shade)
+        name = str(phase.round) if phase.phase == "round" else phase.phase
+        if not many or phase.phase != "round" or phase.round % 10 == 0:
+            axis.text(left + width / 2, 0.5, name, ha="center", va="center", fontsize=8, color=INK, clip_on=True)
+    for label, colour, steps in (("stopped", BLUE, ("stop", "killed")), ("ready", CARRIED, ("ready",))):
+        mine = [step for step in record.restarts if step.step in steps and record.measured.holds(step.t)]
+        times = [(step.t - begin) / 1e9 for step in mine]
+        axis.vlines(times, 0.05, 0.95, color=colour, linewidth=1.6, label=label)
+    if record.spans:
+        axis.legend(**_LEGEND, ncols=2, columnspacing=0.8)
+
+
+def _rules(axis: Any, record: Record, family: str, begin: int, end: int, least: float) -> None:
+    _band(axis, f"rules {family}")
+    states = [one for one in record.states if one.family == family]
+    bars = [(begin, end, UNKNOWN)] if not states else []
+    for network in {one.network for one in states}:
+        mine = [one for one in states if one.network == network]
+        ends = [one.t for one in mine[1:]] + [end]
+        bars += [(one.t, until, _STATES[one.state]) for one, until in zip(mine, ends, strict=True)]
+    for first, last, colour in sorted(bars, key=lambda bar: bar[2] == GAP):
+        if colour != GAP:
+            axis.broken_barh([((first - begin) / 1e9, (last - first) / 1e9)], (0.15, 0.7), facecolors=colour)
+    for outage in record.outages:
+        if outage.family == family:
+            axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
+
+
+def _writing(axis: Any, changes: Sequence[e.Change], begin: int) -> None:
+    """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
+    _band(axis, "rule changes")
+    names = sorted({one.writer.comm if one.writer else "unknown" for one in changes})
+    for place, name in enumerate(names[: len(_WRITERS)]):
+        mine = [one for one in changes if (one.writer.comm if one.writer else "unknown") == name]
+        times = [(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]]
+        axis.plot(times, [0.5] * len(times), "|", color=_WRITERS[place], markersize=9, label=f"{name} ({len(mine):,})")
+    if names:
+        axis.legend(**_LEGEND)
+
+
+def _traffic(axis: Any, record: Record, begin: int, end: int) -> None:
+    count = max(1, min(240, round((end - begin) / 1e8)))
+    step = (end - begin) / count
+    sent, lost = [0.0] * count, [0.0] * count
+    for one in record.attempts:
+        cell = min(count - 1, max(0, int((one.t - begin) / step)))
+        sent[cell] += one.sent * 1e9 / step
+        lost[cell] += one.lost * 1e9 / step
+    edges = [cell * step / 1e9 for cell in range(count + 1)]
+    axis.stairs(sent, edges, fill=True, color="#b2dfbb", label="attempts")
+    axis.stairs(lost, edges, fill=True, color=GAP, label="lost")
+    axis.set_ylabel("attempts\nper second", rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
+    axis.set_ylim(0, max(*sent, 1.0) * 1.12)
+    axis.legend(**_LEGEND)
+
+
+def _flows(axis: Any, losses: Sequence[Explained], begin: int) -> None:
+    shown = losses if len(losses) <= _MOST_FLOWS else losses[:: -(-len(losses) // _MOST_FLOWS)]
+    for cause in dict.fromkeys(one.cause for one in shown):
+        rows = [(row, one) for row, one in enumerate(shown) if one.cause == cause]
+        lefts = [(one.loss.t - begin) / 1e9 for _, one in rows]
+        rights = [(one.loss.t + one.dead_for - begin) / 1e9 for _, one in rows]
+        number = sum(1 for one in losses if one.cause == cause)
+        label = f"{cause.replace('_', ' ')} ({number:,})"
+        axis.hlines([row for row, _ in rows], lefts, rights, color=CAUSES[cause], linewidth=0.9, label=label)
+        axis.plot(lefts, [row for row, _ in rows], ".", color=CAUSES[cause], markersize=2.5)
+    every = "" if len(shown) == len(losses) else f"\n(1 of {-(-len(losses) // _MOST_FLOWS)})"
+    label = f"lost flows,\nfirst packet\nto end{every}"
+    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
+    axis.set_yticks([])
+    axis.set_ylim(len(shown), -1)
+    axis.legend(**_LEGEND)
+
+
+def timeline(record: Record) -> str:
+    """The whole drill of one agent on one node, as SVG."""
+    begin = min([phase.t for phase in record.phases[:1]] + [one.t for one in record.attempts[:1]] or [record.first])
+    end = max(begin + 1, max((phase.t for phase in record.phases), default=record.last))
+    if not any(phase.phase == "end" for phase in record.phases):
+        end = max(end, record.last)
+    families = sorted({one.family for one in record.states} | {one.family for one in record.gaps}) or ["ipv4"]
+    losses = explain(record)
+    heights = [0.3, *([0.26] * len(families)), 0.3, 1.5, *([1.3] if losses else [])]
+    figure, axes = _figure(heights)
+    _calendar(axes[0], record, begin, end)
+    for axis, family in zip(axes[1:], families, strict=False):
+        _rules(axis, record, family, begin, end, (end - begin) / 1e9 * _LEAST_WIDTH)
+    here = 1 + len(families)
+    _writing(axes[here], record.changes, begin)
+    _traffic(axes[here + 1], record, begin, end)
+    if losses:
+        _flows(axes[here + 2], losses, begin)
+    axes[-1].set_xlim(0, (end - begin) / 1e9)
+    axes[-1].set_xlabel("seconds", fontsize=8, color=INK)
+    return _svg(figure)
+
+
+def closeup(record: Record, outage: Outage) -> str:
+    """One gap to scale, with what wrote the rules and every attempt that was lost around it, as SVG."""
+    margin = min(max(outage.length // 2, 5_000_000), 2_000_000_000)
+    first, last = outage.begin - margin, outage.end + margin
+    losses = [one for one in explain(record) if first <= one.loss.t <= last and one.loss.family == outage.family]
+    changes = [one for one in record.changes if first <= one.t <= last and one.family == outage.family]
+    leaks = [one for one in record.leaks if first <= one.t <= last and one.family == outage.family]
+    figure, axes = _figure([0.3, 0.4, 0.9])
+    # Time zero is the gap's begin, and the unit is the millisecond.
+    _rules(axes[0], record, outage.family, outage.begin, last, 0.0)
+    _writing(axes[1], changes, outage.begin)
+    axis = axes[2]
+    rows = {
+        kind: place
+        for place, kind in enumerate(sorted({one.loss.kind for one in losses} | {one.kind for one in leaks}))
+    }
+    for cause in dict.fromkeys(one.cause for one in losses):
+        mine = [one for one in losses if one.cause == cause]
+        times = [(one.loss.t - outage.begin) / 1e9 for one in mine]
+        label = f"lost: {cause.replace('_', ' ')} ({len(mine):,})"
+        axis.plot(times, [rows[one.loss.kind] for one in mine], "o", color=CAUSES[cause], markersize=3.2, label=label)
+    if leaks:
+        times = [(one.t - outage.begin) / 1e9 for one in leaks]
+        places = [rows[one.kind] + 0.28 for one in leaks]
+        axis.plot(times, places, "x", color=INK, markersize=3.2, label=f"leaked packet ({len(leaks):,})")
+    axis.set_yticks(list(rows.values()), list(rows))
+    axis.set_ylim(-0.6, max(1, len(rows)) - 0.3)
+    axis.legend(**_LEGEND)

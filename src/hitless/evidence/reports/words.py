@@ -1,0 +1,71 @@
+"""The sentences and signs that all reports share, so that they tell the same story."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hitless.evidence.figures import Figures, milliseconds
+from hitless.evidence.rules import duration, plural
+from hitless.evidence.verdict import AgentVerdict, Verdict
+
+__all__ = ["SIGNS", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words", "titles"]
+
+SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+
+titles = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}
+
+_SHOWN = ("target", "restart", "rounds", "families", "backend", "services", "rate", "kinds", "judge")
+"""Settings worth a reader's first look, in this order; the rest stands in the log."""
+
+
+def moment(t: int) -> str:
+    """A time for people, in UTC."""
+    return datetime.fromtimestamp(t // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def of(lost: int, attempted: int) -> str:
+    """``3 of 12,000``."""
+    return f"{lost:,} of {attempted:,}"
+
+
+def longest(figures: Figures) -> str:
+    """The longest gap, or a dash."""
+    return duration(figures.longest_gap_ms) if figures.gaps else "–"
+
+
+def recovery(figures: Figures) -> str:
+    """How long the slowest poisoned flow was dead; ``>`` when it was not seen to recover."""
+    if not figures.poisoned:
+        return "–"
+    return ("> " if figures.unrecovered else "") + duration(figures.slowest_recovery_ms)
+
+
+def _told(agent: AgentVerdict) -> str:
+    what = f"{agent.agent} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
+    if agent.gaps and not agent.lost:
+        what += f" but left {plural(agent.gaps, 'gap')} in the rules"
+    return what
+
+
+def headline(verdict: Verdict) -> str:
+    """The drill in one sentence: the judged agent first, then the others, the worst first."""
+    judged = [one for one in verdict.agents if one.agent == verdict.judge]
+    others = sorted((one for one in verdict.agents if one.agent != verdict.judge), key=lambda one: -one.lost)
+    told = [*judged, *others]
+    if not told:
+        return "The log tells of no agent."
+    if judged and judged[0].verdict == "inconclusive":
+        first = f"{judged[0].agent}: could not tell"
+        return "; ".join([first, *(_told(one) for one in others)]) + "."
+    return "; ".join(_told(one) for one in told) + "."
+
+
+def setting_words(words: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """The settings that a reader looks for first."""
+    known = dict(words)
+    return [(key, known[key]) for key in _SHOWN if known.get(key)]
+
+
+def since(t: int, begin: int) -> str:
+    """Seconds after the beginning, to the millisecond."""
+    return f"{milliseconds(t - begin) / 1000:.3f} s"
