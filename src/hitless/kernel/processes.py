@@ -158,7 +158,7 @@ def start(
 def replace(
     command: Sequence[str], *, namespace: Namespace = HERE, environment: Mapping[str, str] | None = None
 ) -> NoReturn:
-    """Become the program: same process, standard streams and exit code; raises ``ProgramError`` when it cannot start."""
+    """Become the program: same process, streams and exit code; raises ``ProgramError`` when it cannot start."""
     line = command_in(namespace, command)
     try:
         os.execve(line[0], line, _environment(environment))
