@@ -198,15 +198,26 @@ def closeup(record: Record, outage: Outage) -> str:
     losses = [one for one in explain(record) if first <= one.loss.t <= last and one.loss.family == outage.family]
     changes = [one for one in record.changes if first <= one.t <= last and one.family == outage.family]
     leaks = [one for one in record.leaks if first <= one.t <= last and one.family == outage.family]
-    figure, axes = _figure([0.3, 0.4, 0.9])
+    figure, axes = _figure([0.3, 0.4, *([0.9] if losses or leaks else [])])
     # Time zero is the gap's begin, and the unit is the millisecond.
     _rules(axes[0], record, outage.family, outage.begin, last, 0.0)
     _writing(axes[1], changes, outage.begin)
-    axis = axes[2]
-    rows = {
-        kind: place
-        for place, kind in enumerate(sorted({one.loss.kind for one in losses} | {one.kind for one in leaks}))
-    }
+    if losses or leaks:
+        _fallen(axes[2], outage, losses, leaks)
+    for one in axes:
+        one.axvline(0, color=INK, linewidth=0.6, linestyle=":")
+        one.axvline(outage.length / 1e9, color=INK, linewidth=0.6, linestyle=":")
+    axes[-1].set_xlim(-margin / 1e9, (outage.length + margin) / 1e9)
+    axes[-1].tick_params(bottom=True)
+    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value * 1000:g}")
+    axes[-1].set_xlabel("milliseconds after the gap began", fontsize=8, color=INK)
+    return _svg(figure)
+
+
+def _fallen(axis: Any, outage: Outage, losses: Sequence[Explained], leaks: Sequence[e.Leak]) -> None:
+    """The attempts that a gap took, one mark each, by their first packet."""
+    kinds = sorted({one.loss.kind for one in losses} | {one.kind for one in leaks})
+    rows = {kind: place for place, kind in enumerate(kinds)}
     for cause in dict.fromkeys(one.cause for one in losses):
         mine = [one for one in losses if one.cause == cause]
         times = [(one.loss.t - outage.begin) / 1e9 for one in mine]
