@@ -82,7 +82,7 @@ _PRIORITIES: Mapping[str, tuple[int, ...]] = {
 
 
 class Chains(Mapping[str, Chain]):
-    """The chains of one table; ``base`` are those that are attached to a hook."""
+    """The chains of one table by name."""
 
     def __init__(self, info: Info, entries: bytes, table: str, family: Family) -> None:
         if len(entries) != info.size:
@@ -102,8 +102,7 @@ class Chains(Mapping[str, Chain]):
             if info.valid_hooks >> number & 1
         }
 
-    @property
-    def base(self) -> tuple[Chain, ...]:
+    def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook, in the order of the hooks."""
         return tuple(self[name] for name in self._hooks)
 

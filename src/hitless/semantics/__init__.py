@@ -1,0 +1,9 @@
+"""What would happen to this packet? An evaluator of rule sets, written from the kernel's documentation and not from the
+code that produces rules, so that the two can prove each other. Three-valued: carried, not carried, cannot tell.
+"""
+
+from hitless.semantics.evaluation import evaluate
+from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
+from hitless.semantics.witness import witnesses
+
+__all__ = ["ChainName", "Ending", "Outcome", "State", "Translation", "Visit", "evaluate", "witnesses"]

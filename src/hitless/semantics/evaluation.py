@@ -1,0 +1,73 @@
+"""What would happen to this packet? The answer, with its reason.
+
+Problem: "is there a masquerade rule?" is the wrong question: an emptied chain, a missing jump, a RETURN put in front, a
+wrong subnet or a DROP elsewhere all cut pods off, and a harmless change does not. Promise: ``evaluate`` walks the
+committed rules as the kernel would, over all tables, legacy and nf_tables together, and answers ``carried`` only when
+the packet is certainly forwarded *and* source-translated, ``not_carried`` only when it certainly is not, and
+``cannot_tell`` otherwise. It needs about as long as the packet passes rules, not as there are rules. It does not
+model: routing, ingress and bridge hooks, flow tables, and what another host does. Next stages: ``watch``, ``guard``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hitless.model.packets import Packet
+from hitless.model.rules import Ruleset
+from hitless.semantics.outcome import Ending, Outcome, State
+from hitless.semantics.reasons import reason_for
+from hitless.semantics.walk import Flow, TooMuchError, Walk, unwind
+
+__all__ = ["evaluate"]
+
+
+def evaluate(ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = ("forward", "postrouting")) -> Outcome:
+    """The fate of the first packet of a flow (or, by ``packet.state``, of a later one) at ``hooks``, in that order.
+
+    All base chains of both the legacy and the nf_tables path that see the packet's family are walked. Later packets of
+    a flow (``ESTABLISHED``) keep the translation of the first, so that they are ``cannot_tell`` unless dropped.
+    """
+    walk = Walk(ruleset, packet)
+    flow = walk.start()
+    try:
+        for hook in hooks:
+            if not flow:
+                break
+            flow = walk.hook(hook, flow)
+    except TooMuchError:
+        return Outcome("cannot_tell", "there are too many rules to follow", (), frozenset(walk.chains), ())
+    endings = (*walk.endings.values(), *_arrived(packet, flow))
+    kinds = {ending.kind for ending in endings}
+    state: State
+    if kinds == {"translated"}:
+        state = "carried"
+    elif kinds <= {"untranslated", "dropped"}:
+        state = "not_carried"
+    else:
+        state = "cannot_tell"
+    told = _telling(endings, state)
+    reason = reason_for(ruleset, packet, told, certain=state != "cannot_tell")
+    if state == "cannot_tell" and packet.state == "ESTABLISHED" and told.certain and told.kind == "unknown":
+        reason = "later packets of a flow keep what its first packet got"
+    return Outcome(state, reason, told.path, frozenset(walk.chains), endings)
+
+
+def _arrived(packet: Packet, flow: Flow) -> list[Ending]:
+    """Endings of what came out of the last hook."""
+    endings = []
+    for position, trace in flow.items():
+        path = unwind(trace)
+        if position.translation is not None:
+            endings.append(Ending("translated", path, position.translation, position.mark, position.unknown))
+        elif packet.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
+            endings.append(Ending("untranslated", path, None, position.mark, position.unknown))
+        else:
+            endings.append(Ending("unknown", path, None, position.mark, position.unknown))
+    return endings
+
+
+def _telling(endings: Sequence[Ending], state: State) -> Ending:
+    """The ending that says most: of several, one that shows the doubt, else a drop, else the first."""
+    if state == "cannot_tell":
+        return next((ending for ending in endings if ending.kind == "unknown" or not ending.certain), endings[0])
+    return next((ending for ending in endings if ending.kind == "dropped"), endings[0])

@@ -1,0 +1,113 @@
+"""What an evaluation answers with: values only.
+
+Problem: "is it carried?" is enough for a gap monitor, but the agent and the guard need to know by which rule, and
+people need to be told why not. Promise: an ``Outcome`` has the three-valued answer, one sentence of reason, and every
+way in which the packet's journey can end (``endings``; more than one only where a condition was not understood).
+Previous stage: ``walk``; texts come from ``reasons``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from hitless.model.rules import Masquerade, Rule, Snat
+
+__all__ = ["ChainName", "Ending", "Outcome", "State", "Translation", "Visit"]
+
+State = Literal["carried", "not_carried", "cannot_tell"]
+
+ChainName = tuple[str, str, str]
+"""A chain's nft family (ip, ip6, inet), table and name."""
+
+VisitKind = Literal[
+    "base",  # a base chain was entered
+    "jump",  # a rule called the chain ``text``
+    "goto",  # a rule went to the chain ``text`` for good
+    "return",  # a rule left its chain
+    "accept",  # a rule ended its base chain
+    "drop",  # a rule ended the packet
+    "reject",  # the same, with an answer
+    "policy accept",  # the base chain's end was reached
+    "policy drop",  # the same, and it ended the packet
+    "masquerade",  # a rule translated the source to the output interface's address
+    "snat",  # a rule translated the source
+    "unknown",  # it could not be told whether the rule's condition ``text`` holds
+    "opaque",  # the effect ``text`` was not understood
+]
+
+
+class Visit(NamedTuple):
+    """One turn of a packet's journey: what happened, at which rule (``number`` from 1; 0: at the chain itself)."""
+
+    kind: VisitKind
+    family: str
+    table: str
+    chain: str
+    number: int = 0
+    rule: Rule | None = None
+    text: str = ""
+
+
+class Translation(NamedTuple):
+    """The rule that gave the flow its source translation, and how."""
+
+    family: str
+    table: str
+    chain: str
+    number: int
+    how: Literal["masquerade", "snat"]
+    action: Masquerade | Snat
+
+    @property
+    def random_fully(self) -> bool:
+        """Whether the source port is chosen at random."""
+        return self.action.random_fully
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One way in which the journey can end: ``translated``, ``untranslated``, ``dropped`` or ``unknown``.
+
+    ``mark`` is the packet's mark then; the bits ``unknown_mark`` of it are not known.
+    """
+
+    kind: Literal["translated", "untranslated", "dropped", "unknown"]
+    path: tuple[Visit, ...]
+    translation: Translation | None = None
+    mark: int = 0
+    unknown_mark: int = 0
+
+    @property
+    def certain(self) -> bool:
+        """Whether no condition on the way was left open."""
+        return all(visit.kind != "unknown" for visit in self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What would happen to a packet.
+
+    ``carried``: certainly source-translated and not dropped. ``not_carried``: certainly dropped or left with its own
+    source. ``cannot_tell``: both are possible. ``path`` is the journey that ``reason`` speaks of; ``chains`` are all
+    chains whose content took part in the answer.
+    """
+
+    state: State
+    reason: str
+    path: tuple[Visit, ...]
+    chains: frozenset[ChainName]
+    endings: tuple[Ending, ...]
+
+    @property
+    def translation(self) -> Translation | None:
+        """The one rule that translates the flow; ``None`` when it is not carried, or by different rules."""
+        found = {ending.translation for ending in self.endings if ending.translation is not None}
+        return found.pop() if self.state == "carried" and len(found) == 1 else None
+
+    @property
+    def dropped(self) -> Visit | None:
+        """Where the packet ends, when it is dropped for certain."""
+        if all(ending.kind == "dropped" for ending in self.endings) and self.endings:
+            return self.endings[0].path[-1]
+        return None

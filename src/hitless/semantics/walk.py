@@ -1,0 +1,327 @@
+"""The journey of one packet through the rules: which ways can it end?
+
+Problem: the answer must be right for any rule set, also one that is half understood, and cheap enough to be asked for
+at every change of the rules. Promise: an abstract interpreter of netfilter's semantics. A *flow* is the set of states
+(mark, translation) that the packet can be in; every rule is applied to the whole flow; a condition that cannot be told
+lets the state both pass and stop; equal states merge, so the work grows with rules times states and not with the number
+of open questions. Bounds on nesting, states and rules make it end for any input. Never decides anything that the rules
+leave open. Sources: nft(8), iptables(8), and the kernel's nf_tables_core.c, ip_tables.c, nf_nat_core.c; each claim has
+its packet in tests/kernel/semantics. Next stage: ``evaluation`` (answers and reasons).
+"""
+
+from __future__ import annotations
+
+from itertools import groupby, permutations
+from typing import Literal, NamedTuple
+
+from hitless.model.packets import Packet
+from hitless.model.rules import (
+    Accept,
+    Chain,
+    Dnat,
+    Drop,
+    Goto,
+    Jump,
+    Mark,
+    Masquerade,
+    OpaqueAction,
+    Reject,
+    Return,
+    Rule,
+    Ruleset,
+    SetMark,
+    Snat,
+    Table,
+    UnknownMark,
+)
+from hitless.semantics.conditions import CHECKS
+from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, VisitKind
+
+__all__ = ["Flow", "Position", "Trace", "Walk", "unwind"]
+
+_MOST_RULES = 500_000  # about half a second; 5,000 Services in one linear chain are far below it
+_MOST_STATES = 256
+_DEEPEST = 128  # nf_tables allows 16 jumps; the legacy path as many as there are chains
+
+NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
+"""Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
+them among each other only (nf_nat_register_fn)."""
+
+_WALKS_NAT = frozenset({"NEW", "RELATED"})
+"""Conntrack states whose packet asks the NAT chains; later packets get what the first one got (nf_nat_inet_fn)."""
+
+Trace = tuple["Trace", Visit] | None
+"""A journey, last visit first: cheap to extend and to share."""
+
+
+class Position(NamedTuple):
+    """What the packet is like at a point of the journey; the bits ``unknown`` of ``mark`` are not known (and 0)."""
+
+    mark: int
+    unknown: int
+    translation: Translation | None
+
+
+Flow = dict[Position, Trace]
+
+
+class _Here(NamedTuple):
+    """The rule that is being applied, and where its results go."""
+
+    table: Table
+    chain: Chain
+    number: int
+    rule: Rule
+    rest: Flow  # goes on with the next rule
+    back: Flow  # goes back to the calling chain
+    accepted: Flow  # has ended its base chain
+    stack: tuple[str, ...]
+    translates: bool  # the base chain is of type nat, at a hook where sources are translated
+
+    def visit(self, kind: VisitKind, text: str = "") -> Visit:
+        return Visit(kind, self.table.family, self.table.name, self.chain.name, self.number, self.rule, text)
+
+
+class TooMuchError(Exception):
+    """The walk met a bound; never leaves ``semantics``."""
+
+
+def unwind(trace: Trace) -> tuple[Visit, ...]:
+    """A journey in its order."""
+    visits = []
+    while trace is not None:
+        trace, visit = trace
+        visits.append(visit)
+    return tuple(reversed(visits))
+
+
+class Walk:
+    """One packet's way; ``endings`` and ``chains`` fill up as hooks are walked."""
+
+    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
+        self.packet = packet
+        self.endings: dict[tuple[object, ...], Ending] = {}
+        self.chains: set[ChainName] = set()
+        self._budget = _MOST_RULES
+        families = (packet.family.nft, "inet")
+        self._bases = [
+            (table, chain)
+            for table in ruleset.tables
+            if table.family in families
+            for chain in table.base_chains()
+            if chain.hook is not None
+        ]
+
+    def start(self) -> Flow:
+        """The packet before its first hook."""
+        return {Position(self.packet.mark, 0, None): None}
+
+    def bases(self, hook: str, kind: str | None = None) -> list[tuple[Table, Chain]]:
+        """The base chains at a hook, of one type or all, by priority."""
+        found = [
+            (table, chain)
+            for table, chain in self._bases
+            if chain.hook is not None and chain.hook.hook == hook and (kind is None or chain.hook.type == kind)
+        ]
+        return sorted(found, key=lambda base: base[1].hook.priority if base[1].hook is not None else 0)
+
+    def hook(self, hook: str, flow: Flow) -> Flow:
+        """Walk all base chains of a hook; what is not dropped comes out."""
+        stages: list[tuple[int, tuple[Table, Chain] | None]] = [
+            (chain.hook.priority, (table, chain))
+            for table, chain in self.bases(hook)
+            if chain.hook is not None and chain.hook.type != "nat"
+        ]
+        nat = self.bases(hook, "nat")
+        if nat and hook in NAT_POSITION and self.packet.state in _WALKS_NAT:
+            stages.append((NAT_POSITION[hook], None))
+        stages.sort(key=lambda stage: stage[0])
+        for _priority, group in groupby(stages, key=lambda stage: stage[0]):
+            flow = self._unordered([stage for _, stage in group], nat, flow)
+        return flow
+
+    def _unordered(self, group: list[tuple[Table, Chain] | None], nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+        """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
+
+        As long as at most the only one of them does anything, the order does not matter; else every order is walked.
+        """
+        before = len(self.endings)
+        result = self._in_order(group, nat, flow)
+        if len(group) == 1 or (result.keys() == flow.keys() and len(self.endings) == before):
+            return result
+        if len(group) > 4:
+            for position, trace in flow.items():
+                self._end("unknown", position, trace, None)
+            return result
+        for order in permutations(group):
+            if list(order) != group:
+                for position, trace in self._in_order(list(order), nat, flow).items():
+                    result.setdefault(position, trace)
+        return result
+
+    def _in_order(self, stages: list[tuple[Table, Chain] | None], nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+        for stage in stages:
+            if not flow:
+                break
+            flow = self._translate(nat, flow) if stage is None else self._base(*stage, flow)
+        return flow
+
+    def _translate(self, nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+        """The NAT core: base chains by priority until one of them sets up a mapping."""
+        for _priority, group in groupby(nat, key=lambda base: base[1].hook.priority if base[1].hook else 0):
+            flow = self._nat_group(list(group), flow)
+        return flow
+
+    def _nat_group(self, group: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+        done: Flow = {}
+        before = len(self.endings)
+        orders = permutations(group) if 1 < len(group) <= 4 else [tuple(group)]
+        for index, order in enumerate(orders):
+            result = dict(flow)
+            for base in order:
+                open_ = {position: trace for position, trace in result.items() if position.translation is None}
+                if open_:
+                    closed = {position: trace for position, trace in result.items() if position not in open_}
+                    result = {**closed, **self._base(*base, open_)}
+            for position, trace in result.items():
+                done.setdefault(position, trace)
+            if index == 0 and result.keys() == flow.keys() and len(self.endings) == before:
+                break  # none of them did anything, so the order does not matter
+        return done
+
+    def _base(self, table: Table, chain: Chain, flow: Flow) -> Flow:
+        if chain.hook is None:
+            return flow
+        accepted: Flow = {}
+        entered = Visit("base", table.family, table.name, chain.name)
+        translates = chain.hook.type == "nat" and chain.hook.hook in ("postrouting", "input")
+        start: Flow = {position: (trace, entered) for position, trace in flow.items()}
+        back = self._chain(table, chain, start, accepted, (), translates)
+        dropping = chain.hook.policy == "drop"
+        end = Visit("policy drop" if dropping else "policy accept", table.family, table.name, chain.name)
+        for position, trace in back.items():
+            if dropping:
+                self._end("dropped", position, trace, end)
+            else:
+                accepted.setdefault(position, (trace, end))
+        return accepted
+
+    def _chain(
+        self, table: Table, chain: Chain, flow: Flow, accepted: Flow, stack: tuple[str, ...], translates: bool
+    ) -> Flow:
+        """Walk a chain; what comes back goes on behind the rule that called it, or meets the policy."""
+        self.chains.add((table.family, table.name, chain.name))
+        back: Flow = {}
+        stack = (*stack, chain.name)
+        for number, rule in enumerate(chain.rules, 1):
+            if not flow:
+                break
+            rest: Flow = {}
+            here = _Here(table, chain, number, rule, rest, back, accepted, stack, translates)
+            self._budget -= len(flow)
+            if self._budget < 0 or len(flow) > _MOST_STATES:
+                raise TooMuchError
+            for position, trace in flow.items():
+                self._rule(here, position, trace)
+            flow = rest
+        for position, trace in flow.items():
+            back.setdefault(position, trace)
+        return back
+
+    def _rule(self, here: _Here, position: Position, trace: Trace) -> None:
+        packet = self.packet
+        for step in here.rule.steps:
+            check = CHECKS.get(type(step))
+            if check is not None:
+                truth = check(step, packet, position.translation is not None)
+                if truth is True:
+                    continue
+                if truth is False:
+                    here.rest.setdefault(position, trace)
+                    return
+                trace = (trace, here.visit("unknown", str(getattr(step, "text", "") or step)))
+                here.rest.setdefault(position, trace)
+            elif isinstance(step, Mark):
+                passed, failed = _mark(step, position)
+                if passed is not None and failed is not None:
+                    trace = (trace, here.visit("unknown", "the packet's mark"))
+                if failed is not None:
+                    here.rest.setdefault(failed, trace)
+                if passed is None:
+                    return
+                position = passed
+            elif isinstance(step, SetMark):
+                unknown = position.unknown & ~step.mask
+                mark = ((position.mark & ~step.mask) ^ step.value) & ~unknown
+                position = Position(mark, unknown, position.translation)
+            elif isinstance(step, UnknownMark):
+                position = Position(position.mark & ~step.mask, position.unknown | step.mask, position.translation)
+            else:
+                self._verdict(here, step, position, trace)
+                return
+        here.rest.setdefault(position, trace)
+
+    def _verdict(self, here: _Here, step: object, position: Position, trace: Trace) -> None:
+        """Apply an effect that ends the rule."""
+        match step:
+            case Accept():
+                here.accepted.setdefault(position, (trace, here.visit("accept")))
+            case Return():
+                here.back.setdefault(position, (trace, here.visit("return")))
+            case Drop():
+                self._end("dropped", position, trace, here.visit("drop"))
+            case Reject():
+                self._end("dropped", position, trace, here.visit("reject"))
+            case Jump(name):
+                for after, way in self._call(here, name, position, (trace, here.visit("jump", name))).items():
+                    here.rest.setdefault(after, way)
+            case Goto(name):
+                for after, way in self._call(here, name, position, (trace, here.visit("goto", name))).items():
+                    here.back.setdefault(after, way)
+            case Masquerade() | Snat() if here.translates:
+                how: Literal["masquerade", "snat"] = "masquerade" if isinstance(step, Masquerade) else "snat"
+                table, chain = here.table, here.chain
+                translation = Translation(table.family, table.name, chain.name, here.number, how, step)
+                after = Position(position.mark, position.unknown, translation)
+                here.accepted.setdefault(after, (trace, here.visit(how)))
+            case Dnat(text):
+                self._end("unknown", position, trace, here.visit("opaque", f"sent on to {text or 'elsewhere'}"))
+            case OpaqueAction(text):
+                self._end("unknown", position, trace, here.visit("opaque", text))
+            case _:
+                self._end("unknown", position, trace, here.visit("opaque", f"{type(step).__name__} in this chain"))
+
+    def _call(self, here: _Here, name: str, position: Position, trace: Trace) -> Flow:
+        target = here.table.chains.get(name)
+        if target is None:
+            problem = f"there is no chain {name}"
+        elif name in here.stack:
+            problem = f"{name} calls itself"
+        elif len(here.stack) >= _DEEPEST:
+            problem = "jumps are nested too deep"
+        else:
+            return self._chain(here.table, target, {position: trace}, here.accepted, here.stack, here.translates)
+        self._end("unknown", position, trace, here.visit("opaque", problem))
+        return {}
+
+    def _end(self, kind: Literal["dropped", "unknown"], position: Position, trace: Trace, visit: Visit | None) -> None:
+        key = (kind, position, visit[:5] if visit is not None else None)
+        if key not in self.endings:
+            path = unwind(trace if visit is None else (trace, visit))
+            self.endings[key] = Ending(kind, path, position.translation, position.mark, position.unknown)
+
+
+def _mark(step: Mark, position: Position) -> tuple[Position | None, Position | None]:
+    """The position with the condition known to hold, and with it known not to hold; ``None`` where it cannot be."""
+    if step.value & ~step.mask or (position.mark ^ step.value) & step.mask & ~position.unknown:
+        holds, fails = None, position  # a bit that is known differs
+    elif not position.unknown & step.mask:
+        holds, fails = position, None
+    else:
+        unknown = position.unknown & ~step.mask
+        holds = Position((position.mark & ~step.mask | step.value) & ~unknown, unknown, position.translation)
+        fails = position
+        open_bits = position.unknown & step.mask
+        if not open_bits & (open_bits - 1):  # one bit only: if it is not this value, it is the other
+            fails = Position((position.mark | (open_bits & ~step.value)), unknown, position.translation)
+    return (fails, holds) if step.negated else (holds, fails)

@@ -1,0 +1,65 @@
+"""Witness packets: whose fate tells whether a pod network's egress stands.
+
+Problem: one packet proves little: a rule may cut off UDP only, or one destination. Promise: for a pod network,
+``witnesses`` gives a few packets of new flows from a pod address of this node to addresses that lie outside every
+network of the cluster, over TCP, UDP and ICMP. Destinations are documentation addresses (RFC 5737, RFC 3849), which no
+real rule singles out, and public ones. Next stage: ``evaluation``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from hitless.errors import InputError
+from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
+
+__all__ = ["witnesses"]
+
+_OUTSIDE: dict[Family, tuple[Address, ...]] = {
+    Family.IPV4: tuple(map(ip_address, ("198.51.100.77", "203.0.113.77", "8.8.8.8", "93.184.215.14"))),
+    Family.IPV6: tuple(map(ip_address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
+}
+_POD = 10
+"""Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""
+
+
+def witnesses(
+    network: Network,
+    subnet: Network | None = None,
+    *,
+    inside: Iterable[Network] = (),
+    protocols: Iterable[int] = (TCP, UDP),
+    destinations: int = 1,
+    iif: str = "",
+    oif: str = "",
+    mark: int = 0,
+) -> tuple[Packet, ...]:
+    """First packets of new flows from a pod of ``subnet`` (this node's part of ``network``) to the outside.
+
+    ``inside`` are the cluster's other networks (Services, other pods), which no destination lies in. ``iif`` and
+    ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
+    give "cannot tell". Raises ``InputError`` when ``subnet`` is no part of ``network``.
+    """
+    family = family_of(network)
+    if subnet is not None and (subnet.version != network.version or not _within(subnet, network)):
+        raise InputError(f"{subnet} is no part of {network}", where="subnet", expected=f"a part of {network}")
+    home = network if subnet is None else subnet
+    source = home[min(_POD, home.num_addresses - 1)]
+    taken = (network, *(other for other in inside if other.version == network.version))
+    outside = [address for address in _OUTSIDE[family] if not any(address in other for other in taken)]
+    if not outside:
+        raise InputError("every address that could serve as a far end lies inside the cluster", where=str(network))
+    echo = ICMP if family is Family.IPV4 else ICMPV6
+    found = []
+    for destination in outside[:destinations]:
+        for protocol in protocols:
+            number = echo if protocol in (ICMP, ICMPV6) else protocol
+            sport, dport = (40000, 443) if number in (TCP, UDP) else (0, 0)
+            found.append(Packet(source, destination, number, sport, dport, iif, oif, mark))
+    return tuple(found)
+
+
+def _within(part: Network, whole: Network) -> bool:
+    return part.prefixlen >= whole.prefixlen and part.network_address in whole
