@@ -17,9 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hitless.errors import KernelError, MissingError, NotFound
+from hitless.errors import InputError, KernelError, MissingError, NotFound
 
-__all__ = ["CLONE_NEWNET", "CLONE_NEWNS", "CLONE_NEWUSER", "HERE", "Namespace", "exists", "inside", "setns", "unshare"]
+__all__ = [
+    "CLONE_NEWNET",
+    "CLONE_NEWNS",
+    "CLONE_NEWUSER",
+    "HERE",
+    "Namespace",
+    "enter",
+    "exists",
+    "inside",
+    "named",
+    "setns",
+    "unshare",
+]
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -58,6 +70,36 @@ def setns(fd: int, kind: int) -> None:
     if _libc().setns(fd, kind) != 0:
         number = ctypes.get_errno()
         raise KernelError("enter", f"namespace of file descriptor {fd}", number)
+
+
+def named(text: str, *, where: str = "--namespace") -> Namespace:
+    """The network namespace that people name by a process id or by a path such as /run/netns/NAME."""
+    path = Path(f"/proc/{text}/ns/net") if text.isdigit() else Path(text)
+    if not path.exists():
+        raise InputError(
+            f"there is no namespace {text}", where=where, expected="a process id, or a path such as /run/netns/NAME"
+        )
+    return Namespace(text, net=str(path))
+
+
+def enter(namespace: Namespace) -> None:
+    """Move the calling thread (a program with one thread: itself) into the network namespace, for good."""
+    if namespace.net is None:
+        return
+    try:
+        fd = os.open(namespace.net, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound("enter", f"namespace {namespace.name} ({namespace.net})", error.errno or 0) from error
+    except PermissionError as error:
+        raise MissingError(f"may not open namespace {namespace.name}", remedy="run it as root") from error
+    try:
+        setns(fd, CLONE_NEWNET)
+    except KernelError as error:
+        if error.errno == errno.EPERM:
+            raise MissingError(f"may not enter namespace {namespace.name}", remedy="run it as root") from error
+        raise
+    finally:
+        os.close(fd)
 
 
 def unshare(flags: int) -> None:

@@ -1,0 +1,84 @@
+"""``hitless farend``: answer probes, with the source address that was seen.
+
+Promise: listens only at ``--bind`` (default: this machine's loopback), ends on SIGTERM, SIGINT or when its reader goes,
+and writes a Header first and a Summary last. Exit codes: 0 it ended as asked, 3 it could not listen.
+"""
+
+from __future__ import annotations
+
+import signal
+from ipaddress import ip_address, ip_network
+
+import click
+
+from hitless.cli.exits import HELP, Exit
+from hitless.cli.lines import Lines
+from hitless.cli.probe_view import FarEndView
+from hitless.errors import InputError
+from hitless.kernel import namespaces
+from hitless.kernel.clock import Clock
+from hitless.model.families import Address, Network
+from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports
+
+__all__ = ["command"]
+
+
+def _address(text: str) -> Address:
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise InputError(f"{text!r} is no address", where="--bind", expected="an IPv4 or IPv6 address") from error
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise InputError(str(error), where="--leaks", expected="a network such as 10.42.0.0/16") from error
+
+
+@click.command("farend", epilog=HELP)
+@click.option(
+    "--bind", "addresses", multiple=True, metavar="ADDRESS", help="Listen here; repeat. [default: 127.0.0.1 ::1]"
+)
+@click.option("--port", "base", type=int, default=BASE_PORT, show_default=True, help="Its ports begin here.")
+@click.option("--leaks", multiple=True, metavar="CIDR", help="Record packets from this (pod) network; repeat.")
+@click.option(
+    "--leak-limit", type=click.IntRange(0), default=10_000, show_default=True, help="Leaks written one by one."
+)
+@click.option("--namespace", metavar="PATH|PID", help="Listen in this network namespace.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
+def command(
+    addresses: tuple[str, ...], base: int, leaks: tuple[str, ...], leak_limit: int, namespace: str | None, as_json: bool
+) -> int:
+    """Answer probes with the source address seen.
+
+    TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer each datagram, PORT+10 echoes,
+    PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
+    """
+    if not 1024 <= base <= 65455:
+        raise InputError(f"{base} leaves no room for its ports", where="--port", expected="1024 to 65455")
+    options = FarEndOptions(
+        addresses=tuple(_address(text) for text in addresses or ("127.0.0.1", "::1")),
+        base=base,
+        leaks=tuple(_network(text) for text in leaks),
+        leak_limit=leak_limit,
+    )
+    if namespace is not None:
+        namespaces.enter(namespaces.named(namespace, where="--namespace"))
+    where = ports(base)
+    config = {
+        "addresses": [str(address) for address in options.addresses],
+        "ports": {"flow": list(where.flow), "echo": where.echo, "http": where.http},
+        "leaks": [str(network) for network in options.leaks],
+    }
+    if as_json:
+        lines = Lines(closed=lambda: far_end.stop())
+        far_end = FarEnd(options, lines.emit, clock=Clock.from_environment(), flush=lines.flush)
+    else:
+        view = FarEndView()
+        far_end = FarEnd(options, view.emit, clock=Clock.from_environment())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: far_end.stop())
+    far_end.run(config)
+    return Exit.PASS

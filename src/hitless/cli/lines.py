@@ -1,0 +1,50 @@
+"""Events to standard output, one JSON object a line.
+
+Problem: a measuring tool must not wait for its reader line by line, nor keep what it saw to itself. Promise: ``emit``
+only collects; ``flush`` (called every 100 ms) writes in one go; a pipe is widened to 1 MiB so that a reader may be late
+by seconds; when the reader is gone ``closed`` is called once and the rest is dropped. Next stage: whoever reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable
+
+from hitless.model.events import Event, encode
+
+__all__ = ["Lines"]
+
+_PIPE = 1 << 20  # fs.pipe-max-size, what anybody may ask for
+
+
+class Lines:
+    """A buffered writer of events to a descriptor."""
+
+    def __init__(self, fd: int = 1, closed: Callable[[], None] = lambda: None) -> None:
+        self._fd = fd
+        self._closed = closed
+        self._waiting: list[bytes] = []
+        self._gone = False
+        with contextlib.suppress(OSError):  # no pipe, or no leave: as it is
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
+
+    def emit(self, event: Event) -> None:
+        """Collect an event."""
+        if not self._gone:
+            self._waiting.append(encode(event))
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        if not self._waiting or self._gone:
+            return
+        data = b"\n".join(self._waiting) + b"\n"
+        self._waiting.clear()
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            self._gone = True
+            self._closed()

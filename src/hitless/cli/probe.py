@@ -1,0 +1,170 @@
+"""``hitless probe``: open new connections all the time and record every one that fails.
+
+Promise: names are resolved before anything is sent (and, with ``--namespace``, before it is entered); it ends on
+SIGTERM, SIGINT, ``--duration``, ``--count``, or when its reader goes, after what is open has ended. Exit codes: 0
+nothing lost, 1 something lost, 2 could not tell (starved, or nothing attempted), 3 error.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+import click
+
+from hitless.cli.exits import HELP, Exit
+from hitless.cli.lines import Lines
+from hitless.cli.probe_view import ProbeView
+from hitless.errors import InputError
+from hitless.kernel import namespaces
+from hitless.kernel.clock import Clock
+from hitless.model.families import Family, family_of
+from hitless.probe import (
+    DEFAULT_MIX,
+    DEFAULT_RATE,
+    KINDS,
+    POLITE_RATE,
+    Endpoint,
+    Options,
+    Prober,
+    parse,
+    resolve,
+    verdict,
+)
+
+__all__ = ["command"]
+
+_EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
+_HIGHEST_WEIGHT = 1000
+
+
+def _mix(text: str | None) -> dict[str, int]:
+    if text is None:
+        return dict(DEFAULT_MIX)
+    weights: dict[str, int] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([a-z]+)\s*=\s*([0-9]{1,4})\s*", part)
+        if match is None or match[1] not in KINDS or int(match[2]) > _HIGHEST_WEIGHT or match[1] in weights:
+            raise InputError(
+                f"{part.strip()!r} is no weight",
+                where="--mix",
+                expected=f"KIND=0..1000 of {', '.join(KINDS)}, as in tcp=6,udp=3",
+            )
+        weights[match[1]] = int(match[2])
+    if not any(weights.values()):
+        raise InputError(f"{text!r} asks for nothing", where="--mix", expected="a weight above 0")
+    return weights
+
+
+def _sources(texts: Sequence[str], families: Sequence[Family]) -> dict[Family, str]:
+    sources: dict[Family, str] = {}
+    for text in texts:
+        try:
+            address = ip_address(text)
+        except ValueError as error:
+            raise InputError(
+                f"{text!r} is no address", where="--source", expected="an address of this machine"
+            ) from error
+        family = family_of(address)
+        if family in sources:
+            raise InputError(f"{text} is a second {family} address", where="--source", expected="one per family")
+        if family not in families:
+            raise InputError(f"{text} is {family}", where="--source", expected=f"an address of --family {families[0]}")
+        sources[family] = str(address)
+    return sources
+
+
+def _check_here(sources: dict[Family, str], interface: str) -> None:
+    """Refuse what this namespace does not have, before anything is sent."""
+    if interface and interface not in {name for _, name in socket.if_nameindex()}:
+        known = ", ".join(name for _, name in socket.if_nameindex())
+        raise InputError(f"there is no interface {interface!r}", where="--interface", expected=f"one of {known}")
+    for family, source in sources.items():
+        with socket.socket(socket.AF_INET if family is Family.IPV4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((source, 0))
+            except OSError as error:
+                raise InputError(
+                    f"cannot send from {source}: {error.strerror}",
+                    where="--source",
+                    expected="an address of this machine",
+                ) from error
+
+
+@click.command("probe", epilog=HELP)
+@click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
+@click.option(
+    "--rate", type=click.FloatRange(0.01, 100_000), help="New flows per second. [default: 1000 to a far end, else 10]"
+)
+@click.option("--mix", metavar="KIND=WEIGHT,…", help="Shares of the kinds. [default: tcp=60,udp=30,icmp=10]")
+@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
+@click.option("--timeout", type=click.FloatRange(0.1, 60), default=2.5, show_default=True, help="Seconds until lost.")
+@click.option(
+    "--duration", type=click.FloatRange(0.1), metavar="SECONDS", help="End after so long. [default: on a signal]"
+)
+@click.option("--count", type=click.IntRange(1), help="End after so many attempts.")
+@click.option("--streams", type=click.IntRange(0, 1000), default=0, show_default=True, help="Long-lived TCP streams.")
+@click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="Send from this address; one per family.")
+@click.option("--interface", default="", metavar="NAME", help="Send through this interface.")
+@click.option("--namespace", metavar="PATH|PID", help="Probe from this network namespace.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
+def command(
+    targets: tuple[str, ...],
+    rate: float | None,
+    mix: str | None,
+    family: str,
+    timeout: float,
+    duration: float | None,
+    count: int | None,
+    streams: int,
+    sources: tuple[str, ...],
+    interface: str,
+    namespace: str | None,
+    as_json: bool,
+) -> int:
+    """Open new connections all the time and record every one that fails.
+
+    URL is farend://HOST[:PORT] (a host that runs hitless farend: all kinds), tcp://HOST:PORT, udp://HOST:PORT (a far
+    end's), icmp://HOST, http://… or https://….
+    """
+    families = (Family.IPV4, Family.IPV6) if family == "dual" else (Family(family),)
+    weights = _mix(mix)
+    chosen = _sources(sources, families)
+    endpoints: list[Endpoint] = []
+    for text in targets:
+        endpoints += resolve(parse(text), families)
+    if namespace is not None:
+        namespaces.enter(namespaces.named(namespace))
+    _check_here(chosen, interface)
+    ours = any(end.target.scheme == "farend" for end in endpoints)
+    options = Options(
+        endpoints=tuple(endpoints),
+        rate=rate or DEFAULT_RATE,
+        other_rate=POLITE_RATE if ours or rate is None else rate,
+        mix=weights,
+        timeout_ns=int(timeout * 1e9),
+        duration_ns=None if duration is None else int(duration * 1e9),
+        count=count,
+        streams=streams,
+        sources=chosen,
+        interface=interface,
+    )
+    config = {
+        "to": list(targets),
+        "endpoints": sorted({f"{end.kind} {end.address}" for end in endpoints}),
+        "rate": options.rate if ours else options.other_rate,
+        "mix": weights,
+        "timeout_ns": options.timeout_ns,
+        "streams": streams,
+    }
+    if as_json:
+        lines = Lines(closed=lambda: prober.stop())
+        prober = Prober(options, lines.emit, clock=Clock.from_environment(), flush=lines.flush)
+    else:
+        prober = Prober(options, ProbeView().emit, clock=Clock.from_environment())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: prober.stop())
+    return _EXITS[verdict(prober.run(config))]

@@ -1,0 +1,34 @@
+"""Traffic as a stream: attempts, losses, streams; and the far end that answers them.
+
+parse, resolve       URLs into endpoints
+Options, Prober      open-loop probing of endpoints
+FarEndOptions, FarEnd    the other side
+verdict              what a run says by itself
+wire.ports           the ports of a far end
+"""
+
+from hitless.probe.classify import Verdict, verdict
+from hitless.probe.farend import FarEnd, FarEndOptions
+from hitless.probe.prober import DEFAULT_MIX, DEFAULT_RATE, POLITE_RATE, Options, Prober
+from hitless.probe.targets import KINDS, Endpoint, Target, parse, resolve
+from hitless.probe.wire import BASE_PORT, Ports, ports
+
+__all__ = [
+    "BASE_PORT",
+    "DEFAULT_MIX",
+    "DEFAULT_RATE",
+    "KINDS",
+    "POLITE_RATE",
+    "Endpoint",
+    "FarEnd",
+    "FarEndOptions",
+    "Options",
+    "Ports",
+    "Prober",
+    "Target",
+    "Verdict",
+    "parse",
+    "ports",
+    "resolve",
+    "verdict",
+]

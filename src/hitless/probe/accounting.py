@@ -1,0 +1,119 @@
+"""Counting: every attempt that was begun ends exactly once, in the tenth of a second in which it began.
+
+Problem: a verdict needs "how many of how many, and when", not a line per attempt at 1,000 a second. Promise: a bucket
+(100 ms, kind, family) is written once all of its attempts have ended, so that ok + lost == sent always; memory is
+bounded by the attempts that are open. Pure: the time comes in. Next stage: ``hitless.evidence`` reads the buckets.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hitless.model.events import Attempts, Cause
+from hitless.model.families import Family
+from hitless.probe.targets import Kind
+
+__all__ = ["INTERVAL_NS", "Bucket", "Ledger"]
+
+INTERVAL_NS = 100_000_000
+
+
+class Bucket:
+    """The attempts of one kind and family that began in one interval."""
+
+    __slots__ = ("delayed", "family", "kind", "latencies", "leaked", "ledger", "lost", "max_lag", "ok", "sent", "t")
+
+    def __init__(self, ledger: Ledger, t: int, kind: Kind, family: Family) -> None:
+        self.ledger = ledger
+        self.t = t
+        self.kind = kind
+        self.family = family
+        self.sent = self.ok = self.lost = self.delayed = self.leaked = self.max_lag = 0
+        self.latencies: list[int] = []
+
+    @property
+    def open(self) -> int:
+        """How many of its attempts have not ended."""
+        return self.sent - self.ok - self.lost
+
+    def answered(self, latency: int, *, delayed: bool = False, leaked: bool = False) -> None:
+        """One attempt was answered ``latency`` nanoseconds after its first packet."""
+        self.ok += 1
+        self.latencies.append(latency)
+        totals = self.ledger.totals
+        totals[f"{self.kind}_ok"] += 1
+        if delayed:
+            self.delayed += 1
+            totals[f"{self.kind}_delayed"] += 1
+        if leaked:
+            self.leaked += 1
+            totals[f"{self.kind}_leaked"] += 1
+
+    def failed(self, cause: Cause) -> None:
+        """One attempt was given up."""
+        self.lost += 1
+        self.ledger.totals[f"{self.kind}_lost"] += 1
+        self.ledger.totals[f"cause_{cause}"] += 1
+
+    def event(self) -> Attempts:
+        """The bucket as it is written."""
+        ordered = sorted(self.latencies)
+        p50 = p99 = highest = 0
+        if ordered:
+            # nearest rank: the smallest latency that at least so many per cent do not exceed
+            p50, p99 = (ordered[max(0, -(-len(ordered) * percent // 100) - 1)] for percent in (50, 99))
+            highest = ordered[-1]
+        return Attempts(
+            t=self.t,
+            interval_ns=INTERVAL_NS,
+            kind=self.kind,
+            family=self.family.value,
+            sent=self.sent,
+            ok=self.ok,
+            lost=self.lost,
+            delayed=self.delayed,
+            leaked=self.leaked,
+            max_lag_ns=self.max_lag,
+            latency_p50_ns=p50,
+            latency_p99_ns=p99,
+            latency_max_ns=highest,
+        )
+
+
+class Ledger:
+    """All buckets that are open, and the totals of all that ever were."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[int, Kind, Family], Bucket] = {}
+        self.totals: Counter[str] = Counter()
+
+    def begin(self, kind: Kind, family: Family, at: int, lag: int = 0) -> Bucket:
+        """Count an attempt that was sent at ``at``, ``lag`` after its planned time; it ends by the bucket's methods."""
+        key = (at // INTERVAL_NS, kind, family)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self, key[0] * INTERVAL_NS, kind, family)
+        bucket.sent += 1
+        if lag > bucket.max_lag:
+            bucket.max_lag = lag
+        self.totals[f"{kind}_sent"] += 1
+        return bucket
+
+    def harvest(self, now: int) -> Iterator[Attempts]:
+        """Take out the buckets that are over and whose attempts have all ended, oldest first.
+
+        ``now`` must not be later than the time of any ``begin`` that follows.
+        """
+        done = [key for key, bucket in self._buckets.items() if bucket.t + INTERVAL_NS <= now and not bucket.open]
+        for key in sorted(done):
+            yield self._buckets.pop(key).event()
+
+    @property
+    def open(self) -> int:
+        """How many attempts have not ended."""
+        return sum(bucket.open for bucket in self._buckets.values())
+
+    def sent(self) -> int:
+        """How many attempts were ever begun, streams not counted."""
+        return sum(self.totals[f"{kind}_sent"] for kind in ("tcp", "udp", "icmp", "http"))

@@ -1,0 +1,67 @@
+"""Why an attempt failed, as far as the prober itself can know, and what a run is worth.
+
+Problem: the same silence can be a gap, a dead far end or a prober that did not run. Promise: pure functions from what
+was seen (an errno, how long the loop slept, what became of a control target in the same time) to a ``Cause`` and to a
+verdict. Gaps and poisoned flows are found by ``hitless.evidence``, which has the rules' stream too; nothing here
+guesses them. Next stages: ``outcomes`` writes the cause, ``hitless.cli.probe`` ends with the verdict.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Literal
+
+from hitless.model.events import Cause
+
+__all__ = ["Cause", "Verdict", "cause_of_errno", "cause_of_silence", "verdict"]
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+_REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE})
+_UNREACHABLE = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL, errno.ENODEV}
+)
+_TIMEOUT = frozenset({errno.ETIMEDOUT})
+
+
+def cause_of_errno(number: int) -> Cause:
+    """The cause that a socket's error tells."""
+    if number in _REFUSED:
+        return "refused"
+    if number in _UNREACHABLE:
+        return "unreachable"
+    return "timeout" if number in _TIMEOUT else "error"
+
+
+def cause_of_silence(
+    asleep_ns: int, timeout_ns: int, *, control_ok: int = 0, control_lost: int = 0, ok: int = 0
+) -> Cause:
+    """The cause of an attempt that was not answered.
+
+    ``asleep_ns`` is how long the prober slept during the attempt: from half the timeout on, its own sleep explains the
+    loss as well as the network does. ``ok`` is how many other attempts of that time were answered; the far end (or all
+    of the network) is down when none was, and those to a control that needs no translation failed too.
+    """
+    if asleep_ns * 2 >= timeout_ns:
+        return "starved"
+    if ok == 0 and control_ok == 0 and control_lost > 0:
+        return "far_end_down"
+    return "timeout"
+
+
+def verdict(totals: Mapping[str, int]) -> Verdict:
+    """What a run says by itself: fail when anything was lost that its own starvation does not explain.
+
+    Inconclusive: nothing was attempted, only starved attempts were lost, or half of the planned ones were skipped.
+    """
+    sent = sum(totals.get(f"{kind}_sent", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
+    lost = sum(totals.get(f"{kind}_lost", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
+    starved = totals.get("cause_starved", 0)
+    leaked = sum(count for name, count in totals.items() if name.endswith("_leaked"))
+    if lost > starved or leaked or totals.get("stream_breaks", 0):
+        return "fail"
+    skipped = sum(count for name, count in totals.items() if name.startswith("skipped_"))
+    if sent == 0 or starved or skipped > sent:
+        return "inconclusive"
+    return "pass"

@@ -1,0 +1,146 @@
+"""New UDP flows: ask once, ask again on the same 5-tuple like a resolver, then give up.
+
+Problem: one lost datagram is no outage to an application that asks again, and a poisoned 5-tuple is one that asking
+again cannot mend. Promise: an attempt is a connected socket of its own, asked at 0 and at ``RETRY_NS`` on the same
+5-tuple; ok when an answer with its token comes, delayed when it answers a later try than the first, refused or
+unreachable when the network says so. A lost one that knocks asks every 200 ms. ICMP through a ping socket (no privilege
+needed where net.ipv4.ping_group_range allows it) is the same with another ``Asking``. Next stage: ``outcomes``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from typing import Protocol
+
+from hitless.probe import wire
+from hitless.probe.engine import Delay, Engine
+from hitless.probe.flows import Flow, Lane
+from hitless.probe.outcomes import Outcomes
+
+__all__ = ["RETRY_NS", "Asking", "Datagrams", "Udp", "new_token"]
+
+RETRY_NS = (250_000_000, 750_000_000, 1_500_000_000)
+"""When the question is asked again, counted from the first time: as impatient resolvers do."""
+
+_run = os.urandom(4).hex()
+
+
+def new_token(number: int) -> bytes:
+    """A name for a flow that no other run of a prober uses."""
+    return f"{_run}-{number:x}".encode()
+
+
+class Asking(Protocol):
+    """How a kind asks, and how it knows its answer."""
+
+    protocol: int
+
+    def question(self, flow: Flow) -> bytes:
+        """The datagram of try ``flow.tries``."""
+
+    def answer(self, flow: Flow, data: bytes) -> wire.Seen | None:
+        """What ``data`` answers; ``None`` when it does not answer this flow."""
+
+
+class Udp:
+    """The far end's UDP answer."""
+
+    protocol = 0
+
+    def question(self, flow: Flow) -> bytes:
+        return wire.question(flow.token, flow.tries)
+
+    def answer(self, flow: Flow, data: bytes) -> wire.Seen | None:
+        return wire.read_udp_answer(data, flow.token)
+
+
+class Datagrams:
+    """Attempts that are one connected datagram socket each."""
+
+    def __init__(self, engine: Engine, outcomes: Outcomes, asking: Asking) -> None:
+        self._engine = engine
+        self._outcomes = outcomes
+        self._asking = asking
+        self._number = 0
+        retries = tuple(delay for delay in RETRY_NS if delay < outcomes.timeout_ns)
+        self._deadlines: list[Delay[tuple[int, Flow]]] = [
+            *(engine.delay(delay, self._again) for delay in retries),
+            engine.delay(outcomes.timeout_ns, self._expired),
+        ]
+
+    def start(self, lane: Lane, planned: int) -> None:
+        """Begin an attempt; raises ``NoTuple``."""
+        begin = self._engine.clock.now()
+        sock, sport, dport, number = lane.connected(begin, socket.SOCK_DGRAM, self._asking.protocol)
+        flow = self._outcomes.begun(lane, planned, begin)
+        flow.sock, flow.sport, flow.dport = sock, sport, dport
+        self._number += 1
+        flow.token = new_token(self._number)
+        if number:
+            self._outcomes.refused(flow, number)
+            sock.close()
+            return
+        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._ready(flow))
+        self._deadlines[0].add(begin - self._engine.asleep, (1, flow))
+        self._ask(flow)
+
+    def _ask(self, flow: Flow) -> None:
+        assert flow.sock is not None
+        try:
+            flow.sock.send(self._asking.question(flow))
+        except BlockingIOError:  # our own send buffer or queue is full: the next try will do
+            return
+        except OSError as error:
+            self._outcomes.refused(flow, error.errno or errno.EIO, "" if error.errno != errno.EPERM else "not sent")
+            self._close(flow)
+
+    def _ready(self, flow: Flow) -> None:
+        assert flow.sock is not None
+        try:
+            data = flow.sock.recv(2048)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._outcomes.refused(flow, error.errno or errno.EIO)
+            self._close(flow)
+            return
+        seen = self._asking.answer(flow, data)
+        if seen is None:
+            return
+        if flow.knocking:
+            self._outcomes.recovered(flow)
+        elif not flow.ended:
+            self._outcomes.answered(flow, delayed=seen.attempt > 1, seen=seen if seen.address else None)
+        self._close(flow)
+
+    def _again(self, item: tuple[int, Flow]) -> None:
+        stage, flow = item
+        if flow.ended:
+            return
+        self._deadlines[stage].add(flow.begin - flow.slept, (stage + 1, flow))
+        flow.tries += 1
+        self._ask(flow)
+
+    def _expired(self, item: tuple[int, Flow]) -> None:
+        flow = item[1]
+        if not flow.ended and not self._outcomes.silent(flow):
+            self._close(flow)
+
+    def knock(self, flow: Flow) -> None:
+        """Ask once more."""
+        flow.tries += 1
+        self._ask(flow)
+
+    def give_up(self, flow: Flow) -> None:
+        """End a flow that is knocking."""
+        self._outcomes.give_up(flow)
+        self._close(flow)
+
+    def _close(self, flow: Flow) -> None:
+        if flow.sock is not None:
+            self._engine.forget(flow.sock.fileno())
+            flow.sock.close()
+            flow.sock = None

@@ -1,0 +1,247 @@
+"""The far end: answers each kind of attempt with the source address that it saw.
+
+Problem: only the other side can tell whether a flow came translated, and it must never be the bottleneck or the cause
+of a loss. Promise: one epoll loop, large buffers, deep backlogs; it listens on exactly the addresses that it was given;
+connections and bytes kept for others are bounded; answers are no longer than what was asked plus one address. With
+``leaks`` it also sees packets that no answer can reach: those from pod networks (``hitless.kernel.capture``). It counts
+what it dropped and how late it was, each second. It keeps no state between questions. Next stage: the events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hitless import __version__
+from hitless.errors import InputError, KernelError
+from hitless.kernel.clock import Clock
+from hitless.model.events import Event, Header, Heartbeat, Summary
+from hitless.model.families import Address, Network
+from hitless.probe import wire
+from hitless.probe.engine import Engine
+from hitless.probe.serving import Conversations
+
+__all__ = ["FarEnd", "FarEndOptions"]
+
+_SECOND = 1_000_000_000
+_TICK_NS = 100_000_000
+_BACKLOG = 65535  # the kernel cuts it to net.core.somaxconn
+_BUFFER = 8 << 20  # at the default of 212 kB a burst of some 300 datagrams is lost while the loop is late by 50 ms
+_SO_RCVBUFFORCE, _SO_SNDBUFFORCE, _SO_RXQ_OVFL = 33, 32, 40  # asm-generic/socket.h
+_BURST = 256  # accepts or datagrams per descriptor and turn, so that no port starves another
+_IN6_PKTINFO = 50  # IPV6_PKTINFO of linux/in6.h
+_IP_PKTINFO = 8
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndOptions:
+    """Where to listen, and whose packets count as leaked (``leaks``; at most ``leak_limit`` are written one by one)."""
+
+    addresses: tuple[Address, ...]
+    base: int = wire.BASE_PORT
+    leaks: tuple[Network, ...] = ()
+    leak_limit: int = 10_000
+
+
+class FarEnd:
+    """One far end. ``emit`` takes each event; ``flush`` is called every 100 ms."""
+
+    def __init__(
+        self,
+        options: FarEndOptions,
+        emit: Callable[[Event], None],
+        *,
+        clock: Clock,
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._options = options
+        self._emit = emit
+        self._flush = flush
+        self._engine = Engine(clock)
+        self._stopping = False
+        self._open = contextlib.ExitStack()
+        self._open.callback(self._engine.close)
+        self.totals: Counter[str] = Counter()
+        self._conversations = Conversations(self._engine, self.totals)
+        self._open.callback(self._conversations.close)
+        self._overflow: dict[int, int] = {}
+        self._cpu = 0
+        self._beat_at = 0
+
+    def stop(self) -> None:
+        """End soon. Safe in a signal handler."""
+        self._stopping = True
+
+    def run(
+        self, config: Mapping[str, Any] | None = None, started: Callable[[], None] = lambda: None
+    ) -> dict[str, int]:
+        """Answer until stopped, and return the totals; ``started`` is called once everything listens."""
+        engine = self._engine
+        with self._open:
+            self._emit(
+                Header(
+                    t=engine.clock.now(), tool="farend", version=__version__, pid=os.getpid(), config=dict(config or {})
+                )
+            )
+            _raise_descriptor_limit()
+            for address in self._options.addresses:
+                self._listen(address)
+            self._watch_leaks()
+            self._flush()
+            started()
+            engine.turn(engine.clock.now())
+            engine.lag()
+            self._beat_at = engine.now + _SECOND
+            self._cpu = time.process_time_ns()
+            tick = engine.now + _TICK_NS
+            while not self._stopping:
+                engine.turn(min(tick, self._beat_at))
+                if engine.now >= tick:
+                    self._flush()
+                    tick = engine.now + _TICK_NS
+                if engine.now >= self._beat_at:
+                    self._beat()
+            self._beat()
+            self._emit(Summary(t=engine.clock.now(), tool="farend", totals=dict(self.totals)))
+            self._flush()
+            return dict(self.totals)
+
+    # --- listening ---------------------------------------------------------------------------------------------
+
+    def _listen(self, address: Address) -> None:
+        where = wire.ports(self._options.base)
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        for port in where.flow:
+            self._server(family, address, port, self._greet)
+            self._udp(family, address, port)
+        self._server(family, address, where.echo, self._conversations.echo)
+        self._server(family, address, where.http, self._conversations.http)
+
+    def _bound(self, family: int, kind: int, address: Address, port: int) -> socket.socket:
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+        self._open.callback(sock.close)
+        if kind == socket.SOCK_STREAM:  # (for UDP it would let a second far end take the datagrams away)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            found = socket.getaddrinfo(str(address), port, family, flags=socket.AI_NUMERICHOST)
+            sock.bind(found[0][4])
+        except OSError as error:
+            raise InputError(
+                f"cannot listen at {address} port {port}: {error.strerror}",
+                where="--bind",
+                expected="an address of this machine (or namespace) with free ports; --port chooses others",
+            ) from error
+        return sock
+
+    def _server(
+        self, family: int, address: Address, port: int, greet: Callable[[socket.socket, tuple[Any, ...]], None]
+    ) -> None:
+        sock = self._bound(family, socket.SOCK_STREAM, address, port)
+        sock.listen(_BACKLOG)
+
+        def ready(_: int) -> None:
+            for _turn in range(_BURST):
+                try:
+                    connection, sender = sock.accept()
+                except BlockingIOError:
+                    return
+                except ConnectionAbortedError:
+                    continue
+                except OSError as error:  # out of descriptors: the connection stays in the backlog for the next turn
+                    self.totals["accept_failed"] += 1
+                    self.totals[f"accept_errno_{error.errno}"] += 1
+                    return
+                greet(connection, sender)
+
+        self._engine.watch(sock.fileno(), select.EPOLLIN, ready)
+
+    def _greet(self, connection: socket.socket, sender: tuple[Any, ...]) -> None:
+        """Say the banner and close: the prober answers with a reset, so neither end keeps a TIME_WAIT."""
+        self.totals["tcp"] += 1
+        with connection:
+            try:
+                connection.send(wire.banner(sender[0], sender[1]))
+            except OSError:  # it is gone already
+                self.totals["tcp_gone"] += 1
+
+    def _udp(self, family: int, address: Address, port: int) -> None:
+        sock = self._bound(family, socket.SOCK_DGRAM, address, port)
+        for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+            except PermissionError:  # no CAP_NET_ADMIN: as much as net.core.rmem_max allows
+                sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+        if address.is_unspecified:  # answer from the address that was asked, not from the route's favourite
+            if family == socket.AF_INET:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._answer(sock))
+
+    def _answer(self, sock: socket.socket) -> None:
+        totals = self.totals
+        for _ in range(_BURST):
+            try:
+                data, ancillary, _flags, sender = sock.recvmsg(2048, 128)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error for an answer of ours: nobody is waiting for it
+                totals["udp_gone"] += 1
+                continue
+            back = []
+            for level, kind, value in ancillary:
+                if level == socket.SOL_SOCKET and kind == _SO_RXQ_OVFL:
+                    fd = sock.fileno()
+                    count = struct.unpack("=I", value)[0]
+                    totals["udp_overflow"] += count - self._overflow.get(fd, 0)
+                    self._overflow[fd] = count
+                elif kind == _IP_PKTINFO and level == socket.IPPROTO_IP:
+                    back.append((level, kind, bytes(4) + value[4:]))  # any interface: as the routes say
+                elif kind == _IN6_PKTINFO and level == socket.IPPROTO_IPV6:
+                    back.append((level, kind, value if value[0] == 0xFE else value[:16] + bytes(4)))
+            totals["udp"] += 1
+            try:
+                sock.sendmsg([wire.udp_answer(sender[0], sender[1], data)], back, 0, sender)
+            except OSError:  # no way back (a leaked source), or our own buffer is full
+                totals["udp_unanswered"] += 1
+
+    # --- measuring ---------------------------------------------------------------------------------------------
+
+    def _watch_leaks(self) -> None:
+        if self._options.leaks:
+            raise KernelError("watch", "leaks", 0, "not yet")
+
+    def _beat(self) -> None:
+        now, cpu = self._engine.clock.now(), time.process_time_ns()
+        words = [f"{name} {count}" for name, count in sorted(self.totals.items())]
+        self._emit(
+            Heartbeat(
+                t=now,
+                tool="farend",
+                interval_ns=now - self._beat_at + _SECOND,
+                max_lag_ns=self._engine.lag(),
+                cpu_ns=cpu - self._cpu,
+                detail=", ".join(words),
+            )
+        )
+        self._cpu = cpu
+        self._beat_at = now + _SECOND
+        self._conversations.sweep(now)
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

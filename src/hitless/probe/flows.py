@@ -1,0 +1,163 @@
+"""One attempt as it runs, and where attempts go.
+
+Problem: every kind of attempt needs the same things: a 5-tuple of its own, a socket bound to it, the real time of its
+first packet. Promise: a ``Lane`` (one kind to one address) gives 5-tuples and makes bound, non-blocking sockets; a
+``Flow`` is the state of one attempt, small because thousands are open in an outage. Sockets are closed with a reset
+(SO_LINGER 0), so that neither the pod keeps a TIME_WAIT nor the node a conntrack entry for two minutes (a reset
+connection's entry goes after nf_conntrack_tcp_timeout_close, 10 s). Next stages: ``tcp``, ``datagrams``, ``icmp``,
+``http``.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+
+from hitless.model.families import Family
+from hitless.probe.accounting import Bucket
+from hitless.probe.targets import Endpoint
+from hitless.probe.tuples import Tuples
+
+__all__ = ["Flow", "Lane", "NoTuple", "af"]
+
+_LINGER_RESET = struct.pack("ii", 1, 0)
+_TRIES = 16  # source ports that others hold: tried so many times before the attempt is skipped
+
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+
+
+def af(family: Family) -> socket.AddressFamily:
+    """The address family's number."""
+    return socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+
+
+class NoTuple(Exception):
+    """No 5-tuple could be had now; ``args[0]`` names the counter of skipped attempts."""
+
+
+class Lane:
+    """All attempts of one kind to one address."""
+
+    __slots__ = (
+        "_bind",
+        "_where",
+        "asked_source",
+        "control",
+        "endpoint",
+        "family",
+        "interface",
+        "kind",
+        "source",
+        "tuples",
+    )
+
+    def __init__(
+        self, endpoint: Endpoint, tuples: Tuples, *, source: str = "", interface: str = "", control: bool = False
+    ) -> None:
+        self.endpoint = endpoint
+        self.kind = endpoint.kind
+        self.family = endpoint.family
+        self.tuples = tuples
+        self.interface = interface.encode()
+        self.control = control
+        self.asked_source = source
+        self.source = source
+        self._bind: SocketAddress = ("", 0)
+        # numeric: also turns a zone (fe80::1%eth0) into its index
+        found = socket.getaddrinfo(endpoint.address, 0, af(self.family), flags=socket.AI_NUMERICHOST)
+        self._where: SocketAddress = found[0][4]  # type: ignore[assignment]  # typeshed's union has bytes too
+        self.find_source()
+
+    def find_source(self) -> None:
+        """Ask the kernel which source address it would use; ``source`` stays empty while there is no route."""
+        if not self.asked_source:
+            with socket.socket(af(self.family), socket.SOCK_DGRAM) as probe:
+                try:
+                    self._bind_to_interface(probe)
+                    probe.connect(self.where(9))
+                    self.source = str(probe.getsockname()[0])
+                except OSError:
+                    self.source = ""  # attempts will tell the error; asked again each second
+        any_address = "" if self.family is Family.IPV4 else "::"
+        scope = self._where[3] if len(self._where) == 4 and self.source.startswith("fe80") else 0
+        self._bind = (
+            (self.source or any_address, 0) if len(self._where) == 2 else (self.source or any_address, 0, 0, scope)
+        )
+
+    def where(self, port: int) -> SocketAddress:
+        """The endpoint's socket address with ``port``."""
+        return (self._where[0], port, *self._where[2:])
+
+    def _bind_to_interface(self, sock: socket.socket) -> None:
+        if self.interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface)
+
+    def prepare(self, sock: socket.socket, sport: int) -> None:
+        """Bind a socket to the lane's interface and source address and to ``sport``."""
+        self._bind_to_interface(sock)
+        sock.bind((self._bind[0], sport, *self._bind[2:]))
+
+    def connected(self, now: int, type_: int, protocol: int = 0) -> tuple[socket.socket, int, int, int]:
+        """A socket with a new 5-tuple whose connect has begun: (socket, source port, destination port, errno).
+
+        An errno other than 0 and EINPROGRESS is the network's (or the interface's) answer and ends the attempt.
+        Raises ``NoTuple`` when all 5-tuples were used too short a time ago, ports are taken, or descriptors ran out.
+        """
+        for _ in range(_TRIES):
+            pair = self.tuples.take(now)
+            if pair is None:
+                raise NoTuple("skipped_tuples")
+            try:
+                sock = socket.socket(af(self.family), type_ | socket.SOCK_NONBLOCK, protocol)
+            except OSError as error:
+                raise NoTuple("skipped_descriptors") from error
+            try:
+                if type_ == socket.SOCK_STREAM:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+                self.prepare(sock, pair[0])
+                number = sock.connect_ex(self.where(pair[1]))
+            except OSError as error:
+                number = error.errno or errno.EIO
+            if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                sock.close()
+                if number == errno.EADDRNOTAVAIL:
+                    self.find_source()  # perhaps the pod's address changed
+                continue
+            return sock, pair[0], pair[1], number
+        raise NoTuple("skipped_ports")
+
+
+class Flow:
+    """One attempt. ``begin`` is the real time before its first packet, ``slept`` the engine's sleep until then."""
+
+    __slots__ = (
+        "begin",
+        "bucket",
+        "buffer",
+        "dport",
+        "ended",
+        "knocking",
+        "lane",
+        "planned",
+        "slept",
+        "sock",
+        "sport",
+        "token",
+        "tries",
+    )
+
+    def __init__(self, lane: Lane, bucket: Bucket, planned: int, begin: int, slept: int) -> None:
+        self.lane = lane
+        self.bucket = bucket
+        self.planned = planned
+        self.begin = begin
+        self.slept = slept
+        self.sock: socket.socket | None = None
+        self.sport = 0
+        self.dport = 0
+        self.tries = 1
+        self.token = b""
+        self.buffer = b""
+        self.ended = False  # counted: nothing more is expected of it (it may still be knocking)
+        self.knocking = False

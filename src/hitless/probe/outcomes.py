@@ -1,0 +1,203 @@
+"""What became of each attempt: counted once, written down when it failed, watched on when it was lost.
+
+Problem: every kind ends its attempts in the same few ways, and each end must be counted exactly once whatever happens.
+Promise: ``begun``, ``answered``, ``lost`` and ``recovered`` are the only ways to count; a loss is written with its
+5-tuple, real send time and cause; of lost flows a bounded number goes on *knocking* on its 5-tuple, so that the time
+until a poisoned flow works again is measured and not guessed. It owns no sockets and no timers. Next stage: the events
+go to ``emit``, and from there to ``hitless.evidence``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Literal
+
+from hitless.model.events import Event, Leak, Loss, Note, Recovery
+from hitless.probe import classify, wire
+from hitless.probe.accounting import Ledger
+from hitless.probe.engine import Engine
+from hitless.probe.flows import Flow, Lane
+
+__all__ = ["KNOCK_FOR_NS", "Outcomes"]
+
+KNOCK_FOR_NS = 150_000_000_000
+"""How long a lost flow is watched: past the 120 s for which an unanswered entry can live, then its place is freed."""
+
+_WINDOW = 10  # buckets of 100 ms in which an attempt is compared with its neighbours
+_LEAKS_WRITTEN = 1000  # leaks seen by the prober itself are counted all and written up to so many
+
+
+class Outcomes:
+    """The books of one run."""
+
+    def __init__(self, engine: Engine, emit: Callable[[Event], None], timeout_ns: int, knockers: int) -> None:
+        self.engine = engine
+        self.emit = emit
+        self.timeout_ns = timeout_ns
+        self.ledger = Ledger()
+        self.control = Ledger()
+        self.knocking: dict[Flow, None] = {}
+        self._knockers = knockers
+        self._share: Counter[str] = Counter()
+        self._pairs = 1
+        self._translated = False
+        self._recent: deque[tuple[int, bool]] = deque(maxlen=4096)  # (begin, ok) of the control's attempts
+        self._answers: deque[int] = deque(maxlen=_WINDOW * 8)  # tenths of a second in which an attempt was answered
+
+    @property
+    def totals(self) -> Counter[str]:
+        """The counters of the summary."""
+        return self.ledger.totals
+
+    def share_knockers(self, pairs: int) -> None:
+        """Each of ``pairs`` (kind, family) may fill at most its share of the knockers' places."""
+        self._pairs = max(1, pairs)
+
+    def begun(self, lane: Lane, planned: int, begin: int) -> Flow:
+        """Count an attempt whose first packet is sent at ``begin``."""
+        ledger = self.control if lane.control else self.ledger
+        bucket = ledger.begin(lane.kind, lane.family, begin, begin - planned)
+        return Flow(lane, bucket, planned, begin, self.engine.asleep)
+
+    def skipped(self, why: str) -> None:
+        """Count a planned attempt that was not made."""
+        self.totals[why] += 1
+
+    def answered(self, flow: Flow, *, delayed: bool = False, seen: wire.Seen | None = None) -> None:
+        """The attempt was answered now; ``seen`` is the source that the far end saw."""
+        flow.ended = True
+        now = self.engine.clock.now()
+        if flow.lane.control:
+            self._recent.append((flow.begin, True))
+            flow.bucket.answered(now - flow.begin, delayed=delayed)
+            return
+        leaked = seen is not None and self._leaked(flow, seen)
+        flow.bucket.answered(now - flow.begin, delayed=delayed, leaked=leaked)
+        tenth = flow.bucket.t
+        if not self._answers or self._answers[-1] != tenth:
+            self._answers.append(tenth)
+
+    def _leaked(self, flow: Flow, seen: wire.Seen) -> bool:
+        """Whether the far end saw our own address although this path translates.
+
+        A path that never translated (no NAT between prober and far end) leaks nothing.
+        """
+        if seen.address != wire.plain(flow.lane.source):
+            self._translated = True
+            return False
+        if not self._translated:
+            self.totals["untranslated"] += 1
+            return False
+        if self.totals["leaks_written"] < _LEAKS_WRITTEN:
+            self.totals["leaks_written"] += 1
+            self.emit(
+                Leak(
+                    t=flow.begin,
+                    kind=flow.lane.kind,
+                    family=flow.lane.family.value,
+                    src=flow.lane.source,
+                    sport=flow.sport,
+                    dst=flow.lane.endpoint.address,
+                    dport=flow.dport,
+                )
+            )
+        return True
+
+    def refused(self, flow: Flow, number: int, detail: str = "") -> None:
+        """The attempt ended with a socket error."""
+        self.failed(flow, os.strerror(number) if not detail else f"{detail}: {os.strerror(number)}", number)
+
+    def failed(self, flow: Flow, detail: str, number: int = 0) -> None:
+        """The attempt ended with an answer that is none; ``number`` is its errno where it has one."""
+        if flow.ended:
+            self._stop_knocking(flow, recovered=False)
+            return
+        self._lose(flow, classify.cause_of_errno(number), detail)
+
+    def silent(self, flow: Flow) -> bool:
+        """The attempt was not answered in time; returns whether the flow shall go on knocking."""
+        slept = self.engine.asleep - flow.slept
+        ok = lost = 0
+        if self._recent:
+            near = [good for begin, good in self._recent if abs(begin - flow.begin) <= _WINDOW * 100_000_000]
+            ok, lost = near.count(True), near.count(False)
+        first = flow.begin - _WINDOW * 100_000_000
+        others = sum(1 for tenth in self._answers if first <= tenth <= flow.begin)
+        cause = classify.cause_of_silence(slept, self.timeout_ns, control_ok=ok, control_lost=lost, ok=others)
+        self._lose(flow, cause, f"the prober slept {slept // 1_000_000} ms of it" if cause == "starved" else "")
+        return cause != "starved" and self._may_knock(flow)
+
+    def overflowed(self, flow: Flow) -> None:
+        """The attempt was not answered, and the kernel dropped answers for us because we read too slowly."""
+        self._lose(flow, "starved", "the receive buffer overflowed")
+
+    def _lose(self, flow: Flow, cause: classify.Cause, detail: str) -> None:
+        flow.ended = True
+        flow.bucket.failed(cause)
+        if flow.lane.control:
+            self._recent.append((flow.begin, False))
+            return
+        self.emit(
+            Loss(
+                t=flow.begin,
+                kind=flow.lane.kind,
+                family=flow.lane.family.value,
+                src=flow.lane.source,
+                sport=flow.sport,
+                dst=flow.lane.endpoint.address,
+                dport=flow.dport,
+                planned=flow.planned,
+                end=self.engine.clock.now(),
+                cause=cause,
+                tries=flow.tries,
+                detail=detail,
+            )
+        )
+
+    def _may_knock(self, flow: Flow) -> bool:
+        pair = f"{flow.lane.kind} {flow.lane.family}"
+        if flow.lane.control or self._share[pair] >= max(1, self._knockers // self._pairs):
+            return False
+        if len(self.knocking) >= self._knockers:
+            return False
+        self._share[pair] += 1
+        flow.knocking = True
+        self.knocking[flow] = None
+        return True
+
+    def recovered(self, flow: Flow) -> None:
+        """A flow that was knocking was answered."""
+        self._stop_knocking(flow, recovered=True)
+
+    def give_up(self, flow: Flow) -> None:
+        """A flow that was knocking is not watched any longer."""
+        self._stop_knocking(flow, recovered=False)
+
+    def _stop_knocking(self, flow: Flow, *, recovered: bool) -> None:
+        if not flow.knocking:
+            return
+        flow.knocking = False
+        del self.knocking[flow]
+        self._share[f"{flow.lane.kind} {flow.lane.family}"] -= 1
+        self.totals["recovered" if recovered else "not_recovered"] += 1
+        now = self.engine.clock.now()
+        self.emit(
+            Recovery(
+                t=now,
+                kind=flow.lane.kind,
+                family=flow.lane.family.value,
+                src=flow.lane.source,
+                sport=flow.sport,
+                dst=flow.lane.endpoint.address,
+                dport=flow.dport,
+                begin=flow.begin,
+                duration_ns=now - flow.begin,
+                recovered=recovered,
+            )
+        )
+
+    def note(self, level: Literal["info", "warning"], text: str) -> None:
+        """Tell people something."""
+        self.emit(Note(t=self.engine.clock.now(), level=level, text=text))

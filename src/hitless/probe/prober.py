@@ -1,0 +1,324 @@
+"""The prober: lanes, schedules, kinds and books, turned by one loop.
+
+Problem: to see a gap of 50 ms in the traffic of a pod, new flows must begin all the time, at a rate that does not
+depend on their answers, and the measure must know its own limits. Promise: attempts begin at t0 + i / rate, on one
+core; what the prober could not do (late, out of 5-tuples, out of descriptors) is skipped and counted, each second with
+its lag and CPU time; memory, descriptors and knocking flows are bounded. On ``stop``, ``duration`` or ``count`` it
+begins nothing more, waits for what is open, and writes the Summary. It never resolves a name and never enters a
+namespace. Next stage: the events, merged by ``hitless.drill``, judged by ``hitless.evidence``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any, Protocol
+
+from hitless import __version__
+from hitless.errors import InputError
+from hitless.kernel.clock import Clock
+from hitless.model.events import Event, Header, Heartbeat, Summary
+from hitless.model.families import Family
+from hitless.probe import icmp
+from hitless.probe.accounting import INTERVAL_NS
+from hitless.probe.datagrams import Datagrams, Udp
+from hitless.probe.engine import Engine
+from hitless.probe.flows import Flow, Lane, NoTuple
+from hitless.probe.outcomes import KNOCK_FOR_NS, Outcomes
+from hitless.probe.schedule import Schedule, interleave
+from hitless.probe.targets import Endpoint, Kind
+from hitless.probe.tcp import Tcp
+from hitless.probe.tuples import Tuples, fastest
+
+__all__ = ["DEFAULT_MIX", "DEFAULT_RATE", "POLITE_RATE", "Options", "Prober"]
+
+DEFAULT_RATE = 1000.0
+"""New flows per second to our own far end: a gap of 10 ms meets ten of them."""
+
+POLITE_RATE = 10.0
+"""New flows per second to anybody else's address, unless asked otherwise."""
+
+DEFAULT_MIX: Mapping[str, int] = {"tcp": 60, "udp": 30, "icmp": 10}
+
+_SECOND = 1_000_000_000
+_KNOCK_NS = 200_000_000
+_SPARE_DESCRIPTORS = 128  # for streams, raw sockets, output, and what Python itself opens
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to do. Rates are new flows per second; ``other_rate`` is for targets that are not our far end."""
+
+    endpoints: tuple[Endpoint, ...]
+    rate: float = DEFAULT_RATE
+    other_rate: float = POLITE_RATE
+    mix: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_MIX))
+    timeout_ns: int = 2_500_000_000
+    duration_ns: int | None = None
+    count: int | None = None
+    streams: int = 0
+    sources: Mapping[Family, str] = field(default_factory=dict)
+    interface: str = ""
+    knockers: int = 64
+    control: tuple[Endpoint, ...] = ()
+
+
+class _Kind(Protocol):
+    def start(self, lane: Lane, planned: int) -> None: ...
+
+    def knock(self, flow: Flow) -> None: ...
+
+    def give_up(self, flow: Flow) -> None: ...
+
+
+@dataclass(slots=True)
+class _Track:
+    """One schedule and the lanes that take turns in it."""
+
+    schedule: Schedule
+    turns: Iterable[str]
+    lanes: Mapping[str, Iterable[Lane]]
+
+    def lane(self) -> Lane:
+        """Whose turn it is."""
+        return next(iter(self.lanes[next(iter(self.turns))]))
+
+
+class Prober:
+    """One run. ``emit`` takes each event; ``flush`` is called every 100 ms."""
+
+    def __init__(
+        self,
+        options: Options,
+        emit: Callable[[Event], None],
+        *,
+        clock: Clock,
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._options = options
+        self._emit = emit
+        self._flush = flush
+        self._engine = Engine(clock)
+        self._outcomes = Outcomes(self._engine, emit, options.timeout_ns, options.knockers)
+        self._stopping = False
+        self._hurry = False
+        self._limit = _raise_descriptor_limit() - _SPARE_DESCRIPTORS - options.knockers - options.streams
+        self._kinds: dict[tuple[Kind, Family], _Kind] = {}
+        self._closing = contextlib.ExitStack()
+        self._closing.callback(self._engine.close)
+        self._lanes: list[Lane] = []
+        self._tracks: list[_Track] = []
+        self._beat_at = self._tick_at = self._knock_at = self._began = 0
+        self._cpu = 0
+
+    def stop(self) -> None:
+        """Begin nothing more and end; called again: end without waiting. Safe in a signal handler."""
+        self._hurry = self._stopping
+        self._stopping = True
+
+    def run(self, config: Mapping[str, Any] | None = None) -> dict[str, int]:
+        """Probe until stopped, and return the totals; ``config`` goes into the stream's header."""
+        engine, options = self._engine, self._options
+        with self._closing:
+            now = engine.clock.now()
+            self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=dict(config or {})))
+            self._prepare()
+            self._began = now = engine.clock.now()
+            engine.turn(now)  # what the preparation took is no lag of the run
+            engine.lag()
+            self._begin(engine.clock.now())
+            end = None if options.duration_ns is None else self._began + options.duration_ns
+            while not self._stopping and any(track.schedule.next_at is not None for track in self._tracks):
+                if end is not None and engine.now >= end:
+                    break
+                self._turn(end)
+                self._send()
+            self._drain()
+            return self._finish()
+
+    # --- before ------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        options = self._options
+        ours = [end for end in options.endpoints if end.target.scheme == "farend" and end.kind != "stream"]
+        others = [end for end in options.endpoints if end.target.scheme != "farend"]
+        ours = [end for end in ours if options.mix.get(end.kind, 0) > 0]
+        if not ours and not others and not options.streams:
+            raise InputError(
+                "leaves nothing to do for these targets", where="--mix", expected="a kind that --to offers"
+            )
+        pairs = {(end.kind, end.family) for end in (*ours, *others) if end.kind != "http"}
+        self._outcomes.share_knockers(len(pairs))
+        if ours:
+            self._add_track(ours, options.rate, {kind: options.mix[kind] for kind in {end.kind for end in ours}})
+        if others:
+            kinds = {end.kind for end in others}
+            self._add_track(others, options.other_rate, {kind: options.mix.get(kind, 1) or 1 for kind in kinds})
+
+    def _add_track(self, endpoints: list[Endpoint], rate: float, weights: Mapping[str, int]) -> None:
+        lanes: dict[str, list[Lane]] = {kind: [] for kind in weights}
+        for end in endpoints:
+            lane = self._lane(end)
+            lanes[end.kind].append(lane)
+        for kind, group in lanes.items():
+            share = rate * weights[kind] / sum(weights.values()) / len(group)
+            slots = fastest(len(group[0].endpoint.ports)) if kind != "icmp" else 65535 / 130
+            if share > slots:
+                self._outcomes.note(
+                    "warning",
+                    f"{share:.0f} {kind} flows per second to {group[0].endpoint.address} are more than its 5-tuples "
+                    f"allow ({slots:.0f}/s with none used twice in 130 s): the rest will be skipped; give more targets",
+                )
+        self._tracks.append(
+            _Track(
+                Schedule(0, rate, self._options.count),
+                cycle(interleave(weights)),
+                {kind: cycle(group) for kind, group in lanes.items()},
+            )
+        )
+
+    def _lane(self, end: Endpoint, *, control: bool = False) -> Lane:
+        options = self._options
+        start = int.from_bytes(os.urandom(4), "big")  # so that a second run soon after uses other 5-tuples
+        tuples = (
+            Tuples((0,), first=1, last=65535, start=start) if end.kind == "icmp" else Tuples(end.ports, start=start)
+        )
+        lane = Lane(
+            end, tuples, source=options.sources.get(end.family, ""), interface=options.interface, control=control
+        )
+        key = (end.kind, end.family)
+        if key not in self._kinds:
+            self._kinds[key] = self._kind(*key)
+        self._lanes.append(lane)
+        return lane
+
+    def _kind(self, kind: Kind, family: Family) -> _Kind:
+        engine, outcomes = self._engine, self._outcomes
+        if kind == "tcp":
+            return Tcp(engine, outcomes)
+        if kind == "udp":
+            return Datagrams(engine, outcomes, Udp())
+        if kind == "icmp":
+            if icmp.way(family) == "ping":
+                return Datagrams(engine, outcomes, icmp.PingAsking(family))
+            raw = icmp.RawIcmp(engine, outcomes, family, self._options.interface)
+            self._closing.callback(raw.close)
+            return raw
+        raise InputError(f"{kind} is no kind of new flow", where="--mix")
+
+    def _begin(self, now: int) -> None:
+        for track in self._tracks:
+            rate_schedule = track.schedule
+            rate_schedule.begin_at(now)
+        self._beat_at = now + _SECOND
+        self._tick_at = now + INTERVAL_NS
+        self._knock_at = now + _KNOCK_NS
+        self._cpu = time.process_time_ns()
+
+    # --- during ------------------------------------------------------------------------------------------------
+
+    def _turn(self, end: int | None) -> None:
+        wake = min(self._tick_at, self._beat_at)
+        if end is not None:
+            wake = min(wake, end)
+        if not self._stopping:
+            for track in self._tracks:
+                if track.schedule.next_at is not None:
+                    wake = min(wake, track.schedule.next_at)
+        self._engine.turn(wake)
+        now = self._engine.now
+        if now >= self._tick_at:
+            for bucket in self._outcomes.ledger.harvest(now):
+                self._emit(bucket)
+            self._flush()
+            self._tick_at += INTERVAL_NS * (1 + (now - self._tick_at) // INTERVAL_NS)
+        if now >= self._knock_at:
+            self._knock(now)
+            self._knock_at += _KNOCK_NS * (1 + (now - self._knock_at) // _KNOCK_NS)
+        if now >= self._beat_at:
+            self._beat(now)
+
+    def _send(self) -> None:
+        engine, outcomes = self._engine, self._outcomes
+        for track in self._tracks:
+            schedule = track.schedule
+            while (planned := schedule.take(engine.now)) is not None:
+                lane = track.lane()
+                if engine.watched >= self._limit:
+                    outcomes.skipped("skipped_descriptors")
+                    continue
+                try:
+                    self._kinds[lane.kind, lane.family].start(lane, planned)
+                except NoTuple as why:
+                    outcomes.skipped(str(why))
+
+    def _knock(self, now: int) -> None:
+        for flow in list(self._outcomes.knocking):
+            kind = self._kinds[flow.lane.kind, flow.lane.family]
+            if now - flow.begin > KNOCK_FOR_NS:
+                kind.give_up(flow)
+            else:
+                kind.knock(flow)
+
+    def _beat(self, now: int) -> None:
+        for lane in self._lanes:
+            if not lane.source:
+                lane.find_source()
+        cpu = time.process_time_ns()
+        self._emit(
+            Heartbeat(
+                t=now,
+                tool="probe",
+                interval_ns=now - self._beat_at + _SECOND,
+                max_lag_ns=self._engine.lag(),
+                cpu_ns=cpu - self._cpu,
+                detail=f"{self._outcomes.ledger.open} open, {self._skipped()} skipped so far, "
+                f"{len(self._outcomes.knocking)} knocking",
+            )
+        )
+        self._cpu = cpu
+        self._beat_at = now + _SECOND
+
+    def _skipped(self) -> int:
+        late = sum(track.schedule.skipped for track in self._tracks)
+        return late + sum(count for name, count in self._outcomes.totals.items() if name.startswith("skipped_"))
+
+    # --- after -------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        self._stopping = True
+        while self._outcomes.ledger.open and not self._hurry:
+            self._turn(None)
+
+    def _finish(self) -> dict[str, int]:
+        engine, outcomes = self._engine, self._outcomes
+        for flow in list(outcomes.knocking):
+            self._kinds[flow.lane.kind, flow.lane.family].give_up(flow)
+        now = engine.clock.now()
+        for bucket in outcomes.ledger.harvest(now + INTERVAL_NS):
+            self._emit(bucket)
+        self._beat(now)
+        totals = dict(outcomes.totals)
+        totals["skipped_late"] = sum(track.schedule.skipped for track in self._tracks)
+        totals["abandoned"] = outcomes.ledger.open
+        totals["sent"] = outcomes.ledger.sent()
+        totals["slept_ns"] = engine.asleep
+        totals["duration_ns"] = now - self._began
+        totals["cpu_ns"] = time.process_time_ns()
+        self._emit(Summary(t=now, tool="probe", totals=totals))
+        self._flush()
+        return totals
+
+
+def _raise_descriptor_limit() -> int:
+    """Raise the soft limit of descriptors to the hard one, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

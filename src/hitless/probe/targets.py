@@ -1,0 +1,197 @@
+"""Where to: URLs into endpoints.
+
+Problem: people name a far end, a port, a host or a web page; the prober needs addresses, once, before it begins (a name
+that is looked up in the middle of an outage measures the resolver). Promise: ``parse`` accepts ``farend://``,
+``hitless://`` (the same), ``tcp://``, ``udp://``, ``icmp://``, ``http://`` and ``https://`` and refuses everything else
+with the flag and what was expected; ``resolve`` asks the resolver once and says which addresses it got. Neither sends
+a packet to the target. Next stage: ``prober`` makes lanes of endpoints.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal
+
+from hitless.errors import InputError
+from hitless.model.families import Family
+from hitless.probe import wire
+
+__all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "parse", "resolve"]
+
+Scheme = Literal["farend", "tcp", "udp", "icmp", "http", "https"]
+Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
+
+KINDS: tuple[Kind, ...] = ("tcp", "udp", "icmp", "http")
+"""The kinds that a mix can name; streams are asked for by number."""
+
+_EXPECTED = "farend://HOST[:PORT], tcp://HOST:PORT, udp://HOST:PORT, icmp://HOST, http://… or https://…"
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:\[([^\]\s]+)\]|([^\[\]:/?#@\s]+))(?::([0-9]+))?")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_HIGHEST_BASE = 65535 - 80
+
+Resolver = Callable[..., Sequence[tuple[Any, ...]]]
+"""``socket.getaddrinfo``, or what a test puts in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a URL says; ``port`` is 0 where the scheme has none, ``path`` is for HTTP only."""
+
+    scheme: Scheme
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of a target, of one kind. ``answers``: our far end is there and tells the source that it saw."""
+
+    kind: Kind
+    family: Family
+    address: str
+    ports: tuple[int, ...]
+    target: Target
+    answers: bool
+
+
+def parse(text: str, *, flag: str = "--to") -> Target:
+    """The target of a URL; raises ``InputError`` that names ``flag``."""
+    match = _URL.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a URL", where=flag, expected=_EXPECTED)
+    scheme: str = "farend" if match[1].lower() == "hitless" else match[1].lower()
+    rest = match[2]
+    cut = min((index for index in map(rest.find, "/?#") if index >= 0), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    host, port = _authority(authority, text, flag)
+    path = path.partition("#")[0]
+    if scheme == "http" or scheme == "https":
+        path = path if path.startswith("/") else f"/{path}"
+        if not path.isascii() or not path.isprintable() or " " in path:
+            raise InputError(f"{text!r} has characters that must be %-encoded", where=flag, expected="a printable path")
+        return Target("https", host, port or 443, path) if scheme == "https" else Target("http", host, port or 80, path)
+    if path not in ("", "/"):
+        raise InputError(f"{text!r}: {scheme}:// has no path", where=flag, expected=_EXPECTED)
+    if scheme == "tcp" or scheme == "udp":
+        if port is None:
+            raise InputError(f"{text!r} names no port", where=flag, expected=f"{scheme}://HOST:PORT")
+        return Target("tcp" if scheme == "tcp" else "udp", host, port)
+    if scheme == "icmp":
+        if port is not None:
+            raise InputError(f"{text!r}: ICMP has no ports", where=flag, expected="icmp://HOST")
+        return Target("icmp", host, 0)
+    if scheme == "farend":
+        base = wire.BASE_PORT if port is None else port
+        if not 1024 <= base <= _HIGHEST_BASE:
+            raise InputError(
+                f"{text!r}: a far end cannot have its ports at {base}",
+                where=flag,
+                expected=f"1024 to {_HIGHEST_BASE}, the same as the far end's --port",
+            )
+        return Target("farend", host, base)
+    raise InputError(f"{text!r}: unknown scheme {scheme}://", where=flag, expected=_EXPECTED)
+
+
+def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise InputError(f"{text!r} names no host", where=flag, expected=f"{_EXPECTED}; IPv6 addresses in [brackets]")
+    bracketed, plain, digits = match[1], match[2], match[3]
+    if bracketed is not None:
+        try:
+            IPv6Address(bracketed)
+        except ValueError as error:
+            raise InputError(f"{text!r}: {bracketed!r} is no IPv6 address", where=flag, expected=_EXPECTED) from error
+    else:
+        _check_host(plain, text, flag)
+    if digits is None:
+        return bracketed or plain, None
+    if len(digits) > 5 or not 1 <= int(digits) <= 65535:
+        raise InputError(f"{text!r}: port {digits} does not exist", where=flag, expected="a port from 1 to 65535")
+    return bracketed or plain, int(digits)
+
+
+def _check_host(host: str, text: str, flag: str) -> None:
+    if re.fullmatch(r"[0-9.]+", host):
+        try:
+            IPv4Address(host)
+        except ValueError as error:
+            raise InputError(f"{text!r}: {host!r} is no IPv4 address", where=flag, expected=_EXPECTED) from error
+        return
+    name = host.removesuffix(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise InputError(f"{text!r}: {host!r} is no host name", where=flag, expected=_EXPECTED)
+
+
+def resolve(
+    target: Target,
+    families: Sequence[Family] = (Family.IPV4, Family.IPV6),
+    *,
+    flag: str = "--to",
+    resolver: Resolver = socket.getaddrinfo,
+) -> tuple[Endpoint, ...]:
+    """The endpoints of a target: each kind that its scheme offers, at each address of its name.
+
+    Of somebody else's host the first address per family is used, as curl would; of a far end all of them. Raises
+    ``InputError`` when the name does not resolve in any of the families.
+    """
+    addresses = _addresses(target, families, flag, resolver)
+    if target.scheme == "farend":
+        ours = wire.ports(target.port)
+        offered: list[tuple[Kind, tuple[int, ...]]] = [
+            ("tcp", ours.flow),
+            ("udp", ours.flow),
+            ("icmp", (0,)),
+            ("http", (ours.http,)),
+            ("stream", (ours.echo,)),
+        ]
+        return tuple(
+            Endpoint(kind, family, address, where, target, answers=True)
+            for kind, where in offered
+            for family, address in addresses
+        )
+    kind: Kind = "http" if target.scheme == "https" else target.scheme
+    first = dict(reversed(addresses))
+    return tuple(
+        Endpoint(kind, family, first[family], (target.port,), target, answers=target.scheme == "udp")
+        for family in families
+        if family in first
+    )
+
+
+def _addresses(target: Target, families: Sequence[Family], flag: str, resolver: Resolver) -> list[tuple[Family, str]]:
+    try:
+        literal = ip_address(target.host)
+    except ValueError:
+        pass
+    else:
+        family = Family.IPV4 if literal.version == 4 else Family.IPV6
+        if family not in families:
+            raise InputError(f"{target} is {family}", where=flag, expected=f"an address of --family {families[0]}")
+        return [(family, str(literal))]  # one spelling, the one that the kernel's answers come in
+    wanted = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+    number = wanted[families[0]] if len(families) == 1 else socket.AF_UNSPEC
+    try:
+        found = resolver(target.host, None, number, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+    except (OSError, UnicodeError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(
+            f"the name {target.host} does not resolve: {words}",
+            where=flag,
+            expected="a name that resolves, or an address",
+        ) from error
+    answers = [(Family.IPV4 if item[0] == socket.AF_INET else Family.IPV6, str(item[4][0])) for item in found]
+    unique = [answer for answer in dict.fromkeys(answers) if answer[0] in families]
+    if not unique:
+        raise InputError(f"the name {target.host} has no address of family {' or '.join(families)}", where=flag)
+    return unique
