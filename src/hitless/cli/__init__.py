@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "selftest": "Test the tester: inject known gaps and losses and find them.",
     "advise": "Which flannel a release ships, what its restart costs, what helps.",
     "node-drill": "A drill on this machine, without Kubernetes access.",
+    "relay": "The pod's side of a drill in a cluster.",
 }
 """Tools (click) and what they are for, in the order of ``hitless --help``."""
 

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Process = subprocess.Popen[bytes]
+PIPE = subprocess.PIPE
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 PACKAGES: Mapping[str, str] = {

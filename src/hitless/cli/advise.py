@@ -1,0 +1,153 @@
+"""``hitless advise``: which flannel a release runs, what its restart costs, what helps.
+
+Problem: "does my cluster have this, and what can I do today?". Promise: the answer and its reasons for a release
+(``--version``), a flannel (``--flannel``), this machine (``--node``) or a cluster (``--cluster``), as text or JSON.
+It changes nothing, and reads a cluster only on request. Exit codes: 0 nothing that ``--fail-on`` names, 1 found,
+2 cannot tell, 3 wrong input.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hitless.cli.exits import Exit
+from hitless.cluster import advice as advising
+from hitless.cluster import releases
+from hitless.cluster.versions import parse_flannel, parse_release
+from hitless.errors import InputError
+
+if TYPE_CHECKING:
+    from hitless.cluster.advice import Advice
+    from hitless.cluster.releases import Table
+
+__all__ = ["command"]
+
+_COLOURS = {"affected": "red", "window": "yellow", "unknown": "magenta"}
+_WORDS = {"affected": "AFFECTED", "window": "SMALL WINDOW", "unknown": "UNKNOWN"}
+
+
+@click.command(
+    name="advise",
+    help="Which flannel a release of RKE2 or K3s runs, what its restart costs the pods, and what helps.\n\n"
+    "Exit codes: 0 nothing that --fail-on names, 1 found it, 2 unknown, 3 wrong input.",
+)
+@click.option("--version", "version", metavar="RELEASE", help="A release, e.g. v1.32.5+rke2r1 or v1.32.5+k3s1.")
+@click.option("--flannel", "flannel", metavar="VERSION", help="A flannel version or image, where that is known.")
+@click.option("--node", "node", is_flag=True, help="This machine: asks rke2 or k3s, and the running flanneld.")
+@click.option("--cluster", "cluster", is_flag=True, help="A cluster: every node's release and flannel's image.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="With --cluster: the kubeconfig file.")
+@click.option("--context", help="With --cluster: the context of the kubeconfig.")
+@click.option(
+    "--releases",
+    "release_file",
+    type=click.Path(path_type=Path),
+    help="A CSV file with releases that this version does not know (docs/advise.md).",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["affected", "window"]),
+    default="affected",
+    show_default=True,
+    help="What ends with exit code 1: rules removed at exit, or the short flush at start too.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(
+    version: str | None,
+    flannel: str | None,
+    node: bool,
+    cluster: bool,
+    kubeconfig: Path | None,
+    context: str | None,
+    release_file: Path | None,
+    fail_on: str,
+    as_json: bool,
+) -> int:
+    """See the module's docstring."""
+    asked = [name for name, given in (("--version", version), ("--node", node), ("--cluster", cluster)) if given]
+    if len(asked) > 1 or (flannel and asked not in ([], ["--version"])):
+        raise InputError("give one of --version, --flannel, --node and --cluster", where="advise")
+    if not asked and not flannel:
+        raise InputError("nothing to advise on", where="advise", expected="--version, --flannel, --node or --cluster")
+    if (kubeconfig or context) and not cluster:
+        raise InputError("--kubeconfig and --context belong to --cluster", where="advise")
+    table = releases.packaged()
+    if release_file is not None:
+        table = releases.with_file(table, release_file)
+    notes: list[str] = []
+    if node:
+        answers = [_of_node(table, notes)]
+    elif cluster:
+        answers = _of_cluster(table, kubeconfig, context, notes)
+    else:
+        release = parse_release(version) if version else None
+        answers = [advising.advise(table, release, running=parse_flannel(flannel) if flannel else None)]
+    click.echo(_json(answers, notes) if as_json else "\n\n".join([*map(_text, answers), *notes]))
+    return _exit(answers, fail_on)
+
+
+def _of_node(table: Table, notes: list[str]) -> Advice:
+    from hitless.cluster import node as this_node
+
+    found = this_node.look()
+    notes.extend(found.notes)
+    return advising.advise(table, found.release, running=found.flannel, running_source=found.flannel_source)
+
+
+def _of_cluster(table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
+    from hitless.cluster import survey
+
+    return survey.advise_cluster(table, kubeconfig, context, notes)
+
+
+def _exit(answers: list[Advice], fail_on: str) -> int:
+    found = {one.status for one in answers}
+    if "affected" in found or (fail_on == "window" and "window" in found):
+        return Exit.FAIL
+    return Exit.INCONCLUSIVE if "unknown" in found else Exit.PASS
+
+
+def _json(answers: list[Advice], notes: list[str]) -> str:
+    import msgspec
+
+    if len(answers) == 1 and not notes:
+        return msgspec.json.format(msgspec.json.encode(answers[0]), indent=2).decode()
+    whole = {"schema": 1, "answers": answers, "notes": notes}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
+
+
+def _text(answer: Advice) -> str:
+    head = click.style(_WORDS[answer.status], fg=_COLOURS[answer.status], bold=True)
+    lines = [f"{answer.subject}  {head}", *_wrap(answer.summary, "  ")]
+    if answer.flannel:
+        known = {"exact": "", "running": " (running now)", "given": " (as given)", "at-least": " or later"}
+        source = f"; {answer.source}" if answer.source else ""
+        lines.append(f"  flannel {answer.flannel}{known.get(answer.certainty, '')}{source}")
+    for finding in answer.findings:
+        lines += ["", f"  {click.style(finding.title, bold=True)}"]
+        lines += [*_wrap(finding.cost, "    cost: "), *_wrap(finding.why, "    why:  ")]
+        lines += [f"    see:  {issue}" for issue in finding.issues]
+    lines += ["", f"  {click.style('Upgrade', bold=True)}", *_wrap(_upgrade(answer), "    ")]
+    for remedy in answer.remedies:
+        lines += ["", f"  {click.style('What helps', bold=True)}: {remedy.title}", *_wrap(remedy.text, "    ")]
+        lines += [f"      {line}" for line in remedy.snippet.splitlines()]
+    return "\n".join(lines)
+
+
+def _wrap(text: str, lead: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=lead, subsequent_indent=" " * len(lead))
+
+
+def _upgrade(answer: Advice) -> str:
+    one = answer.upgrade
+    words = {
+        "here": "this release keeps the rules at exit",
+        "available": f"{one.version} is the nearest that keeps the rules at exit",
+        "none": "no release of this line will have it",
+        "not-known": "not known",
+        "unknown": "cannot tell",
+    }[one.state]
+    return words + (f": {one.text}" if one.text else "")

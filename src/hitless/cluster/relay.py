@@ -1,0 +1,183 @@
+"""The pod's side of a drill: runs the tools, keeps what they say, and hands it out again from any byte on.
+
+Problem: the way from a pod to the driver may be cut for a minute, by the drill itself, and a container log is rotated
+at 10 MiB. Promise: every line of every tool is in one spool file in the order of its arrival, marked with the tool's
+name; ``read`` gives the same bytes again from any offset, and ends only when all tools have ended and all is read; the
+tools stop on request or by themselves after a while, so that a driver that died leaves nothing running. It never judges
+or changes a line. Next stage: ``pods`` on the driver's side.
+
+A line of the spool is ``NAME<tab>JSON``; the relay's own lines have the name ``relay``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hitless.errors import InputError, NotFound
+from hitless.kernel import processes
+from hitless.kernel.clock import Clock
+from hitless.model.events import Note, encode
+
+__all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
+
+OWN = "relay"
+_SPOOL, _DONE, _STOP = "events", "done", "stop"
+_TICK = 0.05
+_GRACE = 15.0  # what a tool may take to end its pending attempts; then it is killed
+
+
+@dataclass
+class Relay:
+    """Runs ``tools`` (name: arguments of ``hitless``) and spools what they write; ``limit`` in bytes, times in seconds.
+
+    When the spool is full the tools are stopped and the spool says so: never a silent loss.
+    """
+
+    folder: Path
+    tools: Mapping[str, Sequence[str]]
+    seconds: float = 3600.0
+    limit: int = 1 << 30
+    program: Sequence[str] = (sys.executable, "-m", "hitless")
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _leave: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _size: int = 0
+    _full: bool = False
+
+    def run(self) -> int:
+        """Run until the tools have ended and SIGTERM came (or the time is over). The code of the first that failed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._leave.set())
+        end = time.monotonic() + self.seconds
+        clock = Clock()
+        self._fd = os.open(self.folder / _SPOOL, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        environment = {**clock.environment(), "PYTHONUNBUFFERED": "1"}
+        running: dict[str, processes.Process] = {}
+        for name, arguments in self.tools.items():
+            with (self.folder / f"{name}.err").open("wb") as words:  # a file: nobody need empty it
+                running[name] = processes.start(
+                    [*self.program, *arguments], stdout=processes.PIPE, stderr=words, environment=environment
+                )
+        threads = [
+            threading.Thread(target=self._spool, args=(name, process), daemon=True) for name, process in running.items()
+        ]
+        for thread in threads:
+            thread.start()
+        codes = self._watch(running, threads, end, clock)
+        (self.folder / _DONE).touch()
+        while not self._leave.is_set() and time.monotonic() < end:
+            self._leave.wait(_TICK * 4)
+        os.close(self._fd)
+        return next((code for code in codes if code not in (0, -signal.SIGTERM)), 0)
+
+    def _watch(
+        self, running: Mapping[str, processes.Process], threads: Sequence[threading.Thread], end: float, clock: Clock
+    ) -> list[int]:
+        asked: float | None = None
+        while any(process.poll() is None for process in running.values()):
+            wanted = self._leave.is_set() or self._full or time.monotonic() > end or (self.folder / _STOP).exists()
+            if wanted and asked is None:
+                asked = time.monotonic()
+                for process in running.values():
+                    process.terminate()
+            if asked is not None and time.monotonic() - asked > _GRACE:
+                for process in running.values():
+                    process.kill()
+            time.sleep(_TICK)
+        for thread in threads:
+            thread.join(_GRACE)
+        if self._full:
+            self._note(clock, "error", f"the spool is full ({self.limit} bytes): the tools were stopped")
+        for name, process in running.items():
+            code = process.returncode
+            if code != 0:
+                words = (self.folder / f"{name}.err").read_text(errors="replace").strip()
+                self._note(clock, "error", f"{name} ended with {code}: {words[-500:]}")
+        return [process.returncode for process in running.values()]
+
+    def _note(self, clock: Clock, level: str, text: str) -> None:
+        note = Note(t=clock.now(), level="error" if level == "error" else "info", text=text)
+        self._write(OWN, encode(note), always=True)
+
+    def _spool(self, name: str, process: processes.Process) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self._write(name, line.rstrip(b"\n"))
+
+    def _write(self, name: str, line: bytes, *, always: bool = False) -> None:
+        data = name.encode() + b"\t" + line + b"\n"
+        with self._lock:
+            if (self._full or self._size + len(data) > self.limit) and not always:
+                self._full = True
+                return
+            self._size += len(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+
+def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
+    """Write the spool from ``offset`` on to ``out`` and follow it until the tools have ended; 0 when all was given."""
+    begin = time.monotonic()
+    while not (folder / _SPOOL).exists():
+        if time.monotonic() - begin > wait:
+            raise InputError("no relay has run here", where=str(folder), expected="the spool of `hitless relay run`")
+        time.sleep(_TICK)
+    with (folder / _SPOOL).open("rb", buffering=0) as spool:
+        spool.seek(offset)
+        while True:
+            done = (folder / _DONE).exists()  # asked before reading: what comes after it cannot be missed
+            data = spool.read(1 << 16)
+            if data:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(out, view) :]
+            elif done:
+                return 0
+            else:
+                time.sleep(_TICK)
+
+
+def stop(folder: Path) -> None:
+    """Ask the tools to end: they finish what is pending, and write their summaries."""
+    (folder / _STOP).touch()
+
+
+def answer_clock(source: int = 0, out: int = 1) -> None:
+    """Answer every line of ``source`` with this machine's clock in nanoseconds, until it ends."""
+    clock = Clock()
+    while data := os.read(source, 4096):
+        for _ in range(data.count(b"\n")):
+            os.write(out, b"%d\n" % clock.now())
+
+
+def signal_container(container: str, number: signal.Signals, proc: Path = Path("/proc")) -> int:
+    """Send a signal to the first process of a container (its id as the kubelet gives it), and return its pid.
+
+    Needs the host's process ids (hostPID). Raises ``NotFound`` when no process of the container is seen.
+    """
+    identity = container.rpartition("://")[2]
+    if len(identity) < 12 or not identity.isalnum():
+        raise InputError(f"{container!r} is no container id", where="--container", expected="e.g. containerd://4f2c…")
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if identity not in (entry / "cgroup").read_text():
+                continue
+            status = (entry / "status").read_text()
+        except OSError:
+            continue  # it ended while we looked
+        inside = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), "")
+        if inside == "1":
+            os.kill(int(entry.name), number)
+            return int(entry.name)
+    raise NotFound("signal", f"container {identity[:12]}", reason="no process of it is seen; is hostPID set?")
