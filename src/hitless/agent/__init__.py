@@ -1,0 +1,1 @@
+"""The agent: snapshot, observe, plan, apply, watch; adoption, repair, healing, health."""

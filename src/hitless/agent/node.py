@@ -1,0 +1,76 @@
+"""The real node behind ``RulesPort``: reads by netlink and getsockopt, writes by one program call a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from hitless.agent.observing import Observer
+from hitless.kernel import iptables
+from hitless.kernel.chains import ChainName
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.families import Backend, Family
+from hitless.model.rules import Ruleset
+from hitless.model.state import NodeState
+from hitless.plan import Transaction
+
+__all__ = ["HINTS", "Node"]
+
+HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
+"""Chains that the kubelet makes in the mangle table of the backend that it uses (kubernetes-sigs/iptables-wrappers)."""
+
+
+class Node:
+    """Rules of one namespace. One thread at a time. ``commands`` counts the programs that were run."""
+
+    def __init__(self, namespace: Namespace = HERE, *, lock_wait: int = 5) -> None:
+        self._namespace = namespace
+        self._lock_wait = lock_wait
+        self._observer = Observer(namespace)
+        self.commands = 0
+
+    def close(self) -> None:
+        """Close all sockets; the rules stay."""
+        self._observer.close()
+
+    def observe(self, families: Collection[Family]) -> NodeState:
+        """What stands at every place of these families, in every backend."""
+        return self._observer.observe(families)
+
+    def apply(self, transaction: Transaction) -> None:
+        """Commit one transaction; the xtables lock is held by the program alone, and only while it writes."""
+        self.commands += 1
+        if transaction.backend is Backend.NFTABLES:
+            iptables.batch(transaction.text, namespace=self._namespace)
+        else:
+            iptables.restore(
+                transaction.program, transaction.text, namespace=self._namespace, lock_wait=self._lock_wait
+            )
+
+    def egress(self, families: Collection[Family]) -> Ruleset:
+        """The rules that a pod's packet to the outside passes."""
+        return self._observer.egress_rules(families)
+
+    def detect(self) -> Backend:
+        """nft where the kubelet left its hints there; legacy where they are there; else where more chains stand; else
+        nft. No program is run and no table is made."""
+        for family in Family:
+            if any(self._observer.has_chain(ChainName(family.nft, "mangle", hint)) for hint in HINTS):
+                return Backend.NFT
+        for family in Family:
+            table = self._observer.legacy_table(family, "mangle")
+            if table is not None and any(hint in table.chains for hint in HINTS):
+                return Backend.LEGACY
+        legacy = sum(
+            len(table.chains)
+            for family in Family
+            for name in ("nat", "filter", "mangle")
+            if (table := self._observer.legacy_table(family, name)) is not None
+        )
+        return Backend.LEGACY if legacy > self._observer.chain_count() else Backend.NFT
+
+    def knows_random_fully(self, backend: Backend) -> bool:
+        """Asked only when there is something to write."""
+        if backend is Backend.NFTABLES:
+            return True
+        self.commands += 1
+        return iptables.knows_random_fully(f"iptables-{backend.value}", namespace=self._namespace)

@@ -1,0 +1,129 @@
+"""observe: the kernel's rules as a ``NodeState``.
+
+Problem: an agent that asks iptables for its rules waits for 30,000 others. Promise: exactly our chains and the base
+chains that lead to them are read, in all three backends, by netlink and getsockopt, without running a program and
+without making a table that is not there; what is read belongs to one generation (nf_tables) or one table (legacy).
+``egress_rules`` follows the jumps from the base chains, for the evaluator, up to a bound. It never writes.
+Next stage: ``hitless.plan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from hitless.kernel.chains import ChainName, ChainReader
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.xtables.sockopt import Tables
+from hitless.kernel.xtables.tables import decode_table
+from hitless.model.families import Backend, Family
+from hitless.model.rules import Chain, Goto, Jump, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.model.state import Holding, NodeState, Place, Purpose
+
+__all__ = ["Observer"]
+
+_MOST_CHAINS = 400  # a node's forward path with 250 Calico endpoints passes fewer
+_UNREAD = Rule((Opaque("a chain that was not read"), OpaqueAction("not read")))
+
+
+class Observer:
+    """Reads one namespace; keeps its sockets open. One thread at a time."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._namespace = namespace
+        self._chains = ChainReader(namespace)
+        self._legacy: dict[Family, Tables] = {}
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._chains.close()
+        for tables in self._legacy.values():
+            tables.close()
+
+    def observe(self, families: Collection[Family]) -> NodeState:
+        """What stands at every place of these families, in every backend."""
+        places = [
+            Place(backend, family, purpose)
+            for family in families
+            for backend in (Backend.NFT, Backend.NFTABLES)
+            for purpose in Purpose
+        ]
+        names = {ChainName(place.family.nft, place.names.table, place.names.chain) for place in places}
+        names |= {
+            ChainName(place.family.nft, place.names.table, place.names.base) for place in places if place.names.base
+        }
+        read = self._chains.read(sorted(names))
+        found = {place: self._holding(place, read) for place in places}
+        for family in families:
+            found.update(self._legacy_places(family))
+        return NodeState(found)
+
+    def _holding(self, place: Place, read: Mapping[ChainName, Chain]) -> Holding:
+        names, family = place.names, place.family.nft
+        own = read.get(ChainName(family, names.table, names.chain))
+        chain = None if own is None else own.rules
+        if place.backend is Backend.NFTABLES:
+            siblings = self._chains.chain_names(family, names.table) - {names.chain} if own else frozenset()
+            return Holding((), chain, own.hook if own else None, siblings)
+        base = read.get(ChainName(family, names.table, names.base))
+        return Holding(base.rules if base else (), chain)
+
+    def _legacy_places(self, family: Family) -> Mapping[Place, Holding]:
+        found: dict[Place, Holding] = {}
+        for purpose in Purpose:
+            place = Place(Backend.LEGACY, family, purpose)
+            table = self.legacy_table(family, place.names.table)
+            if table is None:
+                found[place] = Holding()
+                continue
+            base, own = table.chains.get(place.names.base), table.chains.get(place.names.chain)
+            found[place] = Holding(base.rules if base else (), own.rules if own else None)
+        return found
+
+    def legacy_table(self, family: Family, name: str) -> Table | None:
+        """A legacy table, decoded as it is used; ``None`` where the kernel has not made it."""
+        if family not in self._legacy:
+            self._legacy[family] = Tables(self._namespace, family)
+        read = self._legacy[family].entries(name)
+        return None if read is None else decode_table(family, name, *read)
+
+    def has_chain(self, name: ChainName) -> bool:
+        """Whether nf_tables has this chain."""
+        return self._chains.exists(name)
+
+    def chain_count(self) -> int:
+        """How many chains iptables-nft has in its three tables, of both families."""
+        return sum(
+            len(self._chains.chain_names(family.nft, table))
+            for family in Family
+            for table in ("nat", "filter", "mangle")
+        )
+
+    # --- for the evaluator
+
+    def egress_rules(self, families: Collection[Family]) -> Ruleset:
+        """The chains that a forwarded packet can pass, from FORWARD, POSTROUTING and our native tables."""
+        tables: list[Table] = []
+        for family in families:
+            for table, bases in (("nat", ("POSTROUTING",)), ("filter", ("FORWARD",))):
+                tables.append(self._reachable(family, table, bases))
+                legacy = self.legacy_table(family, table)
+                if legacy is not None:
+                    tables.append(legacy)
+            tables.append(self._reachable(family, f"flannel-{family.value}", ("postrtg", "forward")))
+        return Ruleset(tuple(table for table in tables if table.legacy or table.chains))
+
+    def _reachable(self, family: Family, table: str, bases: Iterable[str]) -> Table:
+        chains: dict[str, Chain] = {}
+        pending = list(bases)
+        while pending and len(chains) < _MOST_CHAINS:
+            read = self._chains.read(ChainName(family.nft, table, name) for name in pending)
+            chains.update({name.chain: chain for name, chain in read.items()})
+            targets = {name for chain in read.values() for name in _targets(chain)}
+            pending = sorted(targets - chains.keys())[: _MOST_CHAINS - len(chains)]
+        for name in {name for chain in chains.values() for name in _targets(chain)} - chains.keys():
+            chains[name] = Chain(name, (_UNREAD,))
+        return Table(family.nft, table, chains)
+
+
+def _targets(chain: Chain) -> set[str]:
+    return {step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)}

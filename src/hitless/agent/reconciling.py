@@ -1,0 +1,76 @@
+"""One pass: observe, plan, apply, look again.
+
+Problem: a pass can be torn by anybody's commit, by a lock, by death. Promise: each pass starts from a whole reading and
+ends with one; it applies transactions in the plan's order and stops at the first that fails, leaving the others for
+the next pass; it never undoes. A desired state that needs --random-fully is written without where the node does not
+know it, and the result says so. Next stage: the loop (``hitless.agent.loop``) decides when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hitless.agent.ports import RulesPort
+from hitless.desired import desired_state
+from hitless.errors import ProgramError
+from hitless.kernel.iptables import NotSupported
+from hitless.model.families import Backend
+from hitless.plan import Plan, Transaction, plan
+from hitless.sources import Snapshot
+
+__all__ = ["Pass", "plan_pass", "reconcile"]
+
+_ROUNDS = 3  # another writer's commit between our read and our write needs a second round; a third is generous
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a pass found and did. ``left`` is what is still to be done; empty: the node is as desired."""
+
+    found: Plan
+    applied: tuple[Transaction, ...] = ()
+    left: Plan = field(default_factory=Plan)
+    error: ProgramError | None = None
+    random_fully: bool = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self.left.transactions
+
+
+def plan_pass(port: RulesPort, snapshot: Snapshot, backend: Backend) -> Plan:
+    """What a pass would do now."""
+    return plan(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
+
+
+def reconcile(port: RulesPort, snapshot: Snapshot, backend: Backend, *, random_fully: bool | None = None) -> Pass:
+    """Make the node as desired. ``random_fully``: what an earlier pass learned; ``None``: nothing yet."""
+    wanted = snapshot if random_fully is not False else replace(snapshot, random_fully=False)
+    found = plan_pass(port, wanted, backend)
+    if not found.transactions:
+        return Pass(found, random_fully=wanted.random_fully)
+    first = found
+    if wanted.random_fully and random_fully is None and not port.knows_random_fully(backend):
+        wanted = replace(wanted, random_fully=False)
+        found = first = plan_pass(port, wanted, backend)
+    applied: list[Transaction] = []
+    error: ProgramError | None = None
+    for _ in range(_ROUNDS):
+        try:
+            for transaction in found.transactions:
+                port.apply(transaction)
+                applied.append(transaction)
+            error = None
+        except NotSupported as refusal:
+            error = refusal
+            if wanted.random_fully and snapshot.masquerade:
+                wanted = replace(wanted, random_fully=False)  # a kernel too old for it: the program cannot know
+        except ProgramError as refusal:
+            error = refusal
+        found = plan_pass(port, wanted, backend)
+        if not found.transactions or (error is not None and not isinstance(error, NotSupported)):
+            break
+    if found.transactions:
+        return Pass(first, tuple(applied), found, error, snapshot.random_fully)
+    return Pass(first, tuple(applied), found, None, wanted.random_fully)

@@ -1,0 +1,125 @@
+"""Connection tracking entries: dump those that matter, delete one by its whole key.
+
+Problem: ``conntrack -D`` takes 23 ms and deletes by pattern; healing must delete exactly the entries that were judged,
+out of 100,000, in milliseconds. Promise: ``dump`` lets the kernel filter by status bits where it can and checks them
+again; ``delete`` names the original tuple, the zone *and* the entry's id, so that a new entry of the same flow is never
+hit. ENOENT is a fact (``False``), not an error. Protocol: include/uapi/linux/netfilter/nfnetlink_conntrack.h. It judges
+nothing: that is ``hitless.agent.healing``'s business, and the guard's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from hitless.errors import KernelError, NotFound
+from hitless.kernel import netlink
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.families import Address, Family
+
+__all__ = ["CONFIRMED", "DST_NAT", "SEEN_REPLY", "SRC_NAT", "Conntrack", "Entry", "Flow"]
+
+SEEN_REPLY, CONFIRMED, SRC_NAT, DST_NAT = 0x2, 0x8, 0x10, 0x20
+"""Status bits (nf_conntrack_common.h): IPS_SEEN_REPLY, IPS_CONFIRMED, IPS_SRC_NAT, IPS_DST_NAT."""
+
+_SUBSYSTEM = 1  # NFNL_SUBSYS_CTNETLINK
+_NEW, _GET, _DELETE = 0, 1, 2
+_TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _MARK, _ID, _ZONE, _STATUS_MASK = 1, 2, 3, 8, 12, 18, 26
+_TUPLE_IP, _TUPLE_PROTO, _TUPLE_ZONE = 1, 2, 3
+_V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
+_PROTO_NUM, _PROTO_SRC, _PROTO_DST = 1, 2, 3
+_ICMP_ID, _ICMPV6_ID = 4, 7
+_NUMBERS = {Family.IPV4: 2, Family.IPV6: 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One direction of a connection. Ports are 0 for protocols without; ICMP has its id as source port."""
+
+    src: Address
+    dst: Address
+    protocol: int
+    sport: int = 0
+    dport: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tracked connection. ``original`` is as its first packet came, ``reply`` as its answer is expected: without
+    source translation ``reply.dst == original.src``. ``key`` is what the kernel needs to find exactly this entry."""
+
+    original: Flow
+    reply: Flow
+    status: int
+    mark: int
+    key: bytes
+
+
+class Conntrack:
+    """The connection table of one namespace, over one socket; use it from one thread at a time."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._socket = netlink.Socket(netlink.NETFILTER, namespace, receive_buffer=4 << 20)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
+        """Entries of a family that have none of the status bits ``without``."""
+        payload = netlink.nfgenmsg(_NUMBERS[family])
+        if without:  # filtered in the kernel since 5.8; older ones ignore the attributes and send everything
+            payload += netlink.be32(_STATUS, 0) + netlink.be32(_STATUS_MASK, without)
+        replies = self._socket.dump(
+            _SUBSYSTEM << 8 | _GET, payload, operation="read", subject=f"{family.value} connection table"
+        )
+        for reply in replies:
+            entry = _entry(reply.payload, without)
+            if entry is not None:
+                yield entry
+
+    def delete(self, family: Family, entry: Entry) -> bool:
+        """Delete exactly this entry; false when it is gone already."""
+        try:
+            self._socket.request(
+                _SUBSYSTEM << 8 | _DELETE,
+                0,
+                netlink.nfgenmsg(_NUMBERS[family]) + entry.key,
+                operation="delete",
+                subject=f"connection {entry.original.src} -> {entry.original.dst}",
+            )
+        except NotFound:
+            return False
+        return True
+
+
+def _entry(payload: bytes, without: int) -> Entry | None:
+    attributes = netlink.attributes(payload, 4)
+    status = int.from_bytes(attributes.get(_STATUS, b""), "big")
+    if status & without:
+        return None
+    original, reply = attributes.get(_TUPLE_ORIG), attributes.get(_TUPLE_REPLY)
+    if original is None or reply is None:
+        raise KernelError("read", "connection table", reason="an entry without its tuples")
+    key = netlink.nested(_TUPLE_ORIG, original)
+    for kind in (_ZONE, _ID):
+        if kind in attributes:
+            key += netlink.attribute(kind, attributes[kind])
+    mark = int.from_bytes(attributes.get(_MARK, b""), "big")
+    return Entry(_flow(original), _flow(reply), status, mark, key)
+
+
+def _flow(data: bytes) -> Flow:
+    parts = netlink.attributes(data)
+    addresses = netlink.attributes(parts.get(_TUPLE_IP, b""))
+    protocol = netlink.attributes(parts.get(_TUPLE_PROTO, b""))
+    src: Address
+    dst: Address
+    if _V4_SRC in addresses:
+        src, dst = IPv4Address(addresses[_V4_SRC]), IPv4Address(addresses[_V4_DST])
+    else:
+        src, dst = IPv6Address(addresses[_V6_SRC]), IPv6Address(addresses[_V6_DST])
+    number = protocol.get(_PROTO_NUM, b"\0")[0]
+    sport = protocol.get(_PROTO_SRC) or protocol.get(_ICMP_ID) or protocol.get(_ICMPV6_ID) or b""
+    return Flow(src, dst, number, int.from_bytes(sport, "big"), int.from_bytes(protocol.get(_PROTO_DST, b""), "big"))
