@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 Process = subprocess.Popen[bytes]
-PIPE = subprocess.PIPE
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 PACKAGES: Mapping[str, str] = {
