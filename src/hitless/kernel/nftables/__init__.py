@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterable
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import NETFILTER, Socket
 from hitless.kernel.nftables.dump import numbers_of, read_state
+from hitless.kernel.nftables.mirror import Mirror, Update
+from hitless.kernel.nftables.replay import TableChange
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 
-__all__ = ["read_ruleset"]
+__all__ = ["Mirror", "TableChange", "Update", "read_ruleset"]
 
 
 def read_ruleset(

@@ -100,6 +100,7 @@ def _read_once(
             if table is not None:
                 chain = chain_of(attributes)
                 table.chains[chain.name] = chain
+                table.top = max(table.top, chain.handle)
         for name in ("",) if wanted is None else tuple(found):
             _read_rules(socket, family, name, found)
         for payload in _dump(socket, wire.GETSET, family):
@@ -124,6 +125,7 @@ def _read_rules(socket: netlink.Socket, family: int, table: str, found: dict[str
             if chain is None:
                 raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
             chain.rules[head.handle] = payload
+            state.top = max(state.top, head.handle)
 
 
 def _read_elements(socket: netlink.Socket, family: int, table: str, into: SetState) -> None:

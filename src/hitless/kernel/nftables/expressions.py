@@ -4,7 +4,7 @@ Problem: a rule in the kernel is a little program over registers, native (nft) o
 (iptables-nft). Promise: ``decode`` follows the program and says the same in the model's words; a verdict map becomes
 one model rule per element; what has no words, or is not known, becomes ``Opaque`` or ``OpaqueAction`` and names what
 was seen, so that the evaluator says "cannot tell" and never guesses. Counters and logs are no steps. The meaning of
-each expression is that of the kernel's net/netfilter/nft_*.c and of the netlink attributes in nf_tables.h. Next stage: none;
+each expression is that of the kernel's net/netfilter/nft_*.c; attribute numbers are those of nf_tables.h. Next stage:
 ``state`` calls this for the chains that somebody reads.
 """
 

@@ -58,6 +58,7 @@ class SetState:
     flags: int = 0
     key_type: int = 0
     key_length: int = 0
+    handle: int = 0
     elements: dict[tuple[bytes, bytes, int], _Element] = field(default_factory=dict)
     _intervals: tuple[Interval, ...] | None = None
     _known: bool = False
@@ -70,11 +71,12 @@ class SetState:
             wire.number(attributes.get(wire.SET_FLAGS, b"")),
             wire.number(attributes.get(wire.SET_KEY_TYPE, b"")),
             wire.number(attributes.get(wire.SET_KEY_LENGTH, b"")),
+            wire.number(attributes.get(wire.SET_HANDLE, b"")),
         )
 
     def copy(self) -> SetState:
         """A set of its own with the same elements."""
-        return SetState(self.name, self.flags, self.key_type, self.key_length, dict(self.elements))
+        return SetState(self.name, self.flags, self.key_type, self.key_length, self.handle, dict(self.elements))
 
     def apply(self, listed: bytes, *, remove: bool = False) -> int:
         """Add (or ``remove``) the elements of an element list; returns how many there were."""
@@ -113,7 +115,7 @@ class SetState:
         if any(element.timed or element.flags & wire.ELEMENT_CATCHALL for element in elements):
             return None
         if not self.flags & wire.SET_INTERVAL or self.flags & wire.SET_CONCAT:
-            return tuple(Interval(each.key, each.key_end or each.key, each.data) for each in elements)
+            return tuple(sorted(Interval(each.key, each.key_end or each.key, each.data) for each in elements))
         return self._marked_ends()
 
     def _marked_ends(self) -> tuple[Interval, ...] | None:

@@ -2,9 +2,8 @@
 
 Problem: a node has tens of thousands of rules of which an egress path passes a few dozen, and every commit makes a new
 rule set. Promise: ``State`` keeps rules as bytes; ``State.view()`` is a ``Ruleset`` that decodes a chain when somebody
-reads it, keeps what it decoded for as long as the chain stays the same, and remembers which chains and sets were read
-(so that "does this change matter?" is a fact and not a guess). Views are snapshots: what is changed is copied first.
-Next stages: ``dump`` fills a state, ``mirror`` keeps it up to date.
+reads it, and keeps what it decoded for as long as the chain and the sets that it looks into stay the same. Views are
+snapshots: what is changed is copied first. Next stages: ``dump`` fills a state, ``mirror`` keeps it up to date.
 """
 
 from __future__ import annotations
@@ -72,28 +71,25 @@ class TableState:
     dormant: bool = False
     chains: dict[str, ChainState] = field(default_factory=dict)
     sets: dict[str, SetState] = field(default_factory=dict)
+    top: int = 0  # the largest handle that the kernel gave out in this table: a "new" chain below it is a renamed one
 
     def copy(self) -> TableState:
         """A table of its own; its chains and sets are shared."""
-        return TableState(self.family, self.name, self.dormant, dict(self.chains), dict(self.sets))
+        return TableState(self.family, self.name, self.dormant, dict(self.chains), dict(self.sets), self.top)
 
 
 class Chains(Mapping[str, Chain]):
-    """The chains of a table, decoded as they are read; ``touched`` are the names that were asked for."""
+    """The chains of a table, decoded as they are read."""
 
-    __slots__ = ("_table", "touched")
+    __slots__ = ("_table",)
 
     def __init__(self, table: TableState) -> None:
         self._table = table
-        self.touched: set[str] = set()
 
     def __getitem__(self, name: str) -> Chain:
-        self.touched.add(name)
         return self._table.chains[name].decoded(self._table)
 
     def __contains__(self, name: object) -> bool:
-        if isinstance(name, str):
-            self.touched.add(name)
         return name in self._table.chains
 
     def __iter__(self) -> Iterator[str]:
@@ -108,10 +104,10 @@ class Chains(Mapping[str, Chain]):
             return ()
         return tuple(self[name] for name, chain in self._table.chains.items() if chain.hook is not None)
 
-    def sets_touched(self) -> frozenset[str]:
-        """The sets that the chains read so far look into."""
-        chains = self._table.chains
-        return frozenset(name for chain in self.touched if chain in chains for name in chains[chain].sets_used)
+    def sets_used(self, name: str) -> frozenset[str]:
+        """The sets that chain ``name`` looked into when it was read."""
+        chain = self._table.chains.get(name)
+        return frozenset() if chain is None else chain.sets_used
 
 
 class State:

@@ -1,0 +1,293 @@
+"""The rule set of a namespace, kept current from the kernel's events.
+
+Problem: a gap may last a fraction of a millisecond, its writer lives little longer, and while a burst of foreign rules
+is taken in the next gap may begin. Promise: a thread of its own does nothing but receive: it stamps every commit the
+moment it arrives and looks up the writer's command line while the writer still lives; the transactions are applied
+when the caller asks (``next``). The subscription stands before the first read, so that nothing falls between the two.
+Dropped events, and anything that does not fit, end in a full read, and the update says so. What it never does:
+evaluate. Next stages: ``watch``, ``guard``.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import sys
+import threading
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+from hitless.errors import KernelError, LostEvents
+from hitless.kernel import netlink
+from hitless.kernel.clock import Clock
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
+from hitless.kernel.nftables.state import Chains, TableKey
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset, Table
+
+__all__ = ["Mirror", "Update", "command_line"]
+
+_NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
+_RECEIVE_BUFFER = 8 << 20
+_ARGV_LIMIT = 512
+
+
+def command_line(pid: int, comm: str) -> str:
+    """The arguments of a process, if it still is the one that is called ``comm``; else an empty text.
+
+    Quick, because the programs that write rules end right after their commit.
+    """
+    raw = _peek(f"/proc/{pid}/cmdline")
+    if not raw or _peek(f"/proc/{pid}/comm").rstrip(b"\n") not in (b"", comm.encode()):
+        return ""  # it has ended, or the number belongs to another process (or pid namespace)
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+
+
+def _peek(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _ARGV_LIMIT)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A new committed rule set. ``t``: when its commit was received (for a full read: when the read was done).
+
+    ``changes`` is ``None`` after a full read: anything may have changed; ``reason`` says why it was needed, ``lost``
+    that the kernel dropped events. ``pid`` 0: the writer is not known.
+    """
+
+    t: int
+    ruleset: Ruleset
+    generation: int
+    changes: tuple[TableChange, ...] | None = None
+    pid: int = 0
+    comm: str = ""
+    argv: str = ""
+    lost: bool = False
+    reason: str = ""
+    noticed: int = 0  # of a full read: when the need for it was noticed
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A datagram, or (``data`` empty) the place where the kernel dropped some."""
+
+    t: int
+    data: bytes
+    argv: str = ""
+
+
+class Mirror:
+    """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
+
+    ``tables``: keep only those with these names. ``receive_buffer`` bounds the burst that can be taken in without
+    loss. Raises ``MissingError`` without permission or nf_tables.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace = HERE,
+        families: Iterable[Family] = (Family.IPV4, Family.IPV6),
+        tables: Collection[str] | None = None,
+        *,
+        clock: Clock | None = None,
+        receive_buffer: int = _RECEIVE_BUFFER,
+    ) -> None:
+        self._clock = clock or Clock.from_environment()
+        self._families = dump.numbers_of(families)
+        self._wanted = tables
+        self._queue: queue.SimpleQueue[_Received] = queue.SimpleQueue()
+        self._todo: list[tuple[_Received, netlink.Message]] = []
+        self._control = netlink.Socket(netlink.NETFILTER, namespace)
+        try:
+            self._events = netlink.Socket(
+                netlink.NETFILTER, namespace, groups=(wire.EVENTS,), receive_buffer=receive_buffer, timeout=None
+            )
+        except BaseException:
+            self._control.close()
+            raise
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._receive, name="nftables-events", daemon=True)
+        self.max_lag_ns = 0
+        try:
+            self._replay = Replay(
+                dump.read_state(self._control, self._families, tables),
+                self._families,
+                None if tables is None else tuple(tables),
+            )
+        except BaseException:
+            self._close_files()
+            raise
+        self._view: dict[TableKey, Table] = self._replay.state.view()
+        self._thread.start()
+
+    def __enter__(self) -> Mirror:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the subscription."""
+        if self._thread.is_alive():
+            os.eventfd_write(self._wake, 1)
+            self._thread.join()
+            self._close_files()
+
+    def _close_files(self) -> None:
+        self._events.close()
+        self._control.close()
+        os.close(self._wake)
+
+    @property
+    def generation(self) -> int:
+        """The generation that ``current`` shows."""
+        return self._replay.state.generation
+
+    @property
+    def current(self) -> Ruleset:
+        """The rule set after the last update."""
+        return Ruleset(tuple(self._view.values()))
+
+    @property
+    def waiting(self) -> int:
+        """How many datagrams are received and not yet applied."""
+        return self._queue.qsize()
+
+    # --- the receiving thread ------------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        poll = select.poll()
+        poll.register(self._events, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        stop, now, put = self._wake, self._clock.now, self._queue.put
+        while True:
+            try:
+                data = self._events.receive(wait=False)
+                if data is None:
+                    if any(fd == stop for fd, _ in poll.poll()):
+                        return
+                    continue
+                t = now()
+                put(_Received(t, data, _writer_command(data)))
+            except LostEvents:
+                self._drain()
+
+    def _drain(self) -> None:
+        """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
+        noticed = self._clock.now()
+        while True:
+            try:
+                data = self._events.receive(wait=False)
+            except LostEvents:
+                continue
+            if data is None:
+                break
+            self._queue.put(_Received(self._clock.now(), data, _writer_command(data)))
+        self._queue.put(_Received(noticed, b""))
+
+    # --- the caller's thread -------------------------------------------------------------------------------------
+
+    def next(self, timeout: float | None = None) -> Update | None:
+        """The next commit that touched a table that is kept, or a full read; ``None`` when none came in time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            while self._todo:
+                received, message = self._todo.pop()
+                update = self._apply(received, message)
+                if update is not None:
+                    return update
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                received = self._queue.get(timeout=left)
+            except queue.Empty:
+                return None
+            if not received.data:
+                return self._resync("the kernel dropped events (the receive buffer was full)", received.t, lost=True)
+            self._todo = [(received, message) for message in netlink.messages(received.data)]
+            self._todo.reverse()
+
+    def _apply(self, received: _Received, message: netlink.Message) -> Update | None:
+        try:
+            commit = self._replay.feed(message)
+        except (Desync, KernelError) as error:
+            return self._resync(str(error), received.t)
+        if commit is None:
+            return None
+        self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t)
+        return self._committed(received, commit) if commit.changes else None
+
+    def _committed(self, received: _Received, commit: Commit) -> Update:
+        self._view = self._replay.state.view(self._view)
+        return Update(
+            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, received.argv
+        )
+
+    def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
+        self._replay.reset(dump.read_state(self._control, self._families, self._wanted))
+        self._view = self._replay.state.view()
+        return Update(self._clock.now(), self.current, self.generation, lost=lost, reason=reason, noticed=noticed)
+
+    def take_lag(self) -> int:
+        """The longest time in nanoseconds from receipt to application since the last call."""
+        lag, self.max_lag_ns = self.max_lag_ns, 0
+        return lag
+
+    def sets_used(self, family: str, table: str, chain: str) -> frozenset[str]:
+        """The sets that a chain of the current rule set looked into when it was read."""
+        found = self._view.get((wire.NUMBERS[family], table))
+        return found.chains.sets_used(chain) if found is not None and isinstance(found.chains, Chains) else frozenset()
+
+    def verify(self, chains: Iterable[tuple[str, str, str]]) -> Update | None:
+        """Compare chains (nft family, table, name) with the kernel's; a difference gives a full read as an update.
+
+        ``None``: all is well, or the rule set is changing just now and cannot be compared.
+        """
+        if not self._settled():
+            return None
+        wrong = [
+            f"chain {name} of table {table}"
+            for family, table, name in sorted(chains)
+            if family in wire.NUMBERS and not self._same((wire.NUMBERS[family], table), name)
+        ]
+        if not wrong or not self._settled():
+            return None
+        return self._resync(f"the rules differ from the kernel's: {', '.join(wrong[:6])}", self._clock.now())
+
+    def _settled(self) -> bool:
+        return self._queue.empty() and not self._todo and dump.generation(self._control) == self.generation
+
+    def _same(self, key: TableKey, name: str) -> bool:
+        table = self._replay.state.tables.get(key)
+        known = table.chains.get(name) if table is not None else None
+        found = dump.read_chain(self._control, key, name)
+        if table is None or known is None or found is None:
+            return known is None and found is None
+        again = known.copy()
+        again.rules = found
+        return again.decoded(table) == known.decoded(table) and list(found) == list(known.rules)
+
+
+def _writer_command(data: bytes) -> str:
+    """The command line of the writer when the datagram closes a transaction (NEWGEN is a datagram of its own)."""
+    if len(data) < 20 or int.from_bytes(data[4:6], sys.byteorder) != _NEWGEN:
+        return ""
+    attributes = netlink.attributes(next(netlink.messages(data)).payload, 4)
+    return command_line(
+        wire.number(attributes.get(wire.GEN_PID, b"")), netlink.to_text(attributes.get(wire.GEN_NAME, b""))
+    )
