@@ -137,7 +137,7 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
     if record.spans and figures.rounds < max(asked, len(record.spans)):
         yield f"only {figures.rounds} of {max(asked, len(record.spans))} restarts came to ready again"
     if record.spans:
-        yield from _traffic(record, figures, settings)
+        yield from _traffic(record, settings)
         if any(phase.phase == "recovery" for phase in record.phases):
             if not figures.recovery.attempted:
                 yield "no connection was attempted after the last restart"
@@ -165,15 +165,17 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
         yield f"the kernel dropped rule events ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
 
 
-def _traffic(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
+def _traffic(record: Record, settings: Settings) -> Iterable[str]:
     measured = record.measured
     for family in settings.families:
         if not sum(one.sent for one in record.attempts if one.family == family and measured.holds(one.t)):
             yield f"no {family} connection was attempted during the restarts"
-    before = measured.begin - record.phases[0].t
-    if not figures.baseline.attempted or before <= 0:
+    begin = record.phases[0].t
+    # What was sent before the baseline's begin is no part of its rate.
+    quiet = Span(0, begin, measured.begin)
+    if quiet.end <= begin:
         return
-    rate = figures.baseline.attempted / before
+    rate = _sent(record, quiet) / (quiet.end - begin)
     thin = [span.number for span in record.spans if _sent(record, span) < ENOUGH * rate * (span.end - span.begin)]
     if thin:
         numbers = ", ".join(str(number) for number in thin[:5]) + ("…" if len(thin) > 5 else "")

@@ -1,0 +1,63 @@
+"""What a drill shall do: a frozen value, refused whole when it asks for something impossible.
+
+Problem: a drill that finds out in its third round that an option makes no sense has cost a cluster two restarts.
+Promise: ``Plan`` checks itself when it is made and names the flag that is wrong; nothing has been touched by then.
+Times are seconds, as people write them. Next stage: ``running`` carries it out on a ``targets.Target``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hitless.errors import InputError
+
+__all__ = ["Method", "Plan"]
+
+_MOST_ROUNDS = 10_000
+_LONGEST = 3600.0
+
+
+class Method(StrEnum):
+    """How an agent is restarted."""
+
+    SIGTERM = "sigterm"  # asked to stop, and started again when it has: kubectl delete pod
+    SIGKILL = "sigkill"  # killed at once: a crash, the kernel's out-of-memory killer
+    CRASH_LOOP = "crash-loop"  # killed three times in a row, as soon as it runs again
+    STOP = "stop"  # stopped, and away for a while: a node upgrade, an image that must be pulled
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Rounds of restart with their times; ``settle`` is the calm after each, ``recovery`` after the last.
+
+    ``patience`` bounds every wait for the agent: for ready at first, and for ready again.
+    """
+
+    rounds: int = 3
+    method: Method = Method.SIGTERM
+    stop_for: float = 5.0
+    crashes: int = 3
+    baseline: float = 1.5
+    settle: float = 0.5
+    recovery: float = 3.0
+    patience: float = 60.0
+    rate: int = 1000
+    streams: int = 4
+    families: tuple[str, ...] = field(default=("ipv4",))
+
+    def __post_init__(self) -> None:
+        for flag, value, least, most in (
+            ("--rounds", self.rounds, 1, _MOST_ROUNDS),
+            ("--rate", self.rate, 10, 20_000),
+            ("--streams", self.streams, 0, 1000),
+            ("--stop-for", self.stop_for, 0.0, _LONGEST),
+            ("--baseline", self.baseline, 1.0, _LONGEST),
+            ("--settle", self.settle, 0.0, _LONGEST),
+            ("--recovery", self.recovery, 3.0, _LONGEST),
+            ("--patience", self.patience, 1.0, _LONGEST),
+        ):
+            if not least <= value <= most:
+                raise InputError(f"{value} is out of range", where=flag, expected=f"{least:g} to {most:g}")
+        if not self.families:
+            raise InputError("names no family", where="--family", expected="ipv4, ipv6 or dual")

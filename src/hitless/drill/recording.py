@@ -1,0 +1,197 @@
+"""The record of a drill: streams of many tools, merged into one log as they arrive.
+
+Problem: watch, probe and far end write JSON lines in namespaces of their own, they may die at any moment, and what they
+said until then must be in the log. Promise: each line that arrives is one event of the log, with the agent, node and
+stream that it belongs to filled in; a line that is none is a note of level error, never silently dropped; a tool that
+ends before it was told to is a note of level error and an ``Ended`` that the drill waits for. The drill's own events
+(phases, restarts, notes) go through the same door. Next stage: ``hitless.evidence`` judges the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from hitless import __version__
+from hitless.evidence import LogWriter
+from hitless.kernel import processes
+from hitless.kernel.clock import Clock
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model import events as e
+
+__all__ = ["Desk", "Record", "Tool"]
+
+_LONGEST_LINE = 1 << 20
+_LAST_WORDS = 2000
+"""Bytes of a tool's standard error that are kept: the end says why it died."""
+
+
+class Record:
+    """The log, its clock, and whoever looks on (the live view)."""
+
+    def __init__(self, log: LogWriter, clock: Clock, onlooker: Callable[[e.Event], None] = lambda _: None) -> None:
+        self.log = log
+        self.clock = clock
+        self._onlooker = onlooker
+
+    def write(self, event: e.Event) -> None:
+        """Append an event and show it."""
+        self.log.write(event)
+        self._onlooker(event)
+
+    def begin(self, tool: str, config: Mapping[str, Any]) -> None:
+        """The log's first line."""
+        self.write(e.Header(t=self.clock.now(), tool=tool, version=__version__, config=dict(config)))
+
+    def end(self, tool: str) -> None:
+        """The log's last line: without it the log counts as cut off."""
+        self.write(e.Summary(t=self.clock.now(), tool=tool))
+
+    def desk(self, agent: str, node: str) -> Desk:
+        """The door for the events of one agent on one node."""
+        return Desk(self, agent, node)
+
+
+@dataclass
+class Desk:
+    """Writes events of one agent on one node; keeps what the drill itself must know of them."""
+
+    record: Record
+    agent: str
+    node: str
+    states: dict[tuple[str, str], str] = field(default_factory=dict)
+    attempted: int = 0
+    trouble: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, event: e.Event, stream: str = "drill") -> None:
+        """Append an event under this agent's and node's name."""
+        match event:
+            case e.RuleState():
+                self.states[event.family, event.network] = event.state
+            case e.Attempts():
+                self.attempted += event.sent
+            case _:
+                pass
+        node = event.node or self.node
+        self.record.write(msgspec.structs.replace(event, agent=self.agent, node=node, stream=event.stream or stream))
+
+    @property
+    def now(self) -> int:
+        """The record's time."""
+        return self.record.clock.now()
+
+    @property
+    def carried(self) -> bool:
+        """Whether every pod network that the watch spoke of is carried now."""
+        return bool(self.states) and all(state == "carried" for state in self.states.values())
+
+    def phase(self, phase: Literal["baseline", "round", "recovery", "end"], round: int = 0) -> None:
+        """Turn the calendar."""
+        self.write(e.Phase(t=self.now, phase=phase, round=round))
+
+    def note(self, level: Literal["info", "warning", "error"], text: str) -> None:
+        """Tell people something; an ``error`` keeps the verdict from being a pass."""
+        self.write(e.Note(t=self.now, level=level, text=text))
+
+    def fail(self, text: str) -> None:
+        """Something broke that the measurement needs: noted, and the drill of this agent ends early."""
+        self.note("error", text)
+        self.trouble.set()
+
+
+class Tool:
+    """A running ``hitless`` command whose lines go to a desk."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, desk: Desk, stream: str) -> None:
+        self.name = name
+        self.process = process
+        self._desk = desk
+        self._stream = stream
+        self._stopping = False
+        self._heard = asyncio.Event()
+        self._errors = bytearray()
+        self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._listen())]
+
+    @classmethod
+    async def start(
+        cls, name: str, command: Sequence[str], desk: Desk, *, namespace: Namespace = HERE, stream: str = ""
+    ) -> Tool:
+        """Start ``command`` in the namespace, with the record's clock."""
+        process = await processes.start_async(
+            command, namespace=namespace, environment=desk.record.clock.environment(), limit=_LONGEST_LINE
+        )
+        return cls(name, process, desk, stream or name)
+
+    async def heard(self, patience: float) -> bool:
+        """Whether its header arrived within ``patience`` seconds: from then on it works, or says why not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._heard.wait()
+        return self._heard.is_set() and self.process.returncode is None
+
+    async def _pump(self) -> None:
+        assert self.process.stdout is not None
+        try:
+            async for line in self.process.stdout:
+                self._take(line)
+        except ValueError as error:  # a line longer than the limit: the stream cannot be followed any more
+            self._desk.fail(f"{self.name} wrote a line that is no event: {error}")
+            self.process.kill()
+        code = await self.process.wait()
+        await self._tasks[1]
+        self._heard.set()
+        if not self._stopping:
+            words = self._errors.decode(errors="replace").strip().splitlines()
+            why = f": {words[-1]}" if words else ""
+            self._desk.fail(f"{self.name} ended by itself with {_code(code)}{why}")
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = e.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if not self._stopping or line.endswith(b"\n"):
+                self._desk.note("error", f"{self.name} wrote a line that is no event: {error}")
+            return
+        self._desk.write(event, self._stream)
+        self._heard.set()
+
+    async def _listen(self) -> None:
+        assert self.process.stderr is not None
+        while data := await self.process.stderr.read(4096):
+            self._errors += data
+            del self._errors[:-_LAST_WORDS]
+
+    async def stop(self, patience: float) -> None:
+        """Ask it to end, take in its last lines, and kill it when it does not end in time."""
+        already = self._stopping
+        self._stopping = True
+        if not already and self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(patience):
+                await asyncio.shield(self._tasks[0])
+        except TimeoutError:
+            self._desk.note("error", f"{self.name} did not end within {patience:g} s and was killed")
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once; what it wrote until then is taken in."""
+        self._stopping = True
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _code(code: int) -> str:
+    try:
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    except ValueError:
+        return f"signal {-code}"

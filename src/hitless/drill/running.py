@@ -1,0 +1,142 @@
+"""A drill, run: for each subject the baseline, the rounds, the recovery; then the verdict from the log.
+
+Problem: a restart proves nothing by itself; what the pods felt counts, measured before, during and after. Promise:
+subjects are drilled one after another, because the restart of one would disturb the measurement of another on the same
+cores; a subject whose tools die or whose agent cannot be started ends early, is in the log with its reason, and never
+passes. Set-up of the next subject overlaps with the last answers of the one before, never with its rounds. The verdict
+is read from the log file, as ``hitless report`` would. Never: judging by anything that is not in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from hitless.drill.plans import Plan
+from hitless.drill.recording import Desk, Record
+from hitless.drill.targets import Name, Subject, Target
+from hitless.errors import HitlessError
+from hitless.evidence import LogWriter, Story, Verdict, judge, read, story
+from hitless.kernel.clock import Clock
+from hitless.model.events import Event
+
+__all__ = ["run"]
+
+_LOOK = 0.02
+"""Seconds between looks at what the streams said."""
+
+_FIRST_WORDS = 15.0
+"""Seconds for the first attempts to end and the rules to be read: a loaded node with 5,000 Services takes a few."""
+
+
+async def run(
+    plan: Plan, target: Target, log: Path, *, judged: str, onlooker: Callable[[Event], None] = lambda _: None
+) -> tuple[Story, Verdict]:
+    """Drill every subject of the target into a new log, and judge it.
+
+    Raises ``HitlessError`` when the first subject could not be made at all: then nothing was measured.
+    """
+    names = target.subjects()
+    config = {
+        **target.config,
+        "agents": list(dict.fromkeys(name.agent for name in names)),
+        "judge": judged,
+        "rounds": plan.rounds,
+        "restart": str(plan.method),
+        "families": list(plan.families),
+        "rate": plan.rate,
+        "streams": plan.streams,
+        "baseline_s": plan.baseline,
+        "recovery_s": plan.recovery,
+    }
+    with LogWriter(log) as writer:
+        record = Record(writer, Clock(), onlooker)
+        record.begin("drill", config)
+        await _subjects(plan, target, names, record)
+        record.end("drill")
+    told = story(read(log).events)
+    return told, judge(told, path=str(log))
+
+
+async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record) -> None:
+    failures: list[HitlessError] = []
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            measured = asyncio.Event()
+            desk = record.desk(name.agent, name.node)
+            group.create_task(_whole(plan, target, name, desk, measured, failures))
+            # The last answers of this subject and the set-up of the next go on side by side.
+            await measured.wait()
+            if failures and name == names[0]:
+                break
+    if failures:
+        raise failures[0]
+
+
+async def _whole(
+    plan: Plan, target: Target, name: Name, desk: Desk, measured: asyncio.Event, failures: list[HitlessError]
+) -> None:
+    """One subject from nothing to nothing; ``measured`` is set when its rounds are over."""
+    opened = False
+    try:
+        async with target.open(name, desk) as subject:
+            opened = True
+            await _unless_trouble(_rounds(plan, subject, desk), desk)
+            desk.phase("end")
+            measured.set()
+            await subject.quiet()
+    except HitlessError as error:
+        desk.note("error", str(error))
+        if not opened and name == target.subjects()[0]:
+            failures.append(error)
+    finally:
+        measured.set()
+
+
+async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
+    """Do the work until something breaks that the measurement needs."""
+    doing = asyncio.create_task(work)
+    trouble = asyncio.create_task(desk.trouble.wait())
+    try:
+        await asyncio.wait((doing, trouble), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (doing, trouble):
+            task.cancel()
+        outcome, _ = await asyncio.gather(doing, trouble, return_exceptions=True)
+    if isinstance(outcome, HitlessError):
+        desk.fail(str(outcome))
+    elif isinstance(outcome, Exception):
+        raise outcome
+
+
+async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
+    if not await _until(lambda: desk.attempted > 0 and bool(desk.states), _FIRST_WORDS):
+        missing = "attempt" if not desk.attempted else "word of the rules"
+        desk.fail(f"no {missing} within {_FIRST_WORDS:g} s of the start")
+        return
+    desk.phase("baseline")
+    await asyncio.sleep(plan.baseline)
+    if "not_carried" in desk.states.values():
+        desk.fail("the rules did not carry egress before any restart: nothing was restarted")
+        return
+    for number in range(1, plan.rounds + 1):
+        desk.phase("round", number)
+        await subject.restart(number)
+        if not await _until(lambda: desk.carried, plan.patience):
+            desk.note("warning", f"{plan.patience:g} s after restart {number} the rules did not carry egress")
+        await asyncio.sleep(plan.settle)
+    desk.phase("recovery")
+    await asyncio.sleep(plan.recovery)
+
+
+async def _until(true: Callable[[], bool], patience: float) -> bool:
+    """Whether it came true within ``patience`` seconds."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
+    while not true():
+        if loop.time() >= end:
+            return False
+        await asyncio.sleep(_LOOK)
+    return True
