@@ -1,0 +1,127 @@
+"""The agents that can be started in a node: a table, name to how.
+
+Problem: a drill compares agents side by side and must not know how each is started, told its networks, or asked
+whether it is ready. Promise: ``AGENTS`` has one entry per name; ``of_command`` makes an entry from a user's own command
+line (split as a shell would, run without one). Every agent finds its networks in its environment too
+(``HITLESS_NODE``, ``HITLESS_BACKEND``, ``HITLESS_NETWORK``, ``HITLESS_SUBNET``, ``HITLESS_IPV6_NETWORK``,
+``HITLESS_IPV6_SUBNET``). Next stage: ``hitless.lab.supervisor`` runs them.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from hitless.errors import InputError
+from hitless.lab.clusters import Node
+from hitless.lab.plans import Plan
+from hitless.model.families import Family
+
+__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How to tell that an agent is ready: a ``file`` of the node that it writes (removed before each start), an
+    ``http`` address in the node's network that answers 200 to 399, an ``exec`` command in the node that ends with 0, or
+    ``started``: it runs. ``period`` is between questions, ``patience`` how long to go on asking, in seconds."""
+
+    kind: Literal["file", "http", "exec", "started"] = "started"
+    what: str = ""
+    period: float = 0.02
+    patience: float = 30.0
+
+    @classmethod
+    def parse(cls, text: str) -> Readiness:
+        """From the command line: ``file:/run/x``, ``http://127.0.0.1:8080/readyz``, ``exec:COMMAND`` or ``started``."""
+        kind, _, what = text.partition(":")
+        match kind:
+            case "started" if not what:
+                return cls()
+            case "http" if what.startswith("//"):
+                return cls("http", text)
+            case "file" if what.startswith("/"):
+                return cls("file", what)
+            case "exec" if what.strip():
+                words(what, "readiness")
+                return cls("exec", what)
+        raise InputError(
+            f"{text!r} is no readiness probe",
+            where="readiness",
+            expected="file:/PATH, http://ADDRESS:PORT/PATH, exec:COMMAND or started",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent: its command for a node of a plan, how it says that it is ready, and how long it may take to stop."""
+
+    name: str
+    command: Callable[[Plan, Node], tuple[str, ...]]
+    readiness: Readiness
+    grace: float = 30.0
+
+
+def environment(plan: Plan, node: Node) -> dict[str, str]:
+    """What every agent is told."""
+    told = {"HITLESS_NODE": node.name, "NODE_NAME": node.name, "HITLESS_BACKEND": str(plan.backend)}
+    for family in plan.families:
+        stem = "HITLESS_" if family is Family.IPV4 else "HITLESS_IPV6_"
+        told[f"{stem}NETWORK"] = str(plan.network(family))
+        told[f"{stem}SUBNET"] = str(node.subnets[family])
+    return told
+
+
+def _stand_in(name: str, grace: float) -> Agent:
+    ready = f"/run/hitless/{name}.ready"
+
+    def command(plan: Plan, node: Node) -> tuple[str, ...]:
+        line = [sys.executable, "-P", "-m", "hitless.lab.standins", name, "--backend", str(plan.backend)]
+        for family in plan.families:
+            line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]
+        return (*line, "--ready-file", ready)
+
+    return Agent(name, command, Readiness("file", ready), grace)
+
+
+AGENTS: Mapping[str, Agent] = MappingProxyType(
+    {
+        agent.name: agent
+        for agent in (
+            _stand_in("flannel-0.26", 30.0),
+            _stand_in("flannel-0.28", 30.0),
+            # Canal's pod has terminationGracePeriodSeconds 0, of which the kubelet makes two seconds
+            _stand_in("flannel-0.28-canal", 2.0),
+            _stand_in("hitless", 30.0),
+        )
+    }
+)
+"""The agents that the lab knows by name."""
+
+
+def named(name: str) -> Agent:
+    """The agent of that name, or ``InputError`` with the names there are."""
+    if name not in AGENTS:
+        raise InputError(f"{name!r} is no agent", where="agent", expected=", ".join(AGENTS))
+    return AGENTS[name]
+
+
+def words(text: str, where: str) -> tuple[str, ...]:
+    """A command line as an argument list, by the shell's quoting rules and without a shell."""
+    try:
+        found = tuple(shlex.split(text))
+    except ValueError as error:
+        raise InputError(f"{text!r}: {error}", where=where, expected="PROGRAM ARGS…") from error
+    if not found:
+        raise InputError("is empty", where=where, expected="PROGRAM ARGS…")
+    return found
+
+
+def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 30.0, name: str = "") -> Agent:
+    """An agent from ``--agent-command``; its name is the program's unless one is given."""
+    line = words(text, "agent-command")
+    return Agent(name or line[0].rpartition("/")[2], lambda _plan, _node: line, readiness or Readiness(), grace)

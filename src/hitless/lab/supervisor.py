@@ -1,0 +1,313 @@
+"""A small stand-in for the kubelet: runs one agent in one node, and restarts it in the ways that a cluster does.
+
+Problem: an agent's restart is more than a signal: a grace period, a SIGKILL for the whole container, a delay before the
+next start, a readiness probe, a back-off when it keeps crashing. Promise: each of these is done as the kubelet does it,
+measured, and reported as ``model.events.Restart``; an agent that cannot be started, or never becomes ready, is reported
+as ``failed`` with its last words within a bound, and never waited for in silence; what it started dies with it (process
+group), and it dies with us. Times are the event loop's, so tests run in virtual time. Next stage: ``hitless.drill``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Literal
+
+from hitless.errors import HitlessError
+from hitless.kernel.clock import Clock
+from hitless.lab import readiness
+from hitless.lab.agents import Agent, environment
+from hitless.lab.clusters import Node
+from hitless.lab.launching import Launch, Running, launch
+from hitless.lab.plans import Plan
+from hitless.model.events import Restart
+
+__all__ = ["How", "Method", "Supervisor"]
+
+_STILL_READY_PERIOD = 1.0  # seconds between questions once it is ready
+_SETTLE = 0.1  # seconds that a program without a probe must live: one that cannot be executed has ended by then
+_HEALTHY = 600.0  # seconds of good running after which the kubelet forgets earlier crashes
+_LAST_WORDS = 30  # lines of output kept for a failure report
+_KILL_WITHIN = 10.0  # seconds; a process that SIGKILL does not end within this hangs in the kernel
+
+Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
+
+
+class Method(StrEnum):
+    """The ways to restart an agent."""
+
+    SIGTERM = "sigterm"
+    SIGKILL = "sigkill"
+    CRASH_LOOP = "crash-loop"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """A restart: ``method``; ``start_delay`` between its end and the next start; ``away`` how long ``stop`` stays away;
+    ``crashes`` how often a crash loop kills it, ``crash_after`` so many seconds after each start. Seconds."""
+
+    method: Method = Method.SIGTERM
+    start_delay: float = 0.0
+    away: float = 5.0
+    crashes: int = 3
+    crash_after: float = 0.15
+    backoff: float = 0.2
+
+
+class Supervisor:
+    """Runs ``agent`` in ``node``; every step is told to ``emit``.
+
+    ``backoff`` is the first wait after a crash that nobody asked for, doubled up to ``longest_backoff`` (the kubelet's
+    are 10 s and 300 s). ``output`` gets every line that the agent writes.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        agent: Agent,
+        plan: Plan,
+        *,
+        emit: Callable[[Restart], None],
+        clock: Clock,
+        backoff: float = 10.0,
+        longest_backoff: float = 300.0,
+        output: Callable[[str], None] | None = None,
+        launcher: Launch = launch,
+    ) -> None:
+        self.node = node
+        self.agent = agent
+        self.plan = plan
+        self.restarts = 0
+        self.ready = False
+        self._emit = emit
+        self._clock = clock
+        self._backoff = backoff
+        self._longest_backoff = longest_backoff
+        self._output = output
+        self._launch = launcher
+        self._running: Running | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._round = 0
+        self._method = ""
+
+    @property
+    def pid(self) -> int:
+        """The agent's process; 0 while it does not run."""
+        return self._running.pid if self._running else 0
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """What it wrote last."""
+        return tuple(self._words)
+
+    # --- what a cluster does ----------------------------------------------------------------------------------------
+
+    async def start(self) -> bool:
+        """Start the agent and wait until it is ready; false (and a ``failed`` step) when it does not get there."""
+        if not await self._begin():
+            return False
+        ready = await self._until_ready()
+        self._watch = asyncio.create_task(self._look_after())
+        return ready
+
+    async def restart(self, how: How, round: int = 0) -> bool:
+        """Restart it as ``how`` says; whether it became ready again. ``round`` goes into every step's record."""
+        self._round, self._method = round, str(how.method)
+        try:
+            match how.method:
+                case Method.SIGTERM:
+                    await self.stop()
+                case Method.SIGKILL:
+                    await self.kill()
+                case Method.CRASH_LOOP:
+                    await self._crash_loop(how)
+                case Method.STOP:
+                    await self.stop()
+                    await asyncio.sleep(how.away)
+            await asyncio.sleep(how.start_delay)
+            self.restarts += 1
+            return await self.start()
+        finally:
+            self._method = ""
+
+    async def stop(self, grace: float | None = None) -> None:
+        """SIGTERM, wait for the grace period, then SIGKILL for the whole group."""
+        running = await self._let_go()
+        if running is None:
+            return
+        self._say("stop", running.pid, "SIGTERM")
+        running.signal(signal.SIGTERM, group=False)  # the kubelet's signal goes to the container's first process
+        patience = self.agent.grace if grace is None else grace
+        try:
+            code = await asyncio.wait_for(running.wait(), patience)
+        except TimeoutError:
+            await self._kill(running, f"still there after its grace period of {patience:g} s")
+        else:
+            self._say("exited", running.pid, _ending(code))
+            running.signal(signal.SIGKILL, group=True)  # what it left behind goes with the container
+
+    async def kill(self) -> None:
+        """SIGKILL for the whole group, as when the kernel runs out of memory."""
+        running = await self._let_go()
+        if running is not None:
+            await self._kill(running, "SIGKILL")
+
+    async def close(self) -> None:
+        """Kill the agent, if it runs, and end every task."""
+        running = await self._let_go()
+        if running is not None:
+            running.signal(signal.SIGKILL, group=True)
+            await asyncio.wait_for(running.wait(), _KILL_WITHIN)
+
+    async def __aenter__(self) -> Supervisor:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- how -------------------------------------------------------------------------------------------------------
+
+    async def _crash_loop(self, how: How) -> None:
+        await self.kill()
+        wait = how.backoff
+        for _ in range(how.crashes - 1):
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, self._longest_backoff)
+            self.restarts += 1
+            if await self._begin():
+                await asyncio.sleep(how.crash_after)
+                await self.kill()
+        await asyncio.sleep(wait)
+
+    async def _kill(self, running: Running, why: str) -> None:
+        self._say("killed", running.pid, why)
+        running.signal(signal.SIGKILL, group=True)
+        try:
+            code = await asyncio.wait_for(running.wait(), _KILL_WITHIN)
+        except TimeoutError:
+            self._say("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
+        else:
+            self._say("exited", running.pid, _ending(code))
+
+    async def _let_go(self) -> Running | None:
+        """Stop looking after the agent; from here on its end is meant."""
+        self.ready = False
+        if self._watch is not None:
+            self._watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watch
+            self._watch = None
+        running, self._running = self._running, None
+        return running
+
+    async def _begin(self) -> bool:
+        self.ready = False
+        self._words.clear()
+        command = self.agent.command(self.plan, self.node)
+        try:
+            readiness.forget(self.agent.readiness, self.node.root)
+            self._running = await self._launch(
+                command, self.node.namespace, environment(self.plan, self.node), self._hear
+            )
+        except (HitlessError, OSError) as error:
+            self._say("failed", 0, f"{command[0]} cannot be started: {error}")
+            return False
+        self._say("started", self.pid, " ".join(command[:1]))
+        return True
+
+    async def _until_ready(self) -> bool:
+        probe, running = self.agent.readiness, self._running
+        assert running is not None
+        ended = asyncio.ensure_future(running.wait())
+        try:
+            if probe.kind == "started":
+                await asyncio.wait({ended}, timeout=_SETTLE)
+            async with asyncio.timeout(probe.patience):
+                while not ended.done():
+                    if await readiness.ask(probe, self.node.namespace, self.node.root):
+                        self.ready = True
+                        self._say("ready", running.pid)
+                        return True
+                    await asyncio.wait({ended}, timeout=probe.period)
+        except TimeoutError:
+            self._say("failed", running.pid, f"not ready after {probe.patience:g} s{self._last()}")
+            return False
+        finally:
+            if not ended.done():
+                ended.cancel()
+        self._say("exited", running.pid, _ending(ended.result()))
+        self._say("failed", running.pid, f"ended before it was ready ({_ending(ended.result())}){self._last()}")
+        self._running = None
+        return False
+
+    async def _look_after(self) -> None:
+        """Until cancelled: notice when readiness comes and goes, and start it again when it ends by itself."""
+        wait = self._backoff
+        loop = asyncio.get_running_loop()
+        while True:
+            running, begin = self._running, loop.time()
+            if running is not None:
+                code = await self._while_it_runs(running)
+                self.ready, self._running = False, None
+                self._say("exited", running.pid, f"by itself: {_ending(code)}{self._last()}")
+                running.signal(signal.SIGKILL, group=True)
+            if loop.time() - begin > _HEALTHY:
+                wait = self._backoff
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, self._longest_backoff)
+            self.restarts += 1
+            if await self._begin():
+                await self._until_ready()
+
+    async def _while_it_runs(self, running: Running) -> int:
+        ended = asyncio.ensure_future(running.wait())
+        try:
+            while not ended.done():
+                await asyncio.wait({ended}, timeout=_STILL_READY_PERIOD)
+                if not ended.done():
+                    now = await readiness.ask(self.agent.readiness, self.node.namespace, self.node.root)
+                    if now != self.ready:
+                        self.ready = now
+                        self._say("ready" if now else "unready", running.pid)
+            return ended.result()
+        finally:
+            ended.cancel()
+
+    def _hear(self, line: str) -> None:
+        self._words.append(line)
+        if self._output is not None:
+            self._output(line)
+
+    def _last(self) -> str:
+        return f": {self._words[-1]}" if self._words else ""
+
+    def _say(self, step: Step, pid: int, detail: str = "") -> None:
+        self._emit(
+            Restart(
+                t=self._clock.now(),
+                node=self.node.name,
+                agent=self.agent.name,
+                step=step,
+                round=self._round,
+                pid=pid,
+                method=self._method,
+                detail=detail,
+            )
+        )
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
