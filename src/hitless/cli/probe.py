@@ -23,7 +23,6 @@ from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family, family_of
 from hitless.probe import (
-    DEFAULT_MIX,
     DEFAULT_RATE,
     KINDS,
     POLITE_RATE,
@@ -41,9 +40,7 @@ _EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIV
 _HIGHEST_WEIGHT = 1000
 
 
-def _mix(text: str | None) -> dict[str, int]:
-    if text is None:
-        return dict(DEFAULT_MIX)
+def _mix(text: str) -> dict[str, int]:
     weights: dict[str, int] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*([a-z]+)\s*=\s*([0-9]{1,4})\s*", part)
@@ -99,7 +96,7 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 @click.option(
     "--rate", type=click.FloatRange(0.01, 100_000), help="New flows per second. [default: 1000 to a far end, else 10]"
 )
-@click.option("--mix", metavar="KIND=WEIGHT,…", help="Shares of the kinds. [default: tcp=60,udp=30,icmp=10]")
+@click.option("--mix", metavar="KIND=WEIGHT,…", help="Shares of the kinds. [default: tcp=60,udp=30,icmp=9,http=1]")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
 @click.option("--timeout", type=click.FloatRange(0.1, 60), default=2.5, show_default=True, help="Seconds until lost.")
 @click.option(
@@ -107,6 +104,8 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 )
 @click.option("--count", type=click.IntRange(1), help="End after so many attempts.")
 @click.option("--streams", type=click.IntRange(0, 1000), default=0, show_default=True, help="Long-lived TCP streams.")
+@click.option("--control", "controls", multiple=True, metavar="URL", help="Compare losses with this target.")
+@click.option("--insecure", "-k", is_flag=True, help="Do not verify https certificates.")
 @click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="Send from this address; one per family.")
 @click.option("--interface", default="", metavar="NAME", help="Send through this interface.")
 @click.option("--namespace", metavar="PATH|PID", help="Probe from this network namespace.")
@@ -120,6 +119,8 @@ def command(
     duration: float | None,
     count: int | None,
     streams: int,
+    controls: tuple[str, ...],
+    insecure: bool,
     sources: tuple[str, ...],
     interface: str,
     namespace: str | None,
@@ -131,11 +132,16 @@ def command(
     end's), icmp://HOST, http://… or https://….
     """
     families = (Family.IPV4, Family.IPV6) if family == "dual" else (Family(family),)
-    weights = _mix(mix)
+    weights = None if mix is None else _mix(mix)
     chosen = _sources(sources, families)
     endpoints: list[Endpoint] = []
     for text in targets:
         endpoints += resolve(parse(text), families)
+    control: list[Endpoint] = []
+    for text in controls:
+        control += [
+            end for end in resolve(parse(text, flag="--control"), families, flag="--control") if end.kind != "stream"
+        ]
     if namespace is not None:
         namespaces.enter(namespaces.named(namespace))
     _check_here(chosen, interface)
@@ -151,6 +157,8 @@ def command(
         streams=streams,
         sources=chosen,
         interface=interface,
+        control=tuple(control),
+        insecure=insecure,
     )
     config = {
         "to": list(targets),

@@ -37,7 +37,10 @@ class ProbeView:
 
     def emit(self, event: Event) -> None:
         """Show an event, or collect it for the next line."""
-        if isinstance(event, Attempts):
+        if event.stream == "control":
+            if isinstance(event, Attempts):
+                self._second["control"] += event.lost
+        elif isinstance(event, Attempts):
             self._second["sent"] += event.sent
             self._second["lost"] += event.lost
             self._second["delayed"] += event.delayed

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from hitless.model.events import Attempts, Cause
 from hitless.model.families import Family
-from hitless.probe.targets import Kind
+from hitless.probe.targets import KINDS, Kind
 
 __all__ = ["INTERVAL_NS", "Bucket", "Ledger"]
 
@@ -66,6 +66,7 @@ class Bucket:
             highest = ordered[-1]
         return Attempts(
             t=self.t,
+            stream=self.ledger.stream,
             interval_ns=INTERVAL_NS,
             kind=self.kind,
             family=self.family.value,
@@ -82,9 +83,10 @@ class Bucket:
 
 
 class Ledger:
-    """All buckets that are open, and the totals of all that ever were."""
+    """All buckets that are open, and the totals of all that ever were. ``stream`` marks the events of a control."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str = "") -> None:
+        self.stream = stream
         self._buckets: dict[tuple[int, Kind, Family], Bucket] = {}
         self.totals: Counter[str] = Counter()
 
@@ -116,4 +118,8 @@ class Ledger:
 
     def sent(self) -> int:
         """How many attempts were ever begun, streams not counted."""
-        return sum(self.totals[f"{kind}_sent"] for kind in ("tcp", "udp", "icmp", "http"))
+        return sum(self.totals[f"{kind}_sent"] for kind in KINDS)
+
+    def lost(self) -> int:
+        """How many attempts were given up, streams not counted."""
+        return sum(self.totals[f"{kind}_lost"] for kind in KINDS)

@@ -81,9 +81,11 @@ class Engine:
         self._epoll.register(fd, mask)
         self._ready[fd] = ready
 
-    def rewatch(self, fd: int, mask: int) -> None:
-        """Change what is waited for."""
+    def rewatch(self, fd: int, mask: int, ready: Callable[[int], None] | None = None) -> None:
+        """Change what is waited for, and who is told."""
         self._epoll.modify(fd, mask)
+        if ready is not None:
+            self._ready[fd] = ready
 
     def forget(self, fd: int) -> None:
         """Stop watching; the kernel itself forgets a descriptor that is closed next."""

@@ -22,10 +22,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hitless import __version__
-from hitless.errors import InputError, KernelError
+from hitless.errors import InputError
+from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
-from hitless.model.events import Event, Header, Heartbeat, Summary
+from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Summary
 from hitless.model.families import Address, Network
+from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
 from hitless.probe.engine import Engine
 from hitless.probe.serving import Conversations
@@ -40,6 +42,7 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE, _SO_RXQ_OVFL = 33, 32, 40  # asm-generic/socke
 _BURST = 256  # accepts or datagrams per descriptor and turn, so that no port starves another
 _IN6_PKTINFO = 50  # IPV6_PKTINFO of linux/in6.h
 _IP_PKTINFO = 8
+_KINDS: Mapping[int, Kind] = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class FarEnd:
         self._overflow: dict[int, int] = {}
         self._cpu = 0
         self._beat_at = 0
+        self._capture: Capture | None = None
 
     def stop(self) -> None:
         """End soon. Safe in a signal handler."""
@@ -220,11 +224,40 @@ class FarEnd:
     # --- measuring ---------------------------------------------------------------------------------------------
 
     def _watch_leaks(self) -> None:
-        if self._options.leaks:
-            raise KernelError("watch", "leaks", 0, "not yet")
+        if not self._options.leaks:
+            return
+        capture = Capture(self._options.leaks, self._engine.clock)
+        self._open.callback(capture.close)
+        self._capture = capture
+        self._engine.watch(capture.fileno(), select.EPOLLIN, lambda _: self._leaked(capture))
+
+    def _leaked(self, capture: Capture) -> None:
+        where = wire.ports(self._options.base)
+        for arrival in capture.arrivals():
+            kind = _KINDS[arrival.protocol]
+            if kind == "tcp" and arrival.dport == where.http:
+                kind = "http"
+            elif kind == "tcp" and arrival.dport == where.echo:
+                kind = "stream"
+            self.totals["leaks"] += 1
+            self.totals[f"leaks_{kind}"] += 1
+            if self.totals["leaks"] <= self._options.leak_limit:
+                self._emit(
+                    Leak(
+                        t=arrival.t,
+                        kind=kind,
+                        family=arrival.family.value,
+                        src=arrival.src,
+                        sport=arrival.sport,
+                        dst=arrival.dst,
+                        dport=arrival.dport,
+                    )
+                )
 
     def _beat(self) -> None:
         now, cpu = self._engine.clock.now(), time.process_time_ns()
+        if self._capture is not None and (dropped := self._capture.dropped()):
+            self.totals["leaks_not_seen"] = dropped
         words = [f"{name} {count}" for name, count in sorted(self.totals.items())]
         self._emit(
             Heartbeat(

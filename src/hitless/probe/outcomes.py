@@ -26,6 +26,7 @@ KNOCK_FOR_NS = 150_000_000_000
 """How long a lost flow is watched: past the 120 s for which an unanswered entry can live, then its place is freed."""
 
 _WINDOW = 10  # buckets of 100 ms in which an attempt is compared with its neighbours
+_REMEMBERED = 600  # tenths of a second: a minute, the longest timeout
 _LEAKS_WRITTEN = 1000  # leaks seen by the prober itself are counted all and written up to so many
 
 
@@ -37,14 +38,14 @@ class Outcomes:
         self.emit = emit
         self.timeout_ns = timeout_ns
         self.ledger = Ledger()
-        self.control = Ledger()
+        self.control = Ledger("control")
         self.knocking: dict[Flow, None] = {}
         self._knockers = knockers
         self._share: Counter[str] = Counter()
         self._pairs = 1
-        self._translated = False
+        self._translated: set[str] = set()
         self._recent: deque[tuple[int, bool]] = deque(maxlen=4096)  # (begin, ok) of the control's attempts
-        self._answers: deque[int] = deque(maxlen=_WINDOW * 8)  # tenths of a second in which an attempt was answered
+        self._answered: dict[int, None] = {}  # the tenths of a second whose attempts were answered, some of them
 
     @property
     def totals(self) -> Counter[str]:
@@ -75,9 +76,10 @@ class Outcomes:
             return
         leaked = seen is not None and self._leaked(flow, seen)
         flow.bucket.answered(now - flow.begin, delayed=delayed, leaked=leaked)
-        tenth = flow.bucket.t
-        if not self._answers or self._answers[-1] != tenth:
-            self._answers.append(tenth)
+        if flow.bucket.t not in self._answered:
+            self._answered[flow.bucket.t] = None
+            if len(self._answered) > _REMEMBERED:
+                del self._answered[next(iter(self._answered))]
 
     def _leaked(self, flow: Flow, seen: wire.Seen) -> bool:
         """Whether the far end saw our own address although this path translates.
@@ -85,9 +87,9 @@ class Outcomes:
         A path that never translated (no NAT between prober and far end) leaks nothing.
         """
         if seen.address != wire.plain(flow.lane.source):
-            self._translated = True
+            self._translated.add(flow.lane.endpoint.address)
             return False
-        if not self._translated:
+        if flow.lane.endpoint.address not in self._translated:
             self.totals["untranslated"] += 1
             return False
         if self.totals["leaks_written"] < _LEAKS_WRITTEN:
@@ -116,18 +118,18 @@ class Outcomes:
             return
         self._lose(flow, classify.cause_of_errno(number), detail)
 
-    def silent(self, flow: Flow) -> bool:
-        """The attempt was not answered in time; returns whether the flow shall go on knocking."""
+    def silent(self, flow: Flow, *, knock: bool = True) -> bool:
+        """The attempt was not answered in time; returns whether the flow shall go on knocking (if its kind can)."""
         slept = self.engine.asleep - flow.slept
         ok = lost = 0
         if self._recent:
             near = [good for begin, good in self._recent if abs(begin - flow.begin) <= _WINDOW * 100_000_000]
             ok, lost = near.count(True), near.count(False)
         first = flow.begin - _WINDOW * 100_000_000
-        others = sum(1 for tenth in self._answers if first <= tenth <= flow.begin)
+        others = sum(1 for tenth in self._answered if first <= tenth <= flow.begin)
         cause = classify.cause_of_silence(slept, self.timeout_ns, control_ok=ok, control_lost=lost, ok=others)
         self._lose(flow, cause, f"the prober slept {slept // 1_000_000} ms of it" if cause == "starved" else "")
-        return cause != "starved" and self._may_knock(flow)
+        return knock and cause != "starved" and self._may_knock(flow)
 
     def overflowed(self, flow: Flow) -> None:
         """The attempt was not answered, and the kernel dropped answers for us because we read too slowly."""
@@ -138,10 +140,10 @@ class Outcomes:
         flow.bucket.failed(cause)
         if flow.lane.control:
             self._recent.append((flow.begin, False))
-            return
         self.emit(
             Loss(
                 t=flow.begin,
+                stream=flow.bucket.ledger.stream,
                 kind=flow.lane.kind,
                 family=flow.lane.family.value,
                 src=flow.lane.source,

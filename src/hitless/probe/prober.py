@@ -14,7 +14,7 @@ import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any, Protocol
@@ -29,8 +29,10 @@ from hitless.probe.accounting import INTERVAL_NS
 from hitless.probe.datagrams import Datagrams, Udp
 from hitless.probe.engine import Engine
 from hitless.probe.flows import Flow, Lane, NoTuple
+from hitless.probe.http import Http
 from hitless.probe.outcomes import KNOCK_FOR_NS, Outcomes
 from hitless.probe.schedule import Schedule, interleave
+from hitless.probe.streams import Streams
 from hitless.probe.targets import Endpoint, Kind
 from hitless.probe.tcp import Tcp
 from hitless.probe.tuples import Tuples, fastest
@@ -43,7 +45,7 @@ DEFAULT_RATE = 1000.0
 POLITE_RATE = 10.0
 """New flows per second to anybody else's address, unless asked otherwise."""
 
-DEFAULT_MIX: Mapping[str, int] = {"tcp": 60, "udp": 30, "icmp": 10}
+DEFAULT_MIX: Mapping[str, int] = {"tcp": 60, "udp": 30, "icmp": 9, "http": 1}
 
 _SECOND = 1_000_000_000
 _KNOCK_NS = 200_000_000
@@ -52,12 +54,16 @@ _SPARE_DESCRIPTORS = 128  # for streams, raw sockets, output, and what Python it
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to do. Rates are new flows per second; ``other_rate`` is for targets that are not our far end."""
+    """What to do. Rates are new flows per second; ``other_rate`` is for targets that are not our far end.
+
+    ``mix`` weighs the kinds (default: ``DEFAULT_MIX`` to a far end, all alike to others); ``control`` is probed beside,
+    at ``POLITE_RATE``, and its outcomes are kept apart.
+    """
 
     endpoints: tuple[Endpoint, ...]
     rate: float = DEFAULT_RATE
     other_rate: float = POLITE_RATE
-    mix: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_MIX))
+    mix: Mapping[str, int] | None = None
     timeout_ns: int = 2_500_000_000
     duration_ns: int | None = None
     count: int | None = None
@@ -66,6 +72,7 @@ class Options:
     interface: str = ""
     knockers: int = 64
     control: tuple[Endpoint, ...] = ()
+    insecure: bool = False
 
 
 class _Kind(Protocol):
@@ -81,12 +88,13 @@ class _Track:
     """One schedule and the lanes that take turns in it."""
 
     schedule: Schedule
-    turns: Iterable[str]
-    lanes: Mapping[str, Iterable[Lane]]
+    turns: Iterator[str]
+    lanes: Mapping[str, Iterator[Lane]]
+    counted: bool
 
     def lane(self) -> Lane:
         """Whose turn it is."""
-        return next(iter(self.lanes[next(iter(self.turns))]))
+        return next(self.lanes[next(self.turns)])
 
 
 class Prober:
@@ -114,7 +122,8 @@ class Prober:
         self._lanes: list[Lane] = []
         self._tracks: list[_Track] = []
         self._beat_at = self._tick_at = self._knock_at = self._began = 0
-        self._cpu = 0
+        self._cpu = self._cpu_began = self._max_lag = 0
+        self._streams: Streams | None = None
 
     def stop(self) -> None:
         """Begin nothing more and end; called again: end without waiting. Safe in a signal handler."""
@@ -133,7 +142,7 @@ class Prober:
             engine.lag()
             self._begin(engine.clock.now())
             end = None if options.duration_ns is None else self._began + options.duration_ns
-            while not self._stopping and any(track.schedule.next_at is not None for track in self._tracks):
+            while not self._stopping and not self._done():
                 if end is not None and engine.now >= end:
                     break
                 self._turn(end)
@@ -147,24 +156,35 @@ class Prober:
         options = self._options
         ours = [end for end in options.endpoints if end.target.scheme == "farend" and end.kind != "stream"]
         others = [end for end in options.endpoints if end.target.scheme != "farend"]
-        ours = [end for end in ours if options.mix.get(end.kind, 0) > 0]
+        mix = DEFAULT_MIX if options.mix is None else options.mix
+        ours = [end for end in ours if mix.get(end.kind, 0) > 0]
         if not ours and not others and not options.streams:
             raise InputError(
                 "leaves nothing to do for these targets", where="--mix", expected="a kind that --to offers"
             )
+        streams = [end for end in options.endpoints if end.kind == "stream"]
+        if options.streams and not streams:
+            raise InputError("only a far end has streams", where="--streams", expected="a --to farend://…")
         pairs = {(end.kind, end.family) for end in (*ours, *others) if end.kind != "http"}
         self._outcomes.share_knockers(len(pairs))
         if ours:
-            self._add_track(ours, options.rate, {kind: options.mix[kind] for kind in {end.kind for end in ours}})
+            self._add_track(ours, options.rate, {kind: mix[kind] for kind in {end.kind for end in ours}})
         if others:
-            kinds = {end.kind for end in others}
-            self._add_track(others, options.other_rate, {kind: options.mix.get(kind, 1) or 1 for kind in kinds})
+            asked = options.mix or {}  # a target that was named is probed, whatever the mix leaves out
+            self._add_track(others, options.other_rate, {end.kind: asked.get(end.kind, 1) or 1 for end in others})
+        if options.control:
+            kinds = {end.kind for end in options.control}
+            self._add_track(options.control, POLITE_RATE, dict.fromkeys(kinds, 1), control=True)
+        if options.streams:
+            lanes = [self._lane(end) for end in streams]
+            self._streams = Streams(self._engine, self._outcomes, lanes, options.streams)
 
-    def _add_track(self, endpoints: list[Endpoint], rate: float, weights: Mapping[str, int]) -> None:
+    def _add_track(
+        self, endpoints: Sequence[Endpoint], rate: float, weights: Mapping[str, int], *, control: bool = False
+    ) -> None:
         lanes: dict[str, list[Lane]] = {kind: [] for kind in weights}
         for end in endpoints:
-            lane = self._lane(end)
-            lanes[end.kind].append(lane)
+            lanes[end.kind].append(self._lane(end, control=control))
         for kind, group in lanes.items():
             share = rate * weights[kind] / sum(weights.values()) / len(group)
             slots = fastest(len(group[0].endpoint.ports)) if kind != "icmp" else 65535 / 130
@@ -176,9 +196,10 @@ class Prober:
                 )
         self._tracks.append(
             _Track(
-                Schedule(0, rate, self._options.count),
+                Schedule(0, rate, None if control else self._options.count),
                 cycle(interleave(weights)),
                 {kind: cycle(group) for kind, group in lanes.items()},
+                counted=not control,
             )
         )
 
@@ -191,9 +212,8 @@ class Prober:
         lane = Lane(
             end, tuples, source=options.sources.get(end.family, ""), interface=options.interface, control=control
         )
-        key = (end.kind, end.family)
-        if key not in self._kinds:
-            self._kinds[key] = self._kind(*key)
+        if end.kind != "stream" and (end.kind, end.family) not in self._kinds:
+            self._kinds[end.kind, end.family] = self._kind(end.kind, end.family)
         self._lanes.append(lane)
         return lane
 
@@ -209,16 +229,22 @@ class Prober:
             raw = icmp.RawIcmp(engine, outcomes, family, self._options.interface)
             self._closing.callback(raw.close)
             return raw
-        raise InputError(f"{kind} is no kind of new flow", where="--mix")
+        return Http(engine, outcomes, insecure=self._options.insecure)
 
     def _begin(self, now: int) -> None:
         for track in self._tracks:
-            rate_schedule = track.schedule
-            rate_schedule.begin_at(now)
+            track.schedule.begin_at(now)
         self._beat_at = now + _SECOND
         self._tick_at = now + INTERVAL_NS
         self._knock_at = now + _KNOCK_NS
-        self._cpu = time.process_time_ns()
+        self._cpu = self._cpu_began = time.process_time_ns()
+        if self._streams is not None:
+            self._streams.next_at = now
+
+    def _done(self) -> bool:
+        """Whether ``count`` is reached; without new flows to make, streams alone go on until stopped."""
+        counted = [track.schedule for track in self._tracks if track.counted]
+        return bool(counted) and all(schedule.next_at is None for schedule in counted)
 
     # --- during ------------------------------------------------------------------------------------------------
 
@@ -230,11 +256,14 @@ class Prober:
             for track in self._tracks:
                 if track.schedule.next_at is not None:
                     wake = min(wake, track.schedule.next_at)
+            if self._streams is not None:
+                wake = min(wake, self._streams.next_at)
         self._engine.turn(wake)
         now = self._engine.now
+        if self._streams is not None and not self._stopping and now >= self._streams.next_at:
+            self._streams.tick()
         if now >= self._tick_at:
-            for bucket in self._outcomes.ledger.harvest(now):
-                self._emit(bucket)
+            self._write_buckets(now)
             self._flush()
             self._tick_at += INTERVAL_NS * (1 + (now - self._tick_at) // INTERVAL_NS)
         if now >= self._knock_at:
@@ -269,13 +298,14 @@ class Prober:
         for lane in self._lanes:
             if not lane.source:
                 lane.find_source()
-        cpu = time.process_time_ns()
+        cpu, lag = time.process_time_ns(), self._engine.lag()
+        self._max_lag = max(self._max_lag, lag)
         self._emit(
             Heartbeat(
                 t=now,
                 tool="probe",
                 interval_ns=now - self._beat_at + _SECOND,
-                max_lag_ns=self._engine.lag(),
+                max_lag_ns=lag,
                 cpu_ns=cpu - self._cpu,
                 detail=f"{self._outcomes.ledger.open} open, {self._skipped()} skipped so far, "
                 f"{len(self._outcomes.knocking)} knocking",
@@ -283,6 +313,11 @@ class Prober:
         )
         self._cpu = cpu
         self._beat_at = now + _SECOND
+
+    def _write_buckets(self, now: int) -> None:
+        for ledger in (self._outcomes.ledger, self._outcomes.control):
+            for bucket in ledger.harvest(now):
+                self._emit(bucket)
 
     def _skipped(self) -> int:
         late = sum(track.schedule.skipped for track in self._tracks)
@@ -292,27 +327,44 @@ class Prober:
 
     def _drain(self) -> None:
         self._stopping = True
+        if self._streams is not None:
+            self._streams.close()
         while self._outcomes.ledger.open and not self._hurry:
             self._turn(None)
 
     def _finish(self) -> dict[str, int]:
         engine, outcomes = self._engine, self._outcomes
+        if self._streams is not None:
+            self._streams.close()
         for flow in list(outcomes.knocking):
             self._kinds[flow.lane.kind, flow.lane.family].give_up(flow)
         now = engine.clock.now()
-        for bucket in outcomes.ledger.harvest(now + INTERVAL_NS):
-            self._emit(bucket)
+        self._write_buckets(now + INTERVAL_NS)
         self._beat(now)
         totals = dict(outcomes.totals)
         totals["skipped_late"] = sum(track.schedule.skipped for track in self._tracks)
         totals["abandoned"] = outcomes.ledger.open
+        totals["control_sent"], totals["control_lost"] = outcomes.control.sent(), outcomes.control.lost()
         totals["sent"] = outcomes.ledger.sent()
         totals["slept_ns"] = engine.asleep
         totals["duration_ns"] = now - self._began
-        totals["cpu_ns"] = time.process_time_ns()
+        totals["cpu_ns"] = time.process_time_ns() - self._cpu_began
+        totals["max_lag_ns"] = self._max_lag
+        self._remarks(totals)
         self._emit(Summary(t=now, tool="probe", totals=totals))
         self._flush()
         return totals
+
+    def _remarks(self, totals: Mapping[str, int]) -> None:
+        """What a reader of the totals might otherwise puzzle over."""
+        note = self._outcomes.note
+        asked = [end.target for end in self._options.endpoints if end.target.scheme == "udp"]
+        if asked and not totals.get("udp_ok"):
+            note("warning", f"nothing answered at {asked[0]}: udp:// needs a hitless far end there")
+        if totals.get("untranslated"):
+            note(
+                "info", f"{totals['untranslated']} answers name our own address: nothing translates on this path (yet)"
+            )
 
 
 def _raise_descriptor_limit() -> int:

@@ -17,14 +17,13 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal
 
 from hitless.errors import InputError
+from hitless.model.events import Kind
 from hitless.model.families import Family
 from hitless.probe import wire
 
 __all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "parse", "resolve"]
 
 Scheme = Literal["farend", "tcp", "udp", "icmp", "http", "https"]
-Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
-
 KINDS: tuple[Kind, ...] = ("tcp", "udp", "icmp", "http")
 """The kinds that a mix can name; streams are asked for by number."""
 

@@ -1,0 +1,172 @@
+"""GETs of a URL, as operators do with curl: a new connection each.
+
+Problem: a TCP handshake that works is no web page, and the usual check of an egress path is a curl loop. Promise: an
+attempt is connect, TLS where the URL says https, one GET, and the head of its answer, in the same loop and the same
+books as the other kinds; ok when an HTTP answer below 500 arrived (what a proxy says about its far side, 502 to 504,
+is no success), delayed when the SYN had to be sent again. Certificates are verified unless ``insecure``. Never follows
+redirects, never reads bodies. Next stage: ``outcomes``.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import select
+import socket
+import ssl
+from collections.abc import Callable
+
+from hitless import __version__
+from hitless.probe import wire
+from hitless.probe.engine import Delay, Engine
+from hitless.probe.flows import Flow, Lane
+from hitless.probe.outcomes import Outcomes
+from hitless.probe.tcp import syn_retries
+
+__all__ = ["Http", "read_head", "request"]
+
+_HEAD_LIMIT = 65536
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
+_SERVER_ERROR = 500
+
+
+def request(host: str, port: int, path: str, *, tls: bool) -> bytes:
+    """The GET for a path."""
+    name = f"[{host}]" if ":" in host else host
+    if port != (443 if tls else 80):
+        name = f"{name}:{port}"
+    head = f"GET {path or '/'} HTTP/1.1\r\nHost: {name}\r\nUser-Agent: hitless/{__version__}\r\n"
+    return f"{head}Accept: */*\r\nConnection: close\r\n\r\n".encode("ascii")
+
+
+def read_head(data: bytes) -> tuple[int, bytes] | None:
+    """Status and head of an answer once its head is whole; status 0 when it is no HTTP; ``None``: read on."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        wrong = len(data) > _HEAD_LIMIT or not (b"HTTP/1." + data[7:8]).startswith(data[:8])
+        return (0, b"") if wrong else None
+    match = _STATUS.match(data)
+    return (int(match[1]) if match else 0, data[:end])
+
+
+class Http:
+    """Attempts of kind http."""
+
+    def __init__(self, engine: Engine, outcomes: Outcomes, *, insecure: bool = False) -> None:
+        self._engine = engine
+        self._outcomes = outcomes
+        self._timeouts: Delay[Flow] = engine.delay(outcomes.timeout_ns, self._expired)
+        self._insecure = insecure
+        self._context: ssl.SSLContext | None = None
+
+    def start(self, lane: Lane, planned: int) -> None:
+        """Begin an attempt; raises ``NoTuple``."""
+        begin = self._engine.clock.now()
+        sock, sport, dport, number = lane.connected(begin, socket.SOCK_STREAM)
+        flow = self._outcomes.begun(lane, planned, begin)
+        flow.sock, flow.sport, flow.dport = sock, sport, dport
+        if number not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, number)
+            sock.close()
+            return
+        self._engine.watch(sock.fileno(), select.EPOLLOUT, lambda _: self._step(flow, self._connected))
+        self._timeouts.add(begin - self._engine.asleep, flow)
+
+    def _step(self, flow: Flow, action: Callable[[Flow, socket.socket], None]) -> None:
+        """Do the next thing; whatever the socket says against it ends the attempt."""
+        assert flow.sock is not None
+        try:
+            action(flow, flow.sock)
+        except ssl.SSLWantReadError:
+            self._await(flow, select.EPOLLIN, action)
+        except ssl.SSLWantWriteError:
+            self._await(flow, select.EPOLLOUT, action)
+        except BlockingIOError:
+            return
+        except ssl.SSLError as error:  # an OSError whose errno is OpenSSL's
+            self._end(flow, f"TLS: {error.reason or error.strerror or error}")
+        except OSError as error:
+            self._outcomes.refused(flow, error.errno or errno.EIO)
+            self._close(flow)
+
+    def _await(self, flow: Flow, mask: int, action: Callable[[Flow, socket.socket], None]) -> None:
+        assert flow.sock is not None
+        fd = flow.sock.fileno()
+        self._engine.rewatch(fd, mask, lambda _: self._step(flow, action))
+
+    def _connected(self, flow: Flow, sock: socket.socket) -> None:
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, "")
+        target = flow.lane.endpoint.target
+        if target.scheme != "https":
+            self._ask(flow, sock)
+            return
+        flow.sock = self._tls().wrap_socket(sock, server_hostname=target.host, do_handshake_on_connect=False)
+        self._step(flow, self._handshake)
+
+    def _handshake(self, flow: Flow, sock: socket.socket) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        sock.do_handshake()
+        self._ask(flow, sock)
+
+    def _ask(self, flow: Flow, sock: socket.socket) -> None:
+        target = flow.lane.endpoint.target
+        path, tls = target.path, target.scheme == "https"
+        sock.send(request(target.host, flow.dport, path, tls=tls))  # a few hundred bytes: an empty buffer takes them
+        self._await(flow, select.EPOLLIN, self._read)
+
+    def _read(self, flow: Flow, sock: socket.socket) -> None:
+        while True:
+            data = sock.recv(16384)
+            flow.buffer += data
+            head = read_head(flow.buffer)
+            if head is not None:
+                self._judge(flow, *head)
+                return
+            if not data:
+                self._end(flow, "closed before its answer")
+                return
+
+    def _judge(self, flow: Flow, status: int, head: bytes) -> None:
+        if status == 0:
+            self._end(flow, f"no HTTP: {flow.buffer[:40]!r}")
+        elif status >= _SERVER_ERROR:
+            self._end(flow, f"HTTP {status}")
+        else:
+            assert flow.sock is not None
+            flow.tries = 1 + syn_retries(flow.sock)
+            self._outcomes.answered(
+                flow, delayed=flow.tries > 1, seen=wire.http_seen(head) if flow.lane.endpoint.answers else None
+            )
+            self._close(flow)
+
+    def _end(self, flow: Flow, detail: str) -> None:
+        self._outcomes.failed(flow, detail)
+        self._close(flow)
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = ssl.create_default_context()
+            if self._insecure:
+                self._context.check_hostname = False
+                self._context.verify_mode = ssl.CERT_NONE
+        return self._context
+
+    def _expired(self, flow: Flow) -> None:
+        if not flow.ended:
+            self._outcomes.silent(flow, knock=False)
+            self._close(flow)
+
+    def knock(self, flow: Flow) -> None:
+        """Nothing: lost GETs do not knock."""
+
+    def give_up(self, flow: Flow) -> None:
+        """Nothing: lost GETs do not knock."""
+
+    def _close(self, flow: Flow) -> None:
+        if flow.sock is not None:
+            self._engine.forget(flow.sock.fileno())
+            flow.sock.close()
+            flow.sock = None
+            flow.buffer = b""
