@@ -13,10 +13,10 @@ import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.errors import MissingError
-from hitless.evidence import judge, read, story
+from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.reports import FORMATS, render
 
-__all__ = ["EXITS", "command", "write_report"]
+__all__ = ["EXITS", "command", "show", "write_report"]
 
 EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
 """The exit code of a verdict."""
@@ -30,6 +30,18 @@ def write_report(path: Path, text: str) -> None:
         raise MissingError(
             f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
         ) from error
+
+
+def show(told: Story, verdict: Verdict) -> None:
+    """Print the report for people on standard output, as wide as it is."""
+    from rich.console import Console
+
+    from hitless.evidence.reports import terminal
+
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)
+    console.print(terminal.render(told, verdict, width=console.width))
 
 
 @click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)
@@ -47,14 +59,7 @@ def command(log: Path, form: str, out: Path | None) -> int:
         write_report(out, render(form, told, verdict))
         click.echo(f"{verdict.verdict}: {out}", err=True)
     elif form == "terminal":
-        from rich.console import Console
-
-        from hitless.evidence.reports import terminal
-
-        console = Console(highlight=False, emoji=False)
-        width = console.width if console.is_terminal else max(console.width, 120)
-        console.width = width
-        console.print(terminal.render(told, verdict, width=width))
+        show(told, verdict)
     else:
         click.echo(render(form, told, verdict), nl=False)
     return EXITS[verdict.verdict]

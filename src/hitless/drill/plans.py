@@ -8,23 +8,14 @@ Times are seconds, as people write them. Next stage: ``running`` carries it out 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from hitless.errors import InputError
+from hitless.lab.supervisor import Method
 
 __all__ = ["Method", "Plan"]
 
 _MOST_ROUNDS = 10_000
 _LONGEST = 3600.0
-
-
-class Method(StrEnum):
-    """How an agent is restarted."""
-
-    SIGTERM = "sigterm"  # asked to stop, and started again when it has: kubectl delete pod
-    SIGKILL = "sigkill"  # killed at once: a crash, the kernel's out-of-memory killer
-    CRASH_LOOP = "crash-loop"  # killed three times in a row, as soon as it runs again
-    STOP = "stop"  # stopped, and away for a while: a node upgrade, an image that must be pulled
 
 
 @dataclass(frozen=True, slots=True)

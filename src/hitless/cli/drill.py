@@ -1,0 +1,211 @@
+"""``hitless drill``: restart agents under load and give a verdict.
+
+Problem: "does a restart cost the pods anything?" must be one command with one answer. Promise: without options, three
+agents in a lab on this machine, side by side; the exit code is the judged agent's verdict; standard output holds the
+result and nothing else; the event log stays, from which ``hitless report`` makes everything again; Ctrl-C leaves
+nothing running. Nothing outside the lab is changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hitless import lab
+from hitless.cli.drill_view import view
+from hitless.cli.exits import HELP
+from hitless.cli.report import EXITS, show, write_report
+from hitless.drill import Method, Plan, Target, run
+from hitless.drill.labs import LabTarget
+from hitless.errors import InputError
+from hitless.evidence import Story, Verdict
+from hitless.evidence.reports import as_json, render
+from hitless.lab import agents as known
+from hitless.lab.agents import Agent, Readiness
+from hitless.model.families import Backend
+
+__all__ = ["command", "place", "run_and_show"]
+
+DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
+
+_T = TypeVar("_T")
+
+
+def place(out: Path | None) -> Path:
+    """The folder of a drill: ``--out``, else a new one in the user's state folder (XDG_STATE_HOME)."""
+    if out is not None:
+        return out
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    state = os.environ.get("XDG_STATE_HOME") or (os.environ.get("HOME", "") and f"{os.environ['HOME']}/.local/state")
+    try:
+        folder = Path(state or "/nonexistent") / "hitless" / "drills" / name
+        folder.mkdir(parents=True)
+    except OSError:  # no home, or one that is not ours: a service's user
+        return Path(tempfile.mkdtemp(prefix="hitless-drill-"))
+    return folder
+
+
+def _agents(names: str | None, command: str | None, readiness: Readiness | None, grace: float | None) -> list[Agent]:
+    chosen: list[Agent] = []
+    listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
+    chosen += [known.named(name.strip()) for name in listed.split(",") if name.strip()]
+    if command is not None:
+        chosen.append(known.of_command(command, readiness))
+    elif readiness is not None:
+        raise InputError(
+            "is for an agent of your own", where="--ready-command, --ready-http", expected="--agent-command"
+        )
+    return [replace(agent, grace=grace) for agent in chosen] if grace is not None else chosen
+
+
+def _readiness(command: str | None, http: str | None, patience: float) -> Readiness | None:
+    if command is not None and http is not None:
+        raise InputError("were both given", where="--ready-command and --ready-http", expected="one of them")
+    if command is not None:
+        return replace(Readiness.parse(f"exec:{command}"), patience=patience)
+    return replace(Readiness.parse(http), patience=patience) if http is not None else None
+
+
+def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run it; SIGTERM ends it as Ctrl-C does: cancelled, cleaned up, ``KeyboardInterrupt``."""
+
+    async def main() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+        asked = False
+
+        def ask() -> None:
+            nonlocal asked
+            asked = True
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ask)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if asked:
+                raise KeyboardInterrupt from None
+            raise
+
+    return asyncio.run(main())
+
+
+def run_and_show(
+    plan: Plan, target: Target, *, judged: str, out: Path | None, as_object: bool, quiet: bool = False
+) -> int:
+    """Run a drill on any target, write its reports, print the result; the exit code is the judged agent's."""
+    folder = place(out)
+    log = folder / "events.jsonl"
+    agents = list(dict.fromkeys(name.agent for name in target.subjects()))
+    try:
+        with view(agents, plan.rounds, quiet=quiet) as onlooker:
+            told, verdict = interruptible(run(plan, target, log, judged=judged, onlooker=onlooker))
+    except BaseException:
+        if log.exists() and log.stat().st_size:
+            click.echo(f"what was recorded so far: {log}", err=True)
+        elif out is None and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    _reports(folder, told, verdict)
+    if as_object:
+        click.echo(as_json(told, verdict), nl=False)
+    else:
+        show(told, verdict)
+        click.echo(f"\nReport: {folder / 'report.html'}\nEvents: {log}")
+    return EXITS[verdict.verdict]
+
+
+def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
+    for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
+        write_report(folder / name, render(form, told, verdict))
+
+
+@click.command(name="drill", epilog=HELP)
+@click.option(
+    "--agents", metavar="A,B,C", help=f"Agents by name: {', '.join(known.AGENTS)}.  [default: {DEFAULT_AGENTS}]"
+)
+@click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
+@click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
+@click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
+@click.option("--ready-within", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
+@click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
+@click.option("--rounds", type=int, default=3, show_default=True, help="Restarts of each agent.")
+@click.option(
+    "--restart", type=click.Choice([str(one) for one in Method]), default=str(Method.SIGTERM), show_default=True
+)
+@click.option("--stop-for", type=float, default=5.0, show_default=True, metavar="SECONDS", help="With --restart stop.")
+@click.option("--grace", type=click.FloatRange(0, 3600), metavar="SECONDS", help="SIGTERM to SIGKILL.  [default: 30]")
+@click.option(
+    "--backend", type=click.Choice([str(one) for one in Backend]), default=str(Backend.NFT), show_default=True
+)
+@click.option("--services", type=int, default=0, show_default=True, help="Services in kube-proxy's rules, to 5000.")
+@click.option("--forward-policy", type=click.Choice(["accept", "drop"]), default="accept", show_default=True)
+@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
+@click.option("--rate", type=int, default=1000, show_default=True, help="New flows per second.")
+@click.option("--streams", type=int, default=4, show_default=True, help="Long-lived TCP streams.")
+@click.option(
+    "--baseline", type=float, default=1.5, show_default=True, metavar="SECONDS", help="Before the first restart."
+)
+@click.option("--settle", type=float, default=0.5, show_default=True, metavar="SECONDS", help="After each restart.")
+@click.option(
+    "--recovery", type=float, default=3.0, show_default=True, metavar="SECONDS", help="After the last restart."
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports go here.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def command(
+    agents: str | None,
+    agent_command: str | None,
+    ready_command: str | None,
+    ready_http: str | None,
+    ready_within: float,
+    judge: str | None,
+    rounds: int,
+    restart: str,
+    stop_for: float,
+    grace: float | None,
+    backend: str,
+    services: int,
+    forward_policy: str,
+    family: str,
+    rate: int,
+    streams: int,
+    baseline: float,
+    settle: float,
+    recovery: float,
+    out: Path | None,
+    as_object: bool,
+    quiet: bool,
+) -> int:
+    """Restart agents under load, watch every rule change and every connection, and give a verdict.
+
+    Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
+    """
+    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http, ready_within), grace)
+    where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
+    plan = Plan(
+        rounds=rounds,
+        method=Method(restart),
+        stop_for=stop_for,
+        baseline=baseline,
+        settle=settle,
+        recovery=recovery,
+        rate=rate,
+        streams=streams,
+        families=tuple(str(one) for one in where.families),
+    )
+    target = LabTarget(chosen, plan, where)
+    names = [agent.name for agent in chosen]
+    judged = judge or ("hitless" if "hitless" in names else names[-1])
+    if judged not in names:
+        raise InputError(f"{judged!r} is not drilled", where="--judge", expected=f"one of {', '.join(names)}")
+    return run_and_show(plan, target, judged=judged, out=out, as_object=as_object, quiet=quiet)

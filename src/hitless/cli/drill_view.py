@@ -1,0 +1,174 @@
+"""What a drill shows while it runs.
+
+Promise: on a terminal a table that lives, otherwise a line for each step; on standard error, so that standard output
+holds the result and nothing else. Made from the events of the log as they are written, and from nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from hitless.model import events as e
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["View", "view"]
+
+
+@dataclass
+class _Row:
+    """What is known of an agent so far."""
+
+    phase: str = "waits"
+    restart: str = ""
+    attempted: int = 0
+    lost: int = 0
+    gaps: int = 0
+    states: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> str:
+        words = set(self.states.values())
+        if not words:
+            return "–"
+        return "not carried" if "not_carried" in words else "cannot tell" if "cannot_tell" in words else "carried"
+
+
+class View(Protocol):
+    """Gets every event of the log as it is written."""
+
+    def __call__(self, event: e.Event) -> None: ...
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+
+class _Rows:
+    """Counts what the log says, by agent."""
+
+    def __init__(self, agents: Sequence[str], rounds: int) -> None:
+        self.rows = {agent: _Row() for agent in agents}
+        self.rounds = rounds
+
+    def take(self, event: e.Event) -> _Row | None:
+        row = self.rows.get(event.agent)
+        if row is None or event.stream.startswith("control"):
+            return None
+        match event:
+            case e.Phase():
+                row.phase = f"round {event.round} of {self.rounds}" if event.phase == "round" else event.phase
+                row.restart = ""
+            case e.Restart():
+                row.restart = event.step
+                if row.phase == "waits":
+                    row.phase = "starts"
+            case e.Attempts():
+                row.attempted += event.sent
+                row.lost += event.lost
+            case e.Gap():
+                row.gaps += 1
+            case e.RuleState():
+                row.states[event.node, event.family, event.network] = event.state
+            case _:
+                pass
+        return row
+
+
+class _Lines:
+    """For pipes and logs: one line a step."""
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+        self._begin = time.monotonic()
+
+    def __call__(self, event: e.Event) -> None:
+        row = self._rows.take(event)
+        if row is None:
+            return
+        where = f"{event.agent} on {event.node}" if event.node else event.agent
+        match event:
+            case e.Phase():
+                so_far = f"{row.lost:,} of {row.attempted:,} lost, {row.gaps:,} gaps so far"
+                self._say(f"{where}: {row.phase} ({so_far})")
+            case e.Restart(step="failed"):
+                self._say(f"{where}: {event.detail}")
+            case e.Note(level="warning" | "error"):
+                self._say(f"{where}: {event.text}")
+            case _:
+                pass
+
+    def _say(self, text: str) -> None:
+        click.echo(f"{time.monotonic() - self._begin:6.1f} s  {text}", err=True)
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+
+class _Live:
+    """For terminals: a table that is redrawn in place and gone at the end, when the result takes its place."""
+
+    def __init__(self, rows: _Rows) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._rows = rows
+        self._begin = time.monotonic()
+        # The table is made when it is drawn, a few times a second, and not for each event.
+        self._live = Live(
+            get_renderable=self._table, console=Console(stderr=True), refresh_per_second=5, transient=True
+        )
+
+    def __call__(self, event: e.Event) -> None:
+        self._rows.take(event)
+
+    def _table(self) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(
+            box=box.SIMPLE_HEAD, pad_edge=False, title=f"{time.monotonic() - self._begin:.0f} s", title_justify="left"
+        )
+        for name in ("agent", "now", "", "rules"):
+            table.add_column(name, no_wrap=True, min_width=12)
+        for name in ("attempted", "lost", "gaps"):
+            table.add_column(name, no_wrap=True, justify="right", min_width=7)
+        colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
+        for agent, row in self._rows.rows.items():
+            table.add_row(
+                Text(agent, style="bold"),
+                Text(row.phase, style="dim" if row.phase in ("waits", "end") else "cyan"),
+                Text(row.restart, style="dim"),
+                Text(row.rules, style=colours.get(row.rules, "dim")),
+                f"{row.attempted:,}",
+                Text(f"{row.lost:,}", style="red" if row.lost else ""),
+                Text(f"{row.gaps:,}", style="red" if row.gaps else ""),
+            )
+        return table
+
+    def __enter__(self) -> _Live:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._live.__exit__(kind, error, at)
+
+
+def view(agents: Sequence[str], rounds: int, *, quiet: bool = False) -> View:
+    """The view that fits standard error."""
+    rows = _Rows(agents, rounds)
+    return _Live(rows) if sys.stderr.isatty() and not quiet else _Lines(rows)

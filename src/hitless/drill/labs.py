@@ -1,0 +1,126 @@
+"""The lab as a target: for each agent a fresh node with a pod, so that no agent inherits another's rules.
+
+Problem: agents shall be compared under the same conditions, on a machine where nothing else is needed. Promise: each
+subject gets a lab of its own (node, pod, far end without a route back), its agent under a supervisor that stands in for
+the kubelet, the far end's answers, the rules' watch in the node and the probe in the pod, all on one clock. Everything
+is taken away when the subject closes or this process dies. Nothing outside the lab's namespaces is touched.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from hitless import lab
+from hitless.drill.plans import Plan
+from hitless.drill.recording import Desk, Tool
+from hitless.drill.targets import Name, Subject
+from hitless.errors import InputError
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.agents import Agent
+from hitless.lab.supervisor import How, Supervisor
+
+__all__ = ["LabTarget"]
+
+_HEADER = 20.0
+"""Seconds until a tool must have said its first word: Python starts in 0.2 s, or in many on a machine that is busy."""
+
+_DRAIN = 10.0
+"""Seconds that a tool may take to end: the prober waits for what it has open, 2.5 s by default."""
+
+HITLESS = (sys.executable, "-P", "-m", "hitless")
+"""This very installation, whatever PATH says in the namespace."""
+
+
+class LabTarget:
+    """Agents in labs of their own, one after another; ``place`` is what each lab looks like."""
+
+    def __init__(self, agents: Sequence[Agent], plan: Plan, place: lab.Plan) -> None:
+        names = [agent.name for agent in agents]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"{name!r} is named twice", where="--agents", expected="each agent once")
+        if not names:
+            raise InputError("names no agent", where="--agents", expected="one or more, separated by commas")
+        self._agents = {agent.name: agent for agent in agents}
+        self._plan = plan
+        self._place = place
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the header says of the lab."""
+        return {
+            "target": "lab",
+            "far_end": True,
+            "backend": str(self._place.backend),
+            "services": self._place.services,
+            "forward_policy": self._place.forward_policy,
+        }
+
+    def subjects(self) -> Sequence[Name]:
+        """The agents in their order, each on the first node of its lab."""
+        return [Name(name, self._place.node_name(0)) for name in self._agents]
+
+    @asynccontextmanager
+    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+        """A lab with the agent running and everything streaming."""
+        agent = self._agents[name.agent]
+        async with lab.up_async(self._place) as built:
+            supervisor = Supervisor(
+                built.nodes[0], agent, built.plan, emit=desk.write, clock=desk.record.clock, backoff=1.0
+            )
+            async with supervisor, AsyncExitStack() as tools:
+                if not await supervisor.start():
+                    desk.fail(f"{agent.name} did not become ready")
+                yield await self._stream(built, supervisor, desk, tools)
+
+    async def _stream(self, built: lab.Lab, supervisor: Supervisor, desk: Desk, tools: AsyncExitStack) -> Subject:
+        """Start far end, watch and probe; on ``tools`` they end in the reverse order of need: the probe first."""
+        node, pod, far = built.nodes[0], built.nodes[0].pods[0], built.far_end
+        families = built.plan.families
+        networks = [str(built.plan.network(family)) for family in families]
+        addresses = [str(address) for family in families for address in far.addresses[family]]
+        watch = ["watch", "--json"]
+        farend = ["farend", "--json"]
+        for address in addresses:
+            farend += ["--bind", address]
+        for network in networks:
+            watch += ["--network", network]
+            farend += ["--leaks", network]
+        probe = ["probe", "--json", "--rate", str(self._plan.rate), "--streams", str(self._plan.streams)]
+        probe += ["--family", "dual" if len(families) > 1 else str(families[0])]
+        for address in addresses:
+            probe += ["--to", f"farend://[{address}]" if ":" in address else f"farend://{address}"]
+
+        async def tool(name: str, words: Sequence[str], namespace: Namespace) -> Tool:
+            started = await Tool.start(name, [*HITLESS, *words], desk, namespace=namespace)
+            tools.push_async_callback(started.kill)
+            return started
+
+        first = [await tool("farend", farend, far.namespace), await tool("watch", watch, node.namespace)]
+        for one in first:
+            await _heard(one, desk)
+        prober = await tool("probe", probe, pod.namespace)
+        await _heard(prober, desk)
+        return _LabSubject(self._plan, supervisor, [prober, first[1], first[0]])
+
+
+async def _heard(tool: Tool, desk: Desk) -> None:
+    if not await tool.heard(_HEADER) and not desk.trouble.is_set():
+        desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
+
+
+class _LabSubject:
+    def __init__(self, plan: Plan, supervisor: Supervisor, tools: Sequence[Tool]) -> None:
+        self._how = How(plan.method, away=plan.stop_for, crashes=plan.crashes)
+        self._supervisor = supervisor
+        self._tools = tools
+
+    async def restart(self, round: int) -> None:
+        await self._supervisor.restart(self._how, round)
+
+    async def quiet(self) -> None:
+        for tool in self._tools:
+            await tool.stop(_DRAIN)
