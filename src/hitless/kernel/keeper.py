@@ -126,8 +126,11 @@ class _Keeper:
             setns(self.home, CLONE_NEWNET)
         return {"net": net, "mnt": mnt, "root": root, "inode": os.fstat(net).st_ino, "missing": missing}
 
-    def spawn(self, argv: list[str], environment: dict[str, str], log: str) -> dict[str, Any]:
-        """Start a program that dies with the keeper, in the base mount namespace, its output appended to ``log``."""
+    def spawn(self, argv: list[str], environment: dict[str, str], stdin: str, log: str) -> dict[str, Any]:
+        """Start a program that dies with the keeper, in the base namespaces, its output appended to its /run's ``log``.
+
+        It must be told what it needs on ``stdin``: the machine's own /run is out of its sight.
+        """
         child = os.fork()
         if child == 0:
             try:
@@ -135,8 +138,10 @@ class _Keeper:
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                null = os.open("/dev/null", os.O_RDONLY)
-                for source, target in ((null, 0), (out, 1), (out, 2)):
+                told = os.memfd_create("stdin")
+                os.write(told, stdin.encode())
+                os.lseek(told, 0, os.SEEK_SET)
+                for source, target in ((told, 0), (out, 1), (out, 2)):
                     os.dup2(source, target)
                 os.execvpe(argv[0], argv, {**os.environ, **environment})
             finally:
@@ -150,7 +155,7 @@ def _answer(keeper: _Keeper, request: dict[str, Any]) -> dict[str, Any]:
             case "make":
                 return keeper.make(mount=request["mount"], sysctls=request["sysctls"])
             case "spawn":
-                return keeper.spawn(request["argv"], request["environment"], request["log"])
+                return keeper.spawn(request["argv"], request["environment"], request["stdin"], request["log"])
             case other:
                 raise KernelError("answer", f"request {other}")
     except MissingError as error:

@@ -127,16 +127,17 @@ class Lab:
         self.close()
 
 
-def up(plan: Plan | None = None, *, stays: bool = False) -> Lab:
+def up(plan: Plan | None = None, *, stays: bool = False, started: Callable[[Keep], None] = lambda _keep: None) -> Lab:
     """Build the lab that ``plan`` says, whole or not at all.
 
     Raises ``MissingError`` when this machine lacks a program, a kernel feature or a permission. ``stays`` prepares for
-    ``Keeper.stay``: the lab may then outlive this process.
+    ``Keeper.stay``: the lab may then outlive this process. ``started`` is told of the keeper before anything is built.
     """
     plan = plan or Plan()
     features.require_programs(plan)
     keeper = Keeper(stays=stays)
     try:
+        started(keeper.keep)
         return Lab(_build(plan, keeper), keeper)
     except (KernelError, ProgramError) as error:
         keeper.close()

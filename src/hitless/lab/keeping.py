@@ -144,10 +144,10 @@ class Keeper:
         self.inodes.add(answer["inode"])
         return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))
 
-    def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> int:
-        """Start a program that lives and dies with the keeper; returns its process number."""
+    def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], stdin: str, log: str) -> int:
+        """Start a program that lives and dies with the keeper, its output in ``log`` of the lab's own /run."""
         line = [processes.program(command[0]), *command[1:]]
-        answer = self._ask("spawn", line[0], argv=line, environment=dict(environment), log=str(log))
+        answer = self._ask("spawn", line[0], argv=line, environment=dict(environment), stdin=stdin, log=log)
         return int(answer["pid"])
 
     def stay(self) -> None:

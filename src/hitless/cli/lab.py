@@ -1,0 +1,290 @@
+"""``hitless lab``: a small cluster in network namespaces. up, exec, status, down.
+
+Promise: ``up`` makes a whole lab or nothing, and says what is missing; ``exec`` becomes the command (same standard
+streams and exit code); ``down`` removes everything, also after a crash. Labs side by side have names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hitless.cli.exits import HELP, Exit
+from hitless.errors import InputError
+from hitless.kernel import processes
+from hitless.lab import building, features, tending
+from hitless.lab.agents import AGENTS
+from hitless.lab.clusters import Cluster
+from hitless.lab.keeping import Keep
+from hitless.lab.plans import Plan, Stack, check_name
+from hitless.lab.states import MARK, State, Store
+from hitless.model.families import Backend
+
+__all__ = ["command"]
+
+_AGENTS_WITHIN = 60.0  # seconds for an agent to become ready with 5,000 Services on two slow cores
+
+_name = click.option("--name", default="lab", show_default=True, help="Which lab; several can stand side by side.")
+_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+@click.group(help="A small cluster in network namespaces: up, exec, status, down.\n\n" + HELP)
+def command() -> None:
+    pass
+
+
+@command.command(help="Build a lab; it stays until `hitless lab down`.")
+@_name
+@click.option("--nodes", default=1, show_default=True)
+@click.option("--pods", default=1, show_default=True, help="Pods on each node.")
+@click.option("--family", type=click.Choice([str(each) for each in Stack]), default="dual", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice([str(each) for each in Backend]),
+    default="nft",
+    show_default=True,
+    help="iptables-nft, iptables-legacy, or native nftables (the node's own rules are iptables-nft then).",
+)
+@click.option("--services", default=0, show_default=True, help="Services in kube-proxy's rules, up to 5,000.")
+@click.option("--far-addresses", default=4, show_default=True, help="Addresses of the far end, per family.")
+@click.option(
+    "--forward-policy",
+    type=click.Choice(["accept", "drop"]),
+    default="accept",
+    show_default=True,
+    help="drop: only the agent's FLANNEL-FWD lets pod traffic pass.",
+)
+@click.option("--agent", default="", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
+@click.option("--agent-command", default="", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
+@click.option(
+    "--ready",
+    default="started",
+    metavar="PROBE",
+    help="How --agent-command says that it is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.",
+)
+@click.option("--check", is_flag=True, help="Say what this machine has and lacks for such a lab; build nothing.")
+@_json
+def up(
+    name: str,
+    nodes: int,
+    pods: int,
+    family: str,
+    backend: str,
+    services: int,
+    far_addresses: int,
+    forward_policy: str,
+    agent: str,
+    agent_command: str,
+    ready: str,
+    check: bool,
+    as_json: bool,
+) -> int:
+    plan = Plan(nodes, pods, Stack(family), Backend(backend), services, far_addresses, forward_policy)
+    if check:
+        return _check(plan, as_json)
+    if agent and agent_command:
+        raise InputError("--agent and --agent-command exclude each other")
+    order = tending.Order(agent, agent_command, ready) if agent or agent_command else None
+    if order is not None:
+        order.agent()
+    store = Store()
+    begin = time.monotonic()
+    state = _build(store, check_name(name), plan, order)
+    cluster = state.cluster()
+    if as_json:
+        click.echo(json.dumps(_describe(state), indent=2))
+    else:
+        click.echo(f"lab {name} is up ({time.monotonic() - begin:.1f} s)\n")
+        _draw(cluster)
+        pod = cluster.pods[0].name if cluster.pods else "node0"
+        option = "" if name == "lab" else f" --name {name}"
+        click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
+        click.echo(f"then: hitless lab down{option}")
+    if order is not None:
+        return _wait_for_agents(state.keep, nodes, quiet=as_json)
+    return Exit.PASS
+
+
+def _build(store: Store, name: str, plan: Plan, order: tending.Order | None) -> State:
+    """Build, write down, cut loose; a failure or Ctrl-C in between leaves nothing."""
+    reserved: list[State] = []
+
+    def reserve(keep: Keep) -> None:
+        state = State.new(name, keep, plan)
+        store.reserve(state)
+        reserved.append(state)
+
+    try:
+        lab = building.up(plan, stays=True, started=reserve)
+        try:
+            state = dataclasses.replace(reserved[0], agent=(order.name or order.command) if order else "")
+            state = store.finish(state, lab.members)
+            if order is not None:
+                lab.keeper.spawn(
+                    [sys.executable, "-P", "-m", "hitless.lab.tending"],
+                    environment={MARK: state.mark},
+                    stdin=order.encode(state),
+                    log=tending.LOG,
+                )
+            lab.keeper.stay()
+        except BaseException:
+            lab.close()
+            raise
+    except BaseException:
+        if reserved:
+            store.remove(name)
+        raise
+    return state
+
+
+def _check(plan: Plan, as_json: bool) -> int:
+    found = features.probe(plan)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(each) | {"present": each.present} for each in found], indent=2))
+    else:
+        for each in found:
+            click.echo(f"{'yes' if each.present else 'NO '}  {each.name}")
+            if not each.present:
+                click.echo(f"     {each.problem}; {each.remedy}")
+    return Exit.PASS if all(each.present for each in found) else Exit.ERROR
+
+
+def _wait_for_agents(keep: Keep, nodes: int, *, quiet: bool) -> int:
+    deadline = time.monotonic() + _AGENTS_WITHIN
+    while time.monotonic() < deadline:
+        said = tending.told(keep)
+        if len(said) == nodes and all(each["ready"] for each in said.values()):
+            if not quiet:
+                click.echo(f"\n{next(iter(said.values()))['agent']} is ready on {len(said)} node(s)")
+            return Exit.PASS
+        if failed := {node: each for node, each in said.items() if each["step"] == "failed"}:
+            for node, each in failed.items():
+                click.echo(f"{node}: {each['detail']}", err=True)
+            return Exit.ERROR
+        time.sleep(0.05)
+    click.echo(f"the agent is not ready after {_AGENTS_WITHIN:g} s; see hitless lab status", err=True)
+    return Exit.ERROR
+
+
+def _draw(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        click.echo(f"{node.name:<14}{' '.join(map(str, node.addresses.values()))}")
+        for pod in node.pods:
+            click.echo(f"  {pod.name:<12}{' '.join(map(str, pod.addresses.values()))}  ({pod.interface})")
+    far = [str(address) for addresses in cluster.far_end.addresses.values() for address in addresses]
+    click.echo(f"{cluster.far_end.name:<14}{' '.join(far)}")
+
+
+def _describe(state: State) -> dict[str, object]:
+    summary: dict[str, object] = {
+        "name": state.name,
+        "alive": state.alive,
+        "created": int(state.created),
+        "keeper": state.keep.pid,
+        "plan": dataclasses.asdict(state.plan),
+        "agent": state.agent,
+        "agents": tending.told(state.keep) if state.alive else {},
+    }
+    if state.alive and state.held:
+        cluster = state.cluster()
+        summary["nodes"] = [
+            {
+                "name": node.name,
+                "addresses": [str(each) for each in node.addresses.values()],
+                "pods": [
+                    {"name": pod.name, "addresses": [str(a) for a in pod.addresses.values()]} for pod in node.pods
+                ],
+            }
+            for node in cluster.nodes
+        ]
+        summary["far_end"] = [str(a) for addresses in cluster.far_end.addresses.values() for a in addresses]
+    return summary
+
+
+@command.command(
+    "exec",
+    help="Run a command in a place of the lab: node0, node0-pod0, underlay, far-end.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@_name
+@click.argument("place")
+@click.argument("words", metavar="COMMAND…", nargs=-1, type=click.UNPROCESSED, required=True)
+def exec_(name: str, place: str, words: Sequence[str]) -> int:
+    state = Store().read(name)
+    places = state.cluster().places
+    if place not in places:
+        raise InputError(f"{place!r} is no place of lab {name}", expected=", ".join(places))
+    # entering a mount namespace forgets the working directory
+    here, line = Path.cwd(), list(words)
+    held = next(each for each in state.held if each.name == place)
+    if (held.root_path(state.keep) / str(here).lstrip("/")).is_dir():
+        line = ["env", f"--chdir={here}", *line]
+    sys.stdout.flush()
+    processes.replace(line, namespace=places[place], environment={MARK: state.mark})
+
+
+@command.command(help="Show the labs of this user, the dead ones too.")
+@click.option("--name", default="", help="Only this one.")
+@_json
+def status(name: str, as_json: bool) -> int:
+    store = Store()
+    found = []
+    for known in [name] if name else store.names():
+        try:
+            found.append(store.read(known))
+        except InputError as error:
+            if name:
+                raise
+            click.echo(f"hitless: {error}", err=True)
+    if as_json:
+        click.echo(json.dumps([_describe(state) for state in found], indent=2))
+        return Exit.PASS
+    if not found:
+        click.echo("no lab is up")
+    for state in found:
+        kind = "up" if state.alive and state.held else "being built" if state.alive else "dead (hitless lab down)"
+        plan = state.plan
+        click.echo(
+            f"{state.name}: {kind}, {plan.nodes} node(s), {plan.nodes * plan.pods_per_node} pod(s), {plan.family}, "
+            f"{plan.backend}, {plan.services} Services"
+        )
+        for node, each in (tending.told(state.keep) if state.alive else {}).items():
+            word = "ready" if each["ready"] else each["step"]
+            click.echo(f"  {node}: {each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)")
+    return Exit.PASS
+
+
+@command.command(help="Take a lab down, whatever state it is in.")
+@click.option("--name", default="lab", show_default=True, help="Which lab.")
+@click.option("--all", "every", is_flag=True, help="All labs of this user.")
+def down(name: str, every: bool) -> int:
+    store = Store()
+    names = store.names() if every else (check_name(name),)
+    gone = [each for each in names if store.down(each)]
+    for each in gone:
+        click.echo(f"lab {each} is gone")
+    if not gone:
+        click.echo("no lab was up" if every else f"lab {name} was not up")
+    return Exit.PASS
+
+
+@command.command(
+    "stand-in",
+    help="Run a stand-in for a network agent here (in a lab's node: with `hitless lab exec`).",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def stand_in(words: Sequence[str]) -> int:
+    from hitless.lab.standins.__main__ import main
+
+    try:
+        return main(list(words))
+    except SystemExit as error:  # argparse has said what is wrong
+        return Exit.ERROR if error.code else Exit.PASS

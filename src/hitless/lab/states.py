@@ -1,0 +1,264 @@
+"""Labs that outlive the command that made them: where they are written down, found again, and taken down.
+
+Problem: ``hitless lab up`` ends and its lab stays; another command must find it, and nobody must be fooled by the note
+of a lab that crashed, or kill a stranger who got its process number. Promise: one file per lab and user (mode 0600 in
+a folder of mode 0700), replaced whole; a keeper is recognised by number, start time and boot; a dead lab's note is told
+apart and cleaned up; processes are only ever killed when they live in this lab's namespaces. The folder is
+``$HITLESS_RUNTIME_DIR``, else /run/hitless for root, ``$XDG_RUNTIME_DIR/hitless`` for others, else /tmp/hitless-UID.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import select
+import signal
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hitless.errors import HitlessError, InputError, KernelError, MissingError
+from hitless.lab.building import Members, view
+from hitless.lab.clusters import Cluster
+from hitless.lab.keeping import Held, Keep, alive, held_processes, kill_inside
+from hitless.lab.plans import Plan, check_name
+from hitless.model.families import Backend
+
+__all__ = ["MARK", "State", "Store", "runtime_folder"]
+
+_SCHEMA = 1
+MARK = "HITLESS_LAB"
+"""Environment variable with the lab's secret word, by which its processes are known after its keeper died."""
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def runtime_folder(environment: Mapping[str, str] | None = None) -> Path:
+    """Where this user's labs are written down."""
+    told = os.environ if environment is None else environment
+    if folder := told.get("HITLESS_RUNTIME_DIR"):
+        return Path(folder)
+    if os.geteuid() == 0:
+        return Path("/run/hitless")
+    if folder := told.get("XDG_RUNTIME_DIR"):
+        return Path(folder, "hitless")
+    return Path(tempfile.gettempdir(), f"hitless-{os.geteuid()}")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A lab's note. ``held`` is empty while it is being built."""
+
+    name: str
+    keep: Keep
+    boot: str
+    mark: str
+    created: float
+    plan: Plan
+    held: tuple[Held, ...] = ()
+    agent: str = ""
+
+    @classmethod
+    def new(cls, name: str, keep: Keep, plan: Plan) -> State:
+        """The note of a lab whose keeper has just been started."""
+        return cls(name, keep, _boot(), secrets.token_hex(16), time.time(), plan)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its keeper runs."""
+        return self.boot == _boot() and alive(self.keep)
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """Its network namespaces, as the kernel calls them."""
+        return frozenset(each.inode for each in self.held)
+
+    def cluster(self) -> Cluster:
+        """The lab as values; raises ``InputError`` when it is not (or not yet) up."""
+        if not self.alive:
+            raise InputError(f"lab {self.name} is dead: its keeper is gone", expected="hitless lab down, then up again")
+        if not self.held:
+            raise InputError(f"lab {self.name} is still being built")
+        return view(Members(self.plan, {each.name: each for each in self.held}), self.keep)
+
+    def encode(self) -> str:
+        """As JSON."""
+        return json.dumps({"schema": _SCHEMA, **asdict(self)})
+
+    @classmethod
+    def decode(cls, text: str, where: str) -> State:
+        """From JSON; raises ``InputError`` when it is none of ours."""
+        try:
+            raw: dict[str, Any] = json.loads(text)
+            if raw.pop("schema") != _SCHEMA:
+                raise InputError("was written by another version", where=where, expected=f"schema {_SCHEMA}")
+            raw["keep"] = Keep(**raw["keep"])
+            raw["plan"] = Plan(**{**raw["plan"], "backend": Backend(raw["plan"]["backend"])})
+            raw["held"] = tuple(Held(**{**each, "missing": tuple(each["missing"])}) for each in raw["held"])
+            return cls(**raw)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"is no lab's note ({error})", where=where, expected="what hitless lab up wrote"
+            ) from error
+
+    def strays(self) -> tuple[int, ...]:
+        """Processes of this lab that its keeper's death left behind: in its namespaces, and with its word."""
+        word = f"{MARK}={self.mark}".encode()
+        found = []
+        for pid in held_processes(self.inodes):
+            # inode numbers are given out again: after the keeper's death only the word tells ours from a stranger's
+            with contextlib.suppress(OSError):
+                if word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return tuple(found)
+
+    def end(self) -> None:
+        """Take the lab down: its processes, its keeper, and with it every namespace."""
+        if self.alive:
+            kill_inside(self.inodes)
+            _end(self.keep)
+        for pid in self.strays():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _end(keep: Keep) -> None:
+    try:
+        fd = os.pidfd_open(keep.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not alive(keep):  # ended between the question and the handle
+            return
+        for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+            if select.select([fd], [], [], patience)[0]:
+                return
+        raise KernelError("end", f"the keeper (process {keep.pid})", reason="it does not end")
+    finally:
+        os.close(fd)
+
+
+class Store:
+    """The folder with the notes."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = runtime_folder() if folder is None else folder
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"lab-{check_name(name)}.json"
+
+    def _prepare(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self.folder.stat(follow_symlinks=False)
+        except OSError as error:
+            raise MissingError(
+                f"{self.folder} cannot be made ({error.strerror})",
+                remedy="set HITLESS_RUNTIME_DIR to a folder of yours",
+            ) from error
+        if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
+            raise MissingError(
+                f"{self.folder} is not only yours",
+                remedy="set HITLESS_RUNTIME_DIR to a folder that nobody else may write",
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone with the folder, for as long as it takes to look and to write."""
+        while True:
+            self._prepare()
+            with contextlib.suppress(FileNotFoundError):  # the last lab went down and took the folder along: again
+                fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX)
+                    if os.fstat(fd).st_ino == self.folder.stat().st_ino:
+                        yield
+                        return
+                finally:
+                    os.close(fd)
+
+    def write(self, state: State) -> None:
+        """Write a note, whole or not at all."""
+        self._prepare()
+        path = self._path(state.name)
+        draft = path.with_suffix(f".{os.getpid()}.new")
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(state.encode())
+        draft.replace(path)
+
+    def read(self, name: str) -> State:
+        """The note of a lab; raises ``InputError`` when there is none."""
+        path = self._path(name)
+        try:
+            return State.decode(path.read_text(), str(path))
+        except FileNotFoundError as error:
+            known = ", ".join(each for each in self.names()) or "none"
+            raise InputError(f"there is no lab {name}", expected=f"one that is up ({known})") from error
+
+    def names(self) -> tuple[str, ...]:
+        """Every lab that has a note."""
+        return tuple(sorted(path.stem.removeprefix("lab-") for path in self.folder.glob("lab-*.json")))
+
+    def remove(self, name: str) -> None:
+        """Forget a lab."""
+        self._path(name).unlink(missing_ok=True)
+        for draft in self.folder.glob(f"lab-{name}.*.new"):
+            draft.unlink(missing_ok=True)
+
+    def reserve(self, state: State) -> None:
+        """Take the name for a lab that is being built; raises ``InputError`` when a living lab has it."""
+        with self.locked():
+            if state.name in self.names():
+                with contextlib.suppress(InputError):  # a note that cannot be read
+                    if self.read(state.name).alive:
+                        raise _Taken(state.name)
+                self._end(state.name)
+                self.remove(state.name)
+            self.write(state)
+
+    def finish(self, state: State, members: Members) -> State:
+        """The note of a lab that is whole now."""
+        whole = replace(state, held=tuple(members.held.values()))
+        self.write(whole)
+        return whole
+
+    def down(self, name: str) -> bool:
+        """Take a lab down and forget it; whether there was anything. Works on dead and half-built ones too."""
+        with self.locked():
+            if name not in self.names():
+                return False
+            self._end(name)
+            self.remove(name)
+            if not any(self.folder.iterdir()) and "HITLESS_RUNTIME_DIR" not in os.environ:
+                self.folder.rmdir()
+            return True
+
+    def _end(self, name: str) -> None:
+        try:
+            self.read(name).end()
+        except InputError:
+            # written by another version, or damaged: what names the keeper is the part that never changes
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                raw = json.loads(self._path(name).read_text())
+                keep = Keep(**raw["keep"])
+                if raw["boot"] == _boot() and alive(keep):
+                    _end(keep)
+
+
+class _Taken(HitlessError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"lab {name} is up already; take it down (hitless lab down --name {name}) or choose another --name"
+        )

@@ -1,0 +1,105 @@
+"""Looks after the agents of a lab that stays up: one supervisor per node, until the lab ends.
+
+Started by the lab's keeper (``hitless lab up --agent``), and gone with it, the agents too. It is told on standard input
+which lab and which agent (``Order``), and writes how each node's agent is to /run/hitless/agents.json of the lab, which
+``hitless lab status`` reads. Nothing listens; an agent is restarted by hand with a signal to its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hitless.kernel.clock import Clock
+from hitless.lab.agents import Agent, Readiness, named, of_command
+from hitless.lab.clusters import Cluster
+from hitless.lab.keeping import Keep
+from hitless.lab.states import State
+from hitless.lab.supervisor import Supervisor
+from hitless.model.events import Restart
+
+__all__ = ["LOG", "Order", "main", "told"]
+
+_TOLD = "run/hitless/agents.json"
+LOG = "/run/hitless-agents.log"
+_BACKOFF = 1.0  # a person who kills an agent to see what happens does not want to wait for the kubelet's ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which agent to run: one of the table by ``name``, or a command line."""
+
+    name: str = ""
+    command: str = ""
+    ready: str = "started"
+
+    def agent(self) -> Agent:
+        """The agent that is meant; raises ``InputError`` when there is none such."""
+        return of_command(self.command, Readiness.parse(self.ready)) if self.command else named(self.name)
+
+    def encode(self, state: State) -> str:
+        """For standard input."""
+        return json.dumps({"order": asdict(self), "state": state.encode()})
+
+
+def told(keep: Keep) -> dict[str, dict[str, str | int | bool]]:
+    """How each node's agent is, by node; empty when nobody said so."""
+    path = Path(f"/proc/{keep.pid}/fd/{keep.root}") / _TOLD
+    try:
+        found: dict[str, dict[str, str | int | bool]] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+async def _tend(cluster: Cluster, agent: Agent) -> None:
+    path = Path("/", _TOLD)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    supervisors: dict[str, Supervisor] = {}
+    last: dict[str, Restart] = {}
+
+    def hear(event: Restart) -> None:
+        last[event.node] = event
+        words = {
+            name: {
+                "agent": agent.name,
+                "pid": each.pid,
+                "ready": each.ready,
+                "restarts": each.restarts,
+                "step": last[name].step if name in last else "",
+                "detail": last[name].detail if name in last else "",
+            }
+            for name, each in supervisors.items()
+        }
+        draft = path.with_suffix(".new")
+        draft.write_text(json.dumps(words))
+        draft.replace(path)
+
+    def write(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    for node in cluster.nodes:
+        supervisors[node.name] = Supervisor(
+            node, agent, cluster.plan, emit=hear, clock=Clock(), backoff=_BACKOFF, output=write
+        )
+    try:
+        await asyncio.gather(*(each.start() for each in supervisors.values()))
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.gather(*(each.close() for each in supervisors.values()))
+
+
+def main() -> int:
+    """Run until killed."""
+    words = json.loads(sys.stdin.read())
+    state = State.decode(words["state"], "standard input")
+    asyncio.run(_tend(state.cluster(), Order(**words["order"]).agent()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
