@@ -35,6 +35,8 @@ from hitless.model.families import Backend
 
 __all__ = ["command", "place", "run_and_show"]
 
+METHODS = [str(one) for one in Method]
+BACKENDS = [str(one) for one in Backend]
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
 
 _T = TypeVar("_T")

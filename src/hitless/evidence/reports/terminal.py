@@ -102,7 +102,10 @@ def _strips(told: Story, width: int) -> Table:
 def _strip(record: Record, room: int) -> Text:
     begin = record.attempts[0].t
     end = max(one.t + one.interval_ns for one in record.attempts)
-    step = max(1, -(-(end - begin) // room))
+    # A cell holds whole intervals: else some cells would look empty.
+    interval = max(one.interval_ns for one in record.attempts)
+    step = interval * max(1, -(-(end - begin) // (room * interval)))
+    room = -(-(end - begin) // step)
     sent, lost = [0] * room, [0] * room
     for one in record.attempts:
         cell = min(room - 1, (one.t - begin) // step)
