@@ -1,9 +1,9 @@
 """iptables-legacy, read in the kernel's own encoding: no program is run, and reading creates nothing.
 
 Problem: the old xtables path sends no events, and running ``iptables-save`` to look at it costs milliseconds and a
-process. Promise: ``read_ruleset`` reads whole tables by getsockopt, decoded as they are used; ``Poller`` notices every
-change of at least 3 ms at below 1 % of a core and names the writer where the kernel can be asked for it; extension
-blobs are decoded in ``extensions``, for iptables-nft's compat expressions too. What is not understood stays in the
+process. Promise: ``read_ruleset`` reads whole tables by getsockopt, decoded as they are used; ``Poller`` notices
+changes soon and cheaply, and names the writer where the kernel can be asked for it; extension blobs are decoded in
+``extensions``, for iptables-nft's compat expressions too. What is not understood stays in the
 result as ``Opaque`` or ``OpaqueAction``. Never does: write a table.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.xtables.polling import Poller, Snapshot, lock_paths
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.kernel.xtables.tables import decode_table
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
-__all__ = ["read_ruleset"]
+__all__ = ["Poller", "Snapshot", "lock_paths", "read_ruleset"]
 
 
 def read_ruleset(
@@ -36,5 +37,5 @@ def read_ruleset(
             for name in names:
                 read = source.entries(name)
                 if read is not None:
-                    found.append(decode_table(family, name, *read))
+                    found.append(decode_table(family, name, read.info, read.entries))
     return Ruleset(tuple(found))

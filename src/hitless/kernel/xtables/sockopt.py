@@ -20,7 +20,7 @@ from hitless.errors import KernelError, MissingError
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.model.families import Family
 
-__all__ = ["HOOKS", "Info", "Tables"]
+__all__ = ["HOOKS", "Info", "Reading", "Tables", "decode_info"]
 
 HOOKS = 5
 """NF_INET_NUMHOOKS without ingress: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING."""
@@ -47,6 +47,28 @@ class Info:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A table as it was read: GET_INFO as bytes and as values, and the entries."""
+
+    raw: bytes
+    info: Info
+    entries: bytes
+
+
+class _Question:
+    """The buffers of a GET_INFO call, made once: it is asked hundreds of times a second."""
+
+    __slots__ = ("address", "buffer", "length", "length_address")
+
+    def __init__(self, table: str) -> None:
+        self.buffer = ctypes.create_string_buffer(_INFO.size)
+        struct.pack_into("=32s", self.buffer, 0, table.encode())
+        self.length = ctypes.c_uint32(_INFO.size)
+        self.address = ctypes.addressof(self.buffer)
+        self.length_address = ctypes.addressof(self.length)
+
+
 class Tables:
     """The legacy tables of one family in one namespace; close it when done (or use it in ``with``)."""
 
@@ -54,11 +76,12 @@ class Tables:
         self.family = family
         domain, self._level = _LEVELS[family]
         self._names_fd: int | None = None
-        self._names = b""
-        self._buffers: dict[str, ctypes.Array[ctypes.c_char]] = {}
-        self._length = ctypes.c_uint32()
+        self._known: frozenset[str] = frozenset()
+        self._questions: dict[str, _Question] = {}
         self._call = ctypes.CDLL(None, use_errno=True).getsockopt
+        self._call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         self._socket = inside(namespace, lambda: self._open(domain))
+        self._fd = self._socket.fileno()
 
     def _open(self, domain: int) -> socket.socket:
         try:
@@ -87,47 +110,44 @@ class Tables:
 
     def present(self, table: str) -> bool:
         """Whether the kernel has made this table in this namespace; asking makes nothing."""
-        if f"\n{table}\n".encode() in self._names:
-            return True  # a table stays for the namespace's life
-        if self._names_fd is None:
-            return False
-        self._names = b"\n" + os.pread(self._names_fd, 4096, 0)
-        return f"\n{table}\n".encode() in self._names
+        if table not in self._known and self._names_fd is not None:
+            # a table, once made, stays for the namespace's life
+            self._known = frozenset(os.pread(self._names_fd, 4096, 0).decode("ascii", "replace").split())
+        return table in self._known
 
     def info_bytes(self, table: str) -> bytes | None:
         """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` when the table is not there."""
         if not self.present(table):
             return None
-        buffer = self._buffers.get(table)
-        if buffer is None:
-            buffer = self._buffers[table] = ctypes.create_string_buffer(_INFO.size)
-            struct.pack_into("=32s", buffer, 0, table.encode())
-        self._length.value = _INFO.size
-        if self._call(self._socket.fileno(), self._level, _SO_GET_INFO, buffer, ctypes.byref(self._length)) != 0:
+        question = self._questions.get(table)
+        if question is None:
+            question = self._questions[table] = _Question(table)
+        if self._call(self._fd, self._level, _SO_GET_INFO, question.address, question.length_address) != 0:
             number = ctypes.get_errno()
             if number in (errno.ENOENT, errno.ENOPROTOOPT):
                 return None
             raise self._refused("read", table, number)
-        return bytes(buffer)
+        return question.buffer.raw
 
     def info(self, table: str) -> Info | None:
         """GET_INFO; ``None`` when the table is not there."""
         raw = self.info_bytes(table)
         return None if raw is None else decode_info(raw)
 
-    def entries(self, table: str) -> tuple[Info, bytes] | None:
+    def entries(self, table: str) -> Reading | None:
         """The table's entries as the kernel has them, with the info that belongs to them; ``None``: no such table."""
         for _ in range(_ATTEMPTS):
-            info = self.info(table)
-            if info is None:
+            raw = self.info_bytes(table)
+            if raw is None:
                 return None
+            info = decode_info(raw)
             buffer = ctypes.create_string_buffer(_ENTRIES_HEAD + info.size)
             struct.pack_into("=32sI", buffer, 0, table.encode(), info.size)
-            self._length.value = _ENTRIES_HEAD + info.size
-            if self._call(self._socket.fileno(), self._level, _SO_GET_ENTRIES, buffer, ctypes.byref(self._length)) == 0:
+            length = ctypes.c_uint32(_ENTRIES_HEAD + info.size)
+            if self._call(self._fd, self._level, _SO_GET_ENTRIES, buffer, ctypes.byref(length)) == 0:
                 # The hook offsets belong to the entries only if no other table of equal size came in between.
-                if self.info(table) == info:
-                    return info, ctypes.string_at(ctypes.addressof(buffer) + _ENTRIES_HEAD, info.size)
+                if self.info_bytes(table) == raw:
+                    return Reading(raw, info, ctypes.string_at(ctypes.addressof(buffer) + _ENTRIES_HEAD, info.size))
                 continue
             number = ctypes.get_errno()
             if number != errno.EAGAIN:
@@ -143,6 +163,8 @@ class Tables:
 
 
 def decode_info(raw: bytes) -> Info:
-    """GET_INFO's bytes as values."""
+    """GET_INFO's bytes as values; the offsets of hooks that the table does not have are 0 (the kernel's are chance)."""
     _name, valid, *numbers = _INFO.unpack(raw)
-    return Info(valid, tuple(numbers[:HOOKS]), tuple(numbers[HOOKS : 2 * HOOKS]), numbers[-2], numbers[-1])
+    entry = tuple(at if valid >> hook & 1 else 0 for hook, at in enumerate(numbers[:HOOKS]))
+    underflow = tuple(at if valid >> hook & 1 else 0 for hook, at in enumerate(numbers[HOOKS : 2 * HOOKS]))
+    return Info(valid, entry, underflow, numbers[-2], numbers[-1])

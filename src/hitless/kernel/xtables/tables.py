@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hitless.errors import KernelError
 from hitless.kernel.xtables.extensions import decode_match, decode_target
+from hitless.kernel.xtables.layout import LAYOUTS
 from hitless.kernel.xtables.sockopt import HOOKS, Info
 from hitless.model.families import Family
 from hitless.model.rules import (
@@ -43,25 +43,6 @@ from hitless.model.rules import (
 __all__ = ["Chains", "decode_table"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the fields of ``struct ipt_entry`` or ``struct ip6t_entry`` stand."""
-
-    address: int  # bytes of an address
-    protocol_at: int
-    flags_at: int
-    inverted_at: int
-    sizes_at: int  # target_offset, next_offset
-    head: int  # bytes before the matches
-    goto: int  # the flag that makes a jump a goto
-    opaque_flags: int  # flags with a meaning that the model has no word for
-    protocol_flag: int  # the flag that says that the protocol counts; 0: it counts when it is not 0
-
-
-_LAYOUTS: Mapping[Family, _Layout] = {
-    Family.IPV4: _Layout(4, 80, 82, 83, 88, 112, goto=0x02, opaque_flags=0xFD, protocol_flag=0),
-    Family.IPV6: _Layout(16, 128, 131, 132, 140, 168, goto=0x04, opaque_flags=0xFA, protocol_flag=0x01),
-}
 _INV_IN, _INV_OUT, _INV_SOURCE, _INV_DESTINATION, _INV_PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40
 _INV_OPAQUE = 0xFF & ~(_INV_IN | _INV_OUT | _INV_SOURCE | _INV_DESTINATION | _INV_PROTOCOL)
 
@@ -91,7 +72,7 @@ class Chains(Mapping[str, Chain]):
         self._entries = entries
         self._table = table
         self._family = family
-        self._layout = _LAYOUTS[family]
+        self._layout = LAYOUTS[family]
         self._chains: dict[str, Chain] = {}
         self._offsets: dict[str, int] = {}  # of user chains: their first entry
         self._names: dict[int, str] = {}

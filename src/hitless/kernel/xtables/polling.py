@@ -1,0 +1,218 @@
+"""Every change of the legacy tables, soon after it happened.
+
+Problem: the old xtables path has no events; asking the kernel every 2 ms would cost more than 2 % of a core in wake-ups
+alone. Promise: ``Poller.wait`` returns at each change of a table, with the time before which it cannot have happened,
+the new rules, and the writer as far as the kernel tells. Uses of the xtables lock wake it at once and make it look
+every 0.3 ms while the lock is in use and shortly after; for writers that take no lock it looks every 20 ms (2 ms when
+the lock cannot be watched). A table that was replaced by one of the same size shows in its entries only: those are
+compared when the lock is let go, and now and then. Next stage: ``hitless.watch``, ``hitless.agent``, ``hitless.guard``.
+
+Cost and bounds, measured, are in docs/legacy.md.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hitless.kernel.clock import Clock
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.xtables.layout import entry_offsets, same_entries
+from hitless.kernel.xtables.lockwatch import LockWatch
+from hitless.kernel.xtables.sockopt import Reading, Tables
+from hitless.kernel.xtables.tables import decode_table
+from hitless.model.events import Writer
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset, Table
+
+__all__ = ["LOCK", "Poller", "Snapshot", "lock_paths"]
+
+LOCK = "/run/xtables.lock"
+"""Where iptables-legacy keeps its lock when XTABLES_LOCKFILE does not say otherwise."""
+
+MILLISECOND = 1_000_000
+_EAGER = int(0.3 * MILLISECOND)  # between looks while somebody has the lock
+_EAGER_AFTER = 20 * MILLISECOND  # and for so long after its last use: agents run their programs in quick succession
+_EAGER_USE = 1000 * MILLISECOND  # one program with 5,000 Services has the lock for up to a second
+_LONG_USE = 60_000 * MILLISECOND  # who has the file open for longer has forgotten it
+_CALM = 20 * MILLISECOND  # between looks when the lock is watched and unused
+_CALM_UNWATCHED = 2 * MILLISECOND  # between looks when the lock cannot be watched
+_DEEP_LEAST = 500 * MILLISECOND  # between comparisons of entries without a hint
+_DEEP_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
+_DEEP_CHEAP = MILLISECOND // 4  # entries that compare as fast are compared at every eager look
+
+
+def lock_paths(namespace: Namespace) -> tuple[str, ...]:
+    """The lock files that writers in this namespace use: the one of its mount namespace, as seen from here."""
+    name = os.environ.get("XTABLES_LOCKFILE", LOCK)
+    return (f"/proc/{namespace.pid}/root{name}",) if namespace.pid is not None else (name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The legacy tables after a change: seen at ``t``, not yet there at ``before`` (nanoseconds of the poller's clock).
+
+    ``changed`` names the tables that differ from the snapshot before this one.
+    """
+
+    t: int
+    before: int
+    ruleset: Ruleset
+    changed: tuple[tuple[Family, str], ...]
+    writer: Writer | None = None
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was last read of one table."""
+
+    raw: bytes | None = None  # GET_INFO, as it was last seen
+    reading: Reading | None = None
+    table: Table | None = None
+    offsets: tuple[int, ...] = ()
+
+
+class Poller:
+    """Changes of some legacy tables of a namespace. For one thread; ``wake`` and ``close`` may come from another."""
+
+    def __init__(
+        self,
+        namespace: Namespace = HERE,
+        families: Iterable[Family] = (Family.IPV4, Family.IPV6),
+        tables: Iterable[str] = ("nat", "filter"),
+        *,
+        locks: Sequence[str] | None = None,
+        clock: Clock | None = None,
+        interval_ns: int | None = None,
+    ) -> None:
+        self._clock = Clock() if clock is None else clock
+        self._interval = interval_ns
+        names = tuple(tables)
+        self._sources = {family: Tables(namespace, family) for family in families}
+        self._seen = {(family, name): _Seen() for family in self._sources for name in names}
+        self._lock = LockWatch(lock_paths(namespace) if locks is None else locks)
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll = select.poll()
+        for fd in (*self._lock.fds, self._waker):
+            self._poll.register(fd, select.POLLIN)
+        self._eager_until = 0
+        self._deep_due = 0
+        self._deep_cost = 0
+        self._looked = self._clock.now()
+        self._closed = False
+        self._woken = False
+
+    def __enter__(self) -> Poller:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all descriptors; ``wait`` must not be running (``wake`` it and join its thread first)."""
+        if self._closed:
+            return
+        self._closed = True
+        for source in self._sources.values():
+            source.close()
+        self._lock.close()
+        os.close(self._waker)
+
+    def wake(self) -> None:
+        """Make a running ``wait`` return ``None`` now; callable from any thread and from signal handlers."""
+        os.eventfd_write(self._waker, 1)
+
+    @property
+    def names_writers(self) -> bool:
+        """Whether the kernel tells which process uses the lock (fanotify); else only /proc/locks can be asked."""
+        return self._lock.names_processes
+
+    def snapshot(self) -> Snapshot:
+        """Read all tables now; later changes are reported against this."""
+        t = self._clock.now()
+        changed = tuple(key for key in self._seen if self._read(*key))
+        self._looked = self._clock.now()
+        self._deep_due = self._looked + _DEEP_LEAST
+        return Snapshot(self._looked, t, self._ruleset(), changed)
+
+    def wait(self, timeout: float | None = None) -> Snapshot | None:
+        """Block until a table changes, at most ``timeout`` seconds; ``None`` when none did, or at ``wake``.
+
+        Raises what reading raises: ``NotFound`` is not among it, a namespace lives as long as its poller.
+        """
+        deadline = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
+        while True:
+            found = self._look()
+            if found is not None:
+                return found
+            now = time.monotonic_ns()
+            if self._woken or (deadline is not None and now >= deadline):
+                self._woken = False
+                return None
+            pause = self._pause()
+            self._sleep(pause if deadline is None else min(pause, deadline - now))
+
+    def _pause(self) -> int:
+        now = self._clock.now()
+        in_use = self._lock.used_since(now)
+        if now < self._eager_until or 0 <= in_use < _EAGER_USE:
+            return _EAGER
+        if self._interval is not None:
+            return self._interval
+        return _CALM if self._lock.watched and not 0 <= in_use < _LONG_USE else _CALM_UNWATCHED
+
+    def _sleep(self, nanoseconds: int) -> None:
+        """Wait for a use of the lock, a wake-up, or the time; short waits sleep, as poll counts in milliseconds."""
+        if nanoseconds < MILLISECOND:
+            time.sleep(nanoseconds / 1e9)
+            ready = self._poll.poll(0)
+        else:
+            ready = self._poll.poll(nanoseconds // MILLISECOND)
+        if not ready:
+            return
+        now = self._clock.now()
+        if any(fd == self._waker for fd, _ in ready):
+            os.eventfd_read(self._waker)
+            self._woken = True
+        _opened, closed = self._lock.drain(now)
+        self._eager_until = now + _EAGER_AFTER
+        if closed:
+            self._deep_due = 0
+
+    def _look(self) -> Snapshot | None:
+        before, now = self._looked, self._clock.now()
+        changed = [key for key in self._seen if self._sources[key[0]].info_bytes(key[1]) != self._seen[key].raw]
+        t = self._clock.now()
+        if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
+            changed = [key for key in self._seen if self._read(*key)]
+            self._deep_cost = self._clock.now() - t
+            self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
+        elif changed:
+            changed = [key for key in changed if self._read(*key)]
+        self._looked = now
+        if not changed:
+            return None
+        self._lock.drain(self._clock.now())
+        return Snapshot(t, before, self._ruleset(), tuple(changed), self._lock.writer(before))
+
+    def _read(self, family: Family, name: str) -> bool:
+        """Read a table; whether it differs from what was read before in more than counters."""
+        seen = self._seen[family, name]
+        reading = self._sources[family].entries(name)
+        if reading is None:
+            return False
+        seen.raw = reading.raw
+        if seen.reading is not None and seen.reading.info == reading.info:
+            if not seen.offsets:
+                seen.offsets = entry_offsets(family, seen.reading.entries)
+            if same_entries(family, seen.offsets, seen.reading.entries, reading.entries):
+                return False
+        seen.reading, seen.offsets = reading, ()
+        seen.table = decode_table(family, name, reading.info, reading.entries)
+        return True
+
+    def _ruleset(self) -> Ruleset:
+        return Ruleset(tuple(seen.table for seen in self._seen.values() if seen.table is not None))
