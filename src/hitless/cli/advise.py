@@ -98,9 +98,9 @@ def _of_node(table: Table, notes: list[str]) -> Advice:
 
 
 def _of_cluster(table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
-    from hitless.cluster import survey
+    from hitless.cluster.survey import advise_cluster
 
-    return survey.advise_cluster(table, kubeconfig, context, notes)
+    return advise_cluster(table, kubeconfig, context, notes)
 
 
 def _exit(answers: list[Advice], fail_on: str) -> int:

@@ -52,7 +52,7 @@ class Relay:
     _full: bool = False
 
     def run(self) -> int:
-        """Run until the tools have ended and SIGTERM came (or the time is over). The code of the first that failed."""
+        """Run until the tools have ended and SIGTERM came (or the time is over); 1 when one of them failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._leave.set())
         end = time.monotonic() + self.seconds
@@ -75,7 +75,7 @@ class Relay:
         while not self._leave.is_set() and time.monotonic() < end:
             self._leave.wait(_TICK * 4)
         os.close(self._fd)
-        return next((code for code in codes if code not in (0, -signal.SIGTERM)), 0)
+        return max(codes, default=0)
 
     def _watch(
         self, running: Mapping[str, processes.Process], threads: Sequence[threading.Thread], end: float, clock: Clock
@@ -95,12 +95,10 @@ class Relay:
             thread.join(_GRACE)
         if self._full:
             self._note(clock, "error", f"the spool is full ({self.limit} bytes): the tools were stopped")
-        for name, process in running.items():
-            code = process.returncode
-            if code != 0:
-                words = (self.folder / f"{name}.err").read_text(errors="replace").strip()
-                self._note(clock, "error", f"{name} ended with {code}: {words[-500:]}")
-        return [process.returncode for process in running.values()]
+        codes = [_told(name, process.returncode, self.folder) for name, process in running.items()]
+        for trouble in filter(None, codes):
+            self._note(clock, "error", trouble)
+        return [1 if trouble else 0 for trouble in codes]
 
     def _note(self, clock: Clock, level: str, text: str) -> None:
         note = Note(t=clock.now(), level="error" if level == "error" else "info", text=text)
@@ -122,6 +120,14 @@ class Relay:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
+
+
+def _told(name: str, code: int, folder: Path) -> str:
+    """What to say of a tool's end; 1 and 2 are verdicts (something lost, could not tell) and no failures."""
+    words = (folder / f"{name}.err").read_text(errors="replace").strip()
+    if code == 0 or (code in (1, 2) and not words):
+        return ""
+    return f"{name} ended with {code}: {words[-500:]}"
 
 
 def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:

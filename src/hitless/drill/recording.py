@@ -68,18 +68,24 @@ class Desk:
     states: dict[tuple[str, str], str] = field(default_factory=dict)
     attempted: int = 0
     trouble: asyncio.Event = field(default_factory=asyncio.Event)
+    companions: list[Desk] = field(default_factory=list)
+    """Desks of other nodes that go through the same rounds: the calendar is theirs too."""
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
         """Append an event under this agent's and node's name."""
+        self.hear(event)
+        node = event.node or self.node
+        self.record.write(msgspec.structs.replace(event, agent=self.agent, node=node, stream=event.stream or stream))
+
+    def hear(self, event: e.Event, node: str = "") -> None:
+        """Take note of an event for the rounds; ``node`` where it is a companion's."""
         match event:
             case e.RuleState():
-                self.states[event.family, event.network] = event.state
+                self.states[event.family, f"{event.network} {node}".rstrip()] = event.state
             case e.Attempts():
                 self.attempted += event.sent
             case _:
                 pass
-        node = event.node or self.node
-        self.record.write(msgspec.structs.replace(event, agent=self.agent, node=node, stream=event.stream or stream))
 
     @property
     def now(self) -> int:
@@ -93,7 +99,9 @@ class Desk:
 
     def phase(self, phase: Literal["baseline", "round", "recovery", "end"], round: int = 0) -> None:
         """Turn the calendar."""
-        self.write(e.Phase(t=self.now, phase=phase, round=round))
+        now = self.now
+        for desk in (self, *self.companions):
+            desk.write(e.Phase(t=now, phase=phase, round=round))
 
     def note(self, level: Literal["info", "warning", "error"], text: str) -> None:
         """Tell people something; an ``error`` keeps the verdict from being a pass."""

@@ -1,0 +1,301 @@
+"""What a drill makes in a cluster, as documents, and the rights that it needs. Pure.
+
+Problem: an operator must see every object and every right before anything happens, and nothing may stay behind.
+Promise: everything that is made carries one label and (inside its namespace) one owner; pods end by themselves after a
+deadline; the probe's pod satisfies the restricted Pod Security Standard; the watch's pod has NET_ADMIN and the host's
+network and nothing else (and the host's process ids only where the restart method must find a process). ``rights`` is
+exactly what a run of the same options uses; a test holds it to that. Next stage: ``pods``, ``target``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "CONTAINER",
+    "DRILL_LABEL",
+    "MANAGED",
+    "Document",
+    "Pods",
+    "Restart",
+    "farend_pod",
+    "namespace",
+    "owner",
+    "peer_pod",
+    "probe_pod",
+    "rights",
+    "selector",
+    "watch_pod",
+]
+
+Document = dict[str, Any]
+"""A manifest: JSON as the API takes it."""
+
+Restart = Literal["delete-pod", "kill", "rollout-restart", "evict"]
+
+DRILL_LABEL = "hitless.dev/drill"
+CREATED_LABEL = "hitless.dev/created"
+MANAGED = {"app.kubernetes.io/managed-by": "hitless", "app.kubernetes.io/part-of": "hitless-drill"}
+CONTAINER = "hitless"
+SPOOL = "/spool"
+PEER_PORT = 7800
+
+_SPOOL_BYTES = 1 << 29
+_USER = 65532  # "nonroot" by convention of small images
+
+
+@dataclass(frozen=True, slots=True)
+class Pods:
+    """The choices that shape a drill's pods. ``identity`` tells one drill's objects from another's."""
+
+    identity: str
+    namespace: str = "hitless-drill"
+    probe_namespace: str = ""
+    image: str = "ghcr.io/hitless/hitless:latest"
+    pull_policy: Literal["IfNotPresent", "Never", "Always"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+    rate: int = 1000
+    streams: int = 0
+    family: Literal["ipv4", "ipv6", "dual"] = "ipv4"
+    networks: tuple[str, ...] = ()
+    profile: str = ""
+    seconds: int = 3600
+    see_processes: bool = False
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def traffic_namespace(self) -> str:
+        """Where the pods with ordinary networking go."""
+        return self.probe_namespace or self.namespace
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.namespace, self.traffic_namespace)))
+
+
+def selector(identity: str = "") -> str:
+    """The label selector of one drill's objects, or of every drill's."""
+    own = ",".join(f"{key}={value}" for key, value in sorted(MANAGED.items()))
+    return f"{own},{DRILL_LABEL}={identity}" if identity else own
+
+
+def _labels(pods: Pods, role: str) -> dict[str, str]:
+    return {**pods.pod_labels, **MANAGED, DRILL_LABEL: pods.identity, "app.kubernetes.io/component": role}
+
+
+def name(pods: Pods, role: str, node: str = "") -> str:
+    """A pod's name: short enough for any node's name, the same for the same node."""
+    short = hashlib.sha256(node.encode()).hexdigest()[:8] if node else ""
+    return "-".join(part for part in ("hitless", role, pods.identity, short) if part)
+
+
+def namespace(pods: Pods) -> Document:
+    """The drill's own namespace. The watch's pods need the host's network: Pod Security is told so."""
+    labels = {**MANAGED, DRILL_LABEL: pods.identity, CREATED_LABEL: "true"}
+    for mode in ("enforce", "audit", "warn"):
+        labels[f"pod-security.kubernetes.io/{mode}"] = "privileged"
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": pods.namespace, "labels": labels}}
+
+
+def owner(pods: Pods, place: str) -> Document:
+    """The object that owns the drill's pods in a namespace: when it goes, the cluster takes them away."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name(pods, "drill"), "namespace": place, "labels": _labels(pods, "owner")},
+        "data": {"README": "Owner of a hitless drill's pods. Deleting it ends the drill."},
+    }
+
+
+def _tool(name: str, arguments: Sequence[str]) -> list[str]:
+    return ["--tool", f"{name}={json.dumps(list(arguments))}"]
+
+
+def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools: list[str]) -> Document:
+    container: Document = {
+        "name": CONTAINER,
+        "image": pods.image,
+        "imagePullPolicy": pods.pull_policy,
+        "command": ["hitless", "relay", "run"],
+        "args": ["--spool", SPOOL, "--for", str(pods.seconds), "--limit", str(_SPOOL_BYTES * 9 // 10), *tools],
+        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "volumeMounts": [{"name": "spool", "mountPath": SPOOL}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name(pods, role, node),
+            "namespace": place,
+            "labels": _labels(pods, role),
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "name": owned_by["metadata"]["name"],
+                    "uid": owned_by["metadata"].get("uid", ""),
+                }
+            ],
+        },
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": pods.seconds + 120,
+            "terminationGracePeriodSeconds": 20,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [{"operator": "Exists"}],
+            **({"imagePullSecrets": [{"name": one} for one in pods.pull_secrets]} if pods.pull_secrets else {}),
+            "containers": [container],
+            "volumes": [{"name": "spool", "emptyDir": {"sizeLimit": str(_SPOOL_BYTES)}}],
+        },
+    }
+
+
+def _restricted(pod: Document) -> Document:
+    """The restricted Pod Security Standard."""
+    pod["spec"]["securityContext"] = {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    pod["spec"]["containers"][0]["securityContext"] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    return pod
+
+
+def probe_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str], *, peer: str = "") -> Document:
+    """The probe on a node: an ordinary pod. ``peer``: the address of a pod elsewhere, for the control between pods."""
+    arguments = ["probe", "--json", "--rate", str(pods.rate), "--family", pods.family]
+    arguments += ["--streams", str(pods.streams)] if pods.streams else []
+    for target in to:
+        arguments += ["--to", target]
+    tools = _tool("probe", arguments)
+    if peer:
+        host = f"[{peer}]" if ":" in peer else peer
+        family = "ipv6" if ":" in peer else "ipv4"
+        control = ["probe", "--json", "--rate", "20", "--mix", "tcp=1", "--family", family]
+        tools += _tool("control_pods", [*control, "--to", f"farend://{host}:{PEER_PORT}"])
+    return _restricted(_pod(pods, "probe", node, pods.traffic_namespace, owned_by, tools))
+
+
+def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> Document:
+    """The watch on a node, and the control probe from the host's network: it does not pass the pods' egress path."""
+    arguments = ["watch", "--json"]
+    arguments += ["--profile", pods.profile] if pods.profile else []
+    for network in pods.networks:
+        arguments += ["--network", network]
+    control = ["probe", "--json", "--rate", "20", "--family", pods.family]
+    for target in to:
+        control += ["--to", target]
+    pod = _pod(
+        pods,
+        "watch",
+        node,
+        pods.namespace,
+        owned_by,
+        [*_tool("watch", arguments), *_tool("control_host", control)],
+    )
+    pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "Default"}
+    pod["spec"]["securityContext"] = {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}}
+    pod["spec"]["containers"][0]["securityContext"] = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+    }
+    if pods.see_processes:
+        # To find the agent's process. AppArmor's default profile forbids signals to unconfined processes.
+        pod["spec"]["hostPID"] = True
+        pod["spec"]["containers"][0]["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+    return pod
+
+
+def peer_pod(pods: Pods, node: str, owned_by: Document) -> Document:
+    """A far end in an ordinary pod, for the control between pods."""
+    tools = _tool("farend", ["farend", "--json", "--bind", "0.0.0.0", "--port", str(PEER_PORT)])
+    return _restricted(_pod(pods, "peer", node, pods.traffic_namespace, owned_by, tools))
+
+
+def farend_pod(pods: Pods, node: str, address: str, owned_by: Document) -> Document:
+    """A far end on another node's network: outside the pod network, so that pods reach it by translated flows."""
+    arguments = ["farend", "--json", "--bind", address, "--port", str(PEER_PORT)]
+    pod = _restricted(_pod(pods, "farend", node, pods.namespace, owned_by, _tool("farend", arguments)))
+    pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "Default"}
+    return pod
+
+
+def rights(
+    pods: Pods, restart: Restart, agent_namespace: str, agent: str, config_maps: Sequence[str], *, makes_namespace: bool
+) -> list[Document]:
+    """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more."""
+
+    def rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> Document:
+        only = {"resourceNames": list(names)} if names else {}
+        return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs), **only}
+
+    everywhere = [rule("", "nodes", "list"), rule("apps", "daemonsets", "list")]
+    everywhere.append(rule("", "namespaces", "get", names=pods.namespaces))
+    if makes_namespace:
+        everywhere.append(rule("", "namespaces", "create"))
+        everywhere.append(rule("", "namespaces", "delete", names=[pods.namespace]))
+    by_place: dict[str, list[Document]] = {}
+    for place in pods.namespaces:
+        by_place[place] = [
+            rule("", "pods", "create", "list", "watch", "delete"),
+            rule("", "pods/exec", "get", "create"),
+            rule("", "configmaps", "create", "list", "delete"),
+        ]
+    if agent:
+        there = by_place.setdefault(agent_namespace, [])
+        there.append(rule("policy", "poddisruptionbudgets", "list"))
+        if config_maps:
+            there.append(rule("", "configmaps", "get", names=config_maps))
+        there.append(rule("", "pods", "list", "watch"))
+        if restart == "delete-pod":
+            there.append(rule("", "pods", "delete"))
+        if restart == "evict":
+            there.append(rule("", "pods/eviction", "create"))
+        if restart == "rollout-restart":
+            there.append(rule("apps", "daemonsets", "patch", names=[agent]))
+    return _bound("hitless-drill", pods.namespace, everywhere, by_place)
+
+
+def _bound(
+    name: str, account_namespace: str, everywhere: list[Document], by_place: Mapping[str, list[Document]]
+) -> list[Document]:
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": account_namespace}
+    api, group = "rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
+    found: list[Document] = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": account_namespace}},
+        {"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": name}, "rules": everywhere},
+        {
+            "apiVersion": api,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name},
+            "subjects": [subject],
+        },
+    ]
+    for place, rules in by_place.items():
+        metadata = {"name": name, "namespace": place}
+        found.append({"apiVersion": api, "kind": "Role", "metadata": metadata, "rules": rules})
+        found.append(
+            {
+                "apiVersion": api,
+                "kind": "RoleBinding",
+                "metadata": metadata,
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+                "subjects": [subject],
+            }
+        )
+    return found

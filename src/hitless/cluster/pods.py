@@ -1,0 +1,194 @@
+"""The drill's pods, from the driver's side: making them, listening to them, taking them away.
+
+Problem: what a pod measured must reach the record whole, although the connection to it may break at the worst moment.
+Promise: a ``Station`` is one pod: it is made, waited for (with the kubelet's own words when it does not start), its
+lines go to a desk with the node's clock taken out, and its end is asked for and heard to the last line; a stream that
+ends without its tools' last words is an error in the record. ``sweep`` removes everything of a drill, or of all.
+Next stage: ``target``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hitless.cluster import clocks, manifests, relay, streams
+from hitless.cluster.api import Api
+from hitless.cluster.manifests import CONTAINER, SPOOL, Document
+from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
+from hitless.errors import ApiError, HitlessError, MissingError
+from hitless.model import events as e
+
+__all__ = ["Listener", "Station", "sweep"]
+
+Listener = Callable[[e.Event, str], None]
+"""Takes an event and the name of its stream."""
+
+_HOPELESS = frozenset(
+    {"ErrImagePull", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
+)
+
+
+@dataclass
+class Station:
+    """One pod of a drill and its stream. ``now`` is the driver's clock; ``say`` takes events, ``fail`` bad news."""
+
+    api: Api
+    document: Document
+    now: Callable[[], int]
+    say: Listener
+    fail: Callable[[str], None]
+    offset: clocks.Offset = field(default_factory=lambda: clocks.Offset(0, 0))
+    ip: str = ""
+    _task: asyncio.Task[None] | None = None
+    _stopping: bool = False
+    _open: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return str(self.document["metadata"]["name"])
+
+    @property
+    def namespace(self) -> str:
+        return str(self.document["metadata"]["namespace"])
+
+    @property
+    def node(self) -> str:
+        return str(self.document["spec"]["nodeName"])
+
+    async def start(self, patience: float) -> None:
+        """Make the pod, wait until it runs, and begin to listen; raises ``MissingError`` when it does not start."""
+        await self.api.create(PODS, self.document, self.namespace)
+        pods = await self.api.wait_for(
+            PODS, self.namespace, _settled, within=patience, fields=f"metadata.name={self.name}"
+        )
+        pod = next(iter(pods.values()), None) if pods else None
+        if pod is None or pod.status.phase != "Running":
+            why = pod.trouble if pod is not None else f"not running after {patience:g} s"
+            raise MissingError(
+                f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}",
+                remedy="is the image there (--image, --pull-policy), and does Pod Security allow it?",
+            )
+        self.ip = pod.status.pod_ip
+        with suppress(ApiError):  # told as uncertain below; the streams still hold together within each node
+            self.offset = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
+            text = f"the clock of {self.node} is {self.offset} (pod {self.name})"
+            self.say(e.Note(t=self.now(), level="info", text=text), "drill")
+        self._task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        command = ["hitless", "relay", "read", "--spool", SPOOL, "--from"]
+        try:
+            await streams.follow(
+                self.api,
+                self.name,
+                self.namespace,
+                CONTAINER,
+                lambda offset: [*command, str(offset)],
+                self._take,
+                resumed=self._resumed,
+            )
+        except HitlessError as error:
+            self.fail(f"the stream of {self.name} on {self.node} broke: {error}")
+            return
+        if self._open:
+            self.fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
+        elif not self._stopping:
+            self.fail(f"the tools on {self.node} ended by themselves (pod {self.name})")
+
+    def _resumed(self, offset: int, why: str) -> None:
+        text = f"{self.name} on {self.node}: the connection broke ({why[:200]}); read on from byte {offset}"
+        self.say(e.Note(t=self.now(), level="info", text=text), "drill")
+
+    def _take(self, line: bytes) -> None:
+        name, _, data = line.partition(b"\t")
+        stream = name.decode(errors="replace")
+        try:
+            event = clocks.shifted(e.decode(data), -self.offset.ns)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.fail(f"{stream} on {self.node} wrote a line that is no event: {error}")
+            return
+        if isinstance(event, e.Header) and stream != relay.OWN:
+            self._open.add(stream)
+        if isinstance(event, e.Summary):
+            self._open.discard(stream)
+        self.say(event, "drill" if stream == relay.OWN else stream)
+
+    async def stop(self, patience: float) -> None:
+        """Ask the tools to end and listen to their last lines; nothing when they have ended."""
+        if self._task is None:
+            return
+        self._stopping = True
+        try:
+            async with asyncio.timeout(patience):
+                command = ["hitless", "relay", "stop", "--spool", SPOOL]
+                await streams.output(self.api, self.name, self.namespace, CONTAINER, command)
+                await asyncio.shield(self._task)
+        except TimeoutError:
+            self.fail(f"the tools on {self.node} did not end within {patience:g} s (pod {self.name})")
+        except ApiError as error:
+            self.fail(f"the tools on {self.node} could not be ended: {error}")
+
+    async def remove(self) -> None:
+        """Take the pod away and stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.api.delete(PODS, self.name, self.namespace, grace=0)
+
+    def dismiss(self) -> None:
+        """Stop listening; the pod is removed with everything else."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def check_clock(self) -> None:
+        """Measure the clock again, and say when it moved by more than is known of it."""
+        try:
+            last = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
+        except ApiError:
+            return
+        moved = abs(last.ns - self.offset.ns)
+        if moved > last.uncertainty_ns + self.offset.uncertainty_ns + 1_000_000:
+            text = f"the clock of {self.node} moved by {moved / 1e6:.1f} ms during the drill"
+            self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
+
+
+def _settled(pods: Mapping[str, Pod]) -> bool:
+    for pod in pods.values():
+        if pod.status.phase in ("Running", "Succeeded", "Failed"):
+            return True
+        if any(word in _HOPELESS for word in pod.trouble.split()):
+            return True
+    return False
+
+
+async def sweep(api: Api, namespaces: Iterable[str], identity: str = "") -> list[str]:
+    """Remove the objects of one drill (or of every drill) in these namespaces, and a namespace that a drill made.
+
+    Returns what was removed, for people. A namespace that is not there is nothing to do.
+    """
+    removed: list[str] = []
+    labels = manifests.selector(identity)
+    for place in namespaces:
+        try:
+            made = await api.get(NAMESPACES, place)
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            raise
+        found: list[tuple[Kind[Any], Object]] = [(PODS, one) for one in await api.all(PODS, place, labels=labels)]
+        found += [(CONFIG_MAPS, one) for one in await api.all(CONFIG_MAPS, place, labels=labels)]
+        for kind, one in found:
+            if await api.delete(kind, one.name, place, grace=0 if kind is PODS else None, uid=one.metadata.uid):
+                removed.append(f"{kind.plural} {place}/{one.name}")
+        ours = made.label(manifests.CREATED_LABEL) == "true"
+        if ours and (not identity or made.label(manifests.DRILL_LABEL) == identity):
+            others = await api.all(PODS, place, labels=manifests.selector())
+            if all(pod.metadata.deletion_timestamp for pod in others) and await api.delete(NAMESPACES, place):
+                removed.append(f"namespace {place}")
+    return removed

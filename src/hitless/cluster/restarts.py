@@ -1,0 +1,163 @@
+"""Restarting the network agent of a node, in the ways in which clusters do it.
+
+Problem: a pod deleted, a process killed, a rollout and an eviction end an agent differently, and the API can be away
+while it happens. Promise: one way each, done once, against exactly the pod that was seen; every step is told with the
+driver's time; the agent counts as back when another pod (for ``kill``: another run of the container) is ready on the
+node. An eviction that a budget forbids is said, and nothing is forced. Next stage: ``target``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hitless.cluster import streams
+from hitless.cluster.api import Api
+from hitless.cluster.manifests import CONTAINER, Restart
+from hitless.cluster.objects import DAEMON_SETS, PODS, Pod
+from hitless.cluster.survey import Cni
+from hitless.errors import ApiError, InputError
+
+__all__ = ["Agent", "Tell", "restart"]
+
+Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
+Tell = Callable[[str, Step, str], None]
+"""Told the node, the step and a detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent's pods, and how to restart them. ``grace`` None: as the pod says."""
+
+    api: Api
+    cni: Cni
+    method: Restart
+    grace: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cni.daemon_set is None:
+            raise InputError(
+                "K3s runs flannel inside its own process: there is no pod to restart",
+                where="drill --cluster",
+                expected="hitless node-drill on the node, with --restart-unit k3s",
+            )
+
+    async def pods(self, nodes: Sequence[str]) -> dict[str, Pod]:
+        """The agent's pod on each of these nodes; raises ``InputError`` when one has none."""
+        assert self.cni.daemon_set is not None
+        found = await self.api.all(PODS, self.cni.namespace, labels=self.cni.daemon_set.selector)
+        by_node = {pod.spec.node_name: pod for pod in found if pod.metadata.deletion_timestamp is None}
+        for node in nodes:
+            if node not in by_node:
+                raise InputError(
+                    f"node {node} runs no pod of {self.cni.title}", where="--node", expected="one that does"
+                )
+        return {node: by_node[node] for node in nodes}
+
+
+async def restart(
+    agent: Agent, nodes: Sequence[str], tell: Tell, *, patience: float, killers: Mapping[str, tuple[str, str]]
+) -> None:
+    """Restart the agent on the nodes and wait until it is ready on all of them.
+
+    ``killers``: for ``kill``, the pod (name, namespace) on each node that sees the host's processes. What does not come
+    back within ``patience`` seconds is told as "failed".
+    """
+    before = await agent.pods(nodes)
+    match agent.method:
+        case "delete-pod":
+            grace = "" if agent.grace is None else f", grace period {agent.grace} s"
+            for node, pod in before.items():
+                tell(node, "stop", f"pod {pod.name} deleted{grace}")
+                await agent.api.delete(PODS, pod.name, agent.cni.namespace, grace=agent.grace, uid=pod.metadata.uid)
+        case "evict":
+            for node, pod in before.items():
+                tell(node, "stop", f"pod {pod.name} evicted")
+                await _evict(agent, pod)
+        case "kill":
+            for node, pod in before.items():
+                await _kill(agent, node, pod, killers[node], tell)
+        case "rollout-restart":
+            for node in nodes:
+                tell(node, "stop", "rollout restart of the DaemonSet")
+            await _roll(agent)
+    await _wait(agent, before, tell, patience)
+
+
+async def _evict(agent: Agent, pod: Pod) -> None:
+    try:
+        await agent.api.evict(pod.name, agent.cni.namespace, grace=agent.grace)
+    except ApiError as error:
+        if error.status == 429:
+            raise ApiError(f"the eviction of {pod.name} is not allowed now: {error}", status=429) from error
+        raise
+
+
+async def _kill(agent: Agent, node: str, pod: Pod, killer: tuple[str, str], tell: Tell) -> None:
+    container = pod.container(agent.cni.container)
+    if container is None or not container.container_id:
+        raise ApiError(f"pod {pod.name} on {node} does not tell the id of its container {agent.cni.container}")
+    tell(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
+    command = ["hitless", "relay", "signal", "--container", container.container_id, "--signal", "KILL"]
+    await streams.output(agent.api, *killer, CONTAINER, command)
+
+
+async def _roll(agent: Agent) -> None:
+    """As kubectl does: a template annotation with the time."""
+    assert agent.cni.daemon_set is not None
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    annotations = {"kubectl.kubernetes.io/restartedAt": now}
+    patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    how: Literal["application/merge-patch+json"] = "application/merge-patch+json"
+    await agent.api.patch(DAEMON_SETS, agent.cni.daemon_set.name, agent.cni.namespace, patch, how)
+
+
+async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float) -> None:
+    assert agent.cni.daemon_set is not None
+    told: dict[str, set[str]] = {node: set() for node in before}
+
+    def once(node: str, step: Step, detail: str) -> None:
+        if step not in told[node]:
+            told[node].add(step)
+            tell(node, step, detail)
+
+    def done(pods: Mapping[str, Pod]) -> bool:
+        for node, old in before.items():
+            here = [pod for pod in pods.values() if pod.spec.node_name == node]
+            if agent.method == "kill":
+                _after_kill(agent, node, old, here, once)
+            else:
+                _after_stop(node, old, here, once)
+        return all("ready" in steps for steps in told.values())
+
+    await agent.api.wait_for(PODS, agent.cni.namespace, done, within=patience, labels=agent.cni.daemon_set.selector)
+    for node, steps in told.items():
+        if "ready" not in steps:
+            tell(node, "failed", f"not ready {patience:g} s after the restart")
+
+
+def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+    same = next((pod for pod in here if pod.metadata.uid == old.metadata.uid), None)
+    if same is None:
+        once(node, "exited", f"pod {old.name} is gone")
+    for pod in here:
+        if pod.metadata.uid == old.metadata.uid or pod.metadata.deletion_timestamp is not None:
+            continue
+        if pod.status.phase == "Running":
+            once(node, "started", f"pod {pod.name} runs")
+        if pod.ready:
+            once(node, "ready", f"pod {pod.name} is ready")
+
+
+def _after_kill(agent: Agent, node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+    first = old.container(agent.cni.container)
+    for pod in here:
+        now = pod.container(agent.cni.container)
+        replaced = pod.metadata.uid != old.metadata.uid
+        again = now is not None and first is not None and now.restart_count > first.restart_count
+        if replaced or again:
+            once(node, "started", f"container {agent.cni.container} of pod {pod.name} runs again")
+            if pod.ready:
+                once(node, "ready", f"pod {pod.name} is ready")

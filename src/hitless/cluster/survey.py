@@ -1,0 +1,284 @@
+"""Looking at a cluster before touching it: which CNI it runs, which nodes are fit, who objects.
+
+Problem: the same flannel is found under a dozen names, and a drill on an unhealthy cluster measures somebody else's
+trouble. Promise: the CNI is found by what its DaemonSets run (images, commands, ConfigMaps), not by one name; every
+reason against a drill is collected and said at once; nothing is written. Next stage: ``manifests``, ``target``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hitless.cluster import advice as advising
+from hitless.cluster.api import Api
+from hitless.cluster.objects import (
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DISRUPTION_BUDGETS,
+    NODES,
+    Container,
+    DaemonSet,
+    DisruptionBudget,
+    Node,
+)
+from hitless.cluster.releases import Table
+from hitless.cluster.versions import Flannel, Release, parse_flannel, parse_release
+from hitless.errors import ApiError, InputError
+
+__all__ = ["Cni", "Survey", "advise_cluster", "choose", "look", "objections"]
+
+CniName = Literal["canal", "flannel", "calico", "cilium", "k3s"]
+
+_AGENTS: tuple[tuple[CniName, str], ...] = (
+    ("flannel", "flannel"),
+    ("cilium", "cilium"),
+    ("calico", "calico"),
+)
+"""Words in the image of an agent's container, most telling first: Canal's DaemonSet has flannel and calico."""
+
+_NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha", "controllers", "envoy", "hubble")
+
+
+@dataclass(frozen=True, slots=True)
+class Cni:
+    """The network agent of a cluster. ``container`` is the one that programs egress; K3s has no DaemonSet for it."""
+
+    name: CniName
+    daemon_set: DaemonSet | None = None
+    container: str = ""
+    image: str = ""
+    flannel: Flannel | None = None
+    networks: tuple[str, ...] = ()
+    nftables: bool = False
+
+    @property
+    def namespace(self) -> str:
+        return self.daemon_set.metadata.namespace if self.daemon_set else ""
+
+    @property
+    def title(self) -> str:
+        """For people: ``rke2-canal (flannel v0.26.7-build20250515)``."""
+        name = self.daemon_set.name if self.daemon_set else self.name
+        return f"{name} (flannel {self.flannel})" if self.flannel else name
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was seen: nodes in the order of their names, the CNI, and the budgets in its namespace."""
+
+    nodes: tuple[Node, ...]
+    cni: Cni
+    budgets: tuple[DisruptionBudget, ...] = ()
+
+
+async def look(api: Api, *, with_budgets: bool = True) -> Survey:
+    """Look at a cluster; raises ``InputError`` when no CNI is found that this tool knows."""
+    nodes = tuple(sorted(await api.all(NODES), key=lambda node: node.name))
+    cni = await _find(api, await api.all(DAEMON_SETS), nodes)
+    budgets: Sequence[DisruptionBudget] = ()
+    if with_budgets and cni.namespace:
+        budgets = await api.all(DISRUPTION_BUDGETS, cni.namespace)
+    return Survey(nodes, cni, tuple(budgets))
+
+
+async def _find(api: Api, sets: Iterable[DaemonSet], nodes: Sequence[Node]) -> Cni:
+    found: dict[str, tuple[DaemonSet, Container]] = {}
+    for one in sorted(sets, key=lambda one: (one.metadata.namespace, one.name)):
+        for name, container in _agents(one):
+            found.setdefault(name, (one, container))
+    for name, _ in _AGENTS:
+        if name not in found:
+            continue
+        daemon_set, container = found[name]
+        if name == "flannel":
+            others = {other for other, _ in _agents(daemon_set)}
+            return await _flannel(api, "canal" if "calico" in others else "flannel", daemon_set, container)
+        return Cni(name, daemon_set, container.name, container.image)
+    if any("+k3s" in node.status.node_info.kubelet_version for node in nodes):
+        return Cni("k3s", networks=tuple(sorted({cidr for node in nodes for cidr in node.pod_cidrs})))
+    raise InputError(
+        "no network agent was found among the cluster's DaemonSets",
+        where=api.server,
+        expected="Canal, flannel, Calico, Cilium or K3s",
+    )
+
+
+def _agents(daemon_set: DaemonSet) -> list[tuple[CniName, Container]]:
+    found: list[tuple[CniName, Container]] = []
+    for container in daemon_set.spec.template.spec.containers or []:
+        image = container.image.split("@", 1)[0].rsplit("/", 1)[-1].lower()
+        path = container.image.lower()
+        words = " ".join([*(container.command or []), *(container.args or [])])
+        for name, mark in _AGENTS:
+            fits = mark in path and (mark in image or image.startswith("node:"))
+            if name == "flannel":
+                fits = fits or "flanneld" in words
+            if fits and not any(other in image for other in _NOT_AGENTS):
+                found.append((name, container))
+                break
+    return found
+
+
+class _NetConf(msgspec.Struct):
+    network: str = msgspec.field(name="Network", default="")
+    ipv6_network: str = msgspec.field(name="IPv6Network", default="")
+    enable_nftables: bool = msgspec.field(name="EnableNFTables", default=False)
+
+
+async def _flannel(api: Api, name: CniName, daemon_set: DaemonSet, container: Container) -> Cni:
+    conf = _NetConf()
+    for volume in daemon_set.spec.template.spec.volumes or []:
+        if volume.config_map is None:
+            continue
+        text = (await api.get(CONFIG_MAPS, volume.config_map.name, daemon_set.metadata.namespace)).data or {}
+        if "net-conf.json" in text:
+            try:
+                conf = msgspec.json.decode(text["net-conf.json"], type=_NetConf)
+            except msgspec.DecodeError as error:
+                where = f"ConfigMap {daemon_set.metadata.namespace}/{volume.config_map.name}, net-conf.json"
+                raise InputError(str(error), where=where, expected="flannel's configuration") from error
+    return Cni(
+        name,
+        daemon_set,
+        container.name,
+        container.image,
+        _version(container.image),
+        tuple(network for network in (conf.network, conf.ipv6_network) if network),
+        conf.enable_nftables,
+    )
+
+
+def _version(image: str) -> Flannel | None:
+    """The flannel version of an image's tag; None where the tag (a digest, ``latest``) does not tell."""
+    try:
+        return parse_flannel(image)
+    except InputError:
+        return None
+
+
+def choose(survey: Survey, names: Sequence[str], count: int | None, selector: str) -> tuple[Node, ...]:
+    """The nodes to drill: those named, or ``count`` (default 1) of those that the selector takes, workers first."""
+    by_name = {node.name: node for node in survey.nodes}
+    if names:
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            raise InputError(
+                f"there is no node {missing[0]!r}", where="--node", expected=", ".join(by_name) or "a node"
+            )
+        return tuple(by_name[name] for name in dict.fromkeys(names))
+    fit = [node for node in survey.nodes if _selected(node, selector) and _linux(node)]
+    fit.sort(key=lambda node: (_control_plane(node), not node.ready, node.name))
+    wanted = 1 if count is None else count
+    if len(fit) < wanted:
+        raise InputError(
+            f"only {len(fit)} nodes fit", where="--nodes", expected=f"at most {len(fit)} for this selector"
+        )
+    return tuple(fit[:wanted])
+
+
+def _linux(node: Node) -> bool:
+    return node.status.node_info.operating_system in ("", "linux")
+
+
+def _control_plane(node: Node) -> bool:
+    labels = node.metadata.labels or {}
+    return any(
+        key.startswith("node-role.kubernetes.io/") and key.endswith(("control-plane", "master")) for key in labels
+    )
+
+
+def _selected(node: Node, selector: str) -> bool:
+    labels = node.metadata.labels or {}
+    for term in filter(None, (part.strip() for part in selector.split(","))):
+        key, sign, value = term.partition("=")
+        if not key or key.endswith("!") or value.startswith("="):
+            raise InputError(f"{term!r}", where="--node-selector", expected="KEY=VALUE or KEY, separated by commas")
+        if key not in labels or (sign and labels[key] != value):
+            return False
+    return True
+
+
+def objections(survey: Survey, chosen: Sequence[Node]) -> list[str]:
+    """Every reason not to begin now; empty when there is none."""
+    found = [f"node {node.name} is not ready" for node in survey.nodes if not node.ready]
+    found += [f"node {node.name} is no Linux node" for node in chosen if not _linux(node)]
+    daemon_set = survey.cni.daemon_set
+    if daemon_set is None:
+        return found
+    status = daemon_set.status
+    name = f"DaemonSet {survey.cni.namespace}/{daemon_set.name}"
+    if status.number_ready < status.desired_number_scheduled:
+        found.append(f"{name}: {status.number_ready} of {status.desired_number_scheduled} pods are ready")
+    if status.observed_generation and status.observed_generation < daemon_set.metadata.generation:
+        found.append(f"{name}: a change of it is still being carried out")
+    labels = daemon_set.spec.template.metadata.labels or {}
+    for budget in survey.budgets:
+        selector = budget.spec.selector
+        wanted = (selector.match_labels if selector else None) or {}
+        # A selector by expressions may or may not mean the agent: then its word counts only by labels.
+        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
+            found.append(f"PodDisruptionBudget {survey.cni.namespace}/{budget.name} allows no disruption now")
+    return found
+
+
+async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Advice]:
+    survey = await look(api, with_budgets=False)
+    cni = survey.cni
+    answers: dict[Release | None, list[str]] = {}
+    for node in survey.nodes:
+        answers.setdefault(_release(node), []).append(node.name)
+    if cni.name in ("calico", "cilium"):
+        notes.append(
+            f"{cni.title} runs here, not flannel: this advice is about flannel. Drill it: hitless drill --cluster"
+        )
+        return []
+    if cni.daemon_set is not None and cni.flannel is None:
+        notes.append(f"the image {cni.image} does not tell flannel's version: the release table is used")
+    found: list[advising.Advice] = []
+    for release, names in answers.items():
+        if release is None and cni.flannel is None:
+            notes.append(
+                f"nodes {', '.join(names)}: neither RKE2 nor K3s, and no version in {cni.image or 'any image'}"
+            )
+            continue
+        setting: advising.Setting = "rke2" if cni.name == "canal" else "k3s" if cni.name == "k3s" else "flannel"
+        found.append(
+            advising.advise(
+                table,
+                release,
+                running=cni.flannel,
+                running_source=f"image of {cni.daemon_set.name}" if cni.daemon_set and cni.flannel else "",
+                setting=setting,
+            )
+        )
+    return found
+
+
+def _release(node: Node) -> Release | None:
+    try:
+        return parse_release(node.status.node_info.kubelet_version)
+    except InputError:
+        return None
+
+
+def advise_cluster(
+    table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]
+) -> list[advising.Advice]:
+    """The advice for every release that the cluster's nodes run; ``notes`` gets what could not be told."""
+    import asyncio
+
+    from hitless.cluster.api import Patience, connect
+
+    async def run() -> list[advising.Advice]:
+        async with connect(kubeconfig, context, patience=Patience(total=20.0)) as api:
+            return await _advise(api, table, notes)
+
+    answers = asyncio.run(run())
+    if not answers and not notes:
+        raise ApiError("the cluster has no nodes")
+    return answers

@@ -1,0 +1,282 @@
+"""A cluster as a drill's target: pods on its nodes, the agent's pods restarted.
+
+Problem: the rounds and the verdict of the lab must hold where an operator needs them. Promise: one node at a time
+unless told otherwise; beside the probe through the egress path, one from the host's network and one between pods tell
+an outage of egress from one of everything; too many losses end the drill (``Abort``); whatever was made is removed
+when the block ends, and what could not be removed is named with the command that does. Next stage: ``hitless.drill``
+runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from hitless.cluster import manifests
+from hitless.cluster.api import Api
+from hitless.cluster.manifests import Document, Pods
+from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, Node
+from hitless.cluster.pods import Station, sweep
+from hitless.cluster.restarts import Agent, Step, restart
+from hitless.cluster.survey import Survey
+from hitless.drill.plans import Plan
+from hitless.drill.recording import Desk
+from hitless.drill.targets import Name, Subject
+from hitless.errors import ApiError, HitlessError, InputError
+from hitless.evidence.records import CONTROL
+from hitless.kernel.clock import Clock
+from hitless.model import events as e
+
+__all__ = ["Abort", "ClusterTarget", "Places", "placed"]
+
+OWN_FAR_END = "node"
+"""``--to node``: a far end of ours on another node's network."""
+
+_START = 120.0  # an image may have to be pulled
+_LAST_WORDS = 45.0  # the relay gives its tools 15 s
+
+
+@dataclass
+class Abort:
+    """When to stop hurting: after so many losses, or so many seconds without egress (0: never)."""
+
+    losses: int = 0
+    seconds: float = 0.0
+    lost: int = 0
+    reason: str = ""
+    _since: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def see(self, event: e.Event, stream: str, node: str) -> bool:
+        """Look at an event; True when it is the one that is too much."""
+        if self.reason or stream.startswith(CONTROL):
+            return False
+        match event:
+            case e.Loss():
+                self.lost += 1
+            case e.RuleState():
+                key = (node, event.family, event.network)
+                if event.state == "not_carried":
+                    self._since.setdefault(key, event.t)
+                else:
+                    self._since.pop(key, None)
+            case _:
+                pass
+        away = max((event.t - since for since in self._since.values()), default=0) / 1e9
+        if self.losses and self.lost >= self.losses:
+            self.reason = f"{self.lost} losses (--abort-after {self.losses})"
+        elif self.seconds and away >= self.seconds:
+            self.reason = f"{away:.1f} s without egress (--abort-after {self.seconds:g}s)"
+        return bool(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The drill's helpers that stand for all nodes: (node, address) of far ends and of pods for the control."""
+
+    owners: Mapping[str, Document]
+    far_ends: tuple[tuple[str, str], ...] = ()
+    peers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class ClusterTarget:
+    """The nodes to drill, ``at_once`` of them at a time (all of them for a rollout)."""
+
+    api: Api
+    survey: Survey
+    nodes: Sequence[Node]
+    pods: Pods
+    plan: Plan
+    agent: Agent
+    places: Places
+    to: Sequence[str]
+    at_once: int = 1
+    abort: Abort = field(default_factory=Abort)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the header says of the cluster."""
+        cni = self.survey.cni
+        return {
+            "target": "cluster",
+            "far_end": bool(self.places.far_ends) or any(one.startswith("farend://") for one in self.to),
+            "server": self.api.server,
+            "cni": cni.title,
+            "image": cni.image,
+            "nodes": [node.name for node in self.nodes],
+            "kubelets": sorted({node.status.node_info.kubelet_version for node in self.nodes}),
+            "at_once": self.at_once,
+            "method": self.agent.method,
+            "to": list(self.to),
+            "drill": self.pods.identity,
+        }
+
+    @property
+    def title(self) -> str:
+        """The agent's name in the table."""
+        return self.survey.cni.daemon_set.name if self.survey.cni.daemon_set else self.survey.cni.name
+
+    def _groups(self) -> list[list[Node]]:
+        size = len(self.nodes) if self.agent.method == "rollout-restart" else max(1, self.at_once)
+        return [list(self.nodes[start : start + size]) for start in range(0, len(self.nodes), size)]
+
+    def subjects(self) -> Sequence[Name]:
+        """One for each node, or for the first node of each group."""
+        return [Name(self.title, group[0].name) for group in self._groups()]
+
+    @asynccontextmanager
+    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+        """Pods on the nodes of the group, streaming."""
+        if self.abort.reason:
+            raise InputError(f"not drilled: {self.abort.reason}", where=name.node)
+        group = next(group for group in self._groups() if group[0].name == name.node)
+        desks = {name.node: desk}
+        for node in group[1:]:
+            desks[node.name] = desk.record.desk(name.agent, node.name)
+            desk.companions.append(desks[node.name])
+        stations: list[Station] = []
+        try:
+            async with asyncio.TaskGroup() as starting:
+                for node in group:
+                    for document in self._documents(node):
+                        station = self._station(document, desks[node.name], desk)
+                        stations.append(station)
+                        starting.create_task(station.start(_START))
+            yield _ClusterSubject(self, desk, [node.name for node in group], stations)
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+        finally:
+            await asyncio.gather(*(station.remove() for station in stations), return_exceptions=True)
+
+    def _documents(self, node: Node) -> list[Document]:
+        to = [one for one in self.to if one != OWN_FAR_END]
+        to += [f"farend://{_host(address)}:{manifests.PEER_PORT}" for address in _other(self.places.far_ends, node)]
+        peer = next(iter(_other(self.places.peers, node)), "")
+        pods, owners = self.pods, self.places.owners
+        return [
+            manifests.watch_pod(pods, node.name, owners[pods.namespace], to),
+            manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], to, peer=peer),
+        ]
+
+    def _station(self, document: Document, desk: Desk, first: Desk) -> Station:
+        def say(event: e.Event, stream: str) -> None:
+            desk.write(event, stream)
+            if desk is not first:  # the rounds look at the first desk: it speaks for the group
+                first.hear(event, desk.node)
+            if self.abort.see(event, stream, desk.node):
+                first.fail(f"aborted: {self.abort.reason}")
+
+        return Station(self.api, document, lambda: desk.now, say, first.fail)
+
+
+def _other(found: Sequence[tuple[str, str]], node: Node) -> list[str]:
+    """The address of the first helper on another node; of one on the same where there is no other."""
+    ordered = sorted(found, key=lambda one: one[0] == node.name)
+    return [address for _, address in ordered[:1]]
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _ClusterSubject:
+    def __init__(self, target: ClusterTarget, desk: Desk, nodes: Sequence[str], stations: Sequence[Station]) -> None:
+        self._target = target
+        self._desk = desk
+        self._nodes = nodes
+        self._stations = stations
+
+    async def restart(self, round: int) -> None:
+        desks = {desk.node: desk for desk in (self._desk, *self._desk.companions)}
+        method = self._target.agent.method
+
+        def tell(node: str, step: Step, detail: str) -> None:
+            desks[node].write(e.Restart(t=self._desk.now, step=step, method=method, detail=detail))
+
+        watchers = {
+            station.node: (station.name, station.namespace)
+            for station in self._stations
+            if station.document["spec"].get("hostNetwork")
+        }
+        agent, patience = self._target.agent, self._target.plan.patience
+        await restart(agent, self._nodes, tell, patience=patience, killers=watchers)
+
+    async def quiet(self) -> None:
+        probes = [one for one in self._stations if not one.document["spec"].get("hostNetwork")]
+        watches = [one for one in self._stations if one not in probes]
+        await asyncio.gather(*(one.check_clock() for one in watches))
+        for stations in (probes, watches):  # the watch sees the last answers
+            await asyncio.gather(*(one.stop(_LAST_WORDS) for one in stations))
+
+
+@asynccontextmanager
+async def placed(
+    api: Api, survey: Survey, nodes: Sequence[Node], pods: Pods, *, own_far_end: bool, tell: Callable[[str], None]
+) -> AsyncIterator[Places]:
+    """Make what stands for all nodes, and remove everything of this drill at the end, whatever happened."""
+    helpers: list[Station] = []
+    try:
+        for place in pods.namespaces:
+            await _namespace(api, pods, place)
+        owners: dict[str, Document] = {}
+        for place in pods.namespaces:
+            document = manifests.owner(pods, place)
+            made = await api.create(CONFIG_MAPS, document, place)
+            document["metadata"]["uid"] = made.metadata.uid
+            owners[place] = document
+        spots = _spots(survey, nodes)
+        peers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in spots]
+        far_ends = [
+            manifests.farend_pod(pods, node.name, node.internal_ip, owners[pods.namespace])
+            for node in (spots if own_far_end else ())
+        ]
+        clock = Clock()
+        for document in (*peers, *far_ends):
+            helpers.append(Station(api, document, clock.now, lambda *_: None, tell))
+        await asyncio.gather(*(one.start(_START) for one in helpers))
+        yield Places(
+            owners,
+            tuple((one.node, one.ip) for one in helpers[len(peers) :]),
+            tuple((one.node, one.ip) for one in helpers[: len(peers)]),
+        )
+    finally:
+        for one in helpers:
+            one.dismiss()
+        await _clean(api, pods, tell)
+
+
+async def _namespace(api: Api, pods: Pods, place: str) -> None:
+    try:
+        await api.get(NAMESPACES, place)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        if place != pods.namespace:
+            raise InputError(
+                f"there is no namespace {place!r}", where="--probe-namespace", expected="one that is there"
+            ) from error
+        await api.create(NAMESPACES, manifests.namespace(pods))
+
+
+def _spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
+    """Up to two ready nodes for helpers, those that are not drilled first: each drilled node has another one."""
+    drilled = {node.name for node in nodes}
+    ready = [node for node in survey.nodes if node.ready and node.status.node_info.operating_system in ("", "linux")]
+    return sorted(ready, key=lambda node: (node.name in drilled, node.name))[:2]
+
+
+async def _clean(api: Api, pods: Pods, tell: Callable[[str], None]) -> None:
+    try:
+        await sweep(api, pods.namespaces, pods.identity)
+    except HitlessError as error:
+        where = " ".join(f"--namespace {one}" for one in pods.namespaces)
+        tell(f"not everything could be removed ({error}); remove it with: hitless drill --cleanup {where}")
