@@ -23,42 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from hitless.errors import HitlessError, KernelError, MissingError
-from hitless.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
+from hitless.kernel.namespaces import CLONE_NEWNET, CLONE_NEWNS, setns, unshare
+from hitless.kernel.privileges import enter_user_namespace, privileged
 
-__all__ = ["main", "privileged"]
+__all__ = ["main"]
 
 _MS_NOSUID, _MS_NODEV = 2, 4
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-
-
-def privileged(status: str | None = None) -> bool:
-    """Whether this process may make network and mount namespaces by itself (CapEff of /proc/self/status)."""
-    text = Path("/proc/self/status").read_text() if status is None else status
-    for line in text.splitlines():
-        if line.startswith("CapEff:"):
-            held = int(line.split()[1], 16)
-            return all(held >> bit & 1 for bit in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN))
-    return False
-
-
-def enter_user_namespace() -> None:
-    """Become root of a new user namespace, in which only the caller's own user and group exist.
-
-    The process must be single-threaded. Raises ``MissingError`` when the kernel does not allow it.
-    """
-    user, group = os.geteuid(), os.getegid()
-    unshare(CLONE_NEWUSER)
-    try:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-    except OSError as error:
-        raise MissingError(
-            f"this process may not map itself to root in a user namespace ({error.strerror})",
-            remedy="run it as root, or allow user namespaces (kernel.apparmor_restrict_unprivileged_userns=0)",
-        ) from error
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:

@@ -1,0 +1,273 @@
+"""Faults: what people, firewalls and other agents do to a node's rules, on purpose, in a lab.
+
+Problem: an agent or a guard is worth what it does on a bad day. Promise: each fault is one kind of damage seen in the
+field, done with the commands that do it there, for iptables-nft, iptables-legacy and native nftables, in both families.
+A fault is a context manager that knows how to undo itself before it acts (it remembers the tables whole and puts them
+back in one transaction each), also when the block raises; ``act`` alone leaves the damage. It never leaves the
+namespace that it is given. The undo also takes back what others wrote to these tables meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
+
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.clusters import Cluster, Node
+from hitless.lab.standins.rules import MASQ_CHAIN, Pods, Spec, forward, masquerade
+from hitless.model.families import Backend, Family
+
+__all__ = ["FAULTS", "Fault", "Target", "opens_a_gap"]
+
+_TABLES = ("nat", "filter")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the damage is done: a node's namespace, the backend of the agent there, and its networks."""
+
+    namespace: Namespace
+    backend: Backend
+    pods: tuple[Pods, ...]
+
+    @classmethod
+    def of(cls, cluster: Cluster, node: Node) -> Target:
+        """A node of a lab."""
+        plan = cluster.plan
+        pods = tuple(Pods.of(family, plan.network(family), node.subnets[family]) for family in plan.families)
+        return cls(node.namespace, plan.backend, pods)
+
+    def run(self, *command: str, stdin: str = "", check: bool = True) -> str:
+        """Run a command there; its output."""
+        return processes.run(command, namespace=self.namespace, stdin=stdin, check=check).stdout
+
+    def iptables(self, family: Family, *words: str) -> None:
+        """Run the iptables that holds the agent's (or, in nftables mode, kube-proxy's) rules."""
+        backend = Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
+        self.run(f"{family.iptables}-{backend}", "--wait", *words)
+
+    def nft(self, text: str) -> None:
+        """One nft transaction."""
+        self.run("nft", "-f", "-", stdin=text)
+
+    def snapshot(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """The commands, with their input, that put every table back as it is now."""
+        found: list[tuple[tuple[str, ...], str]] = []
+        backend = Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
+        for pods in self.pods:
+            program = f"{pods.family.iptables}-{backend}"
+            for table in ("mangle", *_TABLES):
+                saved = self.run(f"{program}-save", "-t", table)
+                found.append(((f"{program}-restore", "--wait"), saved or f"*{table}\nCOMMIT\n"))
+            if self.backend is Backend.NFTABLES:
+                name = f"{pods.family.nft} flannel-{pods.family}"
+                listed = self.run("nft", "list", "table", *name.split(), check=False)
+                found.append((("nft", "-f", "-"), f"add table {name}\ndelete table {name}\n{listed}"))
+        return tuple(found)
+
+
+@dataclass
+class Fault:
+    """One kind of damage to one target."""
+
+    name: str
+    target: Target
+    damage: Callable[[Target, Pods], None]
+    _undo: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+
+    def act(self) -> None:
+        """Do it, in every family."""
+        for pods in self.target.pods:
+            self.damage(self.target, pods)
+
+    def undo(self) -> None:
+        """Put back what was there when the fault was entered."""
+        for command, text in self._undo:
+            self.target.run(*command, stdin=text)
+        self._undo.clear()
+
+    def __enter__(self) -> Fault:
+        self._undo.extend(self.target.snapshot())
+        try:
+            self.act()
+        except BaseException:
+            self.undo()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+
+def _native(target: Target) -> bool:
+    return target.backend is Backend.NFTABLES
+
+
+def _chain(pods: Pods) -> str:
+    return f"{pods.family.nft} flannel-{pods.family} postrtg"
+
+
+def _flush_chain(target: Target, pods: Pods) -> None:
+    if _native(target):
+        target.nft(f"flush chain {_chain(pods)}\n")
+    else:
+        target.iptables(pods.family, "-t", "nat", "-F", MASQ_CHAIN)
+
+
+def _delete_jump(target: Target, pods: Pods) -> None:
+    if _native(target):  # a base chain is called by its hook: what takes the call away takes the chain
+        target.nft(f"flush chain {_chain(pods)}\ndelete chain {_chain(pods)}\n")
+    else:
+        jump = masquerade(pods)[0]
+        target.iptables(pods.family, "-t", jump.table, "-D", jump.chain, *jump.words)
+
+
+def _return_in_front(target: Target, pods: Pods) -> None:
+    if _native(target):
+        target.nft(f"insert rule {_chain(pods)} return\n")
+    else:
+        target.iptables(pods.family, "-t", "nat", "-I", MASQ_CHAIN, "1", "-j", "RETURN")
+
+
+def _accept_in_front(target: Target, pods: Pods) -> None:
+    if _native(target):
+        target.nft(f"insert rule {_chain(pods)} {pods.family.nft} saddr {pods.network} accept\n")
+    else:
+        target.iptables(pods.family, "-t", "nat", "-I", "POSTROUTING", "1", "-s", pods.network, "-j", "ACCEPT")
+
+
+def _flush_nat(target: Target, pods: Pods) -> None:
+    if _native(target):
+        target.nft(f"flush table {pods.family.nft} flannel-{pods.family}\n")
+    else:
+        target.iptables(pods.family, "-t", "nat", "-F")
+
+
+def _flush_filter(target: Target, pods: Pods) -> None:
+    target.iptables(pods.family, "-F")
+
+
+def _flush_ruleset(target: Target, pods: Pods) -> None:
+    # nft flushes every family at once; the word keeps the damage where it is asked for
+    target.nft(f"flush ruleset {pods.family.nft}\n")
+
+
+def _rewrite(target: Target, pods: Pods, specs: tuple[Spec, ...]) -> None:
+    """FLANNEL-POSTRTG with other rules, in one transaction."""
+    backend = Backend.LEGACY if target.backend is Backend.LEGACY else Backend.NFT
+    text = "\n".join(["*nat", f":{MASQ_CHAIN} - [0:0]", *(spec.line("-A") for spec in specs), "COMMIT", ""])
+    target.run(f"{pods.family.iptables}-{backend}-restore", "--noflush", "--wait", stdin=text)
+
+
+def _rewrite_native(target: Target, pods: Pods, order: Callable[[list[str]], list[str]]) -> None:
+    listed = target.run("nft", "list", "chain", *_chain(pods).split()).splitlines()
+    rules = [line.strip() for line in listed[3:-2]]
+    lines = [f"flush chain {_chain(pods)}", *(f"add rule {_chain(pods)} {rule}" for rule in order(rules)), ""]
+    target.nft("\n".join(lines))
+
+
+def _reorder(target: Target, pods: Pods) -> None:
+    """The first MASQUERADE comes before the RETURNs: pods of other nodes are translated too."""
+    if _native(target):
+        _rewrite_native(target, pods, lambda rules: [rules[4], *rules[:4], *rules[5:]])
+    else:
+        _, *rules = masquerade(pods)
+        _rewrite(target, pods, (rules[4], *rules[:4], *rules[5:]))
+
+
+def _duplicate(target: Target, pods: Pods) -> None:
+    if _native(target):
+        _rewrite_native(target, pods, lambda rules: [*rules, *rules])
+    else:
+        jump, *rules = masquerade(pods)
+        _rewrite(target, pods, (*rules, *rules))
+        target.iptables(pods.family, "-t", "nat", "-A", jump.chain, *jump.words)
+
+
+def _wrong_subnet(target: Target, pods: Pods) -> None:
+    """Whole, in order, and about somebody else's network."""
+    other = ("10.99.0.0/16", "10.99.7.0/24") if pods.family is Family.IPV4 else ("fd99::/48", "fd99:0:0:7::/64")
+    wrong = Pods(pods.family, *other)
+    if _native(target):
+        swap = {pods.network: wrong.network, pods.subnet: wrong.subnet}
+
+        def other_words(rules: list[str]) -> list[str]:
+            return [" ".join(swap.get(word, word) for word in rule.split()) for rule in rules]
+
+        _rewrite_native(target, pods, other_words)
+    else:
+        _rewrite(target, pods, masquerade(wrong)[1:])
+
+
+def _firewalld_reload(target: Target, pods: Pods) -> None:
+    """firewalld with its iptables backend: everything shut, flushed, deleted; its own rules; open again."""
+    for chain in ("INPUT", "FORWARD", "OUTPUT"):
+        target.iptables(pods.family, "-P", chain, "DROP")
+    for table in ("mangle", "nat", "filter"):
+        target.iptables(pods.family, "-t", table, "-F")
+        target.iptables(pods.family, "-t", table, "-X")
+    target.iptables(pods.family, "-A", "INPUT", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT")
+    for chain in ("INPUT", "FORWARD", "OUTPUT"):
+        target.iptables(pods.family, "-P", chain, "ACCEPT")
+
+
+def _policy_drop(target: Target, pods: Pods) -> None:
+    target.iptables(pods.family, "-P", "FORWARD", "DROP")
+
+
+def _drop_in_front(target: Target, pods: Pods) -> None:
+    target.iptables(pods.family, "-I", "FORWARD", "1", "-s", pods.network, "-j", "DROP")
+
+
+def _forward_jump(target: Target, pods: Pods) -> None:
+    if _native(target):
+        name = f"{pods.family.nft} flannel-{pods.family} forward"
+        target.nft(f"flush chain {name}\ndelete chain {name}\n")
+    else:
+        jump = forward(pods)[0]
+        target.iptables(pods.family, "-D", jump.chain, *jump.words)
+
+
+_DAMAGES: Mapping[str, Callable[[Target, Pods], None]] = {
+    "flush-chain": _flush_chain,
+    "delete-jump": _delete_jump,
+    "return-in-front": _return_in_front,
+    "accept-in-front": _accept_in_front,
+    "flush-nat": _flush_nat,
+    "flush-filter": _flush_filter,
+    "flush-ruleset": _flush_ruleset,
+    "reorder": _reorder,
+    "duplicate": _duplicate,
+    "wrong-subnet": _wrong_subnet,
+    "firewalld-reload": _firewalld_reload,
+    "policy-drop": _policy_drop,
+    "drop-in-front": _drop_in_front,
+    "delete-forward-jump": _forward_jump,
+}
+
+
+def _maker(name: str) -> Callable[[Target], Fault]:
+    return lambda target: Fault(name, target, _DAMAGES[name])
+
+
+FAULTS: Mapping[str, Callable[[Target], Fault]] = MappingProxyType({name: _maker(name) for name in _DAMAGES})
+"""Every fault by name: ``with FAULTS["flush-chain"](Target.of(cluster, node)): …``"""
+
+_GAPS = frozenset(
+    ("flush-chain", "delete-jump", "return-in-front", "accept-in-front", "flush-nat", "wrong-subnet", "drop-in-front")
+)
+
+
+def opens_a_gap(name: str, backend: Backend) -> bool:
+    """Whether a new flow of a pod to the outside is not carried while the fault lasts (FORWARD policy accept)."""
+    match name:
+        case "flush-ruleset":
+            return backend is not Backend.LEGACY  # legacy rules are not in it
+        case "firewalld-reload":
+            return backend is not Backend.NFTABLES  # it knows nothing of tables that are not iptables'
+        case _:
+            return name in _GAPS
