@@ -83,7 +83,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """A datagram, or (``data`` empty) the place where the kernel dropped some."""
+    """A datagram, or (``data`` empty) the place where the kernel dropped some; ``t`` 0 only wakes the caller."""
 
     t: int
     data: bytes
@@ -169,6 +169,10 @@ class Mirror:
         """How many datagrams are received and not yet applied."""
         return self._queue.qsize()
 
+    def wake(self) -> None:
+        """Make a running ``next`` return ``None`` now, or the following one; from any thread or signal handler."""
+        self._queue.put(_Received(0, b""))
+
     # --- the receiving thread ------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
@@ -216,6 +220,8 @@ class Mirror:
             try:
                 received = self._queue.get(timeout=left)
             except queue.Empty:
+                return None
+            if not received.t:
                 return None
             if not received.data:
                 return self._resync("the kernel dropped events (the receive buffer was full)", received.t, lost=True)

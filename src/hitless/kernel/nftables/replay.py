@@ -36,7 +36,7 @@ class TableChange:
     removed: int = 0
     chains: set[str] = field(default_factory=set)
     sets: set[str] = field(default_factory=set)
-    hooks: bool = False  # a base chain came, went, or changed its policy; or the table came, went, slept or woke
+    hooks: set[str] = field(default_factory=set)  # where base chains came, went, changed policy, slept or woke
     counts: dict[str, list[int]] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
 
@@ -221,7 +221,9 @@ class _Transaction:
         name = netlink.to_text(attributes.get(wire.TABLE_NAME, b""))
         key = (family, name)
         change = self.change(key)
-        change.hooks = True
+        known = self.state.tables.get(key)
+        if known is not None:
+            change.hooks |= {chain.hook.hook for chain in known.chains.values() if chain.hook is not None}
         if not new:
             if self.state.tables.pop(key, None) is None:
                 raise Desync(f"table {name} went away, but was not known")
@@ -253,7 +255,8 @@ class _Transaction:
         if not new:
             if known is None:
                 raise Desync(f"chain {read.name} went away, but was not known")
-            change.hooks = change.hooks or known.hook is not None
+            if known.hook is not None:
+                change.hooks.add(known.hook.hook)
             del table.chains[read.name]
             self._edits.pop((key, read.name), None)
             change.words.append(f"chain {read.name} removed")
@@ -263,12 +266,14 @@ class _Transaction:
             table.top = read.handle
             table.chains[read.name] = read
             self._edits[(key, read.name)] = _ChainEdit(read)
-            change.hooks = change.hooks or read.hook is not None
+            if read.hook is not None:
+                change.hooks.add(read.hook.hook)
             change.words.append(f"chain {read.name} added")
         elif known.hook != read.hook:
+            before = known.hook
             edited = self.edit(family, table.name, read.name).chain
             edited.hook = read.hook
-            change.hooks = True
+            change.hooks |= {hook.hook for hook in (before, read.hook) if hook is not None}
             policy = read.hook.policy if read.hook is not None else "none"
             change.words.append(f"chain {read.name} now has policy {policy}")
 

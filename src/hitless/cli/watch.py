@@ -1,0 +1,139 @@
+"""``hitless watch``: show every change to the rules that carry egress: gaps and who made them.
+
+Promise: JSON lines (``--json``) or lines for people, made from the same events; it ends on SIGTERM, SIGINT,
+``--duration``, or when its reader goes, and gaps that are open then are written as open. Nothing is changed in the
+kernel. Exit codes: 0, with ``--once`` also 1 (not carried) and 2 (cannot tell); 3 error.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_network
+
+import click
+
+from hitless.cli.exits import Exit
+from hitless.cli.lines import Lines
+from hitless.cli.watch_view import View
+from hitless.errors import InputError
+from hitless.kernel import namespaces
+from hitless.model.events import State
+from hitless.model.families import Backend, Family, Network
+from hitless.watch import DEFAULT, Options, Watch, load, shipped
+
+__all__ = ["command"]
+
+_SWITCH_S = 0.0002
+"""How long a thread of ours may keep another one waiting: the receiving one stamps commits."""
+
+
+def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    found: list[Network] = []
+    for text in texts:
+        try:
+            found.append(ip_network(text))
+        except ValueError as error:
+            raise InputError(
+                str(error), where=f"--network {text}", expected="a network, such as 10.42.0.0/16"
+            ) from error
+    return tuple(dict.fromkeys(found))
+
+
+def _namespace(text: str | None) -> namespaces.Namespace:
+    if text is None:
+        return namespaces.HERE
+    named = namespaces.named(text)
+    # the process tells more: in whose mount namespace the lock of iptables-legacy lies
+    return replace(named, pid=int(text)) if text.isdigit() else named
+
+
+@click.command(name="watch")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line (docs/events.md).")
+@click.option(
+    "--profile",
+    default=DEFAULT,
+    show_default=True,
+    metavar="NAME|FILE",
+    help=f"What to watch: {', '.join(shipped())}, or a file of yours (docs/watch.md).",
+)
+@click.option(
+    "--network", "networks", multiple=True, metavar="CIDR", help="A pod network (repeat). Default: the rules'."
+)
+@click.option(
+    "--backend", type=click.Choice(["auto", *(each.value for each in Backend)]), default="auto", show_default=True
+)
+@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="Default: the profile's.")
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Default: until stopped."
+)
+@click.option("--namespace", metavar="PID|PATH", help="A process in, or a path to, the network namespace to watch.")
+@click.option("--once", is_flag=True, help="Print the state now. Exit code 0 carried, 1 not carried, 2 cannot tell.")
+@click.option("--all", "all_changes", is_flag=True, help="Report also changes that matter to no pod's packet.")
+@click.option(
+    "--heartbeat", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS", help="0: none."
+)
+def command(
+    as_json: bool,
+    profile: str,
+    networks: tuple[str, ...],
+    backend: str,
+    family: str | None,
+    duration: float | None,
+    namespace: str | None,
+    once: bool,
+    all_changes: bool,
+    heartbeat: float,
+) -> int:
+    """Show every change to the rules that carry egress: gaps and who made them."""
+    families = {"dual": (Family.IPV4, Family.IPV6), "ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,)}
+    options = Options(
+        profile=load(profile),
+        namespace=_namespace(namespace),
+        networks=_networks(networks),
+        backends=frozenset() if backend == "auto" else frozenset({Backend(backend)}),
+        families=families[family] if family is not None else (),
+        heartbeat_s=heartbeat,
+        duration_s=duration,
+        all_changes=all_changes,
+    )
+    sys.setswitchinterval(_SWITCH_S)
+    with Watch(options) as watch:
+        # what is loaded by now stays; collecting it again and again would make the clock late
+        gc.collect()
+        gc.freeze()
+        lines = Lines(closed=watch.stop)
+        if once:
+            return _once(watch, lines if as_json else None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: watch.stop())
+        if as_json:
+            for event in watch.events():
+                lines.emit(event)
+                lines.flush()
+        else:
+            with View() as view:
+                for event in watch.events():
+                    view.emit(event)
+    return Exit.PASS
+
+
+def _once(watch: Watch, lines: Lines | None) -> int:
+    """The state of every pod network, and the worst of them as exit code."""
+    states = watch.states()
+    for state in states:
+        if lines is None:
+            click.echo(f"{state.network}: {state.state.replace('_', ' ')}: {state.reason}")
+        else:
+            lines.emit(state)
+    if lines is not None:
+        lines.flush()
+    if not states:
+        click.echo("no pod network is known: name it with --network", err=True)
+    found: set[State] = {state.state for state in states}
+    if "not_carried" in found:
+        return Exit.FAIL
+    return Exit.PASS if found == {"carried"} else Exit.INCONCLUSIVE

@@ -1,0 +1,106 @@
+"""Would a pod's packet get out? The question, put to every committed rule set.
+
+Problem: a chain's text proves nothing, and neither does one packet: a rule may cut off one protocol, one destination,
+or one pod only. Promise: several witness packets are asked about and the worst answer counts; a packet needs an
+interface to come from, so a "no" that may be about one pod alone is asked again for other pods' interfaces, and counts
+only when no pod gets out. What it never does: look at rules itself; that is ``hitless.semantics``. Next stage:
+``watching``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from hitless.model.events import State
+from hitless.model.families import Network
+from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
+from hitless.model.rules import Masquerade, Ruleset, Snat, Source
+from hitless.semantics import evaluate
+from hitless.watch.profiles import Profile
+
+__all__ = ["Answer", "Judge", "matching", "pod_networks"]
+
+_OTHERS = 8  # other pods that are asked about before a "no" is believed
+_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What happens to a pod network's packets; ``chains`` are all that took part in it (nft family, table, chain)."""
+
+    state: State
+    reason: str
+    chains: frozenset[tuple[str, str, str]]
+    about_interface: bool = False
+
+
+class Judge:
+    """Answers for one pod network. ``interfaces`` lists the pods' interfaces that there are now."""
+
+    def __init__(self, network: Network, packets: Sequence[Packet], interfaces: Callable[[], Sequence[str]]) -> None:
+        self.network = network
+        self.packets = tuple(packets)
+        self._interfaces = interfaces
+
+    def answer(self, ruleset: Ruleset) -> Answer:
+        """The answer of ``ruleset``."""
+        first = _ask(ruleset, self.packets)
+        if first.state == "carried" or not first.about_interface:
+            return first
+        current = self.packets[0].iif
+        for name in [name for name in self._interfaces() if name != current][:_OTHERS]:
+            packets = tuple(replace(packet, iif=name) for packet in self.packets)
+            if _ask(ruleset, packets).state == "carried":
+                self.packets = packets
+                return _ask(ruleset, packets)
+        return first
+
+
+def _ask(ruleset: Ruleset, packets: Iterable[Packet]) -> Answer:
+    """The worst answer of all packets. After a "no" the others need not be asked: they cannot mend it."""
+    chains: set[tuple[str, str, str]] = set()
+    worst: Answer | None = None
+    for number, packet in enumerate(packets):
+        outcome = evaluate(ruleset, packet)
+        chains |= outcome.chains
+        words = outcome.reason
+        if number and outcome.state != "carried":
+            words = f"{words} ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})"
+        about_interface = outcome.dropped is not None or outcome.state == "cannot_tell"
+        if worst is None or (worst.state == "carried" and outcome.state != "carried"):
+            worst = Answer(outcome.state, words, outcome.chains, about_interface)
+        if outcome.state == "not_carried":
+            return Answer(outcome.state, words, frozenset(chains), about_interface)
+    if worst is None:
+        return Answer("cannot_tell", "there is no witness packet", frozenset())
+    return replace(worst, chains=frozenset(chains))
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The interface names that fit a pattern (``+`` at the end: any continuation), in the order of the patterns."""
+    known = list(names)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        stem = pattern.removesuffix("+")
+        for name in known:
+            if name == pattern or (stem != pattern and name.startswith(stem)):
+                found[name] = None
+    return list(found)
+
+
+def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
+    """The networks whose packets the profile's chains masquerade, each with the chain that says so."""
+    found: dict[Network, str] = {}
+    for table in ruleset.tables:
+        for interest in profile.tables:
+            if interest.name != table.name:
+                continue
+            for name in interest.networks_from:
+                chain = table.chains.get(name)
+                for rule in chain.rules if chain is not None else ():
+                    if any(isinstance(step, Masquerade | Snat) for step in rule.steps):
+                        for step in rule.steps:
+                            if isinstance(step, Source) and not step.negated and step.network.prefixlen:
+                                found.setdefault(step.network, name)
+    return found

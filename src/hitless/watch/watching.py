@@ -1,0 +1,395 @@
+"""The watch: every committed change of the rules that carry egress, as events.
+
+Problem: ``watch iptables -L`` sees less than half of the gaps of an agent's restart, and never who made them. Promise:
+``Watch.events`` yields a ``Header``, the state of each pod network, then what happens: changes with their writers,
+states, gaps, lost events, a heartbeat that measures the watch itself, and a ``Summary`` at the end, however it ends.
+Answers come from the evaluator, and only when a chain changed that took part in the last answer. What is mirrored is
+compared with the kernel now and then; a difference is said and mended. Next stages: ``hitless.cli.watch``, ``drill``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from hitless import __version__
+from hitless.errors import InputError
+from hitless.kernel.clock import Clock
+from hitless.kernel.links import interfaces, uplink
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
+from hitless.model.families import Backend, Family, Network, family_of
+from hitless.model.packets import Packet
+from hitless.semantics import witnesses
+from hitless.watch.feeds import Changed, Feed, Step
+from hitless.watch.judging import Answer, Judge, matching, pod_networks
+from hitless.watch.profiles import Profile
+from hitless.watch.tracking import Tracker
+
+__all__ = ["Options", "Watch"]
+
+_VERIFY_S = 10.0
+_TOOL = "watch"
+_HOOKS = frozenset({"forward", "postrouting"})
+"""Where a pod's packet on its way out is decided upon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to watch. ``networks`` empty: those of the profile, else those that the rules name; ``backends`` and
+    ``families`` empty: those of the profile. ``heartbeat_s`` 0: none. ``all_changes``: also those that matter to no
+    packet. ``duration_s`` ``None``: until ``stop``."""
+
+    profile: Profile
+    namespace: Namespace = HERE
+    networks: tuple[Network, ...] = ()
+    backends: frozenset[Backend] = frozenset()
+    families: tuple[Family, ...] = ()
+    heartbeat_s: float = 1.0
+    verify_s: float = _VERIFY_S
+    duration_s: float | None = None
+    all_changes: bool = False
+    receive_buffer: int = 8 << 20
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A pod network, with who judges and who remembers."""
+
+    judge: Judge
+    tracker: Tracker
+    answer: Answer | None = None
+
+
+@dataclass(slots=True)
+class _Totals:
+    commits: int = 0
+    changes: int = 0
+    relevant: int = 0
+    evaluations: int = 0
+    lost_events: int = 0
+    resyncs: int = 0
+    verified: int = 0
+    max_lag_ns: int = 0
+    beat_lag_ns: int = 0  # since the last heartbeat
+    foreign: int = 0  # since the last heartbeat: commits that mattered to no packet
+
+
+class Watch:
+    """A context manager. ``events`` may be iterated once; ``stop`` ends it from a signal handler or another thread.
+
+    Opening raises ``MissingError`` without permission, ``InputError`` when the options contradict each other.
+    """
+
+    def __init__(self, options: Options, clock: Clock | None = None) -> None:
+        profile = options.profile
+        self.options = options
+        self.clock = clock or Clock.from_environment()
+        self.families = options.families or profile.families
+        self.backends = options.backends or profile.backends
+        named = options.networks or tuple(each for each in profile.networks if family_of(each) in self.families)
+        for network in named:
+            if family_of(network) not in self.families:
+                raise InputError(f"{network} is of a family that is not watched", where="--network")
+        self._named = bool(named)
+        self._watched: dict[Network, _Watched] = {}
+        self._totals = _Totals()
+        self._stopping = False
+        self._feed = Feed(
+            options.namespace,
+            self.families,
+            self.backends,
+            clock=self.clock,
+            receive_buffer=options.receive_buffer,
+        )
+        try:
+            for network in named:
+                self._add(network)
+        except BaseException:
+            self._feed.close()
+            raise
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._feed.close()
+
+    def stop(self) -> None:
+        """End ``events`` with its summary."""
+        self._stopping = True
+        self._feed.wake()
+
+    def states(self) -> list[RuleState]:
+        """The state of each pod network now."""
+        list(self._find_networks(self.clock.now()))
+        events = self._judge(self.clock.now(), None, 0)
+        return [event for event in events if isinstance(event, RuleState)]
+
+    # --- the stream ----------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[Event]:
+        """Header, what happens, Summary."""
+        begin = time.monotonic()
+        now = self.clock.now()
+        found = list(self._find_networks(now))
+        yield self._header(now)
+        yield from found
+        if not self._watched:
+            yield self._unknown_networks(now)
+        yield from self._judge(self.clock.now(), None, self._feed.generation)
+        end = None if self.options.duration_s is None else begin + self.options.duration_s
+        pulse = _Pulse(self.options.heartbeat_s)
+        verify_at = begin + self.options.verify_s
+        while not self._stopping:
+            now_s = time.monotonic()
+            if end is not None and now_s >= end:
+                break
+            due = min(pulse.due, verify_at, end if end is not None else pulse.due)
+            step = self._feed.next(max(0.0, due - now_s))
+            if step is not None:
+                yield from self._step(step)
+            now_s = time.monotonic()
+            if now_s >= pulse.due:
+                yield from self._beat(pulse, now_s)
+            if now_s >= verify_at:
+                verify_at = now_s + self.options.verify_s
+                yield from self._verify()
+        yield from self._finish()
+
+    def _finish(self) -> Iterator[Event]:
+        # what was committed before the end belongs to the record
+        while (step := self._feed.next(0.0)) is not None:
+            yield from self._step(step)
+        now = self.clock.now()
+        for watched in self._watched.values():
+            yield from watched.tracker.finish(now)
+        yield self._summary(now)
+
+    def _header(self, now: int) -> Header:
+        options = self.options
+        config = {
+            "profile": options.profile.name,
+            "families": [family.value for family in self.families],
+            "backends": sorted(backend.value for backend in self.backends),
+            "legacy_tables": self._feed.legacy,
+            "networks": [str(network) for network in self._watched],
+            "networks_from": ("option" if options.networks else "profile") if self._named else "rules",
+            "namespace": options.namespace.name,
+            "witnesses": {
+                str(network): [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in watched.judge.packets]
+                for network, watched in self._watched.items()
+            },
+            "interfaces": {
+                str(network): [watched.judge.packets[0].iif, watched.judge.packets[0].oif]
+                for network, watched in self._watched.items()
+            },
+        }
+        return Header(t=now, tool=_TOOL, version=__version__, pid=os.getpid(), config=config)
+
+    def _step(self, step: Step) -> Iterator[Event]:
+        self._totals.commits += 1
+        if step.changes is None:
+            yield from self._resynced(step)
+            relevant = True
+        else:
+            relevant = False
+            for change in step.changes:
+                matters = self._matters(change)
+                relevant = relevant or matters
+                if matters or self.options.all_changes or self._of_interest(change):
+                    self._totals.changes += 1
+                    yield from self._changes(step, change, matters)
+        if relevant:
+            self._totals.relevant += 1
+        else:
+            self._totals.foreign += 1
+        if not self._named and (step.changes is None or any(self._of_interest(change) for change in step.changes)):
+            fresh = list(self._find_networks(step.t))
+            yield from fresh
+            relevant = relevant or bool(fresh)
+        if relevant:
+            yield from self._judge(step.t, step, step.generation)
+        lag = max(self._feed.take_lag(), self.clock.now() - step.t)
+        self._totals.max_lag_ns = max(self._totals.max_lag_ns, lag)
+        self._totals.beat_lag_ns = max(self._totals.beat_lag_ns, lag)
+
+    def _resynced(self, step: Step) -> Iterator[Event]:
+        if step.lost:
+            self._totals.lost_events += 1
+            yield LostEvents(t=step.noticed, resynced=step.t, detail=step.reason)
+            return
+        self._totals.resyncs += 1
+        yield Note(t=step.t, level="info", text=f"everything was read again: {step.reason}")
+
+    def _changes(self, step: Step, change: Changed, matters: bool) -> Iterator[Change]:
+        families = self.families if change.family == "inet" else (_family(change.family),)
+        for family in families:
+            yield Change(
+                t=step.t,
+                family=family.value,
+                backend=change.backend.value,
+                table=change.table,
+                writer=step.writer,
+                generation=step.generation,
+                added=change.added,
+                removed=change.removed,
+                summary=change.summary,
+                relevant=matters,
+            )
+
+    def _matters(self, change: Changed) -> bool:
+        """Whether it touched what some answer was made of."""
+        if change.hooks & _HOOKS:
+            return True
+        for watched in self._watched.values():
+            if watched.answer is None:
+                return True
+            for chain in watched.answer.chains:
+                if chain[0] == change.family and chain[1] == change.table:
+                    if chain[2] in change.chains:
+                        return True
+                    if change.sets and change.sets & self._feed.sets_used(chain):
+                        return True
+        return False
+
+    def _of_interest(self, change: Changed) -> bool:
+        return bool(self.options.profile.of_interest(change.table) & change.chains)
+
+    def _judge(self, t: int, step: Step | None, generation: int) -> list[RuleState | Gap]:
+        ruleset = self._feed.current
+        events: list[RuleState | Gap] = []
+        for watched in self._watched.values():
+            watched.answer = watched.judge.answer(ruleset)
+            self._totals.evaluations += 1
+            writer = step.writer if step is not None else None
+            events += watched.tracker.observe(t, watched.answer.state, watched.answer.reason, writer, generation)
+        self._feed.follow = self._followed()
+        return events
+
+    def _followed(self) -> frozenset[tuple[str, str, str]]:
+        """What is compared with the kernel: chains that took part in an answer, and those of the profile."""
+        found = {chain for each in self._watched.values() if each.answer is not None for chain in each.answer.chains}
+        for table in self.options.profile.tables:
+            found |= {(family.nft, table.name, chain) for family in self.families for chain in table.chains}
+        return frozenset(found)
+
+    def _beat(self, pulse: _Pulse, now_s: float) -> Iterator[Event]:
+        step = self._feed.find_legacy()
+        if step is not None:
+            yield from self._step(step)
+        beat = pulse.beat(now_s, self.clock.now(), self._totals)
+        if beat is not None:
+            yield beat
+
+    def _verify(self) -> Iterator[Event]:
+        step = self._feed.verify(self._followed())
+        self._totals.verified += 1
+        if step is not None:
+            yield Note(t=self.clock.now(), level="warning", text=step.reason)
+            yield from self._step(step)
+
+    def _summary(self, now: int) -> Summary:
+        trackers = [watched.tracker for watched in self._watched.values()]
+        totals = self._totals
+        return Summary(
+            t=now,
+            tool=_TOOL,
+            totals={
+                "commits": totals.commits,
+                "changes": totals.changes,
+                "relevant": totals.relevant,
+                "evaluations": totals.evaluations,
+                "gaps": sum(tracker.gaps for tracker in trackers),
+                "gap_ns": sum(tracker.gap_ns for tracker in trackers),
+                "longest_gap_ns": max((tracker.longest_ns for tracker in trackers), default=0),
+                "lost_events": totals.lost_events,
+                "resyncs": totals.resyncs,
+                "verified": totals.verified,
+                "max_lag_ns": totals.max_lag_ns,
+                "cpu_ns": time.process_time_ns(),
+            },
+        )
+
+    # --- pod networks --------------------------------------------------------------------------------------------
+
+    def _find_networks(self, t: int) -> Iterator[Note]:
+        """Take up the pod networks that the rules name, in families that have none yet."""
+        if self._named:
+            return
+        known = {family_of(network) for network in self._watched}
+        for network, chain in pod_networks(self._feed.current, self.options.profile).items():
+            if family_of(network) in self.families and family_of(network) not in known:
+                self._add(network)
+                yield Note(t=t, level="info", text=f"pod network {network}, as the rules of {chain} say")
+
+    def _unknown_networks(self, t: int) -> Note:
+        chains = [name for table in self.options.profile.tables for name in table.networks_from]
+        text = (
+            f"no pod network is known: the rules of {', '.join(chains) or 'no chain'} name none yet, and neither "
+            "--network nor the profile does; gaps are not seen until one is known"
+        )
+        return Note(t=t, level="warning", text=text)
+
+    def _add(self, network: Network) -> None:
+        packets = self._packets(network)
+        self._watched[network] = _Watched(Judge(network, packets, self._pod_interfaces), Tracker(network))
+
+    def _packets(self, network: Network) -> Sequence[Packet]:
+        profile = self.options.profile
+        found: list[Packet] = []
+        iif = next(iter(self._pod_interfaces()), "")
+        for mark in profile.marks:
+            found += witnesses(
+                network,
+                inside=profile.inside,
+                protocols=profile.protocols,
+                destinations=profile.destinations,
+                iif=iif,
+                mark=mark,
+            )
+        oif = profile.uplink or uplink(found[0].dst, self.options.namespace)
+        return [Packet(p.src, p.dst, p.protocol, p.sport, p.dport, p.iif, oif, p.mark, p.state) for p in found]
+
+    def _pod_interfaces(self) -> list[str]:
+        return matching(interfaces(self.options.namespace).values(), self.options.profile.pod_interfaces)
+
+
+@dataclass(slots=True)
+class _Pulse:
+    """When the next heartbeat is due, and what was measured since the last one."""
+
+    interval_s: float
+    due: float = field(init=False)
+    _began: float = field(init=False)
+    _cpu: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._cpu = time.process_time_ns()
+        # without heartbeats somebody must still look for legacy tables now and then
+        self.due = self._began + (self.interval_s or 1.0)
+
+    def beat(self, now_s: float, now: int, totals: _Totals) -> Heartbeat | None:
+        late_ns = int((now_s - self.due) * 1e9)
+        cpu = time.process_time_ns()
+        event = Heartbeat(
+            t=now,
+            tool=_TOOL,
+            interval_ns=int((now_s - self._began) * 1e9),
+            max_lag_ns=max(totals.beat_lag_ns, late_ns),
+            cpu_ns=cpu - self._cpu,
+            detail=f"{totals.foreign} commits that mattered to no packet" if totals.foreign else "",
+        )
+        self._began, self._cpu, self.due = now_s, cpu, now_s + (self.interval_s or 1.0)
+        totals.beat_lag_ns = totals.foreign = 0
+        return event if self.interval_s else None
+
+
+def _family(word: str) -> Family:
+    return Family.IPV4 if word == "ip" else Family.IPV6
