@@ -23,7 +23,7 @@ class Node:
     """Rules of one namespace. One thread at a time. ``commands`` counts the programs that were run."""
 
     def __init__(self, namespace: Namespace = HERE, *, lock_wait: int = 5) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self._lock_wait = lock_wait
         self._observer = Observer(namespace)
         self.commands = 0
@@ -31,6 +31,15 @@ class Node:
     def close(self) -> None:
         """Close all sockets; the rules stay."""
         self._observer.close()
+
+    @property
+    def generation(self) -> int:
+        """The nf_tables generation that the last observation belongs to."""
+        return self._observer.generation
+
+    def has_legacy(self) -> bool:
+        """Whether legacy tables stand here."""
+        return self._observer.has_legacy()
 
     def observe(self, families: Collection[Family]) -> NodeState:
         """What stands at every place of these families, in every backend."""
@@ -40,11 +49,9 @@ class Node:
         """Commit one transaction; the xtables lock is held by the program alone, and only while it writes."""
         self.commands += 1
         if transaction.backend is Backend.NFTABLES:
-            iptables.batch(transaction.text, namespace=self._namespace)
+            iptables.batch(transaction.text, namespace=self.namespace)
         else:
-            iptables.restore(
-                transaction.program, transaction.text, namespace=self._namespace, lock_wait=self._lock_wait
-            )
+            iptables.restore(transaction.program, transaction.text, namespace=self.namespace, lock_wait=self._lock_wait)
 
     def egress(self, families: Collection[Family]) -> Ruleset:
         """The rules that a pod's packet to the outside passes."""
@@ -73,4 +80,4 @@ class Node:
         if backend is Backend.NFTABLES:
             return True
         self.commands += 1
-        return iptables.knows_random_fully(f"iptables-{backend.value}", namespace=self._namespace)
+        return iptables.knows_random_fully(f"iptables-{backend.value}", namespace=self.namespace)

@@ -32,6 +32,7 @@ class Observer:
         self._namespace = namespace
         self._chains = ChainReader(namespace)
         self._legacy: dict[Family, Tables] = {}
+        self.generation = 0
 
     def close(self) -> None:
         """Close all sockets."""
@@ -52,6 +53,7 @@ class Observer:
             ChainName(place.family.nft, place.names.table, place.names.base) for place in places if place.names.base
         }
         read = self._chains.read(sorted(names))
+        self.generation = self._chains.last_generation
         found = {place: self._holding(place, read) for place in places}
         for family in families:
             found.update(self._legacy_places(family))
@@ -84,7 +86,7 @@ class Observer:
         if family not in self._legacy:
             self._legacy[family] = Tables(self._namespace, family)
         read = self._legacy[family].entries(name)
-        return None if read is None else decode_table(family, name, *read)
+        return None if read is None else decode_table(family, name, read.info, read.entries)
 
     def has_chain(self, name: ChainName) -> bool:
         """Whether nf_tables has this chain."""
@@ -97,6 +99,16 @@ class Observer:
             for family in Family
             for table in ("nat", "filter", "mangle")
         )
+
+    def has_legacy(self) -> bool:
+        """Whether the kernel has made a legacy nat or filter table here, in any family."""
+        return any(self.legacy_present(family, table) for family in Family for table in ("nat", "filter"))
+
+    def legacy_present(self, family: Family, name: str) -> bool:
+        """Whether a legacy table is there; asking makes nothing."""
+        if family not in self._legacy:
+            self._legacy[family] = Tables(self._namespace, family)
+        return self._legacy[family].present(name)
 
     # --- for the evaluator
 

@@ -15,6 +15,7 @@ from hitless.desired import desired_state
 from hitless.errors import ProgramError
 from hitless.kernel.iptables import NotSupported
 from hitless.model.families import Backend
+from hitless.model.state import NodeState
 from hitless.plan import Plan, Transaction, plan
 from hitless.sources import Snapshot
 
@@ -44,10 +45,19 @@ def plan_pass(port: RulesPort, snapshot: Snapshot, backend: Backend) -> Plan:
     return plan(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
 
 
-def reconcile(port: RulesPort, snapshot: Snapshot, backend: Backend, *, random_fully: bool | None = None) -> Pass:
-    """Make the node as desired. ``random_fully``: what an earlier pass learned; ``None``: nothing yet."""
+def reconcile(
+    port: RulesPort,
+    snapshot: Snapshot,
+    backend: Backend,
+    *,
+    observed: NodeState | None = None,
+    random_fully: bool | None = None,
+) -> Pass:
+    """Make the node as desired. ``observed``: a reading made just now; ``random_fully``: what an earlier pass learned
+    (``None``: nothing yet)."""
     wanted = snapshot if random_fully is not False else replace(snapshot, random_fully=False)
-    found = plan_pass(port, wanted, backend)
+    reading = port.observe(tuple(snapshot.networks)) if observed is None else observed
+    found = plan(desired_state(wanted, backend), reading)
     if not found.transactions:
         return Pass(found, random_fully=wanted.random_fully)
     first = found

@@ -36,10 +36,14 @@ def _kind(number: int) -> int:
 
 
 class ChainReader:
-    """Reads chains of one namespace over one socket that stays open; use it from one thread at a time."""
+    """Reads chains of one namespace over one socket that stays open; use it from one thread at a time.
+
+    ``last_generation`` is the one that the last ``read`` belongs to.
+    """
 
     def __init__(self, namespace: Namespace = HERE) -> None:
         self._socket = netlink.Socket(netlink.NETFILTER, namespace)
+        self.last_generation = 0
 
     def close(self) -> None:
         """Close the socket."""
@@ -68,12 +72,13 @@ class ChainReader:
                     found[name] = Chain(name.chain, self._rules(name), hook)
             after = self.generation()
             if after == before:
+                self.last_generation = after
                 return found
             before = after
         raise KernelError("read", "nf_tables chains", reason=f"changed during each of {_TRIES} reads")
 
     def hook(self, name: ChainName) -> Hook | NotFound | None:
-        """Where the chain is attached; ``None``: nowhere, it is jumped to; a ``NotFound`` value: there is no such chain."""
+        """Where the chain is attached (``None``: it is only jumped to), or a ``NotFound`` value: there is none."""
         payload = (
             netlink.nfgenmsg(wire.NUMBERS[name.family])
             + netlink.text(wire.CHAIN_TABLE, name.table)

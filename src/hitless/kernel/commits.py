@@ -38,7 +38,9 @@ class Commits:
     """A subscription; ``fileno`` is for selectors, ``ready`` gives what has been committed since."""
 
     def __init__(self, namespace: Namespace = HERE) -> None:
-        self._socket = netlink.Socket(netlink.NETFILTER, namespace, groups=(wire.EVENTS,), receive_buffer=_BUFFER)
+        self._socket = netlink.Socket(
+            netlink.NETFILTER, namespace, groups=(wire.EVENTS,), receive_buffer=_BUFFER, timeout=0
+        )
         self._touched: set[ChainName] = set()
 
     def fileno(self) -> int:

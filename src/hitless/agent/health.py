@@ -1,0 +1,40 @@
+"""Is this node's egress path in order? The one place that answers /readyz.
+
+Problem: a readiness that is set once and never turns back is a lie. Promise: ready means that the last comparison is
+recent, found (or made) everything as it should be, and that the evaluator does not say that pods' packets go out
+un-translated; anything else is not ready, with every reason in words. Health (/healthz) means that the loop turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Health"]
+
+
+@dataclass(slots=True)
+class Health:
+    """Written by the loop, read by the server. ``stale_after`` seconds without a comparison is not ready."""
+
+    stale_after: float
+    waiting_for: str = "the first comparison with the kernel"
+    last_pass: float | None = None
+    problems: tuple[str, ...] = ()
+    not_carried: Mapping[str, str] = field(default_factory=dict)
+    fighting: tuple[str, ...] = ()
+
+    def reasons(self, now: float) -> tuple[str, ...]:
+        """Why this node is not ready; empty: it is."""
+        if self.last_pass is None:
+            return (f"waiting for {self.waiting_for}",)
+        found = list(self.problems)
+        age = now - self.last_pass
+        if age > self.stale_after:
+            found.append(f"the last comparison was {age:.0f} s ago")
+        found += [f"{family}: pods' packets are not translated: {why}" for family, why in self.not_carried.items()]
+        return tuple(found)
+
+    def alive(self, now: float) -> bool:
+        """Whether the loop turns (a comparison, or waiting for a first one)."""
+        return self.last_pass is None or now - self.last_pass <= max(60.0, 4 * self.stale_after)

@@ -1,0 +1,276 @@
+"""The loop: wait until something may have changed, look, repair, heal, say so.
+
+Problem: rules must be back within milliseconds of damage, a fight must not become a loop at full speed, and nothing
+may depend on how this process ends. Promise: three numbers rule the waiting (``resync``: at the latest; a retry's
+gap; a fight's delay); every look starts from the kernel; stopping changes nothing. Time to repair does not
+wait for judging or healing. The only place that decides *when*; *what* is ``hitless.plan``'s, *how* the worker's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from hitless.agent.fights import Fights
+from hitless.agent.health import Health
+from hitless.agent.logs import Log
+from hitless.agent.metrics import Metrics
+from hitless.agent.notify import Notifier
+from hitless.agent.watching import Suspect, Watch
+from hitless.agent.working import Look, Worker
+from hitless.errors import HitlessError
+from hitless.kernel.iptables import LockBusy
+from hitless.model.families import Backend
+from hitless.sources import Snapshot
+
+__all__ = ["Loop"]
+
+_T = TypeVar("_T")
+
+_HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
+_RETRY = 0.5  # after a failure, unless an event comes first
+_JUDGE_EVERY = 30.0  # seconds between evaluations of the whole path when nothing changes
+
+
+class Loop:
+    """One node's loop. ``desire`` gives it a snapshot (again: when the facts change); ``run`` turns until ``stop``."""
+
+    def __init__(
+        self, worker: Worker, watch: Watch, log: Log, metrics: Metrics, health: Health, notifier: Notifier, *,
+        resync: float, heal: bool, started: float,
+    ) -> None:  # fmt: skip
+        self._worker, self._watch, self._log = worker, watch, log
+        self._metrics, self._health, self._notifier = metrics, health, notifier
+        self._resync, self._heals, self._started = resync, heal, started
+        self._thread = ThreadPoolExecutor(1, "kernel")
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._snapshot: Snapshot | None = None
+        self._backend: Backend | None = None
+        self._native = False
+        self._fights = Fights()
+        self._not_before = 0.0
+        self._judged = 0.0
+        self._clean = False  # the last look found, or left, everything right
+        self._announced = False
+        self._look_due = 0.0
+        self._heal_due: list[float] = []
+        self._notes: frozenset[str] = frozenset()
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._news.set()
+
+    def stop(self) -> None:
+        """End after the current step; nothing is undone."""
+        self._stopping = True
+        self._news.set()
+
+    def desire(self, snapshot: Snapshot, *, native: bool) -> None:
+        """From now on the node should look like this."""
+        if snapshot != self._snapshot or native != self._native:
+            self._snapshot, self._native, self._clean = snapshot, native, False
+            self._news.set()
+
+    async def run(self) -> None:
+        """Turn until stopped."""
+        self._watch.start()
+        try:
+            while not self._stopping:
+                await self._turn()
+        finally:
+            self._watch.close()
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._worker.close)
+            self._thread.shutdown(wait=True)
+
+    async def _in_thread(self, action: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, action)
+
+    async def _turn(self) -> None:
+        await self._pause()
+        if self._stopping or self._snapshot is None:
+            return
+        now = time.monotonic()
+        if self._heal_due and self._heal_due[0] <= now:
+            self._heal_due.pop(0)
+            await self._heal()
+            if now < self._look_due:
+                return
+        suspects = self._watch.take()
+        self._look_due = now + _RETRY
+        try:
+            if self._backend is None or self._native != (self._backend is Backend.NFTABLES):
+                await self._choose_backend()
+            snapshot, backend, judged = self._snapshot, self._backend, now - self._judged > _JUDGE_EVERY
+            if backend is None:
+                return
+            judged = judged or not self._clean
+            look = await self._in_thread(lambda: self._worker.look(snapshot, backend, judged=judged))
+        except HitlessError as error:
+            self._failed(error)
+            return
+        self._watch.collect()
+        self._watch.covered(look.generation)
+        if judged or look.result.applied:
+            self._judged = now
+            self._health.not_carried = {family.value: why for family, why in look.not_carried.items()}
+        self._account(look, suspects)
+        self._look_due = time.monotonic() + (self._resync if self._clean else _RETRY)
+
+    async def _pause(self) -> None:
+        """Wait for news, the next look or healing that is due, or the end of a fight's delay."""
+        now = time.monotonic()
+        due = self._look_due - now if self._snapshot is not None else 3600.0
+        if self._heal_due:
+            due = min(due, self._heal_due[0] - now)
+        patience = self._notifier.watchdog
+        if patience is not None:
+            due = min(due, patience)
+        if due > 0:
+            try:
+                async with asyncio.timeout(due):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        if self._news.is_set():
+            self._news.clear()
+            self._look_due = 0.0
+        if patience is not None:
+            self._notifier.say("WATCHDOG=1")
+        delay = self._not_before - time.monotonic()
+        while delay > 0 and not self._stopping:
+            await asyncio.sleep(min(delay, 0.1))
+            delay = self._not_before - time.monotonic()
+
+    async def _choose_backend(self) -> None:
+        native = self._native
+        backend = await self._in_thread(lambda: self._worker.backend(native=native))
+        if backend is not self._backend:
+            self._log.info("backend", backend=backend.value, native=native)
+        self._backend = backend
+        self._native = native
+
+    # --- what a look means
+
+    def _account(self, look: Look, suspects: list[Suspect]) -> None:
+        result, metrics = look.result, self._metrics
+        first = self._health.last_pass is None
+        metrics.add("hitless_agent_passes_total")
+        metrics.set("hitless_agent_plan_changes", len(result.found.changes))
+        metrics.set("hitless_agent_lost_events_total", self._watch.lost)
+        if suspects:
+            metrics.set("hitless_agent_event_lag_seconds", max(0.0, look.begun - suspects[0].time))
+        for transaction in result.applied:
+            metrics.add("hitless_agent_transactions_total", backend=transaction.backend.value)
+        metrics.set("hitless_agent_commands_total", self._worker.node.commands)
+        self._health.last_pass = look.ended
+        was_clean, self._clean = self._clean, result.settled
+        if result.found.transactions:
+            self._changed(look, suspects, damage=was_clean and not first)
+        else:
+            self._log.debug("as desired", milliseconds=_ms(look.ended - look.begun))
+        if result.settled:
+            metrics.set("hitless_agent_last_sync_timestamp_seconds", time.time())
+            self._health.problems = ()
+        else:
+            self._unsettled(look)
+        self._report_notes(look)
+        if look.legacy:
+            self._watch.follow_legacy()
+        if self._heals and result.settled and (first or look.opened or not was_clean):
+            self._heal_due = [look.ended + pause for pause in _HEAL]
+        self._announce(look)
+
+    def _changed(self, look: Look, suspects: list[Suspect], *, damage: bool) -> None:
+        result, backend = look.result, look.backend
+        for change in result.found.changes:
+            self._log.info("change", place=str(change.place), what=change.what, reason=change.reason)
+        if not damage:
+            done = "applied" if result.settled else "applying"
+            self._log.info(
+                done, backend=backend.value, transactions=len(result.applied), milliseconds=_ms(look.ended - look.begun)
+            )
+            return
+        suspect = suspects[-1] if suspects else Suspect(look.begun, 0, 0, "unknown")
+        since = suspects[0].time if suspects else look.begun
+        verdict = self._fights.damage(suspect.name, look.begun)
+        self._not_before = look.ended + verdict.delay
+        duration = look.ended - since
+        for family, why in look.opened.items():
+            self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=suspect.name)
+            self._metrics.add("hitless_agent_gap_seconds_total", duration, family=family.value)
+            self._log.notice("gap", family=family.value, writer=suspect.label, reason=why, milliseconds=_ms(duration))
+        if result.settled:
+            self._metrics.add("hitless_agent_repairs_total", writer=suspect.name)
+            self._metrics.add("hitless_agent_repair_seconds_sum", duration)
+            self._log.info(
+                "repaired", writer=suspect.label, milliseconds=_ms(duration), transactions=len(result.applied)
+            )
+        if verdict.new:
+            self._metrics.add("hitless_agent_fights_total", writer=suspect.name)
+            self._log.error(
+                "fight", writer=suspect.label, times=verdict.times, reason="it undoes our rules again and again"
+            )
+        if verdict.delay:
+            self._log.warning("slowed down", writer=suspect.label, seconds=verdict.delay, reason="a fight")
+        self._health.fighting = tuple(self._fights.current(look.ended))
+
+    def _unsettled(self, look: Look) -> None:
+        error = look.result.error
+        kind = "lock" if isinstance(error, LockBusy) else "apply" if error else "unsettled"
+        why = str(error) if error else "another writer changes the rules while we do"
+        if isinstance(error, LockBusy):
+            why = f"the xtables lock cannot be had: {why}"
+        self._metrics.add("hitless_agent_errors_total", kind=kind)
+        missing = "; ".join(change.reason for change in look.result.left.changes)
+        self._health.problems = (f"{why}; still to be done: {missing}",)
+        self._log.error("not applied", kind=kind, reason=why, left=len(look.result.left.changes))
+
+    def _failed(self, error: HitlessError) -> None:
+        self._clean = False
+        self._metrics.add("hitless_agent_errors_total", kind="observe")
+        self._health.problems = (str(error),)
+        self._log.error("cannot look", reason=str(error))
+
+    def _report_notes(self, look: Look) -> None:
+        notes = frozenset(f"{note.place}: {note.text}" for note in look.result.left.notes or look.result.found.notes)
+        for text in sorted(notes - self._notes):
+            self._log.warning("kept", reason=text)
+        self._notes = notes
+        if look.draining:
+            self._log.debug("draining", networks=[str(network) for network in look.draining])
+
+    async def _heal(self) -> None:
+        """Free what was bound without translation."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return
+        try:
+            found = await self._in_thread(lambda: self._worker.heal(snapshot))
+        except HitlessError as error:
+            self._metrics.add("hitless_agent_errors_total", kind="heal")
+            self._log.error("cannot heal", reason=str(error))
+            return
+        for family, count in found.items():
+            if count:
+                self._metrics.add("hitless_agent_healed_flows_total", count, family=family.value)
+                self._log.info("healed", family=family.value, flows=count)
+
+    def _announce(self, look: Look) -> None:
+        reasons = self._health.reasons(time.monotonic())
+        if reasons:
+            self._notifier.say(f"STATUS=not ready: {'; '.join(reasons)}")
+            return
+        self._notifier.say("READY=1", "STATUS=egress rules stand")
+        if not self._announced:
+            self._announced = True
+            took = time.monotonic() - self._started
+            self._metrics.set("hitless_agent_start_to_ready_seconds", took)
+            self._log.info("ready", milliseconds=_ms(took), backend=look.backend.value)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

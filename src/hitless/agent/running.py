@@ -1,0 +1,182 @@
+"""From options to a running agent: sources, sockets, signals, and an orderly end.
+
+Problem: everything that can be wrong with the input must be said before the kernel is touched. Promise: files and flags
+are read and checked first (``InputError``); then the loop is fed: at once from flags or the last subnet.env, later from
+Kubernetes. SIGTERM and SIGINT end it and change nothing. The composition root of the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import IO
+
+from hitless.agent.health import Health
+from hitless.agent.logs import Log
+from hitless.agent.loop import Loop
+from hitless.agent.metrics import Metrics
+from hitless.agent.node import Node
+from hitless.agent.notify import Notifier
+from hitless.agent.serving import serve
+from hitless.agent.watching import Watch
+from hitless.agent.working import Worker
+from hitless.errors import HitlessError, InputError
+from hitless.model.families import Network
+from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
+from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
+
+__all__ = ["first_snapshot", "run"]
+
+
+def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
+    """What can be known without asking anybody; ``None``: wait for Kubernetes. Raises ``InputError``.
+
+    Flags come first. A subnet.env that does not fit net-conf.json is an error only where nothing else can correct it.
+    """
+    if options.node_subnets:
+        return _snapshot(options, netconf, options.node_subnets, "--node-subnet")
+    path = Path(options.subnet_file)
+    try:
+        known = read_subnet_file(path)
+        if known is not None and known.subnets:
+            return _snapshot(options, netconf, known.subnets, str(path))
+    except InputError:
+        if not options.kubernetes:
+            raise
+    if options.kubernetes:
+        return None
+    raise InputError(
+        "this node's subnet is not known",
+        where=f"--kube-subnet-mgr, --node-subnet, {path}",
+        expected="--kube-subnet-mgr to ask Kubernetes, --node-subnet NETWORK, or a subnet.env of an earlier run "
+        "(leases in etcd are not in this version)",
+    )
+
+
+def _snapshot(options: Options, netconf: NetConf, subnets: tuple[Network, ...], origin: str) -> Snapshot:
+    return snapshot_from(
+        netconf,
+        subnets,
+        masquerade=options.masquerade,
+        random_fully=options.random_fully,
+        forward=options.forward,
+        origin=origin,
+    )
+
+
+async def run(options: Options, log_stream: IO[str], started: float) -> None:
+    """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
+    machine cannot do it."""
+    log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
+    netconf = read_netconf(Path(options.netconf))
+    snapshot = first_snapshot(options, netconf)
+    metrics, notifier = Metrics(), Notifier(options.environment)
+    health = Health(stale_after=3 * options.resync + 10)
+    metrics.set("hitless_build_info", 1, version=_version())
+    server = None
+    if options.healthz_port:
+        server = await serve(options.healthz_ip, options.healthz_port, health, metrics)
+    worker = Worker(Node(lock_wait=options.lock_wait), options.backend)
+    wakers: list[Loop] = []
+    watch = Watch(lambda: wakers[0].wake())
+    loop = Loop(
+        worker, watch, log, metrics, health, notifier, resync=options.resync, heal=options.heal, started=started
+    )
+    wakers.append(loop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, loop.stop)
+    log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
+    if options.ignored:
+        words = ", ".join(f"--{name}" for name in options.ignored)
+        log.info("ignored", flags=words, reason="no effect in this version (overlay and leases are not part of it)")
+    keeper = _SubnetKeeper(options, netconf, loop, log)
+    if snapshot is None:
+        health.waiting_for = "this node's subnet from Kubernetes"
+        log.info("waiting", reason="this node's subnet is asked of Kubernetes; existing rules stay")
+    else:
+        keeper.adopt(snapshot)
+    source = asyncio.create_task(keeper.follow_kubernetes(health)) if options.kubernetes else None
+    try:
+        await loop.run()
+    finally:
+        notifier.say("STOPPING=1")
+        if source is not None:
+            source.cancel()
+            await asyncio.gather(source, return_exceptions=True)
+        if server is not None:
+            server.close()
+        log.info("stop", reason="rules stay as they are")
+
+
+class _SubnetKeeper:
+    """Gives the loop its snapshots, and keeps subnet.env."""
+
+    def __init__(self, options: Options, netconf: NetConf, loop: Loop, log: Log) -> None:
+        self._options, self._netconf, self._loop, self._log = options, netconf, loop, log
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """From now on this is what the node should look like."""
+        subnets = [str(networks.subnet) for networks in snapshot.networks.values()]
+        self._log.info("snapshot", origin=snapshot.origin, subnets=subnets)
+        self._loop.desire(snapshot, native=self._netconf.nftables)
+        path = Path(self._options.subnet_file)
+        try:
+            known = read_subnet_file(path)
+        except InputError:
+            known = None
+        try:
+            text = render_subnet_file(snapshot, _mtu(self._netconf, known))
+            if write_subnet_file(path, text):
+                self._log.info("subnet file", path=str(path))
+        except OSError as error:
+            self._log.warning("subnet file", path=str(path), reason=f"cannot be written: {error.strerror}")
+
+    async def follow_kubernetes(self, health: Health) -> None:
+        """Ask for the node's subnets, again and again; a wrong or missing answer leaves everything as it is."""
+        from hitless.sources.kubernetes import NodeSource
+
+        source = NodeSource.from_options(self._options)
+        gap = 1.0
+        last: Snapshot | None = None
+        while True:
+            try:
+                subnets = await asyncio.to_thread(source.subnets)
+                snapshot = _snapshot(self._options, self._netconf, subnets, f"node {source.node}")
+                if snapshot != last:
+                    last = snapshot
+                    self.adopt(snapshot)
+                gap = 60.0  # a node's podCIDR changes only when the node is made anew
+            except HitlessError as error:
+                health.waiting_for = f"this node's subnet from Kubernetes: {error}"
+                self._log.warning("kubernetes", reason=str(error))
+                gap = min(gap * 2, 30.0)
+            await asyncio.sleep(gap)
+
+
+def _mtu(netconf: NetConf, known: SubnetFile | None) -> int:
+    """The overlay is not ours in this version: what flannel wrote stays; else what the configuration says."""
+    if known is not None and known.mtu is not None:
+        return known.mtu
+    # 50 bytes of VXLAN over IPv4 on a link of 1500 (flannel: backend/vxlan), where nobody says otherwise
+    return netconf.mtu or 1450
+
+
+def _version() -> str:
+    from hitless import __version__
+
+    return __version__
+
+
+def started_at() -> float:
+    """When this process was started, on the monotonic clock: the interpreter's own start counts as well."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        import os
+
+        age = uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - max(0.0, age)
+    except (OSError, ValueError, IndexError):
+        return time.monotonic()

@@ -1,0 +1,94 @@
+"""``hitless agent plan`` and ``cleanup``: what would be done, in the exact words; and the only removal there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hitless.agent.node import Node
+from hitless.agent.running import first_snapshot
+from hitless.agent.working import Worker
+from hitless.errors import InputError
+from hitless.model.families import Backend, Family
+from hitless.plan import Plan, cleanup
+from hitless.sources import Options, Snapshot, read_netconf
+
+__all__ = ["cleanup_text", "plan_text", "render"]
+
+
+def plan_text(options: Options, *, as_json: bool) -> str:
+    """What a start with these options would change now; changes nothing."""
+    netconf = read_netconf(Path(options.netconf))
+    snapshot = first_snapshot(options, netconf)
+    if snapshot is None:
+        snapshot = _ask_kubernetes(options)
+    worker = Worker(Node(), options.backend)
+    try:
+        backend = worker.backend(native=netconf.nftables)
+        return render(worker.plan(snapshot, backend), backend, as_json=as_json)
+    finally:
+        worker.close()
+
+
+def cleanup_text(options: Options, *, as_json: bool) -> str:
+    """Remove everything of ours, in every backend and family; foreign rules stay. Returns what was done."""
+    node = Node(lock_wait=options.lock_wait)
+    try:
+        removal = cleanup(node.observe(tuple(Family)))
+        for transaction in removal.transactions:
+            node.apply(transaction)
+        return render(removal, None, as_json=as_json)
+    finally:
+        node.close()
+
+
+def render(plan: Plan, backend: Backend | None, *, as_json: bool) -> str:
+    """A plan for people, or as one JSON object (``schema`` 1)."""
+    if as_json:
+        return json.dumps(
+            {
+                "schema": 1,
+                "backend": backend.value if backend else None,
+                "transactions": [
+                    {
+                        "program": transaction.program,
+                        "table": transaction.table,
+                        "family": transaction.family.value,
+                        "removes": transaction.removes,
+                        "changes": [
+                            {"place": str(change.place), "what": change.what, "reason": change.reason}
+                            for change in transaction.changes
+                        ],
+                        "text": transaction.text,
+                    }
+                    for transaction in plan.transactions
+                ],
+                "notes": [{"place": str(note.place), "text": note.text} for note in plan.notes],
+            },
+            indent=2,
+        )
+    lines: list[str] = []
+    for transaction in plan.transactions:
+        lines.append(f"# {transaction.program}")
+        lines += [f"#   {change.place}: {change.what}: {change.reason}" for change in transaction.changes]
+        lines += [transaction.text]
+    lines += [f"# kept: {note.place}: {note.text}" for note in plan.notes]
+    return "\n".join(lines) if lines else "nothing to do"
+
+
+def _ask_kubernetes(options: Options) -> Snapshot:
+    from hitless.sources.kubernetes import NodeSource
+    from hitless.sources.snapshot import snapshot_from
+
+    source = NodeSource.from_options(options)
+    subnets = source.subnets()
+    if not subnets:
+        raise InputError("has no subnet", where=f"node {source.node}", expected="spec.podCIDRs")
+    return snapshot_from(
+        read_netconf(Path(options.netconf)),
+        subnets,
+        masquerade=options.masquerade,
+        random_fully=options.random_fully,
+        forward=options.forward,
+        origin=f"node {source.node}",
+    )

@@ -1,0 +1,154 @@
+"""Everything that the agent does to the kernel, in one thread.
+
+Problem: a lock may be waited for, a dump may be long, and /healthz must answer meanwhile; and netlink sockets belong
+to one thread. Promise: ``Worker`` holds the node, the connection table and the node's facts, and is called from one
+thread only (the loop's executor). It decides nothing about *when*. Never removes anything on its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from hitless.agent.egress import judge, was_open
+from hitless.agent.healing import heal
+from hitless.agent.node import Node
+from hitless.agent.reconciling import Pass, plan_pass, reconcile
+from hitless.kernel.addresses import NodeFacts
+from hitless.kernel.conntrack import Conntrack
+from hitless.model.families import Backend, Family, Network
+from hitless.model.rules import Masquerade, Source
+from hitless.model.state import NodeState, Purpose
+from hitless.plan import Plan
+from hitless.sources import FamilyNetworks, Snapshot
+
+__all__ = ["Look", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A pass with its surroundings. Times are monotonic seconds. ``opened``: families that had no egress when we
+    looked; ``not_carried``: those that still have none, with the reason. ``legacy``: legacy tables stand here."""
+
+    result: Pass
+    backend: Backend
+    begun: float
+    ended: float
+    generation: int
+    opened: Mapping[Family, str] = field(default_factory=dict)
+    not_carried: Mapping[Family, str] = field(default_factory=dict)
+    draining: tuple[Network, ...] = ()
+    legacy: bool = False
+
+
+class Worker:
+    """One thread at a time."""
+
+    def __init__(self, node: Node, backend: Backend | None) -> None:
+        self._node = node
+        self._chosen = backend
+        self._conntrack: Conntrack | None = None
+        self._facts: NodeFacts | None = None
+        self._random_fully: bool | None = None
+
+    @property
+    def node(self) -> Node:
+        """The node's rules."""
+        return self._node
+
+    def close(self) -> None:
+        """Close all sockets; the kernel keeps everything."""
+        self._node.close()
+        for port in (self._conntrack, self._facts):
+            if port is not None:
+                port.close()
+
+    def backend(self, *, native: bool) -> Backend:
+        """Where rules are written: as told, as net-conf.json says (EnableNFTables), else as the kubelet does."""
+        if self._chosen is not None:
+            return self._chosen
+        return Backend.NFTABLES if native else self._node.detect()
+
+    def look(self, snapshot: Snapshot, backend: Backend, *, judged: bool) -> Look:
+        """One pass. ``judged``: ask the evaluator about the whole egress path afterwards."""
+        begun = time.monotonic()
+        families = tuple(snapshot.networks)
+        before = self._node.observe(families)
+        wanted = self.with_draining(snapshot, before)
+        result = reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
+        ended = time.monotonic()
+        if result.settled and result.applied:
+            self._random_fully = result.random_fully
+        opened = was_open(before, wanted) if result.found.transactions else {}
+        not_carried = judge(self._node.egress(families), wanted) if judged or result.applied else {}
+        draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
+        legacy = self._node.has_legacy()
+        return Look(result, backend, begun, ended, self._node.generation, opened, not_carried, draining, legacy)
+
+    def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
+        """What a pass would do."""
+        return plan_pass(
+            self._node, self.with_draining(snapshot, self._node.observe(tuple(snapshot.networks))), backend
+        )
+
+    def heal(self, snapshot: Snapshot) -> Mapping[Family, int]:
+        """Free the poisoned flows of every family that is masqueraded; how many there were."""
+        if not snapshot.masquerade:
+            return {}
+        if self._conntrack is None:
+            self._conntrack = Conntrack(self._node.namespace)
+        facts = self._node_facts()
+        found: dict[Family, int] = {}
+        for family, networks in snapshot.networks.items():
+            found[family] = heal(
+                self._conntrack,
+                family,
+                (networks.subnet, *networks.draining),
+                (networks.network, *networks.draining),
+                lambda family=family: facts.addresses(family),  # type: ignore[misc]  # bound at once
+                lambda family=family: self._node.egress((family,)),  # type: ignore[misc]  # bound at once
+            )
+        return found
+
+    def with_draining(self, snapshot: Snapshot, observed: NodeState) -> Snapshot:
+        """The snapshot with the networks of an earlier configuration in which pods of this node still live.
+
+        Such a network is one that our own standing rules masquerade, and to whose addresses this node has host routes.
+        """
+        if not snapshot.masquerade:
+            return snapshot
+        networks = dict(snapshot.networks)
+        for family, now in snapshot.networks.items():
+            earlier = _masqueraded(observed, family) - {now.network}
+            kept = tuple(sorted((old for old in earlier if self._inhabited(family, old, now)), key=str))
+            if kept:
+                networks[family] = replace(now, draining=kept)
+        return replace(snapshot, networks=networks)
+
+    def _inhabited(self, family: Family, old: Network, now: FamilyNetworks) -> bool:
+        if old.overlaps(now.network) and old.prefixlen >= now.network.prefixlen:
+            return False  # inside the network of today: served already
+        return any(
+            route.prefixlen == route.max_prefixlen
+            and route.network_address in old
+            and route.network_address not in now.network
+            for route, _ in self._node_facts().routes(family)
+        )
+
+    def _node_facts(self) -> NodeFacts:
+        if self._facts is None:
+            self._facts = NodeFacts(self._node.namespace)
+        return self._facts
+
+
+def _masqueraded(state: NodeState, family: Family) -> set[Network]:
+    """The networks that our own rules translate when they leave for anywhere."""
+    found: set[Network] = set()
+    for place, held in state.places.items():
+        if place.family is not family or place.purpose is not Purpose.MASQUERADE:
+            continue
+        for rule in held.owned(place).chain or ():
+            if rule.steps and isinstance(rule.steps[-1], Masquerade):
+                found |= {step.network for step in rule.steps if isinstance(step, Source) and not step.negated}
+    return found

@@ -1,0 +1,69 @@
+"""``hitless agent``: run, ``plan``, ``cleanup``. No click here: a daemon pays for what it imports.
+
+Exit codes: 0 stopped as asked (or printed), 1 wrong input (nothing was changed), 3 this machine cannot do it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from hitless.cli.exits import Exit
+from hitless.errors import HitlessError, InputError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the agent, or one of its commands."""
+    from hitless.sources.flags import parse_flags, usage
+
+    words = list(sys.argv[2:] if argv is None else argv)
+    command = words.pop(0) if words and words[0] in ("plan", "cleanup", "run") else "run"
+    as_json = "--json" in words and command != "run"
+    if as_json:
+        words.remove("--json")
+    try:
+        options = parse_flags(words, os.environ)
+        if options.help:
+            _say(usage())
+            return Exit.PASS
+        if options.version:
+            from hitless import __version__
+
+            _say(__version__)
+            return Exit.PASS
+        if command == "run":
+            _run(options)
+        else:
+            from hitless.agent.showing import cleanup_text, plan_text
+
+            _say(plan_text(options, as_json=as_json) if command == "plan" else cleanup_text(options, as_json=as_json))
+        return Exit.PASS
+    except InputError as error:
+        _complain(str(error))
+        return Exit.FAIL
+    except HitlessError as error:
+        _complain(str(error))
+        return Exit.ERROR
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _run(options: object) -> None:
+    import asyncio
+
+    from hitless.agent.running import run, started_at
+    from hitless.sources import Options
+
+    assert isinstance(options, Options)
+    asyncio.run(run(options, sys.stderr, started_at()))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"hitless agent: {text}\n")

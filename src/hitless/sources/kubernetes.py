@@ -1,0 +1,192 @@
+"""This node's subnets, asked of the Kubernetes API with the standard library.
+
+Problem: the agent needs one field of one object (``node.spec.podCIDRs``), and a client library costs more memory than
+the whole agent may use. Promise: in a pod the service account's token and CA are used; else a kubeconfig (JSON, or
+YAML where PyYAML is installed) with a token or a client certificate; every failure is ``ApiError`` (try again) or
+``InputError`` (it will never work). It reads; annotations and conditions belong to the overlay. One call, bounded time.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from hitless.errors import ApiError, InputError
+from hitless.model.families import Network
+from hitless.sources.flags import Options
+
+__all__ = ["NodeSource"]
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSource:
+    """Where and how to ask. ``token_file`` is read at each call: the kubelet renews it."""
+
+    node: str
+    url: str
+    token: str = ""
+    token_file: Path | None = None
+    context: ssl.SSLContext | None = None
+
+    @classmethod
+    def from_options(cls, options: Options) -> NodeSource:
+        """From flags and environment; raises ``InputError`` that says what is missing."""
+        if not options.node_name:
+            raise InputError(
+                "the node's name is not known",
+                where="--node-name, NODE_NAME",
+                expected="the name of this node in Kubernetes (the Canal chart sets NODE_NAME)",
+            )
+        if options.kubeconfig:
+            return cls._from_kubeconfig(options)
+        host = options.environment.get("KUBERNETES_SERVICE_HOST", "")
+        port = options.environment.get("KUBERNETES_SERVICE_PORT", "443")
+        url = options.kube_api_url or (f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else "")
+        if not url:
+            raise InputError(
+                "no API server is named",
+                where="--kube-api-url, --kubeconfig-file, KUBERNETES_SERVICE_HOST",
+                expected="one of them, or a pod with a service account",
+            )
+        authority = _ACCOUNT / "ca.crt"
+        context = None
+        if url.startswith("https"):
+            context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
+        token = _ACCOUNT / "token"
+        return cls(options.node_name, url, token_file=token if token.exists() else None, context=context)
+
+    @classmethod
+    def _from_kubeconfig(cls, options: Options) -> NodeSource:
+        path = Path(options.kubeconfig)
+        data = _load(path)
+        chosen = _named(data, "contexts", _text(data.get("current-context")), path).get("context", {})
+        if not isinstance(chosen, Mapping):
+            raise InputError("the context is no object", where=str(path), expected="cluster and user")
+        cluster = _named(data, "clusters", _text(chosen.get("cluster")), path).get("cluster", {})
+        user = _named(data, "users", _text(chosen.get("user")), path).get("user", {})
+        if not isinstance(cluster, Mapping) or not isinstance(user, Mapping):
+            raise InputError("cluster or user is no object", where=str(path), expected="a kubeconfig")
+        url = options.kube_api_url or _text(cluster.get("server"))
+        if not url:
+            raise InputError("the cluster has no server", where=str(path), expected="clusters[].cluster.server")
+        context = _context(cluster, user, path) if url.startswith("https") else None
+        return cls(options.node_name, url, token=_text(user.get("token")), context=context)
+
+    def subnets(self) -> tuple[Network, ...]:
+        """spec.podCIDRs of this node. Raises ``ApiError`` when it cannot be had now."""
+        path = f"/api/v1/nodes/{quote(self.node)}"
+        status, body = self._get(path)
+        if status != 200:
+            hint = {
+                401: "the token is not accepted",
+                403: "nodes may not be read (RBAC: get nodes)",
+                404: "no such node",
+            }
+            raise ApiError(f"GET {path}: {status} {hint.get(status, '')}".strip(), status=status)
+        try:
+            spec = json.loads(body).get("spec", {})
+            texts = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+            subnets = tuple(ip_network(text) for text in texts)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ApiError(f"GET {path}: the answer is no node ({error})") from error
+        if not subnets:
+            raise ApiError(f"node {self.node} has no podCIDR yet (kube-controller-manager --allocate-node-cidrs)")
+        return subnets
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        connection: HTTPConnection
+        if parts.scheme == "https":
+            connection = HTTPSConnection(host, parts.port, timeout=_PATIENCE, context=self.context)
+        else:
+            connection = HTTPConnection(host, parts.port, timeout=_PATIENCE)
+        headers = {"Accept": "application/json", "User-Agent": "hitless-agent"}
+        try:
+            token = self.token_file.read_text().strip() if self.token_file is not None else self.token
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read(8 << 20)
+        except (OSError, HTTPException) as error:
+            raise ApiError(f"{self.url} cannot be reached: {error}") from error
+        finally:
+            connection.close()
+
+
+def _load(path: Path) -> Mapping[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path), expected="a kubeconfig") from error
+    try:
+        data: object = json.loads(text)
+    except ValueError:
+        data = _yaml(text, path)
+    if not isinstance(data, Mapping):
+        raise InputError("is no object", where=str(path), expected="a kubeconfig")
+    return data
+
+
+def _yaml(text: str, path: Path) -> object:
+    try:
+        import yaml
+    except ImportError as error:
+        raise InputError(
+            "is YAML, and PyYAML is not installed", where=str(path), expected="JSON (kubectl config view --raw -o json)"
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"does not parse: {error}", where=str(path), expected="a kubeconfig") from error
+
+
+def _named(data: Mapping[str, object], key: str, name: str, path: Path) -> Mapping[str, object]:
+    items = data.get(key)
+    for item in items if isinstance(items, list) else []:
+        if isinstance(item, Mapping) and item.get("name") == name:
+            return item
+    raise InputError(
+        f"no {key} entry named {name!r}", where=f"{path}: {key}", expected="what current-context points to"
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _context(cluster: Mapping[str, object], user: Mapping[str, object], path: Path) -> ssl.SSLContext:
+    try:
+        authority = _text(cluster.get("certificate-authority-data"))
+        context = ssl.create_default_context(
+            cafile=_text(cluster.get("certificate-authority")) or None,
+            cadata=base64.b64decode(authority).decode() if authority else None,
+        )
+        if cluster.get("insecure-skip-tls-verify") is True:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate, key = _text(user.get("client-certificate")), _text(user.get("client-key"))
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+        elif user.get("client-certificate-data"):
+            # the ssl module reads certificates from files only; this one is private, and gone at the end of the block
+            with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+                for name in ("client-certificate-data", "client-key-data"):
+                    file.write(base64.b64decode(_text(user.get(name))) + b"\n")
+                file.flush()
+                context.load_cert_chain(file.name)
+    except (OSError, ValueError) as error:
+        raise InputError(f"certificates cannot be used: {error}", where=str(path), expected="a kubeconfig") from error
+    return context
