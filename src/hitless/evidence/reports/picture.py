@@ -51,6 +51,12 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
+def plain(text: str) -> str:
+    """A name from the log as the picture's font can draw it; the page beside it has the whole text."""
+    drawn = "".join(one if one.isascii() and one.isprintable() else "?" for one in text[:24])
+    return drawn.replace("$", r"\$")  # matplotlib reads dollars as mathematics
+
+
 def _figure(heights: Sequence[float]) -> tuple[Any, list[Any]]:
     # The object interface: pyplot would keep global state and look for a display.
     from matplotlib.figure import Figure
@@ -129,7 +135,8 @@ def _writing(axis: Any, changes: Sequence[e.Change], begin: int) -> None:
     for place, name in enumerate(names[: len(_WRITERS)]):
         mine = [one for one in changes if (one.writer.comm if one.writer else "unknown") == name]
         times = [(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]]
-        axis.plot(times, [0.5] * len(times), "|", color=_WRITERS[place], markersize=9, label=f"{name} ({len(mine):,})")
+        label = f"{len(mine):,} × {plain(name)}"
+        axis.plot(times, [0.5] * len(times), "|", color=_WRITERS[place], markersize=9, label=label)
     if names:
         axis.legend(**_LEGEND)
 
