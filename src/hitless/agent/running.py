@@ -70,7 +70,7 @@ async def run(options: Options, log_stream: IO[str], started: float) -> None:
     """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
     machine cannot do it."""
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
-    netconf = read_netconf(Path(options.netconf))
+    netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)
     metrics, notifier = Metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync + 10)

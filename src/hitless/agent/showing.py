@@ -18,7 +18,7 @@ __all__ = ["cleanup_text", "plan_text", "render"]
 
 def plan_text(options: Options, *, as_json: bool) -> str:
     """What a start with these options would change now; changes nothing."""
-    netconf = read_netconf(Path(options.netconf))
+    netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)
     if snapshot is None:
         snapshot = _ask_kubernetes(options)
@@ -85,7 +85,7 @@ def _ask_kubernetes(options: Options) -> Snapshot:
     if not subnets:
         raise InputError("has no subnet", where=f"node {source.node}", expected="spec.podCIDRs")
     return snapshot_from(
-        read_netconf(Path(options.netconf)),
+        read_netconf(Path(options.netconf), options.netconf_text),
         subnets,
         masquerade=options.masquerade,
         random_fully=options.random_fully,

@@ -9,6 +9,7 @@ line (split as a shell would, run without one). Every agent finds its networks i
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -88,6 +89,25 @@ def _stand_in(name: str, grace: float) -> Agent:
     return Agent(name, command, Readiness("file", ready), grace)
 
 
+_HEALTH = "127.0.0.1:10990"
+"""Each node has a network of its own, so that one port serves all."""
+
+
+def _hitless(plan: Plan, node: Node) -> tuple[str, ...]:
+    families = plan.families
+    conf: dict[str, object] = {"Backend": {"Type": "vxlan"}, "EnableIPv4": Family.IPV4 in families}
+    conf["EnableIPv6"] = Family.IPV6 in families
+    for family, key in ((Family.IPV4, "Network"), (Family.IPV6, "IPv6Network")):
+        if family in families:
+            conf[key] = str(plan.network(family))
+    address, _, port = _HEALTH.partition(":")
+    return (
+        sys.executable, "-P", "-m", "hitless", "agent", "--ip-masq", f"--net-config={json.dumps(conf)}",
+        f"--node-subnet={','.join(str(node.subnets[family]) for family in families)}", f"--backend={plan.backend}",
+        f"--healthz-ip={address}", f"--healthz-port={port}",
+    )  # fmt: skip
+
+
 AGENTS: Mapping[str, Agent] = MappingProxyType(
     {
         agent.name: agent
@@ -96,7 +116,7 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
             _stand_in("flannel-0.28", 30.0),
             # Canal's pod has terminationGracePeriodSeconds 0, of which the kubelet makes two seconds
             _stand_in("flannel-0.28-canal", 2.0),
-            _stand_in("hitless", 30.0),
+            Agent("hitless", _hitless, Readiness("http", f"http://{_HEALTH}/readyz"), 30.0),
         )
     }
 )

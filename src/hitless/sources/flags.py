@@ -66,6 +66,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("vmodule", "text", "", "flannel's log library: no meaning here", acts=False),
     Flag("log_backtrace_at", "text", "", "flannel's log library: no meaning here", acts=False),
     Flag("backend", "text", "auto", "nft, legacy, nftables, or auto: as the kubelet and kube-proxy do", ours=True),
+    Flag("net-config", "text", "", "flannel's network configuration itself, instead of a file", ours=True),
     Flag("node-subnet", "list", "", "this node's subnet, one for each family, instead of asking anybody", ours=True),
     Flag("node-name", "text", "", "this node's name in Kubernetes (default: NODE_NAME)", ours=True),
     Flag("lock-wait", "number", "5", "seconds to wait for the xtables lock before trying again later", ours=True),
@@ -85,6 +86,7 @@ class Options:
     forward: bool = True
     resync: float = 5.0
     netconf: str = "/etc/kube-flannel/net-conf.json"
+    netconf_text: str = ""
     subnet_file: str = "/run/flannel/subnet.env"
     kubernetes: bool = False
     kube_api_url: str = ""
@@ -221,6 +223,7 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
         forward=values.switch("iptables-forward-rules"),
         resync=float(values.number("iptables-resync", 1, 86_400)),
         netconf=values.text("net-config-path"),
+        netconf_text=values.text("net-config"),
         subnet_file=values.text("subnet-file"),
         kubernetes=values.switch("kube-subnet-mgr"),
         kube_api_url=values.text("kube-api-url"),

@@ -39,8 +39,10 @@ class NetConf:
     where: str = field(default="net-conf.json", compare=False)
 
 
-def read_netconf(path: Path) -> NetConf:
-    """Read and check a file; raises ``InputError`` that names it."""
+def read_netconf(path: Path, text: str = "") -> NetConf:
+    """Read and check a file, or the text that stands for it; raises ``InputError`` that names where it came from."""
+    if text:
+        return parse_netconf(text, where="--net-config")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
