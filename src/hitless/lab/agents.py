@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import urlsplit
 
 from hitless.errors import InputError
 from hitless.lab.clusters import Node
@@ -43,7 +44,7 @@ class Readiness:
         match kind:
             case "started" if not what:
                 return cls()
-            case "http" if what.startswith("//"):
+            case "http" if _address(text):
                 return cls("http", text)
             case "file" if what.startswith("/"):
                 return cls("file", what)
@@ -55,6 +56,14 @@ class Readiness:
             where="readiness",
             expected="file:/PATH, http://ADDRESS:PORT/PATH, exec:COMMAND or started",
         )
+
+
+def _address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets that do not match, a port that is no number
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import http.client
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hitless.errors import HitlessError, InputError
+from hitless.errors import HitlessError
 from hitless.kernel import namespaces, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab.agents import Readiness, words
@@ -46,9 +46,7 @@ async def ask(readiness: Readiness, namespace: Namespace, root: Path) -> bool:
 
 def _http(address: str, namespace: Namespace) -> bool:
     parts = urlsplit(address)
-    if parts.hostname is None:
-        raise InputError(f"{address!r} names no host", where="readiness", expected="http://ADDRESS:PORT/PATH")
-    host, port = parts.hostname, parts.port or 80
+    host, port = parts.hostname or "", parts.port or 80
     path = parts.path or "/"
 
     def get() -> int:
