@@ -41,6 +41,17 @@ _T = TypeVar("_T", bound=Object)
 PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
 
 _PAGE = 500
+# What lightkube lets through for a file that is YAML but no kubeconfig, beside its own error.
+_BAD_CONFIG = (
+    ConfigError,
+    OSError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    msgspec.MsgspecError,
+    yaml.YAMLError,
+)
 _PASSING = frozenset({429, 500, 502, 503, 504})  # statuses after which the API conventions allow to try again
 
 
@@ -94,7 +105,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None, *, patie
         user = single.user
         verify = adapter.verify_cluster(single.cluster, user or adapter.User(), single.abs_file)
         auth = adapter.user_auth(user)
-    except (ConfigError, OSError, KeyError, TypeError, ValueError, msgspec.MsgspecError, yaml.YAMLError) as error:
+    except _BAD_CONFIG as error:
         where = str(kubeconfig) if kubeconfig is not None else "kubeconfig"
         raise InputError(f"{error}", where=where, expected="a kubeconfig that names a cluster and a user") from error
     # A drill of 20 nodes holds 40 streams open: no limit on connections but the cluster's own size.

@@ -71,7 +71,7 @@ class FakeApi:
         self.failures: list[Answer] = []
         self.cuts = 0
         self._cut_until = 0.0
-        self._requests: set[web.BaseRequest] = set()
+        self._requests: dict[int, web.BaseRequest] = {}  # requests have no hash
         self.store.create("namespaces", "", {"metadata": {"name": "default"}})
         self.store.create("namespaces", "", {"metadata": {"name": "kube-system"}})
 
@@ -109,7 +109,7 @@ class FakeApi:
         """Break every open connection, and every new one during the next ``seconds``."""
         self.cuts += 1
         self._cut_until = time.monotonic() + seconds
-        for request in list(self._requests):
+        for request in list(self._requests.values()):
             if request.transport is not None:
                 request.transport.abort()
 
@@ -120,7 +120,7 @@ class FakeApi:
         if time.monotonic() < self._cut_until and request.transport is not None:
             request.transport.abort()
             raise web.HTTPServiceUnavailable
-        self._requests.add(request)
+        self._requests[id(request)] = request
         try:
             if self.failures:
                 raise self.failures.pop(0)
@@ -128,7 +128,7 @@ class FakeApi:
         except Answer as answer:
             return web.json_response(answer.document(), status=answer.status)
         finally:
-            self._requests.discard(request)
+            del self._requests[id(request)]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")

@@ -1,0 +1,348 @@
+"""Fake nodes for the fake API server: they run pods, restart agents, and answer exec.
+
+Problem: a drill in a cluster needs pods that come up late, agents whose rules are gone for a while, and streams whose
+connection breaks. Promise: every pod becomes Running and Ready after a while; a DaemonSet's pod that ends is replaced;
+pods that run ``hitless relay`` write what the real tools would (one attempt in ten milliseconds, losses while the
+node's agent is away), counted exactly, so that a test can compare what was written with what arrived; exec answers
+``relay read, stop, clock, signal``. Every node has its own clock offset. It runs no program. Used by ``api_server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from hitless.kernel.clock import Clock
+from hitless.model import events as e
+from hitless.testing.api_server import Command, FakeApi
+from hitless.testing.api_store import Answer, Document, Stored
+
+__all__ = ["FakeNodes", "Spool"]
+
+_INTERVAL = 0.1
+
+
+@dataclass
+class Spool:
+    """What a pod's relay keeps; ``sent`` and ``lost`` are what its probe really wrote."""
+
+    data: bytearray = field(default_factory=bytearray)
+    done: bool = False
+    stopping: bool = False
+    sent: int = 0
+    lost: int = 0
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def write(self, name: str, event: e.Event) -> None:
+        self.data += name.encode() + b"\t" + e.encode(event) + b"\n"
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+
+@dataclass
+class FakeNodes:
+    """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node.
+
+    ``gap``: how long a node's rules are gone after its agent's restart; ``unstartable``: images that cannot be pulled.
+    """
+
+    api: FakeApi
+    start_delay: float = 0.02
+    ready_delay: float = 0.05
+    gap: float = 0.3
+    offsets: dict[str, int] = field(default_factory=dict)
+    unstartable: set[str] = field(default_factory=set)
+    spools: dict[str, Spool] = field(default_factory=dict)
+    pods_made: list[Document] = field(default_factory=list)
+    _away: dict[str, float] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _count: int = 0
+    _clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.api.kubelet = self
+        self.api.store.listeners.append(self._seen)
+
+    async def close(self) -> None:
+        """End everything that runs."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add_node(
+        self, name: str, *, version: str = "v1.32.5+rke2r1", ready: bool = True, labels: Document | None = None
+    ) -> None:
+        """A node with an address and a pod network."""
+        number = len(self.api.store.all("nodes")) + 1
+        self.api.store.create(
+            "nodes",
+            "",
+            {
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+                "spec": {"podCIDR": f"10.42.{number}.0/24", "podCIDRs": [f"10.42.{number}.0/24"]},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+                    "nodeInfo": {"kubeletVersion": version, "operatingSystem": "linux", "architecture": "amd64"},
+                    "addresses": [{"type": "InternalIP", "address": f"192.0.2.{number}"}],
+                },
+            },
+        )
+
+    def add_daemon_set(self, document: Document) -> None:
+        """A DaemonSet and its pods on every node, running and ready."""
+        namespace = document["metadata"]["namespace"]
+        nodes = self.api.store.all("nodes")
+        document["status"] = {"desiredNumberScheduled": len(nodes), "numberReady": len(nodes), "observedGeneration": 1}
+        made = self.api.store.create("daemonsets.apps", namespace, document)
+        for node in nodes:
+            self._replace(made, node["metadata"]["name"])
+
+    def _replace(self, daemon_set: Document, node: str) -> None:
+        template = copy.deepcopy(daemon_set["spec"]["template"])
+        self._count += 1
+        metadata = template.setdefault("metadata", {})
+        metadata |= {
+            "name": f"{daemon_set['metadata']['name']}-{self._count:05x}",
+            "ownerReferences": [
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "DaemonSet",
+                    "name": daemon_set["metadata"]["name"],
+                    "uid": daemon_set["metadata"]["uid"],
+                }
+            ],
+        }
+        template["spec"]["nodeName"] = node
+        self.api.store.create("pods", daemon_set["metadata"]["namespace"], template)
+
+    def _seen(self, event: Stored) -> None:
+        if event.resource == "pods" and event.type == "ADDED":
+            self.pods_made.append(event.document)
+            self._go(self._run(event.document))
+        if event.resource == "daemonsets.apps" and event.type == "MODIFIED":
+            self._go(self._roll(event.document))
+
+    def _go(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, pod: Document) -> None:
+        await asyncio.sleep(self.start_delay)
+        container = pod["spec"]["containers"][0]
+        if container["image"] in self.unstartable:
+            waiting = {"reason": "ErrImageNeverPull", "message": "image is not present with pull policy of Never"}
+            self._status(
+                pod,
+                {"phase": "Pending", "containerStatuses": [{"name": container["name"], "state": {"waiting": waiting}}]},
+            )
+            return
+        host = pod["spec"].get("hostNetwork")
+        node = self.api.store.get("nodes", "", pod["spec"]["nodeName"])
+        self._count += 1
+        ip = node["status"]["addresses"][0]["address"] if host else f"10.42.0.{self._count % 250 + 1}"
+        status = {
+            "phase": "Running",
+            "podIP": ip,
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [
+                {
+                    "name": one["name"],
+                    "ready": True,
+                    "restartCount": 0,
+                    "containerID": f"containerd://{self._count:064x}",
+                }
+                for one in pod["spec"]["containers"]
+            ],
+        }
+        self._status(pod, status)
+        words = " ".join(container.get("command") or [])
+        if words.startswith("hitless relay run"):
+            self._go(self._relay(pod))
+        await asyncio.sleep(self.ready_delay)
+        self._status(pod, status | {"conditions": [{"type": "Ready", "status": "True"}]})
+
+    def _status(self, pod: Document, status: Document) -> None:
+        place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        try:
+            same = self.api.store.get("pods", place, name)["metadata"]["uid"] == pod["metadata"]["uid"]
+        except Answer:
+            return  # it was deleted meanwhile
+        if same:
+            self.api.store.change("pods", place, name, lambda one: one.__setitem__("status", copy.deepcopy(status)))
+
+    def terminate(self, pod: Document, grace: int | None) -> None:
+        """The kubelet's part of a delete: a mark first, gone a little later."""
+        place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        if "deletionTimestamp" in pod["metadata"]:
+            return
+
+        def mark(one: Document) -> None:
+            one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+
+        self.api.store.change("pods", place, name, mark)
+        self._agent_went(pod)
+        self._go(self._end(pod, 0.0 if grace == 0 else self.start_delay))
+
+    def _agent_went(self, pod: Document) -> None:
+        owners = pod["metadata"].get("ownerReferences") or []
+        if any(owner["kind"] == "DaemonSet" for owner in owners):
+            self._away[pod["spec"]["nodeName"]] = asyncio.get_running_loop().time() + self.gap
+
+    async def _end(self, pod: Document, delay: float) -> None:
+        await asyncio.sleep(delay)
+        place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        if spool := self.spools.get(name):
+            spool.stopping = True
+        self.api.store.remove("pods", place, name)
+        for owner in pod["metadata"].get("ownerReferences") or []:
+            if owner["kind"] == "DaemonSet":
+                self._replace(self.api.store.get("daemonsets.apps", place, owner["name"]), pod["spec"]["nodeName"])
+
+    async def _roll(self, daemon_set: Document) -> None:
+        """A rolling update: one node after the other, as maxUnavailable 1 says."""
+        for pod in self.api.store.all("pods", daemon_set["metadata"]["namespace"]):
+            owners = pod["metadata"].get("ownerReferences") or []
+            if any(owner["uid"] == daemon_set["metadata"]["uid"] for owner in owners):
+                self.terminate(pod, None)
+                await asyncio.sleep(self.start_delay * 2)
+
+    def now(self, node: str) -> int:
+        """A node's clock."""
+        return self._clock.now() + self.offsets.get(node, 0)
+
+    async def _relay(self, pod: Document) -> None:
+        spool = self.spools.setdefault(pod["metadata"]["name"], Spool())
+        arguments = pod["spec"]["containers"][0]["args"]
+        tools = [arguments[at + 1] for at, word in enumerate(arguments) if word == "--tool"]
+        named = {name: json.loads(rest) for name, _, rest in (tool.partition("=") for tool in tools)}
+        node = pod["spec"]["nodeName"]
+        for name, words in named.items():
+            spool.write(name, e.Header(t=self.now(node), tool=words[0], version="0", config={}))
+        if "watch" in named:
+            spool.write("watch", self._rules(node, "carried"))
+        while not spool.stopping:
+            begin = self.now(node)
+            await asyncio.sleep(_INTERVAL)
+            gone = asyncio.get_running_loop().time() < self._away.get(node, 0.0)
+            for name, words in named.items():
+                if words[0] == "probe":
+                    self._attempts(spool, name, begin, gone and not name.startswith("control"))
+                if words[0] == "watch":
+                    self._watched(spool, node, gone)
+        for name, words in named.items():
+            totals = {"sent": spool.sent} if name == "probe" else {}
+            spool.write(name, e.Summary(t=self.now(node), tool=words[0], totals=totals))
+        spool.done = True
+        spool.grown.set()
+
+    def _rules(self, node: str, state: e.State) -> e.RuleState:
+        return e.RuleState(t=self.now(node), family="ipv4", network="10.42.0.0/16", state=state)
+
+    def _watched(self, spool: Spool, node: str, gone: bool) -> None:
+        closed = spool.lost  # in a watch's spool: whether a gap is open, and since when
+        if gone and not closed:
+            spool.lost = self.now(node)
+            spool.write("watch", self._rules(node, "not_carried"))
+        elif not gone and closed:
+            gap = e.Gap(
+                t=self.now(node),
+                family="ipv4",
+                network="10.42.0.0/16",
+                begin=closed,
+                end=self.now(node),
+                reason="emptied",
+            )
+            spool.write("watch", gap)
+            spool.write("watch", self._rules(node, "carried"))
+            spool.lost = 0
+
+    def _attempts(self, spool: Spool, name: str, begin: int, gone: bool) -> None:
+        sent, lost = 10, 4 if gone else 0
+        if name == "probe":
+            spool.sent += sent
+            spool.lost += lost
+        for number in range(lost):
+            spool.write(
+                name,
+                e.Loss(
+                    t=begin + number,
+                    kind="tcp",
+                    family="ipv4",
+                    src="10.42.1.9",
+                    sport=40000 + spool.lost % 20000,
+                    dst="192.0.2.9",
+                    dport=7801,
+                    planned=begin + number,
+                    end=begin + 1_000_000,
+                    cause="timeout",
+                ),
+            )
+        counts = e.Attempts(
+            t=begin, interval_ns=100_000_000, kind="tcp", family="ipv4", sent=sent, ok=sent - lost, lost=lost
+        )
+        spool.write(name, counts)
+
+    def log(self, pod: Document, container: str) -> str:
+        """Nothing of interest."""
+        return f"log of {pod['metadata']['name']}/{container}\n"
+
+    def command(self, pod: Document, container: str) -> Command:
+        """What ``hitless relay …`` does in this pod."""
+        if (pod.get("status") or {}).get("phase") != "Running":
+            raise Answer(500, "InternalError", f"container {container} is not running")
+        name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+
+        async def run(
+            argv: list[str], stdin: asyncio.Queue[bytes | None], out: Callable[[bytes], Awaitable[None]]
+        ) -> int:
+            match argv[:3]:
+                case ["hitless", "relay", "read"]:
+                    await self._read(self.spools[name], int(argv[argv.index("--from") + 1]), out)
+                case ["hitless", "relay", "stop"]:
+                    self.spools[name].stopping = True
+                case ["hitless", "relay", "clock"]:
+                    while await stdin.get() is not None:
+                        await out(b"%d\n" % self.now(node))
+                case ["hitless", "relay", "signal"]:
+                    self._killed(argv[argv.index("--container") + 1])
+                case _:
+                    return 127
+            return 0
+
+        return run
+
+    @staticmethod
+    async def _read(spool: Spool, offset: int, out: Callable[[bytes], Awaitable[None]]) -> None:
+        while True:
+            grown, done = spool.grown, spool.done
+            if offset < len(spool.data):
+                piece = bytes(spool.data[offset : offset + 1000])  # cuts lines in the middle on purpose
+                await out(piece)
+                offset += len(piece)
+            elif done:
+                return
+            else:
+                await grown.wait()
+
+    def _killed(self, container: str) -> None:
+        for pod in self.api.store.all("pods"):
+            statuses = (pod.get("status") or {}).get("containerStatuses") or []
+            for at, status in enumerate(statuses):
+                if status.get("containerID") == container:
+                    self._agent_went(pod)
+                    self._go(self._again(pod, at))
+
+    async def _again(self, pod: Document, at: int) -> None:
+        status = copy.deepcopy(pod["status"])
+        status["containerStatuses"][at] |= {"ready": False, "containerID": f"containerd://{self._count + 7:064x}"}
+        self._status(pod, status | {"conditions": [{"type": "Ready", "status": "False"}]})
+        await asyncio.sleep(self.ready_delay)
+        status["containerStatuses"][at] |= {
+            "ready": True,
+            "restartCount": status["containerStatuses"][at]["restartCount"] + 1,
+        }
+        self._status(pod, status | {"conditions": [{"type": "Ready", "status": "True"}]})
