@@ -134,13 +134,20 @@ def _read_elements(socket: netlink.Socket, family: int, table: str, into: SetSta
         into.apply(netlink.attributes(payload, 4).get(wire.ELEMENTS_LIST, b""))
 
 
-def read_chain(socket: netlink.Socket, key: TableKey, name: str) -> dict[int, bytes] | None:
-    """The rules of one chain, as ``ChainState.rules``; ``None`` when there is no such chain."""
-    parts = netlink.text(wire.RULE_TABLE, key[1]), netlink.text(wire.RULE_CHAIN, name)
+def read_chain(socket: netlink.Socket, key: TableKey, name: str) -> ChainState | None:
+    """One chain with its rules; ``None`` when there is no such chain."""
+    family, table = key
+    asked = netlink.nfgenmsg(family) + netlink.text(wire.CHAIN_TABLE, table) + netlink.text(wire.CHAIN_NAME, name)
     try:
-        return {wire.rule_head(payload).handle: payload for payload in _dump(socket, wire.GETRULE, key[0], *parts)}
+        replies = socket.request(_kind(wire.GETCHAIN), 0, asked, operation="read", subject=f"chain {name}")
     except NotFound:
         return None
+    chain = chain_of(netlink.attributes(replies[0].payload, 4)) if replies else ChainState(name)
+    # a dump for a chain that is not there is empty and no error, so that the chain is asked for first
+    parts = netlink.text(wire.RULE_TABLE, table), netlink.text(wire.RULE_CHAIN, name)
+    for payload in _dump(socket, wire.GETRULE, family, *parts):
+        chain.rules[wire.rule_head(payload).handle] = payload
+    return chain
 
 
 def is_dormant(attributes: dict[int, bytes]) -> bool:

@@ -10,21 +10,20 @@ each expression is that of the kernel's net/netfilter/nft_*.c; attribute numbers
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import replace
 
 from hitless.errors import KernelError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.branches import Attributes, Branch, host, slot, value_of
+from hitless.kernel.nftables.effects import give, immediate, masquerade, nat, object_reference, redirect, reject
 from hitless.kernel.nftables.fields import (
     META_LENGTHS,
     Constant,
     Context,
     Field,
     Unknown,
-    Value,
     masked,
     membership,
     within,
@@ -33,23 +32,12 @@ from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.model.families import Family
 from hitless.model.rules import (
-    Accept,
-    Action,
     Comment,
     DestinationPort,
-    Dnat,
-    Drop,
-    Goto,
-    Jump,
-    Masquerade,
-    Match,
     Opaque,
     OpaqueAction,
-    Reject,
-    Return,
     Rule,
     SetMark,
-    Snat,
     SourcePort,
     Step,
     UnknownMark,
@@ -57,49 +45,14 @@ from hitless.model.rules import (
 
 __all__ = ["decode"]
 
-Attributes = dict[int, bytes]
 SetLookup = Callable[[str], "SetState | None"]
 
 _BRANCHES = 512  # a lookup that would need more rules than this stays opaque
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 _META_MARK = 3
-_NAT_RANDOM, _NAT_PERSISTENT, _NAT_FULLY = 4, 8, 16
 _SILENT = frozenset({"counter", "log", "last", "dup", "flow_offload"})
-_REJECTS = {0: "icmp", 1: "tcp-reset", 2: "icmpx"}
 _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
-
-
-@dataclass(slots=True)
-class _Branch:
-    """One model rule in the making."""
-
-    context: Context
-    steps: list[Step] = field(default_factory=list)
-    registers: dict[int, Value] = field(default_factory=dict)
-
-    def fork(self) -> _Branch:
-        return _Branch(self.context, list(self.steps), dict(self.registers))
-
-    def require(self, matches: tuple[Match, ...] | None, words: str) -> None:
-        """Add conditions; where there are none that say it, an opaque one with ``words``."""
-        if matches is None:
-            self.steps.append(Opaque(words))
-        else:
-            self.steps.extend(matches)
-            self.context = self.context.after(matches)
-
-    def load(self, register: bytes | None, value: Value) -> None:
-        self.registers[_slot(register)] = value
-
-    def value(self, register: bytes | None) -> Value:
-        return self.registers.get(_slot(register), Unknown("a register that nothing loaded"))
-
-
-def _slot(register: bytes | None) -> int:
-    """The first of the sixteen 32-bit registers that a register number stands for; -1 for the verdict."""
-    index = wire.number(register or b"")
-    return -1 if index == 0 else (index - 1) * 4 if index < 8 else index - 8
 
 
 def decode(payload: bytes, family: str, sets: SetLookup, handle: int | None = None) -> tuple[Rule, ...]:
@@ -107,7 +60,7 @@ def decode(payload: bytes, family: str, sets: SetLookup, handle: int | None = No
     try:
         attributes = netlink.attributes(payload, 4)
         steps: list[Step] = [Comment(text) for text in _comments(attributes.get(wire.RULE_USERDATA, b""))]
-        branches = [_Branch(Context({"ip": 4, "ip6": 6}.get(family, 0)), steps)]
+        branches = [Branch(Context({"ip": 4, "ip6": 6}.get(family, 0)), steps)]
         for _, raw in netlink.attribute_list(attributes.get(wire.RULE_EXPRESSIONS, b"")):
             expression = netlink.attributes(raw)
             name = netlink.to_text(expression.get(wire.EXPRESSION_NAME, b""))
@@ -145,7 +98,7 @@ def _merged(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _apply(name: str, data: Attributes, branches: list[_Branch], family: str, sets: SetLookup) -> list[_Branch]:
+def _apply(name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup) -> list[Branch]:
     if name in _SILENT:
         return branches
     if name == "lookup":
@@ -171,7 +124,7 @@ _EFFECTS = frozenset({"queue", "tproxy", "synproxy", "notrack", "fwd"})
 # --- loads -------------------------------------------------------------------------------------------------------
 
 
-def _payload(data: Attributes, branch: _Branch) -> None:
+def _payload(data: Attributes, branch: Branch) -> None:
     if 5 in data and 1 not in data:  # a source register: the packet is rewritten
         branch.steps.append(OpaqueAction("the packet is rewritten"))
         return
@@ -179,7 +132,7 @@ def _payload(data: Attributes, branch: _Branch) -> None:
     branch.load(data.get(1), Field("payload", base, offset, length))
 
 
-def _meta(data: Attributes, branch: _Branch) -> None:
+def _meta(data: Attributes, branch: Branch) -> None:
     key = wire.number(data.get(2, b""))
     if 1 in data:
         branch.load(data[1], Field("meta", key, length=META_LENGTHS.get(key, 4)))
@@ -188,15 +141,15 @@ def _meta(data: Attributes, branch: _Branch) -> None:
         return  # priority, pkttype, nftrace…: no verdict depends on them here
     value = branch.value(data.get(3))
     if isinstance(value, Constant):
-        branch.steps.append(SetMark(_host(value.data)))
+        branch.steps.append(SetMark(host(value.data)))
     elif isinstance(value, Field) and value.kind == "meta" and value.key == _META_MARK:
-        kept = _host(value.mask) if value.mask else 0xFFFFFFFF
-        branch.steps.append(SetMark(_host(value.xor), ~kept & 0xFFFFFFFF))
+        kept = host(value.mask) if value.mask else 0xFFFFFFFF
+        branch.steps.append(SetMark(host(value.xor), ~kept & 0xFFFFFFFF))
     else:
         branch.steps.append(UnknownMark())
 
 
-def _ct(data: Attributes, branch: _Branch) -> None:
+def _ct(data: Attributes, branch: Branch) -> None:
     key = wire.number(data.get(2, b""))
     if 1 in data:
         direction = 3 in data
@@ -204,7 +157,7 @@ def _ct(data: Attributes, branch: _Branch) -> None:
     # setting ct mark, label… decides nothing for a first packet; helpers and zones are set by objects
 
 
-def _fib(data: Attributes, branch: _Branch) -> None:
+def _fib(data: Attributes, branch: Branch) -> None:
     result, flags = wire.number(data.get(2, b"")), wire.number(data.get(3, b""))
     direction = {1: "src", 2: "dst"}.get(flags, "")
     if result == 3 and direction:  # the address type of the source or the destination alone
@@ -213,18 +166,18 @@ def _fib(data: Attributes, branch: _Branch) -> None:
         branch.load(data.get(1), Unknown(f"fib result {result} flags {flags}"))
 
 
-def _unknown_load(what: str, register: int = 1) -> Callable[[Attributes, _Branch], None]:
-    def load(data: Attributes, branch: _Branch) -> None:
+def _unknown_load(what: str, register: int = 1) -> Callable[[Attributes, Branch], None]:
+    def load(data: Attributes, branch: Branch) -> None:
         if register in data:  # without one it writes to the packet (clamps the MSS, say), which decides nothing
             branch.load(data[register], Unknown(what))
 
     return load
 
 
-def _bitwise(data: Attributes, branch: _Branch) -> None:
+def _bitwise(data: Attributes, branch: Branch) -> None:
     source = branch.value(data.get(1))
     operation = wire.number(data.get(6, b""))
-    mask, xor = (_value(data.get(key)) for key in (4, 5))
+    mask, xor = (value_of(data.get(key)) for key in (4, 5))
     if operation == 0 and isinstance(source, Field) and not source.mask and mask and len(mask) == len(xor):
         branch.load(data.get(2), replace(source, mask=mask, xor=xor))
     elif operation == 0 and isinstance(source, Constant) and len(source.data) == len(mask) == len(xor):
@@ -233,23 +186,15 @@ def _bitwise(data: Attributes, branch: _Branch) -> None:
         branch.load(data.get(2), Unknown("bitwise"))
 
 
-def _byteorder(data: Attributes, branch: _Branch) -> None:
+def _byteorder(data: Attributes, branch: Branch) -> None:
     branch.load(data.get(2), Unknown("byteorder"))
-
-
-def _host(data: bytes) -> int:
-    return int.from_bytes(data[:4], sys.byteorder)
-
-
-def _value(nested: bytes | None) -> bytes:
-    return netlink.attributes(nested).get(wire.DATA_VALUE, b"") if nested is not None else b""
 
 
 # --- conditions --------------------------------------------------------------------------------------------------
 
 
-def _cmp(data: Attributes, branch: _Branch) -> None:
-    loaded, operation, value = branch.value(data.get(1)), wire.number(data.get(2, b"")), _value(data.get(3))
+def _cmp(data: Attributes, branch: Branch) -> None:
+    loaded, operation, value = branch.value(data.get(1)), wire.number(data.get(2, b"")), value_of(data.get(3))
     if not isinstance(loaded, Field):
         branch.steps.append(Opaque(loaded.text if isinstance(loaded, Unknown) else "compare of constants"))
         return
@@ -271,8 +216,8 @@ def _cmp(data: Attributes, branch: _Branch) -> None:
     )
 
 
-def _range(data: Attributes, branch: _Branch) -> None:
-    loaded, low, high = branch.value(data.get(1)), _value(data.get(3)), _value(data.get(4))
+def _range(data: Attributes, branch: Branch) -> None:
+    loaded, low, high = branch.value(data.get(1)), value_of(data.get(3)), value_of(data.get(4))
     if isinstance(loaded, Field):
         negated = wire.number(data.get(2, b"")) == 1
         words = f"{loaded.words()} {'not ' if negated else ''}in 0x{low.hex()}-0x{high.hex()}"
@@ -281,7 +226,7 @@ def _range(data: Attributes, branch: _Branch) -> None:
         branch.steps.append(Opaque(loaded.text if isinstance(loaded, Unknown) else "range of constants"))
 
 
-def _lookup(data: Attributes, branch: _Branch, family: str, sets: SetLookup) -> list[_Branch]:
+def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> list[Branch]:
     """Membership, or the branches of a map. ``LOOKUP``: set 1, source register 2, destination register 3, flags 5."""
     name = netlink.to_text(data.get(1, b""))
     found, negated = sets(name), bool(wire.number(data.get(5, b"")) & 1)
@@ -289,7 +234,7 @@ def _lookup(data: Attributes, branch: _Branch, family: str, sets: SetLookup) -> 
     intervals = None if found is None else found.intervals()
     if found is None or intervals is None:
         return _opaque_lookup(data, branch, words)
-    parts = _parts(branch, _slot(data.get(2)), found.key_length)
+    parts = _parts(branch, slot(data.get(2)), found.key_length)
     if not parts:
         return _opaque_lookup(data, branch, words)
     label = "" if found.anonymous else name
@@ -312,110 +257,37 @@ def _lookup(data: Attributes, branch: _Branch, family: str, sets: SetLookup) -> 
             matches = within(loaded, interval.low[part], interval.high[part], False, after.context)
             after.require(matches, f"{loaded.words()} in {name}")
         if 3 in data:
-            _give(data[3], interval.data, after)
+            give(data[3], interval.data, after)
         branches.append(after)
     return branches
 
 
-def _opaque_lookup(data: Attributes, branch: _Branch, words: str) -> list[_Branch]:
+def _opaque_lookup(data: Attributes, branch: Branch, words: str) -> list[Branch]:
     branch.steps.append(Opaque(words))
     if 3 in data:
-        if _slot(data[3]) == -1:
+        if slot(data[3]) == -1:
             branch.steps.append(OpaqueAction(f"verdict of a {words}"))
         else:
             branch.load(data[3], Unknown(words))
     return [branch]
 
 
-def _parts(branch: _Branch, slot: int, key_length: int) -> list[tuple[slice, Field]]:
+def _parts(branch: Branch, first: int, key_length: int) -> list[tuple[slice, Field]]:
     """The fields that make up a key, register after register, and where each stands in it; empty when unknown."""
     parts: list[tuple[slice, Field]] = []
     offset = 0
     while offset < key_length:
-        loaded = branch.registers.get(slot)
+        loaded = branch.registers.get(first)
         if not isinstance(loaded, Field):
             return []
         width = min(loaded.length, key_length - offset)
         parts.append((slice(offset, offset + width), loaded))
         offset += (width + 3) & ~3
-        slot += (width + 3) // 4
+        first += (width + 3) // 4
     return parts
 
 
-def _give(register: bytes, data: bytes, branch: _Branch) -> None:
-    """What a map gives for its element: a verdict, or a value in a register."""
-    attributes = netlink.attributes(data)
-    if _slot(register) == -1:
-        branch.steps.extend(_verdict(attributes.get(wire.DATA_VERDICT, b"")))
-    else:
-        branch.load(register, Constant(attributes.get(wire.DATA_VALUE, b"")))
-
-
-# --- effects -----------------------------------------------------------------------------------------------------
-
-
-def _verdict(nested: bytes) -> tuple[Action, ...]:
-    attributes = netlink.attributes(nested)
-    code = wire.signed(attributes.get(wire.VERDICT_CODE, b""))
-    chain = netlink.to_text(attributes.get(wire.VERDICT_CHAIN, b""))
-    actions: dict[int, tuple[Action, ...]] = {
-        0: (Drop(),),
-        1: (Accept(),),
-        -1: (),  # continue
-        -3: (Jump(chain),),
-        -4: (Goto(chain),),
-        -5: (Return(),),
-    }
-    return actions.get(code, (OpaqueAction(f"verdict {code}"),))
-
-
-def _immediate(data: Attributes, branch: _Branch) -> None:
-    _give(data.get(1, b""), data.get(2, b""), branch)
-
-
-def _masquerade(data: Attributes, branch: _Branch) -> None:
-    flags = wire.number(data.get(1, b""))
-    ports: tuple[int, int] | None = None
-    if 2 in data:
-        low, high = branch.value(data[2]), branch.value(data.get(3, data[2]))
-        if not isinstance(low, Constant) or not isinstance(high, Constant):
-            branch.steps.append(OpaqueAction("masquerade to ports that the rules do not tell"))
-            return
-        ports = int.from_bytes(low.data[:2], "big"), int.from_bytes(high.data[:2], "big")
-    branch.steps.append(
-        Masquerade(bool(flags & _NAT_FULLY), bool(flags & _NAT_RANDOM), bool(flags & _NAT_PERSISTENT), ports)
-    )
-
-
-def _nat(data: Attributes, branch: _Branch) -> None:
-    if wire.number(data.get(1, b"")) == 1:
-        branch.steps.append(Dnat("nft dnat"))
-        return
-    low = branch.value(data[3]) if 3 in data else Unknown("")
-    high = branch.value(data[4]) if 4 in data else low
-    if not isinstance(low, Constant) or not isinstance(high, Constant):
-        branch.steps.append(OpaqueAction("snat to addresses that the rules do not tell"))
-        return
-    flags = wire.number(data.get(7, b""))
-    width, kind = (4, IPv4Address) if wire.number(data.get(2, b"")) == 2 else (16, IPv6Address)
-    branch.steps.append(Snat(kind(low.data[:width]), kind(high.data[:width]), bool(flags & _NAT_FULLY)))
-
-
-def _redirect(data: Attributes, branch: _Branch) -> None:
-    branch.steps.append(Dnat("redirect"))
-
-
-def _reject(data: Attributes, branch: _Branch) -> None:
-    branch.steps.append(Reject(_REJECTS.get(wire.number(data.get(1, b"")), "")))
-
-
-def _objref(data: Attributes, branch: _Branch) -> None:
-    kind = wire.number(data.get(1, b""))
-    if kind != 1:  # counters count; quotas and limits are conditions, helpers and the rest are not known
-        branch.steps.append(Opaque(f"object of type {kind}"))
-
-
-def _compat(name: str, data: Attributes, branch: _Branch, family: str) -> None:
+def _compat(name: str, data: Attributes, branch: Branch, family: str) -> None:
     extension, revision = netlink.to_text(data.get(1, b"")), wire.number(data.get(2, b""))
     version = branch.context.version
     if family == "inet" and not version:
@@ -429,7 +301,7 @@ def _compat(name: str, data: Attributes, branch: _Branch, family: str) -> None:
         branch.steps.extend(decode_target(extension, revision, blob, which))
 
 
-_HANDLERS: dict[str, Callable[[Attributes, _Branch], None]] = {
+_HANDLERS: dict[str, Callable[[Attributes, Branch], None]] = {
     "payload": _payload,
     "meta": _meta,
     "ct": _ct,
@@ -438,12 +310,12 @@ _HANDLERS: dict[str, Callable[[Attributes, _Branch], None]] = {
     "byteorder": _byteorder,
     "cmp": _cmp,
     "range": _range,
-    "immediate": _immediate,
-    "masq": _masquerade,
-    "nat": _nat,
-    "redir": _redirect,
-    "reject": _reject,
-    "objref": _objref,
+    "immediate": immediate,
+    "masq": masquerade,
+    "nat": nat,
+    "redir": redirect,
+    "reject": reject,
+    "objref": object_reference,
     "exthdr": _unknown_load("an extension header"),
     "rt": _unknown_load("a route's data"),
     "socket": _unknown_load("a socket's data", 2),

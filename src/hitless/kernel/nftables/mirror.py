@@ -26,7 +26,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
-from hitless.kernel.nftables.state import Chains, TableKey
+from hitless.kernel.nftables.state import Chains, State, TableKey
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -160,6 +160,11 @@ class Mirror:
         return self._replay.state.generation
 
     @property
+    def state(self) -> State:
+        """What is mirrored, undecoded."""
+        return self._replay.state
+
+    @property
     def current(self) -> Ruleset:
         """The rule set after the last update."""
         return Ruleset(tuple(self._view.values()))
@@ -284,9 +289,8 @@ class Mirror:
         found = dump.read_chain(self._control, key, name)
         if table is None or known is None or found is None:
             return known is None and found is None
-        again = known.copy()
-        again.rules = found
-        return again.decoded(table) == known.decoded(table) and list(found) == list(known.rules)
+        same = list(found.rules) == list(known.rules) and found.hook == known.hook
+        return same and found.decoded(table) == known.decoded(table)
 
 
 def _writer_command(data: bytes) -> str:

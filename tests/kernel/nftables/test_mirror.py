@@ -1,0 +1,313 @@
+"""The mirror against the kernel: after every transaction it holds what a dump would read."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from tests.kernel.nftables.nodes import HANG, Node
+
+from hitless.kernel.clock import Clock
+from hitless.kernel.nftables import Mirror, Update, dump
+from hitless.kernel.nftables.state import State
+
+pytestmark = pytest.mark.kernel
+
+FAMILIES = (2, 10, 1)
+
+
+def told(state: State) -> object:
+    """A state in a form that two of them can be compared by."""
+    return {
+        key: (
+            table.dormant,
+            {
+                name: (chain.hook, list(chain.rules), chain.decoded(table).rules)
+                for name, chain in sorted(table.chains.items())
+            },
+            {name: (each.flags, sorted(each.elements)) for name, each in sorted(table.sets.items())},
+        )
+        for key, table in sorted(state.tables.items())
+    }
+
+
+def follow(mirror: Mirror) -> list[Update]:
+    """Take in everything up to the kernel's present generation."""
+    found: list[Update] = []
+    now = dump.generation(mirror._control)
+    # a commit that touched no table of ours makes no update: ask until the generation is reached
+    for _ in range(1000):
+        if mirror.generation == now and not mirror.waiting:
+            return found
+        update = mirror.next(HANG if mirror.generation != now else 0.0)
+        if update is not None:
+            found.append(update)
+    raise AssertionError("the mirror does not arrive at the kernel's generation")
+
+
+def compare(mirror: Mirror) -> list[Update]:
+    updates = follow(mirror)
+    fresh = dump.read_state(mirror._control, FAMILIES)
+    assert fresh.generation == mirror.generation
+    assert told(mirror.state) == told(fresh)
+    return updates
+
+
+class Writer:
+    """Makes transactions at random, of every kind that places, replaces or removes something."""
+
+    def __init__(self, seed: int, node: Node) -> None:
+        self.random = random.Random(seed)
+        self.node = node
+        self.names = [f"c{number}" for number in range(4)]
+
+    def match(self) -> str:
+        return self.random.choice(
+            [
+                f"ip saddr 10.{self.random.randrange(256)}.0.0/16",
+                f"ip daddr != 192.168.{self.random.randrange(256)}.0/24",
+                f"tcp dport {{ {self.random.randrange(1, 99)}, {self.random.randrange(100, 999)} }}",
+                f"meta mark & 0x{self.random.randrange(1, 99):x} == 0",
+                "ip saddr @names",
+                'iifname "veth*"',
+                f'meta l4proto udp comment "{self.random.randrange(99)}"',
+            ]
+        )
+
+    def verdict(self) -> str:
+        return self.random.choice(["accept", "drop", "return", "counter", "jump sink", "goto sink"])
+
+    def rule(self) -> str:
+        match = self.match()
+        comment = ""
+        if " comment " in match:
+            match, _, comment = match.partition(" comment ")
+            comment = f" comment {comment}"
+        return f"{match} {self.verdict()}{comment}"
+
+    def command(self, state: State) -> str:
+        table = state.tables[2, "t"]
+        chain = self.random.choice([*(name for name in table.chains if name != "sink"), "base"])
+        handles = list(table.chains[chain].rules)
+        handle = self.random.choice(handles) if handles else 0
+        number = self.random.randrange(8)
+        some = [
+            f"add rule ip t {chain} {self.rule()}",
+            f"insert rule ip t {chain} {self.rule()}",
+            f"add element ip t names {{ 10.{number}.0.0/16 }}",
+            f"delete element ip t names {{ 10.{number}.0.0/16 }}",
+            f"add chain ip t {self.random.choice(self.names)}",
+            f"flush chain ip t {chain}",
+            f"delete chain ip t {self.random.choice(self.names)}",
+            f"chain ip t base {{ policy {self.random.choice(['accept', 'drop'])}; }}",
+        ]
+        if handle:
+            some += [
+                f"add rule ip t {chain} position {handle} {self.rule()}",
+                f"insert rule ip t {chain} position {handle} {self.rule()}",
+                f"replace rule ip t {chain} handle {handle} {self.rule()}",
+                f"delete rule ip t {chain} handle {handle}",
+            ] * 3
+        return self.random.choice(some)
+
+    def transaction(self, state: State) -> str:
+        # a refused command refuses the whole transaction, so that most are kept short
+        count = self.random.choice([1, 1, 2, 3, 5])
+        return "\n".join(self.command(state) for _ in range(count)) + "\n"
+
+
+TABLE = """
+table ip t {
+  set names { type ipv4_addr; flags interval; }
+  chain sink { }
+  chain base { type filter hook forward priority 0; policy accept; ip saddr 10.0.0.0/8 jump sink; accept; drop; }
+  chain c0 { tcp dport 1 accept; tcp dport 2 accept; tcp dport 3 accept; tcp dport 4 accept; }
+}
+"""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_every_random_transaction_of_nft_the_mirror_holds_what_a_dump_reads(node: Node, seed: int) -> None:
+    writer = Writer(seed, node)
+    with Mirror(node.namespace) as mirror:
+        assert node.nft(TABLE)
+        compare(mirror)
+        committed = 0
+        for _ in range(60):
+            text = writer.transaction(mirror.state)
+            if not node.nft(text):
+                continue
+            committed += 1
+            for update in compare(mirror):
+                assert update.changes is not None, f"{update.reason} after:\n{text}"
+        assert committed > 20
+
+
+IPTABLES = [
+    "-A {chain} -s 10.{n}.0.0/16 -j RETURN",
+    "-I {chain} -s 10.{n}.0.0/16 -m comment --comment x -j MASQUERADE",
+    "-I {chain} 2 -m mark --mark 0x{n}/0xff -j RETURN",
+    "-R {chain} 1 -d 10.{n}.0.0/16 -j RETURN",
+    "-R {chain} 2 -d 10.{n}.0.0/16 -j RETURN",
+    "-D {chain} 1",
+    "-D {chain} 2",
+    "-F {chain}",
+    "-A POSTROUTING -j {chain}",
+    "-D POSTROUTING -j {chain}",
+    "-N X{n}",
+    "-X X{n}",
+]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "ip6tables-nft"])
+def test_after_every_random_command_of_iptables_the_mirror_holds_what_a_dump_reads(node: Node, program: str) -> None:
+    chance = random.Random(program)
+    v6 = program.startswith("ip6")
+    with Mirror(node.namespace) as mirror:
+        node.run(program, "-t", "nat", "-N", "A")
+        committed = 0
+        for _ in range(60):
+            line = chance.choice(IPTABLES).format(chain="A", n=chance.randrange(5))
+            if v6:
+                line = line.replace("10.", "fd42:").replace(".0.0/16", "::/32")
+            before = mirror.generation
+            node.run(program, "-t", "nat", *line.split(), check=False)
+            for update in compare(mirror):
+                assert update.changes is not None, f"{update.reason} after {line}"
+            committed += mirror.generation != before
+        assert committed > 20
+
+
+RESTORE = """*nat
+:A - [0:0]
+-A A -s 10.1.0.0/16 -j RETURN
+-A A -s 10.2.0.0/16 -j MASQUERADE
+-I A -s 10.3.0.0/16 -j RETURN
+-I A -s 10.4.0.0/16 -j RETURN
+-D A -s 10.1.0.0/16 -j RETURN
+COMMIT
+"""
+
+
+def test_one_restore_with_inserts_and_deletes_in_it_is_one_update_in_the_right_order(node: Node) -> None:
+    with Mirror(node.namespace) as mirror:
+        for _ in range(3):
+            node.run("iptables-nft-restore", "--noflush", stdin=RESTORE)
+            updates = compare(mirror)
+            assert [update.changes is not None for update in updates] == [True]
+            assert updates[0].comm == "iptables-nft-re"
+
+
+def test_a_renamed_chain_a_sleeping_table_and_a_new_table_of_the_same_name_are_followed(node: Node) -> None:
+    with Mirror(node.namespace) as mirror:
+        for text in (
+            TABLE,
+            "add rule ip t base jump c0",
+            "rename chain ip t c0 other",
+            "add rule ip t other tcp dport 9 drop",
+            "add table ip t { flags dormant; }",
+            "add table ip t { flags 0; }",
+            f"delete table ip t\n{TABLE}",
+            "delete table ip t",
+            TABLE.replace("table ip t", "table inet t"),
+            "flush ruleset",
+        ):
+            node.nft(text)
+            compare(mirror)
+        assert not mirror.state.tables
+
+
+def test_maps_and_sets_of_every_shape_are_followed(node: Node) -> None:
+    with Mirror(node.namespace) as mirror:
+        for text in (
+            TABLE,
+            "add map ip t v { type ipv4_addr . inet_proto . inet_service : verdict; }",
+            "add element ip t v { 10.0.0.1 . tcp . 80 : drop, 10.0.0.2 . udp . 53 : goto sink }",
+            "add rule ip t base ip daddr . meta l4proto . th dport vmap @v",
+            "delete element ip t v { 10.0.0.1 . tcp . 80 }",
+            "add set ip t r { type ipv4_addr . inet_service; flags interval; }",
+            "add element ip t r { 10.0.0.0/24 . 1-1024, 10.9.0.0/16 . 5 }",
+            "add rule ip t base ip saddr . tcp dport @r drop",
+            "add rule ip t base ct state vmap { established : accept, related : accept, invalid : drop }",
+            "flush set ip t r",
+            "add element ip t names { 10.0.0.0/8, 192.168.0.5-192.168.0.9 }",
+            "flush chain ip t base",
+        ):
+            assert node.nft(text), text
+            for update in compare(mirror):
+                assert update.changes is not None, f"{update.reason} after {text}"
+
+
+def test_an_update_names_the_writer(node: Node) -> None:
+    with Mirror(node.namespace) as mirror:
+        node.nft(TABLE)
+        updates = compare(mirror)
+        assert [update.comm for update in updates] == ["nft"]
+        assert all(update.pid > 1 for update in updates)
+        node.iptables("-t", "nat", "-N", "A")
+        assert {update.comm for update in compare(mirror)} == {"iptables-nft"}
+
+
+class HeldClock(Clock):
+    """A clock that makes whoever asks for the time wait while it is held."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+        self.free.set()
+
+    def now(self) -> int:
+        assert self.free.wait(HANG)
+        return super().now()
+
+
+def test_events_that_the_kernel_dropped_are_noticed_and_everything_is_read_again(node: Node) -> None:
+    clock = HeldClock()
+    with Mirror(node.namespace, receive_buffer=4096, clock=clock) as mirror:
+        node.nft(TABLE)
+        compare(mirror)
+        for burst in range(3):
+            clock.free.clear()  # whoever receives stands still after the first datagram
+            lines = [f"add rule ip t c0 ip saddr 10.{burst}.{n // 250}.{n % 250} accept" for n in range(500)]
+            assert node.nft("\n".join(lines))
+            clock.free.set()
+            updates = follow(mirror)
+            assert any(update.lost and "dropped events" in update.reason for update in updates)
+            assert all(update.noticed <= update.t for update in updates if update.lost)
+            compare(mirror)
+        # and it goes on as if nothing had been
+        node.nft("add rule ip t base drop")
+        assert [update.changes is not None for update in compare(mirror)] == [True]
+
+
+def test_a_difference_from_the_kernel_is_found_by_comparing_and_mended(node: Node) -> None:
+    with Mirror(node.namespace) as mirror:
+        node.nft(TABLE)
+        compare(mirror)
+        chains = {("ip", "t", "base"), ("ip", "t", "c0"), ("ip", "t", "nowhere"), ("ip", "u", "c0")}
+        assert mirror.verify(chains) is None
+        state = mirror.state.tables[2, "t"].chains["c0"]
+        state.rules.pop(next(iter(state.rules)))
+        state._decoded = None
+        update = mirror.verify(chains)
+        assert update is not None and "c0" in update.reason
+        assert mirror.verify(chains) is None
+        compare(mirror)
+
+
+def test_thirty_thousand_foreign_rules_cost_one_dump_and_no_decoding(node: Node) -> None:
+    text = ["table ip big {"]
+    for number in range(3000):
+        text.append(f"chain svc{number} {{")
+        text += [f"ip daddr 10.43.{number // 250}.{number % 250} tcp dport {port} accept" for port in range(1, 11)]
+        text.append("}")
+    assert node.nft("\n".join([*text, "}"]))
+    with Mirror(node.namespace) as mirror:
+        table = mirror.state.tables[2, "big"]
+        assert sum(len(chain.rules) for chain in table.chains.values()) == 30_000
+        assert all(chain._decoded is None for chain in table.chains.values())
+        assert node.nft("add rule ip big svc7 drop")
+        updates = follow(mirror)
+        assert [update.changes and update.changes[0].chains for update in updates] == [{"svc7"}]
+        assert all(chain._decoded is None for chain in mirror.state.tables[2, "big"].chains.values())
