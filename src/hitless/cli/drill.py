@@ -140,7 +140,7 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
 @click.option("--ready-within", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
 @click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
-@click.option("--rounds", type=int, default=3, show_default=True, help="Restarts of each agent.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="Restarts of each agent.")
 @click.option(
     "--restart", type=click.Choice([str(one) for one in Method]), default=str(Method.SIGTERM), show_default=True
 )

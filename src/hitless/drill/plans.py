@@ -25,7 +25,7 @@ class Plan:
     ``patience`` bounds every wait for the agent: for ready at first, and for ready again.
     """
 
-    rounds: int = 3
+    rounds: int = 5
     method: Method = Method.SIGTERM
     stop_for: float = 5.0
     crashes: int = 3

@@ -109,7 +109,7 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
     if gaps:
         longest = duration(max(one.length for one in gaps) / 1e6)
         total = duration(sum(one.length for one in gaps) / 1e6)
-        made = Counter(one.opened_by.comm for one in gaps if one.opened_by)
+        made = {one.opened_by.comm if one.opened_by and one.opened_by.comm else "an unknown writer" for one in gaps}
         by = f", made by {', '.join(sorted(made))}" if made else ""
         many = f"{plural(len(gaps), 'gap')} in the rules: longest {longest}, {total} in all" if len(gaps) > 1 else ""
         nobody = "" if blamed else "; no attempt happened to fall into one"
@@ -143,6 +143,9 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
                 yield "no connection was attempted after the last restart"
         else:
             yield "the time after the last restart was not measured"
+    alone = sum(1 for step in record.restarts if step.step == "exited" and not step.method)
+    if alone:
+        yield f"the agent ended by itself {plural(alone, 'time')}"
     excused = [one for one in losses if not one.blames_agent and not one.shared]
     if excused:
         yield f"{plural(len(excused), 'failure')} without proof ({_causes(excused)})"

@@ -66,7 +66,7 @@ class Drill:
             begin = 2.0 * number
             yield e.Phase(t=at(begin), phase="round", round=number, **here)
             yield e.Restart(t=at(begin + 0.01), step="stop", round=number, pid=100, method="sigterm", **here)
-            yield e.Restart(t=at(begin + 0.10), step="exited", round=number, pid=100, **here)
+            yield e.Restart(t=at(begin + 0.10), step="exited", round=number, pid=100, method="sigterm", **here)
             yield e.Restart(t=at(begin + 0.20), step="started", round=number, pid=101, **here)
             yield e.Restart(t=at(begin + 0.50), step="ready", round=number, pid=101, **here)
         yield e.Phase(t=at(self.recovery), phase="recovery", **here)

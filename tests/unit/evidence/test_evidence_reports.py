@@ -184,6 +184,13 @@ def test_every_form_renders_a_log_that_was_cut_anywhere(form: str) -> None:
         assert "✓ PASS" not in text
 
 
+def test_a_drill_that_ended_before_its_baseline_is_drawn() -> None:
+    lame = Drill(agent="lame")
+    events = lame.without(lambda event: isinstance(event, e.Phase | e.Restart) or event.t > at(1))
+    events.insert(-1, e.Phase(t=at(1), phase="end", **lame.where("drill")))
+    assert "<svg" in render("html", *judged(events))
+
+
 def test_the_terminal_tells_the_story_and_says_that_a_log_is_cut() -> None:
     text = render("terminal", *judged(three()))
     assert text.startswith("✓ PASS  judged: hitless\n")

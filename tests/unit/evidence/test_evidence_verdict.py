@@ -350,6 +350,17 @@ def test_an_error_that_the_drill_noted_is_inconclusive() -> None:
     assert "probe ended with 1" in the(drill.log()).reasons
 
 
+def test_an_agent_that_ended_by_itself_is_inconclusive() -> None:
+    drill = Drill()
+    drill.extra.append(e.Restart(t=at(1), step="exited", pid=99, detail="exit code 1", **drill.where("drill")))
+    assert the(drill.log()).verdict == "inconclusive"
+    assert "the agent ended by itself 1 time" in the(drill.log()).reasons
+
+
+def test_a_gap_whose_writer_is_not_known_says_so() -> None:
+    assert "made by an unknown writer" in why(Drill().gap(2.3, 0.05, writer=None).log())
+
+
 # --- several agents, several nodes -----------------------------------------------------------------------------------
 
 

@@ -95,7 +95,7 @@ def _band(axis: Any, label: str) -> None:
 def _calendar(axis: Any, record: Record, begin: int, end: int) -> None:
     _band(axis, "restarts")
     phases = [phase for phase in record.phases if phase.phase != "end"]
-    ends = [phase.t for phase in phases[1:]] + [end]
+    ends = [*(phase.t for phase in phases[1:]), end][: len(phases)]
     many = len(phases) > 12
     for phase, until in zip(phases, ends, strict=True):
         left, width = (phase.t - begin) / 1e9, (until - phase.t) / 1e9

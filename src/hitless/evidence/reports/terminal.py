@@ -114,11 +114,11 @@ def _strip(record: Record, room: int) -> Text:
     restarts = {(span.begin - begin) // step for span in record.spans}
     line = Text()
     for cell in range(room):
-        if lost[cell]:
+        if cell in restarts:
+            line.append("R", style="bold red" if lost[cell] else "bold cyan")
+        elif lost[cell]:
             share = lost[cell] / max(1, sent[cell])
             line.append(_BARS[min(len(_BARS) - 1, int(share * len(_BARS)))], style="bold red")
-        elif cell in restarts:
-            line.append("R", style="bold cyan")
         elif sent[cell]:
             line.append("┄", style="green")
         else:
