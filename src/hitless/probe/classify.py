@@ -53,7 +53,8 @@ def cause_of_silence(
 def verdict(totals: Mapping[str, int]) -> Verdict:
     """What a run says by itself: fail when anything was lost that its own starvation does not explain.
 
-    Inconclusive: nothing was attempted, only starved attempts were lost, or half of the planned ones were skipped.
+    Inconclusive: nothing was attempted, only starved attempts were lost, some were abandoned before they ended, or more
+    than half of the planned ones were skipped.
     """
     sent = sum(totals.get(f"{kind}_sent", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
     lost = sum(totals.get(f"{kind}_lost", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
@@ -62,6 +63,6 @@ def verdict(totals: Mapping[str, int]) -> Verdict:
     if lost > starved or leaked or totals.get("stream_breaks", 0):
         return "fail"
     skipped = sum(count for name, count in totals.items() if name.startswith("skipped_"))
-    if sent == 0 or starved or skipped > sent:
+    if sent == 0 or starved or totals.get("abandoned", 0) or skipped > sent:
         return "inconclusive"
     return "pass"

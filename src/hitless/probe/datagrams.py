@@ -13,9 +13,11 @@ import errno
 import os
 import select
 import socket
+import struct
 from typing import Protocol
 
-from hitless.probe import wire
+from hitless.model.families import Family
+from hitless.probe import classify, wire
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane
 from hitless.probe.outcomes import Outcomes
@@ -24,6 +26,11 @@ __all__ = ["RETRY_NS", "Asking", "Datagrams", "Udp", "new_token"]
 
 RETRY_NS = (250_000_000, 750_000_000, 1_500_000_000)
 """When the question is asked again, counted from the first time: as impatient resolvers do."""
+
+_RECVERR = {
+    Family.IPV4: (socket.IPPROTO_IP, 11),  # IP_RECVERR, linux/in.h
+    Family.IPV6: (socket.IPPROTO_IPV6, 25),  # IPV6_RECVERR, linux/in6.h
+}
 
 _run = os.urandom(4).hex()
 
@@ -83,29 +90,49 @@ class Datagrams:
             self._outcomes.refused(flow, number)
             sock.close()
             return
-        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._ready(flow))
+        # without it a datagram socket hears of closed ports only (udp(7), ip(7))
+        sock.setsockopt(*_RECVERR[lane.family], 1)
+        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda mask: self._ready(flow, mask))
         self._deadlines[0].add(begin - self._engine.asleep, (1, flow))
         self._ask(flow)
 
     def _ask(self, flow: Flow) -> None:
         assert flow.sock is not None
-        try:
-            flow.sock.send(self._asking.question(flow))
-        except BlockingIOError:  # our own send buffer or queue is full: the next try will do
-            return
-        except OSError as error:
-            self._outcomes.refused(flow, error.errno or errno.EIO, "" if error.errno != errno.EPERM else "not sent")
-            self._close(flow)
+        question = self._asking.question(flow)
+        for _ in range(2):  # again after an error that an earlier datagram met: send() tells it instead of sending
+            try:
+                flow.sock.send(question)
+                return
+            except BlockingIOError:  # our own send buffer or queue is full: the next try will do
+                return
+            except OSError as error:
+                if self._told(flow, error.errno or errno.EIO, local=flow.tries == 1):
+                    return
 
-    def _ready(self, flow: Flow) -> None:
+    def _told(self, flow: Flow, number: int, *, local: bool = False) -> bool:
+        """The network or this machine says something against the flow; returns whether that ends it.
+
+        A refusal ends it, and so does an error of our own machine. That a host or network cannot be reached may pass,
+        and a resolver asks again: it is remembered as the cause of a loss to come.
+        """
+        if not local and classify.cause_of_errno(number) == "unreachable":
+            flow.hint = number
+            return False
+        self._outcomes.refused(flow, number, "not sent" if number == errno.EPERM else "")
+        self._close(flow)
+        return True
+
+    def _ready(self, flow: Flow, mask: int) -> None:
         assert flow.sock is not None
         try:
+            if mask & select.EPOLLERR:
+                self._hear(flow, flow.sock)
+                return
             data = flow.sock.recv(2048)
         except BlockingIOError:
             return
         except OSError as error:
-            self._outcomes.refused(flow, error.errno or errno.EIO)
-            self._close(flow)
+            self._told(flow, error.errno or errno.EIO)
             return
         seen = self._asking.answer(flow, data)
         if seen is None:
@@ -115,6 +142,13 @@ class Datagrams:
         elif not flow.ended:
             self._outcomes.answered(flow, delayed=seen.attempt > 1, seen=seen if seen.address else None)
         self._close(flow)
+
+    def _hear(self, flow: Flow, sock: socket.socket) -> None:
+        """Take ICMP errors off the socket's error queue (which would keep it ready for ever)."""
+        _, ancillary, _, _ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+        for _, _, value in ancillary:
+            if len(value) >= 4 and self._told(flow, struct.unpack_from("=I", value)[0]):  # ee_errno stands first
+                return
 
     def _again(self, item: tuple[int, Flow]) -> None:
         stage, flow = item

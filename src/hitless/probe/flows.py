@@ -137,6 +137,7 @@ class Flow:
         "buffer",
         "dport",
         "ended",
+        "hint",
         "knocking",
         "lane",
         "planned",
@@ -158,6 +159,7 @@ class Flow:
         self.dport = 0
         self.tries = 1
         self.token = b""
+        self.hint = 0  # an errno that the network told meanwhile, and that ends nothing by itself
         self.buffer = b""
         self.ended = False  # counted: nothing more is expected of it (it may still be knocking)
         self.knocking = False

@@ -17,7 +17,7 @@ import struct
 
 from hitless.errors import MissingError
 from hitless.model.families import Family
-from hitless.probe import wire
+from hitless.probe import classify, wire
 from hitless.probe.datagrams import RETRY_NS
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane, NoTuple, af
@@ -146,7 +146,10 @@ class RawIcmp:
         except BlockingIOError:
             return
         except OSError as error:
-            self._outcomes.refused(flow, error.errno or errno.EIO, "" if error.errno != errno.EPERM else "not sent")
+            if flow.tries > 1 and classify.cause_of_errno(error.errno or 0) == "unreachable":
+                flow.hint = error.errno or 0
+                return
+            self._outcomes.refused(flow, error.errno or errno.EIO, "not sent" if error.errno == errno.EPERM else "")
             self._forget(flow)
 
     def _ready(self) -> None:
@@ -173,9 +176,9 @@ class RawIcmp:
     def _message(self, data: bytes, sender: str) -> None:
         if len(data) < 8:
             return
-        kind, code, _, identifier, sequence = _ECHO.unpack_from(data)
+        kind, _code, _sum, identifier, sequence = _ECHO.unpack_from(data)
         if kind == _UNREACHABLE[self._family]:
-            self._unreachable(data[8:], code, sender)
+            self._unreachable(data[8:])
             return
         flow = self._flows.get((sender, identifier))
         if flow is None or data[8:16] != self._mark:
@@ -186,7 +189,7 @@ class RawIcmp:
             self._outcomes.answered(flow, delayed=sequence > 1)
         self._forget(flow)
 
-    def _unreachable(self, inner: bytes, code: int, sender: str) -> None:
+    def _unreachable(self, inner: bytes) -> None:
         """Match the packet that an ICMP error quotes to its attempt."""
         if self._family is Family.IPV4:
             if len(inner) < 28 or inner[9] != socket.IPPROTO_ICMP:
@@ -201,9 +204,8 @@ class RawIcmp:
         if len(quoted) < 8 or quoted[0] != _REQUEST[self._family]:
             return
         flow = self._flows.get((address, _ECHO.unpack_from(quoted)[3]))
-        if flow is not None and not flow.ended:
-            self._outcomes.failed(flow, f"{sender} says unreachable, code {code}", errno.EHOSTUNREACH)
-            self._forget(flow)
+        if flow is not None:
+            flow.hint = errno.EHOSTUNREACH  # it may pass: the cause of a loss to come, see ``datagrams``
 
     def _again(self, item: tuple[int, Flow]) -> None:
         stage, flow = item

@@ -128,7 +128,10 @@ class Outcomes:
         first = flow.begin - _WINDOW * 100_000_000
         others = sum(1 for tenth in self._answered if first <= tenth <= flow.begin)
         cause = classify.cause_of_silence(slept, self.timeout_ns, control_ok=ok, control_lost=lost, ok=others)
-        self._lose(flow, cause, f"the prober slept {slept // 1_000_000} ms of it" if cause == "starved" else "")
+        detail = f"the prober slept {slept // 1_000_000} ms of it" if cause == "starved" else ""
+        if cause == "timeout" and flow.hint:
+            cause, detail = classify.cause_of_errno(flow.hint), os.strerror(flow.hint)
+        self._lose(flow, cause, detail)
         return knock and cause != "starved" and self._may_knock(flow)
 
     def overflowed(self, flow: Flow) -> None:

@@ -57,7 +57,7 @@ class Schedule:
         self._index += number
         done = self._count is not None and self._index >= self._count
         # from the index, not by adding up: rounding must not drift
-        self.next_at = None if done else self._begin + int(self._index * self._interval)
+        self.next_at = None if done else self._begin + round(self._index * self._interval)
 
 
 def interleave(weights: Mapping[str, int]) -> tuple[str, ...]:

@@ -99,6 +99,7 @@ class Tcp:
             return
         assert flow.sock is not None
         flow.tries = 1 + syn_retries(flow.sock)
+        flow.hint = flow.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # an ICMP error, as long as SYNs go on
         if not self._outcomes.silent(flow):
             self._close(flow)
             return
