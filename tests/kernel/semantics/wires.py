@@ -1,0 +1,259 @@
+"""A pod, a node and a far end in three namespaces, and real packets through them.
+
+The pod's packets are whole Ethernet frames, so that no local stack has a say; the far end only listens. Every packet is
+a new flow with a number in it, by which it is recognised at the far end whatever was done to its addresses and ports.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+
+import pytest
+
+from hitless.kernel.namespaces import Namespace, inside
+from hitless.model.families import Address
+from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
+
+NODE_V4, NODE_V6 = ip_address("192.0.2.11"), ip_address("2001:db8:0:1::11")
+POD_IN, UPLINK = "pod0", "up0"
+
+_POD_MAC, _NODE_POD_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+_NODE_FAR_MAC, _FAR_MAC = bytes.fromhex("020000000003"), bytes.fromhex("020000000004")
+_ETH_ALL = 3
+
+_NODE_SCRIPT = f"""
+set -e
+mount -t tmpfs tmpfs /run
+ip link set lo up
+ip link add {POD_IN} address {_NODE_POD_MAC.hex(":")} type veth peer name eth0 address {_POD_MAC.hex(":")} netns $1
+ip link add {UPLINK} address {_NODE_FAR_MAC.hex(":")} type veth peer name eth0 address {_FAR_MAC.hex(":")} netns $2
+sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \\
+  net.ipv4.conf.{POD_IN}.rp_filter=0 net.ipv4.conf.{UPLINK}.rp_filter=0 net.ipv6.conf.all.disable_ipv6=0 \\
+  net.ipv6.conf.all.forwarding=1 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.{UPLINK}.accept_dad=0 \\
+  net.ipv6.conf.{POD_IN}.accept_dad=0 net.ipv4.icmp_ratelimit=0
+ip link set {POD_IN} up
+ip link set {UPLINK} up
+ip addr add {NODE_V4}/24 dev {UPLINK}
+ip addr add {NODE_V6}/64 dev {UPLINK} nodad
+ip addr add 10.42.1.1/32 dev {POD_IN}
+ip addr add fd42:0:0:1::1/128 dev {POD_IN} nodad
+ip route add 10.42.0.0/16 via inet6 fe80::99 dev {POD_IN}
+ip route add fd42::/48 via fe80::99 dev {POD_IN}
+ip neigh replace fe80::99 lladdr {_POD_MAC.hex(":")} nud permanent dev {POD_IN}
+ip neigh replace 192.0.2.1 lladdr {_FAR_MAC.hex(":")} nud permanent dev {UPLINK}
+ip neigh replace 2001:db8:0:1::1 lladdr {_FAR_MAC.hex(":")} nud permanent dev {UPLINK}
+ip route add default via 192.0.2.1 dev {UPLINK}
+ip -6 route add default via 2001:db8:0:1::1 dev {UPLINK}
+echo ready
+"""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A packet that the far end saw."""
+
+    number: int
+    src: Address
+    sport: int
+    at: int
+
+
+class Wires:
+    """The three namespaces; ``run`` programs on the node, ``send`` packets from the pod, see them ``arrive``."""
+
+    def __init__(self, pod: Namespace, node: Namespace, far: Namespace) -> None:
+        self.pod, self.node, self.far = pod, node, far
+        self._out = inside(pod, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+        self._out.bind(("eth0", 0))
+        self._in = inside(far, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_ALL)))
+        self._in.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._in.bind(("eth0", _ETH_ALL))
+        self._in.setblocking(False)
+        self._number = 0
+
+    def close(self) -> None:
+        self._out.close()
+        self._in.close()
+
+    def run(self, *command: str, stdin: str = "") -> str:
+        """Run a program on the node; its failure is the test's."""
+        line = ["nsenter", f"--net={self.node.net}", f"--mount={self.node.mnt}", "--", *command]
+        done = subprocess.run(line, input=stdin, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}\n{stdin}"
+        return done.stdout
+
+    def clear(self) -> None:
+        """An empty node: no rules, no connections."""
+        self.run("nft", "flush", "ruleset")
+        for stem, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+            for table in self.run("cat", f"/proc/net/{names}").split():
+                self.run(f"{stem}-legacy-restore", "-w", stdin=f"*{table}\nCOMMIT\n")
+
+    def send(self, packet: Packet) -> int:
+        """Send the packet as the first of a new flow; returns its number."""
+        self._number += 1
+        ethertype = 0x0800 if packet.src.version == 4 else 0x86DD
+        self._out.send(_NODE_POD_MAC + _POD_MAC + struct.pack("!H", ethertype) + _ip(packet, self._number))
+        return self._number
+
+    def arrivals(self, wanted: set[int], patience: float) -> dict[int, Arrival]:
+        """What arrives within ``patience`` seconds, at most until all ``wanted`` numbers are there."""
+        found: dict[int, Arrival] = {}
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                while True:
+                    data = self._in.recv(2048)
+                    seen = _parse(data)
+                    if seen is not None:
+                        found[seen.number] = seen
+            except BlockingIOError:
+                pass
+            left = deadline - time.monotonic()
+            if left <= 0 or wanted <= found.keys():
+                return found
+            select.select([self._in], [], [], left)
+
+
+# --- packets
+
+
+def _checksum(data: bytes) -> int:
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)
+
+
+def _transport(packet: Packet, number: int) -> bytes:
+    mark = struct.pack("!4sI", b"hitl", number)
+    if packet.protocol == TCP:
+        return struct.pack("!HHIIBBHHH", packet.sport, packet.dport, number, 0, 5 << 4, 0x02, 64240, 0, 0)
+    if packet.protocol == UDP:
+        return struct.pack("!HHHH", packet.sport, packet.dport, 8 + len(mark), 0) + mark
+    kind = 8 if packet.protocol == ICMP else 128
+    return struct.pack("!BBHHH", kind, 0, 0, number & 0xFFFF, 1) + mark
+
+
+_CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
+
+
+def _ip(packet: Packet, number: int) -> bytes:
+    body = _transport(packet, number)
+    source, destination = packet.src.packed, packet.dst.packed
+    if packet.src.version == 4:
+        pseudo = source + destination + struct.pack("!BBH", 0, packet.protocol, len(body))
+    else:
+        pseudo = source + destination + struct.pack("!IHBB", len(body), 0, 0, packet.protocol)
+    value = _checksum(body if packet.protocol == ICMP else pseudo + body)
+    at = _CHECKSUM_AT[packet.protocol]
+    body = body[:at] + struct.pack("!H", value or 0xFFFF) + body[at + 2 :]
+    if packet.src.version == 4:
+        head = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), number & 0xFFFF, 0, 64, packet.protocol, 0, source, destination
+        )
+        return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + body
+    return struct.pack("!IHBB16s16s", 6 << 28, len(body), packet.protocol, 64, source, destination) + body
+
+
+def _parse(data: bytes) -> Arrival | None:
+    if data[0] >> 4 == 4:
+        head, protocol, source = (data[0] & 15) * 4, data[9], ip_address(data[12:16])
+    elif data[0] >> 4 == 6:
+        head, protocol, source = 40, data[6], ip_address(data[8:24])
+    else:
+        return None
+    body = data[head:]
+    if protocol == TCP and body[13] == 0x02:
+        return Arrival(struct.unpack_from("!I", body, 4)[0], source, struct.unpack_from("!H", body)[0], time.time_ns())
+    if protocol in (UDP, ICMP, ICMPV6) and body[8:12] == b"hitl":
+        sport = struct.unpack_from("!H", body)[0] if protocol == UDP else 0
+        return Arrival(struct.unpack_from("!I", body, 12)[0], source, sport, time.time_ns())
+    return None
+
+
+# --- namespaces
+
+
+def _hold(*flags: str) -> subprocess.Popen[str]:
+    """A process that holds new namespaces and ends when its standard input does."""
+    return subprocess.Popen(
+        ["unshare", *flags, "sh", "-c", "echo held; exec cat >/dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def cannot(reason: str) -> None:
+    """Skip with the reason, or fail where kernel tests are required."""
+    if os.environ.get("REQUIRE_KERNEL") == "1":
+        pytest.fail(f"REQUIRE_KERNEL=1, but {reason}")
+    pytest.skip(reason)
+
+
+def need(*programs: str) -> None:
+    """The programs that a test runs."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    for name in programs:
+        if shutil.which(name, path=path) is None:
+            cannot(f"the program {name} is not installed")
+
+
+@contextmanager
+def wires() -> Iterator[Wires]:
+    """Make the three namespaces; everything is gone afterwards."""
+    need("unshare", "nsenter", "ip", "nft", "sysctl")
+    if os.geteuid() != 0:
+        cannot("namespaces are made as root here")
+    holders = [_hold("-n"), _hold("-nm"), _hold("-n")]
+    try:
+        for holder in holders:
+            if holder.stdout is None or holder.stdout.readline() != "held\n":
+                cannot("network namespaces cannot be made here")
+        pod, node, far = (
+            Namespace.of_process(name, holder.pid, mount=name == "node")
+            for name, holder in zip(("pod", "node", "far"), holders, strict=True)
+        )
+        _set_up(pod, node, far)
+        made = Wires(pod, node, far)
+        try:
+            yield made
+        finally:
+            made.close()
+    finally:
+        for holder in holders:
+            with suppress(OSError):
+                holder.communicate(timeout=10)
+
+
+def _set_up(pod: Namespace, node: Namespace, far: Namespace) -> None:
+    line = ["nsenter", f"--net={node.net}", f"--mount={node.mnt}", "--", "sh", "-c", _NODE_SCRIPT, "sh"]
+    done = subprocess.run([*line, str(pod.pid), str(far.pid)], capture_output=True, text=True, check=False)
+    assert done.stdout == "ready\n", done.stderr
+    for there in (pod, far):
+        # The far end must stay silent: no answers, no neighbour chatter of its own.
+        script = "ip link set eth0 arp off; sysctl -q -w net.ipv6.conf.eth0.disable_ipv6=1; ip link set eth0 up"
+        subprocess.run(["nsenter", f"--net={there.net}", "--", "sh", "-c", script], check=True)
+
+
+def packets(sport: int, sources: Sequence[Address], destinations: Sequence[Address]) -> Iterator[Packet]:
+    """New flows of every kind from each source to each destination; source ports count up from ``sport``."""
+    for source in sources:
+        for destination in destinations:
+            echo = ICMP if isinstance(source, IPv4Address) else ICMPV6
+            for protocol, dport in ((TCP, 443), (TCP, 80), (UDP, 53), (echo, 0)):
+                yield Packet(source, destination, protocol, sport if dport else 0, dport, iif=POD_IN, oif=UPLINK)
+                sport += 1
