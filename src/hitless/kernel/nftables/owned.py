@@ -129,6 +129,16 @@ class OwnedTables:
 
     # --- writing
 
+    def own(self, families: Sequence[Family]) -> None:
+        """Become the owner of tables that stand and belong to nobody; no rule is touched. Raises ``Taken``."""
+        for family in families:
+            owner = self.owner(family)
+            if owner is None or owner.port == self.port or not owner.flags & PERSIST:
+                continue
+            # adoption is a transaction of its own: none may change a table's flags and add base chains (EINVAL)
+            flags = netlink.be32(wire.TABLE_FLAGS, OWNER | PERSIST)
+            self._batch([self._request(wire.NEWTABLE, netlink.CREATE, family, netlink.text(1, self.name), flags)])
+
     def replace(self, desired: Mapping[Family, Sequence[OwnedChain]], counters: Sequence[str] = ()) -> None:
         """Make the tables of the named families hold exactly these chains, in one transaction.
 
@@ -180,11 +190,7 @@ class OwnedTables:
             owner = None
         elif owner is not None:
             standing = self._chains(family)
-        if owner is not None and flags and owner.port != self.port:
-            # adoption is a transaction of its own: none may change a table's flags and add base chains (EINVAL)
-            self._batch(
-                [self._request(wire.NEWTABLE, netlink.CREATE, family, table, netlink.be32(wire.TABLE_FLAGS, flags))]
-            )
+            self.own((family,))
         if owner is None:
             parts.append(
                 self._request(wire.NEWTABLE, netlink.CREATE, family, table, netlink.be32(wire.TABLE_FLAGS, flags))

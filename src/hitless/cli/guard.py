@@ -1,0 +1,143 @@
+"""``hitless guard``: run the guard, show its state, take its standby away.
+
+A daemon: argparse, and nothing imported that it does not need. Exit codes as everywhere (``hitless --help``):
+``status`` ends with 0 while pods are protected, 1 while they are not, 2 when that cannot be told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+from hitless.cli.exits import HELP, Exit
+from hitless.errors import HitlessError, InputError
+from hitless.model.families import Family, Network
+
+__all__ = ["main"]
+
+_RUN = Path("/run/hitless-guard")
+_JOURNAL = "/var/log/hitless-guard.jsonl"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hitless guard",
+        description="A hot standby for the masquerading of somebody else's node agent: while its rules are gone, new "
+        "connections of pods are translated all the same. Run it on the node, in the host's network.",
+        epilog=f"{HELP} See docs/guard.md.",
+    )
+    parser.add_argument("--run-dir", type=Path, default=_RUN, metavar="DIR", help="lock and state (%(default)s)")
+    parser.add_argument("--profile", default="flannel", metavar="NAME|FILE", help="the primary's rules (%(default)s)")
+    parser.add_argument("--network", action="append", default=[], help="a pod network that the rules do not name")
+    parser.add_argument("--family", choices=["ipv4", "ipv6", "dual"], default="dual")
+    parser.add_argument("--observe", action="store_true", help="report and touch nothing")
+    parser.add_argument("--journal", default=_JOURNAL, metavar="FILE", help="every gap (%(default)s; '' for none)")
+    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve Prometheus metrics (off by default)")
+    parser.add_argument("--events", action="store_true", help="post Kubernetes Events (in a cluster)")
+    parser.add_argument("-v", "--verbose", action="count", default=0)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands (default: run)")
+    commands.add_parser("run", help="guard until SIGTERM; the standby stays in the kernel")
+    status = commands.add_parser("status", help="what it protects, and what happened")
+    status.add_argument("--json", action="store_true", help="one object")
+    commands.add_parser("remove", help="stop a running guard and take the standby away")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a subcommand; errors become one message and exit code 3."""
+    try:
+        options = _parser().parse_args(list(argv))
+    except SystemExit as end:
+        return Exit.PASS if end.code in (0, None) else Exit.ERROR
+    try:
+        if options.command == "status":
+            return _status(options)
+        if options.command == "remove":
+            return _remove(options)
+        return _run(options)
+    except HitlessError as error:
+        sys.stderr.write(f"hitless guard: {error}\n")
+        return Exit.ERROR
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(text) for text in texts)
+    except ValueError as error:
+        raise InputError(str(error), where="--network", expected="a network such as 10.42.0.0/16") from error
+
+
+def _families(word: str) -> tuple[Family, ...]:
+    return (Family.IPV4, Family.IPV6) if word == "dual" else (Family(word),)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from hitless.agent.logs import Log
+    from hitless.agent.notify import Notifier
+    from hitless.guard import primaries
+    from hitless.guard.journal import Journal
+    from hitless.guard.locking import Lock
+    from hitless.guard.reporting import Reporter
+    from hitless.guard.running import Guard, Settings
+    from hitless.guard.serving import serving
+    from hitless.kernel.clock import Clock
+
+    settings = Settings(
+        primaries.load(options.profile),
+        _families(options.family),
+        _networks(options.network),
+        options.observe,
+    )
+    log, clock = Log(sys.stderr, verbosity=options.verbose), Clock.from_environment()
+    post = None
+    if options.events:
+        from hitless.guard.kubernetes import Poster
+
+        post = Poster.from_cluster(os.environ, log).post
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Lock(options.run_dir / "lock"):
+        state = options.run_dir / "state.json"
+        journal = Journal(Path(options.journal) if options.journal else None)
+        reporter = Reporter(log, journal, clock, state=state, post=post)
+        notifier = Notifier(os.environ)
+        guard = Guard(settings, reporter, log, clock=clock, ready=lambda: notifier.say("READY=1"))
+        with serving(options.metrics, reporter):
+            guard.run(stop)
+        notifier.say("STOPPING=1")
+    return Exit.PASS
+
+
+def _status(options: argparse.Namespace) -> int:
+    from hitless.guard import status
+
+    found = status.read(options.run_dir)
+    sys.stdout.write(json.dumps(found.facts, indent=1) + "\n" if options.json else found.text() + "\n")
+    return {"protected": Exit.PASS, "unprotected": Exit.FAIL}.get(found.verdict, Exit.INCONCLUSIVE)
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from hitless.guard import locking
+    from hitless.guard.learning import TABLE
+    from hitless.kernel.nftables.owned import OwnedTables
+
+    stopped = locking.stop(options.run_dir / "lock")
+    tables = OwnedTables(TABLE)
+    try:
+        gone = tables.remove()
+    finally:
+        tables.close()
+    words = [f"stopped the guard (pid {stopped})"] if stopped else []
+    words.append(f"removed the standby for {', '.join(gone)}" if gone else "there was no standby")
+    sys.stdout.write("; ".join(words) + "\n")
+    return Exit.PASS

@@ -1,0 +1,276 @@
+"""A primary's base chain, copied rule for rule into a standby, or refused.
+
+Problem: the standby must translate exactly what the whole primary would, so everything that runs in front of the
+primary's decision counts: an ACCEPT, a RETURN, a mark that is tested. Promise: ``copy`` follows the base chain through
+every chain that it calls and keeps what decides about translation, in order, in the same chain structure: what the
+copy does to a flow is what the original does. Three liberties, all in the direction of translating less: rules that
+cannot change the answer are left out; a translation (or a chain of nothing but translations) behind a condition that
+has no exact form is left out and named, because the primary itself makes it; marks that no rule tests are not set.
+Anything else that has no exact form raises ``Unclear``. It never guesses. Next stage: ``learning``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from hitless.errors import HitlessError
+from hitless.kernel.nftables import encoding
+from hitless.model.rules import (
+    Accept,
+    Chain,
+    Comment,
+    Dnat,
+    Drop,
+    Goto,
+    Hook,
+    Jump,
+    Mark,
+    Masquerade,
+    OpaqueAction,
+    Reject,
+    Return,
+    Rule,
+    SetMark,
+    Snat,
+    Step,
+    Table,
+    UnknownMark,
+)
+
+__all__ = ["Copy", "Unclear", "copy", "disturbance", "tested_bits"]
+
+_MOST_RULES = 2000  # a nat postrouting path has tens; thousands mean that something else is wrong
+_DEEPEST = 15  # nf_tables allows 16 nested jumps
+_VERDICTS = (Accept, Drop, Reject, Return, Jump, Goto, Masquerade, Snat, Dnat, OpaqueAction)
+_TRANSLATIONS = (Masquerade, Snat)
+
+
+class Unclear(HitlessError):
+    """The primary's rules cannot be copied exactly: what they mean cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """``chains`` in the standby's names, the base chain first; ``left_out`` in words."""
+
+    chains: tuple[Chain, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Part:
+    """A copied chain: its rules, and what can come of calling it."""
+
+    rules: list[Rule] = field(default_factory=list)
+    translates: bool = False
+    ends: bool = False  # it can end the base chain without translating
+
+    @property
+    def neutral(self) -> bool:
+        return not self.rules or not (self.translates or self.ends)
+
+
+def _reachable(table: Table, name: str) -> Iterator[Chain]:
+    seen, todo = set(), [name]
+    while todo:
+        current = todo.pop()
+        chain = table.chains.get(current) if current not in seen else None
+        if chain is None:
+            continue
+        seen.add(current)
+        yield chain
+        todo += [step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)]
+
+
+def tested_bits(table: Table, base: str) -> int:
+    """The bits of the packet's mark that some rule on the way asks for."""
+    bits = 0
+    for chain in _reachable(table, base):
+        for rule in chain.rules:
+            for step in rule.steps:
+                bits |= step.mask if isinstance(step, Mark) else 0
+    return bits
+
+
+def disturbance(table: Table, base: str, bits: int) -> str:
+    """Words for a rule of another nat base chain that changes mark bits which a standby tests; empty if there is none.
+
+    A change is harmless when the packet is translated right behind it: the standby is not asked then.
+    """
+    for chain in _reachable(table, base):
+        for number, rule in enumerate(chain.rules):
+            for step in rule.steps:
+                touched = _touched(step)
+                if touched & bits and not _translated_next(chain, number):
+                    return f"{table.name} {chain.name} rule {number + 1} changes mark bits {touched & bits:#x}"
+    return ""
+
+
+def _touched(step: Step) -> int:
+    """The mark bits that a step may change."""
+    if isinstance(step, SetMark):
+        return step.mask | step.value
+    return step.mask if isinstance(step, UnknownMark) else 0
+
+
+def _sets(step: Step) -> bool:
+    return isinstance(step, SetMark | UnknownMark)
+
+
+def _verdict(rule: Rule) -> Step | None:
+    return next((step for step in rule.steps if isinstance(step, _VERDICTS)), None)
+
+
+def _translated_next(chain: Chain, number: int) -> bool:
+    """Whether whatever passes rule ``number`` is translated by that rule or the next."""
+    rule = chain.rules[number]
+    if isinstance(_verdict(rule), _TRANSLATIONS):
+        return True
+    if number + 1 >= len(chain.rules):
+        return False
+    after = chain.rules[number + 1]
+    conditions = {step for step in rule.steps if not _sets(step)}
+    needed = [step for step in after.steps if not isinstance(step, _TRANSLATIONS)]
+    return isinstance(_verdict(after), _TRANSLATIONS) and all(
+        isinstance(step, Comment) or (step in conditions and not isinstance(step, Mark)) for step in needed
+    )
+
+
+def copy(table: Table, base: Chain, prefix: str, priority: int, version: int) -> Copy:
+    """Copy the base chain and what it calls; chains are named ``prefix`` + name. Raises ``Unclear``."""
+    if base.hook is None or base.hook.policy != "accept":
+        raise Unclear(f"{table.name} {base.name} does not accept by policy")
+    copier = _Copier(table, tested_bits(table, base.name), prefix, version)
+    part = copier.chain(base.name, ())
+    chains = [Chain(prefix + base.name, tuple(part.rules), Hook("nat", "postrouting", priority))]
+    wanted, done = list(_called(part.rules)), {prefix + base.name}
+    while wanted:
+        name = wanted.pop(0)
+        if name not in done:
+            done.add(name)
+            rules = copier.parts[name.removeprefix(prefix)].rules
+            chains.append(Chain(name, tuple(rules)))
+            wanted += _called(rules)
+    return Copy(tuple(chains), tuple(copier.left_out))
+
+
+def _called(rules: list[Rule]) -> Iterator[str]:
+    for rule in rules:
+        for step in rule.steps:
+            if isinstance(step, Jump | Goto):
+                yield step.chain
+
+
+class _Copier:
+    def __init__(self, table: Table, bits: int, prefix: str, version: int) -> None:
+        self.table = table
+        self.bits = bits
+        self.prefix = prefix
+        self.version = version
+        self.parts: dict[str, _Part] = {}
+        self.left_out: list[str] = []
+        self._count = 0
+
+    def chain(self, name: str, stack: tuple[str, ...]) -> _Part:
+        if name in self.parts:
+            return self.parts[name]
+        source = self.table.chains.get(name)
+        if source is None or name in stack or len(stack) > _DEEPEST:
+            raise Unclear(
+                f"{self.table.name} {name}: " + ("no such chain" if source is None else "jumps nest too deep")
+            )
+        part = _Part()
+        for number, rule in enumerate(source.rules):
+            self._count += 1
+            if self._count > _MOST_RULES:
+                raise Unclear(f"{self.table.name}: more than {_MOST_RULES} rules on the way")
+            where = f"{self.table.name} {name} rule {number + 1}"
+            self._rule(part, source, number, rule, where, (*stack, name))
+        self.parts[name] = part
+        return part
+
+    def _rule(self, part: _Part, chain: Chain, number: int, rule: Rule, where: str, stack: tuple[str, ...]) -> None:
+        rule = Rule(tuple(step for step in rule.steps if not self._without_effect(step)))
+        verdict = _verdict(rule)
+        if verdict is None and not any(_sets(step) for step in rule.steps):
+            return
+        self._check_marks(chain, number, rule, where)
+        match verdict:
+            case Jump(target):
+                self._jump(part, rule, target, where, stack)
+                return
+            case Goto(target):
+                called = self.chain(target, stack)
+                if called.neutral:
+                    rule = _with_verdict(rule, Return())
+                else:
+                    part.translates, part.ends = part.translates or called.translates, part.ends or called.ends
+                    rule = _with_verdict(rule, Goto(self.prefix + target))
+            case Masquerade() | Snat():
+                if problem := self._inexact(rule):
+                    self.left_out.append(f"{where} ({problem})")
+                    return
+                part.translates = True
+            case Accept():
+                part.ends = True
+            case Return() | None:
+                pass
+            case _:
+                raise Unclear(f"{where}: {type(verdict).__name__} {getattr(verdict, 'text', '')}".rstrip())
+        if problem := self._inexact(rule):
+            raise Unclear(f"{where}: {problem}")
+        part.rules.append(rule)
+
+    def _without_effect(self, step: Step) -> bool:
+        """A change of mark bits that no rule asks for has no effect on translation."""
+        return _sets(step) and not _touched(step) & self.bits
+
+    def _check_marks(self, chain: Chain, number: int, rule: Rule, where: str) -> None:
+        """The standby sees the mark as the primary left it: a change counts only if the primary translates then."""
+        if not any(_sets(step) for step in rule.steps):
+            return
+        after = chain.rules[number : number + 2]
+        if not _translated_next(chain, number) or any(self._inexact(each) for each in after):
+            raise Unclear(f"{where}: changes mark bits that rules test, and goes on")
+
+    def _jump(self, part: _Part, rule: Rule, target: str, where: str, stack: tuple[str, ...]) -> None:
+        noted = len(self.left_out)
+        try:
+            called = self.chain(target, stack)
+            problem = "" if called.neutral else self._inexact(rule)
+        except Unclear as unclear:
+            called, problem = None, str(unclear)
+        if called is not None and called.neutral:
+            return
+        if problem:
+            if not self._only_translates(target):
+                raise Unclear(problem if called is None else f"{where}: {problem}")
+            del self.left_out[noted:]
+            self.left_out.append(f"{where}, all of {target} ({problem})")
+            return
+        assert called is not None
+        part.translates, part.ends = part.translates or called.translates, part.ends or called.ends
+        part.rules.append(_with_verdict(rule, Jump(self.prefix + target)))
+
+    def _only_translates(self, name: str) -> bool:
+        """Whether a called chain either translates or comes back with the packet as it was."""
+        harmless = (Return, Jump, Masquerade, Snat)
+        return all(
+            (verdict is None or isinstance(verdict, harmless))
+            and all(self._without_effect(step) or _translated_next(chain, number) for step in rule.steps if _sets(step))
+            for chain in _reachable(self.table, name)
+            for number, rule in enumerate(chain.rules)
+            for verdict in (_verdict(rule),)
+        )
+
+    def _inexact(self, rule: Rule) -> str:
+        try:
+            list(encoding.expressions(rule, self.version))
+        except encoding.Inexact as error:
+            return str(error)
+        return ""
+
+
+def _with_verdict(rule: Rule, verdict: Step) -> Rule:
+    return replace(rule, steps=tuple(verdict if isinstance(step, _VERDICTS) else step for step in rule.steps))

@@ -1,0 +1,85 @@
+"""Healing, with the standby as the judge: flows that it says must be translated, and that were bound without.
+
+Promise: the agent's rule for what is poisoned (``hitless.agent.healing``) and nothing more; what was freed is listed,
+bounded. ``look`` lists without freeing, for ``--observe``. Next stage: ``running`` says when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hitless.agent.healing import heal
+from hitless.guard.learning import Standby
+from hitless.kernel.addresses import NodeFacts
+from hitless.kernel.conntrack import Conntrack, Entry
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.families import Family
+
+__all__ = ["Freed", "Healer"]
+
+_LISTED = 20
+_PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6"}
+
+
+@dataclass(slots=True)
+class Freed:
+    """How many flows, and the first of them in words."""
+
+    count: int = 0
+    flows: list[str] = field(default_factory=list)
+
+
+class _Recorder:
+    """The connection table, with a memory of what was deleted (or, ``dry``, would have been)."""
+
+    def __init__(self, table: Conntrack, freed: Freed, dry: bool) -> None:
+        self._table = table
+        self._freed = freed
+        self._dry = dry
+
+    def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
+        return self._table.dump(family, without=without)
+
+    def delete(self, family: Family, entry: Entry) -> bool:
+        gone = self._dry or self._table.delete(family, entry)
+        if gone:
+            self._freed.count += 1
+            if len(self._freed.flows) < _LISTED:
+                self._freed.flows.append(_words(entry))
+        return gone
+
+
+class Healer:
+    """One namespace's connection table and addresses; for one thread."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._table = Conntrack(namespace)
+        self._facts = NodeFacts(namespace)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._table.close()
+        self._facts.close()
+
+    def heal(self, standby: Standby, *, dry: bool = False) -> Freed:
+        """Free every poisoned flow of the standby's family (``dry``: only list them)."""
+        freed = Freed()
+        networks = standby.networks
+        heal(
+            _Recorder(self._table, freed, dry),
+            standby.family,
+            networks,
+            networks,
+            lambda: self._facts.addresses(standby.family),
+            standby.ruleset,
+        )
+        return freed
+
+
+def _words(entry: Entry) -> str:
+    flow = entry.original
+    name = _PROTOCOLS.get(flow.protocol, str(flow.protocol))
+    ports = (f":{flow.sport}", f":{flow.dport}") if flow.dport else ("", "")
+    left, right = (f"[{address}]" if address.version == 6 else str(address) for address in (flow.src, flow.dst))
+    return f"{name} {left}{ports[0]} -> {right}{ports[1]}"

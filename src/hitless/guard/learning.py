@@ -1,0 +1,171 @@
+"""What the primary means: a standby for one family, learned from the rules that are in the kernel.
+
+Problem: the guard knows nothing but the rules; it must find the primary's decision among everybody's, and see whose
+egress it carries. Promise: ``learn`` is a pure function of a rule set; its ``Standby`` holds exact copies of the nat
+base chains that lead to the primary's chains, and the pod networks that they carry, each proven by evaluating witness
+packets on the copy itself. Base chains of others need no copy: the kernel asks every base chain until one translates,
+so theirs go on working by themselves. ``Unclear`` when the rules have no exact copy. Next stage: ``deciding``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from hitless.guard import images
+from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
+from hitless.guard.primaries import Primary
+from hitless.model.families import Family, Network, family_of
+from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, Snat, Source, Table
+from hitless.semantics import evaluate, witnesses
+
+__all__ = ["PRIORITY", "TABLE", "Place", "Standby", "learn", "standby_of"]
+
+TABLE = "hitless-guard"
+"""The guard's own table, in families ip and ip6: its mark of ownership."""
+
+PRIORITY = 120
+"""Behind srcnat (100) and Felix's and firewalld's 110. The nat core orders base chains by it."""
+
+_UPLINK = "eth0"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a witness lives: a pod ``network``, and this node's part of it where the rules tell."""
+
+    network: Network
+    subnet: Network | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """What stands behind the primary: ``chains`` in the guard's names; ``places`` whose egress they carry.
+
+    ``left_out``: translations of the primary that have no exact copy, for people.
+    """
+
+    family: Family
+    chains: tuple[Chain, ...]
+    places: tuple[Place, ...] = ()
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The pod networks whose egress it carries."""
+        return tuple(place.network for place in self.places)
+
+    def ruleset(self) -> Ruleset:
+        """As the kernel will hold it, for the evaluator."""
+        return Ruleset((Table(self.family.nft, TABLE, {chain.name: chain for chain in self.chains}),))
+
+
+def learn(
+    ruleset: Ruleset,
+    family: Family,
+    primary: Primary,
+    *,
+    networks: Iterable[Network] = (),
+    uplink: str = _UPLINK,
+) -> Standby:
+    """The standby for what these rules do now; without places when they carry no pod network. Raises ``Unclear``.
+
+    ``networks``: pod networks that people named, beside those that the rules name.
+    """
+    bases = list(_bases(ruleset, family))
+    chosen = [(table, base) for table, base in bases if _leads(table, base, primary)]
+    chains: list[Chain] = []
+    left_out: list[str] = []
+    bits = 0
+    for number, (table, base) in enumerate(chosen):
+        prefix = f"{'legacy' if table.legacy else 'nft'}.{table.name}."
+        part = copy(table, base, prefix, PRIORITY + number, 4 if family is Family.IPV4 else 6)
+        bits |= tested_bits(table, base.name)
+        chains += part.chains
+        left_out += part.left_out
+    for table, base in bases:
+        others = [other for other in chosen if other[0] is not table or other[1] is not base]
+        if others and (words := disturbance(table, base.name, bits)):
+            raise Unclear(f"{words}, which the primary tests")
+    places = dict.fromkeys(_places(chosen, primary))
+    for network in (*networks, *primary.networks):
+        if family_of(network) is family and network not in {place.network for place in places}:
+            places[Place(network)] = None
+    return standby_of(family, tuple(chains), places, uplink=uplink, left_out=tuple(left_out))
+
+
+def standby_of(
+    family: Family,
+    chains: tuple[Chain, ...],
+    places: Iterable[Place],
+    *,
+    uplink: str = _UPLINK,
+    left_out: tuple[str, ...] = (),
+) -> Standby:
+    """The standby of these chains with those of ``places`` that it carries."""
+    chains = images.canonical(chains, family)
+    candidate = Standby(family, chains, (), left_out)
+    rules = candidate.ruleset()
+    carried = tuple(place for place in places if _carries(rules, place, uplink))
+    return Standby(family, chains, carried, left_out)
+
+
+def _carries(rules: Ruleset, place: Place, uplink: str) -> bool:
+    packets = witnesses(place.network, place.subnet, oif=uplink, iif="pod")
+    return all(evaluate(rules, packet, ("postrouting",)).state == "carried" for packet in packets)
+
+
+def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
+    for table in ruleset.tables:
+        if table.family not in (family.nft, "inet") or table.name == TABLE:
+            continue
+        for chain in table.base_chains():
+            if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting":
+                yield table, chain
+
+
+def _leads(table: Table, base: Chain, primary: Primary) -> bool:
+    return any(chain.name == name for name in _named(table, primary) for chain in _closure(table, base.name))
+
+
+def _named(table: Table, primary: Primary) -> tuple[str, ...]:
+    return tuple(chain for name, chain in primary.chains if name == table.name)
+
+
+def _closure(table: Table, name: str) -> Iterator[Chain]:
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        if current in seen or (chain := table.chains.get(current)) is None:
+            continue
+        seen.add(current)
+        yield chain
+        for rule in chain.rules:
+            todo += [step.chain for step in rule.steps if isinstance(step, Jump | Goto)]
+
+
+def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[Place]:
+    """The networks that the primary's own chains translate as sources, the node's part where a RETURN tells it."""
+    for table, _base in chosen:
+        for name in _named(table, primary):
+            rules = [rule for chain in _closure(table, name) for rule in chain.rules]
+            translated = _sources(rules, (Masquerade, Snat))
+            returned = _sources(rules, (Return,))
+            for network in translated:
+                parts = [part for part in returned if part.prefixlen > network.prefixlen and _inside(part, network)]
+                yield Place(network, parts[0] if len(parts) == 1 else None)
+
+
+def _sources(rules: Iterable[Rule], verdicts: tuple[type, ...]) -> list[Network]:
+    found: dict[Network, None] = {}
+    for rule in rules:
+        if any(isinstance(step, verdicts) for step in rule.steps):
+            for step in rule.steps:
+                if isinstance(step, Source) and not step.negated and step.network.prefixlen:
+                    found[step.network] = None
+    return list(found)
+
+
+def _inside(part: Network, whole: Network) -> bool:
+    return part.version == whole.version and part.network_address in whole and part.prefixlen >= whole.prefixlen

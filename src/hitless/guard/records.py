@@ -1,0 +1,112 @@
+"""The journal's words: what the guard saw and did, one JSON object a line.
+
+Promise: every record has ``t`` (Unix nanoseconds) and ``type``; numbers are counted by the kernel, not estimated; a
+record is written when what it tells is over (a gap at its end). Described for people in docs/guard.md. Next stage:
+``journal`` keeps them, ``metrics`` counts them, ``events`` posts them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from hitless.model.events import FamilyName, Writer
+
+__all__ = ["Followed", "ForwardGap", "Gap", "Healed", "LeakSeen", "Note", "Record", "Started", "Withdrawn", "encode"]
+
+
+class _Record(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
+    t: int
+
+
+class Started(_Record, tag="started", frozen=True, kw_only=True):
+    """The guard began: which primary, and what it found standing."""
+
+    version: str
+    primary: str
+    mode: str
+    found: str = ""
+
+
+class Followed(_Record, tag="followed", frozen=True, kw_only=True):
+    """The standby now says what the primary says: ``why``."""
+
+    family: FamilyName
+    why: str
+    networks: list[str]
+    left_out: list[str] = []
+    writer: Writer | None = None
+
+
+class Withdrawn(_Record, tag="withdrawn", frozen=True, kw_only=True):
+    """The standby translates nothing any more: ``why``."""
+
+    family: FamilyName
+    why: str
+
+
+class Gap(_Record, tag="gap", frozen=True, kw_only=True):
+    """A time in which the primary did not carry a pod network; ``t == end``.
+
+    ``covered``: the standby stood throughout. ``carried``: flows that it translated meanwhile (the family's counter).
+    ``leaked``: packets that left un-translated. ``healed``: flows that were freed afterwards.
+    """
+
+    family: FamilyName
+    networks: list[str]
+    begin: int
+    end: int
+    covered: bool
+    carried: int = 0
+    leaked: int = 0
+    healed: int = 0
+    reason: str = ""
+    opened_by: Writer | None = None
+    closed_by: Writer | None = None
+    open: bool = False
+
+
+class ForwardGap(_Record, tag="forward_gap", frozen=True, kw_only=True):
+    """A time in which forwarding dropped pods' flows: the guard cannot bridge it, only say so."""
+
+    family: FamilyName
+    networks: list[str]
+    begin: int
+    end: int
+    reason: str = ""
+    opened_by: Writer | None = None
+    closed_by: Writer | None = None
+    open: bool = False
+
+
+class Healed(_Record, tag="healed", frozen=True, kw_only=True):
+    """Flows that had been bound without translation and were freed: how many, and the first of them."""
+
+    family: FamilyName
+    flows: int
+    after: str
+    took_ns: int = 0
+
+
+class LeakSeen(_Record, tag="leak", frozen=True, kw_only=True):
+    """Packets that left the node with a pod's address although they should have been translated."""
+
+    family: FamilyName
+    packets: int
+    flows: list[str] = []
+
+
+class Note(_Record, tag="note", frozen=True, kw_only=True):
+    """Something that people should know."""
+
+    level: str
+    text: str
+
+
+Record = Started | Followed | Withdrawn | Gap | ForwardGap | Healed | LeakSeen | Note
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(record: Record) -> bytes:
+    """One line of JSON, without the newline."""
+    return _encoder.encode(record)

@@ -1,0 +1,256 @@
+"""Everything that leaves the guard: journal, log, numbers, state for ``hitless guard status``, Kubernetes Events.
+
+Promise: one place that turns what happened into records; a sink that fails costs its records and nothing else. Numbers
+are totals since the process began and are what the metrics page shows. Next stage: ``metrics`` renders them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hitless import __version__
+from hitless.agent.logs import Log
+from hitless.guard import records
+from hitless.guard.freeing import Freed
+from hitless.guard.gaps import OpenGap
+from hitless.guard.journal import Journal
+from hitless.guard.learning import Standby
+from hitless.guard.meter import Moved
+from hitless.guard.side import Side
+from hitless.guard.standing import Standing
+from hitless.kernel.clock import Clock
+from hitless.model.events import Writer
+from hitless.model.families import Family
+
+__all__ = ["Numbers", "Reporter"]
+
+_LAST = 20  # gaps that status shows
+_MOST_WRITERS = 64
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Totals of one family."""
+
+    gaps: dict[str, int] = field(default_factory=dict)  # by writer
+    gap_ns: int = 0
+    longest_gap_ns: int = 0
+    uncovered: int = 0
+    forward_gaps: int = 0
+    forward_gap_ns: int = 0
+    carried: int = 0
+    leaked: int = 0
+    healed: int = 0
+    followed: int = 0
+    withdrawn: int = 0
+
+
+class Reporter:
+    """Collects and tells. ``post`` gets records that people should see (Kubernetes Events)."""
+
+    def __init__(
+        self,
+        log: Log,
+        journal: Journal,
+        clock: Clock,
+        *,
+        state: Path | None = None,
+        post: Callable[[records.Record], None] | None = None,
+    ) -> None:
+        self._log = log
+        self._journal = journal
+        self._clock = clock
+        self._state = state
+        self._post = post
+        self.numbers: dict[Family, Numbers] = {family: Numbers() for family in Family}
+        self.counts: dict[str, int] = {"lost_events": 0}
+        self.recent: list[records.Record] = []
+        self.problem = ""
+        self.status: dict[str, object] = {}
+        self._written = b""
+        self._before: dict[Family, tuple[int, int]] = {}
+
+    # --- records
+
+    def record(self, record: records.Record) -> None:
+        """Keep a record, log it, and post it where it matters."""
+        self._journal.write(record)
+        self.recent = [*self.recent, record][-_LAST:]
+        facts = json.loads(records.encode(record))
+        event = str(facts.pop("type"))
+        facts.pop("t")
+        loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
+            isinstance(record, records.Gap) and not record.covered
+        )
+        plain = {
+            key: value if isinstance(value, str | int | bool) else json.dumps(value) for key, value in facts.items()
+        }
+        (self._log.warning if loud else self._log.info)(event, **plain)
+        if self._post is not None:
+            self._post(record)
+
+    def note(self, level: str, text: str) -> None:
+        """Something that people should know."""
+        self.record(records.Note(t=self._clock.now(), level=level, text=text))
+
+    def count(self, name: str) -> None:
+        """Count something that belongs to no family."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def followed(self, side: Side, why: str, standby: Standby, t: int, writer: Writer | None) -> None:
+        """The standby follows the primary."""
+        self.numbers[side.family].followed += 1
+        self.record(
+            records.Followed(
+                t=t,
+                family=side.family.value,
+                why=why,
+                networks=[str(network) for network in standby.networks],
+                left_out=list(standby.left_out),
+                writer=writer,
+            )
+        )
+
+    def withdrawn(self, side: Side, why: str, t: int) -> None:
+        """The standby is empty."""
+        self.numbers[side.family].withdrawn += 1
+        self.record(records.Withdrawn(t=t, family=side.family.value, why=why))
+
+    def gap(
+        self, side: Side, gap: OpenGap, t: int, writer: Writer | None, *, healed: int, still_open: bool = False
+    ) -> None:
+        """The primary's gap is over (or the guard ends in it)."""
+        numbers = self.numbers[side.family]
+        name = (gap.opened_by.comm if gap.opened_by is not None else "") or "unknown"
+        if name not in numbers.gaps and len(numbers.gaps) >= _MOST_WRITERS:
+            name = "other"
+        numbers.gaps[name] = numbers.gaps.get(name, 0) + 1
+        numbers.gap_ns += t - gap.begin
+        numbers.longest_gap_ns = max(numbers.longest_gap_ns, t - gap.begin)
+        carried, leaked = self._before.pop(side.family, (numbers.carried, numbers.leaked))
+        covered = side.installed is not None and numbers.leaked == leaked
+        numbers.uncovered += not covered
+        self.record(
+            records.Gap(
+                t=t,
+                family=side.family.value,
+                networks=list(gap.networks),
+                begin=gap.begin,
+                end=t,
+                covered=covered,
+                carried=numbers.carried - carried,
+                leaked=numbers.leaked - leaked,
+                healed=healed,
+                reason=gap.reason,
+                opened_by=gap.opened_by,
+                closed_by=writer,
+                open=still_open,
+            )
+        )
+
+    def forward_gap(self, side: Side, gap: OpenGap, t: int, writer: Writer | None) -> None:
+        """Forwarding dropped pods' flows for a while."""
+        numbers = self.numbers[side.family]
+        numbers.forward_gaps += 1
+        numbers.forward_gap_ns += t - gap.begin
+        self.record(
+            records.ForwardGap(
+                t=t,
+                family=side.family.value,
+                networks=list(gap.networks),
+                begin=gap.begin,
+                end=t,
+                reason=gap.reason,
+                opened_by=gap.opened_by,
+                closed_by=writer,
+            )
+        )
+
+    def moved(self, family: Family, moved: Moved) -> None:
+        """The family's counters moved."""
+        self.numbers[family].carried += moved.carried
+        self.numbers[family].leaked += moved.leaked
+
+    def opened(self, side: Side) -> None:
+        """A gap begins: what the counters said until now is not of it."""
+        self._before[side.family] = self.numbers[side.family].carried, self.numbers[side.family].leaked
+
+    def freed(self, family: Family, freed: Freed, after: str, begin: int, packets: int, *, dry: bool) -> None:
+        """Poisoned flows were freed (``dry``: found), or packets leaked."""
+        now = self._clock.now()
+        if packets or (dry and freed.count and after != "again"):
+            self.record(records.LeakSeen(t=now, family=family.value, packets=packets, flows=freed.flows))
+        if freed.count and not dry:
+            self.numbers[family].healed += freed.count
+            self.record(records.Healed(t=now, family=family.value, flows=freed.count, after=after, took_ns=now - begin))
+
+    # --- state
+
+    def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
+        """Write what ``hitless guard status`` shows, when it changed."""
+        self.status = {
+            "schema": 1,
+            "pid": os.getpid(),
+            "version": __version__,
+            "mode": "observe" if standing is None else "guard",
+            "problem": self.problem or self._journal.problem,
+            "families": {family.value: self._family(side, standing) for family, side in sides.items()},
+            "recent": [json.loads(records.encode(record)) for record in self.recent],
+        }
+        self._write(json.dumps(self.status, indent=1).encode())
+
+    def _family(self, side: Side, standing: Standing | None) -> dict[str, object]:
+        numbers, installed = self.numbers[side.family], side.installed
+        owner = standing.owner(side.family) if standing is not None else None
+        state = "waiting for rules to learn from"
+        if side.withdrawn or (side.unclear and installed is None):
+            state = "withdrawn"
+        elif side.open:
+            state = "carrying" if installed is not None and standing is not None else "gap"
+        elif installed is not None:
+            state = "standing by" if standing is not None else "watching"
+        gap = side.egress.open
+        return {
+            "state": state,
+            "why": side.withdrawn or side.why,
+            "networks": [str(network) for network in installed.networks] if installed is not None else [],
+            "left_out": list(installed.left_out) if installed is not None else [],
+            "protected": owner is not None and owner.protected,
+            "doubt": side.doubt,
+            "forward_doubt": side.forward_doubt,
+            "gap_since": gap.begin if gap is not None else 0,
+            "gaps": sum(numbers.gaps.values()),
+            "gaps_by_writer": numbers.gaps,
+            "uncovered_gaps": numbers.uncovered,
+            "gap_ms": numbers.gap_ns // 1_000_000,
+            "longest_gap_ms": numbers.longest_gap_ns // 1_000_000,
+            "forward_gaps": numbers.forward_gaps,
+            "carried": numbers.carried,
+            "leaked": numbers.leaked,
+            "healed": numbers.healed,
+        }
+
+    def _write(self, data: bytes) -> None:
+        if self._state is None or data == self._written:
+            return
+        draft = self._state.with_name(self._state.name + ".new")
+        try:
+            self._state.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.write(fd, data)
+            finally:
+                os.close(fd)
+            draft.replace(self._state)
+            self._written = data
+        except OSError as error:
+            self._journal.problem = f"{self._state}: {error.strerror or error}"
+
+    def close(self, sides: Mapping[Family, Side]) -> None:
+        """The guard ends: the state file goes, the journal stays."""
+        if self._state is not None:
+            self._state.unlink(missing_ok=True)

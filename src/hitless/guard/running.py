@@ -1,0 +1,320 @@
+"""The guard's loop: observe, decide, stand by, heal, report.
+
+Problem: everything that the other modules decide has to happen in the right order and at once. Promise: the order is
+always the same: the standby first, then healing, then the record. A state of the rules is handled whole before the
+next is taken; time-outs are looked at in between. When the loop ends, for whatever reason, the kernel keeps the
+standby. With ``observe`` no table is written and no flow is freed. Never writes anything but its own table and never
+deletes a connection that the standby's rules would not have translated. Next stage: people (``hitless.cli.guard``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from hitless import __version__
+from hitless.agent.logs import Log
+from hitless.errors import HitlessError
+from hitless.guard import places, records, statements
+from hitless.guard.copying import Unclear
+from hitless.guard.deciding import Limits
+from hitless.guard.freeing import Healer
+from hitless.guard.gaps import OpenGap
+from hitless.guard.observing import Observation, Observer
+from hitless.guard.primaries import PRIMARIES, Primary
+from hitless.guard.reporting import Reporter
+from hitless.guard.side import Seen, Side
+from hitless.guard.standing import Found, Standing, found_in
+from hitless.kernel.addresses import NodeFacts
+from hitless.kernel.clock import Clock
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.families import Family, Network
+
+__all__ = ["Guard", "Settings"]
+
+_TICK = 1.0  # seconds between looks at the counters
+_SAMPLE = 10.0  # seconds between looks for real pods
+_AGAIN = (0.1, 1.0)  # seconds after a first healing: flows that were on their way then
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What people may set."""
+
+    primary: Primary = field(default_factory=lambda: PRIMARIES["flannel"])
+    families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
+    networks: tuple[Network, ...] = ()
+    observe: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+class Guard:
+    """One node's guard; ``run`` returns when ``stop`` is set. For one thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reporter: Reporter,
+        log: Log,
+        *,
+        namespace: Namespace = HERE,
+        clock: Clock | None = None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``ready`` is called once, when the standby stands (or there is nothing to learn from yet)."""
+        self.settings = settings
+        self._ready = ready
+        self.reporter = reporter
+        self._log = log
+        self._namespace = namespace
+        self._clock = clock or Clock.from_environment()
+        self._sides: dict[Family, Side] = {}
+        self._standing: Standing | None = None
+        self._healer: Healer | None = None
+        self._facts: NodeFacts | None = None
+        self._began = time.time()
+        self._due: dict[Family, float] = {}
+        self._heals: set[tuple[float, Family]] = set()
+        self._freed: dict[Family, int] = {}
+        self._tick = 0.0
+        self._sampled = 0.0
+        self._last: Observation | None = None
+
+    # --- life
+
+    def run(self, stop: threading.Event) -> None:
+        """Guard until ``stop``. Raises ``Unclear`` when the primary cannot be understood at start."""
+        with Observer(self.settings.families, self._namespace, self._clock) as observer:
+            self._healer = Healer(self._namespace)
+            self._facts = NodeFacts(self._namespace)
+            try:
+                self._begin(observer.first)
+                while not stop.is_set():
+                    observation = observer.next(self._patience())
+                    if observation is not None:
+                        self._observe(observation)
+                    self._timely(observer)
+            finally:
+                self._end()
+
+    def _begin(self, first: Observation) -> None:
+        found: dict[Family, Found | None] = {}
+        for family in self.settings.families:
+            uplink = places.uplink(family, self._namespace)
+            found[family] = found_in(first.ruleset, family, uplink)
+            there = found[family]
+            installed = there.standby if there is not None else None
+            settings = self.settings
+            self._sides[family] = Side.of(
+                family, settings.primary, settings.networks, uplink, installed, settings.limits
+            )
+        mode = "observe" if self.settings.observe else "guard"
+        standing = [family.value for family, there in found.items() if there is not None and there.standby is not None]
+        self.reporter.record(
+            records.Started(
+                t=self._clock.now(),
+                version=__version__,
+                primary=self.settings.primary.name,
+                mode=mode,
+                found=f"standby for {', '.join(standing)}" if standing else "",
+            )
+        )
+        if not self.settings.observe:
+            self._standing = Standing(self.settings.families, self._namespace)
+            self._standing.adopt(found)
+        self._observe(first)
+        refused = {family: side.unclear for family, side in self._sides.items() if side.unclear and not side.installed}
+        if refused and not self.settings.observe:
+            family, reason = next(iter(refused.items()))
+            raise Unclear(
+                f"cannot tell what the primary ({self.settings.primary.name}) means for {family.value}: {reason}; "
+                "nothing was changed. Name its chains with --profile, or look on with --observe"
+            )
+        for family in self.settings.families:
+            self._heal(family, "start")
+        self._sample()
+        self._look(first.t)
+        self._ready()
+
+    def _end(self) -> None:
+        now = self._clock.now()
+        for side in self._sides.values():
+            for gap in (side.egress.open,):
+                if gap is not None:
+                    self._gap(side, gap, now, None, still_open=True)
+        if self._standing is not None:
+            self._standing.close()
+        if self._healer is not None:
+            self._healer.close()
+        if self._facts is not None:
+            self._facts.close()
+        self.reporter.close(self._sides)
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        times = [self._tick, *self._due.values(), *(at for at, _ in self._heals)]
+        return max(0.0, min(times) - now)
+
+    # --- what happens
+
+    def _observe(self, observation: Observation) -> None:
+        now = time.monotonic()
+        self._last = observation
+        seen = {family: side.see(observation, now, self._stated) for family, side in self._sides.items()}
+        decided = {family: one for family, one in seen.items() if one is not None}
+        for family, one in decided.items():
+            self._schedule(family, one)
+        self._stand(observation)
+        if observation.lost:
+            self.reporter.count("lost_events")
+        for family, one in decided.items():
+            self._tell(self._sides[family], one, observation)
+
+    def _stand(self, observation: Observation | None) -> None:
+        """Bring the kernel's table to what was decided. A failure is reported and tried again at the next tick."""
+        if self._standing is None:
+            return
+        try:
+            if observation is not None and observation.own and self._standing.restore():
+                who = observation.writer.comm if observation.writer is not None else "somebody"
+                self.reporter.note("warning", f"{who} took the standby away; it is back")
+            self._standing.install({family: side.installed for family, side in self._sides.items()})
+            self.reporter.problem = ""
+        except HitlessError as error:
+            self.reporter.problem = str(error)
+            self._log.error("cannot write the standby", reason=str(error))
+
+    def _schedule(self, family: Family, seen: Seen) -> None:
+        if seen.decision.again is not None:
+            self._due[family] = seen.decision.again
+        else:
+            self._due.pop(family, None)
+
+    def _tell(self, side: Side, seen: Seen, observation: Observation) -> None:
+        decision, t = seen.decision, observation.t
+        if seen.opened:
+            self.reporter.opened(side)
+        if decision.action == "install" and decision.standby is not None:
+            self.reporter.followed(side, decision.why, decision.standby, t, observation.writer)
+            self._heal_later(side.family)
+        elif decision.action == "withdraw":
+            self.reporter.withdrawn(side, decision.why, t)
+        if seen.gap is not None:
+            self._heal(side.family, "gap")
+            self._gap(side, seen.gap, t, observation)
+        if seen.forward_gap is not None:
+            self.reporter.forward_gap(side, seen.forward_gap, t, observation.writer)
+        self.reporter.state(self._sides, self._standing)
+
+    def _gap(
+        self, side: Side, gap: OpenGap, t: int, observation: Observation | None, *, still_open: bool = False
+    ) -> None:
+        self._count(side, t)
+        healed = self._freed.pop(side.family, 0)
+        writer = observation.writer if observation is not None else None
+        self.reporter.gap(side, gap, t, writer, healed=healed, still_open=still_open)
+
+    # --- time
+
+    def _timely(self, observer: Observer) -> None:
+        now = time.monotonic()
+        for family, due in list(self._due.items()):
+            if now >= due:
+                del self._due[family]
+                self._decide_again(self._sides[family], now)
+        for at, family in sorted(self._heals):
+            if now >= at:
+                self._heals.discard((at, family))
+                self._heal(family, "again")
+        # counters may run ahead of the events that explain them: judge only when there is nothing to catch up with
+        if now >= self._tick and not observer.waiting:
+            self._tick = now + _TICK
+            for side in self._sides.values():
+                if side.open:
+                    self._decide_again(side, now)
+            if now >= self._sampled:
+                self._sample()
+            self._look(self._clock.now())
+
+    def _sample(self) -> None:
+        """Look for real pods to ask about; when there are others than before, ask about them now."""
+        self._sampled = time.monotonic() + _SAMPLE
+        if self._facts is None or self._last is None:
+            return
+        changed = False
+        for side in self._sides.values():
+            standby = side.decider.installed
+            networks = standby.networks if standby is not None else ()
+            found = places.samples(self._facts, side.family, networks, self._namespace) if networks else []
+            changed = side.look(found) or changed
+        if changed:
+            now = self._clock.now()
+            self._observe(replace(self._last, t=now, before=now, writer=None, lost=False, own=False))
+
+    def _decide_again(self, side: Side, now: float) -> None:
+        decision = side.again(now, self._stated)
+        if decision.again is not None:
+            self._due[side.family] = max(decision.again, now + 0.01)
+        if decision.action == "keep":
+            return
+        t = self._clock.now()
+        self._stand(None)
+        if decision.standby is not None:
+            self.reporter.followed(side, decision.why, decision.standby, t, None)
+        else:
+            self.reporter.withdrawn(side, decision.why, t)
+
+    def _look(self, t: int) -> None:
+        for side in self._sides.values():
+            if side.open or not side.whole:
+                side.meter.disturb(t)
+            self._count(side, t)
+        self._stand(None)
+        self.reporter.state(self._sides, self._standing)
+
+    def _count(self, side: Side, t: int) -> None:
+        """Read the counters, and act on what they say."""
+        if self._standing is None:
+            return
+        counts = self._standing.counters(side.family)
+        carried, leaked = (counts[name].packets if name in counts else 0 for name in ("carried", "leaked"))
+        moved = side.meter.sample(t, carried, leaked)
+        self.reporter.moved(side.family, moved)
+        if moved.leaked:
+            self._heal(side.family, "leak", moved.leaked)
+        if moved.wrongly and not side.withdrawn:
+            reason = f"it translated {moved.wrongly} flows that the primary, whole, left alone"
+            side.withdraw(reason)
+            self._stand(None)
+            self.reporter.withdrawn(side, reason, t)
+
+    def _stated(self) -> statements.Statement | None:
+        primary = self.settings.primary
+        return statements.read(primary.subnet_files, primary.processes, self._began)
+
+    # --- healing
+
+    def _heal_later(self, family: Family) -> None:
+        now = time.monotonic()
+        self._heals |= {(now + wait, family) for wait in (0.0, *_AGAIN)}
+
+    def _heal(self, family: Family, after: str, packets: int = 0) -> None:
+        """Free what is poisoned (``--observe``: list it). ``packets``: leaked ones that led here."""
+        side = self._sides[family]
+        standby = side.decider.installed
+        if self._healer is None or standby is None:
+            return
+        begin = self._clock.now()
+        dry = self._standing is None or side.withdrawn != ""
+        try:
+            freed = self._healer.heal(standby, dry=dry)
+        except HitlessError as error:
+            self._log.warning("cannot look for poisoned flows", family=family.value, reason=str(error))
+            return
+        if after != "again" and (freed.count or packets or after == "gap"):
+            now = time.monotonic()
+            self._heals |= {(now + wait, family) for wait in _AGAIN}
+        self._freed[family] = self._freed.get(family, 0) + (0 if dry else freed.count)
+        self.reporter.freed(family, freed, after, begin, packets, dry=dry)

@@ -1,0 +1,176 @@
+"""One family of the node: what the primary says, what the standby says, and what came of the difference.
+
+Promise: ``Side.see`` turns an observed rule set into a decision and records, and costs next to nothing while the
+chains that matter stay the same. It reads rules and asks the evaluator; it never touches the kernel. Next stage:
+``running`` carries the decision out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from hitless.guard import gaps
+from hitless.guard.copying import Unclear
+from hitless.guard.deciding import Decider, Decision, Limits
+from hitless.guard.learning import Place, Standby, learn
+from hitless.guard.meter import Meter
+from hitless.guard.observing import Observation
+from hitless.guard.places import Sample
+from hitless.guard.primaries import Primary
+from hitless.guard.statements import Statement
+from hitless.model.events import Writer
+from hitless.model.families import Family, Network
+from hitless.model.rules import Chain, Goto, Jump, Ruleset
+
+__all__ = ["Seen", "Side", "Stated"]
+
+Stated = Callable[[], Statement | None]
+_HOOKS = ("forward", "postrouting")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What an observation came to. ``gap`` and ``forward_gap`` are those that it ended; ``opened``: a gap began."""
+
+    decision: Decision
+    opened: bool = False
+    gap: gaps.OpenGap | None = None
+    forward_gap: gaps.OpenGap | None = None
+
+
+@dataclass(slots=True)
+class Side:
+    """State of one family; ``withdrawn`` is the reason for which the standby is not to come back by itself."""
+
+    family: Family
+    primary: Primary
+    networks: tuple[Network, ...] = ()
+    uplink: str = "eth0"
+    decider: Decider = field(default_factory=Decider)
+    meter: Meter = field(default_factory=Meter)
+    egress: gaps.Tracker = field(default_factory=gaps.Tracker)
+    forward: gaps.Tracker = field(default_factory=gaps.Tracker)
+    withdrawn: str = ""
+    why: str = ""
+    doubt: str = ""
+    forward_doubt: str = ""
+    samples: list[Sample] = field(default_factory=list)
+    _passed: tuple[object, ...] | None = None
+    _standby: Standby | None = None
+    _unclear: str = ""
+    _places: tuple[Place, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        family: Family,
+        primary: Primary,
+        networks: Iterable[Network],
+        uplink: str,
+        installed: Standby | None,
+        limits: Limits | None = None,
+    ) -> Side:
+        """A side that begins with what stands in the kernel."""
+        own = tuple(network for network in networks if network.version == (4 if family is Family.IPV4 else 6))
+        return cls(family, primary, own, uplink, Decider(limits, installed))
+
+    @property
+    def installed(self) -> Standby | None:
+        """What the standby should say now."""
+        return None if self.withdrawn else self.decider.installed
+
+    @property
+    def open(self) -> bool:
+        """Whether the primary has a gap now."""
+        return self.egress.open is not None
+
+    def see(self, observation: Observation, now: float, stated: Stated) -> Seen | None:
+        """The rules of this moment; ``None`` when nothing that matters here has changed."""
+        passed = tuple(_passed(observation.ruleset, self.family))
+        if passed == self._passed:
+            if observation.lost:
+                self.meter.disturb(observation.t)
+            return None
+        self._passed = passed
+        self.meter.disturb(observation.t)
+        self._learn(observation.ruleset)
+        decision = self._decide(now, stated)
+        return self._fates(observation.ruleset, decision, observation.t, observation.writer)
+
+    def again(self, now: float, stated: Stated) -> Decision:
+        """Decide once more about the same rules: time has passed, or the agent may have said something."""
+        return self._decide(now, stated)
+
+    def look(self, samples: list[Sample]) -> bool:
+        """Real pods to ask about from now on; true when they are others, and the same rules must be asked again."""
+        if samples == self.samples:
+            return False
+        self.samples, self._passed = samples, None
+        return True
+
+    def withdraw(self, reason: str) -> None:
+        """Give up: the standby did, or might do, what the primary would not."""
+        self.withdrawn = reason
+
+    def _learn(self, ruleset: Ruleset) -> None:
+        self._unclear = ""
+        try:
+            self._standby = learn(
+                gaps.without_guard(ruleset), self.family, self.primary, networks=self.networks, uplink=self.uplink
+            )
+        except Unclear as unclear:
+            self._standby, self._unclear = None, str(unclear)
+        legacy = any(chain.name.startswith("legacy.") for chain in (self._standby.chains if self._standby else ()))
+        self.meter.polled = self.meter.polled or legacy
+
+    def _decide(self, now: float, stated: Stated) -> Decision:
+        if self._standby is None:
+            decision = self.decider.unclear(self._unclear, now)
+        else:
+            decision = self.decider.see(self._standby, now, stated)
+        self.why = decision.why
+        if self.decider.installed is not None:
+            self._places = self.decider.installed.places
+        elif decision.action == "withdraw":
+            self._places = ()
+        return decision
+
+    def _fates(self, ruleset: Ruleset, decision: Decision, t: int, writer: Writer | None) -> Seen:
+        others = gaps.without_guard(ruleset)
+        fate = gaps.egress(others, self._places, self.uplink)
+        onward = gaps.forward(others, self.samples, self.uplink)
+        self.doubt = f"{', '.join(fate.doubtful)}: {fate.reason}" if fate.doubtful else ""
+        self.forward_doubt = ", ".join(onward.doubtful)
+        was_open = self.open
+        gap = self.egress.see(fate, t, writer)
+        return Seen(decision, self.open and not was_open, gap, self.forward.see(onward, t, writer))
+
+    @property
+    def unclear(self) -> str:
+        """Why the primary's rules have no exact copy; empty when they have."""
+        return self._unclear
+
+    @property
+    def whole(self) -> bool:
+        """Whether the primary and the standby say the same just now."""
+        return self._standby is not None and self.installed is not None and self._standby == self.installed
+
+
+def _passed(ruleset: Ruleset, family: Family) -> Iterator[object]:
+    """Every chain that a forwarded packet may pass at the hooks that matter, as values that compare cheaply."""
+    for table in gaps.without_guard(ruleset).tables:
+        if table.family not in (family.nft, "inet"):
+            continue
+        todo: list[Chain] = [base for base in table.base_chains() if base.hook is not None and base.hook.hook in _HOOKS]
+        seen: set[str] = set()
+        while todo:
+            chain = todo.pop()
+            if chain.name in seen:
+                continue
+            seen.add(chain.name)
+            yield table.family, table.name, table.legacy, chain
+            for rule in chain.rules:
+                for step in rule.steps:
+                    if isinstance(step, Jump | Goto) and (called := table.chains.get(step.chain)) is not None:
+                        todo.append(called)

@@ -1,0 +1,110 @@
+"""The standby in the kernel: written when it differs, read back at start, taken away by command.
+
+Problem: a guard's restart must not be an event. Promise: ``Standing`` compares before it writes and writes one
+transaction; what is there already, from an earlier guard, is adopted without a change to any rule; ``install`` of the
+same thing twice writes once. With ``observe`` it never writes. Next stage: ``running`` says what and when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from hitless.guard import images
+from hitless.guard.learning import TABLE, Place, Standby, standby_of
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.nftables.owned import Count, OwnedTables, Owner
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset, Table
+
+__all__ = ["Standing", "found_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an earlier guard left: its ``standby`` (``None`` when it holds no chains), and the table as it was read."""
+
+    standby: Standby | None
+    table: Table
+
+
+def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
+    """The guard's table of a family in a rule set."""
+    table = next((t for t in ruleset.tables if t.name == TABLE and t.family == family.nft and not t.legacy), None)
+    if table is None:
+        return None
+    chains, notes = images.standby_chains(table)
+    places = [Place(ip_network(network), ip_network(part) if part else None) for network, part in notes]
+    standby = standby_of(family, chains, places, uplink=uplink) if chains else None
+    return Found(standby if standby is not None and standby.places else None, table)
+
+
+class Standing:
+    """The tables of both families, over one socket: as long as it is open, nobody else may change them."""
+
+    def __init__(self, families: tuple[Family, ...], namespace: Namespace = HERE) -> None:
+        self._tables = OwnedTables(TABLE, namespace)
+        self._families = families
+        self._installed: dict[Family, Standby | None] = {}
+        self.writes = 0
+
+    def close(self) -> None:
+        """Let go of the tables; they stay."""
+        self._tables.close()
+
+    def adopt(self, found: Mapping[Family, Found | None]) -> None:
+        """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later."""
+        for family in self._families:
+            there = found.get(family)
+            if there is not None and there.standby is not None and _same_image(there.table, there.standby):
+                self._installed[family] = there.standby
+        self._tables.own(tuple(self._installed))
+
+    def install(self, desired: Mapping[Family, Standby | None]) -> bool:
+        """Make the tables hold these (``None``: no chains, nothing is translated); whether anything was written."""
+        changed = {
+            family: standby
+            for family, standby in desired.items()
+            if (family in self._installed and self._installed[family] != standby)
+            or (family not in self._installed and (standby is not None or self._tables.owner(family) is not None))
+        }
+        if not changed:
+            return False
+        self._tables.replace(
+            {
+                family: images.image(
+                    family,
+                    standby.chains if standby is not None else (),
+                    [(place.network, place.subnet) for place in standby.places] if standby is not None else (),
+                )
+                for family, standby in changed.items()
+            },
+            images.COUNTERS,
+        )
+        self._installed |= changed
+        self.writes += 1
+        return True
+
+    def restore(self) -> bool:
+        """Write again what should stand, when somebody took it away; whether that was needed."""
+        lost = {family: standby for family, standby in self._installed.items() if self._tables.owner(family) is None}
+        for family in lost:
+            del self._installed[family]
+        return self.install(lost) if lost else False
+
+    def owner(self, family: Family) -> Owner | None:
+        """How the kernel holds the family's table."""
+        return self._tables.owner(family)
+
+    def counters(self, family: Family) -> Mapping[str, Count]:
+        """What the family's counters say."""
+        return self._tables.counters(family)
+
+
+def _same_image(table: Table, standby: Standby) -> bool:
+    """Whether a table that was read has every chain that this version of the guard would write, and no other."""
+    wanted = images.image(standby.family, standby.chains, [(place.network, place.subnet) for place in standby.places])
+    return {chain.name: (len(chain.rules), chain.hook) for chain in wanted} == {
+        name: (len(chain.rules), chain.hook) for name, chain in table.chains.items()
+    }

@@ -1,0 +1,120 @@
+"""``hitless guard status``: what the running guard wrote, and what the kernel says when none runs.
+
+Promise: a verdict (protected, unprotected, unknown) that follows from facts that are shown; a standby that stands
+without its process counts as protection, because it is. Reads only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from hitless.errors import HitlessError
+from hitless.guard import images, locking
+from hitless.guard.learning import TABLE
+from hitless.kernel.nftables import read_ruleset
+from hitless.kernel.nftables.owned import OwnedTables
+from hitless.model.families import Family
+
+__all__ = ["Status", "read"]
+
+_GOOD = ("standing by", "carrying")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``facts`` as ``--json`` shows them."""
+
+    verdict: Literal["protected", "unprotected", "unknown"]
+    facts: dict[str, Any]
+
+    def text(self) -> str:
+        """For people."""
+        facts = self.facts
+        lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else "no guard runs")]
+        if facts.get("mode") == "observe":
+            lines.append("  it only observes")
+        if facts.get("problem"):
+            lines.append(f"  problem: {facts['problem']}")
+        for name, family in facts["families"].items():
+            lines += _family(name, family)
+        gaps = [each for each in facts.get("recent", []) if each.get("type") == "gap"]
+        if gaps:
+            lines.append("last gaps:")
+            lines += [_gap(each) for each in gaps[-8:]]
+        return "\n".join(lines)
+
+
+def _family(name: str, family: dict[str, Any]) -> list[str]:
+    networks = ", ".join(family["networks"]) or "no pod network"
+    held = "locked against others" if family.get("protected") else "not locked"
+    lines = [f"{name}: {family['state']} for {networks} ({held}); {family['why']}"]
+    if "gaps" in family:
+        lines.append(
+            f"  gaps {family['gaps']} ({family['gap_ms']} ms, longest {family['longest_gap_ms']} ms, "
+            f"{family['uncovered_gaps']} not covered), flows carried {family['carried']}, healed {family['healed']}, "
+            f"packets leaked {family['leaked']}, forward gaps {family['forward_gaps']}"
+        )
+        lines += [f"  left to the primary alone: {words}" for words in family["left_out"]]
+        if family["doubt"]:
+            lines.append(f"  cannot tell whether the primary carries {family['doubt']}")
+        if family["forward_doubt"]:
+            lines.append(f"  cannot tell whether forwarding lets {family['forward_doubt']} through")
+    return lines
+
+
+def _gap(gap: dict[str, Any]) -> str:
+    at = datetime.fromtimestamp(gap["begin"] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    by = gap.get("opened_by", {}).get("comm") or "unknown"
+    return (
+        f"  {at}Z {gap['family']} {(gap['end'] - gap['begin']) / 1e6:.0f} ms, by {by}, "
+        f"{'covered' if gap['covered'] else 'NOT covered'}, carried {gap.get('carried', 0)}, "
+        f"leaked {gap.get('leaked', 0)}, healed {gap.get('healed', 0)}"
+    )
+
+
+def read(run_dir: Path) -> Status:
+    """The state now."""
+    pid = locking.holder(run_dir / "lock")
+    facts: dict[str, Any] = {}
+    if pid:
+        try:
+            facts = json.loads((run_dir / "state.json").read_bytes())
+        except (OSError, ValueError):
+            facts = {}
+    if not facts:
+        facts = {"schema": 1, "pid": pid, "families": _from_kernel()}
+    states = [family["state"] for family in facts["families"].values() if family["networks"]]
+    if facts.get("mode") == "observe":
+        return Status("unprotected", facts)
+    if facts.get("problem"):
+        return Status("unknown", facts)
+    return Status("protected" if states and all(state in _GOOD for state in states) else "unprotected", facts)
+
+
+def _from_kernel() -> dict[str, Any]:
+    tables = OwnedTables(TABLE)
+    found: dict[str, Any] = {}
+    try:
+        ruleset = read_ruleset(tables=(TABLE,))
+        for table in ruleset.tables:
+            family = next(each for each in Family if each.nft == table.family)
+            chains, notes = images.standby_chains(table)
+            owner = tables.owner(family)
+            counts = tables.counters(family)
+            found[family.value] = {
+                "state": "standing by" if chains else "withdrawn",
+                "why": "the standby stands without its guard",
+                "networks": [network for network, _ in notes],
+                "protected": owner is not None and owner.protected,
+                "carried": counts[images.CARRIED].packets if images.CARRIED in counts else 0,
+                "leaked": counts[images.LEAKED].packets if images.LEAKED in counts else 0,
+            }
+    except StopIteration as stop:
+        raise HitlessError(f"table {TABLE} is of an unknown family") from stop
+    finally:
+        tables.close()
+    return found
