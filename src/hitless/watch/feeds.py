@@ -74,6 +74,7 @@ class Feed:
         *,
         clock: Clock | None = None,
         receive_buffer: int = 8 << 20,
+        urgent: bool = False,
     ) -> None:
         self._namespace, self._families, self._clock = namespace, tuple(families), clock or Clock.from_environment()
         self._with_legacy = Backend.LEGACY in backends
@@ -88,6 +89,7 @@ class Feed:
             None if {Backend.NFT, Backend.NFTABLES} & set(backends) else (),
             clock=self._clock,
             receive_buffer=receive_buffer,
+            urgent=urgent,
         )
         try:
             self.find_legacy()
@@ -124,6 +126,11 @@ class Feed:
     def legacy(self) -> bool:
         """Whether the legacy path has tables, and is looked at."""
         return self._polling is not None
+
+    @property
+    def backlog(self) -> int:
+        """How much was received and not yet applied, in datagrams."""
+        return self._mirror.waiting
 
     def wake(self) -> None:
         """Make ``next`` return now."""

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from hitless.model.events import State
 from hitless.model.families import Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
-from hitless.model.rules import Masquerade, Ruleset, Snat, Source
+from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
-from hitless.watch.profiles import Profile
 
-__all__ = ["Answer", "Judge", "matching", "pod_networks"]
+__all__ = ["Answer", "Judge"]
 
 _OTHERS = 8  # other pods that are asked about before a "no" is believed
 _NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
@@ -75,32 +74,3 @@ def _ask(ruleset: Ruleset, packets: Iterable[Packet]) -> Answer:
     if worst is None:
         return Answer("cannot_tell", "there is no witness packet", frozenset())
     return replace(worst, chains=frozenset(chains))
-
-
-def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The interface names that fit a pattern (``+`` at the end: any continuation), in the order of the patterns."""
-    known = list(names)
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        stem = pattern.removesuffix("+")
-        for name in known:
-            if name == pattern or (stem != pattern and name.startswith(stem)):
-                found[name] = None
-    return list(found)
-
-
-def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
-    """The networks whose packets the profile's chains masquerade, each with the chain that says so."""
-    found: dict[Network, str] = {}
-    for table in ruleset.tables:
-        for interest in profile.tables:
-            if interest.name != table.name:
-                continue
-            for name in interest.networks_from:
-                chain = table.chains.get(name)
-                for rule in chain.rules if chain is not None else ():
-                    if any(isinstance(step, Masquerade | Snat) for step in rule.steps):
-                        for step in rule.steps:
-                            if isinstance(step, Source) and not step.negated and step.network.prefixlen:
-                                found.setdefault(step.network, name)
-    return found

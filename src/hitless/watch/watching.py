@@ -11,28 +11,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 
 from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.clock import Clock
-from hitless.kernel.links import interfaces, uplink
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.priority import hasten, relax
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
 from hitless.model.families import Backend, Family, Network, family_of
-from hitless.model.packets import Packet
-from hitless.semantics import witnesses
 from hitless.watch.feeds import Changed, Feed, Step
-from hitless.watch.judging import Answer, Judge, matching, pod_networks
+from hitless.watch.networks import Networks
 from hitless.watch.profiles import Profile
-from hitless.watch.tracking import Tracker
 
 __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
 _TOOL = "watch"
+_BACKLOG = 200  # datagrams, each a page or so: about a tenth of a second of work
 _HOOKS = frozenset({"forward", "postrouting"})
 """Where a pod's packet on its way out is decided upon."""
 
@@ -41,7 +39,7 @@ _HOOKS = frozenset({"forward", "postrouting"})
 class Options:
     """What to watch. ``networks`` empty: those of the profile, else those that the rules name; ``backends`` and
     ``families`` empty: those of the profile. ``heartbeat_s`` 0: none. ``all_changes``: also those that matter to no
-    packet. ``duration_s`` ``None``: until ``stop``."""
+    packet. ``duration_s`` ``None``: until ``stop``. ``urgent``: ask for a real-time priority."""
 
     profile: Profile
     namespace: Namespace = HERE
@@ -53,15 +51,7 @@ class Options:
     duration_s: float | None = None
     all_changes: bool = False
     receive_buffer: int = 8 << 20
-
-
-@dataclass(slots=True)
-class _Watched:
-    """A pod network, with who judges and who remembers."""
-
-    judge: Judge
-    tracker: Tracker
-    answer: Answer | None = None
+    urgent: bool = True
 
 
 @dataclass(slots=True)
@@ -94,8 +84,8 @@ class Watch:
         for network in named:
             if family_of(network) not in self.families:
                 raise InputError(f"{network} is of a family that is not watched", where="--network")
+        self._networks = Networks(profile, self.families, options.namespace)
         self._named = bool(named)
-        self._watched: dict[Network, _Watched] = {}
         self._totals = _Totals()
         self._stopping = False
         self._feed = Feed(
@@ -104,10 +94,11 @@ class Watch:
             self.backends,
             clock=self.clock,
             receive_buffer=options.receive_buffer,
+            urgent=options.urgent,
         )
         try:
             for network in named:
-                self._add(network)
+                self._networks.add(network)
         except BaseException:
             self._feed.close()
             raise
@@ -136,12 +127,13 @@ class Watch:
     def events(self) -> Iterator[Event]:
         """Header, what happens, Summary."""
         begin = time.monotonic()
+        urgency = _Urgent(self.options.urgent)
         now = self.clock.now()
         found = list(self._find_networks(now))
         yield self._header(now)
         yield from found
-        if not self._watched:
-            yield self._unknown_networks(now)
+        if not any(self._networks):
+            yield Note(t=now, level="warning", text=self._networks.unknown())
         yield from self._judge(self.clock.now(), None, self._feed.generation)
         end = None if self.options.duration_s is None else begin + self.options.duration_s
         pulse = _Pulse(self.options.heartbeat_s)
@@ -151,6 +143,7 @@ class Watch:
             if end is not None and now_s >= end:
                 break
             due = min(pulse.due, verify_at, end if end is not None else pulse.due)
+            urgency.fit(self._feed.backlog)
             step = self._feed.next(max(0.0, due - now_s))
             if step is not None:
                 yield from self._step(step)
@@ -160,14 +153,21 @@ class Watch:
             if now_s >= verify_at:
                 verify_at = now_s + self.options.verify_s
                 yield from self._verify()
+        urgency.end()
         yield from self._finish()
+
+    def _find_networks(self, t: int) -> Iterator[Note]:
+        """Take up the pod networks that the rules name, in families that have none yet."""
+        if not self._named:
+            for network, chain in self._networks.find(self._feed.current):
+                yield Note(t=t, level="info", text=f"pod network {network}, as the rules of {chain} say")
 
     def _finish(self) -> Iterator[Event]:
         # what was committed before the end belongs to the record
         while (step := self._feed.next(0.0)) is not None:
             yield from self._step(step)
         now = self.clock.now()
-        for watched in self._watched.values():
+        for watched in self._networks:
             yield from watched.tracker.finish(now)
         yield self._summary(now)
 
@@ -178,16 +178,15 @@ class Watch:
             "families": [family.value for family in self.families],
             "backends": sorted(backend.value for backend in self.backends),
             "legacy_tables": self._feed.legacy,
-            "networks": [str(network) for network in self._watched],
+            "networks": [str(watched.network) for watched in self._networks],
             "networks_from": ("option" if options.networks else "profile") if self._named else "rules",
             "namespace": options.namespace.name,
             "witnesses": {
-                str(network): [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in watched.judge.packets]
-                for network, watched in self._watched.items()
+                str(each.network): [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in each.judge.packets]
+                for each in self._networks
             },
             "interfaces": {
-                str(network): [watched.judge.packets[0].iif, watched.judge.packets[0].oif]
-                for network, watched in self._watched.items()
+                str(each.network): [each.judge.packets[0].iif, each.judge.packets[0].oif] for each in self._networks
             },
         }
         return Header(t=now, tool=_TOOL, version=__version__, pid=os.getpid(), config=config)
@@ -247,7 +246,7 @@ class Watch:
         """Whether it touched what some answer was made of."""
         if change.hooks & _HOOKS:
             return True
-        for watched in self._watched.values():
+        for watched in self._networks:
             if watched.answer is None:
                 return True
             for chain in watched.answer.chains:
@@ -264,7 +263,7 @@ class Watch:
     def _judge(self, t: int, step: Step | None, generation: int) -> list[RuleState | Gap]:
         ruleset = self._feed.current
         events: list[RuleState | Gap] = []
-        for watched in self._watched.values():
+        for watched in self._networks:
             watched.answer = watched.judge.answer(ruleset)
             self._totals.evaluations += 1
             writer = step.writer if step is not None else None
@@ -274,7 +273,7 @@ class Watch:
 
     def _followed(self) -> frozenset[tuple[str, str, str]]:
         """What is compared with the kernel: chains that took part in an answer, and those of the profile."""
-        found = {chain for each in self._watched.values() if each.answer is not None for chain in each.answer.chains}
+        found = {chain for each in self._networks if each.answer is not None for chain in each.answer.chains}
         for table in self.options.profile.tables:
             found |= {(family.nft, table.name, chain) for family in self.families for chain in table.chains}
         return frozenset(found)
@@ -295,7 +294,7 @@ class Watch:
             yield from self._step(step)
 
     def _summary(self, now: int) -> Summary:
-        trackers = [watched.tracker for watched in self._watched.values()]
+        trackers = [watched.tracker for watched in self._networks]
         totals = self._totals
         return Summary(
             t=now,
@@ -316,48 +315,26 @@ class Watch:
             },
         )
 
-    # --- pod networks --------------------------------------------------------------------------------------------
 
-    def _find_networks(self, t: int) -> Iterator[Note]:
-        """Take up the pod networks that the rules name, in families that have none yet."""
-        if self._named:
-            return
-        known = {family_of(network) for network in self._watched}
-        for network, chain in pod_networks(self._feed.current, self.options.profile).items():
-            if family_of(network) in self.families and family_of(network) not in known:
-                self._add(network)
-                yield Note(t=t, level="info", text=f"pod network {network}, as the rules of {chain} say")
+class _Urgent:
+    """A real-time priority for the caller's thread, but not while it works off a large backlog: others must run."""
 
-    def _unknown_networks(self, t: int) -> Note:
-        chains = [name for table in self.options.profile.tables for name in table.networks_from]
-        text = (
-            f"no pod network is known: the rules of {', '.join(chains) or 'no chain'} name none yet, and neither "
-            "--network nor the profile does; gaps are not seen until one is known"
-        )
-        return Note(t=t, level="warning", text=text)
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._have = False
+        self.fit(0)
 
-    def _add(self, network: Network) -> None:
-        packets = self._packets(network)
-        self._watched[network] = _Watched(Judge(network, packets, self._pod_interfaces), Tracker(network))
+    def fit(self, backlog: int) -> None:
+        if self._wanted and self._have != (backlog < _BACKLOG):
+            self._have = not self._have
+            if self._have:
+                hasten()
+            else:
+                relax()
 
-    def _packets(self, network: Network) -> Sequence[Packet]:
-        profile = self.options.profile
-        found: list[Packet] = []
-        iif = next(iter(self._pod_interfaces()), "")
-        for mark in profile.marks:
-            found += witnesses(
-                network,
-                inside=profile.inside,
-                protocols=profile.protocols,
-                destinations=profile.destinations,
-                iif=iif,
-                mark=mark,
-            )
-        oif = profile.uplink or uplink(found[0].dst, self.options.namespace)
-        return [Packet(p.src, p.dst, p.protocol, p.sport, p.dport, p.iif, oif, p.mark, p.state) for p in found]
-
-    def _pod_interfaces(self) -> list[str]:
-        return matching(interfaces(self.options.namespace).values(), self.options.profile.pod_interfaces)
+    def end(self) -> None:
+        if self._have:
+            relax()
 
 
 @dataclass(slots=True)

@@ -27,6 +27,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey
+from hitless.kernel.priority import hasten
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -94,7 +95,8 @@ class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
     ``tables``: keep only those with these names. ``receive_buffer`` bounds the burst that can be taken in without
-    loss. Raises ``MissingError`` without permission or nf_tables.
+    loss; ``urgent`` gives the receiving thread a real-time priority where that is allowed. Raises ``MissingError``
+    without permission or nf_tables.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class Mirror:
         *,
         clock: Clock | None = None,
         receive_buffer: int = _RECEIVE_BUFFER,
+        urgent: bool = False,
     ) -> None:
+        self._urgent = urgent
         self._clock = clock or Clock.from_environment()
         self._families = dump.numbers_of(families)
         self._wanted = tables
@@ -181,6 +185,8 @@ class Mirror:
     # --- the receiving thread ------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
+        if self._urgent:
+            hasten(2)
         poll = select.poll()
         poll.register(self._events, select.POLLIN)
         poll.register(self._wake, select.POLLIN)

@@ -1,0 +1,117 @@
+"""The pod networks that are watched: named by people, or found in the rules.
+
+Problem: a watch that does not know the pods' addresses sees nothing, and nobody wants to type them. Promise: where
+nobody named a network, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
+witness packets that come from a pod's interface of this node and leave by its uplink. Next stage: ``watching``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hitless.kernel.links import interfaces, uplink
+from hitless.kernel.namespaces import Namespace
+from hitless.model.families import Family, Network, family_of
+from hitless.model.packets import Packet
+from hitless.model.rules import Masquerade, Ruleset, Snat, Source
+from hitless.semantics import witnesses
+from hitless.watch.judging import Answer, Judge
+from hitless.watch.profiles import Profile
+from hitless.watch.tracking import Tracker
+
+__all__ = ["Networks", "Watched", "matching", "pod_networks"]
+
+
+@dataclass(slots=True)
+class Watched:
+    """A pod network, with who judges it and who remembers."""
+
+    network: Network
+    judge: Judge
+    tracker: Tracker
+    answer: Answer | None = None
+
+
+class Networks:
+    """Those that are watched, in the order in which they became known."""
+
+    def __init__(self, profile: Profile, families: Sequence[Family], namespace: Namespace) -> None:
+        self._profile, self._families, self._namespace = profile, tuple(families), namespace
+        self._watched: dict[Network, Watched] = {}
+
+    def __iter__(self) -> Iterator[Watched]:
+        return iter(self._watched.values())
+
+    def find(self, ruleset: Ruleset) -> list[tuple[Network, str]]:
+        """Take up the networks that the rules name, in families that have none yet; each with the chain that says."""
+        known = {family_of(network) for network in self._watched}
+        found = [
+            (network, chain)
+            for network, chain in pod_networks(ruleset, self._profile).items()
+            if family_of(network) in self._families and family_of(network) not in known
+        ]
+        for network, _ in found:
+            self.add(network)
+        return found
+
+    def unknown(self) -> str:
+        """What to tell people when no network is known."""
+        chains = [name for table in self._profile.tables for name in table.networks_from]
+        return (
+            f"no pod network is known: the rules of {', '.join(chains) or 'no chain'} name none yet, and neither "
+            "--network nor the profile does; gaps are not seen until one is known"
+        )
+
+    def add(self, network: Network) -> None:
+        """Watch a network."""
+        self._watched[network] = Watched(network, Judge(network, self._packets(network), self._pods), Tracker(network))
+
+    def _packets(self, network: Network) -> list[Packet]:
+        profile = self._profile
+        iif = next(iter(self._pods()), "")
+        found: list[Packet] = []
+        for mark in profile.marks:
+            found += witnesses(
+                network,
+                inside=profile.inside,
+                protocols=profile.protocols,
+                destinations=profile.destinations,
+                iif=iif,
+                mark=mark,
+            )
+        oif = profile.uplink or uplink(found[0].dst, self._namespace)
+        return [replace(packet, oif=oif) for packet in found]
+
+    def _pods(self) -> list[str]:
+        """The pods' interfaces that there are now."""
+        return matching(interfaces(self._namespace).values(), self._profile.pod_interfaces)
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The interface names that fit a pattern (``+`` at the end: any continuation), in the order of the patterns."""
+    known = list(names)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        stem = pattern.removesuffix("+")
+        for name in known:
+            if name == pattern or (stem != pattern and name.startswith(stem)):
+                found[name] = None
+    return list(found)
+
+
+def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
+    """The networks whose packets the profile's chains masquerade, each with the chain that says so."""
+    found: dict[Network, str] = {}
+    for table in ruleset.tables:
+        for interest in profile.tables:
+            if interest.name != table.name:
+                continue
+            for name in interest.networks_from:
+                chain = table.chains.get(name)
+                for rule in chain.rules if chain is not None else ():
+                    if any(isinstance(step, Masquerade | Snat) for step in rule.steps):
+                        for step in rule.steps:
+                            if isinstance(step, Source) and not step.negated and step.network.prefixlen:
+                                found.setdefault(step.network, name)
+    return found
