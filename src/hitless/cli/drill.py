@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,16 +21,18 @@ from typing import Any, TypeVar
 import click
 
 from hitless import lab
+from hitless.cli import drill_cluster
 from hitless.cli.drill_view import view
-from hitless.cli.exits import HELP
+from hitless.cli.exits import HELP, Exit
 from hitless.cli.report import EXITS, show, write_report
-from hitless.drill import Method, Plan, Target, run
+from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.labs import LabTarget
 from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
+from hitless.model.events import Event
 from hitless.model.families import Backend
 
 __all__ = ["command", "place", "run_and_show"]
@@ -105,12 +107,29 @@ def run_and_show(
     plan: Plan, target: Target, *, judged: str, out: Path | None, as_object: bool, quiet: bool = False
 ) -> int:
     """Run a drill on any target, write its reports, print the result; the exit code is the judged agent's."""
+    agents = list(dict.fromkeys(name.agent for name in target.subjects()))
+
+    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
+        return run(plan, target, log, judged=judged, onlooker=onlooker)
+
+    return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet)
+
+
+def carry_out(
+    work: Callable[[Path, Callable[[Event], None]], Coroutine[Any, Any, tuple[Story, Verdict]]],
+    agents: list[str],
+    rounds: int,
+    *,
+    out: Path | None,
+    as_object: bool,
+    quiet: bool,
+) -> int:
+    """Do the work into a new log with the live view, write the reports, print the result."""
     folder = place(out)
     log = folder / "events.jsonl"
-    agents = list(dict.fromkeys(name.agent for name in target.subjects()))
     try:
-        with view(agents, plan.rounds, quiet=quiet) as onlooker:
-            told, verdict = interruptible(run(plan, target, log, judged=judged, onlooker=onlooker))
+        with view(agents, rounds, quiet=quiet) as onlooker:
+            told, verdict = interruptible(work(log, onlooker))
     except BaseException:
         if log.exists() and log.stat().st_size:
             click.echo(f"what was recorded so far: {log}", err=True)
@@ -142,7 +161,9 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 @click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="Restarts of each agent.")
 @click.option(
-    "--restart", type=click.Choice([str(one) for one in Method]), default=str(Method.SIGTERM), show_default=True
+    "--restart",
+    type=click.Choice([*METHODS, *drill_cluster.RESTARTS]),
+    help="[default: sigterm; with --cluster: delete-pod]",
 )
 @click.option("--stop-for", type=float, default=5.0, show_default=True, metavar="SECONDS", help="With --restart stop.")
 @click.option("--grace", type=click.FloatRange(0, 3600), metavar="SECONDS", help="SIGTERM to SIGKILL.  [default: 30]")
@@ -164,7 +185,11 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports go here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="No live view.")
+@drill_cluster.options
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     agents: str | None,
     agent_command: str | None,
     ready_command: str | None,
@@ -172,7 +197,7 @@ def command(
     ready_within: float,
     judge: str | None,
     rounds: int,
-    restart: str,
+    restart: str | None,
     stop_for: float,
     grace: float | None,
     backend: str,
@@ -187,27 +212,57 @@ def command(
     out: Path | None,
     as_object: bool,
     quiet: bool,
+    **cluster: Any,
 ) -> int:
     """Restart agents under load, watch every rule change and every connection, and give a verdict.
 
     Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
     """
-    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http, ready_within), grace)
-    where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     plan = Plan(
         rounds=rounds,
-        method=Method(restart),
+        method=_method(restart, cluster=cluster["cluster"]),
         stop_for=stop_for,
         baseline=baseline,
         settle=settle,
         recovery=recovery,
         rate=rate,
         streams=streams,
-        families=tuple(str(one) for one in where.families),
+        families=("ipv4", "ipv6") if family == "dual" else (family,),
     )
+    if drill_cluster.asked(ctx, cluster):
+        choices = drill_cluster.choices(ctx, cluster)
+        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet)
+    if restart is not None and restart not in METHODS:
+        raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
+    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http, ready_within), grace)
+    where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     target = LabTarget(chosen, plan, where)
     names = [agent.name for agent in chosen]
     judged = judge or ("hitless" if "hitless" in names else names[-1])
     if judged not in names:
         raise InputError(f"{judged!r} is not drilled", where="--judge", expected=f"one of {', '.join(names)}")
     return run_and_show(plan, target, judged=judged, out=out, as_object=as_object, quiet=quiet)
+
+
+def _method(restart: str | None, *, cluster: bool) -> Method | Outside:
+    if restart is None:
+        return Outside.DELETE_POD if cluster else Method.SIGTERM
+    return Method(restart) if restart in METHODS else Outside(restart)
+
+
+def _in_cluster(
+    plan: Plan, choices: drill_cluster.Choices, grace: float | None, *, out: Path | None, as_object: bool, quiet: bool
+) -> int:
+    if choices.cleanup:
+        removed = drill_cluster.cleanup(choices)
+        click.echo("\n".join(removed) if removed else "nothing was left")
+        return Exit.PASS
+    ready = drill_cluster.prepare(choices, plan, grace)
+    if ready is None:
+        return Exit.PASS
+
+    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
+        async with ready.target() as target:
+            return await run(plan, target, log, judged=ready.agent, onlooker=onlooker)
+
+    return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, quiet=quiet)

@@ -58,7 +58,7 @@ class Pods:
     image: str = "ghcr.io/hitless/hitless:latest"
     pull_policy: Literal["IfNotPresent", "Never", "Always"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
-    rate: int = 1000
+    rate: int | None = 1000
     streams: int = 0
     family: Literal["ipv4", "ipv6", "dual"] = "ipv4"
     networks: tuple[str, ...] = ()
@@ -176,7 +176,8 @@ def _restricted(pod: Document) -> Document:
 
 def probe_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str], *, peer: str = "") -> Document:
     """The probe on a node: an ordinary pod. ``peer``: the address of a pod elsewhere, for the control between pods."""
-    arguments = ["probe", "--json", "--rate", str(pods.rate), "--family", pods.family]
+    arguments = ["probe", "--json", "--family", pods.family]
+    arguments += ["--rate", str(pods.rate)] if pods.rate is not None else []  # else polite: somebody else's server
     arguments += ["--streams", str(pods.streams)] if pods.streams else []
     for target in to:
         arguments += ["--to", target]
@@ -195,7 +196,8 @@ def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> D
     arguments += ["--profile", pods.profile] if pods.profile else []
     for network in pods.networks:
         arguments += ["--network", network]
-    control = ["probe", "--json", "--rate", "20", "--family", pods.family]
+    control = ["probe", "--json", "--family", pods.family]
+    control += ["--rate", "20"] if any(one.startswith("farend://") for one in to) else []
     for target in to:
         control += ["--to", target]
     pod = _pod(

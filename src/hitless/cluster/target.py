@@ -30,7 +30,7 @@ from hitless.evidence.records import CONTROL
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
 
-__all__ = ["Abort", "ClusterTarget", "Places", "placed"]
+__all__ = ["Abort", "ClusterTarget", "Places", "placed", "spots"]
 
 OWN_FAR_END = "node"
 """``--to node``: a far end of ours on another node's network."""
@@ -233,11 +233,11 @@ async def placed(
             made = await api.create(CONFIG_MAPS, document, place)
             document["metadata"]["uid"] = made.metadata.uid
             owners[place] = document
-        spots = _spots(survey, nodes)
-        peers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in spots]
+        chosen = spots(survey, nodes)
+        peers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in chosen]
         far_ends = [
             manifests.farend_pod(pods, node.name, node.internal_ip, owners[pods.namespace])
-            for node in (spots if own_far_end else ())
+            for node in (chosen if own_far_end else ())
         ]
         clock = Clock()
         for document in (*peers, *far_ends):
@@ -267,7 +267,7 @@ async def _namespace(api: Api, pods: Pods, place: str) -> None:
         await api.create(NAMESPACES, manifests.namespace(pods))
 
 
-def _spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
+def spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
     """Up to two ready nodes for helpers, those that are not drilled first: each drilled node has another one."""
     drilled = {node.name for node in nodes}
     ready = [node for node in survey.nodes if node.ready and node.status.node_info.operating_system in ("", "linux")]

@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from hitless import lab
-from hitless.drill.plans import Plan
+from hitless.drill.plans import Method, Plan
 from hitless.drill.recording import Desk, Tool
 from hitless.drill.targets import Name, Subject
 from hitless.errors import InputError
@@ -22,7 +23,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.lab.agents import Agent
 from hitless.lab.supervisor import How, Supervisor
 
-__all__ = ["LabTarget"]
+__all__ = ["HITLESS", "LabSubject", "LabTarget", "Opened"]
 
 _HEADER = 20.0
 """Seconds until a tool must have said its first word: Python starts in 0.2 s, or in many on a machine that is busy."""
@@ -71,40 +72,44 @@ class LabTarget:
             supervisor = Supervisor(
                 built.nodes[0], agent, built.plan, emit=desk.write, clock=desk.record.clock, backoff=1.0
             )
-            async with supervisor, AsyncExitStack() as tools:
+            async with supervisor, AsyncExitStack() as stack:
                 if not await supervisor.start():
                     desk.fail(f"{agent.name} did not become ready")
-                yield await self._stream(built, supervisor, desk, tools)
+                opened = Opened(name, desk, built, supervisor, await self._stream(built, desk, stack))
+                yield self.subject(opened)
 
-    async def _stream(self, built: lab.Lab, supervisor: Supervisor, desk: Desk, tools: AsyncExitStack) -> Subject:
-        """Start far end, watch and probe; on ``tools`` they end in the reverse order of need: the probe first."""
+    def subject(self, opened: Opened) -> Subject:
+        """What is drilled, once all of it runs."""
+        return LabSubject(self._plan, opened)
+
+    async def _stream(self, built: lab.Lab, desk: Desk, stack: AsyncExitStack) -> Mapping[str, Tool]:
+        """Start far end, watch and probe; whatever happens, ``stack`` ends them."""
         node, pod, far = built.nodes[0], built.nodes[0].pods[0], built.far_end
         families = built.plan.families
-        networks = [str(built.plan.network(family)) for family in families]
         addresses = [str(address) for family in families for address in far.addresses[family]]
-        watch = ["watch", "--json"]
-        farend = ["farend", "--json"]
+        watch, farend = ["watch", "--json"], ["farend", "--json"]
         for address in addresses:
             farend += ["--bind", address]
-        for network in networks:
-            watch += ["--network", network]
-            farend += ["--leaks", network]
+        for family in families:
+            watch += ["--network", str(built.plan.network(family))]
+            farend += ["--leaks", str(built.plan.network(family))]
         probe = ["probe", "--json", "--rate", str(self._plan.rate), "--streams", str(self._plan.streams)]
         probe += ["--family", "dual" if len(families) > 1 else str(families[0])]
         for address in addresses:
             probe += ["--to", f"farend://[{address}]" if ":" in address else f"farend://{address}"]
+        tools: dict[str, Tool] = {}
 
-        async def tool(name: str, words: Sequence[str], namespace: Namespace) -> Tool:
-            started = await Tool.start(name, [*HITLESS, *words], desk, namespace=namespace)
-            tools.push_async_callback(started.kill)
-            return started
+        async def start(name: str, words: Sequence[str], namespace: Namespace) -> None:
+            tools[name] = await Tool.start(name, [*HITLESS, *words], desk, namespace=namespace)
+            stack.push_async_callback(tools[name].kill)
 
-        first = [await tool("farend", farend, far.namespace), await tool("watch", watch, node.namespace)]
-        for one in first:
-            await _heard(one, desk)
-        prober = await tool("probe", probe, pod.namespace)
-        await _heard(prober, desk)
-        return _LabSubject(self._plan, supervisor, [prober, first[1], first[0]])
+        await start("farend", farend, far.namespace)
+        await start("watch", watch, node.namespace)
+        for name in ("farend", "watch"):
+            await _heard(tools[name], desk)
+        await start("probe", probe, pod.namespace)
+        await _heard(tools["probe"], desk)
+        return tools
 
 
 async def _heard(tool: Tool, desk: Desk) -> None:
@@ -112,15 +117,29 @@ async def _heard(tool: Tool, desk: Desk) -> None:
         desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
 
 
-class _LabSubject:
-    def __init__(self, plan: Plan, supervisor: Supervisor, tools: Sequence[Tool]) -> None:
-        self._how = How(plan.method, away=plan.stop_for, crashes=plan.crashes)
-        self._supervisor = supervisor
-        self._tools = tools
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Everything of a subject that runs in a lab."""
+
+    name: Name
+    desk: Desk
+    lab: lab.Lab
+    supervisor: Supervisor
+    tools: Mapping[str, Tool]
+
+
+class LabSubject:
+    """An agent in a lab, restarted by the plan's method."""
+
+    def __init__(self, plan: Plan, opened: Opened) -> None:
+        self.opened = opened
+        self.how = How(plan.method, away=plan.stop_for, crashes=plan.crashes)
 
     async def restart(self, round: int) -> None:
-        await self._supervisor.restart(self._how, round)
+        """As ``targets.Subject``."""
+        await self.opened.supervisor.restart(self.how, round)
 
     async def quiet(self) -> None:
-        for tool in self._tools:
-            await tool.stop(_DRAIN)
+        """As ``targets.Subject``: the probe ends first, so that nobody else's end looks like a loss."""
+        for name in ("probe", "watch", "farend"):
+            await self.opened.tools[name].stop(_DRAIN)

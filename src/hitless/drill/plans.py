@@ -8,14 +8,25 @@ Times are seconds, as people write them. Next stage: ``running`` carries it out 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from hitless.errors import InputError
 from hitless.lab.supervisor import Method
 
-__all__ = ["Method", "Plan"]
+__all__ = ["Method", "Outside", "Plan"]
 
 _MOST_ROUNDS = 10_000
 _LONGEST = 3600.0
+
+
+class Outside(StrEnum):
+    """How an agent is restarted where it is not ours to run: somebody else starts it again."""
+
+    DELETE_POD = "delete-pod"
+    KILL = "kill"  # its container's process
+    ROLLOUT_RESTART = "rollout-restart"
+    EVICT = "evict"
+    COMMAND = "command"  # whatever the operator's own command does
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +37,7 @@ class Plan:
     """
 
     rounds: int = 5
-    method: Method = Method.SIGTERM
+    method: Method | Outside = Method.SIGTERM
     stop_for: float = 5.0
     crashes: int = 3
     baseline: float = 1.5

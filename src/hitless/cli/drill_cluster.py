@@ -1,0 +1,295 @@
+"""``hitless drill --cluster``: the same drill on a Kubernetes cluster.
+
+Problem: an operator has a cluster and one question. Promise: nothing is touched before the cluster was looked at, every
+objection was said, and the operator agreed (``--yes``); ``--dry-run`` prints every object, call and right as YAML and
+touches nothing; what a drill made is removed at its end, and by ``--cleanup`` after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+
+from hitless.drill import Plan
+from hitless.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from hitless.cluster.manifests import Pods, Restart
+    from hitless.cluster.objects import Node
+    from hitless.cluster.survey import Survey
+    from hitless.cluster.target import ClusterTarget
+
+__all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "options", "prepare"]
+
+RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
+DEFAULT_NAMESPACE = "hitless-drill"
+DEFAULT_IMAGE = "ghcr.io/hitless/hitless:latest"
+
+_LAB_ONLY = (
+    "agents",
+    "agent_command",
+    "ready_command",
+    "ready_http",
+    "judge",
+    "stop_for",
+    "backend",
+    "services",
+    "forward_policy",
+)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def options(command: _F) -> _F:
+    """The options of ``--cluster``."""
+    for option in reversed(
+        (
+            click.option("--cluster", is_flag=True, help="Drill a Kubernetes cluster's own agent."),
+            click.option("--cleanup", is_flag=True, help="Remove what drills left in a cluster, and do nothing else."),
+            click.option("--dry-run", is_flag=True, help="With --cluster: print every object, call and right."),
+            click.option("--yes", is_flag=True, help="With --cluster: do not ask."),
+            click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: KUBECONFIG, ~/.kube/config]"),
+            click.option("--context", metavar="NAME", help="The context of the kubeconfig."),
+            click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
+            click.option("--nodes", "count", type=click.IntRange(1), metavar="N", help="So many nodes. [default: 1]"),
+            click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),
+            click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Nodes at a time."),
+            click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
+            click.option("--abort-after", metavar="LOSSES|SECONDSs", help="Stop when that is lost: 500, or 10s."),
+            click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help=f"[{DEFAULT_NAMESPACE}]"),
+            click.option("--probe-namespace", default="", metavar="NAME", help="Where the probes' pods go."),
+            click.option("--image", default=DEFAULT_IMAGE, show_default=True, help="The pods' image."),
+            click.option(
+                "--pull-policy", type=click.Choice(["IfNotPresent", "Never", "Always"]), default="IfNotPresent"
+            ),
+            click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
+            click.option("--watch-profile", metavar="NAME", help="What the watch looks at. [default: by the CNI]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What was asked of ``--cluster``."""
+
+    cluster: bool
+    cleanup: bool
+    dry_run: bool
+    yes: bool
+    kubeconfig: Path | None
+    context: str | None
+    nodes: tuple[str, ...]
+    count: int | None
+    node_selector: str
+    at_once: int
+    to: tuple[str, ...]
+    abort_after: str | None
+    namespaces: tuple[str, ...]
+    probe_namespace: str
+    image: str
+    pull_policy: Literal["IfNotPresent", "Never", "Always"]
+    pull_secrets: tuple[str, ...]
+    watch_profile: str | None
+    rate_given: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """The drill's own namespace."""
+        if len(self.namespaces) > 1:
+            raise InputError("was given twice", where="--namespace", expected="one (many only with --cleanup)")
+        return self.namespaces[0] if self.namespaces else DEFAULT_NAMESPACE
+
+
+def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
+    """Whether a cluster is meant; raises ``InputError`` for options of the one that were given with the other."""
+    meant = bool(given["cluster"] or given["cleanup"])
+    for name in given if not meant else _LAB_ONLY:
+        source = ctx.get_parameter_source(name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            flag = next(one.opts[0] for one in ctx.command.params if one.name == name)
+            raise InputError("does not go with" + (" --cluster" if meant else "out --cluster"), where=flag)
+    return meant
+
+
+def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
+    """What was asked of ``--cluster``."""
+    rate_given = ctx.get_parameter_source("rate") is click.core.ParameterSource.COMMANDLINE
+    return Choices(**given, rate_given=rate_given)
+
+
+def cleanup(choices: Choices) -> list[str]:
+    """Remove what drills left; returns the objects removed."""
+    from hitless.cluster.api import connect
+    from hitless.cluster.pods import sweep
+
+    async def run() -> list[str]:
+        places = (*(choices.namespaces or (DEFAULT_NAMESPACE,)), *filter(None, [choices.probe_namespace]))
+        async with connect(choices.kubeconfig, choices.context) as api:
+            return await sweep(api, places)
+
+    return asyncio.run(run())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A drill that was looked at and agreed to: ``target`` makes its surroundings and gives the target."""
+
+    agent: str
+    target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
+
+
+def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | None:
+    """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
+    restart = next((one for one in RESTARTS if one == plan.method), None)
+    if restart is None:
+        raise InputError(f"{plan.method} is for the lab", where="--restart", expected=", ".join(RESTARTS))
+    if grace is not None and not float(grace).is_integer():
+        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
+    from hitless.cluster.api import Patience, connect
+    from hitless.cluster.restarts import Agent
+    from hitless.cluster.survey import choose, look, objections
+
+    async def see() -> Survey:
+        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
+            survey = await look(api)
+            chosen = choose(survey, choices.nodes, choices.count, choices.node_selector)
+            await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
+            return survey
+
+    survey = asyncio.run(see())
+    chosen = choose(survey, choices.nodes, choices.count, choices.node_selector)
+    pods = _pods(choices, plan, survey, restart)
+    own_far_end = not choices.to or "node" in choices.to
+    if own_far_end and len(survey.nodes) < 2:
+        raise InputError(
+            "the cluster has one node, and a far end must be outside of it", where="--to", expected="--to URL"
+        )
+    abort = _abort(choices.abort_after)
+    if choices.dry_run:
+        click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end))
+        return None
+    if against := objections(survey, chosen):
+        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
+    if not _agreed(choices, plan, survey, chosen, restart):
+        return None
+
+    @asynccontextmanager
+    async def target() -> AsyncIterator[ClusterTarget]:
+        from hitless.cluster.target import Abort, ClusterTarget, placed
+
+        async with (
+            connect(choices.kubeconfig, choices.context) as api,
+            placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=_warn) as places,
+        ):
+            yield ClusterTarget(
+                api,
+                survey,
+                chosen,
+                pods,
+                plan,
+                Agent(api, survey.cni, restart, None if grace is None else int(grace)),
+                places,
+                [one for one in choices.to if one != "node"],
+                choices.at_once,
+                Abort(*abort),
+            )
+
+    name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
+    return Prepared(name, target)
+
+
+def _warn(text: str) -> None:
+    click.echo(f"hitless: {text}", err=True)
+
+
+def _abort(text: str | None) -> tuple[int, float]:
+    if text is None:
+        return 0, 0.0
+    match = re.fullmatch(r"([0-9]{1,9})(s?)|([0-9]{1,6}\.[0-9]{1,3})s", text, re.ASCII)
+    if match is None or float(match[1] or match[3]) <= 0:
+        raise InputError(f"{text!r}", where="--abort-after", expected="losses (500), or seconds without egress (10s)")
+    return (int(match[1]), 0.0) if match[1] and not match[2] else (0, float(match[1] or match[3]))
+
+
+def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:
+    from hitless.cluster.manifests import Pods
+
+    profiles = {"canal": "canal", "flannel": "flannel"}
+    profile = choices.watch_profile or profiles.get(survey.cni.name, "")
+    if survey.cni.nftables and choices.watch_profile is None and survey.cni.name == "flannel":
+        profile = "flannel-nftables"
+    family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
+    if plan.families == ("ipv6",):
+        family = "ipv6"
+    wanted = [one for one in survey.cni.networks if ("ipv6" if ":" in one else "ipv4") in plan.families]
+    nodes = 1 if restart == "rollout-restart" else max(1, choices.count or len(choices.nodes) or 1)
+    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience) + 300
+    ours = not choices.to or any(one == "node" or one.startswith("farend://") for one in choices.to)
+    return Pods(
+        identity=secrets.token_hex(4),
+        namespace=choices.namespace,
+        probe_namespace=choices.probe_namespace,
+        image=choices.image,
+        pull_policy=choices.pull_policy,
+        pull_secrets=choices.pull_secrets,
+        rate=plan.rate if choices.rate_given or ours else None,
+        streams=plan.streams if ours else 0,
+        family=family,
+        networks=tuple(wanted),
+        profile=profile,
+        seconds=int(length * nodes),
+        see_processes=restart == "kill",
+    )
+
+
+def _agreed(choices: Choices, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart) -> bool:
+    names = ", ".join(node.name for node in chosen)
+    everywhere = "on every node, one after another, " if restart == "rollout-restart" else ""
+    question = (
+        f"Restart {survey.cni.title} {everywhere}on {names}, {plan.rounds} times by {restart}? While it restarts, the "
+        "pods there may lose connections"
+    )
+    if choices.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+    return click.confirm(question, err=True)
+
+
+def _dry_run(
+    choices: Choices,
+    plan: Plan,
+    pods: Pods,
+    survey: Survey,
+    chosen: tuple[Node, ...],
+    restart: Restart,
+    grace: float | None,
+    own_far_end: bool,
+) -> str:
+    import yaml
+
+    from hitless.cluster import rehearsal
+    from hitless.cluster.survey import objections
+
+    told = rehearsal.rehearse(pods, survey, chosen, restart, to=choices.to, own_far_end=own_far_end, rounds=plan.rounds)
+    lines = [f"# {survey.cni.title}: {plan.rounds} rounds of {restart} on {', '.join(node.name for node in chosen)}"]
+    lines += [f"# not now: {one}" for one in objections(survey, chosen)]
+    lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
+    if grace is not None:
+        lines.append(f"# with a grace period of {int(grace)} s")
+    parts = [("Objects that are made", told.objects), ("The rights that it needs", told.rights)]
+    for title, documents in parts:
+        lines.append(f"# {title}:")
+        lines.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
+    return "\n".join(lines)

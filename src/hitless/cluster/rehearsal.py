@@ -1,0 +1,86 @@
+"""A drill in words: every object, every call, every right, without touching anything. Pure.
+
+Problem: who runs a cluster must be able to read what a drill will do, and to grant exactly that. Promise: the objects
+are those that the run makes (same functions), except for what the server decides (uids, addresses of pods); the rights
+are those that the run uses (a test runs a drill with them and nothing else). Next stage: a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hitless.cluster import manifests
+from hitless.cluster.manifests import Document, Pods, Restart
+from hitless.cluster.objects import Node
+from hitless.cluster.survey import Survey
+from hitless.cluster.target import spots
+
+__all__ = ["Rehearsal", "rehearse"]
+
+_LATER = "decided-by-the-server"
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a drill would make, call and need."""
+
+    objects: tuple[Document, ...]
+    calls: tuple[str, ...]
+    rights: tuple[Document, ...]
+
+
+def rehearse(
+    pods: Pods,
+    survey: Survey,
+    nodes: Sequence[Node],
+    restart: Restart,
+    *,
+    to: Sequence[str],
+    own_far_end: bool,
+    rounds: int,
+) -> Rehearsal:
+    """The whole of a drill with these choices."""
+    owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
+    for owner in owners.values():
+        owner["metadata"]["uid"] = _LATER
+    helpers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in spots(survey, nodes)]
+    far = [one for one in to if one != "node"]
+    if own_far_end:
+        places = spots(survey, nodes)
+        helpers += [manifests.farend_pod(pods, one.name, one.internal_ip, owners[pods.namespace]) for one in places]
+        far += [f"farend://{places[0].internal_ip}:{manifests.PEER_PORT}"]
+    stations: list[Document] = []
+    for node in nodes:
+        stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
+        stations.append(manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], far, peer="192.0.2.1"))
+    rights = grants(pods, survey, restart)
+    agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
+    place = survey.cni.namespace
+    verbs = {
+        "delete-pod": f"delete the pod of {agent} in {place}",
+        "kill": f"exec in the node's watch pod: SIGKILL to the process of {agent}'s container {survey.cni.container}",
+        "rollout-restart": f"patch daemonsets/{agent} in {place} (an annotation of its template)",
+        "evict": f"create pods/eviction for the pod of {agent} in {place}",
+    }
+    calls = [
+        f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
+        f"get namespaces {', '.join(pods.namespaces)}; create {pods.namespace} when it is missing",
+        f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
+        "exec in the pods: hitless relay read, clock, stop",
+        f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verbs[restart]}; watch its pods",
+        "delete the pods and the ConfigMap by label and uid; delete the namespace when the drill made it",
+    ]
+    return Rehearsal((manifests.namespace(pods), *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
+
+
+def grants(pods: Pods, survey: Survey, restart: Restart) -> list[Document]:
+    """The rights of a drill with these choices; it may make its namespace."""
+    daemon_set = survey.cni.daemon_set
+    maps: list[str] = []
+    if daemon_set is not None and survey.cni.name in ("canal", "flannel"):
+        volumes = daemon_set.spec.template.spec.volumes or []
+        maps = sorted({volume.config_map.name for volume in volumes if volume.config_map is not None})
+    return manifests.rights(
+        pods, restart, survey.cni.namespace, daemon_set.name if daemon_set else "", maps, makes_namespace=True
+    )
