@@ -36,34 +36,16 @@ DESTINATIONS: dict[Family, Sequence[Address]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def net() -> Iterator[Wires]:
+@pytest.fixture
+def clean() -> Iterator[Wires]:
     with wires() as made:
         yield made
-
-
-@pytest.fixture
-def clean(net: Wires) -> Wires:
-    net.clear()
-    return net
-
-
-class Ports:
-    """Source ports that no flow of this namespace has had."""
-
-    next = 10000
-
-    @classmethod
-    def take(cls, count: int) -> int:
-        first = cls.next
-        cls.next = 10000 if cls.next + 2 * count > 60000 else cls.next + count
-        return first
 
 
 def seen(net: Wires, family: Family, ruleset: Ruleset) -> list[tuple[Packet, Outcome, str]]:
     """Send a flow of every kind; what was said of each, and what came of it: carried, leaked or dropped."""
     told = []
-    for packet in packets(Ports.take(16), SOURCES[family], DESTINATIONS[family]):
+    for packet in packets(net.ports(16), SOURCES[family], DESTINATIONS[family]):
         told.append((net.send(packet), packet, evaluate(ruleset, packet)))
     waiting = {number for number, _, outcome in told if outcome.dropped is None and outcome.state != "cannot_tell"}
     arrived: dict[int, Arrival] = net.arrivals(waiting, 2.0)

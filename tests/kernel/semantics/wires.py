@@ -80,6 +80,7 @@ class Wires:
         self._in.bind(("eth0", _ETH_ALL))
         self._in.setblocking(False)
         self._number = 0
+        self._port = 10000
 
     def close(self) -> None:
         self._out.close()
@@ -92,12 +93,11 @@ class Wires:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}\n{stdin}"
         return done.stdout
 
-    def clear(self) -> None:
-        """An empty node: no rules, no connections."""
-        self.run("nft", "flush", "ruleset")
-        for stem, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
-            for table in self.run("cat", f"/proc/net/{names}").split():
-                self.run(f"{stem}-legacy-restore", "-w", stdin=f"*{table}\nCOMMIT\n")
+    def ports(self, count: int) -> int:
+        """The first of ``count`` source ports that no flow of these namespaces has had: conntrack remembers."""
+        first, self._port = self._port, self._port + count
+        assert self._port < 65000, "there are no new source ports left"
+        return first
 
     def send(self, packet: Packet) -> int:
         """Send the packet as the first of a new flow; returns its number."""
