@@ -19,6 +19,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.wire import FAMILIES
+from hitless.kernel.priority import hasten
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.model.events import Writer
@@ -77,7 +78,7 @@ class Feed:
         urgent: bool = False,
     ) -> None:
         self._namespace, self._families, self._clock = namespace, tuple(families), clock or Clock.from_environment()
-        self._with_legacy = Backend.LEGACY in backends
+        self._with_legacy, self._urgent = Backend.LEGACY in backends, urgent
         self._snapshots: deque[Snapshot] = deque()
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
@@ -140,7 +141,9 @@ class Feed:
         """Start to look at the legacy path when it has tables by now; the step that this makes."""
         if not self._with_legacy or self._polling is not None or not self._legacy_present():
             return None
-        polling = _Polling(self._namespace, self._families, self._clock, self._snapshots, self._mirror.wake)
+        polling = _Polling(
+            self._namespace, self._families, self._clock, self._snapshots, self._mirror.wake, self._urgent
+        )
         self._polling = polling
         self._legacy = polling.first.ruleset.tables
         return Step(
@@ -223,6 +226,7 @@ class _Polling:
         clock: Clock,
         into: deque[Snapshot],
         wake: Callable[[], None],
+        urgent: bool,
     ) -> None:
         self._poller = Poller(namespace, families, clock=clock)
         try:
@@ -231,11 +235,13 @@ class _Polling:
             self._poller.close()
             raise
         self.failure: KernelError | None = None
-        self._into, self._wake, self._stop = into, wake, False
+        self._into, self._wake, self._urgent, self._stop = into, wake, urgent, False
         self._thread = threading.Thread(target=self._run, name="legacy-tables", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        if self._urgent:
+            hasten(2)
         try:
             while not self._stop:
                 snapshot = self._poller.wait()
