@@ -30,6 +30,7 @@ from hitless.drill.labs import LabTarget
 from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
+from hitless.kernel import privileges
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
 from hitless.model.events import Event
@@ -241,6 +242,8 @@ def command(
     judged = judge or ("hitless" if "hitless" in names else names[-1])
     if judged not in names:
         raise InputError(f"{judged!r} is not drilled", where="--judge", expected=f"one of {', '.join(names)}")
+    # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
+    privileges.ensure()
     return run_and_show(plan, target, judged=judged, out=out, as_object=as_object, quiet=quiet)
 
 
