@@ -125,6 +125,7 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
             _stand_in("flannel-0.28", 30.0),
             # Canal's pod has terminationGracePeriodSeconds 0, of which the kubelet makes two seconds
             _stand_in("flannel-0.28-canal", 2.0),
+            _stand_in("adopter", 30.0),
             Agent("hitless", _hitless, Readiness("http", f"http://{_HEALTH}/readyz"), 30.0),
         )
     }

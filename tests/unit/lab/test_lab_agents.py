@@ -49,7 +49,9 @@ def test_a_readiness_probe_says_what_it_asks(text: str, kind: str, what: str) ->
     assert (Readiness.parse(text).kind, Readiness.parse(text).what) == (kind, what)
 
 
-@pytest.mark.parametrize("text", ["", "file:x", "http:x", "exec:", "exec:'", "started:x", "https://x/", "http://", "http://[", "http://a:b/"])
+@pytest.mark.parametrize(
+    "text", ["", "file:x", "http:x", "exec:", "exec:'", "started:x", "https://x/", "http://", "http://[", "http://a:b/"]
+)
 def test_a_probe_that_is_none_is_refused_with_the_forms_there_are(text: str) -> None:
     with pytest.raises(InputError, match="readiness"):
         Readiness.parse(text)

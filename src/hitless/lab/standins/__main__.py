@@ -27,7 +27,7 @@ from hitless.model.families import Backend, Network, family_of
 
 __all__ = ["NAMES", "main"]
 
-NAMES = ("flannel-0.26", "flannel-0.28", "flannel-0.28-canal", "hitless")
+NAMES = ("flannel-0.26", "flannel-0.28", "flannel-0.28-canal", "adopter")
 
 
 class _Agent(Protocol):
@@ -72,7 +72,7 @@ def _pods(networks: Sequence[str], subnets: Sequence[str]) -> tuple[Pods, ...]:
 def _agent(options: argparse.Namespace) -> _Agent:
     pods = _pods(options.network, options.subnet)
     backend = Backend(options.backend)
-    if options.name == "hitless":
+    if options.name == "adopter":
         return Adopter(pods, backend, options.resync)
     old = options.name == "flannel-0.26"
     if backend is Backend.NFTABLES:

@@ -1,4 +1,4 @@
-"""``hitless`` as a stand-in: the smallest agent that never blinks.
+"""``adopter``: the smallest agent that never blinks.
 
 It reads what the kernel has; when that is right it writes nothing; else it replaces its chains in one transaction per
 table, jump included; at SIGTERM it ends and leaves everything as it is. ``hitless agent`` is the real one; this one

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.kernel.lab.worlds import HANG, holders, machine, missing, need, until
+
+from hitless import lab
+
+pytestmark = pytest.mark.kernel
+
+HITLESS = [sys.executable, "-m", "hitless"]
+
+
+@dataclass
+class Shell:
+    """The command line, with a folder of its own for its notes."""
+
+    folder: Path
+    prefix: tuple[str, ...] = ()
+
+    def __call__(self, *words: str, stdin: str = "", code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*self.prefix, *HITLESS, "lab", *words],
+            env={**os.environ, "HITLESS_RUNTIME_DIR": str(self.folder)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=HANG,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def status(self) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(self("status", "--json").stdout)
+        return found
+
+
+@pytest.fixture
+def hitless(tmp_path: Path) -> Iterator[Shell]:
+    need(lab.Plan(family="dual"))
+    shell = Shell(tmp_path / "labs")
+    yield shell
+    shell("down", "--all")
+
+
+def test_a_lab_goes_up_runs_commands_and_comes_down_and_the_machine_is_the_same(hitless: Shell) -> None:
+    before = machine()
+    assert "lab lab is up" in hitless("up", "--nodes", "2").stdout
+    assert "10.42.1.2" in hitless("exec", "node1-pod0", "--", "ip", "addr").stdout
+    assert hitless("exec", "node0-pod0", "--", "ping", "-c1", "fd42:0:0:1::2").returncode == 0
+    assert machine() == before
+    hitless("down")
+    assert hitless.status() == []
+    assert machine() == before
+
+
+def test_exec_passes_streams_exit_code_and_working_directory(hitless: Shell) -> None:
+    hitless("up")
+    assert hitless("exec", "far-end", "--", "cat", stdin="through and through").stdout == "through and through"
+    hitless("exec", "node0", "--", "sh", "-c", "exit 7", code=7)
+    assert hitless("exec", "node0", "pwd").stdout.strip() == str(Path.cwd())
+
+
+def test_exec_says_which_places_there_are(hitless: Shell) -> None:
+    hitless("up")
+    problem = hitless("exec", "node9", "--", "true", code=3).stderr
+    assert "'node9' is no place of lab lab (expected node0, node0-pod0, underlay, far-end)" in problem
+    assert "there is no lab other" in hitless("exec", "--name", "other", "node0", "true", code=3).stderr
+    assert "no-such-program" in hitless("exec", "node0", "no-such-program", code=127).stderr
+
+
+def test_labs_side_by_side_have_names_and_a_name_is_taken_once(hitless: Shell) -> None:
+    hitless("up")
+    hitless("up", "--name", "two", "--family", "ipv4")
+    assert "lab two is up already" in hitless("up", "--name", "two", code=3).stderr
+    assert [each["name"] for each in hitless.status()] == ["lab", "two"]
+    hitless("down", "--name", "two")
+    assert [(each["name"], each["alive"]) for each in hitless.status()] == [("lab", True)]
+
+
+def test_down_cleans_up_after_a_crash_and_the_name_is_free_again(hitless: Shell) -> None:
+    hitless("up", "--agent", "flannel-0.28")
+    (state,) = hitless.status()
+    keeper = int(str(state["keeper"]))
+    stray = subprocess.Popen(
+        [*HITLESS, "lab", "exec", "node0", "--", "sleep", "1000"],
+        env={**os.environ, "HITLESS_RUNTIME_DIR": str(hitless.folder)},
+    )
+    note = json.loads((hitless.folder / "lab-lab.json").read_text())
+    inodes = frozenset(each["inode"] for each in note["held"])
+    until(lambda: f"/proc/{stray.pid}/ns/net" in holders(inodes), "sleep entering the node")
+    os.kill(keeper, signal.SIGKILL)
+    # the agents go with the keeper; what a person started there does not
+    until(lambda: holders(inodes) == [f"/proc/{stray.pid}/ns/net"], "the agents' end")
+    assert [each["alive"] for each in hitless.status()] == [False]
+    assert "dead" in hitless("status").stdout
+    assert "is dead" in hitless("exec", "node0", "true", code=3).stderr
+    hitless("down")
+    assert stray.wait(HANG) == -signal.SIGKILL
+    assert holders(inodes) == []
+    hitless("up")
+
+
+def test_a_dead_lab_is_replaced_by_up_without_down(hitless: Shell) -> None:
+    hitless("up")
+    os.kill(int(str(hitless.status()[0]["keeper"])), signal.SIGKILL)
+    until(lambda: not hitless.status()[0]["alive"], "the keeper's end")
+    hitless("up")
+    assert [each["alive"] for each in hitless.status()] == [True]
+
+
+def test_an_agent_is_looked_after_for_as_long_as_the_lab_stands(hitless: Shell) -> None:
+    assert "flannel-0.28 is ready on 1 node(s)" in hitless("up", "--agent", "flannel-0.28").stdout
+
+    def agent() -> dict[str, object]:
+        agents = hitless.status()[0]["agents"]
+        assert isinstance(agents, dict)
+        found: dict[str, object] = agents["node0"]
+        return found
+
+    hitless("exec", "node0-pod0", "--", "ping", "-c1", "198.51.100.1")
+    first = int(str(agent()["pid"]))
+    os.kill(first, signal.SIGKILL)
+    until(lambda: agent()["ready"] and agent()["pid"] != first, "the agent's return")
+    assert agent()["restarts"] == 1
+
+
+def test_an_agent_that_does_not_come_up_is_said_so(hitless: Shell) -> None:
+    problem = hitless("up", "--agent-command", "sh -c 'echo no config; exit 9'", code=3).stderr
+    assert "node0: ended before it was ready (exit code 9): no config" in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("up", "--nodes", "0"), "nodes: 0 is out of range (expected 1 to 100)"),
+        (("up", "--services", "6000"), "services: 6000 is out of range (expected 0 to 5000)"),
+        (("up", "--name", "../x"), "is no name of a lab"),
+        (("up", "--agent", "weave"), "'weave' is no agent"),
+        (("up", "--agent-command", "a 'b"), "agent-command"),
+        (("up", "--agent-command", "a", "--ready", "x"), "is no readiness probe"),
+        (("up", "--agent", "hitless", "--agent-command", "a"), "exclude each other"),
+        (("up", "--family", "ipx"), "Invalid value"),
+    ],
+)
+def test_bad_input_is_exit_3_names_the_field_and_builds_nothing(
+    hitless: Shell, words: tuple[str, ...], message: str
+) -> None:
+    assert message in hitless(*words, code=3).stderr
+    assert hitless.status() == []
+
+
+def test_check_lists_what_is_there_and_builds_nothing(hitless: Shell) -> None:
+    found = json.loads(hitless("up", "--check", "--json").stdout)
+    assert len(found) > 10
+    assert all(each["present"] for each in found)
+    assert hitless.status() == []
+
+
+def test_an_interrupted_up_leaves_nothing(hitless: Shell) -> None:
+    maker = subprocess.Popen(
+        [*HITLESS, "lab", "up", "--services", "5000"],
+        env={**os.environ, "HITLESS_RUNTIME_DIR": str(hitless.folder)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: list(hitless.folder.glob("lab-*.json")) if hitless.folder.exists() else [], "the note")
+    maker.send_signal(signal.SIGINT)
+    maker.communicate(timeout=HANG)
+    assert maker.returncode == 130
+    assert hitless.status() == []
+
+
+ORDINARY = 65534
+REACH = """
+set -e
+mount --make-rprivate /
+for folder in "$@"; do
+    top=/$(echo "$folder" | cut -d/ -f2)
+    if [ "$(stat -c %a "$top" | tail -c 2)" -lt 5 ]; then
+        mkdir -p "$SCRATCH/kept"
+        mount --bind "$folder" "$SCRATCH/kept"
+        mount -t tmpfs -o mode=755 none "$top"
+        mkdir -p "$folder"
+        mount --bind "$SCRATCH/kept" "$folder"
+    fi
+done
+"""
+
+
+def test_an_ordinary_user_has_the_same_lab(tmp_path: Path) -> None:
+    """A real other user, by number; where Python lies in root's home, a private mount namespace opens it to him."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        missing("only root can become somebody else for a test (and setpriv)")
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, ORDINARY, ORDINARY)
+    for parent in [tmp_path, *tmp_path.parents]:
+        if parent != Path("/") and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    script = tmp_path / "become.sh"
+    script.write_text(
+        REACH + f"exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups env HOME={home} TMPDIR={home} "
+        'HITLESS_RUNTIME_DIR="$HITLESS_RUNTIME_DIR" sh -c "$WORDS"\n'
+    )
+    base = str(Path(sys.base_prefix))
+    words = """
+        set -e
+        hitless() { "$PYTHON" -m hitless lab "$@"; }
+        test "$(id -u)" = 65534
+        hitless up --nodes 2 --agent flannel-0.28
+        hitless exec node0-pod0 -- ping -c1 -W5 198.51.100.1
+        hitless exec node1-pod0 -- ping -c1 -W5 2001:db8:ffff::1
+        hitless exec node0 -- iptables-nft -t nat -S FLANNEL-POSTRTG
+        hitless down
+        hitless up --backend legacy --agent hitless
+        hitless exec node0-pod0 -- ping -c1 -W5 198.51.100.1
+        hitless status
+        hitless down
+    """
+    done = subprocess.run(
+        ["unshare", "-m", "sh", str(script), base],
+        env={
+            **os.environ,
+            "SCRATCH": str(tmp_path),
+            "WORDS": words,
+            "PYTHON": sys.executable,
+            "HITLESS_RUNTIME_DIR": str(home / "run"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=2 * HANG,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("1 received") == 3
+    assert done.stdout.count("-A FLANNEL-POSTRTG") == 6
+    assert list((home / "run").iterdir()) == []

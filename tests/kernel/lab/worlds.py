@@ -1,0 +1,142 @@
+"""What the lab's kernel tests share: skipping with a reason, asking pods, watching the machine itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hitless import lab
+from hitless.errors import MissingError
+from hitless.kernel import namespaces, processes
+from hitless.kernel.namespaces import Namespace
+from hitless.lab import features
+from hitless.lab.agents import AGENTS
+from hitless.model.families import Family
+
+HANG = 60.0  # nothing here takes a tenth of it on a quiet machine
+
+
+def missing(reason: str) -> None:
+    """Skip, or fail where the machine must have everything."""
+    if os.environ.get("REQUIRE_KERNEL") == "1":
+        pytest.fail(f"REQUIRE_KERNEL is set, but {reason}")
+    pytest.skip(reason)
+
+
+def up(plan: lab.Plan) -> lab.Lab:
+    """A lab, or a skip that says why not."""
+    try:
+        return lab.up(plan)
+    except MissingError as error:
+        missing(str(error))
+        raise
+
+
+def need(plan: lab.Plan) -> None:
+    """Skip unless this machine can build such a lab."""
+    for feature in features.probe(plan):
+        if not feature.present:
+            missing(f"{feature.name}: {feature.problem}; {feature.remedy}")
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition; a hang is a failure that says what was waited for."""
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen within {HANG:g} s"
+        time.sleep(0.01)
+
+
+def run(namespace: Namespace, *command: str, stdin: str | None = None, check: bool = True) -> str:
+    return processes.run(command, namespace=namespace, stdin=stdin, check=check).stdout
+
+
+def reaches(pod: lab.Pod, address: object) -> bool:
+    """Whether a new flow from the pod gets an answer."""
+    command = ["ping", "-c1", "-W1", str(address)]
+    return processes.run(command, namespace=pod.namespace, check=False).returncode == 0
+
+
+def seen_source(cluster: lab.Lab, pod: lab.Pod, family: Family) -> str:
+    """The source address under which a datagram of the pod arrives at the far end."""
+    kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    address = str(cluster.far_end.addresses[family][0])
+    receiver = namespaces.inside(cluster.far_end.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
+    sender = namespaces.inside(pod.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
+    with receiver, sender:
+        receiver.settimeout(HANG)
+        receiver.bind((address, 9))
+        sender.sendto(b"x", (address, 9))
+        return str(receiver.recvfrom(10)[1][0])
+
+
+def stand_in(cluster: lab.Lab, name: str, *more: str, node: int = 0) -> processes.Process:
+    """A stand-in, started in a node and ready."""
+    place = cluster.nodes[node]
+    agent = AGENTS[name]
+    ready = place.root / agent.readiness.what.lstrip("/")
+    ready.unlink(missing_ok=True)
+    process = processes.start(
+        [*agent.command(cluster.plan, place), *more], namespace=place.namespace, stdout=processes.PIPE
+    )
+    until(lambda: ready.exists() or process.poll() is not None, f"{name} becoming ready")
+    assert process.poll() is None, f"{name} ended with {process.returncode}"
+    return process
+
+
+def finish(process: processes.Process, number: int = 15) -> str:
+    """Signal it and wait for its end; what it wrote."""
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=HANG)
+    return output.decode()
+
+
+def machine() -> dict[str, str]:
+    """The machine's own rules, links, addresses, routes and names of namespaces."""
+    commands = {
+        "links": "ip -o link",
+        "addresses": "ip -o addr",
+        "routes": "ip route show table all; ip -6 route show table all",
+        "rules": "ip rule; ip -6 rule",
+        "iptables-nft": "iptables-nft-save; ip6tables-nft-save",
+        "iptables-legacy": "iptables-legacy-save; ip6tables-legacy-save",
+        "nft": "nft list ruleset",
+        "namespaces": "ls /run/netns 2>&1; ls -a /run",
+        "forwarding": "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding",
+        "mounts": "cat /proc/self/mounts",
+    }
+    found = {}
+    for name, command in commands.items():
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("# ")]
+        # what counts and expires is no change
+        found[name] = "\n".join(line.split(" expires ")[0].split(" valid_lft ")[0] for line in lines)
+    return found
+
+
+def holders(inodes: frozenset[int]) -> list[str]:
+    """Every process and open file in the machine that keeps one of these namespaces alive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        for path in [entry / "ns/net", *_descriptors(entry)]:
+            try:
+                if path.stat().st_ino in inodes and "net:" in str(path.readlink()):
+                    found.append(str(path))
+            except OSError:
+                continue
+    return found
+
+
+def _descriptors(entry: Path) -> list[Path]:
+    try:
+        return list((entry / "fd").iterdir())
+    except OSError:
+        return []
