@@ -12,6 +12,7 @@ from hitless.model.rules import (
     Accept,
     Comment,
     Destination,
+    Drop,
     Goto,
     Jump,
     Mark,
@@ -70,7 +71,7 @@ def nft_rule(rule: Rule, family: Family) -> str | None:
 
 
 def _split(rule: Rule) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    actions = (Accept, Return, Jump, Goto, Masquerade)
+    actions = (Accept, Drop, Return, Jump, Goto, Masquerade)
     if rule.steps and isinstance(rule.steps[-1], actions):
         return rule.steps[:-1], rule.steps[-1:]
     return rule.steps, ()
@@ -99,6 +100,8 @@ def _iptables_step(step: Step) -> str | None:
             return "-j RETURN"
         case Accept():
             return "-j ACCEPT"
+        case Drop():
+            return "-j DROP"
         case Jump(chain):
             return f"-j {chain}"
         case _:

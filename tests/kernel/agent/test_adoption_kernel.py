@@ -1,0 +1,30 @@
+"""Adoption on a real kernel: the suite that the fake kernel passes, and every nf_tables generation looked at."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contract.adoption import adopts, carried, prepare
+from tests.contract.start_states import CASES, StartState, case_id
+from tests.kernel.agent.real import RealKernel
+
+from hitless.kernel.nftables import Mirror
+from hitless.model.families import Backend, Family
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_any_start_state_is_adopted(kernel: RealKernel, case: tuple[StartState, Backend, Family]) -> None:
+    start, backend, family = case
+    prepare(kernel, start, backend, family)
+    both = Backend.LEGACY in {backend, *(where for where, _ in start.texts(backend, family))}
+    with Mirror(kernel.namespace, (family,)) as mirror:
+        recording = adopts(kernel, start, backend, family)
+        generations = []
+        while (update := mirror.next(0.2)) is not None:
+            generations.append(carried(update.ruleset, family)[0])
+    if not both:  # the mirror sees everything: as many generations as transactions, and none without egress
+        assert len(generations) == len(recording.transactions)
+        assert generations == sorted(generations, key=lambda state: state == "carried")
+        if start.carries:
+            assert set(generations) <= {"carried"}
