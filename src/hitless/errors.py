@@ -90,7 +90,9 @@ class ProgramError(HitlessError):
         self.command = tuple(command)
         self.returncode = returncode
         self.stderr = stderr
-        last = stderr.strip().splitlines()[-1] if stderr.strip() else "no message"
+        lines = stderr.strip().splitlines() or ["no message"]
+        # nft explains itself after its message, most others end with theirs
+        last = next((line.strip() for line in lines if "Error:" in line), lines[-1])
         super().__init__(f"{' '.join(command[:4])}{' …' if len(command) > 4 else ''} ended with {returncode}: {last}")
 
 

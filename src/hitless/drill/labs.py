@@ -74,7 +74,8 @@ class LabTarget:
             )
             async with supervisor, AsyncExitStack() as stack:
                 if not await supervisor.start():
-                    desk.fail(f"{agent.name} did not become ready")
+                    words = supervisor.last_words[-1:] or ("it wrote nothing",)
+                    desk.fail(f"{agent.name} did not become ready: {words[0]}")
                 opened = Opened(name, desk, built, supervisor, await self._stream(built, desk, stack))
                 yield self.subject(opened)
 
@@ -133,6 +134,8 @@ class LabSubject:
 
     def __init__(self, plan: Plan, opened: Opened) -> None:
         self.opened = opened
+        if not isinstance(plan.method, Method):
+            raise InputError(f"{plan.method} is for clusters", where="--restart", expected=", ".join(Method))
         self.how = How(plan.method, away=plan.stop_for, crashes=plan.crashes)
 
     async def restart(self, round: int) -> None:

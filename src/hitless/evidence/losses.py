@@ -76,9 +76,8 @@ def down_times(record: Record) -> tuple[tuple[int, int], ...]:
         if after - t > 3 * interval + SLACK:
             found.append((t, after))
     if not any(summary.tool == "farend" for summary in record.summaries):
-        t, interval = beats[-1]
-        if record.last - t > 3 * interval + SLACK:
-            found.append((t, record.last + 1))
+        # It died some time after its last word: what was waiting from then on proves nothing.
+        found.append((beats[-1][0], record.last + 1))
     return tuple(found)
 
 

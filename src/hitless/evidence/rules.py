@@ -133,6 +133,7 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
 
 
 def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+    yield from (note.text for note in record.notes if note.level == "error")
     asked = settings.rounds
     if record.spans and figures.rounds < max(asked, len(record.spans)):
         yield f"only {figures.rounds} of {max(asked, len(record.spans))} restarts came to ready again"
@@ -206,9 +207,6 @@ def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
             yield f"the record of {tool} is cut off: it did not come to its end"
     if not whole:
         yield "the log is cut off: the drill did not come to its end"
-    for note in record.notes:
-        if note.level == "error":
-            yield note.text
 
 
 def _good(record: Record, figures: Figures) -> Iterable[str]:

@@ -1,0 +1,83 @@
+"""The self-test: drills with known faults, and whether they were found and measured right.
+
+Problem: everything stands on the drill's measure; who measures it? Promise: ``run`` drills a harmless agent once for
+each trial, in labs of its own, by the same code that drills a real one, and compares what the record and the verdict
+say with what was done. Right, wrong, or (when the tools say that this machine was too busy) could not tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hitless import lab
+from hitless.drill import running
+from hitless.drill.labs import LabSubject, LabTarget, Opened
+from hitless.drill.plans import Plan
+from hitless.drill.targets import Subject
+from hitless.drill.trials import Finding, Trial
+from hitless.evidence import Word
+from hitless.lab.agents import Agent, Readiness
+from hitless.lab.clusters import Node
+from hitless.lab.supervisor import Method
+from hitless.model.events import Event
+
+__all__ = ["run", "word"]
+
+
+def _agent(name: str) -> Agent:
+    """The adopting stand-in, told to look after its rules so seldom that it does not mend what a trial breaks."""
+    ready = "/run/hitless/selftest.ready"
+
+    def command(plan: lab.Plan, node: Node) -> tuple[str, ...]:
+        line = [sys.executable, "-P", "-m", "hitless.lab.standins", "adopter", "--backend", str(plan.backend)]
+        for family in plan.families:
+            line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]
+        return (*line, "--resync", "3600", "--ready-file", ready)
+
+    return Agent(name, command, Readiness("file", ready))
+
+
+class _Subject(LabSubject):
+    def __init__(self, plan: Plan, opened: Opened, trial: Trial) -> None:
+        super().__init__(plan, opened)
+        self._trial = trial
+
+    async def restart(self, round: int) -> None:
+        await super().restart(round)
+        await self._trial.act(self.opened)
+
+
+class _Target(LabTarget):
+    def __init__(self, trials: Sequence[Trial], plan: Plan, place: lab.Plan) -> None:
+        super().__init__([_agent(trial.name) for trial in trials], plan, place)
+        self._trials = {trial.name: trial for trial in trials}
+        self._drill = plan
+
+    def subject(self, opened: Opened) -> Subject:
+        return _Subject(self._drill, opened, self._trials[opened.name.agent])
+
+
+async def run(
+    trials: Sequence[Trial], place: lab.Plan, log: Path, *, onlooker: Callable[[Event], None] = lambda _: None
+) -> list[Finding]:
+    """Every finding of every trial, in order; raises ``HitlessError`` when the drills cannot be made."""
+    families = tuple(str(family) for family in place.families)
+    plan = Plan(rounds=1, method=Method.SIGKILL, baseline=1.5, families=families)
+    target = _Target(trials, plan, place)
+    told, verdict = await running.run(plan, target, log, judged=trials[-1].name, onlooker=onlooker)
+    findings: list[Finding] = []
+    for trial in trials:
+        (record,) = [record for record in told.records if record.agent == trial.name]
+        (word,) = [agent for agent in verdict.agents if agent.agent == trial.name]
+        findings += trial.check(record, word)
+    return findings
+
+
+def word(findings: Sequence[Finding]) -> Word:
+    """Pass when all is right, inconclusive when only a busy machine stands in the way, else fail."""
+    wrong = [finding for finding in findings if not finding.right]
+    if findings and not wrong:
+        return "pass"
+    return "inconclusive" if wrong and all(finding.busy for finding in wrong) else "fail"

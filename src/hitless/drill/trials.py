@@ -1,0 +1,270 @@
+"""The trials of the self-test: known faults done to a drill, and what the drill must make of them.
+
+Problem: a tester that finds nothing may be blind. Promise: each trial is a whole drill of a harmless agent in a lab,
+with one fault of which everything is known put into its round; what it must find is checked against the record and the
+verdict, never against the code that made them. Trials: gaps of known length; changes that harm nobody; exactly N
+connections dropped; a restart with nothing wrong; a prober that is stopped; a watcher and a far end that are killed.
+Next stage: ``selftest`` runs them and says what was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hitless.drill.injecting import Injected, Injector
+from hitless.drill.labs import Opened
+from hitless.evidence import AgentVerdict, Record
+from hitless.evidence.rules import LATE
+from hitless.kernel import processes
+from hitless.lab import saboteurs
+from hitless.model.families import Backend
+
+__all__ = ["Finding", "Trial", "trials"]
+
+MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked: what was done, what was found, and whether that is right.
+
+    ``busy``: it is not right, and the tools say themselves that this machine was too busy.
+    """
+
+    trial: str
+    done: str
+    found: str
+    right: bool
+    busy: bool = False
+
+
+class Trial(Protocol):
+    """A fault and its checks."""
+
+    name: str
+
+    async def act(self, opened: Opened) -> None:
+        """Do it, in the running drill."""
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """What was found of it."""
+
+
+def _word(trial: str, verdict: AgentVerdict, wanted: str, *, about: str = "") -> Finding:
+    """The verdict must be ``wanted`` and, where ``about`` is given, a reason must speak of it."""
+    told = any(about in reason for reason in verdict.reasons)
+    found = f"{verdict.verdict}: {verdict.reasons[0] if verdict.reasons else 'no reason'}"
+    busy = verdict.verdict == "inconclusive" and verdict.prober_lag_ms * MS > LATE
+    return Finding(trial, f"verdict {wanted}", found, verdict.verdict == wanted and told, busy)
+
+
+def _lag(record: Record, tool: str) -> int:
+    return max((beat.max_lag_ns for beat in record.heartbeats if beat.tool == tool), default=0)
+
+
+@dataclass
+class Gaps:
+    """Gaps of known length: each found, begin and end at the right time, its writer named, and no other gap."""
+
+    lengths: Sequence[float]
+    tolerance: int
+    name: str = "gaps"
+    injected: list[Injected] = field(default_factory=list)
+    pid: int = 0
+
+    async def act(self, opened: Opened) -> None:
+        """One after another, with a pause between."""
+        plan, node = opened.lab.plan, opened.lab.nodes[0]
+        injector = Injector(node.namespace, plan.backend, plan.families[0], opened.desk.record.clock)
+        async with injector:
+            self.pid = injector.pid
+            for length in self.lengths:
+                self.injected.append(await injector.gap(length))
+                await asyncio.sleep(0.08)
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """Ends within ``tolerance``; the connections lost are those that were begun in a gap."""
+        outages = list(record.outages)
+        pairs = [(one, [o for o in outages if one.touches(o.begin, o.end)]) for one in self.injected]
+        found = [(one, mine[0]) for one, mine in pairs if len(mine) == 1]
+        strangers = len(outages) - len({id(outage) for _, mine in pairs for outage in mine})
+        misses = sorted(max(one.begin.miss(out.begin), one.end.miss(out.end)) for one, out in found)
+        writers = sum(1 for _, out in found if out.opened_by and out.opened_by.pid == self.pid)
+        count = len(self.injected)
+        findings = [
+            Finding(
+                self.name,
+                f"{count} gaps of {min(self.lengths):g} to {max(self.lengths):g} ms",
+                f"{len(found)} found, {strangers} more",
+                bool(count) and len(found) == count and not strangers,
+                busy=_lag(record, "watch") > 20 * MS,
+            )
+        ]
+        if misses:
+            middle, worst = misses[len(misses) // 2] / MS, misses[-1] / MS
+            findings.append(
+                Finding(
+                    self.name,
+                    f"begin and end within {self.tolerance / MS:g} ms",
+                    f"median {middle:.2f} ms, worst {worst:.2f} ms off",
+                    misses[-1] <= self.tolerance,
+                    busy=_lag(record, "watch") > self.tolerance,
+                )
+            )
+        findings.append(
+            Finding(self.name, f"process {self.pid} wrote all", f"named for {writers} of {count}", writers == count)
+        )
+        return [*findings, *self._felt(record, verdict)]
+
+    def _felt(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        span = sum(outage.length for outage in record.outages)
+        begin, end = record.phases[0].t, record.measured.begin
+        sent = sum(one.sent for one in record.attempts if begin <= one.t and one.t + one.interval_ns <= end)
+        expected = sent * span / max(1, end - begin - 100 * MS)  # the intervals at both ends count half
+        near = abs(verdict.lost - expected) <= 0.15 * expected + 10
+        strays = verdict.lost - verdict.causes.get("gap", 0) - verdict.causes.get("poisoned", 0)
+        done = f"about {expected:.0f} connections begun in them"
+        found = f"{verdict.lost} lost, {strays} of them elsewhere"
+        busy = verdict.prober_lag_ms > 50
+        return [Finding(self.name, done, found, near and not strays, busy), _word(self.name, verdict, "fail")]
+
+
+@dataclass
+class Harmless:
+    """Changes of the rules that take nothing from anybody: no gap, no loss, and still seen."""
+
+    name: str = "harmless changes"
+
+    async def act(self, opened: Opened) -> None:
+        """Doubled rules, another order, and rules put back whole."""
+        target = saboteurs.Target.of(opened.lab.cluster, opened.lab.nodes[0])
+        for fault in ("duplicate", "reorder"):
+            harmless = saboteurs.FAULTS[fault](target)
+            await asyncio.to_thread(harmless.__enter__)
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(harmless.__exit__, None, None, None)
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """Seen as changes, and a pass."""
+        seen = Finding(
+            self.name,
+            "rules doubled, reordered, put back",
+            f"{len(record.changes)} changes, {len(record.outages)} gaps, {verdict.lost} lost",
+            bool(record.changes) and not record.outages and not verdict.lost,
+        )
+        return [seen, _word(self.name, verdict, "pass")]
+
+
+@dataclass
+class Losses:
+    """Exactly N connections dropped before NAT, all of their packets: these are lost, and nobody else."""
+
+    count: int
+    name: str = "losses"
+    victims: frozenset[int] = frozenset()
+
+    async def act(self, opened: Opened) -> None:
+        """A set that takes the first N ports it sees, and drops what is in it; the rules that watch sees stay whole."""
+        plan, node = opened.lab.plan, opened.lab.nodes[0]
+        table = "inet hitless_selftest"
+        network = f"{plan.families[0].nft} saddr {plan.network(plan.families[0])}"
+        text = (
+            f"table {table} {{ set victims {{ type inet_service; size {self.count}; flags dynamic; }}\n"
+            "chain drop_some { type filter hook prerouting priority raw;\n"
+            f"{network} tcp sport @victims drop\n"
+            f"{network} tcp flags & (syn | ack) == syn add @victims {{ tcp sport }} drop\n}}\n}}\n"
+        )
+
+        def run(*command: str, stdin: str = "") -> str:
+            return processes.run(command, namespace=node.namespace, stdin=stdin).stdout
+
+        await asyncio.to_thread(run, "nft", "-f", "-", stdin=text)
+        try:
+            await asyncio.sleep(3.5)  # past the prober's timeout: a retry must not get through
+            listed = json.loads(await asyncio.to_thread(run, "nft", "-j", "list", "set", *table.split(), "victims"))
+        finally:
+            await asyncio.to_thread(run, "nft", "delete", "table", *table.split())
+        (victims,) = [one["set"] for one in listed["nftables"] if "set" in one]
+        self.victims = frozenset(_port(element) for element in victims.get("elem", ()))
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """By their source ports."""
+        lost = {loss.sport for loss in record.losses}
+        right = lost == self.victims and len(record.losses) == len(self.victims) == self.count
+        found = Finding(
+            self.name,
+            f"{len(self.victims)} connections dropped",
+            f"{verdict.lost} lost, {len(lost & self.victims)} of them these, as {', '.join(verdict.causes) or 'none'}",
+            right and set(verdict.causes) == {"timeout"},
+            busy=right and "starved" in verdict.causes,
+        )
+        return [found, _word(self.name, verdict, "fail", about="although the rules carried them")]
+
+
+def _port(element: object) -> int:
+    """An element of ``nft -j``: the port, or an object around it."""
+    if isinstance(element, dict):
+        return _port(element.get("elem", element).get("val", 0))
+    return int(str(element))
+
+
+@dataclass
+class Quiet:
+    """A restart with nothing wrong: no gap, nothing lost, a pass."""
+
+    name: str = "nothing wrong"
+
+    async def act(self, opened: Opened) -> None:
+        """Nothing."""
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """A pass."""
+        found = f"{len(record.outages)} gaps, {verdict.lost} of {verdict.attempted:,} lost"
+        right = not record.outages and not verdict.lost and verdict.attempted > 0
+        return [Finding(self.name, "a restart that changes nothing", found, right), _word(self.name, verdict, "pass")]
+
+
+@dataclass
+class Signalled:
+    """A tool that is stopped for a while, or killed: the drill must not take its silence for health."""
+
+    tool: str
+    kill: bool
+    about: str
+    name: str
+
+    async def act(self, opened: Opened) -> None:
+        """Send the signals."""
+        pid = opened.tools[self.tool].process.pid
+        if self.kill:
+            os.kill(pid, signal.SIGKILL)
+            return
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(1.2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
+        """Inconclusive, with the reason."""
+        return [_word(self.name, verdict, "inconclusive", about=self.about)]
+
+
+def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:
+    """All trials for a backend; ``quick``: fewer gaps."""
+    # iptables-legacy tells nobody of its changes and is polled: shorter gaps are not promised there.
+    lengths = [3.0, 5.0] if backend is Backend.LEGACY else [1.0, 2.0, 5.0]
+    lengths += [10.0, 20.0, 50.0, 100.0, 200.0]
+    repeats = 1 if quick else 3
+    tolerance = 5 * MS if backend is Backend.LEGACY else 2 * MS
+    found: list[Trial] = [Gaps([*(lengths * repeats), 500.0, 1000.0], tolerance), Losses(40), Harmless(), Quiet()]
+    found.append(Signalled("probe", False, "the prober", "prober stopped for 1.2 s"))
+    found.append(Signalled("watch", True, "watch ended by itself", "watcher killed"))
+    found.append(Signalled("farend", True, "farend ended by itself", "far end killed"))
+    return found
