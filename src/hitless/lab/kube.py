@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hitless.lab.plans import Plan
 from hitless.model.families import Address, Family
 
-__all__ = ["node_rules"]
+__all__ = ["cluster_rules", "node_rules", "own_rules"]
 
 _MASQ = "0x4000/0x4000"  # kube-proxy: this packet needs SNAT
 _ACCEPTED = "0x10000/0x10000"  # Felix: policy accepted this packet
@@ -26,17 +26,19 @@ _ACCEPTED = "0x10000/0x10000"  # Felix: policy accepted this packet
 
 def node_rules(plan: Plan, family: Family, node: int) -> str:
     """The whole input of ``iptables-restore`` for one node and one family."""
-    parts = [
-        _table("mangle", ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"), {}, _mangle()),
-        _table("nat", ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"), {}, _nat(plan, family)),
-        _table(
-            "filter",
-            ("INPUT", "FORWARD", "OUTPUT"),
-            {"FORWARD": plan.forward_policy.upper()},
-            _filter(plan, family, node),
-        ),
-    ]
-    return "".join(parts)
+    return cluster_rules(plan, family) + own_rules(plan, family, node)
+
+
+def cluster_rules(plan: Plan, family: Family) -> str:
+    """The part that all nodes share: mangle and nat, with the Services."""
+    mangle = _table("mangle", ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"), {}, _mangle())
+    return mangle + _table("nat", ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"), {}, _nat(plan, family))
+
+
+def own_rules(plan: Plan, family: Family, node: int) -> str:
+    """The part that is a node's own: filter, with its pods' interfaces."""
+    policies = {"FORWARD": plan.forward_policy.upper()}
+    return _table("filter", ("INPUT", "FORWARD", "OUTPUT"), policies, _filter(plan, family, node))
 
 
 def _table(name: str, base: Iterable[str], policies: dict[str, str], rules: Iterator[str]) -> str:
@@ -58,8 +60,8 @@ def _table(name: str, base: Iterable[str], policies: dict[str, str], rules: Iter
 
 
 def _named(prefix: str, *words: str) -> str:
-    # kube-proxy: base32 of a SHA-256, sixteen characters
-    return prefix + base64.b32encode(hashlib.sha256("".join(words).encode()).digest()).decode()[:16]
+    # kube-proxy: base32 of a SHA-256, sixteen characters, which are its first ten bytes
+    return prefix + base64.b32encode(hashlib.sha256("".join(words).encode()).digest()[:10]).decode()
 
 
 def _cali(rule: str) -> str:
@@ -108,6 +110,7 @@ class _Service:
 
 def _services(plan: Plan, family: Family) -> Iterator[_Service]:
     network = plan.services_network(family)
+    subnets = [plan.subnet(family, node) for node in range(plan.nodes)]
     for number in range(plan.services):
         # one in four has two endpoints, one in a hundred a NodePort: a plausible cluster, 5.8 rules a Service
         count = 2 if number % 4 == 3 else 1
@@ -119,7 +122,7 @@ def _services(plan: Plan, family: Family) -> Iterator[_Service]:
                 sources.append(plan.node_address(family, node))
             else:
                 # beyond the pods that exist: these rules are there to be read over, not to be used
-                sources.append(plan.subnet(family, node)[202 + number % 50])
+                sources.append(subnets[node][202 + number % 50])
         target = 6443 if number == 0 else 8080
         wrap = "[{}]:{}" if family is Family.IPV6 else "{}:{}"
         yield _Service(
