@@ -61,6 +61,11 @@ class Station:
     def node(self) -> str:
         return str(self.document["spec"]["nodeName"])
 
+    @property
+    def role(self) -> str:
+        """What it is there for: probe, watch, farend or peer."""
+        return str(self.document["metadata"]["labels"]["app.kubernetes.io/component"])
+
     async def start(self, patience: float) -> None:
         """Make the pod, wait until it runs, and begin to listen; raises ``MissingError`` when it does not start."""
         await self.api.create(PODS, self.document, self.namespace)

@@ -48,7 +48,12 @@ def rehearse(
     far = [one for one in to if one != "node"]
     if own_far_end:
         places = spots(survey, nodes)
-        helpers += [manifests.farend_pod(pods, one.name, one.internal_ip, owners[pods.namespace]) for one in places]
+        used = {next((one for one in places if one.name != node.name), places[0]).name for node in nodes}
+        helpers += [
+            manifests.farend_pod(pods, one.name, one.internal_ip, owners[pods.namespace])
+            for one in places
+            if one.name in used
+        ]
         far += [f"farend://{places[0].internal_ip}:{manifests.PEER_PORT}"]
     stations: list[Document] = []
     for node in nodes:

@@ -74,10 +74,10 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The drill's helpers that stand for all nodes: (node, address) of far ends and of pods for the control."""
+    """What stands for all nodes: the owners by namespace, nodes for our far ends, (node, address) of control pods."""
 
     owners: Mapping[str, Document]
-    far_ends: tuple[tuple[str, str], ...] = ()
+    far_ends: tuple[Node, ...] = ()
     peers: tuple[tuple[str, str], ...] = ()
 
 
@@ -139,43 +139,62 @@ class ClusterTarget:
             desk.companions.append(desks[node.name])
         stations: list[Station] = []
         try:
-            async with asyncio.TaskGroup() as starting:
-                for node in group:
-                    for document in self._documents(node):
-                        station = self._station(document, desks[node.name], desk)
-                        stations.append(station)
-                        starting.create_task(station.start(_START))
+            await self._start(stations, self._far_ends(group, desks), desk)
+            await self._start(
+                stations, [(document, [desks[node.name]]) for node in group for document in self._documents(node)], desk
+            )
             yield _ClusterSubject(self, desk, [node.name for node in group], stations)
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
         finally:
             await asyncio.gather(*(station.remove() for station in stations), return_exceptions=True)
 
+    def _far_end(self, node: Node) -> Node | None:
+        """The far end that the node's pods use: one on another node where there is one."""
+        return next(iter(sorted(self.places.far_ends, key=lambda one: one.name == node.name)), None)
+
+    def _far_ends(self, group: Sequence[Node], desks: Mapping[str, Desk]) -> list[tuple[Document, list[Desk]]]:
+        """Our far ends for these nodes; what one saw belongs to the record of every node that used it."""
+        owner = self.places.owners[self.pods.namespace]
+        found: list[tuple[Document, list[Desk]]] = []
+        for place in self.places.far_ends:
+            users = [desks[node.name] for node in group if self._far_end(node) == place]
+            if users:
+                document = manifests.farend_pod(self.pods, place.name, place.internal_ip, owner)
+                found.append((document, users))
+        return found
+
     def _documents(self, node: Node) -> list[Document]:
-        to = [one for one in self.to if one != OWN_FAR_END]
-        to += [f"farend://{_host(address)}:{manifests.PEER_PORT}" for address in _other(self.places.far_ends, node)]
-        peer = next(iter(_other(self.places.peers, node)), "")
+        to, far = list(self.to), self._far_end(node)
+        if far is not None:
+            to.append(f"farend://{_host(far.internal_ip)}:{manifests.PEER_PORT}")
+        peers = sorted(self.places.peers, key=lambda one: one[0] == node.name)
+        peer = peers[0][1] if peers else ""
         pods, owners = self.pods, self.places.owners
         return [
             manifests.watch_pod(pods, node.name, owners[pods.namespace], to),
             manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], to, peer=peer),
         ]
 
-    def _station(self, document: Document, desk: Desk, first: Desk) -> Station:
+    async def _start(
+        self, stations: list[Station], documents: Sequence[tuple[Document, list[Desk]]], first: Desk
+    ) -> None:
+        async with asyncio.TaskGroup() as starting:
+            for document, desks in documents:
+                station = self._station(document, desks, first)
+                stations.append(station)
+                starting.create_task(station.start(_START))
+
+    def _station(self, document: Document, desks: Sequence[Desk], first: Desk) -> Station:
         def say(event: e.Event, stream: str) -> None:
-            desk.write(event, stream)
-            if desk is not first:  # the rounds look at the first desk: it speaks for the group
-                first.hear(event, desk.node)
-            if self.abort.see(event, stream, desk.node):
+            for desk in desks:
+                desk.write(event, stream)
+                if desk is not first:  # the rounds look at the first desk: it speaks for the group
+                    first.hear(event, desk.node)
+            if self.abort.see(event, stream, desks[0].node):
                 first.fail(f"aborted: {self.abort.reason}")
 
-        return Station(self.api, document, lambda: desk.now, say, first.fail)
-
-
-def _other(found: Sequence[tuple[str, str]], node: Node) -> list[str]:
-    """The address of the first helper on another node; of one on the same where there is no other."""
-    ordered = sorted(found, key=lambda one: one[0] == node.name)
-    return [address for _, address in ordered[:1]]
+        return Station(self.api, document, lambda: first.now, say, first.fail)
 
 
 def _host(address: str) -> str:
@@ -200,22 +219,19 @@ class _ClusterSubject:
         method = self._target.agent.method
 
         def tell(node: str, step: Step, detail: str) -> None:
-            desks[node].write(e.Restart(t=self._desk.now, step=step, method=method, detail=detail))
+            desks[node].write(e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail))
 
-        watchers = {
-            station.node: (station.name, station.namespace)
-            for station in self._stations
-            if station.document["spec"].get("hostNetwork")
-        }
+        watchers = {one.node: (one.name, one.namespace) for one in self._of("watch")}
         agent, patience = self._target.agent, self._target.plan.patience
         await restart(agent, self._nodes, tell, patience=patience, killers=watchers)
 
+    def _of(self, *roles: str) -> list[Station]:
+        return [one for one in self._stations if one.role in roles]
+
     async def quiet(self) -> None:
-        probes = [one for one in self._stations if not one.document["spec"].get("hostNetwork")]
-        watches = [one for one in self._stations if one not in probes]
-        await asyncio.gather(*(one.check_clock() for one in watches))
-        for stations in (probes, watches):  # the watch sees the last answers
-            await asyncio.gather(*(one.stop(_LAST_WORDS) for one in stations))
+        await asyncio.gather(*(one.check_clock() for one in self._of("watch")))
+        for role in ("probe", "watch", "farend"):  # the watch and the far end see the last packets
+            await asyncio.gather(*(one.stop(_LAST_WORDS) for one in self._of(role)))
 
 
 @asynccontextmanager
@@ -234,20 +250,13 @@ async def placed(
             document["metadata"]["uid"] = made.metadata.uid
             owners[place] = document
         chosen = spots(survey, nodes)
-        peers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in chosen]
-        far_ends = [
-            manifests.farend_pod(pods, node.name, node.internal_ip, owners[pods.namespace])
-            for node in (chosen if own_far_end else ())
-        ]
         clock = Clock()
-        for document in (*peers, *far_ends):
+        for node in chosen:
+            document = manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace])
             helpers.append(Station(api, document, clock.now, lambda *_: None, tell))
         await asyncio.gather(*(one.start(_START) for one in helpers))
-        yield Places(
-            owners,
-            tuple((one.node, one.ip) for one in helpers[len(peers) :]),
-            tuple((one.node, one.ip) for one in helpers[: len(peers)]),
-        )
+        peers = tuple((one.node, one.ip) for one in helpers)
+        yield Places(owners, tuple(chosen) if own_far_end else (), peers)
     finally:
         for one in helpers:
             one.dismiss()

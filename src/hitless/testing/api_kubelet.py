@@ -230,7 +230,7 @@ class FakeNodes:
             gone = asyncio.get_running_loop().time() < self._away.get(node, 0.0)
             for name, words in named.items():
                 if words[0] == "probe":
-                    self._attempts(spool, name, begin, gone and not name.startswith("control"))
+                    self._attempts(spool, name, begin, self.now(node), gone and not name.startswith("control"))
                 if words[0] == "watch":
                     self._watched(spool, node, gone)
         for name, words in named.items():
@@ -260,7 +260,7 @@ class FakeNodes:
             spool.write("watch", self._rules(node, "carried"))
             spool.lost = 0
 
-    def _attempts(self, spool: Spool, name: str, begin: int, gone: bool) -> None:
+    def _attempts(self, spool: Spool, name: str, begin: int, now: int, gone: bool) -> None:
         sent, lost = 10, 4 if gone else 0
         if name == "probe":
             spool.sent += sent
@@ -269,15 +269,15 @@ class FakeNodes:
             spool.write(
                 name,
                 e.Loss(
-                    t=begin + number,
+                    t=now - number,
                     kind="tcp",
                     family="ipv4",
                     src="10.42.1.9",
                     sport=40000 + spool.lost % 20000,
                     dst="192.0.2.9",
                     dport=7801,
-                    planned=begin + number,
-                    end=begin + 1_000_000,
+                    planned=now - number,
+                    end=now + 1_000_000,
                     cause="timeout",
                 ),
             )

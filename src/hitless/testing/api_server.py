@@ -127,6 +127,8 @@ class FakeApi:
             return await handler(request)
         except Answer as answer:
             return web.json_response(answer.document(), status=answer.status)
+        except ConnectionError:  # cut while we wrote: nobody is there to answer
+            return web.Response(status=499)
         finally:
             del self._requests[id(request)]
 
