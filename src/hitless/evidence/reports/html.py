@@ -7,6 +7,7 @@ the pictures are left out and the page says how to get them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -186,28 +187,30 @@ def _line(facts: Iterable[tuple[str, str]]) -> str:
     return f'<p class="facts">{items}</p>'
 
 
-def _pictures(record: Record, several: bool) -> str:
+def _pictures(record: Record, several: bool, scope: str) -> str:
     if not picture.available() or not record.attempts:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
-    text = f"<h3>{escape(title)}</h3>{_scoped(picture.timeline(record), record, 'all')}"
+    text = f"<h3>{escape(title)}</h3>{_scoped(picture.timeline(record), scope)}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
         length = words.duration(longest.length / 1e6)
         why = f": {escape(longest.reason)}" if longest.reason else ""
         text += f"<h3>The longest gap close up ({length}, {longest.family}{why})</h3>"
-        text += _scoped(picture.closeup(record, longest), record, "gap")
+        text += _scoped(picture.closeup(record, longest), f"{scope}-gap")
     return text
 
 
-def _scoped(svg: str, record: Record, name: str) -> str:
-    """Ids are made unique in the page: two pictures that share one would take each other's clip paths."""
-    scope = f"{name}-{abs(hash((record.agent, record.node))) % 10**8}-"
-    return svg.replace('id="', f'id="{scope}').replace('href="#', f'href="#{scope}').replace("url(#", f"url(#{scope}")
+def _scoped(svg: str, scope: str) -> str:
+    """Ids are made unique in the page, else two pictures would take each other's clip paths; and numbered in their
+    order, because matplotlib makes them from addresses in memory."""
+    names = {name: f"{scope}-{place}" for place, name in enumerate(re.findall(r'\bid="([^"]+)"', svg))}
+    reference = re.compile(r'(\bid="|href="#|url\(#)([^")]+)')
+    return reference.sub(lambda found: found[1] + names.get(found[2], found[2]), svg)
 
 
-def _agent(told: Story, agent: AgentVerdict) -> str:
+def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
     records = [record for record in told.records if record.agent == agent.agent]
     begin = min((record.first for record in records if record.first), default=0)
     several = len(records) > 1
@@ -217,7 +220,7 @@ def _agent(told: Story, agent: AgentVerdict) -> str:
         f"<section><h2>{escape(agent.agent)}{_badge(agent.verdict)}</h2>",
         "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in agent.reasons[:20]) + "</ul>",
         _facts(agent),
-        *(_pictures(record, several) for record in records[:_MOST_NODES]),
+        *(_pictures(record, several, f"a{place}-{number}") for number, record in enumerate(records[:_MOST_NODES])),
         f'<p class="facts">Pictures of the first {_MOST_NODES} nodes.</p>' if len(records) > _MOST_NODES else "",
         _writers(agent),
         _rounds(agent) if agent.per_round else "",
@@ -245,7 +248,7 @@ def render(told: Story, verdict: Verdict) -> str:
         *(f'<p class="warn">{escape(text)}</p>' for text in warnings),
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
         f"{_line(facts)}</section>",
-        *(_agent(told, agent) for agent in verdict.agents),
+        *(_agent(told, agent, place) for place, agent in enumerate(verdict.agents)),
         f"<footer>{_FOOTER} Recorded by hitless {escape(told.settings.version)}.</footer>",
     ]
     return (
