@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol as Interface
-from typing import runtime_checkable
+from typing import cast
 
 from hitless.model.families import Address, Network
 
@@ -350,7 +350,6 @@ class Chain:
     hook: Hook | None = None
 
 
-@runtime_checkable
 class KnowsBaseChains(Interface):
     """What a lazy ``Table.chains`` offers so that asking for base chains does not decode every chain."""
 
@@ -369,8 +368,10 @@ class Table:
 
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
-        if isinstance(self.chains, KnowsBaseChains):
-            return self.chains.base_chains()
+        # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
+        known = getattr(self.chains, "base_chains", None)
+        if known is not None:
+            return cast(KnowsBaseChains, self.chains).base_chains()
         return tuple(chain for chain in self.chains.values() if chain.hook is not None)
 
 

@@ -11,7 +11,9 @@ its packet in tests/kernel/semantics. Next stage: ``evaluation`` (answers and re
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby, permutations
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from hitless.model.packets import Packet
@@ -21,6 +23,7 @@ from hitless.model.rules import (
     Dnat,
     Drop,
     Goto,
+    Hook,
     Jump,
     Mark,
     Masquerade,
@@ -39,8 +42,9 @@ from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, Vis
 
 __all__ = ["Flow", "Position", "Trace", "Walk", "unwind"]
 
-_MOST_RULES = 500_000  # about half a second; 5,000 Services in one linear chain are far below it
+_MOST_RULES = 200_000  # about half a second; 5,000 Services in one linear chain are far below it
 _MOST_STATES = 256
+_MOST_EQUAL = 4  # base chains of one priority: 24 orders
 _DEEPEST = 128  # nf_tables allows 16 jumps; the legacy path as many as there are chains
 
 NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
@@ -63,6 +67,25 @@ class Position(NamedTuple):
 
 
 Flow = dict[Position, Trace]
+
+
+class _Base(NamedTuple):
+    """A base chain."""
+
+    priority: int
+    table: Table
+    chain: Chain
+    hook: Hook
+
+
+class _Nat(NamedTuple):
+    """The NAT core's place at a hook, and the base chains that it calls."""
+
+    priority: int
+    bases: list[_Base]
+
+
+_priority = attrgetter("priority")
 
 
 class _Here(NamedTuple):
@@ -104,100 +127,92 @@ class Walk:
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
         families = (packet.family.nft, "inet")
-        self._bases = [
-            (table, chain)
-            for table in ruleset.tables
-            if table.family in families
-            for chain in table.base_chains()
-            if chain.hook is not None
-        ]
+        self._filters: dict[str, list[_Base]] = {}
+        self._nats: dict[str, list[_Base]] = {}
+        for table in ruleset.tables:
+            if table.family in families:
+                for chain in table.base_chains():
+                    if chain.hook is not None:
+                        kind = self._nats if chain.hook.type == "nat" else self._filters
+                        kind.setdefault(chain.hook.hook, []).append(
+                            _Base(chain.hook.priority, table, chain, chain.hook)
+                        )
+        for bases in (*self._filters.values(), *self._nats.values()):
+            bases.sort(key=_priority)
 
     def start(self) -> Flow:
         """The packet before its first hook."""
         return {Position(self.packet.mark, 0, None): None}
 
-    def bases(self, hook: str, kind: str | None = None) -> list[tuple[Table, Chain]]:
-        """The base chains at a hook, of one type or all, by priority."""
-        found = [
-            (table, chain)
-            for table, chain in self._bases
-            if chain.hook is not None and chain.hook.hook == hook and (kind is None or chain.hook.type == kind)
-        ]
-        return sorted(found, key=lambda base: base[1].hook.priority if base[1].hook is not None else 0)
-
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
-        stages: list[tuple[int, tuple[Table, Chain] | None]] = [
-            (chain.hook.priority, (table, chain))
-            for table, chain in self.bases(hook)
-            if chain.hook is not None and chain.hook.type != "nat"
-        ]
-        nat = self.bases(hook, "nat")
+        stages: list[_Base | _Nat] = list(self._filters.get(hook, ()))
+        nat = self._nats.get(hook)
         if nat and hook in NAT_POSITION and self.packet.state in _WALKS_NAT:
-            stages.append((NAT_POSITION[hook], None))
-        stages.sort(key=lambda stage: stage[0])
-        for _priority, group in groupby(stages, key=lambda stage: stage[0]):
-            flow = self._unordered([stage for _, stage in group], nat, flow)
+            stages.append(_Nat(NAT_POSITION[hook], nat))
+            stages.sort(key=_priority)
+        for _, group in groupby(stages, key=_priority):
+            flow = self._unordered(list(group), flow)
         return flow
 
-    def _unordered(self, group: list[tuple[Table, Chain] | None], nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+    def _unordered(self, group: list[_Base | _Nat], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
 
-        As long as at most the only one of them does anything, the order does not matter; else every order is walked.
+        As long as none of them does anything, or there is only one, the order does not matter; else each is walked.
         """
         before = len(self.endings)
-        result = self._in_order(group, nat, flow)
+        result = self._in_order(group, flow)
         if len(group) == 1 or (result.keys() == flow.keys() and len(self.endings) == before):
             return result
-        if len(group) > 4:
+        if len(group) > _MOST_EQUAL:
             for position, trace in flow.items():
                 self._end("unknown", position, trace, None)
             return result
         for order in permutations(group):
-            if list(order) != group:
-                for position, trace in self._in_order(list(order), nat, flow).items():
-                    result.setdefault(position, trace)
+            for position, trace in self._in_order(order, flow).items():
+                result.setdefault(position, trace)
         return result
 
-    def _in_order(self, stages: list[tuple[Table, Chain] | None], nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+    def _in_order(self, stages: Iterable[_Base | _Nat], flow: Flow) -> Flow:
         for stage in stages:
-            if not flow:
-                break
-            flow = self._translate(nat, flow) if stage is None else self._base(*stage, flow)
+            if flow:
+                flow = self._base(stage, flow) if isinstance(stage, _Base) else self._translate(stage.bases, flow)
         return flow
 
-    def _translate(self, nat: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+    def _translate(self, bases: Iterable[_Base], flow: Flow) -> Flow:
         """The NAT core: base chains by priority until one of them sets up a mapping."""
-        for _priority, group in groupby(nat, key=lambda base: base[1].hook.priority if base[1].hook else 0):
+        for _, group in groupby(bases, key=_priority):
             flow = self._nat_group(list(group), flow)
         return flow
 
-    def _nat_group(self, group: list[tuple[Table, Chain]], flow: Flow) -> Flow:
+    def _nat_group(self, group: list[_Base], flow: Flow) -> Flow:
         done: Flow = {}
         before = len(self.endings)
-        orders = permutations(group) if 1 < len(group) <= 4 else [tuple(group)]
+        orders = permutations(group) if 1 < len(group) <= _MOST_EQUAL else [tuple(group)]
         for index, order in enumerate(orders):
-            result = dict(flow)
+            result = flow
             for base in order:
-                open_ = {position: trace for position, trace in result.items() if position.translation is None}
-                if open_:
-                    closed = {position: trace for position, trace in result.items() if position not in open_}
-                    result = {**closed, **self._base(*base, open_)}
+                asking = {position: trace for position, trace in result.items() if position.translation is None}
+                if asking:
+                    settled = {position: trace for position, trace in result.items() if position not in asking}
+                    result = {**settled, **self._base(base, asking)}
             for position, trace in result.items():
                 done.setdefault(position, trace)
             if index == 0 and result.keys() == flow.keys() and len(self.endings) == before:
                 break  # none of them did anything, so the order does not matter
+        if len(group) > _MOST_EQUAL and (done.keys() != flow.keys() or len(self.endings) != before):
+            for position, trace in flow.items():
+                self._end("unknown", position, trace, None)
         return done
 
-    def _base(self, table: Table, chain: Chain, flow: Flow) -> Flow:
-        if chain.hook is None:
-            return flow
+    def _base(self, base: _Base, flow: Flow) -> Flow:
+        table, chain, hook = base.table, base.chain, base.hook
         accepted: Flow = {}
         entered = Visit("base", table.family, table.name, chain.name)
-        translates = chain.hook.type == "nat" and chain.hook.hook in ("postrouting", "input")
+        translates = hook.type == "nat" and hook.hook in ("postrouting", "input")
         start: Flow = {position: (trace, entered) for position, trace in flow.items()}
         back = self._chain(table, chain, start, accepted, (), translates)
-        dropping = chain.hook.policy == "drop"
+        dropping = hook.policy == "drop"
         end = Visit("policy drop" if dropping else "policy accept", table.family, table.name, chain.name)
         for position, trace in back.items():
             if dropping:
@@ -213,20 +228,40 @@ class Walk:
         self.chains.add((table.family, table.name, chain.name))
         back: Flow = {}
         stack = (*stack, chain.name)
+        self._budget -= 1
         for number, rule in enumerate(chain.rules, 1):
-            if not flow:
-                break
-            rest: Flow = {}
-            here = _Here(table, chain, number, rule, rest, back, accepted, stack, translates)
             self._budget -= len(flow)
             if self._budget < 0 or len(flow) > _MOST_STATES:
                 raise TooMuchError
+            if self._passes_by(rule, flow):
+                continue
+            rest: Flow = {}
+            here = _Here(table, chain, number, rule, rest, back, accepted, stack, translates)
             for position, trace in flow.items():
                 self._rule(here, position, trace)
             flow = rest
+            if not flow:
+                break
         for position, trace in flow.items():
             back.setdefault(position, trace)
         return back
+
+    def _passes_by(self, rule: Rule, flow: Flow) -> bool:
+        """Whether the rule certainly has no effect: most have none, and this is quick to see."""
+        packet = self.packet
+        for position in flow:
+            for step in rule.steps:
+                check = CHECKS.get(type(step))
+                if check is None:
+                    return False
+                truth = check(step, packet, position.translation is not None)
+                if truth is None:
+                    return False
+                if truth is False:
+                    break
+            else:
+                return False
+        return True
 
     def _rule(self, here: _Here, position: Position, trace: Trace) -> None:
         packet = self.packet

@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from random import Random
 
 import pytest
-from tests.kernel.semantics.random_rules import iptables_text, nft_text, random_iptables, random_nft
 from tests.kernel.semantics.wires import Arrival, Wires, need, packets, wires
+from tests.unit.semantics.random_rules import iptables_text, nft_text, random_iptables, random_nft
 
 from hitless.kernel import nftables, xtables
 from hitless.model.families import Address, Family

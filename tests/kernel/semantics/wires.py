@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 
 import pytest
+from tests.unit.semantics.random_rules import NODE_V4, NODE_V6, POD_IN, UPLINK
 
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.model.families import Address
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
-
-NODE_V4, NODE_V6 = ip_address("192.0.2.11"), ip_address("2001:db8:0:1::11")
-POD_IN, UPLINK = "pod0", "up0"
 
 _POD_MAC, _NODE_POD_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 _NODE_FAR_MAC, _FAR_MAC = bytes.fromhex("020000000003"), bytes.fromhex("020000000004")

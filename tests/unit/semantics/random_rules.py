@@ -7,10 +7,8 @@ conditions that hold about half of the time for the packets that the test sends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from random import Random
-
-from tests.kernel.semantics.wires import NODE_V4, NODE_V6, POD_IN, UPLINK
 
 from hitless.model.families import Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
@@ -46,7 +44,10 @@ from hitless.model.rules import (
     TcpFlags,
 )
 
-__all__ = ["iptables_text", "nft_text", "random_iptables", "random_nft"]
+__all__ = ["NODE_V4", "NODE_V6", "POD_IN", "UPLINK", "iptables_text", "nft_text", "random_iptables", "random_nft"]
+
+NODE_V4, NODE_V6 = ip_address("192.0.2.11"), ip_address("2001:db8:0:1::11")
+POD_IN, UPLINK = "pod0", "up0"
 
 _MARKS = (0x1, 0x4000, 0x10000)
 _NETWORKS = {
