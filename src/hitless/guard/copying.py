@@ -235,6 +235,8 @@ class _Copier:
             raise Unclear(f"{where}: changes mark bits that rules test, and goes on")
 
     def _jump(self, part: _Part, rule: Rule, target: str, where: str, stack: tuple[str, ...]) -> None:
+        if self._neutral(target):
+            return
         noted = len(self.left_out)
         try:
             called = self.chain(target, stack)
@@ -252,6 +254,15 @@ class _Copier:
         assert called is not None
         part.translates, part.ends = part.translates or called.translates, part.ends or called.ends
         part.rules.append(_with_verdict(rule, Jump(self.prefix + target)))
+
+    def _neutral(self, name: str) -> bool:
+        """Whether a called chain, whatever its conditions, comes back with nothing decided."""
+        return name in self.table.chains and all(
+            isinstance(_verdict(rule), Return | Jump | None)
+            and all(self._without_effect(s) for s in rule.steps if _sets(s))
+            for chain in _reachable(self.table, name)
+            for rule in chain.rules
+        )
 
     def _only_translates(self, name: str) -> bool:
         """Whether a called chain either translates or comes back with the packet as it was."""

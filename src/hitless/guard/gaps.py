@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from hitless.guard.learning import TABLE, Place
+from hitless.guard.learning import DESTINATIONS, TABLE, Place
 from hitless.guard.places import Sample
 from hitless.model.events import Writer
 from hitless.model.packets import TCP
@@ -47,19 +47,25 @@ def without_guard(ruleset: Ruleset) -> Ruleset:
 
 
 def egress(others: Ruleset, places: Iterable[Place], uplink: str) -> Fate:
-    """Whether everybody else's nat rules carry the places' new flows."""
+    """Whether everybody else's nat rules carry the places' new flows: of a protocol to one far end at least."""
     cut: list[str] = []
     doubtful: list[str] = []
     reason = ""
     for place in places:
-        for packet in witnesses(place.network, place.subnet, iif="pod", oif=uplink):
-            outcome = evaluate(others, packet, ("postrouting",))
-            if outcome.state == "carried":
-                continue
-            (cut if outcome.state == "not_carried" else doubtful).append(str(place.network))
-            reason = reason or outcome.reason
-            break
-    return Fate(tuple(cut), tuple(doubtful), reason)
+        packets = witnesses(place.network, place.subnet, iif="pod", oif=uplink, destinations=DESTINATIONS)
+        told: dict[int, set[str]] = {}
+        for packet in packets:
+            states = told.setdefault(packet.protocol, set())
+            if "carried" not in states:
+                outcome = evaluate(others, packet, ("postrouting",))
+                states.add(outcome.state)
+                reason = reason or (outcome.reason if outcome.state != "carried" else "")
+        lost = [states for states in told.values() if "carried" not in states]
+        if any(states == {"not_carried"} for states in lost):
+            cut.append(str(place.network))
+        elif lost:
+            doubtful.append(str(place.network))
+    return Fate(tuple(cut), tuple(doubtful), reason if cut or doubtful else "")
 
 
 def forward(others: Ruleset, samples: Iterable[Sample], uplink: str) -> Fate:

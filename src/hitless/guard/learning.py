@@ -19,13 +19,18 @@ from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, Snat, Source, Table
 from hitless.semantics import evaluate, witnesses
 
-__all__ = ["PRIORITY", "TABLE", "Place", "Standby", "learn", "standby_of"]
+__all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "learn", "standby_of"]
 
 TABLE = "hitless-guard"
 """The guard's own table, in families ip and ip6: its mark of ownership."""
 
-PRIORITY = 120
-"""Behind srcnat (100) and Felix's and firewalld's 110. The nat core orders base chains by it."""
+BEHIND = 1
+"""How far a copy stands behind its original: as near as can be, so that no other base chain (Felix's and firewalld's
+are at srcnat + 10) is asked in between and answers for flows that the whole primary would have translated first. The
+nat core orders base chains by priority, and calls all of them from its own place at 100."""
+
+DESTINATIONS = 2
+"""How many far ends the witnesses of a place have."""
 
 _UPLINK = "eth0"
 
@@ -79,7 +84,8 @@ def learn(
     bits = 0
     for number, (table, base) in enumerate(chosen):
         prefix = f"{'legacy' if table.legacy else 'nft'}.{table.name}."
-        part = copy(table, base, prefix, PRIORITY + number, 4 if family is Family.IPV4 else 6)
+        priority = (base.hook.priority if base.hook is not None else 0) + BEHIND + number
+        part = copy(table, base, prefix, priority, 4 if family is Family.IPV4 else 6)
         bits |= tested_bits(table, base.name)
         chains += part.chains
         left_out += part.left_out
@@ -111,8 +117,10 @@ def standby_of(
 
 
 def _carries(rules: Ruleset, place: Place, uplink: str) -> bool:
-    packets = witnesses(place.network, place.subnet, oif=uplink, iif="pod")
-    return all(evaluate(rules, packet, ("postrouting",)).state == "carried" for packet in packets)
+    """For each protocol, to one of the destinations at least: a rule may exempt any one of them."""
+    packets = witnesses(place.network, place.subnet, oif=uplink, iif="pod", destinations=DESTINATIONS)
+    carried = {packet.protocol for packet in packets if evaluate(rules, packet, ("postrouting",)).state == "carried"}
+    return carried == {packet.protocol for packet in packets}
 
 
 def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
