@@ -7,7 +7,7 @@ asking. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP
@@ -19,12 +19,13 @@ from hitless.sources import Snapshot
 __all__ = ["judge", "was_open"]
 
 
-def judge(ruleset: Ruleset, snapshot: Snapshot) -> Mapping[Family, str]:
-    """The families whose pods' new flows are certainly not carried, with the evaluator's reason."""
+def judge(ruleset: Ruleset, snapshot: Snapshot, families: Collection[Family]) -> Mapping[Family, str]:
+    """Those of ``families`` whose pods' new flows are certainly not carried, with the evaluator's reason."""
     found: dict[Family, str] = {}
     if not snapshot.masquerade:
         return found
-    for family, networks in snapshot.networks.items():
+    for family in families:
+        networks = snapshot.networks[family]
         for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
             outcome = evaluate(ruleset, packet)
             if outcome.state == "not_carried":

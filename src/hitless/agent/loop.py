@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 
 _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
 _RETRY = 0.5  # after a failure, unless an event comes first
+_SHARE = 250  # full comparisons may take a 250th of the time: with legacy tables of 30,000 rules one takes 50 ms
 _JUDGE_EVERY = 30.0  # seconds between evaluations of the whole path when nothing changes
 
 
@@ -118,7 +119,9 @@ class Loop:
             self._judged = now
             self._health.not_carried = {family.value: why for family, why in look.not_carried.items()}
         self._account(look, suspects)
-        self._look_due = time.monotonic() + (self._resync if self._clean else _RETRY)
+        cost = look.ended - look.begun
+        self._watch.looked(cost)
+        self._look_due = time.monotonic() + (max(self._resync, cost * _SHARE) if self._clean else _RETRY)
 
     async def _pause(self) -> None:
         """Wait for news, the next look or healing that is due, or the end of a fight's delay."""

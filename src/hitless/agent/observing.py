@@ -64,8 +64,8 @@ class Observer:
         own = read.get(ChainName(family, names.table, names.chain))
         chain = None if own is None else own.rules
         if place.backend is Backend.NFTABLES:
-            siblings = self._chains.chain_names(family, names.table) - {names.chain} if own else frozenset()
-            return Holding((), chain, own.hook if own else None, siblings)
+            objects = self._chains.objects(family, names.table) if own else 0
+            return Holding((), chain, own.hook if own else None, objects)
         base = read.get(ChainName(family, names.table, names.base))
         return Holding(base.rules if base else (), chain)
 

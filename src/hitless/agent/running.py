@@ -23,6 +23,7 @@ from hitless.agent.serving import serve
 from hitless.agent.watching import Watch
 from hitless.agent.working import Worker
 from hitless.errors import HitlessError, InputError
+from hitless.kernel.memory import return_large_blocks
 from hitless.model.families import Network
 from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
@@ -69,6 +70,7 @@ def _snapshot(options: Options, netconf: NetConf, subnets: tuple[Network, ...], 
 async def run(options: Options, log_stream: IO[str], started: float) -> None:
     """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
     machine cannot do it."""
+    return_large_blocks()
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
     netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)

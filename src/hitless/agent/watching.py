@@ -1,7 +1,7 @@
 """What may have touched our rules, and who did it.
 
 Problem: an event says "look", and must say whom to name. Promise: commits to the chains that lead pods outside, and
-changes of legacy tables where there are any (polled in a thread of its own), wake the loop; the last of them is the
+changes of legacy tables where there are any (``hitless.agent.legacy``), wake the loop; the last of them is the
 suspect if the look finds damage. Commits that an observation already covers (its generation is as high) are dropped,
 our own among them.
 """
@@ -9,19 +9,20 @@ our own among them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hitless.errors import KernelError, LostEvents
+from hitless.errors import LostEvents
 from hitless.kernel.chains import ChainName
 from hitless.kernel.commits import Commits
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.model.families import Backend, Family
 from hitless.model.state import Place, Purpose
+
+if TYPE_CHECKING:
+    from hitless.agent.legacy import LegacyWatch
 
 __all__ = ["Suspect", "Watch"]
 
@@ -62,7 +63,7 @@ class Watch:
         self._interesting = interesting(tuple(Family))
         self._suspects: list[Suspect] = []
         self._seen = 0
-        self._legacy: _Legacy | None = None
+        self._legacy: LegacyWatch | None = None
         self.lost = 0
 
     def start(self) -> None:
@@ -72,7 +73,9 @@ class Watch:
     def follow_legacy(self) -> None:
         """From now on watch the legacy tables too."""
         if self._legacy is None:
-            self._legacy = _Legacy(self._namespace, asyncio.get_running_loop(), self._legacy_changed)
+            from hitless.agent.legacy import LegacyWatch
+
+            self._legacy = LegacyWatch(self._namespace, asyncio.get_running_loop(), self._legacy_changed)
 
     def close(self) -> None:
         """Stop listening."""
@@ -81,11 +84,14 @@ class Watch:
         if self._legacy is not None:
             self._legacy.close()
 
-    def _legacy_changed(self, snapshot: Snapshot) -> None:
-        writer = snapshot.writer
-        name, pid = (writer.comm, writer.pid) if writer is not None else ("unknown (iptables-legacy)", 0)
+    def _legacy_changed(self, pid: int, name: str) -> None:
         self._suspects.append(Suspect(time.monotonic(), 0, pid, name))
         self._wake()
+
+    def looked(self, cost: float) -> None:
+        """A look is over, and took so long."""
+        if self._legacy is not None:
+            self._legacy.looked(cost)
 
     def collect(self) -> None:
         """Take what has been committed."""
@@ -108,33 +114,3 @@ class Watch:
         """An observation has seen everything up to this generation: earlier commits are no news."""
         self._seen = max(self._seen, generation)
         self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > generation]
-
-
-class _Legacy:
-    """The poller of the legacy tables, in a thread of its own."""
-
-    def __init__(
-        self, namespace: Namespace, loop: asyncio.AbstractEventLoop, changed: Callable[[Snapshot], None]
-    ) -> None:
-        self._loop, self._changed = loop, changed
-        self._poller = Poller(namespace)
-        self._poller.snapshot()
-        self._closing = False
-        self._thread = threading.Thread(target=self._follow, name="legacy")
-        self._thread.start()
-
-    def _follow(self) -> None:
-        while not self._closing:
-            try:
-                snapshot = self._poller.wait()
-            except KernelError:
-                continue  # it kept changing while it was read; the next look sees it
-            if snapshot is not None and not self._closing:
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    self._loop.call_soon_threadsafe(self._changed, snapshot)
-
-    def close(self) -> None:
-        self._closing = True
-        self._poller.wake()
-        self._thread.join()
-        self._poller.close()

@@ -20,6 +20,7 @@ from hitless.model.rules import Chain, Hook, Rule
 
 __all__ = ["ChainName", "ChainReader"]
 
+_TABLE_USE = 3  # NFTA_TABLE_USE
 _TRIES = 50  # each repetition is somebody's commit in the millisecond that a read takes
 
 
@@ -95,6 +96,18 @@ class ChainReader:
     def exists(self, name: ChainName) -> bool:
         """Whether there is such a chain."""
         return not isinstance(self.hook(name), NotFound)
+
+    def objects(self, family: str, table: str) -> int:
+        """How many chains, sets and other objects a table holds; 0 where there is no such table."""
+        payload = netlink.nfgenmsg(wire.NUMBERS[family]) + netlink.text(wire.TABLE_NAME, table)
+        try:
+            replies = self._socket.request(
+                _kind(wire.GETTABLE), 0, payload, operation="read", subject=f"table {family} {table}"
+            )
+        except NotFound:
+            return 0
+        found = [netlink.attributes(reply.payload, 4).get(_TABLE_USE) for reply in replies]
+        return wire.number(found[0]) if found and found[0] else 0
 
     def chain_names(self, family: str, table: str) -> frozenset[str]:
         """The names of a table's chains; empty where there is no such table."""

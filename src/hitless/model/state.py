@@ -89,14 +89,14 @@ class Holding:
     """What stands at a place.
 
     ``entry``: the base chain's rules (desired: the one jump; native nftables: empty). ``chain``: our chain's rules,
-    ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``siblings``: the other
-    chains of a native table. ``pods``: whose egress depends on this place (desired states say it).
+    ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``objects``: how many
+    chains, sets and other objects the native table holds in all. ``pods``: whose egress depends on this place (desired states say it).
     """
 
     entry: tuple[Rule, ...] = ()
     chain: tuple[Rule, ...] | None = None
     hook: Hook | None = None
-    siblings: frozenset[str] = field(default=frozenset(), compare=False)
+    objects: int = field(default=0, compare=False)
     pods: tuple[Network, ...] = field(default=(), compare=False)
 
     def owned(self, place: Place) -> Holding:
@@ -106,7 +106,7 @@ class Holding:
         """
         chain = None if self.chain is None else tuple(rule for rule in self.chain if is_owned(rule, place))
         entry = tuple(rule for rule in self.entry if is_owned(rule, place))
-        return Holding(entry, chain, self.hook, self.siblings, self.pods)
+        return Holding(entry, chain, self.hook, self.objects, self.pods)
 
 
 _NATIVE = (Mark, Source, Destination, Masquerade, Return, Accept)

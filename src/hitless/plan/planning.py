@@ -72,15 +72,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one place needs: lines of the transaction, why, and notes. Of a native table: chains that it knows to
-    remain, and the one that goes."""
+    """What one place needs: lines of the transaction, why, and notes. Of a native table: how many objects it holds,
+    and whether this chain goes."""
 
     place: Place
     lines: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     notes: tuple[Note, ...] = ()
-    remains: frozenset[str] = frozenset()
-    gone: str = ""
+    objects: int = 0
+    gone: bool = False
 
 
 def plan(desired: NodeState, observed: NodeState) -> Plan:
@@ -128,7 +128,7 @@ def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction
             lines = [f"*{table}", *lines, "COMMIT"]
         elif not removes:
             lines = [f"add table {family.nft} {table}", *lines]
-        elif not frozenset().union(*(part.remains for part in members)) - {part.gone for part in members}:
+        elif sum(part.gone for part in members) == max(part.objects for part in members):
             lines = [f"delete table {family.nft} {table}"]
         changes = tuple(change for part in members for change in part.changes)
         found.append(Transaction(backend, family, table, "\n".join(lines) + "\n", changes, removes))
@@ -293,9 +293,9 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
         if foreign:
             handles = [rule.handle for rule in chain if is_owned(rule, place)]
             lines = [f"delete rule {target} handle {handle}" for handle in handles]
-            return _Part(place, tuple(lines), (change,), notes, held.siblings | {names.chain})
+            return _Part(place, tuple(lines), (change,), notes, held.objects)
         lines = [f"flush chain {target}", f"delete chain {target}"]
-        return _Part(place, tuple(lines), (change,), notes, held.siblings, names.chain)
+        return _Part(place, tuple(lines), (change,), notes, held.objects, True)
     lines = _take_out(held.entry, place, names.base)
     if foreign:
         lines += _take_out(chain, place, names.chain)

@@ -161,8 +161,7 @@ class FakeKernel:
         own = chains.get(names.chain)
         chain = None if own is None else tuple(own.rules)
         if place.backend is Backend.NFTABLES:
-            siblings = frozenset(chains) - {names.chain} if own else frozenset()
-            return Holding((), chain, own.hook if own else None, siblings)
+            return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
         base = chains.get(names.base)
         return Holding(tuple(base.rules) if base else (), chain)
 

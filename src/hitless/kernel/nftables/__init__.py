@@ -10,16 +10,31 @@ tables: their compat expressions are decoded too. Never does: write. Next stages
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import NETFILTER, Socket
-from hitless.kernel.nftables.dump import numbers_of, read_state
-from hitless.kernel.nftables.mirror import Mirror, Update
-from hitless.kernel.nftables.replay import TableChange
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 
+if TYPE_CHECKING:
+    from hitless.kernel.nftables.mirror import Mirror, Update
+    from hitless.kernel.nftables.replay import TableChange
+
 __all__ = ["Mirror", "TableChange", "Update", "read_ruleset"]
+
+
+def __getattr__(name: str) -> object:
+    """The mirror is loaded when it is named: a daemon that only reads single chains does not pay for it."""
+    if name in ("Mirror", "Update"):
+        from hitless.kernel.nftables import mirror
+
+        return getattr(mirror, name)
+    if name == "TableChange":
+        from hitless.kernel.nftables import replay
+
+        return replay.TableChange
+    raise AttributeError(name)
 
 
 def read_ruleset(
@@ -34,6 +49,8 @@ def read_ruleset(
     ``socket``: an open NETFILTER socket to use. Chains are decoded when they are read. Raises ``MissingError``
     without permission or nf_tables, ``KernelError`` when the kernel refuses.
     """
+    from hitless.kernel.nftables.dump import numbers_of, read_state
+
     numbers = numbers_of(families)
     if socket is not None:
         return read_state(socket, numbers, tables).ruleset()

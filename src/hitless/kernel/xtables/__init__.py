@@ -10,15 +10,25 @@ result as ``Opaque`` or ``OpaqueAction``. Never does: write a table.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.xtables.polling import Poller, Snapshot, lock_paths
-from hitless.kernel.xtables.sockopt import Tables
-from hitless.kernel.xtables.tables import decode_table
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
+if TYPE_CHECKING:
+    from hitless.kernel.xtables.polling import Poller, Snapshot, lock_paths
+
 __all__ = ["Poller", "Snapshot", "lock_paths", "read_ruleset"]
+
+
+def __getattr__(name: str) -> object:
+    """The poller is loaded when it is named: a daemon on a node without legacy tables does not pay for it."""
+    if name in ("Poller", "Snapshot", "lock_paths"):
+        from hitless.kernel.xtables import polling
+
+        return getattr(polling, name)
+    raise AttributeError(name)
 
 
 def read_ruleset(
@@ -30,6 +40,9 @@ def read_ruleset(
 
     Raises ``MissingError`` without permission, ``KernelError`` when the kernel refuses.
     """
+    from hitless.kernel.xtables.sockopt import Tables
+    from hitless.kernel.xtables.tables import decode_table
+
     found: list[Table] = []
     names = tuple(tables)
     for family in families:
