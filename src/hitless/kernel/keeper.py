@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -79,9 +80,11 @@ class _Keeper:
         mnt, root = self.base, self.base_root
         if mount:
             unshare(CLONE_NEWNS)
-            _private_run()
-            mnt, root = _open("/proc/self/ns/mnt"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            setns(self.base, CLONE_NEWNS)
+            try:
+                _private_run()
+                mnt, root = _open("/proc/self/ns/mnt"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            finally:
+                setns(self.base, CLONE_NEWNS)
         unshare(CLONE_NEWNET)
         try:
             net = _open("/proc/self/ns/net")
@@ -165,6 +168,9 @@ def main() -> int:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
+    # three open files per node and one per pod: a big lab needs more than the usual 1,024
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         keeper = _Keeper()
     except MissingError as error:

@@ -10,6 +10,7 @@ agents, watch and probe in it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -170,7 +171,7 @@ def _build(plan: Plan, keeper: Keeper) -> Members:
         return f"/proc/{keep.pid}/fd/{held[name].net}"
 
     def ip(name: str, text: str) -> None:
-        processes.run(["ip", "-batch", "-"], namespace=held[name].namespace(keep), stdin=text)
+        _batch(held[name].namespace(keep), text)
 
     # every link of the underlay first: a node configures the end that it finds
     ip("underlay", topology.underlay(plan, lambda i: net(plan.node_name(i)), net("far-end")))
@@ -196,6 +197,20 @@ def _build(plan: Plan, keeper: Keeper) -> Members:
         for done in [pool.submit(task) for task in tasks]:
             done.result()
     return members
+
+
+def _batch(namespace: Namespace, text: str) -> None:
+    """``ip -batch``, with the failing line in the error: the program names its number only."""
+    command = ["ip", "-batch", "-"]
+    try:
+        processes.run(command, namespace=namespace, stdin=text)
+    except ProgramError as error:
+        failed = re.search(r"^Command failed -:(\d+)", error.stderr, re.MULTILINE)
+        if failed is None:
+            raise
+        line = text.splitlines()[int(failed[1]) - 1]
+        reason = error.stderr.splitlines()[0]
+        raise ProgramError(command, error.returncode, f"{namespace.name}: {line}: {reason}") from error
 
 
 def _places(plan: Plan) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from hitless.errors import KernelError, MissingError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 
-__all__ = ["Held", "Keep", "Keeper", "alive", "held_processes", "start_time"]
+__all__ = ["Held", "Keep", "Keeper", "alive", "held_processes", "kill_inside", "start_time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class Keeper:
             tied=tied,
         )
         self._lock = threading.Lock()
-        self.inodes: set[int] = set()
+        self._inodes: set[int] = set()
+        self.keep = Keep(self._process.pid, 0, False, 0, 0)
         try:
             hello = self._answer("start", "the lab's keeper")
         except BaseException:
@@ -141,7 +142,7 @@ class Keeper:
     def make(self, name: str, *, mount: bool = False, sysctls: Mapping[str, str] | None = None) -> Held:
         """A network namespace (with a mount namespace and a /run of its own when ``mount``)."""
         answer = self._ask("make", f"namespace {name}", mount=mount, sysctls=dict(sysctls or {}))
-        self.inodes.add(answer["inode"])
+        self._inodes.add(answer["inode"])
         return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))
 
     def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], stdin: str, log: str) -> int:
@@ -164,22 +165,22 @@ class Keeper:
 
     def close(self) -> None:
         """End the keeper and whatever still runs in its namespaces; nothing of them is left afterwards."""
-        kill_inside(frozenset(self.inodes))
+        kill_inside(self.keep, frozenset(self._inodes))
         self._release()
         if self._process.returncode is None:
             self._process.kill()
         self._process.wait()
 
 
-def kill_inside(inodes: frozenset[int]) -> int:
-    """SIGKILL what lives in these network namespaces (twice over, for what was being born); returns how many."""
-    count = 0
+def kill_inside(keep: Keep, inodes: frozenset[int]) -> None:
+    """SIGKILL what lives in the network namespaces that a living keeper holds; again for what was being born.
+
+    A dead keeper's inode numbers are given out again at once, to strangers: then nothing is done.
+    """
     for _ in range(3):
-        pids = held_processes(inodes) if inodes else ()
+        pids = held_processes(inodes) if alive(keep) else ()
+        if not pids:
+            return
         for pid in pids:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-                count += 1
-        if not pids:
-            break
-    return count

@@ -124,7 +124,7 @@ class State:
     def end(self) -> None:
         """Take the lab down: its processes, its keeper, and with it every namespace."""
         if self.alive:
-            kill_inside(self.inodes)
+            kill_inside(self.keep, self.inodes)
             _end(self.keep)
         for pid in self.strays():
             with contextlib.suppress(ProcessLookupError):

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.kernel.lab.worlds import HANG, holders, machine, missing, need, until
+from tests.kernel.lab.worlds import HANG, Witness, machine, missing, need, until, up
 
 from hitless import lab
+from hitless.lab.keeping import held_processes
+from hitless.lab.states import Store
 
 pytestmark = pytest.mark.kernel
 
@@ -96,18 +98,19 @@ def test_down_cleans_up_after_a_crash_and_the_name_is_free_again(hitless: Shell)
         [*HITLESS, "lab", "exec", "node0", "--", "sleep", "1000"],
         env={**os.environ, "HITLESS_RUNTIME_DIR": str(hitless.folder)},
     )
-    note = json.loads((hitless.folder / "lab-lab.json").read_text())
-    inodes = frozenset(each["inode"] for each in note["held"])
-    until(lambda: f"/proc/{stray.pid}/ns/net" in holders(inodes), "sleep entering the node")
-    os.kill(keeper, signal.SIGKILL)
-    # the agents go with the keeper; what a person started there does not
-    until(lambda: holders(inodes) == [f"/proc/{stray.pid}/ns/net"], "the agents' end")
-    assert [each["alive"] for each in hitless.status()] == [False]
-    assert "dead" in hitless("status").stdout
-    assert "is dead" in hitless("exec", "node0", "true", code=3).stderr
-    hitless("down")
-    assert stray.wait(HANG) == -signal.SIGKILL
-    assert holders(inodes) == []
+    note = Store(hitless.folder).read("lab")
+    until(lambda: stray.pid in held_processes(note.inodes), "sleep entering the node")
+    with up(lab.Plan(kubernetes=False)) as observer:
+        witness = Witness(observer, note.cluster())
+        os.kill(keeper, signal.SIGKILL)
+        # the agents go with the keeper; what a person started there does not, and keeps his namespace
+        until(lambda: witness.standing() == {"node0"}, "the end of everything else")
+        assert [each["alive"] for each in hitless.status()] == [False]
+        assert "dead" in hitless("status").stdout
+        assert "is dead" in hitless("exec", "node0", "true", code=3).stderr
+        hitless("down")
+        assert stray.wait(HANG) == -signal.SIGKILL
+        until(lambda: not witness.standing(), "the end of the last namespace")
     hitless("up")
 
 

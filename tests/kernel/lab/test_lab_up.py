@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.kernel.lab.worlds import (
     HANG,
+    Witness,
     finish,
-    holders,
     machine,
     missing,
     need,
@@ -106,11 +106,12 @@ def test_the_machine_is_the_same_before_during_and_after() -> None:
 def test_when_the_keeper_is_killed_everything_is_gone_at_once() -> None:
     cluster = up(lab.Plan(nodes=2))
     try:
-        inodes = cluster.members.inodes
-        assert len(holders(inodes)) >= len(inodes)
-        os.kill(cluster.keeper.keep.pid, signal.SIGKILL)
-        until(lambda: not alive(cluster.keeper.keep), "the keeper's end")
-        until(lambda: not holders(inodes), "the end of the namespaces")
+        with up(lab.Plan(kubernetes=False)) as observer:
+            witness = Witness(observer, cluster.cluster)
+            assert witness.standing() == {"node0", "node0-pod0", "node1", "node1-pod0", "underlay", "far-end"}
+            os.kill(cluster.keeper.keep.pid, signal.SIGKILL)
+            until(lambda: not alive(cluster.keeper.keep), "the keeper's end")
+            until(lambda: not witness.standing(), "the end of the namespaces")
         with pytest.raises(ProgramError):
             run(cluster.nodes[0].namespace, "true")
         with pytest.raises(KernelError):
@@ -119,25 +120,39 @@ def test_when_the_keeper_is_killed_everything_is_gone_at_once() -> None:
         cluster.close()
 
 
-def test_when_the_maker_is_killed_everything_is_gone() -> None:
+@pytest.mark.parametrize("making", ["lab.up()", "asyncio.run(asyncio.to_thread(lab.up))"])
+def test_when_the_maker_is_killed_everything_is_gone(making: str) -> None:
     need(lab.Plan())
-    script = textwrap.dedent("""
-        import sys, time
+    script = textwrap.dedent(f"""
+        import asyncio, time
         from hitless import lab
-        cluster = lab.up(lab.Plan())
-        print(cluster.keeper.keep.pid, *cluster.members.inodes, flush=True)
+        async def thread():
+            return await asyncio.to_thread(lab.up)
+        cluster = {making.replace("asyncio.to_thread(lab.up)", "thread()")}
+        print(cluster.keeper.keep.pid, flush=True)
         time.sleep(600)
     """)
     maker = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         assert maker.stdout is not None
-        pid, *inodes = (int(word) for word in maker.stdout.readline().split())
+        pid = int(maker.stdout.readline())
         assert keeping.start_time(pid)
     finally:
         maker.kill()
         maker.communicate()
     until(lambda: not keeping.start_time(pid), "the keeper's end")
-    until(lambda: not holders(frozenset(inodes)), "the end of the namespaces")
+
+
+def test_closing_twice_or_after_the_keepers_death_touches_no_stranger() -> None:
+    one = up(lab.Plan())
+    one.close()
+    with up(lab.Plan()) as two:
+        # the kernel gives the same inode numbers out again
+        stranger = processes.start(["sleep", "1000"], namespace=two.pods[0].namespace)
+        until(lambda: stranger.pid in held_processes(two.members.inodes), "sleep entering the pod")
+        one.close()
+        assert stranger.poll() is None
+    assert stranger.wait(HANG) == -signal.SIGKILL
 
 
 def test_a_keeper_made_in_a_thread_outlives_the_thread() -> None:
@@ -163,7 +178,7 @@ def test_a_lab_that_could_not_be_made_whole_leaves_nothing(monkeypatch: pytest.M
     kept: list[keeping.Keep] = []
     real = topology.pod
     monkeypatch.setattr(topology, "pod", lambda *words: real(*words) + "link add x type nosuchtype\n")
-    with pytest.raises(ProgramError, match="ip"):
+    with pytest.raises(ProgramError, match=r"node0-pod0: link add x type nosuchtype: Error: "):
         building.up(lab.Plan(), started=kept.append)
     assert not alive(kept[0])
 
@@ -213,3 +228,35 @@ def test_a_namespace_is_entered_by_sockets_as_well_as_by_programs() -> None:
         entered = namespaces.inside(cluster.pods[0].namespace, lambda: here.stat().st_ino)
         assert entered == cluster.members.held["node0-pod0"].inode
         assert here.stat().st_ino != entered
+
+
+NO_BRIDGE = """#!/bin/sh
+input=$(cat)
+case $input in *"type bridge"*) echo "Error: Unknown device type." >&2; echo "Command failed -:2" >&2; exit 1;; esac
+echo "$input" | {real} -batch -
+"""
+NO_CONNTRACK = """#!/bin/sh
+case "$*" in *conntrack*) echo "Extension conntrack is not supported" >&2; exit 2;; esac
+exec {real} "$@"
+"""
+NO_RESTORE = "#!/bin/sh\necho 'iptables-restore: line 90 failed' >&2\nexit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("shims", "named"),
+    [
+        ({"ip": NO_BRIDGE}, "bridge links: Error: Unknown device type."),
+        ({"iptables-nft": NO_CONNTRACK, "iptables-nft-restore": NO_RESTORE}, "iptables-nft: -m conntrack .*supported"),
+    ],
+)
+def test_a_missing_kernel_feature_is_named_with_its_remedy(
+    shims: dict[str, str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel without it, as its programs report it: a shim in front of the real program says no."""
+    need(lab.Plan())
+    for name, text in shims.items():
+        (tmp_path / name).write_text(text.format(real=processes.program(name)))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(MissingError, match=f"the lab cannot be made whole: {named}; load"):
+        lab.up(lab.Plan())
