@@ -6,7 +6,6 @@ and writes a Header first and a Summary last. Exit codes: 0 it ended as asked, 3
 
 from __future__ import annotations
 
-import signal
 from ipaddress import ip_address, ip_network
 
 import click
@@ -14,9 +13,11 @@ import click
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
 from hitless.cli.probe_view import FarEndView
+from hitless.cli.stopping import on_signals
 from hitless.errors import InputError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
+from hitless.kernel.scheduling import urgent
 from hitless.model.families import Address, Network
 from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports
 
@@ -46,10 +47,23 @@ def _network(text: str) -> Network:
 @click.option(
     "--leak-limit", type=click.IntRange(0), default=10_000, show_default=True, help="Leaks written one by one."
 )
+@click.option(
+    "--scheduling",
+    type=click.Choice(["realtime", "normal"]),
+    default="realtime",
+    show_default=True,
+    help="Be run before ordinary processes, where that is allowed.",
+)
 @click.option("--namespace", metavar="PATH|PID", help="Listen in this network namespace.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
 def command(
-    addresses: tuple[str, ...], base: int, leaks: tuple[str, ...], leak_limit: int, namespace: str | None, as_json: bool
+    addresses: tuple[str, ...],
+    base: int,
+    leaks: tuple[str, ...],
+    leak_limit: int,
+    scheduling: str,
+    namespace: str | None,
+    as_json: bool,
 ) -> int:
     """Answer probes with the source address seen.
 
@@ -70,6 +84,7 @@ def command(
     config = {
         "addresses": [str(address) for address in options.addresses],
         "ports": {"flow": list(where.flow), "echo": where.echo, "http": where.http},
+        "scheduling": urgent() if scheduling == "realtime" else scheduling,
         "leaks": [str(network) for network in options.leaks],
     }
     if as_json:
@@ -78,7 +93,6 @@ def command(
     else:
         view = FarEndView()
         far_end = FarEnd(options, view.emit, clock=Clock.from_environment())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: far_end.stop())
-    far_end.run(config)
+    with on_signals(far_end.stop):
+        far_end.run(config)
     return Exit.PASS

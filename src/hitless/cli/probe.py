@@ -7,8 +7,9 @@ nothing lost, 1 something lost, 2 could not tell (starved, or nothing attempted)
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
-import signal
 import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -17,10 +18,12 @@ import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
-from hitless.cli.probe_view import ProbeView
+from hitless.cli.probe_view import probe_view
+from hitless.cli.stopping import on_signals
 from hitless.errors import InputError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
+from hitless.kernel.scheduling import urgent
 from hitless.model.families import Family, family_of
 from hitless.probe import (
     DEFAULT_RATE,
@@ -38,6 +41,12 @@ __all__ = ["command"]
 
 _EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
 _HIGHEST_WEIGHT = 1000
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def _mix(text: str) -> dict[str, int]:
@@ -94,13 +103,27 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 @click.command("probe", epilog=HELP)
 @click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
 @click.option(
-    "--rate", type=click.FloatRange(0.01, 100_000), help="New flows per second. [default: 1000 to a far end, else 10]"
+    "--rate",
+    callback=_finite,
+    type=click.FloatRange(0.01, 100_000),
+    help="New flows per second. [default: 1000 to a far end, else 10]",
 )
 @click.option("--mix", metavar="KIND=WEIGHT,…", help="Shares of the kinds. [default: tcp=60,udp=30,icmp=9,http=1]")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
-@click.option("--timeout", type=click.FloatRange(0.1, 60), default=2.5, show_default=True, help="Seconds until lost.")
 @click.option(
-    "--duration", type=click.FloatRange(0.1), metavar="SECONDS", help="End after so long. [default: on a signal]"
+    "--timeout",
+    callback=_finite,
+    type=click.FloatRange(0.1, 60),
+    default=2.5,
+    show_default=True,
+    help="Seconds until lost.",
+)
+@click.option(
+    "--duration",
+    callback=_finite,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="End after so long. [default: on a signal]",
 )
 @click.option("--count", type=click.IntRange(1), help="End after so many attempts.")
 @click.option("--streams", type=click.IntRange(0, 1000), default=0, show_default=True, help="Long-lived TCP streams.")
@@ -108,6 +131,13 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 @click.option("--insecure", "-k", is_flag=True, help="Do not verify https certificates.")
 @click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="Send from this address; one per family.")
 @click.option("--interface", default="", metavar="NAME", help="Send through this interface.")
+@click.option(
+    "--scheduling",
+    type=click.Choice(["realtime", "normal"]),
+    default="realtime",
+    show_default=True,
+    help="Be run before ordinary processes, where that is allowed.",
+)
 @click.option("--namespace", metavar="PATH|PID", help="Probe from this network namespace.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")
 def command(
@@ -123,6 +153,7 @@ def command(
     insecure: bool,
     sources: tuple[str, ...],
     interface: str,
+    scheduling: str,
     namespace: str | None,
     as_json: bool,
 ) -> int:
@@ -167,12 +198,16 @@ def command(
         "mix": weights,
         "timeout_ns": options.timeout_ns,
         "streams": streams,
+        "scheduling": urgent() if scheduling == "realtime" else scheduling,
     }
-    if as_json:
-        lines = Lines(closed=lambda: prober.stop())
-        prober = Prober(options, lines.emit, clock=Clock.from_environment(), flush=lines.flush)
-    else:
-        prober = Prober(options, ProbeView().emit, clock=Clock.from_environment())
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: prober.stop())
-    return _EXITS[verdict(prober.run(config))]
+    clock = Clock.from_environment()
+    with contextlib.ExitStack() as stack:
+        if as_json:
+            lines = Lines(closed=lambda: prober.stop())
+            prober = Prober(options, lines.emit, clock=clock, flush=lines.flush)
+        else:
+            view = probe_view()
+            stack.callback(view.close)
+            prober = Prober(options, view.emit, clock=clock)
+        stack.enter_context(on_signals(prober.stop))
+        return _EXITS[verdict(prober.run(config))]

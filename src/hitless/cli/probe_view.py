@@ -1,115 +1,276 @@
-"""What people see of a prober or a far end: a line each second, and a table at the end.
+"""What people see of a prober or a far end: lines as it goes, and a table at the end.
 
-Problem: JSON lines are for programs. Promise: made from the same events and nothing else; plain lines where standard
-output is no terminal or NO_COLOR is set, a table by rich where it is. Losses are shown as they happen, at most a few a
-second, and counted all. Next stage: people.
+Problem: JSON lines are for programs. Promise: made from the same events and nothing else. Where standard output is a
+terminal the table is live (rich, drawn once a second); elsewhere, and with ``NO_COLOR`` or ``TERM=dumb``, plain lines.
+Losses are shown as they happen, a few a second, and counted all. Next stage: people.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from hitless.model.events import Attempts, Event, Header, Heartbeat, Leak, Loss, Note, Recovery, StreamBreak, Summary
+from hitless.model import events as e
 
-__all__ = ["FarEndView", "ProbeView"]
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
-_LOSSES_SHOWN = 5  # a second; the line counts them all
+__all__ = ["FarEndView", "LiveView", "ProbeView", "probe_view"]
+
+_SHOWN = 5  # losses and the like a second; the line counts them all
+_KINDS = ("tcp", "udp", "icmp", "http", "stream")
+_COLUMNS = ("sent", "ok", "lost", "delayed", "leaked")
+
+_Incident = e.Loss | e.Recovery | e.StreamBreak | e.Leak
+
+
+def probe_view() -> ProbeView:
+    """The view that standard output can show."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    return ProbeView() if plain else LiveView()
 
 
 def _clock(t: int) -> str:
     return datetime.fromtimestamp(t / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
-def _ms(ns: int) -> str:
-    return f"{ns / 1e6:.1f} ms" if ns < 100_000_000 else f"{ns / 1e9:.2f} s"
+def _duration(ns: int) -> str:
+    return f"{ns / 1e6:.1f} ms" if ns < 1_000_000_000 else f"{ns / 1e9:.2f} s"
+
+
+def _incident(event: _Incident) -> str:
+    """One line about something that went wrong, or right again."""
+    src = f"{event.src or 'no source address'} port {event.sport}"
+    what = f"{src} to {event.dst}" + (f" port {event.dport}" if event.dport else "")
+    match event:
+        case e.Loss():
+            detail = f" ({event.detail})" if event.detail else ""
+            return f"{_clock(event.t)}  LOST    {event.kind} {what}: {event.cause}{detail}"
+        case e.Recovery():
+            end = "worked again after" if event.recovered else "was still broken after"
+            return f"{_clock(event.t)}  {'HEALED ' if event.recovered else 'BROKEN '} {event.kind} {what}: {end} " + (
+                _duration(event.duration_ns)
+            )
+        case e.StreamBreak():
+            return f"{_clock(event.t)}  BROKEN  stream {what}: {event.detail}"
+        case e.Leak():
+            return f"{_clock(event.t)}  LEAKED  {event.kind} {what}"
 
 
 class ProbeView:
-    """The human side of ``hitless probe``."""
+    """Plain lines: one a second, and what happened."""
 
     def __init__(self) -> None:
         self._second: Counter[str] = Counter()
-        self._shown = 0
+        self._incidents = 0
         self._slowest = 0
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: e.Event) -> None:
         """Show an event, or collect it for the next line."""
-        if event.stream == "control":
-            if isinstance(event, Attempts):
-                self._second["control"] += event.lost
-        elif isinstance(event, Attempts):
-            self._second["sent"] += event.sent
-            self._second["lost"] += event.lost
-            self._second["delayed"] += event.delayed
-            self._second["leaked"] += event.leaked
-            self._slowest = max(self._slowest, event.latency_max_ns)
-        elif isinstance(event, Heartbeat):
-            self._line(event)
-        elif isinstance(event, Loss | Recovery | StreamBreak | Leak):
-            self._event(event)
-        elif isinstance(event, Note):
-            click.echo(f"{event.level}: {event.text}", err=True)
-        elif isinstance(event, Summary):
-            self._summary(event)
+        match event:
+            case e.Header():
+                self._begin(event)
+            case e.Attempts():
+                self._count(event)
+            case e.Heartbeat():
+                self._beat(event)
+            case e.Loss() | e.Recovery() | e.StreamBreak() | e.Leak() if not event.stream:
+                self._incidents += 1
+                if self._incidents <= _SHOWN:
+                    self._say(_incident(event))
+            case e.Note():
+                self._say(f"{event.level}: {event.text}")
+            case e.Summary():
+                self._end(event)
+            case _:
+                pass  # of a control: counted
 
-    def _line(self, beat: Heartbeat) -> None:
-        counts = self._second
-        click.echo(
-            f"{_clock(beat.t)}  ended {counts['sent']:5d}  lost {counts['lost']:4d}  delayed {counts['delayed']:4d}  "
-            f"leaked {counts['leaked']:3d}  slowest {_ms(self._slowest):>9}  lag {_ms(beat.max_lag_ns):>8}  "
-            f"cpu {100 * beat.cpu_ns / max(1, beat.interval_ns):3.0f} %  {beat.detail}"
-        )
-        self._second.clear()
-        self._slowest = self._shown = 0
+    def _begin(self, header: e.Header) -> None:
+        config = header.config
+        self._say(f"probing {', '.join(config['endpoints'])} at {config['rate']:g} new flows a second; Ctrl-C ends")
 
-    def _event(self, event: Loss | Recovery | StreamBreak | Leak) -> None:
-        self._shown += 1
-        if self._shown > _LOSSES_SHOWN:
+    def _say(self, text: str) -> None:
+        click.echo(text)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+
+    def _count(self, event: e.Attempts) -> None:
+        if event.stream:
+            self._second["control"] += event.lost
             return
-        what = f"{event.src or '?'} port {event.sport} to {event.dst} port {event.dport}"
-        if isinstance(event, Loss):
-            click.echo(f"{_clock(event.t)}  LOST {event.kind} {what}: {event.cause} {event.detail}".rstrip())
-        elif isinstance(event, Recovery):
-            end = "works again after" if event.recovered else "still broken after"
-            click.echo(f"{_clock(event.begin)}  {event.kind} {what}: {end} {_ms(event.duration_ns)}")
-        elif isinstance(event, StreamBreak):
-            click.echo(f"{_clock(event.t)}  STREAM {what}: {event.detail}")
-        else:
-            click.echo(f"{_clock(event.t)}  LEAKED {event.kind} {what}")
+        for name in _COLUMNS:
+            self._second[name] += getattr(event, name)
+        self._slowest = max(self._slowest, event.latency_max_ns)
 
-    def _summary(self, event: Summary) -> None:
-        totals = event.totals
-        click.echo(f"{'':8}{'sent':>10}{'ok':>10}{'lost':>8}{'delayed':>9}{'leaked':>8}")
-        for kind in ("tcp", "udp", "icmp", "http", "stream"):
+    def _line(self, beat: e.Heartbeat) -> str:
+        counts = self._second
+        words = [f"{counts['sent']:5d} ended", f"{counts['lost']} lost", f"{counts['delayed']} delayed"]
+        words += [
+            f"{counts[name]} {text}"
+            for name, text in (("leaked", "leaked"), ("control", "lost by control"))
+            if counts[name]
+        ]
+        if self._incidents > _SHOWN:
+            words.append(f"{self._incidents - _SHOWN} more not shown")
+        cpu = 100 * beat.cpu_ns / max(1, beat.interval_ns)
+        words += [
+            f"slowest {_duration(self._slowest)}",
+            f"prober late by {_duration(beat.max_lag_ns)}, {cpu:.0f} % CPU",
+        ]
+        return f"{_clock(beat.t)}  {', '.join(words)}; {beat.detail}"
+
+    def _beat(self, beat: e.Heartbeat) -> None:
+        self._say(self._line(beat))
+        self._second.clear()
+        self._slowest = self._incidents = 0
+
+    def _end(self, summary: e.Summary) -> None:
+        totals = summary.totals
+        click.echo("")
+        click.echo(f"{'':8}" + "".join(f"{name:>10}" for name in _COLUMNS))
+        for kind in _KINDS:
             if totals.get(f"{kind}_sent"):
-                numbers = [totals.get(f"{kind}_{name}", 0) for name in ("sent", "ok", "lost", "delayed", "leaked")]
-                click.echo(f"{kind:8}{numbers[0]:>10}{numbers[1]:>10}{numbers[2]:>8}{numbers[3]:>9}{numbers[4]:>8}")
+                click.echo(f"{kind:8}" + "".join(f"{totals.get(f'{kind}_{name}', 0):>10,}" for name in _COLUMNS))
+        for line in _remarks(totals):
+            click.echo(line)
+
+
+def _remarks(totals: dict[str, int]) -> list[str]:
+    causes = {name[6:]: count for name, count in sorted(totals.items()) if name.startswith("cause_")}
+    lines = []
+    if causes:
+        lines.append("lost because: " + ", ".join(f"{cause} {count:,}" for cause, count in causes.items()))
+    if totals.get("recovered") or totals.get("not_recovered"):
+        lines.append(
+            f"of the lost flows that were watched on, {totals.get('recovered', 0)} worked again, "
+            f"{totals.get('not_recovered', 0)} were still broken when the watch ended"
+        )
+    if totals.get("stream_sent"):
+        stall = _duration(totals.get("stream_longest_stall_ns", 0))
+        lines.append(f"streams: {totals.get('stream_breaks', 0)} broken, longest wait for an echo {stall}")
+    if totals.get("control_sent"):
+        lines.append(f"control: {totals['control_lost']:,} of {totals['control_sent']:,} lost")
+    skipped = {name[8:]: count for name, count in sorted(totals.items()) if name.startswith("skipped_") and count}
+    if skipped:
+        why = {
+            "late": "the prober was late",
+            "tuples": "no fresh 5-tuple",
+            "ports": "port taken",
+            "descriptors": "too many open",
+        }
+        lines.append(
+            "not attempted: " + ", ".join(f"{count:,} ({why.get(name, name)})" for name, count in skipped.items())
+        )
+    lines.append(f"the prober was late by {_duration(totals.get('max_lag_ns', 0))} at most")
+    return lines
+
+
+class LiveView(ProbeView):
+    """A table that is drawn anew each second, with what happened scrolling above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sums: dict[tuple[str, str], Counter[str]] = {}
+        self._live: Live | None = None
+        self._lines: list[str] = []
+
+    def _begin(self, header: e.Header) -> None:
+        import rich.table  # noqa: F401 - now, before the first attempt, and not in the middle of the run
+        from rich.live import Live
+
+        super()._begin(header)
+        # no thread of its own: the prober's loop draws, once a second
+        self._live = Live(auto_refresh=False, transient=True)
+        self._live.start()
+
+    def _say(self, text: str) -> None:
+        if self._live is None:
+            click.echo(text)
+        else:
+            self._lines.append(text)  # printed with the next table: drawing it for each line would make the prober late
+
+    def _count(self, event: e.Attempts) -> None:
+        super()._count(event)
+        sums = self._sums.setdefault((event.stream or event.kind, event.family), Counter())
+        for name in _COLUMNS:
+            sums[name] += getattr(event, name)
+        sums["p50"] = event.latency_p50_ns or sums["p50"]
+        sums["p99"] = max(sums["p99"], event.latency_p99_ns)
+
+    def _beat(self, beat: e.Heartbeat) -> None:
+        if self._live is not None:
+            self._live.update(self._table(self._line(beat)))
+            self._print()
+        self._second.clear()
+        self._slowest = self._incidents = 0
+
+    def _print(self) -> None:
+        if self._live is None:
+            return
+        if self._lines:
+            self._live.console.print("\n".join(self._lines), highlight=False, markup=False)  # draws the table too
+            self._lines.clear()
+        else:
+            self._live.refresh()
+
+    def _table(self, caption: str) -> Table:
+        from rich.table import Table
+
+        table = Table(caption=caption, caption_justify="left", expand=False)
+        table.add_column("kind")
+        table.add_column("family")
+        for name in (*_COLUMNS, "p50", "worst p99"):
+            table.add_column(name, justify="right")
+        for (kind, family), sums in sorted(self._sums.items()):
+            numbers = [f"{sums[name]:,}" for name in _COLUMNS]
+            style = "red" if sums["lost"] or sums["leaked"] else None
+            table.add_row(kind, family, *numbers, _duration(sums["p50"]), _duration(sums["p99"]), style=style)
+        return table
+
+    def _end(self, summary: e.Summary) -> None:
+        self.close()
+        super()._end(summary)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._print()
+            self._live.stop()
+            self._live = None
 
 
 class FarEndView:
-    """The human side of ``hitless farend``."""
+    """The human side of ``hitless farend``: where it listens, leaks, and its counters when they change."""
 
     def __init__(self) -> None:
         self._before = ""
+        self._leaks = 0
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: e.Event) -> None:
         """Show an event."""
-        if isinstance(event, Header):
-            where = event.config["ports"]
-            flow = where["flow"]
-            click.echo(
-                f"listening at {', '.join(event.config['addresses'])}: TCP and UDP {flow[0]}-{flow[-1]}, "
-                f"echo {where['echo']}, HTTP {where['http']}"
-            )
-        elif isinstance(event, Leak):
-            click.echo(
-                f"{_clock(event.t)}  LEAKED {event.kind} {event.src} port {event.sport} to {event.dst} {event.dport}"
-            )
-        elif isinstance(event, Heartbeat) and event.detail != self._before:
-            self._before = event.detail
-            click.echo(f"{_clock(event.t)}  lag {_ms(event.max_lag_ns)}  {event.detail}")
-        elif isinstance(event, Note):
-            click.echo(f"{event.level}: {event.text}", err=True)
+        match event:
+            case e.Header():
+                where = event.config["ports"]
+                first, last = where["flow"][0], where["flow"][-1]
+                click.echo(f"listening at {', '.join(event.config['addresses'])}; Ctrl-C ends")
+                click.echo(f"TCP and UDP {first} to {last}, echo {where['echo']}, HTTP {where['http']}")
+            case e.Leak():
+                self._leaks += 1
+                if self._leaks <= _SHOWN:
+                    click.echo(_incident(event))
+            case e.Heartbeat():
+                self._leaks = 0
+                if event.detail != self._before:
+                    self._before = event.detail
+                    click.echo(f"{_clock(event.t)}  {event.detail}; late by {_duration(event.max_lag_ns)}")
+            case e.Note():
+                click.echo(f"{event.level}: {event.text}")
+            case _:
+                pass

@@ -2,7 +2,7 @@
 
 Problem: a process that the kernel did not run (busy cores, SIGSTOP, a paused virtual machine) sees every deadline pass
 at once, and would report an outage that was its own. Promise: the loop measures how much later than planned each turn
-came; time asleep beyond ``DOZE_NS`` does not count towards any deadline (``awake`` time stands still), and is kept so
+came; a sleep longer than ``doze_ns`` does not count towards any deadline (``awake`` time stands still), and is kept so
 that a loss in such a time is called starved. Descriptors are served before deadlines, so an answer that waits in a
 socket buffer is always read before its attempt is given up. Hand-written, because asyncio costs 80 us a connection.
 It keeps no threads and starts none. Next stages: ``prober`` and ``farend`` run on it.
@@ -17,10 +17,7 @@ from typing import Generic, TypeVar
 
 from hitless.kernel.clock import Clock
 
-__all__ = ["DOZE_NS", "Delay", "Engine"]
-
-DOZE_NS = 50_000_000
-"""Shorter lags are everyday scheduling on a busy machine and stay part of the timeouts (which are 50 times longer)."""
+__all__ = ["Delay", "Engine"]
 
 _BATCH = 4096  # events a turn; epoll's default of 1,023 would leave some unread after a long sleep
 
@@ -53,10 +50,14 @@ class Delay(Generic[Item]):
 
 
 class Engine:
-    """Descriptors, deadlines, and a measure of itself. Times are the clock's Unix nanoseconds."""
+    """Descriptors, deadlines, and a measure of itself. Times are the clock's Unix nanoseconds.
 
-    def __init__(self, clock: Clock) -> None:
+    Lags up to ``doze_ns`` are everyday scheduling on a busy machine and stay part of the timeouts, which are longer.
+    """
+
+    def __init__(self, clock: Clock, doze_ns: int = 250_000_000) -> None:
         self.clock = clock
+        self._doze = doze_ns
         self.now = clock.now()
         self.asleep = 0
         self.max_lag = 0
@@ -109,7 +110,7 @@ class Engine:
         self._turned = self.now
         if lag > self.max_lag:
             self.max_lag = lag
-        if lag > DOZE_NS:
+        if lag > self._doze:
             self.asleep += lag
         ready = self._ready
         for fd, mask in events:

@@ -85,23 +85,17 @@ class FarEnd:
         """End soon. Safe in a signal handler."""
         self._stopping = True
 
-    def run(
-        self, config: Mapping[str, Any] | None = None, started: Callable[[], None] = lambda: None
-    ) -> dict[str, int]:
-        """Answer until stopped, and return the totals; ``started`` is called once everything listens."""
+    def run(self, config: Mapping[str, Any] | None = None) -> dict[str, int]:
+        """Answer until stopped, and return the totals. The Header is written once everything listens."""
         engine = self._engine
         with self._open:
-            self._emit(
-                Header(
-                    t=engine.clock.now(), tool="farend", version=__version__, pid=os.getpid(), config=dict(config or {})
-                )
-            )
             _raise_descriptor_limit()
             for address in self._options.addresses:
                 self._listen(address)
             self._watch_leaks()
+            said = dict(config or {})
+            self._emit(Header(t=engine.clock.now(), tool="farend", version=__version__, pid=os.getpid(), config=said))
             self._flush()
-            started()
             engine.turn(engine.clock.now())
             engine.lag()
             self._beat_at = engine.now + _SECOND

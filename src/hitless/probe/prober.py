@@ -49,6 +49,7 @@ DEFAULT_MIX: Mapping[str, int] = {"tcp": 60, "udp": 30, "icmp": 9, "http": 1}
 
 _SECOND = 1_000_000_000
 _KNOCK_NS = 200_000_000
+_SHORTEST_DOZE_NS = 20_000_000
 _SPARE_DESCRIPTORS = 128  # for streams, raw sockets, output, and what Python itself opens
 
 
@@ -111,7 +112,7 @@ class Prober:
         self._options = options
         self._emit = emit
         self._flush = flush
-        self._engine = Engine(clock)
+        self._engine = Engine(clock, max(_SHORTEST_DOZE_NS, options.timeout_ns // 10))
         self._outcomes = Outcomes(self._engine, emit, options.timeout_ns, options.knockers)
         self._stopping = False
         self._hurry = False
@@ -134,9 +135,11 @@ class Prober:
         """Probe until stopped, and return the totals; ``config`` goes into the stream's header."""
         engine, options = self._engine, self._options
         with self._closing:
+            remarks = self._prepare()
             now = engine.clock.now()
             self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=dict(config or {})))
-            self._prepare()
+            for remark in remarks:
+                self._outcomes.note("warning", remark)
             self._began = now = engine.clock.now()
             engine.turn(now)  # what the preparation took is no lag of the run
             engine.lag()
@@ -152,7 +155,8 @@ class Prober:
 
     # --- before ------------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> list[str]:
+        """Make lanes and kinds; returns what people should know beforehand. Raises what is wrong with the options."""
         options = self._options
         ours = [end for end in options.endpoints if end.target.scheme == "farend" and end.kind != "stream"]
         others = [end for end in options.endpoints if end.target.scheme != "farend"]
@@ -167,21 +171,26 @@ class Prober:
             raise InputError("only a far end has streams", where="--streams", expected="a --to farend://…")
         pairs = {(end.kind, end.family) for end in (*ours, *others) if end.kind != "http"}
         self._outcomes.share_knockers(len(pairs))
+        remarks: list[str] = []
         if ours:
-            self._add_track(ours, options.rate, {kind: mix[kind] for kind in {end.kind for end in ours}})
+            remarks += self._add_track(ours, options.rate, {kind: mix[kind] for kind in {end.kind for end in ours}})
         if others:
             asked = options.mix or {}  # a target that was named is probed, whatever the mix leaves out
-            self._add_track(others, options.other_rate, {end.kind: asked.get(end.kind, 1) or 1 for end in others})
+            remarks += self._add_track(
+                others, options.other_rate, {end.kind: asked.get(end.kind, 1) or 1 for end in others}
+            )
         if options.control:
             kinds = {end.kind for end in options.control}
-            self._add_track(options.control, POLITE_RATE, dict.fromkeys(kinds, 1), control=True)
+            remarks += self._add_track(options.control, POLITE_RATE, dict.fromkeys(kinds, 1), control=True)
         if options.streams:
             lanes = [self._lane(end) for end in streams]
             self._streams = Streams(self._engine, self._outcomes, lanes, options.streams)
+        return remarks
 
     def _add_track(
         self, endpoints: Sequence[Endpoint], rate: float, weights: Mapping[str, int], *, control: bool = False
-    ) -> None:
+    ) -> list[str]:
+        remarks: list[str] = []
         lanes: dict[str, list[Lane]] = {kind: [] for kind in weights}
         for end in endpoints:
             lanes[end.kind].append(self._lane(end, control=control))
@@ -189,10 +198,9 @@ class Prober:
             share = rate * weights[kind] / sum(weights.values()) / len(group)
             slots = fastest(len(group[0].endpoint.ports)) if kind != "icmp" else 65535 / 130
             if share > slots:
-                self._outcomes.note(
-                    "warning",
+                remarks.append(
                     f"{share:.0f} {kind} flows per second to {group[0].endpoint.address} are more than its 5-tuples "
-                    f"allow ({slots:.0f}/s with none used twice in 130 s): the rest will be skipped; give more targets",
+                    f"allow ({slots:.0f}/s with none used twice in 130 s): the rest will be skipped; give more targets"
                 )
         self._tracks.append(
             _Track(
@@ -202,6 +210,7 @@ class Prober:
                 counted=not control,
             )
         )
+        return remarks
 
     def _lane(self, end: Endpoint, *, control: bool = False) -> Lane:
         options = self._options

@@ -1,0 +1,152 @@
+"""The far end: readable by hand, honest about the source it saw, and looking below its sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from tests.kernel.probe.probe_world import World, tool
+
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace, inside
+from hitless.model import events as e
+from hitless.model.families import Family
+
+pytestmark = pytest.mark.kernel
+
+NUMBERS = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
+
+
+def connected(namespace: Namespace, family: Family, address: str, port: int, kind: int) -> socket.socket:
+    def connect() -> socket.socket:
+        sock = socket.socket(NUMBERS[family], kind)
+        sock.settimeout(30)
+        sock.connect((address, port))
+        return sock
+
+    return inside(namespace, connect)
+
+
+def read_all(sock: socket.socket) -> bytes:
+    data = b""
+    while chunk := sock.recv(4096):
+        data += chunk
+    return data
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_it_can_be_asked_by_hand(world: World, family: Family) -> None:
+    """What nc, nc -u, curl and telnet would see: the node's address, since the pod is masqueraded."""
+    far_end = world.far_end()
+    node = str(world.cluster.nodes[0].addresses[family])
+    address = world.address(family, 1)
+    with connected(world.pod, family, address, 7801, socket.SOCK_STREAM) as sock:
+        seen, _, port = read_all(sock).decode().strip().partition(" ")
+        assert seen == node
+        assert port.isdigit()
+    with connected(world.pod, family, address, 7804, socket.SOCK_DGRAM) as sock:
+        sock.send(b"hello\n")
+        assert sock.recv(100).decode().split()[::2] == [node, "hello"]
+    with connected(world.pod, family, address, 7810, socket.SOCK_STREAM) as sock:
+        sock.sendall(b"anything" * 1000)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b"anything" * 1000
+    with connected(world.pod, family, address, 7880, socket.SOCK_STREAM) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = read_all(sock).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert json.loads(body)["source"] == node
+    assert far_end.end() == 0
+    assert {name: far_end.totals[name] for name in ("tcp", "udp", "echo", "http")} == dict.fromkeys(
+        ("tcp", "udp", "echo", "http"), 1
+    )
+
+
+def test_listening_everywhere_it_answers_from_the_address_that_was_asked(world: World, tmp_path: Path) -> None:
+    far = world.cluster.far_end.namespace
+    words = ["farend", "--json", "--bind", "0.0.0.0", "--bind", "::", "--port", "9000"]
+    with tool(far, words, tmp_path / "farend-everywhere") as far_end:
+        far_end.wait_for(bool)
+        for family in Family:
+            with connected(world.pod, family, world.address(family, 2), 9001, socket.SOCK_DGRAM) as sock:
+                sock.send(b"?")  # a connected socket takes answers from the address that it asked only
+                assert sock.recv(100).endswith(b" ?")
+        assert far_end.end() == 0
+
+
+def test_two_far_ends_at_one_address_are_refused(world: World, tmp_path: Path) -> None:
+    world.far_end()
+    with tool(
+        world.cluster.far_end.namespace, ["farend", "--json", "--bind", world.address(Family.IPV4)], tmp_path / "second"
+    ) as second:
+        assert second.end(None) == 3
+        assert second.events == []
+    assert "cannot listen" in (tmp_path / "second").read_text()
+
+
+def test_it_survives_those_who_say_nothing_or_nonsense(world: World) -> None:
+    far_end = world.far_end()
+    address = world.address(Family.IPV4)
+    silent = [connected(world.pod, Family.IPV4, address, 7880, socket.SOCK_STREAM) for _ in range(20)]
+    with connected(world.pod, Family.IPV4, address, 7880, socket.SOCK_STREAM) as endless:
+        endless.sendall(b"x" * 20_000)
+        with contextlib.suppress(ConnectionResetError):  # it does not even read the rest
+            assert read_all(endless) == b""
+    with connected(world.pod, Family.IPV4, address, 7801, socket.SOCK_DGRAM) as sock:
+        sock.send(bytes(range(256)) * 5)
+        assert len(sock.recv(4096)) < 600
+    probe = world.probe("--count", "100")
+    assert probe.end(None) == 0
+    for sock in silent:
+        sock.close()
+    assert far_end.end() == 0
+
+
+def test_an_answered_leak_is_a_leak_to_the_prober_too(world: World) -> None:
+    """With a way back to the pod network (as in some data centres) a leaked flow works, and is still a leak."""
+    far_end = world.far_end()
+    node = world.cluster.nodes[0]
+    subnet, gateway = str(node.subnets[Family.IPV4]), str(node.addresses[Family.IPV4])
+    underlay, far = world.cluster.underlay.namespace, world.cluster.far_end.namespace
+    processes.run(["ip", "route", "add", subnet, "via", gateway], namespace=underlay)
+    uplink = json.loads(processes.run(["ip", "-j", "route", "get", gateway], namespace=far).stdout)[0]
+    processes.run(["ip", "route", "add", subnet, "via", uplink["gateway"], "dev", uplink["dev"]], namespace=far)
+    probe = world.probe("--mix", "tcp=1,udp=1", "--rate", "100", targets=[world.url(Family.IPV4)])
+    probe.wait_beats()
+    assert probe.of(e.Leak) == []
+    world.stop_masquerade()
+    probe.wait_beats(2)
+    assert probe.end() == 1
+    assert far_end.end() == 0
+    assert probe.of(e.Loss) == []
+    leaked = sum(one.leaked for one in probe.of(e.Attempts))
+    assert leaked == len(probe.of(e.Leak)) == len(far_end.of(e.Leak)) > 50
+    assert {(one.kind, one.sport) for one in probe.of(e.Leak)} == {(one.kind, one.sport) for one in far_end.of(e.Leak)}
+
+
+def test_only_first_packets_from_the_named_networks_are_leaks(world: World) -> None:
+    """Streams, answers and the node's own packets are none."""
+    far_end = world.far_end()
+    world.stop_masquerade()
+    node = world.node
+    for family in Family:
+        with connected(node, family, world.address(family), 7801, socket.SOCK_STREAM) as sock:
+            read_all(sock)
+    with inside(world.pod, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        for size in (10, 1400, 4000):  # the last in fragments, of which only the first counts
+            sock.sendto(b"x" * size, (world.address(Family.IPV4), 5353))
+    far_end.wait_for(lambda events: sum(isinstance(one, e.Leak) for one in events) >= 3)
+    far_end.wait_beats()
+    assert far_end.end() == 0
+    leaks = far_end.of(e.Leak)
+    assert [(one.kind, one.src, one.dport) for one in leaks] == [("udp", world.pod_address(Family.IPV4), 5353)] * 3
+
+
+def test_it_ends_on_an_interrupt_with_its_summary(world: World) -> None:
+    far_end = world.far_end()
+    assert far_end.end(signal.SIGINT) == 0
+    assert isinstance(far_end.events[-1], e.Summary)
