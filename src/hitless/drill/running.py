@@ -32,7 +32,13 @@ _FIRST_WORDS = 15.0
 
 
 async def run(
-    plan: Plan, target: Target, log: Path, *, judged: str, onlooker: Callable[[Event], None] = lambda _: None
+    plan: Plan,
+    target: Target,
+    log: Path,
+    *,
+    judged: str,
+    onlooker: Callable[[Event], None] = lambda _: None,
+    clock: Clock | None = None,
 ) -> tuple[Story, Verdict]:
     """Drill every subject of the target into a new log, and judge it.
 
@@ -52,7 +58,7 @@ async def run(
         "recovery_s": plan.recovery,
     }
     with LogWriter(log) as writer:
-        record = Record(writer, Clock(), onlooker)
+        record = Record(writer, clock or Clock(), onlooker)
         record.begin("drill", config)
         await _subjects(plan, target, names, record)
         record.end("drill")

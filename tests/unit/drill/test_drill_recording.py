@@ -1,0 +1,137 @@
+"""Streams of tools, merged into one log: nothing lost, deaths noticed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from hitless.drill import Desk, Record, Tool
+from hitless.evidence import LogWriter, read
+from hitless.kernel.clock import ANCHOR, Clock
+from hitless.model import events as e
+
+HANG = 30.0
+HEADER = '{"type":"header","t":1,"tool":"probe","version":"0","schema":1}'
+SPEAK = f"""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print('{{"type":"summary","t":3,"tool":"probe"}}', flush=True), sys.exit()))
+print('{HEADER}', flush=True)
+"""
+
+
+def recorded(tmp_path: Path, act: Callable[[Desk], Awaitable[None]]) -> list[e.Event]:
+    path = tmp_path / "events.jsonl"
+    with LogWriter(path) as writer:
+        record = Record(writer, Clock())
+        record.begin("drill", {})
+        asyncio.run(asyncio.wait_for(_main(act, record.desk("flannel-0.28", "node-1")), HANG))
+    return list(read(path).events[1:])
+
+
+async def _main(act: Callable[[Desk], Awaitable[None]], desk: Desk) -> None:
+    await act(desk)
+
+
+async def start(code: str, desk: Desk) -> Tool:
+    return await Tool.start("probe", [sys.executable, "-c", code], desk)
+
+
+def texts(events: list[e.Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, e.Note) and event.level == "error"]
+
+
+def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        tool = await start(SPEAK + "time.sleep(60)", desk)
+        assert await tool.heard(HANG)
+        await tool.stop(HANG)
+        assert not desk.trouble.is_set()
+
+    events = recorded(tmp_path, act)
+    assert [type(event).__name__ for event in events] == ["Header", "Summary"]
+    assert {(event.agent, event.node, event.stream) for event in events} == {("flannel-0.28", "node-1", "probe")}
+
+
+def test_the_tools_share_the_drills_clock(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        code = f'import os; print(\'{{"type":"note","t":%s,"level":"info","text":"x"}}\' % os.environ[\'{ANCHOR}\'])'
+        tool = await start(code, desk)
+        await tool.heard(HANG)
+        await tool.kill()
+        assert desk.record.clock.anchor == anchors(tmp_path)[0]
+
+    recorded(tmp_path, act)
+
+
+def anchors(tmp_path: Path) -> list[int]:
+    return [event.t for event in read(tmp_path / "events.jsonl").events if isinstance(event, e.Note)]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "probe ended by itself with signal SIGKILL"),
+        ("import sys; sys.exit('no such route')", "probe ended by itself with exit code 1: no such route"),
+        ("pass", "probe ended by itself with exit code 0"),
+    ],
+)
+def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Path, code: str, why: str) -> None:
+    async def act(desk: Desk) -> None:
+        tool = await start(code, desk)
+        await desk.trouble.wait()
+        assert not await tool.heard(HANG)
+        await tool.stop(HANG)
+
+    assert texts(recorded(tmp_path, act)) == [why]
+
+
+def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(60)", desk)
+        await tool.heard(HANG)
+        await tool.stop(HANG)  # it has said both lines by then: they are in the pipe before its summary
+
+    events = recorded(tmp_path, act)
+    assert [text.split(":")[0] for text in texts(events)] == ["probe wrote a line that is no event"]
+    assert isinstance(events[-1], e.Summary)
+
+
+def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        await start("import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(60)", desk)
+        await desk.trouble.wait()
+        await asyncio.sleep(0)
+
+    assert texts(recorded(tmp_path, act))[0].startswith("probe wrote a line that is no event")
+
+
+def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{HEADER}', flush=True)"
+        tool = await start(deaf + "; time.sleep(60)", desk)
+        await tool.heard(HANG)
+        await tool.stop(0.1)
+        assert tool.process.returncode == -9
+
+    assert texts(recorded(tmp_path, act)) == ["probe did not end within 0.1 s and was killed"]
+
+
+def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        seen = [desk.carried]
+        for family, network, state in (
+            ("ipv4", "10.42.0.0/16", "not_carried"),
+            ("ipv4", "10.42.0.0/16", "carried"),
+            ("ipv6", "fd42::/48", "cannot_tell"),
+        ):
+            desk.write(e.RuleState(t=1, family=family, network=network, state=state))  # type: ignore[arg-type]
+            seen.append(desk.carried)
+        assert seen == [False, False, True, False]
+        desk.write(e.Attempts(t=1, interval_ns=1, kind="tcp", family="ipv4", sent=7, ok=7))
+        assert desk.attempted == 7
+
+    recorded(tmp_path, act)
