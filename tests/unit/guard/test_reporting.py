@@ -1,0 +1,148 @@
+"""Journal, metrics, Events and status: what leaves the guard."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from tests.unit.guard.flannels import nat
+
+from hitless.agent.logs import Log
+from hitless.errors import InputError
+from hitless.guard import kubernetes, records
+from hitless.guard.freeing import Freed
+from hitless.guard.gaps import OpenGap
+from hitless.guard.journal import Journal
+from hitless.guard.learning import learn
+from hitless.guard.locking import Lock, Running, holder
+from hitless.guard.meter import Moved
+from hitless.guard.metrics import render
+from hitless.guard.primaries import PRIMARIES
+from hitless.guard.reporting import Reporter
+from hitless.guard.serving import serving
+from hitless.guard.side import Side
+from hitless.guard.status import Status
+from hitless.kernel.clock import Clock
+from hitless.model.events import Writer
+from hitless.model.families import Family
+
+V4 = Family.IPV4
+WRITER = Writer(42, 'ipt"ables\n')
+
+
+def reporter(tmp_path: Path) -> Reporter:
+    return Reporter(Log(io.StringIO()), Journal(tmp_path / "j.jsonl"), Clock(), state=tmp_path / "state.json")
+
+
+def side() -> Side:
+    return Side.of(V4, PRIMARIES["flannel"], (), "eth0", learn(nat(), V4, PRIMARIES["flannel"]))
+
+
+def one_gap(told: Reporter, leaked: int = 0) -> None:
+    guarded = side()
+    told.opened(guarded)
+    told.moved(V4, Moved(carried=17, leaked=leaked))
+    told.gap(guarded, OpenGap(1_000_000_000, ("10.42.0.0/16",), "empty", WRITER), 1_050_000_000, None, healed=2)
+
+
+def test_a_gap_is_written_with_its_writer_and_what_it_cost(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    one_gap(told)
+    (line,) = (tmp_path / "j.jsonl").read_text().splitlines()
+    gap = json.loads(line)
+    assert (gap["type"], gap["covered"], gap["carried"], gap["healed"]) == ("gap", True, 17, 2)
+    assert gap["opened_by"]["pid"] == 42
+    assert (tmp_path / "j.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_gap_in_which_packets_leaked_was_not_covered(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    one_gap(told, leaked=3)
+    assert told.numbers[V4].uncovered == 1
+
+
+def test_the_journal_stays_bounded_and_whole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.jsonl", limit=2000)
+    for number in range(200):
+        journal.write(records.Note(t=number, level="info", text="x" * 50))
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] in (["j.jsonl", "j.jsonl.1"], ["j.jsonl.1"])
+    assert sum(file.stat().st_size for file in files) < 4500
+    texts = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert max(each["t"] for each in texts) == 199
+
+
+def test_a_journal_that_cannot_be_written_costs_records_only(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    journal = Journal(tmp_path / "file" / "j.jsonl")
+    journal.write(records.Note(t=1, level="info", text="x"))
+    assert journal.failed == 1
+    assert "file" in journal.problem
+
+
+def test_metrics_escape_names_that_come_from_outside(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    one_gap(told)
+    told.freed(V4, Freed(3, ["tcp a -> b"]), "gap", 0, 0, dry=False)
+    told.state({V4: side()}, None)
+    page = render(told)
+    assert r'hitless_guard_gaps_total{family="ipv4",writer="ipt\"ables\n"} 1' in page
+    assert 'hitless_guard_carried_flows_total{family="ipv4"} 17' in page
+    assert 'hitless_guard_healed_flows_total{family="ipv4"} 3' in page
+    assert "hitless_guard_problem 0" in page
+
+
+def test_metrics_are_served_only_where_somebody_asked(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    with serving(None, told) as port:
+        assert port == 0
+    with serving("127.0.0.1:0", told) as port:
+        for path in ("metrics", "healthz"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+                assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/other", timeout=10)
+        missing.value.close()
+    with pytest.raises(InputError, match="--metrics"), serving("nowhere", told):
+        pass
+
+
+def test_events_are_for_what_people_should_see() -> None:
+    gap = records.Gap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
+    made = kubernetes.event(gap, "node-1", "default")
+    assert made is not None
+    assert (made["reason"], made["type"]) == ("EgressGap", "Warning")
+    assert "2 ms" in str(made["message"])
+    assert kubernetes.event(records.Note(t=1, level="info", text="x"), "node-1", "default") is None
+
+
+def test_events_cannot_be_asked_for_outside_a_cluster() -> None:
+    with pytest.raises(InputError, match="--events"):
+        kubernetes.Poster.from_cluster({}, Log(io.StringIO()))
+
+
+def test_a_second_guard_is_told_the_first_ones_process(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "lock"
+    assert holder(path) == 0
+    with Lock(path):
+        assert holder(path) > 0
+        with pytest.raises(Running, match=str(holder(path))), Lock(path):
+            pass
+    assert holder(path) == 0
+
+
+def test_status_tells_people_what_is_protected_and_what_happened(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    one_gap(told)
+    told.state({V4: side()}, None)
+    facts = json.loads((tmp_path / "state.json").read_bytes())
+    text = Status("unprotected", facts).text()
+    assert "it only observes" in text
+    assert "10.42.0.0/16" in text
+    assert "50 ms" in text
+    told.close({})
+    assert not (tmp_path / "state.json").exists()
