@@ -150,7 +150,10 @@ class Tool:
                 self._take(line)
         except ValueError as error:  # a line longer than the limit: the stream cannot be followed any more
             self._desk.fail(f"{self.name} wrote a line that is no event: {error}")
+            self._stopping = True
             self.process.kill()
+            while await self.process.stdout.read(_LONGEST_LINE):
+                pass  # an unread pipe would keep the process from being waited for
         code = await self.process.wait()
         await self._tasks[1]
         self._heard.set()

@@ -102,9 +102,11 @@ def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -
 
 def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
-        await start("import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(60)", desk)
+        endless = "import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(60)"
+        tool = await start(endless, desk)
         await desk.trouble.wait()
-        await asyncio.sleep(0)
+        await tool.stop(HANG)
+        assert tool.process.returncode == -9
 
     assert texts(recorded(tmp_path, act))[0].startswith("probe wrote a line that is no event")
 
