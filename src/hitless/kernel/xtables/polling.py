@@ -130,6 +130,11 @@ class Poller:
         """Whether the kernel tells which process uses the lock (fanotify); else only /proc/locks can be asked."""
         return self._lock.names_processes
 
+    @property
+    def watches_lock(self) -> bool:
+        """Whether a lock file was found and is watched; else the tables are looked at more often."""
+        return self._lock.watched
+
     def snapshot(self) -> Snapshot:
         """Read all tables now; later changes are reported against this."""
         t = self._clock.now()
