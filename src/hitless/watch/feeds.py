@@ -130,7 +130,7 @@ class Feed:
 
     @property
     def backlog(self) -> int:
-        """How much was received and not yet applied, in datagrams."""
+        """How many commits were received and not yet applied."""
         return self._mirror.waiting
 
     def wake(self) -> None:

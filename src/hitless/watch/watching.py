@@ -30,7 +30,7 @@ __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
 _TOOL = "watch"
-_BACKLOG = 200  # datagrams, each a page or so: about a tenth of a second of work
+_BACKLOG = 30  # transactions: some tenths of a second of work
 _HOOKS = frozenset({"forward", "postrouting"})
 """Where a pod's packet on its way out is decided upon."""
 

@@ -268,7 +268,8 @@ def test_events_that_the_kernel_dropped_are_noticed_and_everything_is_read_again
         node.nft(TABLE)
         compare(mirror)
         for burst in range(3):
-            clock.free.clear()  # whoever receives stands still after the first datagram
+            clock.free.clear()  # whoever receives stands still after the first transaction
+            assert node.nft("add rule ip t base accept")
             lines = [f"add rule ip t c0 ip saddr 10.{burst}.{n // 250}.{n % 250} accept" for n in range(500)]
             assert node.nft("\n".join(lines))
             clock.free.set()

@@ -27,7 +27,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey
-from hitless.kernel.priority import hasten
+from hitless.kernel.priority import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -36,6 +36,7 @@ __all__ = ["Mirror", "Update", "command_line"]
 _NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _RECEIVE_BUFFER = 8 << 20
 _ARGV_LIMIT = 512
+_LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
 
 
 def command_line(pid: int, comm: str) -> str:
@@ -84,10 +85,11 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """A datagram, or (``data`` empty) the place where the kernel dropped some; ``t`` 0 only wakes the caller."""
+    """The datagrams of one transaction, stamped at its end; none: the place where the kernel dropped some (``t`` 0:
+    nothing at all, only wake the caller)."""
 
     t: int
-    data: bytes
+    datagrams: tuple[bytes, ...] = ()
     argv: str = ""
 
 
@@ -95,8 +97,9 @@ class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
     ``tables``: keep only those with these names. ``receive_buffer`` bounds the burst that can be taken in without
-    loss; ``urgent`` gives the receiving thread a real-time priority where that is allowed. Raises ``MissingError``
-    without permission or nf_tables.
+    loss. ``urgent`` gives the receiving thread a real-time priority where that is allowed; it says that the caller's
+    thread has one too (``kernel.priority``), which is given up while a large transaction is applied: others must run.
+    Raises ``MissingError`` without permission or nf_tables.
     """
 
     def __init__(
@@ -114,7 +117,6 @@ class Mirror:
         self._families = dump.numbers_of(families)
         self._wanted = tables
         self._queue: queue.SimpleQueue[_Received] = queue.SimpleQueue()
-        self._todo: list[tuple[_Received, netlink.Message]] = []
         self._control = netlink.Socket(netlink.NETFILTER, namespace)
         try:
             self._events = netlink.Socket(
@@ -175,12 +177,12 @@ class Mirror:
 
     @property
     def waiting(self) -> int:
-        """How many datagrams are received and not yet applied."""
+        """How many transactions are received and not yet applied."""
         return self._queue.qsize()
 
     def wake(self) -> None:
         """Make a running ``next`` return ``None`` now, or the following one; from any thread or signal handler."""
-        self._queue.put(_Received(0, b""))
+        self._queue.put(_Received(0))
 
     # --- the receiving thread ------------------------------------------------------------------------------------
 
@@ -190,20 +192,30 @@ class Mirror:
         poll = select.poll()
         poll.register(self._events, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        stop, now, put = self._wake, self._clock.now, self._queue.put
+        stop = self._wake
+        # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
+        # with this thread for the interpreter, datagram by datagram.
+        parts: list[bytes] = []
         while True:
             try:
                 data = self._events.receive(wait=False)
-                if data is None:
-                    if any(fd == stop for fd, _ in poll.poll()):
-                        return
-                    continue
-                t = now()
-                put(_Received(t, data, _writer_command(data)))
             except LostEvents:
-                self._drain()
+                self._drain(parts)
+                continue
+            if data is not None:
+                self._take(parts, data)
+            elif any(fd == stop for fd, _ in poll.poll()):
+                return
 
-    def _drain(self) -> None:
+    def _take(self, parts: list[bytes], data: bytes) -> None:
+        """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
+        parts.append(data)
+        if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
+            t = self._clock.now()
+            self._queue.put(_Received(t, tuple(parts), _writer_command(data)))
+            parts.clear()
+
+    def _drain(self, parts: list[bytes]) -> None:
         """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
         noticed = self._clock.now()
         while True:
@@ -213,8 +225,9 @@ class Mirror:
                 continue
             if data is None:
                 break
-            self._queue.put(_Received(self._clock.now(), data, _writer_command(data)))
-        self._queue.put(_Received(noticed, b""))
+            self._take(parts, data)
+        parts.clear()
+        self._queue.put(_Received(noticed))
 
     # --- the caller's thread -------------------------------------------------------------------------------------
 
@@ -222,11 +235,6 @@ class Mirror:
         """The next commit that touched a table that is kept, or a full read; ``None`` when none came in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            while self._todo:
-                received, message = self._todo.pop()
-                update = self._apply(received, message)
-                if update is not None:
-                    return update
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
                 received = self._queue.get(timeout=left)
@@ -234,16 +242,26 @@ class Mirror:
                 return None
             if not received.t:
                 return None
-            if not received.data:
+            if not received.datagrams:
                 return self._resync("the kernel dropped events (the receive buffer was full)", received.t, lost=True)
-            self._todo = [(received, message) for message in netlink.messages(received.data)]
-            self._todo.reverse()
+            update = self._apply(received)
+            if update is not None:
+                return update
 
-    def _apply(self, received: _Received, message: netlink.Message) -> Update | None:
+    def _apply(self, received: _Received) -> Update | None:
+        commit = None
+        large = self._urgent and len(received.datagrams) > _LARGE
+        if large:
+            relax()
         try:
-            commit = self._replay.feed(message)
+            for datagram in received.datagrams:
+                for message in netlink.messages(datagram):
+                    commit = self._replay.feed(message)
         except (Desync, KernelError) as error:
             return self._resync(str(error), received.t)
+        finally:
+            if large:
+                hasten()
         if commit is None:
             return None
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t)
@@ -287,7 +305,7 @@ class Mirror:
         return self._resync(f"the rules differ from the kernel's: {', '.join(wrong[:6])}", self._clock.now())
 
     def _settled(self) -> bool:
-        return self._queue.empty() and not self._todo and dump.generation(self._control) == self.generation
+        return self._queue.empty() and dump.generation(self._control) == self.generation
 
     def _same(self, key: TableKey, name: str) -> bool:
         table = self._replay.state.tables.get(key)
@@ -299,11 +317,9 @@ class Mirror:
         return same and found.decoded(table) == known.decoded(table)
 
 
-def _writer_command(data: bytes) -> str:
-    """The command line of the writer when the datagram closes a transaction (NEWGEN is a datagram of its own)."""
-    if len(data) < 20 or int.from_bytes(data[4:6], sys.byteorder) != _NEWGEN:
-        return ""
-    attributes = netlink.attributes(next(netlink.messages(data)).payload, 4)
+def _writer_command(newgen: bytes) -> str:
+    """The command line of the process that a NEWGEN names."""
+    attributes = netlink.attributes(newgen, 20)
     return command_line(
         wire.number(attributes.get(wire.GEN_PID, b"")), netlink.to_text(attributes.get(wire.GEN_NAME, b""))
     )
