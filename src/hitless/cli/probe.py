@@ -20,7 +20,7 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
 from hitless.cli.probe_view import probe_view
 from hitless.cli.stopping import on_signals
-from hitless.errors import InputError
+from hitless.errors import InputError, MissingError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import urgent
@@ -88,6 +88,14 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
     if interface and interface not in {name for _, name in socket.if_nameindex()}:
         known = ", ".join(name for _, name in socket.if_nameindex())
         raise InputError(f"there is no interface {interface!r}", where="--interface", expected=f"one of {known}")
+    if interface:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+            except PermissionError as error:
+                raise MissingError(
+                    "this process may not choose an interface", remedy="give it CAP_NET_RAW, or leave out --interface"
+                ) from error
     for family, source in sources.items():
         with socket.socket(socket.AF_INET if family is Family.IPV4 else socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             try:
@@ -170,9 +178,7 @@ def command(
         endpoints += resolve(parse(text), families)
     control: list[Endpoint] = []
     for text in controls:
-        control += [
-            end for end in resolve(parse(text, flag="--control"), families, flag="--control") if end.kind != "stream"
-        ]
+        control += resolve(parse(text, flag="--control"), families, flag="--control")
     if namespace is not None:
         namespaces.enter(namespaces.named(namespace))
     _check_here(chosen, interface)

@@ -80,20 +80,18 @@ class Datagrams:
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
-        begin = self._engine.clock.now()
-        sock, sport, dport, number = lane.connected(begin, socket.SOCK_DGRAM, self._asking.protocol)
-        flow = self._outcomes.begun(lane, planned, begin)
-        flow.sock, flow.sport, flow.dport = sock, sport, dport
+        way = lane.connected(self._engine.clock, socket.SOCK_DGRAM, self._asking.protocol)
+        flow = self._outcomes.connecting(lane, planned, way)
         self._number += 1
         flow.token = new_token(self._number)
-        if number:
-            self._outcomes.refused(flow, number)
-            sock.close()
+        if way.errno:
+            self._outcomes.refused(flow, way.errno)
+            way.sock.close()
             return
         # without it a datagram socket hears of closed ports only (udp(7), ip(7))
-        sock.setsockopt(*_RECVERR[lane.family], 1)
-        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda mask: self._ready(flow, mask))
-        self._deadlines[0].add(begin - self._engine.asleep, (1, flow))
+        way.sock.setsockopt(*_RECVERR[lane.family], 1)
+        self._engine.watch(way.sock.fileno(), select.EPOLLIN, lambda mask: self._ready(flow, mask))
+        self._deadlines[0].add(flow.begin - flow.slept, (1, flow))
         self._ask(flow)
 
     def _ask(self, flow: Flow) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import select
 import socket
 import struct
@@ -30,6 +29,7 @@ from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
 from hitless.probe.engine import Engine
+from hitless.probe.options import raise_descriptor_limit
 from hitless.probe.serving import Conversations
 
 __all__ = ["FarEnd", "FarEndOptions"]
@@ -89,7 +89,7 @@ class FarEnd:
         """Answer until stopped, and return the totals. The Header is written once everything listens."""
         engine = self._engine
         with self._open:
-            _raise_descriptor_limit()
+            raise_descriptor_limit()
             for address in self._options.addresses:
                 self._listen(address)
             self._watch_leaks()
@@ -266,9 +266,3 @@ class FarEnd:
         self._cpu = cpu
         self._beat_at = now + _SECOND
         self._conversations.sweep(now)
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

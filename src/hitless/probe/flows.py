@@ -13,13 +13,15 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from typing import NamedTuple
 
+from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.probe.accounting import Bucket
 from hitless.probe.targets import Endpoint
 from hitless.probe.tuples import Tuples
 
-__all__ = ["Flow", "Lane", "NoTuple", "af"]
+__all__ = ["Connecting", "Flow", "Lane", "NoTuple", "af"]
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _TRIES = 16  # source ports that others hold: tried so many times before the attempt is skipped
@@ -34,6 +36,16 @@ def af(family: Family) -> socket.AddressFamily:
 
 class NoTuple(Exception):
     """No 5-tuple could be had now; ``args[0]`` names the counter of skipped attempts."""
+
+
+class Connecting(NamedTuple):
+    """A socket on its way: ``begin`` is the time before its first packet, ``errno`` 0 or EINPROGRESS, or a failure."""
+
+    sock: socket.socket
+    begin: int
+    sport: int
+    dport: int
+    errno: int
 
 
 class Lane:
@@ -85,6 +97,12 @@ class Lane:
             (self.source or any_address, 0) if len(self._where) == 2 else (self.source or any_address, 0, 0, scope)
         )
 
+    def _moved(self) -> bool:
+        """Whether the source address went away and another one is there now."""
+        before = self.source
+        self.find_source()
+        return self.source != before
+
     def where(self, port: int) -> SocketAddress:
         """The endpoint's socket address with ``port``."""
         return (self._where[0], port, *self._where[2:])
@@ -98,14 +116,14 @@ class Lane:
         self._bind_to_interface(sock)
         sock.bind((self._bind[0], sport, *self._bind[2:]))
 
-    def connected(self, now: int, type_: int, protocol: int = 0) -> tuple[socket.socket, int, int, int]:
-        """A socket with a new 5-tuple whose connect has begun: (socket, source port, destination port, errno).
+    def connected(self, clock: Clock, type_: int, protocol: int = 0) -> Connecting:
+        """A socket with a new 5-tuple whose connect has begun.
 
         An errno other than 0 and EINPROGRESS is the network's (or the interface's) answer and ends the attempt.
         Raises ``NoTuple`` when all 5-tuples were used too short a time ago, ports are taken, or descriptors ran out.
         """
         for _ in range(_TRIES):
-            pair = self.tuples.take(now)
+            pair = self.tuples.take(clock.now())
             if pair is None:
                 raise NoTuple("skipped_tuples")
             try:
@@ -116,15 +134,17 @@ class Lane:
                 if type_ == socket.SOCK_STREAM:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
                 self.prepare(sock, pair[0])
-                number = sock.connect_ex(self.where(pair[1]))
             except OSError as error:
-                number = error.errno or errno.EIO
-            if number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                begin, number = clock.now(), error.errno or errno.EIO
+                taken = number == errno.EADDRINUSE or (number == errno.EADDRNOTAVAIL and self._moved())
+            else:
+                begin = clock.now()  # here, and not before the socket was made: a gap may begin in between
+                number = sock.connect_ex(self.where(pair[1]))
+                taken = number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)  # somebody else has this very 5-tuple
+            if taken:
                 sock.close()
-                if number == errno.EADDRNOTAVAIL:
-                    self.find_source()  # perhaps the pod's address changed
                 continue
-            return sock, pair[0], pair[1], number
+            return Connecting(sock, begin, pair[0], pair[1], number)
         raise NoTuple("skipped_ports")
 
 

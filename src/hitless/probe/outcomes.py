@@ -18,7 +18,7 @@ from hitless.model.events import Event, Leak, Loss, Note, Recovery
 from hitless.probe import classify, wire
 from hitless.probe.accounting import Ledger
 from hitless.probe.engine import Engine
-from hitless.probe.flows import Flow, Lane
+from hitless.probe.flows import Connecting, Flow, Lane
 
 __all__ = ["KNOCK_FOR_NS", "Outcomes"]
 
@@ -27,6 +27,11 @@ KNOCK_FOR_NS = 150_000_000_000
 
 _WINDOW = 10  # buckets of 100 ms in which an attempt is compared with its neighbours
 _REMEMBERED = 600  # tenths of a second: a minute, the longest timeout
+_SKIPPED = {
+    "skipped_tuples": "every 5-tuple was used in the last 130 s; give more targets or a lower rate",
+    "skipped_ports": "the source ports in turn are taken by other sockets",
+    "skipped_descriptors": "too many are open at a time for this process's limit of descriptors (ulimit -n)",
+}
 _LEAKS_WRITTEN = 1000  # leaks seen by the prober itself are counted all and written up to so many
 
 
@@ -62,9 +67,17 @@ class Outcomes:
         bucket = ledger.begin(lane.kind, lane.family, begin, begin - planned)
         return Flow(lane, bucket, planned, begin, self.engine.asleep)
 
+    def connecting(self, lane: Lane, planned: int, way: Connecting) -> Flow:
+        """Count an attempt whose socket is on its way."""
+        flow = self.begun(lane, planned, way.begin)
+        flow.sock, flow.sport, flow.dport = way.sock, way.sport, way.dport
+        return flow
+
     def skipped(self, why: str) -> None:
-        """Count a planned attempt that was not made."""
+        """Count a planned attempt that was not made; the first of a kind is told."""
         self.totals[why] += 1
+        if self.totals[why] == 1:
+            self.note("warning", f"attempts are skipped: {_SKIPPED.get(why, why)}")
 
     def answered(self, flow: Flow, *, delayed: bool = False, seen: wire.Seen | None = None) -> None:
         """The attempt was answered now; ``seen`` is the source that the far end saw."""

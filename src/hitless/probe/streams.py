@@ -68,23 +68,21 @@ class Streams:
                 self._open(stream)
 
     def _open(self, stream: _Stream) -> None:
-        begin = self._engine.clock.now()
-        stream.try_at = begin + _REOPEN_NS
+        stream.try_at = self._engine.now + _REOPEN_NS
         try:
-            sock, sport, dport, number = stream.lane.connected(begin, socket.SOCK_STREAM)
+            way = stream.lane.connected(self._engine.clock, socket.SOCK_STREAM)
         except NoTuple as why:
             self._outcomes.skipped(str(why))
             return
-        flow = self._outcomes.begun(stream.lane, begin, begin)
-        flow.sock, flow.sport, flow.dport = sock, sport, dport
-        if number not in (0, errno.EINPROGRESS):
-            self._outcomes.refused(flow, number)
-            sock.close()
+        flow = self._outcomes.connecting(stream.lane, way.begin, way)
+        if way.errno not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, way.errno)
+            way.sock.close()
             return
         stream.flow = flow
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._engine.watch(sock.fileno(), select.EPOLLOUT, lambda _: self._connected(stream, flow))
-        self._timeouts.add(begin - self._engine.asleep, (stream, flow))
+        way.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._engine.watch(way.sock.fileno(), select.EPOLLOUT, lambda _: self._connected(stream, flow))
+        self._timeouts.add(flow.begin - flow.slept, (stream, flow))
 
     def _connected(self, stream: _Stream, flow: Flow) -> None:
         sock = flow.sock

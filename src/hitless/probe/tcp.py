@@ -47,17 +47,15 @@ class Tcp:
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
-        begin = self._engine.clock.now()
-        sock, sport, dport, number = lane.connected(begin, socket.SOCK_STREAM)
-        flow = self._outcomes.begun(lane, planned, begin)
-        flow.sock, flow.sport, flow.dport = sock, sport, dport
-        if number not in (0, errno.EINPROGRESS):
-            self._outcomes.refused(flow, number)
-            sock.close()
+        way = lane.connected(self._engine.clock, socket.SOCK_STREAM)
+        flow = self._outcomes.connecting(lane, planned, way)
+        if way.errno not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, way.errno)
+            way.sock.close()
             return
         mask = select.EPOLLIN if lane.endpoint.answers else select.EPOLLOUT
-        self._engine.watch(sock.fileno(), mask, lambda _: self._ready(flow))
-        self._timeouts.add(begin - self._engine.asleep, flow)
+        self._engine.watch(way.sock.fileno(), mask, lambda _: self._ready(flow))
+        self._timeouts.add(flow.begin - flow.slept, flow)
 
     def _ready(self, flow: Flow) -> None:
         sock = flow.sock

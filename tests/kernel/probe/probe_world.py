@@ -48,6 +48,7 @@ class Tool:
     process: processes.Process
     events: list[e.Event] = field(default_factory=list)
     rest: bytes = b""
+    code: int | None = None
 
     def read(self, timeout: float = 0.0) -> bool:
         """Take in what is there; false at the end of the stream."""

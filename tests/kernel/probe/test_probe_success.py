@@ -91,10 +91,3 @@ def test_a_probe_whose_reader_goes_away_ends(world: World) -> None:
     assert probe.process.stdout is not None
     probe.process.stdout.close()
     probe.process.wait(timeout=60)
-
-
-def test_the_namespace_is_entered_on_request(world: World) -> None:
-    far_end = world.far_end()
-    probe = world.probe("--count", "20", "--namespace", str(world.pod.pid or world.pod.net))
-    assert probe.end(None) == 0
-    far_end.end()

@@ -1,0 +1,205 @@
+"""What flows where and when: the lanes, kinds and schedules that options ask for.
+
+Problem: several targets, families and kinds share a rate, by weights, and no two of them may use one 5-tuple. Promise:
+far ends, other targets and controls are a ``Track`` each, with a schedule of its own; in it kinds take turns by weight
+and lanes of a kind one after the other; lanes to the same address and ports draw from the same 5-tuples. What cannot
+work is refused before anything is sent; what will work less well than asked is a remark. Next stage: ``prober`` turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Protocol
+
+from hitless.errors import InputError, MissingError
+from hitless.model.families import Family
+from hitless.probe import icmp
+from hitless.probe.datagrams import Datagrams, Udp
+from hitless.probe.engine import Engine
+from hitless.probe.flows import Flow, Lane
+from hitless.probe.http import Http
+from hitless.probe.options import DEFAULT_MIX, POLITE_RATE, Options
+from hitless.probe.outcomes import Outcomes
+from hitless.probe.schedule import Schedule, interleave
+from hitless.probe.streams import Streams
+from hitless.probe.targets import Endpoint, Kind
+from hitless.probe.tcp import Tcp
+from hitless.probe.tuples import REUSE_NS, Tuples, fastest
+
+__all__ = ["Attempting", "Track", "Traffic"]
+
+_IDENTIFIERS = 65535  # ICMP echo identifiers 1 to 65535; a ping socket takes 0 for "any"
+
+
+class Attempting(Protocol):
+    """A kind of new flow."""
+
+    def start(self, lane: Lane, planned: int) -> None:
+        """Begin an attempt; raises ``NoTuple``."""
+
+    def knock(self, flow: Flow) -> None:
+        """Ask a lost flow once more."""
+
+    def give_up(self, flow: Flow) -> None:
+        """Watch a lost flow no longer."""
+
+
+@dataclass(slots=True)
+class Track:
+    """One schedule and the lanes that take turns in it; ``counted`` when its end is the run's end."""
+
+    schedule: Schedule
+    turns: Iterator[str]
+    lanes: Mapping[str, Iterator[Lane]]
+    counted: bool
+
+    def lane(self) -> Lane:
+        """Whose turn it is."""
+        return next(self.lanes[next(self.turns)])
+
+
+class Traffic:
+    """Everything that a run sends. ``remarks`` is what people should know beforehand."""
+
+    def __init__(self, options: Options, engine: Engine, outcomes: Outcomes) -> None:
+        self._options = options
+        self._engine = engine
+        self._outcomes = outcomes
+        self._kinds: dict[tuple[Kind, Family], Attempting] = {}
+        self._tuples: dict[tuple[str, str, tuple[int, ...]], Tuples] = {}
+        self._closing = contextlib.ExitStack()
+        self.lanes: list[Lane] = []
+        self.tracks: list[Track] = []
+        self.streams: Streams | None = None
+        self.remarks: list[str] = []
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def kind(self, lane: Lane) -> Attempting:
+        """Who makes the attempts of a lane."""
+        return self._kinds[lane.kind, lane.family]
+
+    def begin(self, now: int) -> None:
+        """Plan everything from ``now`` on."""
+        for track in self.tracks:
+            track.schedule.begin_at(now)
+        if self.streams is not None:
+            self.streams.next_at = now
+
+    @property
+    def done(self) -> bool:
+        """Whether ``count`` is reached; where there are streams only, they go on until stopped."""
+        counted = [track.schedule for track in self.tracks if track.counted]
+        return bool(counted) and all(schedule.next_at is None for schedule in counted)
+
+    @property
+    def skipped_late(self) -> int:
+        """How many planned attempts came too late to be made."""
+        return sum(track.schedule.skipped for track in self.tracks)
+
+    def close(self) -> None:
+        """Close what is shared by attempts."""
+        self._closing.close()
+
+    def _build(self) -> None:
+        options = self._options
+        mix = dict(DEFAULT_MIX if options.mix is None else options.mix)
+        if options.mix is None:
+            self._leave_out_icmp(mix)
+        streams = [end for end in options.endpoints if end.kind == "stream"]
+        ours = [end for end in options.endpoints if end.target.scheme == "farend" and mix.get(end.kind, 0) > 0]
+        others = [end for end in options.endpoints if end.target.scheme != "farend"]
+        if options.streams and not streams:
+            raise InputError("only a far end has streams", where="--streams", expected="a --to farend://…")
+        if not ours and not others and not options.streams:
+            raise InputError("leaves nothing to do", where="--mix", expected="a kind that --to offers")
+        self._outcomes.share_knockers(len({(end.kind, end.family) for end in (*ours, *others) if end.kind != "http"}))
+        if ours:
+            self._add(ours, options.rate, mix)
+        if others:
+            asked = options.mix or {}  # a target that was named is probed, whatever the mix leaves out
+            self._add(others, options.other_rate, {end.kind: asked.get(end.kind, 1) or 1 for end in others})
+        if options.control:
+            controls = [end for end in options.control if end.kind != "stream"]
+            self._add(controls, POLITE_RATE, {end.kind: 1 for end in controls}, control=True)
+        if options.streams:
+            self.streams = Streams(self._engine, self._outcomes, [self._lane(end) for end in streams], options.streams)
+
+    def _leave_out_icmp(self, mix: dict[str, int]) -> None:
+        """Without the permission that echo requests need, the default mix is the other kinds; an asked one fails."""
+        families = {end.family for end in self._options.endpoints if end.kind == "icmp" and end.answers}
+        try:
+            for family in families:
+                icmp.way(family)
+        except MissingError as error:
+            mix["icmp"] = 0
+            self.remarks.append(f"icmp is left out: {error}")
+
+    def _add(
+        self, endpoints: Sequence[Endpoint], rate: float, mix: Mapping[str, int], *, control: bool = False
+    ) -> None:
+        lanes: dict[str, list[Lane]] = {}
+        for end in endpoints:
+            lanes.setdefault(end.kind, []).append(self._lane(end, control=control))
+        weights = {kind: mix[kind] for kind in lanes}
+        for kind, group in lanes.items():
+            self._compare(kind, group, rate * weights[kind] / sum(weights.values()))
+        self.tracks.append(
+            Track(
+                Schedule(0, rate, None if control else self._options.count),
+                cycle(interleave(weights)),
+                {kind: cycle(group) for kind, group in lanes.items()},
+                counted=not control,
+            )
+        )
+
+    def _compare(self, kind: str, group: Sequence[Lane], rate: float) -> None:
+        """Remark on a rate for which there are too few 5-tuples."""
+        first = group[0].endpoint
+        most = _IDENTIFIERS / (REUSE_NS / 1e9) if kind == "icmp" else fastest(len(first.ports))
+        if rate / len(group) > most:
+            self.remarks.append(
+                f"{rate / len(group):.0f} {kind} flows per second to {first.address} are more than its 5-tuples allow "
+                f"({most:.0f}/s with none used twice in 130 s): the rest will be skipped; give more targets"
+            )
+
+    def _lane(self, end: Endpoint, *, control: bool = False) -> Lane:
+        options = self._options
+        source = options.sources.get(end.family, "")
+        lane = Lane(end, self._tuples_of(end), source=source, interface=options.interface, control=control)
+        if end.kind != "stream" and (end.kind, end.family) not in self._kinds:
+            self._kinds[end.kind, end.family] = self._attempting(end.kind, end.family)
+        self.lanes.append(lane)
+        return lane
+
+    def _tuples_of(self, end: Endpoint) -> Tuples:
+        protocol = end.kind if end.kind in ("udp", "icmp") else "tcp"
+        key = (protocol, end.address, end.ports)
+        if key not in self._tuples:
+            start = int.from_bytes(os.urandom(4), "big")  # so that a second run soon after uses other 5-tuples
+            if protocol == "icmp":
+                self._tuples[key] = Tuples((0,), first=1, last=_IDENTIFIERS, start=start)
+            else:
+                self._tuples[key] = Tuples(end.ports, start=start)
+        return self._tuples[key]
+
+    def _attempting(self, kind: Kind, family: Family) -> Attempting:
+        engine, outcomes = self._engine, self._outcomes
+        if kind == "tcp":
+            return Tcp(engine, outcomes)
+        if kind == "udp":
+            return Datagrams(engine, outcomes, Udp())
+        if kind == "icmp":
+            if icmp.way(family) == "ping":
+                return Datagrams(engine, outcomes, icmp.PingAsking(family))
+            raw = icmp.RawIcmp(engine, outcomes, family, self._options.interface)
+            self._closing.callback(raw.close)
+            return raw
+        return Http(engine, outcomes, insecure=self._options.insecure)
