@@ -7,31 +7,33 @@ asking. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
+from hitless.kernel.addresses import Paths
 from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Purpose
 from hitless.semantics import evaluate, witnesses
-from hitless.sources import Snapshot
+from hitless.sources import FamilyNetworks, Snapshot
 
 __all__ = ["judge", "was_open"]
 
 
-def judge(ruleset: Ruleset, snapshot: Snapshot, families: Collection[Family]) -> Mapping[Family, str]:
-    """Those of ``families`` whose pods' new flows are certainly not carried, with the evaluator's reason."""
-    found: dict[Family, str] = {}
-    if not snapshot.masquerade:
-        return found
-    for family in families:
-        networks = snapshot.networks[family]
-        for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
-            outcome = evaluate(ruleset, packet)
-            if outcome.state == "not_carried":
-                found[family] = outcome.reason
-                break
-    return found
+def judge(ruleset: Ruleset, networks: FamilyNetworks, paths: Paths) -> str:
+    """Why the new flows of this node's pods are certainly not carried; empty: nothing says so.
+
+    Where a pod has a route of its own, the witness is that pod, with its interface.
+    """
+    source = next(paths.hosts(networks.subnet), None)
+    for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
+        src = packet.src if source is None else source
+        told = replace(packet, src=src, iif=paths.interface(src), oif=paths.interface(packet.dst))
+        outcome = evaluate(ruleset, told)
+        if outcome.state == "not_carried":
+            return outcome.reason
+    return ""
 
 
 def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, str]:

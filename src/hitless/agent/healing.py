@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol as Interface
 
+from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import Packet
@@ -46,11 +47,12 @@ def heal(
     inside: Iterable[Network],
     own: Callable[[], frozenset[Address]],
     rules: Callable[[], Ruleset],
+    paths: Callable[[], Paths],
 ) -> int:
     """Delete every poisoned entry of a family; how many there were.
 
-    ``pods``: this node's pod networks; ``inside``: networks that are no outside. ``own`` (the node's addresses) and
-    ``rules`` are asked only when there is a candidate.
+    ``pods``: this node's pod networks; ``inside``: networks that are no outside. ``own`` (the node's addresses),
+    ``rules`` and ``paths`` are asked only when there is a candidate.
     """
     mine, cluster = tuple(pods), tuple(inside)
     candidates = [
@@ -58,7 +60,7 @@ def heal(
     ]
     if not candidates:
         return 0
-    return sum(table.delete(family, entry) for entry in poisoned(candidates, own(), rules()))
+    return sum(table.delete(family, entry) for entry in poisoned(candidates, own(), rules(), paths()))
 
 
 def _candidate(entry: Entry, pods: Iterable[Network], inside: Iterable[Network]) -> bool:
@@ -79,7 +81,7 @@ def _answer_port(entry: Entry) -> int:
     return entry.original.sport if entry.reply.dport else 0
 
 
-def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset) -> Iterator[Entry]:
+def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset, paths: Paths) -> Iterator[Entry]:
     """The candidates that the rules would translate now. One evaluation serves all flows that no rule tells apart."""
     known: dict[tuple[object, ...], bool] = {}
     tested = _Tested()
@@ -90,7 +92,9 @@ def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset) 
         original = entry.original
         key = tested.key(entry)
         if key not in known:
-            packet = Packet(original.src, target, original.protocol, original.sport, entry.reply.sport, iif="", oif="")
+            iif, oif = paths.interface(original.src), paths.interface(target)
+            sport, dport = original.sport, entry.reply.sport
+            packet = Packet(original.src, target, original.protocol, sport, dport, iif=iif, oif=oif)
             outcome = evaluate(rules, packet)
             if tested.learn(rules, outcome.chains):
                 known.clear()  # a condition on ports has come into sight: what was known was too coarse

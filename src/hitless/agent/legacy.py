@@ -86,7 +86,7 @@ class LegacyWatch:
 
     def _tell(self) -> None:
         writer = self._lock.writer(0)
-        if writer is None:
-            self._changed(0, "unknown (iptables-legacy)")
+        if writer is None or not writer.comm:  # it lived for a millisecond only
+            self._changed(writer.pid if writer is not None else 0, "")
         else:
             self._changed(writer.pid, writer.comm)

@@ -32,8 +32,7 @@ _T = TypeVar("_T")
 
 _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
 _RETRY = 0.5  # after a failure, unless an event comes first
-_SHARE = 250  # full comparisons may take a 250th of the time: with legacy tables of 30,000 rules one takes 50 ms
-_JUDGE_EVERY = 30.0  # seconds between evaluations of the whole path when nothing changes
+_SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
 
 
 class Loop:
@@ -54,9 +53,10 @@ class Loop:
         self._native = False
         self._fights = Fights()
         self._not_before = 0.0
-        self._judged = 0.0
+        self._judge_due = 0.0
         self._clean = False  # the last look found, or left, everything right
         self._announced = False
+        self._damaged_since: float | None = None  # somebody's damage that is not repaired yet
         self._look_due = 0.0
         self._heal_due: list[float] = []
         self._notes: frozenset[str] = frozenset()
@@ -105,18 +105,17 @@ class Loop:
         try:
             if self._backend is None or self._native != (self._backend is Backend.NFTABLES):
                 await self._choose_backend()
-            snapshot, backend, judged = self._snapshot, self._backend, now - self._judged > _JUDGE_EVERY
+            snapshot, backend = self._snapshot, self._backend
             if backend is None:
                 return
-            judged = judged or not self._clean
+            judged = bool(suspects) or not self._clean or now >= self._judge_due
             look = await self._in_thread(lambda: self._worker.look(snapshot, backend, judged=judged))
         except HitlessError as error:
             self._failed(error)
             return
-        self._watch.collect()
-        self._watch.covered(look.generation)
+        suspects += self._watch.covered(look.first_generation, look.generation)
         if judged or look.result.applied:
-            self._judged = now
+            self._judge_due = look.judged + max(self._resync, _SHARE * (look.judged - look.ended))
             self._health.not_carried = {family.value: why for family, why in look.not_carried.items()}
         self._account(look, suspects)
         cost = look.ended - look.begun
@@ -172,7 +171,7 @@ class Loop:
         self._health.last_pass = look.ended
         was_clean, self._clean = self._clean, result.settled
         if result.found.transactions:
-            self._changed(look, suspects, damage=was_clean and not first)
+            self._changed(look, suspects, damage=(was_clean or self._damaged_since is not None) and not first)
         else:
             self._log.debug("as desired", milliseconds=_ms(look.ended - look.begun))
         if result.settled:
@@ -197,23 +196,28 @@ class Loop:
                 done, backend=backend.value, transactions=len(result.applied), milliseconds=_ms(look.ended - look.begun)
             )
             return
-        suspect = suspects[-1] if suspects else Suspect(look.begun, 0, 0, "unknown")
-        since = suspects[0].time if suspects else look.begun
-        verdict = self._fights.damage(suspect.name, look.begun)
+        named = [one for one in suspects if one.name] or suspects
+        suspect = named[-1] if named else Suspect(look.begun, 0, 0, "")
+        writer = suspect.name or "unknown"
+        if self._damaged_since is None:
+            self._damaged_since = suspects[0].time if suspects else look.begun
+        since = self._damaged_since
+        verdict = self._fights.damage(suspect.kin, look.begun)
         self._not_before = look.ended + verdict.delay
         duration = look.ended - since
         for family, why in look.opened.items():
-            self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=suspect.name)
+            self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=writer)
             self._metrics.add("hitless_agent_gap_seconds_total", duration, family=family.value)
             self._log.notice("gap", family=family.value, writer=suspect.label, reason=why, milliseconds=_ms(duration))
         if result.settled:
-            self._metrics.add("hitless_agent_repairs_total", writer=suspect.name)
+            self._damaged_since = None
+            self._metrics.add("hitless_agent_repairs_total", writer=writer)
             self._metrics.add("hitless_agent_repair_seconds_sum", duration)
             self._log.info(
                 "repaired", writer=suspect.label, milliseconds=_ms(duration), transactions=len(result.applied)
             )
         if verdict.new:
-            self._metrics.add("hitless_agent_fights_total", writer=suspect.name)
+            self._metrics.add("hitless_agent_fights_total", writer=writer)
             self._log.error(
                 "fight", writer=suspect.label, times=verdict.times, reason="it undoes our rules again and again"
             )

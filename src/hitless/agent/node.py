@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Self
 
 from hitless.agent.observing import Observer
 from hitless.kernel import iptables
@@ -27,6 +28,12 @@ class Node:
         self._lock_wait = lock_wait
         self._observer = Observer(namespace)
         self.commands = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close all sockets; the rules stay."""

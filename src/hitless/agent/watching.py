@@ -37,9 +37,16 @@ class Suspect:
     name: str
 
     @property
+    def kin(self) -> str:
+        """What is one opponent in a fight: iptables and ip6tables are (the kernel cuts names at 15 bytes), and a writer
+        without a name is one of iptables-legacy."""
+        return (self.name or "iptables-legacy").replace("ip6tables", "iptables")[:14]
+
+    @property
     def label(self) -> str:
         """For messages."""
-        return f"{self.name} (pid {self.pid})" if self.pid else self.name
+        name = self.name or "unknown"
+        return f"{name} (pid {self.pid})" if self.pid else name
 
 
 def interesting(families: Collection[Family]) -> frozenset[ChainName]:
@@ -110,7 +117,13 @@ class Watch:
         found, self._suspects = self._suspects, []
         return found
 
-    def covered(self, generation: int) -> None:
-        """An observation has seen everything up to this generation: earlier commits are no news."""
-        self._seen = max(self._seen, generation)
-        self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > generation]
+    def covered(self, first: int, last: int) -> list[Suspect]:
+        """A look began with generation ``first`` and ended with ``last``: what was committed until then is no news.
+
+        Returns the commits that the look had seen already when it began and that are not taken yet.
+        """
+        self.collect()
+        seen = [one for one in self._suspects if 0 < one.generation <= first]
+        self._seen = max(self._seen, last)
+        self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > last]
+        return seen

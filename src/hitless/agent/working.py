@@ -28,13 +28,16 @@ __all__ = ["Look", "Worker"]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A pass with its surroundings. Times are monotonic seconds. ``opened``: families that had no egress when we
+    """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right,
+    ``judged`` when the evaluator was done too. ``opened``: families that had no egress when we
     looked; ``not_carried``: those that still have none, with the reason. ``legacy``: legacy tables stand here."""
 
     result: Pass
     backend: Backend
     begun: float
     ended: float
+    judged: float
+    first_generation: int
     generation: int
     opened: Mapping[Family, str] = field(default_factory=dict)
     not_carried: Mapping[Family, str] = field(default_factory=dict)
@@ -75,6 +78,7 @@ class Worker:
         begun = time.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
+        first = self._node.generation
         wanted = self.with_draining(snapshot, before)
         result = reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
         ended = time.monotonic()
@@ -82,12 +86,17 @@ class Worker:
             self._random_fully = result.random_fully
         opened = was_open(before, wanted) if result.found.transactions else {}
         not_carried: dict[Family, str] = {}
-        if judged or result.applied:
-            for family in families:  # one at a time: a legacy table of 30,000 rules is 16 MB
-                not_carried.update(judge(self._node.egress((family,)), wanted, (family,)))
+        if wanted.masquerade and (judged or result.applied):
+            # one family at a time: a legacy table of 30,000 rules is 16 MB
+            for family in families:
+                why = judge(self._node.egress((family,)), wanted.networks[family], self._node_facts().paths(family))
+                if why:
+                    not_carried[family] = why
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
-        legacy = self._node.has_legacy()
-        return Look(result, backend, begun, ended, self._node.generation, opened, not_carried, draining, legacy)
+        generation, legacy = self._node.generation, self._node.has_legacy()
+        return Look(
+            result, backend, begun, ended, time.monotonic(), first, generation, opened, not_carried, draining, legacy
+        )
 
     def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
         """What a pass would do."""
@@ -111,6 +120,7 @@ class Worker:
                 (networks.network, *networks.draining),
                 lambda family=family: facts.addresses(family),  # type: ignore[misc]  # bound at once
                 lambda family=family: self._node.egress((family,)),  # type: ignore[misc]  # bound at once
+                lambda family=family: facts.paths(family),  # type: ignore[misc]  # bound at once
             )
         return found
 

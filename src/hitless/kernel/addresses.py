@@ -9,20 +9,42 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hitless.kernel import netlink
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Address, Family, Network
 
-__all__ = ["NodeFacts"]
+__all__ = ["NodeFacts", "Paths"]
 
-_GETADDR, _GETROUTE = 22, 26  # RTM_GETADDR, RTM_GETROUTE
+_GETLINK, _GETADDR, _GETROUTE = 18, 22, 26  # RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE
+_IFLA_IFNAME = 3
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_TABLE = 1, 4, 15
 _MAIN, _UNICAST = 254, 1
 _NUMBERS = {Family.IPV4: 2, Family.IPV6: 10}
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The main table's routes with their interfaces' names, longest prefix first."""
+
+    routes: tuple[tuple[Network, str], ...]
+
+    def interface(self, address: Address) -> str:
+        """The interface that leads to an address; empty where no route says."""
+        return next(
+            (name for network, name in self.routes if network.version == address.version and address in network), ""
+        )
+
+    def hosts(self, network: Network) -> Iterator[Address]:
+        """Addresses inside ``network`` that have a route of their own: the pods of a node without a bridge."""
+        for route, _ in self.routes:
+            own = route.version == network.version and route.prefixlen == route.max_prefixlen
+            if own and route.network_address in network:
+                yield route.network_address
 
 
 class NodeFacts:
@@ -47,6 +69,16 @@ class NodeFacts:
             if value:
                 found.add(_address(value))
         return frozenset(found)
+
+    def paths(self, family: Family) -> Paths:
+        """The routes with their interfaces' names."""
+        replies = self._socket.dump(_GETLINK, bytes(16), operation="list", subject="links")
+        names: dict[int, str] = {}
+        for reply in replies:
+            (index,) = struct.unpack_from("=i", reply.payload, 4)
+            names[index] = netlink.to_text(netlink.attributes(reply.payload, 16).get(_IFLA_IFNAME, b""))
+        found = [(network, names.get(oif, "")) for network, oif in self.routes(family)]
+        return Paths(tuple(sorted(found, key=lambda one: -one[0].prefixlen)))
 
     def routes(self, family: Family) -> Iterator[tuple[Network, int]]:
         """Unicast routes of the main table: where to, and the number of the interface (0: several, or none)."""
