@@ -133,9 +133,8 @@ def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
         assert any(word in fight["writer"] for word in ("nft", "tables", "unknown"))
 
 
+@pytest.mark.parametrize("made", [Backend.LEGACY], ids=str, indirect=True)  # the others take no lock
 def test_a_held_lock_is_said_and_traffic_goes_on(made: Lab, port: Node) -> None:
-    if made.plan.backend is not Backend.LEGACY:
-        pytest.skip("iptables-nft and nft take no lock")
     lock = made.nodes[0].root / "run/xtables.lock"
     target = Target.of(made.cluster, made.nodes[0])
     with agent_in(made, "--lock-wait=1") as agent:
