@@ -281,11 +281,10 @@ def start(backend: Backend, services: int) -> None:
         before = agent.cpu()
         time.sleep(20.0)
         idle = (agent.cpu() - before) / 20.0
-        print(
-            f"  {backend.value:9} {rules:,} rules in each nat table: exec to ready "
-            f"{statistics.median(times) * 1e3:.0f} ms (worst {max(times) * 1e3:.0f}; processor time {statistics.median(used) * 1e3:.0f} ms), "
-            f"RSS {agent.rss() / 1024:.0f} MB, idle {idle * 100:.2f} % of a core"
-        )
+        ready = f"{statistics.median(times) * 1e3:.0f} ms (worst {max(times) * 1e3:.0f}"
+        spent = f"processor time {statistics.median(used) * 1e3:.0f} ms)"
+        memory = f"RSS {agent.rss() / 1024:.0f} MB, idle {idle * 100:.2f} % of a core"
+        print(f"  {backend.value:9} {rules:,} rules in each nat table: exec to ready {ready}; {spent}, {memory}")
         agent.end(signal.SIGTERM)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import signal
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from hitless.agent.health import Health
 from hitless.agent.logs import Log
@@ -27,6 +27,9 @@ from hitless.kernel.memory import return_large_blocks
 from hitless.model.families import Network
 from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
+
+if TYPE_CHECKING:
+    from hitless.sources.kubernetes import NodeSource
 
 __all__ = ["first_snapshot", "run"]
 
@@ -67,6 +70,14 @@ def _snapshot(options: Options, netconf: NetConf, subnets: tuple[Network, ...], 
     )
 
 
+def _kubernetes(options: Options) -> NodeSource | None:
+    if not options.kubernetes or options.node_subnets:
+        return None
+    from hitless.sources.kubernetes import NodeSource
+
+    return NodeSource.from_options(options)
+
+
 async def run(options: Options, log_stream: IO[str], started: float) -> None:
     """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
     machine cannot do it."""
@@ -74,6 +85,7 @@ async def run(options: Options, log_stream: IO[str], started: float) -> None:
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
     netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)
+    kubernetes = _kubernetes(options)
     metrics, notifier = Metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync + 10)
     metrics.set("hitless_build_info", 1, version=_version())
@@ -99,7 +111,7 @@ async def run(options: Options, log_stream: IO[str], started: float) -> None:
         log.info("waiting", reason="this node's subnet is asked of Kubernetes; existing rules stay")
     else:
         keeper.adopt(snapshot)
-    source = asyncio.create_task(keeper.follow_kubernetes(health)) if options.kubernetes else None
+    source = asyncio.create_task(keeper.follow(kubernetes, health)) if kubernetes is not None else None
     try:
         await loop.run()
     finally:
@@ -135,11 +147,8 @@ class _SubnetKeeper:
         except OSError as error:
             self._log.warning("subnet file", path=str(path), reason=f"cannot be written: {error.strerror}")
 
-    async def follow_kubernetes(self, health: Health) -> None:
+    async def follow(self, source: NodeSource, health: Health) -> None:
         """Ask for the node's subnets, again and again; a wrong or missing answer leaves everything as it is."""
-        from hitless.sources.kubernetes import NodeSource
-
-        source = NodeSource.from_options(self._options)
         gap = 1.0
         last: Snapshot | None = None
         while True:

@@ -1,0 +1,126 @@
+"""Which connection table entries are poisoned: exactly those, and none that a rule or the network leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+import pytest
+from tests.contract.start_states import NETWORKS, our_text
+
+from hitless.agent.healing import heal, poisoned
+from hitless.kernel.addresses import Paths
+from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry, Flow
+from hitless.model.families import Backend, Family
+from hitless.model.packets import Packet
+from hitless.model.rules import Ruleset
+from hitless.semantics import Outcome, evaluate
+from hitless.testing.fake_kernel import FakeKernel
+
+POD, FAR, NODE = ip_address("10.42.1.7"), ip_address("198.51.100.1"), ip_address("192.0.2.10")
+PATHS = Paths(((ip_network("10.42.1.7/32"), "cali1"), (ip_network("0.0.0.0/0"), "eth0")))
+
+
+def entry(
+    dst: str = "198.51.100.1", *, src: str = "10.42.1.7", reply_src: str = "", reply_dst: str = "", status: int = 8,
+    protocol: int = 17, sport: int = 1000, dport: int = 53,
+) -> Entry:  # fmt: skip
+    original = Flow(ip_address(src), ip_address(dst), protocol, sport, dport)
+    reply = Flow(ip_address(reply_src or dst), ip_address(reply_dst or src), protocol, dport, sport)
+    return Entry(original, reply, status, 0, f"{dst}{sport}".encode())
+
+
+class Table:
+    def __init__(self, *entries: Entry) -> None:
+        self.entries = list(entries)
+
+    def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
+        return iter([one for one in self.entries if not one.status & without])
+
+    def delete(self, family: Family, one: Entry) -> bool:
+        self.entries.remove(one)
+        return True
+
+
+def rules(*extra: str) -> FakeKernel:
+    kernel = FakeKernel()
+    for text in our_text(Backend.NFT, Family.IPV4):
+        kernel.write(Backend.NFT, Family.IPV4, text)
+    for line in extra:
+        kernel.write(Backend.NFT, Family.IPV4, f"*nat\n{line}\nCOMMIT\n")
+    return kernel
+
+
+def healed(kernel: FakeKernel, *entries: Entry) -> list[Entry]:
+    """The entries that healing takes away."""
+    table = Table(*entries)
+    networks = NETWORKS[Family.IPV4]
+    count = heal(
+        table, Family.IPV4, (networks.subnet,), (networks.network,),
+        lambda: frozenset({NODE}), kernel.ruleset, lambda: PATHS,
+    )  # fmt: skip
+    gone = [one for one in entries if one not in table.entries]
+    assert count == len(gone)
+    return gone
+
+
+def test_a_flow_to_the_outside_that_was_bound_without_translation_is_freed() -> None:
+    dead = entry()
+    assert healed(rules(), dead) == [dead]
+
+
+def test_through_a_service_the_place_where_it_really_went_counts() -> None:
+    inside = entry("10.43.0.10", reply_src="10.42.2.9")
+    outside = entry("10.43.0.11", reply_src="203.0.113.5")
+    assert healed(rules(), inside, outside) == [outside]
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        entry(status=8 | SEEN_REPLY),
+        entry(status=8 | SRC_NAT, reply_dst="192.0.2.10"),
+        entry(reply_dst="192.0.2.10"),
+        entry("10.42.2.9"),
+        entry("192.0.2.10"),
+        entry("224.0.0.251"),
+        entry("169.254.169.254"),
+        entry(src="10.42.2.7"),
+        entry(src="192.0.2.10"),
+    ],
+    ids=["answered", "translated", "reply elsewhere", "to a pod", "to the node", "multicast", "link-local",
+         "another node's pod", "the node's own"],
+)  # fmt: skip
+def test_everything_else_is_left_alone(healthy: Entry) -> None:
+    assert healed(rules(), healthy) == []
+
+
+def test_what_a_rule_exempts_on_purpose_is_left_alone() -> None:
+    exempt, dead = entry("192.168.7.7"), entry("192.168.8.8")
+    kernel = rules("-I FLANNEL-POSTRTG 1 -d 192.168.7.0/24 -j RETURN")
+    assert healed(kernel, exempt, dead) == [dead]
+
+
+def test_an_exemption_by_port_tells_flows_apart() -> None:
+    kernel = rules("-I POSTROUTING 1 -p udp -m udp --dport 53 -j ACCEPT")
+    to_dns, other = entry(dport=53, sport=1), entry(dport=54, sport=2)
+    tcp = entry(dport=53, sport=3, protocol=6)
+    assert healed(kernel, to_dns, other, tcp) == [other, tcp]
+
+
+def test_while_the_rules_are_gone_nothing_is_touched() -> None:
+    kernel = rules("-F FLANNEL-POSTRTG")
+    assert healed(kernel, entry()) == []
+
+
+def test_one_evaluation_serves_all_flows_that_no_rule_tells_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Packet] = []
+
+    def counting(rules: Ruleset, packet: Packet) -> Outcome:
+        asked.append(packet)
+        return evaluate(rules, packet)
+
+    monkeypatch.setattr("hitless.agent.healing.evaluate", counting)
+    many = [entry(sport=number) for number in range(1, 500)]
+    assert len(list(poisoned(many, frozenset(), rules().ruleset(), PATHS))) == 499
+    assert len(asked) < 5

@@ -1,0 +1,133 @@
+"""The node's subnets from the API: what is asked, what is understood, and what each failure says."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from hitless.errors import ApiError, InputError
+from hitless.sources.flags import parse_flags
+from hitless.sources.kubernetes import NodeSource
+
+
+class Server(HTTPServer):
+    """One node object, as a test sets it."""
+
+    status = 200
+    body: object = {}
+    seen: tuple[str, str] = ("", "")
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        self.server.seen = (self.path, self.headers.get("Authorization", ""))
+        text = self.server.body if isinstance(self.server.body, str) else json.dumps(self.server.body)
+        data = text.encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def api() -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def source(api: Server, tmp_path: Path, token: str = "secret") -> NodeSource:
+    """By a kubeconfig, as a person would write it."""
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{api.server_port}/prefix/"}}],
+        "users": [{"name": "u", "user": {"token": token}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n 1"], {}))
+
+
+def test_both_families_come_from_pod_cidrs(api: Server, tmp_path: Path) -> None:
+    api.body = {"spec": {"podCIDR": "10.42.3.0/24", "podCIDRs": ["10.42.3.0/24", "fd42:0:0:3::/64"]}}
+    assert source(api, tmp_path).subnets() == (ip_network("10.42.3.0/24"), ip_network("fd42:0:0:3::/64"))
+    assert api.seen == ("/prefix/api/v1/nodes/n%201", "Bearer secret")
+
+
+def test_an_old_api_has_one_pod_cidr(api: Server, tmp_path: Path) -> None:
+    api.body = {"spec": {"podCIDR": "10.42.3.0/24"}}
+    assert source(api, tmp_path).subnets() == (ip_network("10.42.3.0/24"),)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "named"),
+    [
+        (200, {"spec": {}}, "no podCIDR yet"),
+        (200, "not json", "no node"),
+        (200, {"spec": {"podCIDRs": ["10.42.3.1/24"]}}, "no node"),
+        (200, [], "no node"),
+        (401, {}, "token"),
+        (403, {}, "RBAC"),
+        (404, {}, "no such node"),
+        (500, {}, "500"),
+    ],
+)
+def test_every_failure_says_what_it_is(api: Server, tmp_path: Path, status: int, body: object, named: str) -> None:
+    api.status, api.body = status, body
+    with pytest.raises(ApiError, match=named):
+        source(api, tmp_path).subnets()
+
+
+def test_an_api_that_is_away_is_an_api_error(api: Server, tmp_path: Path) -> None:
+    asked = source(api, tmp_path)
+    gone = NodeSource(asked.node, "http://127.0.0.1:1")
+    with pytest.raises(ApiError, match="cannot be reached"):
+        gone.subnets()
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "named"),
+    [
+        (["--kube-subnet-mgr"], {}, "NODE_NAME"),
+        (["--node-name=n"], {}, "no API server"),
+        (["--node-name=n", "--kubeconfig-file=/nonexistent"], {}, "/nonexistent"),
+    ],
+)
+def test_what_can_never_work_is_said_at_once(words: list[str], environment: dict[str, str], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        NodeSource.from_options(parse_flags(words, environment))
+
+
+def test_a_kubeconfig_in_yaml(api: Server, tmp_path: Path) -> None:
+    api.body = {"spec": {"podCIDRs": ["10.42.3.0/24"]}}
+    path = tmp_path / "kubeconfig.yaml"
+    path.write_text(
+        "current-context: a\ncontexts: [{name: a, context: {cluster: b, user: c}}]\n"
+        f"clusters: [{{name: b, cluster: {{server: 'http://127.0.0.1:{api.server_port}'}}}}]\n"
+        "users: [{name: c, user: {token: t}}]\n"
+    )
+    made = NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
+    assert made.subnets() == (ip_network("10.42.3.0/24"),)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "current-context: x", "{", "contexts: 5\ncurrent-context: x"])
+def test_a_broken_kubeconfig_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "broken"
+    path.write_text(text)
+    with pytest.raises(InputError, match="broken"):
+        NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
