@@ -30,6 +30,7 @@ __all__ = ["Loop"]
 
 _T = TypeVar("_T")
 
+_BACKEND_EVERY = 60.0  # seconds between looks at which backend the kubelet uses
 _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
 _RETRY = 0.5  # after a failure, unless an event comes first
 _SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
@@ -50,6 +51,7 @@ class Loop:
         self._stopping = False
         self._snapshot: Snapshot | None = None
         self._backend: Backend | None = None
+        self._backend_due = 0.0
         self._native = False
         self._fights = Fights()
         self._not_before = 0.0
@@ -73,7 +75,7 @@ class Loop:
     def desire(self, snapshot: Snapshot, *, native: bool) -> None:
         """From now on the node should look like this."""
         if snapshot != self._snapshot or native != self._native:
-            self._snapshot, self._native, self._clean = snapshot, native, False
+            self._snapshot, self._native, self._clean, self._backend_due = snapshot, native, False, 0.0
             self._news.set()
 
     async def run(self) -> None:
@@ -98,13 +100,13 @@ class Loop:
         if self._heal_due and self._heal_due[0] <= now:
             self._heal_due.pop(0)
             await self._heal()
-            if now < self._look_due:
-                return
+        if now < max(self._look_due, self._not_before):
+            return
         suspects = self._watch.take()
         self._look_due = now + _RETRY
         try:
-            if self._backend is None or self._native != (self._backend is Backend.NFTABLES):
-                await self._choose_backend()
+            if self._backend is None or now >= self._backend_due:
+                await self._choose_backend(now)
             snapshot, backend = self._snapshot, self._backend
             if backend is None:
                 return
@@ -123,9 +125,9 @@ class Loop:
         self._look_due = time.monotonic() + (max(self._resync, cost * _SHARE) if self._clean else _RETRY)
 
     async def _pause(self) -> None:
-        """Wait for news, the next look or healing that is due, or the end of a fight's delay."""
+        """Wait for news, or until a look or healing is due; a fight's delay holds looks back, not healing."""
         now = time.monotonic()
-        due = self._look_due - now if self._snapshot is not None else 3600.0
+        due = max(self._look_due, self._not_before) - now if self._snapshot is not None else 3600.0
         if self._heal_due:
             due = min(due, self._heal_due[0] - now)
         patience = self._notifier.watchdog
@@ -142,18 +144,14 @@ class Loop:
             self._look_due = 0.0
         if patience is not None:
             self._notifier.say("WATCHDOG=1")
-        delay = self._not_before - time.monotonic()
-        while delay > 0 and not self._stopping:
-            await asyncio.sleep(min(delay, 0.1))
-            delay = self._not_before - time.monotonic()
 
-    async def _choose_backend(self) -> None:
-        native = self._native
-        backend = await self._in_thread(lambda: self._worker.backend(native=native))
-        if backend is not self._backend:
+    async def _choose_backend(self, now: float) -> None:
+        """Again now and then: the kubelet may come after us, or change its mind."""
+        native, current = self._native, self._backend
+        backend = await self._in_thread(lambda: self._worker.backend(native=native, current=current))
+        if backend is not current:
             self._log.info("backend", backend=backend.value, native=native)
-        self._backend = backend
-        self._native = native
+        self._backend, self._backend_due = backend, now + _BACKEND_EVERY
 
     # --- what a look means
 

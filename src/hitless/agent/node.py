@@ -64,9 +64,8 @@ class Node:
         """The rules that a pod's packet to the outside passes."""
         return self._observer.egress_rules(families)
 
-    def detect(self) -> Backend:
-        """nft where the kubelet left its hints there; legacy where they are there; else where more chains stand; else
-        nft. No program is run and no table is made."""
+    def hinted(self) -> Backend | None:
+        """The iptables backend in which the kubelet left its hints; ``None`` where it left none."""
         for family in Family:
             if any(self._observer.has_chain(ChainName(family.nft, "mangle", hint)) for hint in HINTS):
                 return Backend.NFT
@@ -74,6 +73,14 @@ class Node:
             table = self._observer.legacy_table(family, "mangle")
             if table is not None and any(hint in table.chains for hint in HINTS):
                 return Backend.LEGACY
+        return None
+
+    def detect(self) -> Backend:
+        """Where the kubelet left its hints; else where more chains stand; else nft. No program is run and no table is
+        made."""
+        hinted = self.hinted()
+        if hinted is not None:
+            return hinted
         legacy = sum(
             len(table.chains)
             for family in Family

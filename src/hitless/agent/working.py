@@ -67,11 +67,18 @@ class Worker:
             if port is not None:
                 port.close()
 
-    def backend(self, *, native: bool) -> Backend:
-        """Where rules are written: as told, as net-conf.json says (EnableNFTables), else as the kubelet does."""
+    def backend(self, *, native: bool, current: Backend | None = None) -> Backend:
+        """Where rules are written: as told, as net-conf.json says (EnableNFTables), else as the kubelet does.
+
+        A ``current`` choice is changed by the kubelet's own hints only, not by counting chains, ours among them.
+        """
         if self._chosen is not None:
             return self._chosen
-        return Backend.NFTABLES if native else self._node.detect()
+        if native:
+            return Backend.NFTABLES
+        if current is None or current is Backend.NFTABLES:
+            return self._node.detect()
+        return self._node.hinted() or current
 
     def look(self, snapshot: Snapshot, backend: Backend, *, judged: bool) -> Look:
         """One pass. ``judged``: ask the evaluator about the whole egress path afterwards."""

@@ -28,3 +28,26 @@ def test_any_start_state_is_adopted(kernel: RealKernel, case: tuple[StartState, 
         assert generations == sorted(generations, key=lambda state: state == "carried")
         if start.carries:
             assert set(generations) <= {"carried"}
+
+
+@pytest.mark.parametrize("hint", ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"])
+@pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY])
+def test_the_backend_is_the_kubelets(kernel: RealKernel, hint: str, backend: Backend) -> None:
+    assert kernel.hinted() is None and kernel.detect() is Backend.NFT
+    other = Backend.LEGACY if backend is Backend.NFT else Backend.NFT
+    # more rules in the other one do not count beside a hint
+    kernel.write(other, Family.IPV4, "*nat\n:A - [0:0]\n:B - [0:0]\n:C - [0:0]\nCOMMIT\n")
+    kernel.write(backend, Family.IPV6, f"*mangle\n:{hint} - [0:0]\nCOMMIT\n")
+    assert kernel.hinted() is kernel.detect() is backend
+
+
+def test_without_a_hint_the_backend_is_where_more_chains_stand(kernel: RealKernel) -> None:
+    kernel.write(Backend.LEGACY, Family.IPV4, "*nat\n:A - [0:0]\n:B - [0:0]\nCOMMIT\n")
+    assert kernel.hinted() is None and kernel.detect() is Backend.LEGACY
+
+
+def test_looking_makes_no_legacy_table(kernel: RealKernel) -> None:
+    kernel.observe(tuple(Family))
+    kernel.egress(tuple(Family))
+    kernel.detect()
+    assert not kernel.has_legacy()
