@@ -32,6 +32,7 @@ _T = TypeVar("_T")
 
 _BACKEND_EVERY = 60.0  # seconds between looks at which backend the kubelet uses
 _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
+_GRACE = 10.0  # seconds over three missed comparisons before the last one is called stale
 _RETRY = 0.5  # after a failure, unless an event comes first
 _SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
 
@@ -122,7 +123,9 @@ class Loop:
         self._account(look, suspects)
         cost = look.ended - look.begun
         self._watch.looked(cost)
-        self._look_due = time.monotonic() + (max(self._resync, cost * _SHARE) if self._clean else _RETRY)
+        period = max(self._resync, cost * _SHARE)
+        self._health.stale_after = 3 * period + _GRACE
+        self._look_due = time.monotonic() + (period if self._clean else _RETRY)
 
     async def _pause(self) -> None:
         """Wait for news, or until a look or healing is due; a fight's delay holds looks back, not healing."""

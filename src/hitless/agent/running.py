@@ -87,7 +87,7 @@ async def run(options: Options, log_stream: IO[str], started: float) -> None:
     snapshot = first_snapshot(options, netconf)
     kubernetes = _kubernetes(options)
     metrics, notifier = Metrics(), Notifier(options.environment)
-    health = Health(stale_after=3 * options.resync + 10)
+    health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
     server = None
     if options.healthz_port:
