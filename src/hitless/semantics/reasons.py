@@ -2,8 +2,10 @@
 
 Problem: "not carried" sends an operator searching through hundreds of rules. Promise: the sentence names the chain and
 the rule that decided, or what is missing where the translation used to be (an empty chain, a jump that is gone). It is
-a reading of the journey, chosen for usefulness: an early end of the base chain first, then an empty chain, a chain that
-nothing leads to, a rule that turned the packet back, and last that no rule matched. It never changes the answer.
+a reading of the journey, chosen for usefulness: an early end of the base chain first, then a translating chain that
+nothing leads to, a rule that turned the packet back, an empty chain, and last that no rule matched. Some chains are
+empty on every healthy node (Felix has several), so that an empty one is the cause only where nothing else is. It never
+changes the answer.
 """
 
 from __future__ import annotations
@@ -86,13 +88,16 @@ def _untranslated(ruleset: Ruleset, packet: Packet, path: Sequence[Visit]) -> st
         return f"there is no {packet.family.iptables} NAT chain at postrouting"
     if packet.state in ("INVALID", "UNTRACKED"):
         return f"{packet.state} packets are never translated"
+    if all(not chain.rules for _, chain in bases):
+        return f"chain {bases[0][1].name} is empty"
     names = {(table.family, table.name, chain.name) for table, chain in bases}
     walked = _nat_part(path, names)
     return (
         _ended_early(walked, names)
-        or _empty(walked, bases)
         or _unreached(walked, bases)
-        or _turned_back(walked, bases)
+        or _turned_back(walked)
+        or _empty(walked, bases)
+        or _unmatched(walked, bases)
         or f"no rule of {', '.join(dict.fromkeys(chain.name for _, chain in bases))} translates {packet.src}"
     )
 
@@ -131,11 +136,13 @@ def _entered(walked: Iterable[Visit], bases: Iterable[tuple[Table, Chain]]) -> l
 
 
 def _empty(walked: Iterable[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
-    for chain in reversed(_entered(walked, bases)):
+    entered = list(reversed(_entered(walked, bases)))
+    flannel = [chain for chain in entered if chain.name.upper().startswith("FLANNEL")]
+    if not flannel and any(_translates(chain) and any(map(_by_address, chain.rules)) for chain in entered):
+        return None  # a chain for such packets is there, and was asked: that it did not match says more
+    for chain in flannel or entered:
         if not chain.rules:
             return f"chain {chain.name} is empty"
-    if all(not chain.rules for _, chain in bases):
-        return f"chain {bases[0][1].name} is empty"
     return None
 
 
@@ -167,11 +174,19 @@ def _by_address(rule: Rule) -> bool:
     return any(isinstance(step, Source | Destination) for step in rule.steps)
 
 
-def _turned_back(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
-    """A RETURN that speaks of addresses, or a chain of such rules of which none matched."""
+def _turned_back(walked: Sequence[Visit]) -> str | None:
+    """A RETURN that speaks of addresses, or of nothing at all."""
     for visit in reversed(walked):
-        if visit.kind == "return" and visit.rule is not None and _by_address(visit.rule):
-            return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
+        if visit.kind == "return" and visit.rule is not None:
+            if _by_address(visit.rule):
+                return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
+            if not words.conditions(visit.rule):
+                return f"{_rule(visit)} returns every packet"
+    return None
+
+
+def _unmatched(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+    """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
     for chain in reversed(_entered(walked, bases)):
         if any(map(_by_address, chain.rules)):
             return f"no rule of {chain.name} {'matches' if _translates(chain) else 'translates'}"

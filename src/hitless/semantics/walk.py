@@ -27,6 +27,8 @@ from hitless.model.rules import (
     Jump,
     Mark,
     Masquerade,
+    Match,
+    Opaque,
     OpaqueAction,
     Reject,
     Return,
@@ -39,6 +41,7 @@ from hitless.model.rules import (
 )
 from hitless.semantics.conditions import CHECKS
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, VisitKind
+from hitless.semantics.words import condition
 
 __all__ = ["Flow", "Position", "Trace", "Walk", "unwind"]
 
@@ -267,14 +270,14 @@ class Walk:
         packet = self.packet
         for step in here.rule.steps:
             check = CHECKS.get(type(step))
-            if check is not None:
+            if check is not None and isinstance(step, Match):
                 truth = check(step, packet, position.translation is not None)
                 if truth is True:
                     continue
                 if truth is False:
                     here.rest.setdefault(position, trace)
                     return
-                trace = (trace, here.visit("unknown", str(getattr(step, "text", "") or step)))
+                trace = (trace, here.visit("unknown", step.text if isinstance(step, Opaque) else condition(step)))
                 here.rest.setdefault(position, trace)
             elif isinstance(step, Mark):
                 passed, failed = _mark(step, position)
