@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import ip_address, ip_network
 
 from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Socket, attribute, attributes, to_text
-from hitless.model.families import Address
+from hitless.model.families import Address, Family, Network
 
-__all__ = ["interfaces", "uplink"]
+__all__ = ["interfaces", "routes", "uplink"]
 
 _GETLINK, _NEWLINK, _GETROUTE, _NEWROUTE = 18, 16, 26, 24
 _IFLA_IFNAME, _RTA_DST, _RTA_OIF = 3, 1, 4
 _UP = 1  # IFF_UP
+_MAIN, _UNICAST = 254, 1  # RT_TABLE_MAIN, RTN_UNICAST
 _LINK = struct.Struct("=BxHiII")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _INDEX = struct.Struct("=i")
@@ -53,3 +55,24 @@ def uplink(destination: Address, namespace: Namespace = HERE) -> str:
             if index is not None:
                 return interfaces(namespace).get(_INDEX.unpack(index)[0], "")
     return ""
+
+
+def routes(family: Family, namespace: Namespace = HERE) -> list[tuple[Network, str]]:
+    """The unicast routes of the main table that name one interface: destination and interface."""
+    number = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    names = interfaces(namespace)
+    with Socket(ROUTE, namespace) as route:
+        request = _ROUTE.pack(number, 0, 0, 0, 0, 0, 0, 0, 0)
+        replies = route.dump(_GETROUTE, request, operation="list", subject="the routes")
+    found: list[tuple[Network, str]] = []
+    for reply in replies:
+        if reply.type != _NEWROUTE or len(reply.payload) < _ROUTE.size:
+            continue
+        _, length, _, _, table, _, _, kind, _ = _ROUTE.unpack_from(reply.payload)
+        told = attributes(reply.payload, _ROUTE.size)
+        destination, index = told.get(_RTA_DST), told.get(_RTA_OIF)
+        if (table, kind) == (_MAIN, _UNICAST) and destination is not None and index is not None:
+            name = names.get(_INDEX.unpack(index)[0])
+            if name is not None:
+                found.append((ip_network((ip_address(destination), length)), name))
+    return found

@@ -2,7 +2,8 @@
 
 Problem: a watch that does not know the pods' addresses sees nothing, and nobody wants to type them. Promise: where
 nobody named a network, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
-witness packets that come from a pod's interface of this node and leave by its uplink. Next stage: ``watching``.
+witness packets that come from *this node's* part of it, by a pod's interface, and leave by the uplink: a rule that cuts
+off this node's pods alone is a gap, whatever happens to other nodes' addresses. Next stage: ``watching``.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from hitless.kernel.links import interfaces, uplink
+from hitless.kernel.links import interfaces, routes, uplink
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
 from hitless.model.packets import Packet
-from hitless.model.rules import Masquerade, Ruleset, Snat, Source
+from hitless.model.rules import Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.semantics import witnesses
 from hitless.watch.judging import Answer, Judge
 from hitless.watch.profiles import Profile
 from hitless.watch.tracking import Tracker
 
-__all__ = ["Networks", "Watched", "matching", "pod_networks"]
+__all__ = ["Networks", "Watched", "matching", "part_by_routes", "part_by_rules", "pod_networks"]
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Watched:
     judge: Judge
     tracker: Tracker
     answer: Answer | None = None
+    part: Network | None = None
 
 
 class Networks:
@@ -65,15 +67,30 @@ class Networks:
 
     def add(self, network: Network) -> None:
         """Watch a network."""
-        self._watched[network] = Watched(network, Judge(network, self._packets(network), self._pods), Tracker(network))
+        judge = Judge(network, self._packets(network, None), self._pods)
+        self._watched[network] = Watched(network, judge, Tracker(network))
 
-    def _packets(self, network: Network) -> list[Packet]:
+    def settle(self, ruleset: Ruleset) -> None:
+        """Let the witnesses of networks come from this node's part, as soon as the rules or the routes tell it."""
+        for watched in self._watched.values():
+            if watched.part is None:
+                network = watched.network
+                watched.part = part_by_rules(ruleset, self._profile, network) or self._by_routes(network)
+                if watched.part is not None:
+                    watched.judge.packets = tuple(self._packets(network, watched.part))
+
+    def _by_routes(self, network: Network) -> Network | None:
+        pods = self._pods()
+        return part_by_routes(routes(family_of(network), self._namespace), network, pods) if pods else None
+
+    def _packets(self, network: Network, part: Network | None) -> list[Packet]:
         profile = self._profile
         iif = next(iter(self._pods()), "")
         found: list[Packet] = []
         for mark in profile.marks:
             found += witnesses(
                 network,
+                part,
                 inside=profile.inside,
                 protocols=profile.protocols,
                 destinations=profile.destinations,
@@ -115,3 +132,36 @@ def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
                             if isinstance(step, Source) and not step.negated and step.network.prefixlen:
                                 found.setdefault(step.network, name)
     return found
+
+
+def part_by_rules(ruleset: Ruleset, profile: Profile, network: Network) -> Network | None:
+    """This node's part of ``network``, as flannel's rules tell it: traffic between that part and the whole returns."""
+    for table in ruleset.tables:
+        for interest in profile.tables:
+            for name in interest.networks_from if interest.name == table.name else ():
+                chain = table.chains.get(name)
+                for rule in chain.rules if chain is not None else ():
+                    part = _part(rule, network)
+                    if part is not None:
+                        return part
+    return None
+
+
+def _part(rule: Rule, network: Network) -> Network | None:
+    ends = {
+        step.network
+        for step in rule.steps
+        if isinstance(step, Source | Destination) and family_of(step.network) is family_of(network)
+    }
+    parts = [end for end in ends if end != network and _within(end, network)]
+    return parts[0] if network in ends and len(parts) == 1 and len(ends) == 2 else None
+
+
+def part_by_routes(known: Iterable[tuple[Network, str]], network: Network, pods: Iterable[str]) -> Network | None:
+    """The part of ``network`` that a route leads to by a pod's interface: a pod, or a bridge full of them."""
+    names = set(pods)
+    return next((to for to, name in known if name in names and to != network and _within(to, network)), None)
+
+
+def _within(part: Network, whole: Network) -> bool:
+    return part.version == whole.version and part.prefixlen >= whole.prefixlen and part.network_address in whole

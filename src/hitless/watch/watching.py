@@ -130,6 +130,7 @@ class Watch:
         urgency = _Urgent(self.options.urgent)
         now = self.clock.now()
         found = list(self._find_networks(now))
+        self._networks.settle(self._feed.current)
         yield self._header(now)
         yield from found
         if not any(self._networks):
@@ -262,6 +263,7 @@ class Watch:
 
     def _judge(self, t: int, step: Step | None, generation: int) -> list[RuleState | Gap]:
         ruleset = self._feed.current
+        self._networks.settle(ruleset)
         events: list[RuleState | Gap] = []
         for watched in self._networks:
             watched.answer = watched.judge.answer(ruleset)
