@@ -15,6 +15,7 @@ from hitless.kernel.namespaces import Namespace
 __all__ = ["Launch", "Running", "launch"]
 
 _LONGEST_LINE = 1 << 16
+_LAST_WORDS_WITHIN = 0.2  # seconds after its end
 
 
 class Running(Protocol):
@@ -45,21 +46,32 @@ class Launch(Protocol):
 
 
 class _Process:
-    def __init__(self, process: asyncio.subprocess.Process, hear: Callable[[str], None]) -> None:
+    """A process and the reading end of its output.
+
+    The pipe is ours and not asyncio's: there, a process has not ended before its pipes are closed, and a daemon that it
+    left behind holds them open.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, pipe: asyncio.ReadTransport
+    ) -> None:
         self._process = process
+        self._output = output
+        self._pipe = pipe
+        self._reader: asyncio.Task[None] | None = None
+
+    def read(self, hear: Callable[[str], None]) -> None:
+        """Begin to hear what it says."""
         self._reader = asyncio.create_task(self._read(hear))
-        self._gone = False
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     async def _read(self, hear: Callable[[str], None]) -> None:
-        stream = self._process.stdout
-        assert stream is not None
         while True:
             try:
-                line = await stream.readline()
+                line = await self._output.readline()
             except ValueError:  # a line longer than the limit: asyncio has thrown it away
                 hear("(a line longer than 64 KiB)")
                 continue
@@ -70,7 +82,9 @@ class _Process:
     async def wait(self) -> int:
         code = await self._process.wait()
         # what it said last is in the pipe; its children may hold the other end open for longer than we care
-        await asyncio.wait({self._reader}, timeout=0.2)
+        if self._reader is not None:
+            await asyncio.wait({self._reader}, timeout=_LAST_WORDS_WITHIN)
+        self._pipe.close()
         return code
 
     def signal(self, number: int, *, group: bool) -> None:
@@ -88,16 +102,28 @@ async def launch(
     hear: Callable[[str], None],
 ) -> Running:
     """Start it for real; raises ``MissingError`` or ``ProgramError`` when it cannot be started."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = os.pipe()
+    output = asyncio.StreamReader(limit=_LONGEST_LINE, loop=loop)
+    pipe, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(output, loop=loop), os.fdopen(ours, "rb", buffering=0)
+    )
     try:
         process = await processes.start_async(
             command,
             namespace=namespace,
-            stdout=processes.PIPE,
+            stdout=theirs,
             stderr=processes.STDOUT,
             environment=environment,
             new_session=True,
-            limit=_LONGEST_LINE,
         )
-    except OSError as error:
-        raise ProgramError(command, -1, error.strerror or str(error)) from error
-    return _Process(process, hear)
+    except BaseException as error:
+        pipe.close()
+        if isinstance(error, OSError):
+            raise ProgramError(command, -1, error.strerror or str(error)) from error
+        raise
+    finally:
+        os.close(theirs)
+    running = _Process(process, output, pipe)
+    running.read(hear)
+    return running
