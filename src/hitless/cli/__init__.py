@@ -9,6 +9,7 @@ command is named. Modules of tools define ``command`` (click); modules of daemon
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             code = Exit.INTERRUPTED
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OSError as error:
+        # whatever is still buffered has nowhere to go: Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.UNHEARD if isinstance(error, BrokenPipeError) else Exit.ERROR
     sys.exit(code)

@@ -15,6 +15,7 @@ class Exit(IntEnum):
     INCONCLUSIVE = 2  # could not tell
     ERROR = 3  # wrong input, or this machine cannot do it; nothing was changed
     INTERRUPTED = 130  # Ctrl-C
+    UNHEARD = 141  # whoever read the output went away first; what a shell tells of SIGPIPE, and no verdict
 
 
 HELP = (

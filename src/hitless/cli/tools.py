@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,10 +65,16 @@ def run_tools(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return Exit.PASS
+    except (SystemExit, BrokenPipeError):  # click turns the second into the first; nothing else in a tool exits
+        return Exit.UNHEARD
     except HitlessError as error:
         click.echo(f"hitless: {error}", err=True)
+        return Exit.ERROR
+    except Exception as error:  # noqa: BLE001 - the process's border: Python's exit code 1 would read as "fail"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            click.echo(f"hitless: cannot write the output: {error.strerror}", err=True)
+        else:
+            traceback.print_exc()
+            click.echo("hitless: this is a defect of hitless, and no verdict", err=True)
         return Exit.ERROR
     return int(result) if isinstance(result, int) else Exit.PASS

@@ -68,17 +68,27 @@ async def run(
 
 async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record) -> None:
     failures: list[HitlessError] = []
-    async with asyncio.TaskGroup() as group:
-        for name in names:
-            measured = asyncio.Event()
-            desk = record.desk(name.agent, name.node)
-            group.create_task(_whole(plan, target, name, desk, measured, failures))
-            # The last answers of this subject and the set-up of the next go on side by side.
-            await measured.wait()
-            if failures and name == names[0]:
-                break
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                measured = asyncio.Event()
+                desk = record.desk(name.agent, name.node)
+                group.create_task(_whole(plan, target, name, desk, measured, failures))
+                # The last answers of this subject and the set-up of the next go on side by side.
+                await measured.wait()
+                if failures and name == names[0]:
+                    break
+    except* HitlessError as group_error:  # e.g. the log cannot be written any more
+        failures[:0] = _leaves(group_error)
     if failures:
         raise failures[0]
+
+
+def _leaves(error: BaseException) -> list[HitlessError]:
+    """The errors that a group was made of, in their order."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error] if isinstance(error, HitlessError) else []
 
 
 async def _whole(

@@ -1,0 +1,82 @@
+"""Where a drill meets the world: full disks and readers that go away. None of it may read as a verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.unit.drill.fake_targets import FakeSubject, FakeTarget, VirtualClock
+from tests.unit.lab.virtual_time import run as virtually
+
+from hitless.cli.tools import run_tools
+from hitless.drill import Plan, run
+from hitless.errors import MissingError
+from hitless.evidence import LogWriter
+from hitless.model.events import Event
+
+PLAN = Plan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
+HANG = 60.0
+
+
+def drill(log: Path) -> None:
+    target = FakeTarget({"lossy": partial(FakeSubject, gap=0.2, lost=3)})
+    virtually(run(PLAN, target, log, judged="lossy", clock=VirtualClock()))
+
+
+@pytest.mark.parametrize("lines", [1, 40])
+def test_a_log_that_cannot_be_written_any_more_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
+) -> None:
+    write, written = LogWriter.write, 0
+
+    def until_full(self: LogWriter, event: Event) -> None:
+        nonlocal written
+        written += 1
+        if written > lines:
+            raise MissingError("cannot write the log: No space left on device", remedy="make room")
+        write(self, event)
+
+    monkeypatch.setattr(LogWriter, "write", until_full)
+    with pytest.raises(MissingError, match="No space left"):
+        drill(tmp_path / "events.jsonl")
+
+
+def report(log: Path, output: int | Path) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "hitless", "report", "--format", "html", str(log)]
+    if isinstance(output, int):
+        return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, timeout=HANG, check=False)
+    with output.open("wb") as file:
+        return subprocess.run(command, stdout=file, stderr=subprocess.PIPE, timeout=HANG, check=False)
+
+
+def test_output_that_has_no_room_is_an_error_and_not_the_verdict_fail(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    drill(log)
+    assert report(log, tmp_path / "report.html").returncode == 1
+    done = report(log, Path("/dev/full"))
+    assert (done.returncode, done.stderr) == (3, b"hitless: cannot write the output: No space left on device\n")
+
+
+def test_a_reader_that_went_away_hears_no_verdict(tmp_path: Path) -> None:
+    log = tmp_path / "events.jsonl"
+    drill(log)
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    assert reader.wait(HANG) == 0
+    assert reader.stdin is not None
+    with reader.stdin:
+        done = report(log, reader.stdin.fileno())
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_defect_is_an_error_and_not_the_verdict_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(path: Path) -> None:
+        raise ZeroDivisionError("by mistake")
+
+    monkeypatch.setattr("hitless.cli.report.read", broken)
+    assert run_tools(["report", str(tmp_path)]) == 3
+    assert "this is a defect of hitless, and no verdict" in capsys.readouterr().err
