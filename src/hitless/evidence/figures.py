@@ -171,6 +171,12 @@ def _lag(record: Record) -> int:
     return max(own + beats, default=0)
 
 
+def leaked(record: Record) -> int:
+    """Packets that left with a pod's source. A far end writes so many of them one by one, and counts all."""
+    counted = sum(one.totals.get("leaks", 0) for one in record.summaries if one.tool == "farend")
+    return max(len(record.leaks), counted, sum(one.leaked for one in record.attempts))
+
+
 def _unrecovered(poisoned: Iterable[Explained]) -> int:
     return sum(1 for one in poisoned if one.recovery is None or not one.recovery.recovered)
 
@@ -197,7 +203,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         gaps=len(outages),
         longest_gap_ms=milliseconds(max((one.length for one in outages), default=0)),
         gap_ms=milliseconds(sum(one.length for one in outages)),
-        leaked=max(len(record.leaks), sum(one.leaked for one in record.attempts)),
+        leaked=leaked(record),
         leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
         poisoned=len(poisoned),
         unrecovered=_unrecovered(poisoned),

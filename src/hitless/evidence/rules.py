@@ -119,7 +119,9 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
             yield f"the rules did not carry {still[-1].family} egress when the drill ended: {still[-1].reason}"
     leaks = [leak for leak in record.leaks if measured.holds(leak.t)]
     if leaks:
-        yield f"{plural(len(leaks), 'packet')} left the node with a pod's source address"
+        # Those before the first restart were written one by one, if any were: what was only counted came later.
+        leaving = figures.leaked - (len(record.leaks) - len(leaks))
+        yield f"{plural(leaving, 'packet')} left the node with a pod's source address"
     elif figures.leaked and not record.leaks:
         yield f"{plural(figures.leaked, 'attempt')} answered un-translated"
     if figures.poisoned and blamed:
