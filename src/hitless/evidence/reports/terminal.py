@@ -22,8 +22,11 @@ __all__ = ["render", "text"]
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"
-_NARROW = 108
-"""Below this width the table leaves out what the reasons say too."""
+_NARROW = 120
+_NARROWEST = 92
+"""Below these widths the table leaves out what the reasons say too, first some of it, then more."""
+_LONGEST_NAME = 28
+"""Columns for an agent's name; those that come with hitless need half of it."""
 
 
 def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
@@ -37,7 +40,7 @@ def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
 def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
     parts: list[RenderableType] = [_title(verdict), Text(words.headline(verdict)), Text("")]
-    parts.append(_table(verdict.agents, wide=width >= _NARROW))
+    parts.append(_table(verdict.agents, width))
     parts += [_strips(told, width), Text("")]
     for agent in verdict.agents:
         parts.append(_reasons(agent))
@@ -57,44 +60,56 @@ def _number(value: int, *, bad: bool = True) -> Text:
     return Text(f"{value:,}", style="red" if value and bad else "")
 
 
-def _table(agents: Sequence[AgentVerdict], *, wide: bool) -> Table:
+def _table(agents: Sequence[AgentVerdict], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("agent", no_wrap=True, style="bold")
-    for name in ("restarts", "gaps", "longest", *(["in all"] if wide else []), "lost", "of", "leaked", "poisoned"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ["dead for", "streams"] if wide else []:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    # A long name is folded: it must not cost the figures their digits.
+    table.add_column("agent", overflow="fold", style="bold", min_width=12, max_width=_LONGEST_NAME)
+    left_out = set() if width >= _NARROW else {"in all", "dead for", "streams"}
+    left_out |= set() if width >= _NARROWEST else {"restarts", "poisoned"}
+    for name in _cells(agents[0]) if agents else ():
+        if name not in left_out:
+            table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for one in agents:
-        red = "red" if one.gaps else ""
-        cells = [Text(one.agent), Text(f"{one.restarts:,}"), _number(one.gaps), Text(words.longest(one), style=red)]
-        if wide:
-            cells.append(Text(words.duration(one.gap_ms) if one.gaps else "–", style=red))
-        cells += [_number(one.lost), Text(f"{one.attempted:,}"), _number(one.leaked), _number(one.poisoned)]
-        if wide:
-            cells.append(Text(words.recovery(one), style="red" if one.poisoned else ""))
-            cells.append(Text(f"{one.broken_streams:,} broken" if one.broken_streams else "0", style=""))
-        cells.append(Text(f"{words.SIGNS[one.verdict]} {one.verdict}", style=_STYLES[one.verdict]))
-        table.add_row(*cells)
+        table.add_row(Text(one.agent), *(cell for name, cell in _cells(one).items() if name not in left_out))
     return table
+
+
+def _cells(one: AgentVerdict) -> dict[str, Text]:
+    """An agent's figures by the names of their columns."""
+    red = "red" if one.gaps else ""
+    return {
+        "restarts": Text(f"{one.restarts:,}"),
+        "gaps": _number(one.gaps),
+        "longest": Text(words.longest(one), style=red),
+        "in all": Text(words.duration(one.gap_ms) if one.gaps else "–", style=red),
+        "lost": _number(one.lost),
+        "of": Text(f"{one.attempted:,}"),
+        "leaked": _number(one.leaked),
+        "poisoned": _number(one.poisoned),
+        "dead for": Text(words.recovery(one), style="red" if one.poisoned else ""),
+        "streams": Text(f"{one.broken_streams:,} broken" if one.broken_streams else "0"),
+        "verdict": Text(f"{words.SIGNS[one.verdict]} {one.verdict}", style=_STYLES[one.verdict]),
+    }
 
 
 def _strips(told: Story, width: int) -> Table:
     """For each agent and node: when it was restarted, and which share of the attempts of that time was lost."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=_LONGEST_NAME)
     table.add_column(no_wrap=True)
     order = {agent: place for place, agent in enumerate(told.agents)}
     records = sorted((one for one in told.records if one.attempts), key=lambda one: (order[one.agent], one.node))
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
-    room = max(20, min(80, width - 30))
-    for record in records[:12]:
-        name = f"{record.agent} {record.node}" if several else record.agent
+    names = [f"{record.agent} {record.node}" if several else record.agent for record in records[:12]]
+    longest = min(_LONGEST_NAME, max(map(len, names), default=0))
+    room = max(20, min(80, width - longest - 3))
+    for name, record in zip(names, records, strict=False):
         table.add_row(Text(name), _strip(record, room))
     if records:
         legend = Text("R", style="bold cyan").append(" restart  ", style="default")
         legend.append("▁▄█", style="red").append(" share lost  ", style="default")
-        legend.append("┄", style="green").append(" nothing lost   each strip: the whole drill", style="default")
+        legend.append("┄", style="green").append(" nothing lost", style="default")
+        legend.append("   each strip: the whole drill" if width >= _NARROWEST else "", style="default")
         table.add_row(Text(""), legend)
     return table
 
