@@ -73,6 +73,7 @@ class Healer:
             networks,
             lambda: self._facts.addresses(standby.family),
             standby.ruleset,
+            lambda: self._facts.paths(standby.family),
         )
         return freed
 
