@@ -30,7 +30,7 @@ from hitless.drill.labs import LabTarget
 from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
-from hitless.kernel import privileges
+from hitless.kernel import privileges, processes
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
 from hitless.model.events import Event
@@ -64,12 +64,21 @@ def _agents(names: str | None, command: str | None, readiness: Readiness | None,
     listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
     chosen += [known.named(name.strip()) for name in listed.split(",") if name.strip()]
     if command is not None:
+        _can_run(known.words(command, "--agent-command")[0])
         chosen.append(known.of_command(command, readiness))
     elif readiness is not None:
         raise InputError(
             "is for an agent of your own", where="--ready-command, --ready-http", expected="--agent-command"
         )
     return [replace(agent, grace=grace) for agent in chosen] if grace is not None else chosen
+
+
+def _can_run(program: str) -> None:
+    """Refuse what can never become an agent before a lab is built for it; nodes see this machine's files."""
+    path = Path(processes.program(program))
+    if not path.is_file() or not os.access(path, os.X_OK):
+        what = "may not be run" if path.is_file() else "is no program"
+        raise InputError(f"{program} {what}", where="--agent-command", expected="an executable file, and its arguments")
 
 
 def _readiness(command: str | None, http: str | None, patience: float) -> Readiness | None:
@@ -185,7 +194,7 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports go here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option("--quiet", is_flag=True, help="No live view.")
+@click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
 @drill_cluster.options
 @click.pass_context
 def command(

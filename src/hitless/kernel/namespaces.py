@@ -75,10 +75,15 @@ def setns(fd: int, kind: int) -> None:
 def named(text: str, *, where: str = "--namespace") -> Namespace:
     """The network namespace that people name by a process id or by a path such as /run/netns/NAME."""
     path = Path(f"/proc/{text}/ns/net") if text.isdigit() else Path(text)
-    if not path.exists():
-        raise InputError(
-            f"there is no namespace {text}", where=where, expected="a process id, or a path such as /run/netns/NAME"
-        )
+    expected = "a process id, or a path such as /run/netns/NAME"
+    try:
+        found = path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev  # all namespaces lie in nsfs
+    except PermissionError as error:
+        raise MissingError(f"may not look at namespace {text}", remedy="run it as root") from error
+    except OSError as error:
+        raise InputError(f"there is no namespace {text}", where=where, expected=expected) from error
+    if not found:
+        raise InputError(f"{text} is no namespace", where=where, expected=expected)
     return Namespace(text, net=str(path))
 
 

@@ -23,7 +23,7 @@ from hitless.lab.clusters import Node
 from hitless.lab.plans import Plan
 from hitless.model.families import Family
 
-__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command"]
+__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command", "words"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,3 +80,32 @@ def test_a_defect_is_an_error_and_not_the_verdict_fail(
     monkeypatch.setattr("hitless.cli.report.read", broken)
     assert run_tools(["report", str(tmp_path)]) == 3
     assert "this is a defect of hitless, and no verdict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("/no/such/flanneld --ip-masq", "/no/such/flanneld is no program"),
+        ("no-such-flanneld", "the program no-such-flanneld is not installed"),
+        ("/etc/passwd", "/etc/passwd may not be run"),
+        ("/etc", "/etc is no program"),
+    ],
+)
+def test_an_agent_that_can_never_run_is_refused_before_a_lab_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, told: str
+) -> None:
+    assert run_tools(["drill", "--agent-command", command, "--out", str(tmp_path / "out")]) == 3
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [("/etc/passwd", "/etc/passwd is no namespace"), ("/no/such", "there is no namespace /no/such")],
+)
+@pytest.mark.parametrize("words", [["watch", "--once"], ["farend"], ["probe", "--to", "tcp://192.0.2.1:1"]])
+def test_what_is_no_namespace_is_said(
+    capsys: pytest.CaptureFixture[str], words: list[str], named: str, told: str
+) -> None:
+    assert run_tools([*words, "--namespace", named]) == 3
+    assert f"--namespace: {told} (expected a process id" in capsys.readouterr().err
