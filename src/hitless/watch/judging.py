@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hitless.model.events import State
-from hitless.model.families import Network
+from hitless.model.families import Network, family_of
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
@@ -35,15 +35,40 @@ class Answer:
 
 
 class Judge:
-    """Answers for one pod network. ``interfaces`` lists the pods' interfaces that there are now."""
+    """Answers for one pod network. ``interfaces`` lists the pods' interfaces that there are now; ``translators`` are
+    the chains (table, name) that translate on a healthy node: where one is gone, that is the reason to tell."""
 
-    def __init__(self, network: Network, packets: Sequence[Packet], interfaces: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        packets: Sequence[Packet],
+        interfaces: Callable[[], Sequence[str]],
+        translators: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.network = network
         self.packets = tuple(packets)
         self._interfaces = interfaces
+        self._translators = tuple(translators)
 
     def answer(self, ruleset: Ruleset) -> Answer:
         """The answer of ``ruleset``."""
+        answer = self._answer(ruleset)
+        if answer.state == "not_carried" and not answer.about_interface:
+            gone = self._gone(ruleset)
+            if gone:
+                return replace(answer, reason=f"there is no chain {gone}, and no other chain translates it")
+        return answer
+
+    def _gone(self, ruleset: Ruleset) -> str:
+        """A translating chain that its table lacks; empty when all are there, or the table itself is not."""
+        families = (family_of(self.network).nft, "inet")
+        for name, chain in self._translators:
+            tables = [table for table in ruleset.tables if table.name == name and table.family in families]
+            if tables and all(chain not in table.chains for table in tables):
+                return chain
+        return ""
+
+    def _answer(self, ruleset: Ruleset) -> Answer:
         first = _ask(ruleset, self.packets)
         if first.state == "carried" or not first.about_interface:
             return first

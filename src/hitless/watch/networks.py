@@ -67,7 +67,8 @@ class Networks:
 
     def add(self, network: Network) -> None:
         """Watch a network."""
-        judge = Judge(network, self._packets(network, None), self._pods)
+        translators = [(table.name, chain) for table in self._profile.tables for chain in table.networks_from]
+        judge = Judge(network, self._packets(network, None), self._pods, translators)
         self._watched[network] = Watched(network, judge, Tracker(network))
 
     def settle(self, ruleset: Ruleset) -> None:
