@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from tests.unit.evidence.drill_logs import Drill
 
 from hitless.evidence import judge, story
@@ -27,3 +28,14 @@ def test_no_figure_verdict_or_name_is_cut(name: str, width: int) -> None:
     assert {"50.0", "30", attempted} <= set(row.split())
     assert name in "".join(line.split()[0] for line in lines[head + 2 : head + 9] if line.strip())
     assert all(len(line) <= width for line in lines[: head + 8])
+
+
+def test_large_figures_and_a_long_verdict_have_room() -> None:
+    drill = Drill(agent="flannel-0.28", rounds=40).gap(2.3, 0.05).leak(1)
+    told = story(drill.log())
+    verdict = judge(told, path="x")
+    big = replace(verdict.agents[0], attempted=1_234_567, lost=123_456, leaked=1_234_567, poisoned=123_456)
+    for width in range(80, 160):
+        lines = terminal.text(told, replace(verdict, agents=(big,)), width=width).splitlines()
+        row = next(line for line in lines if line.startswith("flannel-0.28 "))
+        assert {"1,234,567", "123,456", "50.0", "inconclusive"} <= set(row.split()), f"at {width}: {row}"

@@ -22,11 +22,11 @@ __all__ = ["render", "text"]
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"
-_NARROW = 120
-_NARROWEST = 92
-"""Below these widths the table leaves out what the reasons say too, first some of it, then more."""
+_LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
+"""Columns that go first where there is no room for all: the reasons say the same."""
+_NAME = 12
 _LONGEST_NAME = 28
-"""Columns for an agent's name; those that come with hitless need half of it."""
+"""Width of an agent's name, at least and at most; those that come with hitless need the lesser."""
 
 
 def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
@@ -61,17 +61,26 @@ def _number(value: int, *, bad: bool = True) -> Text:
 
 
 def _table(agents: Sequence[AgentVerdict], width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     # A long name is folded: it must not cost the figures their digits.
-    table.add_column("agent", overflow="fold", style="bold", min_width=12, max_width=_LONGEST_NAME)
-    left_out = set() if width >= _NARROW else {"in all", "dead for", "streams"}
-    left_out |= set() if width >= _NARROWEST else {"restarts", "poisoned"}
-    for name in _cells(agents[0]) if agents else ():
-        if name not in left_out:
-            table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
-    for one in agents:
-        table.add_row(Text(one.agent), *(cell for name, cell in _cells(one).items() if name not in left_out))
+    table.add_column("agent", overflow="fold", style="bold", min_width=_NAME, max_width=_LONGEST_NAME)
+    rows = [_cells(one) for one in agents]
+    shown = _fitting(rows, width)
+    for name in shown:
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+    for one, cells in zip(agents, rows, strict=True):
+        table.add_row(Text(one.agent), *(cells[name] for name in shown))
     return table
+
+
+def _fitting(rows: Sequence[dict[str, Text]], width: int) -> list[str]:
+    """The columns for which there is room."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 2 for name in (rows[0] if rows else ())}
+    for name in _LEFT_OUT:
+        if _NAME + sum(widths.values()) <= width:
+            break
+        widths.pop(name, None)
+    return list(widths)
 
 
 def _cells(one: AgentVerdict) -> dict[str, Text]:
@@ -109,7 +118,7 @@ def _strips(told: Story, width: int) -> Table:
         legend = Text("R", style="bold cyan").append(" restart  ", style="default")
         legend.append("▁▄█", style="red").append(" share lost  ", style="default")
         legend.append("┄", style="green").append(" nothing lost", style="default")
-        legend.append("   each strip: the whole drill" if width >= _NARROWEST else "", style="default")
+        legend.append("   each strip: the whole drill" if room >= 72 else "", style="default")
         table.add_row(Text(""), legend)
     return table
 
