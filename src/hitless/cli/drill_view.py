@@ -141,12 +141,18 @@ class _Live:
         from rich.text import Text
 
         table = Table(
-            box=box.SIMPLE_HEAD, pad_edge=False, title=f"{time.monotonic() - self._begin:.0f} s", title_justify="left"
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+            title=f"{time.monotonic() - self._begin:.0f} s",
+            title_justify="left",
         )
-        for name in ("agent", "now", "", "rules"):
-            table.add_column(name, no_wrap=True, min_width=12)
-        for name in ("attempted", "lost", "gaps"):
-            table.add_column(name, no_wrap=True, justify="right", min_width=7)
+        table.add_column("agent", min_width=12, overflow="fold")
+        # Widths that hold still while the words change, and fit 80 columns together.
+        for name, width in (("now", 14), ("", 7), ("rules", 11)):
+            table.add_column(name, no_wrap=True, min_width=width)
+        for name, width in (("attempted", 9), ("lost", 6), ("gaps", 4)):
+            table.add_column(name, no_wrap=True, justify="right", min_width=width)
         colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
         for agent, row in self._rows.rows.items():
             table.add_row(
