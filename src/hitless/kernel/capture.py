@@ -190,14 +190,22 @@ class Capture:
                 if self._sock.fileno() < 0:
                     raise KernelError("read", "packets", error.errno or 0) from error
                 continue
-            at = self._clock.now()
+            at, wall = self._both_clocks()
             for level, kind, value in ancillary:
                 if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) == 16:
                     seconds, nanoseconds = struct.unpack("=qq", value)
-                    at -= max(0, time.time_ns() - (seconds * 1_000_000_000 + nanoseconds))
+                    at -= max(0, wall - (seconds * 1_000_000_000 + nanoseconds))
             arrival = self._parse(data, at)
             if arrival is not None:
                 yield arrival
+
+    def _both_clocks(self) -> tuple[int, int]:
+        """The clock and the wall clock (in which the kernel stamps packets) at one moment, to within 20 us."""
+        for _ in range(5):
+            at, wall, after = self._clock.now(), time.time_ns(), self._clock.now()
+            if after - at < 20_000:  # else we were interrupted in between: once more
+                break
+        return at, wall
 
     def _parse(self, data: bytes, at: int) -> Arrival | None:
         if len(data) < 28:

@@ -139,7 +139,8 @@ def test_a_leak_is_seen_at_the_far_end_with_its_five_tuple_and_time(world: World
     assert {loss.kind for loss in losses} == {"tcp", "udp", "icmp", "http", "stream"}
     for loss in losses:
         seen = leaks[loss.kind, loss.family, loss.src, loss.sport, loss.dst, loss.dport]
-        assert 0 <= seen - loss.t < 300_000_000
+        # each process has a clock of its own here (a drill gives them one anchor): 1 ms for their difference
+        assert -1_000_000 <= seen - loss.t < 300_000_000
     assert far_end.totals["leaks"] >= len(losses)
 
 
