@@ -1,0 +1,340 @@
+"""Build the container image as an OCI archive: no registry, no container engine, no root file system to run.
+
+Problem: an image must be built and tested where there is neither a registry nor an engine, for two architectures, the
+same each time. Promise: Debian packages are extracted (never run: no emulation for the other architecture), the wheel
+and its locked dependencies are put beside Python, what nothing uses is left out, and one layer with fixed times and
+order is written per architecture; the archive is an OCI image layout that ``ctr images import`` and ``skopeo`` take.
+There is no shell in it and no setuid program. Size and contents are printed. ``deploy/Containerfile`` says the same to
+engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import gzip
+import hashlib
+import io
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase"
+EXTRAS = "cluster,metrics"
+SITE = Path("usr/lib/python3/dist-packages")
+USER = 65532
+PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
+
+KEEP_PROGRAMS = {
+    *("python3", "python3.11", "hitless", "nsenter", "nft", "xtables-nft-multi", "xtables-legacy-multi"),
+    *(
+        f"ip{six}tables{kind}{what}"
+        for six in ("", "6")
+        for kind in ("", "-nft", "-legacy")
+        for what in ("", "-restore", "-save")
+    ),
+}
+DROP = (
+    *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"),
+    *(
+        "usr/share/perl5",
+        "usr/share/info",
+        "usr/share/bug",
+        "usr/share/zoneinfo",
+        "usr/share/menu",
+        "usr/share/pixmaps",
+    ),
+    *("usr/lib/valgrind", "usr/lib/systemd", "usr/lib/udev", "usr/lib/mime", "usr/lib/binfmt.d", "usr/lib/apt"),
+    *("usr/lib/ssl/misc", "usr/share/dpkg", "usr/libexec/dpkg", "etc/dpkg", "etc/logrotate.d", "var/lib/apt"),
+    *("var/lib/dpkg/info", "var/cache", "var/log", "etc/cron.daily", "etc/init.d", "etc/pam.d", "etc/apt"),
+    *(
+        f"usr/lib/python3.11/{one}"
+        for one in ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "turtledemo", "tkinter")
+    ),
+    *(
+        f"usr/lib/python3.11/{one}"
+        for one in ("unittest", "distutils", "test", "venv", "sqlite3", "xmlrpc", "dbm", "curses")
+    ),
+)
+"""Documents, other packages' start-up files, and parts of the standard library that nothing here imports."""
+
+
+DROP_LIBRARIES = (
+    "gconv",
+    "engines-3",
+    "libdb-5*",
+    "libsqlite3*",
+    "libmvec*",
+    "libsystemd*",
+    "libgcrypt*",
+    "perl-base",
+    "perl",
+)
+"""For parts of the standard library and programs that are not there; a test imports every module of ours."""
+
+
+def run(*command: str | Path) -> None:
+    """Run a program; its own words are shown when it fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(str(word) for word in command[:3])} …: {(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+def sources(mirror: str | None) -> str:
+    """Where packages come from: the given mirror, else what this Debian machine uses."""
+    if mirror:
+        return mirror
+    for path in (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")):
+        if path.exists() and path.stat().st_size:
+            return str(path)
+    return "deb http://deb.debian.org/debian bookworm main"
+
+
+def extract(architecture: str, mirror: str | None, folder: Path, scratch: Path) -> None:
+    """The packages' files in ``folder``; no maintainer script is run."""
+    archive = scratch / f"{architecture}.tar"
+    run(
+        *("mmdebstrap", "--variant=extract", f"--architectures={architecture}", f"--include={PACKAGES}"),
+        "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+        *("bookworm", archive, sources(mirror)),
+    )
+    with tarfile.open(archive) as packed:
+        packed.extractall(
+            folder, filter="tar", members=[one for one in packed if one.isreg() or one.isdir() or one.issym()]
+        )
+    archive.unlink()
+
+
+def prune(folder: Path) -> None:
+    """Leave out what nothing uses: documents, shells, all programs but the few that are run."""
+    for name in DROP:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for libraries in (folder / "usr/lib").glob("*-linux-gnu"):
+        for path in (one for pattern in DROP_LIBRARIES for one in libraries.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    for place in ("usr/bin", "usr/sbin"):
+        for program in (folder / place).iterdir():
+            if program.name not in KEEP_PROGRAMS:
+                program.unlink()
+
+
+def finish(folder: Path) -> None:
+    """What maintainer scripts would have done: users, alternatives, certificates."""
+    etc = folder / "etc"
+    (etc / "passwd").write_text(f"root:x:0:0:root:/:/nonexistent\nnonroot:x:{USER}:{USER}:nonroot:/:/nonexistent\n")
+    (etc / "group").write_text(f"root:x:0:\nnonroot:x:{USER}:\n")
+    (etc / "nsswitch.conf").write_text("hosts: files dns\n")
+    for six in ("", "6"):
+        for what in ("", "-restore", "-save"):
+            link = folder / "usr/sbin" / f"ip{six}tables{what}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(f"ip{six}tables-nft{what}")
+    bundle = folder / "etc/ssl/certs/ca-certificates.crt"
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    certificates = sorted((folder / "usr/share/ca-certificates").rglob("*.crt"))
+    bundle.write_text("".join(path.read_text() for path in certificates))
+    shutil.rmtree(folder / "usr/share/ca-certificates")
+    for name in ("run", "tmp", "proc", "sys", "dev", "var/run"):
+        shutil.rmtree(folder / name, ignore_errors=True) if not (folder / name).is_symlink() else None
+        if name != "var/run":
+            (folder / name).mkdir(exist_ok=True)
+    (folder / "tmp").chmod(0o1777)
+
+
+def install(architecture: str, folder: Path, scratch: Path) -> None:
+    """The wheel and its locked dependencies, compiled once: the file system is read-only at run time."""
+    uv = ROOT / ".venv/bin/uv"
+    dist = scratch / "dist"
+    if not dist.exists():
+        run(
+            uv,
+            "build",
+            "--quiet",
+            "--no-build-isolation",
+            "--python",
+            ROOT / ".venv/bin/python",
+            "--wheel",
+            "-o",
+            dist,
+            ROOT,
+        )
+    wheel = next(dist.glob("*.whl"))
+    constraints = scratch / "constraints.txt"
+    lines = (line.split(" ")[0].rstrip("\\").strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
+    constraints.write_text("".join(f"{line}\n" for line in lines if "==" in line and not line.startswith("--hash")))
+    site = folder / SITE
+    run(
+        *(uv, "pip", "install", "--quiet", "--target", site, "--python-version", "3.11", "--only-binary", ":all:"),
+        *("--python-platform", PLATFORMS[architecture], "-c", constraints, f"hitless[{EXTRAS}] @ {wheel.as_uri()}"),
+    )
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    for lexers in (site / "pygments/lexers").glob("[a-z]*.py"):
+        lexers.unlink()  # for colouring source code, which nothing here shows
+    start = folder / "usr/bin/hitless"
+    start.write_text("#!/usr/bin/python3 -sP\nfrom hitless.cli import main\n\nmain()\n")
+    start.chmod(0o755)
+    for place in (folder / "usr/lib/python3.11", site):
+        compileall.compile_dir(
+            place,
+            quiet=2,
+            stripdir=str(folder),
+            prependdir="/",
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+
+
+def entries(folder: Path) -> Iterable[Path]:
+    """Everything in the folder, in a fixed order."""
+    return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts)
+
+
+def layer(folder: Path, epoch: int) -> tuple[bytes, str]:
+    """The folder as a gzipped tar, the same bytes each time, and the digest of what is inside."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as packed:
+        for path in entries(folder):
+            info = packed.gettarinfo(path, str(path.relative_to(folder)))
+            info.mtime, info.uid, info.gid, info.uname, info.gname = epoch, 0, 0, "root", "root"
+            info.mode &= 0o1777  # no setuid, no setgid
+            if info.isreg():
+                with path.open("rb") as file:
+                    packed.addfile(info, file)
+            else:
+                packed.addfile(info)
+    data = plain.getvalue()
+    return gzip.compress(data, 6, mtime=0), f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Layout:
+    """An OCI image layout, collected and written as one archive."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: list[dict[str, Any]] = []
+
+    def blob(self, data: bytes, media: str) -> dict[str, Any]:
+        """Keep a blob, and describe it."""
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data)}
+
+    def document(self, value: dict[str, Any], media: str) -> dict[str, Any]:
+        """Keep a JSON document, and describe it."""
+        return self.blob(json.dumps(value, sort_keys=True).encode(), media)
+
+    def add(self, architecture: str, compressed: bytes, diff: str, version: str, created: str) -> None:
+        """An image for an architecture, of one layer."""
+        kind = "application/vnd.oci.image"
+        labels = {
+            "org.opencontainers.image.title": "hitless",
+            "org.opencontainers.image.version": version,
+            "org.opencontainers.image.licenses": "Apache-2.0",
+        }
+        config = {
+            "created": created,
+            "architecture": architecture,
+            "os": "linux",
+            "config": {
+                "User": f"{USER}:{USER}",
+                "Env": ["PATH=/usr/sbin:/usr/bin", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"],
+                "Entrypoint": ["/usr/bin/hitless"],
+                "Labels": labels,
+            },
+            "rootfs": {"type": "layers", "diff_ids": [diff]},
+            "history": [{"created": created, "created_by": "tools/build_image.py"}],
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": self.document(config, f"{kind}.config.v1+json"),
+            "layers": [self.blob(compressed, f"{kind}.layer.v1.tar+gzip")],
+            "annotations": labels,
+        }
+        described = self.document(manifest, f"{kind}.manifest.v1+json")
+        self.manifests.append({**described, "platform": {"architecture": architecture, "os": "linux"}})
+
+    def write(self, path: Path) -> None:
+        """Write the archive. One architecture is named itself, several are an index of their own."""
+        names = {
+            "org.opencontainers.image.ref.name": self.name.rpartition(":")[2],
+            "io.containerd.image.name": self.name,
+        }
+        media = "application/vnd.oci.image.index.v1+json"
+        if len(self.manifests) == 1:
+            top = self.manifests[0]
+        else:
+            top = self.document({"schemaVersion": 2, "mediaType": media, "manifests": self.manifests}, media)
+        index = {"schemaVersion": 2, "mediaType": media, "manifests": [{**top, "annotations": names}]}
+        files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index).encode()}
+        files |= {f"blobs/sha256/{digest}": data for digest, data in sorted(self.blobs.items())}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as packed:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = len(data), 0o644
+                packed.addfile(info, io.BytesIO(data))
+
+
+def show(folder: Path, architecture: str, compressed: int) -> None:
+    """Print what is inside and how much."""
+    sizes: dict[str, int] = {}
+    total = 0
+    for path in entries(folder):
+        if path.is_symlink() or not path.is_file():
+            continue
+        size = path.stat().st_size
+        total += size
+        parts = path.relative_to(folder).parts
+        depth = 5 if parts[:4] == (*SITE.parts,) else 3
+        sizes["/".join(parts[:depth])] = sizes.get("/".join(parts[:depth]), 0) + size
+    print(f"{architecture}: {total / 1e6:.1f} MB, compressed {compressed / 1e6:.1f} MB; the largest parts:")
+    for name, size in sorted(sizes.items(), key=lambda one: -one[1])[:14]:
+        print(f"  {size / 1e6:6.1f} MB  {name}")
+    programs = sorted(path.name for place in ("usr/bin", "usr/sbin") for path in (folder / place).iterdir())
+    print(f"  programs: {', '.join(programs)}")
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description="Build the container image as an OCI archive.")
+    parser.add_argument("--out", type=Path, default=ROOT / "dist/hitless-image.tar", help="the archive")
+    parser.add_argument("--name", default="ghcr.io/hitless/hitless:latest", help="the image's name in the archive")
+    parser.add_argument("--arch", action="append", choices=list(PLATFORMS), help="repeat; default: this machine's")
+    parser.add_argument("--mirror", help="a Debian mirror or sources file; default: this machine's")
+    given = parser.parse_args()
+    here = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64")
+    version = next(
+        line.split('"')[1]
+        for line in (ROOT / "src/hitless/__init__.py").read_text().splitlines()
+        if line.startswith("__version__")
+    )
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
+    layout = Layout(given.name)
+    with tempfile.TemporaryDirectory(prefix="hitless-image-") as name:
+        scratch = Path(name)
+        for architecture in dict.fromkeys(given.arch or [here]):
+            folder = scratch / architecture
+            folder.mkdir()
+            extract(architecture, given.mirror, folder, scratch)
+            prune(folder)
+            finish(folder)
+            install(architecture, folder, scratch)
+            compressed, diff = layer(folder, epoch)
+            layout.add(architecture, compressed, diff, version, "2026-01-01T00:00:00Z")
+            show(folder, architecture, len(compressed))
+        layout.write(given.out)
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {given.name}")
+
+
+if __name__ == "__main__":
+    main()
