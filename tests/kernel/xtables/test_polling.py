@@ -12,6 +12,7 @@ from tests.kernel.semantics.wires import cannot, need
 from tests.kernel.xtables.nodes import a_node, on, start_on
 
 from hitless.kernel.namespaces import Namespace
+from hitless.kernel.priority import hasten
 from hitless.kernel.xtables import Poller, Snapshot, lockwatch
 from hitless.model.families import Family
 from hitless.model.rules import Hook, Jump, Masquerade, Rule
@@ -150,49 +151,32 @@ def test_without_fanotify_the_holder_is_read_from_the_list_of_locks(
 
 def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
     """The injector is one long-lived program, as agents' programs are too slow for gaps so short."""
-    restore = start_on(node, "stdbuf", "-oL", "iptables-legacy-restore", "-w", "-n", "-v")
-    assert restore.stdin is not None
-    assert restore.stdout is not None
-    seen: list[tuple[int, bool]] = []
-    poller = Poller(node)
-    poller.snapshot()
-    stop = False
+    rounds = 40
+    script = f"""
+    for round in $(seq {rounds}); do
+      printf '*nat\\n-F FLANNEL-POSTRTG\\nCOMMIT\\n'; sleep 0.003
+      printf '*nat\\n-A FLANNEL-POSTRTG {MASQUERADE}\\nCOMMIT\\n'; sleep 0.005
+    done | iptables-legacy-restore -w -n"""
+    seen: list[bool] = []
+    with Poller(node) as poller:
+        poller.snapshot()
 
-    def follow() -> None:
-        while not stop:
-            snapshot = poller.wait()
-            if snapshot is not None:
-                seen.append((snapshot.t, chain(snapshot) == ()))
+        def follow() -> None:
+            hasten(2)  # as a watch does: other work must not keep it from looking
+            while (snapshot := poller.wait(PATIENCE)) is not None:
+                seen.append(chain(snapshot) == ())
 
-    def commit(text: str, number: int) -> None:
-        assert restore.stdin is not None
-        assert restore.stdout is not None
-        restore.stdin.write(f"*nat\n{text}\nCOMMIT\n# done {number}\n")
-        restore.stdin.flush()
-        while f"done {number}" not in restore.stdout.readline():
-            pass
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        rounds = 40
-        for number in range(rounds):
-            commit("-F FLANNEL-POSTRTG", 2 * number)
-            time.sleep(0.003)
-            commit(f"-A FLANNEL-POSTRTG {MASQUERADE}", 2 * number + 1)
-            time.sleep(0.005)
-        time.sleep(0.1)
-    finally:
-        stop = True
+        thread = threading.Thread(target=follow)
+        thread.start()
+        injector = start_on(node, "sh", "-c", script)
+        injector.communicate()  # blocks: a wait with a timeout would wake up holding the interpreter's lock
+        assert injector.returncode == 0
+        time.sleep(0.2)
         poller.wake()
         thread.join()
-        poller.close()
-        restore.communicate(timeout=10)
-    opened = sum(empty for _, empty in seen)
-    closed = sum(not empty for _, empty in seen)
-    # On a machine that is busy with other tests a look may come late; being blind would be another number altogether.
-    assert opened == closed
-    assert opened >= rounds * 0.9, f"{opened} of {rounds} gaps were seen"
+    assert seen == [True, False] * (len(seen) // 2)
+    # Two may slip through when the machine itself stands still; bench/gaps.py has the figures of a quiet one.
+    assert rounds - 2 <= len(seen) // 2 <= rounds
 
 
 def test_wait_ends_at_wake_and_in_time(node: Namespace) -> None:
