@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby, permutations
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from hitless.model.packets import Packet
 from hitless.model.rules import (
@@ -270,14 +270,15 @@ class Walk:
         packet = self.packet
         for step in here.rule.steps:
             check = CHECKS.get(type(step))
-            if check is not None and isinstance(step, Match):
+            if check is not None:
                 truth = check(step, packet, position.translation is not None)
                 if truth is True:
                     continue
                 if truth is False:
                     here.rest.setdefault(position, trace)
                     return
-                trace = (trace, here.visit("unknown", step.text if isinstance(step, Opaque) else condition(step)))
+                text = step.text if isinstance(step, Opaque) else condition(cast(Match, step))  # as it has a check
+                trace = (trace, here.visit("unknown", text))
                 here.rest.setdefault(position, trace)
             elif isinstance(step, Mark):
                 passed, failed = _mark(step, position)
