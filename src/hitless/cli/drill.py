@@ -275,6 +275,8 @@ def _in_cluster(
 
     async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
         async with ready.target() as target:
-            return await run(plan, target, log, judged=ready.agent, onlooker=onlooker)
+            told, verdict = await run(plan, target, log, judged=ready.agent, onlooker=onlooker)
+        await ready.after(verdict)
+        return told, verdict
 
     return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, quiet=quiet)

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
     from hitless.cluster.target import ClusterTarget
+    from hitless.evidence import Verdict
 
 __all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "options", "prepare"]
 
@@ -72,6 +73,8 @@ def options(command: _F) -> _F:
                 "--pull-policy", type=click.Choice(["IfNotPresent", "Never", "Always"]), default="IfNotPresent"
             ),
             click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
+            click.option("--round-robin", is_flag=True, help="The nodes whose turn it is: for drills on a schedule."),
+            click.option("--post-events", is_flag=True, help="Tell the result as Kubernetes Events of the nodes."),
             click.option("--watch-profile", metavar="NAME", help="What the watch looks at. [default: by the CNI]"),
         )
     ):
@@ -101,6 +104,8 @@ class Choices:
     pull_policy: Literal["IfNotPresent", "Never", "Always"]
     pull_secrets: tuple[str, ...]
     watch_profile: str | None
+    round_robin: bool
+    post_events: bool
     rate_given: bool = False
 
     @property
@@ -143,10 +148,12 @@ def cleanup(choices: Choices) -> list[str]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A drill that was looked at and agreed to: ``target`` makes its surroundings and gives the target."""
+    """A drill that was looked at and agreed to: ``target`` makes its surroundings and gives the target; ``after`` tells
+    the cluster."""
 
     agent: str
     target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
+    after: Callable[[Verdict], Awaitable[None]]
 
 
 def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | None:
@@ -158,17 +165,20 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.restarts import Agent
+    from hitless.cluster.schedule import announce, last_turn, remember
     from hitless.cluster.survey import choose, look, objections
 
-    async def see() -> Survey:
+    async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
             survey = await look(api)
-            chosen = choose(survey, choices.nodes, choices.count, choices.node_selector)
+            last = await last_turn(api, choices.namespace) if choices.round_robin else None
+            chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
-            return survey
+            return survey, chosen
 
-    survey = asyncio.run(see())
-    chosen = choose(survey, choices.nodes, choices.count, choices.node_selector)
+    if choices.round_robin and choices.nodes:
+        raise InputError("names a node, and the turn decides", where="--node", expected="--round-robin without it")
+    survey, chosen = asyncio.run(see())
     pods = _pods(choices, plan, survey, restart)
     own_far_end = not choices.to or "node" in choices.to
     if own_far_end and len(survey.nodes) < 2:
@@ -205,8 +215,15 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
                 Abort(*abort),
             )
 
+    async def after(verdict: Verdict) -> None:
+        async with connect(choices.kubeconfig, choices.context) as api:
+            if choices.round_robin:
+                await remember(api, choices.namespace, chosen[-1].name)
+            if choices.post_events:
+                await announce(api, verdict, [node.name for node in chosen], pods.identity)
+
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
-    return Prepared(name, target)
+    return Prepared(name, target, after)
 
 
 def _warn(text: str) -> None:
@@ -282,7 +299,16 @@ def _dry_run(
     from hitless.cluster import rehearsal
     from hitless.cluster.survey import objections
 
-    told = rehearsal.rehearse(pods, survey, chosen, restart, to=choices.to, own_far_end=own_far_end, rounds=plan.rounds)
+    told = rehearsal.rehearse(
+        pods,
+        survey,
+        chosen,
+        restart,
+        to=choices.to,
+        own_far_end=own_far_end,
+        rounds=plan.rounds,
+        scheduled=choices.round_robin and choices.post_events,
+    )
     lines = [f"# {survey.cni.title}: {plan.rounds} rounds of {restart} on {', '.join(node.name for node in chosen)}"]
     lines += [f"# not now: {one}" for one in objections(survey, chosen)]
     lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]

@@ -237,9 +237,19 @@ def farend_pod(pods: Pods, node: str, address: str, owned_by: Document) -> Docum
 
 
 def rights(
-    pods: Pods, restart: Restart, agent_namespace: str, agent: str, config_maps: Sequence[str], *, makes_namespace: bool
+    pods: Pods,
+    restart: Restart,
+    agent_namespace: str,
+    agent: str,
+    config_maps: Sequence[str],
+    *,
+    makes_namespace: bool,
+    scheduled: bool = False,
 ) -> list[Document]:
-    """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more."""
+    """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more.
+
+    ``scheduled``: with its turn written down, and an Event for each node.
+    """
 
     def rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> Document:
         only = {"resourceNames": list(names)} if names else {}
@@ -257,6 +267,9 @@ def rights(
             rule("", "pods/exec", "get", "create"),
             rule("", "configmaps", "create", "list", "delete"),
         ]
+    if scheduled:
+        by_place[pods.namespace].append(rule("", "configmaps", "get", "patch", names=["hitless-drill-turn"]))
+        by_place.setdefault("default", []).append(rule("", "events", "create"))
     if agent:
         there = by_place.setdefault(agent_namespace, [])
         there.append(rule("policy", "poddisruptionbudgets", "list"))

@@ -39,6 +39,7 @@ def rehearse(
     to: Sequence[str],
     own_far_end: bool,
     rounds: int,
+    scheduled: bool = False,
 ) -> Rehearsal:
     """The whole of a drill with these choices."""
     owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
@@ -59,7 +60,7 @@ def rehearse(
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
         stations.append(manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], far, peer="192.0.2.1"))
-    rights = grants(pods, survey, restart)
+    rights = grants(pods, survey, restart, scheduled=scheduled)
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
     verbs = {
@@ -74,18 +75,18 @@ def rehearse(
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         "exec in the pods: hitless relay read, clock, stop",
         f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verbs[restart]}; watch its pods",
+        *(["get, create and patch the ConfigMap hitless-drill-turn; create Events in default"] if scheduled else []),
         "delete the pods and the ConfigMap by label and uid; delete the namespace when the drill made it",
     ]
     return Rehearsal((manifests.namespace(pods), *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
 
 
-def grants(pods: Pods, survey: Survey, restart: Restart) -> list[Document]:
+def grants(pods: Pods, survey: Survey, restart: Restart, *, scheduled: bool = False) -> list[Document]:
     """The rights of a drill with these choices; it may make its namespace."""
     daemon_set = survey.cni.daemon_set
     maps: list[str] = []
     if daemon_set is not None and survey.cni.name in ("canal", "flannel"):
         volumes = daemon_set.spec.template.spec.volumes or []
         maps = sorted({volume.config_map.name for volume in volumes if volume.config_map is not None})
-    return manifests.rights(
-        pods, restart, survey.cni.namespace, daemon_set.name if daemon_set else "", maps, makes_namespace=True
-    )
+    name = daemon_set.name if daemon_set else ""
+    return manifests.rights(pods, restart, survey.cni.namespace, name, maps, makes_namespace=True, scheduled=scheduled)

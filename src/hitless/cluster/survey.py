@@ -161,8 +161,13 @@ def _version(image: str) -> Flannel | None:
         return None
 
 
-def choose(survey: Survey, names: Sequence[str], count: int | None, selector: str) -> tuple[Node, ...]:
-    """The nodes to drill: those named, or ``count`` (default 1) of those that the selector takes, workers first."""
+def choose(
+    survey: Survey, names: Sequence[str], count: int | None, selector: str, *, after: str | None = None
+) -> tuple[Node, ...]:
+    """The nodes to drill: those named, or ``count`` (default 1) of those that the selector takes, workers first.
+
+    ``after``: in turn, those that follow this name (empty: from the first).
+    """
     by_name = {node.name: node for node in survey.nodes}
     if names:
         missing = [name for name in names if name not in by_name]
@@ -172,7 +177,10 @@ def choose(survey: Survey, names: Sequence[str], count: int | None, selector: st
             )
         return tuple(by_name[name] for name in dict.fromkeys(names))
     fit = [node for node in survey.nodes if _selected(node, selector) and _linux(node)]
-    fit.sort(key=lambda node: (_control_plane(node), not node.ready, node.name))
+    if after is None:
+        fit.sort(key=lambda node: (_control_plane(node), not node.ready, node.name))
+    else:
+        fit.sort(key=lambda node: (node.name <= after, node.name))
     wanted = 1 if count is None else count
     if len(fit) < wanted:
         raise InputError(
