@@ -31,7 +31,8 @@ def _ms(ns: int) -> str:
 def _who(writer: Writer | None) -> str:
     if writer is None:
         return "somebody"
-    return f"{writer.argv or writer.comm}[{writer.pid}]"
+    parent = f" of {writer.parent}" if writer.parent else ""
+    return f"{writer.argv or writer.comm}[{writer.pid}]{parent}"
 
 
 class View:

@@ -48,11 +48,13 @@ far_end_down are found by ``hitless.evidence`` from the other streams."""
 
 
 class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who committed a rule change: process id, command name; ``argv`` where /proc still had it. ``pid`` 0 = unknown."""
+    """Who committed a rule change: process id, command name; ``argv`` and the command name of its ``parent`` (whoever
+    ran iptables, say) where /proc still had them. ``pid`` 0 = unknown."""
 
     pid: int
     comm: str
     argv: str = ""
+    parent: str = ""
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):

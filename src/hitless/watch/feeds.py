@@ -133,6 +133,11 @@ class Feed:
         """How many commits were received and not yet applied."""
         return self._mirror.waiting
 
+    @property
+    def behind(self) -> bool:
+        """Whether there are commits that ``next`` has not given yet."""
+        return bool(self._snapshots) or self._mirror.behind
+
     def wake(self) -> None:
         """Make ``next`` return now."""
         self._mirror.wake()
@@ -191,7 +196,7 @@ class Feed:
         return None if update is None else self._from_nft(update)
 
     def _from_nft(self, update: Update) -> Step:
-        writer = Writer(update.pid, update.comm, update.argv) if update.pid else None
+        writer = Writer(update.pid, update.comm, update.argv, update.parent) if update.pid else None
         changes = None if update.changes is None else tuple(_changed(change) for change in update.changes)
         return Step(
             update.t,

@@ -29,6 +29,7 @@ from hitless.watch.profiles import Profile
 __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
+_LAST_S = 0.5
 _TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
 _HOOKS = frozenset({"forward", "postrouting"})
@@ -164,9 +165,12 @@ class Watch:
                 yield Note(t=t, level="info", text=f"pod network {network}, as the rules of {chain} say")
 
     def _finish(self) -> Iterator[Event]:
-        # what was committed before the end belongs to the record
-        while (step := self._feed.next(0.0)) is not None:
-            yield from self._step(step)
+        # what was committed before the end belongs to the record; somebody may go on committing, though
+        deadline = time.monotonic() + _LAST_S
+        while self._feed.behind and time.monotonic() < deadline:
+            step = self._feed.next(_LAST_S / 10)
+            if step is not None:
+                yield from self._step(step)
         now = self.clock.now()
         for watched in self._networks:
             yield from watched.tracker.finish(now)

@@ -31,7 +31,7 @@ from hitless.kernel.priority import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
-__all__ = ["Mirror", "Update", "command_line"]
+__all__ = ["Mirror", "Update", "who"]
 
 _NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _RECEIVE_BUFFER = 8 << 20
@@ -39,15 +39,20 @@ _ARGV_LIMIT = 512
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
 
 
-def command_line(pid: int, comm: str) -> str:
-    """The arguments of a process, if it still is the one that is called ``comm``; else an empty text.
+def who(pid: int, comm: str) -> tuple[str, str]:
+    """The arguments of a process and the command name of its parent, if it still is the one that is called ``comm``.
 
-    Quick, because the programs that write rules end right after their commit.
+    Quick, because the programs that write rules end right after their commit. Empty texts where it is too late.
     """
     raw = _peek(f"/proc/{pid}/cmdline")
-    if not raw or _peek(f"/proc/{pid}/comm").rstrip(b"\n") not in (b"", comm.encode()):
-        return ""  # it has ended, or the number belongs to another process (or pid namespace)
-    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+    stat = _peek(f"/proc/{pid}/stat")  # "pid (comm) state parent …"; a comm may hold anything, brackets too
+    name, _, rest = stat.rpartition(b") ")
+    if stat and name.partition(b" (")[2] != comm.encode():
+        return "", ""  # the number belongs to another process, or to another pid namespace
+    words = rest.split()
+    parent = _peek(f"/proc/{int(words[1])}/comm") if len(words) > 1 else b""
+    argv = raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+    return argv, parent.rstrip(b"\n").decode("utf-8", "replace")
 
 
 def _peek(path: str) -> bytes:
@@ -78,6 +83,7 @@ class Update:
     pid: int = 0
     comm: str = ""
     argv: str = ""
+    parent: str = ""
     lost: bool = False
     reason: str = ""
     noticed: int = 0  # of a full read: when the need for it was noticed
@@ -90,7 +96,7 @@ class _Received:
 
     t: int
     datagrams: tuple[bytes, ...] = ()
-    argv: str = ""
+    who: tuple[str, str] = ("", "")
 
 
 class Mirror:
@@ -176,6 +182,11 @@ class Mirror:
         return Ruleset(tuple(self._view.values()))
 
     @property
+    def behind(self) -> bool:
+        """Whether the kernel holds a generation that ``current`` does not show yet."""
+        return dump.generation(self._control) != self.generation
+
+    @property
     def waiting(self) -> int:
         """How many transactions are received and not yet applied."""
         return self._queue.qsize()
@@ -212,7 +223,7 @@ class Mirror:
         parts.append(data)
         if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
             t = self._clock.now()
-            self._queue.put(_Received(t, tuple(parts), _writer_command(data)))
+            self._queue.put(_Received(t, tuple(parts), _writer(data)))
             parts.clear()
 
     def _drain(self, parts: list[bytes]) -> None:
@@ -270,7 +281,7 @@ class Mirror:
     def _committed(self, received: _Received, commit: Commit) -> Update:
         self._view = self._replay.state.view(self._view)
         return Update(
-            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, received.argv
+            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.who
         )
 
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
@@ -317,9 +328,7 @@ class Mirror:
         return same and found.decoded(table) == known.decoded(table)
 
 
-def _writer_command(newgen: bytes) -> str:
-    """The command line of the process that a NEWGEN names."""
+def _writer(newgen: bytes) -> tuple[str, str]:
+    """The command line, and the parent, of the process that a NEWGEN names."""
     attributes = netlink.attributes(newgen, 20)
-    return command_line(
-        wire.number(attributes.get(wire.GEN_PID, b"")), netlink.to_text(attributes.get(wire.GEN_NAME, b""))
-    )
+    return who(wire.number(attributes.get(wire.GEN_PID, b"")), netlink.to_text(attributes.get(wire.GEN_NAME, b"")))
