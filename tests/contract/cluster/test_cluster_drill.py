@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
-from hitless.cluster import manifests, rehearsal
+from hitless.cluster import manifests, rehearsal, schedule
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import Pods, Restart
 from hitless.cluster.pods import sweep
@@ -420,3 +420,41 @@ def test_our_errors_only(tmp_path: Path) -> None:
         assert issubclass(ApiError, HitlessError)
 
     play(story, tmp_path, nodes=1)
+
+
+def test_scheduled_drills_come_to_every_node_in_turn_and_tell_the_cluster(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        survey = await look(api)
+        fake.api.store.create("namespaces", "", {"metadata": {"name": "ns"}})
+        seen: list[str] = []
+        for _ in range(4):
+            last = await schedule.last_turn(api, "ns")
+            (node,) = choose(survey, (), None, "", after=last)
+            seen.append(node.name)
+            await schedule.remember(api, "ns", node.name)
+        assert seen == ["node-0", "node-1", "node-2", "node-0"]
+        done = await drill(fake, api, tmp_path)
+        await schedule.announce(api, done.verdict, ["node-1"], "d1")
+        (told,) = fake.api.store.all("events", "default")
+        assert (told["reason"], told["type"]) == ("DrillFailed", "Warning")
+        assert told["involvedObject"]["name"] == "node-1"
+        assert "rke2-canal" in told["message"]
+
+    play(story, tmp_path)
+
+
+def test_the_rights_of_scheduled_drills_suffice_for_their_turn_and_events(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        survey = await look(api)
+        pods = Pods("d1")
+        fake.api.store.create("namespaces", "", {"metadata": {"name": pods.namespace}})
+        granted = rules_of(rehearsal.grants(pods, survey, "delete-pod", scheduled=True))
+        fake.api.rights = Rights(granted)
+        for node in ("node-0", "node-1"):
+            await schedule.remember(api, pods.namespace, node)
+        assert await schedule.last_turn(api, pods.namespace) == "node-1"
+        verdict = Verdict(verdict="pass", judge="x", agents=())
+        await schedule.announce(api, verdict, ["node-1"], "d1")
+        assert fake.api.rights.denied == []
+
+    play(story, tmp_path)
