@@ -14,8 +14,9 @@ from tests.kernel.xtables.nodes import a_node, on, start_on
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.priority import hasten
 from hitless.kernel.xtables import Poller, Snapshot, lockwatch
+from hitless.kernel.xtables.sockopt import Reading, Tables
 from hitless.model.families import Family
-from hitless.model.rules import Hook, Jump, Masquerade, Rule
+from hitless.model.rules import Hook, Jump, Masquerade, OpaqueAction, Rule
 
 pytestmark = pytest.mark.kernel
 
@@ -177,6 +178,35 @@ def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
     assert seen == [True, False] * (len(seen) // 2)
     # Two may slip through when the machine itself stands still; bench/gaps.py has the figures of a quiet one.
     assert rounds - 2 <= len(seen) // 2 <= rounds
+
+
+def test_a_table_that_is_put_back_while_it_is_read_is_not_taken_for_unchanged(
+    node: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the rules of 5,000 Services takes 80 ms: long enough for a whole gap."""
+    with Poller(node) as poller:
+        before = chain(poller.snapshot())
+        original = Tables.entries
+        put_back: list[str] = []
+
+        def late(self: Tables, table: str) -> Reading | None:
+            if not put_back:
+                put_back.append(table)
+                on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
+            return original(self, table)
+
+        on(node, "iptables-legacy", "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+        monkeypatch.setattr(Tables, "entries", late)
+        lost = changed(poller)
+        (table,) = lost.ruleset.tables
+        assert all(isinstance(base.rules[0].steps[0], OpaqueAction) for base in table.base_chains())
+        assert len(table.base_chains()) == 4
+        assert put_back
+        after = changed(poller)
+        assert chain(after) == before
+        assert after.before == lost.t <= after.t
+        assert after.changed == lost.changed == ((Family.IPV4, "nat"),)
+        assert poller.wait(0.1) is None
 
 
 def test_wait_ends_at_wake_and_in_time(node: Namespace) -> None:

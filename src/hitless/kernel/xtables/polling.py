@@ -15,15 +15,16 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.lockwatch import LockWatch
-from hitless.kernel.xtables.sockopt import Reading, Tables
-from hitless.kernel.xtables.tables import decode_table
+from hitless.kernel.xtables.sockopt import Reading, Tables, decode_info
+from hitless.kernel.xtables.tables import decode_table, unread_table
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
@@ -55,7 +56,8 @@ def lock_paths(namespace: Namespace) -> tuple[str, ...]:
 class Snapshot:
     """The legacy tables after a change: seen at ``t``, not yet there at ``before`` (nanoseconds of the poller's clock).
 
-    ``changed`` names the tables that differ from the snapshot before this one.
+    ``changed`` names the tables that differ from the snapshot before this one. A table that was replaced again before
+    it could be read has opaque chains here, and another snapshot follows with what came after.
     """
 
     t: int
@@ -102,6 +104,7 @@ class Poller:
         self._deep_due = 0
         self._deep_cost = 0
         self._looked = self._clock.now()
+        self._following: Snapshot | None = None
         self._closed = False
         self._woken = False
 
@@ -188,20 +191,37 @@ class Poller:
             self._deep_due = 0
 
     def _look(self) -> Snapshot | None:
+        if self._following is not None:
+            following, self._following = self._following, None
+            return following
         before, now = self._looked, self._clock.now()
-        changed = [key for key in self._seen if self._sources[key[0]].info_bytes(key[1]) != self._seen[key].raw]
+        noticed = {
+            key: raw
+            for key, seen in self._seen.items()
+            if (raw := self._sources[key[0]].info_bytes(key[1])) is not None and raw != seen.raw
+        }
         t = self._clock.now()
+        changed: list[tuple[Family, str]] = []
         if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
             changed = [key for key in self._seen if self._read(*key)]
             self._deep_cost = self._clock.now() - t
             self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
-        elif changed:
-            changed = [key for key in changed if self._read(*key)]
+        elif noticed:
+            changed = [key for key in noticed if self._read(*key)]
         self._looked = now
-        if not changed:
+        unread = {key: raw for key, raw in noticed.items() if raw != self._seen[key].raw}
+        if not changed and not unread:
             return None
         self._lock.drain(self._clock.now())
-        return Snapshot(t, before, self._ruleset(), tuple(changed), self._lock.writer(before))
+        writer = self._lock.writer(before)
+        whole = Snapshot(t, before, self._ruleset(), tuple(changed), writer)
+        if not unread:
+            return whole
+        # Reading a large table takes longer than changing it back: what stood there in between is not known.
+        self._following = replace(
+            whole, t=self._clock.now(), before=t, changed=tuple({**unread, **dict.fromkeys(changed)})
+        )
+        return replace(whole, ruleset=self._ruleset(unread), changed=tuple(unread))
 
     def _read(self, family: Family, name: str) -> bool:
         """Read a table; whether it differs from what was read before in more than counters."""
@@ -219,5 +239,10 @@ class Poller:
         seen.table = decode_table(family, name, reading.info, reading.entries)
         return True
 
-    def _ruleset(self) -> Ruleset:
-        return Ruleset(tuple(seen.table for seen in self._seen.values() if seen.table is not None))
+    def _ruleset(self, unread: Mapping[tuple[Family, str], bytes] = MappingProxyType({})) -> Ruleset:
+        """The tables as they were read, but those in ``unread``, of which only GET_INFO is known."""
+        tables = (
+            unread_table(*key, decode_info(unread[key])) if key in unread else seen.table
+            for key, seen in self._seen.items()
+        )
+        return Ruleset(tuple(table for table in tables if table is not None))

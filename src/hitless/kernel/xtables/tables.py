@@ -40,7 +40,7 @@ from hitless.model.rules import (
     Table,
 )
 
-__all__ = ["Chains", "decode_table"]
+__all__ = ["Chains", "decode_table", "unread_table"]
 
 
 _INV_IN, _INV_OUT, _INV_SOURCE, _INV_DESTINATION, _INV_PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40
@@ -294,3 +294,14 @@ def decode_table(family: Family, name: str, info: Info, entries: bytes) -> Table
     if name not in _PRIORITIES:
         raise KernelError("decode", f"legacy table {name}", reason="no such table")
     return Table(family.nft, name, Chains(info, entries, name, family), legacy=True)
+
+
+def unread_table(family: Family, name: str, info: Info) -> Table:
+    """A table of which only GET_INFO is known: every chain does what nobody can tell."""
+    rules = (Rule((OpaqueAction("the table was replaced before it could be read"),)),)
+    hooks = {
+        hook.upper(): Hook("nat" if name == "nat" else "filter", hook, _PRIORITIES[name][number])
+        for number, hook in enumerate(_HOOK_NAMES)
+        if info.valid_hooks >> number & 1
+    }
+    return Table(family.nft, name, {chain: Chain(chain, rules, hook) for chain, hook in hooks.items()}, legacy=True)
