@@ -85,6 +85,7 @@ table {family} t {{
   set empty {{ type ipv4_addr; }}
   map fate {{ type ipv4_addr . inet_proto . inet_service : verdict;
              elements = {{ 10.43.0.1 . tcp . 80 : drop, 10.43.0.2 . udp . 53 : goto g }} }}
+  map nothing {{ type inet_service : verdict; }}
   set pairs {{ type ipv4_addr . inet_service; flags interval; elements = {{ 10.0.0.0/24 . 1-1024 }} }}
   chain g {{ }}
   chain f {{ type filter hook forward priority 0; }}
@@ -163,6 +164,7 @@ NFT = [
         (states("ESTABLISHED"), Accept()),
         (states("NEW"), Jump("g")),
     ),
+    nft("tcp dport vmap @nothing", (TCP, members("dst", name="nothing"))),
     nft("limit rate 5/second drop", (Opaque("limit"), Drop())),
     nft("meta skuid 5 drop", (Opaque("meta key 10 == 0x05000000"), Drop())),
     nft("numgen random mod 2 0 drop", (Opaque("a generated number"), Drop())),

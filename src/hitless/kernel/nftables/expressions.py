@@ -38,6 +38,7 @@ from hitless.model.rules import (
     OpaqueAction,
     Rule,
     SetMark,
+    SetMember,
     SourcePort,
     Step,
     UnknownMark,
@@ -246,8 +247,10 @@ def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> l
             return [branch]
     if negated and intervals:
         return _opaque_lookup(data, branch, words)
-    if negated:
-        return [branch]  # nothing is in an empty set
+    if not intervals:  # nothing is in an empty set; the rule stays, and never applies (or always, as to this)
+        if not negated:
+            branch.steps.append(SetMember(label, "dst", frozenset()))
+        return [branch]
     if len(intervals) > _BRANCHES:
         return _opaque_lookup(data, branch, words)
     branches = []
