@@ -123,10 +123,26 @@ def _explain(
         back = outage.end if outage is not None else leaks[0]
         dead = recovery is not None and loss.t + recovery.duration_ns > back + STILL_DEAD
         leaked_later = bool(leaks) and leaks[-1] > back + SLACK
-        cause: e.Cause = "poisoned" if dead or leaked_later else "gap"
+        cause: e.Cause = "poisoned" if dead or leaked_later or _asked_again(loss, back) else "gap"
         return Explained(loss, cause, outage, recovery, len(leaks))
     shared = any(begin <= loss.end and loss.t <= end for begin, end in controls)
     return Explained(loss, loss.cause, None, recovery, 0, shared)
+
+
+def _asked_again(loss: e.Loss, back: int) -> bool:
+    """Whether the flow asked again when the rules were back, and had time to be answered.
+
+    A SYN is repeated after 1 s (RFC 6298, 2.1), whatever the prober counts; datagrams as its tries say, the third at
+    0.75 s. Far ends write a bounded number of leaks, and a bounded number of flows goes on knocking: this is what is
+    known of all the others.
+    """
+    if loss.kind in ("tcp", "http"):
+        again = loss.t + 1000 * MS
+    elif loss.tries >= 3:
+        again = loss.t + 750 * MS
+    else:
+        return False
+    return back + SLACK < again and again + 500 * MS < loss.end
 
 
 def explain_breaks(record: Record) -> tuple[tuple[e.StreamBreak, bool], ...]:

@@ -163,6 +163,27 @@ def test_a_poisoned_flow_is_told_by_a_late_leak_or_by_its_recovery() -> None:
     assert the(soon.log()).causes == {"gap": 1}
 
 
+@pytest.mark.parametrize(
+    ("kind", "tries", "gap", "cause"),
+    [
+        ("tcp", 1, 0.05, "poisoned"),  # the kernel repeated its SYN after a second
+        ("http", 1, 0.05, "poisoned"),
+        ("udp", 4, 0.05, "poisoned"),
+        ("udp", 1, 0.05, "gap"),  # asked once only: nobody knows
+        ("tcp", 3, 1.5, "gap"),  # the gap outlasted its second try
+    ],
+)
+def test_a_flow_that_asked_again_in_vain_when_the_rules_were_back_is_poisoned(
+    kind: str, tries: int, gap: float, cause: str
+) -> None:
+    drill = Drill().gap(2.3, gap)
+    drill.extra.append(
+        e.Loss(t=at(2.31), kind=kind, family="ipv4", src="10.42.1.10", sport=1, dst="198.51.100.1", dport=7801,  # type: ignore[arg-type]
+               planned=at(2.31), end=at(4.81), cause="timeout", tries=tries, **drill.where("probe"))
+    )  # fmt: skip
+    assert the(drill.log()).causes == {cause: 1}
+
+
 def test_losses_after_the_last_restart_fail() -> None:
     agent = the(Drill().lose(7.5).log())
     assert (agent.verdict, agent.recovery.lost) == ("fail", 1)
