@@ -1,0 +1,98 @@
+"""``hitless node-drill``: a drill on this machine, without Kubernetes access.
+
+Problem: K3s restarts flannel with itself, and an operator on a node may have no kubeconfig. Promise: nothing is
+restarted before it was asked for (``--yes``) and the baseline is healthy; the same streams, verdict and reports as
+``hitless drill``. Exit codes are the drill's.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from hitless.cli.drill import run_and_show
+from hitless.cli.exits import HELP, Exit
+from hitless.drill import Outside, Plan
+from hitless.drill.nodes import NodeTarget, Way
+from hitless.errors import InputError
+from hitless.kernel.namespaces import HERE, named
+
+__all__ = ["command"]
+
+
+@click.command(name="node-drill", epilog=HELP)
+@click.option("--restart-unit", default="", metavar="UNIT", help="systemctl restart UNIT, e.g. k3s or rke2-agent.")
+@click.option("--restart-container", default="", metavar="NAME", help="Stop it; the kubelet starts it again.")
+@click.option("--runtime", type=click.Choice(["crictl", "ctr"]), default="crictl", show_default=True)
+@click.option("--restart-command", default="", metavar="'PROGRAM ARGS…'", help="Whatever restarts the agent.")
+@click.option("--ready-command", default="", metavar="'PROGRAM ARGS…'", help="It is ready when this ends with 0.")
+@click.option("--grace", type=click.IntRange(0, 3600), metavar="SECONDS", help="For --restart-container.")
+@click.option("--to", multiple=True, required=True, metavar="URL", help="Far ends, as in hitless probe; repeat.")
+@click.option("--pod", "pod", metavar="PID|PATH", help="Probe from this pod's namespace. [default: the host's]")
+@click.option("--network", "networks", multiple=True, metavar="CIDR", help="A pod network. [default: the rules']")
+@click.option("--profile", default="canal", show_default=True, metavar="NAME|FILE", help="What the watch looks at.")
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
+@click.option("--rate", type=int, default=1000, show_default=True, help="New flows per second, to a far end of ours.")
+@click.option("--streams", type=int, default=4, show_default=True, help="Long-lived streams, to a far end of ours.")
+@click.option("--baseline", type=float, default=3.0, show_default=True, metavar="SECONDS")
+@click.option("--settle", type=float, default=2.0, show_default=True, metavar="SECONDS")
+@click.option("--recovery", type=float, default=5.0, show_default=True, metavar="SECONDS")
+@click.option("--patience", type=float, default=120.0, show_default=True, metavar="SECONDS", help="For the agent.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--quiet", is_flag=True, help="No live view.")
+def command(
+    restart_unit: str,
+    restart_container: str,
+    runtime: Literal["crictl", "ctr"],
+    restart_command: str,
+    ready_command: str,
+    grace: int | None,
+    to: tuple[str, ...],
+    pod: str | None,
+    networks: tuple[str, ...],
+    profile: str,
+    rounds: int,
+    family: str,
+    rate: int,
+    streams: int,
+    baseline: float,
+    settle: float,
+    recovery: float,
+    patience: float,
+    out: Path | None,
+    yes: bool,
+    as_object: bool,
+    quiet: bool,
+) -> int:
+    """Restart this machine's network agent under load and give a verdict, without Kubernetes access."""
+    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command)
+    plan = Plan(
+        rounds=rounds,
+        method=Outside.COMMAND,
+        baseline=baseline,
+        settle=settle,
+        recovery=recovery,
+        patience=patience,
+        rate=rate,
+        streams=streams,
+        families=("ipv4", "ipv6") if family == "dual" else (family,),
+    )
+    where = named(pod, where="--pod") if pod is not None else HERE
+    target = NodeTarget(way, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
+    way.check()
+    question = f"Restart {way.title} on this machine ({way.words}), {rounds} times? Pods may lose connections"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(
+                "nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}"
+            )
+        if not click.confirm(question, err=True):
+            return Exit.PASS
+    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, quiet=quiet)

@@ -1,0 +1,242 @@
+"""This machine as a target: its own agent restarted by its own means, without Kubernetes access.
+
+Problem: K3s runs flannel in its own process, and not everybody who has a node has the API. Promise: the rules' watch
+runs in this network namespace, the probe in a pod's (or here, which is said), a control probe beside it; the agent is
+restarted by systemctl, by the container runtime (the kubelet starts it again) or by a command, and counts as back when
+its own question is answered: the unit is active, another container of that name runs, the ready command ends with 0.
+Nothing on the machine is changed but by the restart itself. Next stage: ``running``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hitless.drill.labs import HITLESS
+from hitless.drill.plans import Plan
+from hitless.drill.recording import Desk, Tool
+from hitless.drill.targets import Name, Subject
+from hitless.errors import HitlessError, InputError, ProgramError
+from hitless.kernel import processes
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model import events as e
+
+__all__ = ["NodeTarget", "Way"]
+
+_HEADER = 20.0
+_DRAIN = 15.0
+_PERIOD = 0.05
+_COMMAND = 120.0  # a unit such as rke2-server takes its time to stop
+
+Step = Literal["stop", "exited", "started", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the agent is restarted: a systemd ``unit``, a ``container`` by its name, or a ``command``; exactly one.
+
+    ``runtime`` is for containers; ``ready`` a command that ends with 0 when the agent is ready; ``grace`` in seconds.
+    """
+
+    unit: str = ""
+    container: str = ""
+    command: str = ""
+    runtime: Literal["crictl", "ctr"] = "crictl"
+    grace: int | None = None
+    ready: str = ""
+
+    def __post_init__(self) -> None:
+        given = [one for one in (self.unit, self.container, self.command) if one]
+        if len(given) != 1:
+            raise InputError(
+                f"{len(given)} ways to restart were given",
+                where="node-drill",
+                expected="one of --restart-unit, --restart-container and --restart-command",
+            )
+        for text, flag in ((self.command, "--restart-command"), (self.ready, "--ready-command")):
+            try:
+                words = shlex.split(text)
+            except ValueError as error:
+                raise InputError(f"{text!r}: {error}", where=flag, expected="a command line") from error
+            if text and not words:
+                raise InputError("is empty", where=flag, expected="a command line")
+
+    @property
+    def title(self) -> str:
+        """The agent's name in the table."""
+        return self.unit or self.container or shlex.split(self.command)[0].rsplit("/", 1)[-1]
+
+    @property
+    def words(self) -> str:
+        """What is done, for the record."""
+        if self.unit:
+            return f"systemctl restart {self.unit}"
+        return f"{self.runtime}: stop container {self.container}" if self.container else self.command
+
+    def check(self) -> None:
+        """Refuse what this machine does not have: ``MissingError`` for a program, ``InputError`` for the agent."""
+        if self.unit:
+            processes.program("systemctl")
+            if not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
+                raise InputError(f"{self.unit} is not active", where="--restart-unit", expected="a unit that runs")
+        elif self.container:
+            processes.program(self.runtime)
+            if not self.running():
+                raise InputError(f"no container {self.container} runs", where="--restart-container", expected="one")
+        else:
+            processes.program(shlex.split(self.command)[0])
+        if self.ready:
+            processes.program(shlex.split(self.ready)[0])
+
+    def running(self) -> set[str]:
+        """The ids of the running containers of that name."""
+        if self.runtime == "crictl":
+            found = processes.run(["crictl", "ps", "--quiet", "--state", "Running", "--name", f"^{self.container}$"])
+            return set(found.stdout.split())
+        label = f'labels."io.kubernetes.container.name"=={self.container}'
+        known = set(processes.run(["ctr", "-n", "k8s.io", "containers", "ls", "-q", label]).stdout.split())
+        tasks = processes.run(["ctr", "-n", "k8s.io", "tasks", "ls"]).stdout.splitlines()
+        return {words[0] for line in tasks if (words := line.split()) and words[-1] == "RUNNING" and words[0] in known}
+
+    def stop(self) -> set[str]:
+        """Begin the restart; returns the containers that were stopped."""
+        if self.unit:
+            processes.run(["systemctl", "restart", self.unit], timeout=_COMMAND)
+            return set()
+        if self.command:
+            processes.run(shlex.split(self.command), timeout=_COMMAND)
+            return set()
+        before = self.running()
+        for identity in before:
+            if self.runtime == "crictl":
+                grace = ["--timeout", str(self.grace)] if self.grace is not None else []
+                processes.run(["crictl", "stop", *grace, identity], timeout=_COMMAND)
+            else:
+                number = "SIGKILL" if self.grace == 0 else "SIGTERM"
+                processes.run(["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", number, identity])
+        return before
+
+    def back(self, before: set[str]) -> bool:
+        """Whether the agent runs again, and is ready where a question for that was given."""
+        if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
+            return False
+        if self.container and not self.running() - before:
+            return False
+        return not self.ready or _succeeds(shlex.split(self.ready))
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        processes.run(command, timeout=30)
+    except ProgramError:
+        return False
+    return True
+
+
+class NodeTarget:
+    """This machine. ``pod``: where the probe runs; ``HERE`` measures the host's egress and not a pod's."""
+
+    def __init__(
+        self,
+        way: Way,
+        plan: Plan,
+        *,
+        node: str,
+        to: Sequence[str],
+        pod: Namespace,
+        networks: Sequence[str],
+        profile: str,
+    ) -> None:
+        if not to:
+            raise InputError("there is no far end", where="--to", expected="a URL, e.g. https://example.org/")
+        self._way = way
+        self._plan = plan
+        self._node = node
+        self._to = tuple(to)
+        self._pod = pod
+        self._networks = tuple(networks)
+        self._profile = profile
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """What the header says of the machine."""
+        return {
+            "target": "node",
+            "far_end": False,
+            "method": self._way.words,
+            "to": list(self._to),
+            "probe_from": self._pod.name,
+        }
+
+    def subjects(self) -> Sequence[Name]:
+        """One: this machine's agent."""
+        return [Name(self._way.title, self._node)]
+
+    @asynccontextmanager
+    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+        """Watch and probes, running."""
+        await asyncio.to_thread(self._way.check)
+        family = "dual" if len(self._plan.families) > 1 else self._plan.families[0]
+        watch = ["watch", "--json", "--family", family, "--profile", self._profile]
+        for network in self._networks:
+            watch += ["--network", network]
+        ours = any(one.startswith("farend://") for one in self._to)
+        probe = ["probe", "--json", "--family", family]
+        probe += ["--rate", str(self._plan.rate), "--streams", str(self._plan.streams)] if ours else []
+        control = ["probe", "--json", "--family", family, *(["--rate", "20"] if ours else [])]
+        for target in self._to:
+            probe += ["--to", target]
+            control += ["--to", target]
+        tools: list[Tool] = []
+        async with AsyncExitStack() as stack:
+            wanted = [("probe", probe, self._pod), ("watch", watch, HERE)]
+            if self._pod.net is None:
+                desk.note("warning", "the probe runs on the host: it does not pass the pods' egress path")
+            else:
+                wanted.append(("control_host", control, HERE))
+            for stream, words, namespace in wanted:
+                tool = await Tool.start(stream, [*HITLESS, *words], desk, namespace=namespace, stream=stream)
+                stack.push_async_callback(tool.kill)
+                tools.append(tool)
+            for tool in tools:
+                if not await tool.heard(_HEADER) and not desk.trouble.is_set():
+                    desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
+            yield _NodeSubject(self._way, self._plan, desk, tools)
+
+
+class _NodeSubject:
+    def __init__(self, way: Way, plan: Plan, desk: Desk, tools: Sequence[Tool]) -> None:
+        self._way = way
+        self._plan = plan
+        self._desk = desk
+        self._tools = tools
+
+    async def restart(self, round: int) -> None:
+        def tell(step: Step, detail: str = "") -> None:
+            method = self._way.words
+            self._desk.write(e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail))
+
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._plan.patience
+        tell("stop")
+        try:
+            before = await asyncio.to_thread(self._way.stop)
+            tell("exited")
+            while not await asyncio.to_thread(self._way.back, before):
+                if loop.time() > end:
+                    tell("failed", f"not back {self._plan.patience:g} s after the restart")
+                    return
+                await asyncio.sleep(_PERIOD)
+        except HitlessError as error:
+            tell("failed", str(error))
+            raise
+        tell("started")
+        tell("ready")
+
+    async def quiet(self) -> None:
+        for tool in self._tools:
+            await tool.stop(_DRAIN)

@@ -1,0 +1,121 @@
+"""``hitless node-drill`` on a node of the lab: real rules, real packets, somebody's own restart command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.kernel.lab.worlds import need
+
+from hitless import lab
+from hitless.kernel import processes
+from hitless.kernel.namespaces import Namespace
+from hitless.model.families import Family
+
+pytestmark = pytest.mark.kernel
+
+RULES = """*nat
+:FLANNEL-POSTRTG - [0:0]
+-A FLANNEL-POSTRTG -s 10.42.0.0/16 -d 10.42.0.0/16 -j RETURN
+-A FLANNEL-POSTRTG -s 10.42.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
+COMMIT
+"""
+JUMP = "*nat\n-A POSTROUTING -j FLANNEL-POSTRTG\nCOMMIT\n"
+RESTORE = ["iptables-nft-restore", "--noflush"]
+HITLESS = (sys.executable, "-P", "-m", "hitless")
+
+
+@pytest.fixture
+def built() -> Iterator[lab.Lab]:
+    plan = lab.Plan()
+    need(plan)
+    with lab.up(plan) as made:
+        node = made.nodes[0].namespace
+        processes.run(RESTORE, namespace=node, stdin=RULES)
+        processes.run(RESTORE, namespace=node, stdin=JUMP)
+        addresses = [str(one) for one in made.far_end.addresses[Family.IPV4]]
+        words = [*HITLESS, "farend", "--json", *(word for one in addresses for word in ("--bind", one))]
+        far = processes.start(words, namespace=made.far_end.namespace, stdout=processes.PIPE)
+        try:
+            assert far.stdout is not None
+            far.stdout.readline()
+            yield made
+        finally:
+            far.kill()
+            far.wait()
+            if far.stdout is not None:
+                far.stdout.close()
+
+
+def drill(built: lab.Lab, folder: Path, command: str, *more: str) -> tuple[int, dict[str, Any]]:
+    far = str(next(iter(built.far_end.addresses[Family.IPV4])))
+    pod: Namespace = built.nodes[0].pods[0].namespace
+    words = ["node-drill", "--yes", "--json", "--quiet", "--to", f"farend://{far}", "--pod", str(pod.net)]
+    words += ["--network", "10.42.0.0/16", "--restart-command", command, "--rounds", "2", "--rate", "300"]
+    words += ["--baseline", "1.5", "--settle", "0.5", "--recovery", "3", "--out", str(folder / "out"), *more]
+    done = processes.run([*HITLESS, *words], namespace=built.nodes[0].namespace, check=False, timeout=120)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def script(folder: Path, body: str) -> str:
+    path = folder / "restart"
+    path.write_text(f"#!/bin/sh\nset -e\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_command_that_empties_the_chain_for_a_while_is_caught(built: lab.Lab, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(RULES)
+    body = f"iptables-nft -t nat -F FLANNEL-POSTRTG\nsleep 0.3\n{' '.join(RESTORE)} < {tmp_path / 'rules'}"
+    code, told = drill(built, tmp_path, script(tmp_path, body))
+    (agent,) = told["agents"]
+    assert code == 1, agent["reasons"]
+    assert agent["agent"] == "restart"
+    assert agent["gaps"] == 2
+    assert agent["longest_gap_ms"] >= 300
+    assert agent["lost"] > 0
+
+
+def test_a_command_that_replaces_the_chain_in_one_go_loses_nothing(built: lab.Lab, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(RULES)
+    code, told = drill(built, tmp_path, script(tmp_path, f"{' '.join(RESTORE)} < {tmp_path / 'rules'}"))
+    (agent,) = told["agents"]
+    assert code in (0, 2), agent["reasons"]  # 2 on a machine too busy to measure
+    assert (agent["gaps"], agent["lost"]) == (0, 0)
+
+
+def test_a_restart_that_fails_is_told_and_no_pass(built: lab.Lab, tmp_path: Path) -> None:
+    code, told = drill(built, tmp_path, script(tmp_path, "echo no such agent >&2; exit 7"))
+    assert code == 2
+    assert "no such agent" in json.dumps(told)
+
+
+def test_nothing_is_restarted_without_a_yes(tmp_path: Path) -> None:
+    mark = tmp_path / "restarted"
+    words = ["node-drill", "--to", "http://127.0.0.1:1/", "--restart-command", f"touch {mark}"]
+    done = subprocess.run([*HITLESS, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "--yes" in done.stderr
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--restart-unit", "a", "--restart-container", "b"], "2 ways"),
+        ([], "0 ways"),
+        (["--restart-command", "'"], "--restart-command"),
+        (["--restart-command", "no-such-program-here"], "no-such-program-here"),
+    ],
+)
+def test_what_cannot_be_restarted_is_refused_before_anything_happens(words: list[str], said: str) -> None:
+    command = [*HITLESS, "node-drill", "--yes", "--to", "http://127.0.0.1:1/", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert said in done.stderr
