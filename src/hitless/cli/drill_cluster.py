@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hitless.drill import Plan
-from hitless.errors import InputError, MissingError
+from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
 if TYPE_CHECKING:
+    from hitless.cluster.api import Api
     from hitless.cluster.manifests import Pods, Restart
     from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
@@ -165,13 +166,13 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.restarts import Agent
-    from hitless.cluster.schedule import announce, last_turn, remember
+    from hitless.cluster.schedule import announce, remember
     from hitless.cluster.survey import choose, look, objections
 
     async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
             survey = await look(api)
-            last = await last_turn(api, choices.namespace) if choices.round_robin else None
+            last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
             return survey, chosen
@@ -216,14 +217,32 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
             )
 
     async def after(verdict: Verdict) -> None:
-        async with connect(choices.kubeconfig, choices.context) as api:
-            if choices.round_robin:
-                await remember(api, choices.namespace, chosen[-1].name)
-            if choices.post_events:
-                await announce(api, verdict, [node.name for node in chosen], pods.identity)
+        try:  # the verdict stands, and its reports are written, whether or not the cluster can be told
+            async with connect(choices.kubeconfig, choices.context) as api:
+                if choices.round_robin:
+                    await remember(api, choices.namespace, chosen[-1].name)
+                if choices.post_events:
+                    await announce(api, verdict, [node.name for node in chosen], pods.identity)
+        except HitlessError as error:
+            _warn(f"the cluster could not be told: {error}")
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, target, after)
+
+
+async def _turn(api: Api, namespace: str) -> str:
+    from hitless.cluster.objects import NAMESPACES
+    from hitless.cluster.schedule import last_turn
+
+    try:
+        await api.get(NAMESPACES, namespace)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        raise InputError(
+            f"there is no namespace {namespace}", where="--round-robin", expected="one that stays, to keep the turn in"
+        ) from error
+    return await last_turn(api, namespace)
 
 
 def _warn(text: str) -> None:
