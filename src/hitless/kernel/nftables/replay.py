@@ -77,12 +77,13 @@ class _ChainEdit:
         self.chain = chain
         self._order: list[int] | None = None  # made when a rule is put anywhere but at the end
         self._waiting: dict[int, int] = {}  # rule -> the predecessor that it waits for
-        self._gone_was_first = False
+        self._gone_was_first: bool | None = False  # None: its place was not known yet
 
     def remove(self, handle: int) -> None:
         if handle not in self.chain.rules:
             raise Desync(f"rule {handle} of chain {self.chain.name} went away, but was not known")
         if handle in self._waiting:
+            self._gone_was_first = None
             before = self._waiting.pop(handle)
             for rule, predecessor in self._waiting.items():
                 if predecessor == handle:
@@ -101,6 +102,8 @@ class _ChainEdit:
         # Without a position it is the first or the last. An appended rule is the last one, an inserted one the first;
         # a replacing one (APPEND without CREATE) stands where the rule stood whose end was announced just before.
         replacing = bool(flags & netlink.APPEND) and not flags & netlink.CREATE
+        if replacing and self._gone_was_first is None and rules and not position:
+            raise Desync(f"a rule of chain {self.chain.name} was added and replaced at once")
         if position:
             self._after(position, handle)
         elif not rules or (flags & netlink.APPEND and not (replacing and self._gone_was_first)):
