@@ -70,6 +70,7 @@ class Reporter:
         self.counts: dict[str, int] = {"lost_events": 0}
         self.recent: list[records.Record] = []
         self.problem = ""
+        self.guarding = True  # false: it only observes
         self.status: dict[str, object] = {}
         self._written = b""
         self._before: dict[Family, tuple[int, int]] = {}
@@ -132,7 +133,7 @@ class Reporter:
         numbers.gap_ns += t - gap.begin
         numbers.longest_gap_ns = max(numbers.longest_gap_ns, t - gap.begin)
         carried, leaked = self._before.pop(side.family, (numbers.carried, numbers.leaked))
-        covered = side.installed is not None and numbers.leaked == leaked
+        covered = self.guarding and side.installed is not None and numbers.leaked == leaked
         numbers.uncovered += not covered
         self.record(
             records.Gap(
@@ -178,6 +179,10 @@ class Reporter:
     def opened(self, side: Side) -> None:
         """A gap begins: what the counters said until now is not of it."""
         self._before[side.family] = self.numbers[side.family].carried, self.numbers[side.family].leaked
+        gap = side.egress.open
+        if gap is not None:
+            writer = f"{gap.opened_by.comm} (pid {gap.opened_by.pid})" if gap.opened_by is not None else "unknown"
+            self._log.info("gap begins", family=side.family.value, reason=gap.reason, writer=writer)
 
     def freed(self, family: Family, freed: Freed, after: str, begin: int, packets: int, *, dry: bool) -> None:
         """Poisoned flows were freed (``dry``: found), or packets leaked."""
@@ -228,6 +233,7 @@ class Reporter:
             "uncovered_gaps": numbers.uncovered,
             "gap_ms": numbers.gap_ns // 1_000_000,
             "longest_gap_ms": numbers.longest_gap_ns // 1_000_000,
+            "forward_gap_since": side.forward.open.begin if side.forward.open is not None else 0,
             "forward_gaps": numbers.forward_gaps,
             "carried": numbers.carried,
             "leaked": numbers.leaked,

@@ -110,6 +110,7 @@ class Guard:
             self._sides[family] = Side.of(
                 family, settings.primary, settings.networks, uplink, installed, settings.limits
             )
+        self.reporter.guarding = not self.settings.observe
         mode = "observe" if self.settings.observe else "guard"
         standing = [family.value for family, there in found.items() if there is not None and there.standby is not None]
         self.reporter.record(
@@ -124,6 +125,8 @@ class Guard:
         if not self.settings.observe:
             self._standing = Standing(self.settings.families, self._namespace)
             self._standing.adopt(found)
+            for side in self._sides.values():
+                self._count(side, first.t)  # what an earlier guard's table counted is not news
         self._observe(first)
         refused = {family: side.unclear for family, side in self._sides.items() if side.unclear and not side.installed}
         if refused and not self.settings.observe:

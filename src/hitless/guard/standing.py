@@ -14,7 +14,7 @@ from ipaddress import ip_network
 from hitless.guard import images
 from hitless.guard.learning import TABLE, Place, Standby, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.nftables.owned import Count, OwnedTables, Owner
+from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedTables, Owner
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -43,8 +43,10 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
 class Standing:
     """The tables of both families, over one socket: as long as it is open, nobody else may change them."""
 
-    def __init__(self, families: tuple[Family, ...], namespace: Namespace = HERE) -> None:
-        self._tables = OwnedTables(TABLE, namespace)
+    def __init__(
+        self, families: tuple[Family, ...], namespace: Namespace = HERE, *, flags: int = OWNER | PERSIST
+    ) -> None:
+        self._tables = OwnedTables(TABLE, namespace, flags=flags)
         self._families = families
         self._installed: dict[Family, Standby | None] = {}
         self.writes = 0

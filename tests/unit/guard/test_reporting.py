@@ -65,6 +65,13 @@ def test_a_gap_in_which_packets_leaked_was_not_covered(tmp_path: Path) -> None:
     assert told.numbers[V4].uncovered == 1
 
 
+def test_a_gap_that_was_only_observed_was_not_covered(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    told.guarding = False
+    one_gap(told)
+    assert told.numbers[V4].uncovered == 1
+
+
 def test_the_journal_stays_bounded_and_whole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl", limit=2000)
     for number in range(200):

@@ -20,7 +20,7 @@ from hitless.kernel.nftables import encoding, wire
 from hitless.model.families import Family
 from hitless.model.rules import Hook
 
-__all__ = ["Count", "Held", "OwnedChain", "OwnedTables", "Owner", "Taken"]
+__all__ = ["OWNER", "PERSIST", "Count", "Held", "OwnedChain", "OwnedTables", "Owner", "Taken"]
 
 OWNER, PERSIST = 2, 4  # NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST
 _TABLE_OWNER = 7  # NFTA_TABLE_OWNER
@@ -190,7 +190,8 @@ class OwnedTables:
             owner = None
         elif owner is not None:
             standing = self._chains(family)
-            self.own((family,))
+            if flags:
+                self.own((family,))
         if owner is None:
             parts.append(
                 self._request(wire.NEWTABLE, netlink.CREATE, family, table, netlink.be32(wire.TABLE_FLAGS, flags))
