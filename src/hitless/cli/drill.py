@@ -168,6 +168,7 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
 @click.option("--ready-within", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
+@click.option("--guard", is_flag=True, help="Drill each agent a second time with hitless guard on its node.")
 @click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="Restarts of each agent.")
 @click.option(
@@ -205,6 +206,7 @@ def command(
     ready_command: str | None,
     ready_http: str | None,
     ready_within: float,
+    guard: bool,
     judge: str | None,
     rounds: int,
     restart: str | None,
@@ -240,14 +242,16 @@ def command(
         families=("ipv4", "ipv6") if family == "dual" else (family,),
     )
     if drill_cluster.asked(ctx, cluster):
+        if guard:
+            raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
         choices = drill_cluster.choices(ctx, cluster)
         return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
     chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http, ready_within), grace)
     where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
-    target = LabTarget(chosen, plan, where)
-    names = [agent.name for agent in chosen]
+    target = LabTarget(chosen, plan, where, guard=guard)
+    names = [name.agent for name in target.subjects()]
     judged = judge or ("hitless" if "hitless" in names else names[-1])
     if judged not in names:
         raise InputError(f"{judged!r} is not drilled", where="--judge", expected=f"one of {', '.join(names)}")

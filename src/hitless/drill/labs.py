@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hitless import lab
+from hitless.drill.guarding import SUFFIX, guarded
 from hitless.drill.plans import Method, Plan
 from hitless.drill.recording import Desk, Tool
 from hitless.drill.targets import Name, Subject
@@ -36,9 +37,13 @@ HITLESS = (sys.executable, "-P", "-m", "hitless")
 
 
 class LabTarget:
-    """Agents in labs of their own, one after another; ``place`` is what each lab looks like."""
+    """Agents in labs of their own, one after another; ``place`` is what each lab looks like.
 
-    def __init__(self, agents: Sequence[Agent], plan: Plan, place: lab.Plan) -> None:
+    ``guard``: each agent gets a second row, with ``hitless guard`` on its node (ours, which needs none, only where it
+    is alone).
+    """
+
+    def __init__(self, agents: Sequence[Agent], plan: Plan, place: lab.Plan, *, guard: bool = False) -> None:
         names = [agent.name for agent in agents]
         for name in names:
             if names.count(name) > 1:
@@ -46,6 +51,11 @@ class LabTarget:
         if not names:
             raise InputError("names no agent", where="--agents", expected="one or more, separated by commas")
         self._agents = {agent.name: agent for agent in agents}
+        self._guarded = {
+            f"{agent.name}{SUFFIX}": agent
+            for agent in agents
+            if guard and (agent.name != "hitless" or len(agents) == 1)
+        }
         self._plan = plan
         self._place = place
 
@@ -62,12 +72,17 @@ class LabTarget:
 
     def subjects(self) -> Sequence[Name]:
         """The agents in their order, each on the first node of its lab."""
-        return [Name(name, self._place.node_name(0)) for name in self._agents]
+        rows = [row for name in self._agents for row in (name, f"{name}{SUFFIX}") if row in self._rows]
+        return [Name(row, self._place.node_name(0)) for row in rows]
+
+    @property
+    def _rows(self) -> Mapping[str, Agent]:
+        return {**self._agents, **self._guarded}
 
     @asynccontextmanager
     async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
         """A lab with the agent running and everything streaming."""
-        agent = self._agents[name.agent]
+        agent = self._rows[name.agent]
         async with lab.up_async(self._place) as built:
             supervisor = Supervisor(
                 built.nodes[0], agent, built.plan, emit=desk.write, clock=desk.record.clock, backoff=1.0
@@ -76,6 +91,9 @@ class LabTarget:
                 if not await supervisor.start():
                     words = supervisor.last_words[-1:] or ("it wrote nothing",)
                     desk.fail(f"{agent.name} did not become ready: {words[0]}")
+                if name.agent in self._guarded:
+                    guard = guarded(built.nodes[0], built.plan.families, HITLESS, desk)
+                    await stack.enter_async_context(guard)
                 opened = Opened(name, desk, built, supervisor, await self._stream(built, desk, stack))
                 yield self.subject(opened)
 

@@ -1,7 +1,7 @@
 """The guard's numbers in Prometheus' text form (0.0.4).
 
 Promise: bounded labels (writers beyond 64 are "other"), escaped; rendered when asked. The alert rules that go with them
-are in deploy/alerts/guard.yaml.
+are in deploy/chart/files/alerts.yaml.
 """
 
 from __future__ import annotations

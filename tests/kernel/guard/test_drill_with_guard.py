@@ -1,0 +1,53 @@
+"""``hitless drill --guard``: the same agent beside itself with a guard."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.kernel.guard.guarded import CLI
+from tests.kernel.lab.worlds import need
+
+from hitless import lab
+from hitless.drill import Plan
+from hitless.drill.labs import LabTarget
+from hitless.lab import agents
+
+pytestmark = pytest.mark.kernel
+
+
+def rows(*names: str, guard: bool = True) -> list[str]:
+    target = LabTarget([agents.named(name) for name in names], Plan(), lab.Plan(), guard=guard)
+    return [name.agent for name in target.subjects()]
+
+
+def test_each_agent_gets_a_second_row_and_ours_only_where_it_is_alone() -> None:
+    assert rows("flannel-0.28", "hitless") == ["flannel-0.28", "flannel-0.28+guard", "hitless"]
+    assert rows("hitless") == ["hitless", "hitless+guard"]
+    assert rows("flannel-0.28", guard=False) == ["flannel-0.28"]
+
+
+@pytest.mark.slow
+def test_an_agent_that_loses_connections_loses_none_with_the_guard(tmp_path: Path) -> None:
+    need(lab.Plan())
+    command = [*CLI, "drill", "--agents", "flannel-0.26", "--guard", "--rounds", "1", "--rate", "200", "--json"]
+    done = subprocess.run(
+        [*command, "--quiet", "--out", str(tmp_path)], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.stdout, done.stderr
+    told = {each["agent"]: each for each in json.loads(done.stdout)["agents"]}
+    assert told["flannel-0.26"]["lost"] > 0
+    assert told["flannel-0.26+guard"]["lost"] == 0
+    assert told["flannel-0.26+guard"]["verdict"] != "fail", told
+    notes = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert any("the guard bridged 1 of 1 gaps" in note.get("text", "") for note in notes)
+
+
+def test_with_a_cluster_the_guard_is_the_charts_business() -> None:
+    done = subprocess.run(
+        [*CLI, "drill", "--cluster", "--guard"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 3
+    assert "--guard" in done.stderr
