@@ -73,12 +73,15 @@ class Judge:
         if first.state == "carried" or not first.about_interface:
             return first
         current = self.packets[0].iif
+        chains = set(first.chains)  # those of other pods too: a change there may let one of them out
         for name in [name for name in self._interfaces() if name != current][:_OTHERS]:
             packets = tuple(replace(packet, iif=name) for packet in self.packets)
-            if _ask(ruleset, packets).state == "carried":
+            other = _ask(ruleset, packets)
+            if other.state == "carried":
                 self.packets = packets
-                return _ask(ruleset, packets)
-        return first
+                return other
+            chains |= other.chains
+        return replace(first, chains=frozenset(chains))
 
 
 def _ask(ruleset: Ruleset, packets: Iterable[Packet]) -> Answer:

@@ -80,6 +80,18 @@ class Networks:
                 if watched.part is not None:
                     watched.judge.packets = tuple(self._packets(network, watched.part))
 
+    def refresh(self) -> bool:
+        """Give interfaces to witnesses that had none (no pod or no uplink was there); whether any got one."""
+        found = False
+        for watched in self._watched.values():
+            if not (watched.judge.packets[0].iif and watched.judge.packets[0].oif):
+                before, watched.judge.packets = (
+                    watched.judge.packets,
+                    tuple(self._packets(watched.network, watched.part)),
+                )
+                found = found or watched.judge.packets != before
+        return found
+
     def _by_routes(self, network: Network) -> Network | None:
         pods = self._pods()
         return part_by_routes(routes(family_of(network), self._namespace), network, pods) if pods else None

@@ -288,6 +288,8 @@ class Watch:
         step = self._feed.find_legacy()
         if step is not None:
             yield from self._step(step)
+        if self._networks.refresh():
+            yield from self._judge(self.clock.now(), None, self._feed.generation)
         beat = pulse.beat(now_s, self.clock.now(), self._totals)
         if beat is not None:
             yield beat
