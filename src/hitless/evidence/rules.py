@@ -163,12 +163,25 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
             f"the prober was up to {duration(figures.prober_lag_ms)} late: this machine was too busy to see "
             "shorter outages of traffic"
         )
+    late = _asking_late(record)
+    if late > LATE:
+        yield (
+            f"the watch was up to {duration(late / 1e6)} late: iptables-legacy tells nobody of its changes and must be "
+            "asked, so that shorter gaps may be unseen"
+        )
     if figures.cannot_tell_ms:
         why = next((state.reason for state in record.states if state.state == "cannot_tell"), "")
         yield f"for {duration(figures.cannot_tell_ms)} the rules could not be understood" + (f": {why}" if why else "")
     if record.lost_events:
         missed = sum(max(0, one.resynced - one.t) for one in record.lost_events)
         yield f"the kernel dropped rule events ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
+
+
+def _asking_late(record: Record) -> int:
+    """The largest lag (ns) of a watch that must ask, from the first restart on; events of nf_tables wait for it."""
+    asks = any(header.config.get("legacy_tables") for header in record.headers if header.tool == "watch")
+    beats = (beat.max_lag_ns for beat in record.heartbeats if beat.tool == "watch" and record.measured.holds(beat.t))
+    return max(beats, default=0) if asks else 0
 
 
 def _traffic(record: Record, settings: Settings) -> Iterable[str]:

@@ -344,6 +344,19 @@ def test_rules_that_cannot_be_understood_are_inconclusive() -> None:
     assert "could not be understood: match bpf" in agent.reasons[0]
 
 
+@pytest.mark.parametrize(("legacy", "word"), [(True, "inconclusive"), (False, "pass")])
+def test_a_late_watch_is_inconclusive_where_it_must_ask(legacy: bool, word: str) -> None:
+    drill = Drill()
+    here = drill.where("watch")
+    drill.extra += [
+        e.Header(t=at(-0.5), tool="watch", version="1", config={"legacy_tables": legacy}, **here),
+        e.Heartbeat(t=at(3), tool="watch", interval_ns=S, max_lag_ns=700_000_000, **here),
+    ]
+    agent = the(drill.log())
+    assert agent.verdict == word
+    assert any("the watch was up to 700.0 ms late" in reason for reason in agent.reasons) == legacy
+
+
 def test_events_that_the_kernel_dropped_are_inconclusive() -> None:
     drill = Drill()
     drill.extra.append(e.LostEvents(t=at(3), resynced=at(3.02), **drill.where("watch")))
