@@ -125,8 +125,9 @@ class Gaps:
     def _felt(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
         span = sum(outage.length for outage in record.outages)
         begin, end = record.phases[0].t, record.measured.begin
-        sent = sum(one.sent for one in record.attempts if begin <= one.t and one.t + one.interval_ns <= end)
-        expected = sent * span / max(1, end - begin - 100 * MS)  # the intervals at both ends count half
+        whole = [one for one in record.attempts if begin <= one.t and one.t + one.interval_ns <= end]
+        covered = sum({one.t: one.interval_ns for one in whole}.values())
+        expected = sum(one.sent for one in whole) * span / max(1, covered)
         near = abs(verdict.lost - expected) <= 0.15 * expected + 10
         strays = verdict.lost - verdict.causes.get("gap", 0) - verdict.causes.get("poisoned", 0)
         done = f"about {expected:.0f} connections begun in them"

@@ -1,0 +1,149 @@
+"""The self-test must be able to fail: each of its checks on records that are wrong in one way."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.evidence.drill_logs import IPTABLES, Drill, at
+
+from hitless.drill.injecting import Bounds, Injected
+from hitless.drill.selftest import word
+from hitless.drill.trials import Finding, Gaps, Harmless, Losses, Quiet, Signalled, Trial, trials
+from hitless.evidence import decide, story
+from hitless.model import events as e
+from hitless.model.families import Backend
+
+MS = 1_000_000
+
+
+def checked(trial: Trial, drill: Drill) -> list[Finding]:
+    events = drill.log()
+    (record,) = story(events).records
+    return list(trial.check(record, decide(events).agents[0]))
+
+
+def wrong(trial: Trial, drill: Drill) -> list[str]:
+    return [finding.done for finding in checked(trial, drill) if not finding.right]
+
+
+def injected(*gaps: tuple[float, float]) -> list[Injected]:
+    """Gaps by begin and length in seconds, each commit bounded to a tenth of a millisecond."""
+    tenth = MS // 10
+    return [
+        Injected(
+            length * 1000,
+            Bounds(at(begin) - tenth, at(begin)),
+            Bounds(at(begin + length) - tenth, at(begin + length)),
+        )
+        for begin, length in gaps
+    ]
+
+
+def gaps(*made: tuple[float, float]) -> Gaps:
+    return Gaps([1.0, 50.0], 2 * MS, injected=injected(*made), pid=IPTABLES.pid)
+
+
+def lossy(*made: tuple[float, float]) -> Drill:
+    """A drill that found gaps, and lost every connection that was begun in one."""
+    drill = Drill(rounds=1)
+    sport = 30000
+    for begin, length in made:
+        drill.gap(begin, length)
+        for index in range(round(length * 1000)):
+            sport += 1
+            drill.lose(begin + index / 1000, sport)
+    return drill
+
+
+def test_gaps_that_were_found_and_measured_right_are_right() -> None:
+    assert wrong(gaps((2.3, 0.05), (2.6, 0.1)), lossy((2.3, 0.05), (2.6, 0.1))) == []
+
+
+def test_a_gap_that_was_missed_is_wrong() -> None:
+    found = wrong(gaps((2.3, 0.05), (2.6, 0.1)), lossy((2.3, 0.05)))
+    assert "2 gaps of 1 to 50 ms" in found
+
+
+def test_a_gap_that_nobody_made_is_wrong() -> None:
+    assert "1 gaps of 1 to 50 ms" in wrong(gaps((2.3, 0.05)), lossy((2.3, 0.05), (2.6, 0.05)))
+
+
+@pytest.mark.parametrize("off", [-0.003, 0.003])
+def test_a_begin_that_is_off_is_wrong(off: float) -> None:
+    assert wrong(gaps((2.3, 0.05)), lossy((2.3 + off, 0.05 - off))) == ["begin and end within 2 ms"]
+
+
+def test_another_writer_is_wrong() -> None:
+    trial = gaps((2.3, 0.05))
+    trial.pid = 1
+    assert wrong(trial, lossy((2.3, 0.05))) == ["process 1 wrote all"]
+
+
+def test_connections_lost_elsewhere_or_not_lost_at_all_are_wrong() -> None:
+    assert wrong(gaps((2.3, 0.05)), Drill(rounds=1).gap(2.3, 0.05)) == ["about 50 connections begun in them"]
+    assert wrong(gaps((2.3, 0.05)), lossy((2.3, 0.05)).lose(3.0)) == ["about 50 connections begun in them"]
+
+
+def test_no_gap_at_all_is_never_right() -> None:
+    assert "0 gaps of 1 to 50 ms" in wrong(gaps(), Drill(rounds=1))
+
+
+def dropped() -> Losses:
+    return Losses(2, victims=frozenset({40000, 40001}))
+
+
+def test_exactly_the_dropped_connections_are_right() -> None:
+    assert wrong(dropped(), Drill().lose(2.3, 40000).lose(2.31, 40001)) == []
+
+
+@pytest.mark.parametrize("ports", [(40000,), (40000, 40002), (40000, 40001, 40002), ()])
+def test_other_losses_than_those_dropped_are_wrong(ports: tuple[int, ...]) -> None:
+    drill = Drill()
+    for port in ports:
+        drill.lose(2.3, port)
+    assert "2 connections dropped" in wrong(dropped(), drill)
+
+
+def test_a_dropped_connection_that_is_blamed_on_a_gap_is_wrong() -> None:
+    drill = Drill().gap(2.29, 0.05).lose(2.3, 40000).lose(2.31, 40001)
+    assert "2 connections dropped" in wrong(dropped(), drill)
+
+
+def test_harmless_changes_must_be_seen_and_must_not_be_a_gap() -> None:
+    seen = Drill()
+    seen.extra.append(e.Change(t=at(2.3), family="ipv4", backend="nft", table="nat", **seen.where("watch")))
+    assert wrong(Harmless(), seen) == []
+    assert wrong(Harmless(), Drill()) == ["rules doubled, reordered, put back"]
+    assert len(wrong(Harmless(), Drill().gap(2.3, 0.001))) == 2
+
+
+def test_a_restart_with_nothing_wrong_must_pass() -> None:
+    assert wrong(Quiet(), Drill()) == []
+    assert len(wrong(Quiet(), Drill().lose(2.3))) == 2
+
+
+def test_a_tool_that_was_killed_must_make_the_drill_inconclusive_and_say_so() -> None:
+    trial = Signalled("watch", True, "watch ended by itself", "watcher killed")
+    assert wrong(trial, Drill()) == ["verdict inconclusive"]
+    told = Drill()
+    told.extra.append(e.Note(t=at(3), level="error", text="something else", **told.where("drill")))
+    assert wrong(trial, told) == ["verdict inconclusive"]
+    told.extra.append(e.Note(t=at(3), level="error", text="watch ended by itself with -9", **told.where("drill")))
+    assert wrong(trial, told) == []
+
+
+def test_the_word_of_the_whole_is_the_worst_and_nothing_checked_is_a_fail() -> None:
+    right, busy, bad = Finding("a", "b", "c", True), Finding("a", "b", "c", False, True), Finding("a", "b", "c", False)
+    assert word([right, right]) == "pass"
+    assert word([right, busy]) == "inconclusive"
+    assert word([right, busy, bad]) == "fail"
+    assert word([]) == "fail"
+
+
+@pytest.mark.parametrize("backend", list(Backend))
+def test_every_backend_has_every_trial_and_no_gap_shorter_than_promised(backend: Backend) -> None:
+    for quick in (False, True):
+        chosen = trials(backend, quick=quick)
+        assert len({trial.name for trial in chosen}) == len(chosen) == 7
+        lengths = next(trial.lengths for trial in chosen if isinstance(trial, Gaps))
+        assert min(lengths) == (3.0 if backend is Backend.LEGACY else 1.0)
+        assert max(lengths) == 1000.0
