@@ -138,6 +138,12 @@ class Feed:
         """Whether there are commits that ``next`` has not given yet."""
         return bool(self._snapshots) or self._mirror.behind
 
+    def finish(self) -> None:
+        """Look at the legacy tables a last time; ``next`` then gives what was found."""
+        if self._polling is not None:
+            self._polling.stop()
+            self._polling.look()
+
     def wake(self) -> None:
         """Make ``next`` return now."""
         self._mirror.wake()
@@ -257,10 +263,18 @@ class _Polling:
             self.failure = error
             self._wake()
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._stop = True
         self._poller.wake()
         self._thread.join()
+
+    def look(self) -> None:
+        # long enough to take in a use of the lock, which makes it compare entries and not only sizes
+        while (snapshot := self._poller.wait(0.01)) is not None:
+            self._into.append(snapshot)
+
+    def close(self) -> None:
+        self.stop()
         self._poller.close()
 
 

@@ -167,6 +167,7 @@ class Watch:
     def _finish(self) -> Iterator[Event]:
         # what was committed before the end belongs to the record; somebody may go on committing, though
         deadline = time.monotonic() + _LAST_S
+        self._feed.finish()
         while self._feed.behind and time.monotonic() < deadline:
             step = self._feed.next(_LAST_S / 10)
             if step is not None:
