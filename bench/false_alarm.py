@@ -89,7 +89,6 @@ def follow(prober: processes.Process) -> dict[str, int]:
             print(event)
         elif isinstance(event, e.Heartbeat):
             lag = max(lag, event.max_lag_ns)
-            if event.max_lag_ns > 50_000_000: print("LAG", event)
             window["beats"] += 1
             if window["beats"] == 10:
                 print(f"{dict(window)} largest lag {lag / 1e6:.0f} ms; {event.detail}", flush=True)

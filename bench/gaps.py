@@ -299,9 +299,8 @@ def report(result: Result) -> bool:
     print(f"\n{result.name}: {found} of {len(result.injected)} injected gaps found, {extra} that were none")
     if found:
         for side, values in errors.items():
-            print(
-                f"  {side:5} error: p50 {at(values, 0.5):.3f} ms, p99 {at(values, 0.99):.3f} ms, max {at(values, 1):.3f} ms"
-            )
+            p50, p99, largest = (at(values, share) for share in (0.5, 0.99, 1))
+            print(f"  {side:5} error: p50 {p50:.3f} ms, p99 {p99:.3f} ms, max {largest:.3f} ms")
         widths = [each.begin[1] - each.begin[0] for each in result.injected]
         widths += [each.end[1] - each.end[0] for each in result.injected]
         print(f"  time from send to acknowledgement: p50 {at(widths, 0.5):.3f} ms, p99 {at(widths, 0.99):.3f} ms")
@@ -402,8 +401,8 @@ def bench_idle(backend: str, services: int, seconds: float, folder: Path) -> Non
                 if "VmRSS" in line
             )
     print(
-        f"\nidle, iptables-{backend} with the rules of {services} Services: {share:.2f} % of a core over {seconds:.0f} s, "
-        f"{int(memory) / 1024:.0f} MB, first answer after {started:.2f} s"
+        f"\nidle, iptables-{backend} with the rules of {services} Services: {share:.2f} % of a core "
+        f"over {seconds:.0f} s, {int(memory) / 1024:.0f} MB, first answer after {started:.2f} s"
     )
 
 

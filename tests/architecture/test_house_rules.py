@@ -70,4 +70,4 @@ def test_no_path_of_a_working_machine_and_no_package_host_is_committed() -> None
         except UnicodeDecodeError:
             continue
         found = stray.search(text)
-        assert found is None, f"{name}: {found.group(0) if found else ''}"
+        assert found is None, f"{name}: {found.group(0)}"

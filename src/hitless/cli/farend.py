@@ -6,6 +6,7 @@ and writes a Header first and a Summary last. Exit codes: 0 it ended as asked, 3
 
 from __future__ import annotations
 
+import socket
 from ipaddress import ip_address, ip_network
 
 import click
@@ -36,6 +37,16 @@ def _network(text: str) -> Network:
         return ip_network(text)
     except ValueError as error:
         raise InputError(str(error), where="--leaks", expected="a network such as 10.42.0.0/16") from error
+
+
+def _loopback() -> tuple[str, ...]:
+    """The loopback addresses that this namespace has: IPv6 may be switched off."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return ("127.0.0.1",)
+    return ("127.0.0.1", "::1")
 
 
 @click.command("farend", epilog=HELP)
@@ -72,14 +83,12 @@ def command(
     """
     if not 1024 <= base <= 65455:
         raise InputError(f"{base} leaves no room for its ports", where="--port", expected="1024 to 65455")
-    options = FarEndOptions(
-        addresses=tuple(_address(text) for text in addresses or ("127.0.0.1", "::1")),
-        base=base,
-        leaks=tuple(_network(text) for text in leaks),
-        leak_limit=leak_limit,
-    )
+    asked = tuple(_address(text) for text in addresses)
+    networks = tuple(_network(text) for text in leaks)
     if namespace is not None:
         namespaces.enter(namespaces.named(namespace, where="--namespace"))
+    bound = asked or tuple(_address(text) for text in _loopback())
+    options = FarEndOptions(addresses=bound, base=base, leaks=networks, leak_limit=leak_limit)
     where = ports(base)
     config = {
         "addresses": [str(address) for address in options.addresses],

@@ -92,4 +92,8 @@ def _word(one: Reasons) -> Word:
 def _texts(one: Reasons, word: Word) -> tuple[str, ...]:
     if word == "pass":
         return one.good
-    return tuple(dict.fromkeys((*one.void, *one.harm, *one.doubt)))
+    told: list[str] = []
+    for text in (*one.void, *one.harm, *one.doubt):
+        if not any(text in before for before in told):  # a heavier reason may quote a note
+            told.append(text)
+    return tuple(told)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hitless.errors import HitlessError
 from hitless.guard.learning import TABLE
+from hitless.kernel import memory
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.mirror import Mirror, Update
@@ -58,6 +59,7 @@ class Observer:
         except BaseException:
             self._mirror.close()
             raise
+        memory.trim()
         self._threads = [
             threading.Thread(target=self._run, args=(source,), name=source.__name__, daemon=True)
             for source in (self._follow_nft, self._follow_legacy)
@@ -124,6 +126,8 @@ class Observer:
         while not self._stop.is_set():
             update = self._mirror.next(_TURN)
             if update is not None:
+                if update.changes is None:  # everything was read again
+                    memory.trim()
                 self._queue.put(update)
 
     def _follow_legacy(self) -> None:

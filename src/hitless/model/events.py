@@ -58,8 +58,8 @@ class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
-    """``node``, ``agent`` and ``stream`` are filled in by whoever merges streams; ``stream`` names the tool's run: watch,
-    probe, farend, or control… for a probe that does not pass the egress path."""
+    """``node``, ``agent`` and ``stream`` are filled in by whoever merges streams; ``stream`` names the tool's run:
+    watch, probe, farend, or control… for a probe that does not pass the egress path."""
 
     t: int
     node: str = ""

@@ -90,7 +90,8 @@ class Holding:
 
     ``entry``: the base chain's rules (desired: the one jump; native nftables: empty). ``chain``: our chain's rules,
     ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``objects``: how many
-    chains, sets and other objects the native table holds in all. ``pods``: whose egress depends on this place (desired states say it).
+    chains, sets and other objects the native table holds in all. ``pods``: whose egress depends on this place (desired
+    states say it).
     """
 
     entry: tuple[Rule, ...] = ()

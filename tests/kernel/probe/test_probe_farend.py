@@ -150,3 +150,16 @@ def test_it_ends_on_an_interrupt_with_its_summary(world: World) -> None:
     far_end = world.far_end()
     assert far_end.end(signal.SIGINT) == 0
     assert isinstance(far_end.events[-1], e.Summary)
+
+
+@pytest.mark.parametrize("without", [False, True])
+def test_without_an_address_it_listens_at_the_loopback_that_there_is(
+    world: World, tmp_path: Path, without: bool
+) -> None:
+    if without:
+        processes.run(["sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=1"], namespace=world.pod)
+    with tool(world.pod, ["farend", "--json"], tmp_path / "loopback") as far_end:
+        far_end.wait_for(bool)
+        said = far_end.of(e.Header)[0].config["addresses"]
+        assert said == (["127.0.0.1"] if without else ["127.0.0.1", "::1"])
+        assert far_end.end() == 0

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from hitless.errors import KernelError, MissingError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.packing import pack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 from hitless.model.families import Family
@@ -124,7 +125,7 @@ def _read_rules(socket: netlink.Socket, family: int, table: str, found: dict[str
             chain = state.chains.get(head.chain)
             if chain is None:
                 raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
-            chain.rules[head.handle] = payload
+            chain.rules[head.handle] = pack(payload)
             state.top = max(state.top, head.handle)
 
 
@@ -146,7 +147,7 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str) -> ChainState |
     # a dump for a chain that is not there is empty and no error, so that the chain is asked for first
     parts = netlink.text(wire.RULE_TABLE, table), netlink.text(wire.RULE_CHAIN, name)
     for payload in _dump(socket, wire.GETRULE, family, *parts):
-        chain.rules[wire.rule_head(payload).handle] = payload
+        chain.rules[wire.rule_head(payload).handle] = pack(payload)
     return chain
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.dump import chain_of, is_dormant
+from hitless.kernel.nftables.packing import pack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 
@@ -111,7 +112,7 @@ class _ChainEdit:
                 self._order.append(handle)
         else:
             self._ordered().insert(0, handle)
-        rules[handle] = payload
+        rules[handle] = pack(payload)
         self._gone_was_first = False
         if self._waiting and handle not in self._waiting:
             self._release(handle)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hitless.kernel.nftables.expressions import decode
+from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.model.rules import Chain, Hook, Rule, Ruleset, Table
@@ -24,7 +25,7 @@ TableKey = tuple[int, str]
 
 @dataclass(slots=True)
 class ChainState:
-    """A chain; ``rules`` are rule messages by handle, in the kernel's order."""
+    """A chain; ``rules`` are packed rule messages by handle, in the kernel's order."""
 
     name: str
     handle: int = 0
@@ -50,7 +51,7 @@ class ChainState:
         family = FAMILIES[table.family]
         rules: list[Rule] = []
         for handle, payload in self.rules.items():
-            rules.extend(decode(payload, family, lookup, handle))
+            rules.extend(decode(unpack(payload), family, lookup, handle))
         hook = None if table.dormant else self.hook
         self._decoded = Chain(self.name, tuple(rules), hook)
         self._sets = tuple(looked_up.items())
