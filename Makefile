@@ -4,6 +4,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # More words for the command, e.g. make drill ARGS='--rounds 10 --family dual'
 ARGS ?=
+# More words for tools/build_image.py, e.g. make image IMAGE_ARGS='--arch amd64 --arch arm64'
+IMAGE_ARGS ?=
 # Tests run side by side; two workers fit the smallest machine.
 WORKERS ?= 2
 
@@ -16,7 +18,7 @@ drill: setup ## Install what is missing, then restart three agents under load in
 	@$(BIN)/hitless drill $(ARGS)
 
 .PHONY: test
-test: setup-test check kernel ## Install what is missing, then all checks and all tests
+test: setup-test check kernel image ## Install what is missing, then all checks and all tests
 
 .PHONY: setup
 setup: ## Install what the product needs (apt, .venv)
@@ -38,15 +40,28 @@ lint: ## ruff, mypy, import layers
 
 .PHONY: unit
 unit: ## Unit tests
-	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture tests/contract
 
 .PHONY: kernel
 kernel: ## Tests in namespaces, with real rules and packets
 	$(BIN)/pytest -q -n $(WORKERS) tests/kernel
 
+.PHONY: image
+image: setup-test ## Build the container image as an OCI archive in dist/, print what is in it, start it with runc
+	$(BIN)/python tools/build_image.py $(IMAGE_ARGS)
+	$(BIN)/pytest -q tests/image
+
+.PHONY: manifests
+manifests: setup-test ## Render deploy/manifests from the chart again
+	$(BIN)/python tools/render_manifests.py
+
 .PHONY: cluster
 cluster: ## Tests against the cluster of KUBECONFIG
 	$(BIN)/pytest -q tests/cluster
+
+.PHONY: bench
+bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard
+	$(BIN)/python bench/$(firstword $(ARGS)).py $(wordlist 2,99,$(ARGS))
 
 .PHONY: lock
 lock: ## Resolve the dependencies again and write the hashed lock
