@@ -18,7 +18,7 @@ from hitless.cli.stopping import on_signals
 from hitless.errors import InputError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import urgent
+from hitless.kernel.scheduling import hasten
 from hitless.model.families import Address, Network
 from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports
 
@@ -93,7 +93,7 @@ def command(
     config = {
         "addresses": [str(address) for address in options.addresses],
         "ports": {"flow": list(where.flow), "echo": where.echo, "http": where.http},
-        "scheduling": urgent() if scheduling == "realtime" else scheduling,
+        "scheduling": hasten() if scheduling == "realtime" else scheduling,
         "leaks": [str(network) for network in options.leaks],
     }
     if as_json:

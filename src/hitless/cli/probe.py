@@ -23,7 +23,7 @@ from hitless.cli.stopping import on_signals
 from hitless.errors import InputError, MissingError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import urgent
+from hitless.kernel.scheduling import hasten
 from hitless.model.families import Family, family_of
 from hitless.probe import (
     DEFAULT_RATE,
@@ -204,7 +204,7 @@ def command(
         "mix": weights,
         "timeout_ns": options.timeout_ns,
         "streams": streams,
-        "scheduling": urgent() if scheduling == "realtime" else scheduling,
+        "scheduling": hasten() if scheduling == "realtime" else scheduling,
     }
     clock = Clock.from_environment()
     with contextlib.ExitStack() as stack:

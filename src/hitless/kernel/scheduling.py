@@ -1,35 +1,42 @@
-"""Being run in time: a measuring process on a busy machine.
+"""Being run in time: a measuring thread on a busy machine.
 
-Problem: on a kernel without preemption a process that wakes up for a millisecond's work waits for others' time slices:
+Problem: on a kernel without preemption a thread that wakes up for a millisecond's work waits for others' time slices:
 with two spinning processes per core it was late by 51 ms at the 99th percentile (111 ms at most), with nice -15 by 12
-ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself. Promise: ``urgent`` asks for the best that this
-process is allowed to have and says what it got; children do not inherit it. Real-time processes cannot take a core for
-ever: the kernel throttles them at 95 % (sched_rt_runtime_us). Never changes another process.
+ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
+Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
+``relax`` gives it back; children do not inherit it. Urgent threads work in small pieces and sleep, and cannot take a
+core for ever: the kernel throttles them at 95 % (sched_rt_runtime_us). Never touches another thread or process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from typing import Literal
 
-__all__ = ["Scheduling", "urgent"]
+__all__ = ["Urgency", "hasten", "relax"]
 
-Scheduling = Literal["realtime", "nice", "normal"]
+Urgency = Literal["realtime", "nice", "normal"]
 
-_LOWEST = 1  # of the real-time priorities: before ordinary processes, after the kernel's own threads
 _NICE = -15
 
 
-def urgent() -> Scheduling:
-    """Ask the kernel to run this process before ordinary ones; returns how far it agreed."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_LOWEST))
-    except OSError:  # no CAP_SYS_NICE, or a control group without real-time time
-        pass
-    else:
+def hasten(level: int = 1) -> Urgency:
+    """Run the calling thread before ordinary ones (and before urgent ones of a lower ``level``); returns how far the
+    kernel agreed."""
+    with contextlib.suppress(OSError):  # no CAP_SYS_NICE, or a control group without real-time time
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(level))
         return "realtime"
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-    except OSError:
-        return "normal"
-    return "nice"
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        return "nice"
+    return "normal"
+
+
+def relax() -> None:
+    """Make the calling thread an ordinary one again."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 0)

@@ -19,7 +19,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.wire import FAMILIES
-from hitless.kernel.priority import hasten
+from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.model.events import Writer

@@ -19,7 +19,7 @@ from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.priority import hasten, relax
+from hitless.kernel.scheduling import hasten, relax
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.watch.feeds import Changed, Feed, Step

@@ -27,7 +27,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey
-from hitless.kernel.priority import hasten, relax
+from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
