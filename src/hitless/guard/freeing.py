@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
-from hitless.agent.healing import heal
+from hitless.agent.healing import heal, poisoned
 from hitless.guard.learning import Standby
 from hitless.kernel.addresses import NodeFacts
-from hitless.kernel.conntrack import Conntrack, Entry
+from hitless.kernel.conntrack import SRC_NAT, Conntrack, Entry
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Family
 
@@ -76,6 +77,21 @@ class Healer:
             lambda: self._facts.paths(standby.family),
         )
         return freed
+
+    def untranslated(self, standby: Standby) -> list[str]:
+        """Flows that should be translated and are not, answered ones too (they leak, and are not ours to free)."""
+        family, pods = standby.family, standby.networks
+        found = [
+            entry
+            for entry in self._table.dump(family, without=SRC_NAT)
+            if entry.reply.dst == entry.original.src
+            and any(entry.original.src in network for network in pods)
+            and not any(entry.reply.src in network for network in pods)
+        ]
+        if not found:
+            return []
+        own, paths = self._facts.addresses(family), self._facts.paths(family)
+        return [_words(entry) for entry in islice(poisoned(found, own, standby.ruleset(), paths), _LISTED)]
 
 
 def _words(entry: Entry) -> str:

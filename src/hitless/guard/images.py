@@ -111,7 +111,10 @@ def _meter(chains: Sequence[Chain], networks: tuple[Network, ...], version: int)
                 (form, "")
                 for network in networks
                 for form in encoding.expressions(
-                    Rule((Source(network), Jump(_LEAK + chain.name))), version, lead=encoding.direction_original()
+                    # the source first: it ends the rule at once for what is translated, which is nearly everything
+                    Rule((Source(network), Jump(_LEAK + chain.name))),
+                    version,
+                    before_effect=encoding.direction_original(),
                 )
             )
             priority = _METER_PRIORITY + chain.hook.priority

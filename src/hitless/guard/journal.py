@@ -1,13 +1,16 @@
 """The journal: the guard's records on disk, bounded, whole lines only.
 
-Promise: one JSON object a line, mode 0600, at most two files of ``limit`` bytes (the second is the older part); a disk
-that is full or gone costs records and never the guard: what could not be written is counted. Next stage: people,
-``hitless guard status``.
+Promise: one JSON object a line, mode 0600, at most two files of ``limit`` bytes (the second, ``.1``, is the older
+part); a disk that is full or gone costs records and never the guard: what could not be written is counted, ``problem``
+says why until a write succeeds, and half a line is taken back (or, left by a process that was killed, closed by a
+newline) so that every other line can be read. Next stage: people, ``hitless guard status``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from hitless.guard.records import Record, encode
@@ -30,17 +33,26 @@ class Journal:
         """Append one record."""
         if self._path is None:
             return
-        line = encode(record) + b"\n"
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                size = os.fstat(fd).st_size
-                os.write(fd, line)  # one write: a reader never sees half a line of a process that lives
-            finally:
-                os.close(fd)
-            if size + len(line) > self._limit:
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._append(self._path, encode(record) + b"\n")
+            self.problem = ""
         except OSError as error:
             self.failed += 1
             self.problem = f"{self._path}: {error.strerror or error}"
+
+    def _append(self, path: Path, line: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(path, flags, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(fd, line) < len(line):  # the disk is full: half a line is none
+                with suppress(OSError):
+                    os.ftruncate(fd, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
+        if size + len(line) > self._limit:
+            path.replace(path.with_name(path.name + ".1"))

@@ -20,12 +20,14 @@ _HELP = {
     "hitless_guard_gaps_total": ("counter", "Times in which the primary did not carry the pods' egress, by writer."),
     "hitless_guard_gap_seconds_total": ("counter", "How long they lasted."),
     "hitless_guard_uncovered_gaps_total": ("counter", "Gaps that the standby did not cover from begin to end."),
+    "hitless_guard_forward_gap_open": ("gauge", "1 while forwarding drops pods' new flows."),
     "hitless_guard_forward_gaps_total": ("counter", "Times in which forwarding dropped pods' flows."),
     "hitless_guard_forward_gap_seconds_total": ("counter", "How long they lasted."),
     "hitless_guard_carried_flows_total": ("counter", "Flows that the standby translated: without it they were lost."),
     "hitless_guard_leaked_packets_total": ("counter", "Packets that left un-translated and should not have."),
     "hitless_guard_healed_flows_total": ("counter", "Flows freed from a binding without translation."),
     "hitless_guard_lost_events_total": ("counter", "Times that the kernel dropped events for the guard."),
+    "hitless_guard_records_lost_total": ("counter", "Records that could not be written to the journal."),
     "hitless_guard_problem": ("gauge", "1 while the guard cannot do its work."),
     "hitless_build_info": ("gauge", "This version."),
 }
@@ -45,10 +47,14 @@ def render(reporter: Reporter) -> str:
             ("hitless_guard_protected", state in ("standing by", "carrying")),
             ("hitless_guard_withdrawn", state == "withdrawn"),
             ("hitless_guard_gap_open", bool(facts["gap_since"])),
+            ("hitless_guard_forward_gap_open", bool(facts["forward_gap_since"])),
         ):
             samples[metric].append(f'{metric}{{family="{name}"}} {int(holds)}')
     samples["hitless_guard_lost_events_total"].append(
         f"hitless_guard_lost_events_total {reporter.counts['lost_events']}"
+    )
+    samples["hitless_guard_records_lost_total"].append(
+        f"hitless_guard_records_lost_total {reporter.status.get('records_lost', 0)}"
     )
     samples["hitless_guard_problem"].append(f"hitless_guard_problem {int(bool(reporter.status.get('problem')))}")
     samples["hitless_build_info"].append(f'hitless_build_info{{version="{__version__}"}} 1')

@@ -101,7 +101,7 @@ class Observer:
             self._legacy = item.ruleset
             return Observation(item.t, item.before, self._both(), item.writer)
         self._nft = item.ruleset
-        writer = Writer(item.pid, item.comm, item.argv) if item.pid else None
+        writer = Writer(item.pid, item.comm, item.argv, item.parent) if item.pid else None
         own = item.changes is None or any(change.key[1] == TABLE for change in item.changes)
         return Observation(item.t, item.noticed or item.t, self._both(), writer, item.lost, own)
 

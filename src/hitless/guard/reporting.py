@@ -6,6 +6,7 @@ are totals since the process began and are what the metrics page shows. Next sta
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -30,6 +31,9 @@ __all__ = ["Numbers", "Reporter"]
 
 _LAST = 20  # gaps that status shows
 _MOST_WRITERS = 64
+_LISTED = 20
+_LONG = 10_000_000_000  # nanoseconds after which a gap is told although it is not over
+_QUIET = 60_000_000_000  # nanoseconds between records of a leak that goes on
 
 
 @dataclass(slots=True)
@@ -73,6 +77,10 @@ class Reporter:
         self.guarding = True  # false: it only observes
         self.status: dict[str, object] = {}
         self._written = b""
+        self._unwritten = ""
+        self._long: dict[tuple[Family, str], int] = {}
+        self._leaks: dict[Family, tuple[int, list[str]]] = {}
+        self._leak_due: dict[Family, int] = {}
         self._before: dict[Family, tuple[int, int]] = {}
 
     # --- records
@@ -132,44 +140,51 @@ class Reporter:
         numbers.gaps[name] = numbers.gaps.get(name, 0) + 1
         numbers.gap_ns += t - gap.begin
         numbers.longest_gap_ns = max(numbers.longest_gap_ns, t - gap.begin)
-        carried, leaked = self._before.pop(side.family, (numbers.carried, numbers.leaked))
-        covered = self.guarding and side.installed is not None and numbers.leaked == leaked
-        numbers.uncovered += not covered
-        self.record(
-            records.Gap(
-                t=t,
-                family=side.family.value,
-                networks=list(gap.networks),
-                begin=gap.begin,
-                end=t,
-                covered=covered,
-                carried=numbers.carried - carried,
-                leaked=numbers.leaked - leaked,
-                healed=healed,
-                reason=gap.reason,
-                opened_by=gap.opened_by,
-                closed_by=writer,
-                open=still_open,
-            )
+        record = self._gap_record(side, gap, t, writer, healed=healed, still_open=still_open)
+        self._before.pop(side.family, None)
+        numbers.uncovered += not record.covered
+        self.record(record)
+
+    def _gap_record(
+        self, side: Side, gap: OpenGap, t: int, writer: Writer | None, *, healed: int, still_open: bool
+    ) -> records.Gap:
+        numbers = self.numbers[side.family]
+        carried, leaked = self._before.get(side.family, (numbers.carried, numbers.leaked))
+        return records.Gap(
+            t=t,
+            family=side.family.value,
+            networks=list(gap.networks),
+            begin=gap.begin,
+            end=t,
+            covered=self.guarding and side.installed is not None and numbers.leaked == leaked,
+            carried=numbers.carried - carried,
+            leaked=numbers.leaked - leaked,
+            healed=healed,
+            reason=gap.reason,
+            opened_by=gap.opened_by,
+            closed_by=writer,
+            open=still_open,
         )
 
-    def forward_gap(self, side: Side, gap: OpenGap, t: int, writer: Writer | None) -> None:
+    def forward_gap(self, side: Side, gap: OpenGap, t: int, writer: Writer | None, *, still_open: bool = False) -> None:
         """Forwarding dropped pods' flows for a while."""
         numbers = self.numbers[side.family]
         numbers.forward_gaps += 1
         numbers.forward_gap_ns += t - gap.begin
-        self.record(
-            records.ForwardGap(
-                t=t,
-                family=side.family.value,
-                networks=list(gap.networks),
-                begin=gap.begin,
-                end=t,
-                reason=gap.reason,
-                opened_by=gap.opened_by,
-                closed_by=writer,
-            )
-        )
+        self.record(_forward_record(side, gap, t, writer, still_open=still_open))
+
+    def goes_on(self, side: Side, t: int) -> None:
+        """Tell once of each gap that stays open for long: people should not have to wait for its end."""
+        for kind, gap in (("egress", side.egress.open), ("forward", side.forward.open)):
+            key = (side.family, kind)
+            if gap is None:
+                self._long.pop(key, None)
+            elif t - gap.begin > _LONG and self._long.get(key) != gap.begin:
+                self._long[key] = gap.begin
+                if kind == "forward":
+                    self.record(_forward_record(side, gap, t, None, still_open=True))
+                else:
+                    self.record(self._gap_record(side, gap, t, None, healed=0, still_open=True))
 
     def moved(self, family: Family, moved: Moved) -> None:
         """The family's counters moved."""
@@ -188,21 +203,39 @@ class Reporter:
         """Poisoned flows were freed (``dry``: found), or packets leaked."""
         now = self._clock.now()
         if packets or (dry and freed.count and after != "again"):
-            self.record(records.LeakSeen(t=now, family=family.value, packets=packets, flows=freed.flows))
+            seen, flows = self._leaks.get(family, (0, []))
+            self._leaks[family] = seen + packets, [*flows, *freed.flows][:_LISTED]
+            self._leaked(family, now)
         if freed.count and not dry:
             self.numbers[family].healed += freed.count
             self.record(records.Healed(t=now, family=family.value, flows=freed.count, after=after, took_ns=now - begin))
+
+    def lists(self, family: Family, t: int) -> bool:
+        """Whether a leak at ``t`` would be written at once: then it is worth looking up which flows it is of."""
+        return t >= self._leak_due.get(family, 0)
+
+    def _leaked(self, family: Family, t: int, *, last: bool = False) -> None:
+        """A leak is written when it begins, and then at most once in a while: it must not push the gaps out of the
+        journal."""
+        if family in self._leaks and (last or self.lists(family, t)):
+            packets, flows = self._leaks.pop(family)
+            self._leak_due[family] = t + _QUIET
+            self.record(records.LeakSeen(t=t, family=family.value, packets=packets, flows=flows))
 
     # --- state
 
     def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
+        for family in list(self._leaks):
+            self._leaked(family, self._clock.now())
         self.status = {
             "schema": 1,
             "pid": os.getpid(),
             "version": __version__,
             "mode": "observe" if standing is None else "guard",
-            "problem": self.problem or self._journal.problem,
+            "problem": self.problem,
+            "journal_problem": self._journal.problem or self._unwritten,
+            "records_lost": self._journal.failed,
             "families": {family.value: self._family(side, standing) for family, side in sides.items()},
             "recent": [json.loads(records.encode(record)) for record in self.recent],
         }
@@ -234,6 +267,7 @@ class Reporter:
             "gap_ms": numbers.gap_ns // 1_000_000,
             "longest_gap_ms": numbers.longest_gap_ns // 1_000_000,
             "forward_gap_since": side.forward.open.begin if side.forward.open is not None else 0,
+            "forward_reason": side.forward.open.reason if side.forward.open is not None else "",
             "forward_gaps": numbers.forward_gaps,
             "carried": numbers.carried,
             "leaked": numbers.leaked,
@@ -248,15 +282,32 @@ class Reporter:
             self._state.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(fd, data)
+                if os.write(fd, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(fd)
             draft.replace(self._state)
-            self._written = data
+            self._written, self._unwritten = data, ""
         except OSError as error:
-            self._journal.problem = f"{self._state}: {error.strerror or error}"
+            self._unwritten = f"{self._state}: {error.strerror or error}"
 
     def close(self, sides: Mapping[Family, Side]) -> None:
         """The guard ends: the state file goes, the journal stays."""
+        for family in list(self._leaks):
+            self._leaked(family, self._clock.now(), last=True)
         if self._state is not None:
             self._state.unlink(missing_ok=True)
+
+
+def _forward_record(side: Side, gap: OpenGap, t: int, writer: Writer | None, *, still_open: bool) -> records.ForwardGap:
+    return records.ForwardGap(
+        t=t,
+        family=side.family.value,
+        networks=list(gap.networks),
+        begin=gap.begin,
+        end=t,
+        reason=gap.reason,
+        opened_by=gap.opened_by,
+        closed_by=writer,
+        open=still_open,
+    )

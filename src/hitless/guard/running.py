@@ -74,7 +74,8 @@ class Guard:
         self._standing: Standing | None = None
         self._healer: Healer | None = None
         self._facts: NodeFacts | None = None
-        self._began = time.time()
+        self._spoken = 0.0  # words of the agent that are older than this are void
+        self._failed: HitlessError | None = None
         self._due: dict[Family, float] = {}
         self._heals: set[tuple[float, Family]] = set()
         self._freed: dict[Family, int] = {}
@@ -128,6 +129,10 @@ class Guard:
             for side in self._sides.values():
                 self._count(side, first.t)  # what an earlier guard's table counted is not news
         self._observe(first)
+        if self._failed is not None:
+            raise self._failed  # what cannot be written now is for people to mend; later it is tried again
+        if any(side.whole for side in self._sides.values()) and (said := self._stated()) and not said.masquerade:
+            self._spoken = time.time()  # the rules stand and say otherwise: that word is of another time
         refused = {family: side.unclear for family, side in self._sides.items() if side.unclear and not side.installed}
         if refused and not self.settings.observe:
             family, reason = next(iter(refused.items()))
@@ -144,9 +149,10 @@ class Guard:
     def _end(self) -> None:
         now = self._clock.now()
         for side in self._sides.values():
-            for gap in (side.egress.open,):
-                if gap is not None:
-                    self._gap(side, gap, now, None, still_open=True)
+            if side.egress.open is not None:
+                self._gap(side, side.egress.open, now, None, still_open=True)
+            if side.forward.open is not None:
+                self.reporter.forward_gap(side, side.forward.open, now, None, still_open=True)
         if self._standing is not None:
             self._standing.close()
         if self._healer is not None:
@@ -184,9 +190,9 @@ class Guard:
                 who = observation.writer.comm if observation.writer is not None else "somebody"
                 self.reporter.note("warning", f"{who} took the standby away; it is back")
             self._standing.install({family: side.installed for family, side in self._sides.items()})
-            self.reporter.problem = ""
+            self.reporter.problem, self._failed = "", None
         except HitlessError as error:
-            self.reporter.problem = str(error)
+            self.reporter.problem, self._failed = str(error), error
             self._log.error("cannot write the standby", reason=str(error))
 
     def _schedule(self, family: Family, seen: Seen) -> None:
@@ -274,6 +280,7 @@ class Guard:
             if side.open or not side.whole:
                 side.meter.disturb(t)
             self._count(side, t)
+            self.reporter.goes_on(side, t)
         self._stand(None)
         self.reporter.state(self._sides, self._standing)
 
@@ -295,7 +302,7 @@ class Guard:
 
     def _stated(self) -> statements.Statement | None:
         primary = self.settings.primary
-        return statements.read(primary.subnet_files, primary.processes, self._began)
+        return statements.read(primary.subnet_files, primary.processes, self._spoken)
 
     # --- healing
 
@@ -320,4 +327,6 @@ class Guard:
             now = time.monotonic()
             self._heals |= {(now + wait, family) for wait in _AGAIN}
         self._freed[family] = self._freed.get(family, 0) + (0 if dry else freed.count)
+        if packets and not freed.count and self.reporter.lists(family, begin):
+            freed.flows += self._healer.untranslated(standby)
         self.reporter.freed(family, freed, after, begin, packets, dry=dry)

@@ -39,6 +39,8 @@ class Status:
             lines.append("  it only observes")
         if facts.get("problem"):
             lines.append(f"  problem: {facts['problem']}")
+        if facts.get("journal_problem"):
+            lines.append(f"  {facts['records_lost']} records could not be written: {facts['journal_problem']}")
         for name, family in facts["families"].items():
             lines += _family(name, family)
         gaps = [each for each in facts.get("recent", []) if each.get("type") == "gap"]
@@ -59,6 +61,9 @@ def _family(name: str, family: dict[str, Any]) -> list[str]:
             f"packets leaked {family['leaked']}, forward gaps {family['forward_gaps']}"
         )
         lines += [f"  left to the primary alone: {words}" for words in family["left_out"]]
+        if family["forward_gap_since"]:
+            at = _at(family["forward_gap_since"])
+            lines.append(f"  forwarding drops pods' new flows since {at}: {family['forward_reason']}")
         if family["doubt"]:
             lines.append(f"  cannot tell whether the primary carries {family['doubt']}")
         if family["forward_doubt"]:
@@ -66,11 +71,15 @@ def _family(name: str, family: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _at(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
+
+
 def _gap(gap: dict[str, Any]) -> str:
-    at = datetime.fromtimestamp(gap["begin"] / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     by = gap.get("opened_by", {}).get("comm") or "unknown"
+    length = f"{(gap['end'] - gap['begin']) / 1e6:.0f} ms" + (" and open" if gap.get("open") else "")
     return (
-        f"  {at}Z {gap['family']} {(gap['end'] - gap['begin']) / 1e6:.0f} ms, by {by}, "
+        f"  {_at(gap['begin'])} {gap['family']} {length}, by {by}, "
         f"{'covered' if gap['covered'] else 'NOT covered'}, carried {gap.get('carried', 0)}, "
         f"leaked {gap.get('leaked', 0)}, healed {gap.get('healed', 0)}"
     )
@@ -85,7 +94,7 @@ def read(run_dir: Path) -> Status:
             facts = json.loads((run_dir / "state.json").read_bytes())
         except (OSError, ValueError):
             facts = {}
-    if not facts:
+    if facts.get("pid") != pid:  # none, or an earlier guard's that was killed
         facts = {"schema": 1, "pid": pid, "families": _from_kernel()}
     states = [family["state"] for family in facts["families"].values() if family["networks"]]
     if facts.get("mode") == "observe":

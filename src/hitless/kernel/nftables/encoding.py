@@ -300,20 +300,22 @@ def _effect(step: Step, version: int) -> bytes:
     raise Inexact(f"{type(step).__name__}: {getattr(step, 'text', '') or 'has no exact form here'}")
 
 
-def expressions(rule: Rule, version: int, *, before_translation: bytes = b"", lead: bytes = b"") -> Iterator[bytes]:
+def expressions(
+    rule: Rule, version: int, *, before_translation: bytes = b"", before_effect: bytes = b""
+) -> Iterator[bytes]:
     """The expression lists (bodies of RULE_EXPRESSIONS) that together mean ``rule``; none when it can never match.
 
-    ``version`` is the table's, 4 or 6. ``before_translation`` stands before a Masquerade or Snat, ``lead`` first.
-    Raises ``Inexact``.
+    ``version`` is the table's, 4 or 6. ``before_translation`` stands before a Masquerade or Snat, ``before_effect``
+    before every effect. Raises ``Inexact``.
     """
-    forms: list[bytes] = [lead]
+    forms: list[bytes] = [b""]
     for step in rule.steps:
         found = _alternatives(step, version)
         if found is not None:
             forms = _product(forms, found)
             continue
         before = before_translation if isinstance(step, Masquerade | Snat) else b""
-        effect = before + _effect(step, version)
+        effect = before_effect + before + _effect(step, version)
         forms = [form + effect for form in forms]
     yield from forms
 
