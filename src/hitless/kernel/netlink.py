@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -205,6 +206,7 @@ class Socket:
         self._seq = 0
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
+        self._ready = select.poll()
         try:
             self._socket = inside(
                 namespace, lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -219,6 +221,7 @@ class Socket:
         try:
             self._socket.bind((0, 0))
             self._socket.settimeout(timeout)
+            self._ready.register(self._socket, select.POLLIN)
             self._set_buffer(receive_buffer)
             for option in (_CAP_ACK, _EXT_ACK):
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)
@@ -262,6 +265,8 @@ class Socket:
 
         Raises ``LostEvents`` once for each time that the kernel had to drop some.
         """
+        if not wait and self._socket.gettimeout() and not self._ready.poll(0):
+            return None  # a socket with a timeout waits for data before it calls the kernel, MSG_DONTWAIT or not
         flags = socket.MSG_TRUNC | (0 if wait else socket.MSG_DONTWAIT)
         try:
             size = self._socket.recv_into(self._buffer, 0, flags)
