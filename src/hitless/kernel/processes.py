@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from hitless.errors import MissingError, ProgramError
+from hitless.kernel.containing import contain
 from hitless.kernel.namespaces import HERE, Namespace
 
 if TYPE_CHECKING:  # asyncio costs 40 ms, and most programs that start programs have no event loop
@@ -34,6 +35,7 @@ __all__ = [
     "run",
     "start",
     "start_async",
+    "start_contained",
 ]
 
 Process = subprocess.Popen[bytes]
@@ -190,3 +192,34 @@ async def start_async(
         preexec_fn=_die_with_parent,
         limit=limit,
     )
+
+
+async def start_contained(
+    command: Sequence[str],
+    *,
+    namespace: Namespace = HERE,
+    output: int,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[asyncio.subprocess.Process, int]:
+    """Start a program as in a container: the process that is ours to wait for, and the program's own number.
+
+    The process (``hitless.kernel.containing``) ends as the program did, and when nothing that the program started runs
+    any more, daemons included. SIGTERM to it ends all of that at once; other signals are for the program itself.
+    """
+    import asyncio
+
+    ours, theirs = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command_in(namespace, command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(environment),
+            start_new_session=True,
+            preexec_fn=lambda: contain(theirs),
+        )
+        return process, int.from_bytes(os.read(ours, 4), "little")
+    finally:
+        os.close(theirs)
+        os.close(ours)

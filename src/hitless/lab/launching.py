@@ -1,10 +1,15 @@
-"""Starting an agent for the supervisor: a process group in a node, its output by lines. The port that tests replace."""
+"""Starting an agent for the supervisor: as a container in a node, its output by lines. The port that tests replace.
+
+Promise: when its first process ends, so does everything that it started (``hitless.kernel.containing``), as with the
+kubelet's containers; only then its end is told.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -19,7 +24,7 @@ _LAST_WORDS_WITHIN = 0.2  # seconds after its end
 
 
 class Running(Protocol):
-    """A process that was started; it leads a group of its own."""
+    """A process that was started, and all that it starts."""
 
     @property
     def pid(self) -> int: ...
@@ -28,8 +33,12 @@ class Running(Protocol):
         """Its exit code, negative for a signal; may be asked again, and by several."""
         ...
 
-    def signal(self, number: int, *, group: bool) -> None:
-        """Send it a signal, or to everything that it started as well; nothing happens when there is nobody left."""
+    def signal(self, number: int) -> None:
+        """Send it a signal, itself and nothing else; nothing happens when it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL for it and for everything that it started; nothing happens when there is nobody left."""
         ...
 
 
@@ -48,14 +57,19 @@ class Launch(Protocol):
 class _Process:
     """A process and the reading end of its output.
 
-    The pipe is ours and not asyncio's: there, a process has not ended before its pipes are closed, and a daemon that it
-    left behind holds them open.
+    The pipe is ours and not asyncio's: there, a process has not ended before its pipes are closed, and somebody whom it
+    handed its output to may hold them open.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, output: asyncio.StreamReader, pipe: asyncio.ReadTransport
+        self,
+        warden: asyncio.subprocess.Process,
+        pid: int,
+        output: asyncio.StreamReader,
+        pipe: asyncio.ReadTransport,
     ) -> None:
-        self._process = process
+        self._warden = warden
+        self._pid = pid
         self._output = output
         self._pipe = pipe
         self._reader: asyncio.Task[None] | None = None
@@ -66,7 +80,7 @@ class _Process:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._pid
 
     async def _read(self, hear: Callable[[str], None]) -> None:
         while True:
@@ -80,19 +94,23 @@ class _Process:
             hear(line.decode("utf-8", "replace").rstrip("\n"))
 
     async def wait(self) -> int:
-        code = await self._process.wait()
-        # what it said last is in the pipe; its children may hold the other end open for longer than we care
+        code = await self._warden.wait()
+        # what it said last is in the pipe
         if self._reader is not None:
             await asyncio.wait({self._reader}, timeout=_LAST_WORDS_WITHIN)
         self._pipe.close()
         return code
 
-    def signal(self, number: int, *, group: bool) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if group:
-                os.killpg(self.pid, number)
-            elif self._process.returncode is None:
-                os.kill(self.pid, number)
+    def signal(self, number: int) -> None:
+        if self._warden.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)  # at once; the warden takes its time to look for the others
+        if self._warden.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._warden.send_signal(signal.SIGTERM)
 
 
 async def launch(
@@ -109,13 +127,8 @@ async def launch(
         lambda: asyncio.StreamReaderProtocol(output, loop=loop), os.fdopen(ours, "rb", buffering=0)
     )
     try:
-        process = await processes.start_async(
-            command,
-            namespace=namespace,
-            stdout=theirs,
-            stderr=processes.STDOUT,
-            environment=environment,
-            new_session=True,
+        warden, pid = await processes.start_contained(
+            command, namespace=namespace, output=theirs, environment=environment
         )
     except BaseException as error:
         pipe.close()
@@ -124,6 +137,6 @@ async def launch(
         raise
     finally:
         os.close(theirs)
-    running = _Process(process, output, pipe)
+    running = _Process(warden, pid, output, pipe)
     running.read(hear)
     return running

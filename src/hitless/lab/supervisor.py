@@ -3,8 +3,8 @@
 Problem: an agent's restart is more than a signal: a grace period, a SIGKILL for the whole container, a delay before the
 next start, a readiness probe, a back-off when it keeps crashing. Promise: each of these is done as the kubelet does it,
 measured, and reported as ``model.events.Restart``; an agent that cannot be started, or never becomes ready, is reported
-as ``failed`` with its last words within a bound, and never waited for in silence; what it started dies with it (process
-group), and it dies with us. Times are the event loop's, so tests run in virtual time. Next stage: ``hitless.drill``.
+as ``failed`` with its last words within a bound, and never waited for in silence; what it started dies with it, daemons
+included, and it dies with us. Times are the event loop's, so tests run in virtual time. Next stage: ``hitless.drill``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _STILL_READY_PERIOD = 1.0  # seconds between questions once it is ready
 _SETTLE = 0.1  # seconds that a program without a probe must live: one that cannot be executed has ended by then
 _HEALTHY = 600.0  # seconds of good running after which the kubelet forgets earlier crashes
 _LAST_WORDS = 30  # lines of output kept for a failure report
+_CRASH_FIRST, _CRASH_LAST = 0.01, 0.6  # seconds; Python agents read their rules after 0.2 and are ready by 0.6
+_GOLDEN = 0.6180339887498949
 _KILL_WITHIN = 10.0  # seconds; a process that SIGKILL does not end within this hangs in the kernel
 
 Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
@@ -51,14 +53,22 @@ class Method(StrEnum):
 @dataclass(frozen=True, slots=True)
 class How:
     """A restart: ``method``; ``start_delay`` between its end and the next start; ``away`` how long ``stop`` stays away;
-    ``crashes`` how often a crash loop kills it, ``crash_after`` so many seconds after each start. Seconds."""
+    ``crashes`` how often a crash loop kills it, each time so long after its start as ``crash_after`` says. Seconds."""
 
     method: Method = Method.SIGTERM
     start_delay: float = 0.0
     away: float = 5.0
     crashes: int = 3
-    crash_after: float = 0.15
     backoff: float = 0.2
+
+    def crash_after(self, round: int, crash: int) -> float:
+        """Seconds from a start to the SIGKILL that follows it; ``round`` and ``crash`` count from 1.
+
+        An agent is as vulnerable as the thing that it does just then, so that each crash must hit another moment:
+        multiples of the golden ratio fall evenly into the span, however many there are, and every drill has the same.
+        """
+        number = max(0, round - 1) * (self.crashes - 1) + crash
+        return _CRASH_FIRST + (_CRASH_LAST - _CRASH_FIRST) * (number * _GOLDEN % 1.0)
 
 
 class Supervisor:
@@ -139,12 +149,12 @@ class Supervisor:
             self._method = ""
 
     async def stop(self, grace: float | None = None) -> None:
-        """SIGTERM, wait for the grace period, then SIGKILL for the whole group."""
+        """SIGTERM, wait for the grace period, then SIGKILL for the whole container."""
         running = await self._let_go()
         if running is None:
             return
         self._say("stop", running.pid, "SIGTERM")
-        running.signal(signal.SIGTERM, group=False)  # the kubelet's signal goes to the container's first process
+        running.signal(signal.SIGTERM)  # the kubelet's signal goes to the container's first process
         patience = self.agent.grace if grace is None else grace
         try:
             code = await asyncio.wait_for(running.wait(), patience)
@@ -152,19 +162,18 @@ class Supervisor:
             await self._kill(running, f"still there after its grace period of {patience:g} s")
         else:
             self._say("exited", running.pid, _ending(code))
-            running.signal(signal.SIGKILL, group=True)  # what it left behind goes with the container
 
-    async def kill(self) -> None:
-        """SIGKILL for the whole group, as when the kernel runs out of memory."""
+    async def kill(self, why: str = "SIGKILL") -> None:
+        """SIGKILL for the whole container, as when the kernel runs out of memory."""
         running = await self._let_go()
         if running is not None:
-            await self._kill(running, "SIGKILL")
+            await self._kill(running, why)
 
     async def close(self) -> None:
         """Kill the agent, if it runs, and end every task."""
         running = await self._let_go()
         if running is not None:
-            running.signal(signal.SIGKILL, group=True)
+            running.kill()
             try:
                 await asyncio.wait_for(running.wait(), _KILL_WITHIN)
             except TimeoutError:  # it hangs in the kernel; the lab goes down all the same
@@ -183,18 +192,19 @@ class Supervisor:
     async def _crash_loop(self, how: How) -> None:
         await self.kill()
         wait = how.backoff
-        for _ in range(how.crashes - 1):
+        for crash in range(1, how.crashes):
             await asyncio.sleep(wait)
             wait = min(wait * 2, self._longest_backoff)
             self.restarts += 1
             if await self._begin():
-                await asyncio.sleep(how.crash_after)
-                await self.kill()
+                after = how.crash_after(self._round, crash)
+                await asyncio.sleep(after)
+                await self.kill(f"SIGKILL {after * 1000:.0f} ms after its start")
         await asyncio.sleep(wait)
 
     async def _kill(self, running: Running, why: str) -> None:
         self._say("killed", running.pid, why)
-        running.signal(signal.SIGKILL, group=True)
+        running.kill()
         try:
             code = await asyncio.wait_for(running.wait(), _KILL_WITHIN)
         except TimeoutError:
@@ -263,7 +273,6 @@ class Supervisor:
                 code = await self._while_it_runs(running)
                 self.ready, self._running = False, None
                 self._say("exited", running.pid, f"by itself: {_ending(code)}{self._last()}")
-                running.signal(signal.SIGKILL, group=True)
             if loop.time() - begin > _HEALTHY:
                 wait = self._backoff
             await asyncio.sleep(wait)

@@ -50,7 +50,10 @@ def test_every_way_of_restarting_a_real_agent_ends_ready() -> None:
 
 def test_what_the_agent_started_dies_with_it(tmp_path: Path) -> None:
     child = tmp_path / "child"
-    command = f"sh -c 'sleep 1000 & echo $! > {child}; wait'"
+    # a daemon: in a session of its own, nobody's child, and not to be known by its environment
+    daemon = tmp_path / "daemon.sh"
+    daemon.write_text(f"echo $$ > {child}; exec sleep 1000\n")
+    command = f"sh -c '(env -i PATH=$PATH setsid sh {daemon} &); sleep 1000'"
 
     async def main() -> None:
         told = Told()
@@ -58,12 +61,12 @@ def test_what_the_agent_started_dies_with_it(tmp_path: Path) -> None:
             assert await agent.start()
             pid = int(child.read_text())
             assert start_time(pid)
+            await agent.restart(How(Method.SIGTERM), 1)
+            assert not start_time(pid), "the agent's daemon lived through its restart"
+            other = int(child.read_text())
+            assert other != pid
             await agent.kill()
-            for _ in range(500):
-                if not start_time(pid):
-                    return
-                await asyncio.sleep(0.01)
-            raise AssertionError("the agent's child lives on")
+            assert not start_time(other), "the agent's daemon lives on"
 
     need(lab.Plan())
     asyncio.run(main())

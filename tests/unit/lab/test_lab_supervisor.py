@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,7 +35,8 @@ class Fake:
     code: int = 3
     deaf: bool = False
     cleanup: float = 0.0
-    signals: list[tuple[int, bool]] = field(default_factory=list)
+    signals: list[int] = field(default_factory=list)
+    kills: int = 0
 
     def live(self) -> None:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -56,12 +58,14 @@ class Fake:
     async def wait(self) -> int:
         return await asyncio.shield(self.ended)
 
-    def signal(self, number: int, *, group: bool) -> None:
-        self.signals.append((number, group))
-        if number == signal.SIGKILL:
-            self._end(-signal.SIGKILL)
-        elif not self.deaf:
+    def signal(self, number: int) -> None:
+        self.signals.append(number)
+        if not self.deaf:
             asyncio.get_running_loop().call_later(self.cleanup, self._end, 0)
+
+    def kill(self) -> None:
+        self.kills += 1
+        self._end(-signal.SIGKILL)
 
 
 @dataclass
@@ -136,10 +140,10 @@ def test_a_restart_by_sigterm_waits_for_the_clean_up_within_the_grace_period(tmp
     assert times["exited"] - times["stop"] == pytest.approx(1.5, abs=0.11)
     assert times["started"] - times["exited"] == pytest.approx(2.0, abs=0.11)
     assert [(event.round, event.method) for event in story.events[2:]] == [(4, "sigterm")] * 4
-    assert old.signals == [(signal.SIGTERM, False), (signal.SIGKILL, True)]  # what it left behind goes too
+    assert (old.signals, old.kills) == ([signal.SIGTERM], 0)
 
 
-def test_an_agent_deaf_to_sigterm_is_killed_after_its_grace_period_with_its_group(tmp_path: Path) -> None:
+def test_an_agent_deaf_to_sigterm_is_killed_after_its_grace_period_with_all_it_started(tmp_path: Path) -> None:
     deaf = Fake(1, tmp_path, deaf=True)
     story = Story(tmp_path, [deaf])
 
@@ -151,7 +155,7 @@ def test_an_agent_deaf_to_sigterm_is_killed_after_its_grace_period_with_its_grou
     run(main())
     assert story.names == ["started", "ready", "stop", "killed", "exited"]
     assert story.steps[3][0] - story.steps[2][0] == pytest.approx(2.0, abs=0.11)
-    assert deaf.signals == [(signal.SIGTERM, False), (signal.SIGKILL, True)]
+    assert (deaf.signals, deaf.kills) == ([signal.SIGTERM], 1)
 
 
 def test_stop_stays_away_for_as_long_as_it_was_told(tmp_path: Path) -> None:
@@ -174,7 +178,7 @@ def test_a_crash_loop_kills_it_as_often_as_told_and_waits_longer_each_time(tmp_p
     async def main() -> None:
         async with story.supervisor() as supervisor:
             await supervisor.start()
-            assert await supervisor.restart(How(Method.CRASH_LOOP, crashes=3, crash_after=0.05, backoff=1.0))
+            assert await supervisor.restart(How(Method.CRASH_LOOP, crashes=3, backoff=1.0))
             assert supervisor.restarts == 3
 
     run(main())
@@ -184,6 +188,20 @@ def test_a_crash_loop_kills_it_as_often_as_told_and_waits_longer_each_time(tmp_p
     waits = [start - kill for kill, start in zip(kills, starts[1:], strict=True)]
     assert waits == [pytest.approx(wait, abs=0.11) for wait in (1.0, 2.0, 4.0)]
     assert story.names[-1] == "ready"
+    # when each crash came is in the record
+    words = [detail for _, step, detail in story.steps if step == "killed"]
+    assert words[0] == "SIGKILL"
+    assert all(word.startswith("SIGKILL ") and word.endswith(" ms after its start") for word in words[1:])
+    assert words[1] != words[2]
+
+
+def test_the_crashes_of_a_loop_fall_evenly_over_the_start_and_are_the_same_in_every_drill() -> None:
+    how = How(Method.CRASH_LOOP, crashes=3)
+    moments = sorted(how.crash_after(round, crash) for round in range(1, 21) for crash in (1, 2))
+    assert len(set(moments)) == 40
+    assert moments[0] < 0.05 < 0.55 < moments[-1] < 0.6
+    assert max(later - earlier for earlier, later in pairwise(moments)) < 0.05
+    assert how.crash_after(7, 2) == How(Method.CRASH_LOOP, crashes=3).crash_after(7, 2)
 
 
 def test_an_agent_that_never_becomes_ready_is_reported_and_not_waited_for(tmp_path: Path) -> None:
@@ -286,7 +304,7 @@ def test_what_an_earlier_run_left_does_not_count_as_ready(tmp_path: Path) -> Non
     assert story.steps[1][0] >= 3.0
 
 
-def test_closing_kills_the_group_and_leaves_no_task(tmp_path: Path) -> None:
+def test_closing_kills_it_with_all_it_started_and_leaves_no_task(tmp_path: Path) -> None:
     fake = Fake(1, tmp_path)
     story = Story(tmp_path, [fake])
 
@@ -298,4 +316,4 @@ def test_closing_kills_the_group_and_leaves_no_task(tmp_path: Path) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(main())
-    assert fake.signals == [(signal.SIGKILL, True)]
+    assert (fake.signals, fake.kills) == ([], 1)
