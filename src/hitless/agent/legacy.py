@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 
 from hitless.kernel.namespaces import Namespace
-from hitless.kernel.xtables.lockwatch import LockWatch
-from hitless.kernel.xtables.polling import lock_paths
+from hitless.kernel.xtables.lockwatch import LockWatch, lock_paths
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.model.families import Family
 

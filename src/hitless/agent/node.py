@@ -76,18 +76,16 @@ class Node:
         return None
 
     def detect(self) -> Backend:
-        """Where the kubelet left its hints; else where more chains stand; else nft. No program is run and no table is
-        made."""
+        """Where the kubelet left its hints; else where more rules stand (its fallback for old kubelets); else nft.
+
+        Rules, not chains: whoever asked iptables-legacy for a list once has made empty tables with a dozen chains.
+        No program is run and no table is made.
+        """
         hinted = self.hinted()
         if hinted is not None:
             return hinted
-        legacy = sum(
-            len(table.chains)
-            for family in Family
-            for name in ("nat", "filter", "mangle")
-            if (table := self._observer.legacy_table(family, name)) is not None
-        )
-        return Backend.LEGACY if legacy > self._observer.chain_count() else Backend.NFT
+        legacy = self._observer.rule_count(legacy=True)
+        return Backend.LEGACY if legacy and legacy > self._observer.rule_count(legacy=False) else Backend.NFT
 
     def knows_random_fully(self, backend: Backend) -> bool:
         """Asked only when there is something to write."""

@@ -21,6 +21,7 @@ from hitless.model.state import Holding, NodeState, Place, Purpose
 
 __all__ = ["Observer"]
 
+IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _MOST_CHAINS = 400  # a node's forward path with 250 Calico endpoints passes fewer
 _UNREAD = Rule((Opaque("a chain that was not read"), OpaqueAction("not read")))
 
@@ -92,13 +93,12 @@ class Observer:
         """Whether nf_tables has this chain."""
         return self._chains.exists(name)
 
-    def chain_count(self) -> int:
-        """How many chains iptables-nft has in its three tables, of both families."""
-        return sum(
-            len(self._chains.chain_names(family.nft, table))
-            for family in Family
-            for table in ("nat", "filter", "mangle")
-        )
+    def rule_count(self, *, legacy: bool) -> int:
+        """How many rules iptables-nft, or iptables-legacy, has in both families: what iptables-save would print."""
+        if not legacy:
+            return sum(self._chains.count_rules(family.nft, IPTABLES_TABLES) for family in Family)
+        tables = (self.legacy_table(family, name) for family in Family for name in IPTABLES_TABLES)
+        return sum(len(chain.rules) for table in tables if table is not None for chain in table.chains.values())
 
     def has_legacy(self) -> bool:
         """Whether the kernel has made a legacy nat or filter table here, in any family."""

@@ -154,7 +154,7 @@ class _SubnetKeeper:
         while True:
             try:
                 subnets = await asyncio.to_thread(source.subnets)
-                snapshot = _snapshot(self._options, self._netconf, subnets, f"node {source.node}")
+                snapshot = _snapshot(self._options, self._netconf, subnets, str(source))
                 if snapshot != last:
                     last = snapshot
                     self.adopt(snapshot)

@@ -83,12 +83,12 @@ def _ask_kubernetes(options: Options) -> Snapshot:
     source = NodeSource.from_options(options)
     subnets = source.subnets()
     if not subnets:
-        raise InputError("has no subnet", where=f"node {source.node}", expected="spec.podCIDRs")
+        raise InputError("has no subnet", where=str(source), expected="spec.podCIDRs")
     return snapshot_from(
         read_netconf(Path(options.netconf), options.netconf_text),
         subnets,
         masquerade=options.masquerade,
         random_fully=options.random_fully,
         forward=options.forward,
-        origin=f"node {source.node}",
+        origin=str(source),
     )

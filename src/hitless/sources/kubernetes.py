@@ -31,25 +31,31 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class NodeSource:
-    """Where and how to ask. ``token_file`` is read at each call: the kubelet renews it."""
+    """Where and how to ask. ``token_file`` is read at each call: the kubelet renews it.
+
+    ``node`` may be empty where ``pod`` (namespace, name) is told: then the node is the one on which that pod runs,
+    as flannel does it (its chart, and Canal's, set POD_NAME and POD_NAMESPACE).
+    """
 
     node: str
     url: str
     token: str = ""
     token_file: Path | None = None
     context: ssl.SSLContext | None = None
+    pod: tuple[str, str] = ("", "")
 
     @classmethod
     def from_options(cls, options: Options) -> NodeSource:
         """From flags and environment; raises ``InputError`` that says what is missing."""
-        if not options.node_name:
+        pod = (options.environment.get("POD_NAMESPACE", ""), options.environment.get("POD_NAME", ""))
+        if not options.node_name and not all(pod):
             raise InputError(
                 "the node's name is not known",
                 where="--node-name, NODE_NAME",
-                expected="the name of this node in Kubernetes (the Canal chart sets NODE_NAME)",
+                expected="the name of this node in Kubernetes, or POD_NAME and POD_NAMESPACE, as in flannel's chart",
             )
         if options.kubeconfig:
-            return cls._from_kubeconfig(options)
+            return cls._from_kubeconfig(options, pod)
         host = options.environment.get("KUBERNETES_SERVICE_HOST", "")
         port = options.environment.get("KUBERNETES_SERVICE_PORT", "443")
         url = options.kube_api_url or (f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else "")
@@ -64,10 +70,10 @@ class NodeSource:
         if url.startswith("https"):
             context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
         token = _ACCOUNT / "token"
-        return cls(options.node_name, url, token_file=token if token.exists() else None, context=context)
+        return cls(options.node_name, url, token_file=token if token.exists() else None, context=context, pod=pod)
 
     @classmethod
-    def _from_kubeconfig(cls, options: Options) -> NodeSource:
+    def _from_kubeconfig(cls, options: Options, pod: tuple[str, str]) -> NodeSource:
         path = Path(options.kubeconfig)
         data = _load(path)
         chosen = _named(data, "contexts", _text(data.get("current-context")), path).get("context", {})
@@ -81,28 +87,51 @@ class NodeSource:
         if not url:
             raise InputError("the cluster has no server", where=str(path), expected="clusters[].cluster.server")
         context = _context(cluster, user, path) if url.startswith("https") else None
-        return cls(options.node_name, url, token=_text(user.get("token")), context=context)
+        return cls(options.node_name, url, token=_text(user.get("token")), context=context, pod=pod)
+
+    def __str__(self) -> str:
+        return f"node {self.node}" if self.node else f"the node of pod {'/'.join(self.pod)}"
 
     def subnets(self) -> tuple[Network, ...]:
         """spec.podCIDRs of this node. Raises ``ApiError`` when it cannot be had now."""
-        path = f"/api/v1/nodes/{quote(self.node)}"
+        node = self.node or self._node_of_pod()
+        path = f"/api/v1/nodes/{quote(node)}"
+        spec = self._spec(path, "nodes")
+        try:
+            texts = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+            subnets = tuple(ip_network(text) for text in texts)  # type: ignore[attr-defined]  # checked right here
+        except (ValueError, TypeError) as error:
+            raise ApiError(f"GET {path}: the answer is no node ({error})") from error
+        if not subnets:
+            raise ApiError(f"node {node} has no podCIDR yet (kube-controller-manager --allocate-node-cidrs)")
+        return subnets
+
+    def _node_of_pod(self) -> str:
+        namespace, name = self.pod
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+        node = self._spec(path, "pods").get("nodeName")
+        if not isinstance(node, str) or not node:
+            raise ApiError(f"GET {path}: the pod has no spec.nodeName")
+        return node
+
+    def _spec(self, path: str, kind: str) -> Mapping[str, object]:
+        """The ``spec`` of an object."""
         status, body = self._get(path)
         if status != 200:
             hint = {
                 401: "the token is not accepted",
-                403: "nodes may not be read (RBAC: get nodes)",
-                404: "no such node",
+                403: f"{kind} may not be read (RBAC: get {kind})",
+                404: f"no such {kind[:-1]}",
             }
             raise ApiError(f"GET {path}: {status} {hint.get(status, '')}".strip(), status=status)
         try:
-            spec = json.loads(body).get("spec", {})
-            texts = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-            subnets = tuple(ip_network(text) for text in texts)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ApiError(f"GET {path}: the answer is no node ({error})") from error
-        if not subnets:
-            raise ApiError(f"node {self.node} has no podCIDR yet (kube-controller-manager --allocate-node-cidrs)")
-        return subnets
+            data = json.loads(body)
+        except ValueError as error:
+            raise ApiError(f"GET {path}: the answer is no {kind[:-1]} ({error})") from error
+        spec = data.get("spec", {}) if isinstance(data, Mapping) else None
+        if not isinstance(spec, Mapping):
+            raise ApiError(f"GET {path}: the answer is no {kind[:-1]} (it has no spec)")
+        return spec
 
     def _get(self, path: str) -> tuple[int, bytes]:
         parts = urlsplit(self.url)

@@ -6,6 +6,7 @@ import pytest
 from tests.contract.adoption import adopts, carried, prepare
 from tests.contract.start_states import CASES, StartState, case_id
 from tests.kernel.agent.real import RealKernel
+from tests.kernel.nftables.nodes import Node as Place
 
 from hitless.kernel.nftables import Mirror
 from hitless.model.families import Backend, Family
@@ -41,9 +42,26 @@ def test_the_backend_is_the_kubelets(kernel: RealKernel, hint: str, backend: Bac
     assert kernel.hinted() is kernel.detect() is backend
 
 
-def test_without_a_hint_the_backend_is_where_more_chains_stand(kernel: RealKernel) -> None:
-    kernel.write(Backend.LEGACY, Family.IPV4, "*nat\n:A - [0:0]\n:B - [0:0]\nCOMMIT\n")
+def test_without_a_hint_the_backend_is_where_more_rules_stand(kernel: RealKernel) -> None:
+    kernel.write(Backend.LEGACY, Family.IPV4, "*nat\n:A - [0:0]\n-A A -j RETURN\n-A A -j RETURN\nCOMMIT\n")
+    kernel.write(Backend.NFT, Family.IPV6, "*raw\n:A - [0:0]\n-A A -j RETURN\nCOMMIT\n")
     assert kernel.hinted() is None and kernel.detect() is Backend.LEGACY
+    kernel.write(Backend.NFT, Family.IPV4, "*mangle\n:A - [0:0]\n-A A -j RETURN\nCOMMIT\n")
+    assert kernel.detect() is Backend.NFT, "as many in both: nft, as iptables-wrappers has it"
+
+
+def test_legacy_tables_that_somebody_only_looked_at_choose_nothing(place: Place, kernel: RealKernel) -> None:
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        for table in ("nat", "filter", "mangle", "raw"):
+            place.run(program, "-t", table, "-N", "NOTHING")
+    assert kernel.has_legacy() and kernel.detect() is Backend.NFT
+
+
+@pytest.mark.parametrize("hint", ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"])
+@pytest.mark.parametrize("table", ["nat", "filter"])
+def test_a_hint_counts_in_the_mangle_table_only(kernel: RealKernel, hint: str, table: str) -> None:
+    kernel.write(Backend.LEGACY, Family.IPV4, f"*{table}\n:{hint} - [0:0]\nCOMMIT\n")
+    assert kernel.hinted() is None and kernel.detect() is Backend.NFT
 
 
 def test_looking_makes_no_legacy_table(kernel: RealKernel) -> None:

@@ -19,7 +19,8 @@ UPSTREAM = (
     "kube-subnet-mgr", "kube-api-url", "kubeconfig-file", "kube-annotation-prefix", "iface", "iface-regex",
     "iface-can-reach", "public-ip", "public-ipv6", "subnet-file", "net-config-path", "subnet-lease-renew-margin",
     "ip-masq", "ip-masq-fully-random-disable", "iptables-resync", "iptables-forward-rules", "ip-blackhole-route",
-    "set-node-network-unavailable", "healthz-ip", "healthz-port", "v", "version",
+    "set-node-network-unavailable", "healthz-ip", "healthz-port", "v", "version", "vmodule", "log_backtrace_at",
+    "persistent-mac", "use-multi-cluster-cidr",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ class Server(HTTPServer):
 
     status = 200
     body: object = {}
+    pods: object = None
     seen: tuple[str, str] = ("", "")
 
 
@@ -28,7 +29,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Server)
         self.server.seen = (self.path, self.headers.get("Authorization", ""))
-        text = self.server.body if isinstance(self.server.body, str) else json.dumps(self.server.body)
+        body = self.server.pods if "/pods/" in self.path and self.server.pods is not None else self.server.body
+        text = body if isinstance(body, str) else json.dumps(body)
         data = text.encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(data)))
@@ -50,8 +52,8 @@ def api() -> Iterator[Server]:
     server.server_close()
 
 
-def source(api: Server, tmp_path: Path, token: str = "secret") -> NodeSource:
-    """By a kubeconfig, as a person would write it."""
+def source(api: Server, tmp_path: Path, token: str = "secret", environment: dict[str, str] | None = None) -> NodeSource:
+    """By a kubeconfig, as a person would write it; the node by its name, or as ``environment`` says."""
     config = {
         "current-context": "here",
         "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
@@ -60,7 +62,8 @@ def source(api: Server, tmp_path: Path, token: str = "secret") -> NodeSource:
     }
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(config))
-    return NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n 1"], {}))
+    name = ["--node-name=n 1"] if environment is None else []
+    return NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", *name], environment or {}))
 
 
 def test_both_families_come_from_pod_cidrs(api: Server, tmp_path: Path) -> None:
@@ -72,6 +75,33 @@ def test_both_families_come_from_pod_cidrs(api: Server, tmp_path: Path) -> None:
 def test_an_old_api_has_one_pod_cidr(api: Server, tmp_path: Path) -> None:
     api.body = {"spec": {"podCIDR": "10.42.3.0/24"}}
     assert source(api, tmp_path).subnets() == (ip_network("10.42.3.0/24"),)
+
+
+FLANNELS = {"POD_NAME": "rke2-canal-abcde", "POD_NAMESPACE": "kube-system"}
+
+
+def test_without_a_node_name_it_is_the_node_of_our_pod_as_flannels_chart_has_it(api: Server, tmp_path: Path) -> None:
+    api.pods = {"spec": {"nodeName": "worker-7"}}
+    api.body = {"spec": {"podCIDRs": ["10.42.7.0/24"]}}
+    asked = source(api, tmp_path, environment=FLANNELS)
+    assert asked.subnets() == (ip_network("10.42.7.0/24"),)
+    assert api.seen[0] == "/prefix/api/v1/nodes/worker-7"
+    assert str(asked) == "the node of pod kube-system/rke2-canal-abcde"
+
+
+@pytest.mark.parametrize(
+    ("pod", "named"), [({"spec": {}}, "no spec.nodeName"), ([], "the answer is no pod"), ("no", "the answer is no pod")]
+)
+def test_a_pod_that_says_nothing_is_an_api_error(api: Server, tmp_path: Path, pod: object, named: str) -> None:
+    api.pods = pod
+    with pytest.raises(ApiError, match=named):
+        source(api, tmp_path, environment=FLANNELS).subnets()
+
+
+def test_a_node_name_wins_over_the_pods(api: Server, tmp_path: Path) -> None:
+    api.body = {"spec": {"podCIDRs": ["10.42.7.0/24"]}}
+    source(api, tmp_path, environment={**FLANNELS, "NODE_NAME": "told"}).subnets()
+    assert api.seen[0] == "/prefix/api/v1/nodes/told"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +134,7 @@ def test_an_api_that_is_away_is_an_api_error(api: Server, tmp_path: Path) -> Non
     ("words", "environment", "named"),
     [
         (["--kube-subnet-mgr"], {}, "NODE_NAME"),
+        (["--kube-subnet-mgr"], {"POD_NAME": "alone"}, "POD_NAMESPACE"),
         (["--node-name=n"], {}, "no API server"),
         (["--node-name=n", "--kubeconfig-file=/nonexistent"], {}, "/nonexistent"),
     ],

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
-from hitless.kernel.xtables.lockwatch import LockWatch
+from hitless.kernel.xtables.lockwatch import LOCK, LockWatch, lock_paths
 from hitless.kernel.xtables.sockopt import Reading, Tables, decode_info
 from hitless.kernel.xtables.tables import decode_table, unread_table
 from hitless.model.events import Writer
@@ -30,9 +30,6 @@ from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
 __all__ = ["LOCK", "Poller", "Snapshot", "lock_paths"]
-
-LOCK = "/run/xtables.lock"
-"""Where iptables-legacy keeps its lock when XTABLES_LOCKFILE does not say otherwise."""
 
 MILLISECOND = 1_000_000
 _EAGER = int(0.3 * MILLISECOND)  # between looks while somebody has the lock
@@ -44,12 +41,6 @@ _CALM_UNWATCHED = 2 * MILLISECOND  # between looks when the lock cannot be watch
 _DEEP_LEAST = 500 * MILLISECOND  # between comparisons of entries without a hint
 _DEEP_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
 _DEEP_CHEAP = MILLISECOND // 4  # entries that compare as fast are compared at every eager look
-
-
-def lock_paths(namespace: Namespace) -> tuple[str, ...]:
-    """The lock files that writers in this namespace use: the one of its mount namespace, as seen from here."""
-    name = os.environ.get("XTABLES_LOCKFILE", LOCK)
-    return (f"/proc/{namespace.pid}/root{name}",) if namespace.pid is not None else (name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +204,8 @@ class Poller:
         if not changed and not unread:
             return None
         self._lock.drain(self._clock.now())
-        writer = self._lock.writer(before)
+        holder = self._lock.writer(before)
+        writer = None if holder is None else Writer(*holder)
         whole = Snapshot(t, before, self._ruleset(), tuple(changed), writer)
         if not unread:
             return whole
