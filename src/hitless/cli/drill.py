@@ -24,10 +24,11 @@ from hitless import lab
 from hitless.cli import drill_cluster
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.report import EXITS, show, write_report
+from hitless.cli.places import Folder, write
+from hitless.cli.report import EXITS, show
 from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.labs import LabTarget
-from hitless.errors import InputError
+from hitless.errors import InputError, MissingError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
 from hitless.kernel import privileges, processes
@@ -142,22 +143,33 @@ def carry_out(
             told, verdict = interruptible(work(log, onlooker))
     except BaseException:
         if log.exists() and log.stat().st_size:
-            click.echo(f"what was recorded so far: {log}", err=True)
+            click.echo(f"what was recorded so far: {log} (hitless report renders it)", err=True)
         elif out is None and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    _reports(folder, told, verdict)
+    problem = _reports(folder, told, verdict)
     if as_object:
         click.echo(as_json(told, verdict), nl=False)
     else:
         show(told, verdict)
-        click.echo(f"\nReport: {folder / 'report.html'}\nEvents: {log}")
+        click.echo("" if problem else f"\nReport: {folder / 'report.html'}")
+        click.echo(f"Events: {log}")
+    if problem:
+        raise MissingError(
+            f"the log is whole, but {problem}",
+            remedy=f"then render it again: hitless report {log} --format html --out FILE",
+        )
     return EXITS[verdict.verdict]
 
 
-def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
+def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
+    """Write the reports; says which one could not be written, and why."""
     for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
-        write_report(folder / name, render(form, told, verdict))
+        try:
+            write(folder / name, render(form, told, verdict))
+        except MissingError as error:
+            return str(error)
+    return ""
 
 
 @click.command(name="drill", epilog=HELP)
@@ -193,7 +205,7 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> None:
 @click.option(
     "--recovery", type=float, default=3.0, show_default=True, metavar="SECONDS", help="After the last restart."
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports go here.")
+@click.option("--out", type=Folder(), metavar="DIR", help="Log and reports go here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
 @drill_cluster.options

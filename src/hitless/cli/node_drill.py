@@ -16,6 +16,7 @@ import click
 
 from hitless.cli.drill import run_and_show
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.places import Folder
 from hitless.drill import Outside, Plan
 from hitless.drill.nodes import NodeTarget, Way
 from hitless.errors import InputError
@@ -43,7 +44,7 @@ __all__ = ["command"]
 @click.option("--settle", type=float, default=2.0, show_default=True, metavar="SECONDS")
 @click.option("--recovery", type=float, default=5.0, show_default=True, metavar="SECONDS")
 @click.option("--patience", type=float, default=120.0, show_default=True, metavar="SECONDS", help="For the agent.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Log and reports.")
+@click.option("--out", type=Folder(), metavar="DIR", help="Log and reports.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="No live view.")

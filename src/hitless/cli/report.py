@@ -12,24 +12,14 @@ from pathlib import Path
 import click
 
 from hitless.cli.exits import HELP, Exit
-from hitless.errors import MissingError
+from hitless.cli.places import File, write
 from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.reports import FORMATS, render
 
-__all__ = ["EXITS", "command", "show", "write_report"]
+__all__ = ["EXITS", "command", "show"]
 
 EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
 """The exit code of a verdict."""
-
-
-def write_report(path: Path, text: str) -> None:
-    """Write a rendered report; raises ``MissingError`` when the place cannot be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise MissingError(
-            f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
-        ) from error
 
 
 def show(told: Story, verdict: Verdict) -> None:
@@ -47,7 +37,7 @@ def show(told: Story, verdict: Verdict) -> None:
 @click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(sorted(FORMATS)), default="terminal", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead of stdout.")
+@click.option("--out", type=File(), metavar="FILE", help="Write to this file instead of stdout.")
 def command(log: Path, form: str, out: Path | None) -> int:
     path = log / "events.jsonl" if log.is_dir() else log
     recorded = read(path)
@@ -56,7 +46,7 @@ def command(log: Path, form: str, out: Path | None) -> int:
     if recorded.torn:
         click.echo(f"hitless: {path}: the last line is cut in the middle; made from what is whole", err=True)
     if out is not None:
-        write_report(out, render(form, told, verdict))
+        write(out, render(form, told, verdict))
         click.echo(f"{verdict.verdict}: {out}", err=True)
     elif form == "terminal":
         show(told, verdict)

@@ -19,6 +19,7 @@ from hitless import lab
 from hitless.cli.drill import BACKENDS, interruptible
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP
+from hitless.cli.places import Folder
 from hitless.cli.report import EXITS
 from hitless.drill import selftest
 from hitless.drill.trials import Finding, trials
@@ -56,7 +57,7 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), default="ipv4", show_default=True)
 @click.option("--quick", is_flag=True, help="A third of the gaps.")
 @click.option("--only", metavar="A,B", help="Only these trials, by name.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep the event log here.")
+@click.option("--out", type=Folder(), metavar="DIR", help="Keep the event log here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 def command(backend: str, family: str, quick: bool, only: str | None, out: Path | None, as_object: bool) -> int:
     """Test the tester: inject known gaps and losses, stop and kill its tools, and find all of it."""

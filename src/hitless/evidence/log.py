@@ -9,6 +9,7 @@ Next stage: ``records`` groups the events by agent and node, ``verdict`` judges 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class LogWriter:
     def __init__(self, path: Path) -> None:
         """Raises ``InputError`` when the file exists, ``MissingError`` when it cannot be made."""
         self.path = path
+        self._size = 0
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
@@ -62,13 +64,18 @@ class LogWriter:
     def write(self, *events: Event) -> None:
         """Append whole lines, in one system call."""
         data = memoryview(b"".join(encode(event) + b"\n" for event in events))
+        whole = self._size + len(data)
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
             except OSError as error:
+                # half a line would spoil the next one, should there be room again
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, self._size)
                 raise MissingError(
                     f"cannot write {self.path}: {error.strerror}", remedy="make room or choose another --out"
                 ) from error
+        self._size = whole
 
     def close(self) -> None:
         """Close the file; writing afterwards is an error of the caller."""

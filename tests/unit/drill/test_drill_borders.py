@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +15,11 @@ import pytest
 from tests.unit.drill.fake_targets import FakeSubject, FakeTarget, VirtualClock
 from tests.unit.lab.virtual_time import run as virtually
 
+from hitless.cli.drill import carry_out
 from hitless.cli.tools import run_tools
 from hitless.drill import Plan, run
 from hitless.errors import MissingError
-from hitless.evidence import LogWriter
+from hitless.evidence import LogWriter, Story, Verdict, judge, read, story
 from hitless.model.events import Event
 
 PLAN = Plan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
@@ -58,6 +63,66 @@ def test_output_that_has_no_room_is_an_error_and_not_the_verdict_fail(tmp_path: 
     assert report(log, tmp_path / "report.html").returncode == 1
     done = report(log, Path("/dev/full"))
     assert (done.returncode, done.stderr) == (3, b"hitless: cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+def test_a_report_that_has_no_room_is_an_error_that_keeps_verdict_and_log_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_object: bool
+) -> None:
+    whole = Path.write_text
+
+    def until_full(self: Path, text: str, encoding: str | None = None) -> int:
+        if "report.html" in self.name:
+            whole(self, text[:1000], encoding)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return whole(self, text, encoding)
+
+    monkeypatch.setattr(Path, "write_text", until_full)
+    out = tmp_path / "out"
+
+    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
+        await asyncio.to_thread(drill, log)
+        told = story(read(log).events)
+        return told, judge(told)
+
+    with pytest.raises(MissingError) as error:
+        carry_out(work, ["lossy"], 2, out=out, as_object=as_object, quiet=True)
+    assert f"the log is whole, but cannot write {out}/report.html: No space left on device" in str(error.value)
+    assert f"hitless report {out}/events.jsonl --format html" in str(error.value)
+    # what was measured is not lost for that, and nothing that looks like a report is left behind
+    assert "lossy" in capsys.readouterr().out
+    assert sorted(one.name for one in out.iterdir()) == ["events.jsonl", "junit.xml", "report.json"]
+    assert read(out / "events.jsonl").whole
+
+
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "--out: is empty (expected a folder, there or to be made)"),
+        ("  ", "--out: is empty"),
+        ("{file}", "is a file"),
+        ("{file}/deeper", "cannot be made: {file} is no folder"),
+    ],
+)
+@pytest.mark.parametrize("words", [["drill"], ["selftest"], ["node-drill", "--restart-command", "true"]])
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_done(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    out: str,
+    told: str,
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert run_tools([*words, "--out", out.format(file=file)]) == 3
+    said = capsys.readouterr()
+    assert (said.out, told.format(file=file) in said.err) == ("", True), said.err
+    assert not list(here.iterdir())
+    assert file.read_text() == "precious"
 
 
 def test_a_reader_that_went_away_hears_no_verdict(tmp_path: Path) -> None:

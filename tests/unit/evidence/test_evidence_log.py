@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,25 @@ def test_a_place_that_cannot_be_written_is_said_with_the_remedy(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingError, match="--out"):
         LogWriter(tmp_path / "file" / "events.jsonl")
+
+
+def test_a_full_disk_in_the_middle_of_a_line_spoils_nothing_of_what_comes_before_or_after(tmp_path: Path) -> None:
+    events = outage_drill().log()
+    path = tmp_path / "events.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with LogWriter(path) as log:
+        log.write(*events[:5])
+        room = path.stat().st_size + 30
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))  # the kernel then takes half a line
+        try:
+            with pytest.raises(MissingError, match=f"cannot write {path}"):
+                log.write(events[5])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        log.write(*events[6:8])  # there is room again
+    found = read(path)
+    assert list(found.events) == [*events[:5], *events[6:8]]
+    assert not found.torn
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])

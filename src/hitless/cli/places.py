@@ -1,0 +1,85 @@
+"""Where a command may write: the place that ``--out`` names, and no other.
+
+Problem: an empty ``--out`` would mean the current directory, and a report cut off by a full disk looks like a report.
+Promise: ``Folder`` and ``File`` refuse what can be no such place before anything is done; ``write`` puts a file there
+whole or not at all, and says which one failed and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import click
+
+from hitless.errors import InputError, MissingError
+
+__all__ = ["File", "Folder", "write"]
+
+
+class _Place(click.ParamType):  # type: ignore[type-arg]  # takes an argument from click 8.4 on only
+    name = "path"
+    expected = ""
+
+    def wrong(self, path: Path) -> str:
+        """What stands in the way at this path; empty when nothing does."""
+        raise NotImplementedError
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Raises ``InputError`` with the option's name."""
+        flag = param.opts[0] if param is not None else ""
+        if not str(value).strip():
+            raise InputError("is empty", where=flag, expected=self.expected)
+        path = Path(value)
+        try:
+            problem = self.wrong(path) or _in_the_way(path)
+        except (OSError, ValueError) as error:
+            problem = f"cannot be used: {error.strerror if isinstance(error, OSError) else error}"
+        if problem:
+            raise InputError(f"{path} {problem}", where=flag, expected=self.expected)
+        return path
+
+
+def _in_the_way(path: Path) -> str:
+    """The part of the path that is there and is no folder."""
+    found = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
+    return "" if found.is_dir() else f"cannot be made: {found} is no folder"
+
+
+class Folder(_Place):
+    """A folder, there or to be made."""
+
+    expected = "a folder, there or to be made"
+
+    def wrong(self, path: Path) -> str:
+        return "is a file" if os.path.lexists(path) and not path.is_dir() else ""
+
+
+class File(_Place):
+    """A file, there (then it is replaced) or to be made, in a folder that is there."""
+
+    expected = "a file in a folder that is there"
+
+    def wrong(self, path: Path) -> str:
+        if path.is_dir():
+            return "is a folder"
+        return "" if path.absolute().parent.is_dir() else f"cannot be made: there is no folder {path.parent}"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; raises ``MissingError`` that names it."""
+    # a pipe, a terminal or /dev/null is written to; a file is replaced
+    special = path.exists() and not path.is_file()
+    draft = path if special else path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        if not special:
+            draft.replace(path)
+    except OSError as error:
+        if not special:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+        raise MissingError(
+            f"cannot write {path}: {error.strerror}", remedy="make room, or choose another place with --out"
+        ) from error
