@@ -51,7 +51,7 @@ class Plan:
     def __post_init__(self) -> None:
         for flag, value, least, most in (
             ("--rounds", self.rounds, 1, _MOST_ROUNDS),
-            ("--rate", self.rate, 10, 20_000),
+            ("--rate", self.rate, 1, 20_000),
             ("--streams", self.streams, 0, 1000),
             ("--stop-for", self.stop_for, 0.0, _LONGEST),
             ("--baseline", self.baseline, 1.0, _LONGEST),

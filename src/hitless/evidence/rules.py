@@ -25,6 +25,10 @@ LATE = 200_000_000
 ENOUGH = 0.5
 """The share of the baseline's rate that must really have been sent in every round."""
 
+FEW = 10
+"""Attempts that must have begun in each round, in each family: with fewer, nothing lost says little (a gap of a tenth
+of the round would be met by one of them, or by none)."""
+
 _WHY = {
     "gap": "in a gap",
     "poisoned": "poisoned: dead after the rules were back",
@@ -187,24 +191,40 @@ def _asking_late(record: Record) -> int:
 def _traffic(record: Record, settings: Settings) -> Iterable[str]:
     measured = record.measured
     for family in settings.families:
+        which = f" {family}" if len(settings.families) > 1 else ""
+        few = [span.number for span in record.spans if _sent(record, span, family) < FEW]
         if not sum(one.sent for one in record.attempts if one.family == family and measured.holds(one.t)):
             yield f"no {family} connection was attempted during the restarts"
+        elif few:
+            yield f"fewer than {FEW}{which} attempts in {_rounds(few)}: too few to tell; raise --rate or --settle"
     begin = record.phases[0].t
     # What was sent before the baseline's begin is no part of its rate.
     quiet = Span(0, begin, measured.begin)
     if quiet.end <= begin:
         return
     rate = _sent(record, quiet) / (quiet.end - begin)
-    thin = [span.number for span in record.spans if _sent(record, span) < ENOUGH * rate * (span.end - span.begin)]
+    thin = [
+        span.number
+        for span in record.spans
+        # At a few attempts a second one more or less is chance.
+        if _sent(record, span) + 1 < ENOUGH * rate * (span.end - span.begin)
+    ]
     if thin:
-        numbers = ", ".join(str(number) for number in thin[:5]) + ("…" if len(thin) > 5 else "")
-        yield f"the prober sent less than half of its rate in round {numbers}"
+        yield f"the prober sent less than half of its rate in {_rounds(thin)}"
 
 
-def _sent(record: Record, span: Span) -> float:
-    """Attempts in the span, those of intervals across its ends by their share."""
+def _rounds(numbers: Sequence[int]) -> str:
+    """``round 3``, ``rounds 1, 2, 3, 4, 5…``."""
+    listed = ", ".join(str(number) for number in numbers[:5]) + ("…" if len(numbers) > 5 else "")
+    return f"round{'' if len(numbers) == 1 else 's'} {listed}"
+
+
+def _sent(record: Record, span: Span, family: str = "") -> float:
+    """Attempts (of a family) in the span, those of intervals across its ends by their share."""
     total = 0.0
     for one in record.attempts:
+        if family and one.family != family:
+            continue
         inside = min(span.end, one.t + one.interval_ns) - max(span.begin, one.t)
         if inside > 0:
             total += one.sent * (inside / one.interval_ns)

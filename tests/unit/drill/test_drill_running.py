@@ -157,7 +157,7 @@ def test_an_interrupted_drill_closes_what_it_opened_and_leaves_a_log_that_is_cut
     [
         ("--rounds", {"rounds": 0}),
         ("--rounds", {"rounds": 100_000}),
-        ("--rate", {"rate": 1}),
+        ("--rate", {"rate": 0}),
         ("--baseline", {"baseline": 0.1}),
         ("--recovery", {"recovery": 1.0}),
         ("--stop-for", {"stop_for": -1.0}),

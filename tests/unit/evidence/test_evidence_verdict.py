@@ -283,6 +283,45 @@ def test_a_prober_that_was_late_in_the_baseline_only_still_passes() -> None:
     assert the(drill.log()).verdict == "pass"
 
 
+def a_second(count: int, families: tuple[str, ...] = ("ipv4",)) -> list[e.Event]:
+    """A healthy drill with so many attempts a second; its rounds take two seconds each."""
+    step = round(10 / count)
+
+    def spare(event: e.Event) -> bool:
+        return isinstance(event, e.Attempts) and round((event.t - at(0)) / (S // 10)) % step != 0
+
+    return Drill(rate=10, families=families).without(spare)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_few_attempts_to_tell_are_inconclusive_and_say_what_helps(count: int) -> None:
+    events = a_second(count)
+    assert the(events).verdict == "inconclusive"
+    assert "fewer than 10 attempts in rounds 1, 2: too few to tell; raise --rate or --settle" in why(events)
+
+
+def test_ten_attempts_in_a_round_are_enough_however_slow_the_rate() -> None:
+    agent = the(a_second(5))
+    assert (agent.verdict, agent.attempted) == ("pass", 45)
+
+
+def test_too_few_attempts_of_one_family_are_told_of_that_family() -> None:
+    events = [*a_second(5, ("ipv4", "ipv6"))]
+    thin = [one for one in events if not (isinstance(one, e.Attempts) and one.family == "ipv6" and one.t > at(2.5))]
+    assert the(thin).verdict == "inconclusive"
+    assert "fewer than 10 ipv6 attempts in rounds 1, 2" in why(thin)
+    assert "fewer than 10 ipv4" not in why(thin)
+
+
+def test_what_few_attempts_lost_is_still_a_fail() -> None:
+    drill = Drill(rate=10)
+    drill.gap(2.2, 0.3).lose(2.3)
+    events = [
+        event for event in drill.log() if not isinstance(event, e.Attempts) or event.lost or event.t % S == at(0) % S
+    ]
+    assert the(events).verdict == "fail"
+
+
 def test_a_stopped_prober_is_inconclusive() -> None:
     events = Drill().without(lambda event: isinstance(event, e.Attempts) and at(4.1) <= event.t < at(5.9))
     assert the(events).verdict == "inconclusive"
