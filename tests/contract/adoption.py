@@ -12,8 +12,8 @@ from hitless.agent.reconciling import reconcile
 from hitless.desired import desired_state
 from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP, Packet
-from hitless.model.rules import Rule, Ruleset
-from hitless.model.state import NodeState, is_owned
+from hitless.model.rules import Drop, Reject, Rule, Ruleset
+from hitless.model.state import NodeState, Place, Purpose, is_owned
 from hitless.plan import Transaction, canonical
 from hitless.semantics import evaluate, witnesses
 from hitless.sources import Snapshot
@@ -121,7 +121,16 @@ def is_right(state: NodeState, wanted: Snapshot, backend: Backend) -> None:
             assert plain(held.chain or ()) == plain(expected.chain or ()), place
             assert plain(held.entry) == plain(expected.entry), place
             assert held.hook == expected.hook, place
+        elif place.purpose is Purpose.FORWARD and refuses(state, place):
+            continue  # ours shelter the pods from somebody's refusal there; that egress stayed is asked elsewhere
         else:
             # a chain in which a foreign rule stands is left to its owner
             assert not held.chain and not held.entry, f"{place} still holds {held}"
             assert state.places[place].chain is None or state.places[place].chain, f"{place} is left empty"
+
+
+def refuses(state: NodeState, place: Place) -> bool:
+    """Whether somebody drops or rejects at the base chain, or its policy does."""
+    held = state.places[place]
+    actions = [rule.steps[-1] for rule in held.entry if rule.steps]
+    return held.policy == "drop" or any(isinstance(action, Drop | Reject) for action in actions)

@@ -68,7 +68,7 @@ class Observer:
             objects = self._chains.objects(family, names.table) if own else 0
             return Holding((), chain, own.hook if own else None, objects)
         base = read.get(ChainName(family, names.table, names.base))
-        return Holding(base.rules if base else (), chain)
+        return Holding(base.rules if base else (), chain, policy=_policy(base))
 
     def _legacy_places(self, family: Family) -> Mapping[Place, Holding]:
         found: dict[Place, Holding] = {}
@@ -79,7 +79,7 @@ class Observer:
                 found[place] = Holding()
                 continue
             base, own = table.chains.get(place.names.base), table.chains.get(place.names.chain)
-            found[place] = Holding(base.rules if base else (), own.rules if own else None)
+            found[place] = Holding(base.rules if base else (), own.rules if own else None, policy=_policy(base))
         return found
 
     def legacy_table(self, family: Family, name: str) -> Table | None:
@@ -135,6 +135,11 @@ class Observer:
         for name in {name for chain in chains.values() for name in _targets(chain)} - chains.keys():
             chains[name] = Chain(name, (_UNREAD,))
         return Table(family.nft, table, chains)
+
+
+def _policy(base: Chain | None) -> str:
+    """What a base chain does with what no rule took."""
+    return base.hook.policy if base and base.hook else "accept"
 
 
 def _targets(chain: Chain) -> set[str]:

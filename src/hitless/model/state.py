@@ -10,7 +10,7 @@ and neighbours will join as further fields. Next stage: ``hitless.plan``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from hitless.model.families import Backend, Family, Network
@@ -91,7 +91,7 @@ class Holding:
     ``entry``: the base chain's rules (desired: the one jump; native nftables: empty). ``chain``: our chain's rules,
     ``None`` where the chain is not there. ``hook``: where a native base chain is attached. ``objects``: how many
     chains, sets and other objects the native table holds in all. ``pods``: whose egress depends on this place (desired
-    states say it).
+    states say it). ``policy``: the iptables base chain's, what happens to what no rule took.
     """
 
     entry: tuple[Rule, ...] = ()
@@ -99,6 +99,7 @@ class Holding:
     hook: Hook | None = None
     objects: int = field(default=0, compare=False)
     pods: tuple[Network, ...] = field(default=(), compare=False)
+    policy: str = field(default="accept", compare=False)
 
     def owned(self, place: Place) -> Holding:
         """The part of this that is ours: rules with our comment or a jump to our chain; our chain whole.
@@ -107,7 +108,7 @@ class Holding:
         """
         chain = None if self.chain is None else tuple(rule for rule in self.chain if is_owned(rule, place))
         entry = tuple(rule for rule in self.entry if is_owned(rule, place))
-        return Holding(entry, chain, self.hook, self.objects, self.pods)
+        return replace(self, entry=entry, chain=chain)
 
 
 _NATIVE = (Mark, Source, Destination, Masquerade, Return, Accept)
@@ -116,12 +117,15 @@ _NATIVE = (Mark, Source, Destination, Masquerade, Return, Accept)
 def is_owned(rule: Rule, place: Place) -> bool:
     """Whether a rule carries our mark.
 
-    iptables: flannel's comment, or a jump to flannel's chain. Native nftables: the table is flannel's, its rules have
+    iptables: flannel's comment, or a jump to flannel's chain; a RETURN in front of the forward rules is nobody's of
+    flannel, whatever it says (no version wrote one), and may shelter pods from a refusal behind it. Native nftables: the table is flannel's, its rules have
     no comments and are made of addresses, the mark and a verdict; a rule of anything else is somebody's addition.
     """
     names = place.names
     if place.backend is Backend.NFTABLES:
         return all(isinstance(step, _NATIVE) for step in rule.steps)
+    if place.purpose is Purpose.FORWARD and rule.steps and isinstance(rule.steps[-1], Return):
+        return False
     return any(
         (isinstance(step, Comment) and step.text == names.comment)
         or (isinstance(step, Jump | Goto) and step.chain == names.chain)

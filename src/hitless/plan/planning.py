@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Hook, Rule
-from hitless.model.state import Holding, NodeState, Place, is_owned
-from hitless.plan.shadowing import first_stop
+from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
+from hitless.plan.shadowing import accepts, first_stop, refuses_all
 from hitless.plan.text import canonical, iptables_rule, nft_rule
 
 __all__ = ["Change", "Note", "Plan", "Transaction", "cleanup", "plan"]
@@ -92,7 +92,7 @@ def plan(desired: NodeState, observed: NodeState) -> Plan:
     makes = [_make(place, wanted, observed.places.get(place, empty)) for place, wanted in desired.places.items()]
     wanted_elsewhere = {(place.family, place.purpose): place for place in desired.places}
     removes = [
-        _remove(place, held, f"the rules stand in {wanted_elsewhere[place.family, place.purpose].backend.value} now")
+        _leave(place, held, wanted_elsewhere[place.family, place.purpose], desired)
         for place, held in observed.places.items()
         if place not in desired.places and (place.family, place.purpose) in wanted_elsewhere
     ]
@@ -274,6 +274,24 @@ def _hook(hook: Hook | None) -> str:
     if hook is None:
         return "no hook"
     return f"{{ type {hook.type} hook {hook.hook} priority {hook.priority} ; policy {hook.policy} ; }}"
+
+
+def _leave(place: Place, held: Holding, now: Place, desired: NodeState) -> _Part:
+    """Take our copy out of a backend that is not used, unless it keeps pods from a refusal that stands there.
+
+    A packet passes both backends: an ACCEPT in the new one does not overrule a DROP in the old one.
+    """
+    pods = desired.places[now].pods
+    if place.purpose is Purpose.FORWARD and _stands(place, held) and accepts(place, held, pods):
+        foreign = [rule for rule in held.entry if not is_owned(rule, place)]
+        refusal = next((rule for rule in foreign if refuses_all(rule, pods)), None)
+        behind = _show(refusal) if refusal else "policy DROP" if held.policy == "drop" else ""
+        if behind:
+            text = (
+                f"kept beside {now.backend.value}, because {place.names.base} refuses forwarded packets there: {behind}"
+            )
+            return _Part(place, notes=(Note(place, text),))
+    return _remove(place, held, f"the rules stand in {now.backend.value} now")
 
 
 def _remove(place: Place, held: Holding, reason: str) -> _Part:

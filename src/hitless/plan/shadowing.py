@@ -31,9 +31,9 @@ from hitless.model.rules import (
     Source,
     Step,
 )
-from hitless.model.state import Purpose
+from hitless.model.state import Holding, Place, Purpose, is_owned
 
-__all__ = ["first_stop", "takes_all"]
+__all__ = ["accepts", "first_stop", "refuses_all", "takes_all"]
 
 
 def first_stop(rules: Sequence[Rule], purpose: Purpose, pods: Sequence[Network], *, refusals: bool) -> int | None:
@@ -54,6 +54,17 @@ def first_stop(rules: Sequence[Rule], purpose: Purpose, pods: Sequence[Network],
         if isinstance(action, Accept) and purpose is Purpose.FORWARD and takes_all(rule, pods):
             return None  # accepted already
     return None
+
+
+def refuses_all(rule: Rule, pods: Sequence[Network]) -> bool:
+    """Whether a rule drops or rejects all new flows of some pod network."""
+    return bool(rule.steps) and isinstance(rule.steps[-1], Drop | Reject) and takes_all(rule, pods)
+
+
+def accepts(place: Place, held: Holding, pods: Sequence[Network]) -> bool:
+    """Whether our rules at a forward place accept the new flows of some pod network."""
+    ours = [rule for rule in (*held.entry, *(held.chain or ())) if is_owned(rule, place)]
+    return any(rule.steps and isinstance(rule.steps[-1], Accept) and takes_all(rule, pods) for rule in ours)
 
 
 def takes_all(rule: Rule, pods: Sequence[Network]) -> bool:

@@ -163,7 +163,8 @@ class FakeKernel:
         if place.backend is Backend.NFTABLES:
             return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
         base = chains.get(names.base)
-        return Holding(tuple(base.rules) if base else (), chain)
+        policy = base.hook.policy if base and base.hook else "accept"
+        return Holding(tuple(base.rules) if base else (), chain, policy=policy)
 
     def _table(self, key: TableKey) -> dict[str, _Chain]:
         if key not in self._tables:
@@ -179,7 +180,7 @@ class FakeKernel:
         chains = self._table(key)
         action, name = words[0], words[1] if len(words) > 1 else ""
         if action.startswith(":"):
-            chains[action[1:]] = _Chain(hook=_BUILT_IN.get(key[2], {}).get(action[1:]))
+            self._declare(chains, action[1:], name)
             return
         if name not in chains:
             raise Refused(f"{name}: no such chain")
@@ -207,6 +208,15 @@ class FakeKernel:
             del chains[name]
         else:
             raise Refused(f"unknown line {' '.join(words)}")
+
+    @staticmethod
+    def _declare(chains: dict[str, _Chain], name: str, policy: str) -> None:
+        """``:NAME POLICY``: a chain of one's own is emptied, a built-in one gets its policy and keeps its rules."""
+        held = chains.get(name)
+        if held is None or held.hook is None:
+            chains[name] = _Chain()
+        elif policy in ("ACCEPT", "DROP"):
+            held.hook = replace(held.hook, policy=policy.lower())
 
     def _native(self, family: Family, words: list[str]) -> None:
         match words:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.contract.adoption import carried, foreign_rules, is_right
 from tests.contract.start_states import NETWORKS, our_text, snapshot
@@ -121,6 +121,36 @@ def test_cleanup_removes_everything_of_ours_and_nothing_else() -> None:
     assert any(table.name == "flannel-ipv4" and set(table.chains) == {"mine"} for table in kernel.ruleset().tables)
 
 
+MASQUERADED = '*nat\n-A POSTROUTING -m comment --comment "flanneld masq" -j MASQUERADE --random-fully\nCOMMIT\n'
+
+
+def sheltered(action: str, refusal: str) -> str:
+    """A forward rule of ours, and what somebody does with everything that is left."""
+    return f'*filter\n-A FORWARD -m comment --comment "flanneld forward" -j {action}\n{refusal}\nCOMMIT\n'
+
+
+@pytest.mark.parametrize("refusal", ["-A FORWARD -j REJECT", ":FORWARD DROP"])
+def test_our_accept_stays_in_the_old_backend_while_somebody_refuses_there_and_goes_when_nobody_does(
+    refusal: str,
+) -> None:
+    kernel = FakeKernel()
+    for text in our_text(Backend.LEGACY, Family.IPV4):
+        kernel.write(Backend.LEGACY, Family.IPV4, text)
+    kernel.write(Backend.LEGACY, Family.IPV4, f"*filter\n{refusal}\nCOMMIT\n")
+    desired = desired_state(snapshot(Family.IPV4), Backend.NFT)
+    found = plan(desired, kernel.observe((Family.IPV4,)))
+    assert [one.table for one in found.transactions if one.removes] == ["nat"]
+    (note,) = found.notes
+    assert "kept beside nft" in note.text and "FORWARD refuses" in note.text
+    for transaction in found.transactions:
+        kernel.apply(transaction)
+        assert carried(kernel.ruleset(), Family.IPV4)[0] == "carried"
+    undo = ":FORWARD ACCEPT" if refusal.startswith(":") else refusal.replace("-A", "-D")
+    kernel.write(Backend.LEGACY, Family.IPV4, f"*filter\n{undo}\nCOMMIT\n")
+    (last,) = plan(desired, kernel.observe((Family.IPV4,))).transactions
+    assert last.removes and last.table == "filter"
+
+
 # --- random states -----------------------------------------------------------------------------------------------
 
 OTHER = ip_network("192.168.0.0/16")
@@ -179,6 +209,9 @@ def messes(draw: st.DrawFn) -> list[tuple[Backend, str]]:
 
 
 @given(messes(), st.sampled_from(list(Backend)))
+@example([(Backend.NFT, MASQUERADED), (Backend.LEGACY, sheltered("RETURN", "-A FORWARD -j DROP"))], Backend.NFT)
+@example([(Backend.NFT, MASQUERADED), (Backend.LEGACY, sheltered("ACCEPT", "-A FORWARD -j DROP"))], Backend.NFT)
+@example([(Backend.NFT, MASQUERADED), (Backend.LEGACY, sheltered("ACCEPT", ":FORWARD DROP"))], Backend.NFTABLES)
 @settings(max_examples=60, deadline=None)
 def test_applying_the_plan_gives_the_desired_state_from_any_state(
     mess: list[tuple[Backend, str]], backend: Backend
