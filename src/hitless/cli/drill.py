@@ -291,7 +291,7 @@ def _in_cluster(
 
     async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
         async with ready.target() as target:
-            told, verdict = await run(plan, target, log, judged=ready.agent, onlooker=onlooker)
+            told, verdict = await run(ready.plan, target, log, judged=ready.agent, onlooker=onlooker)
         await ready.after(verdict)
         return told, verdict
 

@@ -13,7 +13,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -64,6 +64,7 @@ def options(command: _F) -> _F:
             click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
             click.option("--nodes", "count", type=click.IntRange(1), metavar="N", help="So many nodes. [default: 1]"),
             click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),
+            click.option("--agent", default="", metavar="NAMESPACE/DAEMONSET", help="[default: found by what it runs]"),
             click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Nodes at a time."),
             click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
             click.option("--abort-after", metavar="LOSSES|SECONDSs", help="Stop when that is lost: 500, or 10s."),
@@ -96,6 +97,7 @@ class Choices:
     nodes: tuple[str, ...]
     count: int | None
     node_selector: str
+    agent: str
     at_once: int
     to: tuple[str, ...]
     abort_after: str | None
@@ -108,6 +110,7 @@ class Choices:
     round_robin: bool
     post_events: bool
     rate_given: bool = False
+    family_given: bool = False
 
     @property
     def namespace(self) -> str:
@@ -130,8 +133,9 @@ def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
 
 def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
     """What was asked of ``--cluster``."""
-    rate_given = ctx.get_parameter_source("rate") is click.core.ParameterSource.COMMANDLINE
-    return Choices(**given, rate_given=rate_given)
+    given_there = click.core.ParameterSource.COMMANDLINE
+    rate, family = (ctx.get_parameter_source(name) is given_there for name in ("rate", "family"))
+    return Choices(**given, rate_given=rate, family_given=family)
 
 
 def cleanup(choices: Choices) -> list[str]:
@@ -153,6 +157,7 @@ class Prepared:
     the cluster."""
 
     agent: str
+    plan: Plan
     target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
     after: Callable[[Verdict], Awaitable[None]]
 
@@ -171,7 +176,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
 
     async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
-            survey = await look(api)
+            survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
@@ -180,17 +185,17 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     if choices.round_robin and choices.nodes:
         raise InputError("names a node, and the turn decides", where="--node", expected="--round-robin without it")
     survey, chosen = asyncio.run(see())
+    if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
+        plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
     own_far_end = not choices.to or "node" in choices.to
-    if own_far_end and len(survey.nodes) < 2:
-        raise InputError(
-            "the cluster has one node, and a far end must be outside of it", where="--to", expected="--to URL"
-        )
+    if own_far_end:
+        _can_have_far_end(survey, chosen, pods)
     abort = _abort(choices.abort_after)
     if choices.dry_run:
         click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end))
         return None
-    if against := objections(survey, chosen):
+    if against := objections(survey, chosen, restart):
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
     if not _agreed(choices, plan, survey, chosen, restart):
         return None
@@ -227,7 +232,23 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
             _warn(f"the cluster could not be told: {error}")
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
-    return Prepared(name, target, after)
+    return Prepared(name, plan, target, after)
+
+
+def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> None:
+    from hitless.cluster.manifests import far_addresses
+    from hitless.cluster.target import spots
+
+    expected = "--to URL of something outside the cluster, e.g. https://example.org/ or farend://HOST (hitless farend)"
+    if len(survey.nodes) < 2:
+        raise InputError(
+            "the cluster has one node, and a far end must be outside of it", where="--to", expected=expected
+        )
+    if survey.cni.name == "cilium":
+        raise InputError("Cilium does not translate flows between nodes", where="--to", expected=expected)
+    for place in spots(survey, chosen):
+        if not far_addresses(pods, place.internal_ips):
+            raise InputError(f"node {place.name} has no {pods.family} address", where="--family", expected="one it has")
 
 
 async def _turn(api: Api, namespace: str) -> str:
@@ -263,7 +284,7 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
 
     profiles = {"canal": "canal", "flannel": "flannel"}
     profile = choices.watch_profile or profiles.get(survey.cni.name, "")
-    if survey.cni.nftables and choices.watch_profile is None and survey.cni.name == "flannel":
+    if survey.cni.nftables and choices.watch_profile is None and survey.cni.known:
         profile = "flannel-nftables"
     family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
     if plan.families == ("ipv6",):
@@ -286,6 +307,7 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
         profile=profile,
         seconds=int(length * nodes),
         see_processes=restart == "kill",
+        rules=survey.cni.known or choices.watch_profile is not None,
     )
 
 
@@ -329,7 +351,7 @@ def _dry_run(
         scheduled=choices.round_robin and choices.post_events,
     )
     lines = [f"# {survey.cni.title}: {plan.rounds} rounds of {restart} on {', '.join(node.name for node in chosen)}"]
-    lines += [f"# not now: {one}" for one in objections(survey, chosen)]
+    lines += [f"# not now: {one}" for one in objections(survey, chosen, restart)]
     lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
     if grace is not None:
         lines.append(f"# with a grace period of {int(grace)} s")

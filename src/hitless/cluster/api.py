@@ -3,8 +3,8 @@
 Problem: a drill may cut the very connection that it is watched through, and a server may be away for a minute. Promise:
 calls that can be repeated are, within a named and bounded patience; a list is read in pages; a watch goes on over
 bookmarks, closed connections and 410 by listing again, and gives whole states, so that nothing depends on having seen
-every event. The kubeconfig, TLS and credentials are lightkube's; paths and JSON are ours. Foreign exceptions stop here
-(``ApiError``, ``InputError``, ``MissingError``). Next stage: ``survey``, ``pods``.
+every event; waits for a state leave out the time in which the server was away. Kubeconfig, TLS and credentials are
+``access``; paths and JSON are ours. Foreign exceptions stop here (``ApiError``). Next stage: ``survey``, ``pods``.
 """
 
 from __future__ import annotations
@@ -20,38 +20,20 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from hitless.cluster.access import Access, access, httpx2
 from hitless.cluster.objects import PODS, Kind, Object
-from hitless.errors import ApiError, InputError, MissingError
+from hitless.errors import ApiError
 
-try:
-    import httpx2
-    import yaml
-    from lightkube.config import client_adapter
-    from lightkube.config.kubeconfig import KubeConfig
-    from lightkube.core.exceptions import ConfigError
-except ImportError as error:
-    raise MissingError(
-        "the Kubernetes client is not installed", remedy="install it: pip install 'hitless[cluster]'"
-    ) from error
-
-__all__ = ["Api", "Patience", "connect"]
+__all__ = ["Api", "Patience", "connect", "said"]
 
 _T = TypeVar("_T", bound=Object)
 
 PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
 
 _PAGE = 500
-# What lightkube lets through for a file that is YAML but no kubeconfig, beside its own error.
-_BAD_CONFIG = (
-    ConfigError,
-    OSError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    msgspec.MsgspecError,
-    yaml.YAMLError,
-)
+# Watches are short: a connection that died without a word is noticed after one, not after the server's half hour.
+_WATCH_S = 20
+_WATCH_SLACK_S = 10.0
 _PASSING = frozenset({429, 500, 502, 503, 504})  # statuses after which the API conventions allow to try again
 
 
@@ -96,34 +78,19 @@ class _Status(msgspec.Struct):
 
 def connect(kubeconfig: Path | None = None, context: str | None = None, *, patience: Patience | None = None) -> Api:
     """The API server that the kubeconfig (else the environment: in-cluster, KUBECONFIG, ~/.kube/config) names."""
-    try:
-        config = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
-        single = config.get(context)
-        if single is None:
-            raise ConfigError("no current context is set")
-        adapter: Any = client_adapter  # untyped in lightkube
-        user = single.user
-        verify = adapter.verify_cluster(single.cluster, user or adapter.User(), single.abs_file)
-        auth = adapter.user_auth(user)
-    except _BAD_CONFIG as error:
-        where = str(kubeconfig) if kubeconfig is not None else "kubeconfig"
-        raise InputError(f"{error}", where=where, expected="a kubeconfig that names a cluster and a user") from error
-    # A drill of 20 nodes holds 40 streams open: no limit on connections but the cluster's own size.
-    transport = httpx2.AsyncHTTPTransport(verify=verify, limits=httpx2.Limits(max_connections=None))
-    client = httpx2.AsyncClient(
-        base_url=single.cluster.server, auth=auth, transport=transport, timeout=httpx2.Timeout(15.0)
-    )
-    return Api(client, single.cluster.server, single.namespace, patience or Patience())
+    return Api(access(kubeconfig, context), patience or Patience())
 
 
 class Api:
     """Calls on one API server; ``namespace`` is the context's own."""
 
-    def __init__(self, client: httpx2.AsyncClient, server: str, namespace: str, patience: Patience) -> None:
-        self.client = client
-        self.server = server
-        self.namespace = namespace
+    def __init__(self, way: Access, patience: Patience) -> None:
+        self.client = way.client
+        self.server = way.server
+        self.namespace = way.namespace
         self.patience = patience
+        self._known = False  # the server has accepted us before
+        self._waits: dict[asyncio.Timeout, float] = {}
 
     async def __aenter__(self) -> Api:
         return self
@@ -177,7 +144,8 @@ class Api:
         }
         if grace is not None:
             document["deleteOptions"] = {"gracePeriodSeconds": grace}
-        await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=frozenset({429}))
+        # 500: more than one budget means the pod, and none of them can be asked
+        await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=frozenset({429, 500}))
 
     async def log(self, pod: str, namespace: str, container: str, lines: int = 50) -> str:
         """The last lines of a container's log."""
@@ -211,18 +179,29 @@ class Api:
         labels: str = "",
         fields: str = "",
     ) -> Mapping[str, _T] | None:
-        """The first state for which ``done`` holds; None after ``within`` seconds."""
+        """The first state for which ``done`` holds; None after ``within`` seconds in which the server could be asked.
+
+        Raises ``ApiError`` when the server stays away longer than the patience.
+        """
+        limit = asyncio.timeout(within)
         try:
-            async with (
-                asyncio.timeout(within),
-                aclosing(self.states(kind, namespace, labels=labels, fields=fields)) as states,
-            ):
+            async with limit, aclosing(self.states(kind, namespace, labels=labels, fields=fields)) as states:
+                self._waits[limit] = within
                 async for state in states:
                     if done(state):
                         return state
         except TimeoutError:
             return None
+        finally:
+            self._waits.pop(limit, None)
         return None
+
+    def _trouble(self) -> None:
+        """The server is away: what waits for it to say something waits that much longer."""
+        now = asyncio.get_running_loop().time()
+        for limit, within in self._waits.items():
+            if not limit.expired():
+                limit.reschedule(now + within + self.patience.longest)
 
     @asynccontextmanager
     async def websocket(self, path: str, params: httpx2.QueryParams, protocols: list[str]) -> AsyncIterator[Any]:
@@ -232,10 +211,15 @@ class Api:
             params=params,
             subprotocols=protocols,
             max_message_size_bytes=1 << 22,
+            queue_size=16,
             keepalive_ping_interval_seconds=5.0,
             keepalive_ping_timeout_seconds=10.0,
         ) as socket:
             yield socket
+
+    def passing(self, status: int) -> bool:
+        """Whether a refusal with this status may be gone a moment later; 401 only from a server that knew us."""
+        return status in _PASSING or (status == 401 and self._known)
 
     async def _list(self, kind: Kind[_T], namespace: str, labels: str, fields: str) -> tuple[list[_T], str]:
         params = {"limit": str(_PAGE), **_selectors(labels, fields)}
@@ -263,23 +247,23 @@ class Api:
                 "watch": "true",
                 "allowWatchBookmarks": "true",
                 "resourceVersion": version,
-                "timeoutSeconds": str(random.randint(240, 480)),
+                "timeoutSeconds": str(_WATCH_S),
                 **_selectors(labels, fields),
             }
             try:
-                timeout = httpx2.Timeout(15.0, read=600.0)
+                timeout = httpx2.Timeout(15.0, read=_WATCH_S + _WATCH_SLACK_S)
                 async with self.client.stream("GET", kind.path(namespace), params=params, timeout=timeout) as response:
                     if response.status_code != 200:
-                        await response.aread()
                         raise _refusal("WATCH", kind.path(namespace), response)
+                    self._known = True
+                    failures, since = 0, self.patience.now()
                     async for line in response.aiter_lines():
                         event = msgspec.json.decode(line, type=_WatchEvent)
                         if event.type == "ERROR":
                             status = msgspec.json.decode(event.object, type=_Status)
-                            raise ApiError(status.message, status=status.code)
+                            raise ApiError(f"WATCH {kind.path(namespace)}: {status.message}", status=status.code)
                         one = _decode(event.object, kind)
                         version = one.metadata.resource_version
-                        failures, since = 0, self.patience.now()
                         if event.type != "BOOKMARK":
                             yield event.type, one
             except (httpx2.TransportError, msgspec.DecodeError) as error:
@@ -287,11 +271,14 @@ class Api:
             except ApiError as error:
                 if error.status == 410:
                     return
-                if error.status not in _PASSING:
+                if not self.passing(error.status):
                     raise
                 problem = error
             else:
-                continue  # the server ended it in good order
+                if self.patience.now() - since >= 1.0:
+                    continue  # the server ended it in good order
+                problem = ApiError(f"WATCH {kind.path(namespace)}: {self.server} ends every watch at once")
+            self._trouble()
             if self.patience.now() - since > self.patience.total:
                 raise problem
             await self.patience.sleep(self.patience.wait(failures))
@@ -318,13 +305,15 @@ class Api:
                 problem = ApiError(f"{method} {path}: {self.server} cannot be reached: {_words(error)}")
             else:
                 if response.is_success:
+                    self._known = True
                     return response.content
                 problem = _refusal(method, path, response)
                 if response.status_code == 409 and method == "POST" and attempt > 0:
                     raise _MadeBefore from problem
-                if response.status_code not in _PASSING or response.status_code in final:
+                if not self.passing(response.status_code) or response.status_code in final:
                     raise problem
                 wait = max(wait, _retry_after(response))
+            self._trouble()
             if self.patience.now() - begin + wait > self.patience.total:
                 raise problem
             await self.patience.sleep(wait)
@@ -346,15 +335,18 @@ def _decode(raw: bytes | msgspec.Raw, kind: Kind[_T]) -> _T:
         raise ApiError(f"{kind.plural}: the server's answer is not understood: {error}") from error
 
 
-def _refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
+def said(response: httpx2.Response) -> str:
+    """The server's own words in a refusal."""
     try:
-        said = msgspec.json.decode(response.content, type=_Status).message
+        words = msgspec.json.decode(response.content, type=_Status).message
     except msgspec.DecodeError:
-        said = response.text[:200].strip()
+        words = response.text[:200].strip()
+    return words or response.reason_phrase
+
+
+def _refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
     hint = "; hitless drill --cluster --dry-run prints the rights that it needs" if response.status_code == 403 else ""
-    return ApiError(
-        f"{method} {path}: {response.status_code} {said or response.reason_phrase}{hint}", status=response.status_code
-    )
+    return ApiError(f"{method} {path}: {response.status_code} {said(response)}{hint}", status=response.status_code)
 
 
 def _retry_after(response: httpx2.Response) -> float:

@@ -22,6 +22,8 @@ __all__ = [
     "Document",
     "Pods",
     "Restart",
+    "far_addresses",
+    "far_urls",
     "farend_pod",
     "namespace",
     "owner",
@@ -50,7 +52,10 @@ _USER = 65532  # "nonroot" by convention of small images
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """The choices that shape a drill's pods. ``identity`` tells one drill's objects from another's."""
+    """The choices that shape a drill's pods. ``identity`` tells one drill's objects from another's.
+
+    ``rules``: the watch follows them (false: this agent's rules are not known, only the control probe runs there).
+    """
 
     identity: str
     namespace: str = "hitless-drill"
@@ -65,6 +70,7 @@ class Pods:
     profile: str = ""
     seconds: int = 3600
     see_processes: bool = False
+    rules: bool = True
     pod_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -122,7 +128,10 @@ def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools
         "imagePullPolicy": pods.pull_policy,
         "command": ["hitless", "relay", "run"],
         "args": ["--spool", SPOOL, "--for", str(pods.seconds), "--limit", str(_SPOOL_BYTES * 9 // 10), *tools],
-        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": [{"name": "spool", "mountPath": SPOOL}],
     }
@@ -187,7 +196,10 @@ def probe_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str], *, p
         family = "ipv6" if ":" in peer else "ipv4"
         control = ["probe", "--json", "--rate", "20", "--mix", "tcp=1", "--family", family]
         tools += _tool("control_pods", [*control, "--to", f"farend://{host}:{PEER_PORT}"])
-    return _restricted(_pod(pods, "probe", node, pods.traffic_namespace, owned_by, tools))
+    pod = _restricted(_pod(pods, "probe", node, pods.traffic_namespace, owned_by, tools))
+    # Echo requests without a capability: a safe sysctl, which the restricted standard allows.
+    pod["spec"]["securityContext"]["sysctls"] = [{"name": "net.ipv4.ping_group_range", "value": f"{_USER} {_USER}"}]
+    return pod
 
 
 def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> Document:
@@ -206,7 +218,7 @@ def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> D
         node,
         pods.namespace,
         owned_by,
-        [*_tool("watch", arguments), *_tool("control_host", control)],
+        [*(_tool("watch", arguments) if pods.rules else []), *_tool("control_host", control)],
     )
     pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "Default"}
     pod["spec"]["securityContext"] = {"runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -218,19 +230,34 @@ def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> D
     if pods.see_processes:
         # To find the agent's process. AppArmor's default profile forbids signals to unconfined processes.
         pod["spec"]["hostPID"] = True
+        # The field is of 1.30; servers before it take the annotation, later ones want both to say the same.
         pod["spec"]["containers"][0]["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+        pod["metadata"]["annotations"] = {f"container.apparmor.security.beta.kubernetes.io/{CONTAINER}": "unconfined"}
     return pod
 
 
 def peer_pod(pods: Pods, node: str, owned_by: Document) -> Document:
     """A far end in an ordinary pod, for the control between pods."""
-    tools = _tool("farend", ["farend", "--json", "--bind", "0.0.0.0", "--port", str(PEER_PORT)])
+    # The kubelet puts the pod's address in, of whichever family the cluster prefers.
+    tools = _tool("farend", ["farend", "--json", "--bind", "$(POD_IP)", "--port", str(PEER_PORT)])
     return _restricted(_pod(pods, "peer", node, pods.traffic_namespace, owned_by, tools))
 
 
-def farend_pod(pods: Pods, node: str, address: str, owned_by: Document) -> Document:
+def far_addresses(pods: Pods, addresses: Mapping[str, str]) -> list[str]:
+    """A node's addresses (by family) of the families that are drilled."""
+    wanted = ("ipv4", "ipv6") if pods.family == "dual" else (pods.family,)
+    return [addresses[family] for family in wanted if family in addresses]
+
+
+def far_urls(addresses: Sequence[str]) -> list[str]:
+    """Where a probe finds a far end of ours."""
+    return [f"farend://{f'[{one}]' if ':' in one else one}:{PEER_PORT}" for one in addresses]
+
+
+def farend_pod(pods: Pods, node: str, addresses: Sequence[str], owned_by: Document) -> Document:
     """A far end on another node's network: outside the pod network, so that pods reach it by translated flows."""
-    arguments = ["farend", "--json", "--bind", address, "--port", str(PEER_PORT)]
+    binds = [word for address in addresses for word in ("--bind", address)]
+    arguments = ["farend", "--json", *binds, "--port", str(PEER_PORT)]
     pod = _restricted(_pod(pods, "farend", node, pods.namespace, owned_by, _tool("farend", arguments)))
     pod["spec"] |= {"hostNetwork": True, "dnsPolicy": "Default"}
     return pod

@@ -122,8 +122,16 @@ class Node(Object, frozen=True):
 
     @property
     def internal_ip(self) -> str:
-        found = [one.address for one in self.status.addresses or [] if one.type == "InternalIP"]
-        return found[0] if found else ""
+        return next(iter(self.internal_ips.values()), "")
+
+    @property
+    def internal_ips(self) -> dict[str, str]:
+        """The first internal address of each family, in the node's order."""
+        found: dict[str, str] = {}
+        for one in self.status.addresses or []:
+            if one.type == "InternalIP":
+                found.setdefault("ipv6" if ":" in one.address else "ipv4", one.address)
+        return found
 
 
 class Container(_Read, frozen=True):
@@ -223,8 +231,13 @@ class LabelSelector(_Read, frozen=True):
     match_expressions: list[dict[str, Any]] | None = None  # kept whole: only their presence matters to us
 
 
+class UpdateStrategy(_Read, frozen=True):
+    type: str = "RollingUpdate"
+
+
 class DaemonSetSpec(_Read, frozen=True):
     selector: LabelSelector = LabelSelector()
+    update_strategy: UpdateStrategy = UpdateStrategy()
     template: PodTemplate = PodTemplate()
 
 

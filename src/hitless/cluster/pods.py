@@ -24,10 +24,16 @@ from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object,
 from hitless.errors import ApiError, HitlessError, MissingError
 from hitless.model import events as e
 
-__all__ = ["Listener", "Station", "sweep"]
+__all__ = ["Listener", "Station", "gone", "sweep"]
 
 Listener = Callable[[e.Event, str], None]
 """Takes an event and the name of its stream."""
+
+_GRACE = 1
+"""Seconds. 0 would take a pod out of the API while its container still runs, and holds its port, on the node."""
+
+_ACCOUNT = 30.0
+"""Seconds until a new namespace has its ServiceAccount, without which no pod is admitted."""
 
 _HOPELESS = frozenset(
     {"ErrImagePull", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"}
@@ -68,7 +74,7 @@ class Station:
 
     async def start(self, patience: float) -> None:
         """Make the pod, wait until it runs, and begin to listen; raises ``MissingError`` when it does not start."""
-        await self.api.create(PODS, self.document, self.namespace)
+        await self._make()
         pods = await self.api.wait_for(
             PODS, self.namespace, _settled, within=patience, fields=f"metadata.name={self.name}"
         )
@@ -85,6 +91,24 @@ class Station:
             text = f"the clock of {self.node} is {self.offset} (pod {self.name})"
             self.say(e.Note(t=self.now(), level="info", text=text), "drill")
         self._task = asyncio.create_task(self._listen())
+
+    async def _make(self) -> None:
+        end = self.api.patience.now() + _ACCOUNT
+        while True:
+            try:
+                await self.api.create(PODS, self.document, self.namespace)
+            except ApiError as error:
+                early = error.status == 403 and "service account" in str(error) and "not found" in str(error)
+                if early and self.api.patience.now() < end:
+                    await self.api.patience.sleep(0.5)
+                    continue
+                if error.status in (400, 403, 422):
+                    raise MissingError(
+                        f"the pod {self.namespace}/{self.name} is not admitted: {error}",
+                        remedy="does Pod Security, a quota or a policy forbid it? See --namespace, --probe-namespace",
+                    ) from error
+                raise
+            return
 
     async def _listen(self) -> None:
         command = ["hitless", "relay", "read", "--spool", SPOOL, "--from"]
@@ -130,7 +154,8 @@ class Station:
             return
         self._stopping = True
         try:
-            async with asyncio.timeout(patience):
+            # the server may be away just now: its time is not the tools'
+            async with asyncio.timeout(patience + self.api.patience.total):
                 command = ["hitless", "relay", "stop", "--spool", SPOOL]
                 await streams.output(self.api, self.name, self.namespace, CONTAINER, command)
                 await asyncio.shield(self._task)
@@ -144,7 +169,7 @@ class Station:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.api.delete(PODS, self.name, self.namespace, grace=0)
+        await self.api.delete(PODS, self.name, self.namespace, grace=_GRACE)
 
     def dismiss(self) -> None:
         """Stop listening; the pod is removed with everything else."""
@@ -172,6 +197,19 @@ def _settled(pods: Mapping[str, Pod]) -> bool:
     return False
 
 
+async def gone(api: Api, stations: Iterable[Station], within: float) -> None:
+    """Wait until these pods are gone from their nodes, at most so many seconds: their host ports are free then."""
+    by_place: dict[str, set[str]] = {}
+    for one in stations:
+        by_place.setdefault(one.namespace, set()).add(one.name)
+    for place, names in by_place.items():
+
+        def away(pods: Mapping[str, Pod], names: set[str] = names) -> bool:
+            return not any(pod.name in names for pod in pods.values())
+
+        await api.wait_for(PODS, place, away, within=within, labels=manifests.selector())
+
+
 async def sweep(api: Api, namespaces: Iterable[str], identity: str = "") -> list[str]:
     """Remove the objects of one drill (or of every drill) in these namespaces, and a namespace that a drill made.
 
@@ -189,7 +227,7 @@ async def sweep(api: Api, namespaces: Iterable[str], identity: str = "") -> list
         found: list[tuple[Kind[Any], Object]] = [(PODS, one) for one in await api.all(PODS, place, labels=labels)]
         found += [(CONFIG_MAPS, one) for one in await api.all(CONFIG_MAPS, place, labels=labels)]
         for kind, one in found:
-            if await api.delete(kind, one.name, place, grace=0 if kind is PODS else None, uid=one.metadata.uid):
+            if await api.delete(kind, one.name, place, grace=_GRACE if kind is PODS else None, uid=one.metadata.uid):
                 removed.append(f"{kind.plural} {place}/{one.name}")
         ours = made.label(manifests.CREATED_LABEL) == "true"
         if ours and (not identity or made.label(manifests.DRILL_LABEL) == identity):

@@ -51,11 +51,11 @@ def rehearse(
         places = spots(survey, nodes)
         used = {next((one for one in places if one.name != node.name), places[0]).name for node in nodes}
         helpers += [
-            manifests.farend_pod(pods, one.name, one.internal_ip, owners[pods.namespace])
+            manifests.farend_pod(pods, one.name, _far(pods, one), owners[pods.namespace])
             for one in places
             if one.name in used
         ]
-        far += [f"farend://{places[0].internal_ip}:{manifests.PEER_PORT}"]
+        far += manifests.far_urls(_far(pods, places[0]))
     stations: list[Document] = []
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
@@ -79,6 +79,10 @@ def rehearse(
         "delete the pods and the ConfigMap by label and uid; delete the namespace when the drill made it",
     ]
     return Rehearsal((manifests.namespace(pods), *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
+
+
+def _far(pods: Pods, node: Node) -> list[str]:
+    return manifests.far_addresses(pods, node.internal_ips)
 
 
 def grants(pods: Pods, survey: Survey, restart: Restart, *, scheduled: bool = False) -> list[Document]:

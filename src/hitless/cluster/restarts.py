@@ -37,6 +37,15 @@ class Agent:
     grace: int | None = None
 
     def __post_init__(self) -> None:
+        if self.cni.name == "none":
+            there = ", ".join(self.cni.others)
+            raise InputError(
+                "no network agent was found that this tool knows (Canal, flannel, Calico, Cilium, K3s)",
+                where=self.api.server,
+                expected=f"--agent NAMESPACE/DAEMONSET, one of {there}"
+                if there
+                else "an agent that runs as a DaemonSet; for others there is hitless node-drill, on the node",
+            )
         if self.cni.daemon_set is None:
             raise InputError(
                 "K3s runs flannel inside its own process: there is no pod to restart",
@@ -46,15 +55,23 @@ class Agent:
 
     async def pods(self, nodes: Sequence[str]) -> dict[str, Pod]:
         """The agent's pod on each of these nodes; raises ``InputError`` when one has none."""
-        assert self.cni.daemon_set is not None
-        found = await self.api.all(PODS, self.cni.namespace, labels=self.cni.daemon_set.selector)
-        by_node = {pod.spec.node_name: pod for pod in found if pod.metadata.deletion_timestamp is None}
+        by_node = {pod.spec.node_name: pod for pod in await self._own() if pod.metadata.deletion_timestamp is None}
         for node in nodes:
             if node not in by_node:
                 raise InputError(
                     f"node {node} runs no pod of {self.cni.title}", where="--node", expected="one that does"
                 )
         return {node: by_node[node] for node in nodes}
+
+    async def everywhere(self) -> dict[str, Pod]:
+        """The agent's pod on every node that has one."""
+        return {pod.spec.node_name: pod for pod in await self._own() if pod.spec.node_name}
+
+    async def _own(self) -> list[Pod]:
+        assert self.cni.daemon_set is not None
+        found = await self.api.all(PODS, self.cni.namespace, labels=self.cni.daemon_set.selector)
+        uid = self.cni.daemon_set.metadata.uid
+        return [pod for pod in found if pod.owner is not None and pod.owner.uid == uid]
 
 
 async def restart(
@@ -66,6 +83,7 @@ async def restart(
     back within ``patience`` seconds is told as "failed".
     """
     before = await agent.pods(nodes)
+    waited = before
     match agent.method:
         case "delete-pod":
             grace = "" if agent.grace is None else f", grace period {agent.grace} s"
@@ -80,10 +98,18 @@ async def restart(
             for node, pod in before.items():
                 await _kill(agent, node, pod, killers[node], tell)
         case "rollout-restart":
+            # It goes on to every node, whichever are drilled: the next round begins when all have had it.
+            waited = await agent.everywhere()
+            patience *= max(1, len(waited))
             for node in nodes:
                 tell(node, "stop", "rollout restart of the DaemonSet")
             await _roll(agent)
-    await _wait(agent, before, tell, patience)
+
+    def tell_drilled(node: str, step: Step, detail: str) -> None:
+        if node in before:
+            tell(node, step, detail)
+
+    await _wait(agent, waited, tell_drilled, patience)
 
 
 async def _evict(agent: Agent, pod: Pod) -> None:

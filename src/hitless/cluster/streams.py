@@ -16,18 +16,35 @@ import httpx2
 import msgspec
 from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
 
-from hitless.cluster.api import Api
+from hitless.cluster.api import Api, said
 from hitless.cluster.objects import PODS
 from hitless.errors import ApiError
 
-__all__ = ["Execution", "execute", "follow", "output"]
+__all__ = ["Execution", "execute", "follow", "output", "passing"]
 
 _PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 _MOST_STDERR = 4096
 
-PASSING = frozenset({0, 429, 502, 503, 504})
-"""Statuses of a connection that broke or of a server on its way back; 500 is the kubelet's word on the command."""
+PASSING = frozenset({0, 401, 429, 502, 503, 504})
+"""Statuses of a connection that broke or of a server on its way back (it knew us: 401 is a token that has ended)."""
+
+_AWAY = (
+    "dialing backend",
+    "error sending request",
+    "connection refused",
+    "connection reset",
+    "no route to host",
+    "i/o timeout",
+    "TLS handshake timeout",
+    "unexpected EOF",
+)
+"""What the server says, with 500, when it cannot reach the kubelet. Any other 500 is a word on the command."""
+
+
+def passing(error: ApiError) -> bool:
+    """Whether the same command may be asked for again."""
+    return error.status in PASSING or (error.status == 500 and any(word in str(error) for word in _AWAY))
 
 
 class _Cause(msgspec.Struct):
@@ -113,7 +130,7 @@ async def execute(
         first = _first(error)
         if isinstance(first, WebSocketUpgradeError):
             status = first.response.status_code
-            raise ApiError(f"{name}: the server refused the websocket with {status}", status=status) from first
+            raise ApiError(f"{name}: refused with {status}: {said(first.response)}", status=status) from first
         if isinstance(first, HTTPXWSException | httpx2.TransportError):
             raise ApiError(f"{name}: {api.server}: {str(first) or type(first).__name__}") from first
         raise first from None
@@ -144,7 +161,7 @@ async def output(api: Api, pod: str, namespace: str, container: str, command: Se
             return b"".join(pieces)
         except ApiError as error:
             wait = api.patience.wait(attempt)
-            if error.status not in PASSING or api.patience.now() - begin + wait > api.patience.total:
+            if not passing(error) or api.patience.now() - begin + wait > api.patience.total:
                 raise
             await api.patience.sleep(wait)
             attempt += 1
@@ -181,7 +198,7 @@ async def follow(
             raise ApiError(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
         except ApiError as error:
             wait = api.patience.wait(attempt)
-            if error.status not in PASSING or api.patience.now() - since + wait > api.patience.total:
+            if not passing(error) or api.patience.now() - since + wait > api.patience.total:
                 raise
             if resumed is not None:
                 resumed(offset, str(error))

@@ -32,7 +32,8 @@ from hitless.errors import ApiError, InputError
 
 __all__ = ["Cni", "Survey", "advise_cluster", "choose", "look", "objections"]
 
-CniName = Literal["canal", "flannel", "calico", "cilium", "k3s"]
+CniName = Literal["canal", "flannel", "calico", "cilium", "k3s", "other", "none"]
+"""``other``: an agent that people named; ``none``: nothing that is known, and nothing was named."""
 
 _AGENTS: tuple[tuple[CniName, str], ...] = (
     ("flannel", "flannel"),
@@ -46,7 +47,10 @@ _NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha",
 
 @dataclass(frozen=True, slots=True)
 class Cni:
-    """The network agent of a cluster. ``container`` is the one that programs egress; K3s has no DaemonSet for it."""
+    """The network agent of a cluster. ``container`` is the one that programs egress; K3s has no DaemonSet for it.
+
+    ``others``: the DaemonSets that run beside it, as NAMESPACE/NAME.
+    """
 
     name: CniName
     daemon_set: DaemonSet | None = None
@@ -55,6 +59,12 @@ class Cni:
     flannel: Flannel | None = None
     networks: tuple[str, ...] = ()
     nftables: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether this tool knows the rules that it programs; else a drill goes by traffic alone."""
+        return self.name in ("canal", "flannel")
 
     @property
     def namespace(self) -> str:
@@ -76,10 +86,14 @@ class Survey:
     budgets: tuple[DisruptionBudget, ...] = ()
 
 
-async def look(api: Api, *, with_budgets: bool = True) -> Survey:
-    """Look at a cluster; raises ``InputError`` when no CNI is found that this tool knows."""
+async def look(api: Api, *, agent: str = "", with_budgets: bool = True) -> Survey:
+    """Look at a cluster; where nothing is found that is known, the CNI is ``none``.
+
+    ``agent``: people's own word, NAMESPACE/DAEMONSET[/CONTAINER]; raises ``InputError`` when there is no such one.
+    """
     nodes = tuple(sorted(await api.all(NODES), key=lambda node: node.name))
-    cni = await _find(api, await api.all(DAEMON_SETS), nodes)
+    sets = await api.all(DAEMON_SETS)
+    cni = await (_named(api, agent, sets) if agent else _find(api, sets, nodes))
     budgets: Sequence[DisruptionBudget] = ()
     if with_budgets and cni.namespace:
         budgets = await api.all(DISRUPTION_BUDGETS, cni.namespace)
@@ -101,11 +115,32 @@ async def _find(api: Api, sets: Iterable[DaemonSet], nodes: Sequence[Node]) -> C
         return Cni(name, daemon_set, container.name, container.image)
     if any("+k3s" in node.status.node_info.kubelet_version for node in nodes):
         return Cni("k3s", networks=tuple(sorted({cidr for node in nodes for cidr in node.pod_cidrs})))
-    raise InputError(
-        "no network agent was found among the cluster's DaemonSets",
-        where=api.server,
-        expected="Canal, flannel, Calico, Cilium or K3s",
-    )
+    return Cni("none", others=tuple(f"{one.metadata.namespace}/{one.name}" for one in sets))
+
+
+async def _named(api: Api, agent: str, sets: Iterable[DaemonSet]) -> Cni:
+    """The agent that people named; flannel is known as such under any name."""
+    place, _, rest = agent.partition("/")
+    name, _, wanted = rest.partition("/")
+    known = {(one.metadata.namespace, one.name): one for one in sets}
+    daemon_set = known.get((place, name))
+    if daemon_set is None:
+        there = ", ".join(sorted(f"{space}/{one}" for space, one in known)) or "the cluster has none"
+        raise InputError(f"there is no DaemonSet {agent!r}", where="--agent", expected=f"NAMESPACE/NAME: {there}")
+    containers = daemon_set.spec.template.spec.containers or []
+    found = dict(_agents(daemon_set))
+    chosen = next((one for one in containers if one.name == wanted), None) if wanted else None
+    if wanted and chosen is None:
+        names = ", ".join(one.name for one in containers)
+        raise InputError(f"{place}/{name} has no container {wanted!r}", where="--agent", expected=names)
+    if "flannel" in found and chosen in (None, found["flannel"]):
+        return await _flannel(api, "canal" if "calico" in found else "flannel", daemon_set, found["flannel"])
+    kind: CniName
+    for kind, container in found.items():
+        if chosen in (None, container):
+            return Cni(kind, daemon_set, container.name, container.image)
+    container = chosen or (containers[0] if containers else Container())
+    return Cni("other", daemon_set, container.name, container.image)
 
 
 def _agents(daemon_set: DaemonSet) -> list[tuple[CniName, Container]]:
@@ -211,13 +246,17 @@ def _selected(node: Node, selector: str) -> bool:
     return True
 
 
-def objections(survey: Survey, chosen: Sequence[Node]) -> list[str]:
+def objections(survey: Survey, chosen: Sequence[Node], restart: str = "delete-pod") -> list[str]:
     """Every reason not to begin now; empty when there is none."""
     found = [f"node {node.name} is not ready" for node in survey.nodes if not node.ready]
     found += [f"node {node.name} is no Linux node" for node in chosen if not _linux(node)]
     daemon_set = survey.cni.daemon_set
     if daemon_set is None:
         return found
+    if restart == "rollout-restart" and daemon_set.spec.update_strategy.type == "OnDelete":
+        found.append(
+            f"DaemonSet {survey.cni.namespace}/{daemon_set.name} has updateStrategy OnDelete: a rollout does nothing"
+        )
     status = daemon_set.status
     name = f"DaemonSet {survey.cni.namespace}/{daemon_set.name}"
     if status.number_ready < status.desired_number_scheduled:
@@ -237,6 +276,8 @@ def objections(survey: Survey, chosen: Sequence[Node]) -> list[str]:
 async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Advice]:
     survey = await look(api, with_budgets=False)
     cni = survey.cni
+    if cni.name == "none":
+        notes.append(f"no network agent that is known was found; DaemonSets: {', '.join(cni.others) or 'none'}")
     answers: dict[Release | None, list[str]] = {}
     for node in survey.nodes:
         answers.setdefault(_release(node), []).append(node.name)

@@ -19,13 +19,13 @@ from hitless.cluster import manifests
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, Node
-from hitless.cluster.pods import Station, sweep
+from hitless.cluster.pods import Station, gone, sweep
 from hitless.cluster.restarts import Agent, Step, restart
 from hitless.cluster.survey import Survey
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk
 from hitless.drill.targets import Name, Subject
-from hitless.errors import ApiError, HitlessError, InputError
+from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
@@ -37,6 +37,7 @@ OWN_FAR_END = "node"
 
 _START = 120.0  # an image may have to be pulled
 _LAST_WORDS = 45.0  # the relay gives its tools 15 s
+_GONE = 60.0  # for pods that were told to go, and for a namespace that an earlier drill left behind
 
 
 @dataclass
@@ -95,6 +96,8 @@ class ClusterTarget:
     to: Sequence[str]
     at_once: int = 1
     abort: Abort = field(default_factory=Abort)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the group that is being drilled: the next one's far end wants the same port of the same node."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -112,6 +115,7 @@ class ClusterTarget:
             "method": self.agent.method,
             "to": list(self.to),
             "drill": self.pods.identity,
+            **({} if self.pods.rules else {"judged_by": "traffic"}),
         }
 
     @property
@@ -132,7 +136,13 @@ class ClusterTarget:
         """Pods on the nodes of the group, streaming."""
         if self.abort.reason:
             raise InputError(f"not drilled: {self.abort.reason}", where=name.node)
+        async with self._turn, self._opened(name, desk) as subject:
+            yield subject
+
+    @asynccontextmanager
+    async def _opened(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
         group = next(group for group in self._groups() if group[0].name == name.node)
+        desk.watched = self.pods.rules
         desks = {name.node: desk}
         for node in group[1:]:
             desks[node.name] = desk.record.desk(name.agent, node.name)
@@ -148,6 +158,8 @@ class ClusterTarget:
             raise _first(group_error) from None
         finally:
             await asyncio.gather(*(station.remove() for station in stations), return_exceptions=True)
+            if name != self.subjects()[-1]:
+                await gone(self.api, stations, _GONE)
 
     def _far_end(self, node: Node) -> Node | None:
         """The far end that the node's pods use: one on another node where there is one."""
@@ -160,14 +172,15 @@ class ClusterTarget:
         for place in self.places.far_ends:
             users = [desks[node.name] for node in group if self._far_end(node) == place]
             if users:
-                document = manifests.farend_pod(self.pods, place.name, place.internal_ip, owner)
+                addresses = manifests.far_addresses(self.pods, place.internal_ips)
+                document = manifests.farend_pod(self.pods, place.name, addresses, owner)
                 found.append((document, users))
         return found
 
     def _documents(self, node: Node) -> list[Document]:
         to, far = list(self.to), self._far_end(node)
         if far is not None:
-            to.append(f"farend://{_host(far.internal_ip)}:{manifests.PEER_PORT}")
+            to += manifests.far_urls(manifests.far_addresses(self.pods, far.internal_ips))
         peers = sorted(self.places.peers, key=lambda one: one[0] == node.name)
         peer = peers[0][1] if peers else ""
         pods, owners = self.pods, self.places.owners
@@ -195,10 +208,6 @@ class ClusterTarget:
                 first.fail(f"aborted: {self.abort.reason}")
 
         return Station(self.api, document, lambda: first.now, say, first.fail)
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
 
 
 def _first(error: BaseException) -> BaseException:
@@ -264,8 +273,15 @@ async def placed(
 
 
 async def _namespace(api: Api, pods: Pods, place: str) -> None:
+    end = api.patience.now() + _GONE
     try:
-        await api.get(NAMESPACES, place)
+        while (await api.get(NAMESPACES, place)).metadata.deletion_timestamp is not None:
+            if api.patience.now() > end:
+                raise MissingError(
+                    f"the namespace {place} is being deleted, and does not go",
+                    remedy="wait, or give another --namespace",
+                )
+            await api.patience.sleep(0.5)
     except ApiError as error:
         if error.status != 404:
             raise

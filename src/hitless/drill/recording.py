@@ -70,6 +70,8 @@ class Desk:
     trouble: asyncio.Event = field(default_factory=asyncio.Event)
     companions: list[Desk] = field(default_factory=list)
     """Desks of other nodes that go through the same rounds: the calendar is theirs too."""
+    watched: bool = True
+    """Whether a watch of the rules writes here; else traffic alone tells."""
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
         """Append an event under this agent's and node's name."""
@@ -95,7 +97,7 @@ class Desk:
     @property
     def carried(self) -> bool:
         """Whether every pod network that the watch spoke of is carried now."""
-        return bool(self.states) and all(state == "carried" for state in self.states.values())
+        return not self.watched or (bool(self.states) and all(state == "carried" for state in self.states.values()))
 
     def phase(self, phase: Literal["baseline", "round", "recovery", "end"], round: int = 0) -> None:
         """Turn the calendar."""

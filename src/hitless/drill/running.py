@@ -128,7 +128,7 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
 
 
 async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
-    if not await _until(lambda: desk.attempted > 0 and bool(desk.states), _FIRST_WORDS):
+    if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), _FIRST_WORDS):
         missing = "attempt" if not desk.attempted else "word of the rules"
         desk.fail(f"no {missing} within {_FIRST_WORDS:g} s of the start")
         return

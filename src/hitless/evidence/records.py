@@ -38,6 +38,8 @@ class Settings:
     families: tuple[str, ...] = ()
     rate: int = 0
     far_end: bool = False
+    by_traffic: bool = False
+    """The rules of this agent are not judged (nobody here knows them): traffic alone decides."""
     words: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -69,6 +71,7 @@ class Settings:
             families=texts("families"),
             rate=number("rate"),
             far_end=bool(config.get("far_end", False)),
+            by_traffic=config.get("judged_by") == "traffic",
             words=words,
         )
 

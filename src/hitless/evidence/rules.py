@@ -73,7 +73,7 @@ def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool
         void=tuple(_void(record, figures, losses)),
         harm=tuple(_harm(record, figures, losses)),
         doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
-        good=tuple(_good(record, figures)),
+        good=tuple(_good(record, figures, settings)),
     )
 
 
@@ -234,7 +234,8 @@ def _sent(record: Record, span: Span, family: str = "") -> float:
 def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
     begun = {header.tool for header in record.headers} | {beat.tool for beat in record.heartbeats}
     ended = {summary.tool for summary in record.summaries}
-    expected = ["watch", "probe"] + (["farend"] if settings.far_end else [])
+    expected = ["probe"] if settings.by_traffic else ["watch", "probe"]
+    expected += ["farend"] if settings.far_end else []
     for tool in expected:
         if tool not in begun and not (tool == "probe" and record.attempts):
             yield f"there is no record of {tool}: what it would have seen is unknown"
@@ -244,10 +245,11 @@ def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
         yield "the log is cut off: the drill did not come to its end"
 
 
-def _good(record: Record, figures: Figures) -> Iterable[str]:
-    yield (
-        f"0 of {figures.attempted:,} attempts lost over {plural(figures.restarts, 'restart')}; the rules carried "
-        f"egress throughout ({plural(figures.rule_changes, 'rule change')} seen)"
-    )
+def _good(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
+    lost = f"0 of {figures.attempted:,} attempts lost over {plural(figures.restarts, 'restart')}"
+    if settings.by_traffic:
+        yield f"{lost}; judged by traffic alone: this agent's rules are not known here"
+    else:
+        yield f"{lost}; the rules carried egress throughout ({plural(figures.rule_changes, 'rule change')} seen)"
     if figures.delayed:
         yield f"{plural(figures.delayed, 'attempt')} answered only after a retry"

@@ -56,6 +56,7 @@ class FakeNodes:
     offsets: dict[str, int] = field(default_factory=dict)
     unstartable: set[str] = field(default_factory=set)
     spools: dict[str, Spool] = field(default_factory=dict)
+    retired: list[Spool] = field(default_factory=list)
     pods_made: list[Document] = field(default_factory=list)
     _away: dict[str, float] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -167,12 +168,16 @@ class FakeNodes:
 
     def _status(self, pod: Document, status: Document) -> None:
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        try:
-            same = self.api.store.get("pods", place, name)["metadata"]["uid"] == pod["metadata"]["uid"]
-        except Answer:
-            return  # it was deleted meanwhile
-        if same:
+        if self._there(pod):
             self.api.store.change("pods", place, name, lambda one: one.__setitem__("status", copy.deepcopy(status)))
+
+    def _there(self, pod: Document) -> bool:
+        """Whether this very pod is still in the store."""
+        try:
+            found = self.api.store.get("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        except Answer:
+            return False
+        return bool(found["metadata"]["uid"] == pod["metadata"]["uid"])
 
     def terminate(self, pod: Document, grace: int | None) -> None:
         """The kubelet's part of a delete: a mark first, gone a little later."""
@@ -197,6 +202,8 @@ class FakeNodes:
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         if spool := self.spools.get(name):
             spool.stopping = True
+        if not self._there(pod):
+            return  # its namespace went first
         self.api.store.remove("pods", place, name)
         for owner in pod["metadata"].get("ownerReferences") or []:
             if owner["kind"] == "DaemonSet":
@@ -215,7 +222,10 @@ class FakeNodes:
         return self._clock.now() + self.offsets.get(node, 0)
 
     async def _relay(self, pod: Document) -> None:
-        spool = self.spools.setdefault(pod["metadata"]["name"], Spool())
+        name = pod["metadata"]["name"]
+        if name in self.spools and self.spools[name].stopping:
+            self.retired.append(self.spools.pop(name))  # an earlier pod of that name
+        spool = self.spools.setdefault(name, Spool())
         arguments = pod["spec"]["containers"][0]["args"]
         tools = [arguments[at + 1] for at, word in enumerate(arguments) if word == "--tool"]
         named = {name: json.loads(rest) for name, _, rest in (tool.partition("=") for tool in tools)}

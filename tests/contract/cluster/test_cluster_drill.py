@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,9 @@ async def drill(
     pods: Pods | None = None,
     plan: Plan = PLAN,
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    named: str = "",
 ) -> Drilled:
-    survey = await look(api)
+    survey = await look(api, agent=named)
     nodes = choose(survey, names, None, "")
     chosen = pods or Pods("d1", networks=("10.42.0.0/16",), see_processes=restart == "kill")
     told: list[str] = []
@@ -178,6 +179,20 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_round_costs_no_record(tmp_p
     play(story, tmp_path)
 
 
+def test_nodes_one_after_another_share_the_far_end_and_each_has_its_record(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        done = await drill(fake, api, tmp_path, names=("node-1", "node-2"))
+        whole(done)
+        for node in ("node-1", "node-2"):
+            assert [one.step for one in done.of(e.Restart, node)].count("ready") == 2, done.why
+            assert {one.stream for one in done.of(e.Summary, node)} >= {"probe", "watch", "farend", "control_host"}
+        first, second = (done.of(e.Phase, node) for node in ("node-1", "node-2"))
+        assert first[-1].t < second[0].t
+        assert not [one.text for one in done.of(e.Note) if one.level == "error"]
+
+    play(story, tmp_path)
+
+
 def test_twenty_nodes_at_once_are_merged_without_losing_a_record(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         names = [f"node-{number}" for number in range(20)]
@@ -202,7 +217,8 @@ def test_an_agent_that_costs_nothing_passes(tmp_path: Path) -> None:
 
 def test_too_many_losses_end_the_drill_before_the_next_restart(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        done = await drill(fake, api, tmp_path, abort=Abort(losses=5), names=("node-1", "node-2"))
+        plan = replace(PLAN, settle=1.0)  # the losses of a restart are known before the next one
+        done = await drill(fake, api, tmp_path, abort=Abort(losses=5), names=("node-1", "node-2"), plan=plan)
         assert len([one for one in done.of(e.Restart) if one.step == "stop"]) == 1
         assert any("aborted: " in one.text for one in done.of(e.Note))
         assert done.verdict.verdict == "fail", done.why
@@ -397,7 +413,7 @@ def test_k3s_is_found_by_its_kubelets_and_sent_to_the_node_drill(tmp_path: Path)
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.remove("daemonsets.apps", "kube-system", "rke2-canal")
         with pytest.raises(InputError, match="no network agent"):
-            await look(api)
+            Agent(api, (await look(api)).cni, "delete-pod")
         fake.add_node("k", version="v1.32.5+k3s1")
         survey = await look(api)
         assert survey.cni.name == "k3s"
@@ -405,6 +421,38 @@ def test_k3s_is_found_by_its_kubelets_and_sent_to_the_node_drill(tmp_path: Path)
             Agent(api, survey.cni, "delete-pod")
 
     play(story, tmp_path, nodes=1)
+
+
+def kindnet() -> dict[str, Any]:
+    return _agent("kindnet", "kube-system", [{"name": "kindnet-cni", "image": "docker.io/kindest/kindnetd:v20250512"}])
+
+
+def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        with pytest.raises(InputError, match="--agent NAMESPACE/DAEMONSET, one of kube-system/kindnet"):
+            Agent(api, (await look(api)).cni, "delete-pod")
+        with pytest.raises(InputError, match="kube-system/kindnet"):
+            await look(api, agent="kube-system/kindnetd")
+        with pytest.raises(InputError, match="no container 'x'"):
+            await look(api, agent="kube-system/kindnet/x")
+        done = await drill(fake, api, tmp_path, pods=Pods("d1", rules=False), named="kube-system/kindnet")
+        whole(done)
+        assert done.verdict.verdict == "pass", done.why
+        assert "traffic alone" in " ".join(done.verdict.agents[0].reasons)
+        assert {one.stream for one in done.of(e.Header) if one.node} == {
+            *("probe", "farend", "control_host", "control_pods")
+        }
+
+    play(story, tmp_path, agent=kindnet(), gap=0.0)
+
+
+def test_losses_fail_an_agent_that_is_judged_by_traffic_alone(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        done = await drill(fake, api, tmp_path, pods=Pods("d1", rules=False), named="kube-system/kindnet")
+        whole(done)
+        assert done.verdict.verdict == "fail", done.why
+
+    play(story, tmp_path, agent=kindnet())
 
 
 def test_our_errors_only(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_pods_of_a_drill_fit_the_schemas_of_kubernetes(version: str) -> None
         manifests.namespace(pods),
         manifests.owner(pods, "x"),
         manifests.peer_pod(pods, "n", owner),
-        manifests.farend_pod(pods, "n", "192.0.2.2", owner),
+        manifests.farend_pod(pods, "n", ["192.0.2.2", "2001:db8::2"], owner),
         manifests.probe_pod(pods, "n", owner, far, peer="10.42.0.9"),
         manifests.watch_pod(pods, "n", owner, far),
     ]
