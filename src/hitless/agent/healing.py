@@ -9,7 +9,8 @@ stays inside the cluster is not touched. ``poisoned`` is pure; ``heal`` reads an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol as Interface
 
 from hitless.kernel.addresses import Paths
@@ -29,6 +30,8 @@ from hitless.semantics import evaluate
 
 __all__ = ["ConntrackPort", "heal", "poisoned"]
 
+_AT_ONCE = 64
+
 
 class ConntrackPort(Interface):
     """The connection table, as far as healing needs it."""
@@ -36,8 +39,8 @@ class ConntrackPort(Interface):
     def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
         """Entries without these status bits."""
 
-    def delete(self, family: Family, entry: Entry) -> bool:
-        """Delete exactly this one."""
+    def delete_all(self, family: Family, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Delete exactly these; those that were still there."""
 
 
 def heal(
@@ -60,7 +63,11 @@ def heal(
     ]
     if not candidates:
         return 0
-    return sum(table.delete(family, entry) for entry in poisoned(candidates, own(), rules(), paths()))
+    judged = poisoned(candidates, own(), rules(), paths())
+    freed = 0
+    while some := list(islice(judged, _AT_ONCE)):  # the first are freed while the last are still being judged
+        freed += len(table.delete_all(family, some))
+    return freed
 
 
 def _candidate(entry: Entry, pods: Iterable[Network], inside: Iterable[Network]) -> bool:

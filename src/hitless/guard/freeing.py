@@ -6,7 +6,7 @@ bounded. ``look`` lists without freeing, for ``--observe``. Next stage: ``runnin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -42,12 +42,10 @@ class _Recorder:
     def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
         return self._table.dump(family, without=without)
 
-    def delete(self, family: Family, entry: Entry) -> bool:
-        gone = self._dry or self._table.delete(family, entry)
-        if gone:
-            self._freed.count += 1
-            if len(self._freed.flows) < _LISTED:
-                self._freed.flows.append(_words(entry))
+    def delete_all(self, family: Family, entries: Sequence[Entry]) -> Sequence[Entry]:
+        gone = entries if self._dry else self._table.delete_all(family, entries)
+        self._freed.count += len(gone)
+        self._freed.flows += [_words(entry) for entry in gone[: _LISTED - len(self._freed.flows)]]
         return gone
 
 

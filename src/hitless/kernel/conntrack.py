@@ -9,7 +9,8 @@ nothing: that is ``hitless.agent.healing``'s business, and the guard's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -31,6 +32,12 @@ _V4_SRC, _V4_DST, _V6_SRC, _V6_DST = 1, 2, 3, 4
 _PROTO_NUM, _PROTO_SRC, _PROTO_DST = 1, 2, 3
 _ICMP_ID, _ICMPV6_ID = 4, 7
 _NUMBERS = {Family.IPV4: 2, Family.IPV6: 10}
+_AT_ONCE = 64  # deletions in one message
+_USUAL: dict[int, tuple[struct.Struct, int, type[IPv4Address] | type[IPv6Address]]] = {
+    # a tuple as the kernel writes it for a protocol with ports: addresses, then protocol, source and destination port
+    48: (struct.Struct("=HHHH4sHH4s HHHHB3xHH2sxxHH2sxx"), 8, IPv4Address),
+    72: (struct.Struct("=HHHH16sHH16s HHHHB3xHH2sxxHH2sxx"), 20, IPv6Address),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +88,24 @@ class Conntrack:
 
     def delete(self, family: Family, entry: Entry) -> bool:
         """Delete exactly this entry; false when it is gone already."""
-        try:
-            self._socket.request(
-                _SUBSYSTEM << 8 | _DELETE,
-                0,
-                netlink.nfgenmsg(_NUMBERS[family]) + entry.key,
+        return bool(self.delete_all(family, (entry,)))
+
+    def delete_all(self, family: Family, entries: Sequence[Entry]) -> list[Entry]:
+        """Delete exactly these entries; those that were still there. Raises at a refusal, when all were tried."""
+        head = netlink.nfgenmsg(_NUMBERS[family])
+        deleted: list[Entry] = []
+        for start in range(0, len(entries), _AT_ONCE):
+            chunk = entries[start : start + _AT_ONCE]
+            answers = self._socket.requests(
+                [(_SUBSYSTEM << 8 | _DELETE, 0, head + entry.key) for entry in chunk],
                 operation="delete",
-                subject=f"connection {entry.original.src} -> {entry.original.dst}",
+                subject=f"connections of {family.value}",
             )
-        except NotFound:
-            return False
-        return True
+            refused = next((each for each in answers if each is not None and not isinstance(each, NotFound)), None)
+            if refused is not None:
+                raise refused
+            deleted += [entry for entry, answer in zip(chunk, answers, strict=True) if answer is None]
+        return deleted
 
 
 def _entry(payload: bytes, without: int) -> Entry | None:
@@ -111,6 +125,10 @@ def _entry(payload: bytes, without: int) -> Entry | None:
 
 
 def _flow(data: bytes) -> Flow:
+    usual = _USUAL.get(len(data))
+    found = _usual_flow(data, *usual) if usual is not None else None
+    if found is not None:
+        return found
     parts = netlink.attributes(data)
     addresses = netlink.attributes(parts.get(_TUPLE_IP, b""))
     protocol = netlink.attributes(parts.get(_TUPLE_PROTO, b""))
@@ -123,3 +141,23 @@ def _flow(data: bytes) -> Flow:
     number = protocol.get(_PROTO_NUM, b"\0")[0]
     sport = protocol.get(_PROTO_SRC) or protocol.get(_ICMP_ID) or protocol.get(_ICMPV6_ID) or b""
     return Flow(src, dst, number, int.from_bytes(sport, "big"), int.from_bytes(protocol.get(_PROTO_DST, b""), "big"))
+
+
+def _usual_flow(
+    data: bytes, form: struct.Struct, width: int, address: type[IPv4Address] | type[IPv6Address]
+) -> Flow | None:
+    """The same at a fifth of the cost, for tuples of the usual form; ``None`` for any other."""
+    (
+        _, ip, src_length, src_kind, src, dst_length, dst_kind, dst,
+        _, proto, num_length, num_kind, number, sport_length, sport_kind, sport, dport_length, dport_kind, dport,
+    ) = form.unpack(data)  # fmt: skip
+    first = _V4_SRC if width == 8 else _V6_SRC
+    if (
+        (ip & 0x7FFF, proto & 0x7FFF) != (_TUPLE_IP, _TUPLE_PROTO)
+        or (src_length, src_kind, dst_length, dst_kind) != (width, first, width, first + 1)
+        or (num_length, num_kind) != (5, _PROTO_NUM)
+        or (sport_length, sport_kind, dport_length, dport_kind) != (6, _PROTO_SRC, 6, _PROTO_DST)
+    ):
+        return None
+    ports = int.from_bytes(sport, "big"), int.from_bytes(dport, "big")
+    return Flow(address(src), address(dst), number, *ports)

@@ -337,6 +337,28 @@ class Socket:
                 return found
         raise KernelError(operation, subject, errno.EINTR, f"changed during each of {_TRIES} reads")
 
+    def requests(
+        self, parts: Sequence[tuple[int, int, bytes]], *, operation: str, subject: str
+    ) -> list[KernelError | MissingError | None]:
+        """Independent ``(type, flags, payload)`` requests in one message; why each was refused, in order."""
+        if not parts:
+            return []
+        begin = self._seq + 1
+        self._seq += len(parts)
+        flags = [REQUEST] * (len(parts) - 1) + [REQUEST | ACK]
+        data = [message(kind, more | flags[at], begin + at, load) for at, (kind, more, load) in enumerate(parts)]
+        self._send(b"".join(data), operation, subject)
+        found: list[KernelError | MissingError | None] = [None] * len(parts)
+        for reply in self._replies(operation, subject):
+            if reply.type == _ERROR and reply.seq >= begin:
+                try:
+                    self._raise(reply, operation, subject)
+                except (KernelError, MissingError) as error:
+                    found[reply.seq - begin] = error
+                if reply.seq == self._seq:
+                    break
+        return found
+
     def batch(self, subsystem: int, parts: Iterable[tuple[int, int, bytes]], *, operation: str, subject: str) -> None:
         """One nfnetlink transaction of ``(type, flags, payload)`` requests: all of it is committed, or nothing.
 

@@ -133,7 +133,8 @@ class World:
                 stdout=file,
             )
         self.started.append(probe)
-        told: dict[str, int] = {"sent": 0, "lost": 0, "leaked": 0}
+        counted = ("sent", "lost", "leaked")
+        told: dict[str, int] = dict.fromkeys((*counted, *(family.value for family in Family)), 0)
         until(lambda: b'"attempts"' in out.read_bytes(), "the first attempts being answered")
         yield told
         probe.send_signal(signal.SIGTERM)
@@ -141,8 +142,9 @@ class World:
         for line in out.read_text().splitlines():
             event = json.loads(line)
             if event["type"] == "attempts":
-                for name in told:
+                for name in counted:
                     told[name] += event.get(name, 0)
+                told[event["family"]] += event["sent"]
         assert told["sent"] > rate // 4, f"only {told['sent']} attempts"
 
     def udp(self, family: Family = Family.IPV4, *, connect: bool = True) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -37,9 +37,9 @@ class Table:
     def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
         return iter([one for one in self.entries if not one.status & without])
 
-    def delete(self, family: Family, one: Entry) -> bool:
-        self.entries.remove(one)
-        return True
+    def delete_all(self, family: Family, entries: Sequence[Entry]) -> Sequence[Entry]:
+        self.entries = [one for one in self.entries if one not in entries]
+        return entries
 
 
 def rules(*extra: str) -> FakeKernel:
