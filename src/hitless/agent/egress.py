@@ -30,7 +30,7 @@ def judge(ruleset: Ruleset, networks: FamilyNetworks, paths: Paths) -> str:
     for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
         src = packet.src if source is None else source
         told = replace(packet, src=src, iif=paths.interface(src), oif=paths.interface(packet.dst))
-        outcome = evaluate(ruleset, told)
+        outcome = evaluate(ruleset, told, hooks=("forward", "postrouting"))  # what ``Node.egress`` reads
         if outcome.state == "not_carried":
             return outcome.reason
     return ""

@@ -112,20 +112,31 @@ class Loop:
             if backend is None:
                 return
             judged = bool(suspects) or not self._clean or now >= self._judge_due
-            look = await self._in_thread(lambda: self._worker.look(snapshot, backend, judged=judged))
+            look = await self._in_thread(lambda: self._worker.look(snapshot, backend))
+            suspects += self._watch.covered(look.first_generation, look.generation)
+            self._account(look, suspects)
+            if look.result.applied and self._heal_due:  # flows wait for this; the judge's answer only concerns people
+                self._heal_due.pop(0)
+                await self._heal()
+            if judged or look.result.applied:
+                await self._judge(snapshot)
         except HitlessError as error:
             self._failed(error)
             return
-        suspects += self._watch.covered(look.first_generation, look.generation)
-        if judged or look.result.applied:
-            self._judge_due = look.judged + max(self._resync, _SHARE * (look.judged - look.ended))
-            self._health.not_carried = {family.value: why for family, why in look.not_carried.items()}
-        self._account(look, suspects)
+        self._announce(look)
         cost = look.ended - look.begun
         self._watch.looked(cost)
         period = max(self._resync, cost * _SHARE)
         self._health.stale_after = 3 * period + _GRACE
         self._look_due = time.monotonic() + (period if self._clean else _RETRY)
+
+    async def _judge(self, snapshot: Snapshot) -> None:
+        """Ask the evaluator about the whole egress path, neighbours' rules included."""
+        begun = time.monotonic()
+        found = await self._in_thread(lambda: self._worker.judge(snapshot))
+        self._health.not_carried = {family.value: why for family, why in found.items()}
+        ended = time.monotonic()
+        self._judge_due = ended + max(self._resync, _SHARE * (ended - begun))
 
     async def _pause(self) -> None:
         """Wait for news, or until a look or healing is due; a fight's delay holds looks back, not healing."""
@@ -185,7 +196,6 @@ class Loop:
             self._watch.follow_legacy()
         if self._heals and result.settled and (first or look.opened or not was_clean):
             self._heal_due = [look.ended + pause for pause in _HEAL]
-        self._announce(look)
 
     def _changed(self, look: Look, suspects: list[Suspect], *, damage: bool) -> None:
         result, backend = look.result, look.backend

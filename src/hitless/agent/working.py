@@ -28,19 +28,16 @@ __all__ = ["Look", "Worker"]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right,
-    ``judged`` when the evaluator was done too. ``opened``: families that had no egress when we
-    looked; ``not_carried``: those that still have none, with the reason. ``legacy``: legacy tables stand here."""
+    """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right. ``opened``:
+    families that had no egress when we looked. ``legacy``: legacy tables stand here."""
 
     result: Pass
     backend: Backend
     begun: float
     ended: float
-    judged: float
     first_generation: int
     generation: int
     opened: Mapping[Family, str] = field(default_factory=dict)
-    not_carried: Mapping[Family, str] = field(default_factory=dict)
     draining: tuple[Network, ...] = ()
     legacy: bool = False
 
@@ -80,8 +77,8 @@ class Worker:
             return self._node.detect()
         return self._node.hinted() or current
 
-    def look(self, snapshot: Snapshot, backend: Backend, *, judged: bool) -> Look:
-        """One pass. ``judged``: ask the evaluator about the whole egress path afterwards."""
+    def look(self, snapshot: Snapshot, backend: Backend) -> Look:
+        """One pass."""
         begun = time.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
@@ -92,18 +89,21 @@ class Worker:
         if result.settled and result.applied:
             self._random_fully = result.random_fully
         opened = was_open(before, wanted) if result.found.transactions else {}
-        not_carried: dict[Family, str] = {}
-        if wanted.masquerade and (judged or result.applied):
-            # one family at a time: a legacy table of 30,000 rules is 16 MB
-            for family in families:
-                why = judge(self._node.egress((family,)), wanted.networks[family], self._node_facts().paths(family))
-                if why:
-                    not_carried[family] = why
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
         generation, legacy = self._node.generation, self._node.has_legacy()
-        return Look(
-            result, backend, begun, ended, time.monotonic(), first, generation, opened, not_carried, draining, legacy
-        )
+        return Look(result, backend, begun, ended, first, generation, opened, draining, legacy)
+
+    def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
+        """The families whose pods' packets certainly leave un-translated, or not at all, with the reason."""
+        if not snapshot.masquerade:
+            return {}
+        found: dict[Family, str] = {}
+        # one family at a time: a legacy table of 30,000 rules is 16 MB
+        for family, networks in snapshot.networks.items():
+            why = judge(self._node.egress((family,)), networks, self._node_facts().paths(family))
+            if why:
+                found[family] = why
+        return found
 
     def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
         """What a pass would do."""

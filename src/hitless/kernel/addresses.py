@@ -8,8 +8,8 @@ netlink, now. It changes nothing.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hitless.kernel import netlink
@@ -32,11 +32,27 @@ class Paths:
     """The main table's routes with their interfaces' names, longest prefix first."""
 
     routes: tuple[tuple[Network, str], ...]
+    _hosts: Mapping[Address, str] = field(init=False, repr=False, compare=False)
+    _wider: tuple[tuple[Network, str], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # a node without a bridge has a route for each pod: those are looked up, the few others searched
+        hosts: dict[Address, str] = {}
+        wider: list[tuple[Network, str]] = []
+        for network, name in self.routes:
+            if network.prefixlen == network.max_prefixlen:
+                hosts.setdefault(network.network_address, name)
+            else:
+                wider.append((network, name))
+        object.__setattr__(self, "_hosts", hosts)
+        object.__setattr__(self, "_wider", tuple(wider))
 
     def interface(self, address: Address) -> str:
         """The interface that leads to an address; empty where no route says."""
+        if address in self._hosts:
+            return self._hosts[address]
         return next(
-            (name for network, name in self.routes if network.version == address.version and address in network), ""
+            (name for network, name in self._wider if network.version == address.version and address in network), ""
         )
 
     def hosts(self, network: Network) -> Iterator[Address]:

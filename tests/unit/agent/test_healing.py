@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.contract.start_states import NETWORKS, our_text
 
 from hitless.agent.healing import heal, poisoned
@@ -13,7 +16,20 @@ from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry, Flow
 from hitless.model.families import Backend, Family
 from hitless.model.packets import Packet
-from hitless.model.rules import Ruleset
+from hitless.model.rules import (
+    Accept,
+    AddrType,
+    Destination,
+    DestinationPort,
+    OutInterface,
+    Ports,
+    Protocol,
+    Return,
+    Rule,
+    Ruleset,
+    Source,
+    SourcePort,
+)
 from hitless.semantics import Outcome, evaluate
 from hitless.testing.fake_kernel import FakeKernel
 
@@ -116,11 +132,71 @@ def test_while_the_rules_are_gone_nothing_is_touched() -> None:
 def test_one_evaluation_serves_all_flows_that_no_rule_tells_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Packet] = []
 
-    def counting(rules: Ruleset, packet: Packet) -> Outcome:
+    def counting(rules: Ruleset, packet: Packet, hooks: Sequence[str]) -> Outcome:
         asked.append(packet)
-        return evaluate(rules, packet)
+        return evaluate(rules, packet, hooks=hooks)
 
     monkeypatch.setattr("hitless.agent.healing.evaluate", counting)
     many = [entry(sport=number) for number in range(1, 500)]
     assert len(list(poisoned(many, frozenset(), rules().ruleset(), PATHS))) == 499
     assert len(asked) < 5
+
+
+def test_flows_to_many_places_are_one_case_while_no_rule_asks_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Packet] = []
+
+    def counting(rules: Ruleset, packet: Packet, hooks: Sequence[str]) -> Outcome:
+        asked.append(packet)
+        return evaluate(rules, packet, hooks=hooks)
+
+    monkeypatch.setattr("hitless.agent.healing.evaluate", counting)
+    many = [entry(f"198.51.{high}.{low}") for high in range(20) for low in range(1, 40)]
+    assert len(list(poisoned(many, frozenset(), rules().ruleset(), PATHS))) == len(many)
+    assert len(asked) < 6
+
+
+ASKING = (
+    Rule((Protocol(6), Destination(ip_network("198.51.100.0/24")), Return())),
+    Rule((Protocol(17), DestinationPort(53, 53), Return())),
+    Rule((Protocol(17), SourcePort(1000, 1003), Accept())),
+    Rule((Ports("either", ((80, 81), (1004, 1004))), Return())),
+    Rule((Source(ip_network("10.42.1.7/32")), OutInterface("eth1"), Accept())),
+    Rule((Destination(ip_network("203.0.113.0/25"), negated=True), Source(ip_network("10.42.1.8/32")), Accept())),
+    Rule((AddrType("dst", frozenset({"LOCAL"})), Return())),
+)
+
+
+def asking(first: Iterable[int], inner: Iterable[int]) -> Ruleset:
+    """Our rules, with rules that ask about flows in front, of the base chain and of ours."""
+    found = []
+    for table in rules().ruleset().tables:
+        chains = dict(table.chains)
+        for name, picked in (("POSTROUTING", first), ("FLANNEL-POSTRTG", inner)):
+            if name in chains:
+                more = tuple(ASKING[number] for number in sorted(picked))
+                chains[name] = replace(chains[name], rules=(*more, *chains[name].rules))
+        found.append(replace(table, chains=chains))
+    return Ruleset(tuple(found))
+
+
+@given(
+    first=st.sets(st.integers(0, len(ASKING) - 1), max_size=3),
+    inner=st.sets(st.integers(0, len(ASKING) - 1), max_size=3),
+    flows=st.lists(
+        st.tuples(
+            st.sampled_from(["198.51.100.1", "198.51.101.1", "203.0.113.5", "203.0.113.200", "10.42.9.9"]),
+            st.sampled_from(["10.42.1.7", "10.42.1.8"]), st.sampled_from([6, 17]), st.sampled_from([1000, 1003, 1004]),
+            st.sampled_from([53, 80]),
+        ),
+        max_size=12,
+    ),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_judging_flows_together_says_what_judging_each_alone_says(
+    first: set[int], inner: set[int], flows: list[tuple[str, str, int, int, int]]
+) -> None:
+    paths = Paths((*PATHS.routes, (ip_network("203.0.113.0/24"), "eth1")))
+    ruleset = asking(first, inner)
+    entries = [entry(to, src=src, protocol=kind, sport=sport, dport=dport) for to, src, kind, sport, dport in flows]
+    alone = [one for one in entries for _ in poisoned([one], frozenset(), ruleset, paths)]
+    assert list(poisoned(entries, frozenset(), ruleset, paths)) == alone
