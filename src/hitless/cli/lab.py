@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.stopping import as_interrupt
 from hitless.errors import InputError
 from hitless.kernel import processes
 from hitless.lab import building, features, tending
@@ -95,7 +96,8 @@ def up(
         order.agent()
     store = Store()
     begin = time.monotonic()
-    state = _build(store, check_name(name), plan, order)
+    with as_interrupt():
+        state = _build(store, check_name(name), plan, order)
     cluster = state.cluster()
     if as_json:
         click.echo(json.dumps(_describe(state), indent=2))

@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-__all__ = ["on_signals"]
+__all__ = ["as_interrupt", "on_signals"]
 
 
 @contextlib.contextmanager
@@ -20,3 +20,17 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def as_interrupt() -> Iterator[None]:
+    """SIGTERM is Ctrl-C within the block: what is half done is undone, and the exit code is the same."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -39,9 +40,14 @@ def up(plan: lab.Plan) -> lab.Lab:
 
 def need(plan: lab.Plan) -> None:
     """Skip unless this machine can build such a lab."""
-    for feature in features.probe(plan):
+    for feature in _features(plan):
         if not feature.present:
             missing(f"{feature.name}: {feature.problem}; {feature.remedy}")
+
+
+@functools.cache
+def _features(plan: lab.Plan) -> tuple[features.Feature, ...]:
+    return features.probe(plan)  # the machine's: they do not change while tests run
 
 
 def until(condition: Callable[[], object], what: str) -> None:
