@@ -3,7 +3,8 @@
     sudo .venv/bin/python bench/prober.py [--seconds 5]
 
 A lab of its own (no rules but a masquerade), prober pinned to one core and far end to another. The rate is raised until
-the prober skips more than one attempt in a hundred; printed is the highest rate that it kept.
+the prober skips more than one attempt in a hundred; printed is the highest rate that it kept, by kind and family. Asked
+for are 1,000 new flows a second on one core; ends with 1 where a line misses that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from hitless.kernel.namespaces import Namespace
 from hitless.model import events as e
 from hitless.model.families import Family
 
-HITLESS = [sys.executable, "-m", "hitless"]
+HITLESS = [sys.executable, "-P", "-m", "hitless"]
+ASKED = 1000
 RULES = """
 table inet bench {
   chain forward { type filter hook forward priority filter; ct state established accept; }
@@ -74,7 +76,7 @@ def run(
     }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
     arguments = parser.parse_args()
@@ -82,20 +84,28 @@ def main() -> None:
     cores = (available[0], available[-1])
     print(f"{platform.platform()}, Python {platform.python_version()}, {len(available)} cores")
     print(f"prober on core {cores[0]}, far end on core {cores[1]}; CPU in microseconds a flow, latency in microseconds")
-    print(f"{'mix':28} {'family':7} {'kept/s':>8} {'prober':>8} {'far end':>8} {'p50':>8} {'lost':>8}")
+    print(
+        f"{'mix':28} {'family':7} {'kept/s':>8} {'prober':>8} {'far end':>8} {'p50':>8} {'lost':>8}  asked: {ASKED}/s"
+    )
+    missed = 0
     with lab.up(lab.Plan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)) as cluster:
         processes.run(["nft", "-f", "-"], namespace=cluster.nodes[0].namespace, stdin=RULES)
         for mix in ("tcp=1", "udp=1", "icmp=1", "http=1", "tcp=60,udp=30,icmp=9,http=1"):
             for family in Family:
                 best: dict[str, float] = {}
-                for rate in (1000, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10000, 12000, 15000):
+                for rate in (ASKED, 2000, 3000, 4000, 5000, 6000, 7000, 8000, 10000, 12000, 15000):
                     figures = run(cluster, mix, family, rate, arguments.seconds, cores)
                     if figures["skipped"] > 0.01:
                         break
                     best = figures
                 columns = [f"{best.get(name, 0):8.0f}" for name in ("rate", "cpu", "far_cpu", "latency", "lost")]
-                print(f"{mix:28} {family:7} {' '.join(columns)}", flush=True)
+                reached = best.get("rate", 0) >= 0.99 * ASKED
+                missed += not reached
+                word = "reached" if reached else "missed"
+                print(f"{mix:28} {family:7} {' '.join(columns)}  {word}", flush=True)
+    print("reached" if not missed else f"missed in {missed} of 10 lines")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -149,7 +149,7 @@ def main() -> int:
         reached &= catch(options.catch, options.services)
     if options.rounds:
         reached &= compare(options.rounds, options.services)
-    print("reached" if reached else "NOT reached")
+    print("reached" if reached else "missed")
     return 0 if reached else 1
 
 
