@@ -189,6 +189,8 @@ class Guard:
             if observation is not None and observation.own and self._standing.restore():
                 who = observation.writer.comm if observation.writer is not None else "somebody"
                 self.reporter.note("warning", f"{who} took the standby away; it is back")
+                for family in self._sides:
+                    self._heal_later(family)
             self._standing.install({family: side.installed for family, side in self._sides.items()})
             self.reporter.problem, self._failed = "", None
         except HitlessError as error:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.unit.guard.flannels import nat
 
 from hitless.agent.logs import Log
 from hitless.errors import InputError
-from hitless.guard import kubernetes, records
+from hitless.guard import gaps, kubernetes, records, status
 from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
@@ -89,6 +93,112 @@ def test_a_journal_that_cannot_be_written_costs_records_only(tmp_path: Path) -> 
     journal.write(records.Note(t=1, level="info", text="x"))
     assert journal.failed == 1
     assert "file" in journal.problem
+
+
+def test_half_a_line_is_taken_back_and_one_that_was_left_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"left by a guard that was kill')
+    journal = Journal(path)
+    journal.write(records.Note(t=1, level="info", text="one"))
+    full = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: full(fd, data[:10]))
+    journal.write(records.Note(t=2, level="info", text="two"))
+    assert (journal.failed, "space" in journal.problem) == (1, True)
+    monkeypatch.setattr(os, "write", full)
+    journal.write(records.Note(t=3, level="info", text="three"))
+    assert (journal.failed, journal.problem) == (1, "")
+    assert [json.loads(line)["t"] for line in path.read_text().splitlines()[1:]] == [1, 3]
+
+
+def test_a_gap_that_goes_on_is_told_once_and_counted_at_its_end(tmp_path: Path) -> None:
+    told, guarded = reporter(tmp_path), side()
+    cut = gaps.Fate(("10.42.0.0/16",), (), "empty")
+    guarded.egress.see(cut, 0, WRITER)
+    guarded.forward.see(cut, 0, WRITER)
+    for second in (1, 9, 11, 12, 60):
+        told.goes_on(guarded, second * 1_000_000_000)
+    lines = [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()]
+    assert [(each["type"], each["end"], each["open"]) for each in lines] == [
+        ("gap", 11_000_000_000, True),
+        ("forward_gap", 11_000_000_000, True),
+    ]
+    assert told.numbers[V4].gaps == {}
+    assert told.numbers[V4].forward_gaps == 0
+
+
+def test_a_leak_that_goes_on_does_not_push_everything_else_out_of_the_journal(tmp_path: Path) -> None:
+    now = [1_000_000_000]
+    clock = Clock()
+    told = Reporter(Log(io.StringIO()), Journal(tmp_path / "j.jsonl"), clock)
+    told._clock = SimpleNamespace(now=lambda: now[0])  # type: ignore[assignment]
+    for second in range(1, 200):
+        now[0] = second * 1_000_000_000
+        told.freed(V4, Freed(0, ["udp a -> b"]), "leak", 0, 2, dry=False)
+    told.close({})
+    leaks = [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()]
+    assert len(leaks) == 5
+    assert sum(leak["packets"] for leak in leaks) == 2 * 199
+    assert max(len(leak["flows"]) for leak in leaks) == 20
+
+
+def test_an_event_is_tried_again_while_the_api_server_is_away() -> None:
+    posted: list[dict[str, object]] = []
+    tries = []
+
+    def send(body: bytes) -> None:
+        tries.append(body)
+        if len(tries) < 3:
+            raise urllib.error.URLError("no route to host")
+        posted.append(json.loads(body))
+
+    poster = kubernetes.Poster("node-1", send, Log(io.StringIO()), again=(0.0, 0.0, 0.0))
+    gap = records.Gap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
+    for _ in range(5):
+        poster.post(gap)
+    wait(lambda: len(posted) == 1)
+    assert poster.dropped == 0
+    poster._posted.clear()  # a minute later
+    poster.post(gap)
+    wait(lambda: len(posted) == 2)
+    assert posted[1]["count"] == 5
+    assert "4 more since" in str(posted[1]["message"])
+
+
+def test_an_event_that_cannot_be_posted_is_given_up_and_the_next_is_not() -> None:
+    log = io.StringIO()
+    posted = []
+
+    def send(body: bytes) -> None:
+        if b"EgressGap" in body:
+            raise urllib.error.URLError("refused")
+        posted.append(body)
+
+    poster = kubernetes.Poster("node-1", send, Log(log), again=(0.0,))
+    poster.post(records.Gap(t=1, family="ipv4", networks=[], begin=0, end=1, covered=False))
+    poster.post(records.Withdrawn(t=1, family="ipv4", why="unclear"))
+    wait(lambda: len(posted) == 1)
+    assert poster.dropped == 1
+    assert "cannot post an Event" in log.getvalue()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_what_an_earlier_guard_left_is_not_shown_as_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = reporter(tmp_path)
+    told.state({V4: side()}, None)
+    monkeypatch.setattr(status, "_from_kernel", dict)
+    with Lock(tmp_path / "lock"):
+        assert status.read(tmp_path).facts["families"] != {}
+        facts = json.loads((tmp_path / "state.json").read_bytes())
+        (tmp_path / "state.json").write_text(json.dumps(facts | {"pid": facts["pid"] + 1}))
+        assert status.read(tmp_path).facts["families"] == {}
 
 
 def test_metrics_escape_names_that_come_from_outside(tmp_path: Path) -> None:
