@@ -29,9 +29,10 @@ def show(told: Story, verdict: Verdict) -> None:
     from hitless.evidence.reports import terminal
 
     console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 120)
-    console.print(terminal.render(told, verdict, width=console.width))
+    if console.is_terminal:
+        console.print(terminal.render(told, verdict, width=console.width))
+    else:  # a pipe or a file: as wide as the table needs, without colours and without blanks at the ends
+        click.echo(terminal.text(told, verdict, width=max(console.width, 120)), nl=False)
 
 
 @click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)

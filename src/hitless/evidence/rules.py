@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hitless.evidence.figures import Figures
 from hitless.evidence.losses import Explained, explain, explain_breaks
-from hitless.evidence.records import Record, Settings, Span
+from hitless.evidence.records import Record, Settings, Span, program
 
 __all__ = ["LATE", "Reasons", "reasons"]
 
@@ -113,7 +113,8 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
     if gaps:
         longest = duration(max(one.length for one in gaps) / 1e6)
         total = duration(sum(one.length for one in gaps) / 1e6)
-        made = {one.opened_by.comm if one.opened_by and one.opened_by.comm else "an unknown writer" for one in gaps}
+        writers = [one.opened_by for one in gaps]
+        made = {program(by.comm, by.argv) if by and by.comm else "an unknown writer" for by in writers}
         by = f", made by {', '.join(sorted(made))}" if made else ""
         many = f"{plural(len(gaps), 'gap')} in the rules: longest {longest}, {total} in all" if len(gaps) > 1 else ""
         nobody = "" if blamed else "; no attempt happened to fall into one"

@@ -19,6 +19,7 @@ from tests.unit.evidence.drill_logs import Drill, at, outage_drill, table_of
 from hitless.cli.exits import Exit
 from hitless.cli.report import command
 from hitless.evidence import LogWriter, Story, Verdict, judge, story
+from hitless.evidence.records import program
 from hitless.evidence.reports import FORMATS, picture, render
 from hitless.model import events as e
 
@@ -272,3 +273,13 @@ def test_a_log_that_failed_exits_with_one(tmp_path: Path) -> None:
     with LogWriter(path) as writer:
         writer.write(*outage_drill().log())
     assert CliRunner().invoke(command, [str(path)], standalone_mode=False).return_value == Exit.FAIL
+
+
+def test_a_program_whose_name_the_kernel_cut_is_named_whole() -> None:
+    writer = e.Writer(pid=1, comm="iptables-nft-re", argv="/usr/sbin/iptables-nft-restore --noflush")
+    told = story(Drill().gap(2.2, 0.3, writer=writer).log())
+    verdict = judge(told)
+    assert any("made by iptables-nft-restore" in reason for reason in verdict.agents[0].reasons)
+    assert ">iptables-nft-restore</td>" in render("html", told, verdict)
+    assert program("iptables-nft-re", "python3 x") == "iptables-nft-re"
+    assert program("flanneld", "flanneld-next") == "flanneld"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from hitless.evidence.losses import Explained, explain
-from hitless.evidence.records import Outage, Record, Story
+from hitless.evidence.records import Outage, Record, Story, program
 from hitless.evidence.reports import picture, words
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
@@ -134,7 +134,7 @@ def _writers(agent: AgentVerdict) -> str:
     if not agent.writers:
         return ""
     rows = [
-        f'<tr><td class="name">{escape(one.comm or "unknown")}</td>'
+        f'<tr><td class="name">{escape(program(one.comm, one.argv) or "unknown")}</td>'
         f'<td class="left"><code>{escape(one.argv[:160])}</code></td>'
         f"<td>{one.gaps:,}</td><td>{words.duration(one.gap_ms)}</td></tr>"
         for one in agent.writers

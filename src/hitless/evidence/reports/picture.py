@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hitless.evidence.losses import Explained, explain
-from hitless.evidence.records import Outage, Record
+from hitless.evidence.records import Outage, Record, program
 from hitless.model import events as e
 
 __all__ = ["CAUSES", "available", "closeup", "timeline"]
@@ -128,12 +128,16 @@ def _rules(axis: Any, record: Record, family: str, begin: int, end: int, least: 
             axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
 
 
+def _program(change: e.Change) -> str:
+    return program(change.writer.comm, change.writer.argv) if change.writer else "unknown"
+
+
 def _writing(axis: Any, changes: Sequence[e.Change], begin: int) -> None:
     """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
     _band(axis, "rule changes")
-    names = sorted({one.writer.comm if one.writer else "unknown" for one in changes})
+    names = sorted({_program(one) for one in changes})
     for place, name in enumerate(names[: len(_WRITERS)]):
-        mine = [one for one in changes if (one.writer.comm if one.writer else "unknown") == name]
+        mine = [one for one in changes if _program(one) == name]
         times = [(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]]
         label = f"{len(mine):,} × {plain(name)}"
         axis.plot(times, [0.5] * len(times), "|", color=_WRITERS[place], markersize=9, label=label)
