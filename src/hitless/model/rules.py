@@ -9,13 +9,33 @@ tell"). Next stages: ``plan`` compares, ``semantics`` evaluates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol as Interface
 from typing import cast
 
-from hitless.model.families import Address, Network
+from hitless.model.families import Address
+from hitless.model.matches import (
+    AddrType,
+    Comment,
+    CtState,
+    Destination,
+    DestinationPort,
+    IcmpType,
+    InInterface,
+    Mark,
+    Match,
+    Opaque,
+    OutInterface,
+    Ports,
+    Protocol,
+    ReversePath,
+    SetMember,
+    Source,
+    SourcePort,
+    TcpFlags,
+)
 
 __all__ = [
     "PRIORITIES",
@@ -35,9 +55,11 @@ __all__ = [
     "InInterface",
     "Jump",
     "KnowsBaseChains",
+    "KnowsDestinations",
     "Mark",
     "Masquerade",
     "Match",
+    "NoTrack",
     "Opaque",
     "OpaqueAction",
     "OutInterface",
@@ -45,6 +67,7 @@ __all__ = [
     "Protocol",
     "Reject",
     "Return",
+    "ReversePath",
     "Rule",
     "Ruleset",
     "SetMark",
@@ -62,166 +85,6 @@ PRIORITIES: Mapping[str, int] = MappingProxyType(
     {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 )
 """Netfilter's standard hook priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities)."""
-
-
-# --- conditions --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The packet's source address lies in ``network``."""
-
-    network: Network
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """The packet's destination address lies in ``network``."""
-
-    network: Network
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class InInterface:
-    """The input interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
-
-    name: str
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class OutInterface:
-    """The output interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
-
-    name: str
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """``packet mark & mask == value``."""
-
-    value: int
-    mask: int = 0xFFFFFFFF
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """The transport protocol number (6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6)."""
-
-    number: int
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SourcePort:
-    """The transport source port lies in ``first``..``last``, both included."""
-
-    first: int
-    last: int
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationPort:
-    """The transport destination port lies in ``first``..``last``, both included."""
-
-    first: int
-    last: int
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """A transport port lies in one of ``ranges`` (both ends included): the source's (``direction`` "src"), the
-    destination's ("dst"), or one of the two ("either"). For several ranges; for one use ``DestinationPort``."""
-
-    direction: str
-    ranges: tuple[tuple[int, int], ...]
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class TcpFlags:
-    """``TCP flags byte & mask == value`` (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32)."""
-
-    mask: int
-    value: int
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class IcmpType:
-    """The ICMP or ICMPv6 type is ``type`` and its code lies in ``codes`` (both ends included)."""
-
-    type: int
-    codes: tuple[int, int] = (0, 255)
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CtState:
-    """The connection's conntrack state is one of ``states`` (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED), or it is
-    source- or destination-translated (SNAT, DNAT: nft's ``ct status snat``, xtables' ``--ctstate SNAT``)."""
-
-    states: frozenset[str]
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AddrType:
-    """The address type (LOCAL, UNICAST, …) of the source (``direction`` "src") or destination ("dst")."""
-
-    direction: str
-    types: frozenset[str]
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SetMember:
-    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``."""
-
-    name: str
-    direction: str
-    elements: frozenset[Network] | None = None
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Comment:
-    """A comment: always matches; kept because owners recognise their rules by it."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """A condition that the reader does not understand; ``text`` is what it saw of it."""
-
-    text: str
-
-
-Match = (
-    Source
-    | Destination
-    | InInterface
-    | OutInterface
-    | Mark
-    | Protocol
-    | SourcePort
-    | DestinationPort
-    | Ports
-    | TcpFlags
-    | IcmpType
-    | CtState
-    | AddrType
-    | SetMember
-    | Comment
-    | Opaque
-)
 
 
 # --- effects -----------------------------------------------------------------------------------------------------
@@ -290,6 +153,11 @@ class Dnat:
 
 
 @dataclass(frozen=True, slots=True)
+class NoTrack:
+    """Connection tracking leaves the packet alone, if it has not seen it yet: no NAT chain is asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """``mark = (mark & ~mask) ^ value`` (xt_MARK revision 2; nft's bitwise on meta mark)."""
 
@@ -312,7 +180,21 @@ class OpaqueAction:
     text: str
 
 
-Action = Accept | Drop | Reject | Return | Jump | Goto | Masquerade | Snat | Dnat | SetMark | UnknownMark | OpaqueAction
+Action = (
+    Accept
+    | Drop
+    | Reject
+    | Return
+    | Jump
+    | Goto
+    | Masquerade
+    | Snat
+    | Dnat
+    | NoTrack
+    | SetMark
+    | UnknownMark
+    | OpaqueAction
+)
 Step = Match | Action
 
 
@@ -357,6 +239,13 @@ class KnowsBaseChains(Interface):
         """The chains that are attached to a hook."""
 
 
+class KnowsDestinations(Interface):
+    """What a lazy ``Table.chains`` offers so that one packet need not decode a chain of thousands of Services."""
+
+    def rules_towards(self, name: str, destination: Address) -> Sequence[tuple[int, Rule]]:
+        """The rules of a chain that may match a packet to ``destination``, with their numbers, in order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table of one family (nftables' word: ip, ip6 or inet); ``legacy`` when it lives in the old xtables path."""
@@ -373,6 +262,13 @@ class Table:
         if known is not None:
             return cast(KnowsBaseChains, self.chains).base_chains()
         return tuple(chain for chain in self.chains.values() if chain.hook is not None)
+
+    def rules_towards(self, name: str, destination: Address) -> Sequence[tuple[int, Rule]]:
+        """The rules of chain ``name``, numbered from 1, less some that no packet to ``destination`` matches."""
+        known = getattr(self.chains, "rules_towards", None)
+        if known is not None:
+            return cast(KnowsDestinations, self.chains).rules_towards(name, destination)
+        return tuple(enumerate(self.chains[name].rules, 1))
 
 
 @dataclass(frozen=True, slots=True)

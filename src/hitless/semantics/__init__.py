@@ -2,8 +2,8 @@
 code that produces rules, so that the two can prove each other. Three-valued: carried, not carried, cannot tell.
 """
 
-from hitless.semantics.evaluation import evaluate
+from hitless.semantics.evaluation import HOOKS, evaluate
 from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
 from hitless.semantics.witness import witnesses
 
-__all__ = ["ChainName", "Ending", "Outcome", "State", "Translation", "Visit", "evaluate", "witnesses"]
+__all__ = ["HOOKS", "ChainName", "Ending", "Outcome", "State", "Translation", "Visit", "evaluate", "witnesses"]

@@ -26,6 +26,7 @@ from hitless.model.rules import (
     OutInterface,
     Ports,
     Protocol,
+    ReversePath,
     SetMember,
     Source,
     SourcePort,
@@ -110,7 +111,15 @@ def _ct_state(step: CtState, packet: Packet, translated: bool) -> bool | None:
     matched: bool | None = packet.state in step.states or ("SNAT" in step.states and translated)
     if not matched and step.states & {"SNAT", "DNAT"} and packet.state not in ("NEW", "UNTRACKED", "INVALID"):
         matched = None  # an older flow may have been translated when it was new
+    if step.negated and step.states & {"SNAT", "DNAT"} and packet.state in ("INVALID", "UNTRACKED"):
+        return None  # without a connection nft's expression ends the rule, whatever it asks for; xtables' does not
     return None if matched is None else matched is not step.negated
+
+
+def _reverse_path(step: ReversePath, packet: Packet, translated: bool) -> bool | None:
+    # A witness is a pod's own packet: it comes by the interface that leads to its address. After a translation the
+    # source is the node's.
+    return None if translated else not step.negated
 
 
 def _addr_type(step: AddrType, packet: Packet, translated: bool) -> bool | None:
@@ -156,6 +165,7 @@ CHECKS: Mapping[type, Check] = {
     IcmpType: _icmp_type,
     CtState: _ct_state,
     AddrType: _addr_type,
+    ReversePath: _reverse_path,
     SetMember: _set_member,
     Comment: _comment,
     Opaque: _opaque,

@@ -11,24 +11,33 @@ model: routing, ingress and bridge hooks, flow tables, and what another host doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from hitless.model.families import Network
 from hitless.model.packets import Packet
-from hitless.model.rules import Ruleset
+from hitless.model.rules import Masquerade, Ruleset, Snat
 from hitless.semantics.outcome import Ending, Outcome, State
+from hitless.semantics.positions import Flow, unwind
 from hitless.semantics.reasons import reason_for
-from hitless.semantics.walk import Flow, TooMuchError, Walk, unwind
+from hitless.semantics.walk import TooMuchError, Walk
 
-__all__ = ["evaluate"]
+__all__ = ["HOOKS", "evaluate"]
+
+HOOKS = ("prerouting", "forward", "postrouting")
+"""What a forwarded packet passes."""
 
 
-def evaluate(ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = ("forward", "postrouting")) -> Outcome:
+def evaluate(
+    ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = HOOKS, *, unroutable: Sequence[Network] = ()
+) -> Outcome:
     """The fate of the first packet of a flow (or, by ``packet.state``, of a later one) at ``hooks``, in that order.
 
     All base chains of both the legacy and the nf_tables path that see the packet's family are walked. Later packets of
-    a flow (``ESTABLISHED``) keep the translation of the first, so that they are ``cannot_tell`` unless dropped.
+    a flow (``ESTABLISHED``) keep the translation of the first, so that they are ``cannot_tell`` unless dropped. A
+    source in one of the ``unroutable`` networks is no better than none: answers would not come back.
     """
     walk = Walk(ruleset, packet)
-    flow = walk.start()
+    flow = walk.start(hooks[0] if hooks else "")
     try:
         for hook in hooks:
             if not flow:
@@ -36,7 +45,7 @@ def evaluate(ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = ("forward"
             flow = walk.hook(hook, flow)
     except TooMuchError:
         return Outcome("cannot_tell", "there are too many rules to follow", (), frozenset(walk.chains), ())
-    endings = (*walk.endings.values(), *_arrived(packet, flow))
+    endings = (*walk.endings.values(), *_arrived(flow, unroutable))
     kinds = {ending.kind for ending in endings}
     state: State
     if kinds == {"translated"}:
@@ -52,18 +61,37 @@ def evaluate(ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = ("forward"
     return Outcome(state, reason, told.path, frozenset(walk.chains), endings)
 
 
-def _arrived(packet: Packet, flow: Flow) -> list[Ending]:
+def _arrived(flow: Flow, unroutable: Sequence[Network]) -> list[Ending]:
     """Endings of what came out of the last hook."""
     endings = []
     for position, trace in flow.items():
         path = unwind(trace)
         if position.translation is not None:
-            endings.append(Ending("translated", path, position.translation, position.mark, position.unknown))
-        elif packet.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
+            kind = _routable(position.translation.action, unroutable)
+            endings.append(Ending(kind, path, position.translation, position.mark, position.unknown))
+        elif position.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
             endings.append(Ending("untranslated", path, None, position.mark, position.unknown))
         else:
             endings.append(Ending("unknown", path, None, position.mark, position.unknown))
     return endings
+
+
+def _routable(
+    action: Masquerade | Snat, unroutable: Sequence[Network]
+) -> Literal["translated", "untranslated", "unknown"]:
+    """``translated`` when every address that the action may give is outside of the networks, ``untranslated`` when
+    every one is inside. A masquerade gives an address of the node, whose own affair its routing is."""
+    if isinstance(action, Masquerade):
+        return "translated"
+    first, last = int(action.first), int(action.last)
+    inside = False
+    for network in unroutable:
+        if network.version == action.first.version:
+            low, high = int(network.network_address), int(network.broadcast_address)
+            if low <= first and last <= high:
+                return "untranslated"
+            inside = inside or (first <= high and low <= last)
+    return "unknown" if inside else "translated"
 
 
 def _telling(endings: Sequence[Ending], state: State) -> Ending:

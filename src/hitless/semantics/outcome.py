@@ -32,6 +32,8 @@ VisitKind = Literal[
     "policy drop",  # the same, and it ended the packet
     "masquerade",  # a rule translated the source to the output interface's address
     "snat",  # a rule translated the source
+    "dnat",  # a rule sent it on to ``text``
+    "notrack",  # a rule hid it from conntrack
     "unknown",  # it could not be told whether the rule's condition ``text`` holds
     "opaque",  # the effect ``text`` was not understood
 ]

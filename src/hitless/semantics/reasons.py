@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import Chain, Destination, Goto, Jump, Masquerade, Rule, Ruleset, Snat, Source, Table
 from hitless.semantics import words
@@ -35,6 +36,8 @@ def reason_for(ruleset: Ruleset, packet: Packet, ending: Ending, certain: bool) 
             return _dropped(ending.path[-1])
         case "unknown":
             return _doubt(ending)
+        case "untranslated" if ending.translation is not None:
+            return _to_a_pod(ending)
         case "untranslated":
             return _untranslated(ruleset, packet, ending.path)
 
@@ -68,10 +71,23 @@ def _doubt(ending: Ending) -> str:
             return f"{_rule(visit)} depends on what is not known here: {visit.text}"
         if visit.kind == "opaque":
             return f"{_rule(visit)} does what is not understood here: {visit.text}"
+        if visit.kind == "dnat":
+            return f"{_rule(visit)} sends it on to {visit.text or 'elsewhere'}{_with_conditions(visit.rule)}"
+    if ending.translation is not None:
+        return _to_a_pod(ending).replace("an address", "maybe an address")
     return "several base chains of the same priority disagree"
 
 
 # --- why there is no translation
+
+
+def _to_a_pod(ending: Ending) -> str:
+    """A translation that does not help: its addresses are the pods'."""
+    visit = next(visit for visit in ending.path if visit.kind == "snat")
+    steps = visit.rule.steps if visit.rule is not None else ()
+    first, last = next((step.first, step.last) for step in steps if isinstance(step, Snat))
+    source = f"{first}" if first == last else f"{first}-{last}"
+    return f"{_rule(visit)} gives it the source {source}, an address of the pods"
 
 
 def _untranslated(ruleset: Ruleset, packet: Packet, path: Sequence[Visit]) -> str:
@@ -85,7 +101,11 @@ def _untranslated(ruleset: Ruleset, packet: Packet, path: Sequence[Visit]) -> st
         if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting"
     ]
     if not bases:
-        return f"there is no {packet.family.iptables} NAT chain at postrouting"
+        return f"no NAT chain stands at postrouting for {'IPv4' if packet.family is Family.IPV4 else 'IPv6'}"
+    for visit in path:
+        if visit.kind == "notrack":
+            where = f"{visit.family} {visit.table}"
+            return f"{_rule(visit)} ({where}) hides it from conntrack, so that no NAT chain is asked"
     if packet.state in ("INVALID", "UNTRACKED"):
         return f"{packet.state} packets are never translated"
     if all(not chain.rules for _, chain in bases):

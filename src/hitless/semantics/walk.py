@@ -11,7 +11,8 @@ its packet in tests/kernel/semantics. Next stage: ``evaluation`` (answers and re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby, permutations
 from operator import attrgetter
 from typing import Literal, NamedTuple, cast
@@ -28,6 +29,7 @@ from hitless.model.rules import (
     Mark,
     Masquerade,
     Match,
+    NoTrack,
     Opaque,
     OpaqueAction,
     Reject,
@@ -41,9 +43,10 @@ from hitless.model.rules import (
 )
 from hitless.semantics.conditions import CHECKS
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, VisitKind
+from hitless.semantics.positions import Flow, Position, Trace, marked, unwind, with_mark
 from hitless.semantics.words import condition
 
-__all__ = ["Flow", "Position", "Trace", "Walk", "unwind"]
+__all__ = ["TooMuchError", "Walk"]
 
 _MOST_RULES = 200_000  # about half a second; 5,000 Services in one linear chain are far below it
 _MOST_STATES = 256
@@ -54,22 +57,14 @@ NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input":
 """Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
 them among each other only (nf_nat_register_fn)."""
 
+_TRACKING_AT = -200
+"""Where conntrack looks at a packet at prerouting (NF_IP_PRI_CONNTRACK). Before it a packet is INVALID to who asks,
+and may still be hidden from it."""
+
+_NOWHERE = "/"  # no interface is called that: at prerouting nobody knows the way out, and its name is empty
+
 _WALKS_NAT = frozenset({"NEW", "RELATED"})
 """Conntrack states whose packet asks the NAT chains; later packets get what the first one got (nf_nat_inet_fn)."""
-
-Trace = tuple["Trace", Visit] | None
-"""A journey, last visit first: cheap to extend and to share."""
-
-
-class Position(NamedTuple):
-    """What the packet is like at a point of the journey; the bits ``unknown`` of ``mark`` are not known (and 0)."""
-
-    mark: int
-    unknown: int
-    translation: Translation | None
-
-
-Flow = dict[Position, Trace]
 
 
 class _Base(NamedTuple):
@@ -88,6 +83,14 @@ class _Nat(NamedTuple):
     bases: list[_Base]
 
 
+class _Tracking(NamedTuple):
+    """Conntrack's place at a hook."""
+
+    priority: int
+
+
+_Stage = _Base | _Nat | _Tracking
+
 _priority = attrgetter("priority")
 
 
@@ -95,7 +98,7 @@ class _Here(NamedTuple):
     """The rule that is being applied, and where its results go."""
 
     table: Table
-    chain: Chain
+    chain: str
     number: int
     rule: Rule
     rest: Flow  # goes on with the next rule
@@ -105,20 +108,11 @@ class _Here(NamedTuple):
     translates: bool  # the base chain is of type nat, at a hook where sources are translated
 
     def visit(self, kind: VisitKind, text: str = "") -> Visit:
-        return Visit(kind, self.table.family, self.table.name, self.chain.name, self.number, self.rule, text)
+        return Visit(kind, self.table.family, self.table.name, self.chain, self.number, self.rule, text)
 
 
 class TooMuchError(Exception):
     """The walk met a bound; never leaves ``semantics``."""
-
-
-def unwind(trace: Trace) -> tuple[Visit, ...]:
-    """A journey in its order."""
-    visits = []
-    while trace is not None:
-        trace, visit = trace
-        visits.append(visit)
-    return tuple(reversed(visits))
 
 
 class Walk:
@@ -129,6 +123,8 @@ class Walk:
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
+        self._hook = ""
+        self._looks: dict[tuple[str, bool], Packet] = {}
         families = (packet.family.nft, "inet")
         self._filters: dict[str, list[_Base]] = {}
         self._nats: dict[str, list[_Base]] = {}
@@ -143,22 +139,36 @@ class Walk:
         for bases in (*self._filters.values(), *self._nats.values()):
             bases.sort(key=_priority)
 
-    def start(self) -> Flow:
-        """The packet before its first hook."""
-        return {Position(self.packet.mark, 0, None): None}
+    def start(self, hook: str) -> Flow:
+        """The packet before its first hook, ``hook``."""
+        fresh = hook == "prerouting" and self.packet.state != "UNTRACKED"
+        return {Position(self.packet.mark, 0, None, "INVALID" if fresh else self.packet.state): None}
 
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
-        stages: list[_Base | _Nat] = list(self._filters.get(hook, ()))
+        self._hook = hook
+        stages: list[_Stage] = list(self._filters.get(hook, ()))
         nat = self._nats.get(hook)
-        if nat and hook in NAT_POSITION and self.packet.state in _WALKS_NAT:
+        if nat and hook in NAT_POSITION:
             stages.append(_Nat(NAT_POSITION[hook], nat))
-            stages.sort(key=_priority)
+        if hook == "prerouting":
+            stages.append(_Tracking(_TRACKING_AT))
+        stages.sort(key=_priority)
         for _, group in groupby(stages, key=_priority):
             flow = self._unordered(list(group), flow)
         return flow
 
-    def _unordered(self, group: list[_Base | _Nat], flow: Flow) -> Flow:
+    def _look(self, position: Position) -> Packet:
+        """The packet as conditions see it here."""
+        inbound = self._hook == "prerouting"
+        key = position.state, inbound
+        packet = self._looks.get(key)
+        if packet is None:
+            packet = replace(self.packet, state=position.state, oif=_NOWHERE if inbound else self.packet.oif)
+            self._looks[key] = packet
+        return packet
+
+    def _unordered(self, group: list[_Stage], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
 
         As long as none of them does anything, or there is only one, the order does not matter; else each is walked.
@@ -176,17 +186,31 @@ class Walk:
                 result.setdefault(position, trace)
         return result
 
-    def _in_order(self, stages: Iterable[_Base | _Nat], flow: Flow) -> Flow:
+    def _in_order(self, stages: Iterable[_Stage], flow: Flow) -> Flow:
         for stage in stages:
-            if flow:
-                flow = self._base(stage, flow) if isinstance(stage, _Base) else self._translate(stage.bases, flow)
+            if isinstance(stage, _Base):
+                flow = self._base(stage, flow) if flow else flow
+            elif isinstance(stage, _Nat):
+                flow = self._translate(stage.bases, flow) if flow else flow
+            else:
+                flow = self._tracked(flow)
         return flow
 
+    def _tracked(self, flow: Flow) -> Flow:
+        """Conntrack sees the packet, unless it was told to look away."""
+        seen: Flow = {}
+        for position, trace in flow.items():
+            hidden = position.state == "UNTRACKED"
+            seen.setdefault(position if hidden else position._replace(state=self.packet.state), trace)
+        return seen
+
     def _translate(self, bases: Iterable[_Base], flow: Flow) -> Flow:
-        """The NAT core: base chains by priority until one of them sets up a mapping."""
-        for _, group in groupby(bases, key=_priority):
-            flow = self._nat_group(list(group), flow)
-        return flow
+        """The NAT core: base chains by priority until one of them sets up a mapping. Only new flows ask them."""
+        new = {position: trace for position, trace in flow.items() if position.state in _WALKS_NAT}
+        others = {position: trace for position, trace in flow.items() if position.state not in _WALKS_NAT}
+        for _, group in groupby(bases if new else (), key=_priority):
+            new = self._nat_group(list(group), new)
+        return {**others, **new}
 
     def _nat_group(self, group: list[_Base], flow: Flow) -> Flow:
         done: Flow = {}
@@ -214,7 +238,8 @@ class Walk:
         entered = Visit("base", table.family, table.name, chain.name)
         translates = hook.type == "nat" and hook.hook in ("postrouting", "input")
         start: Flow = {position: (trace, entered) for position, trace in flow.items()}
-        back = self._chain(table, chain, start, accepted, (), translates)
+        rules = tuple(enumerate(chain.rules, 1))
+        back = self._chain(table, chain.name, rules, start, accepted, (), translates)
         dropping = hook.policy == "drop"
         end = Visit("policy drop" if dropping else "policy accept", table.family, table.name, chain.name)
         for position, trace in back.items():
@@ -225,14 +250,21 @@ class Walk:
         return accepted
 
     def _chain(
-        self, table: Table, chain: Chain, flow: Flow, accepted: Flow, stack: tuple[str, ...], translates: bool
+        self,
+        table: Table,
+        chain: str,
+        rules: Sequence[tuple[int, Rule]],
+        flow: Flow,
+        accepted: Flow,
+        stack: tuple[str, ...],
+        translates: bool,
     ) -> Flow:
         """Walk a chain; what comes back goes on behind the rule that called it, or meets the policy."""
-        self.chains.add((table.family, table.name, chain.name))
+        self.chains.add((table.family, table.name, chain))
         back: Flow = {}
-        stack = (*stack, chain.name)
+        stack = (*stack, chain)
         self._budget -= 1
-        for number, rule in enumerate(chain.rules, 1):
+        for number, rule in rules:
             self._budget -= len(flow)
             if self._budget < 0 or len(flow) > _MOST_STATES:
                 raise TooMuchError
@@ -251,8 +283,8 @@ class Walk:
 
     def _passes_by(self, rule: Rule, flow: Flow) -> bool:
         """Whether the rule certainly has no effect: most have none, and this is quick to see."""
-        packet = self.packet
         for position in flow:
+            packet = self._look(position)
             for step in rule.steps:
                 check = CHECKS.get(type(step))
                 if check is None:
@@ -267,7 +299,7 @@ class Walk:
         return True
 
     def _rule(self, here: _Here, position: Position, trace: Trace) -> None:
-        packet = self.packet
+        packet = self._look(position)
         for step in here.rule.steps:
             check = CHECKS.get(type(step))
             if check is not None:
@@ -281,7 +313,7 @@ class Walk:
                 trace = (trace, here.visit("unknown", text))
                 here.rest.setdefault(position, trace)
             elif isinstance(step, Mark):
-                passed, failed = _mark(step, position)
+                passed, failed = with_mark(step, position)
                 if passed is not None and failed is not None:
                     trace = (trace, here.visit("unknown", "the packet's mark"))
                 if failed is not None:
@@ -289,12 +321,13 @@ class Walk:
                 if passed is None:
                     return
                 position = passed
-            elif isinstance(step, SetMark):
-                unknown = position.unknown & ~step.mask
-                mark = ((position.mark & ~step.mask) ^ step.value) & ~unknown
-                position = Position(mark, unknown, position.translation)
-            elif isinstance(step, UnknownMark):
-                position = Position(position.mark & ~step.mask, position.unknown | step.mask, position.translation)
+            elif isinstance(step, SetMark | UnknownMark):
+                position = marked(step, position)
+            elif isinstance(step, NoTrack):
+                if position.state == "INVALID":  # conntrack has not seen it, or could not make sense of it
+                    position = position._replace(state="UNTRACKED")
+                    trace = (trace, here.visit("notrack"))
+                    packet = self._look(position)
             else:
                 self._verdict(here, step, position, trace)
                 return
@@ -320,26 +353,27 @@ class Walk:
             case Masquerade() | Snat() if here.translates:
                 how: Literal["masquerade", "snat"] = "masquerade" if isinstance(step, Masquerade) else "snat"
                 table, chain = here.table, here.chain
-                translation = Translation(table.family, table.name, chain.name, here.number, how, step)
-                after = Position(position.mark, position.unknown, translation)
+                translation = Translation(table.family, table.name, chain, here.number, how, step)
+                after = position._replace(translation=translation)
                 here.accepted.setdefault(after, (trace, here.visit(how)))
             case Dnat(text):
-                self._end("unknown", position, trace, here.visit("opaque", f"sent on to {text or 'elsewhere'}"))
+                self._end("unknown", position, trace, here.visit("dnat", text))
             case OpaqueAction(text):
                 self._end("unknown", position, trace, here.visit("opaque", text))
             case _:
                 self._end("unknown", position, trace, here.visit("opaque", f"{type(step).__name__} in this chain"))
 
     def _call(self, here: _Here, name: str, position: Position, trace: Trace) -> Flow:
-        target = here.table.chains.get(name)
-        if target is None:
+        table = here.table
+        if name not in table.chains:
             problem = f"there is no chain {name}"
         elif name in here.stack:
             problem = f"{name} calls itself"
         elif len(here.stack) >= _DEEPEST:
             problem = "jumps are nested too deep"
         else:
-            return self._chain(here.table, target, {position: trace}, here.accepted, here.stack, here.translates)
+            rules = table.rules_towards(name, self.packet.dst)
+            return self._chain(table, name, rules, {position: trace}, here.accepted, here.stack, here.translates)
         self._end("unknown", position, trace, here.visit("opaque", problem))
         return {}
 
@@ -348,19 +382,3 @@ class Walk:
         if key not in self.endings:
             path = unwind(trace if visit is None else (trace, visit))
             self.endings[key] = Ending(kind, path, position.translation, position.mark, position.unknown)
-
-
-def _mark(step: Mark, position: Position) -> tuple[Position | None, Position | None]:
-    """The position with the condition known to hold, and with it known not to hold; ``None`` where it cannot be."""
-    if step.value & ~step.mask or (position.mark ^ step.value) & step.mask & ~position.unknown:
-        holds, fails = None, position  # a bit that is known differs
-    elif not position.unknown & step.mask:
-        holds, fails = position, None
-    else:
-        unknown = position.unknown & ~step.mask
-        holds = Position((position.mark & ~step.mask | step.value) & ~unknown, unknown, position.translation)
-        fails = position
-        open_bits = position.unknown & step.mask
-        if not open_bits & (open_bits - 1):  # one bit only: if it is not this value, it is the other
-            fails = Position((position.mark | (open_bits & ~step.value)), unknown, position.translation)
-    return (fails, holds) if step.negated else (holds, fails)

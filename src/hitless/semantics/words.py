@@ -15,6 +15,7 @@ from hitless.model.rules import (
     OutInterface,
     Ports,
     Protocol,
+    ReversePath,
     Rule,
     SetMember,
     Source,
@@ -53,6 +54,8 @@ def condition(step: Match) -> str:
             text = f"{direction} type {','.join(sorted(types))}"
         case SetMember(name, direction, _, negated):
             text = f"set {name} {direction}"
+        case ReversePath(negated):
+            text = "reverse path filter"
         case Comment():
             return ""
         case Opaque(text):

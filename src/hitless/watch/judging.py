@@ -69,14 +69,14 @@ class Judge:
         return ""
 
     def _answer(self, ruleset: Ruleset) -> Answer:
-        first = _ask(ruleset, self.packets)
+        first = _ask(ruleset, self.packets, (self.network,))
         if first.state == "carried" or not first.about_interface:
             return first
         current = self.packets[0].iif
         chains = set(first.chains)  # those of other pods too: a change there may let one of them out
         for name in [name for name in self._interfaces() if name != current][:_OTHERS]:
             packets = tuple(replace(packet, iif=name) for packet in self.packets)
-            other = _ask(ruleset, packets)
+            other = _ask(ruleset, packets, (self.network,))
             if other.state == "carried":
                 self.packets = packets
                 return other
@@ -84,12 +84,12 @@ class Judge:
         return replace(first, chains=frozenset(chains))
 
 
-def _ask(ruleset: Ruleset, packets: Iterable[Packet]) -> Answer:
+def _ask(ruleset: Ruleset, packets: Iterable[Packet], networks: Sequence[Network]) -> Answer:
     """The worst answer of all packets. After a "no" the others need not be asked: they cannot mend it."""
     chains: set[tuple[str, str, str]] = set()
     worst: Answer | None = None
     for number, packet in enumerate(packets):
-        outcome = evaluate(ruleset, packet)
+        outcome = evaluate(ruleset, packet, unroutable=networks)
         chains |= outcome.chains
         words = outcome.reason
         if number and outcome.state != "carried":

@@ -22,6 +22,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.scheduling import hasten, relax
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
 from hitless.model.families import Backend, Family, Network, family_of
+from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.networks import Networks
 from hitless.watch.profiles import Profile
@@ -32,7 +33,7 @@ _VERIFY_S = 10.0
 _LAST_S = 0.5
 _TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
-_HOOKS = frozenset({"forward", "postrouting"})
+_HOOKS = frozenset(HOOKS)
 """Where a pod's packet on its way out is decided upon."""
 
 

@@ -10,6 +10,7 @@ from tests.unit.nftables.rule_samples import IPTABLES, TABLE, Sample
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.nftables.state import State
 
 
@@ -35,7 +36,7 @@ def written(node: Node, sample: Sample) -> Written:
     family = wire.NUMBERS[sample.family]
     with netlink.Socket(netlink.NETFILTER, node.namespace) as control:
         state = dump.read_state(control, (family,))
-        [rule] = state.tables[family, table].chains[chain].rules.values()
+        rule = unpack(*state.tables[family, table].chains[chain].rules.values())
         sets = []
         for head in dump._dump(control, wire.GETSET, family):
             name = netlink.to_text(netlink.attributes(head, 4)[wire.SET_NAME])

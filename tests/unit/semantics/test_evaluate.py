@@ -141,7 +141,7 @@ def test_traffic_between_pods_is_left_alone_on_purpose() -> None:
             nat(flannel=[rule(Source(NETWORK), Return()), *FLANNEL]),
             "FLANNEL-POSTRTG rule 1 returns (-s 10.42.0.0/16)",
         ),
-        (table("filter", Chain("FORWARD", (), FORWARD)), "there is no iptables NAT chain at postrouting"),
+        (table("filter", Chain("FORWARD", (), FORWARD)), "no NAT chain stands at postrouting for IPv4"),
     ],
 )
 def test_each_damage_is_a_gap_with_its_reason(damaged: Table, reason: str) -> None:

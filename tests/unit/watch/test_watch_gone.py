@@ -35,7 +35,7 @@ def nat(*chains: Chain, name: str = "nat") -> Table:
         ((nat(POST, FELIX, FLANNEL),), "no jump from POSTROUTING leads to FLANNEL-POSTRTG"),
         ((nat(POST, FELIX, name="other"),), "chain cali-nat-outgoing is empty"),
         ((nat(POST, FELIX), nat(WALL, name="wall")), "wall rule 1 (ip wall) drops it"),
-        ((), "there is no iptables NAT chain at postrouting"),
+        ((), "no NAT chain stands at postrouting for IPv4"),
     ],
 )
 def test_the_reason_of_a_gap_names_the_chain_that_is_gone(tables: tuple[Table, ...], reason: str) -> None:

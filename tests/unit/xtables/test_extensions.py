@@ -25,12 +25,14 @@ from hitless.model.rules import (
     Mark,
     Masquerade,
     Match,
+    NoTrack,
     Opaque,
     OpaqueAction,
     Ports,
     Protocol,
     Reject,
     Return,
+    ReversePath,
     SetMark,
     SetMember,
     Snat,
@@ -163,7 +165,7 @@ def v6_range(flags: int, first: str = "::", last: str = "::", ports: tuple[int, 
         ("CONNMARK", 2, V4, struct.pack("=IIIBBBx", 0, 0xFF, 0xF0, 0, 4, 2), (UnknownMark(),)),
         ("REJECT", 0, V4, struct.pack("=I", 7), (Reject("tcp-reset"),)),
         ("REJECT", 0, V6, struct.pack("=I", 4), (Reject("icmp6-port-unreachable"),)),
-        ("CT", 2, V4, struct.pack("=H64x", 1), (OpaqueAction("target CT --notrack"),)),
+        ("CT", 2, V4, struct.pack("=H64x", 1), (NoTrack(),)),
         ("CT", 2, V4, struct.pack("=H64x", 0), ()),
         ("SET", 3, V4, struct.pack("=HBBHBBHBBII", 1, 1, 1, 65535, 0, 0, 65535, 0, 0, 0, 0), ()),
         ("SET", 3, V4, struct.pack("=HBBHBBHBBII", 65535, 0, 0, 65535, 0, 0, 2, 1, 1, 0, 0), (UnknownMark(),)),
@@ -175,6 +177,12 @@ def test_a_known_target_becomes_exact_effects(
     name: str, revision: int, family: Family, data: bytes, steps: tuple[Step, ...]
 ) -> None:
     assert decode_target(name, revision, data, family) == steps
+
+
+def test_the_reverse_path_filter_is_understood_as_far_as_its_flags_are_known() -> None:
+    assert decode_match("rpfilter", 0, b"\x02", V4) == (ReversePath(),)
+    assert decode_match("rpfilter", 0, b"\x0a", V4) == (ReversePath(True),)
+    assert decode_match("rpfilter", 0, b"\x10", V4) == (Opaque("match rpfilter: flags 0x10"),)
 
 
 def test_an_unknown_extension_stays_visible_with_its_name_and_revision() -> None:

@@ -24,16 +24,18 @@ from hitless.kernel.nftables.fields import (
     Context,
     Field,
     Unknown,
+    is_destination,
     masked,
     membership,
     within,
 )
-from hitless.kernel.nftables.sets import SetState
+from hitless.kernel.nftables.sets import LIMIT, Interval, SetState
 from hitless.kernel.xtables.extensions import decode_match, decode_target
-from hitless.model.families import Family
+from hitless.model.families import Address, Family
 from hitless.model.rules import (
     Comment,
     DestinationPort,
+    NoTrack,
     Opaque,
     OpaqueAction,
     Rule,
@@ -44,11 +46,13 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["decode"]
+__all__ = ["BRANCHES", "decode"]
 
 SetLookup = Callable[[str], "SetState | None"]
 
-_BRANCHES = 512  # a lookup that would need more rules than this stays opaque
+BRANCHES = 512
+"""A lookup that would need more rules than this stays opaque."""
+
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 _META_MARK = 3
@@ -56,8 +60,13 @@ _SILENT = frozenset({"counter", "log", "last", "dup", "flow_offload"})
 _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
 
 
-def decode(payload: bytes, family: str, sets: SetLookup, handle: int | None = None) -> tuple[Rule, ...]:
-    """The model rules (one, except where a lookup stands for several) of a rule message of a table of ``family``."""
+def decode(
+    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: Address | None = None
+) -> tuple[Rule, ...]:
+    """The model rules (one, except where a lookup stands for several) of a rule message of a table of ``family``.
+
+    ``towards``: of what a lookup by destination address finds, only what holds for packets to that address.
+    """
     try:
         attributes = netlink.attributes(payload, 4)
         steps: list[Step] = [Comment(text) for text in _comments(attributes.get(wire.RULE_USERDATA, b""))]
@@ -66,7 +75,7 @@ def decode(payload: bytes, family: str, sets: SetLookup, handle: int | None = No
             expression = netlink.attributes(raw)
             name = netlink.to_text(expression.get(wire.EXPRESSION_NAME, b""))
             data = netlink.attributes(expression.get(wire.EXPRESSION_DATA, b""))
-            branches = _apply(name, data, branches, family, sets)
+            branches = _apply(name, data, branches, family, sets, towards)
         return tuple(Rule(_merged(branch.steps), handle) for branch in branches)
     except (KernelError, IndexError, ValueError) as error:
         return (Rule((Opaque(f"a rule that does not decode ({error})"), OpaqueAction("not decoded")), handle),)
@@ -99,11 +108,13 @@ def _merged(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def _apply(name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup) -> list[Branch]:
+def _apply(
+    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: Address | None
+) -> list[Branch]:
     if name in _SILENT:
         return branches
     if name == "lookup":
-        return [after for branch in branches for after in _lookup(data, branch, family, sets)]
+        return [after for branch in branches for after in _lookup(data, branch, sets, towards)]
     for branch in branches:
         handler = _HANDLERS.get(name)
         if handler is not None:
@@ -119,7 +130,7 @@ def _apply(name: str, data: Attributes, branches: list[Branch], family: str, set
     return branches
 
 
-_EFFECTS = frozenset({"queue", "tproxy", "synproxy", "notrack", "fwd"})
+_EFFECTS = frozenset({"queue", "tproxy", "synproxy", "fwd"})
 
 
 # --- loads -------------------------------------------------------------------------------------------------------
@@ -158,11 +169,17 @@ def _ct(data: Attributes, branch: Branch) -> None:
     # setting ct mark, label… decides nothing for a first packet; helpers and zones are set by objects
 
 
+_FIB_OIF, _FIB_TYPE = 1, 3  # NFT_FIB_RESULT_*
+_FIB_SOURCE_BY_INPUT, _FIB_MARK, _FIB_PRESENT = 0x01 | 0x08, 0x04, 0x20  # NFTA_FIB_F_*
+
+
 def _fib(data: Attributes, branch: Branch) -> None:
     result, flags = wire.number(data.get(2, b"")), wire.number(data.get(3, b""))
     direction = {1: "src", 2: "dst"}.get(flags, "")
-    if result == 3 and direction:  # the address type of the source or the destination alone
+    if result == _FIB_TYPE and direction:  # the address type of the source or the destination alone
         branch.load(data.get(1), Field("fib", result, direction=direction))
+    elif result == _FIB_OIF and flags & ~(_FIB_MARK | _FIB_PRESENT) == _FIB_SOURCE_BY_INPUT:
+        branch.load(data.get(1), Field("fib", result, length=1 if flags & _FIB_PRESENT else 4))
     else:
         branch.load(data.get(1), Unknown(f"fib result {result} flags {flags}"))
 
@@ -227,7 +244,7 @@ def _range(data: Attributes, branch: Branch) -> None:
         branch.steps.append(Opaque(loaded.text if isinstance(loaded, Unknown) else "range of constants"))
 
 
-def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> list[Branch]:
+def _lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address | None) -> list[Branch]:
     """Membership, or the branches of a map. ``LOOKUP``: set 1, source register 2, destination register 3, flags 5."""
     name = netlink.to_text(data.get(1, b""))
     found, negated = sets(name), bool(wire.number(data.get(5, b"")) & 1)
@@ -239,6 +256,9 @@ def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> l
     if not parts:
         return _opaque_lookup(data, branch, words)
     label = "" if found.anonymous else name
+    intervals = _held(intervals, parts, branch.context, towards)
+    if len(intervals) > LIMIT:
+        return _opaque_lookup(data, branch, words)
     if 3 not in data and len(parts) == 1:
         pairs = tuple((interval.low, interval.high) for interval in intervals)
         matches = membership(parts[0][1], label, pairs, negated, branch.context)
@@ -251,7 +271,7 @@ def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> l
         if not negated:
             branch.steps.append(SetMember(label, "dst", frozenset()))
         return [branch]
-    if len(intervals) > _BRANCHES:
+    if len(intervals) > BRANCHES:
         return _opaque_lookup(data, branch, words)
     branches = []
     for interval in intervals:
@@ -263,6 +283,17 @@ def _lookup(data: Attributes, branch: Branch, family: str, sets: SetLookup) -> l
             give(data[3], interval.data, after)
         branches.append(after)
     return branches
+
+
+def _held(
+    intervals: tuple[Interval, ...], parts: list[tuple[slice, Field]], context: Context, towards: Address | None
+) -> tuple[Interval, ...]:
+    """The elements that a packet to ``towards`` may be in: all, where their keys do not name the destination."""
+    for part, loaded in parts:
+        if towards is not None and is_destination(loaded, context) and loaded.length == len(towards.packed):
+            value = towards.packed
+            return tuple(each for each in intervals if each.low[part] <= value <= each.high[part])
+    return intervals
 
 
 def _opaque_lookup(data: Attributes, branch: Branch, words: str) -> list[Branch]:
@@ -281,7 +312,7 @@ def _parts(branch: Branch, first: int, key_length: int) -> list[tuple[slice, Fie
     offset = 0
     while offset < key_length:
         loaded = branch.registers.get(first)
-        if not isinstance(loaded, Field):
+        if not isinstance(loaded, Field) or loaded.length <= 0:
             return []
         width = min(loaded.length, key_length - offset)
         parts.append((slice(offset, offset + width), loaded))
@@ -319,6 +350,7 @@ _HANDLERS: dict[str, Callable[[Attributes, Branch], None]] = {
     "redir": redirect,
     "reject": reject,
     "objref": object_reference,
+    "notrack": lambda data, branch: branch.steps.append(NoTrack()),
     "exthdr": _unknown_load("an extension header"),
     "rt": _unknown_load("a route's data"),
     "socket": _unknown_load("a socket's data", 2),

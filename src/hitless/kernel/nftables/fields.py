@@ -26,13 +26,25 @@ from hitless.model.rules import (
     OutInterface,
     Ports,
     Protocol,
+    ReversePath,
     SetMember,
     Source,
     SourcePort,
     TcpFlags,
 )
 
-__all__ = ["META_LENGTHS", "Constant", "Context", "Field", "Unknown", "Value", "masked", "membership", "within"]
+__all__ = [
+    "META_LENGTHS",
+    "Constant",
+    "Context",
+    "Field",
+    "Unknown",
+    "Value",
+    "is_destination",
+    "masked",
+    "membership",
+    "within",
+]
 
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 META_MARK, META_IIF, META_OIF, META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 3, 4, 5, 6, 7, 15, 16
@@ -248,7 +260,11 @@ def masked(field: Field, value: bytes, negated: bool, context: Context) -> tuple
             names = _states(_host(value), table)
             return (CtState(names, negated),) if names is not None and len(names) == 1 else None
         return None
-    if field.kind == "fib" and field.direction and not field.mask and _host(value) < len(_ADDRESS_TYPES):
+    if field.kind == "fib" and not field.direction:
+        # the interface of the route back to the source, if it is the one that the packet came by: 0 where it is not
+        exists = negated if not any(value) else not negated if field.length == 1 else None
+        return None if exists is None or field.mask else (ReversePath(not exists),)
+    if field.kind == "fib" and not field.mask and _host(value) < len(_ADDRESS_TYPES):
         return (AddrType(field.direction, frozenset({_ADDRESS_TYPES[_host(value)]}), negated),)
     return None
 
@@ -259,6 +275,12 @@ def _direction(field: Field, context: Context) -> tuple[str, int, int] | None:
         if field.offset == start and field.length == size:
             return name, start, size
     return None
+
+
+def is_destination(field: Field, context: Context) -> bool:
+    """Whether the field is the packet's destination address, whole and as it stands."""
+    part = _direction(field, context) if field.kind == "payload" and not field.mask else None
+    return part is not None and part[0] == "destination"
 
 
 def within(field: Field, low: bytes, high: bytes, negated: bool, context: Context) -> tuple[Match, ...] | None:

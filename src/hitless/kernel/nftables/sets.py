@@ -3,7 +3,7 @@
 Problem: the kernel keeps an interval set as marked ends (rbtree) or as pairs (concatenations), and a rule that looks
 something up stands for as many rules as the set has elements. Promise: ``SetState.intervals`` are the set's elements as
 closed intervals; ``None`` when the rules alone do not tell what is in the set (it
-changes with packets or time, or it is larger than ``LIMIT``). Next stage: ``expressions`` makes conditions of lookups.
+changes with packets or time, or it is larger than anybody's). Next stage: ``expressions`` makes conditions of lookups.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from hitless.kernel.nftables import wire
 __all__ = ["LIMIT", "Interval", "SetState"]
 
 LIMIT = 4096
-"""Sets with more elements than this are not spelt out: an evaluation of one packet must stay quick."""
+"""More elements of a set than this are not spelt out in a rule: an evaluation of one packet must stay quick."""
+
+_MOST = 1 << 17
+"""Elements of a set that are looked at."""
 
 
 class Interval(NamedTuple):
@@ -109,7 +112,7 @@ class SetState:
         return self._intervals
 
     def _read_intervals(self) -> tuple[Interval, ...] | None:
-        if self.flags & (wire.SET_TIMEOUT | wire.SET_EVAL | wire.SET_OBJECT) or len(self.elements) > LIMIT:
+        if self.flags & (wire.SET_TIMEOUT | wire.SET_EVAL | wire.SET_OBJECT) or len(self.elements) > _MOST:
             return None
         elements = self.elements.values()
         if any(element.timed or element.flags & wire.ELEMENT_CATCHALL for element in elements):

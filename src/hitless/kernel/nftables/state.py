@@ -8,13 +8,15 @@ snapshots: what is changed is copied first. Next stages: ``dump`` fills a state,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hitless.kernel.nftables.expressions import decode
+from hitless.kernel.nftables.expressions import BRANCHES, decode
 from hitless.kernel.nftables.packing import unpack
+from hitless.kernel.nftables.places import LONG, Places, by_destination
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
+from hitless.model.families import Address
 from hitless.model.rules import Chain, Hook, Rule, Ruleset, Table
 
 __all__ = ["ChainState", "Chains", "State", "TableKey", "TableState"]
@@ -32,7 +34,10 @@ class ChainState:
     hook: Hook | None = None
     rules: dict[int, bytes] = field(default_factory=dict)
     _decoded: Chain | None = None
-    _sets: tuple[tuple[str, SetState | None], ...] = ()
+    _large: bool = False  # a rule looks into a set that is too large to be spelt out
+    _sets: dict[str, SetState | None] = field(default_factory=dict)
+    _sorted: Places | None = None
+    _towards: dict[Address, tuple[tuple[int, Rule], ...]] = field(default_factory=dict)
 
     def copy(self) -> ChainState:
         """A chain of its own with the same rules."""
@@ -40,27 +45,53 @@ class ChainState:
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
-        if self._decoded is not None and all(table.sets.get(name) is used for name, used in self._sets):
-            return self._decoded
-        looked_up: dict[str, SetState | None] = {}
-
-        def lookup(name: str) -> SetState | None:
-            looked_up[name] = table.sets.get(name)
-            return looked_up[name]
-
-        family = FAMILIES[table.family]
-        rules: list[Rule] = []
-        for handle, payload in self.rules.items():
-            rules.extend(decode(unpack(payload), family, lookup, handle))
-        hook = None if table.dormant else self.hook
-        self._decoded = Chain(self.name, tuple(rules), hook)
-        self._sets = tuple(looked_up.items())
+        self._forget(table)
+        if self._decoded is None:
+            rules: list[Rule] = []
+            for handle, payload in self.rules.items():
+                rules.extend(decode(unpack(payload), FAMILIES[table.family], self._lookup(table), handle))
+            self._decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
         return self._decoded
+
+    def towards(self, table: TableState, destination: Address) -> tuple[tuple[int, Rule], ...]:
+        """The rules, with their numbers, less some that no packet to ``destination`` matches; of a long chain few are
+        decoded, and of a large set only what holds for that destination."""
+        if len(self.rules) <= LONG:
+            chain = self.decoded(table)
+            if not self._large:
+                return tuple(enumerate(chain.rules, 1))
+        self._forget(table)
+        found = self._towards.get(destination)
+        if found is None:
+            family, lookup = FAMILIES[table.family], self._lookup(table)
+            if self._sorted is None:
+                self._sorted = by_destination(self.rules, family)
+            found = self._towards[destination] = tuple(
+                (number, rule)
+                for number, handle in self._sorted.towards(destination.packed)
+                for rule in decode(unpack(self.rules[handle]), family, lookup, handle, destination)
+            )
+        return found
+
+    def _lookup(self, table: TableState) -> Callable[[str], SetState | None]:
+        def lookup(name: str) -> SetState | None:
+            found = self._sets[name] = table.sets.get(name)
+            self._large = self._large or (found is not None and len(found.elements) > BRANCHES)
+            return found
+
+        return lookup
+
+    def _forget(self, table: TableState) -> None:
+        """Drop what was decoded when a set that it looked into is another one now."""
+        if any(table.sets.get(name) is not used for name, used in self._sets.items()):
+            self._decoded, self._large = None, False
+            self._sets.clear()
+            self._towards.clear()
 
     @property
     def sets_used(self) -> frozenset[str]:
         """The sets that decoding it looked into."""
-        return frozenset(name for name, _ in self._sets)
+        return frozenset(self._sets)
 
 
 @dataclass(slots=True)
@@ -104,6 +135,10 @@ class Chains(Mapping[str, Chain]):
         if self._table.dormant:
             return ()
         return tuple(self[name] for name, chain in self._table.chains.items() if chain.hook is not None)
+
+    def rules_towards(self, name: str, destination: Address) -> tuple[tuple[int, Rule], ...]:
+        """The rules of a chain that may match a packet to ``destination``, with their numbers."""
+        return self._table.chains[name].towards(self._table, destination)
 
     def sets_used(self, name: str) -> frozenset[str]:
         """The sets that chain ``name`` looked into when it was read."""

@@ -7,14 +7,14 @@ byte order, from include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 from hitless.model.families import Family
 
-__all__ = ["LAYOUTS", "Layout", "entry_offsets", "same_entries"]
+__all__ = ["LAYOUTS", "Layout", "Places", "by_destination", "entry_offsets", "same_entries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,56 @@ LAYOUTS: Mapping[Family, Layout] = MappingProxyType(
 )
 
 _COUNTERS = 16
+_INVERTED_DESTINATION = 0x10  # IPT_INV_DSTIP, IP6T_INV_DSTIP
 _BLOCK = 128  # entries that are compared at once: about 25 kB, which memcmp does in microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The entries of one user chain, each as (number from 1, offset): those for one destination only, by that address,
+    and all others. ``count`` of them, with the RETURN that ends the chain."""
+
+    exact: Mapping[bytes, Sequence[tuple[int, int]]]
+    others: Sequence[tuple[int, int]]
+    count: int
+
+    def towards(self, destination: bytes) -> Sequence[tuple[int, int]]:
+        """Those that may match a packet to ``destination``, in order."""
+        found = self.exact.get(destination)
+        return sorted((*found, *self.others)) if found else self.others
+
+
+def by_destination(
+    layout: Layout,
+    entries: bytes,
+    at: int,
+    sizes: Callable[[int], tuple[int, int]],
+    head_name: Callable[[int, int], str | None],
+) -> Places:
+    """Sort the entries of the user chain that begins at ``at``, looking at nothing but their destination.
+
+    ``sizes`` gives an entry's checked sizes, ``head_name`` the name of the chain that an entry begins, if it does.
+    """
+    width = layout.address
+    whole, length = b"\xff" * width, struct.Struct("=H").unpack_from
+    exact: dict[bytes, list[tuple[int, int]]] = {}
+    others: list[tuple[int, int]] = []
+    number = 0
+    while True:
+        single = entries[at + 3 * width : at + 4 * width] == whole
+        if single and not entries[at + layout.inverted_at] & _INVERTED_DESTINATION:
+            number += 1
+            exact.setdefault(entries[at + width : at + 2 * width], []).append((number, at))
+            after = length(entries, at + layout.sizes_at + 2)[0]
+            if after < layout.head:
+                sizes(at)  # says what is wrong
+        else:
+            target, after = sizes(at)
+            if head_name(at, target) is not None:
+                return Places(exact, others, number)
+            number += 1
+            others.append((number, at))
+        at += after
 
 
 def entry_offsets(family: Family, entries: bytes) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from hitless.model.rules import (
     Opaque,
     Ports,
     Protocol,
+    ReversePath,
     SetMember,
     SourcePort,
     TcpFlags,
@@ -296,6 +297,17 @@ def _iprange(data: bytes, family: Family) -> tuple[Match, ...]:
     return tuple(steps)
 
 
+_RPFILTER_INVERTED = 0x08
+_RPFILTER_KNOWN = 0x0F  # loose, validmark and accept-local say how it looks the route up
+
+
+def _rpfilter(data: bytes, family: Family) -> tuple[Match, ...]:
+    # xt_rpfilter_info: flags.
+    if data[0] & ~_RPFILTER_KNOWN:
+        return (Opaque(f"match rpfilter: flags {data[0]:#x}"),)
+    return (ReversePath(bool(data[0] & _RPFILTER_INVERTED)),)
+
+
 MATCHES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
     {
         ("comment", 0): _comment,
@@ -317,6 +329,7 @@ MATCHES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("set", 3): _set_3,
         ("set", 4): _set_4,
         ("iprange", 1): _iprange,
+        ("rpfilter", 0): _rpfilter,
     }
 )
 """Decoders by extension name and revision; what is not here is opaque."""

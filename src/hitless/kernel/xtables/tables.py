@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hitless.errors import KernelError
 from hitless.kernel.xtables.extensions import decode_match, decode_target
-from hitless.kernel.xtables.layout import LAYOUTS
+from hitless.kernel.xtables.layout import LAYOUTS, Places, by_destination
 from hitless.kernel.xtables.sockopt import HOOKS, Info
-from hitless.model.families import Family
+from hitless.model.families import Address, Family
 from hitless.model.rules import (
     Accept,
     Chain,
@@ -77,6 +77,7 @@ class Chains(Mapping[str, Chain]):
         self._offsets: dict[str, int] = {}  # of user chains: their first entry
         self._names: dict[int, str] = {}
         self._indexed = False
+        self._sorted: dict[int, Places] = {}
         self._hooks = {
             name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
             for number, name in enumerate(_HOOK_NAMES)
@@ -107,6 +108,21 @@ class Chains(Mapping[str, Chain]):
             return True
         self._index()
         return name in self._offsets
+
+    def rules_towards(self, name: str, destination: Address) -> tuple[tuple[int, Rule], ...]:
+        """The rules of a user chain, numbered from 1, less those for exactly one other destination: none is decoded."""
+        if name in self._hooks:
+            return tuple(enumerate(self[name].rules, 1))
+        if name not in self._offsets:
+            self._index()
+        at = self._offsets[name]
+        places = self._sorted.get(at)
+        if places is None:
+            places = self._sorted[at] = by_destination(self._layout, self._entries, at, self._sizes, self._head_name)
+        found = [(number, self._rule(each)) for number, each in places.towards(destination.packed)]
+        if not found or found[-1] != (places.count, _END):
+            return (*found, (places.count, _runs_on(name)))
+        return tuple(found[:-1])
 
     # --- entries
 
@@ -187,10 +203,10 @@ class Chains(Mapping[str, Chain]):
                 break
             rules.append(self._rule(at))
             at += after
-        if rules and rules[-1].steps == (Return(),):
+        if rules and rules[-1] == _END:
             rules.pop()
         else:
-            rules.append(Rule((OpaqueAction(f"chain {name} runs into the next one"),)))
+            rules.append(_runs_on(name))
         return Chain(name, tuple(rules))
 
     def _rule(self, at: int) -> Rule:
@@ -258,6 +274,14 @@ class Chains(Mapping[str, Chain]):
             yield Protocol(protocol, bool(inverted & _INV_PROTOCOL))
         if flags & layout.opaque_flags or inverted & _INV_OPAQUE:
             yield Opaque(f"flags {flags:#x}, inverted {inverted:#x}")
+
+
+_END = Rule((Return(),))
+"""What the kernel wants at the end of each user chain; no rule of anybody."""
+
+
+def _runs_on(name: str) -> Rule:
+    return Rule((OpaqueAction(f"chain {name} runs into the next one"),))
 
 
 def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:

@@ -18,6 +18,7 @@ from hitless.model.rules import (
     Dnat,
     Drop,
     Masquerade,
+    NoTrack,
     OpaqueAction,
     Reject,
     Return,
@@ -207,9 +208,9 @@ _CT_NOTRACK = 1
 
 
 def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
-    # xt_ct_target_info: flags, zone, …; a helper, a zone or a timeout decides nothing, "notrack" takes NAT away.
+    # xt_ct_target_info: flags, zone, …; a helper, a zone or a timeout decides nothing.
     (flags,) = struct.unpack_from("=H", data)
-    return (OpaqueAction("target CT --notrack"),) if flags & _CT_NOTRACK else ()
+    return (NoTrack(),) if flags & _CT_NOTRACK else ()
 
 
 _NO_SET = 65535
@@ -231,7 +232,7 @@ def _hmark(data: bytes, family: Family) -> tuple[Step, ...]:
 
 
 def _notrack(data: bytes, family: Family) -> tuple[Step, ...]:
-    return (OpaqueAction("target NOTRACK"),)
+    return (NoTrack(),)
 
 
 TARGETS: Mapping[tuple[str, int], Decoder] = MappingProxyType(

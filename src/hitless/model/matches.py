@@ -1,0 +1,198 @@
+"""Conditions of rules: what must hold of a packet for a rule to go on.
+
+Problem and promise are those of ``rules``, whose other half this is; everybody imports them from there. A condition
+that a reader does not understand is ``Opaque``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hitless.model.families import Network
+
+__all__ = [
+    "AddrType",
+    "Comment",
+    "CtState",
+    "Destination",
+    "DestinationPort",
+    "IcmpType",
+    "InInterface",
+    "Mark",
+    "Match",
+    "Opaque",
+    "OutInterface",
+    "Ports",
+    "Protocol",
+    "ReversePath",
+    "SetMember",
+    "Source",
+    "SourcePort",
+    "TcpFlags",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The packet's source address lies in ``network``."""
+
+    network: Network
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The packet's destination address lies in ``network``."""
+
+    network: Network
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InInterface:
+    """The input interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+
+    name: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutInterface:
+    """The output interface's name; a trailing ``+`` stands for any continuation (as in iptables)."""
+
+    name: str
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """``packet mark & mask == value``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The transport protocol number (6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6)."""
+
+    number: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePort:
+    """The transport source port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationPort:
+    """The transport destination port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """A transport port lies in one of ``ranges`` (both ends included): the source's (``direction`` "src"), the
+    destination's ("dst"), or one of the two ("either"). For several ranges; for one use ``DestinationPort``."""
+
+    direction: str
+    ranges: tuple[tuple[int, int], ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFlags:
+    """``TCP flags byte & mask == value`` (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32)."""
+
+    mask: int
+    value: int
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpType:
+    """The ICMP or ICMPv6 type is ``type`` and its code lies in ``codes`` (both ends included)."""
+
+    type: int
+    codes: tuple[int, int] = (0, 255)
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CtState:
+    """The connection's conntrack state is one of ``states`` (NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED), or it is
+    source- or destination-translated (SNAT, DNAT: nft's ``ct status snat``, xtables' ``--ctstate SNAT``)."""
+
+    states: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddrType:
+    """The address type (LOCAL, UNICAST, …) of the source (``direction`` "src") or destination ("dst")."""
+
+    direction: str
+    types: frozenset[str]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReversePath:
+    """The route back to the source leads out by the interface that the packet came by (xtables' rpfilter; nft's
+    ``fib saddr . iif oif exists``)."""
+
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``."""
+
+    name: str
+    direction: str
+    elements: frozenset[Network] | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment: always matches; kept because owners recognise their rules by it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A condition that the reader does not understand; ``text`` is what it saw of it."""
+
+    text: str
+
+
+Match = (
+    Source
+    | Destination
+    | InInterface
+    | OutInterface
+    | Mark
+    | Protocol
+    | SourcePort
+    | DestinationPort
+    | Ports
+    | TcpFlags
+    | IcmpType
+    | CtState
+    | AddrType
+    | ReversePath
+    | SetMember
+    | Comment
+    | Opaque
+)
