@@ -63,6 +63,7 @@ class Loop:
         self._look_due = 0.0
         self._heal_due: list[float] = []
         self._notes: frozenset[str] = frozenset()
+        self._told_plain = False  # that MASQUERADE is written without --random-fully
 
     def wake(self) -> None:
         """Something may have changed."""
@@ -115,6 +116,7 @@ class Loop:
             look = await self._in_thread(lambda: self._worker.look(snapshot, backend))
             suspects += self._watch.covered(look.first_generation, look.generation)
             self._account(look, suspects)
+            self._tell_plain(look, snapshot)
             if look.result.applied and self._heal_due:  # flows wait for this; the judge's answer only concerns people
                 self._heal_due.pop(0)
                 await self._heal()
@@ -182,7 +184,7 @@ class Loop:
         metrics.set("hitless_agent_commands_total", self._worker.node.commands)
         self._health.last_pass = look.ended
         was_clean, self._clean = self._clean, result.settled
-        if result.found.transactions:
+        if result.applied or not result.settled:
             self._changed(look, suspects, damage=(was_clean or self._damaged_since is not None) and not first)
         else:
             self._log.debug("as desired", milliseconds=_ms(look.ended - look.begun))
@@ -260,6 +262,11 @@ class Loop:
         self._notes = notes
         if look.draining:
             self._log.debug("draining", networks=[str(network) for network in look.draining])
+
+    def _tell_plain(self, look: Look, snapshot: Snapshot) -> None:
+        if snapshot.random_fully and look.result.settled and not look.result.random_fully and not self._told_plain:
+            self._told_plain = True
+            self._log.warning("plain masquerade", reason="this iptables or kernel does not know --random-fully")
 
     async def _heal(self) -> None:
         """Free what was bound without translation."""

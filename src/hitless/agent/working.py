@@ -86,7 +86,7 @@ class Worker:
         wanted = self.with_draining(snapshot, before)
         result = reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
         ended = time.monotonic()
-        if result.settled and result.applied:
+        if result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully
         opened = was_open(before, wanted) if result.found.transactions else {}
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)

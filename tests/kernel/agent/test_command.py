@@ -38,11 +38,6 @@ def generation(place: Node) -> int:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--nonsense"], "--nonsense"),
-        (["--ip-masq=maybe"], "--ip-masq"),
-        (["--net-config={"], "--net-config"),
-        (['--net-config={"Network": "10.42.0.0/16", "Backend": {"Type": "nonsense"}}'], "Backend.Type"),
-        ([f"--net-config={CONF}", "--node-subnet=10.43.1.0/24"], "outside the network"),
         ([f"--net-config={CONF}", "--subnet-file=/run/none"], "--node-subnet"),
         ([f"--net-config={CONF}", "--kube-subnet-mgr", "--subnet-file=/run/none"], "NODE_NAME"),
         (["--net-config-path=/nonexistent/net-conf.json"], "/nonexistent/net-conf.json"),
