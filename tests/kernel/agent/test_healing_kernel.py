@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 import pytest
 from tests.kernel.agent.nodes import HANG, agent_in, plan_of
@@ -13,9 +15,11 @@ from tests.kernel.nftables.nodes import missing, programs
 
 from hitless import lab
 from hitless.errors import MissingError
+from hitless.kernel import processes
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Conntrack, Entry
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab.building import Lab
+from hitless.lab.clusters import Node
 from hitless.lab.saboteurs import FAULTS, Target
 from hitless.model.families import Address, Backend, Family
 
@@ -50,6 +54,10 @@ class Echo:
 
     def __init__(self, namespace: Namespace, address: Address) -> None:
         self.socket = udp(namespace, address, PORT)
+        kind = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        self.listener = inside(namespace, lambda: socket.socket(kind, socket.SOCK_STREAM))
+        self.listener.bind((str(address), PORT))
+        self.listener.listen()  # the kernel shakes hands
         self.open = True
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
@@ -66,6 +74,7 @@ class Echo:
         self.open = False
         self.thread.join()
         self.socket.close()
+        self.listener.close()
 
 
 def answered(flow: socket.socket, to: Address, tries: int = 1) -> bool:
@@ -79,13 +88,54 @@ def answered(flow: socket.socket, to: Address, tries: int = 1) -> bool:
     return False
 
 
-def entries(node: Namespace, family: Family) -> dict[int, Entry]:
-    """The pods' UDP flows by source port."""
+def entries(node: Namespace) -> dict[bytes, Entry]:
+    """The whole connection table, by key (the entry's id is part of it)."""
     table = Conntrack(node)
     try:
-        return {one.original.sport: one for one in table.dump(family) if one.original.protocol == 17}
+        return {one.key: one for family in FAMILIES for one in table.dump(family)}
     finally:
         table.close()
+
+
+class Flows:
+    """Sockets by what they are for, closed together."""
+
+    def __init__(self) -> None:
+        self.sockets: list[socket.socket] = []
+
+    def udp(self, namespace: Namespace, address: Address) -> socket.socket:
+        self.sockets.append(udp(namespace, address))
+        return self.sockets[-1]
+
+    def tcp(self, namespace: Namespace, address: Address, to: Address) -> socket.socket:
+        kind = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        made = inside(namespace, lambda: socket.socket(kind, socket.SOCK_STREAM))
+        self.sockets.append(made)
+        made.setblocking(False)
+        made.bind((str(address), 0))
+        made.connect_ex((str(to), PORT))
+        return made
+
+    def close(self) -> None:
+        for one in self.sockets:
+            one.close()
+
+
+def service(node: Node, backend: Backend, family: Family, address: str, to: Address) -> None:
+    """A Service as kube-proxy makes it: its address becomes an endpoint's."""
+    kind = Backend.LEGACY if backend is Backend.LEGACY else Backend.NFT
+    target = f"[{to}]:{PORT}" if to.version == 6 else f"{to}:{PORT}"
+    rule = ["-d", address, "-p", "udp", "--dport", str(PORT), "-j", "DNAT", "--to-destination", target]
+    processes.run([f"{family.iptables}-{kind}", "-t", "nat", "-I", "PREROUTING", *rule], namespace=node.namespace)
+
+
+def exempt(node: Node, backend: Backend, family: Family, address: Address) -> bool:
+    """Somebody's wish that flows to one address leave as they are; false where there is no way to say it."""
+    if backend is Backend.NFTABLES:
+        return False  # an ACCEPT in iptables' chain does not keep a packet from the native one
+    rule = ["-d", str(address), "-j", "ACCEPT"]
+    processes.run([f"{family.iptables}-{backend}", "-t", "nat", "-I", "POSTROUTING", *rule], namespace=node.namespace)
+    return True
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -95,58 +145,72 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.02)
 
 
+SERVICE = {Family.IPV4: "10.43.200.1", Family.IPV6: "fd43::c801"}
+INSIDE = {Family.IPV4: "10.43.200.2", Family.IPV6: "fd43::c802"}
+
+
 def test_poisoned_flows_are_freed_and_no_others(made: Lab) -> None:
-    node = made.nodes[0]
+    node, backend = made.nodes[0], made.plan.backend
     first, second = made.pods
-    target = Target.of(made.cluster, node)
-    sockets: list[socket.socket] = []
-    echoes = [Echo(made.far_end.namespace, made.far_end.addresses[family][0]) for family in FAMILIES]
+    target, flows = Target.of(made.cluster, node), Flows()
+    far = {family: made.far_end.addresses[family][0] for family in FAMILIES}
+    nobody = {family: made.plan.pod_address(family, 0, 100) for family in FAMILIES}
+    exempted = [family for family in FAMILIES if exempt(node, backend, family, made.far_end.addresses[family][1])]
+    for family in FAMILIES:
+        service(node, backend, family, SERVICE[family], far[family])
+        service(node, backend, family, INSIDE[family], nobody[family])
+    echoes = [Echo(made.far_end.namespace, far[family]) for family in FAMILIES]
     # the node itself and a neighbour answer too: flows that are rightly not translated
     echoes += [Echo(node.namespace, node.addresses[family]) for family in FAMILIES]
     echoes += [Echo(second.namespace, second.addresses[family]) for family in FAMILIES]
-
-    def flow(family: Family) -> socket.socket:
-        sockets.append(udp(first.namespace, first.addresses[family]))
-        return sockets[-1]
-
     try:
         with agent_in(made):
             pass  # the rules are there, and stay
-        healthy = {family: flow(family) for family in FAMILIES}
+        healthy = {family: flows.udp(first.namespace, first.addresses[family]) for family in FAMILIES}
         for family in FAMILIES:
-            until(lambda f=family: answered(healthy[f], made.far_end.addresses[f][0]), "a healthy flow")  # type: ignore[misc]
+            until(lambda f=family: answered(healthy[f], far[f]), "a healthy flow")  # type: ignore[misc]
         FAULTS["flush-chain"](target).act()
-        poisoned = {family: [flow(family) for _ in range(5)] for family in FAMILIES}
-        kept = {family: [flow(family), flow(family), flow(family)] for family in FAMILIES}
+        poisoned: dict[Family, list[tuple[socket.socket, Address]]] = {}
+        connecting: list[socket.socket] = []
         for family in FAMILIES:
-            far = made.far_end.addresses[family][0]
-            assert not any(answered(one, far) for one in poisoned[family])
-            assert answered(healthy[family], far)
-            assert answered(kept[family][0], node.addresses[family], 3)
-            assert answered(kept[family][1], second.addresses[family], 3)
-            # unanswered and un-translated, to a place inside the cluster where nobody is
-            kept[family][2].sendto(b"x", (str(made.plan.pod_address(family, 0, 100)), PORT))
-        before = {family: entries(node.namespace, family) for family in FAMILIES}
-        for family in FAMILIES:
-            for one in poisoned[family]:
-                assert not before[family][one.getsockname()[1]].status & (SEEN_REPLY | SRC_NAT)
+            mine = first.addresses[family]
+            poisoned[family] = [(flows.udp(first.namespace, mine), far[family]) for _ in range(5)]
+            poisoned[family].append((flows.udp(first.namespace, mine), ip_address(SERVICE[family])))
+            assert not any(answered(one, to) for one, to in poisoned[family])
+            connecting += [flows.tcp(first.namespace, mine, far[family]) for _ in range(2)]
+            # right as they are: answered ones, and ones that nobody answers but that no rule would translate either
+            assert answered(healthy[family], far[family])
+            assert answered(flows.udp(first.namespace, mine), node.addresses[family], 3)
+            assert answered(flows.udp(first.namespace, mine), second.addresses[family], 3)
+            assert answered(flows.udp(node.namespace, node.addresses[family]), far[family], 3)
+            unanswered = [str(nobody[family]), INSIDE[family], "224.0.0.251" if family is Family.IPV4 else "ff05::fb"]
+            if family in exempted:
+                unanswered.append(str(made.far_end.addresses[family][1]))
+            for place in unanswered:
+                flows.udp(first.namespace, mine).sendto(b"x", (place, PORT))
+            flows.udp(node.namespace, node.addresses[family]).sendto(b"x", (str(far[family]), PORT + 1))
+        before = entries(node.namespace)
+        ports = {one.getsockname()[1] for pairs in poisoned.values() for one, _ in pairs}
+        ports |= {one.getsockname()[1] for one in connecting}
+        sick = {key for key, one in before.items() if one.original.sport in ports}
+        assert len(sick) == 16 and not any(before[key].status & (SEEN_REPLY | SRC_NAT) for key in sick)
 
         with agent_in(made) as agent:
             until(lambda: len(agent.events("healed")) >= 2, "healing")
+            after = entries(node.namespace)
+            assert before.keys() - after.keys() <= sick, "a connection was touched that is none of ours"
             for family in FAMILIES:
-                far = made.far_end.addresses[family][0]
-                for one in poisoned[family]:
-                    assert answered(one, far, 3), f"a {family.value} flow is still dead"
-                assert answered(healthy[family], far)
-            healed = {one["family"]: one["flows"] for one in agent.events("healed")}
-        assert healed == {"ipv4": 5, "ipv6": 5}
-        for family in FAMILIES:
-            after = entries(node.namespace, family)
-            for one in (healthy[family], *kept[family][:2]):
-                number = one.getsockname()[1]
-                assert after[number].key == before[family][number].key, "a healthy flow's entry was replaced"
+                for one, to in poisoned[family]:
+                    assert answered(one, to, 3), f"a {family.value} flow to {to} is still dead"
+                assert answered(healthy[family], far[family])
+            until(lambda: len(select.select([], connecting, [], 0)[1]) == len(connecting), "each TCP connect")
+            assert not any(one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) for one in connecting)
+            healed: dict[str, int] = {}
+            for said in agent.events("healed"):
+                healed[said["family"]] = healed.get(said["family"], 0) + said["flows"]
+        assert healed == {"ipv4": 8, "ipv6": 8}
+        assert before.keys() - entries(node.namespace).keys() == sick
     finally:
-        for one in sockets:
-            one.close()
+        flows.close()
         for echo in echoes:
             echo.close()
