@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from hitless.model import events as e
 
-__all__ = ["Outage", "Record", "Settings", "Span", "Story", "program", "story"]
+__all__ = ["LONGEST_COMM", "Outage", "Record", "Settings", "Span", "Story", "program", "story"]
 
 CONTROL = "control"
 """A stream whose name begins so does not pass the egress path: what it loses was not the agent's doing."""
@@ -24,13 +24,14 @@ DRILLS = frozenset({"drill", "node-drill", "selftest"})
 """Tools whose log is a whole drill: their header says what was asked for."""
 
 
-_LONGEST_COMM = 15  # of the kernel's command names (TASK_COMM_LEN, without the final NUL)
+LONGEST_COMM = 15
+"""Of the kernel's command names (TASK_COMM_LEN, without the final NUL)."""
 
 
 def program(comm: str, argv: str = "") -> str:
     """A writer's program for people: the kernel cuts names after 15 characters, the command line has the rest."""
     first = argv.partition(" ")[0].rpartition("/")[2]
-    return first if len(comm) == _LONGEST_COMM and first.startswith(comm) else comm
+    return first if len(comm) == LONGEST_COMM and first.startswith(comm) else comm
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -18,6 +19,7 @@ from tests.unit.evidence.drill_logs import Drill, at, outage_drill, table_of
 
 from hitless.cli.exits import Exit
 from hitless.cli.report import command
+from hitless.errors import MissingError
 from hitless.evidence import LogWriter, Story, Verdict, judge, story
 from hitless.evidence.records import program
 from hitless.evidence.reports import FORMATS, picture, render
@@ -179,7 +181,7 @@ def test_without_matplotlib_the_page_says_how_to_get_the_pictures(monkeypatch: p
 def test_every_form_renders_a_log_that_was_cut_anywhere(form: str) -> None:
     events = outage_drill().log()
     # Pictures take half a second each: fewer cuts for the page.
-    for keep in (3, 40) if form == "html" else (1, 2, 3, 10, 25, 40, 200, len(events) - 1):
+    for keep in (3, 40) if form in ("html", "svg") else (1, 2, 3, 10, 25, 40, 200, len(events) - 1):
         text = render(form, *judged(events[:keep]))
         assert text.strip()
         assert "✓ PASS" not in text
@@ -283,3 +285,32 @@ def test_a_program_whose_name_the_kernel_cut_is_named_whole() -> None:
     assert ">iptables-nft-restore</td>" in render("html", told, verdict)
     assert program("iptables-nft-re", "python3 x") == "iptables-nft-re"
     assert program("flanneld", "flanneld-next") == "flanneld"
+
+
+def test_a_program_that_was_gone_when_it_was_asked_is_counted_under_its_whole_name() -> None:
+    drill = Drill()
+    for number, argv in enumerate(["iptables-nft-restore --noflush", "", ""]):
+        drill.gap(2.2 + number / 10, 0.05, writer=e.Writer(pid=1, comm="iptables-nft-re", argv=argv))
+    text = render("svg", *judged(drill.log()))
+    assert "3 × iptables-nft-restore" in text
+    assert "iptables-nft-re<" not in text
+
+
+def test_the_picture_is_one_svg_file_with_every_agent_and_nothing_from_outside() -> None:
+    told, verdict = judged(three())
+    root = ET.fromstring(render("svg", told, verdict))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    words = " ".join("".join(one.itertext()) for one in root.iter("{http://www.w3.org/2000/svg}text"))
+    for agent in verdict.agents:
+        assert agent.agent in words
+        assert agent.verdict in words
+    ids = [one.get("id") for one in root.iter() if one.get("id")]
+    assert len(ids) == len(set(ids))
+    links = [value for one in root.iter() for key, value in one.attrib.items() if key.endswith("href")]
+    assert all(link.startswith("#") for link in links)
+
+
+def test_without_matplotlib_the_picture_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture, "available", lambda: False)
+    with pytest.raises(MissingError, match=r"hitless\[report\]"):
+        render("svg", *judged(three()))

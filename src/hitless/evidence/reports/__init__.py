@@ -1,4 +1,4 @@
-"""Reports: the same story in five forms, rendered from a log's story and verdict and from nothing else."""
+"""Reports: the same story in six forms, rendered from a log's story and verdict and from nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from hitless.evidence.records import Story
-from hitless.evidence.reports import html, junit, prometheus
+from hitless.evidence.reports import html, junit, prometheus, svg
 from hitless.evidence.verdict import Verdict
 
 __all__ = ["FORMATS", "as_json", "render"]
@@ -29,6 +29,7 @@ FORMATS: Mapping[str, Callable[[Story, Verdict], str]] = MappingProxyType(
     {
         "terminal": _terminal,
         "html": html.render,
+        "svg": svg.render,
         "json": as_json,
         "junit": junit.render,
         "prometheus": prometheus.render,

@@ -16,7 +16,7 @@ from hitless.evidence.records import Outage, Record, Story, program
 from hitless.evidence.reports import picture, words
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
-__all__ = ["render"]
+__all__ = ["render", "scoped"]
 
 _MOST_LOSSES = 25
 _MOST_NODES = 12
@@ -39,6 +39,7 @@ h2 { margin: 0 0 6px; font-size: 21px; } h3 { margin: 20px 0 6px; font-size: 15p
 .badge.pass { background: var(--pass); } .badge.fail { background: var(--fail); }
 .badge.inconclusive { background: var(--inconclusive); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { white-space: nowrap; } td.left { white-space: normal; }
 th { text-align: right; font-weight: 600; color: var(--faint); font-size: 13px; padding: 4px 10px; }
 td { text-align: right; border-top: 1px solid var(--line); padding: 7px 10px; }
 th:first-child, td:first-child, .left { text-align: left; }
@@ -191,18 +192,18 @@ def _pictures(record: Record, several: bool, scope: str) -> str:
     if not picture.available() or not record.attempts:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
-    text = f"<h3>{escape(title)}</h3>{_scoped(picture.timeline(record), scope)}"
+    text = f"<h3>{escape(title)}</h3>{scoped(picture.timeline(record), scope)}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
         length = words.duration(longest.length / 1e6)
         why = f": {escape(longest.reason)}" if longest.reason else ""
         text += f"<h3>The longest gap close up ({length}, {longest.family}{why})</h3>"
-        text += _scoped(picture.closeup(record, longest), f"{scope}-gap")
+        text += scoped(picture.closeup(record, longest), f"{scope}-gap")
     return text
 
 
-def _scoped(svg: str, scope: str) -> str:
+def scoped(svg: str, scope: str) -> str:
     """Ids are made unique in the page, else two pictures would take each other's clip paths; and numbered in their
     order, because matplotlib makes them from addresses in memory."""
     names = {name: f"{scope}-{place}" for place, name in enumerate(re.findall(r'\bid="([^"]+)"', svg))}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hitless.evidence.losses import Explained, explain
-from hitless.evidence.records import Outage, Record, program
+from hitless.evidence.records import LONGEST_COMM, Outage, Record, program
 from hitless.model import events as e
 
 __all__ = ["CAUSES", "available", "closeup", "timeline"]
@@ -31,7 +31,7 @@ CAUSES = {
     "starved": "#868e96",
     "error": "#868e96",
 }
-_WRITERS = ("#1971c2", "#0c8599", "#5f3dc4", "#a61e4d", "#5c940d")
+_WRITERS = ("#1971c2", "#e8590c", "#5f3dc4", "#a61e4d", "#5c940d")
 _STATES = {"carried": CARRIED, "not_carried": GAP, "cannot_tell": UNKNOWN}
 _LEGEND: dict[str, Any] = {
     "loc": "center left",
@@ -128,19 +128,29 @@ def _rules(axis: Any, record: Record, family: str, begin: int, end: int, least: 
             axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
 
 
-def _program(change: e.Change) -> str:
-    return program(change.writer.comm, change.writer.argv) if change.writer else "unknown"
+def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
+    """Changes by the program that made them.
+
+    A name that the kernel cut is taken for the whole one, where only one in the record begins so: programs that end at
+    once have no command line any more when they are asked for it.
+    """
+    named = [(program(by.comm, by.argv) if (by := one.writer) else "unknown", one) for one in changes]
+    whole = {name for name, _ in named if len(name) > LONGEST_COMM}
+    found: dict[str, list[e.Change]] = {}
+    for name, change in named:
+        longer = [other for other in whole if len(name) == LONGEST_COMM and other.startswith(name)]
+        found.setdefault(longer[0] if len(longer) == 1 else name, []).append(change)
+    return dict(sorted(found.items()))
 
 
 def _writing(axis: Any, changes: Sequence[e.Change], begin: int) -> None:
     """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
     _band(axis, "rule changes")
-    names = sorted({_program(one) for one in changes})
-    for place, name in enumerate(names[: len(_WRITERS)]):
-        mine = [one for one in changes if _program(one) == name]
+    names = _programs(changes)
+    for colour, (name, mine) in zip(_WRITERS, names.items(), strict=False):
         times = [(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]]
         label = f"{len(mine):,} × {plain(name)}"
-        axis.plot(times, [0.5] * len(times), "|", color=_WRITERS[place], markersize=9, label=label)
+        axis.plot(times, [0.5] * len(times), "|", color=colour, markersize=9, label=label)
     if names:
         axis.legend(**_LEGEND)
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +40,7 @@ def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
     parts: list[RenderableType] = [_title(verdict), Text(words.headline(verdict)), Text("")]
     parts.append(_table(verdict.agents, width))
-    parts += [_strips(told, width), Text("")]
+    parts += [Text(""), _strips(told, width), Text("")]
     for agent in verdict.agents:
         parts.append(_reasons(agent))
     for note in verdict.notes:
@@ -152,7 +151,11 @@ def _strip(record: Record, room: int) -> Text:
 
 def _reasons(agent: AgentVerdict) -> RenderableType:
     title = Text(f"{words.SIGNS[agent.verdict]} {agent.agent}", style=_STYLES[agent.verdict])
-    lines: list[RenderableType] = [Padding(Text(f"· {reason}"), (0, 0, 0, 2)) for reason in agent.reasons[:8]]
+    lines = Table.grid(padding=(0, 1, 0, 0))
+    lines.add_column(width=3, justify="right")
+    lines.add_column()
+    for reason in agent.reasons[:8]:
+        lines.add_row("·", Text(reason))
     if len(agent.reasons) > 8:
-        lines.append(Padding(Text(f"… and {len(agent.reasons) - 8} more (--json)"), (0, 0, 0, 2)))
-    return Group(title, *lines)
+        lines.add_row("…", Text(f"and {len(agent.reasons) - 8} more (--json)"))
+    return Group(title, lines)

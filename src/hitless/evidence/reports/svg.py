@@ -1,0 +1,61 @@
+"""One SVG picture: the timelines of all agents, one below the other; for a README, a slide, an issue.
+
+Promise: the same pictures as on the HTML page, from the log alone, to the same scale of the page, in a file that needs
+nothing else. Needs matplotlib (the extra ``report``) and says so. Next stage: people.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from hitless.errors import MissingError
+from hitless.evidence.records import Story
+from hitless.evidence.reports import html, picture, words
+from hitless.evidence.verdict import AgentVerdict, Verdict
+
+__all__ = ["render"]
+
+_WIDTH, _MARGIN, _TITLE = 1150, 16, 34
+_COLOURS = {"pass": "#2b8a3e", "fail": "#c92a2a", "inconclusive": "#b26a00"}
+_MOST = 12
+
+
+def render(told: Story, verdict: Verdict) -> str:
+    """The picture as text; raises ``MissingError`` without matplotlib."""
+    if not picture.available():
+        raise MissingError("pictures need matplotlib", remedy="install the extra: pip install 'hitless[report]'")
+    agents = {one.agent: one for one in verdict.agents}
+    records = [one for agent in told.agents for one in told.records if one.agent == agent and one.attempts][:_MOST]
+    parts: list[str] = []
+    y = _MARGIN
+    for number, record in enumerate(records):
+        agent = agents[record.agent]
+        several = len(agent.nodes) > 1
+        parts.append(_title(f"{record.agent} on {record.node}" if several else record.agent, agent, y))
+        y += _TITLE
+        drawn = html.scoped(picture.timeline(record), f"t{number}")
+        height = _height(drawn)
+        parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
+        y += height + _MARGIN
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" font-family="sans-serif">'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def _title(name: str, agent: AgentVerdict, y: int) -> str:
+    sign = f"{words.SIGNS[agent.verdict]} {agent.verdict}"
+    lost = f"{words.of(agent.lost, agent.attempted)} connections lost over {words.plural(agent.restarts, 'restart')}"
+    return (
+        f'<text x="{_MARGIN}" y="{y + 20}" font-size="18"><tspan font-weight="bold">{escape(name)}</tspan>'
+        f'<tspan dx="12" font-weight="bold" fill="{_COLOURS[agent.verdict]}">{sign}</tspan>'
+        f'<tspan dx="12" fill="#495057" font-size="15">{escape(lost)}</tspan></text>'
+    )
+
+
+def _height(svg: str) -> int:
+    """As high as the picture is at our width."""
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    assert found is not None, "matplotlib gives every picture a viewBox"
+    return round(_WIDTH * float(found[2]) / float(found[1]))
