@@ -87,7 +87,7 @@ def legacy(node: Namespace, packet: Packet, seconds: float) -> None:
                 f"GET_INFO {info:.1f} us, GET_ENTRIES {entries / 1000:.2f} ms"
             )
     ruleset = xtables.read_ruleset(node, (Family.IPV4,))
-    ask("forward and postrouting", ruleset, packet)
+    ask("prerouting, forward, postrouting", ruleset, packet)
     with xtables.Poller(node) as poller:
         poller.snapshot()
         poller.wait(1)
@@ -119,7 +119,7 @@ def main() -> None:
             else:
                 took = best(partial(nftables.read_ruleset, node, (Family.IPV4,)), 3)
                 print(f"  full read {took / 1e6:.2f} s")
-                ask("forward and postrouting", nftables.read_ruleset(node, (Family.IPV4,)), packet)
+                ask("prerouting, forward, postrouting", nftables.read_ruleset(node, (Family.IPV4,)), packet)
 
 
 if __name__ == "__main__":

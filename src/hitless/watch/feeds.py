@@ -21,14 +21,14 @@ from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables.polling import Poller, Snapshot
-from hitless.kernel.xtables.sockopt import Tables
+from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Chain, Hook, Ruleset, Table
 
 __all__ = ["Changed", "Feed", "Step"]
 
-_XTABLES = frozenset({"raw", "mangle", "nat", "filter", "security"})
+_XTABLES = frozenset(TABLES)
 """The names that iptables-nft gives its tables, in the families ip and ip6."""
 
 ChainName = tuple[str, str, str]
@@ -169,7 +169,7 @@ class Feed:
         for family in self._families:
             try:
                 with Tables(self._namespace, family) as tables:
-                    if tables.present("nat") or tables.present("filter"):
+                    if any(tables.present(name) for name in TABLES):
                         return True
             except (KernelError, MissingError):  # the family, or the legacy path, is not in this kernel
                 continue

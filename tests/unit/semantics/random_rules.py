@@ -30,6 +30,7 @@ from hitless.model.rules import (
     Mark,
     Masquerade,
     Match,
+    NoTrack,
     OutInterface,
     Ports,
     Protocol,
@@ -135,9 +136,9 @@ class _Maker:
             return (
                 AddrType("dst", self.random.choice((frozenset({"LOCAL"}), frozenset({"UNICAST"}))), self.flip(0.3)),
             )
-        if kind == 7:
+        if kind == 7 and (hook != "prerouting" or self.native):
             return (OutInterface(self.random.choice((UPLINK, "up+", "eth0", "ppp+")), self.flip(0.3)),)
-        if hook == "forward":
+        if hook in ("prerouting", "forward"):
             return (InInterface(self.random.choice((POD_IN, "po+", "veth7")), self.flip(0.3)),)
         return (Comment("nothing to see"),)
 
@@ -163,6 +164,8 @@ class _Maker:
             if self.native:
                 choices.append(Drop())
             return (self.random.choice(choices),)
+        if kind == "raw":
+            return (self.random.choice((self.set_mark(), NoTrack(), Return(), Accept(), Drop())),)
         if kind == "mangle":
             return (self.random.choice((self.set_mark(), self.set_mark(), Return(), Accept())),)
         no = Reject() if self.rejects else Drop()
@@ -176,7 +179,7 @@ class _Maker:
                 made.append(Rule((*steps, Comment("counts only"))))
                 continue
             action = self.action(kind, callees)
-            if kind == "filter" and isinstance(action[0], Drop | Reject) and not steps:
+            if kind in ("filter", "raw") and isinstance(action[0], Drop | Reject | NoTrack) and not steps:
                 steps = (self.mark(),)  # a bare drop would end most cases before they begin
             made.append(Rule((*steps, *action)))
         return tuple(made)
@@ -201,9 +204,11 @@ def random_iptables(random: Random, family: Family) -> tuple[Table, ...]:
         maker.table(family.nft, "nat", "nat", [Hook("nat", "postrouting", 100)], ["POSTROUTING"]),
         maker.table(family.nft, "filter", "filter", [Hook("filter", "forward", 0, policy)], ["FORWARD"]),
     ]
-    if maker.flip(0.4):
-        hooks = [Hook("filter", "forward", -150), Hook("filter", "postrouting", -150)]
-        tables.append(maker.table(family.nft, "mangle", "mangle", hooks, ["FORWARD", "POSTROUTING"]))
+    if maker.flip(0.5):
+        hooks = [Hook("filter", hook, -150) for hook in ("prerouting", "forward", "postrouting")]
+        tables.append(maker.table(family.nft, "mangle", "mangle", hooks, [hook.hook.upper() for hook in hooks]))
+    if maker.flip(0.3):
+        tables.append(maker.table(family.nft, "raw", "raw", [Hook("filter", "prerouting", -300)], ["PREROUTING"]))
     return tuple(tables)
 
 
@@ -227,9 +232,12 @@ def random_nft(random: Random, family: Family) -> tuple[Table, ...]:
             for hook in ("forward", "postrouting")
             if maker.flip(0.6)
         ]
+        if maker.flip(0.3):
+            early = maker.random.choice((-300, -250, -150, -50))
+            filters.append(Hook("filter", "prerouting", early, "drop" if maker.flip(0.03) else "accept"))
         if filters:
             names = [f"flt{index}" for index in range(len(filters))]
-            kind = "filter" if maker.flip(0.5) else "mangle"
+            kind = maker.random.choice(("filter", "mangle", "raw"))
             tables.append(maker.table(own, f"f{number}", kind, filters, names))
     return tuple(tables)
 
@@ -292,6 +300,8 @@ def _iptables_action(step: Action) -> str:
             return f"-j SNAT --to-source {first}"
         case SetMark(value, mask):
             return f"-j MARK --set-xmark {value:#x}/{mask:#x}"
+        case NoTrack():
+            return "-j CT --notrack"
         case _:
             raise AssertionError(step)
 
@@ -299,7 +309,7 @@ def _iptables_action(step: Action) -> str:
 def iptables_text(tables: Sequence[Table], family: Family) -> str:
     """The tables for iptables-restore, each replaced whole."""
     lines = []
-    for name in ("mangle", "nat", "filter"):
+    for name in ("raw", "mangle", "nat", "filter"):
         table = next((table for table in tables if table.name == name), None)
         lines.append(f"*{name}")
         for chain in table.chains.values() if table is not None else ():
@@ -357,7 +367,7 @@ def _nft_match(step: Match, family: Family) -> str:
 
 def _nft_action(step: Action, family: Family) -> str:
     match step:
-        case Accept() | Drop() | Reject() | Return():
+        case Accept() | Drop() | Reject() | Return() | NoTrack():
             return type(step).__name__.lower()
         case Jump(chain):
             return f"jump {chain}"

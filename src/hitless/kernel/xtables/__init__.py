@@ -34,17 +34,17 @@ def __getattr__(name: str) -> object:
 def read_ruleset(
     namespace: Namespace = HERE,
     families: Iterable[Family] = (Family.IPV4, Family.IPV6),
-    tables: Iterable[str] = ("nat", "filter"),
+    tables: Iterable[str] | None = None,
 ) -> Ruleset:
-    """The legacy tables of a namespace; those that the kernel has not made are left out, not made.
+    """The legacy tables of a namespace (``tables``: only these); what the kernel has not made is left out, not made.
 
     Raises ``MissingError`` without permission, ``KernelError`` when the kernel refuses.
     """
-    from hitless.kernel.xtables.sockopt import Tables
+    from hitless.kernel.xtables.sockopt import TABLES, Tables
     from hitless.kernel.xtables.tables import decode_table
 
     found: list[Table] = []
-    names = tuple(tables)
+    names = TABLES if tables is None else tuple(tables)
     for family in families:
         with Tables(namespace, family) as source:
             for name in names:

@@ -23,7 +23,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.lockwatch import LOCK, LockWatch, lock_paths
-from hitless.kernel.xtables.sockopt import Reading, Tables, decode_info
+from hitless.kernel.xtables.sockopt import TABLES, Reading, Tables, decode_info
 from hitless.kernel.xtables.tables import decode_table, unread_table
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -75,7 +75,7 @@ class Poller:
         self,
         namespace: Namespace = HERE,
         families: Iterable[Family] = (Family.IPV4, Family.IPV6),
-        tables: Iterable[str] = ("nat", "filter"),
+        tables: Iterable[str] = TABLES,
         *,
         locks: Sequence[str] | None = None,
         clock: Clock | None = None,
@@ -186,10 +186,12 @@ class Poller:
             following, self._following = self._following, None
             return following
         before, now = self._looked, self._clock.now()
+        there = {family: source.names() for family, source in self._sources.items()}
         noticed = {
             key: raw
             for key, seen in self._seen.items()
-            if (raw := self._sources[key[0]].info_bytes(key[1])) is not None and raw != seen.raw
+            if key[1] in there[key[0]]
+            and (raw := self._sources[key[0]].info_bytes(key[1])) is not None and raw != seen.raw
         }
         t = self._clock.now()
         changed: list[tuple[Family, str]] = []

@@ -20,10 +20,13 @@ from hitless.errors import KernelError, MissingError
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.model.families import Family
 
-__all__ = ["HOOKS", "Info", "Reading", "Tables", "decode_info"]
+__all__ = ["HOOKS", "TABLES", "Info", "Reading", "Tables", "decode_info"]
 
 HOOKS = 5
 """NF_INET_NUMHOOKS without ingress: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING."""
+
+TABLES = ("raw", "mangle", "nat", "filter", "security")
+"""The tables of a family, as far as the kernel has made them."""
 
 _SO_GET_INFO = 64  # IPT_SO_GET_INFO = IP6T_SO_GET_INFO
 _SO_GET_ENTRIES = 65  # IPT_SO_GET_ENTRIES = IP6T_SO_GET_ENTRIES
@@ -110,10 +113,14 @@ class Tables:
 
     def present(self, table: str) -> bool:
         """Whether the kernel has made this table in this namespace; asking makes nothing."""
-        if table not in self._known and self._names_fd is not None:
-            # a table, once made, stays for the namespace's life
+        return table in self._known or table in self.names()
+
+    def names(self) -> frozenset[str]:
+        """The tables that the kernel has made in this namespace."""
+        # a table, once made, stays for the namespace's life
+        if self._names_fd is not None and not self._known.issuperset(TABLES):
             self._known = frozenset(os.pread(self._names_fd, 4096, 0).decode("ascii", "replace").split())
-        return table in self._known
+        return self._known
 
     def info_bytes(self, table: str) -> bytes | None:
         """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` when the table is not there."""
