@@ -209,6 +209,9 @@ def _unmatched(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) ->
     """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
     for chain in reversed(_entered(walked, bases)):
         if any(map(_by_address, chain.rules)):
+            for visit in walked:
+                if visit.kind == "return" and visit.chain == chain.name:
+                    return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
             return f"no rule of {chain.name} {'matches' if _translates(chain) else 'translates'}"
     for visit in reversed(walked):
         if visit.kind == "return" and visit.rule is not None:

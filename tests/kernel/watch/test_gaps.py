@@ -27,6 +27,22 @@ BREAKS = {
         "returns",
     ),
     "a DROP stands in the forward chain": (["-I FORWARD -s {network} -j DROP"], "FORWARD rule 1"),
+    "a DROP stands in raw": (["-t raw -I PREROUTING -i cali+ -j DROP"], "PREROUTING rule 1 (ip"),
+    "conntrack is told to look away": (
+        ["-t raw -I PREROUTING -s {network} -j CT --notrack"],
+        "hides it from conntrack",
+    ),
+    "a DROP stands in mangle's prerouting": (["-t mangle -I PREROUTING -s {network} -j DROP"], "PREROUTING rule 1 (ip"),
+    "a DROP stands in mangle's forward": (["-t mangle -I FORWARD -o eth0 -j DROP"], "FORWARD rule 1 (ip"),
+    "a DROP stands in mangle's postrouting": (["-t mangle -I POSTROUTING -o eth0 -j DROP"], "POSTROUTING rule 1 (ip"),
+    "a mark of mangle turns the packet back": (
+        ["-t mangle -I PREROUTING -i cali1 -j MARK --set-mark 0x4000"],
+        "FLANNEL-POSTRTG rule 1 returns",
+    ),
+    "it gets the address of another pod": (
+        ["-t nat -I POSTROUTING -j SNAT --to-source {pod}"],
+        "an address of the pods",
+    ),
     "the forward policy is DROP and the accept is gone": (["-P FORWARD DROP", "-F FLANNEL-FWD"], "policy of FORWARD"),
 }
 
@@ -37,6 +53,10 @@ HARMLESS = {
     "a mark that nobody asks for": "-I FORWARD -j MARK --set-xmark 0x8/0x8",
     "a chain that nobody calls": "-t nat -N LONELY",
     "an input rule": "-A INPUT -j DROP",
+    "a raw rule for others": "-t raw -A PREROUTING -s {other} -j DROP",
+    "a reverse path filter": "-t raw -A PREROUTING -i cali+ -m rpfilter --validmark --invert -j DROP",
+    "a Service": "-t nat -A PREROUTING -d {other} -p tcp --dport 80 -j DNAT --to-destination {pod}",
+    "a port of the node": "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DNAT --to-destination {pod}",
     "the same masquerade again": "-t nat -A FLANNEL-POSTRTG -s {network} -j MASQUERADE",
     "a policy that a rule makes up for": "-P FORWARD DROP",
 }
@@ -44,7 +64,8 @@ HARMLESS = {
 
 def filled(line: str, host: Host) -> str:
     other = "10.99.0.0/16" if host.family is Family.IPV4 else "fd99::/48"
-    return line.format(network=host.network, other=other)
+    pod = "10.42.7.7" if host.family is Family.IPV4 else "fd42::7"
+    return line.format(network=host.network, other=other, pod=pod)
 
 
 @BOTH
@@ -59,6 +80,7 @@ def test_what_cuts_pods_off_opens_a_gap_that_is_closed_when_all_is_right_again(
 
     def mend() -> None:
         host.restore(
+            "*raw\n-F PREROUTING\nCOMMIT\n*mangle\n-F PREROUTING\n-F FORWARD\n-F POSTROUTING\nCOMMIT\n"
             "*nat\n-F POSTROUTING\n-F FLANNEL-POSTRTG\nCOMMIT\n*filter\n:FORWARD ACCEPT [0:0]\n-F FORWARD\n"
             "-F FLANNEL-FWD\nCOMMIT\n"
         )
@@ -92,12 +114,19 @@ NATIVE_BREAKS = {
     "the table sleeps": "add table {ip} {table} {{ flags dormant; }}",
     "a return stands in front": "insert rule {ip} {table} postrtg return",
     "another table drops": "table {ip} other {{ chain f {{ type filter hook forward priority 5; policy drop; }}; }}",
+    "a prerouting chain drops": "table inet o {{ chain f {{ type filter hook prerouting priority -310; drop; }}; }}",
+    "a prerouting chain hides it": "table {ip} o {{ chain f {{ type filter hook prerouting priority raw; notrack; }}; }}",
+    "a nat prerouting chain drops": "table {ip} o {{ chain f {{ type nat hook prerouting priority dstnat; drop; }}; }}",
     "an inet table drops": "table inet other {{ chain f {{ type filter hook forward priority -5; drop; }}; }}",
 }
 NATIVE_HARMLESS = {
     "a return for others": "insert rule {ip} {table} postrtg {ip} saddr {other} return",
     "a set that nobody asks": "add set {ip} {table} s {{ type inet_service; }}",
     "a drop at input": "table inet other {{ chain i {{ type filter hook input priority 0; drop; }}; }}",
+    "a reverse path filter": "table inet o {{ chain p {{ type filter hook prerouting priority filter; "
+    "meta nfproto ipv6 fib saddr . iif oif missing drop; fib saddr . mark . iif oif 0 drop; }}; }}",
+    "a port of the node": "table {ip} o {{ chain p {{ type nat hook prerouting priority dstnat; "
+    "fib daddr type local redirect; }}; }}",
     "a standby": "table {ip} spare {{ chain p {{ type nat hook postrouting priority 105; masquerade; }}; }}",
 }
 
