@@ -8,6 +8,7 @@ byte after the last one that it got: no line twice, none left out. Next stage: `
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -127,6 +128,9 @@ async def execute(
         async with api.websocket(PODS.path(namespace, pod, "exec"), params, _PROTOCOLS) as socket:
             yield Execution(socket, name)
     except (BaseExceptionGroup, HTTPXWSException, httpx2.TransportError) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error  # a group of what broke on the way out would hide it
         first = _first(error)
         if isinstance(first, WebSocketUpgradeError):
             status = first.response.status_code

@@ -3,8 +3,8 @@
 Problem: no real API server can be installed in a test, and a mocked client proves nothing about the wire. Promise:
 list with pages, watch with bookmarks and 410, create, merge and strategic patches, delete with grace and
 preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
-answers in the real server's words; ``cut`` breaks every connection and refuses new ones for a while. State lives in
-``api_store``, pods in ``api_kubelet``. It never checks schemas: ``kubernetes-validate`` does that in the tests.
+answers in the real server's words; it can be away in several ways (``api_faults``). State lives in ``api_store``, pods
+in ``api_kubelet``. It never checks schemas: ``kubernetes-validate`` does that in the tests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Protocol
 from aiohttp import WSMsgType, web
 
 from hitless.testing import api_store
+from hitless.testing.api_faults import Faults
 from hitless.testing.api_rights import Request, Rights
 from hitless.testing.api_store import Answer, Document, Store
 
@@ -68,10 +69,7 @@ class FakeApi:
         self.bookmark_every = bookmark_every
         self.protocols = protocols
         self.url = ""
-        self.failures: list[Answer] = []
-        self.cuts = 0
-        self._cut_until = 0.0
-        self._requests: dict[int, web.BaseRequest] = {}  # requests have no hash
+        self.faults = Faults()
         self.store.create("namespaces", "", {"metadata": {"name": "default"}})
         self.store.create("namespaces", "", {"metadata": {"name": "kube-system"}})
 
@@ -105,32 +103,20 @@ class FakeApi:
             }
         )
 
-    def cut(self, seconds: float) -> None:
-        """Break every open connection, and every new one during the next ``seconds``."""
-        self.cuts += 1
-        self._cut_until = time.monotonic() + seconds
-        for request in list(self._requests.values()):
-            if request.transport is not None:
-                request.transport.abort()
-
     @web.middleware
     async def _middleware(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if time.monotonic() < self._cut_until and request.transport is not None:
-            request.transport.abort()
-            raise web.HTTPServiceUnavailable
-        self._requests[id(request)] = request
+        self.faults.begin(request)
         try:
-            if self.failures:
-                raise self.failures.pop(0)
+            await self.faults.meet(request)
             return await handler(request)
         except Answer as answer:
             return web.json_response(answer.document(), status=answer.status)
         except ConnectionError:  # cut while we wrote: nobody is there to answer
             return web.Response(status=499)
         finally:
-            del self._requests[id(request)]
+            self.faults.end(request)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
@@ -225,7 +211,8 @@ class FakeApi:
         await response.prepare(request)
 
         async def send(kind: str, document: Document) -> None:
-            await response.write(json.dumps({"type": kind, "object": document}).encode() + b"\n")
+            line = json.dumps({"type": kind, "object": document}).encode() + b"\n"
+            await self.faults.write(response, request, line)
 
         version = int(request.query.get("resourceVersion") or self.store.version)
         end = time.monotonic() + float(request.query.get("timeoutSeconds", "300"))
@@ -297,18 +284,21 @@ class FakeApi:
                 )
 
     async def _exec(self, request: web.Request, command: Command) -> web.StreamResponse:
-        socket = web.WebSocketResponse(protocols=self.protocols, autoping=True)
+        socket = web.WebSocketResponse(protocols=self.protocols, autoping=False)
         await socket.prepare(request)
         stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
 
         async def out(data: bytes) -> None:
+            await self.faults.heard()
             await socket.send_bytes(b"\x01" + data)
 
         running = asyncio.ensure_future(command(request.query.getall("command"), stdin, out))
-        reading = asyncio.ensure_future(_feed(socket, stdin))
+        reading = asyncio.ensure_future(self._feed(socket, stdin))
         try:
             await asyncio.wait((running, reading), return_when=asyncio.FIRST_COMPLETED)
-            if running.done():  # else the client went away: the command loses its streams, and ends
+            if running.done() and not isinstance(
+                running.exception(), ConnectionError
+            ):  # else the client went away: the command loses its streams, and ends
                 await socket.send_bytes(b"\x03" + json.dumps(_outcome(running.result())).encode())
         except ConnectionError:
             pass  # the connection was cut while we wrote: nobody is there to tell
@@ -319,15 +309,16 @@ class FakeApi:
             await socket.close()
         return socket
 
-
-async def _feed(socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None]) -> None:
-    """Give the client's frames to the command, until the client goes away."""
-    async for message in socket:
-        data = bytes(message.data) if message.type is WSMsgType.BINARY else b""
-        if data[:1] == b"\x00":
-            stdin.put_nowait(data[1:])
-        elif data == b"\xff\x00":
-            stdin.put_nowait(None)
+    async def _feed(self, socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None]) -> None:
+        """Give the client's frames to the command, until the client goes away."""
+        async for message in socket:
+            if message.type is WSMsgType.PING and not self.faults.silent:
+                await socket.pong(message.data)
+            data = bytes(message.data) if message.type is WSMsgType.BINARY else b""
+            if data[:1] == b"\x00":
+                stdin.put_nowait(data[1:])
+            elif data == b"\xff\x00":
+                stdin.put_nowait(None)
 
 
 def _outcome(code: int) -> Document:

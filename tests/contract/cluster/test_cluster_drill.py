@@ -167,11 +167,11 @@ def test_a_connection_that_is_cut_in_the_middle_of_a_round_costs_no_record(tmp_p
     async def story(fake: FakeNodes, api: Api) -> None:
         async def cut() -> None:
             await until(lambda: any(pod["metadata"]["name"].startswith("rke2-canal") for pod in fake.pods_made[3:]))
-            fake.api.cut(2.5)
+            fake.api.faults.cut(2.5)
 
         done = await drill(fake, api, tmp_path, meanwhile=cut)
         whole(done)
-        assert fake.api.cuts == 1
+        assert fake.api.faults.cuts == 1
         assert any("the connection broke" in one.text for one in done.of(e.Note))
         assert not [one.text for one in done.of(e.Note) if one.level == "error"]
         assert done.verdict.verdict == "fail", done.why

@@ -59,7 +59,7 @@ def test_a_watch_gives_whole_states_over_changes_bookmarks_and_410(tmp_path: Pat
         await until(lambda: bool(seen))
         fake.api.store.create("configmaps", "default", configmap("a"))
         await until(lambda: {"a"} in seen)
-        fake.api.cut(0.05)
+        fake.api.faults.cut(0.05)
         fake.api.store.remove("configmaps", "default", "a")
         fake.api.store.create("configmaps", "default", configmap("b"))
         fake.api.store.compact()  # what happened in between can only be seen by listing again
@@ -86,9 +86,12 @@ def test_a_refusal_is_said_in_the_servers_words_with_the_remedy(tmp_path: Path) 
 
 def test_passing_troubles_are_waited_out_and_answers_are_not(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        fake.api.failures = [Answer(503, "ServiceUnavailable", "later"), Answer(429, "TooManyRequests", "slow down")]
+        fake.api.faults.failures = [
+            Answer(503, "ServiceUnavailable", "later"),
+            Answer(429, "TooManyRequests", "slow down"),
+        ]
         assert len(await api.all(NODES)) == 2
-        fake.api.failures = [Answer(400, "BadRequest", "what?")]
+        fake.api.faults.failures = [Answer(400, "BadRequest", "what?")]
         with pytest.raises(ApiError, match="what") as caught:
             await api.all(NODES)
         assert caught.value.status == 400
@@ -99,7 +102,7 @@ def test_passing_troubles_are_waited_out_and_answers_are_not(tmp_path: Path) -> 
 def test_a_create_whose_answer_was_lost_is_not_done_twice(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.create("configmaps", "default", configmap("mine"))
-        fake.api.failures = [Answer(504, "Timeout", "the answer got lost")]
+        fake.api.faults.failures = [Answer(504, "Timeout", "the answer got lost")]
         made = await api.create(CONFIG_MAPS, configmap("mine"), "default")
         assert made.name == "mine"
         with pytest.raises(ApiError, match="already exists"):  # without a lost answer it is somebody else's
@@ -187,7 +190,7 @@ def test_a_stream_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, prot
                 spool.grown = asyncio.Event()
                 await asyncio.sleep(0.02)
                 if start % 5000 == 0:
-                    fake.api.cut(0.05)
+                    fake.api.faults.cut(0.05)
             spool.done = True
             spool.grown.set()
 

@@ -1,0 +1,104 @@
+"""The ways in which the fake API server is away: refused, silent, forgetful, torn.
+
+Problem: clients are written against servers that answer, and break on those that accept a connection and say nothing,
+on a token that ended, or on a line that was cut in its middle. Promise: each fault is one call with its length in
+seconds, ends by itself, and is counted, so that a test can tell that it happened. Used by ``api_server``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from hitless.testing.api_store import Answer
+
+__all__ = ["Faults"]
+
+
+@dataclass
+class Faults:
+    """``failures``: answers that the next requests get instead of their own. ``token``: the only one that is let in
+    (empty: any)."""
+
+    failures: list[Answer] = field(default_factory=list)
+    token: str = ""
+    cuts: int = 0
+    refused: int = 0
+    unanswered: int = 0
+    unauthorized: int = 0
+    torn: int = 0
+    _cut_until: float = 0.0
+    _silent_until: float = 0.0
+    _tear: int = 0
+    _requests: dict[int, web.BaseRequest] = field(default_factory=dict)  # requests have no hash
+
+    def cut(self, seconds: float) -> None:
+        """Break every open connection, and every new one during the next ``seconds``."""
+        self.cuts += 1
+        self._cut_until = time.monotonic() + seconds
+        self.abort()
+
+    def hang(self, seconds: float) -> None:
+        """Say nothing more for so long: open connections stay open, new ones are accepted; then all break."""
+        self.cuts += 1
+        self._silent_until = time.monotonic() + seconds
+        asyncio.get_running_loop().call_later(seconds, self.abort)
+
+    def tear(self, watches: int = 1) -> None:
+        """Break the next so many watch events in the middle of their line."""
+        self._tear = watches
+
+    def abort(self) -> None:
+        """Reset every open connection."""
+        for request in list(self._requests.values()):
+            if request.transport is not None:
+                request.transport.abort()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server says nothing just now."""
+        return time.monotonic() < self._silent_until
+
+    async def heard(self) -> None:
+        """Wait while the server is silent; raises ``ConnectionResetError`` after it, as the connection is gone then."""
+        if self.silent:
+            await asyncio.sleep(self._silent_until - time.monotonic() + 0.05)
+            raise ConnectionResetError
+
+    async def write(self, response: web.StreamResponse, request: web.Request, line: bytes) -> None:
+        """Write a watch's line, or half of it."""
+        await self.heard()
+        if self._tear and request.transport is not None:
+            self._tear -= 1
+            self.torn += 1
+            await response.write(line[: len(line) // 2])
+            await asyncio.sleep(0.05)  # so that the half arrives
+            request.transport.abort()
+            raise ConnectionResetError
+        await response.write(line)
+
+    async def meet(self, request: web.Request) -> None:
+        """What a new request meets first; raises ``Answer``, or aborts the connection."""
+        if request.transport is not None and time.monotonic() < self._cut_until:
+            self.refused += 1
+            request.transport.abort()
+            raise web.HTTPServiceUnavailable
+        if self.silent:
+            self.unanswered += 1
+        await self.heard()
+        if self.failures:
+            raise self.failures.pop(0)
+        if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
+            self.unauthorized += 1
+            raise Answer(401, "Unauthorized", "Unauthorized")
+
+    def begin(self, request: web.BaseRequest) -> None:
+        """A request is open."""
+        self._requests[id(request)] = request
+
+    def end(self, request: web.BaseRequest) -> None:
+        """It is over."""
+        del self._requests[id(request)]
