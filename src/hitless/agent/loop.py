@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from hitless.agent.watching import Suspect, Watch
 from hitless.agent.working import Look, Worker
 from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
-from hitless.model.families import Backend
+from hitless.model.families import Backend, Family
 from hitless.sources import Snapshot
 
 __all__ = ["Loop"]
@@ -113,13 +113,10 @@ class Loop:
             if backend is None:
                 return
             judged = bool(suspects) or not self._clean or now >= self._judge_due
-            look = await self._in_thread(lambda: self._worker.look(snapshot, backend))
+            look = await self._in_thread(lambda: self._worker.look(snapshot, backend, heal=self._heals))
             suspects += self._watch.covered(look.first_generation, look.generation)
             self._account(look, suspects)
             self._tell_plain(look, snapshot)
-            if look.result.applied and self._heal_due:  # flows wait for this; the judge's answer only concerns people
-                self._heal_due.pop(0)
-                await self._heal()
             if judged or look.result.applied:
                 await self._judge(snapshot)
         except HitlessError as error:
@@ -196,8 +193,12 @@ class Loop:
         self._report_notes(look)
         if look.legacy:
             self._watch.follow_legacy()
+        if look.ill:
+            self._not_healed(look.ill)
+        self._healed(look.healed or {})
         if self._heals and result.settled and (first or look.opened or not was_clean):
-            self._heal_due = [look.ended + pause for pause in _HEAL]
+            done = look.healed is not None
+            self._heal_due = [look.ended + pause for pause in (_HEAL[1:] if done else _HEAL)]
 
     def _changed(self, look: Look, suspects: list[Suspect], *, damage: bool) -> None:
         result, backend = look.result, look.backend
@@ -276,9 +277,15 @@ class Loop:
         try:
             found = await self._in_thread(lambda: self._worker.heal(snapshot))
         except HitlessError as error:
-            self._metrics.add("hitless_agent_errors_total", kind="heal")
-            self._log.error("cannot heal", reason=str(error))
+            self._not_healed(str(error))
             return
+        self._healed(found)
+
+    def _not_healed(self, reason: str) -> None:
+        self._metrics.add("hitless_agent_errors_total", kind="heal")
+        self._log.error("cannot heal", reason=reason)
+
+    def _healed(self, found: Mapping[Family, int]) -> None:
         for family, count in found.items():
             if count:
                 self._metrics.add("hitless_agent_healed_flows_total", count, family=family.value)

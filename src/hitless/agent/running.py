@@ -24,6 +24,7 @@ from hitless.agent.watching import Watch
 from hitless.agent.working import Worker
 from hitless.errors import HitlessError, InputError
 from hitless.kernel.memory import return_large_blocks
+from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
 from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
@@ -82,6 +83,7 @@ async def run(options: Options, log_stream: IO[str], started: float) -> None:
     """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
     machine cannot do it."""
     return_large_blocks()
+    favour()
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
     netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)

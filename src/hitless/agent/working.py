@@ -15,6 +15,7 @@ from hitless.agent.egress import judge, was_open
 from hitless.agent.healing import heal
 from hitless.agent.node import Node
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
+from hitless.errors import HitlessError
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network
@@ -29,7 +30,8 @@ __all__ = ["Look", "Worker"]
 @dataclass(frozen=True, slots=True)
 class Look:
     """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right. ``opened``:
-    families that had no egress when we looked. ``legacy``: legacy tables stand here."""
+    families that had no egress when we looked. ``healed``: flows freed right after rules were made (``None``: none
+    were made, or it failed, and ``ill`` says why). ``legacy``: legacy tables stand here."""
 
     result: Pass
     backend: Backend
@@ -40,6 +42,8 @@ class Look:
     opened: Mapping[Family, str] = field(default_factory=dict)
     draining: tuple[Network, ...] = ()
     legacy: bool = False
+    healed: Mapping[Family, int] | None = None
+    ill: str = ""
 
 
 class Worker:
@@ -77,8 +81,9 @@ class Worker:
             return self._node.detect()
         return self._node.hinted() or current
 
-    def look(self, snapshot: Snapshot, backend: Backend) -> Look:
-        """One pass."""
+    def look(self, snapshot: Snapshot, backend: Backend, *, heal: bool = False) -> Look:
+        """One pass. ``heal``: where it made rules, free at once what was bound without them; that comes before all
+        that only concerns people, because flows wait for it."""
         begun = time.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
@@ -88,10 +93,16 @@ class Worker:
         ended = time.monotonic()
         if result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully
+        healed, ill = None, ""
+        if heal and result.applied and result.settled:
+            try:
+                healed = self.heal(snapshot)
+            except HitlessError as error:
+                ill = str(error)
         opened = was_open(before, wanted) if result.found.transactions else {}
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
         generation, legacy = self._node.generation, self._node.has_legacy()
-        return Look(result, backend, begun, ended, first, generation, opened, draining, legacy)
+        return Look(result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill)
 
     def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
         """The families whose pods' packets certainly leave un-translated, or not at all, with the reason."""
