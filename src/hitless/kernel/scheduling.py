@@ -4,8 +4,9 @@ Problem: on a kernel without preemption a thread that wakes up for a millisecond
 with two spinning processes per core it was late by 51 ms at the 99th percentile (111 ms at most), with nice -15 by 12
 ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
 Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
-``relax`` gives it back; children do not inherit it. ``favour`` is the milder one, for daemons. Urgent threads work in small pieces and sleep, and cannot take a
-core for ever: the kernel throttles them at 95 % (sched_rt_runtime_us). Never touches another thread or process.
+``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it. Urgent
+threads work in small pieces and sleep, and cannot take a core for ever: the kernel throttles them at 95 %
+(sched_rt_runtime_us). Never touches another process.
 """
 
 from __future__ import annotations
