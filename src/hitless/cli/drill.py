@@ -60,10 +60,12 @@ def place(out: Path | None) -> Path:
     return folder
 
 
-def _agents(names: str | None, command: str | None, readiness: Readiness | None, grace: float | None) -> list[Agent]:
+def _agents(
+    names: str | None, command: str | None, readiness: Readiness | None, within: float, grace: float | None
+) -> list[Agent]:
     chosen: list[Agent] = []
     listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
-    chosen += [known.named(name.strip()) for name in listed.split(",") if name.strip()]
+    chosen += [known.named(name.strip(), "--agents") for name in listed.split(",") if name.strip()]
     if command is not None:
         _can_run(known.words(command, "--agent-command")[0])
         chosen.append(known.of_command(command, readiness))
@@ -71,7 +73,8 @@ def _agents(names: str | None, command: str | None, readiness: Readiness | None,
         raise InputError(
             "is for an agent of your own", where="--ready-command, --ready-http", expected="--agent-command"
         )
-    return [replace(agent, grace=grace) for agent in chosen] if grace is not None else chosen
+    patient = [replace(agent, readiness=replace(agent.readiness, patience=within)) for agent in chosen]
+    return [replace(agent, grace=grace) for agent in patient] if grace is not None else patient
 
 
 def _can_run(program: str) -> None:
@@ -82,12 +85,19 @@ def _can_run(program: str) -> None:
         raise InputError(f"{program} {what}", where="--agent-command", expected="an executable file, and its arguments")
 
 
-def _readiness(command: str | None, http: str | None, patience: float) -> Readiness | None:
+def _readiness(command: str | None, http: str | None) -> Readiness | None:
     if command is not None and http is not None:
         raise InputError("were both given", where="--ready-command and --ready-http", expected="one of them")
     if command is not None:
-        return replace(Readiness.parse(f"exec:{command}"), patience=patience)
-    return replace(Readiness.parse(http), patience=patience) if http is not None else None
+        known.words(command, "--ready-command")
+        return Readiness.parse(f"exec:{command}")
+    if http is None:
+        return None
+    if not http.startswith("http://"):
+        raise InputError(
+            f"{http!r} is no such URL", where="--ready-http", expected="http://ADDRESS:PORT/PATH, asked in the node"
+        )
+    return Readiness.parse(http, "--ready-http")
 
 
 def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
@@ -179,7 +189,14 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
-@click.option("--ready-within", type=click.FloatRange(0.1, 3600), default=30.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--ready-within",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Any agent.",
+)
 @click.option("--guard", is_flag=True, help="Drill each agent a second time with hitless guard on its node.")
 @click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="Restarts of each agent.")
@@ -260,7 +277,7 @@ def command(
         return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
-    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http, ready_within), grace)
+    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http), ready_within, grace)
     where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     target = LabTarget(chosen, plan, where, guard=guard)
     names = [name.agent for name in target.subjects()]

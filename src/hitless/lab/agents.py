@@ -38,7 +38,7 @@ class Readiness:
     patience: float = 30.0
 
     @classmethod
-    def parse(cls, text: str) -> Readiness:
+    def parse(cls, text: str, where: str = "--ready") -> Readiness:
         """From the command line: ``file:/run/x``, ``http://127.0.0.1:8080/readyz``, ``exec:COMMAND`` or ``started``."""
         kind, _, what = text.partition(":")
         match kind:
@@ -49,11 +49,11 @@ class Readiness:
             case "file" if what.startswith("/"):
                 return cls("file", what)
             case "exec" if what.strip():
-                words(what, "readiness")
+                words(what, where)
                 return cls("exec", what)
         raise InputError(
             f"{text!r} is no readiness probe",
-            where="readiness",
+            where=where,
             expected="file:/PATH, http://ADDRESS:PORT/PATH, exec:COMMAND or started",
         )
 
@@ -133,10 +133,10 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
 """The agents that the lab knows by name."""
 
 
-def named(name: str) -> Agent:
+def named(name: str, where: str = "--agent") -> Agent:
     """The agent of that name, or ``InputError`` with the names there are."""
     if name not in AGENTS:
-        raise InputError(f"{name!r} is no agent", where="agent", expected=", ".join(AGENTS))
+        raise InputError(f"{name!r} is no agent", where=where, expected=", ".join(AGENTS))
     return AGENTS[name]
 
 
@@ -153,5 +153,5 @@ def words(text: str, where: str) -> tuple[str, ...]:
 
 def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 30.0, name: str = "") -> Agent:
     """An agent from ``--agent-command``; its name is the program's unless one is given."""
-    line = words(text, "agent-command")
+    line = words(text, "--agent-command")
     return Agent(name or line[0].rpartition("/")[2], lambda _plan, _node: line, readiness or Readiness(), grace)

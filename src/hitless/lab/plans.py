@@ -70,19 +70,20 @@ class Plan:
     kubernetes: bool = True
 
     def __post_init__(self) -> None:
-        for field, value, most in (
-            ("nodes", self.nodes, _MOST_NODES),
-            ("pods_per_node", self.pods_per_node, _MOST_PODS),
-            ("services", self.services, _MOST_SERVICES),
-            ("far_addresses", self.far_addresses, _MOST_FAR),
+        for flag, value, least, most in (
+            ("--nodes", self.nodes, 1, _MOST_NODES),
+            ("--pods", self.pods_per_node, 0, _MOST_PODS),
+            ("--services", self.services, 0, _MOST_SERVICES),
+            ("--far-addresses", self.far_addresses, 1, _MOST_FAR),
         ):
-            least = 0 if field in ("services", "pods_per_node") else 1
             if not least <= value <= most:
-                raise InputError(f"{value} is out of range", where=field, expected=f"{least} to {most}")
+                raise InputError(f"{value} is out of range", where=flag, expected=f"{least} to {most}")
         if self.family not in set(Stack):
-            raise InputError(f"{self.family!r} is no family", where="family", expected="ipv4, ipv6 or dual")
+            raise InputError(f"{self.family!r} is no family", where="--family", expected="ipv4, ipv6 or dual")
         if self.forward_policy not in ("accept", "drop"):
-            raise InputError(f"{self.forward_policy!r} is no policy", where="forward_policy", expected="accept or drop")
+            raise InputError(
+                f"{self.forward_policy!r} is no policy", where="--forward-policy", expected="accept or drop"
+            )
 
     @property
     def families(self) -> tuple[Family, ...]:

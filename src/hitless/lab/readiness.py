@@ -41,7 +41,7 @@ async def ask(readiness: Readiness, namespace: Namespace, root: Path) -> bool:
         case "http":
             return await asyncio.to_thread(_http, readiness.what, namespace)
         case "exec":
-            return await asyncio.to_thread(_exec, words(readiness.what, "readiness"), namespace)
+            return await asyncio.to_thread(_exec, words(readiness.what, "--ready"), namespace)
 
 
 def _http(address: str, namespace: Namespace) -> bool:

@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 SHORT = ("--rounds", "2", "--json", "--quiet")
 
 
-def test_flannel_fails_by_name_and_an_adopting_agent_does_not_and_the_machine_is_as_before(tmp_path: Path) -> None:
+def test_flannel_fails_by_name_and_the_agent_hitless_does_not_and_the_machine_is_as_before(tmp_path: Path) -> None:
     before = machine()
-    done = hitless("drill", "--agents", "flannel-0.28,adopter", *SHORT, "--out", str(tmp_path / "out"))
+    done = hitless("drill", "--agents", "flannel-0.28,hitless", *SHORT, "--out", str(tmp_path / "out"))
     assert machine() == before
-    bad, good = done.agent("flannel-0.28"), done.agent("adopter")
+    bad, good = done.agent("flannel-0.28"), done.agent("hitless")
 
     assert bad["verdict"] == "fail", bad
     assert bad["gaps"] == 2
@@ -77,9 +77,9 @@ def test_both_families_are_drilled_side_by_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "restarts"), [("crash-loop", 3), ("stop", 1), ("sigkill", 1)])
-def test_an_adopting_agent_survives_every_way_of_restarting(method: str, restarts: int, tmp_path: Path) -> None:
-    words = ("--agents", "adopter", "--rounds", "1", "--json", "--quiet", "--restart", method, "--stop-for", "1")
-    agent = hitless("drill", *words, "--out", str(tmp_path)).agent("adopter")
+def test_the_agent_hitless_survives_every_way_of_restarting(method: str, restarts: int, tmp_path: Path) -> None:
+    words = ("--agents", "hitless", "--rounds", "1", "--json", "--quiet", "--restart", method, "--stop-for", "1")
+    agent = hitless("drill", *words, "--out", str(tmp_path)).agent("hitless")
     assert agent["restarts"] == restarts
     assert (agent["lost"], agent["gaps"]) == (0, 0)
     assert agent["verdict"] == "pass" or busy(agent), agent
@@ -152,14 +152,14 @@ def test_two_drills_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     words = ("--rounds", "1", "--json", "--quiet")
     pair = [
         start("drill", "--agents", agent, *words, "--out", str(tmp_path / agent))
-        for agent in ("adopter", "flannel-0.28")
+        for agent in ("hitless", "flannel-0.28")
     ]
     results = [process.communicate(timeout=HANG) for process, _ in pair]
     for (process, mark), (_, err) in zip(pair, results, strict=True):
         assert process.returncode in (0, 1, 2), err
         until(lambda mark=mark: not left(mark), "the end of all of it")  # type: ignore[misc]  # binds the loop variable
     good, bad = (
-        decide(read(tmp_path / name / "events.jsonl").events).agents[0] for name in ("adopter", "flannel-0.28")
+        decide(read(tmp_path / name / "events.jsonl").events).agents[0] for name in ("hitless", "flannel-0.28")
     )
     assert (good.gaps, good.lost) == (0, 0), good
     assert bad.verdict == "fail", bad
@@ -167,7 +167,7 @@ def test_two_drills_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
 
 
 def test_a_prober_that_is_killed_makes_the_drill_inconclusive(tmp_path: Path) -> None:
-    process, mark = start("drill", "--agents", "adopter", "--rounds", "3", "--json", "--quiet", "--out", str(tmp_path))
+    process, mark = start("drill", "--agents", "hitless", "--rounds", "3", "--json", "--quiet", "--out", str(tmp_path))
     log = tmp_path / "events.jsonl"
     until(lambda: log.exists() and b'"round":1' in log.read_bytes(), "the first round")
     pid = next(one.pid for one in read(log).events if isinstance(one, e.Header) and one.tool == "probe")
@@ -182,16 +182,16 @@ def test_a_prober_that_is_killed_makes_the_drill_inconclusive(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--agents", "cilium"), "'cilium' is no agent"),
+        (("--agents", "cilium"), "--agents: 'cilium' is no agent"),
         (("--agents", "hitless,hitless"), "named twice"),
         (("--agents", ","), "--agents"),
         (("--judge", "cilium"), "--judge"),
         (("--rounds", "0"), "--rounds"),
-        (("--services", "9000"), "services"),
+        (("--services", "9000"), "--services: 9000 is out of range"),
         (("--ready-command", "true"), "--agent-command"),
         (("--agent-command", "a 'b"), "agent-command"),
         (("--agent-command", "/nonexistent/flanneld --ip-masq"), "/nonexistent/flanneld is no program"),
-        (("--agent-command", "a", "--ready-http", "no"), "readiness"),
+        (("--agent-command", "a", "--ready-http", "no"), "--ready-http"),
         (("--restart", "delete-pod"), "--restart"),
     ],
 )
@@ -208,7 +208,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_made(
 
 def test_a_log_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("precious\n")
-    done = hitless("drill", "--agents", "adopter", "--rounds", "1", "--out", str(tmp_path))
+    done = hitless("drill", "--agents", "hitless", "--rounds", "1", "--out", str(tmp_path))
     assert done.code == 3
     assert "never overwritten" in done.err
     assert (tmp_path / "events.jsonl").read_text() == "precious\n"

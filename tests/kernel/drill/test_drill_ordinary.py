@@ -29,7 +29,7 @@ def test_an_ordinary_users_drill_gives_the_same_verdict(tmp_path: Path) -> None:
     script = tmp_path / "become.sh"
     script.write_text(
         REACH + f"exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups env HOME={home} TMPDIR={home} "
-        '"$PYTHON" -m hitless drill --agents flannel-0.28,adopter --rounds 1 --json --quiet\n'
+        '"$PYTHON" -m hitless drill --agents flannel-0.28,hitless --rounds 1 --json --quiet\n'
     )
     before = machine()
     done = subprocess.run(

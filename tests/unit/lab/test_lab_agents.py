@@ -32,7 +32,7 @@ def test_a_command_is_split_as_a_shell_would_and_run_without_one() -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "a 'b"])
 def test_a_command_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="agent-command"):
+    with pytest.raises(InputError, match="--agent-command"):
         of_command(text)
 
 
@@ -53,7 +53,7 @@ def test_a_readiness_probe_says_what_it_asks(text: str, kind: str, what: str) ->
     "text", ["", "file:x", "http:x", "exec:", "exec:'", "started:x", "https://x/", "http://", "http://[", "http://a:b/"]
 )
 def test_a_probe_that_is_none_is_refused_with_the_forms_there_are(text: str) -> None:
-    with pytest.raises(InputError, match="readiness"):
+    with pytest.raises(InputError, match="--ready"):
         Readiness.parse(text)
 
 
@@ -62,4 +62,4 @@ def test_nothing_but_our_error_escapes_from_a_strange_probe(text: str) -> None:
     try:
         assert Readiness.parse(text).kind in {"file", "http", "exec", "started"}
     except InputError as error:
-        assert error.where == "readiness"
+        assert error.where == "--ready"

@@ -93,7 +93,8 @@ def test_the_address_plan_is_the_documented_one() -> None:
     ],
 )
 def test_an_impossible_plan_is_refused_with_the_field_and_what_was_expected(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"{field}: .*expected"):
+    flag = {"pods_per_node": "pods"}.get(field, field).replace("_", "-")
+    with pytest.raises(InputError, match=rf"^--{flag}: .*expected"):
         Plan(**{field: value})  # type: ignore[arg-type]  # that is what is being tried
 
 
