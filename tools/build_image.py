@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase"
 EXTRAS = "cluster,metrics"
 SITE = Path("usr/lib/python3/dist-packages")
+NAME = "ghcr.io/hitless/hitless"
 USER = 65532
 PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 
@@ -308,7 +309,7 @@ def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description="Build the container image as an OCI archive.")
     parser.add_argument("--out", type=Path, default=ROOT / "dist/hitless-image.tar", help="the archive")
-    parser.add_argument("--name", default="ghcr.io/hitless/hitless:latest", help="the image's name in the archive")
+    parser.add_argument("--name", help=f"the image's name in the archive (default: {NAME}:VERSION)")
     parser.add_argument("--arch", action="append", choices=list(PLATFORMS), help="repeat; default: this machine's")
     parser.add_argument("--mirror", help="a Debian mirror or sources file; default: this machine's")
     given = parser.parse_args()
@@ -319,9 +320,10 @@ def main() -> None:
         if line.startswith("__version__")
     )
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
-    layout = Layout(given.name)
-    with tempfile.TemporaryDirectory(prefix="hitless-image-") as name:
-        scratch = Path(name)
+    name = given.name or f"{NAME}:{version}"
+    layout = Layout(name)
+    with tempfile.TemporaryDirectory(prefix="hitless-image-") as box:
+        scratch = Path(box)
         for architecture in dict.fromkeys(given.arch or [here]):
             folder = scratch / architecture
             folder.mkdir()
@@ -333,7 +335,7 @@ def main() -> None:
             layout.add(architecture, compressed, diff, version, "2026-01-01T00:00:00Z")
             show(folder, architecture, len(compressed))
         layout.write(given.out)
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {given.name}")
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {name}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from hitless import __version__
 from hitless.drill import Plan
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
@@ -34,7 +35,7 @@ __all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "op
 
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 DEFAULT_NAMESPACE = "hitless-drill"
-DEFAULT_IMAGE = "ghcr.io/hitless/hitless:latest"
+DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 
 _LAB_ONLY = (
     "agents",

@@ -15,9 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hitless import __version__
+
 __all__ = [
     "CONTAINER",
     "DRILL_LABEL",
+    "IMAGE",
     "MANAGED",
     "Document",
     "Pods",
@@ -36,6 +39,9 @@ __all__ = [
 
 Document = dict[str, Any]
 """A manifest: JSON as the API takes it."""
+
+IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
+"""Its tag is the package's version: pods of another version might write what this one does not read."""
 
 Restart = Literal["delete-pod", "kill", "rollout-restart", "evict"]
 
@@ -60,7 +66,7 @@ class Pods:
     identity: str
     namespace: str = "hitless-drill"
     probe_namespace: str = ""
-    image: str = "ghcr.io/hitless/hitless:latest"
+    image: str = IMAGE
     pull_policy: Literal["IfNotPresent", "Never", "Always"] = "IfNotPresent"
     pull_secrets: tuple[str, ...] = ()
     rate: int | None = 1000

@@ -23,6 +23,7 @@ from hitless.testing.api_store import Answer, Document, Stored
 __all__ = ["FakeNodes", "Spool"]
 
 _INTERVAL = 0.1
+_USUAL: tuple[tuple[e.Kind, int], ...] = (("udp", 30), ("icmp", 9), ("http", 1))
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Spool:
 class FakeNodes:
     """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node.
 
+    ``busy``: probes write as much as the real one does at 1,000 attempts a second (four kinds, heartbeats).
     ``gap``: how long a node's rules are gone after its agent's restart; ``unstartable``: images that cannot be pulled.
     """
 
@@ -53,6 +55,7 @@ class FakeNodes:
     start_delay: float = 0.02
     ready_delay: float = 0.05
     gap: float = 0.3
+    busy: bool = False
     offsets: dict[str, int] = field(default_factory=dict)
     unstartable: set[str] = field(default_factory=set)
     spools: dict[str, Spool] = field(default_factory=dict)
@@ -272,6 +275,12 @@ class FakeNodes:
 
     def _attempts(self, spool: Spool, name: str, begin: int, now: int, gone: bool) -> None:
         sent, lost = 10, 4 if gone else 0
+        for kind, more in _USUAL if self.busy and name == "probe" else ():
+            spool.sent += more
+            counts = e.Attempts(
+                t=begin, interval_ns=100_000_000, kind=kind, family="ipv4", sent=more, ok=more, latency_max_ns=700_000
+            )
+            spool.write(name, counts)
         if name == "probe":
             spool.sent += sent
             spool.lost += lost

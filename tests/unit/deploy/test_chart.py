@@ -169,6 +169,31 @@ def test_the_flags_of_the_chart_are_flags_of_the_programs() -> None:
     assert flags <= known, flags - known
 
 
+def test_the_chart_the_package_the_image_and_the_drill_are_of_one_version() -> None:
+    from tools import build_image
+
+    from hitless import __version__
+    from hitless.cli.drill_cluster import DEFAULT_IMAGE
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
+    semantic = __version__.replace(".dev", "-dev.").replace("rc", "-rc.")
+    assert chart["version"] == semantic
+    image = of(render(), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == manifests.IMAGE == DEFAULT_IMAGE == f"{build_image.NAME}:{__version__}"
+
+
+def test_the_guards_readiness_is_the_exit_code_of_its_real_command(tmp_path: Path) -> None:
+    (container,) = of(render("guard.observe=false"), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"]
+    command = container["readinessProbe"]["exec"]["command"]
+    asked = [word.replace("/run/hitless-guard", str(tmp_path)) for word in command]
+    done = subprocess.run([str(ROOT / ".venv/bin/hitless"), *asked[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 3), done.stderr  # no guard runs here: not ready (3: nor may the kernel be asked)
+    assert "unrecognized" not in done.stderr
+    observing = of(render("guard.observe=true"), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"][0]
+    assert "readinessProbe" not in observing, "a guard that observes protects nothing and would never be ready"
+
+
 def test_one_drill_at_a_time_and_none_is_repeated() -> None:
     job = of(render("drill.enabled=true"), "CronJob")[0]["spec"]
     assert job["concurrencyPolicy"] == "Forbid"
