@@ -16,7 +16,7 @@ from hitless.guard import images
 from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
 from hitless.model.families import Family, Network, family_of
-from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, Snat, Source, Table
+from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.semantics import evaluate, witnesses
 
 __all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "learn", "standby_of"]
@@ -172,6 +172,8 @@ def _sources(rules: Iterable[Rule], verdicts: tuple[type, ...]) -> list[Network]
             for step in rule.steps:
                 if isinstance(step, Source) and not step.negated and step.network.prefixlen:
                     found[step.network] = None
+                elif isinstance(step, SetMember) and step.direction == "src" and not step.negated:
+                    found |= dict.fromkeys(network for network in step.elements or () if network.prefixlen)
     return list(found)
 
 

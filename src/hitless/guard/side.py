@@ -148,8 +148,11 @@ class Side:
 
     @property
     def unclear(self) -> str:
-        """Why the primary's rules have no exact copy; empty when they have."""
-        return self._unclear
+        """Why the primary's rules have no exact copy; empty when they have (or there are none)."""
+        if self._unclear or self._standby is None or self._standby.places:
+            return self._unclear
+        own = tuple(f"{table} {chain} rule " for table, chain in self.primary.chains)
+        return next((words for words in self._standby.left_out if words.startswith(own)), "")
 
     @property
     def whole(self) -> bool:

@@ -156,9 +156,14 @@ class World:
         return sender
 
     def far_udp(self, family: Family = Family.IPV4) -> socket.socket:
+        return self.far_udp_at(str(self.cluster.far_end.addresses[family][0]))
+
+    def far_udp_at(self, address: str) -> socket.socket:
+        """A socket on one of the far end's addresses, at the discard port."""
+        family = Family.IPV6 if ":" in address else Family.IPV4
         kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
         receiver = namespaces.inside(self.cluster.far_end.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
-        receiver.bind((str(self.cluster.far_end.addresses[family][0]), 9))
+        receiver.bind((address, 9))
         receiver.settimeout(HANG)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         return receiver

@@ -1,0 +1,156 @@
+"""Other agents' masquerade rules by profile, as these agents write them: bridged exactly, or refused with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.kernel.guard.guarded import HANG, World, nft, tables, until, world
+
+from hitless.errors import HitlessError
+from hitless.model.families import Backend, Family
+
+pytestmark = pytest.mark.kernel
+V4 = Family.IPV4
+
+IP_MASQ_AGENT = """*nat
+:{chain} - [0:0]
+-A POSTROUTING -m comment --comment "masq agent: non-LOCAL traffic" -m addrtype ! --dst-type LOCAL -j {chain}
+-A {chain} -d 169.254.0.0/16 -m comment --comment "local traffic is not subject to MASQUERADE" -j RETURN
+-A {chain} -d 10.0.0.0/8 -m comment --comment "local traffic is not subject to MASQUERADE" -j RETURN
+-A {chain} -d {exempt} -m comment --comment "local traffic is not subject to MASQUERADE" -j RETURN
+-A {chain} -m comment --comment "outbound traffic is subject to MASQUERADE" -m addrtype ! --dst-type LOCAL -j MASQUERADE
+COMMIT
+"""
+CILIUM = """*nat
+:CILIUM_POST_nat - [0:0]
+-A POSTROUTING -m comment --comment "cilium-feeder: CILIUM_POST_nat" -j CILIUM_POST_nat
+-A CILIUM_POST_nat -s 10.42.0.0/16 -d {exempt} -j ACCEPT
+-A CILIUM_POST_nat -s 10.42.0.0/16 ! -d 10.42.0.0/16 ! -o cilium_+ -m comment --comment "non-cluster" -j MASQUERADE
+-A CILIUM_POST_nat -m mark --mark 0xa00/0xe00 -m comment --comment "exclude proxy return traffic" -j ACCEPT
+-A CILIUM_POST_nat -s 127.0.0.1/32 -o cilium_host -m comment --comment "host->cluster" -j SNAT --to-source 10.42.1.1
+COMMIT
+"""
+CALICO_NFT = """table ip calico {{
+  set cali40masq-ipam-pools {{ type ipv4_addr; flags interval; elements = {{ 10.42.0.0/16 }}; }}
+  set cali40all-ipam-pools {{ type ipv4_addr; flags interval; elements = {{ 10.42.0.0/16, {exempt} }}; }}
+  chain nat-cali-nat-outgoing {{
+    ip saddr @cali40masq-ipam-pools ip daddr != @cali40all-ipam-pools counter masquerade fully-random
+  }}
+  chain nat-cali-POSTROUTING {{ counter jump nat-cali-nat-outgoing; }}
+  chain nat-POSTROUTING {{
+    type nat hook postrouting priority 110; policy accept;
+    counter jump nat-cali-POSTROUTING
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    profile: str
+    rules: str
+    damage: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    backend: Backend = Backend.NFT
+
+
+def iptables(name: str, chain: str, rules: str, backend: Backend, *flags: str) -> Case:
+    return Case(name, rules, (f"iptables-{backend}", "-t", "nat", "-F", chain), flags, backend)
+
+
+PODS = ("--network", "10.42.0.0/16")
+CASES = {
+    "ip-masq-agent": iptables(
+        "ip-masq-agent", "IP-MASQ", IP_MASQ_AGENT.replace("{chain}", "IP-MASQ"), Backend.NFT, *PODS
+    ),
+    "ip-masq-agent, legacy": iptables(
+        "ip-masq-agent", "IP-MASQ-AGENT", IP_MASQ_AGENT.replace("{chain}", "IP-MASQ-AGENT"), Backend.LEGACY, *PODS
+    ),
+    "kindnet": iptables(
+        "kindnet", "KIND-MASQ-AGENT", IP_MASQ_AGENT.replace("{chain}", "KIND-MASQ-AGENT"), Backend.NFT, *PODS
+    ),
+    "cilium": iptables("cilium", "CILIUM_POST_nat", CILIUM, Backend.NFT),
+    "calico, nftables": Case("calico", CALICO_NFT, ("nft", "flush", "chain", "ip", "calico", "nat-cali-nat-outgoing")),
+}
+
+
+def write(made: World, case: Case, exempt: str) -> None:
+    text = case.rules.replace("{{", "{").replace("}}", "}").replace("{exempt}", exempt)
+    if case.damage[0] == "nft":
+        nft(made, text)
+        return
+    (made.folder / "rules").write_text(text)
+    made.on_node(f"iptables-{case.backend}-restore", "--noflush", str(made.folder / "rules"))
+
+
+def source(made: World, address: str) -> str:
+    """The address under which a new flow of the pod arrives at one of the far end's addresses."""
+    with made.far_udp_at(address) as receiver, made.udp(connect=False) as sender:
+        sender.sendto(b"x", (address, 9))
+        return str(receiver.recvfrom(64)[1][0])
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_profile_bridges_what_the_rules_translate_and_nothing_that_they_exempt(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    with world(tmp_path, backend=case.backend) as made:
+        outside, exempt = (str(address) for address in made.cluster.far_end.addresses[V4][:2])
+        write(made, case, f"{exempt}/32")
+        made.guard("--profile", case.profile, *case.flags, "--family", "ipv4")
+        made.until_state("standing by")
+        assert (source(made, outside), source(made, exempt)) == (str(made.node.address), str(made.pod.address))
+        assert made.counters()["carried"].packets == 0
+        made.on_node(*case.damage)
+        made.until_state("carrying")
+        assert (source(made, outside), source(made, exempt)) == (str(made.node.address), str(made.pod.address))
+        assert made.counters()["carried"].packets == 1
+
+
+def test_a_profile_file_does_the_same_for_an_agent_that_nobody_knows(tmp_path: Path) -> None:
+    profile = tmp_path / "mine.toml"
+    profile.write_text('chains = ["nat/MY-MASQ"]\nnetworks = ["10.42.0.0/16"]\n')
+    text = IP_MASQ_AGENT.replace("{chain}", "MY-MASQ")
+    case = iptables(str(profile), "MY-MASQ", text, Backend.NFT)
+    with world(tmp_path) as made:
+        outside, exempt = (str(address) for address in made.cluster.far_end.addresses[V4][:2])
+        write(made, case, f"{exempt}/32")
+        made.guard("--profile", case.profile)
+        made.until_state("standing by")
+        made.on_node(*case.damage)
+        assert (source(made, outside), source(made, exempt)) == (str(made.node.address), str(made.pod.address))
+        made.until_state("carrying")
+        assert made.state()["families"]["ipv6"]["networks"] == []
+
+
+def test_a_decision_that_stands_in_an_ipset_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        try:
+            made.on_node("ipset", "create", "cali40masq-ipam-pools", "hash:net")
+        except HitlessError as error:  # an ordinary machine has none: not a feature that the guard needs
+            pytest.skip(f"ipset: {error}")
+        made.on_node("ipset", "add", "cali40masq-ipam-pools", "10.42.0.0/16")
+        text = (
+            "*nat\n:cali-nat-outgoing - [0:0]\n-A POSTROUTING -j cali-nat-outgoing\n"
+            "-A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src -j MASQUERADE\nCOMMIT\n"
+        )
+        (tmp_path / "rules").write_text(text)
+        made.on_node("iptables-nft-restore", "--noflush", str(tmp_path / "rules"))
+        before = tables(made)
+        guard = made.guard("--profile", "calico", *PODS, ready=False)
+        assert guard.wait(timeout=HANG) == 3
+        assert "cali40masq-ipam-pools" in made.log()
+        assert tables(made) == before
+
+
+def test_where_there_is_nothing_to_learn_from_it_waits_and_touches_nothing(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        before = tables(made)
+        made.guard("--profile", "cilium")
+        made.until_state("waiting for rules to learn from")
+        assert tables(made) == before
+        code, words = made.command("status")
+        assert (code, "waiting for rules" in words) == (1, True), words
+        write(made, CASES["cilium"], "198.51.100.200/32")
+        until(lambda: made.side()["state"] == "standing by", "the rules being learned")

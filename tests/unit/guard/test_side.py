@@ -1,0 +1,90 @@
+"""One family from the rules to a decision: what is learned, what is refused, and what is none of its business."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
+
+from hitless.guard.learning import learn
+from hitless.guard.observing import Observation
+from hitless.guard.primaries import PRIMARIES, Primary
+from hitless.guard.side import Seen, Side
+from hitless.model.families import Family
+from hitless.model.rules import Chain, Jump, Masquerade, Rule, Ruleset, SetMember, Table
+
+V4 = Family.IPV4
+
+
+def side(primary: Primary = PRIMARIES["flannel"]) -> Side:
+    return Side.of(V4, primary, (), "eth0", None)
+
+
+def see(one: Side, ruleset: Ruleset, t: int = 1) -> Seen | None:
+    return one.see(Observation(t, t, ruleset), 0, lambda: None)
+
+
+def calico(*elements: str, known: bool = True) -> Ruleset:
+    pools = frozenset(map(ip_network, elements)) if known else None
+    outgoing = Rule((SetMember("cali40masq-ipam-pools", "src", pools), Masquerade()))
+    chains = (
+        Chain("POSTROUTING", (Rule((Jump("cali-nat-outgoing"),)),), HOOK),
+        Chain("cali-nat-outgoing", (outgoing,)),
+    )
+    return Ruleset((Table("ip", "nat", {chain.name: chain for chain in chains}),))
+
+
+def test_whole_rules_are_installed_and_the_same_again_is_no_news() -> None:
+    one = side()
+    seen = see(one, nat())
+    assert seen is not None
+    assert seen.decision.action == "install"
+    assert one.whole
+    assert see(one, nat(), 2) is None
+
+
+def test_what_others_do_in_chains_that_no_pods_packet_passes_is_no_news() -> None:
+    one = side()
+    see(one, nat())
+    (table,) = nat().tables
+    more = replace(table, chains={**table.chains, "KUBE-SVC-X": Chain("KUBE-SVC-X", flannel_rules(V4))})
+    assert see(one, Ruleset((more,)), 2) is None
+
+
+def test_a_gap_begins_with_the_damage_and_ends_with_the_repair() -> None:
+    one = side()
+    see(one, nat())
+    damage, repair = see(one, nat(chain=()), 2), see(one, nat(), 3)
+    assert damage is not None and repair is not None
+    assert damage.opened
+    assert repair.gap is not None
+    assert (repair.gap.begin, repair.gap.networks) == (2, (str(NETWORK[V4]),))
+
+
+def test_pools_in_a_set_that_the_rules_show_are_learned() -> None:
+    one = side(PRIMARIES["calico"])
+    seen = see(one, calico("10.42.0.0/16"))
+    assert seen is not None and seen.decision.standby is not None
+    assert seen.decision.standby.networks == (ip_network("10.42.0.0/16"),)
+    # a pool that gets its NAT later is followed
+    more = see(one, calico("10.42.0.0/16", "10.99.0.0/16"), 2)
+    assert more is not None and more.decision.standby is not None
+    assert len(more.decision.standby.networks) == 2
+
+
+def test_pools_in_a_set_that_the_rules_do_not_show_are_refused_and_it_is_named() -> None:
+    one = side(PRIMARIES["calico"])
+    see(one, calico(known=False))
+    assert "cali40masq-ipam-pools" in one.unclear
+    assert one.installed is None
+
+
+def test_somebody_elses_translation_that_cannot_be_copied_is_no_reason_to_refuse() -> None:
+    foreign = Rule((SetMember("docker", "src", None), Masquerade()))
+    one = side()
+    see(one, nat(chain=(), front=(foreign,)))
+    assert one.unclear == ""
+    seen = see(one, nat(front=(foreign,)), 2)
+    assert seen is not None and seen.decision.action == "install"
+    assert learn(nat(front=(foreign,)), V4, PRIMARIES["flannel"]).left_out
