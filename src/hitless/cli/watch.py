@@ -21,7 +21,7 @@ from hitless.cli.lines import Lines
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
 from hitless.kernel import namespaces
-from hitless.model.events import State
+from hitless.model.events import Note, State
 from hitless.model.families import Backend, Family, Network
 from hitless.watch import DEFAULT, Options, Watch, load, shipped
 
@@ -124,6 +124,11 @@ def command(
 def _once(watch: Watch, lines: Lines | None) -> int:
     """The state of every pod network, and the worst of them as exit code."""
     states = watch.states()
+    if not states:
+        if lines is None:
+            click.echo(watch.unknown(), err=True)
+        else:
+            lines.emit(Note(t=watch.clock.now(), level="warning", text=watch.unknown()))
     for state in states:
         if lines is None:
             click.echo(f"{state.network}: {state.state.replace('_', ' ')}: {state.reason}")
@@ -131,8 +136,6 @@ def _once(watch: Watch, lines: Lines | None) -> int:
             lines.emit(state)
     if lines is not None:
         lines.flush()
-    if not states:
-        click.echo("no pod network is known: name it with --network", err=True)
     found: set[State] = {state.state for state in states}
     if "not_carried" in found:
         return Exit.FAIL

@@ -1,13 +1,17 @@
-"""What people see of a watch: a line for each thing that happened, and below them how things stand.
+"""What people see of a watch: a line for each thing that happened, below them how things stand, at the end the sum.
 
-Problem: JSON lines are for programs. Promise: made from the same events and nothing else; where standard output is no
-terminal, or NO_COLOR is set, plain lines only. Next stage: people.
+Problem: JSON lines are for programs. Promise: made from the same events and nothing else; a line that does not fit the
+terminal goes on indented, and the line of states, which is written over and over, is cut instead. Where standard output
+is no terminal, or NO_COLOR is set, plain lines only. Next stage: people.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 
@@ -18,6 +22,9 @@ from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEven
 __all__ = ["View"]
 
 _COLORS = {"carried": "green", "not_carried": "red", "cannot_tell": "yellow"}
+_INDENT = 17  # the clock and two spaces
+_COMMAND = 60  # characters of a command line that are shown
+_PLAIN_WIDTH = 10_000  # where there is no terminal nothing is broken: programs may read it line by line
 
 
 def _clock(t: int) -> str:
@@ -28,11 +35,25 @@ def _ms(ns: int) -> str:
     return f"{ns / 1e6:.2f} ms" if ns < 1_000_000_000 else f"{ns / 1e9:.2f} s"
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _who(writer: Writer | None) -> str:
     if writer is None:
-        return "somebody"
+        return "an unknown writer"
+    command = writer.argv or writer.comm or "process"
+    command = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
     parent = f" of {writer.parent}" if writer.parent else ""
-    return f"{writer.argv or writer.comm}[{writer.pid}]{parent}"
+    return f"{command} [{writer.pid}]{parent}"
+
+
+@dataclass(slots=True)
+class _Network:
+    """What is known of a pod network."""
+
+    state: str = ""
+    gaps: list[Gap] = field(default_factory=list)
 
 
 class View:
@@ -40,8 +61,7 @@ class View:
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._states: dict[str, RuleState] = {}
-        self._gaps = 0
+        self._networks: dict[str, _Network] = {}
         self._beat: Heartbeat | None = None
 
     def __enter__(self) -> View:
@@ -57,48 +77,91 @@ class View:
         self._erase()
         if isinstance(event, Header):
             config = event.config
-            networks = ", ".join(config["networks"]) or "not known yet"
-            click.echo(f"profile {config['profile']}, pod networks {networks} (from the {config['networks_from']})")
+            networks = ", ".join(config["networks"])
+            known = (
+                f"pod networks {networks} (from the {config['networks_from']})" if networks else "no pod network yet"
+            )
+            self._wrapped(f"profile {config['profile']}, {known}", "")
         elif isinstance(event, RuleState):
-            self._states[event.network] = event
-            self._line(event.t, f"{event.network} {self._paint(event.state)}: {event.reason}")
+            self._network(event.network).state = event.state
+            self._line(event.t, f"{event.network} {event.state.replace('_', ' ')}: {event.reason}", event.state)
         elif isinstance(event, Gap):
-            self._gaps += 1
-            end = "and is still open" if event.open else f"until {_who(event.closed_by)}"
-            words = f"GAP of {_ms(event.end - event.begin)} for {event.network}: {_who(event.opened_by)} {end}"
-            self._line(event.t, click.style(words, fg="red", bold=True) if self._live else words)
+            self._network(event.network).gaps.append(event)
+            end = "still open" if event.open else f"closed by {_who(event.closed_by)}"
+            words = f"GAP of {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
+            self._line(event.t, f"{words}; opened by {_who(event.opened_by)}, {end}", "gap")
         elif isinstance(event, Change):
             mark = "" if event.relevant else " (matters to no pod)"
             self._line(event.t, f"{event.backend} {event.table} by {_who(event.writer)}: {event.summary}{mark}")
         elif isinstance(event, LostEvents):
-            self._line(event.t, f"LOST EVENTS for {_ms(event.resynced - event.t)}: {event.detail}")
+            self._line(event.t, f"LOST EVENTS for {_ms(event.resynced - event.t)}: {event.detail}", "cannot_tell")
         elif isinstance(event, Note):
-            self._line(event.t, f"{event.level}: {event.text}")
+            self._line(event.t, f"{event.level}: {event.text}", "cannot_tell" if event.level != "info" else "")
         elif isinstance(event, Heartbeat):
             self._beat = event
         elif isinstance(event, Summary):
-            totals = event.totals
-            click.echo(
-                f"{totals['gaps']} gaps, {_ms(totals['gap_ns'])} in all, longest {_ms(totals['longest_gap_ns'])}; "
-                f"{totals['commits']} commits, {totals['relevant']} of them mattered to pods"
-            )
+            self._sum(event)
             return
         self._status()
 
-    def _paint(self, state: str) -> str:
-        words = state.replace("_", " ")
-        return click.style(words, fg=_COLORS.get(state)) if self._live else words
+    def _network(self, name: str) -> _Network:
+        return self._networks.setdefault(name, _Network())
 
-    def _line(self, t: int, text: str) -> None:
-        click.echo(f"{_clock(t)}  {text}")
+    def _line(self, t: int, text: str, style: str = "") -> None:
+        self._wrapped(f"{_clock(t)}  {text}", style)
+
+    def _wrapped(self, text: str, style: str) -> None:
+        width = shutil.get_terminal_size().columns if self._live else _PLAIN_WIDTH
+        lines = textwrap.wrap(
+            text, max(width, 2 * _INDENT), subsequent_indent=" " * _INDENT, break_on_hyphens=False
+        ) or [""]
+        for line in lines:
+            click.echo(self._painted(line, style))
+
+    def _painted(self, text: str, style: str) -> str:
+        if not self._live or not style:
+            return text
+        color = "red" if style == "gap" else _COLORS.get(style)
+        return click.style(text, fg=color, bold=style == "gap")
+
+    def _sum(self, event: Summary) -> None:
+        """How it was: a line for each network, the whole, and what the record lacks."""
+        totals = event.totals
+        rows = [("pod network", "now", "gaps", "longest", "in all")]
+        for name, network in self._networks.items():
+            lengths = [gap.end - gap.begin for gap in network.gaps]
+            longest, whole = (_ms(max(lengths)), _ms(sum(lengths))) if lengths else ("–", "–")
+            rows.append((name, network.state.replace("_", " "), str(len(lengths)), longest, whole))
+        if len(rows) > 1:
+            widths = [max(len(row[column]) for row in rows) for column in range(5)]
+            click.echo()
+            for number, row in enumerate(rows):
+                left = "  ".join(cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False))
+                right = "  ".join(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))
+                style = "" if not number else "gap" if row[2] != "0" else "carried"
+                click.echo(self._painted(f"{left}  {right}", style))
+        lost = totals.get("lost_events", 0)
+        self._wrapped(
+            f"{_count(totals['gaps'], 'gap')}, {_ms(totals['gap_ns'])} in all; "
+            f"{_count(totals['commits'], 'commit')}, {totals['relevant']} of them mattered to pods"
+            + (f"; events were lost {_count(lost, 'time')}" if lost else ""),
+            "",
+        )
 
     def _status(self) -> None:
-        """The line below all others, on a terminal only."""
+        """The line below all others, on a terminal only; it is written over, so it must fit."""
         if not self._live:
             return
-        states = "  ".join(f"{network} {self._paint(state.state)}" for network, state in self._states.items())
-        lag = f"  lag {_ms(self._beat.max_lag_ns)}" if self._beat is not None else ""
-        click.echo(f"{states}  gaps {self._gaps}{lag}", nl=False)
+        words = [f"{name} {network.state.replace('_', ' ')}" for name, network in self._networks.items()]
+        words.append(_count(sum(len(network.gaps) for network in self._networks.values()), "gap"))
+        if self._beat is not None:
+            words.append(f"lag {_ms(self._beat.max_lag_ns)}")
+        text = "  ".join(words)
+        width = shutil.get_terminal_size().columns - 1
+        text = text if len(text) <= width else f"{text[: width - 1]}…"
+        states = {network.state for network in self._networks.values()}
+        worst = next((state for state in ("not_carried", "cannot_tell", "carried") if state in states), "")
+        click.echo(self._painted(text, worst), nl=False)
 
     def _erase(self) -> None:
         if self._live:

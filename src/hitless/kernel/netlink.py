@@ -190,7 +190,7 @@ def refusal(number: int, operation: str, subject: str, words: str = "") -> Kerne
 class Socket:
     """A netlink socket that lives in a namespace. One thread at a time; a context manager.
 
-    ``receive_buffer`` is asked for with the privileged option first. ``groups`` are multicast group numbers.
+    ``receive_buffer``: the privileged way first. ``groups``: multicast group numbers; ``subject``: what they tell of.
     """
 
     def __init__(
@@ -201,6 +201,7 @@ class Socket:
         groups: Sequence[int] = (),
         receive_buffer: int = 1 << 20,
         timeout: float | None = 30.0,
+        subject: str = "",
     ) -> None:
         self.namespace = namespace
         self._seq = 0
@@ -229,7 +230,7 @@ class Socket:
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
         except OSError as error:
             self._socket.close()
-            raise refusal(error.errno or 0, "subscribe to", f"netlink groups {tuple(groups)}") from error
+            raise refusal(error.errno or 0, "subscribe to", subject or f"netlink groups {tuple(groups)}") from error
         self.port: int = self._socket.getsockname()[0]
 
     def _set_buffer(self, size: int) -> None:
@@ -266,7 +267,7 @@ class Socket:
         Raises ``LostEvents`` once for each time that the kernel had to drop some.
         """
         if not wait and self._socket.gettimeout() and not self._ready.poll(0):
-            return None  # a socket with a timeout waits for data before it calls the kernel, MSG_DONTWAIT or not
+            return None  # a socket with a timeout waits before it asks the kernel, MSG_DONTWAIT or not
         flags = socket.MSG_TRUNC | (0 if wait else socket.MSG_DONTWAIT)
         try:
             size = self._socket.recv_into(self._buffer, 0, flags)
@@ -388,10 +389,9 @@ class Socket:
         """Raise what an NLMSG_ERROR says; return when it is a plain acknowledgement."""
         if len(reply.payload) < 20:
             raise KernelError(operation, subject, reason="the kernel's answer is cut short")
-        (status,) = _I32.unpack_from(reply.payload)
+        (status,), words = _I32.unpack_from(reply.payload), ""
         if status == 0:
             return
-        words = ""
         if reply.flags & _ACK_TLVS:
             start = 20
             if not reply.flags & _CAPPED:

@@ -18,7 +18,7 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 __all__ = ["witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
-    Family.IPV4: tuple(map(ip_address, ("198.51.100.77", "203.0.113.77", "8.8.8.8", "93.184.215.14"))),
+    Family.IPV4: tuple(map(ip_address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
     Family.IPV6: tuple(map(ip_address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
 }
 _POD = 10
@@ -32,14 +32,16 @@ def witnesses(
     inside: Iterable[Network] = (),
     protocols: Iterable[int] = (TCP, UDP),
     destinations: int = 1,
+    far_ends: Iterable[Address] = (),
     iif: str = "",
     oif: str = "",
     mark: int = 0,
 ) -> tuple[Packet, ...]:
     """First packets of new flows from a pod of ``subnet`` (this node's part of ``network``) to the outside.
 
-    ``inside`` are the cluster's other networks (Services, other pods), which no destination lies in. ``iif`` and
-    ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
+    ``inside`` are the cluster's other networks (Services, other pods), which no destination lies in. ``far_ends``:
+    these addresses, instead of the first ``destinations`` of ours, which lie in both halves of the IPv4 world. ``iif``
+    and ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
     give "cannot tell". Raises ``InputError`` when ``subnet`` is no part of ``network``.
     """
     family = family_of(network)
@@ -48,12 +50,13 @@ def witnesses(
     home = network if subnet is None else subnet
     source = home[min(_POD, home.num_addresses - 1)]
     taken = (network, *(other for other in inside if other.version == network.version))
-    outside = [address for address in _OUTSIDE[family] if not any(address in other for other in taken)]
+    named = [address for address in far_ends if family_of(address) is family]
+    outside = [address for address in named or _OUTSIDE[family] if not any(address in other for other in taken)]
     if not outside:
         raise InputError("every address that could serve as a far end lies inside the cluster", where=str(network))
     echo = ICMP if family is Family.IPV4 else ICMPV6
     found = []
-    for destination in outside[:destinations]:
+    for destination in outside if named else outside[:destinations]:
         for protocol in protocols:
             number = echo if protocol in (ICMP, ICMPV6) else protocol
             sport, dport = (40000, 443) if number in (TCP, UDP) else (0, 0)

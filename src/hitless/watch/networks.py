@@ -61,8 +61,8 @@ class Networks:
         """What to tell people when no network is known."""
         chains = [name for table in self._profile.tables for name in table.networks_from]
         return (
-            f"no pod network is known: the rules of {', '.join(chains) or 'no chain'} name none yet, and neither "
-            "--network nor the profile does; gaps are not seen until one is known"
+            f"no pod network is known, so no gap can be seen: the rules of {', '.join(chains) or 'no chain'} name "
+            "none; name one with --network or in the profile"
         )
 
     def add(self, network: Network) -> None:
@@ -107,6 +107,7 @@ class Networks:
                 inside=profile.inside,
                 protocols=profile.protocols,
                 destinations=profile.destinations,
+                far_ends=profile.far_ends,
                 iif=iif,
                 mark=mark,
             )

@@ -124,6 +124,10 @@ class Watch:
         events = self._judge(self.clock.now(), None, 0)
         return [event for event in events if isinstance(event, RuleState)]
 
+    def unknown(self) -> str:
+        """What to tell people when no pod network is known."""
+        return self._networks.unknown()
+
     # --- the stream ----------------------------------------------------------------------------------------------
 
     def events(self) -> Iterator[Event]:

@@ -115,7 +115,7 @@ NATIVE_BREAKS = {
     "a return stands in front": "insert rule {ip} {table} postrtg return",
     "another table drops": "table {ip} other {{ chain f {{ type filter hook forward priority 5; policy drop; }}; }}",
     "a prerouting chain drops": "table inet o {{ chain f {{ type filter hook prerouting priority -310; drop; }}; }}",
-    "a prerouting chain hides it": "table {ip} o {{ chain f {{ type filter hook prerouting priority raw; notrack; }}; }}",
+    "prerouting hides it": "table {ip} o {{ chain f {{ type filter hook prerouting priority -300; notrack; }}; }}",
     "a nat prerouting chain drops": "table {ip} o {{ chain f {{ type nat hook prerouting priority dstnat; drop; }}; }}",
     "an inet table drops": "table inet other {{ chain f {{ type filter hook forward priority -5; drop; }}; }}",
 }

@@ -75,8 +75,9 @@ def test_a_no_is_worse_than_a_cannot_tell() -> None:
 
 
 def test_one_destination_that_is_cut_off_is_a_no() -> None:
-    cut = nat(rule(Destination(ip_network("203.0.113.0/24")), Return()), MASQUERADE)
-    assert judge("v").answer(Ruleset((cut,))).state == "not_carried"
+    for half in ("0.0.0.0/1", "128.0.0.0/1"):
+        cut = nat(rule(Destination(ip_network(half)), Return()), MASQUERADE)
+        assert judge("v").answer(Ruleset((cut,))).state == "not_carried"
 
 
 def test_one_pod_that_is_cut_off_is_no_gap_and_all_of_them_are_one() -> None:

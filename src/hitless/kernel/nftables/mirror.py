@@ -127,7 +127,12 @@ class Mirror:
         self._control = netlink.Socket(netlink.NETFILTER, namespace)
         try:
             self._events = netlink.Socket(
-                netlink.NETFILTER, namespace, groups=(wire.EVENTS,), receive_buffer=receive_buffer, timeout=None
+                netlink.NETFILTER,
+                namespace,
+                groups=(wire.EVENTS,),
+                receive_buffer=receive_buffer,
+                timeout=None,
+                subject="the changes of the rules",
             )
         except BaseException:
             self._control.close()

@@ -12,14 +12,14 @@ import re
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from hitless.errors import InputError
-from hitless.model.families import Backend, Family, Network, family_of
+from hitless.model.families import Address, Backend, Family, Network, family_of
 from hitless.model.packets import ICMP, TCP, UDP
 
 __all__ = ["DEFAULT", "Profile", "TableOfInterest", "load", "parse", "shipped"]
@@ -49,6 +49,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_networks: tuple[str, ...] = ()
     protocols: tuple[Literal["tcp", "udp", "icmp"], ...] = ("tcp", "udp", "icmp")
     destinations: int = 2
+    far_ends: tuple[str, ...] = ()
     pod_interfaces: tuple[str, ...] = ()
     uplink: str = ""
     marks: tuple[int, ...] = (0,)
@@ -56,7 +57,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Profile(msgspec.Struct, frozen=True):
     """A checked profile. ``networks`` empty: find them in the rules; ``uplink`` empty: ask the routes. ``inside`` are
-    networks of the cluster that no far end lies in; ``marks`` the packet marks that pods' packets may have."""
+    networks of the cluster that no far end lies in; ``far_ends`` the addresses to ask about, where the profile names
+    some (else ``destinations`` of ours); ``marks`` the packet marks that pods' packets may have."""
 
     name: str
     tables: tuple[TableOfInterest, ...]
@@ -67,6 +69,7 @@ class Profile(msgspec.Struct, frozen=True):
     inside: tuple[Network, ...]
     protocols: tuple[int, ...]
     destinations: int
+    far_ends: tuple[Address, ...]
     pod_interfaces: tuple[str, ...]
     uplink: str
     marks: tuple[int, ...]
@@ -115,12 +118,38 @@ def parse(text: str, origin: str) -> Profile:
     try:
         read = msgspec.convert(data, _File)
     except msgspec.ValidationError as error:
-        words, _, path = str(error).partition(" - at `$")
-        field = path.rstrip("`").lstrip(".")
-        named = re.search(r"field `(\w+)`", words)
-        where = _place(text, origin, ".".join(part for part in (field, named[1] if named else "") if part))
-        raise InputError(words[:1].lower() + words[1:], where=where, expected=_expected(field)) from error
+        raise _refused(str(error), text, origin) from error
     return _checked(read, text, origin)
+
+
+_KINDS = {
+    "str": "a text",
+    "int": "a number",
+    "float": "a fraction",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _refused(message: str, text: str, origin: str) -> InputError:
+    """The reader's complaint in our words: file, line, field, what is wrong and what was expected."""
+    words, _, path = message.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    named = re.search(r"field `(\w+)`", words)
+    where = _place(text, origin, ".".join(part for part in (field, named[1] if named else "") if part))
+    if named and "unknown" in words:
+        shape = TableOfInterest if field.startswith("tables") else _File
+        known = ", ".join(shape.__struct_fields__)
+        return InputError(f"there is no field {named[1]}", where=where, expected=f"one of {known}")
+    if named:
+        return InputError("it is missing", where=where, expected=_expected(named[1]) or "a text")
+    got = re.search(r"got `(\w+)`", words)
+    if got:
+        return InputError(f"this is {_KINDS.get(got[1], got[1])}", where=where, expected=_expected(field) or "a text")
+    value = re.search(r"value ('.*')", words)
+    words = f"{value[1]} is not known" if value else words[:1].lower() + words[1:]
+    return InputError(words, where=where, expected=_expected(field))
 
 
 def _place(text: str, origin: str, field: str) -> str:
@@ -145,6 +174,9 @@ def _expected(field: str) -> str | None:
         "pod_interfaces": 'a list of names, such as ["veth+"]',
         "marks": "a list of numbers from 0 to 0xffffffff",
         "destinations": "1, 2 or 3",
+        "far_ends": 'a list of addresses outside of the cluster, such as ["8.8.8.8"]',
+        "chains": 'a list of chain names, such as ["POSTROUTING"]',
+        "networks_from": 'a list of chain names, such as ["FLANNEL-POSTRTG"]',
         "tables": 'tables of interest: [[tables]] with name = "nat" and chains = ["POSTROUTING"]',
     }.get(key)
 
@@ -157,6 +189,22 @@ def _networks(values: Iterable[str], field: str, text: str, origin: str) -> tupl
         except ValueError as error:
             raise InputError(str(error), where=_place(text, origin, field), expected=_expected(field)) from error
     return tuple(found)
+
+
+def _far_ends(read: _File, inside: Iterable[Network], text: str, origin: str) -> tuple[Address, ...]:
+    found = []
+    for value in read.far_ends:
+        try:
+            address = ip_address(value)
+        except ValueError as error:
+            where, expected = _place(text, origin, "far_ends"), _expected("far_ends")
+            raise InputError(f"{value!r} is no address", where=where, expected=expected) from error
+        for network in inside:
+            if address in network:
+                words = f"{address} lies inside the cluster, in {network}"
+                raise InputError(words, where=_place(text, origin, "far_ends"), expected=_expected("far_ends"))
+        found.append(address)
+    return tuple(dict.fromkeys(found))
 
 
 def _checked(read: _File, text: str, origin: str) -> Profile:
@@ -184,6 +232,7 @@ def _checked(read: _File, text: str, origin: str) -> Profile:
     for network in networks:
         if family_of(network) not in families:
             raise refuse("networks", f"{network} is of a family that the profile does not watch", "a watched family")
+    inside = _networks(read.cluster_networks, "cluster_networks", text, origin)
     return Profile(
         read.name,
         read.tables,
@@ -191,9 +240,10 @@ def _checked(read: _File, text: str, origin: str) -> Profile:
         frozenset(Backend(name) for name in read.backends),
         families,
         networks,
-        _networks(read.cluster_networks, "cluster_networks", text, origin),
+        inside,
         tuple(_PROTOCOLS[name] for name in dict.fromkeys(read.protocols)),
         read.destinations,
+        _far_ends(read, inside + networks, text, origin),
         read.pod_interfaces,
         read.uplink,
         read.marks,
