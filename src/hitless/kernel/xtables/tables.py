@@ -78,6 +78,7 @@ class Chains(Mapping[str, Chain]):
         self._names: dict[int, str] = {}
         self._indexed = False
         self._sorted: dict[int, Places] = {}
+        self._towards: dict[tuple[int, bytes], tuple[tuple[int, Rule], ...]] = {}
         self._hooks = {
             name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
             for number, name in enumerate(_HOOK_NAMES)
@@ -116,13 +117,17 @@ class Chains(Mapping[str, Chain]):
         if name not in self._offsets:
             self._index()
         at = self._offsets[name]
-        places = self._sorted.get(at)
-        if places is None:
-            places = self._sorted[at] = by_destination(self._layout, self._entries, at, self._sizes, self._head_name)
-        found = [(number, self._rule(each)) for number, each in places.towards(destination.packed)]
-        if not found or found[-1] != (places.count, _END):
-            return (*found, (places.count, _runs_on(name)))
-        return tuple(found[:-1])
+        known = self._towards.get((at, destination.packed))
+        if known is None:
+            places = self._sorted.get(at)
+            if places is None:
+                places = by_destination(self._layout, self._entries, at, self._sizes, self._head_name)
+                self._sorted[at] = places
+            found = [(number, self._rule(each)) for number, each in places.towards(destination.packed)]
+            whole = bool(found) and found[-1] == (places.count, _END)
+            known = tuple(found[:-1]) if whole else (*found, (places.count, _runs_on(name)))
+            self._towards[at, destination.packed] = known
+        return known
 
     # --- entries
 
