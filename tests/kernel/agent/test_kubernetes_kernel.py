@@ -21,12 +21,22 @@ from hitless.kernel.processes import Process
 
 pytestmark = pytest.mark.kernel
 
+CANAL = ("--ip-masq", "--kube-subnet-mgr", "--iptables-forward-rules=false", "--ip-blackhole-route")
+"""The container arguments of the Canal chart (2025), unchanged; what a test must know besides comes by variables."""
+
+CANALS_ENVIRONMENT = {
+    "POD_NAME": "rke2-canal-x", "POD_NAMESPACE": "kube-system", "NODE_NAME": "", "FLANNELD_IFACE": "",
+    "FLANNELD_IFACE_REGEX": "", "FLANNELD_IP_MASQ": "true",
+}  # fmt: skip
+
 CONF = '{"Network": "10.42.0.0/16", "Backend": {"Type": "vxlan"}}'
 
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        data = json.dumps({"spec": {"podCIDRs": ["10.42.5.0/24", "fd42:0:0:5::/64"]}}).encode()
+        spec = {"/api/v1/nodes/n1": {"podCIDRs": ["10.42.5.0/24", "fd42:0:0:5::/64"]},
+                "/api/v1/namespaces/kube-system/pods/rke2-canal-x": {"nodeName": "n1"}}[self.path]  # fmt: skip
+        data = json.dumps({"spec": spec}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -45,14 +55,19 @@ def agent(place: Node, tmp_path: Path) -> Iterator[Callable[[], Process]]:
     }  # fmt: skip
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     started: list[Process] = []
-    command = [
-        sys.executable, "-P", "-m", "hitless", "agent", "--ip-masq", "--kube-subnet-mgr", "--node-name=n1",
-        f"--kubeconfig-file={tmp_path / 'kubeconfig'}", f"--net-config={CONF}",
-        f"--subnet-file={tmp_path / 'subnet.env'}", "--healthz-ip=127.0.0.1", "--healthz-port=10990",
-    ]  # fmt: skip
+    (tmp_path / "net-conf.json").write_text(CONF)
+    command = [sys.executable, "-P", "-m", "hitless", "agent", *CANAL]
+    environment = {
+        **CANALS_ENVIRONMENT, "FLANNELD_KUBECONFIG_FILE": str(tmp_path / "kubeconfig"),
+        "FLANNELD_NET_CONFIG_PATH": str(tmp_path / "net-conf.json"),
+        "FLANNELD_SUBNET_FILE": str(tmp_path / "subnet.env"),
+        "FLANNELD_HEALTHZ_IP": "127.0.0.1", "FLANNELD_HEALTHZ_PORT": "10990",
+    }  # fmt: skip
 
     def start() -> Process:
-        started.append(processes.start(command, namespace=place.namespace, stderr=subprocess.DEVNULL))
+        started.append(
+            processes.start(command, namespace=place.namespace, stderr=subprocess.DEVNULL, environment=environment)
+        )
         return started[-1]
 
     yield start
@@ -92,6 +107,7 @@ def test_without_any_subnet_it_waits_says_so_and_goes_on_when_the_api_answers(
         thread.join()
         server.server_close()
     assert "10.42.5.0/24" in place.run("iptables-nft-save", "-t", "nat")
+    assert "FLANNEL" not in place.run("iptables-nft-save", "-t", "filter"), "--iptables-forward-rules=false"
     assert "FLANNEL_SUBNET=10.42.5.1/24" in (tmp_path / "subnet.env").read_text()
 
 

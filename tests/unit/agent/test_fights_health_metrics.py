@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -136,3 +137,21 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
         assert notifier.watchdog == 2.0
     notifier.say("STOPPING=1")  # the manager is gone: no error of ours
     Notifier({}).say("READY=1")
+
+
+def test_every_metric_is_in_the_documentation_and_every_documented_one_exists() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "agent.md").read_text()
+    documented = set(re.findall(r"`(hitless_\w+)", text))
+    names = {line.split()[2] for line in Metrics().render().splitlines() if line.startswith("# TYPE")}
+    assert documented == names
+
+
+def test_every_event_of_the_log_is_in_the_documentation() -> None:
+    folder = Path(__file__).parents[3]
+    said = set()
+    for file in sorted((folder / "src" / "hitless" / "agent").glob("*.py")):
+        said |= set(re.findall(r"_?log\.(?:info|notice|warning|error|debug)\(\s*\"([^\"]+)\"", file.read_text()))
+    assert len(said) > 15
+    text = " ".join((folder / "docs" / "agent.md").read_text().split())
+    listed = text.partition("Events: ")[2].partition(".")[0].split(", ")
+    assert said <= set(listed), said - set(listed)
