@@ -121,7 +121,7 @@ def stretch(backend: Backend, name: str, mode: str, share: int, rate: int) -> Co
                 made.end(first)
                 rounds(made, name, number, away)
             if mode == "guard":
-                gaps = made.records("gap")
+                gaps = [gap for gap in made.records("gap") if not gap.get("open")]
                 tally["gaps"] += len(gaps)
                 tally["uncovered"] += sum(not gap["covered"] for gap in gaps)
                 tally["carried"] += sum(made.counters(family)["carried"].packets for family in Family)

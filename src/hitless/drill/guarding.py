@@ -86,7 +86,8 @@ def _tell(root: Path, desk: Desk) -> None:
     gaps: list[dict[str, Any]] = []
     with suppress(OSError, ValueError):
         lines = (root / _JOURNAL).read_text().splitlines()
-        gaps = [record for record in map(json.loads, lines) if record["type"] == "gap"]
+        # one that goes on is also told while it is open
+        gaps = [record for record in map(json.loads, lines) if record["type"] == "gap" and not record.get("open")]
     carried, healed = (sum(gap.get(name, 0) for gap in gaps) for name in ("carried", "healed"))
     uncovered = sum(not gap["covered"] for gap in gaps)
     desk.note(

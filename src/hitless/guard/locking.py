@@ -1,8 +1,9 @@
 """One guard a node: a locked file that names the process.
 
 Promise: ``Lock`` is held for as long as the process lives, however it ends (flock); a second guard is told the first
-one's process id. ``stop`` ends the process that *holds* the lock, and no other. Guards that do not share a file system
-are kept apart by the kernel, by the table's owner.
+one's process id. ``stop`` ends the process that *holds* the lock, and no other: a number that was written in a pod, in
+another pid namespace, is not trusted. Guards that do not share a file system are kept apart by the kernel, by the
+table's owner.
 """
 
 from __future__ import annotations
@@ -79,11 +80,26 @@ def holder(path: Path) -> int:
         os.close(fd)
 
 
+def _has_open(pid: int, path: Path) -> bool:
+    """Whether that process has the file open: then the number is its, here and now."""
+    try:
+        wanted = path.stat()
+        found = [each.stat() for each in Path(f"/proc/{pid}/fd").iterdir() if each.exists()]
+    except OSError:
+        return False
+    return any((one.st_dev, one.st_ino) == (wanted.st_dev, wanted.st_ino) for one in found)
+
+
 def stop(path: Path) -> int:
     """Ask the holder to end (SIGTERM) and wait; returns its process id, 0 when there was none."""
     pid = holder(path)
     if not pid:
         return 0
+    if not _has_open(pid, path):
+        raise HitlessError(
+            f"the guard that holds {path} says that it is process {pid}, and that is not so here: it runs in a "
+            "container. Take its pod away first (helm uninstall, kubectl delete); nothing was removed"
+        )
     try:
         os.kill(pid, signal.SIGTERM)
     except OSError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,7 @@ class Reporter:
         self.problem = ""
         self.guarding = True  # false: it only observes
         self.status: dict[str, object] = {}
+        self.turned = time.monotonic()  # when the loop was last here
         self._written = b""
         self._unwritten = ""
         self._long: dict[tuple[Family, str], int] = {}
@@ -226,6 +228,7 @@ class Reporter:
 
     def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
+        self.turned = time.monotonic()
         for family in list(self._leaks):
             self._leaked(family, self._clock.now())
         self.status = {

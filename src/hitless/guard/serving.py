@@ -7,6 +7,7 @@ guard. The standard library's server is imported only here.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from hitless.guard.reporting import Reporter
 __all__ = ["serving"]
 
 _PATIENCE = 5.0
+_LATE = 30.0  # seconds; the loop turns every second
 
 
 @contextmanager
@@ -33,14 +35,21 @@ def serving(address: str | None, reporter: Reporter) -> Iterator[int]:
     if not port.isdigit() or int(port) > 65535:
         raise InputError(f"{address!r} names no port", where="--metrics", expected="ADDRESS:PORT, e.g. 127.0.0.1:9470")
 
+    def answer(path: str) -> tuple[int, str]:
+        if path == "/metrics":
+            return 200, render(reporter)
+        if path == "/healthz":
+            late = time.monotonic() - reporter.turned
+            return (200, "ok\n") if late < _LATE else (503, f"the guard's loop has not turned for {late:.0f} s\n")
+        return 404, "/metrics, /healthz\n"
+
     class Handler(BaseHTTPRequestHandler):
         timeout = _PATIENCE
 
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            body = {"/metrics": render(reporter), "/healthz": "ok\n"}.get(path)
-            data = (body if body is not None else "/metrics, /healthz\n").encode()
-            self.send_response(200 if body is not None else 404)
+            code, body = answer(self.path.partition("?")[0])
+            data = body.encode()
+            self.send_response(code)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from hitless.guard import images
 from hitless.guard.learning import TABLE, Place, Standby, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedTables, Owner
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
@@ -48,6 +49,7 @@ class Standing:
     ) -> None:
         self._tables = OwnedTables(TABLE, namespace, flags=flags)
         self._families = families
+        self._namespace = namespace
         self._installed: dict[Family, Standby | None] = {}
         self.writes = 0
 
@@ -89,11 +91,18 @@ class Standing:
         return True
 
     def restore(self) -> bool:
-        """Write again what should stand, when somebody took it away; whether that was needed."""
-        lost = {family: standby for family, standby in self._installed.items() if self._tables.owner(family) is None}
+        """Write again what should stand, when somebody took it away or emptied it; whether that was needed."""
+        lost = {family: standby for family, standby in self._installed.items() if self._hurt(family, standby)}
         for family in lost:
             del self._installed[family]
         return self.install(lost) if lost else False
+
+    def _hurt(self, family: Family, standby: Standby | None) -> bool:
+        owner = self._tables.owner(family)
+        if owner is None or owner.protected or standby is None:
+            return owner is None
+        table = next(iter(read_ruleset(self._namespace, (family,), (TABLE,)).tables), None)
+        return table is None or not _same_image(table, standby)
 
     def owner(self, family: Family) -> Owner | None:
         """How the kernel holds the family's table."""

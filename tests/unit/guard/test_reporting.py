@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -16,13 +17,13 @@ import pytest
 from tests.unit.guard.flannels import nat
 
 from hitless.agent.logs import Log
-from hitless.errors import InputError
+from hitless.errors import HitlessError, InputError
 from hitless.guard import gaps, kubernetes, records, status
 from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.locking import Lock, Running, holder
+from hitless.guard.locking import Lock, Running, holder, stop
 from hitless.guard.meter import Moved
 from hitless.guard.metrics import render
 from hitless.guard.primaries import PRIMARIES
@@ -240,6 +241,34 @@ def test_events_are_for_what_people_should_see() -> None:
 def test_events_cannot_be_asked_for_outside_a_cluster() -> None:
     with pytest.raises(InputError, match="--events"):
         kubernetes.Poster.from_cluster({}, Log(io.StringIO()))
+
+
+def test_a_process_id_from_another_pid_namespace_is_not_killed(tmp_path: Path) -> None:
+    """A guard in a pod writes its number there: here it is somebody else's."""
+    path = tmp_path / "lock"
+    victim = subprocess.Popen(["sleep", "60"])
+    try:
+        with Lock(path):
+            path.write_text(f"{victim.pid}\n")
+            with pytest.raises(HitlessError, match="container"):
+                stop(path)
+            assert victim.poll() is None
+    finally:
+        victim.kill()
+        victim.wait()
+
+
+def test_a_loop_that_hangs_is_not_healthy(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    with serving("127.0.0.1:0", told) as port:
+        told.turned -= 60
+        with pytest.raises(urllib.error.HTTPError) as late:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10)
+        assert late.value.code == 503
+        late.value.close()
+        told.state({}, None)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
 
 
 def test_a_second_guard_is_told_the_first_ones_process(tmp_path: Path) -> None:
