@@ -45,11 +45,16 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
         table.add_row("" if one.trial == before else one.trial, one.done, one.found, sign)
         before = one.trial
     console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
+    if console.is_terminal:
+        console.print(table)
+    else:  # a pipe or a file: no blanks at the ends
         console.width = max(console.width, 120)
-    console.print(table)
+        with console.capture() as capture:
+            console.print(table)
+        lines = (line.rstrip() for line in capture.get().splitlines())
+        click.echo("\n".join(line for line in lines if line))
     wrong = sum(1 for one in findings if not one.right)
-    console.print(f"selftest: {verdict}, {len(findings) - wrong} of {len(findings)} right")
+    click.echo(f"selftest: {verdict}, {len(findings) - wrong} of {len(findings)} right")
 
 
 @click.command(name="selftest", epilog=HELP)

@@ -160,9 +160,12 @@ def _traffic(axis: Any, record: Record, begin: int, end: int) -> None:
     step = (end - begin) / count
     sent, lost = [0.0] * count, [0.0] * count
     for one in record.attempts:
-        cell = min(count - 1, max(0, int((one.t - begin) / step)))
-        sent[cell] += one.sent * 1e9 / step
-        lost[cell] += one.lost * 1e9 / step
+        # an interval's attempts are spread over the cells that it covers: cells are no whole intervals
+        first, last = (one.t - begin) / step, (one.t + max(1, one.interval_ns) - begin) / step
+        for cell in range(max(0, int(first)), min(count, int(last) + 1)):
+            share = (min(last, cell + 1) - max(first, cell)) / (last - first)
+            sent[cell] += one.sent * share * 1e9 / step
+            lost[cell] += one.lost * share * 1e9 / step
     edges = [cell * step / 1e9 for cell in range(count + 1)]
     axis.stairs(sent, edges, fill=True, color="#b2dfbb", label="attempts")
     axis.stairs(lost, edges, fill=True, color=GAP, label="lost")
