@@ -105,7 +105,7 @@ class Mirror:
 
     ``tables``: keep only those with these names. ``receive_buffer`` bounds the burst that can be taken in without
     loss. ``urgent`` gives the receiving thread a real-time priority where that is allowed; it says that the caller's
-    thread has one too (``kernel.priority``), which is given up while a large transaction is applied: others must run.
+    thread has one too (``kernel.scheduling``), which is given up while a large transaction is applied: others must run.
     Raises ``MissingError`` without permission or nf_tables.
     """
 
