@@ -6,8 +6,10 @@ Runs on any cluster whose API server may be used for it and whose nodes have the
     KUBECONFIG=… make cluster
 
 HITLESS_IMAGE names the image (default: the one of `make image`), HITLESS_PULL_POLICY its policy (default: Never),
-HITLESS_TO a far end (default: ours on another node; needed on a cluster of one node), HITLESS_NODES how many nodes to
-drill at most (default 1), HITLESS_RESTART=0 leaves out the tests that restart the network agent.
+HITLESS_TO far ends (default: ours on another node; on a cluster of one node a world of our own behind it, see
+``world.py``), HITLESS_NODES how many nodes to drill at most (default 1), HITLESS_RESTART=0 leaves out the tests that
+restart the network agent. Where no network agent is known, one of ours is put into the cluster and restarted
+(``stage.py``). Everything is removed again.
 """
 
 from __future__ import annotations
@@ -18,63 +20,76 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.cluster import stage as staging
+from tests.cluster.stage import IMAGE, POLICY, Stage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
-IMAGE = os.environ.get("HITLESS_IMAGE", "ghcr.io/hitless/hitless:latest")
-POLICY = os.environ.get("HITLESS_PULL_POLICY", "Never")
 RESTARTS = os.environ.get("HITLESS_RESTART", "1") == "1"
 NAMESPACE = f"hitless-e2e-{os.getpid()}"
+STAGE, STRICT = f"{NAMESPACE}-stage", f"{NAMESPACE}-strict"
+BUSY = ("too busy", "late", "half of its rate")
+"""What a small machine may be told; anything else that is no verdict is a failure."""
 
 if not os.environ.get("KUBECONFIG"):
     pytest.skip("KUBECONFIG names no cluster", allow_module_level=True)
 
 
-def hitless(*words: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*HITLESS, *words], capture_output=True, text=True, timeout=timeout, check=False)
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    try:
+        built: Stage = staging.run(lambda api: staging.build(api, STAGE))
+        if built.missing:
+            pytest.skip(built.missing)
+        yield built
+    finally:
+        hitless("drill", "--cleanup", "--namespace", NAMESPACE)
+        staging.run(lambda api: staging.away(api, NAMESPACE, STAGE, STRICT))
 
 
-def drill(*words: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    to = [word for one in os.environ.get("HITLESS_TO", "").split() for word in ("--to", one)]
-    common = ["--cluster", "--namespace", NAMESPACE, "--image", IMAGE, "--pull-policy", POLICY, *to]
-    return hitless("drill", *common, *words, timeout=timeout)
+def hitless(*words: str, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HITLESS, *words],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _clean() -> Any:
-    yield
-    hitless("drill", "--cleanup", "--namespace", NAMESPACE)
+def words(stage: Stage, *more: str) -> list[str]:
+    common = ["drill", "--cluster", "--namespace", NAMESPACE, "--image", IMAGE, "--pull-policy", POLICY]
+    return [*common, *stage.words, *more]
 
 
 def leftovers() -> list[str]:
-    """What the drill's namespace still holds; asked through the product's own port."""
-    import asyncio
-
-    from hitless.cluster.api import connect
+    """What drills still hold; asked through the product's own port."""
+    from hitless.cluster.api import Api
     from hitless.cluster.manifests import selector
     from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS
     from hitless.errors import ApiError
 
-    async def look() -> list[str]:
-        async with connect() as api:
-            found = [f"pod {one.name}" for one in await api.all(PODS, labels=selector())]
-            found += [f"configmap {one.name}" for one in await api.all(CONFIG_MAPS, labels=selector())]
-            try:
-                await api.get(NAMESPACES, NAMESPACE)
-            except ApiError as error:
-                assert error.status == 404
-            else:
-                found.append(f"namespace {NAMESPACE}")
-            return found
+    async def look(api: Api) -> list[str]:
+        found = [f"pod {one.name}" for one in await api.all(PODS, labels=selector())]
+        found += [f"configmap {one.name}" for one in await api.all(CONFIG_MAPS, labels=selector())]
+        try:
+            await api.get(NAMESPACES, NAMESPACE)
+        except ApiError as error:
+            assert error.status == 404
+        else:
+            found.append(f"namespace {NAMESPACE}")
+        return found
 
-    return asyncio.run(look())
+    found: list[str] = staging.run(look)
+    return found
 
 
 def until(true: Callable[[], bool], seconds: float) -> bool:
@@ -86,47 +101,173 @@ def until(true: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
+def judged(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The drill's one agent; a verdict, or none for no reason but a small machine."""
+    assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+    (agent,) = json.loads(done.stdout)["agents"]
+    if done.returncode == 2:
+        assert all(any(word in reason for word in BUSY) for reason in agent["reasons"]), agent["reasons"]
+    found: dict[str, Any] = agent
+    return found
+
+
 def test_advice_for_the_cluster_is_given() -> None:
     done = hitless("advise", "--cluster", "--json")
     assert done.returncode in (0, 1, 2), done.stderr
     assert json.loads(done.stdout)["schema"] == 1
 
 
-def test_a_dry_run_prints_objects_and_rights_that_the_server_accepts_and_makes_nothing() -> None:
-    done = drill("--dry-run")
+def test_a_dry_run_makes_nothing_and_prints_what_the_server_accepts_strictly(stage: Stage) -> None:
+    done = hitless(*words(stage, "--dry-run", "--restart", "kill"))
     assert done.returncode == 0, done.stderr
     documents = [one for one in yaml.safe_load_all(done.stdout) if one]
     kinds = {one["kind"] for one in documents}
     assert {"Namespace", "ConfigMap", "Pod", "ClusterRole", "Role", "RoleBinding"} <= kinds
     assert leftovers() == []
+    assert _refusals(documents, STRICT, "privileged", drop=("Namespace",)) == {}
+
+
+def test_probes_are_admitted_where_only_restricted_pods_are_and_watches_are_not(stage: Stage) -> None:
+    done = hitless(*words(stage, "--dry-run"))
+    pods = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "Pod"]
+    refused = _refusals(pods, STRICT, "restricted")
+    roles = {one["metadata"]["name"]: one["metadata"]["labels"]["app.kubernetes.io/component"] for one in pods}
+    assert {roles[name] for name in refused} <= {"watch", "farend"}
+    assert any("PodSecurity" in why for why in refused.values())
+
+
+def _refusals(documents: list[dict[str, Any]], place: str, level: str, drop: tuple[str, ...] = ()) -> dict[str, str]:
+    """What the server says to these objects in a namespace of that level, asked with dryRun and strict validation."""
+    from hitless.cluster.api import Api
+    from hitless.cluster.objects import NAMESPACES
+
+    plurals = {"rbac.authorization.k8s.io/v1": "/apis/rbac.authorization.k8s.io/v1", "v1": "/api/v1"}
+
+    async def ask(api: Api) -> dict[str, str]:
+        await api.create(NAMESPACES, staging.namespace(place, level))
+        refused: dict[str, str] = {}
+        try:
+            await staging.account(api, place)
+            for document in documents:
+                if document["kind"] in drop:
+                    continue
+                cluster_wide = document["kind"].startswith(("Cluster", "Namespace"))
+                if not cluster_wide:
+                    document["metadata"]["namespace"] = place
+                inside = "" if cluster_wide else f"/namespaces/{place}"
+                path = f"{plurals[document['apiVersion']]}{inside}/{document['kind'].lower()}s"
+                params = {"dryRun": "All", "fieldValidation": "Strict"}
+                answer = await api.client.post(path, params=params, json=document)
+                if not answer.is_success:
+                    refused[document["metadata"]["name"]] = answer.text
+        finally:
+            await staging.away(api, place)
+        return refused
+
+    refused: dict[str, str] = staging.run(ask)
+    return refused
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-@pytest.mark.parametrize("restart", ["delete-pod", "kill", "evict"])
-def test_a_drill_measures_restarts_and_leaves_nothing(restart: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("restart", ["delete-pod", "kill", "evict", "rollout-restart"])
+def test_a_drill_measures_restarts_and_leaves_nothing(stage: Stage, restart: str, tmp_path: Path) -> None:
     nodes = os.environ.get("HITLESS_NODES", "1")
-    words = ["--yes", "--json", "--quiet", "--rounds", "2", "--rate", "200", "--settle", "2", "--abort-after", "60s"]
-    done = drill(*words, "--restart", restart, "--nodes", nodes, "--out", str(tmp_path / "out"))
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    (agent,) = told["agents"]
+    options = ["--yes", "--json", "--quiet", "--rounds", "2", "--rate", "200", "--settle", "2", "--abort-after", "60s"]
+    done = hitless(*words(stage, *options, "--restart", restart, "--nodes", nodes, "--out", str(tmp_path / "out")))
+    agent = judged(done)
     assert agent["rounds"] == 2 * int(nodes), agent["reasons"]
-    assert agent["attempted"] > 1000
+    assert agent["attempted"] > 200
     events = [json.loads(line) for line in (tmp_path / "out/events.jsonl").open()]
     sent = sum(one["sent"] for one in events if one["type"] == "attempts" and one.get("stream") == "probe")
     summaries = {one.get("stream") for one in events if one["type"] == "summary"}
-    assert {"probe", "watch", "control_host", "control_pods"} <= summaries
+    assert {"probe", "control_host", "control_pods", *(["watch"] if stage.rules else [])} <= summaries
     assert sent >= agent["attempted"]
     assert any("the clock of" in one.get("text", "") for one in events)
     assert until(lambda: leftovers() == [], 120), leftovers()
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-def test_an_interrupted_drill_cleans_up(tmp_path: Path) -> None:
-    to = [word for one in os.environ.get("HITLESS_TO", "").split() for word in ("--to", one)]
-    words = ["drill", "--cluster", "--yes", "--quiet", "--namespace", NAMESPACE, "--image", IMAGE, *to]
-    words += ["--pull-policy", POLICY, "--baseline", "60", "--rate", "100", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen([*HITLESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_drill_needs_no_right_but_those_that_a_dry_run_prints(stage: Stage, tmp_path: Path) -> None:
+    done = hitless(*words(stage, "--dry-run"))
+    wanted = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    documents = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] in wanted]
+    path = tmp_path / "kubeconfig"
+    with _granted(documents, path):
+        options = ["--yes", "--json", "--quiet", "--rounds", "1", "--rate", "100", "--settle", "1"]
+        done = hitless(*words(stage, *options, "--out", str(tmp_path / "out")), KUBECONFIG=str(path))
+        agent = judged(done)
+        assert agent["rounds"] == 1, agent["reasons"]
+    assert "forbidden" not in done.stderr
+
+
+class _granted:
+    """A kubeconfig for an account with exactly these rights; all of it is taken back."""
+
+    def __init__(self, documents: list[dict[str, Any]], path: Path) -> None:
+        self._documents, self._path = documents, path
+
+    def __enter__(self) -> None:
+        from hitless.cluster.api import Api
+        from hitless.cluster.objects import NAMESPACES
+
+        async def grant(api: Api) -> str:
+            # the account cannot live in the namespace that the drill itself makes and removes
+            await api.create(NAMESPACES, staging.namespace(STRICT, "restricted"))
+            await api.create(NAMESPACES, staging.namespace(NAMESPACE, "privileged"))
+            await staging.account(api, NAMESPACE)
+            for document in self._documents:
+                if document["kind"] == "ServiceAccount":
+                    document["metadata"]["namespace"] = STRICT
+                for subject in document.get("subjects", ()):
+                    subject["namespace"] = STRICT
+                answer = await api.client.post(_path(document), json=document)
+                assert answer.is_success, answer.text
+            name = next(one["metadata"]["name"] for one in self._documents if one["kind"] == "ServiceAccount")
+            request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+            path = f"/api/v1/namespaces/{STRICT}/serviceaccounts/{name}/token"
+            answer = await api.client.post(path, json=request)
+            assert answer.is_success, answer.text
+            return str(answer.json()["status"]["token"])
+
+        token = staging.run(grant)
+        config = yaml.safe_load(Path(os.environ["KUBECONFIG"].split(":")[0]).read_text())
+        for one in config["clusters"]:  # the copy lies elsewhere
+            authority = one["cluster"].get("certificate-authority")
+            if authority:
+                one["cluster"]["certificate-authority"] = str(
+                    Path(os.environ["KUBECONFIG"]).parent.absolute() / authority
+                )
+        current = next(one for one in config["contexts"] if one["name"] == config["current-context"])
+        current["context"] = {"cluster": current["context"]["cluster"], "user": "drill"}
+        config["users"] = [{"name": "drill", "user": {"token": token}}]
+        config["contexts"] = [current]
+        self._path.write_text(yaml.safe_dump(config))
+
+    def __exit__(self, *_: object) -> None:
+        from hitless.cluster.api import Api
+
+        async def take_back(api: Api) -> None:
+            for document in self._documents:
+                await api.client.delete(f"{_path(document)}/{document['metadata']['name']}")
+            await staging.away(api, STRICT, NAMESPACE)
+
+        staging.run(take_back)
+
+
+def _path(document: dict[str, Any]) -> str:
+    base = "/api/v1" if document["apiVersion"] == "v1" else f"/apis/{document['apiVersion']}"
+    place = document["metadata"].get("namespace")
+    return f"{base}{f'/namespaces/{place}' if place else ''}/{document['kind'].lower()}s"
+
+
+def _begun(stage: Stage, folder: Path) -> subprocess.Popen[bytes]:
+    options = ["--yes", "--quiet", "--baseline", "60", "--rate", "100", "--out", str(folder / "out")]
+    return subprocess.Popen([*HITLESS, *words(stage, *options)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
+def test_an_interrupted_drill_cleans_up(stage: Stage, tmp_path: Path) -> None:
+    process = _begun(stage, tmp_path)
     try:
         assert until(lambda: len(leftovers()) > 3, 120)
         process.send_signal(signal.SIGINT)
@@ -138,11 +279,8 @@ def test_an_interrupted_drill_cleans_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-def test_what_a_killed_drill_left_is_swept(tmp_path: Path) -> None:
-    to = [word for one in os.environ.get("HITLESS_TO", "").split() for word in ("--to", one)]
-    words = ["drill", "--cluster", "--yes", "--quiet", "--namespace", NAMESPACE, "--image", IMAGE, *to]
-    words += ["--pull-policy", POLICY, "--baseline", "60", "--rate", "100", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen([*HITLESS, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_what_a_killed_drill_left_is_swept(stage: Stage, tmp_path: Path) -> None:
+    process = _begun(stage, tmp_path)
     try:
         assert until(lambda: len(leftovers()) > 3, 120)
     finally:
@@ -154,11 +292,9 @@ def test_what_a_killed_drill_left_is_swept(tmp_path: Path) -> None:
     assert until(lambda: leftovers() == [], 120), leftovers()
 
 
-def test_an_image_that_is_not_there_is_said_and_nothing_is_restarted(tmp_path: Path) -> None:
-    done = hitless(
-        *("drill", "--cluster", "--yes", "--quiet", "--namespace", NAMESPACE, "--to", "tcp://192.0.2.1:9"),
-        *("--image", "localhost/no-such-image:1", "--pull-policy", "Never", "--out", str(tmp_path / "out")),
-    )
+def test_an_image_that_is_not_there_is_said_and_nothing_is_restarted(stage: Stage, tmp_path: Path) -> None:
+    options = ["--yes", "--quiet", "--image", "localhost/no-such-image:1", "--pull-policy", "Never"]
+    done = hitless(*words(stage, *options, "--out", str(tmp_path / "out")))
     assert done.returncode == 3
     assert "ErrImageNeverPull" in done.stderr
     assert until(lambda: leftovers() == [], 120), leftovers()

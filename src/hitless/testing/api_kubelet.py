@@ -144,13 +144,10 @@ class FakeNodes:
                 {"phase": "Pending", "containerStatuses": [{"name": container["name"], "state": {"waiting": waiting}}]},
             )
             return
-        host = pod["spec"].get("hostNetwork")
-        node = self.api.store.get("nodes", "", pod["spec"]["nodeName"])
         self._count += 1
-        ip = node["status"]["addresses"][0]["address"] if host else f"10.42.0.{self._count % 250 + 1}"
         status = {
             "phase": "Running",
-            "podIP": ip,
+            "podIP": self.address(pod),
             "conditions": [{"type": "Ready", "status": "False"}],
             "containerStatuses": [
                 {
@@ -166,8 +163,22 @@ class FakeNodes:
         words = " ".join(container.get("command") or [])
         if words.startswith("hitless relay run"):
             self._go(self._relay(pod))
-        await asyncio.sleep(self.ready_delay)
+        await self.started(pod)
         self._status(pod, status | {"conditions": [{"type": "Ready", "status": "True"}]})
+
+    def address(self, pod: Document) -> str:
+        """A pod's address: its node's on the host's network, else one of its own."""
+        node = self.api.store.get("nodes", "", pod["spec"]["nodeName"])
+        host = pod["spec"].get("hostNetwork")
+        return str(node["status"]["addresses"][0]["address"]) if host else f"10.42.0.{self._count % 250 + 1}"
+
+    async def started(self, pod: Document) -> None:
+        """Until its containers are ready; a kubelet that runs real programs starts them here."""
+        await asyncio.sleep(self.ready_delay)
+
+    async def stopped(self, pod: Document, grace: int | None) -> None:
+        """Until its containers have ended."""
+        await asyncio.sleep(0.0 if grace == 0 else self.start_delay)
 
     def _status(self, pod: Document, status: Document) -> None:
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
@@ -193,15 +204,15 @@ class FakeNodes:
 
         self.api.store.change("pods", place, name, mark)
         self._agent_went(pod)
-        self._go(self._end(pod, 0.0 if grace == 0 else self.start_delay))
+        self._go(self._end(pod, grace))
 
     def _agent_went(self, pod: Document) -> None:
         owners = pod["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == "DaemonSet" for owner in owners):
             self._away[pod["spec"]["nodeName"]] = asyncio.get_running_loop().time() + self.gap
 
-    async def _end(self, pod: Document, delay: float) -> None:
-        await asyncio.sleep(delay)
+    async def _end(self, pod: Document, grace: int | None) -> None:
+        await self.stopped(pod, grace)
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         if spool := self.spools.get(name):
             spool.stopping = True
