@@ -42,7 +42,8 @@ def _count(number: int, what: str) -> str:
 def _who(writer: Writer | None) -> str:
     if writer is None:
         return "an unknown writer"
-    command = writer.argv or writer.comm or "process"
+    program, space, rest = (writer.argv or writer.comm or "process").partition(" ")
+    command = f"{program.rpartition('/')[2]}{space}{rest}"
     command = command if len(command) <= _COMMAND else f"{command[: _COMMAND - 1]}…"
     parent = f" of {writer.parent}" if writer.parent else ""
     return f"{command} [{writer.pid}]{parent}"

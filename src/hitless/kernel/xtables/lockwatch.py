@@ -35,6 +35,7 @@ _AT_FDCWD = -100
 
 _MOST_ARGUMENTS = 300
 _KEEP = 8
+_YOUNG, _FEW = 8, 6
 
 
 class Holder(NamedTuple):
@@ -43,6 +44,7 @@ class Holder(NamedTuple):
     pid: int
     comm: str
     argv: str = ""
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,13 @@ def lock_paths(namespace: Namespace) -> tuple[str, ...]:
 
 
 def describe_process(pid: int) -> Holder:
-    """The command of a process, as far as /proc still has it: it may live for a millisecond only, so no detours."""
-    line = _slurp(f"/proc/{pid}/cmdline")
-    comm = _slurp(f"/proc/{pid}/comm").rstrip(b"\n")
-    if not comm and line:
-        comm = line.split(b"\0", 1)[0].rsplit(b"/", 1)[-1][:15]
-    argv = line.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
-    return Holder(pid, comm.decode("utf-8", "replace"), argv[:_MOST_ARGUMENTS])
+    """The command of a process and its parent's name, as far as /proc still has them: it may live for a millisecond
+    only, so no detours. One that has ended and was not waited for yet has lost its arguments, but not its name."""
+    argv = _slurp(f"/proc/{pid}/cmdline").rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+    head, _, rest = _slurp(f"/proc/{pid}/stat").rpartition(b") ")  # "pid (comm) state parent …"
+    comm, words = head.partition(b" (")[2].decode("utf-8", "replace"), rest.split()
+    parent = _slurp(f"/proc/{int(words[1])}/comm").rstrip(b"\n").decode("utf-8", "replace") if len(words) > 1 else ""
+    return Holder(pid, comm or argv.partition(" ")[0].rpartition("/")[2][:15], argv[:_MOST_ARGUMENTS], parent)
 
 
 def _slurp(path: str) -> bytes:
@@ -181,7 +183,39 @@ class LockWatch:
         """Take in what happened; returns whether the lock was opened, and whether it was closed."""
         opened, closed = self._drain_fanotify(now)
         touched = self._drain_inotify()
+        if touched:
+            self.ask(now)
         return opened or touched, closed or touched
+
+    def ask(self, now: int) -> None:
+        """Without fanotify: look for the one who has the lock just now. Worth it often while the lock is in use."""
+        if self._fanotify >= 0:
+            return
+        last = self._uses[-1] if self._uses else None
+        if last is not None and not last.closed:
+            if self._has_open(last.writer.pid):
+                return
+            self._uses[-1] = _Use(last.writer, last.opened, now)
+        pid = lock_holder(self.paths) or self._newcomer()
+        if pid and (last is None or last.closed or last.writer.pid != pid):
+            self._uses = [*self._uses[-_KEEP:], _Use(describe_process(pid), now)]
+
+    def _newcomer(self) -> int:
+        """The youngest of the last processes to begin that has a lock file open: agents run a program for each change,
+        and it ends before the list of locks can be read."""
+        words = _slurp("/proc/loadavg").split()
+        youngest = int(words[4]) if len(words) > 4 else 0
+        return next((pid for pid in range(youngest, max(0, youngest - _YOUNG), -1) if self._has_open(pid)), 0)
+
+    def _has_open(self, pid: int) -> bool:
+        for number in range(3, 3 + _FEW):  # behind the three that every program has; a program for a change has few
+            try:
+                found = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116 - a Path takes as long again
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) in self._marked:
+                return True
+        return False
 
     def _drain_fanotify(self, now: int) -> tuple[bool, bool]:
         opened = closed = False
@@ -223,9 +257,6 @@ class LockWatch:
         A change is made by the lock's holder. Of those that had the file open then: the only one; else the one that
         /proc/locks says holds it; else the one that closed it last, or came first.
         """
-        if self._fanotify < 0:
-            pid = lock_holder(self.paths)
-            return describe_process(pid) if pid else None
         candidates = [use for use in self._uses if not use.closed or use.closed >= since]
         if len(candidates) > 1:
             finished = [use for use in candidates if use.closed]

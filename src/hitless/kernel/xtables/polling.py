@@ -186,12 +186,15 @@ class Poller:
             following, self._following = self._following, None
             return following
         before, now = self._looked, self._clock.now()
+        if now < self._eager_until:
+            self._lock.ask(now)
         there = {family: source.names() for family, source in self._sources.items()}
         noticed = {
             key: raw
             for key, seen in self._seen.items()
             if key[1] in there[key[0]]
-            and (raw := self._sources[key[0]].info_bytes(key[1])) is not None and raw != seen.raw
+            and (raw := self._sources[key[0]].info_bytes(key[1])) is not None
+            and raw != seen.raw
         }
         t = self._clock.now()
         changed: list[tuple[Family, str]] = []
