@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,7 @@ class ProbeView:
 
     def __init__(self) -> None:
         self._second: Counter[str] = Counter()
+        self._details: dict[str, Counter[str]] = {}
         self._incidents = 0
         self._slowest = 0
 
@@ -82,6 +84,8 @@ class ProbeView:
                 self._beat(event)
             case e.Loss() | e.Recovery() | e.StreamBreak() | e.Leak() if not event.stream:
                 self._incidents += 1
+                if isinstance(event, e.Loss) and event.detail:
+                    self._details.setdefault(event.cause, Counter())[event.detail] += 1
                 if self._incidents <= _SHOWN:
                     self._say(_incident(event))
             case e.Note():
@@ -138,15 +142,18 @@ class ProbeView:
         for kind in _KINDS:
             if totals.get(f"{kind}_sent"):
                 click.echo(f"{kind:8}" + "".join(f"{totals.get(f'{kind}_{name}', 0):>10,}" for name in _COLUMNS))
-        for line in _remarks(totals):
+        mostly = {cause: details.most_common(1)[0][0] for cause, details in self._details.items()}
+        for line in _remarks(totals, mostly):
             click.echo(line)
 
 
-def _remarks(totals: dict[str, int]) -> list[str]:
+def _remarks(totals: dict[str, int], mostly: Mapping[str, str]) -> list[str]:
+    """What the table does not say; ``mostly`` is the commonest detail of a cause."""
     causes = {name[6:]: count for name, count in sorted(totals.items()) if name.startswith("cause_")}
     lines = []
     if causes:
-        lines.append("lost because: " + ", ".join(f"{cause} {count:,}" for cause, count in causes.items()))
+        why = {cause: f" ({mostly[cause]})" if cause in mostly else "" for cause in causes}
+        lines.append("lost because: " + ", ".join(f"{cause} {count:,}{why[cause]}" for cause, count in causes.items()))
     if totals.get("recovered") or totals.get("not_recovered"):
         lines.append(
             f"of the lost flows that were watched on, {totals.get('recovered', 0)} worked again, "

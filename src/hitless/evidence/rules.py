@@ -37,7 +37,7 @@ _WHY = {
     "unreachable": "unreachable",
     "far_end_down": "the far end was down",
     "starved": "the prober was starved",
-    "error": "the prober could not send",
+    "error": "ended in an error",
 }
 
 
@@ -62,8 +62,13 @@ def duration(ms: float) -> str:
 
 
 def _causes(losses: Iterable[Explained]) -> str:
-    counted = Counter(one.cause for one in losses).most_common()
-    return ", ".join(f"{number:,} {_WHY[cause]}" for cause, number in counted)
+    counted = Counter(one.cause for one in losses)
+    # an error can be the prober's own, or an answer such as HTTP 503: only its words tell
+    details = Counter(one.loss.detail for one in losses if one.cause == "error" and one.loss.detail)
+    mostly = f": {details.most_common(1)[0][0]}" if details else ""
+    return ", ".join(
+        f"{number:,} {_WHY[cause]}{mostly if cause == 'error' else ''}" for cause, number in counted.most_common()
+    )
 
 
 def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> Reasons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -281,6 +282,14 @@ def test_a_prober_that_was_late_in_the_baseline_only_still_passes() -> None:
         e.Heartbeat(t=at(0.9), tool="probe", interval_ns=S, max_lag_ns=812_000_000, **drill.where("probe"))
     )
     assert the(drill.log()).verdict == "pass"
+
+
+def test_an_error_is_told_with_its_words() -> None:
+    drill = Drill().lose(2.3, cause="error")
+    drill.extra = [
+        msgspec.structs.replace(one, detail="HTTP 503") if isinstance(one, e.Loss) else one for one in drill.extra
+    ]
+    assert "1 failure without proof (1 ended in an error: HTTP 503)" in why(drill.log())
 
 
 def a_second(count: int, families: tuple[str, ...] = ("ipv4",)) -> list[e.Event]:
