@@ -46,6 +46,7 @@ class Observer:
     """A context manager; ``first`` is the state at the beginning."""
 
     def __init__(self, families: tuple[Family, ...], namespace: Namespace = HERE, clock: Clock | None = None) -> None:
+        memory.return_large_blocks()
         self._families = families
         self._namespace = namespace
         self._clock = clock or Clock.from_environment()

@@ -290,7 +290,7 @@ def test_a_difference_from_the_kernel_is_found_by_comparing_and_mended(node: Nod
         assert mirror.verify(chains) is None
         state = mirror.state.tables[2, "t"].chains["c0"]
         state.rules.pop(next(iter(state.rules)))
-        state._decoded = None
+        state._memo = None
         update = mirror.verify(chains)
         assert update is not None and "c0" in update.reason
         assert mirror.verify(chains) is None
@@ -307,8 +307,8 @@ def test_thirty_thousand_foreign_rules_cost_one_dump_and_no_decoding(node: Node)
     with Mirror(node.namespace) as mirror:
         table = mirror.state.tables[2, "big"]
         assert sum(len(chain.rules) for chain in table.chains.values()) == 30_000
-        assert all(chain._decoded is None for chain in table.chains.values())
+        assert all(chain._memo is None for chain in table.chains.values())
         assert node.nft("add rule ip big svc7 drop")
         updates = follow(mirror)
         assert [update.changes and update.changes[0].chains for update in updates] == [{"svc7"}]
-        assert all(chain._decoded is None for chain in mirror.state.tables[2, "big"].chains.values())
+        assert all(chain._memo is None for chain in mirror.state.tables[2, "big"].chains.values())

@@ -26,6 +26,17 @@ TableKey = tuple[int, str]
 
 
 @dataclass(slots=True)
+class _Memo:
+    """What was decoded of a chain. Few chains are ever read, and of those that are not none has this."""
+
+    decoded: Chain | None = None
+    large: bool = False  # a rule looks into a set that is too large to be spelt out
+    sets: dict[str, SetState | None] = field(default_factory=dict)
+    sorted: Places | None = None
+    towards: dict[Address, tuple[tuple[int, Rule], ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class ChainState:
     """A chain; ``rules`` are packed rule messages by handle, in the kernel's order."""
 
@@ -33,11 +44,7 @@ class ChainState:
     handle: int = 0
     hook: Hook | None = None
     rules: dict[int, bytes] = field(default_factory=dict)
-    _decoded: Chain | None = None
-    _large: bool = False  # a rule looks into a set that is too large to be spelt out
-    _sets: dict[str, SetState | None] = field(default_factory=dict)
-    _sorted: Places | None = None
-    _towards: dict[Address, tuple[tuple[int, Rule], ...]] = field(default_factory=dict)
+    _memo: _Memo | None = None
 
     def copy(self) -> ChainState:
         """A chain of its own with the same rules."""
@@ -45,53 +52,56 @@ class ChainState:
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
-        self._forget(table)
-        if self._decoded is None:
+        memo = self._fresh(table)
+        if memo.decoded is None:
             rules: list[Rule] = []
             for handle, payload in self.rules.items():
-                rules.extend(decode(unpack(payload), FAMILIES[table.family], self._lookup(table), handle))
-            self._decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
-        return self._decoded
+                rules.extend(decode(unpack(payload), FAMILIES[table.family], self._lookup(table, memo), handle))
+            memo.decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
+        return memo.decoded
 
     def towards(self, table: TableState, destination: Address) -> tuple[tuple[int, Rule], ...]:
         """The rules, with their numbers, less some that no packet to ``destination`` matches; of a long chain few are
         decoded, and of a large set only what holds for that destination."""
         if len(self.rules) <= LONG:
             chain = self.decoded(table)
-            if not self._large:
+            if not self._fresh(table).large:
                 return tuple(enumerate(chain.rules, 1))
-        self._forget(table)
-        found = self._towards.get(destination)
+        memo = self._fresh(table)
+        found = memo.towards.get(destination)
         if found is None:
-            family, lookup = FAMILIES[table.family], self._lookup(table)
-            if self._sorted is None:
-                self._sorted = by_destination(self.rules, family)
-            found = self._towards[destination] = tuple(
+            family, lookup = FAMILIES[table.family], self._lookup(table, memo)
+            if memo.sorted is None:
+                memo.sorted = by_destination(self.rules, family)
+            found = memo.towards[destination] = tuple(
                 (number, rule)
-                for number, handle in self._sorted.towards(destination.packed)
+                for number, handle in memo.sorted.towards(destination.packed)
                 for rule in decode(unpack(self.rules[handle]), family, lookup, handle, destination)
             )
         return found
 
-    def _lookup(self, table: TableState) -> Callable[[str], SetState | None]:
+    @staticmethod
+    def _lookup(table: TableState, memo: _Memo) -> Callable[[str], SetState | None]:
         def lookup(name: str) -> SetState | None:
-            found = self._sets[name] = table.sets.get(name)
-            self._large = self._large or (found is not None and len(found.elements) > BRANCHES)
+            found = memo.sets[name] = table.sets.get(name)
+            memo.large = memo.large or (found is not None and len(found.elements) > BRANCHES)
             return found
 
         return lookup
 
-    def _forget(self, table: TableState) -> None:
-        """Drop what was decoded when a set that it looked into is another one now."""
-        if any(table.sets.get(name) is not used for name, used in self._sets.items()):
-            self._decoded, self._large = None, False
-            self._sets.clear()
-            self._towards.clear()
+    def _fresh(self, table: TableState) -> _Memo:
+        """What was decoded, less what came of a set that is another one now."""
+        memo = self._memo
+        if memo is None:
+            memo = self._memo = _Memo()
+        elif any(table.sets.get(name) is not used for name, used in memo.sets.items()):
+            memo = self._memo = _Memo(sorted=memo.sorted)
+        return memo
 
     @property
     def sets_used(self) -> frozenset[str]:
         """The sets that decoding it looked into."""
-        return frozenset(self._sets)
+        return frozenset(self._memo.sets if self._memo is not None else ())
 
 
 @dataclass(slots=True)
