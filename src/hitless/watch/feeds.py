@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -23,8 +23,8 @@ from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
-from hitless.model.families import Backend, Family
-from hitless.model.rules import Chain, Hook, Ruleset, Table
+from hitless.model.families import Address, Backend, Family, family_of
+from hitless.model.rules import Hook, Rule, Ruleset, Table
 
 __all__ = ["Changed", "Feed", "Step"]
 
@@ -64,8 +64,9 @@ class Step:
 
 
 class Feed:
-    """A context manager. ``follow`` names the chains that the reader cares about: those of the legacy path are compared
-    rule by rule. For one thread; ``wake`` may come from anywhere. Raises ``MissingError`` without permission."""
+    """A context manager. ``follow`` names the chains that the reader cares about, ``towards`` the destinations: the
+    legacy path's are compared rule by rule, as far as packets to there may meet them. For one thread; ``wake`` may come
+    from anywhere. Raises ``MissingError`` without permission."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Feed:
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
         self.follow: frozenset[ChainName] = frozenset()
+        self.towards: frozenset[Address] = frozenset()
         # without an nf_tables backend there are no events to wait for, but its waiting serves the legacy path too
         self._mirror = Mirror(
             namespace,
@@ -223,7 +225,8 @@ class Feed:
         for family, name in snapshot.changed:
             key = (family.nft, name)
             followed = {chain for nft, table, chain in self.follow if (nft, table) == key}
-            changes.append(_compared(key, old.get(key), new.get(key), followed))
+            towards = [address for address in self.towards if family_of(address) is family]
+            changes.append(_compared(key, old.get(key), new.get(key), followed, towards))
         return Step(snapshot.t, self.current, self.generation, snapshot.writer, tuple(changes))
 
 
@@ -295,12 +298,13 @@ def _changed(change: TableChange) -> Changed:
     )
 
 
-def _compared(key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str]) -> Changed:
+def _compared(
+    key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str], towards: Sequence[Address]
+) -> Changed:
     """A legacy change, as far as the chains that somebody follows tell it: the path replaces whole tables."""
     chains, words, added, removed = set(), [], 0, 0
     for name in sorted(followed):
-        before = old.chains.get(name) if old is not None else None
-        after = new.chains.get(name) if new is not None else None
+        before, after = _rules(old, name, towards), _rules(new, name, towards)
         if before == after:
             continue
         chains.add(name)
@@ -323,10 +327,21 @@ def _compared(key: tuple[str, str], old: Table | None, new: Table | None, follow
     )
 
 
-def _count(before: Chain | None, after: Chain | None) -> tuple[int, int]:
-    old = list(before.rules) if before is not None else []
+def _rules(table: Table | None, name: str, towards: Sequence[Address]) -> list[Rule] | None:
+    """The rules of a chain that packets to one of these destinations may meet; of a short chain these are nearly all,
+    of one with a rule for each Service a few."""
+    if table is None or name not in table.chains:
+        return None
+    if not towards:
+        return list(table.chains[name].rules)
+    found = {number: rule for each in towards for number, rule in table.rules_towards(name, each)}
+    return [found[number] for number in sorted(found)]
+
+
+def _count(before: Sequence[Rule] | None, after: Sequence[Rule] | None) -> tuple[int, int]:
+    old = list(before or ())
     more = 0
-    for rule in after.rules if after is not None else ():
+    for rule in after or ():
         if rule in old:
             old.remove(rule)
         else:

@@ -281,6 +281,7 @@ class Watch:
             writer = step.writer if step is not None else None
             events += watched.tracker.observe(t, watched.answer.state, watched.answer.reason, writer, generation)
         self._feed.follow = self._followed()
+        self._feed.towards = frozenset(packet.dst for each in self._networks for packet in each.judge.packets)
         return events
 
     def _followed(self) -> frozenset[tuple[str, str, str]]:
