@@ -94,6 +94,11 @@ def test_the_stream_begins_with_a_header_and_ends_with_open_gaps_and_a_summary(
     )
 
 
+def writers_of(events: list[e.Event]) -> set[int]:
+    """Whose changes were told so far."""
+    return {event.writer.pid for event in events if isinstance(event, e.Change) and event.writer}
+
+
 def test_the_writers_of_a_gap_are_the_processes_that_made_it(host: Host, tmp_path: Path) -> None:
     """By process id, command and arguments: the arguments as long as the writer lives."""
     namespace = host.node.namespace
@@ -104,10 +109,10 @@ def test_the_writers_of_a_gap_are_the_processes_that_made_it(host: Host, tmp_pat
         for line in (b"flush chain ip nat FLANNEL-POSTRTG\n", b"add rule ip nat FLANNEL-POSTRTG masquerade\n"):
             process = processes.start(interactive, namespace=namespace, stdin=subprocess.PIPE)
             assert process.stdin is not None
-            seen = len(watch.events)
             process.stdin.write(line)
             process.stdin.flush()
-            wait_for(lambda seen=seen: len(watch.events) > seen, "the change")
+            # it lives until its change was told: any other event may be a heartbeat
+            wait_for(lambda pid=process.pid: pid in writers_of(watch.events), "the change")
             process.stdin.close()
             process.wait(HANG)
             writers.append(process.pid)
