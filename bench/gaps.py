@@ -37,6 +37,7 @@ from hitless.kernel import netlink, processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables import Poller, Snapshot
 
@@ -161,8 +162,8 @@ class NftWays:
         self.socket = netlink.Socket(netlink.NETFILTER, node)
         state = dump.read_state(self.socket, (2,))
         self.chains = state.tables[2, "nat"].chains
-        rules = list(self.chains["FLANNEL-POSTRTG"].rules.values())
-        jump = next(iter(self.chains["POSTROUTING"].rules.values()))
+        rules = [unpack(rule) for rule in self.chains["FLANNEL-POSTRTG"].rules.values()]
+        jump = unpack(next(iter(self.chains["POSTROUTING"].rules.values())))
         verdict = netlink.be32(wire.VERDICT_CODE, -5)
         immediate = netlink.be32(1, 0) + netlink.nested(2, netlink.nested(wire.DATA_VERDICT, verdict))
         expression = netlink.text(wire.EXPRESSION_NAME, "immediate") + netlink.nested(wire.EXPRESSION_DATA, immediate)

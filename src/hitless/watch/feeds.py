@@ -311,7 +311,8 @@ def _compared(
         more, less = _count(before, after)
         added, removed = added + more, removed + less
         signs = " ".join(text for number, text in ((less, f"-{less}"), (more, f"+{more}")) if number)
-        words.append(f"{name}: {signs or 'reordered'}" + (" rules" if signs else ""))
+        noun = " rule" if more + less == 1 else " rules"
+        words.append(f"{name}: {signs}{noun}" if signs else f"{name}: reordered")
     hooks = frozenset(hook.hook for _, hook in _hooks(old) ^ _hooks(new))
     if hooks:
         words.append("base chains or policies changed")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hitless.kernel.nftables import TableChange
-from hitless.model.families import Backend
+from hitless.model.families import Address, Backend
 from hitless.model.rules import (
     Accept,
     Chain,
@@ -143,19 +143,41 @@ def test_pod_networks_are_the_sources_that_the_profiles_chains_masquerade() -> N
 
 def test_a_legacy_change_is_told_by_the_chains_that_are_followed() -> None:
     before, after = nat(MASQUERADE, rule(Return())), nat(rule(Drop()), MASQUERADE)
-    change = _compared(("ip", "nat"), before, after, ["FLANNEL-POSTRTG", "POSTROUTING", "gone"])
+    change = _compared(("ip", "nat"), before, after, ["FLANNEL-POSTRTG", "POSTROUTING", "gone"], [])
     assert (change.backend, change.added, change.removed) == (Backend.LEGACY, 1, 1)
     assert change.chains == {"FLANNEL-POSTRTG"}
     assert change.summary == "FLANNEL-POSTRTG: -1 +1 rules"
-    assert _compared(("ip", "nat"), before, after, []).summary == "table replaced"
-    swapped = _compared(("ip", "nat"), before, nat(rule(Return()), MASQUERADE), ["FLANNEL-POSTRTG"])
+    assert _compared(("ip", "nat"), before, after, [], []).summary == "table replaced"
+    swapped = _compared(("ip", "nat"), before, nat(rule(Return()), MASQUERADE), ["FLANNEL-POSTRTG"], [])
     assert swapped.summary == "FLANNEL-POSTRTG: reordered"
     assert swapped.chains == {"FLANNEL-POSTRTG"}
 
 
+def test_a_legacy_change_that_no_packet_to_the_far_ends_can_meet_is_told_as_none() -> None:
+    class Sorted(dict[str, Chain]):
+        """A lazy table's chains, as far as rules towards a destination go."""
+
+        def rules_towards(self, name: str, destination: Address) -> list[tuple[int, Rule]]:
+            return [
+                (number, each)
+                for number, each in enumerate(self[name].rules, 1)
+                if not any(isinstance(step, Destination) and destination not in step.network for step in each.steps)
+            ]
+
+    def services(*addresses: str) -> Table:
+        rules = [rule(Destination(ip_network(address)), Return()) for address in addresses]
+        return Table("ip", "nat", Sorted({"KUBE-SERVICES": Chain("KUBE-SERVICES", (*rules, rule(Return())))}))
+
+    far = [ip_address("198.51.100.77"), ip_address("8.8.8.8")]
+    two, three = services("10.43.0.1", "10.43.0.2"), services("10.43.0.1", "10.43.0.2", "10.43.0.3")
+    assert not _compared(("ip", "nat"), two, three, ["KUBE-SERVICES"], far).chains
+    own = _compared(("ip", "nat"), two, services("10.43.0.1", "8.8.8.8"), ["KUBE-SERVICES"], far)
+    assert (own.chains, own.summary) == ({"KUBE-SERVICES"}, "KUBE-SERVICES: +1 rule")
+
+
 def test_a_legacy_table_that_comes_or_goes_changes_its_hooks() -> None:
-    assert _compared(("ip", "filter"), None, forward(), []).hooks == {"forward"}
-    assert _compared(("ip", "nat"), nat(), None, ["FLANNEL-POSTRTG"]).hooks == {"postrouting"}
+    assert _compared(("ip", "filter"), None, forward(), [], []).hooks == {"forward"}
+    assert _compared(("ip", "nat"), nat(), None, ["FLANNEL-POSTRTG"], []).hooks == {"postrouting"}
 
 
 @pytest.mark.parametrize(
@@ -170,5 +192,5 @@ def test_the_backend_is_known_by_family_and_name_of_the_table(family: int, table
 def test_counting_changed_rules_does_not_depend_on_their_order(names: list[str]) -> None:
     steps: dict[str, Step] = {"accept": Accept(), "drop": Drop(), "return": Return()}
     rules = [rule(steps[name]) for name in names]
-    change = _compared(("ip", "nat"), nat(*rules), nat(*reversed(rules)), ["FLANNEL-POSTRTG"])
+    change = _compared(("ip", "nat"), nat(*rules), nat(*reversed(rules)), ["FLANNEL-POSTRTG"], [])
     assert (change.added, change.removed) == (0, 0)
