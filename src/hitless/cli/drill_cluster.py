@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
     from hitless.cluster.target import ClusterTarget
-    from hitless.evidence import Verdict
+    from hitless.evidence import Story, Verdict
 
 __all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "options", "prepare"]
 
@@ -78,6 +78,7 @@ def options(command: _F) -> _F:
             click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
             click.option("--round-robin", is_flag=True, help="The nodes whose turn it is: for drills on a schedule."),
             click.option("--post-events", is_flag=True, help="Tell the result as Kubernetes Events of the nodes."),
+            click.option("--push-metrics", default="", metavar="URL", help="Give the result to this Pushgateway."),
             click.option("--watch-profile", metavar="NAME", help="What the watch looks at. [default: by the CNI]"),
         )
     ):
@@ -110,6 +111,7 @@ class Choices:
     watch_profile: str | None
     round_robin: bool
     post_events: bool
+    push_metrics: str
     rate_given: bool = False
     family_given: bool = False
 
@@ -160,7 +162,7 @@ class Prepared:
     agent: str
     plan: Plan
     target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
-    after: Callable[[Verdict], Awaitable[None]]
+    after: Callable[[Story, Verdict], Awaitable[None]]
 
 
 def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | None:
@@ -172,8 +174,9 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.restarts import Agent
-    from hitless.cluster.schedule import announce, remember
+    from hitless.cluster.schedule import announce, push, remember
     from hitless.cluster.survey import choose, look, objections
+    from hitless.evidence.reports import render
 
     async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
@@ -222,13 +225,15 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
                 Abort(*abort),
             )
 
-    async def after(verdict: Verdict) -> None:
+    async def after(told: Story, verdict: Verdict) -> None:
         try:  # the verdict stands, and its reports are written, whether or not the cluster can be told
             async with connect(choices.kubeconfig, choices.context) as api:
                 if choices.round_robin:
                     await remember(api, choices.namespace, chosen[-1].name)
                 if choices.post_events:
                     await announce(api, verdict, [node.name for node in chosen], pods.identity)
+            if choices.push_metrics:
+                await push(choices.push_metrics, render("prometheus", told, verdict), chosen[-1].name)
         except HitlessError as error:
             _warn(f"the cluster could not be told: {error}")
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+from hitless.cluster.access import httpx2
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import MANAGED, Document
 from hitless.cluster.objects import CONFIG_MAPS, EVENTS
 from hitless.errors import ApiError
 from hitless.evidence import Verdict
 
-__all__ = ["TURN", "announce", "event", "last_turn", "remember"]
+__all__ = ["TURN", "announce", "event", "last_turn", "push", "remember"]
 
 TURN = "hitless-drill-turn"
 _LONGEST = 1024  # what the API takes as an Event's message
@@ -73,3 +74,17 @@ async def announce(api: Api, verdict: Verdict, nodes: Sequence[str], identity: s
     now = dt.datetime.now(dt.UTC)
     for node in nodes:
         await api.create(EVENTS, event(verdict, node, identity, now), "default")
+
+
+async def push(url: str, text: str, node: str) -> None:
+    """Give the result's metrics (Prometheus' text form) to a Pushgateway, in one group for each node."""
+    path = f"{url.rstrip('/')}/metrics/job/hitless_drill/node/{node}"
+    try:
+        async with httpx2.AsyncClient(timeout=15.0) as client:
+            answer = await client.put(
+                path, content=text.encode(), headers={"Content-Type": "text/plain; version=0.0.4"}
+            )
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise ApiError(f"PUT {path}: {str(error) or type(error).__name__}") from error
+    if not answer.is_success:
+        raise ApiError(f"PUT {path}: {answer.status_code} {answer.text[:200].strip()}", status=answer.status_code)

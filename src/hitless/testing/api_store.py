@@ -107,7 +107,8 @@ class Store:
         if namespace and ("namespaces", "", namespace) not in self.objects:
             raise Answer(404, "NotFound", f'namespaces "{namespace}" not found')
         if (resource, namespace, name) in self.objects:
-            raise Answer(409, "AlreadyExists", f'{resource} "{name}" already exists')
+            details = {"name": name, "kind": resource.split(".")[0]}
+            raise Answer(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
         metadata |= {"name": name, "uid": f"00000000-0000-0000-0000-{next(self._uids):012x}", "generation": 1}
         metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
         if namespace:

@@ -28,6 +28,7 @@ EVERYTHING = (
     "drill.enabled=true",
     "drill.alerts=true",
     "drill.rate=200",
+    "drill.pushgateway=http://pushgateway.monitoring:9091",
     "drill.timeZone=Europe/Berlin",
     "drill.to={https://example.org/,node}",
     "commonLabels.team=net",
