@@ -309,7 +309,7 @@ def _in_cluster(
     async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
         async with ready.target() as target:
             told, verdict = await run(ready.plan, target, log, judged=ready.agent, onlooker=onlooker)
-        await ready.after(verdict)
+        await ready.after(told, verdict)
         return told, verdict
 
     return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, quiet=quiet)
