@@ -117,9 +117,10 @@ class Gaps:
                     busy=_lag(record, "watch") > self.tolerance,
                 )
             )
-        findings.append(
-            Finding(self.name, f"process {self.pid} wrote all", f"named for {writers} of {count}", writers == count)
-        )
+        # where the kernel dropped events, it is not known any more who wrote
+        lost = bool(record.lost_events)
+        done, told = f"process {self.pid} wrote all", f"named for {writers} of {count}"
+        findings.append(Finding(self.name, done, told, writers == count, busy=lost))
         return [*findings, *self._felt(record, verdict)]
 
     def _felt(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:

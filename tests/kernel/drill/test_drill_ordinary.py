@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,13 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 def test_an_ordinary_users_drill_gives_the_same_verdict(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("only root can become somebody else for a test (and setpriv)")
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    os.chown(home, ORDINARY, ORDINARY)
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent != Path("/") and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
+    # not below tmp_path: another pytest that starts meanwhile shuts its parent for everybody else
+    with tempfile.TemporaryDirectory(prefix="hitless-test-") as folder:
+        os.chown(folder, ORDINARY, ORDINARY)
+        _drill_as_somebody_else(Path(folder), tmp_path)
+
+
+def _drill_as_somebody_else(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "become.sh"
     script.write_text(
         REACH + f"exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups env HOME={home} TMPDIR={home} "
