@@ -21,6 +21,7 @@ from hitless.model.packets import Packet
 from hitless.model.rules import (
     Accept,
     Chain,
+    CtState,
     Dnat,
     Drop,
     Goto,
@@ -41,7 +42,7 @@ from hitless.model.rules import (
     Table,
     UnknownMark,
 )
-from hitless.semantics.conditions import CHECKS
+from hitless.semantics.conditions import CHECKS, Check
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, VisitKind
 from hitless.semantics.positions import Flow, Position, Trace, marked, unwind, with_mark
 from hitless.semantics.words import condition
@@ -123,8 +124,7 @@ class Walk:
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
-        self._hook = ""
-        self._looks: dict[tuple[str, bool], Packet] = {}
+        self._packet = packet
         families = (packet.family.nft, "inet")
         self._filters: dict[str, list[_Base]] = {}
         self._nats: dict[str, list[_Base]] = {}
@@ -146,7 +146,7 @@ class Walk:
 
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
-        self._hook = hook
+        self._packet = replace(self.packet, oif=_NOWHERE) if hook == "prerouting" else self.packet
         stages: list[_Stage] = list(self._filters.get(hook, ()))
         nat = self._nats.get(hook)
         if nat and hook in NAT_POSITION:
@@ -158,15 +158,12 @@ class Walk:
             flow = self._unordered(list(group), flow)
         return flow
 
-    def _look(self, position: Position) -> Packet:
-        """The packet as conditions see it here."""
-        inbound = self._hook == "prerouting"
-        key = position.state, inbound
-        packet = self._looks.get(key)
-        if packet is None:
-            packet = replace(self.packet, state=position.state, oif=_NOWHERE if inbound else self.packet.oif)
-            self._looks[key] = packet
-        return packet
+    def _holds(self, check: Check, step: object, position: Position) -> bool | None:
+        """Whether a condition holds here: of what it asks for, only conntrack's word changes on the way."""
+        packet = self._packet
+        if type(step) is CtState and position.state != packet.state:
+            packet = replace(packet, state=position.state)
+        return check(step, packet, position.translation is not None)
 
     def _unordered(self, group: list[_Stage], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
@@ -284,12 +281,11 @@ class Walk:
     def _passes_by(self, rule: Rule, flow: Flow) -> bool:
         """Whether the rule certainly has no effect: most have none, and this is quick to see."""
         for position in flow:
-            packet = self._look(position)
             for step in rule.steps:
                 check = CHECKS.get(type(step))
                 if check is None:
                     return False
-                truth = check(step, packet, position.translation is not None)
+                truth = self._holds(check, step, position)
                 if truth is None:
                     return False
                 if truth is False:
@@ -299,11 +295,10 @@ class Walk:
         return True
 
     def _rule(self, here: _Here, position: Position, trace: Trace) -> None:
-        packet = self._look(position)
         for step in here.rule.steps:
             check = CHECKS.get(type(step))
             if check is not None:
-                truth = check(step, packet, position.translation is not None)
+                truth = self._holds(check, step, position)
                 if truth is True:
                     continue
                 if truth is False:
@@ -327,7 +322,6 @@ class Walk:
                 if position.state == "INVALID":  # conntrack has not seen it, or could not make sense of it
                     position = position._replace(state="UNTRACKED")
                     trace = (trace, here.visit("notrack"))
-                    packet = self._look(position)
             else:
                 self._verdict(here, step, position, trace)
                 return

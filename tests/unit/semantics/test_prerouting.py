@@ -24,6 +24,7 @@ from hitless.model.rules import (
     NoTrack,
     Opaque,
     OutInterface,
+    Protocol,
     ReversePath,
     Rule,
     Ruleset,
@@ -31,6 +32,7 @@ from hitless.model.rules import (
     Snat,
     Source,
     Table,
+    TcpFlags,
 )
 from hitless.semantics import Outcome, evaluate
 
@@ -75,6 +77,11 @@ def test_a_rule_goes_on_behind_a_notrack_and_a_notrack_behind_conntrack_comes_to
 def test_a_new_packet_is_invalid_until_conntrack_has_seen_it(hook: Hook, state: str, dropped: bool) -> None:
     outcome = ask(early(rule(CtState(frozenset({state})), Drop()), hook=hook))
     assert outcome.state == ("not_carried" if dropped else "carried")
+
+
+def test_what_is_known_of_a_first_packet_is_known_before_conntrack_too() -> None:
+    assert ask(early(rule(Protocol(6), TcpFlags(0x17, 0x02), Drop()))).state == "not_carried"
+    assert ask(early(rule(NoTrack(), Protocol(6), TcpFlags(0x17, 0x02, negated=True), Drop()))).state == "not_carried"
 
 
 def test_chains_where_conntrack_stands_are_walked_before_and_behind_it() -> None:

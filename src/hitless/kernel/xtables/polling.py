@@ -38,6 +38,7 @@ _EAGER_USE = 1000 * MILLISECOND  # one program with 5,000 Services has the lock 
 _LONG_USE = 60_000 * MILLISECOND  # who has the file open for longer has forgotten it
 _CALM = 20 * MILLISECOND  # between looks when the lock is watched and unused
 _CALM_UNWATCHED = 2 * MILLISECOND  # between looks when the lock cannot be watched
+_NAMES_EVERY = 100 * MILLISECOND  # between looks for tables that are made by somebody who takes no lock
 _DEEP_LEAST = 500 * MILLISECOND  # between comparisons of entries without a hint
 _DEEP_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
 _DEEP_CHEAP = MILLISECOND // 4  # entries that compare as fast are compared at every eager look
@@ -94,6 +95,8 @@ class Poller:
         self._eager_until = 0
         self._deep_due = 0
         self._deep_cost = 0
+        self._names_due = 0
+        self._there: list[tuple[tuple[Family, str], _Seen]] = []
         self._looked = self._clock.now()
         self._following: Snapshot | None = None
         self._closed = False
@@ -188,13 +191,14 @@ class Poller:
         before, now = self._looked, self._clock.now()
         if now < self._eager_until:
             self._lock.ask(now)
-        there = {family: source.names() for family, source in self._sources.items()}
+        if now >= self._names_due or now < self._eager_until:
+            self._names_due = now + _NAMES_EVERY
+            made = {family: source.names() for family, source in self._sources.items()}
+            self._there = [(key, seen) for key, seen in self._seen.items() if key[1] in made[key[0]]]
         noticed = {
             key: raw
-            for key, seen in self._seen.items()
-            if key[1] in there[key[0]]
-            and (raw := self._sources[key[0]].info_bytes(key[1])) is not None
-            and raw != seen.raw
+            for key, seen in self._there
+            if (raw := self._sources[key[0]].info_bytes(key[1])) is not None and raw != seen.raw
         }
         t = self._clock.now()
         changed: list[tuple[Family, str]] = []
