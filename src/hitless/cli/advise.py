@@ -107,7 +107,7 @@ def _exit(answers: list[Advice], fail_on: str) -> int:
     found = {one.status for one in answers}
     if "affected" in found or (fail_on == "window" and "window" in found):
         return Exit.FAIL
-    return Exit.INCONCLUSIVE if "unknown" in found else Exit.PASS
+    return Exit.INCONCLUSIVE if "unknown" in found or not found else Exit.PASS
 
 
 def _json(answers: list[Advice], notes: list[str]) -> str:

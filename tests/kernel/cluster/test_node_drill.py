@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,42 @@ def drill(built: lab.Lab, folder: Path, command: str, *more: str) -> tuple[int, 
     done = processes.run([*HITLESS, *words], namespace=built.nodes[0].namespace, check=False, timeout=120)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
+
+
+def test_a_unit_is_restarted_by_systemctl_and_its_gap_is_caught(built: lab.Lab, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(RULES)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    restore = f"iptables-nft -t nat -F FLANNEL-POSTRTG; sleep 0.3; {' '.join(RESTORE)} < {tmp_path / 'rules'}"
+    (programs / "systemctl").write_text(f'#!/bin/sh\n[ "$1" = restart ] || exit 0\n{restore}\n')
+    (programs / "systemctl").chmod(0o755)
+    far = str(next(iter(built.far_end.addresses[Family.IPV4])))
+    words = ["node-drill", "--yes", "--json", "--quiet", "--to", f"farend://{far}", "--restart-unit", "k3s"]
+    words += ["--pod", str(built.nodes[0].pods[0].namespace.net), "--network", "10.42.0.0/16", "--rounds", "1"]
+    words += ["--rate", "300", "--settle", "0.5", "--recovery", "3", "--out", str(tmp_path / "out")]
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    done = processes.run(
+        [*HITLESS, *words], namespace=built.nodes[0].namespace, environment=path, check=False, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    (agent,) = json.loads(done.stdout)["agents"]
+    assert (agent["agent"], agent["gaps"], agent["rounds"]) == ("k3s", 1, 1)
+
+
+def test_a_probe_from_the_host_is_said_not_to_pass_the_pods_way_and_the_rules_still_judge(
+    built: lab.Lab, tmp_path: Path
+) -> None:
+    (tmp_path / "rules").write_text(RULES)
+    body = f"iptables-nft -t nat -F FLANNEL-POSTRTG\nsleep 0.3\n{' '.join(RESTORE)} < {tmp_path / 'rules'}"
+    far = str(next(iter(built.far_end.addresses[Family.IPV4])))
+    words = ["node-drill", "--yes", "--json", "--quiet", "--to", f"farend://{far}", "--network", "10.42.0.0/16"]
+    words += ["--restart-command", script(tmp_path, body), "--rounds", "1", "--rate", "100", "--settle", "0.5"]
+    words += ["--recovery", "3", "--out", str(tmp_path / "out")]
+    done = processes.run([*HITLESS, *words], namespace=built.nodes[0].namespace, check=False, timeout=120)
+    assert done.returncode == 1, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["agents"][0]["gaps"], told["agents"][0]["lost"]) == (1, 0)
+    assert "does not pass the pods' egress path" in (tmp_path / "out/events.jsonl").read_text()
 
 
 def script(folder: Path, body: str) -> str:
