@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,12 +206,13 @@ def test_an_ordinary_user_has_the_same_lab(tmp_path: Path) -> None:
     """A real other user, by number; where Python lies in root's home, a private mount namespace opens it to him."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         missing("only root can become somebody else for a test (and setpriv)")
-    home = tmp_path / "home"
-    home.mkdir(mode=0o700)
-    os.chown(home, ORDINARY, ORDINARY)
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent != Path("/") and parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o011)
+    # not below tmp_path: another pytest that starts meanwhile shuts its parent for everybody else
+    with tempfile.TemporaryDirectory(prefix="hitless-test-") as folder:
+        os.chown(folder, ORDINARY, ORDINARY)
+        _lab_of_somebody_else(Path(folder), tmp_path)
+
+
+def _lab_of_somebody_else(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "become.sh"
     script.write_text(
         REACH + f"exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups env HOME={home} TMPDIR={home} "
