@@ -74,21 +74,21 @@ class Image:
         return found
 
     def run(
-        self, *command: str, stdin: str = "", user: int = 65532, timeout: float = 60
+        self, *command: str, stdin: str = "", user: int = 65532, timeout: float = 60, add: tuple[str, ...] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as a pod would: no capabilities, nothing writable but /tmp, no new privileges."""
+        """Run a command as a pod would: no capabilities but ``add``, nothing writable but /tmp, no new privileges."""
         subprocess.run(["runc", "spec"], cwd=self.folder, check=True) if not (
             self.folder / "config.json"
         ).exists() else None
         spec = json.loads((self.folder / "config.json").read_text())
-        none: list[str] = []
+        given = [f"CAP_{one}" for one in add]
         spec["process"] |= {
             "terminal": False,
             "args": list(command),
             "env": self.config["config"]["Env"],
             "user": {"uid": user, "gid": user},
             "noNewPrivileges": True,
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), none),
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), given),
         }
         spec["root"]["readonly"] = True
         spec["mounts"].append(
@@ -168,6 +168,30 @@ def test_the_rule_programs_are_there_and_are_the_nft_ones(image: Image) -> None:
     assert "nf_tables" in image.run("/usr/sbin/ip6tables-restore", "--version").stdout
     assert image.run("/usr/sbin/nft", "--version").returncode == 0
     assert image.run("/usr/bin/nsenter", "--version").returncode == 0
+
+
+def test_a_watch_sees_rules_with_net_admin_alone_and_a_gap_made_by_the_images_own_programs(image: Image) -> None:
+    """The capabilities of the drill's watch pod and of the guard; the stand-in is what tests/cluster restarts."""
+    script = (
+        "import os, subprocess, time\n"
+        "stand_in = ['/usr/bin/python3', '-sP', '-m', 'hitless.lab.standins', 'flannel-0.26', '--subnet', '10.42.1.0/24',\n"
+        "  '--network', '10.42.0.0/16', '--subnet-file', '/tmp/subnet.env', '--ready-file', '/tmp/ready']\n"
+        "agent = subprocess.Popen(stand_in, stdout=subprocess.DEVNULL)\n"
+        "while not os.path.exists('/tmp/ready'): assert agent.poll() is None; time.sleep(0.05)\n"
+        "words = ['hitless', 'watch', '--json', '--profile', 'flannel', '--duration', '4']\n"
+        "watch = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)\n"
+        "time.sleep(1.5); agent.terminate(); agent.wait()\n"
+        "print(watch.communicate()[0])\n"
+    )
+    done = image.run("/usr/bin/python3", "-sP", "-c", script, user=0, add=("NET_ADMIN", "NET_RAW"))
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines() if line]
+    states = [one["state"] for one in events if one["type"] == "state"]
+    assert (states[0], states[-1]) == ("carried", "not_carried")
+    alone = ["hitless", "watch", "--json", "--network", "10.42.0.0/16", "--duration", "1"]
+    done = image.run(*alone, user=0, add=("NET_ADMIN",))
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["type"] for line in done.stdout.splitlines()][-1] == "summary"
 
 
 def test_there_is_no_shell_no_package_manager_and_no_setuid_program(image: Image) -> None:
