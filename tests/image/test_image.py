@@ -175,7 +175,8 @@ def test_a_watch_sees_rules_with_net_admin_alone_and_a_gap_made_by_the_images_ow
     script = (
         "import os, subprocess, time\n"
         "stand_in = ['/usr/bin/python3', '-sP', '-m', 'hitless.lab.standins', 'flannel-0.26',\n"
-        "  '--network', '10.42.0.0/16', '--subnet', '10.42.1.0/24', '--subnet-file', '/tmp/subnet.env', '--ready-file', '/tmp/ready']\n"
+        "  '--network', '10.42.0.0/16', '--subnet', '10.42.1.0/24',\n"
+        "  '--subnet-file', '/tmp/subnet.env', '--ready-file', '/tmp/ready']\n"
         "agent = subprocess.Popen(stand_in, stdout=subprocess.DEVNULL)\n"
         "while not os.path.exists('/tmp/ready'): assert agent.poll() is None; time.sleep(0.05)\n"
         "words = ['hitless', 'watch', '--json', '--profile', 'flannel', '--duration', '4']\n"
