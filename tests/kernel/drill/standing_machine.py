@@ -49,6 +49,12 @@ done
 iptables-nft -t nat -A FLANNEL-POSTRTG -s 10.42.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
 ip6tables-nft -t nat -A FLANNEL-POSTRTG -s fd42::/48 ! -d ff00::/8 -j MASQUERADE --random-fully
 iptables-legacy -t filter -A INPUT -s 192.0.2.66 -j DROP
+# the kernel tells of a new link's carrier, and makes its own addresses and routes, a moment later
+for device in uplink cable; do
+  until ip -o link show dev $device | grep -q "state UP"; do sleep 0.02; done
+  until ip -6 route show table local dev $device | grep -q fe80; do sleep 0.02; done
+  until ip -6 route show dev $device | grep -q fe80; do sleep 0.02; done
+done
 """
 
 LOOK = {
