@@ -1,0 +1,50 @@
+"""What the documents name is there: files, targets, commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hitless.cli import COMMANDS, DAEMONS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FENCED = re.compile(r"```[a-z]*\n(.*?)```", re.DOTALL)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def words(text: str) -> str:
+    """Everything that is set as code, one piece a line."""
+    return "\n".join([*re.findall(r"`([^`\n]+)`", FENCED.sub("", text)), *FENCED.findall(text)])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_inside_the_project_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", FENCED.sub("", document.read_text())):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), f"{name(document)}: {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_files_targets_and_commands_that_are_named_exist(document: Path) -> None:
+    code = words(document.read_text())
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"\bmake ([a-z-]+)", code):
+        assert target in targets, f"{name(document)}: make {target}"
+    for path in re.findall(r"(?<![\w/.])(?:bench|tools|tests|deploy|docs|src)/[\w./-]+\w", code):
+        assert (ROOT / path).exists(), f"{name(document)}: {path}"
+    # "hitless lost 0 of …" is what a drill prints
+    for command in re.findall(r"^(?:\$ |sudo )?hitless ([a-z][a-z-]+)\b", code, re.MULTILINE):
+        assert command in {*COMMANDS, *DAEMONS, "lost"}, f"{name(document)}: hitless {command}"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in (*COMMANDS, *DAEMONS):
+        if command != "relay":  # the pod's side of a drill, not for people
+            assert re.search(rf"`(hitless )?{command}\b", readme), command
