@@ -150,6 +150,10 @@ def standing_machine(folder: Path) -> Iterator[Machine]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n", "the machine could not be set up"
-            yield Machine(process.pid, here, home)
+            machine = Machine(process.pid, here, home)
+            try:
+                yield machine
+            finally:
+                machine.hitless("lab", "down", "--all")  # a test that failed in the middle leaves none behind
         finally:
             process.kill()

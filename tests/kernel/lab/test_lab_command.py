@@ -222,6 +222,7 @@ def _lab_of_somebody_else(home: Path, tmp_path: Path) -> None:
     words = """
         set -e
         hitless() { "$PYTHON" -m hitless lab "$@"; }
+        trap 'test $? = 0 || hitless down --all' EXIT
         test "$(id -u)" = 65534
         hitless up --nodes 2 --agent flannel-0.28
         hitless exec node0-pod0 -- ping -c1 -W5 198.51.100.1
