@@ -154,9 +154,9 @@ class FakeNodes:
                     "name": one["name"],
                     "ready": True,
                     "restartCount": 0,
-                    "containerID": f"containerd://{self._count:064x}",
+                    "containerID": f"containerd://{self._count:060x}{at:04x}",
                 }
-                for one in pod["spec"]["containers"]
+                for at, one in enumerate(pod["spec"]["containers"])
             ],
         }
         self._status(pod, status)
