@@ -118,8 +118,9 @@ def is_owned(rule: Rule, place: Place) -> bool:
     """Whether a rule carries our mark.
 
     iptables: flannel's comment, or a jump to flannel's chain; a RETURN in front of the forward rules is nobody's of
-    flannel, whatever it says (no version wrote one), and may shelter pods from a refusal behind it. Native nftables: the table is flannel's, its rules have
-    no comments and are made of addresses, the mark and a verdict; a rule of anything else is somebody's addition.
+    flannel, whatever it says (no version wrote one), and may shelter pods from a refusal behind it. Native nftables:
+    the table is flannel's, its rules have no comments and are made of addresses, the mark and a verdict; a rule of
+    anything else is somebody's addition.
     """
     names = place.names
     if place.backend is Backend.NFTABLES:
