@@ -73,7 +73,7 @@ def _doubt(ending: Ending) -> str:
             return f"{_rule(visit)} does what is not understood here: {visit.text}"
         if visit.kind == "dnat":
             return f"{_rule(visit)} sends it on to {visit.text or 'elsewhere'}{_with_conditions(visit.rule)}"
-    if ending.translation is not None:
+    if any(visit.kind == "snat" for visit in ending.path):
         return _to_a_pod(ending).replace("an address", "maybe an address")
     return "several base chains of the same priority disagree"
 
