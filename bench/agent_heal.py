@@ -189,9 +189,6 @@ def _round(
         for last, family in zip(knocker.last_unanswered(until), families, strict=True)
     ]
     touched = [f"{before[key].original}" for key in before.keys() - after.keys() - bare]
-    touched += [
-        f"unanswered: {to}" for (_, to), last in zip(other, healthy.last_unanswered(until), strict=True) if last
-    ]
     for one in (*made, *(one for _, one in connects)):
         one.close()
     return spans, slowest, touched, len(bare - after.keys())
