@@ -8,6 +8,7 @@ command as people run it, in a process of its own, whose largest resident memory
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -18,10 +19,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from tests.unit.cluster.clusters import cluster, until
 
 from hitless.testing.api_kubelet import FakeNodes
 
+PARTS = ["nodes", "refuse", "hang"]
 MEMORY_MB = 200
 AWAY_S = 60.0
 HITLESS = (sys.executable, "-P", "-m", "hitless")
@@ -129,10 +133,12 @@ def _ended(ran: Ran) -> bool:
 
 def main() -> int:
     """Run what was named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", choices=PARTS, default=PARTS, help="default: all of them")
+    wanted = parser.parse_args().what
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores {cpu}, Python {platform.python_version()}")
-    wanted = sys.argv[1:] or ["nodes", "refuse", "hang"]
     met = True
     for name in wanted:
         with tempfile.TemporaryDirectory(prefix="hitless-bench-") as folder:
