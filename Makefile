@@ -60,7 +60,7 @@ cluster: ## Tests against the cluster of KUBECONFIG
 	$(BIN)/pytest -q tests/cluster
 
 .PHONY: bench
-bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard
+bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard, cluster
 	$(BIN)/python bench/$(firstword $(ARGS)).py $(wordlist 2,99,$(ARGS))
 
 .PHONY: lock
