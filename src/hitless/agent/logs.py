@@ -73,6 +73,6 @@ class Log:
         try:
             self._stream.write(json.dumps({**line, **kept}, ensure_ascii=False) + "\n")
             self._stream.flush()
-        except (BrokenPipeError, ValueError):
-            # nobody reads the log any more; the rules matter more than the log
+        except (OSError, ValueError):
+            # nobody reads it any more, or its disk is full: the rules matter more than the log
             self._verbosity = 0

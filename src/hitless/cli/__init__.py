@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command that ``argv`` names (default: the process's arguments) and exit with its code."""
     from hitless.cli.exits import Exit
 
+    _stand_on_three()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in DAEMONS:
         code = int(importlib.import_module(f"hitless.cli.{arguments[0]}").main(arguments[1:]))
@@ -57,3 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.UNHEARD if isinstance(error, BrokenPipeError) else Exit.ERROR
     sys.exit(code)
+
+
+def _stand_on_three() -> None:
+    """Open what the caller closed of 0, 1 and 2: else the next socket gets the number, and events go into it."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one, they are asked in order
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))

@@ -24,6 +24,7 @@ from hitless import lab
 from hitless.cli import drill_cluster
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.finite import finite
 from hitless.cli.places import Folder, write
 from hitless.cli.report import EXITS, show
 from hitless.drill import Method, Outside, Plan, Target, run
@@ -191,6 +192,7 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
 @click.option(
     "--ready-within",
+    callback=finite,
     type=click.FloatRange(0.1, 3600),
     default=30.0,
     show_default=True,
@@ -206,7 +208,13 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
     help="[default: sigterm; with --cluster: delete-pod]",
 )
 @click.option("--stop-for", type=float, default=5.0, show_default=True, metavar="SECONDS", help="With --restart stop.")
-@click.option("--grace", type=click.FloatRange(0, 3600), metavar="SECONDS", help="SIGTERM to SIGKILL.  [default: 30]")
+@click.option(
+    "--grace",
+    callback=finite,
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="SIGTERM to SIGKILL.  [default: 30]",
+)
 @click.option(
     "--backend", type=click.Choice([str(one) for one in Backend]), default=str(Backend.NFT), show_default=True
 )

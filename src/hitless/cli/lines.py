@@ -26,18 +26,18 @@ class Lines:
         self._fd = fd
         self._closed = closed
         self._waiting: list[bytes] = []
-        self._gone = False
+        self.gone = False
         with contextlib.suppress(OSError):  # no pipe, or no leave: as it is
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def emit(self, event: Event) -> None:
         """Collect an event."""
-        if not self._gone:
+        if not self.gone:
             self._waiting.append(encode(event))
 
     def flush(self) -> None:
         """Write what was collected."""
-        if not self._waiting or self._gone:
+        if not self._waiting or self.gone:
             return
         data = b"\n".join(self._waiting) + b"\n"
         self._waiting.clear()
@@ -46,5 +46,5 @@ class Lines:
             while view:
                 view = view[os.write(self._fd, view) :]
         except BrokenPipeError:
-            self._gone = True
+            self.gone = True
             self._closed()

@@ -8,7 +8,6 @@ nothing lost, 1 something lost, 2 could not tell (starved, or nothing attempted)
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import socket
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from ipaddress import ip_address
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.finite import finite
 from hitless.cli.lines import Lines
 from hitless.cli.probe_view import probe_view
 from hitless.cli.stopping import on_signals
@@ -41,12 +41,6 @@ __all__ = ["command"]
 
 _EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
 _HIGHEST_WEIGHT = 1000
-
-
-def _finite(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
 
 
 def _mix(text: str) -> dict[str, int]:
@@ -112,7 +106,7 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 @click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
 @click.option(
     "--rate",
-    callback=_finite,
+    callback=finite,
     type=click.FloatRange(0.01, 100_000),
     help="New flows per second. [default: 1000 to a far end, else 10]",
 )
@@ -120,7 +114,7 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
 @click.option(
     "--timeout",
-    callback=_finite,
+    callback=finite,
     type=click.FloatRange(0.1, 60),
     default=2.5,
     show_default=True,
@@ -128,7 +122,7 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 )
 @click.option(
     "--duration",
-    callback=_finite,
+    callback=finite,
     type=click.FloatRange(0.1),
     metavar="SECONDS",
     help="End after so long. [default: on a signal]",
@@ -216,4 +210,5 @@ def command(
             stack.callback(view.close)
             prober = Prober(options, view.emit, clock=clock)
         stack.enter_context(on_signals(prober.stop))
-        return _EXITS[verdict(prober.run(config))]
+        found = _EXITS[verdict(prober.run(config))]
+        return Exit.UNHEARD if as_json and lines.gone else found

@@ -73,6 +73,11 @@ def run_tools(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the process's border: Python's exit code 1 would read as "fail"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             click.echo(f"hitless: cannot write the output: {error.strerror}", err=True)
+        elif isinstance(error, PermissionError) and error.filename is not None:
+            click.echo(
+                f"hitless: {error.filename}: {error.strerror}; name another place, or run it as a user who may",
+                err=True,
+            )
         else:
             traceback.print_exc()
             click.echo("hitless: this is a defect of hitless, and no verdict", err=True)

@@ -17,6 +17,7 @@ from ipaddress import ip_network
 import click
 
 from hitless.cli.exits import Exit
+from hitless.cli.finite import finite
 from hitless.cli.lines import Lines
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
@@ -68,13 +69,23 @@ def _namespace(text: str | None) -> namespaces.Namespace:
 )
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="Default: the profile's.")
 @click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Default: until stopped."
+    "--duration",
+    callback=finite,
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Default: until stopped.",
 )
 @click.option("--namespace", metavar="PID|PATH", help="A process in, or a path to, the network namespace to watch.")
 @click.option("--once", is_flag=True, help="Print the state now. Exit code 0 carried, 1 not carried, 2 cannot tell.")
 @click.option("--all", "all_changes", is_flag=True, help="Report also changes that matter to no pod's packet.")
 @click.option(
-    "--heartbeat", type=click.FloatRange(min=0), default=1.0, show_default=True, metavar="SECONDS", help="0: none."
+    "--heartbeat",
+    callback=finite,
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="0: none.",
 )
 def command(
     as_json: bool,

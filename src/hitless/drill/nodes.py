@@ -203,7 +203,10 @@ class NodeTarget:
                 stack.push_async_callback(tool.kill)
                 tools.append(tool)
             for tool in tools:
-                if not await tool.heard(_HEADER) and not desk.trouble.is_set():
+                heard = await tool.heard(_HEADER)
+                if tool.refused:  # here everything that the tools are told comes from people
+                    raise HitlessError(tool.refused)
+                if not heard and not desk.trouble.is_set():
                     desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
             yield _NodeSubject(self._way, self._plan, desk, tools)
 

@@ -29,6 +29,7 @@ __all__ = ["Desk", "Record", "Tool"]
 
 _LONGEST_LINE = 1 << 20
 _LAST_WORDS = 2000
+_REFUSED = 3  # the exit code of every command for wrong input or a machine that cannot do it
 """Bytes of a tool's standard error that are kept: the end says why it died."""
 
 
@@ -121,6 +122,7 @@ class Tool:
     def __init__(self, name: str, process: asyncio.subprocess.Process, desk: Desk, stream: str) -> None:
         self.name = name
         self.process = process
+        self.refused = ""  # its words, when it began nothing: wrong input, or this machine cannot do it
         self._desk = desk
         self._stream = stream
         self._stopping = False
@@ -158,9 +160,11 @@ class Tool:
                 pass  # an unread pipe would keep the process from being waited for
         code = await self.process.wait()
         await self._tasks[1]
+        words = self._errors.decode(errors="replace").strip().splitlines()
+        if code == _REFUSED and words and not self._heard.is_set():
+            self.refused = words[-1].removeprefix("hitless: ")
         self._heard.set()
         if not self._stopping:
-            words = self._errors.decode(errors="replace").strip().splitlines()
             why = f": {words[-1]}" if words else ""
             self._desk.fail(f"{self.name} ended by itself with {_code(code)}{why}")
 

@@ -14,7 +14,7 @@ import signal
 import time
 from pathlib import Path
 
-from hitless.errors import HitlessError, InputError
+from hitless.errors import HitlessError, InputError, MissingError
 
 __all__ = ["Lock", "Running", "holder", "stop"]
 
@@ -50,8 +50,15 @@ class Lock:
             pid = _pid(os.pread(self._fd, 32, 0))
             os.close(self._fd)
             raise Running(pid) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:  # without its number nobody could stop this guard
+            os.close(self._fd)
+            raise MissingError(
+                f"cannot write {self._path}: {error.strerror}",
+                remedy="make room, or choose another place with --run-dir",
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -51,9 +51,9 @@ class Status:
 
 
 def _family(name: str, family: dict[str, Any]) -> list[str]:
-    networks = ", ".join(family["networks"]) or "no pod network"
     held = "locked against others" if family.get("protected") else "not locked"
-    lines = [f"{name}: {family['state']} for {networks} ({held}); {family['why']}"]
+    standby = f" for {', '.join(family['networks'])} ({held})" if family["networks"] else ""
+    lines = [f"{name}: {family['state']}{standby}; {family['why']}"]
     if "gaps" in family:
         lines.append(
             f"  gaps {family['gaps']} ({family['gap_ms']} ms, longest {family['longest_gap_ms']} ms, "

@@ -69,8 +69,8 @@ def program(name: str) -> str:
         return name
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SEARCH}")
     if found is None:
-        package = PACKAGES.get(name, name)
-        raise MissingError(f"the program {name} is not installed", remedy=f"install it: apt-get install {package}")
+        remedy = f"install it: apt-get install {PACKAGES[name]}" if name in PACKAGES else "install it, or give its path"
+        raise MissingError(f"the program {name} is not installed", remedy=remedy)
     return found
 
 

@@ -15,6 +15,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from hitless.errors import InputError
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.probe.accounting import Bucket
@@ -77,7 +78,14 @@ class Lane:
         self.source = source
         self._bind: SocketAddress = ("", 0)
         # numeric: also turns a zone (fe80::1%eth0) into its index
-        found = socket.getaddrinfo(endpoint.address, 0, af(self.family), flags=socket.AI_NUMERICHOST)
+        try:
+            found = socket.getaddrinfo(endpoint.address, 0, af(self.family), flags=socket.AI_NUMERICHOST)
+        except OSError as error:
+            raise InputError(
+                f"{endpoint.target}: there is no interface {endpoint.address.partition('%')[2]!r}",
+                where="--control" if control else "--to",
+                expected="an interface of this machine (or namespace) behind the %",
+            ) from error
         self._where: SocketAddress = found[0][4]  # type: ignore[assignment]  # typeshed's union has bytes too
         self.find_source()
 

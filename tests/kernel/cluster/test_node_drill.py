@@ -156,3 +156,28 @@ def test_what_cannot_be_restarted_is_refused_before_anything_happens(words: list
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--to", "far.example"], "--to: 'far.example' is not a URL"), (["--profile", "none"], "--profile none")],
+)
+def test_what_a_tool_refuses_is_refused_before_anything_is_restarted(
+    tmp_path: Path, words: list[str], said: str
+) -> None:
+    mark = tmp_path / "restarted"
+    command = [
+        *HITLESS,
+        "node-drill",
+        "--yes",
+        "--quiet",
+        "--out",
+        str(tmp_path / "out"),
+        "--to",
+        "http://127.0.0.1:1/",
+    ]
+    command += ["--restart-command", f"touch {mark}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith(f"hitless: {said}")
+    assert not mark.exists()

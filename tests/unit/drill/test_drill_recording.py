@@ -139,3 +139,18 @@ def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
         assert desk.attempted == 7
 
     recorded(tmp_path, act)
+
+
+def test_a_tool_that_refused_to_begin_says_why(tmp_path: Path) -> None:
+    async def act(desk: Desk) -> None:
+        code = "import sys; print('hitless: --to: no URL', file=sys.stderr); sys.exit(3)"
+        tool = await start(code, desk)
+        assert not await tool.heard(HANG)
+        assert tool.refused == "--to: no URL"
+        late = await start(SPEAK + "import sys; sys.exit(3)", desk)
+        await late.heard(HANG)
+        await late.process.wait()
+        assert late.refused == "", "it had begun"
+        await late.kill()
+
+    recorded(tmp_path, act)
