@@ -143,12 +143,12 @@ def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
 
 def cleanup(choices: Choices) -> list[str]:
     """Remove what drills left; returns the objects removed."""
-    from hitless.cluster.api import connect
+    from hitless.cluster.api import Patience, connect
     from hitless.cluster.pods import sweep
 
     async def run() -> list[str]:
         places = (*(choices.namespaces or (DEFAULT_NAMESPACE,)), *filter(None, [choices.probe_namespace]))
-        async with connect(choices.kubeconfig, choices.context) as api:
+        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
             return await sweep(api, places)
 
     return asyncio.run(run())
@@ -177,6 +177,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     from hitless.cluster.schedule import announce, push, remember
     from hitless.cluster.survey import choose, look, objections
     from hitless.evidence.reports import render
+    from hitless.probe import targets
 
     async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
@@ -188,6 +189,10 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
 
     if choices.round_robin and choices.nodes:
         raise InputError("names a node, and the turn decides", where="--node", expected="--round-robin without it")
+    abort = _abort(choices.abort_after)
+    for url in choices.to:
+        if url != "node":
+            targets.parse(url)
     survey, chosen = asyncio.run(see())
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
@@ -195,7 +200,6 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     own_far_end = not choices.to or "node" in choices.to
     if own_far_end:
         _can_have_far_end(survey, chosen, pods)
-    abort = _abort(choices.abort_after)
     if choices.dry_run:
         click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end))
         return None

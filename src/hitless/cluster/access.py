@@ -89,7 +89,7 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
             if found is None:
                 raise ConfigError("no current context is set")
         except _BAD_CONFIG as error:
-            raise InputError(f"{error}", where=where, expected=expected) from error
+            raise InputError(_what_is_wrong(error), where=where, expected=expected) from error
         return found
 
     now = single()
@@ -110,8 +110,17 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
             event_hooks={"response": [_read_refusal]},
         )
     except (*_BAD_CONFIG, httpx2.InvalidURL) as error:
-        raise InputError(f"{error}", where=where, expected=expected) from error
+        raise InputError(_what_is_wrong(error), where=where, expected=expected) from error
     return Access(client, now.cluster.server, now.namespace)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """In one line, and not in Python's words: YAML's errors have several, a missing part is a KeyError."""
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    if isinstance(error, (AttributeError, TypeError)):
+        return "it is no kubeconfig"
+    return " ".join(str(error).split())
 
 
 async def _read_refusal(response: httpx2.Response) -> None:

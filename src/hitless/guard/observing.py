@@ -159,4 +159,4 @@ class Observer:
         return poller
 
     def _start_poller(self) -> Poller:
-        return Poller(self._namespace, self._families, clock=self._clock)
+        return Poller(self._namespace, self._families, clock=self._clock, gentle=True)

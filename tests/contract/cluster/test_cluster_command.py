@@ -254,3 +254,14 @@ def test_an_unknown_agent_is_asked_for_by_name(tmp_path: Path) -> None:
         },
     }
     play(story, tmp_path, agent=agent, gap=0.0)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--abort-after", "soon"), ("--to", "far.example")])
+def test_what_is_wrong_is_said_before_the_server_is_asked(tmp_path: Path, option: str, value: str) -> None:
+    async def story(shell: Shell) -> None:
+        code, _, err = await shell.run("--yes", option, value)
+        assert code == 3
+        assert err.startswith(f"hitless: {option}: '{value}'")
+        assert not shell.fake.api.rights.requests
+
+    play(story, tmp_path)

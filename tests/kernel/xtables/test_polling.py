@@ -48,8 +48,12 @@ def changed(poller: Poller) -> Snapshot:
     return snapshot
 
 
-def test_each_change_is_one_snapshot_with_the_rules_after_it_and_its_writer(node: Namespace) -> None:
-    with Poller(node) as poller:
+HOW = pytest.mark.parametrize("gentle", [False, True], ids=["eager", "gentle"])
+
+
+@HOW
+def test_each_change_is_one_snapshot_with_the_rules_after_it_and_its_writer(node: Namespace, gentle: bool) -> None:
+    with Poller(node, gentle=gentle) as poller:
         if not poller.names_writers:
             cannot("fanotify is not allowed here")
         assert len(chain(poller.snapshot())) == 1
@@ -65,8 +69,9 @@ def test_each_change_is_one_snapshot_with_the_rules_after_it_and_its_writer(node
         assert poller.wait(0.1) is None
 
 
-def test_a_rule_that_is_replaced_by_one_of_equal_size_is_a_change(node: Namespace) -> None:
-    with Poller(node) as poller:
+@HOW
+def test_a_rule_that_is_replaced_by_one_of_equal_size_is_a_change(node: Namespace, gentle: bool) -> None:
+    with Poller(node, gentle=gentle) as poller:
         before = chain(poller.snapshot())
         on(
             node,
@@ -85,8 +90,9 @@ def test_a_rule_that_is_replaced_by_one_of_equal_size_is_a_change(node: Namespac
         assert chain(changed(poller)) != before
 
 
-def test_a_policy_and_a_new_table_and_the_other_family_are_changes(node: Namespace) -> None:
-    with Poller(node) as poller:
+@HOW
+def test_a_policy_and_a_new_table_and_the_other_family_are_changes(node: Namespace, gentle: bool) -> None:
+    with Poller(node, gentle=gentle) as poller:
         assert [table.name for table in poller.snapshot().ruleset.tables] == ["nat"]
         on(node, "ip6tables-legacy", "-w", "-P", "FORWARD", "DROP")
         seen = changed(poller)
@@ -95,10 +101,11 @@ def test_a_policy_and_a_new_table_and_the_other_family_are_changes(node: Namespa
         assert seen.changed == ((Family.IPV6, "filter"),)
 
 
-def test_listing_checking_and_packet_counters_are_no_changes(node: Namespace) -> None:
+@HOW
+def test_listing_checking_and_packet_counters_are_no_changes(node: Namespace, gentle: bool) -> None:
     on(node, "iptables-legacy", "-w", "-t", "nat", "-I", "OUTPUT", "1")
     on(node, "ip", "link", "set", "lo", "up")
-    with Poller(node) as poller:
+    with Poller(node, gentle=gentle) as poller:
         poller.snapshot()
         on(node, "iptables-legacy", "-w", "-t", "nat", "-S")
         on(node, "iptables-legacy", "-w", "-t", "nat", "-C", "FLANNEL-POSTRTG", *MASQUERADE.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
 from hitless.cluster import streams
+from hitless.cluster.access import access
 from hitless.cluster.api import Api, Patience, connect
 from hitless.cluster.objects import CONFIG_MAPS, NODES
 from hitless.errors import ApiError, InputError
@@ -221,3 +223,20 @@ def _station(api: Api) -> Any:
         "spec": {"nodeName": "node-0", "containers": [{"name": "hitless", "image": "i"}]},
     }
     return Station(api, document, lambda: 0, lambda *_: None, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is no kubeconfig"),
+        ("[]", "it is no kubeconfig"),
+        ("foo: bar", "it has no clusters"),
+        ("{", "while parsing a flow node expected the node content"),
+    ],
+)
+def test_what_is_no_kubeconfig_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"{path}: {said}")) as caught:
+        access(path, None)
+    assert "\n" not in str(caught.value)

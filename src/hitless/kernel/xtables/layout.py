@@ -7,6 +7,7 @@ byte order, from include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -93,10 +94,10 @@ def by_destination(
         at += after
 
 
-def entry_offsets(family: Family, entries: bytes) -> tuple[int, ...]:
+def entry_offsets(family: Family, entries: bytes) -> Sequence[int]:
     """Where each entry begins, and the end; what follows an entry without a size is one last entry."""
     after_at = LAYOUTS[family].sizes_at + 2
-    offsets = []
+    offsets = array("I")  # 50,000 of them at 5,000 Services
     at, end = 0, len(entries)
     while at + LAYOUTS[family].head <= end:
         offsets.append(at)
@@ -104,7 +105,8 @@ def entry_offsets(family: Family, entries: bytes) -> tuple[int, ...]:
         if not size:
             break
         at += size
-    return (*offsets, end)
+    offsets.append(end)
+    return offsets
 
 
 def same_entries(family: Family, offsets: Sequence[int], old: bytes, new: bytes) -> bool:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from hitless.kernel.namespaces import Namespace
 
-__all__ = ["LOCK", "Holder", "LockWatch", "describe_process", "lock_holder", "lock_paths"]
+__all__ = ["LOCK", "Holder", "LockWatch", "describe_process", "lock_holder", "lock_paths", "only_reads"]
 
 LOCK = "/run/xtables.lock"
 """Where iptables-legacy keeps its lock when XTABLES_LOCKFILE does not say otherwise."""
@@ -32,6 +32,13 @@ _FAN_EVENT = struct.Struct("=IBBHQii")  # length, version, reserved, metadata le
 _IN_CLOSE, _IN_OPEN, _IN_MOVED_TO, _IN_CREATE = 0x18, 0x20, 0x80, 0x100
 _IN_EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name behind it
 _AT_FDCWD = -100
+
+_READING = ("-C", "-L", "-S", "--check", "--list", "--list-rules")
+_WRITING = ("-A", "-D", "-I", "-R", "-F", "-X", "-N", "-E", "-P", "-Z")
+_WRITING_WORDS = (
+    *("--append", "--delete", "--insert", "--replace", "--flush", "--delete-chain", "--new-chain", "--rename-chain"),
+    *("--policy", "--zero", "--set-counters", "--modprobe"),
+)
 
 _MOST_ARGUMENTS = 300
 _KEEP = 8
@@ -70,6 +77,25 @@ def describe_process(pid: int) -> Holder:
     comm, words = head.partition(b" (")[2].decode("utf-8", "replace"), rest.split()
     parent = _slurp(f"/proc/{int(words[1])}/comm").rstrip(b"\n").decode("utf-8", "replace") if len(words) > 1 else ""
     return Holder(pid, comm or argv.partition(" ")[0].rpartition("/")[2][:15], argv[:_MOST_ARGUMENTS], parent)
+
+
+def only_reads(argv: str) -> bool:
+    """Whether a command line is one of iptables that changes nothing for certain: a check, a listing, a save.
+
+    Agents check their rules every few seconds. Whatever could be a writing option, also as part of a comment or cut
+    short as getopt allows, counts as one; so does a command line that was not read whole.
+    """
+    words = argv.split(" ")
+    program = words[0].rpartition("/")[2]
+    if not program.startswith(("iptables", "ip6tables")) or len(argv) >= _MOST_ARGUMENTS:
+        return False
+    if program.endswith("-save"):
+        return True
+    if any(word[:2] in _WRITING and not word.startswith("--") for word in words[1:]):
+        return False
+    if any(len(word) > 2 and any(one.startswith(word) for one in _WRITING_WORDS) for word in words[1:]):
+        return False
+    return any(word in _READING for word in words[1:])
 
 
 def _slurp(path: str) -> bytes:
@@ -180,7 +206,8 @@ class LockWatch:
         return watch >= 0
 
     def drain(self, now: int) -> tuple[bool, bool]:
-        """Take in what happened; returns whether the lock was opened, and whether it was closed."""
+        """Take in what happened; returns whether the lock was opened, and whether somebody closed it who may have
+        written (a check or a listing by a program that is known is nothing)."""
         opened, closed = self._drain_fanotify(now)
         touched = self._drain_inotify()
         if touched:
@@ -230,7 +257,7 @@ class LockWatch:
                 opened = True
                 self._uses = [*self._uses[-_KEEP:], _Use(describe_process(pid), now)]
             if mask & _FAN_CLOSE:
-                closed = True
+                closed |= not any(use.writer.pid == pid and only_reads(use.writer.argv) for use in self._uses)
                 self._uses = [
                     _Use(use.writer, use.opened, now) if use.writer.pid == pid and not use.closed else use
                     for use in self._uses

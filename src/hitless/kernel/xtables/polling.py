@@ -5,7 +5,11 @@ alone. Promise: ``Poller.wait`` returns at each change of a table, with the time
 the new rules, and the writer as far as the kernel tells. Uses of the xtables lock wake it at once and make it look
 every 0.3 ms while the lock is in use and shortly after; for writers that take no lock it looks every 20 ms (2 ms when
 the lock cannot be watched). A table that was replaced by one of the same size shows in its entries only: those are
-compared when the lock is let go, and now and then. Next stage: ``hitless.watch``, ``hitless.agent``, ``hitless.guard``.
+compared when the lock is let go by somebody who may have written, and now and then. A daemon that need not know to the
+fraction of a millisecond asks for ``gentle``: it looks when the lock is let go and seldom before, because a look waits,
+spinning, for whoever reads a large table; and comparisons take no more than a three-hundredth of a core, however often
+the lock is used; and tables that nobody asks for are kept packed. Next stage: ``hitless.watch``, ``hitless.agent``,
+``hitless.guard``.
 
 Cost and bounds, measured, are in docs/legacy.md.
 """
@@ -19,11 +23,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from hitless.kernel import memory
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.lockwatch import LOCK, LockWatch, lock_paths
-from hitless.kernel.xtables.sockopt import TABLES, Reading, Tables, decode_info
+from hitless.kernel.xtables.sockopt import TABLES, Info, Tables, decode_info
+from hitless.kernel.xtables.storing import Entries
 from hitless.kernel.xtables.tables import decode_table, unread_table
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -33,6 +39,10 @@ __all__ = ["LOCK", "Poller", "Snapshot", "lock_paths"]
 
 MILLISECOND = 1_000_000
 _EAGER = int(0.3 * MILLISECOND)  # between looks while somebody has the lock
+_IN_USE_GENTLE = 100 * MILLISECOND  # gently: between looks while somebody has the lock
+_CALM_GENTLE = 50 * MILLISECOND  # gently: between looks when nobody has it
+_DEEP_SHARE_GENTLE = 1000  # gently: between comparisons without a hint
+_HINT_SHARE_GENTLE = 300  # gently: and at hints, since the last comparison
 _EAGER_AFTER = 20 * MILLISECOND  # and for so long after its last use: agents run their programs in quick succession
 _EAGER_USE = 1000 * MILLISECOND  # one program with 5,000 Services has the lock for up to a second
 _LONG_USE = 60_000 * MILLISECOND  # who has the file open for longer has forgotten it
@@ -64,9 +74,10 @@ class _Seen:
     """What was last read of one table."""
 
     raw: bytes | None = None  # GET_INFO, as it was last seen
-    reading: Reading | None = None
+    info: Info | None = None
+    entries: Entries | None = None
     table: Table | None = None
-    offsets: tuple[int, ...] = ()
+    offsets: Sequence[int] = ()
 
 
 class Poller:
@@ -81,9 +92,11 @@ class Poller:
         locks: Sequence[str] | None = None,
         clock: Clock | None = None,
         interval_ns: int | None = None,
+        gentle: bool = False,
     ) -> None:
         self._clock = Clock() if clock is None else clock
         self._interval = interval_ns
+        self._gentle = gentle
         names = tuple(tables)
         self._sources = {family: Tables(namespace, family) for family in families}
         self._seen = {(family, name): _Seen() for family in self._sources for name in names}
@@ -94,6 +107,7 @@ class Poller:
             self._poll.register(fd, select.POLLIN)
         self._eager_until = 0
         self._deep_due = 0
+        self._hint_due = 0
         self._deep_cost = 0
         self._names_due = 0
         self._there: list[tuple[tuple[Family, str], _Seen]] = []
@@ -101,6 +115,7 @@ class Poller:
         self._following: Snapshot | None = None
         self._closed = False
         self._woken = False
+        self._hinted = True
 
     def __enter__(self) -> Poller:
         return self
@@ -147,7 +162,7 @@ class Poller:
         """
         deadline = None if timeout is None else time.monotonic_ns() + int(timeout * 1e9)
         while True:
-            found = self._look()
+            found = self._look() if self._due() else None
             if found is not None:
                 return found
             now = time.monotonic_ns()
@@ -157,9 +172,17 @@ class Poller:
             pause = self._pause()
             self._sleep(pause if deadline is None else min(pause, deadline - now))
 
+    def _due(self) -> bool:
+        """Whether to look now; gently, a program that only reads is no reason."""
+        if not self._gentle or self._hinted or self._following is not None:
+            return True
+        return self._clock.now() - self._looked >= self._pause()
+
     def _pause(self) -> int:
         now = self._clock.now()
         in_use = self._lock.used_since(now)
+        if self._gentle:
+            return _IN_USE_GENTLE if 0 <= in_use < _LONG_USE else _CALM_GENTLE
         if now < self._eager_until or 0 <= in_use < _EAGER_USE:
             return _EAGER
         if self._interval is not None:
@@ -182,7 +205,8 @@ class Poller:
         _opened, closed = self._lock.drain(now)
         self._eager_until = now + _EAGER_AFTER
         if closed:
-            self._deep_due = 0
+            self._hinted = True
+            self._deep_due = min(self._deep_due, self._hint_due)
 
     def _look(self) -> Snapshot | None:
         if self._following is not None:
@@ -191,7 +215,7 @@ class Poller:
         before, now = self._looked, self._clock.now()
         if now < self._eager_until:
             self._lock.ask(now)
-        if now >= self._names_due or now < self._eager_until:
+        if now >= self._names_due or (now < self._eager_until and not self._gentle):
             self._names_due = now + _NAMES_EVERY
             made = {family: source.names() for family, source in self._sources.items()}
             self._there = [(key, seen) for key, seen in self._seen.items() if key[1] in made[key[0]]]
@@ -205,12 +229,16 @@ class Poller:
         if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
             changed = [key for key in self._seen if self._read(*key)]
             self._deep_cost = self._clock.now() - t
-            self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
+            share = _DEEP_SHARE_GENTLE if self._gentle else _DEEP_SHARE
+            self._deep_due = now + max(_DEEP_LEAST, share * self._deep_cost)
+            self._hint_due = now + _HINT_SHARE_GENTLE * self._deep_cost if self._gentle else 0
         elif noticed:
             changed = [key for key in noticed if self._read(*key)]
-        self._looked = now
+        self._looked, self._hinted = now, False
         unread = {key: raw for key, raw in noticed.items() if raw != self._seen[key].raw}
         if not changed and not unread:
+            if self._gentle:
+                self._rest()
             return None
         self._lock.drain(self._clock.now())
         holder = self._lock.writer(before)
@@ -224,6 +252,12 @@ class Poller:
         )
         return replace(whole, ruleset=self._ruleset(unread), changed=tuple(unread))
 
+    def _rest(self) -> None:
+        """Give back what tables take that nobody asks for."""
+        rested = [seen.entries.rest() for seen in self._seen.values() if seen.entries is not None]
+        if any(rested):
+            memory.trim()
+
     def _read(self, family: Family, name: str) -> bool:
         """Read a table; whether it differs from what was read before in more than counters."""
         seen = self._seen[family, name]
@@ -231,13 +265,14 @@ class Poller:
         if reading is None:
             return False
         seen.raw = reading.raw
-        if seen.reading is not None and seen.reading.info == reading.info:
+        if seen.entries is not None and seen.info == reading.info:
+            before = seen.entries.whole
             if not seen.offsets:
-                seen.offsets = entry_offsets(family, seen.reading.entries)
-            if same_entries(family, seen.offsets, seen.reading.entries, reading.entries):
+                seen.offsets = entry_offsets(family, before)
+            if same_entries(family, seen.offsets, before, reading.entries):
                 return False
-        seen.reading, seen.offsets = reading, ()
-        seen.table = decode_table(family, name, reading.info, reading.entries)
+        seen.info, seen.entries, seen.offsets = reading.info, Entries(reading.entries), ()
+        seen.table = decode_table(family, name, reading.info, seen.entries)
         return True
 
     def _ruleset(self, unread: Mapping[tuple[Family, str], bytes] = MappingProxyType({})) -> Ruleset:

@@ -18,6 +18,7 @@ from hitless.errors import KernelError
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import LAYOUTS, Places, by_destination
 from hitless.kernel.xtables.sockopt import HOOKS, Info
+from hitless.kernel.xtables.storing import Entries
 from hitless.model.families import Address, Family
 from hitless.model.rules import (
     Accept,
@@ -65,11 +66,11 @@ _PRIORITIES: Mapping[str, tuple[int, ...]] = {
 class Chains(Mapping[str, Chain]):
     """The chains of one table by name."""
 
-    def __init__(self, info: Info, entries: bytes, table: str, family: Family) -> None:
-        if len(entries) != info.size:
-            raise KernelError("decode", f"legacy table {table}", reason=f"{len(entries)} bytes instead of {info.size}")
+    def __init__(self, info: Info, entries: Entries, table: str, family: Family) -> None:
+        if entries.size != info.size:
+            raise KernelError("decode", f"legacy table {table}", reason=f"{entries.size} bytes instead of {info.size}")
         self._info = info
-        self._entries = entries
+        self._stored = entries
         self._table = table
         self._family = family
         self._layout = LAYOUTS[family]
@@ -130,6 +131,10 @@ class Chains(Mapping[str, Chain]):
         return known
 
     # --- entries
+
+    @property
+    def _entries(self) -> bytes:
+        return self._stored.whole
 
     def _sizes(self, at: int) -> tuple[int, int]:
         """target_offset and next_offset of the entry at ``at``, checked."""
@@ -315,14 +320,15 @@ def _interface(name: bytes, mask: bytes) -> str | None:
     return stem.decode("utf-8", "replace") + ("" if length == _INTERFACE else "+")
 
 
-def decode_table(family: Family, name: str, info: Info, entries: bytes) -> Table:
+def decode_table(family: Family, name: str, info: Info, entries: bytes | Entries) -> Table:
     """The table that GET_INFO and GET_ENTRIES gave; its chains are decoded as they are used.
 
     Raises ``KernelError`` for a table name that iptables does not have, now, or for a broken entry, at its use.
     """
     if name not in _PRIORITIES:
         raise KernelError("decode", f"legacy table {name}", reason="no such table")
-    return Table(family.nft, name, Chains(info, entries, name, family), legacy=True)
+    stored = entries if isinstance(entries, Entries) else Entries(entries)
+    return Table(family.nft, name, Chains(info, stored, name, family), legacy=True)
 
 
 def unread_table(family: Family, name: str, info: Info) -> Table:
