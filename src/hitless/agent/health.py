@@ -27,7 +27,7 @@ class Health:
     def reasons(self, now: float) -> tuple[str, ...]:
         """Why this node is not ready; empty: it is."""
         if self.last_pass is None:
-            return (f"waiting for {self.waiting_for}",)
+            return (f"waiting for {self.waiting_for}", *self.problems)
         found = list(self.problems)
         age = now - self.last_pass
         if age > self.stale_after:

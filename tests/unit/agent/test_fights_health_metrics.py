@@ -60,6 +60,9 @@ def test_a_quiet_minute_ends_a_fight() -> None:
 def test_ready_is_said_only_while_it_is_true() -> None:
     health = Health(stale_after=25.0)
     assert health.reasons(0.0) == ("waiting for the first comparison with the kernel",)
+    health.problems = ("the program nft is not installed",)
+    assert health.reasons(0.0)[1:] == ("the program nft is not installed",), "why it waits"
+    health.problems = ()
     health.last_pass = 100.0
     assert health.reasons(101.0) == ()
     assert "126" not in str(health.reasons(126.0)) and "26 s ago" in str(health.reasons(126.0))
