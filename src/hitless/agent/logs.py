@@ -15,7 +15,7 @@ from typing import IO
 
 __all__ = ["Log"]
 
-Fact = str | int | float | bool | list[str] | None
+Fact = str | int | float | bool | list[str] | dict[str, object] | None
 _QUIET = 60.0  # seconds for which an identical warning is only counted
 
 

@@ -97,10 +97,7 @@ class Reporter:
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
             isinstance(record, records.Gap) and not record.covered
         )
-        plain = {
-            key: value if isinstance(value, str | int | bool) else json.dumps(value) for key, value in facts.items()
-        }
-        (self._log.warning if loud else self._log.info)(event, **plain)
+        (self._log.warning if loud else self._log.info)(event, **facts)
         if self._post is not None:
             self._post(record)
 

@@ -64,6 +64,14 @@ def test_a_gap_is_written_with_its_writer_and_what_it_cost(tmp_path: Path) -> No
     assert (tmp_path / "j.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_log_holds_lists_and_writers_as_such(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    one_gap(Reporter(Log(stream), Journal(tmp_path / "j.jsonl"), Clock(), state=tmp_path / "state.json"))
+    (gap,) = [each for each in map(json.loads, stream.getvalue().splitlines()) if each["event"] == "gap"]
+    assert gap["networks"] == ["10.42.0.0/16"]
+    assert gap["opened_by"]["pid"] == 42
+
+
 def test_a_gap_in_which_packets_leaked_was_not_covered(tmp_path: Path) -> None:
     told = reporter(tmp_path)
     one_gap(told, leaked=3)
