@@ -103,6 +103,8 @@ def parse(text: str, *, flag: str = "--to") -> Target:
 
 def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
     match = _AUTHORITY.fullmatch(authority)
+    if match is None and "@" in authority:  # not repeated: a password may stand there
+        raise InputError("a URL with a user's name in it is not probed", where=flag, expected="one without USER@")
     if match is None:
         raise InputError(f"{text!r} names no host", where=flag, expected=f"{_EXPECTED}; IPv6 addresses in [brackets]")
     bracketed, plain, digits = match[1], match[2], match[3]

@@ -22,6 +22,7 @@ FLOW: dict[str, Any] = {"src": "10.42.0.2", "sport": 20000, "dst": "198.51.100.1
     [
         (["probe"], "--to"),
         (["probe", "--to", "far.example"], "--to: 'far.example' is not a URL"),
+        (["probe", "--to", "https://user:secret@far.example/"], "--to: a URL with a user's name in it is not probed"),
         (["probe", "--to", "icmp://127.0.0.1", "--control", "icmp://"], "--control: "),
         (["probe", "--to", "icmp://127.0.0.1", "--rate", "0"], "--rate"),
         (["probe", "--to", "icmp://127.0.0.1", "--rate", "nan"], "--rate"),
