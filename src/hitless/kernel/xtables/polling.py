@@ -187,6 +187,8 @@ class Poller:
             return _EAGER
         if self._interval is not None:
             return self._interval
+        if not self._there:
+            return _NAMES_EVERY
         return _CALM if self._lock.watched and not 0 <= in_use < _LONG_USE else _CALM_UNWATCHED
 
     def _sleep(self, nanoseconds: int) -> None:
