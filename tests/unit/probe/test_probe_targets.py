@@ -55,7 +55,7 @@ def test_a_url_says_where_to(text: str, target: Target) -> None:
         ("icmp://-example.org", "no host name"),
         ("farend://example.org:80", "cannot have its ports at 80"),
         ("farend://example.org:65500", "cannot have its ports at 65500"),
-        ("http://user@example.org/", "names no host"),
+        ("http://user@example.org/", "a URL with a user's name"),
         ("http://example.org/a b", "%-encoded"),
         ("http://example.org/\r\nX: y", "%-encoded"),
     ],
