@@ -139,7 +139,7 @@ def compare(rounds: int, services: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--catch", type=int, default=100, help="restarts of (a); 0 leaves it out")
-    parser.add_argument("--rounds", type=int, default=60, help="restarts of (b); 0 leaves it out")
+    parser.add_argument("--rounds", type=int, default=70, help="restarts of (b); 0 leaves it out")
     parser.add_argument("--services", type=int, default=0)
     options = parser.parse_args()
     privileges.ensure()

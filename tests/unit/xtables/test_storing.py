@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_entries_are_the_same_before_and_after_they_were_packed(piece: bytes, ti
 
 def test_what_was_used_a_moment_ago_stays_and_what_rests_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(storing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(storing, "time", SimpleNamespace(monotonic=lambda: now[0]))
     entries = Entries(bytes(4 << 20))
     assert not entries.rest()
     now[0] += 2
