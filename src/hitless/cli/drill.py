@@ -285,6 +285,12 @@ def command(
         return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
+    if forward_policy == "drop" and backend == Backend.NFTABLES:
+        raise InputError(
+            "no agent can become ready: an accept in a native table does not overrule iptables' DROP",
+            where="--forward-policy",
+            expected="accept, or --backend nft or legacy",
+        )
     chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http), ready_within, grace)
     where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     target = LabTarget(chosen, plan, where, guard=guard)

@@ -37,6 +37,8 @@ class Status:
         lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else "no guard runs")]
         if facts.get("mode") == "observe":
             lines.append("  it only observes")
+            for name, family in facts.get("standing", {}).items():
+                lines += [f"  left by an earlier guard: {line.strip()}" for line in _family(name, family)[:1]]
         if facts.get("problem"):
             lines.append(f"  problem: {facts['problem']}")
         if facts.get("journal_problem"):
@@ -96,12 +98,17 @@ def read(run_dir: Path) -> Status:
             facts = {}
     if facts.get("pid") != pid:  # none, or an earlier guard's that was killed
         facts = {"schema": 1, "pid": pid, "families": _from_kernel()}
-    states = [family["state"] for family in facts["families"].values() if family["networks"]]
-    if facts.get("mode") == "observe":
-        return Status("unprotected", facts)
+    if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may stand
+        facts["standing"] = _from_kernel()
+        return Status("protected" if _good(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):
         return Status("unknown", facts)
-    return Status("protected" if states and all(state in _GOOD for state in states) else "unprotected", facts)
+    return Status("protected" if _good(facts["families"]) else "unprotected", facts)
+
+
+def _good(families: dict[str, Any]) -> bool:
+    states = [family["state"] for family in families.values() if family["networks"]]
+    return bool(states) and all(state in _GOOD for state in states)
 
 
 def _from_kernel() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.kernel.guard.guarded import World, nft, tables, until, world
+from tests.kernel.guard.guarded import HANG, World, nft, tables, until, world
 
 from hitless.model.families import Backend, Family
 
@@ -202,3 +202,17 @@ def test_observe_reports_and_touches_nothing(tmp_path: Path) -> None:
         until(lambda: made.records("gap"), "the gap in the journal")
         assert tables(made) == before
         assert not made.records("gap")[0]["covered"]
+
+
+def test_a_standby_that_an_earlier_guard_left_protects_while_one_only_observes(tmp_path: Path) -> None:
+    with world(tmp_path) as made:
+        made.agent("flannel-0.28")
+        guard = made.guard()
+        made.until_state("standing by")
+        guard.kill()
+        guard.wait(HANG)
+        made.guard("--observe")
+        made.until_state("watching")
+        code, words = made.command("status")
+        assert (code, words.startswith("protected")) == (0, True), words
+        assert "it only observes" in words and "left by an earlier guard" in words
