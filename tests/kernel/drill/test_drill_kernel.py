@@ -193,6 +193,7 @@ def test_a_prober_that_is_killed_makes_the_drill_inconclusive(tmp_path: Path) ->
         (("--agent-command", "/nonexistent/flanneld --ip-masq"), "/nonexistent/flanneld is no program"),
         (("--agent-command", "a", "--ready-http", "no"), "--ready-http"),
         (("--restart", "delete-pod"), "--restart"),
+        (("--forward-policy", "drop", "--backend", "nftables"), "--forward-policy"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_made(
