@@ -33,6 +33,7 @@ _T = TypeVar("_T")
 _BACKEND_EVERY = 60.0  # seconds between looks at which backend the kubelet uses
 _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit may still bind to the old rules
 _GRACE = 10.0  # seconds over three missed comparisons before the last one is called stale
+_REMEMBERED = 16  # suspects of a look that failed
 _RETRY = 0.5  # after a failure, unless an event comes first
 _SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
 
@@ -60,6 +61,8 @@ class Loop:
         self._clean = False  # the last look found, or left, everything right
         self._announced = False
         self._damaged_since: float | None = None  # somebody's damage that is not repaired yet
+        self._damaged_by: Suspect | None = None
+        self._suspects: list[Suspect] = []  # of a look that failed
         self._look_due = 0.0
         self._heal_due: list[float] = []
         self._notes: frozenset[str] = frozenset()
@@ -104,7 +107,8 @@ class Loop:
             await self._heal()
         if now < max(self._look_due, self._not_before):
             return
-        suspects = self._watch.take()
+        suspects = self._suspects + self._watch.take()
+        self._suspects = []
         self._look_due = now + _RETRY
         try:
             if self._backend is None or now >= self._backend_due:
@@ -114,12 +118,14 @@ class Loop:
                 return
             judged = bool(suspects) or not self._clean or now >= self._judge_due
             look = await self._in_thread(lambda: self._worker.look(snapshot, backend, heal=self._heals))
-            suspects += self._watch.covered(look.first_generation, look.generation)
+            ours = sum(one.backend is not Backend.LEGACY for one in look.result.applied)
+            suspects += self._watch.covered(look.first_generation, look.generation, ours)
             self._account(look, suspects)
             self._tell_plain(look, snapshot)
             if judged or look.result.applied:
                 await self._judge(snapshot)
         except HitlessError as error:
+            self._suspects = suspects[-_REMEMBERED:]
             self._failed(error)
             return
         self._announce(look)
@@ -211,7 +217,9 @@ class Loop:
             )
             return
         named = [one for one in suspects if one.name] or suspects
-        suspect = named[-1] if named else Suspect(look.begun, 0, 0, "")
+        # damage that took more than one look to repair is still the work of who did it
+        suspect = named[-1] if named else self._damaged_by or Suspect(look.begun, 0, 0, "")
+        self._damaged_by = None if result.settled else suspect
         writer = suspect.name or "unknown"
         if self._damaged_since is None:
             self._damaged_since = suspects[0].time if suspects else look.begun

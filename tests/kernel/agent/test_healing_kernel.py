@@ -152,6 +152,9 @@ INSIDE = {Family.IPV4: "10.43.200.2", Family.IPV6: "fd43::c802"}
 def test_poisoned_flows_are_freed_and_no_others(made: Lab) -> None:
     node, backend = made.nodes[0], made.plan.backend
     first, second = made.pods
+    # unanswered entries must not end by themselves on a busy machine: that would look like a touch
+    lasting = [f"net.netfilter.nf_conntrack_{name}=600" for name in ("udp_timeout", "udp_timeout_stream")]
+    processes.run(["sysctl", "-q", "-w", *lasting], namespace=node.namespace)
     target, flows = Target.of(made.cluster, node), Flows()
     far = {family: made.far_end.addresses[family][0] for family in FAMILIES}
     nobody = {family: made.plan.pod_address(family, 0, 100) for family in FAMILIES}
@@ -209,7 +212,10 @@ def test_poisoned_flows_are_freed_and_no_others(made: Lab) -> None:
             for said in agent.events("healed"):
                 healed[said["family"]] = healed.get(said["family"], 0) + said["flows"]
         assert healed == {"ipv4": 8, "ipv6": 8}
-        assert before.keys() - entries(node.namespace).keys() == sick
+        now = entries(node.namespace)
+        assert before.keys() - now.keys() <= sick, "a connection was touched that is none of ours"
+        # a flow that was freed and goes on may get its entry's memory again, and with it the same number
+        assert all(now[key].status & SRC_NAT for key in sick & now.keys())
     finally:
         flows.close()
         for echo in echoes:
