@@ -118,8 +118,7 @@ class Loop:
                 return
             judged = bool(suspects) or not self._clean or now >= self._judge_due
             look = await self._in_thread(lambda: self._worker.look(snapshot, backend, heal=self._heals))
-            ours = sum(one.backend is not Backend.LEGACY for one in look.result.applied)
-            suspects += self._watch.covered(look.first_generation, look.generation, ours)
+            suspects += self._watch.covered(look.first_generation, look.generation)
             self._account(look, suspects)
             self._tell_plain(look, snapshot)
             if judged or look.result.applied:

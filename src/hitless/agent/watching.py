@@ -117,17 +117,13 @@ class Watch:
         found, self._suspects = self._suspects, []
         return found
 
-    def covered(self, first: int, last: int, ours: int) -> list[Suspect]:
+    def covered(self, first: int, last: int) -> list[Suspect]:
         """A look began with generation ``first`` and ended with ``last``: what was committed until then is no news.
 
-        Returns the commits that the look had seen already when it began and that are not taken yet; where there are
-        none, those of others that came while it read. ``ours``: how many of those were its own, which are the last.
+        Returns the commits that the look had seen already when it began and that are not taken yet.
         """
         self.collect()
         seen = [one for one in self._suspects if 0 < one.generation <= first]
-        if not seen:
-            during = [one for one in self._suspects if first < one.generation <= last]
-            seen = during[: max(0, len(during) - ours)]
         self._seen = max(self._seen, last)
         self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > last]
         return seen
