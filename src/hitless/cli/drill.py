@@ -32,7 +32,7 @@ from hitless.drill.labs import LabTarget
 from hitless.errors import InputError, MissingError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
-from hitless.kernel import privileges, processes
+from hitless.kernel import privileges
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
 from hitless.model.events import Event
@@ -68,22 +68,13 @@ def _agents(
     listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
     chosen += [known.named(name.strip(), "--agents") for name in listed.split(",") if name.strip()]
     if command is not None:
-        _can_run(known.words(command, "--agent-command")[0])
-        chosen.append(known.of_command(command, readiness))
+        chosen.append(known.of_command(known.runnable(command), readiness))
     elif readiness is not None:
         raise InputError(
             "is for an agent of your own", where="--ready-command, --ready-http", expected="--agent-command"
         )
     patient = [replace(agent, readiness=replace(agent.readiness, patience=within)) for agent in chosen]
     return [replace(agent, grace=grace) for agent in patient] if grace is not None else patient
-
-
-def _can_run(program: str) -> None:
-    """Refuse what can never become an agent before a lab is built for it; nodes see this machine's files."""
-    path = Path(processes.program(program))
-    if not path.is_file() or not os.access(path, os.X_OK):
-        what = "may not be run" if path.is_file() else "is no program"
-        raise InputError(f"{program} {what}", where="--agent-command", expected="an executable file, and its arguments")
 
 
 def _readiness(command: str | None, http: str | None) -> Readiness | None:

@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.stopping import as_interrupt
-from hitless.errors import InputError
+from hitless.cli.stopping import as_interrupt, undisturbed
+from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
 from hitless.lab import building, features, tending
-from hitless.lab.agents import AGENTS
+from hitless.lab.agents import AGENTS, Readiness, named, runnable
 from hitless.lab.clusters import Cluster
 from hitless.lab.keeping import Keep
 from hitless.lab.plans import Plan, Stack, check_name
@@ -30,6 +30,11 @@ from hitless.model.families import Backend
 __all__ = ["command"]
 
 _AGENTS_WITHIN = 60.0  # seconds for an agent to become ready with 5,000 Services on two slow cores
+_SILENT = 2.0  # seconds that nobody wonders about
+_LOOK = (
+    "the lab was taken down again. To look why: hitless lab up without an agent, then start it by hand with "
+    "hitless lab exec node0 -- …"
+)
 
 _name = click.option("--name", default="lab", show_default=True, help="Which lab; several can stand side by side.")
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
@@ -61,13 +66,13 @@ def command() -> None:
     show_default=True,
     help="drop: only the agent's FLANNEL-FWD lets pod traffic pass.",
 )
-@click.option("--agent", default="", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
-@click.option("--agent-command", default="", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
+@click.option("--agent", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
+@click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
 @click.option(
     "--ready",
-    default="started",
     metavar="PROBE",
-    help="How --agent-command says that it is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.",
+    help="How --agent-command says that it is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.  "
+    "[default: started]",
 )
 @click.option("--check", is_flag=True, help="Say what this machine has and lacks for such a lab; build nothing.")
 @_json
@@ -80,41 +85,52 @@ def up(
     services: int,
     far_addresses: int,
     forward_policy: str,
-    agent: str,
-    agent_command: str,
-    ready: str,
+    agent: str | None,
+    agent_command: str | None,
+    ready: str | None,
     check: bool,
     as_json: bool,
 ) -> int:
     plan = Plan(nodes, pods, Stack(family), Backend(backend), services, far_addresses, forward_policy)
     if check:
         return _check(plan, as_json)
-    if agent and agent_command:
-        raise InputError("--agent and --agent-command exclude each other")
-    order = tending.Order(agent, agent_command, ready) if agent or agent_command else None
-    if order is not None:
-        order.agent()
-    store = Store()
+    order = _order(agent, agent_command, ready)
     begin = time.monotonic()
     with as_interrupt():
-        state = _build(store, check_name(name), plan, order)
-    cluster = state.cluster()
+        state = _build(Store(), check_name(name), plan, order)
     if as_json:
         click.echo(json.dumps(_describe(state), indent=2))
-    else:
-        click.echo(f"lab {name} is up ({time.monotonic() - begin:.1f} s)\n")
-        _draw(cluster)
-        pod = cluster.pods[0].name if cluster.pods else "node0"
-        option = "" if name == "lab" else f" --name {name}"
-        click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
-        click.echo(f"then: hitless lab down{option}")
-    if order is not None:
-        return _wait_for_agents(state.keep, nodes, quiet=as_json)
+        return Exit.PASS
+    click.echo(f"lab {name} is up ({time.monotonic() - begin:.1f} s)\n")
+    cluster = state.cluster()
+    _draw(cluster)
+    ready_on = tending.told(state.keep)
+    if ready_on:
+        click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}")
+    pod = cluster.pods[0].name if cluster.pods else "node0"
+    option = "" if name == "lab" else f" --name {name}"
+    click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
+    click.echo(f"then: hitless lab down{option}")
     return Exit.PASS
 
 
+def _order(agent: str | None, command: str | None, ready: str | None) -> tending.Order | None:
+    """The agent that is asked for; refuses what contradicts itself and what can never run."""
+    if agent is not None and command is not None:
+        raise InputError("--agent and --agent-command exclude each other")
+    if ready is not None and command is None:
+        raise InputError("is for an agent of your own", where="--ready", expected="--agent-command")
+    if agent is not None:
+        return tending.Order(named(agent).name)
+    if command is None:
+        return None
+    probe = ready if ready is not None else "started"
+    Readiness.parse(probe)
+    return tending.Order(command=runnable(command), ready=probe)
+
+
 def _build(store: Store, name: str, plan: Plan, order: tending.Order | None) -> State:
-    """Build, write down, cut loose; a failure or Ctrl-C in between leaves nothing."""
+    """Build, write down, cut loose, wait for the agent; a failure or Ctrl-C in between leaves nothing."""
     reserved: list[State] = []
 
     def reserve(keep: Keep) -> None:
@@ -134,13 +150,16 @@ def _build(store: Store, name: str, plan: Plan, order: tending.Order | None) -> 
                     stdin=order.encode(state),
                     log=tending.LOG,
                 )
+                _wait_for_agents(state.keep, plan.nodes)
             lab.keeper.stay()
         except BaseException:
-            lab.close()
+            with undisturbed():
+                lab.close()
             raise
     except BaseException:
         if reserved:
-            store.remove(name)
+            with undisturbed():
+                store.down(name)
         raise
     return state
 
@@ -157,21 +176,20 @@ def _check(plan: Plan, as_json: bool) -> int:
     return Exit.PASS if all(each.present for each in found) else Exit.ERROR
 
 
-def _wait_for_agents(keep: Keep, nodes: int, *, quiet: bool) -> int:
-    deadline = time.monotonic() + _AGENTS_WITHIN
-    while time.monotonic() < deadline:
+def _wait_for_agents(keep: Keep, nodes: int) -> None:
+    """Until all are ready; raises ``MissingError`` with their words when one is not, or not in time."""
+    begin, told_so = time.monotonic(), False
+    while (waited := time.monotonic() - begin) < _AGENTS_WITHIN:
         said = tending.told(keep)
         if len(said) == nodes and all(each["ready"] for each in said.values()):
-            if not quiet:
-                click.echo(f"\n{next(iter(said.values()))['agent']} is ready on {len(said)} node(s)")
-            return Exit.PASS
-        if failed := {node: each for node, each in said.items() if each["step"] == "failed"}:
-            for node, each in failed.items():
-                click.echo(f"{node}: {each['detail']}", err=True)
-            return Exit.ERROR
+            return
+        if failed := [f"{node}: {each['detail']}" for node, each in said.items() if each["step"] == "failed"]:
+            raise MissingError("; ".join(failed), remedy=_LOOK)
+        if waited > _SILENT and not told_so:
+            told_so = True
+            click.echo("the lab is built; waiting for the agent to become ready …", err=True)
         time.sleep(0.05)
-    click.echo(f"the agent is not ready after {_AGENTS_WITHIN:g} s; see hitless lab status", err=True)
-    return Exit.ERROR
+    raise MissingError(f"the agent is not ready after {_AGENTS_WITHIN:g} s", remedy=_LOOK)
 
 
 def _draw(cluster: Cluster) -> None:

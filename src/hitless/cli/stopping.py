@@ -6,7 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-__all__ = ["as_interrupt", "on_signals"]
+__all__ = ["as_interrupt", "on_signals", "undisturbed"]
 
 
 @contextlib.contextmanager
@@ -34,3 +34,15 @@ def as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Neither SIGTERM nor Ctrl-C ends the block: for putting away what is half done, which an impatient person may not
+    cut short."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -10,20 +10,23 @@ line (split as a shell would, run without one). Every agent finds its networks i
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
 from hitless.errors import InputError
+from hitless.kernel import processes
 from hitless.lab.clusters import Node
 from hitless.lab.plans import Plan
 from hitless.model.families import Family
 
-__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command", "words"]
+__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command", "runnable", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,19 @@ def words(text: str, where: str) -> tuple[str, ...]:
     if not found:
         raise InputError("is empty", where=where, expected="PROGRAM ARGS…")
     return found
+
+
+def runnable(text: str, where: str = "--agent-command") -> str:
+    """The command line with its program's whole path; refuses, before a lab is built, what can never become an agent.
+
+    Nodes see this machine's files, but whoever enters one forgets the working directory.
+    """
+    name, *rest = words(text, where)
+    path = Path(processes.program(name)).absolute()
+    if not path.is_file() or not os.access(path, os.X_OK):
+        what = "may not be run" if path.is_file() else "is no program"
+        raise InputError(f"{name} {what}", where=where, expected="an executable file, and its arguments")
+    return shlex.join([str(path) if "/" in name else name, *rest])
 
 
 def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 30.0, name: str = "") -> Agent:

@@ -15,7 +15,7 @@ import pytest
 from tests.kernel.lab.worlds import HANG, Witness, machine, missing, need, until, up
 
 from hitless import lab
-from hitless.lab.keeping import held_processes
+from hitless.lab.keeping import alive, held_processes
 from hitless.lab.states import Store
 
 pytestmark = pytest.mark.kernel
@@ -124,7 +124,7 @@ def test_a_dead_lab_is_replaced_by_up_without_down(hitless: Shell) -> None:
 
 
 def test_an_agent_is_looked_after_for_as_long_as_the_lab_stands(hitless: Shell) -> None:
-    assert "flannel-0.28 is ready on 1 node(s)" in hitless("up", "--agent", "flannel-0.28").stdout
+    assert "flannel-0.28 is ready on node0" in hitless("up", "--agent", "flannel-0.28").stdout
 
     def agent() -> dict[str, object]:
         agents = hitless.status()[0]["agents"]
@@ -141,7 +141,15 @@ def test_an_agent_is_looked_after_for_as_long_as_the_lab_stands(hitless: Shell) 
 
 def test_an_agent_that_does_not_come_up_is_said_so(hitless: Shell) -> None:
     problem = hitless("up", "--agent-command", "sh -c 'echo no config; exit 9'", code=3).stderr
-    assert "node0: ended before it was ready (exit code 9): no config" in problem
+    assert "node0: ended before it was ready (exit code 9): no config; the lab was taken down again" in problem
+    assert hitless.status() == [], "a whole lab or nothing"
+
+
+def test_an_agent_s_program_may_be_named_from_the_working_directory(hitless: Shell) -> None:
+    script = hitless.folder.with_name("agent.sh")
+    script.write_text("#!/bin/sh\nexec sleep 1000\n")
+    script.chmod(0o755)
+    assert "agent.sh is ready on node0" in hitless("up", "--agent-command", os.path.relpath(script)).stdout
 
 
 @pytest.mark.parametrize(
@@ -153,6 +161,9 @@ def test_an_agent_that_does_not_come_up_is_said_so(hitless: Shell) -> None:
         (("up", "--agent", "weave"), "'weave' is no agent"),
         (("up", "--agent-command", "a 'b"), "agent-command"),
         (("up", "--agent-command", "a", "--ready", "x"), "is no readiness probe"),
+        (("up", "--agent-command", "nosuch"), "the program nosuch is not installed"),
+        (("up", "--agent-command", ""), "--agent-command: is empty"),
+        (("up", "--agent", "hitless", "--ready", "exec:true"), "--ready: is for an agent of your own"),
         (("up", "--agent", "hitless", "--agent-command", "a"), "exclude each other"),
         (("up", "--family", "ipx"), "Invalid value"),
     ],
@@ -171,18 +182,29 @@ def test_check_lists_what_is_there_and_builds_nothing(hitless: Shell) -> None:
     assert hitless.status() == []
 
 
-def test_an_interrupted_up_leaves_nothing(hitless: Shell) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stage", ["building", "waiting for the agent"])
+def test_an_interrupted_up_leaves_nothing(hitless: Shell, tmp_path: Path, stage: str, number: signal.Signals) -> None:
+    begun = tmp_path / "begun"
+    never = ("--agent-command", f"sh -c 'touch {begun}; exec sleep 1000'", "--ready", "exec:false")
+    words = ("--services", "5000") if stage == "building" else never
     maker = subprocess.Popen(
-        [*HITLESS, "lab", "up", "--services", "5000"],
+        [*HITLESS, "lab", "up", *words],
         env={**os.environ, "HITLESS_RUNTIME_DIR": str(hitless.folder)},
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: list(hitless.folder.glob("lab-*.json")) if hitless.folder.exists() else [], "the note")
-    maker.send_signal(signal.SIGINT)
+    if stage == "building":
+        until(lambda: list(hitless.folder.glob("lab-*.json")) if hitless.folder.exists() else [], "the note")
+    else:
+        until(begun.exists, "the agent's start")
+    inside = Store(hitless.folder).read("lab").keep
+    maker.send_signal(number)
+    maker.send_signal(number)  # a person who thinks that the first was not heard
     maker.communicate(timeout=HANG)
     assert maker.returncode == 130
     assert hitless.status() == []
+    assert not alive(inside), "the lab's keeper, and with it everything"
 
 
 ORDINARY = 65534
