@@ -22,7 +22,7 @@ from hitless.cli.lines import Lines
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
 from hitless.kernel import namespaces
-from hitless.model.events import Note, State
+from hitless.model.events import Note, RuleState, State
 from hitless.model.families import Backend, Family, Network
 from hitless.watch import DEFAULT, Options, Watch, load, shipped
 
@@ -100,6 +100,9 @@ def command(
     heartbeat: float,
 ) -> int:
     """Show every change to the rules that carry egress: gaps and who made them."""
+    for flag, given in (("--duration", duration is not None), ("--all", all_changes)):
+        if once and given:
+            raise InputError("is for a watch that goes on", where=flag, expected="it without --once")
     families = {"dual": (Family.IPV4, Family.IPV6), "ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,)}
     options = Options(
         profile=load(profile),
@@ -134,20 +137,18 @@ def command(
 
 def _once(watch: Watch, lines: Lines | None) -> int:
     """The state of every pod network, and the worst of them as exit code."""
-    states = watch.states()
-    if not states:
-        if lines is None:
-            click.echo(watch.unknown(), err=True)
-        else:
-            lines.emit(Note(t=watch.clock.now(), level="warning", text=watch.unknown()))
-    for state in states:
-        if lines is None:
-            click.echo(f"{state.network}: {state.state.replace('_', ' ')}: {state.reason}")
-        else:
-            lines.emit(state)
+    found: set[State] = set()
+    for event in watch.once():
+        if isinstance(event, RuleState):
+            found.add(event.state)
+        if lines is not None:
+            lines.emit(event)
+        elif isinstance(event, RuleState):
+            click.echo(f"{event.network}: {event.state.replace('_', ' ')}: {event.reason}")
+        elif isinstance(event, Note) and event.level != "info":
+            click.echo(event.text, err=True)
     if lines is not None:
         lines.flush()
-    found: set[State] = {state.state for state in states}
     if "not_carried" in found:
         return Exit.FAIL
     return Exit.PASS if found == {"carried"} else Exit.INCONCLUSIVE

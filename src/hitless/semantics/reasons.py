@@ -21,6 +21,8 @@ from hitless.semantics.outcome import Ending, Visit
 __all__ = ["reason_for"]
 
 _MOST_CHAINS = 2000
+_IPTABLES = "nat"
+"""The table that people mean when they name none: iptables has one for translations."""
 _LIKELY = ("post", "masq", "snat", "nat-outgoing", "flannel")
 """What the names of chains that translate sources contain, where there are too many chains to look into each."""
 
@@ -54,7 +56,9 @@ def _with_conditions(rule: Rule | None) -> str:
 def _translated(ending: Ending) -> str:
     visit = next(visit for visit in ending.path if visit.kind in ("masquerade", "snat"))
     verb = "masquerades" if visit.kind == "masquerade" else "translates"
-    return f"{_rule(visit)} {verb} it{_with_conditions(visit.rule)}"
+    # a standby's chain may carry the name of the agent's that it stands for: the table tells them apart
+    where = "" if visit.table == _IPTABLES else f" ({visit.family} {visit.table})"
+    return f"{_rule(visit)}{where} {verb} it{_with_conditions(visit.rule)}"
 
 
 def _dropped(visit: Visit) -> str:

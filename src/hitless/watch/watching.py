@@ -118,15 +118,10 @@ class Watch:
         self._stopping = True
         self._feed.wake()
 
-    def states(self) -> list[RuleState]:
-        """The state of each pod network now."""
-        list(self._find_networks(self.clock.now()))
-        events = self._judge(self.clock.now(), None, 0)
-        return [event for event in events if isinstance(event, RuleState)]
-
-    def unknown(self) -> str:
-        """What to tell people when no pod network is known."""
-        return self._networks.unknown()
+    def once(self) -> Iterator[Event]:
+        """How things stand now, as a whole stream: Header, the state of each pod network, Summary."""
+        yield from self._opening()
+        yield self._summary(self.clock.now())
 
     # --- the stream ----------------------------------------------------------------------------------------------
 
@@ -134,14 +129,7 @@ class Watch:
         """Header, what happens, Summary."""
         begin = time.monotonic()
         urgency = _Urgent(self.options.urgent)
-        now = self.clock.now()
-        found = list(self._find_networks(now))
-        self._networks.settle(self._feed.current)
-        yield self._header(now)
-        yield from found
-        if not any(self._networks):
-            yield Note(t=now, level="warning", text=self._networks.unknown())
-        yield from self._judge(self.clock.now(), None, self._feed.generation)
+        yield from self._opening()
         end = None if self.options.duration_s is None else begin + self.options.duration_s
         pulse = _Pulse(self.options.heartbeat_s)
         verify_at = begin + self.options.verify_s
@@ -162,6 +150,16 @@ class Watch:
                 yield from self._verify()
         urgency.end()
         yield from self._finish()
+
+    def _opening(self) -> Iterator[Event]:
+        now = self.clock.now()
+        found = list(self._find_networks(now))
+        self._networks.settle(self._feed.current)
+        yield self._header(now)
+        yield from found
+        if not any(self._networks):
+            yield Note(t=now, level="warning", text=self._networks.unknown())
+        yield from self._judge(self.clock.now(), None, self._feed.generation)
 
     def _find_networks(self, t: int) -> Iterator[Note]:
         """Take up the pod networks that the rules name, in families that have none yet."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -131,7 +130,10 @@ def test_once_tells_the_state_by_its_exit_code(host: Host) -> None:
     host.iptables("-t nat -I POSTROUTING -j RETURN")
     done = once(host.node, "--json")
     assert done.returncode == 1
-    assert json.loads(done.stdout)["state"] == "not_carried"
+    written = [e.decode(line.encode() + b"\n") for line in done.stdout.splitlines()]
+    assert isinstance(written[0], e.Header), "a log starts with a header"
+    assert isinstance(written[-1], e.Summary), "and what has no summary was cut off"
+    assert [event.state for event in written if isinstance(event, e.RuleState)] == ["not_carried"]
     host.iptables("-t nat -I POSTROUTING -m statistic --mode random --probability 0.5 -j ACCEPT")
     host.iptables("-t nat -D POSTROUTING 2")
     done = once(host.node)
@@ -261,6 +263,8 @@ def test_a_reader_that_goes_away_ends_the_watch(host: Host) -> None:
         (["--namespace", "/run/netns/none"], "no namespace"),
         (["--backend", "ebpf"], "ebpf"),
         (["--duration", "0"], "--duration"),
+        (["--duration", "5"], "--duration: is for a watch that goes on"),
+        (["--all"], "--all: is for a watch that goes on"),
     ],
 )
 def test_wrong_input_is_said_in_one_message_and_ends_with_three(

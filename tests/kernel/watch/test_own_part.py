@@ -10,6 +10,7 @@ from tests.kernel.nftables.nodes import Node, programs
 from tests.kernel.nftables.nodes import node as make_node
 
 from hitless.kernel.links import routes
+from hitless.model.events import RuleState
 from hitless.model.families import Family
 from hitless.watch import Options, Watch
 from hitless.watch.profiles import load
@@ -38,7 +39,7 @@ def asked(node: Node, named: bool) -> tuple[str, str]:
     networks = (ip_network(WHOLE),) if named else ()
     options = Options(load("canal"), node.namespace, networks=networks, families=(Family.IPV4,), urgent=False)
     with Watch(options) as watch:
-        [state] = watch.states()
+        [state] = [event for event in watch.once() if isinstance(event, RuleState)]
     return state.state, state.reason
 
 

@@ -376,3 +376,18 @@ def test_a_destination_translation_on_the_way_leaves_the_rest_open() -> None:
     dnat = table("nat", Chain("PREROUTING", (rule(Dnat("10.42.3.3")),), Hook("nat", "prerouting", -100)))
     outcome = evaluate(Ruleset((dnat,)), POD, ("prerouting", "forward", "postrouting"))
     assert outcome.state == "cannot_tell"
+
+
+def test_a_standby_that_bears_the_name_of_the_agent_s_chain_is_told_by_its_table() -> None:
+    name = "nft.nat.FLANNEL-POSTRTG"
+    standby = Table(
+        "ip",
+        "hitless-guard",
+        {
+            name: Chain(name, (rule(Source(NETWORK), Masquerade()),)),
+            "nft.nat.POSTROUTING": Chain("nft.nat.POSTROUTING", (rule(Jump(name)),), Hook("nat", "postrouting", 101)),
+        },
+    )
+    outcome = ask(nat(flannel=()), standby)
+    assert outcome.state == "carried"
+    assert outcome.reason == f"{name} rule 1 (ip hitless-guard) masquerades it (-s {NETWORK})"
