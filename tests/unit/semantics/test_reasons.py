@@ -75,3 +75,14 @@ def test_a_condition_that_is_not_known_is_told_in_the_words_of_iptables() -> Non
         "cannot_tell",
         "FLANNEL-POSTRTG rule 1 depends on what is not known here: ! -o flannel.1",
     )
+
+
+def test_a_doubt_about_a_masqueraded_packet_has_a_reason() -> None:
+    """More base chains of one priority behind the translation than orders can be tried. It once had no reason, and no
+    answer: StopIteration."""
+    post = Chain("POSTROUTING", (rule(Masquerade()),), Hook("nat", "postrouting", 100))
+    later = [Chain(f"c{number}", (), Hook("filter", "postrouting", 150)) for number in range(4)]
+    later.append(Chain("marking", (rule(SetMark(0x1, 0x1)),), Hook("filter", "postrouting", 150)))
+    tables = (Table("ip", "nat", {"POSTROUTING": post}), Table("ip", "late", {chain.name: chain for chain in later}))
+    outcome = evaluate(Ruleset(tables), POD)
+    assert (outcome.state, outcome.reason) == ("cannot_tell", "several base chains of the same priority disagree")
