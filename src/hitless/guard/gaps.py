@@ -17,9 +17,13 @@ from hitless.guard.places import Sample
 from hitless.model.events import Writer
 from hitless.model.packets import TCP
 from hitless.model.rules import Ruleset
-from hitless.semantics import evaluate, witnesses
+from hitless.semantics import Ending, evaluate, witnesses
 
-__all__ = ["Fate", "OpenGap", "Tracker", "egress", "forward"]
+__all__ = ["THROUGH", "Fate", "OpenGap", "Tracker", "egress", "forward"]
+
+THROUGH = ("prerouting", "forward")
+"""Where a forwarded packet may be dropped before it is translated. What nat chains do at prerouting is not asked: they
+hold a rule for each Service, and a witness goes to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ def egress(others: Ruleset, places: Iterable[Place], uplink: str) -> Fate:
 def forward(others: Ruleset, samples: Iterable[Sample], uplink: str) -> Fate:
     """Whether everybody else's rules drop new flows of every sampled pod on their way through the node.
 
-    One that is let through is enough: a network policy may keep some pods in, and that is no outage.
+    One that is let through is enough: a network policy may keep some pods in, and that is no outage. A flow that is
+    hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it, the standby's neither.
     """
     cut: list[str] = []
     doubtful: list[str] = []
@@ -79,16 +84,20 @@ def forward(others: Ruleset, samples: Iterable[Sample], uplink: str) -> Fate:
     for address, interface in samples:
         host = ip_network(address)
         packet = witnesses(host, host, protocols=(TCP,), iif=interface, oif=uplink)[0]
-        outcome = evaluate(others, packet, ("forward",))
-        kinds = {ending.kind for ending in outcome.endings}
+        outcome = evaluate(others, packet, THROUGH, nat=False)
+        kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
         if kinds == {"dropped"}:
             cut.append(str(address))
             reason = reason or outcome.reason
-        elif kinds & {"dropped", "unknown"}:
+        elif kinds & {"dropped", "unknown"} or not kinds:
             doubtful.append(str(address))
         else:
             return Fate()
     return Fate((), tuple(doubtful), "") if doubtful else Fate(tuple(cut), (), reason)
+
+
+def _hidden(ending: Ending) -> bool:
+    return any(visit.kind == "notrack" for visit in ending.path)
 
 
 class Tracker:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hitless import __version__
@@ -82,6 +82,7 @@ class Guard:
         self._tick = 0.0
         self._sampled = 0.0
         self._last: Observation | None = None
+        self._up = False  # not refused: from then on there is something to report
 
     # --- life
 
@@ -111,44 +112,54 @@ class Guard:
             self._sides[family] = Side.of(
                 family, settings.primary, settings.networks, uplink, installed, settings.limits
             )
+        decided = self._see(first)
         self.reporter.guarding = not self.settings.observe
-        mode = "observe" if self.settings.observe else "guard"
-        standing = [family.value for family, there in found.items() if there is not None and there.standby is not None]
-        self.reporter.record(
-            records.Started(
-                t=self._clock.now(),
-                version=__version__,
-                primary=self.settings.primary.name,
-                mode=mode,
-                found=f"standby for {', '.join(standing)}" if standing else "",
-            )
-        )
         if not self.settings.observe:
+            self._refuse()
             self._standing = Standing(self.settings.families, self._namespace)
             self._standing.adopt(found)
             for side in self._sides.values():
                 self._count(side, first.t)  # what an earlier guard's table counted is not news
-        self._observe(first)
+        self._stand(first)
         if self._failed is not None:
             raise self._failed  # what cannot be written now is for people to mend; later it is tried again
+        self._started(found)
+        self._told(first, decided)
         if any(side.whole for side in self._sides.values()) and (said := self._stated()) and not said.masquerade:
             self._spoken = time.time()  # the rules stand and say otherwise: that word is of another time
-        refused = {family: side.unclear for family, side in self._sides.items() if side.unclear and not side.installed}
-        if refused and not self.settings.observe:
-            family, reason = next(iter(refused.items()))
-            raise Unclear(
-                f"cannot tell what the primary ({self.settings.primary.name}) means for {family.value}: {reason}; "
-                "nothing was changed. Name its chains with --profile, or look on with --observe"
-            )
         for family in self.settings.families:
             self._heal(family, "start")
         self._sample()
         self._look(first.t)
         self._ready()
 
+    def _refuse(self) -> None:
+        """Raise ``Unclear`` when a family's rules cannot be copied and nothing stands for it: before anything is
+        written, the other family's standby neither."""
+        for family, side in self._sides.items():
+            if side.unclear and not side.installed:
+                raise Unclear(
+                    f"cannot tell what the primary ({self.settings.primary.name}) means for {family.value}: "
+                    f"{side.unclear}; nothing was changed. Name its chains with --profile, or look on with --observe"
+                )
+
+    def _started(self, found: Mapping[Family, Found | None]) -> None:
+        """Only a guard that refuses nothing any more has started."""
+        self._up = True
+        standing = [family.value for family, there in found.items() if there is not None and there.standby is not None]
+        self.reporter.record(
+            records.Started(
+                t=self._clock.now(),
+                version=__version__,
+                primary=self.settings.primary.name,
+                mode="observe" if self.settings.observe else "guard",
+                found=f"standby for {', '.join(standing)}" if standing else "",
+            )
+        )
+
     def _end(self) -> None:
         now = self._clock.now()
-        for side in self._sides.values():
+        for side in self._sides.values() if self._up else ():
             if side.egress.open is not None:
                 self._gap(side, side.egress.open, now, None, still_open=True)
             if side.forward.open is not None:
@@ -169,13 +180,22 @@ class Guard:
     # --- what happens
 
     def _observe(self, observation: Observation) -> None:
+        decided = self._see(observation)
+        self._stand(observation)
+        self._told(observation, decided)
+
+    def _see(self, observation: Observation) -> dict[Family, Seen]:
+        """Decide; nothing is written yet."""
         now = time.monotonic()
         self._last = observation
         seen = {family: side.see(observation, now, self._stated) for family, side in self._sides.items()}
         decided = {family: one for family, one in seen.items() if one is not None}
         for family, one in decided.items():
             self._schedule(family, one)
-        self._stand(observation)
+        return decided
+
+    def _told(self, observation: Observation, decided: Mapping[Family, Seen]) -> None:
+        """Heal and report what was decided."""
         if observation.lost:
             self.reporter.count("lost_events")
         for family, one in decided.items():

@@ -21,12 +21,12 @@ from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
 from hitless.model.events import Writer
 from hitless.model.families import Family, Network
-from hitless.model.rules import Chain, Goto, Jump, Ruleset
+from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
 
 __all__ = ["Seen", "Side", "Stated"]
 
 Stated = Callable[[], Statement | None]
-_HOOKS = ("forward", "postrouting")
+_HOOKS = (*gaps.THROUGH, "postrouting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +160,17 @@ class Side:
         return self._standby is not None and self.installed is not None and self._standby == self.installed
 
 
+def _asked(hook: Hook) -> bool:
+    """Whether a base chain at this hook takes part in an answer (``gaps.THROUGH`` says which do not)."""
+    return hook.hook in _HOOKS and (hook.type != "nat" or hook.hook == "postrouting")
+
+
 def _passed(ruleset: Ruleset, family: Family) -> Iterator[object]:
     """Every chain that a forwarded packet may pass at the hooks that matter, as values that compare cheaply."""
     for table in gaps.without_guard(ruleset).tables:
         if table.family not in (family.nft, "inet"):
             continue
-        todo: list[Chain] = [base for base in table.base_chains() if base.hook is not None and base.hook.hook in _HOOKS]
+        todo: list[Chain] = [base for base in table.base_chains() if base.hook is not None and _asked(base.hook)]
         seen: set[str] = set()
         while todo:
             chain = todo.pop()

@@ -58,7 +58,11 @@ class Standing:
         self._tables.close()
 
     def adopt(self, found: Mapping[Family, Found | None]) -> None:
-        """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later."""
+        """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later.
+
+        Raises ``Taken`` when another guard is alive, in whichever family: then this one is to do nothing at all.
+        """
+        self._tables.available(self._families)
         for family in self._families:
             there = found.get(family)
             if there is not None and there.standby is not None and _same_image(there.table, there.standby):

@@ -28,15 +28,21 @@ HOOKS = ("prerouting", "forward", "postrouting")
 
 
 def evaluate(
-    ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = HOOKS, *, unroutable: Sequence[Network] = ()
+    ruleset: Ruleset,
+    packet: Packet,
+    hooks: Sequence[str] = HOOKS,
+    *,
+    unroutable: Sequence[Network] = (),
+    nat: bool = True,
 ) -> Outcome:
     """The fate of the first packet of a flow (or, by ``packet.state``, of a later one) at ``hooks``, in that order.
 
     All base chains of both the legacy and the nf_tables path that see the packet's family are walked. Later packets of
     a flow (``ESTABLISHED``) keep the translation of the first, so that they are ``cannot_tell`` unless dropped. A
-    source in one of the ``unroutable`` networks is no better than none: answers would not come back.
+    source in one of the ``unroutable`` networks is no better than none: answers would not come back. ``nat`` false:
+    everything but the chains of type nat is asked, that is, only whether the packet gets through.
     """
-    walk = Walk(ruleset, packet)
+    walk = Walk(ruleset, packet, nat=nat)
     flow = walk.start(hooks[0] if hooks else "")
     try:
         for hook in hooks:

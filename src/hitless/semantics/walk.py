@@ -119,7 +119,8 @@ class TooMuchError(Exception):
 class Walk:
     """One packet's way; ``endings`` and ``chains`` fill up as hooks are walked."""
 
-    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
+    def __init__(self, ruleset: Ruleset, packet: Packet, *, nat: bool = True) -> None:
+        """``nat`` false: chains of type nat are not asked."""
         self.packet = packet
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
@@ -131,7 +132,7 @@ class Walk:
         for table in ruleset.tables:
             if table.family in families:
                 for chain in table.base_chains():
-                    if chain.hook is not None:
+                    if chain.hook is not None and (nat or chain.hook.type != "nat"):
                         kind = self._nats if chain.hook.type == "nat" else self._filters
                         kind.setdefault(chain.hook.hook, []).append(
                             _Base(chain.hook.priority, table, chain, chain.hook)

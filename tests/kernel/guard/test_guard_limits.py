@@ -105,6 +105,21 @@ def test_rules_that_cannot_be_copied_are_refused_before_anything_is_written(tmp_
         assert tables(made) == before
 
 
+def test_one_family_that_cannot_be_copied_keeps_the_other_from_being_written_too(tmp_path: Path) -> None:
+    """The message says that nothing was changed: IPv4's standby once stood by then."""
+    with world(tmp_path, family="dual") as made:
+        made.agent("flannel-0.28")
+        odd = "-t nat -I POSTROUTING -m statistic --mode random --probability 0.5 -j ACCEPT".split()  # noqa: SIM905
+        made.on_node("ip6tables-nft", *odd)
+        before = tables(made)
+        guard = made.guard(ready=False)
+        assert guard.wait(timeout=HANG) == 3
+        assert "for ipv6" in made.log()
+        assert "nothing was changed" in made.log()
+        assert tables(made) == before
+        assert made.records() == []  # a guard that refuses has not started
+
+
 def test_rules_that_become_unclear_make_the_standby_withdraw(tmp_path: Path) -> None:
     with world(tmp_path) as made:
         made.agent("flannel-0.28")

@@ -169,10 +169,14 @@ def test_a_second_guard_says_that_there_is_one(tmp_path: Path) -> None:
         code, words = made.command()
         assert code == 3
         assert str(first.pid) in words
-        # one that shares no file system with the first is kept away by the kernel
-        code, words = made.command("--run-dir", "/run/elsewhere")
+        # one that shares no file system with the first is kept away by the kernel, before it says that it started
+        begun = made.records()
+        code, words = made.command("--journal", str(tmp_path / "second.jsonl"), "--run-dir", "/run/elsewhere")
         assert code == 3
         assert "another running process" in words
+        assert "started" not in words
+        assert not (tmp_path / "second.jsonl").exists()
+        assert made.records() == begun
         made.until_state("standing by")
 
 

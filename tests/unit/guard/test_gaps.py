@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat
 
 from hitless.guard import gaps
 from hitless.guard.learning import Place
 from hitless.model.events import Writer
 from hitless.model.families import Family
-from hitless.model.rules import Accept, Chain, Drop, Hook, InInterface, Opaque, Rule, Ruleset, Source, Table
+from hitless.model.rules import (
+    Accept,
+    Chain,
+    Dnat,
+    Drop,
+    Hook,
+    InInterface,
+    Mark,
+    NoTrack,
+    Opaque,
+    Rule,
+    Ruleset,
+    SetMark,
+    Source,
+    Step,
+    Table,
+)
 
 V4 = Family.IPV4
 PLACE = Place(NETWORK[V4], SUBNET[V4])
@@ -63,3 +80,35 @@ def test_forwarding_that_the_agent_allows_is_open_again() -> None:
 
 def test_forwarding_of_nobody_is_no_gap() -> None:
     assert gaps.forward(filter_table(policy="drop"), [], "eth0") == gaps.Fate()
+
+
+def raw(*rules: Rule, policy: str = "accept", priority: int = -300, kind: str = "filter") -> Table:
+    hook = Hook(kind, "prerouting", priority, policy)
+    return Table("ip", "raw", {"PREROUTING": Chain("PREROUTING", rules, hook)})
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [((Drop(),), "PREROUTING rule 1 (ip raw) drops it"), ((NoTrack(),), "hides it from conntrack")],
+)
+def test_forwarded_packets_pass_prerouting_too_and_are_lost_there(steps: tuple[Step, ...], words: str) -> None:
+    fate = gaps.forward(Ruleset((raw(Rule(steps)), *nat().tables)), PODS, "eth0")
+    assert fate.cut == ("10.42.1.2", "10.42.1.3")
+    assert words in fate.reason
+
+
+def test_a_pod_that_is_dropped_at_prerouting_is_no_outage_while_another_gets_through() -> None:
+    assert gaps.forward(Ruleset((raw(Rule((InInterface("cali1"), Drop()))),)), PODS, "eth0") == gaps.Fate()
+
+
+def test_a_mark_that_prerouting_sets_is_there_when_forward_asks_for_it() -> None:
+    """Felix marks what it has seen in raw and drops at forward what bears no mark of its."""
+    forward = filter_table(Rule((Mark(0x10000, 0x10000), Accept())), policy="drop").tables
+    assert gaps.forward(Ruleset(forward), PODS, "eth0").cut
+    marking = raw(Rule((SetMark(0x10000, 0x10000),)))
+    assert gaps.forward(Ruleset((marking, *forward)), PODS, "eth0") == gaps.Fate()
+
+
+def test_nat_chains_at_prerouting_are_not_asked() -> None:
+    services = raw(Rule((Dnat("10.42.1.9"),)), priority=-100, kind="nat")
+    assert gaps.forward(Ruleset((services,)), PODS, "eth0") == gaps.Fate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
@@ -12,7 +12,7 @@ from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.side import Seen, Side
 from hitless.model.families import Family
-from hitless.model.rules import Chain, Jump, Masquerade, Rule, Ruleset, SetMember, Table
+from hitless.model.rules import Chain, Dnat, Drop, Hook, Jump, Masquerade, Rule, Ruleset, SetMember, Table
 
 V4 = Family.IPV4
 
@@ -50,6 +50,24 @@ def test_what_others_do_in_chains_that_no_pods_packet_passes_is_no_news() -> Non
     (table,) = nat().tables
     more = replace(table, chains={**table.chains, "KUBE-SVC-X": Chain("KUBE-SVC-X", flannel_rules(V4))})
     assert see(one, Ruleset((more,)), 2) is None
+
+
+def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
+    one = side()
+    one.look([(ip_address("10.42.1.10"), "cali1")])
+
+    def before(kind: str, *rules: Rule) -> Ruleset:
+        chain = Chain("PREROUTING", rules, Hook(kind, "prerouting", -150))
+        return Ruleset((*nat().tables, Table("ip", "before", {"PREROUTING": chain})))
+
+    see(one, nat())
+    assert see(one, before("nat", Rule((Dnat("10.42.1.9"),))), 2) is None
+    cut = see(one, before("filter", Rule((Drop(),))), 3)
+    assert cut is not None
+    assert one.forward.open is not None
+    ended = see(one, before("filter"), 4)
+    assert ended is not None and ended.forward_gap is not None
+    assert (ended.forward_gap.begin, ended.gap) == (3, None)
 
 
 def test_a_gap_begins_with_the_damage_and_ends_with_the_repair() -> None:

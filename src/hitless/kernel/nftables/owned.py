@@ -163,11 +163,12 @@ class OwnedTables:
         try:
             self._socket.batch(wire.SUBSYSTEM, parts, operation="write", subject=f"table {self.name}")
         except MissingError:
-            self._raise_taken()
+            self.available()
             raise
 
-    def _raise_taken(self) -> None:
-        for family in Family:
+    def available(self, families: Sequence[Family] = tuple(Family)) -> None:
+        """Raise ``Taken`` when another living process owns the table of one of the families."""
+        for family in families:
             owner = self.owner(family)
             if owner is not None and owner.protected and owner.port != self.port:
                 raise Taken(self.name, owner.port)
