@@ -8,7 +8,6 @@ touches nothing; what a drill made is removed at its end, and by ``--cleanup`` a
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hitless import __version__
+from hitless.cli.drill_checks import abort_after, check, check_places
 from hitless.drill import Plan
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
@@ -118,8 +118,6 @@ class Choices:
     @property
     def namespace(self) -> str:
         """The drill's own namespace."""
-        if len(self.namespaces) > 1:
-            raise InputError("was given twice", where="--namespace", expected="one (many only with --cleanup)")
         return self.namespaces[0] if self.namespaces else DEFAULT_NAMESPACE
 
 
@@ -143,6 +141,7 @@ def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
 
 def cleanup(choices: Choices) -> list[str]:
     """Remove what drills left; returns the objects removed."""
+    check_places(choices)
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.pods import sweep
 
@@ -172,12 +171,12 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         raise InputError(f"{plan.method} is for the lab", where="--restart", expected=", ".join(RESTARTS))
     if grace is not None and not float(grace).is_integer():
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
+    check(choices)
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.restarts import Agent
     from hitless.cluster.schedule import announce, push, remember
     from hitless.cluster.survey import choose, look, objections
     from hitless.evidence.reports import render
-    from hitless.probe import targets
 
     async def see() -> tuple[Survey, tuple[Node, ...]]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
@@ -187,12 +186,6 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
             return survey, chosen
 
-    if choices.round_robin and choices.nodes:
-        raise InputError("names a node, and the turn decides", where="--node", expected="--round-robin without it")
-    abort = _abort(choices.abort_after)
-    for url in choices.to:
-        if url != "node":
-            targets.parse(url)
     survey, chosen = asyncio.run(see())
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
@@ -226,7 +219,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
                 places,
                 [one for one in choices.to if one != "node"],
                 choices.at_once,
-                Abort(*abort),
+                Abort(*abort_after(choices.abort_after)),
             )
 
     async def after(told: Story, verdict: Verdict) -> None:
@@ -278,15 +271,6 @@ async def _turn(api: Api, namespace: str) -> str:
 
 def _warn(text: str) -> None:
     click.echo(f"hitless: {text}", err=True)
-
-
-def _abort(text: str | None) -> tuple[int, float]:
-    if text is None:
-        return 0, 0.0
-    match = re.fullmatch(r"([0-9]{1,9})(s?)|([0-9]{1,6}\.[0-9]{1,3})s", text, re.ASCII)
-    if match is None or float(match[1] or match[3]) <= 0:
-        raise InputError(f"{text!r}", where="--abort-after", expected="losses (500), or seconds without egress (10s)")
-    return (int(match[1]), 0.0) if match[1] and not match[2] else (0, float(match[1] or match[3]))
 
 
 def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:

@@ -166,15 +166,14 @@ class Station:
 
     async def remove(self) -> None:
         """Take the pod away and stop listening."""
+        await self.dismiss()
+        await self.api.delete(PODS, self.name, self.namespace, grace=_GRACE)
+
+    async def dismiss(self) -> None:
+        """Stop listening, and be done with it before the connection is closed; the pod goes with everything else."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.api.delete(PODS, self.name, self.namespace, grace=_GRACE)
-
-    def dismiss(self) -> None:
-        """Stop listening; the pod is removed with everything else."""
-        if self._task is not None:
-            self._task.cancel()
 
     async def check_clock(self) -> None:
         """Measure the clock again, and say when it moved by more than is known of it."""

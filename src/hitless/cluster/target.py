@@ -255,8 +255,7 @@ async def placed(
         owners: dict[str, Document] = {}
         for place in pods.namespaces:
             document = manifests.owner(pods, place)
-            made = await api.create(CONFIG_MAPS, document, place)
-            document["metadata"]["uid"] = made.metadata.uid
+            document["metadata"]["uid"] = await _made(api, document, place)
             owners[place] = document
         chosen = spots(survey, nodes)
         clock = Clock()
@@ -267,9 +266,16 @@ async def placed(
         peers = tuple((one.node, one.ip) for one in helpers)
         yield Places(owners, tuple(chosen) if own_far_end else (), peers)
     finally:
-        for one in helpers:
-            one.dismiss()
+        await asyncio.gather(*(one.dismiss() for one in helpers))
         await _clean(api, pods, tell)
+
+
+async def _made(api: Api, owner: Document, place: str) -> str:
+    """Make the owner, and tell its uid; by a list where the answer was lost, since a drill may list and not get."""
+    made = await api.create(CONFIG_MAPS, owner, place)
+    if made is None:
+        (made,) = await api.all(CONFIG_MAPS, place, fields=f"metadata.name={owner['metadata']['name']}")
+    return made.metadata.uid
 
 
 async def _namespace(api: Api, pods: Pods, place: str) -> None:

@@ -195,7 +195,9 @@ def test_a_new_namespaces_service_account_is_waited_for(tmp_path: Path) -> None:
         words = 'pods "x" is forbidden: error looking up service account a/default: serviceaccount "default" not found'
         fake.api.faults.failures = [Answer(403, "Forbidden", words)]
         async with client(fake, folder) as api:
-            await _station(api).start(10.0)
+            station = _station(api)
+            await station.start(10.0)
+            await station.dismiss()
         assert fake.api.store.get("pods", "default", "x")
 
     play(story, tmp_path)
