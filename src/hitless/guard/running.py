@@ -281,21 +281,23 @@ class Guard:
             found = places.samples(self._facts, side.family, networks, self._namespace) if networks else []
             changed = side.look(found) or changed
         if changed:
-            now = self._clock.now()
-            self._observe(replace(self._last, t=now, before=now, writer=None, lost=False, own=False))
+            self._observe(self._moment(self._last))
 
     def _decide_again(self, side: Side, now: float) -> None:
         decision = side.again(now, self._stated)
         if decision.again is not None:
             self._due[side.family] = max(decision.again, now + 0.01)
-        if decision.action == "keep":
+        if decision.action == "keep" or self._last is None:
             return
-        t = self._clock.now()
         self._stand(None)
-        if decision.standby is not None:
-            self.reporter.followed(side, decision.why, decision.standby, t, None)
-        else:
-            self.reporter.withdrawn(side, decision.why, t)
+        # what the same rules come to depends on what is guarded: a gap that was followed is over
+        moment = self._moment(self._last)
+        self._tell(side, side.judge(moment, decision), moment)
+
+    def _moment(self, last: Observation) -> Observation:
+        """The same rules, now: nobody wrote anything."""
+        now = self._clock.now()
+        return replace(last, t=now, before=now, writer=None, lost=False, own=False)
 
     def _look(self, t: int) -> None:
         for side in self._sides.values():

@@ -19,7 +19,6 @@ from hitless.guard.observing import Observation
 from hitless.guard.places import Sample
 from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
-from hitless.model.events import Writer
 from hitless.model.families import Family, Network
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
 
@@ -96,7 +95,7 @@ class Side:
         self.meter.disturb(observation.t)
         self._learn(observation.ruleset)
         decision = self._decide(now, stated)
-        return self._fates(observation.ruleset, decision, observation.t, observation.writer)
+        return self.judge(observation, decision)
 
     def again(self, now: float, stated: Stated) -> Decision:
         """Decide once more about the same rules: time has passed, or the agent may have said something."""
@@ -136,8 +135,10 @@ class Side:
             self._places = ()
         return decision
 
-    def _fates(self, ruleset: Ruleset, decision: Decision, t: int, writer: Writer | None) -> Seen:
-        others = gaps.without_guard(ruleset)
+    def judge(self, observation: Observation, decision: Decision) -> Seen:
+        """What the rules do to what is guarded since ``decision``."""
+        t, writer = observation.t, observation.writer
+        others = gaps.without_guard(observation.ruleset)
         fate = gaps.egress(others, self._places, self.uplink)
         onward = gaps.forward(others, self.samples, self.uplink)
         self.doubt = f"{', '.join(fate.doubtful)}: {fate.reason}" if fate.doubtful else ""

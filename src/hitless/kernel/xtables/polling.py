@@ -217,7 +217,8 @@ class Poller:
         before, now = self._looked, self._clock.now()
         if now < self._eager_until:
             self._lock.ask(now)
-        if now >= self._names_due or (now < self._eager_until and not self._gentle):
+        # a table that comes with a program's first rule is to be found while it is known who that was
+        if now >= self._names_due or (self._hinted if self._gentle else now < self._eager_until):
             self._names_due = now + _NAMES_EVERY
             made = {family: source.names() for family, source in self._sources.items()}
             self._there = [(key, seen) for key, seen in self._seen.items() if key[1] in made[key[0]]]

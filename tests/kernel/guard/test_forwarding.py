@@ -1,0 +1,88 @@
+"""Gaps of forwarding in both backends and families: packets that stop, a record with its writer, packets that go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.kernel.guard.guarded import HANG, World, until, world
+
+from hitless.model.families import Backend, Family
+
+pytestmark = pytest.mark.kernel
+NETWORK = {Family.IPV4: "10.42.0.0/16", Family.IPV6: "fd42::/48"}
+OUTSIDE = {Family.IPV4: "198.51.100.0/24", Family.IPV6: "2001:db8:ffff::/48"}
+CAUSES = ("accepts flushed", "reject in front", "drop at prerouting", "hidden from conntrack")
+
+
+def gets_out(made: World, family: Family, wait: float = HANG) -> str:
+    """The address under which a new flow of the pod arrives at the far end; empty when it does not in time."""
+    with made.far_udp(family) as receiver, made.udp(family) as sender:
+        receiver.settimeout(wait)
+        with suppress(ConnectionRefusedError, PermissionError):  # what a REJECT may answer
+            sender.send(b"out")
+        try:
+            return str(receiver.recvfrom(64)[1][0])
+        except TimeoutError:
+            return ""
+
+
+def cut_off(made: World, family: Family) -> bool:
+    """Whether the guard says that forwarding is cut off."""
+    return bool(made.side(family)["forward_gap_since"])
+
+
+@contextmanager
+def cause(made: World, backend: Backend, family: Family, word: str) -> Iterator[None]:
+    """Forwarding cut by somebody, and let go."""
+    program = f"{family.iptables}-{backend}"
+    net, outside = NETWORK[family], OUTSIDE[family]
+    if word == "accepts flushed":
+        made.on_node(program, "-F", "FLANNEL-FWD")
+        yield
+        made.on_node(program, "-A", "FLANNEL-FWD", "-s", net, "-j", "ACCEPT")
+        made.on_node(program, "-A", "FLANNEL-FWD", "-d", net, "-j", "ACCEPT")
+        return
+    table, rule = {
+        "reject in front": ("filter", ["FORWARD", "-s", net, "-d", outside, "-j", "REJECT"]),
+        "drop at prerouting": ("raw", ["PREROUTING", "-s", net, "-d", outside, "-j", "DROP"]),
+        "hidden from conntrack": ("raw", ["PREROUTING", "-s", net, "-d", outside, "-j", "CT", "--notrack"]),
+    }[word]
+    made.on_node(program, "-t", table, "-I", *rule)
+    yield
+    made.on_node(program, "-t", table, "-D", *rule)
+
+
+@pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY])
+def test_whatever_cuts_forwarding_off_is_reported_and_is_no_gap_of_the_agent(tmp_path: Path, backend: Backend) -> None:
+    with world(tmp_path, backend=backend, family="dual", policy="drop") as made:
+        made.agent("flannel-0.28", "--resync", "3600")
+        made.guard()
+        for family in Family:
+            made.until_state("standing by", family)
+        expected = []
+        for family in Family:
+            own, other = str(made.node.addresses[family]), next(each for each in Family if each is not family)
+            pod = str(made.pod.addresses[family])
+            for word in CAUSES:
+                assert gets_out(made, family) == own
+                with cause(made, backend, family, word):
+                    until(partial(cut_off, made, family), f"{word} in {family} being noticed")
+                    out = gets_out(made, family, wait=0.2)
+                    assert out == (pod if word == "hidden from conntrack" else ""), word
+                    assert made.side(other)["forward_gap_since"] == 0
+                    assert made.side(family)["state"] == "standing by"
+                expected.append((family.value, word))
+                until(lambda: len(made.records("forward_gap")) == len(expected), f"the end of {word} in {family}")
+        found = made.records("forward_gap")
+        assert [gap["family"] for gap in found] == [family for family, _ in expected]
+        reasons = dict(zip([word for _, word in expected], [gap["reason"] for gap in found], strict=True))
+        assert "drops it" in reasons["drop at prerouting"] and "PREROUTING" in reasons["drop at prerouting"]
+        assert "rejects it" in reasons["reject in front"]
+        assert "the policy of FORWARD" in reasons["accepts flushed"]
+        assert "conntrack" in reasons["hidden from conntrack"]
+        assert all(gap["opened_by"]["pid"] and gap["closed_by"]["pid"] for gap in found), found
+        assert made.records("gap") == made.records("withdrawn") == made.records("leak") == []
