@@ -205,34 +205,36 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     async def target() -> AsyncIterator[ClusterTarget]:
         from hitless.cluster.target import Abort, ClusterTarget, placed
 
-        async with (
-            connect(choices.kubeconfig, choices.context) as api,
-            placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=_warn) as places,
-        ):
-            yield ClusterTarget(
-                api,
-                survey,
-                chosen,
-                pods,
-                plan,
-                Agent(api, survey.cni, restart, None if grace is None else int(grace)),
-                places,
-                [one for one in choices.to if one != "node"],
-                choices.at_once,
-                Abort(*abort_after(choices.abort_after)),
-            )
+        async with connect(choices.kubeconfig, choices.context) as api:
+            if choices.round_robin:  # before it begins: a node whose drill breaks off does not hold up the others
+                await remember(api, choices.namespace, chosen[-1].name)
+            async with placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=_warn) as places:
+                yield ClusterTarget(
+                    api,
+                    survey,
+                    chosen,
+                    pods,
+                    plan,
+                    Agent(api, survey.cni, restart, None if grace is None else int(grace)),
+                    places,
+                    [one for one in choices.to if one != "node"],
+                    choices.at_once,
+                    Abort(*abort_after(choices.abort_after)),
+                )
 
     async def after(told: Story, verdict: Verdict) -> None:
-        try:  # the verdict stands, and its reports are written, whether or not the cluster can be told
-            async with connect(choices.kubeconfig, choices.context) as api:
-                if choices.round_robin:
-                    await remember(api, choices.namespace, chosen[-1].name)
-                if choices.post_events:
+        # The verdict stands, and its reports are written, whether or not anybody can be told.
+        if choices.post_events:
+            try:
+                async with connect(choices.kubeconfig, choices.context) as api:
                     await announce(api, verdict, [node.name for node in chosen], pods.identity)
-            if choices.push_metrics:
+            except HitlessError as error:
+                _warn(f"the Events could not be posted: {error}")
+        if choices.push_metrics:
+            try:
                 await push(choices.push_metrics, render("prometheus", told, verdict), chosen[-1].name)
-        except HitlessError as error:
-            _warn(f"the cluster could not be told: {error}")
+            except HitlessError as error:
+                _warn(f"the metrics could not be pushed: {error}")
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after)

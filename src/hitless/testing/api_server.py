@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -74,17 +75,17 @@ class FakeApi:
         self.store.create("namespaces", "", {"metadata": {"name": "kube-system"}})
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[FakeApi]:
-        """Serve on a free port of the loopback address."""
+    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
+        """Serve on a free port of the loopback address; ``tls`` where a client will have nothing else (in a pod)."""
         app = web.Application(middlewares=[self._middleware], client_max_size=1 << 24)
         app.router.add_route("*", "/{path:.*}", self._handle)
         # handler_cancellation: a client that went away ends its watch
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         port = runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         try:
             yield self
         finally:
