@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hitless.drill.containers import Containers
 from hitless.drill.labs import HITLESS
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk, Tool
@@ -84,23 +85,16 @@ class Way:
             if not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
                 raise InputError(f"{self.unit} is not active", where="--restart-unit", expected="a unit that runs")
         elif self.container:
-            processes.program(self.runtime)
-            if not self.running():
+            if not self._containers.running():
                 raise InputError(f"no container {self.container} runs", where="--restart-container", expected="one")
         else:
             processes.program(shlex.split(self.command)[0])
         if self.ready:
             processes.program(shlex.split(self.ready)[0])
 
-    def running(self) -> set[str]:
-        """The ids of the running containers of that name."""
-        if self.runtime == "crictl":
-            found = processes.run(["crictl", "ps", "--quiet", "--state", "Running", "--name", f"^{self.container}$"])
-            return set(found.stdout.split())
-        label = f'labels."io.kubernetes.container.name"=={self.container}'
-        known = set(processes.run(["ctr", "-n", "k8s.io", "containers", "ls", "-q", label]).stdout.split())
-        tasks = processes.run(["ctr", "-n", "k8s.io", "tasks", "ls"]).stdout.splitlines()
-        return {words[0] for line in tasks if (words := line.split()) and words[-1] == "RUNNING" and words[0] in known}
+    @property
+    def _containers(self) -> Containers:
+        return Containers(self.container, self.runtime, self.grace)
 
     def stop(self) -> set[str]:
         """Begin the restart; returns the containers that were stopped."""
@@ -110,21 +104,13 @@ class Way:
         if self.command:
             processes.run(shlex.split(self.command), timeout=_COMMAND)
             return set()
-        before = self.running()
-        for identity in before:
-            if self.runtime == "crictl":
-                grace = ["--timeout", str(self.grace)] if self.grace is not None else []
-                processes.run(["crictl", "stop", *grace, identity], timeout=_COMMAND)
-            else:
-                number = "SIGKILL" if self.grace == 0 else "SIGTERM"
-                processes.run(["ctr", "-n", "k8s.io", "tasks", "kill", "--signal", number, identity])
-        return before
+        return self._containers.stop()
 
     def back(self, before: set[str]) -> bool:
         """Whether the agent runs again, and is ready where a question for that was given."""
         if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
             return False
-        if self.container and not self.running() - before:
+        if self.container and not self._containers.running() - before:
             return False
         return not self.ready or _succeeds(shlex.split(self.ready))
 

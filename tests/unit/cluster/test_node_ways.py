@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from hitless.drill import containers
 from hitless.drill.nodes import Way
 from hitless.errors import InputError, MissingError, ProgramError
 
@@ -18,21 +21,33 @@ esac
 """
 CRICTL = """#!/bin/sh
 printf '%s\\n' "$*" >> "$STATE/calls"
+printf '%s\\n' "$CONTAINER_RUNTIME_ENDPOINT" > "$STATE/endpoint"
 case "$1" in
   ps) cat "$STATE/running" ;;
+  inspect) cat "$STATE/inspected" ;;
   stop) : > "$STATE/running" ;;
 esac
 """
 CTR = """#!/bin/sh
 printf '%s\\n' "$*" >> "$STATE/calls"
+printf '%s\\n' "$CONTAINERD_ADDRESS" > "$STATE/endpoint"
 case "$3 $4" in
   "containers ls") cat "$STATE/running" "$STATE/ended" ;;
   "tasks ls") echo "TASK PID STATUS"
     while read -r id; do echo "$id 7 RUNNING"; done < "$STATE/running"
     while read -r id; do echo "$id 0 STOPPED"; done < "$STATE/ended" ;;
-  "tasks kill") cat "$STATE/running" > "$STATE/ended"; : > "$STATE/running" ;;
+  "tasks kill")
+    test -e "$STATE/stubborn" && [ "$6" = SIGTERM ] && exit 0
+    test -s "$STATE/running" || { echo "ctr: no running task found: task $7 not found" >&2; exit 1; }
+    cat "$STATE/running" > "$STATE/ended"; : > "$STATE/running" ;;
 esac
 """
+
+
+def inspected(grace: str) -> str:
+    """What ``crictl inspect`` says, as far as we read it; the annotation is the kubelet's."""
+    annotations = {"io.kubernetes.pod.terminationGracePeriod": grace} if grace else {}
+    return json.dumps({"status": {"id": "c1", "annotations": annotations}, "info": {}})
 
 
 @pytest.fixture
@@ -46,6 +61,12 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("STATE", str(tmp_path))
     (tmp_path / "running").write_text("c1\n")
     (tmp_path / "ended").write_text("")
+    (tmp_path / "inspected").write_text(inspected("0"))
+    monkeypatch.setattr(containers, "_CRICTL_CONFIG", tmp_path / "crictl.yaml")
+    monkeypatch.setattr(containers, "_RKE2", tmp_path / "rke2")
+    monkeypatch.setattr(containers, "_RKE2_SOCKET", tmp_path / "containerd.sock")
+    for name in ("CONTAINERD_ADDRESS", "CONTAINER_RUNTIME_ENDPOINT", "CRI_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "active").touch()
     return tmp_path
 
@@ -76,7 +97,7 @@ def test_a_unit_that_does_not_run_is_refused_and_one_that_fails_is_told(state: P
 @pytest.mark.parametrize(
     ("runtime", "grace", "stopped"),
     [
-        ("crictl", None, "stop c1"),
+        ("crictl", None, "stop --timeout 2 c1"),  # of a pod's 0 the kubelet makes two seconds
         ("crictl", 0, "stop --timeout 0 c1"),
         ("ctr", None, "-n k8s.io tasks kill --signal SIGTERM c1"),
         ("ctr", 0, "-n k8s.io tasks kill --signal SIGKILL c1"),
@@ -93,6 +114,49 @@ def test_a_container_is_stopped_and_back_when_another_of_its_name_runs(
     (state / "running").write_text("c2\n")
     assert way.back(before)
     assert stopped in calls(state)
+
+
+@pytest.mark.parametrize(("told", "given"), [("45", "45"), ("", "30"), ("soon", "30")])
+def test_crictl_which_would_kill_at_once_is_told_the_pods_grace_period(state: Path, told: str, given: str) -> None:
+    (state / "inspected").write_text(inspected(told))
+    Way(container="kube-flannel").stop()
+    assert calls(state)[-1] == f"stop --timeout {given} c1"
+
+
+def test_ctr_kills_a_container_that_does_not_end_within_its_grace_period(state: Path) -> None:
+    (state / "stubborn").touch()
+    assert Way(container="kube-flannel", runtime="ctr", grace=1).stop() == {"c1"}
+    kills = [one for one in calls(state) if "tasks kill" in one]
+    assert [one.split()[-2] for one in kills] == ["SIGTERM", "SIGKILL"]
+    assert (state / "running").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("runtime", "variable", "prefix"),
+    [("crictl", "CONTAINER_RUNTIME_ENDPOINT", "unix://"), ("ctr", "CONTAINERD_ADDRESS", "")],
+)
+def test_rke2s_program_and_socket_are_found_and_what_people_say_holds(
+    state: Path, monkeypatch: pytest.MonkeyPatch, runtime: Literal["crictl", "ctr"], variable: str, prefix: str
+) -> None:
+    (state / "rke2").mkdir()
+    (state / "bin" / runtime).rename(state / "rke2" / runtime)
+    monkeypatch.setattr("hitless.kernel.processes._SEARCH", "/usr/bin:/bin")
+    way = Way(container="kube-flannel", runtime=runtime)
+    way.check()
+    assert (state / "endpoint").read_text() == "\n", "no socket of RKE2's: the program's own default"
+    (state / "containerd.sock").touch()
+    way.check()
+    assert (state / "endpoint").read_text() == f"{prefix}{state / 'containerd.sock'}\n"
+    monkeypatch.setenv(variable, "elsewhere")
+    way.check()
+    assert (state / "endpoint").read_text() == "elsewhere\n"
+
+
+def test_crictls_own_configuration_holds(state: Path) -> None:
+    (state / "containerd.sock").touch()
+    (state / "crictl.yaml").touch()
+    Way(container="kube-flannel").check()
+    assert (state / "endpoint").read_text() == "\n"
 
 
 @pytest.mark.parametrize("runtime", ["crictl", "ctr"])
