@@ -24,17 +24,19 @@ from hitless import lab
 from hitless.cli import drill_cluster
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.finite import finite
+from hitless.cli.numbers import number
 from hitless.cli.places import Folder, write
 from hitless.cli.report import EXITS, show
 from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.labs import LabTarget
+from hitless.drill.plans import LIMITS
 from hitless.errors import InputError, MissingError
 from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import as_json, render
 from hitless.kernel import privileges
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
+from hitless.lab.plans import LIMITS as LAB_LIMITS
 from hitless.model.events import Event
 from hitless.model.families import Backend
 
@@ -42,6 +44,11 @@ __all__ = ["command", "place", "run_and_show"]
 
 METHODS = [str(one) for one in Method]
 BACKENDS = [str(one) for one in Backend]
+_ONLY_WITH: tuple[tuple[str, str, tuple[Method | Outside, ...]], ...] = (
+    ("--stop-for", "stop_for", (Method.STOP,)),
+    ("--grace", "grace", (Method.SIGTERM, Method.STOP, Outside.DELETE_POD, Outside.EVICT)),
+)
+"""Options that mean something with some ways to restart alone."""
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
 
 _T = TypeVar("_T")
@@ -181,46 +188,28 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
-@click.option(
-    "--ready-within",
-    callback=finite,
-    type=click.FloatRange(0.1, 3600),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Any agent.",
-)
+@number("--ready-within", limits=(0.1, 3600.0), default=30.0, help="How long any agent may take to become ready.")
 @click.option("--guard", is_flag=True, help="Drill each agent a second time with hitless guard on its node.")
 @click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
-@click.option("--rounds", type=int, default=5, show_default=True, help="Restarts of each agent.")
+@number("--rounds", limits=LIMITS["rounds"], default=5, help="Restarts of each agent.")
 @click.option(
     "--restart",
     type=click.Choice([*METHODS, *drill_cluster.RESTARTS]),
     help="[default: sigterm; with --cluster: delete-pod]",
 )
-@click.option("--stop-for", type=float, default=5.0, show_default=True, metavar="SECONDS", help="With --restart stop.")
-@click.option(
-    "--grace",
-    callback=finite,
-    type=click.FloatRange(0, 3600),
-    metavar="SECONDS",
-    help="SIGTERM to SIGKILL.  [default: 30]",
-)
+@number("--stop-for", limits=LIMITS["stop_for"], default=5.0, help="With --restart stop: away for so long.")
+@number("--grace", limits=(0.0, 3600.0), unset="30", help="SIGTERM to SIGKILL.")
 @click.option(
     "--backend", type=click.Choice([str(one) for one in Backend]), default=str(Backend.NFT), show_default=True
 )
-@click.option("--services", type=int, default=0, show_default=True, help="Services in kube-proxy's rules, to 5000.")
+@number("--services", limits=LAB_LIMITS["services"], default=0, help="Services in kube-proxy's rules.")
 @click.option("--forward-policy", type=click.Choice(["accept", "drop"]), default="accept", show_default=True)
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
-@click.option("--rate", type=int, default=1000, show_default=True, help="New flows per second.")
-@click.option("--streams", type=int, default=4, show_default=True, help="Long-lived TCP streams.")
-@click.option(
-    "--baseline", type=float, default=1.5, show_default=True, metavar="SECONDS", help="Before the first restart."
-)
-@click.option("--settle", type=float, default=0.5, show_default=True, metavar="SECONDS", help="After each restart.")
-@click.option(
-    "--recovery", type=float, default=3.0, show_default=True, metavar="SECONDS", help="After the last restart."
-)
+@number("--rate", limits=LIMITS["rate"], default=1000, help="New flows per second.")
+@number("--streams", limits=LIMITS["streams"], default=4, help="Long-lived TCP streams.")
+@number("--baseline", limits=LIMITS["baseline"], default=1.5, help="Before the first restart.")
+@number("--settle", limits=LIMITS["settle"], default=0.5, help="After each restart.")
+@number("--recovery", limits=LIMITS["recovery"], default=3.0, help="After the last restart.")
 @click.option("--out", type=Folder(), metavar="DIR", help="Log and reports go here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
@@ -258,9 +247,15 @@ def command(
 
     Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
     """
+    in_cluster = drill_cluster.asked(ctx, cluster)
+    method = _method(restart, cluster=cluster["cluster"])
+    for flag, name, methods in _ONLY_WITH:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and method not in methods:
+            fit = " or ".join(one for one in methods if isinstance(one, type(method)))
+            raise InputError(f"means nothing with --restart {method}", where=flag, expected=f"--restart {fit}")
     plan = Plan(
         rounds=rounds,
-        method=_method(restart, cluster=cluster["cluster"]),
+        method=method,
         stop_for=stop_for,
         baseline=baseline,
         settle=settle,
@@ -269,7 +264,7 @@ def command(
         streams=streams,
         families=("ipv4", "ipv6") if family == "dual" else (family,),
     )
-    if drill_cluster.asked(ctx, cluster):
+    if in_cluster:
         if guard:
             raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
         choices = drill_cluster.choices(ctx, cluster)

@@ -13,6 +13,7 @@ import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
+from hitless.cli.numbers import number
 from hitless.cli.probe_view import FarEndView
 from hitless.cli.stopping import on_signals
 from hitless.errors import InputError
@@ -53,11 +54,9 @@ def _loopback() -> tuple[str, ...]:
 @click.option(
     "--bind", "addresses", multiple=True, metavar="ADDRESS", help="Listen here; repeat. [default: 127.0.0.1 ::1]"
 )
-@click.option("--port", "base", type=int, default=BASE_PORT, show_default=True, help="Its ports begin here.")
+@number("--port", "base", limits=(1024, 65455), default=BASE_PORT, metavar="PORT", help="Its ports begin here.")
 @click.option("--leaks", multiple=True, metavar="CIDR", help="Record packets from this (pod) network; repeat.")
-@click.option(
-    "--leak-limit", type=click.IntRange(0), default=10_000, show_default=True, help="Leaks written one by one."
-)
+@number("--leak-limit", limits=(0,), default=10_000, help="So many leaks are written one by one, the rest is counted.")
 @click.option(
     "--scheduling",
     type=click.Choice(["realtime", "normal"]),
@@ -81,8 +80,6 @@ def command(
     TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer each datagram, PORT+10 echoes,
     PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
     """
-    if not 1024 <= base <= 65455:
-        raise InputError(f"{base} leaves no room for its ports", where="--port", expected="1024 to 65455")
     asked = tuple(_address(text) for text in addresses)
     networks = tuple(_network(text) for text in leaks)
     if namespace is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.numbers import number
 from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
@@ -23,7 +24,7 @@ from hitless.lab import building, features, tending
 from hitless.lab.agents import AGENTS, Readiness, named, runnable
 from hitless.lab.clusters import Cluster
 from hitless.lab.keeping import Keep
-from hitless.lab.plans import Plan, Stack, check_name
+from hitless.lab.plans import LIMITS, Plan, Stack, check_name
 from hitless.lab.states import MARK, State, Store
 from hitless.model.families import Backend
 
@@ -47,8 +48,8 @@ def command() -> None:
 
 @command.command(help="Build a lab; it stays until `hitless lab down`.")
 @_name
-@click.option("--nodes", default=1, show_default=True)
-@click.option("--pods", default=1, show_default=True, help="Pods on each node.")
+@number("--nodes", limits=LIMITS["nodes"], default=1, help="Nodes.")
+@number("--pods", limits=LIMITS["pods_per_node"], default=1, help="Pods on each node.")
 @click.option("--family", type=click.Choice([str(each) for each in Stack]), default="dual", show_default=True)
 @click.option(
     "--backend",
@@ -57,8 +58,8 @@ def command() -> None:
     show_default=True,
     help="iptables-nft, iptables-legacy, or native nftables (the node's own rules are iptables-nft then).",
 )
-@click.option("--services", default=0, show_default=True, help="Services in kube-proxy's rules, up to 5,000.")
-@click.option("--far-addresses", default=4, show_default=True, help="Addresses of the far end, per family.")
+@number("--services", limits=LIMITS["services"], default=0, help="Services in kube-proxy's rules.")
+@number("--far-addresses", limits=LIMITS["far_addresses"], default=4, help="Addresses of the far end, per family.")
 @click.option(
     "--forward-policy",
     type=click.Choice(["accept", "drop"]),
@@ -66,7 +67,7 @@ def command() -> None:
     show_default=True,
     help="drop: only the agent's FLANNEL-FWD lets pod traffic pass.",
 )
-@click.option("--agent", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
+@click.option("--agent", metavar="NAME", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
 @click.option(
     "--ready",

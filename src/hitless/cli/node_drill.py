@@ -16,9 +16,11 @@ import click
 
 from hitless.cli.drill import run_and_show
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.drill import Outside, Plan
 from hitless.drill.nodes import NodeTarget, Way
+from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, named
 
@@ -31,24 +33,27 @@ __all__ = ["command"]
 @click.option("--runtime", type=click.Choice(["crictl", "ctr"]), default="crictl", show_default=True)
 @click.option("--restart-command", default="", metavar="'PROGRAM ARGS…'", help="Whatever restarts the agent.")
 @click.option("--ready-command", default="", metavar="'PROGRAM ARGS…'", help="It is ready when this ends with 0.")
-@click.option("--grace", type=click.IntRange(0, 3600), metavar="SECONDS", help="For --restart-container.")
+@number("--grace", limits=(0, 3600), metavar="SECONDS", help="For --restart-container.")
 @click.option("--to", multiple=True, required=True, metavar="URL", help="Far ends, as in hitless probe; repeat.")
 @click.option("--pod", "pod", metavar="PID|PATH", help="Probe from this pod's namespace. [default: the host's]")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="A pod network. [default: the rules']")
 @click.option("--profile", default="canal", show_default=True, metavar="NAME|FILE", help="What the watch looks at.")
-@click.option("--rounds", type=int, default=3, show_default=True)
+@number("--rounds", limits=LIMITS["rounds"], default=3, help="Restarts.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
-@click.option("--rate", type=int, default=1000, show_default=True, help="New flows per second, to a far end of ours.")
-@click.option("--streams", type=int, default=4, show_default=True, help="Long-lived streams, to a far end of ours.")
-@click.option("--baseline", type=float, default=3.0, show_default=True, metavar="SECONDS")
-@click.option("--settle", type=float, default=2.0, show_default=True, metavar="SECONDS")
-@click.option("--recovery", type=float, default=5.0, show_default=True, metavar="SECONDS")
-@click.option("--patience", type=float, default=120.0, show_default=True, metavar="SECONDS", help="For the agent.")
+@number("--rate", limits=LIMITS["rate"], default=1000, help="New flows per second, to a far end of ours.")
+@number("--streams", limits=LIMITS["streams"], default=4, help="Long-lived streams, to a far end of ours.")
+@number("--baseline", limits=LIMITS["baseline"], default=3.0, help="Before the first restart.")
+@number("--settle", limits=LIMITS["settle"], default=2.0, help="After each restart.")
+@number("--recovery", limits=LIMITS["recovery"], default=5.0, help="After the last restart.")
+@number("--patience", limits=LIMITS["patience"], default=120.0, help="How long the agent may take to become ready.")
 @click.option("--out", type=Folder(), metavar="DIR", help="Log and reports.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="No live view.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     restart_unit: str,
     restart_container: str,
     runtime: Literal["crictl", "ctr"],
@@ -73,6 +78,14 @@ def command(
     quiet: bool,
 ) -> int:
     """Restart this machine's network agent under load and give a verdict, without Kubernetes access."""
+    for name in ("rate", "streams"):
+        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and not any(url.startswith(("farend://", "hitless://")) for url in to):
+            raise InputError(
+                "other people's hosts get ten new connections a second, and no streams",
+                where=f"--{name}",
+                expected="a --to farend://…",
+            )
     way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command)
     plan = Plan(
         rounds=rounds,

@@ -16,8 +16,8 @@ from ipaddress import ip_address
 import click
 
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.finite import finite
 from hitless.cli.lines import Lines
+from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
 from hitless.cli.stopping import on_signals
 from hitless.errors import InputError, MissingError
@@ -26,6 +26,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import hasten
 from hitless.model.families import Family, family_of
 from hitless.probe import (
+    DEFAULT_MIX,
     DEFAULT_RATE,
     KINDS,
     POLITE_RATE,
@@ -104,31 +105,23 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
 
 @click.command("probe", epilog=HELP)
 @click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
-@click.option(
+@number(
     "--rate",
-    callback=finite,
-    type=click.FloatRange(0.01, 100_000),
-    help="New flows per second. [default: 1000 to a far end, else 10]",
+    limits=(0.01, 100_000.0),
+    metavar="N",
+    unset="1000 to a far end, else 10",
+    help="New flows per second.",
 )
-@click.option("--mix", metavar="KIND=WEIGHT,…", help="Shares of the kinds. [default: tcp=60,udp=30,icmp=9,http=1]")
+@click.option(
+    "--mix",
+    metavar="KIND=WEIGHT,…",
+    help="To a far end: shares of the kinds, each 0 to 1,000.  [default: tcp=60,udp=30,icmp=9,http=1]",
+)
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
-@click.option(
-    "--timeout",
-    callback=finite,
-    type=click.FloatRange(0.1, 60),
-    default=2.5,
-    show_default=True,
-    help="Seconds until lost.",
-)
-@click.option(
-    "--duration",
-    callback=finite,
-    type=click.FloatRange(0.1),
-    metavar="SECONDS",
-    help="End after so long. [default: on a signal]",
-)
-@click.option("--count", type=click.IntRange(1), help="End after so many attempts.")
-@click.option("--streams", type=click.IntRange(0, 1000), default=0, show_default=True, help="Long-lived TCP streams.")
+@number("--timeout", limits=(0.1, 60.0), default=2.5, help="Without an answer for so long it is lost.")
+@number("--duration", limits=(0.1,), unset="on a signal", help="End after so long.")
+@number("--count", limits=(1,), help="End after so many attempts.")
+@number("--streams", limits=(0, 1000), default=0, help="To a far end: long-lived TCP streams.")
 @click.option("--control", "controls", multiple=True, metavar="URL", help="Compare losses with this target.")
 @click.option("--insecure", "-k", is_flag=True, help="Do not verify https certificates.")
 @click.option("--source", "sources", multiple=True, metavar="ADDRESS", help="Send from this address; one per family.")
@@ -177,6 +170,7 @@ def command(
         namespaces.enter(namespaces.named(namespace))
     _check_here(chosen, interface)
     ours = any(end.target.scheme == "farend" for end in endpoints)
+    used = {*(kind for kind, weight in (weights or DEFAULT_MIX).items() if weight), *(["stream"] if streams else [])}
     options = Options(
         endpoints=tuple(endpoints),
         rate=rate or DEFAULT_RATE,
@@ -193,7 +187,9 @@ def command(
     )
     config = {
         "to": list(targets),
-        "endpoints": sorted({f"{end.kind} {end.address}" for end in endpoints}),
+        "endpoints": sorted(
+            {f"{end.kind} {end.address}" for end in endpoints if end.target.scheme != "farend" or end.kind in used}
+        ),
         "rate": options.rate if ours else options.other_rate,
         "mix": weights,
         "timeout_ns": options.timeout_ns,

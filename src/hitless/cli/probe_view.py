@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,18 @@ def _clock(t: int) -> str:
 
 def _duration(ns: int) -> str:
     return f"{ns / 1e6:.1f} ms" if ns < 1_000_000_000 else f"{ns / 1e9:.2f} s"
+
+
+def _where(endpoints: Sequence[str]) -> str:
+    """Addresses with the same kinds together: 198.51.100.1, 198.51.100.2 (tcp, udp)."""
+    kinds: dict[str, list[str]] = {}
+    for kind, _, address in (text.partition(" ") for text in endpoints):
+        kinds.setdefault(address, []).append(kind)
+    addresses: dict[str, list[str]] = {}
+    for address, found in kinds.items():
+        words = ", ".join(sorted(found, key=_KINDS.index))
+        addresses.setdefault(words, []).append(address)
+    return "; ".join(f"{', '.join(found)} ({words})" for words, found in addresses.items())
 
 
 def _incident(event: _Incident) -> str:
@@ -97,7 +109,7 @@ class ProbeView:
 
     def _begin(self, header: e.Header) -> None:
         config = header.config
-        self._say(f"probing {', '.join(config['endpoints'])} at {config['rate']:g} new flows a second; Ctrl-C ends")
+        self._say(f"probing {_where(config['endpoints'])} at {config['rate']:,g} new flows a second; Ctrl-C ends")
 
     def _say(self, text: str) -> None:
         click.echo(text)

@@ -17,8 +17,8 @@ from ipaddress import ip_network
 import click
 
 from hitless.cli.exits import Exit
-from hitless.cli.finite import finite
 from hitless.cli.lines import Lines
+from hitless.cli.numbers import number
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
 from hitless.kernel import namespaces
@@ -62,31 +62,21 @@ def _namespace(text: str | None) -> namespaces.Namespace:
     help=f"What to watch: {', '.join(shipped())}, or a file of yours (docs/watch.md).",
 )
 @click.option(
-    "--network", "networks", multiple=True, metavar="CIDR", help="A pod network (repeat). Default: the rules'."
+    "--network",
+    "networks",
+    multiple=True,
+    metavar="CIDR",
+    help="A pod network; repeat.  [default: those that the rules name]",
 )
 @click.option(
     "--backend", type=click.Choice(["auto", *(each.value for each in Backend)]), default="auto", show_default=True
 )
-@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="Default: the profile's.")
-@click.option(
-    "--duration",
-    callback=finite,
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Default: until stopped.",
-)
+@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="[default: the profile's]")
+@number("--duration", limits=(0.01,), unset="until stopped", help="End after so long.")
 @click.option("--namespace", metavar="PID|PATH", help="A process in, or a path to, the network namespace to watch.")
 @click.option("--once", is_flag=True, help="Print the state now. Exit code 0 carried, 1 not carried, 2 cannot tell.")
 @click.option("--all", "all_changes", is_flag=True, help="Report also changes that matter to no pod's packet.")
-@click.option(
-    "--heartbeat",
-    callback=finite,
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="0: none.",
-)
+@number("--heartbeat", limits=(0.0, 3600.0), default=1.0, help="How often to say how late the watch was (0: never).")
 def command(
     as_json: bool,
     profile: str,

@@ -7,16 +7,31 @@ Times are seconds, as people write them. Next stage: ``running`` carries it out 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.lab.supervisor import Method
 
-__all__ = ["Method", "Outside", "Plan"]
+__all__ = ["LIMITS", "Method", "Outside", "Plan"]
 
-_MOST_ROUNDS = 10_000
 _LONGEST = 3600.0
+
+LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "rounds": (1, 10_000),
+        "rate": (1, 20_000),
+        "streams": (0, 1000),
+        "stop_for": (0.0, _LONGEST),
+        "baseline": (1.0, _LONGEST),
+        "settle": (0.0, _LONGEST),
+        "recovery": (3.0, _LONGEST),
+        "patience": (1.0, _LONGEST),
+    }
+)
+"""Of each number of a ``Plan`` the least and the most."""
 
 
 class Outside(StrEnum):
@@ -49,17 +64,10 @@ class Plan:
     families: tuple[str, ...] = field(default=("ipv4",))
 
     def __post_init__(self) -> None:
-        for flag, value, least, most in (
-            ("--rounds", self.rounds, 1, _MOST_ROUNDS),
-            ("--rate", self.rate, 1, 20_000),
-            ("--streams", self.streams, 0, 1000),
-            ("--stop-for", self.stop_for, 0.0, _LONGEST),
-            ("--baseline", self.baseline, 1.0, _LONGEST),
-            ("--settle", self.settle, 0.0, _LONGEST),
-            ("--recovery", self.recovery, 3.0, _LONGEST),
-            ("--patience", self.patience, 1.0, _LONGEST),
-        ):
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
             if not least <= value <= most:
+                flag = f"--{name.replace('_', '-')}"
                 raise InputError(f"{value} is out of range", where=flag, expected=f"{least:g} to {most:g}")
         if not self.families:
             raise InputError("names no family", where="--family", expected="ipv4, ipv6 or dual")

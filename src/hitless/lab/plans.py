@@ -22,7 +22,7 @@ from types import MappingProxyType
 from hitless.errors import InputError
 from hitless.model.families import Address, Backend, Family, Network
 
-__all__ = ["Plan", "Stack"]
+__all__ = ["LIMITS", "Plan", "Stack"]
 
 
 class Stack(StrEnum):
@@ -43,10 +43,17 @@ _UNDERLAY = _both("192.0.2.0/24", "2001:db8:0:1::/64")
 _TRANSIT = _both("203.0.113.0/30", "2001:db8:0:2::/64")
 _FAR = _both("198.51.100.0/24", "2001:db8:ffff::/64")
 
-_MOST_NODES = 100  # 192.0.2.10 … 192.0.2.109
-_MOST_PODS = 200  # .2 … .201 of a /24
-_MOST_SERVICES = 5000
-_MOST_FAR = 200
+LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "nodes": (1, 100),  # 192.0.2.10 … 192.0.2.109
+        "pods_per_node": (0, 200),  # .2 … .201 of a /24
+        "services": (0, 5000),
+        "far_addresses": (1, 200),
+    }
+)
+"""Of each number of a ``Plan`` the least and the most."""
+
+_FLAGS = {"pods_per_node": "--pods", "far_addresses": "--far-addresses"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +77,10 @@ class Plan:
     kubernetes: bool = True
 
     def __post_init__(self) -> None:
-        for flag, value, least, most in (
-            ("--nodes", self.nodes, 1, _MOST_NODES),
-            ("--pods", self.pods_per_node, 0, _MOST_PODS),
-            ("--services", self.services, 0, _MOST_SERVICES),
-            ("--far-addresses", self.far_addresses, 1, _MOST_FAR),
-        ):
+        for name, (least, most) in LIMITS.items():
+            value = getattr(self, name)
             if not least <= value <= most:
+                flag = _FLAGS.get(name, f"--{name}")
                 raise InputError(f"{value} is out of range", where=flag, expected=f"{least} to {most}")
         if self.family not in set(Stack):
             raise InputError(f"{self.family!r} is no family", where="--family", expected="ipv4, ipv6 or dual")

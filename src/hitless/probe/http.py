@@ -4,7 +4,8 @@ Problem: a TCP handshake that works is no web page, and the usual check of an eg
 attempt is connect, TLS where the URL says https, one GET, and the head of its answer, in the same loop and the same
 books as the other kinds; ok when an HTTP answer below 500 arrived (what a proxy says about its far side, 502 to 504,
 is no success), delayed when the SYN had to be sent again. Certificates are verified unless ``insecure``. Never follows
-redirects, never reads bodies. Next stage: ``outcomes``.
+redirects. Other people's servers are left politely: their answer is read to its end, within a bound, so that no reset
+stands in their logs; our own far end keeps no log, and is left by a reset like all else. Next stage: ``outcomes``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import select
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 
 from hitless import __version__
@@ -28,6 +30,10 @@ __all__ = ["Http", "read_head", "request"]
 _HEAD_LIMIT = 65536
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
 _SERVER_ERROR = 500
+_BODY_LIMIT = 65536
+_BODY_NS = 1_000_000_000
+"""How much of a body is read, and how long, before the connection is reset after all: nobody reads it."""
+_NO_LINGER = struct.pack("ii", 0, 0)
 
 
 def request(host: str, port: int, path: str, *, tls: bool) -> bytes:
@@ -56,6 +62,8 @@ class Http:
         self._engine = engine
         self._outcomes = outcomes
         self._timeouts: Delay[Flow] = engine.delay(outcomes.timeout_ns, self._expired)
+        self._bounds: Delay[Flow] = engine.delay(_BODY_NS, self._close)
+        self._leaving: dict[Flow, int] = {}  # answered, and how much of the body may still come
         self._insecure = insecure
         self._context: ssl.SSLContext | None = None
 
@@ -82,7 +90,8 @@ class Http:
         except BlockingIOError:
             return
         except ssl.SSLError as error:  # an OSError whose errno is OpenSSL's
-            self._end(flow, f"TLS: {error.reason or error.strerror or error}")
+            self._outcomes.failed(flow, f"TLS: {error.reason or error.strerror or error}")
+            self._close(flow)
         except OSError as error:
             self._outcomes.refused(flow, error.errno or errno.EIO)
             self._close(flow)
@@ -137,10 +146,30 @@ class Http:
             self._outcomes.answered(
                 flow, delayed=flow.tries > 1, seen=wire.http_seen(head) if flow.lane.endpoint.answers else None
             )
-            self._close(flow)
+            self._leave(flow)
 
     def _end(self, flow: Flow, detail: str) -> None:
         self._outcomes.failed(flow, detail)
+        self._leave(flow)
+
+    def _leave(self, flow: Flow) -> None:
+        if flow.lane.endpoint.answers:
+            self._close(flow)
+            return
+        flow.buffer = b""
+        self._leaving[flow] = _BODY_LIMIT
+        self._bounds.add(self._engine.awake, flow)
+        self._await(flow, select.EPOLLIN, self._rest)
+        self._step(flow, self._rest)  # TLS: what is decrypted already wakes nobody
+
+    def _rest(self, flow: Flow, sock: socket.socket) -> None:
+        while data := sock.recv(16384):
+            self._leaving[flow] -= len(data)
+            if self._leaving[flow] < 0:
+                self._close(flow)
+                return
+        # the far end has closed, so that it keeps the TIME_WAIT: a plain end costs us nothing
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._close(flow)
 
     def _tls(self) -> ssl.SSLContext:
@@ -162,7 +191,18 @@ class Http:
     def give_up(self, flow: Flow) -> None:
         """Nothing: lost GETs do not knock."""
 
+    @property
+    def leaving(self) -> int:
+        """How many connections wait for their far end to close."""
+        return len(self._leaving)
+
+    def close(self) -> None:
+        """End what is still leaving."""
+        for flow in list(self._leaving):
+            self._close(flow)
+
     def _close(self, flow: Flow) -> None:
+        self._leaving.pop(flow, None)
         if flow.sock is not None:
             self._engine.forget(flow.sock.fileno())
             flow.sock.close()

@@ -178,7 +178,7 @@ class Prober:
         self._stopping = True
         if self._traffic.streams is not None:
             self._traffic.streams.close()
-        while self._outcomes.ledger.open and not self._hurry:
+        while (self._outcomes.ledger.open or self._traffic.leaving) and not self._hurry:
             self._turn(None)
 
     def _finish(self) -> dict[str, int]:

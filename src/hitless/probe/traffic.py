@@ -72,6 +72,7 @@ class Traffic:
         self._kinds: dict[tuple[Kind, Family], Attempting] = {}
         self._tuples: dict[tuple[str, str, tuple[int, ...]], Tuples] = {}
         self._closing = contextlib.ExitStack()
+        self._https: list[Http] = []
         self.lanes: list[Lane] = []
         self.tracks: list[Track] = []
         self.streams: Streams | None = None
@@ -104,6 +105,11 @@ class Traffic:
         """How many planned attempts came too late to be made."""
         return sum(track.schedule.skipped for track in self.tracks)
 
+    @property
+    def leaving(self) -> int:
+        """How many connections are counted already, and wait for their far end to close; a second at most."""
+        return sum(http.leaving for http in self._https)
+
     def close(self) -> None:
         """Close what is shared by attempts."""
         self._closing.close()
@@ -116,6 +122,8 @@ class Traffic:
         streams = [end for end in options.endpoints if end.kind == "stream"]
         ours = [end for end in options.endpoints if end.target.scheme == "farend" and mix.get(end.kind, 0) > 0]
         others = [end for end in options.endpoints if end.target.scheme != "farend"]
+        if options.mix is not None and not any(end.target.scheme == "farend" for end in options.endpoints):
+            raise InputError("only a far end is asked by shares", where="--mix", expected="a --to farend://…")
         if options.streams and not streams:
             raise InputError("only a far end has streams", where="--streams", expected="a --to farend://…")
         if not ours and not others and not options.streams:
@@ -124,8 +132,7 @@ class Traffic:
         if ours:
             self._add(ours, options.rate, mix)
         if others:
-            asked = options.mix or {}  # a target that was named is probed, whatever the mix leaves out
-            self._add(others, options.other_rate, {end.kind: asked.get(end.kind, 1) or 1 for end in others})
+            self._add(others, options.other_rate, {end.kind: 1 for end in others})
         if options.control:
             controls = [end for end in options.control if end.kind != "stream"]
             self._add(controls, POLITE_RATE, {end.kind: 1 for end in controls}, control=True)
@@ -202,4 +209,7 @@ class Traffic:
             raw = icmp.RawIcmp(engine, outcomes, family, self._options.interface)
             self._closing.callback(raw.close)
             return raw
-        return Http(engine, outcomes, insecure=self._options.insecure)
+        http = Http(engine, outcomes, insecure=self._options.insecure)
+        self._https.append(http)
+        self._closing.callback(http.close)
+        return http

@@ -83,7 +83,7 @@ def test_a_place_that_may_not_be_looked_at_is_one_sentence_and_no_defect(
 )
 def test_no_number_is_refused_with_its_flag(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tools(words) == 3
-    assert f"'{words[1]}': {words[2]} is not a finite number" in capsys.readouterr().err
+    assert f"{words[1]}: {words[2]} is out of range" in capsys.readouterr().err
 
 
 def test_a_zone_that_is_no_interface_is_refused() -> None:

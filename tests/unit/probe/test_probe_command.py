@@ -14,6 +14,7 @@ from hitless.cli.tools import run_tools
 from hitless.model import events as e
 
 SECOND = 1_000_000_000
+ENDPOINTS = ["http 198.51.100.1", "tcp 198.51.100.1", "tcp 2001:db8::1"]
 FLOW: dict[str, Any] = {"src": "10.42.0.2", "sport": 20000, "dst": "198.51.100.1", "dport": 7801}
 
 
@@ -39,7 +40,7 @@ FLOW: dict[str, Any] = {"src": "10.42.0.2", "sport": 20000, "dst": "198.51.100.1
         (["probe", "--to", "icmp://127.0.0.1", "--namespace", "/run/netns/none"], "--namespace: there is no namespace"),
         (["farend", "--bind", "localhost"], "--bind: 'localhost' is no address"),
         (["farend", "--bind", "192.0.2.77"], "--bind: cannot listen at 192.0.2.77"),
-        (["farend", "--port", "65500"], "--port: 65500 leaves no room"),
+        (["farend", "--port", "65500"], "--port: 65500 is out of range"),
         (["farend", "--leaks", "10.42.0.1/16"], "--leaks: 10.42.0.1/16 has host bits set"),
         (["farend", "--namespace", "999999999"], "--namespace: there is no namespace"),
     ],
@@ -76,7 +77,7 @@ def test_people_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.C
     losses = [msgspec.structs.replace(loss, sport=20000 + number) for number in range(8)]
     text = shown(
         [
-            e.Header(t=0, tool="probe", version="1", config={"endpoints": ["tcp 198.51.100.1"], "rate": 1000.0}),
+            e.Header(t=0, tool="probe", version="1", config={"endpoints": ENDPOINTS, "rate": 1000.0}),
             e.Attempts(t=0, interval_ns=SECOND // 10, kind="tcp", family="ipv4", sent=10, ok=2, lost=8),
             e.Attempts(
                 t=0, interval_ns=SECOND // 10, kind="tcp", family="ipv4", sent=3, ok=0, lost=3, stream="control"
@@ -93,6 +94,7 @@ def test_people_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.C
         ],
         capfd,
     )
+    assert text.startswith("probing 198.51.100.1 (tcp, http); 2001:db8::1 (tcp) at 1,000 new flows a second; Ctrl-C")
     assert text.count("LOST    tcp 10.42.0.2 port") == 5
     assert "10 ended, 8 lost" in text
     assert "3 more not shown" in text

@@ -1,0 +1,63 @@
+"""Numbers that people give: an option says in its help what it takes, and refuses everything else with its flag.
+
+Problem: a range that is found out by trial costs a drill, and click takes "nan" and "inf" for numbers. Promise: every
+numeric option of the command line is made by ``number``; its range stands in ``--help`` and in the refusal, from one
+place (where the value is used has the same bounds: ``LIMITS`` of the plans).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from hitless.errors import InputError
+
+__all__ = ["Number", "number"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument from click 8.4 on only
+    """A whole number (``int`` bounds) or any (``float`` bounds), from ``least`` to ``most``."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float = math.inf) -> None:
+        self.kind: type[int] | type[float] = int if isinstance(least, int) else float
+        self.least, self.most = least, most
+        self.words = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Raises ``InputError`` with the option's name."""
+        flag = param.opts[0] if param is not None else ""
+        try:
+            found = self.kind(value)
+        except ValueError as error:
+            what = "whole number" if self.kind is int else "number"
+            raise InputError(f"{value!r} is no {what}", where=flag, expected=self.words) from error
+        if not self.least <= found <= self.most or found == math.inf:
+            raise InputError(f"{value} is out of range", where=flag, expected=self.words)
+        return found
+
+
+def number(
+    *names: str,
+    limits: tuple[float, float] | tuple[float],
+    help: str,
+    default: float | None = None,
+    unset: str = "",
+    metavar: str = "",
+) -> Callable[[_F], _F]:
+    """An option that takes a number. ``unset``: what stands in the help where there is no ``default``."""
+    type_ = Number(*limits)
+    shown = f"{default:g}" if default is not None else unset
+    return click.option(
+        *names,
+        type=type_,
+        default=default,
+        metavar=metavar or ("N" if type_.kind is int else "SECONDS"),
+        help=f"{help}  [{type_.words}{'; default: ' if shown else ''}{shown}]",
+    )
