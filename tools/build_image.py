@@ -18,6 +18,7 @@ import io
 import json
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -193,6 +194,20 @@ def install(architecture: str, folder: Path, scratch: Path) -> None:
         )
 
 
+def whole_name(name: str) -> str:
+    """The name with its registry and tag, as a kubelet asks for it: the runtime keeps what stands in the archive."""
+    first, slash, _ = name.partition("/")
+    if not slash:
+        name = f"docker.io/library/{name}"
+    elif not ({".", ":"} & set(first)) and first != "localhost":
+        name = f"docker.io/{name}"
+    if ":" not in name.rpartition("/")[2]:
+        name += ":latest"
+    if not re.fullmatch(r"[\w.-]+(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+:\w[\w.-]{0,127}", name, re.ASCII):
+        sys.exit(f"--name: {name!r} cannot name an image; expected [REGISTRY/]NAME[:TAG]")
+    return name
+
+
 def entries(folder: Path) -> Iterable[Path]:
     """Everything in the folder, in a fixed order."""
     return sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).parts)
@@ -320,7 +335,7 @@ def main() -> None:
         if line.startswith("__version__")
     )
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
-    name = given.name or f"{NAME}:{version}"
+    name = whole_name(given.name or f"{NAME}:{version}")
     layout = Layout(name)
     with tempfile.TemporaryDirectory(prefix="hitless-image-") as box:
         scratch = Path(box)
