@@ -13,77 +13,31 @@ writer right for all; below 1 % of a core when idle. What is not reached is prin
 from __future__ import annotations
 
 import argparse
-import ctypes
-import fcntl
-import gc
 import json
 import os
 import platform
 import random
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hitless.kernel import netlink, processes
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.parts.gap_nodes import NETWORK, RULES, a_node, service_rules
+from bench.parts.gap_ways import Injected, LegacyWays, NftWays, inject
+
+from hitless.kernel import processes
 from hitless.kernel.clock import Clock
-from hitless.kernel.namespaces import Namespace, inside
-from hitless.kernel.nftables import dump, wire
-from hitless.kernel.nftables.packing import unpack
+from hitless.kernel.namespaces import Namespace
 from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables import Poller, Snapshot
-
-NETWORK = "10.42.0.0/16"
-RULES = f"""*nat
-:FLANNEL-POSTRTG - [0:0]
--A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
--A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 10.42.1.0/24 -d {NETWORK} -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s {NETWORK} -d 10.42.1.0/24 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG ! -s {NETWORK} -d 10.42.1.0/24 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s {NETWORK} ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
--A FLANNEL-POSTRTG ! -s {NETWORK} -d {NETWORK} -m comment --comment "flanneld masq" -j MASQUERADE --random-fully
-COMMIT
-*filter
-:FLANNEL-FWD - [0:0]
--A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
--A FLANNEL-FWD -s {NETWORK} -j ACCEPT
--A FLANNEL-FWD -d {NETWORK} -j ACCEPT
-COMMIT
-"""
-LINKS = """set -e
-mount -t tmpfs tmpfs /run
-ip link set lo up
-ip link add cali0 type veth peer name pod0
-ip link add eth0 type veth peer name far0
-for each in cali0 pod0 eth0 far0; do ip link set $each up; done
-ip addr add 192.0.2.1/24 dev eth0
-ip route add default via 192.0.2.254
-echo ready
-exec sleep infinity
-"""
-
-
-@contextmanager
-def a_node() -> Iterator[Namespace]:
-    process = processes.start(["unshare", "-nm", "sh", "-c", LINKS], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        if process.stdout.readline() != b"ready\n":
-            raise SystemExit("a namespace could not be made: run it as root")
-        yield Namespace.of_process("bench", process.pid)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager
@@ -105,158 +59,11 @@ def a_watch(node: Namespace, clock: Clock, backend: str, out: Path) -> Iterator[
 
 
 @dataclass
-class Injected:
-    """A gap that was made: when each of its ends was begun and done."""
-
-    kind: str
-    begin: tuple[int, int]
-    end: tuple[int, int] = (0, 0)
-
-
-@dataclass
 class Result:
     name: str
     injected: list[Injected] = field(default_factory=list)
     seen: list[dict[str, object]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
-
-
-Step = Callable[[], None]
-
-
-def spin_until(clock: Clock, t: int) -> None:
-    left = t - clock.now()
-    if left > 3_000_000:
-        time.sleep((left - 2_000_000) / 1e9)
-    while clock.now() < t:
-        pass
-
-
-def inject(clock: Clock, lengths: Sequence[int], pick: Callable[[int], tuple[str, Step, Step]]) -> list[Injected]:
-    """Make a gap of each length; ``pick`` gives a way of doing it, with its open and close."""
-    chance = random.Random(1)
-    found = []
-    gc.collect()
-    gc.disable()
-    for length in lengths:
-        kind, begin, end = pick(length)
-        t0 = clock.now()
-        begin()
-        t1 = clock.now()
-        spin_until(clock, t1 + length)
-        t2 = clock.now()
-        end()
-        found.append(Injected(kind, (t0, t1), (t2, clock.now())))
-        spin_until(clock, found[-1].end[1] + chance.randrange(2_000_000, 15_000_000))
-    gc.enable()
-    return found
-
-
-# --- nf_tables -------------------------------------------------------------------------------------------------------
-
-
-class NftWays:
-    """Ways to open and close a gap in iptables-nft's tables, each one transaction prepared beforehand."""
-
-    def __init__(self, node: Namespace) -> None:
-        self.socket = netlink.Socket(netlink.NETFILTER, node)
-        state = dump.read_state(self.socket, (2,))
-        self.chains = state.tables[2, "nat"].chains
-        rules = [unpack(rule) for rule in self.chains["FLANNEL-POSTRTG"].rules.values()]
-        jump = unpack(next(iter(self.chains["POSTROUTING"].rules.values())))
-        verdict = netlink.be32(wire.VERDICT_CODE, -5)
-        immediate = netlink.be32(1, 0) + netlink.nested(2, netlink.nested(wire.DATA_VERDICT, verdict))
-        expression = netlink.text(wire.EXPRESSION_NAME, "immediate") + netlink.nested(wire.EXPRESSION_DATA, immediate)
-        returns = self.rule("POSTROUTING", netlink.nested(wire.RULE_EXPRESSIONS, netlink.nested(1, expression)))
-        # a RETURN in front or a jump taken away needs no xtables extension; refilling the chain does, and then the
-        # kernel first waits until the old ones are gone (some 10 ms): short gaps cannot be made that way
-        self.short: dict[str, tuple[Step, Step]] = {
-            "RETURN in front": (
-                lambda: self.commit((wire.NEWRULE, netlink.CREATE, returns)),
-                lambda: self.commit(self.delete("POSTROUTING", 0)),
-            ),
-        }
-        refill = [self.again("FLANNEL-POSTRTG", rule) for rule in rules]
-        rejump = self.again("POSTROUTING", jump)
-        self.long: dict[str, tuple[Step, Step]] = {
-            "chain emptied": (
-                lambda: self.commit((wire.DELRULE, 0, self.rule("FLANNEL-POSTRTG"))),
-                lambda: self.commit(*((wire.NEWRULE, netlink.CREATE | netlink.APPEND, each) for each in refill)),
-            ),
-            "jump removed": (
-                lambda: self.commit((wire.DELRULE, 0, self.rule("POSTROUTING"))),
-                lambda: self.commit((wire.NEWRULE, netlink.CREATE | netlink.APPEND, rejump)),
-            ),
-        }
-
-    @staticmethod
-    def rule(chain: str, rest: bytes = b"") -> bytes:
-        return netlink.nfgenmsg(2) + netlink.text(wire.RULE_TABLE, "nat") + netlink.text(wire.RULE_CHAIN, chain) + rest
-
-    def again(self, chain: str, rule: bytes) -> bytes:
-        """The request that makes a rule that was dumped."""
-        attributes = netlink.attributes(rule, 4)
-        return self.rule(chain, netlink.attribute(wire.RULE_EXPRESSIONS | 0x8000, attributes[wire.RULE_EXPRESSIONS]))
-
-    def delete(self, chain: str, number: int) -> tuple[int, int, bytes]:
-        found = dump.read_chain(self.socket, (2, "nat"), chain)
-        assert found is not None
-        return wire.DELRULE, 0, self.rule(chain, netlink.be64(wire.RULE_HANDLE, list(found.rules)[number]))
-
-    def commit(self, *parts: tuple[int, int, bytes]) -> None:
-        requests = [(wire.SUBSYSTEM << 8 | kind, flags, payload) for kind, flags, payload in parts]
-        self.socket.batch(wire.SUBSYSTEM, requests, operation="change", subject="the bench's rules")
-
-    def pick(self, length: int) -> tuple[str, Step, Step]:
-        ways = self.short if length < 20_000_000 else self.short | self.long
-        kind = random.choice(list(ways))
-        return (kind, *ways[kind])
-
-
-# --- iptables-legacy -------------------------------------------------------------------------------------------------
-
-
-class LegacyWays:
-    """The nat table as it is and with FLANNEL-POSTRTG emptied, swapped by IPT_SO_SET_REPLACE under the xtables lock."""
-
-    _REPLACE, _INFO, _ENTRIES = 64, 64, 65
-
-    def __init__(self, node: Namespace) -> None:
-        self.socket = inside(node, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW))
-        self.lock = f"/proc/{node.pid}/root/run/xtables.lock"
-        self._counters = ctypes.create_string_buffer(1 << 16)
-        self.full = self.read()
-        processes.run(["iptables-legacy", "-t", "nat", "-F", "FLANNEL-POSTRTG"], namespace=node)
-        self.empty = self.read()
-        self.replace(self.full, self.empty[1])
-
-    def read(self) -> tuple[bytes, int]:
-        """A replace request that makes the table what it is now (less its counters), and its number of entries."""
-        name = b"nat".ljust(32, b"\0")
-        info = self._ask(self._INFO, name.ljust(84, b"\0"))
-        hooks = struct.unpack_from("=I", info, 32)[0]
-        entries, size = struct.unpack_from("=II", info, 76)
-        table = self._ask(self._ENTRIES, name + struct.pack("=I", size) + b"\0" * 4 + b"\0" * size)[40:]
-        return name + struct.pack("=III", hooks, entries, size) + info[36:76] + table, entries
-
-    def _ask(self, option: int, data: bytes) -> bytes:
-        buffer = ctypes.create_string_buffer(data, len(data))
-        length = ctypes.c_uint32(len(data))
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.getsockopt(self.socket.fileno(), 0, option, buffer, ctypes.byref(length)) != 0:
-            raise OSError(ctypes.get_errno(), "getsockopt")
-        return buffer.raw
-
-    def replace(self, table: tuple[bytes, int], entries: int) -> None:
-        """Put a table in the place of one with so many ``entries``: the kernel returns a counter for each of them."""
-        counters = struct.pack("=IQ", entries, ctypes.addressof(self._counters))
-        with open(self.lock, "wb") as lock:  # noqa: PTH123 - what iptables does, call by call
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            self.socket.setsockopt(0, self._REPLACE, table[0][:84] + counters + table[0][84:])
-
-    def pick(self, length: int) -> tuple[str, Step, Step]:
-        full, empty = self.full, self.empty
-        return "chain emptied", lambda: self.replace(empty, full[1]), lambda: self.replace(full, empty[1])
 
 
 # --- what was seen ---------------------------------------------------------------------------------------------------
@@ -362,34 +169,6 @@ def bench_legacy(count: int, folder: Path) -> bool:
         ways.socket.close()
     read_log(result, out)
     return report(result)
-
-
-def service_rules(services: int) -> str:
-    """What kube-proxy writes for so many Services with two endpoints each, in one restore."""
-    chains, rules = [":KUBE-SERVICES - [0:0]", ":KUBE-POSTROUTING - [0:0]", ":KUBE-MARK-MASQ - [0:0]"], []
-    for n in range(services):
-        address = f"10.43.{n // 250}.{n % 250 + 1}"
-        chains.append(f":KUBE-SVC-{n:016d} - [0:0]")
-        comment = f'-m comment --comment "default/service-{n}:http cluster IP"'
-        rules.append(f"-A KUBE-SERVICES -d {address}/32 -p tcp {comment} -m tcp --dport 80 -j KUBE-SVC-{n:016d}")
-        rules.append(f"-A KUBE-SVC-{n:016d} ! -s {NETWORK} -d {address}/32 -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ")
-        for end in (0, 1):
-            sep = f"KUBE-SEP-{n:015d}{end}"
-            pod = f"10.42.{n // 250}.{n % 250 + 1}"
-            chains.append(f":{sep} - [0:0]")
-            odds = "-m statistic --mode random --probability 0.5" if end == 0 else ""
-            rules.append(f"-A KUBE-SVC-{n:016d} {odds} -j {sep}")
-            rules.append(f"-A {sep} -s {pod}/32 -j KUBE-MARK-MASQ")
-            rules.append(f"-A {sep} -p tcp -m tcp -j DNAT --to-destination {pod}:8080")
-    rules += [
-        "-A PREROUTING -j KUBE-SERVICES",
-        "-A POSTROUTING -j KUBE-POSTROUTING",
-        "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000",
-        "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
-        "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000",
-        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
-    ]
-    return "\n".join(["*nat", *chains, *rules, "COMMIT", ""])
 
 
 def cpu_ticks(pid: int) -> int:
