@@ -178,15 +178,15 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     from hitless.cluster.survey import choose, look, objections
     from hitless.evidence.reports import render
 
-    async def see() -> tuple[Survey, tuple[Node, ...]]:
+    async def see() -> tuple[Survey, tuple[Node, ...], bool]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
             survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
-            return survey, chosen
+            return survey, chosen, choices.dry_run and await _missing(api, choices.namespace)
 
-    survey, chosen = asyncio.run(see())
+    survey, chosen, missing = asyncio.run(see())
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
@@ -194,7 +194,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     if own_far_end:
         _can_have_far_end(survey, chosen, pods)
     if choices.dry_run:
-        click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end))
+        click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, missing))
         return None
     if against := objections(survey, chosen, restart):
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
@@ -256,6 +256,19 @@ def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> N
             raise InputError(f"node {place.name} has no {pods.family} address", where="--family", expected="one it has")
 
 
+async def _missing(api: Api, namespace: str) -> bool:
+    """Whether the drill would have to make its namespace; who may not ask is told of the rights for it."""
+    from hitless.cluster.objects import NAMESPACES
+
+    try:
+        await api.get(NAMESPACES, namespace)
+    except ApiError as error:
+        if error.status not in (403, 404):
+            raise
+        return True
+    return False
+
+
 async def _turn(api: Api, namespace: str) -> str:
     from hitless.cluster.objects import NAMESPACES
     from hitless.cluster.schedule import last_turn
@@ -287,7 +300,8 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
         family = "ipv6"
     wanted = [one for one in survey.cni.networks if ("ipv6" if ":" in one else "ipv4") in plan.families]
     nodes = 1 if restart == "rollout-restart" else max(1, choices.count or len(choices.nodes) or 1)
-    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience) + 300
+    held = 300 if restart == "kill" else 0  # so long a kubelet may hold back a container that was killed
+    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + held) + 300
     ours = not choices.to or any(one == "node" or one.startswith("farend://") for one in choices.to)
     return Pods(
         identity=secrets.token_hex(4),
@@ -330,6 +344,7 @@ def _dry_run(
     restart: Restart,
     grace: float | None,
     own_far_end: bool,
+    missing: bool,
 ) -> str:
     import yaml
 
@@ -344,14 +359,19 @@ def _dry_run(
         to=choices.to,
         own_far_end=own_far_end,
         rounds=plan.rounds,
-        scheduled=choices.round_robin and choices.post_events,
+        makes_namespace=missing,
+        turn=choices.round_robin,
+        tells=choices.post_events,
     )
     lines = [f"# {survey.cni.title}: {plan.rounds} rounds of {restart} on {', '.join(node.name for node in chosen)}"]
     lines += [f"# not now: {one}" for one in objections(survey, chosen, restart)]
     lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
     if grace is not None:
         lines.append(f"# with a grace period of {int(grace)} s")
-    parts = [("Objects that are made", told.objects), ("The rights that it needs", told.rights)]
+    rights = "The rights that it needs"
+    if missing:
+        rights += f"; where {pods.namespace} is not there yet: make it first, the account and a Role live in it"
+    parts = [("Objects that are made", told.objects), (rights, told.rights)]
     for title, documents in parts:
         lines.append(f"# {title}:")
         lines.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())

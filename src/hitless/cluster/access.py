@@ -8,6 +8,8 @@ the kubeconfig. Nothing is written, and no secret is ever in a message. Next sta
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +80,13 @@ class _Bearer(httpx2.Auth):
 
 
 def access(kubeconfig: Path | None, context: str | None) -> Access:
-    """The way that the kubeconfig (else the environment: in-cluster, KUBECONFIG, ~/.kube/config) names."""
+    """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     where = str(kubeconfig) if kubeconfig is not None else "kubeconfig"
     expected = "a kubeconfig that names a cluster and a user"
 
     def single() -> Any:
         try:
-            config = KubeConfig.from_file(kubeconfig) if kubeconfig is not None else KubeConfig.from_env()
+            config = _config(kubeconfig, context)
             found = config.get(context)
             if found is None:
                 raise ConfigError("no current context is set")
@@ -99,6 +101,9 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
         verify = adapter.verify_cluster(now.cluster, user, now.abs_file)
         if user.auth_provider and not (user.token or user.exec):
             raise ConfigError("auth-provider is not supported since Kubernetes 1.26: use an exec plugin or a token")
+        # Python 3.13 asks for RFC 5280 to the letter; clusters give less, and no other client of theirs asks for it.
+        if isinstance(verify, ssl.SSLContext):
+            verify.verify_flags &= ~ssl.VERIFY_X509_STRICT
         # A drill of 20 nodes holds 40 streams open: no limit on connections but the cluster's own size.
         transport = httpx2.AsyncHTTPTransport(verify=verify, limits=httpx2.Limits(max_connections=None))
         auth = _auth(user, single, where)
@@ -112,6 +117,33 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
     except (*_BAD_CONFIG, httpx2.InvalidURL) as error:
         raise InputError(_what_is_wrong(error), where=where, expected=expected) from error
     return Access(client, now.cluster.server, now.namespace)
+
+
+def _config(kubeconfig: Path | None, context: str | None) -> KubeConfig:
+    """As kubectl: KUBECONFIG may name several files, of which the first word on a thing counts."""
+    named = [Path(one).expanduser() for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one]
+    if kubeconfig is not None:
+        named = [kubeconfig]
+    if not named:
+        try:
+            return KubeConfig.from_service_account()
+        except ConfigError:
+            return KubeConfig.from_file(Path.home() / ".kube/config")
+    parts = [KubeConfig.from_file(one) for one in named if len(named) == 1 or one.is_file()]
+    if not parts:
+        raise ConfigError(f"none of {', '.join(map(str, named))} is there")
+    clusters: dict[str, Any] = {}
+    users: dict[str, Any] = {}
+    contexts: dict[str, Any] = {}
+    for part in reversed(parts):
+        clusters |= part.clusters
+        users |= part.users
+        contexts |= part.contexts
+    current = context or next((part.current_context for part in parts if part.current_context), None)
+    cluster = contexts[current].cluster if current in contexts else ""
+    # paths in a file are relative to it: the files of a cluster and of its user are taken to be the same one
+    place = next((part.fname for part in parts if cluster in part.clusters), parts[0].fname)
+    return KubeConfig(clusters=clusters, users=users, contexts=contexts, current_context=current, fname=place)
 
 
 def _what_is_wrong(error: Exception) -> str:

@@ -70,14 +70,23 @@ class _WatchEvent(msgspec.Struct):
     object: msgspec.Raw
 
 
+class _Cause(msgspec.Struct):
+    reason: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
 class _Status(msgspec.Struct):
     message: str = ""
     reason: str = ""
     code: int = 0
+    details: _Details | None = None
 
 
 def connect(kubeconfig: Path | None = None, context: str | None = None, *, patience: Patience | None = None) -> Api:
-    """The API server that the kubeconfig (else the environment: in-cluster, KUBECONFIG, ~/.kube/config) names."""
+    """The API server that the kubeconfig names, else KUBECONFIG, this pod's account, or ~/.kube/config."""
     return Api(access(kubeconfig, context), patience or Patience())
 
 
@@ -106,13 +115,15 @@ class Api:
         """All objects (of a namespace, or of all), page by page."""
         return (await self._list(kind, namespace, labels, fields))[0]
 
-    async def create(self, kind: Kind[_T], document: Mapping[str, Any], namespace: str = "") -> _T:
-        """Make an object; repeated after a lost answer, when the one that is there has the name that we gave."""
-        name = str(document.get("metadata", {}).get("name", ""))
+    async def create(self, kind: Kind[_T], document: Mapping[str, Any], namespace: str = "") -> _T | None:
+        """Make an object; repeated after a lost answer, when the one that is there has the name that we gave.
+
+        None when it is there by a call whose answer was lost: to read it takes another right than to make it.
+        """
         try:
             return _decode(await self._call("POST", kind.path(namespace), document), kind)
         except _MadeBefore:
-            return await self.get(kind, name, namespace)
+            return None
 
     async def patch(self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType) -> _T:
         """Change an object; the same patch twice is the same object."""
@@ -136,7 +147,10 @@ class Api:
         return True
 
     async def evict(self, pod: str, namespace: str, *, grace: int | None = None) -> None:
-        """Evict a pod; ``ApiError`` 429 when a PodDisruptionBudget says no (not repeated: that is an answer)."""
+        """Evict a pod; ``ApiError`` 429 when a PodDisruptionBudget says no (not repeated: that is an answer).
+
+        Nothing when it is gone: so it is after a call whose answer was lost.
+        """
         document: dict[str, Any] = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -144,8 +158,13 @@ class Api:
         }
         if grace is not None:
             document["deleteOptions"] = {"gracePeriodSeconds": grace}
-        # 500: more than one budget means the pod, and none of them can be asked
-        await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=frozenset({429, 500}))
+        try:
+            await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=_budget_says_no)
+        except _MadeBefore:
+            return
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     async def log(self, pod: str, namespace: str, container: str, lines: int = 50) -> str:
         """The last lines of a container's log."""
@@ -257,7 +276,7 @@ class Api:
                         raise _refusal("WATCH", kind.path(namespace), response)
                     self._known = True
                     failures, since = 0, self.patience.now()
-                    async for line in response.aiter_lines():
+                    async for line in _lines(response):
                         event = msgspec.json.decode(line, type=_WatchEvent)
                         if event.type == "ERROR":
                             status = msgspec.json.decode(event.object, type=_Status)
@@ -292,7 +311,7 @@ class Api:
         *,
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
-        final: frozenset[int] = frozenset(),
+        final: Callable[[httpx2.Response], bool] = lambda _: False,
     ) -> bytes:
         body = msgspec.json.encode(document) if document is not None else None
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
@@ -310,7 +329,7 @@ class Api:
                 problem = _refusal(method, path, response)
                 if response.status_code == 409 and method == "POST" and attempt > 0:
                     raise _MadeBefore from problem
-                if not self.passing(response.status_code) or response.status_code in final:
+                if not self.passing(response.status_code) or final(response):
                     raise problem
                 wait = max(wait, _retry_after(response))
             self._trouble()
@@ -318,6 +337,29 @@ class Api:
                 raise problem
             await self.patience.sleep(wait)
             attempt += 1
+
+
+async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The lines of a watch. JSON allows letters that end a line in Unicode (U+0085), and httpx's lines end at them."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+def _budget_says_no(response: httpx2.Response) -> bool:
+    """Whether a budget forbids an eviction; the server's own 429 (it is busy: plain text) says nothing of the pod."""
+    if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
+        return True
+    try:
+        details = msgspec.json.decode(response.content, type=_Status).details
+    except msgspec.DecodeError:
+        return False
+    causes = details.causes if details is not None else None
+    return response.status_code == 429 and any(cause.reason == "DisruptionBudget" for cause in causes or [])
 
 
 class _MadeBefore(Exception):

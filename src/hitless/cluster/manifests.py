@@ -277,11 +277,12 @@ def rights(
     config_maps: Sequence[str],
     *,
     makes_namespace: bool,
-    scheduled: bool = False,
+    turn: bool = False,
+    tells: bool = False,
 ) -> list[Document]:
     """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more.
 
-    ``scheduled``: with its turn written down, and an Event for each node.
+    ``turn``: it writes down whose turn it was; ``tells``: by Events, which for nodes live in the namespace default.
     """
 
     def rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> Document:
@@ -300,8 +301,9 @@ def rights(
             rule("", "pods/exec", "get", "create"),
             rule("", "configmaps", "create", "list", "delete"),
         ]
-    if scheduled:
+    if turn:
         by_place[pods.namespace].append(rule("", "configmaps", "get", "patch", names=["hitless-drill-turn"]))
+    if tells:
         by_place.setdefault("default", []).append(rule("", "events", "create"))
     if agent:
         there = by_place.setdefault(agent_namespace, [])

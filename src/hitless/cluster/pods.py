@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +30,9 @@ Listener = Callable[[e.Event, str], None]
 
 _GRACE = 1
 """Seconds. 0 would take a pod out of the API while its container still runs, and holds its port, on the node."""
+
+_CLOCK = 60.0
+"""Seconds in which a clock is asked for again: the first exec of a small node takes long, and may come too early."""
 
 _ACCOUNT = 30.0
 """Seconds until a new namespace has its ServiceAccount, without which no pod is admitted."""
@@ -80,17 +82,39 @@ class Station:
         )
         pod = next(iter(pods.values()), None) if pods else None
         if pod is None or pod.status.phase != "Running":
-            why = pod.trouble if pod is not None else f"not running after {patience:g} s"
+            why = pod.trouble if pod is not None else await self._pending(patience)
             raise MissingError(
-                f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}",
-                remedy="is the image there (--image, --pull-policy), and does Pod Security allow it?",
+                f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}", remedy=_remedy(why)
             )
         self.ip = pod.status.pod_ip
-        with suppress(ApiError):  # told as uncertain below; the streams still hold together within each node
-            self.offset = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
+        await self._set_clock()
+        self._task = asyncio.create_task(self._listen())
+
+    async def _pending(self, patience: float) -> str:
+        """What is known of a pod that neither runs nor fails: most often its network or its volumes are not made."""
+        found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
+        known = "; ".join(filter(None, (one.trouble or one.status.phase for one in found))) or "it is not there"
+        events = f"kubectl get events -n {self.namespace} --field-selector involvedObject.name={self.name}"
+        return f"not running after {patience:g} s ({known}); the kubelet's own words: {events}"
+
+    async def _set_clock(self) -> None:
+        """Measure the node's clock; when that cannot be done, all its times stay the node's own, and that is said."""
+        begin, attempt = self.api.patience.now(), 0
+        while True:
+            try:
+                self.offset = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
+            except ApiError as error:
+                wait = self.api.patience.wait(attempt)
+                if streams.passing(error) and self.api.patience.now() - begin + wait < _CLOCK:
+                    await self.api.patience.sleep(wait)
+                    attempt += 1
+                    continue
+                text = f"the clock of {self.node} could not be measured, its times are not the driver's: {error}"
+                self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
+                return
             text = f"the clock of {self.node} is {self.offset} (pod {self.name})"
             self.say(e.Note(t=self.now(), level="info", text=text), "drill")
-        self._task = asyncio.create_task(self._listen())
+            return
 
     async def _make(self) -> None:
         end = self.api.patience.now() + _ACCOUNT
@@ -185,6 +209,12 @@ class Station:
         if moved > last.uncertainty_ns + self.offset.uncertainty_ns + 1_000_000:
             text = f"the clock of {self.node} moved by {moved / 1e6:.1f} ms during the drill"
             self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
+
+
+def _remedy(why: str) -> str:
+    if "ErrImageNeverPull" in why:
+        return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
+    return "is the image there (--image, --pull-policy), and does Pod Security allow it?"
 
 
 def _settled(pods: Mapping[str, Pod]) -> bool:

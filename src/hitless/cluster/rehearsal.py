@@ -39,7 +39,9 @@ def rehearse(
     to: Sequence[str],
     own_far_end: bool,
     rounds: int,
-    scheduled: bool = False,
+    makes_namespace: bool = True,
+    turn: bool = False,
+    tells: bool = False,
 ) -> Rehearsal:
     """The whole of a drill with these choices."""
     owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
@@ -60,7 +62,7 @@ def rehearse(
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
         stations.append(manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], far, peer="192.0.2.1"))
-    rights = grants(pods, survey, restart, scheduled=scheduled)
+    rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells)
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
     verbs = {
@@ -71,26 +73,46 @@ def rehearse(
     }
     calls = [
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
-        f"get namespaces {', '.join(pods.namespaces)}; create {pods.namespace} when it is missing",
+        f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         "exec in the pods: hitless relay read, clock, stop",
         f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verbs[restart]}; watch its pods",
-        *(["get, create and patch the ConfigMap hitless-drill-turn; create Events in default"] if scheduled else []),
-        "delete the pods and the ConfigMap by label and uid; delete the namespace when the drill made it",
+        *([f"get, create and patch the ConfigMap hitless-drill-turn in {pods.namespace}"] if turn else []),
+        *(["create an Event in default for each node"] if tells else []),
+        "delete the pods and the ConfigMap by label and uid"
+        + (f"; delete the namespace {pods.namespace}, which the drill made" if makes_namespace else ""),
     ]
-    return Rehearsal((manifests.namespace(pods), *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
+    made = [manifests.namespace(pods)] if makes_namespace else []
+    return Rehearsal((*made, *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
 
 
 def _far(pods: Pods, node: Node) -> list[str]:
     return manifests.far_addresses(pods, node.internal_ips)
 
 
-def grants(pods: Pods, survey: Survey, restart: Restart, *, scheduled: bool = False) -> list[Document]:
-    """The rights of a drill with these choices; it may make its namespace."""
+def grants(
+    pods: Pods,
+    survey: Survey,
+    restart: Restart,
+    *,
+    makes_namespace: bool = True,
+    turn: bool = False,
+    tells: bool = False,
+) -> list[Document]:
+    """The rights of a drill with these choices."""
     daemon_set = survey.cni.daemon_set
     maps: list[str] = []
     if daemon_set is not None and survey.cni.name in ("canal", "flannel"):
         volumes = daemon_set.spec.template.spec.volumes or []
         maps = sorted({volume.config_map.name for volume in volumes if volume.config_map is not None})
     name = daemon_set.name if daemon_set else ""
-    return manifests.rights(pods, restart, survey.cni.namespace, name, maps, makes_namespace=True, scheduled=scheduled)
+    return manifests.rights(
+        pods,
+        restart,
+        survey.cni.namespace,
+        name,
+        maps,
+        makes_namespace=makes_namespace,
+        turn=turn,
+        tells=tells,
+    )

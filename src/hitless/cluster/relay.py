@@ -12,11 +12,13 @@ A line of the spool is ``NAME<tab>JSON``; the relay's own lines have the name ``
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from hitless.model.events import Note, encode
 __all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
-_SPOOL, _DONE, _STOP = "events", "done", "stop"
+_SPOOL, _DONE, _STOP, _READER = "events", "done", "stop", "reader"
 _TICK = 0.05
 _GRACE = 15.0  # what a tool may take to end its pending attempts; then it is killed
 
@@ -131,25 +133,50 @@ def _told(name: str, code: int, folder: Path) -> str:
 
 
 def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
-    """Write the spool from ``offset`` on to ``out`` and follow it until the tools have ended; 0 when all was given."""
+    """Write the spool from ``offset`` on to ``out`` and follow it until the tools have ended; 0 when all was given.
+
+    Whoever reads next takes over: raises ``InputError`` then. A runtime may leave a reader behind whose connection broke
+    (containerd 1.6 does), and a few dozen of them would take the memory and the processor of the tools.
+    """
     begin = time.monotonic()
     while not (folder / _SPOOL).exists():
         if time.monotonic() - begin > wait:
             raise InputError("no relay has run here", where=str(folder), expected="the spool of `hitless relay run`")
         time.sleep(_TICK)
+    mine = f"{os.getpid()} {time.monotonic_ns()}"
+    with suppress(OSError):  # a full disk must not keep anybody from reading
+        (folder / _READER).write_text(mine)
     with (folder / _SPOOL).open("rb", buffering=0) as spool:
         spool.seek(offset)
         while True:
             done = (folder / _DONE).exists()  # asked before reading: what comes after it cannot be missed
             data = spool.read(1 << 16)
             if data:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(out, view) :]
+                _give(out, data, folder, mine)
             elif done:
                 return 0
             else:
+                _still_ours(folder, mine)
                 time.sleep(_TICK)
+
+
+def _give(out: int, data: bytes, folder: Path, mine: str) -> None:
+    ready = select.poll()
+    ready.register(out, select.POLLOUT)
+    view = memoryview(data)
+    while view:
+        _still_ours(folder, mine)
+        if ready.poll(_TICK * 1000):
+            view = view[os.write(out, view[: select.PIPE_BUF]) :]  # so much never blocks where nobody takes it
+
+
+def _still_ours(folder: Path, mine: str) -> None:
+    try:
+        latest = (folder / _READER).read_text()
+    except OSError:
+        return
+    if latest and latest != mine:
+        raise InputError("another reader has taken over", where=str(folder), expected="one reader at a time")
 
 
 def stop(folder: Path) -> None:

@@ -26,6 +26,10 @@ Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "faile
 Tell = Callable[[str, Step, str], None]
 """Told the node, the step and a detail."""
 
+_BACK_OFF = 330.0
+"""Seconds. A kubelet waits 10 s, twice as long each time and up to 300 s, before it starts a container that was killed
+again within ten minutes: that is not the agent's time. It looks every 10 s whether a wait is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agent:
@@ -149,19 +153,27 @@ async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: f
             told[node].add(step)
             tell(node, step, detail)
 
+    held: set[str] = set()
+
     def done(pods: Mapping[str, Pod]) -> bool:
+        held.clear()
         for node, old in before.items():
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
             if agent.method == "kill":
                 _after_kill(agent, node, old, here, once)
+                held.update(node for pod in here if "CrashLoopBackOff" in pod.trouble)
             else:
                 _after_stop(node, old, here, once)
         return all("ready" in steps for steps in told.values())
 
-    await agent.api.wait_for(PODS, agent.cni.namespace, done, within=patience, labels=agent.cni.daemon_set.selector)
+    place, labels = agent.cni.namespace, agent.cni.daemon_set.selector
+    back = await agent.api.wait_for(PODS, place, done, within=patience, labels=labels)
+    if back is None and held:
+        await agent.api.wait_for(PODS, place, done, within=_BACK_OFF + patience, labels=labels)
     for node, steps in told.items():
         if "ready" not in steps:
-            tell(node, "failed", f"not ready {patience:g} s after the restart")
+            why = "; the kubelet holds it back (CrashLoopBackOff)" if node in held else ""
+            tell(node, "failed", f"not ready {patience:g} s after the restart{why}")
 
 
 def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:

@@ -3,7 +3,9 @@
 Problem: lines must come out of a pod while the drill itself may break the way there. Promise: ``execute`` speaks
 v5.channel.k8s.io and v4 (servers of the last three years know at least v4) and tells the end of the command from the
 end of the connection; ``follow`` reads a spool from a byte offset and, when the connection breaks, goes on from the
-byte after the last one that it got: no line twice, none left out. Next stage: ``pods``.
+byte after the last one that it got: no line twice, none left out. A server may say "Success" of a command whose kubelet
+went away (kubectl issue 1726): ``follow`` asks again from where it ends, and believes it when nothing more comes.
+Next stage: ``pods``.
 """
 
 from __future__ import annotations
@@ -39,8 +41,15 @@ _AWAY = (
     "i/o timeout",
     "TLS handshake timeout",
     "unexpected EOF",
+    "error reading from error stream",
+    "use of closed network connection",
+    "broken pipe",
+    "connection timed out",
+    "network is unreachable",
+    "code = Unavailable",
 )
-"""What the server says, with 500, when it cannot reach the kubelet. Any other 500 is a word on the command."""
+"""What the server says, with 500, when it cannot reach the kubelet (or that its containerd, by gRPC's Unavailable), or
+no longer. Any other 500 is a word on the command."""
 
 
 def passing(error: ApiError) -> bool:
@@ -188,6 +197,7 @@ async def follow(
     """
     offset, rest, attempt, since = 0, b"", 0, api.patience.now()
     while True:
+        begun = offset
         try:
             async with execute(api, pod, namespace, container, command(offset)) as running:
                 while piece := await running.read():
@@ -196,8 +206,10 @@ async def follow(
                     *whole, rest = (rest + piece).split(b"\n")
                     for one in whole:
                         line(one)
-            if running.code == 0:
+            if running.code == 0 and offset == begun:
                 return
+            if running.code == 0:
+                continue
             words = running.stderr.decode(errors="replace").strip()
             raise ApiError(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
         except ApiError as error:

@@ -197,7 +197,7 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         store.create("namespaces", "", {"metadata": {"name": "hitless-system"}})
         async with connect(tmp_path / "kubeconfig") as api:
             pods = Pods("x", namespace="hitless-system")
-            grants = rehearsal.grants(pods, await look(api), "delete-pod", scheduled=True)
+            grants = rehearsal.grants(pods, await look(api), "delete-pod", turn=True, tells=True)
         shell.fake.api.rights = Rights([*rules_of(grants), Rule("get", "", "namespaces")])
         pushed: list[tuple[str, str]] = []
         words = ["--yes", "--round-robin", "--post-events", "--json", "--namespace", "hitless-system", *QUICK]

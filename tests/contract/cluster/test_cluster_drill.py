@@ -496,7 +496,7 @@ def test_the_rights_of_scheduled_drills_suffice_for_their_turn_and_events(tmp_pa
         survey = await look(api)
         pods = Pods("d1")
         fake.api.store.create("namespaces", "", {"metadata": {"name": pods.namespace}})
-        granted = rules_of(rehearsal.grants(pods, survey, "delete-pod", scheduled=True))
+        granted = rules_of(rehearsal.grants(pods, survey, "delete-pod", turn=True, tells=True))
         fake.api.rights = Rights(granted)
         for node in ("node-0", "node-1"):
             await schedule.remember(api, pods.namespace, node)

@@ -97,6 +97,36 @@ def test_reading_where_no_relay_runs_is_refused(tmp_path: Path) -> None:
         relay.read(tmp_path, 0, wait=0.0)
 
 
+def reader(folder: Path, out: int) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "hitless", "relay", "read", "--spool", str(folder)]
+    return subprocess.Popen(words, stdout=out, stderr=subprocess.PIPE)
+
+
+def test_a_reader_that_lost_its_connection_ends_when_another_one_begins(tmp_path: Path) -> None:
+    (tmp_path / "events").write_bytes(b"a\t{}\n" * 100_000)  # more than a pipe holds: the first one is stuck in it
+    stuck, following = os.pipe()
+    first = reader(tmp_path, following)
+    while not (tmp_path / "reader").exists():
+        time.sleep(0.01)
+    waiting = reader(tmp_path, subprocess.DEVNULL)
+    assert first.communicate(timeout=30)[1].startswith(b"hitless relay: ")
+    assert first.returncode == 3
+    (tmp_path / "done").touch()
+    assert waiting.communicate(timeout=30)[1] == b""
+    assert waiting.returncode == 0
+    os.close(stuck)
+    os.close(following)
+
+
+def test_a_spool_that_cannot_be_written_any_more_is_still_read(tmp_path: Path) -> None:
+    (tmp_path / "events").write_bytes(b"a\t{}\n")
+    (tmp_path / "done").touch()
+    (tmp_path / "reader").mkdir()  # as a full disk: the mark cannot be made
+    with (tmp_path / "out").open("wb") as out:
+        assert relay.read(tmp_path, 0, out.fileno()) == 0
+    assert (tmp_path / "out").read_bytes() == b"a\t{}\n"
+
+
 def test_the_clock_answers_each_line_with_rising_times() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "hitless", "relay", "clock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
