@@ -177,7 +177,7 @@ def _chain_difference(
     at = min(first, len(foreign) if stop is None else stop)
     have, want = [canonical(rule) for rule in ours], [canonical(rule) for rule in wanted]
     if have != want:
-        return _what_differs(have, want), at, foreign
+        return _what_differs(have, want, len(foreign)), at, foreign
     blocking = first_stop(held.chain, place.purpose, desired.pods, refusals=False)
     last = max((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), default=0)
     if blocking is not None and blocking < last and not is_owned(held.chain[blocking], place):
@@ -185,9 +185,9 @@ def _chain_difference(
     return "", at, foreign
 
 
-def _what_differs(have: Sequence[tuple[object, ...]], want: Sequence[tuple[object, ...]]) -> str:
+def _what_differs(have: Sequence[tuple[object, ...]], want: Sequence[tuple[object, ...]], foreign: int = 0) -> str:
     if not have:
-        return "the chain is empty"
+        return "only foreign rules are in the chain" if foreign else "the chain is empty"
     if sorted(map(repr, have)) == sorted(map(repr, want)):
         return "the rules are in another order"
     missing = [rule for rule in want if rule not in have]

@@ -96,6 +96,20 @@ def test_a_drop_in_front_of_the_forward_jump_is_somebodys_will_and_a_missing_jum
     assert '-I FORWARD 2 -m comment --comment "flanneld forward" -j FLANNEL-FWD' in one.text
 
 
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ("", "the chain is empty"),
+        ("-A FLANNEL-POSTRTG -d 192.0.2.0/24 -j RETURN\n", "only foreign rules are in the chain"),
+    ],
+)
+def test_a_chain_without_our_rules_is_called_empty_only_when_it_is(inside: str, reason: str) -> None:
+    kernel = FakeKernel()
+    kernel.write(Backend.NFT, Family.IPV4, f"*nat\n:FLANNEL-POSTRTG - [0:0]\n{inside}COMMIT\n")
+    made = plan(desired_state(snapshot(Family.IPV4), Backend.NFT), kernel.observe((Family.IPV4,)))
+    assert [change.reason for change in made.changes if change.what == "FLANNEL-POSTRTG: 6 rules"] == [reason]
+
+
 def test_cleanup_removes_everything_of_ours_and_nothing_else() -> None:
     kernel = FakeKernel()
     for backend in Backend:
