@@ -135,8 +135,8 @@ def _told(name: str, code: int, folder: Path) -> str:
 def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
     """Write the spool from ``offset`` on to ``out`` and follow it until the tools have ended; 0 when all was given.
 
-    Whoever reads next takes over: raises ``InputError`` then. A runtime may leave a reader behind whose connection broke
-    (containerd 1.6 does), and a few dozen of them would take the memory and the processor of the tools.
+    Whoever reads next takes over: raises ``InputError`` then. A runtime may leave a reader behind whose connection
+    broke (containerd 1.6 does), and a few dozen of them would take the memory and the processor of the tools.
     """
     begin = time.monotonic()
     while not (folder / _SPOOL).exists():
@@ -151,12 +151,12 @@ def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
         while True:
             done = (folder / _DONE).exists()  # asked before reading: what comes after it cannot be missed
             data = spool.read(1 << 16)
+            if not data and done:
+                return 0
+            _still_ours(folder, mine)
             if data:
                 _give(out, data, folder, mine)
-            elif done:
-                return 0
             else:
-                _still_ours(folder, mine)
                 time.sleep(_TICK)
 
 
@@ -165,9 +165,10 @@ def _give(out: int, data: bytes, folder: Path, mine: str) -> None:
     ready.register(out, select.POLLOUT)
     view = memoryview(data)
     while view:
-        _still_ours(folder, mine)
         if ready.poll(_TICK * 1000):
             view = view[os.write(out, view[: select.PIPE_BUF]) :]  # so much never blocks where nobody takes it
+        else:
+            _still_ours(folder, mine)
 
 
 def _still_ours(folder: Path, mine: str) -> None:
