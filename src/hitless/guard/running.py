@@ -27,6 +27,7 @@ from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.reporting import Reporter
 from hitless.guard.side import Seen, Side
 from hitless.guard.standing import Found, Standing, found_in
+from hitless.kernel import ipsets
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
@@ -110,7 +111,7 @@ class Guard:
             installed = there.standby if there is not None else None
             settings = self.settings
             self._sides[family] = Side.of(
-                family, settings.primary, settings.networks, uplink, installed, settings.limits
+                family, settings.primary, settings.networks, uplink, installed, settings.limits, self._named
             )
         decided = self._see(first)
         self.reporter.guarding = not self.settings.observe
@@ -323,6 +324,9 @@ class Guard:
             side.withdraw(reason)
             self._stand(None)
             self.reporter.withdrawn(side, reason, t)
+
+    def _named(self, words: str) -> str:
+        return ipsets.named(words, self._namespace)
 
     def _stated(self) -> statements.Statement | None:
         primary = self.settings.primary

@@ -8,7 +8,7 @@ chains that matter stay the same. It reads rules and asks the evaluator; it neve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hitless.guard import gaps
 from hitless.guard.copying import Unclear
@@ -55,6 +55,7 @@ class Side:
     doubt: str = ""
     forward_doubt: str = ""
     samples: list[Sample] = field(default_factory=list)
+    speak: Callable[[str], str] = str  # reasons with names for what the rules know by numbers
     _passed: tuple[object, ...] | None = None
     _standby: Standby | None = None
     _unclear: str = ""
@@ -69,10 +70,11 @@ class Side:
         uplink: str,
         installed: Standby | None,
         limits: Limits | None = None,
+        speak: Callable[[str], str] = str,
     ) -> Side:
         """A side that begins with what stands in the kernel."""
         own = tuple(network for network in networks if network.version == (4 if family is Family.IPV4 else 6))
-        return cls(family, primary, own, uplink, Decider(limits, installed))
+        return cls(family, primary, own, uplink, Decider(limits, installed), speak=speak)
 
     @property
     def installed(self) -> Standby | None:
@@ -119,13 +121,16 @@ class Side:
                 gaps.without_guard(ruleset), self.family, self.primary, networks=self.networks, uplink=self.uplink
             )
         except Unclear as unclear:
-            self._standby, self._unclear = None, str(unclear)
+            self._standby, self._unclear = None, self.speak(str(unclear))
+        else:
+            self._standby = replace(self._standby, left_out=tuple(map(self.speak, self._standby.left_out)))
         legacy = any(chain.name.startswith("legacy.") for chain in (self._standby.chains if self._standby else ()))
         self.meter.polled = self.meter.polled or legacy
 
     def _decide(self, now: float, stated: Stated) -> Decision:
-        if self._standby is None:
-            decision = self.decider.unclear(self._unclear, now)
+        reason = self.unclear
+        if self._standby is None or reason:
+            decision = self.decider.unclear(reason, now)
         else:
             decision = self.decider.see(self._standby, now, stated)
         self.why = decision.why
@@ -152,13 +157,18 @@ class Side:
         """Why the primary's rules have no exact copy; empty when they have (or there are none)."""
         if self._unclear or self._standby is None or self._standby.places:
             return self._unclear
-        own = tuple(f"{table} {chain} rule " for table, chain in self.primary.chains)
-        return next((words for words in self._standby.left_out if words.startswith(own)), "")
+        left_out = self._standby.left_out
+        return next((words for words in left_out if any(_about(words, *chain) for chain in self.primary.chains)), "")
 
     @property
     def whole(self) -> bool:
         """Whether the primary and the standby say the same just now."""
         return self._standby is not None and self.installed is not None and self._standby == self.installed
+
+
+def _about(words: str, table: str, chain: str) -> bool:
+    """Whether what was left out is a rule of this chain, or a call of it."""
+    return f"{table} {chain} rule " in words or (words.startswith(f"{table} ") and f", all of {chain} (" in words)
 
 
 def _asked(hook: Hook) -> bool:

@@ -124,23 +124,39 @@ def test_a_profile_file_does_the_same_for_an_agent_that_nobody_knows(tmp_path: P
         assert made.state()["families"]["ipv6"]["networks"] == []
 
 
-def test_a_decision_that_stands_in_an_ipset_is_refused_with_the_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY])
+@pytest.mark.parametrize("family", list(Family))
+def test_a_decision_that_stands_in_an_ipset_is_refused_and_the_set_is_named(
+    tmp_path: Path, backend: Backend, family: Family
+) -> None:
+    """Whether it says what is translated or what is exempt; the kernel's rule has a number for it and no name."""
     programs("ipset")
-    with world(tmp_path) as made:
-        made.on_node("ipset", "create", "cali40masq-ipam-pools", "hash:net")
-        made.on_node("ipset", "add", "cali40masq-ipam-pools", "10.42.0.0/16")
-        text = (
-            "*nat\n:cali-nat-outgoing - [0:0]\n-A POSTROUTING -j cali-nat-outgoing\n"
-            "-A cali-nat-outgoing -m set --match-set cali40masq-ipam-pools src -j MASQUERADE\nCOMMIT\n"
+    pods, kind = ("10.42.0.0/16", "inet") if family is Family.IPV4 else ("fd42::/48", "inet6")
+    with world(tmp_path, backend=backend, family="dual") as made:
+        made.on_node("ipset", "create", "another", "hash:net", "family", kind)
+        made.on_node("ipset", "create", "no-nat-for", "hash:net", "family", kind)
+        made.on_node("ipset", "create", "cali40masq-ipam-pools", "hash:net", "family", kind)
+        program = f"{family.iptables}-{backend}-restore"
+
+        def refused(chain: str, rule: str, profile: str) -> str:
+            text = f"*nat\n:{chain} - [0:0]\n-A POSTROUTING -j {chain}\n-A {chain} {rule}\nCOMMIT\n"
+            (tmp_path / "rules").write_text(text)
+            (tmp_path / "guard.log").unlink(missing_ok=True)
+            made.on_node(program, str(tmp_path / "rules"))
+            before = tables(made)
+            guard = made.guard("--profile", profile, "--network", pods, ready=False)
+            assert guard.wait(timeout=HANG) == 3
+            assert tables(made) == before
+            return made.log()
+
+        pools = "-m set --match-set cali40masq-ipam-pools src -j MASQUERADE"
+        assert "cali-nat-outgoing rule 1 (set cali40masq-ipam-pools, whose members the rules do not tell)" in refused(
+            "cali-nat-outgoing", pools, "calico"
         )
-        (tmp_path / "rules").write_text(text)
-        made.on_node("iptables-nft-restore", "--noflush", str(tmp_path / "rules"))
-        before = tables(made)
-        guard = made.guard("--profile", "calico", *PODS, ready=False)
-        assert guard.wait(timeout=HANG) == 3
-        # the kernel's rule has the set's number, not its name
-        assert "cali-nat-outgoing rule 1 (set #" in made.log() and "members" in made.log()
-        assert tables(made) == before
+        exempt = f"-m set --match-set no-nat-for dst -j RETURN\n-A FLANNEL-POSTRTG -s {pods} -j MASQUERADE"
+        assert "FLANNEL-POSTRTG rule 1: set no-nat-for, whose members the rules do not tell" in refused(
+            "FLANNEL-POSTRTG", exempt, "flannel"
+        )
 
 
 def test_where_there_is_nothing_to_learn_from_it_waits_and_touches_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.side import Seen, Side
 from hitless.model.families import Family
-from hitless.model.rules import Chain, Dnat, Drop, Hook, Jump, Masquerade, Rule, Ruleset, SetMember, Table
+from hitless.model.rules import Chain, Dnat, Drop, Hook, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Table
 
 V4 = Family.IPV4
 
@@ -96,6 +96,41 @@ def test_pools_in_a_set_that_the_rules_do_not_show_are_refused_and_it_is_named()
     see(one, calico(known=False))
     assert "cali40masq-ipam-pools" in one.unclear
     assert one.installed is None
+
+
+EXEMPT = Rule((SetMember("no-nat-for", "dst", None), Return()))
+
+
+def test_an_exemption_by_a_set_in_the_primarys_own_chain_is_refused_and_it_is_named() -> None:
+    """The chain does nothing but translate or come back, so that the copy left all of it out, and the guard waited."""
+    one = side()
+    see(one, nat(chain=(EXEMPT, *flannel_rules(V4))))
+    assert "FLANNEL-POSTRTG" in one.unclear and "no-nat-for" in one.unclear
+    assert one.installed is None
+
+
+def test_such_an_exemption_that_comes_later_makes_the_standby_withdraw() -> None:
+    """It is no damage: bridging it for ever would translate what the primary leaves alone."""
+    one = side()
+    see(one, nat())
+    seen = see(one, nat(chain=(EXEMPT, *flannel_rules(V4))), 2)
+    assert seen is not None
+    assert seen.decision.again == one.decider.limits.settle
+    assert one.again(one.decider.limits.settle, lambda: None).action == "withdraw"
+    assert one.installed is None
+    again = see(one, nat(), 3)
+    assert again is not None and again.decision.action == "install"
+
+
+def test_what_rules_know_by_numbers_is_named() -> None:
+    numbered = Rule((SetMember("#7", "dst", None), Return()))
+    one = Side.of(V4, PRIMARIES["flannel"], (), "eth0", None, speak=lambda words: words.replace("#7", "no-nat-for"))
+    see(one, nat(chain=(numbered, *flannel_rules(V4))))
+    assert "set no-nat-for" in one.unclear
+    foreign = Rule((SetMember("#7", "src", None), Masquerade()))
+    seen = see(one, nat(front=(foreign,)), 2)
+    assert seen is not None and seen.decision.standby is not None
+    assert "set no-nat-for" in seen.decision.standby.left_out[0]
 
 
 def test_somebody_elses_translation_that_cannot_be_copied_is_no_reason_to_refuse() -> None:
