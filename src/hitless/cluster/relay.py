@@ -27,9 +27,10 @@ from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.model.events import Note, encode
 
-__all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
+__all__ = ["OWN", "TAKEN_OVER", "Relay", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
+TAKEN_OVER = "another reader has taken over"
 _SPOOL, _DONE, _STOP, _READER = "events", "done", "stop", "reader"
 _TICK = 0.05
 _GRACE = 15.0  # what a tool may take to end its pending attempts; then it is killed
@@ -177,7 +178,7 @@ def _still_ours(folder: Path, mine: str) -> None:
     except OSError:
         return
     if latest and latest != mine:
-        raise InputError("another reader has taken over", where=str(folder), expected="one reader at a time")
+        raise InputError(TAKEN_OVER, where=str(folder), expected="one reader at a time")
 
 
 def stop(folder: Path) -> None:

@@ -21,6 +21,7 @@ from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUp
 
 from hitless.cluster.api import Api, said
 from hitless.cluster.objects import PODS
+from hitless.cluster.relay import TAKEN_OVER
 from hitless.errors import ApiError
 
 __all__ = ["Execution", "execute", "follow", "output", "passing"]
@@ -47,6 +48,7 @@ _AWAY = (
     "connection timed out",
     "network is unreachable",
     "code = Unavailable",
+    TAKEN_OVER,  # by a request of ours that was thought lost
 )
 """What the server says, with 500, when it cannot reach the kubelet (or that its containerd, by gRPC's Unavailable), or
 no longer. Any other 500 is a word on the command."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hitless.cluster import relay
-from hitless.errors import InputError, NotFound
+from hitless.cluster import relay, streams
+from hitless.errors import ApiError, InputError, NotFound
 
 WRITER = """
 import signal, sys, time
@@ -109,8 +109,11 @@ def test_a_reader_that_lost_its_connection_ends_when_another_one_begins(tmp_path
     while not (tmp_path / "reader").exists():
         time.sleep(0.01)
     waiting = reader(tmp_path, subprocess.DEVNULL)
-    assert b"another reader has taken over" in first.communicate(timeout=30)[1]
+    words = first.communicate(timeout=30)[1]
+    assert b"another reader has taken over" in words
     assert first.returncode == 3
+    # the driver, should it be the one who listened to it, asks again
+    assert streams.passing(ApiError(f"ended with 3: {words.decode()}", status=500))
     (tmp_path / "done").touch()
     assert waiting.communicate(timeout=30)[1] == b""
     assert waiting.returncode == 0
