@@ -1,6 +1,7 @@
 """What the agent reaches: restarts, transitions, start, repair, heal, and side by side with flannel's stand-ins.
 
-    python bench/agent.py [restarts] [transitions] [start] [repair] [heal] [compare] [--restarts 1000] [--backend nft …]
+    python bench/agent.py [restarts] [transitions] [start] [repair] [reload] [heal] [compare] [--restarts 1000]
+                          [--backend nft …]
 
 Without a name, everything; every part for iptables-nft, iptables-legacy and native nftables, in both families. All in
 lab namespaces; root is needed. Prints the machine, the figures and what was asked; ends with 1 where one was missed
@@ -10,6 +11,7 @@ restarts     with an unchanged configuration, SIGTERM and SIGKILL, under traffic
 transitions  every start state of tests/contract, adopted under traffic; transactions by table from the kernel's events
 start        exec to ready with nothing to do and 30,000 rules; memory; processor time when idle
 repair       from the commit that damages to the commit that repairs, as ``hitless watch`` saw them
+reload       a firewall's reload by single commands: whether they succeed, gaps, connections lost
 heal         flows bound in a gap: when they work again, and whether any other connection was touched
 compare      one table with flannel's stand-ins
 """
@@ -30,7 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import agent_heal
+from bench import agent_heal, agent_reload
 from bench.agent_lab import (
     HITLESS,
     Agent,
@@ -56,7 +58,7 @@ from hitless.model.families import Backend, Family
 from hitless.sources import FamilyNetworks
 
 failures: list[str] = []
-# without firewalld-reload: its many commands fail when a chain that they have emptied is repaired before it is deleted
+# without firewalld-reload, which may open no gap at all (see the part reload)
 _DAMAGES = ("flush-chain", "delete-jump", "accept-in-front", "flush-nat", "flush-ruleset", "wrong-subnet")
 
 
@@ -167,7 +169,7 @@ def repair(backend: Backend, count: int) -> None:
             name = names[number % len(names)]
             known = len(watching.events)
             FAULTS[name](target).act()
-            time.sleep(1.5)  # no faster than a fight is answered at once
+            time.sleep(2.0)  # no faster than a fight is answered at once, and than a reload is over
             gaps = [event for event in watching.events[known:] if event["type"] == "gap"]
             spans.setdefault(name, []).extend((one["end"] - one["begin"]) / 1e6 for one in gaps)
         watching.end()
@@ -268,6 +270,7 @@ def parts(options: argparse.Namespace, backends: Sequence[Backend]) -> dict[str,
         "transitions": each(both),
         "start": each(lambda backend: start(backend, options.services)),
         "repair": each(lambda backend: repair(backend, options.damages)),
+        "reload": each(lambda backend: agent_reload.reloads(backend, options.reloads, options.rate, require)),
         "heal": each(lambda backend: agent_heal.heal(backend, options.rounds, require)),
         "compare": lambda: compare(options.rounds, options.rate),
     }
@@ -276,11 +279,12 @@ def parts(options: argparse.Namespace, backends: Sequence[Backend]) -> dict[str,
 def main() -> int:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="restarts, transitions, start, repair, heal, compare")
+    parser.add_argument("what", nargs="*", help="restarts, transitions, start, repair, reload, heal, compare")
     parser.add_argument("--backend", action="append", choices=[str(one) for one in Backend])
     parser.add_argument("--restarts", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--damages", type=int, default=100)
+    parser.add_argument("--reloads", type=int, default=50)
     parser.add_argument("--services", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()

@@ -1,9 +1,10 @@
 """The loop: wait until something may have changed, look, repair, heal, say so.
 
 Problem: rules must be back within milliseconds of damage, a fight must not become a loop at full speed, and nothing
-may depend on how this process ends. Promise: three numbers rule the waiting (``resync``: at the latest; a retry's
-gap; a fight's delay); every look starts from the kernel; stopping changes nothing. Time to repair does not
-wait for judging or healing. The only place that decides *when*; *what* is ``hitless.plan``'s, *how* the worker's.
+may depend on how this process ends. Promise: four numbers rule the waiting (``resync``: at the latest; a retry's gap;
+a fight's delay; a reload's quiet second); every look starts from the kernel; stopping changes nothing. Time to repair
+does not wait for judging or healing. The only place that decides *when*; *what* is ``hitless.plan``'s, *how* the
+worker's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hitless.agent.health import Health
 from hitless.agent.logs import Log
 from hitless.agent.metrics import Metrics
 from hitless.agent.notify import Notifier
+from hitless.agent.reloads import Reload
 from hitless.agent.watching import Suspect, Watch
 from hitless.agent.working import Look, Worker
 from hitless.errors import HitlessError
@@ -35,6 +37,7 @@ _HEAL = (0.0, 0.05, 0.12)  # at once, and again: packets under way at the commit
 _GRACE = 10.0  # seconds over three missed comparisons before the last one is called stale
 _REMEMBERED = 16  # suspects of a look that failed
 _RETRY = 0.5  # after a failure, unless an event comes first
+_BRIDGED = "whole tables were flushed: pods are masqueraded beside them until nobody has touched them for a second"
 _SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
 
 
@@ -56,6 +59,7 @@ class Loop:
         self._backend_due = 0.0
         self._native = False
         self._fights = Fights()
+        self._reload = Reload()
         self._not_before = 0.0
         self._judge_due = 0.0
         self._clean = False  # the last look found, or left, everything right
@@ -117,11 +121,10 @@ class Loop:
             if backend is None:
                 return
             judged = bool(suspects) or not self._clean or now >= self._judge_due
-            look = await self._in_thread(lambda: self._worker.look(snapshot, backend, heal=self._heals))
-            suspects += self._watch.covered(look.first_generation, look.generation)
+            look = await self._look(snapshot, backend, suspects, now)
             self._account(look, suspects)
             self._tell_plain(look, snapshot)
-            if judged or look.result.applied:
+            if (judged or look.result.applied) and not look.bridged:
                 await self._judge(snapshot)
         except HitlessError as error:
             self._suspects = suspects[-_REMEMBERED:]
@@ -133,6 +136,24 @@ class Loop:
         period = max(self._resync, cost * _SHARE)
         self._health.stale_after = 3 * period + _GRACE
         self._look_due = time.monotonic() + (period if self._clean else _RETRY)
+        if look.bridged and look.result.settled:
+            self._look_due = self._reload.due
+
+    async def _look(self, snapshot: Snapshot, backend: Backend, suspects: list[Suspect], now: float) -> Look:
+        """One pass, out of the way of a reload; adds to the suspects what was committed before it."""
+        if suspects:
+            self._reload.touched(now)
+        goes_on, harmed = self._reload.goes_on(now), self._clean or self._damaged_since is not None
+        may = self._reload.begun is None and harmed and self._health.last_pass is not None
+        look = await self._in_thread(
+            lambda: self._worker.look(snapshot, backend, heal=self._heals, may_bridge=may, must_bridge=goes_on)
+        )
+        suspects += self._watch.covered(look.first_generation, look.generation)
+        if look.bridged and not goes_on:
+            self._reload.begin(look.ended)
+        elif not look.bridged and look.result.settled:
+            self._reload.end()
+        return look
 
     async def _judge(self, snapshot: Snapshot) -> None:
         """Ask the evaluator about the whole egress path, neighbours' rules included."""
@@ -185,23 +206,27 @@ class Loop:
             metrics.add("hitless_agent_transactions_total", backend=transaction.backend.value)
         metrics.set("hitless_agent_commands_total", self._worker.node.commands)
         self._health.last_pass = look.ended
-        was_clean, self._clean = self._clean, result.settled
+        was_clean, self._clean = self._clean, result.settled and not look.bridged
         if result.applied or not result.settled:
             self._changed(look, suspects, damage=(was_clean or self._damaged_since is not None) and not first)
         else:
             self._log.debug("as desired", milliseconds=_ms(look.ended - look.begun))
-        if result.settled:
+        if not result.settled:
+            self._unsettled(look)
+        elif look.bridged:
+            self._health.problems = (_BRIDGED,)
+        else:
             metrics.set("hitless_agent_last_sync_timestamp_seconds", time.time())
             self._health.problems = ()
-        else:
-            self._unsettled(look)
+        if look.unbridged:
+            self._log.warning("no bridge", reason=look.unbridged)
         self._report_notes(look)
         if look.legacy:
             self._watch.follow_legacy()
         if look.ill:
             self._not_healed(look.ill)
         self._healed(look.healed or {})
-        if self._heals and result.settled and (first or look.opened or not was_clean):
+        if self._heals and result.settled and (first or look.opened or not (was_clean or look.bridged)):
             done = look.healed is not None
             self._heal_due = [look.ended + pause for pause in (_HEAL[1:] if done else _HEAL)]
 
@@ -234,9 +259,9 @@ class Loop:
             self._damaged_since = None
             self._metrics.add("hitless_agent_repairs_total", writer=writer)
             self._metrics.add("hitless_agent_repair_seconds_sum", duration)
-            self._log.info(
-                "repaired", writer=suspect.label, milliseconds=_ms(duration), transactions=len(result.applied)
-            )
+            told = {"milliseconds": _ms(duration), "transactions": len(result.applied)}
+            more = {"reason": _BRIDGED} if look.bridged else {}
+            self._log.info("repaired", writer=suspect.label, **told, **more)
         if verdict.new:
             self._metrics.add("hitless_agent_fights_total", writer=writer)
             self._log.error(

@@ -8,6 +8,7 @@ know it, and the result says so. Next stage: the loop (``hitless.agent.loop``) d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from hitless.agent.ports import RulesPort
@@ -20,6 +21,8 @@ from hitless.plan import Plan, Transaction, plan
 from hitless.sources import Snapshot
 
 __all__ = ["Pass", "plan_pass", "reconcile"]
+
+_How = Callable[[NodeState, NodeState], Plan]
 
 _ROUNDS = 3  # another writer's commit between our read and our write needs a second round; a third is generous
 
@@ -40,9 +43,9 @@ class Pass:
         return not self.left.transactions
 
 
-def plan_pass(port: RulesPort, snapshot: Snapshot, backend: Backend) -> Plan:
+def plan_pass(port: RulesPort, snapshot: Snapshot, backend: Backend, how: _How = plan) -> Plan:
     """What a pass would do now."""
-    return plan(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
+    return how(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
 
 
 def reconcile(
@@ -52,18 +55,19 @@ def reconcile(
     *,
     observed: NodeState | None = None,
     random_fully: bool | None = None,
+    how: _How = plan,
 ) -> Pass:
     """Make the node as desired. ``observed``: a reading made just now; ``random_fully``: what an earlier pass learned
-    (``None``: nothing yet)."""
+    (``None``: nothing yet); ``how``: another planner."""
     wanted = snapshot if random_fully is not False else replace(snapshot, random_fully=False)
     reading = port.observe(tuple(snapshot.networks)) if observed is None else observed
-    found = plan(desired_state(wanted, backend), reading)
+    found = how(desired_state(wanted, backend), reading)
     if not found.transactions:
         return Pass(found, random_fully=wanted.random_fully)
     first = found
     if wanted.random_fully and random_fully is None and not port.knows_random_fully(backend):
         wanted = replace(wanted, random_fully=False)
-        found = first = plan_pass(port, wanted, backend)
+        found = first = plan_pass(port, wanted, backend, how)
     applied: list[Transaction] = []
     error: ProgramError | None = None
     for _ in range(_ROUNDS):
@@ -78,7 +82,7 @@ def reconcile(
                 wanted = replace(wanted, random_fully=False)  # a kernel too old for it: the program cannot know
         except ProgramError as refusal:
             error = refusal
-        found = plan_pass(port, wanted, backend)
+        found = plan_pass(port, wanted, backend, how)
         if not found.transactions or (error is not None and not isinstance(error, NotSupported)):
             break
     if found.transactions:

@@ -15,13 +15,14 @@ from hitless.agent.egress import judge, was_open
 from hitless.agent.healing import heal
 from hitless.agent.node import Node
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
-from hitless.errors import HitlessError
+from hitless.desired import desired_state
+from hitless.errors import HitlessError, MissingError
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
-from hitless.plan import Plan
+from hitless.plan import Plan, bridge, plan, torn
 from hitless.sources import FamilyNetworks, Snapshot
 
 __all__ = ["Look", "Worker"]
@@ -31,7 +32,8 @@ __all__ = ["Look", "Worker"]
 class Look:
     """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right. ``opened``:
     families that had no egress when we looked. ``healed``: flows freed right after rules were made (``None``: none
-    were made, or it failed, and ``ill`` says why). ``legacy``: legacy tables stand here."""
+    were made, or it failed, and ``ill`` says why). ``legacy``: legacy tables stand here. ``bridged``: whole tables were
+    flushed, and the pods are carried beside them. ``unbridged``: why that cannot be done here."""
 
     result: Pass
     backend: Backend
@@ -44,6 +46,8 @@ class Look:
     legacy: bool = False
     healed: Mapping[Family, int] | None = None
     ill: str = ""
+    bridged: bool = False
+    unbridged: str = ""
 
 
 class Worker:
@@ -55,6 +59,7 @@ class Worker:
         self._conntrack: Conntrack | None = None
         self._facts: NodeFacts | None = None
         self._random_fully: bool | None = None
+        self._bridges = True
 
     @property
     def node(self) -> Node:
@@ -81,17 +86,30 @@ class Worker:
             return self._node.detect()
         return self._node.hinted() or current
 
-    def look(self, snapshot: Snapshot, backend: Backend, *, heal: bool = False) -> Look:
+    def look(
+        self,
+        snapshot: Snapshot,
+        backend: Backend,
+        *,
+        heal: bool = False,
+        may_bridge: bool = False,
+        must_bridge: bool = False,
+    ) -> Look:
         """One pass. ``heal``: where it made rules, free at once what was bound without them; that comes before all
-        that only concerns people, because flows wait for it."""
+        that only concerns people, because flows wait for it. ``may_bridge``: when whole tables were flushed, carry the
+        pods beside them instead; ``must_bridge``: go on with that."""
         begun = time.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
         first = self._node.generation
         wanted = self.with_draining(snapshot, before)
-        result = reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
+        passed, unbridged = None, ""
+        if self._bridges and (must_bridge or may_bridge) and _needs_bridge(wanted, backend, before, must_bridge):
+            passed, unbridged = self._bridge(wanted, backend, before)
+        bridged = passed is not None
+        result = passed or reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
         ended = time.monotonic()
-        if result.settled and (result.applied or not result.random_fully):
+        if not bridged and result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully
         healed, ill = None, ""
         if heal and result.applied and result.settled:
@@ -102,7 +120,23 @@ class Worker:
         opened = was_open(before, wanted) if result.found.transactions else {}
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
         generation, legacy = self._node.generation, self._node.has_legacy()
-        return Look(result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill)
+        return Look(
+            result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill, bridged, unbridged
+        )
+
+    def _bridge(self, wanted: Snapshot, backend: Backend, observed: NodeState) -> tuple[Pass | None, str]:
+        """Carry the pods beside the tables; ``None`` and the reason where nft or the kernel cannot."""
+        known = self._random_fully is not False  # asking takes a program's time; native nftables always knows it
+        try:
+            result = reconcile(self._node, wanted, backend, observed=observed, random_fully=known, how=bridge)
+        except MissingError as error:
+            self._bridges = False
+            return None, str(error)
+        stuck = result.left.transactions[:1]
+        if result.error is not None and any(one.backend is Backend.NFTABLES for one in stuck):
+            self._bridges = False
+            return None, str(result.error)
+        return result, ""
 
     def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
         """The families whose pods' packets certainly leave un-translated, or not at all, with the reason."""
@@ -171,6 +205,13 @@ class Worker:
         if self._facts is None:
             self._facts = NodeFacts(self._node.namespace)
         return self._facts
+
+
+def _needs_bridge(wanted: Snapshot, backend: Backend, observed: NodeState, begun: bool) -> bool:
+    """Whether tables were flushed whole; once begun, whether anything is still missing (another agent may have mended
+    it, or the reload itself)."""
+    desired = desired_state(wanted, backend)
+    return bool(plan(desired, observed, others=False).transactions) if begun else torn(desired, observed)
 
 
 def _masqueraded(state: NodeState, family: Family) -> set[Network]:

@@ -83,13 +83,16 @@ class _Part:
     gone: bool = False
 
 
-def plan(desired: NodeState, observed: NodeState) -> Plan:
+def plan(desired: NodeState, observed: NodeState, *, others: bool = True) -> Plan:
     """What turns ``observed`` into ``desired``: first everything that is to be there, then the other backends' copies.
 
-    Places that neither names are not touched; a copy in another backend goes only where the same purpose is desired.
+    Places that neither names are not touched; a copy in another backend goes only where the same purpose is desired,
+    and without ``others`` not at all.
     """
     empty = Holding()
     makes = [_make(place, wanted, observed.places.get(place, empty)) for place, wanted in desired.places.items()]
+    if not others:
+        return Plan(_transactions(makes, removes=False), tuple(note for part in makes for note in part.notes))
     wanted_elsewhere = {(place.family, place.purpose): place for place in desired.places}
     removes = [
         _leave(place, held, wanted_elsewhere[place.family, place.purpose], desired)
@@ -145,9 +148,11 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
     changes: list[Change] = []
     notes: list[Note] = []
     wanted = desired.chain or ()
-    reason, at, foreign = _chain_difference(place, wanted, held, desired)
-    notes += [Note(place, f"foreign rule kept in {place.names.chain}: {_show(rule)}") for rule in foreign]
     chain = place.names.chain
+    reason, at, foreign = "", 0, tuple[Rule, ...]()
+    if desired.chain is not None:
+        reason, at, foreign = _chain_difference(place, wanted, held, desired)
+    notes += [Note(place, f"foreign rule kept in {chain}: {_show(rule)}") for rule in foreign]
     if reason:
         changes.append(Change(place, f"{chain}: {len(wanted)} rules", reason))
         if foreign:
@@ -159,7 +164,8 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
     entry = _entry_difference(place, desired, held)
     if entry:
         lines += _enter(place, desired, held)
-        changes.append(Change(place, f"{place.names.base}: the jump to {chain}", entry))
+        what = f"the jump to {chain}" if desired.chain is not None else f"{len(desired.entry)} rules"
+        changes.append(Change(place, f"{place.names.base}: {what}", entry))
     return _Part(place, tuple(lines), tuple(changes), tuple(notes))
 
 
@@ -203,10 +209,14 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
     """Why the way into our chain is not right; empty: it is."""
     names = place.names
     ours = [n for n, rule in enumerate(held.entry) if is_owned(rule, place)]
+    if desired.chain is None:
+        have, want = [canonical(held.entry[n]) for n in ours], [canonical(rule) for rule in desired.entry]
+        if have != want:
+            return f"{names.base} was flushed" if not ours else _what_differs(have, want)
     jumps = [n for n in ours if canonical(held.entry[n]) == canonical(desired.entry[0])]
     if not jumps:
         return f"no jump from {names.base}" + (", but rules of an older flannel" if ours else "")
-    if len(ours) > 1:
+    if len(ours) > len(desired.entry):
         return "the jump is there more than once" if len(ours) == len(jumps) else "rules of an older flannel beside it"
     stop = first_stop(held.entry, place.purpose, desired.pods, refusals=False)
     if stop is not None and stop < jumps[0]:
@@ -215,16 +225,17 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
 
 
 def _enter(place: Place, desired: Holding, held: Holding) -> list[str]:
-    """Lines that leave exactly one jump in the base chain, where it works."""
+    """Lines that leave exactly the desired rules of ours (one jump) in the base chain, where they work."""
     base = place.names.base
     lines = _take_out(held.entry, place, base)
     rest = [rule for rule in held.entry if not is_owned(rule, place)]
     first = next((n for n, rule in enumerate(held.entry) if is_owned(rule, place)), len(rest))
     stop = first_stop(rest, place.purpose, desired.pods, refusals=True)
     at = first if stop is None else min(first, stop)
-    jump = _text(desired.entry[0])
-    lines.append(f"-A {base} {jump}" if at >= len(rest) else f"-I {base} {at + 1} {jump}")
-    return lines
+    texts = [_text(rule) for rule in desired.entry]
+    if at >= len(rest):
+        return lines + [f"-A {base} {text}" for text in texts]
+    return lines + [f"-I {base} {at + 1 + n} {text}" for n, text in enumerate(texts)]
 
 
 def _take_out(rules: Sequence[Rule], place: Place, chain: str) -> list[str]:
