@@ -4,7 +4,8 @@ Problem: rule by rule, a change is dozens of commits and a window in which pods 
 hands a whole text to ``iptables-{nft,legacy}-restore --noflush``, which commits it as one generation (nft) or one
 table replacement (legacy); ``batch`` hands one to ``nft -f -``. Either all of it is in the kernel afterwards, or
 nothing. The xtables lock is held by the program alone, while it writes, and waited for with a bound; ``LockBusy``
-says that it could not be had. Reading is elsewhere (``hitless.kernel.chains``, ``hitless.kernel.xtables``).
+says that it could not be had. An iptables that is too old is refused as such (``MissingError``), with what is needed.
+Reading is elsewhere (``hitless.kernel.chains``, ``hitless.kernel.xtables``).
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from hitless.errors import MissingError, ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import HERE, Namespace
 
-__all__ = ["LockBusy", "NotSupported", "batch", "knows_random_fully", "restore"]
+__all__ = ["LockBusy", "NotSupported", "batch", "knows_random_fully", "program", "restore"]
 
 _RESOURCE_PROBLEM = 4  # iptables(8): exit code for a lock that could not be had, or a concurrent change (nft)
 _RANDOM_FULLY_SINCE = (1, 6, 2)  # iptables 1.6.2 brought MASQUERADE --random-fully
+_WAIT_SINCE = (1, 6, 2)  # and iptables-restore --wait
+_NAMES_SINCE = (1, 8, 0)  # 1.8.0 brought the programs that say in their names which backend they are
+_NEEDED = "install iptables 1.8 or newer (Debian 10, Ubuntu 19.04, RHEL 8 and later have it)"
 
 
 class LockBusy(ProgramError):
@@ -29,12 +33,53 @@ class NotSupported(ProgramError):
     """The program, or the kernel under it, does not know an option that the text uses."""
 
 
-def restore(program: str, text: str, *, namespace: Namespace = HERE, lock_wait: int = 5) -> None:
-    """Commit a text with an iptables-restore program; raises ``LockBusy``, ``NotSupported``, ``ProgramError``."""
-    command = [program, "--noflush", "--wait", str(lock_wait)]
+def program(name: str) -> str:
+    """The path of iptables-nft, iptables-legacy-restore and the like.
+
+    Raises ``MissingError``, which tells an iptables that is too old to have these names from none at all.
+    """
+    try:
+        return processes.program(name)
+    except MissingError as error:
+        plain = name.partition("-")[0]
+        have = _version(plain)
+        if have is not None and have < _NAMES_SINCE:
+            words = f"{plain} {_text(have)} is too old: it has no program {name}"
+            raise MissingError(words, remedy=_NEEDED) from error
+        raise
+
+
+def _version(name: str, namespace: Namespace = HERE) -> tuple[int, ...] | None:
+    """An iptables program's version; ``None`` where it is not there, or does not tell."""
+    try:
+        text = processes.run([name, "--version"], namespace=namespace).stdout
+    except (ProgramError, MissingError):
+        return None
+    found = re.search(r"v(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return None if found is None else tuple(int(part or 0) for part in found.groups())
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def restore(name: str, text: str, *, namespace: Namespace = HERE, lock_wait: int = 5) -> None:
+    """Commit a text with an iptables-restore program.
+
+    Raises ``LockBusy``, ``NotSupported``, ``ProgramError``, and ``MissingError`` for a program that is not there, or
+    too old to wait for the lock: without waiting, its failures would be other people's restarts.
+    """
+    command = [name, "--noflush", "--wait", str(lock_wait)]
+    program(name)
     try:
         processes.run(command, namespace=namespace, stdin=text, timeout=lock_wait + 60.0)
     except ProgramError as error:
+        if re.search(r"(unrecognized|unknown|invalid) option.*wait", error.stderr):
+            have = _version(name, namespace)
+            words = (
+                f"{name}{f' {_text(have)}' if have else ''} is too old: it knows no --wait (since {_text(_WAIT_SINCE)})"
+            )
+            raise MissingError(words, remedy=_NEEDED) from error
         raise _kind(error) from error
 
 
@@ -46,14 +91,10 @@ def batch(text: str, *, namespace: Namespace = HERE) -> None:
         raise _kind(error) from error
 
 
-def knows_random_fully(program: str, *, namespace: Namespace = HERE) -> bool:
+def knows_random_fully(name: str, *, namespace: Namespace = HERE) -> bool:
     """Whether an iptables program (by its version) knows MASQUERADE --random-fully; true where it does not tell."""
-    try:
-        text = processes.run([program, "--version"], namespace=namespace).stdout
-    except (ProgramError, MissingError):
-        return True
-    found = re.search(r"v(\d+)\.(\d+)(?:\.(\d+))?", text)
-    return found is None or tuple(int(part or 0) for part in found.groups()) >= _RANDOM_FULLY_SINCE
+    have = _version(name, namespace)
+    return have is None or have >= _RANDOM_FULLY_SINCE
 
 
 def _kind(error: ProgramError) -> ProgramError:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hitless.errors import HitlessError, KernelError, MissingError, ProgramError
-from hitless.kernel import processes
+from hitless.kernel import iptables, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab.keeping import Keeper
 from hitless.lab.plans import Plan
@@ -41,10 +41,14 @@ def _programs(plan: Plan) -> tuple[str, ...]:
     return ("ip", "nsenter", *(tools if plan.kubernetes else ()), *extra)
 
 
+def _program(name: str) -> str:
+    return iptables.program(name) if "tables-" in name else processes.program(name)
+
+
 def require_programs(plan: Plan) -> None:
     """Raise ``MissingError`` for the first program that the plan needs and that is not installed."""
     for name in _programs(plan):
-        processes.program(name)
+        _program(name)
 
 
 def probe(plan: Plan) -> tuple[Feature, ...]:
@@ -52,10 +56,10 @@ def probe(plan: Plan) -> tuple[Feature, ...]:
     found = []
     for name in _programs(plan):
         try:
-            processes.program(name)
+            _program(name)
             found.append(Feature(f"program {name}"))
         except MissingError as error:
-            found.append(Feature(f"program {name}", "not installed", error.remedy))
+            found.append(Feature(f"program {name}", str(error).removesuffix(f"; {error.remedy}"), error.remedy))
     try:
         keeper = Keeper()
     except MissingError as error:
