@@ -21,7 +21,8 @@ __all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage"]
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """``kind``: switch, text, number, list (may be repeated). ``acts``: this version does what it says."""
+    """``kind``: switch, text, number (within ``bounds``), list (may be repeated). ``acts``: this version does what it
+    says."""
 
     name: str
     kind: str
@@ -29,6 +30,7 @@ class Flag:
     help: str
     acts: bool = True
     ours: bool = False
+    bounds: tuple[int, int] = (0, 0)
 
 
 _OVERLAY = "overlay and leases: not in this version"
@@ -36,15 +38,21 @@ FLAGS: tuple[Flag, ...] = (
     Flag("ip-masq", "switch", "false", "keep the masquerade rules for pod traffic that leaves the cluster's network"),
     Flag("ip-masq-fully-random-disable", "switch", "false", "masquerade without --random-fully"),
     Flag("iptables-forward-rules", "switch", "true", "keep the rules that accept forwarding from and to pods"),
-    Flag("iptables-resync", "number", "5", "seconds between full comparisons; events come before that"),
+    Flag(
+        "iptables-resync",
+        "number",
+        "5",
+        "seconds between full comparisons; events come before that",
+        bounds=(1, 86_400),
+    ),
     Flag("net-config-path", "text", "/etc/kube-flannel/net-conf.json", "flannel's network configuration"),
     Flag("subnet-file", "text", "/run/flannel/subnet.env", "where the node's subnet is kept between starts"),
     Flag("kube-subnet-mgr", "switch", "false", "take the node's subnet from the Kubernetes API"),
     Flag("kube-api-url", "text", "", "the API server, where it is not the in-cluster one"),
     Flag("kubeconfig-file", "text", "", "credentials for the API server (JSON, or YAML where PyYAML is installed)"),
     Flag("healthz-ip", "text", "0.0.0.0", "address for /healthz, /readyz and /metrics"),
-    Flag("healthz-port", "number", "0", "port for /healthz, /readyz and /metrics; 0 is none"),
-    Flag("v", "number", "0", "log more: 1 and higher shows every decision to change nothing"),
+    Flag("healthz-port", "number", "0", "port for /healthz, /readyz and /metrics; 0 is none", bounds=(0, 65_535)),
+    Flag("v", "number", "0", "log more: 1 and higher shows every decision to change nothing", bounds=(0, 100)),
     Flag("version", "switch", "false", "print the version and exit"),
     Flag("help", "switch", "false", "print this text and exit"),
     Flag("etcd-endpoints", "text", "", _OVERLAY, acts=False),
@@ -60,7 +68,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("iface-can-reach", "text", "", _OVERLAY, acts=False),
     Flag("public-ip", "text", "", _OVERLAY, acts=False),
     Flag("public-ipv6", "text", "", _OVERLAY, acts=False),
-    Flag("subnet-lease-renew-margin", "number", "60", _OVERLAY, acts=False),
+    Flag("subnet-lease-renew-margin", "number", "60", _OVERLAY, acts=False, bounds=(1, 1439)),
     Flag("ip-blackhole-route", "switch", "false", _OVERLAY, acts=False),
     Flag("set-node-network-unavailable", "switch", "true", _OVERLAY, acts=False),
     Flag("persistent-mac", "switch", "false", _OVERLAY, acts=False),
@@ -77,7 +85,14 @@ FLAGS: tuple[Flag, ...] = (
         "this node's name in Kubernetes (default: NODE_NAME, else the node of POD_NAME)",
         ours=True,
     ),
-    Flag("lock-wait", "number", "5", "seconds to wait for the xtables lock before trying again later", ours=True),
+    Flag(
+        "lock-wait",
+        "number",
+        "5",
+        "seconds to wait for the xtables lock before trying again later",
+        ours=True,
+        bounds=(1, 600),
+    ),
     Flag("heal", "switch", "true", "after a gap, delete conntrack entries bound un-translated", ours=True),
 )
 """flanneld's flags (its main.go and Documentation/configuration.md) and ours."""
@@ -146,8 +161,10 @@ def usage() -> str:
     ):
         lines.append(f"{title}:")
         for flag in filter(wanted, FLAGS):
-            default = f" (default {flag.default})" if flag.default not in ("", "false") else ""
-            lines.append(f"  --{flag.name:<30} {flag.help}{default}" if flag.acts else f"  --{flag.name}")
+            said = [f"{flag.bounds[0]} to {flag.bounds[1]}"] if flag.kind == "number" else []
+            said += [f"default {flag.default}"] if flag.default not in ("", "false") else []
+            words = f"{flag.help} ({'; '.join(said)})" if said else flag.help
+            lines.append(f"  --{flag.name:<30} {words}" if flag.acts else f"  --{flag.name}")
         lines.append("")
     lines.append("exit codes: 0 stopped as asked, 1 wrong input (nothing was changed), 3 this machine cannot do it")
     return "\n".join(lines)
@@ -209,8 +226,8 @@ class _Values:
             return False
         raise InputError(f"{value!r}", where=self.where(name), expected="true or false")
 
-    def number(self, name: str, low: int, high: int) -> int:
-        value = self.text(name)
+    def number(self, name: str) -> int:
+        value, (low, high) = self.text(name), _KNOWN[name].bounds
         try:
             number = int(value, 10)
         except ValueError:
@@ -224,12 +241,12 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
     for flag in FLAGS:  # a wrong value is wrong even where this version does not act on it
         if not flag.acts and flag.kind == "switch":
             values.switch(flag.name)
-    values.number("subnet-lease-renew-margin", 1, 1439)
+    values.number("subnet-lease-renew-margin")
     return Options(
         masquerade=values.switch("ip-masq"),
         random_fully=not values.switch("ip-masq-fully-random-disable"),
         forward=values.switch("iptables-forward-rules"),
-        resync=float(values.number("iptables-resync", 1, 86_400)),
+        resync=float(values.number("iptables-resync")),
         netconf=values.text("net-config-path"),
         netconf_text=values.text("net-config"),
         subnet_file=values.text("subnet-file"),
@@ -239,10 +256,10 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
         node_name=values.text("node-name") or environment.get("NODE_NAME", ""),
         node_subnets=tuple(_network(value, values.where("node-subnet")) for value in values.several("node-subnet")),
         healthz_ip=_address(values),
-        healthz_port=values.number("healthz-port", 0, 65_535),
-        verbosity=values.number("v", 0, 100),
+        healthz_port=values.number("healthz-port"),
+        verbosity=values.number("v"),
         backend=_backend(values),
-        lock_wait=values.number("lock-wait", 1, 600),
+        lock_wait=values.number("lock-wait"),
         heal=values.switch("heal"),
         version=values.switch("version"),
         help=values.switch("help"),

@@ -98,6 +98,17 @@ def test_wrong_input_is_one_message_that_names_the_flag(
     assert "\n" not in str(caught.value)
 
 
+def test_the_help_says_what_every_number_may_be() -> None:
+    lines = {line.split()[0]: line for line in usage().splitlines() if line.startswith("  --")}
+    for flag in FLAGS:
+        if flag.kind == "number" and flag.acts:
+            low, high = flag.bounds
+            assert f"({low} to {high}; default {flag.default})" in lines[f"--{flag.name}"]
+            for wrong in (low - 1, high + 1):
+                with pytest.raises(InputError, match=f"from {low} to {high}"):
+                    parse_flags([f"--{flag.name}={wrong}"], {})
+
+
 def test_the_help_names_every_flag() -> None:
     text = usage()
     assert all(f"--{flag.name}" in text for flag in FLAGS)
