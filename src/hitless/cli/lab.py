@@ -6,6 +6,7 @@ streams and exit code); ``down`` removes everything, also after a crash. Labs si
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -231,21 +232,27 @@ def _describe(state: State) -> dict[str, object]:
 @command.command(
     "exec",
     help="Run a command in a place of the lab: node0, node0-pod0, underlay, far-end.",
+    short_help="Run a command in a place of the lab.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @_name
 @click.argument("place")
 @click.argument("words", metavar="COMMAND…", nargs=-1, type=click.UNPROCESSED, required=True)
 def exec_(name: str, place: str, words: Sequence[str]) -> int:
+    # click passes "--" on, and the program that enters the place would take it for its own
+    line = list(words[1:] if words[0] == "--" else words)
+    if not line:
+        raise InputError("names no command", where="lab exec", expected=f"lab exec {place} -- PROGRAM ARGS…")
     state = Store().read(name)
     places = state.cluster().places
     if place not in places:
         raise InputError(f"{place!r} is no place of lab {name}", expected=", ".join(places))
     # entering a mount namespace forgets the working directory
-    here, line = Path.cwd(), list(words)
     held = next(each for each in state.held if each.name == place)
-    if (held.root_path(state.keep) / str(here).lstrip("/")).is_dir():
-        line = ["env", f"--chdir={here}", *line]
+    with contextlib.suppress(FileNotFoundError):  # it is gone
+        here = Path.cwd()
+        if (held.root_path(state.keep) / str(here).lstrip("/")).is_dir():
+            line = ["env", f"--chdir={here}", *line]
     sys.stdout.flush()
     processes.replace(line, namespace=places[place], environment={MARK: state.mark})
 
@@ -298,6 +305,7 @@ def down(name: str, every: bool) -> int:
 @command.command(
     "stand-in",
     help="Run a stand-in for a network agent here (in a lab's node: with `hitless lab exec`).",
+    short_help="Run a stand-in for a network agent here.",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -67,11 +68,17 @@ def test_a_lab_goes_up_runs_commands_and_comes_down_and_the_machine_is_the_same(
     assert machine() == before
 
 
-def test_exec_passes_streams_exit_code_and_working_directory(hitless: Shell) -> None:
+def test_exec_passes_streams_exit_code_and_working_directory(hitless: Shell, tmp_path: Path) -> None:
     hitless("up")
     assert hitless("exec", "far-end", "--", "cat", stdin="through and through").stdout == "through and through"
     hitless("exec", "node0", "--", "sh", "-c", "exit 7", code=7)
     assert hitless("exec", "node0", "pwd").stdout.strip() == str(Path.cwd())
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with contextlib.chdir(gone):  # a folder that the node does not have: nobody has it
+        gone.rmdir()
+        assert hitless("exec", "node0", "--", "echo", "--", "a").stdout == "-- a\n"
+    assert "lab exec: names no command" in hitless("exec", "node0", "--", code=3).stderr
 
 
 def test_exec_says_which_places_there_are(hitless: Shell) -> None:
