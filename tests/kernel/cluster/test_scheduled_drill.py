@@ -55,10 +55,15 @@ class Cluster:
     documents: list[dict[str, Any]]
     pushed: list[tuple[str, str]]
     runs: int = 0
+    testing: bool = False
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The pod of the CronJob's Job."""
+        """The pod of the CronJob's Job, or that of `helm test`."""
+        if self.testing:
+            (test,) = (one for one in self.documents if one["kind"] == "Pod")
+            found: dict[str, Any] = test["spec"]
+            return found
         (job,) = (one for one in self.documents if one["kind"] == "CronJob")
         pod: dict[str, Any] = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         return pod
@@ -238,5 +243,21 @@ def test_a_job_that_is_ended_while_it_looks_at_the_cluster_begins_nothing(tmp_pa
             await process.communicate()
         assert process.returncode == 130
         assert not [one for one in cluster.api.rights.requests if one.verb not in ("get", "list", "watch")]
+
+    play(story, tmp_path)
+
+
+def test_helm_test_finds_what_the_schedule_will_need_and_says_what_it_lacks(tmp_path: Path) -> None:
+    async def story(cluster: Cluster) -> None:
+        cluster.testing = True
+        code, out, err = await cluster.run()
+        assert code == 0, err
+        assert "rke2-canal" in out
+        rights = cluster.api.rights
+        assert {one.verb for one in rights.requests} <= {"get", "list", "watch"}
+        cluster.api.rights = Rights([one for one in rights.rules if one.resource != "daemonsets"], user=rights.user)
+        code, _, err = await cluster.run()
+        assert code == 3
+        assert 'cannot list resource "daemonsets" in API group "apps"' in err
 
     play(story, tmp_path)
