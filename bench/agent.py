@@ -32,8 +32,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import agent_heal, agent_reload
-from bench.agent_lab import (
+from bench.parts import agent_heal, agent_reload
+from bench.parts.agent_lab import (
     HITLESS,
     Agent,
     Changes,

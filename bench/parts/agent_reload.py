@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from bench.agent_lab import Agent, Traffic, farend, watch
+from bench.parts.agent_lab import Agent, Traffic, farend, watch
 
 from hitless.kernel import processes
 from hitless.lab import building

@@ -3,7 +3,7 @@
 The agent is held still (SIGSTOP) while the chain is flushed and pods begin flows of UDP and TCP, which get a binding
 without translation; then it goes on. UDP flows knock all the time: what is measured is the last packet of each that
 was not answered, from the moment at which the rules were back (as ``hitless watch`` saw their commit). Every other
-entry of the connection table must be there afterwards, with the same id.
+entry of the connection table must be there afterwards, with the same id. Part of bench/agent.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench.agent_lab import CLOCK, Agent, Echo, sock, watch
+from bench.parts.agent_lab import CLOCK, Agent, Echo, sock, watch
 
 from hitless.kernel import processes
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Conntrack, Entry
