@@ -83,6 +83,7 @@ class Feed:
         self._snapshots: deque[Snapshot] = deque()
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
+        self._last = 0
         self.follow: frozenset[ChainName] = frozenset()
         self.towards: frozenset[Address] = frozenset()
         # without an nf_tables backend there are no events to wait for, but its waiting serves the legacy path too
@@ -135,16 +136,18 @@ class Feed:
         """How many commits were received and not yet applied."""
         return self._mirror.waiting
 
-    @property
-    def behind(self) -> bool:
-        """Whether there are commits that ``next`` has not given yet."""
-        return bool(self._snapshots) or self._mirror.behind
-
     def finish(self) -> None:
-        """Look at the legacy tables a last time; ``next`` then gives what was found."""
+        """Look a last time: ``behind`` then says whether ``next`` still has something of what was committed by now."""
+        self._last = self._mirror.committed
         if self._polling is not None:
             self._polling.stop()
             self._polling.look()
+
+    @property
+    def behind(self) -> bool:
+        """After ``finish``: whether ``next`` has not given everything yet. Later commits of others do not count."""
+        missing = (self._last - self.generation) & 0xFFFFFFFF  # the number wraps
+        return bool(self._snapshots) or 0 < missing < 1 << 31
 
     def wake(self) -> None:
         """Make ``next`` return now."""
@@ -272,9 +275,9 @@ class _Polling:
         self._thread.join()
 
     def look(self) -> None:
-        # long enough to take in a use of the lock, which makes it compare entries and not only sizes
-        while (snapshot := self._poller.wait(0.01)) is not None:
-            self._into.append(snapshot)
+        if self.failure is not None:
+            raise self.failure
+        self._into.extend(self._poller.last())
 
     def close(self) -> None:
         self.stop()

@@ -30,7 +30,7 @@ from hitless.watch.profiles import Profile
 __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
-_LAST_S = 0.5
+_LAST_S = 5.0  # a mirror that works off a backlog of thousands of commits, on a busy machine
 _TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
 _HOOKS = frozenset(HOOKS)
@@ -168,14 +168,17 @@ class Watch:
                 yield Note(t=t, level="info", text=f"pod network {network}, as the rules of {chain} say")
 
     def _finish(self) -> Iterator[Event]:
-        # what was committed before the end belongs to the record; somebody may go on committing, though
-        deadline = time.monotonic() + _LAST_S
+        # what was committed before the end belongs to the record, however late this process is run
         self._feed.finish()
-        while self._feed.behind and time.monotonic() < deadline:
+        deadline = time.monotonic() + _LAST_S
+        while (behind := self._feed.behind) and time.monotonic() < deadline:
             step = self._feed.next(_LAST_S / 10)
             if step is not None:
                 yield from self._step(step)
         now = self.clock.now()
+        if behind:
+            self._totals.lost_events += 1
+            yield LostEvents(t=now, resynced=now, detail=f"the last commits did not come within {_LAST_S:.0f} s")
         for watched in self._networks:
             yield from watched.tracker.finish(now)
         yield self._summary(now)

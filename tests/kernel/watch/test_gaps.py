@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_network
 
 import pytest
 from tests.kernel.nftables.nodes import Node
 from tests.kernel.watch.watched import Host, rules, watch_while
 
+from hitless.kernel.nftables import Mirror
+from hitless.model.events import LostEvents
 from hitless.model.families import Backend, Family
+from hitless.watch import watching
+from hitless.watch.feeds import Feed
 
 pytestmark = pytest.mark.kernel
 
@@ -194,6 +199,42 @@ def test_the_rules_of_kube_proxy_in_its_nftables_mode_are_understood(node: Node)
     )
     assert seen.states == ["carried", "not_carried"]
     assert "reject-chain" in seen.gaps[0].reason
+
+
+@BOTH
+@pytest.mark.parametrize("backend", list(Backend))
+def test_what_was_done_before_the_end_is_told_however_late_the_watch_is_run(
+    node: Node, family: Family, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the last look came after all the time that it had, and what it saw was not told."""
+    host = Host(node, family, backend)
+    host.fill()
+    whole = Feed.finish
+
+    def late(self: Feed) -> None:
+        time.sleep(0.6)
+        whole(self)
+
+    monkeypatch.setattr(Feed, "finish", late)
+    monkeypatch.setattr(watching, "_LAST_S", 0.5)
+    seen = watch_while(host.options(), lambda: host.restore(EMPTIED[backend].format(ip=family.nft, family=family)))
+    assert seen.states == ["carried", "not_carried"]
+    assert not seen.of(LostEvents)
+
+
+EMPTIED = dict.fromkeys((Backend.NFT, Backend.LEGACY), "*nat\n-F FLANNEL-POSTRTG\nCOMMIT\n") | {
+    Backend.NFTABLES: "flush chain {ip} flannel-{family} postrtg"
+}
+
+
+def test_commits_that_did_not_come_in_time_are_said_to_be_lost(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(node, Family.IPV4, Backend.NFT)
+    host.fill()
+    monkeypatch.setattr(Mirror, "committed", property(lambda mirror: mirror.generation + 3))
+    monkeypatch.setattr(watching, "_LAST_S", 0.05)
+    seen = watch_while(host.options())
+    [lost] = seen.of(LostEvents)
+    assert "did not come" in str(lost)
 
 
 KUBE_PROXY = """

@@ -48,6 +48,8 @@ def changed(poller: Poller) -> Snapshot:
     return snapshot
 
 
+URGENT = "chrt --rr --pid 1 $$ 2>/dev/null || renice -n -15 -p $$ >/dev/null 2>&1 || true"
+
 HOW = pytest.mark.parametrize("gentle", [False, True], ids=["eager", "gentle"])
 
 
@@ -158,9 +160,11 @@ def test_without_fanotify_the_holder_is_read_from_the_list_of_locks(
 
 
 def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
-    """The injector is one long-lived program, as agents' programs are too slow for gaps so short."""
+    """The injector is one long-lived program, as agents' programs are too slow for gaps so short; and it is urgent,
+    as on a busy machine its gaps would not be as long as they should be: two lines late are one gap of nothing."""
     rounds = 40
     script = f"""
+    {URGENT}
     for round in $(seq {rounds}); do
       printf '*nat\\n-F FLANNEL-POSTRTG\\nCOMMIT\\n'; sleep 0.003
       printf '*nat\\n-A FLANNEL-POSTRTG {MASQUERADE}\\nCOMMIT\\n'; sleep 0.005
@@ -214,6 +218,40 @@ def test_a_table_that_is_put_back_while_it_is_read_is_not_taken_for_unchanged(
         assert after.before == lost.t <= after.t
         assert after.changed == lost.changed == ((Family.IPV4, "nat"),)
         assert poller.wait(0.1) is None
+
+
+def test_the_last_look_needs_no_hint_and_no_time(node: Namespace) -> None:
+    """A rule replaced by one of equal size, and a new table, by a writer that takes another lock."""
+    elsewhere = {"XTABLES_LOCKFILE": "/run/another.lock"}
+    with Poller(node) as poller:
+        before = chain(poller.snapshot())
+        assert poller.wait(0.05) is None
+        words = ["-R", "FLANNEL-POSTRTG", "1", "-s", "10.9.0.0/16", "-j", "MASQUERADE"]
+        on(node, "iptables-legacy", "-w", "-t", "nat", *words, environment=elsewhere)
+        on(node, "iptables-legacy", "-w", "-t", "raw", "-A", "PREROUTING", "-j", "DROP", environment=elsewhere)
+        [seen] = poller.last()
+        assert chain(seen) != before
+        assert set(seen.changed) == {(Family.IPV4, "nat"), (Family.IPV4, "raw")}
+        assert poller.last() == ()
+
+
+def test_the_last_look_tells_of_what_came_while_it_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Poller(node) as poller:
+        before = chain(poller.snapshot())
+        original = Tables.entries
+        put_back: list[str] = []
+
+        def late(self: Tables, table: str) -> Reading | None:
+            if not put_back:
+                put_back.append(table)
+                on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
+            return original(self, table)
+
+        on(node, "iptables-legacy", "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+        monkeypatch.setattr(Tables, "entries", late)
+        lost, after = poller.last()
+        assert isinstance(lost.ruleset.tables[0].base_chains()[0].rules[0].steps[0], OpaqueAction)
+        assert chain(after) == before
 
 
 def test_wait_ends_at_wake_and_in_time(node: Namespace) -> None:

@@ -188,9 +188,9 @@ class Mirror:
         return Ruleset(tuple(self._view.values()))
 
     @property
-    def behind(self) -> bool:
-        """Whether the kernel holds a generation that ``current`` does not show yet."""
-        return dump.generation(self._control) != self.generation
+    def committed(self) -> int:
+        """The kernel's generation now, which ``current`` may not show yet."""
+        return dump.generation(self._control)
 
     @property
     def waiting(self) -> int:

@@ -172,6 +172,16 @@ class Poller:
             pause = self._pause()
             self._sleep(pause if deadline is None else min(pause, deadline - now))
 
+    def last(self) -> tuple[Snapshot, ...]:
+        """A last look, at every table and every entry, hints or not: what was done before the call is in it. Not beside
+        a running ``wait``."""
+        found = [self._look()] if self._following is not None else []
+        self._names_due = self._deep_due = 0
+        found.append(self._look())
+        if self._following is not None:
+            found.append(self._look())
+        return tuple(snapshot for snapshot in found if snapshot is not None)
+
     def _due(self) -> bool:
         """Whether to look now; gently, a program that only reads is no reason."""
         if not self._gentle or self._hinted or self._following is not None:
