@@ -19,8 +19,15 @@ from hitless.model import events as e
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["View", "view"]
+
+_GAP = 2
+_COLUMNS = (
+    ("agent", 12, 0), ("now", 14, 0), ("", 7, 3), ("rules", 11, 1), ("attempted", 9, 2), ("lost", 6, 0), ("gaps", 4, 0),
+)  # fmt: skip
+"""Name, width, and in which order they find room on a narrow terminal; 0: always there."""
 
 
 @dataclass
@@ -128,9 +135,8 @@ class _Live:
         self._rows = rows
         self._begin = time.monotonic()
         # The table is made when it is drawn, a few times a second, and not for each event.
-        self._live = Live(
-            get_renderable=self._table, console=Console(stderr=True), refresh_per_second=5, transient=True
-        )
+        self._console = Console(stderr=True)
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=5, transient=True)
 
     def __call__(self, event: e.Event) -> None:
         self._rows.take(event)
@@ -138,7 +144,6 @@ class _Live:
     def _table(self) -> Table:
         from rich import box
         from rich.table import Table
-        from rich.text import Text
 
         table = Table(
             box=box.SIMPLE_HEAD,
@@ -147,24 +152,38 @@ class _Live:
             title=f"{time.monotonic() - self._begin:.0f} s",
             title_justify="left",
         )
-        table.add_column("agent", min_width=12, overflow="fold")
-        # Widths that hold still while the words change, and fit 80 columns together.
-        for name, width in (("now", 14), ("", 7), ("rules", 11)):
-            table.add_column(name, no_wrap=True, min_width=width)
-        for name, width in (("attempted", 9), ("lost", 6), ("gaps", 4)):
-            table.add_column(name, no_wrap=True, justify="right", min_width=width)
-        colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
+        # widths that hold still while the words change; what does not fit into the terminal is left out
+        room = self._console.width - 1 - sum(width + _GAP for _, width, rank in _COLUMNS if not rank)
+        shown = set()
+        for rank, name, width in sorted((rank, name, width) for name, width, rank in _COLUMNS if rank):
+            room -= width + _GAP
+            if room >= 0:
+                shown.add((rank, name))
+        columns = [(name, width) for name, width, rank in _COLUMNS if not rank or (rank, name) in shown]
+        for name, width in columns:
+            right = name in ("attempted", "lost", "gaps")
+            if name == "agent":
+                table.add_column(name, min_width=width, overflow="fold")
+            else:
+                table.add_column(name, no_wrap=True, min_width=width, justify="right" if right else "left")
         for agent, row in self._rows.rows.items():
-            table.add_row(
-                Text(agent, style="bold"),
-                Text(row.phase, style="dim" if row.phase in ("waits", "end") else "cyan"),
-                Text(row.restart, style="dim"),
-                Text(row.rules, style=colours.get(row.rules, "dim")),
-                f"{row.attempted:,}",
-                Text(f"{row.lost:,}", style="red" if row.lost else ""),
-                Text(f"{row.gaps:,}", style="red" if row.gaps else ""),
-            )
+            cells = self._cells(agent, row)
+            table.add_row(*(cells[name] for name, _ in columns))
         return table
+
+    def _cells(self, agent: str, row: _Row) -> dict[str, Text]:
+        from rich.text import Text
+
+        colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
+        return {
+            "agent": Text(agent, style="bold"),
+            "now": Text(row.phase, style="dim" if row.phase in ("waits", "end") else "cyan"),
+            "": Text(row.restart, style="dim"),
+            "rules": Text(row.rules, style=colours.get(row.rules, "dim")),
+            "attempted": Text(f"{row.attempted:,}"),
+            "lost": Text(f"{row.lost:,}", style="red" if row.lost else ""),
+            "gaps": Text(f"{row.gaps:,}", style="red" if row.gaps else ""),
+        }
 
     def __enter__(self) -> _Live:
         self._live.__enter__()

@@ -24,3 +24,29 @@ def test_the_live_view_fits_eighty_columns(name: str) -> None:
     assert "…" not in text
     head = next(line for line in text.splitlines() if "agent" in line)
     assert head.split() == ["agent", "now", "rules", "attempted", "lost", "gaps"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (100, ["agent", "now", "rules", "attempted", "lost", "gaps"]),
+        (69, ["agent", "now", "rules", "attempted", "lost", "gaps"]),
+        (60, ["agent", "now", "rules", "lost", "gaps"]),
+        (48, ["agent", "now", "lost", "gaps"]),
+    ],
+)
+def test_on_a_narrow_terminal_columns_are_left_out_and_none_is_cut(
+    columns: int, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = _Rows(["flannel-0.28"], 100)
+    view = _Live(rows)
+    for event in Drill(agent="flannel-0.28", rounds=100).gap(2.3, 0.05).log():
+        view(event)
+    console = Console(width=columns, no_color=True)
+    with console.capture() as capture:
+        console.print(view._table())
+    lines = [line.rstrip() for line in capture.get().splitlines() if line.strip()]
+    assert lines[1].split() == shown
+    assert "…" not in capture.get()
+    assert max(map(len, lines)) < columns, "the echo of Ctrl-C has room beside it"
