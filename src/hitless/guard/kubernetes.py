@@ -1,21 +1,21 @@
 """Kubernetes Events about gaps, for people who look at ``kubectl get events``. Only with ``--events``, in a cluster.
 
-Problem: a client library costs the guard its memory bound. Promise: one POST per record that matters, by the standard
-library, from a thread with a bounded queue. While the API server is away (often just when the network agent restarts)
-the guard does not wait: an Event is tried again for some minutes, and what was not posted then is counted and logged.
-At most one Event of a kind every ``_QUIET`` seconds; the next one says how many there were. Needs ``create`` on
-``events``.
+Problem: a client library costs the guard its memory bound, and the API server is away just when there is something to
+tell (the network agent restarts). Promise: one POST per record that matters, from a thread with a bounded queue; what
+TLS needs is loaded at the first one. A try that failed is repeated for some minutes under the same name, so that an
+Event whose answer was lost is not there twice; what the server will never take is given up at once; what was not
+posted is counted and logged. At most one Event of a kind every ``_QUIET`` seconds; the next one says how many there
+were, and since when. Needs ``create`` on ``events`` of the core group in "default", and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import queue
-import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,19 +23,80 @@ from hitless.agent.logs import Log
 from hitless.errors import InputError
 from hitless.guard import records
 
-__all__ = ["Poster", "event"]
+__all__ = ["Poster", "Refused", "Server", "event"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_NAMESPACE = "default"  # where Events about what has no namespace belong, as Nodes
 _QUIET = 60.0
 _WAITING = 100
 _PATIENCE = 10.0
+_MOST = 1024
 _AGAIN = (1.0, 5.0, 15.0, 60.0, 120.0)  # seconds between tries
+_FINAL = (400, 404, 405, 413, 415, 422)  # trying again does not help; it does where rights or a token may come yet
 
 Send = Callable[[bytes], None]
+"""Posts an Event; raises ``OSError`` when that failed, ``Refused`` when it always will."""
 
 
-def event(record: records.Record, node: str, namespace: str) -> dict[str, object] | None:
-    """The Event for a record, or ``None`` when it is nobody's news."""
+class Refused(Exception):
+    """The server will not take this Event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The API server as a pod sees it: one connection for each Event, they are rare."""
+
+    host: str
+    port: int
+    account: Path
+
+    def send(self, body: bytes) -> None:
+        """POST an Event; one that is there already was posted by an earlier try."""
+        import http.client  # 6 MB with TLS: not before there is something to post
+        import ssl
+
+        context = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
+        token = (self.account / "token").read_text().strip()  # it is renewed on disk
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=_PATIENCE, context=context)
+        try:
+            headers = {
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "User-Agent": "hitless-guard",
+            }
+            connection.request("POST", f"/api/v1/namespaces/{_NAMESPACE}/events", body, headers)
+            answer = connection.getresponse()
+            status, words = answer.status, answer.read(1 << 16)
+        except http.client.HTTPException as error:
+            raise OSError(f"{type(error).__name__} {error}".rstrip()) from error
+        finally:
+            connection.close()
+        if 200 <= status < 300 or status == 409:
+            return
+        problem = f"HTTP {status}: {_message(words)}"
+        if status in _FINAL:
+            raise Refused(problem)
+        raise OSError(problem)
+
+
+def _message(answer: bytes) -> str:
+    """What the server says about it: a ``Status`` mostly."""
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        said = None
+    text = said.get("message", "") if isinstance(said, dict) else answer.decode("utf-8", "replace")
+    return str(text)[:300]
+
+
+def event(record: records.Record, node: str) -> dict[str, object] | None:
+    """The Event for a record, or ``None`` when it is nobody's news.
+
+    Of the core group and without ``eventTime``, as a kubelet posts them: so ``kubectl describe node`` finds them (by a
+    ``uid`` that is the Node's name), and the rules for ``action`` and ``reportingInstance`` of events.k8s.io/v1 do not
+    hold. The name is the record's own: a second POST of the same is a conflict and no second Event.
+    """
     match record:
         case records.Gap():
             kind, word = ("Normal", "EgressGapCovered") if record.covered else ("Warning", "EgressGap")
@@ -58,76 +119,80 @@ def event(record: records.Record, node: str, namespace: str) -> dict[str, object
             kind, word, text = "Warning", "GuardWithdrawn", f"{record.family}: {record.why}"
         case _:
             return None
-    now = datetime.fromtimestamp(record.t / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = _time(record.t)
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"generateName": "hitless-guard-", "namespace": namespace},
+        "metadata": {"name": _name(node, record, word), "namespace": _NAMESPACE},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
         "reason": word,
-        "message": text[:1024],
+        "message": _bounded(text),
         "type": kind,
         "source": {"component": "hitless-guard", "host": node},
+        "reportingComponent": "hitless-guard",
+        "reportingInstance": node[:128],
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,
     }
 
 
+def _time(t: int) -> str:
+    return datetime.fromtimestamp(t / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _name(node: str, record: records.Gap | records.ForwardGap | records.Withdrawn, word: str) -> str:
+    """A DNS subdomain of at most 253 letters, in client-go's manner (object, dot, time), and one for each family."""
+    own = f".{record.t:x}.{record.family}-{word.lower()}"
+    return node[: 253 - len(own)].rstrip("-.") + own
+
+
+def _bounded(text: str, more: str = "") -> str:
+    """1,024 bytes are what a server takes of a note; what comes last is kept."""
+    room = _MOST - len(more.encode())
+    return (text if len(text.encode()) <= room else text.encode()[: room - 3].decode("utf-8", "ignore") + "…") + more
+
+
 class Poster:
     """Posts Events from a thread of its own."""
 
-    def __init__(
-        self, node: str, send: Send, log: Log, *, namespace: str = "default", again: Sequence[float] = _AGAIN
-    ) -> None:
+    def __init__(self, node: str, send: Send, log: Log, *, again: Sequence[float] = _AGAIN) -> None:
         self._node = node
         self._send = send
         self._log = log
-        self._namespace = namespace  # Events about Nodes belong into "default"
         self._queue: queue.Queue[dict[str, object]] = queue.Queue(_WAITING)
         self._again = again
         self._posted: dict[str, float] = {}
-        self._skipped: dict[str, int] = {}
+        self._skipped: dict[str, tuple[int, int]] = {}  # how many, and when the first of them was
         self.dropped = 0
         threading.Thread(target=self._work, name="events", daemon=True).start()
 
     @classmethod
-    def from_cluster(cls, environment: Mapping[str, str], log: Log) -> Poster:
+    def from_cluster(cls, environment: Mapping[str, str], log: Log, account: Path = _ACCOUNT) -> Poster:
         """From a pod's service account; raises ``InputError`` outside a cluster."""
         host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
         node = environment.get("NODE_NAME", "")
-        if not host or not node or not (_ACCOUNT / "token").exists():
+        files = all((account / name).exists() for name in ("token", "ca.crt"))
+        if not host or not port.isdigit() or not node or not files:
             raise InputError(
                 "this is no pod of a cluster", where="--events", expected="a service account and NODE_NAME"
             )
-        context = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
-        base = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-
-        def send(body: bytes) -> None:
-            token = (_ACCOUNT / "token").read_text().strip()  # it is renewed on disk
-            request = urllib.request.Request(
-                f"{base}/api/v1/namespaces/default/events",
-                body,
-                {"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-                method="POST",
-            )
-            with urllib.request.urlopen(request, timeout=_PATIENCE, context=context) as answer:
-                answer.read()
-
-        return cls(node, send, log)
+        return cls(node, Server(host, int(port), account).send, log)
 
     def post(self, record: records.Record) -> None:
         """Queue the record's Event, if it has one and its kind was not posted just now."""
-        made = event(record, self._node, self._namespace)
+        made = event(record, self._node)
         if made is None:
             return
         kind, now = str(made["reason"]), time.monotonic()
+        more, first = self._skipped.pop(kind, (0, record.t))
         if now - self._posted.get(kind, -_QUIET) < _QUIET:
-            self._skipped[kind] = self._skipped.get(kind, 0) + 1
+            self._skipped[kind] = (more + 1, first)
             return
         self._posted[kind] = now
-        if more := self._skipped.pop(kind, 0):
-            made |= {"count": more + 1, "message": f"{made['message']}; {more} more since the last Event of this kind"}
+        if more:
+            words = _bounded(str(made["message"]), f"; {more} more since the last Event of this kind")
+            made |= {"count": more + 1, "message": words, "firstTimestamp": _time(first)}
         try:
             self._queue.put_nowait(made)
         except queue.Full:
@@ -136,20 +201,22 @@ class Poster:
     def _work(self) -> None:
         while True:
             body = json.dumps(self._queue.get()).encode()
-            problem = self._try(body)
+            problem, again = self._try(body)
             for wait in self._again:
-                if not problem:
+                if not again:
                     break
                 time.sleep(wait)  # this thread's only work; those that come meanwhile wait in the queue
-                problem = self._try(body)
+                problem, again = self._try(body)
             if problem:
                 self.dropped += 1
                 self._log.warning("cannot post an Event", reason=problem)
 
-    def _try(self, body: bytes) -> str:
-        """Post once; the reason when that failed."""
+    def _try(self, body: bytes) -> tuple[str, bool]:
+        """Post once; the reason when that failed, and whether another try is worth it."""
         try:
             self._send(body)
-        except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
-            return str(error)
-        return ""
+        except Refused as refused:
+            return str(refused), False
+        except (OSError, ValueError) as error:  # TLS errors and timeouts are OSErrors
+            return str(error) or type(error).__name__, True
+        return "", False

@@ -6,10 +6,8 @@ import io
 import json
 import os
 import subprocess
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +16,7 @@ from tests.unit.guard.flannels import nat
 
 from hitless.agent.logs import Log
 from hitless.errors import HitlessError, InputError
-from hitless.guard import gaps, kubernetes, records, status
+from hitless.guard import gaps, records, status
 from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
@@ -152,53 +150,6 @@ def test_a_leak_that_goes_on_does_not_push_everything_else_out_of_the_journal(tm
     assert max(len(leak["flows"]) for leak in leaks) == 20
 
 
-def test_an_event_is_tried_again_while_the_api_server_is_away() -> None:
-    posted: list[dict[str, object]] = []
-    tries = []
-
-    def send(body: bytes) -> None:
-        tries.append(body)
-        if len(tries) < 3:
-            raise urllib.error.URLError("no route to host")
-        posted.append(json.loads(body))
-
-    poster = kubernetes.Poster("node-1", send, Log(io.StringIO()), again=(0.0, 0.0, 0.0))
-    gap = records.Gap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
-    for _ in range(5):
-        poster.post(gap)
-    wait(lambda: len(posted) == 1)
-    assert poster.dropped == 0
-    poster._posted.clear()  # a minute later
-    poster.post(gap)
-    wait(lambda: len(posted) == 2)
-    assert posted[1]["count"] == 5
-    assert "4 more since" in str(posted[1]["message"])
-
-
-def test_an_event_that_cannot_be_posted_is_given_up_and_the_next_is_not() -> None:
-    log = io.StringIO()
-    posted = []
-
-    def send(body: bytes) -> None:
-        if b"EgressGap" in body:
-            raise urllib.error.URLError("refused")
-        posted.append(body)
-
-    poster = kubernetes.Poster("node-1", send, Log(log), again=(0.0,))
-    poster.post(records.Gap(t=1, family="ipv4", networks=[], begin=0, end=1, covered=False))
-    poster.post(records.Withdrawn(t=1, family="ipv4", why="unclear"))
-    wait(lambda: len(posted) == 1)
-    assert poster.dropped == 1
-    assert "cannot post an Event" in log.getvalue()
-
-
-def wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def test_what_an_earlier_guard_left_is_not_shown_as_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = reporter(tmp_path)
     told.state({V4: side()}, None)
@@ -235,20 +186,6 @@ def test_metrics_are_served_only_where_somebody_asked(tmp_path: Path) -> None:
         missing.value.close()
     with pytest.raises(InputError, match="--metrics"), serving("nowhere", told):
         pass
-
-
-def test_events_are_for_what_people_should_see() -> None:
-    gap = records.Gap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
-    made = kubernetes.event(gap, "node-1", "default")
-    assert made is not None
-    assert (made["reason"], made["type"]) == ("EgressGap", "Warning")
-    assert "2 ms" in str(made["message"])
-    assert kubernetes.event(records.Note(t=1, level="info", text="x"), "node-1", "default") is None
-
-
-def test_events_cannot_be_asked_for_outside_a_cluster() -> None:
-    with pytest.raises(InputError, match="--events"):
-        kubernetes.Poster.from_cluster({}, Log(io.StringIO()))
 
 
 def test_a_process_id_from_another_pid_namespace_is_not_killed(tmp_path: Path) -> None:
