@@ -100,6 +100,22 @@ def _then(*more: str) -> Callable[[Backend, Family], Texts]:
     return texts
 
 
+def _then_native(line: str, networks: dict[Family, FamilyNetworks] | None = None) -> Callable[[Backend, Family], Texts]:
+    """Our own native rules (for some networks), and then somebody's in front of the masquerade rules."""
+
+    def texts(backend: Backend, family: Family) -> Texts:
+        words = line.replace("NETWORK", str(NETWORKS[family].network)).replace("SUBNET", str(NETWORKS[family].subnet))
+        outside = "192.168.7.0/24" if family is Family.IPV4 else "2001:db8:77::/48"
+        words = words.replace("OUTSIDE", outside).replace("FAMILY", family.nft)
+        added = f"insert rule {family.nft} flannel-{family.value} postrtg {words}\n"
+        return [
+            *((backend, text) for text in our_text(backend, family, (networks or NETWORKS)[family])),
+            (backend, added),
+        ]
+
+    return texts
+
+
 def _lines(keep: Callable[[list[str]], list[str]]) -> Callable[[str, Family], str]:
     """Rule lines of our chain in each text, rearranged."""
 
@@ -173,6 +189,20 @@ STATES: tuple[StartState, ...] = (
     ),
     StartState("a foreign RETURN that hides ours", _then("-I FLANNEL-POSTRTG 1 -j RETURN"), False, IPTABLES, keeps=1),
     StartState("a foreign rule at the end", _then("-A FLANNEL-POSTRTG -d OUTSIDE -j ACCEPT"), True, IPTABLES, keeps=1),
+    *(
+        StartState(f"natively: {name}", texts, carries, (Backend.NFTABLES,), keeps=1)
+        for name, texts, carries in (
+            ("an exemption", _then_native("FAMILY saddr SUBNET FAMILY daddr OUTSIDE return"), True),
+            ("an exemption for all", _then_native("FAMILY daddr OUTSIDE return"), True),
+            (
+                "an exemption and a changed subnet",
+                _then_native("FAMILY saddr NETWORK FAMILY daddr OUTSIDE return", OTHER_SUBNET), True,
+            ),
+            ("another mark's return", _then_native("meta mark == 0x8 return"), True),
+            ("a return that hides ours", _then_native("return"), False),
+            ("an accept that hides ours", _then_native("FAMILY saddr NETWORK accept"), False),
+        )
+    ),
     StartState("the jump missing", _then(f"-D POSTROUTING {_MASQ} -j FLANNEL-POSTRTG"), False, IPTABLES),
     StartState("the jump doubled", _then(f"-A POSTROUTING {_MASQ} -j FLANNEL-POSTRTG"), True, IPTABLES),
     StartState("the jump behind a RETURN", _then("-I POSTROUTING 1 -j RETURN"), False, IPTABLES, keeps=1),

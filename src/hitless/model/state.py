@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from hitless.model.families import Backend, Family, Network
+from hitless.model.families import Backend, Family, Network, family_of
 from hitless.model.rules import (
     Accept,
     Comment,
@@ -111,7 +111,8 @@ class Holding:
         return replace(self, entry=entry, chain=chain)
 
 
-_NATIVE = (Mark, Source, Destination, Masquerade, Return, Accept)
+_NATIVE = (Mark, Source, Destination)
+_MASQUERADED_ELSEWHERE = 0x4000  # kube-proxy's bit, of which flannel's first rule speaks
 
 
 def is_owned(rule: Rule, place: Place) -> bool:
@@ -119,12 +120,12 @@ def is_owned(rule: Rule, place: Place) -> bool:
 
     iptables: flannel's comment, or a jump to flannel's chain; a RETURN in front of the forward rules is nobody's of
     flannel, whatever it says (no version wrote one), and may shelter pods from a refusal behind it. Native nftables:
-    the table is flannel's, its rules have no comments and are made of addresses, the mark and a verdict; a rule of
-    anything else is somebody's addition.
+    the table is flannel's, but its rules carry no mark at all, and other people add theirs: a rule is ours when it has
+    the form of one that flannel or we ever wrote, for whatever network; anything else is somebody's addition.
     """
     names = place.names
     if place.backend is Backend.NFTABLES:
-        return all(isinstance(step, _NATIVE) for step in rule.steps)
+        return _of_our_form(rule, place.purpose)
     if place.purpose is Purpose.FORWARD and rule.steps and isinstance(rule.steps[-1], Return):
         return False
     return any(
@@ -132,6 +133,33 @@ def is_owned(rule: Rule, place: Place) -> bool:
         or (isinstance(step, Jump | Goto) and step.chain == names.chain)
         for step in rule.steps
     )
+
+
+def _of_our_form(rule: Rule, purpose: Purpose) -> bool:
+    """The forms: a network's accept; the mark's return; returns between a network and its own part; masquerading from a
+    network to all but multicast, and to a network from all but it. An exemption of somebody's leads out of the pods'
+    networks, and is none of these."""
+    if not rule.steps or not all(isinstance(step, _NATIVE) for step in rule.steps[:-1]):
+        return False
+    conditions, action = rule.steps[:-1], rule.steps[-1]
+    if purpose is Purpose.FORWARD:
+        match conditions:
+            case (Source(network, False) | Destination(network, False),):
+                return isinstance(action, Accept) and network.prefixlen < network.max_prefixlen
+        return False
+    if isinstance(action, Return) and len(conditions) == 1:
+        return isinstance(conditions[0], Mark) and conditions[0].value == _MASQUERADED_ELSEWHERE
+    source = next((step for step in conditions if isinstance(step, Source)), None)
+    destination = next((step for step in conditions if isinstance(step, Destination)), None)
+    if source is None or destination is None or len(conditions) != 2:
+        return False
+    if isinstance(action, Return):
+        return not destination.negated and source.network.overlaps(destination.network)
+    if not isinstance(action, Masquerade):
+        return False
+    if source.negated:
+        return not destination.negated and source.network == destination.network
+    return destination.negated and destination.network == family_of(source.network).multicast
 
 
 @dataclass(frozen=True, slots=True)
