@@ -8,12 +8,14 @@ It changes nothing, and reads a cluster only on request. Exit codes: 0 nothing t
 
 from __future__ import annotations
 
-import textwrap
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hitless.cli.advise_view import text
 from hitless.cli.exits import Exit
 from hitless.cluster import advice as advising
 from hitless.cluster import releases
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from hitless.cluster.releases import Table
 
 __all__ = ["command"]
-
-_COLOURS = {"affected": "red", "window": "yellow", "unknown": "magenta"}
-_WORDS = {"affected": "AFFECTED", "window": "SMALL WINDOW", "unknown": "UNKNOWN"}
 
 
 @click.command(
@@ -67,10 +66,11 @@ def command(
     as_json: bool,
 ) -> int:
     """See the module's docstring."""
-    asked = [name for name, given in (("--version", version), ("--node", node), ("--cluster", cluster)) if given]
-    if len(asked) > 1 or (flannel and asked not in ([], ["--version"])):
+    given = (("--version", version is not None), ("--node", node), ("--cluster", cluster))
+    asked = [name for name, meant in given if meant]
+    if len(asked) > 1 or (flannel is not None and asked not in ([], ["--version"])):
         raise InputError("give one of --version, --flannel, --node and --cluster", where="advise")
-    if not asked and not flannel:
+    if not asked and flannel is None:
         raise InputError("nothing to advise on", where="advise", expected="--version, --flannel, --node or --cluster")
     if (kubeconfig or context) and not cluster:
         raise InputError("--kubeconfig and --context belong to --cluster", where="advise")
@@ -83,9 +83,14 @@ def command(
     elif cluster:
         answers = _of_cluster(table, kubeconfig, context, notes)
     else:
-        release = parse_release(version) if version else None
-        answers = [advising.advise(table, release, running=parse_flannel(flannel) if flannel else None)]
-    click.echo(_json(answers, notes) if as_json else "\n\n".join([*map(_text, answers), *notes]))
+        release = parse_release(version) if version is not None else None
+        running = parse_flannel(flannel) if flannel is not None else None
+        answers = [advising.advise(table, release, running=running)]
+    if as_json:
+        click.echo(_json(answers, notes))
+    else:
+        width = shutil.get_terminal_size().columns
+        click.echo(text(answers, notes, width), color=False if os.environ.get("NO_COLOR") else None)
     return _exit(answers, fail_on)
 
 
@@ -117,37 +122,3 @@ def _json(answers: list[Advice], notes: list[str]) -> str:
         return msgspec.json.format(msgspec.json.encode(answers[0]), indent=2).decode()
     whole = {"schema": 1, "answers": answers, "notes": notes}
     return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
-
-
-def _text(answer: Advice) -> str:
-    head = click.style(_WORDS[answer.status], fg=_COLOURS[answer.status], bold=True)
-    lines = [f"{answer.subject}  {head}", *_wrap(answer.summary, "  ")]
-    if answer.flannel:
-        known = {"exact": "", "running": " (running now)", "given": " (as given)", "at-least": " or later"}
-        source = f"; {answer.source}" if answer.source else ""
-        lines.append(f"  flannel {answer.flannel}{known.get(answer.certainty, '')}{source}")
-    for finding in answer.findings:
-        lines += ["", f"  {click.style(finding.title, bold=True)}"]
-        lines += [*_wrap(finding.cost, "    cost: "), *_wrap(finding.why, "    why:  ")]
-        lines += [f"    see:  {issue}" for issue in finding.issues]
-    lines += ["", f"  {click.style('Upgrade', bold=True)}", *_wrap(_upgrade(answer), "    ")]
-    for remedy in answer.remedies:
-        lines += ["", f"  {click.style('What helps', bold=True)}: {remedy.title}", *_wrap(remedy.text, "    ")]
-        lines += [f"      {line}" for line in remedy.snippet.splitlines()]
-    return "\n".join(lines)
-
-
-def _wrap(text: str, lead: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent=lead, subsequent_indent=" " * len(lead))
-
-
-def _upgrade(answer: Advice) -> str:
-    one = answer.upgrade
-    words = {
-        "here": "this release keeps the rules at exit",
-        "available": f"{one.version} is the nearest that keeps the rules at exit",
-        "none": "no release of this line will have it",
-        "not-known": "not known",
-        "unknown": "cannot tell",
-    }[one.state]
-    return words + (f": {one.text}" if one.text else "")

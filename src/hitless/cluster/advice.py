@@ -72,11 +72,12 @@ class Upgrade(msgspec.Struct, frozen=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer for one version. ``schema`` is the version of this form."""
+    """The answer for one version. ``schema`` is the version of this form; ``nodes``: those of a cluster that run it."""
 
     schema: int = 1
     status: Status
     subject: str
+    nodes: tuple[str, ...] = ()
     setting: Setting
     flannel: str = ""
     certainty: Literal["exact", "at-least", "running", "given", "unknown"] = "unknown"
@@ -95,6 +96,7 @@ def advise(
     running: Flannel | None = None,
     running_source: str = "",
     setting: Setting | None = None,
+    nodes: tuple[str, ...] = (),
 ) -> Advice:
     """The advice for a release, for a flannel that was seen running (which wins over the table), or for both."""
     if release is None and running is None:
@@ -112,6 +114,7 @@ def advise(
     return Advice(
         status=status,
         subject=subject,
+        nodes=nodes,
         setting=where,
         flannel=str(flannel) if flannel else "",
         certainty=certainty,
@@ -166,12 +169,13 @@ def _neighbours(below: list[Shipped], above: list[Shipped]) -> list[tuple[str, S
 
 
 def _findings(flannel: Flannel | None, status: Status, where: Setting) -> tuple[Finding, ...]:
+    if flannel is None or not _CHAIN_FROM <= flannel.number <= _NEWEST_READ:
+        return ()  # nobody has read what this one does
     found: list[Finding] = []
     if status == "affected":
         found.append(_removed_at_exit(where))
-    if flannel is not None and flannel.number >= _CHAIN_FROM:
-        found.append(_flushed_at_start(where, replayed=_FIXED <= flannel.number <= _NEWEST_READ))
-    if flannel is not None and flannel.number >= _REMOVES_FROM and where != "k3s":
+    found.append(_flushed_at_start(where, replayed=flannel.number >= _FIXED))
+    if flannel.number >= _REMOVES_FROM and where != "k3s":
         found.append(
             Finding(
                 "nftables-no-resync",
@@ -236,20 +240,25 @@ def _upgrade(table: Table, release: Release | None, flannel: Flannel | None, sta
     newest = str(line[-1].release) if line else ""
     later = next((one for one in line if one.release > release and one.flannel.number >= _FIXED), None)
     if status == "window":
-        return Upgrade("here", str(release), newest, "no known release closes the window at start")
+        return Upgrade("here", str(release), newest, "the window at start is in every known release")
     if later is not None:
         return Upgrade(
             "available",
             str(later.release),
             newest,
-            f"{later.release} ships flannel {later.flannel}, which keeps its rules",
+            f"{later.release}, the nearest, ships flannel {later.flannel}, which keeps its rules at exit",
         )
     last = table.ended.get((release.product, release.line))
     if last is not None:
         return Upgrade("none", "", newest, f"{release.line} ended with {last}: no release of it keeps the rules")
     if not line:
         return Upgrade("unknown", "", "", f"no release of {release.line} is known")
-    return Upgrade("not-known", "", newest, f"none among the known releases of {release.line} (up to {newest})")
+    return Upgrade(
+        "not-known",
+        "",
+        newest,
+        f"no known release of {release.line} (up to {newest}) is sure to keep its rules at exit",
+    )
 
 
 _GUARD = Remedy(
@@ -257,26 +266,28 @@ _GUARD = Remedy(
     "run the guard on every node",
     "a second NAT chain carries new flows while flannel's is empty, for every version and both backends; "
     "it covers the window at start too, which no release closes",
-    "helm upgrade --install hitless deploy/chart --namespace hitless-system --create-namespace",
+    "helm upgrade --install hitless deploy/chart \\\n  --namespace hitless-system --create-namespace",
 )
 
 
 def _remedies(table: Table, where: Setting, status: Status) -> tuple[Remedy, ...]:
     found = [_GUARD]
-    if where == "rke2":
+    if where == "rke2" and status != "unknown":
         if status == "affected":
             fixed = [one for one in table.images() if one.number[:2] == _FIXED[:2]]
             found.append(_image_tag(fixed[-1]))
         found.append(_run_flannel())
-    found.append(
-        Remedy(
-            "drill",
-            "measure it on one node",
-            "the cost depends on the node's rules and load: a drill shows gaps, lost connections and poisoned flows",
-            "hitless drill --cluster --nodes 1 --rounds 3",
-        )
-    )
+    found.append(_drill(where))
     return tuple(found)
+
+
+def _drill(where: Setting) -> Remedy:
+    text = "the cost depends on the node's rules and load: a drill shows gaps, lost connections and poisoned flows"
+    command = "hitless drill --cluster --nodes 1 --rounds 3"
+    if where == "k3s":
+        text += ". Flannel runs inside the k3s process, so on the node; this restarts K3s there (k3s-agent on agents)"
+        command = "hitless node-drill --restart-unit k3s --to https://example.org/"
+    return Remedy("drill", "measure it on one node", text, command)
 
 
 def _image_tag(flannel: Flannel) -> Remedy:
@@ -304,7 +315,7 @@ def _run_flannel() -> Remedy:
         "keep /run/flannel on the host",
         "with its subnet file kept, flannel knows that its subnet did not change and leaves the jump in POSTROUTING "
         "alone: a shorter window, not none. The chart has no value for it, and its next upgrade takes the patch away",
-        "kubectl -n kube-system patch daemonset rke2-canal --type strategic --patch '\n"
+        "kubectl -n kube-system patch daemonset rke2-canal --patch '\n"
         "spec:\n"
         "  template:\n"
         "    spec:\n"

@@ -106,7 +106,8 @@ def packaged() -> Table:
 def with_file(table: Table, path: Path) -> Table:
     """``table`` with the releases of a user's own file."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the first column
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), expected="a CSV file of releases") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise InputError(f"cannot be read: {why}", where=str(path), expected="a CSV file of releases") from error
     return table.extended(read_table(text, str(path)))

@@ -303,6 +303,7 @@ async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Adv
                 running=cni.flannel,
                 running_source=f"image of {cni.daemon_set.name}" if cni.daemon_set and cni.flannel else "",
                 setting=setting,
+                nodes=tuple(names),
             )
         )
     return found

@@ -17,7 +17,7 @@ __all__ = ["Flannel", "Product", "Release", "parse_flannel", "parse_release"]
 
 Product = Literal["rke2", "k3s"]
 
-_RELEASE = re.compile(r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,3})\+(rke2|k3s)-?r?(\d{1,3})", re.ASCII)
+_RELEASE = re.compile(r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,3})[+-](rke2|k3s)-?r?(\d{1,3})", re.ASCII)
 _FLANNEL = re.compile(r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:-([0-9A-Za-z][0-9A-Za-z.-]{0,60}))?", re.ASCII)
 
 
@@ -61,7 +61,7 @@ class Flannel:
 
 
 def parse_release(text: str, *, where: str = "--version") -> Release:
-    """The release that ``text`` names; raises ``InputError``."""
+    """The release that ``text`` names, also as in image tags (``v1.32.5-rke2r1``); raises ``InputError``."""
     match = _RELEASE.fullmatch(text.strip())
     if match is None:
         raise InputError(
