@@ -30,9 +30,13 @@ class Faults:
     unanswered: int = 0
     unauthorized: int = 0
     torn: int = 0
+    lost: int = 0
+    dropped: int = 0
     _cut_until: float = 0.0
     _silent_until: float = 0.0
     _tear: int = 0
+    _lose: int = 0
+    _kubelets: asyncio.Event = field(default_factory=asyncio.Event)
     _requests: dict[int, web.BaseRequest] = field(default_factory=dict)  # requests have no hash
 
     def cut(self, seconds: float) -> None:
@@ -50,6 +54,27 @@ class Faults:
     def tear(self, watches: int = 1) -> None:
         """Break the next so many watch events in the middle of their line."""
         self._tear = watches
+
+    def lose(self, posts: int = 1) -> None:
+        """Do what the next so many POSTs ask for, and lose the answers."""
+        self._lose = posts
+
+    def drop_kubelets(self) -> None:
+        """End every exec as a server does whose kubelet goes away: by "Success" (kubectl issue 1726)."""
+        self._kubelets.set()
+        self._kubelets = asyncio.Event()
+
+    async def kubelets_gone(self) -> None:
+        """Wait until the kubelets go away."""
+        await self._kubelets.wait()
+        self.dropped += 1
+
+    def answered(self, request: web.BaseRequest) -> None:
+        """The request was carried out; its connection is aborted when the answer is to be lost."""
+        if self._lose and request.method == "POST" and request.transport is not None:
+            self._lose -= 1
+            self.lost += 1
+            request.transport.abort()
 
     def abort(self) -> None:
         """Reset every open connection."""

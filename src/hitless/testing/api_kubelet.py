@@ -48,13 +48,15 @@ class FakeNodes:
     """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node.
 
     ``busy``: probes write as much as the real one does at 1,000 attempts a second (four kinds, heartbeats).
-    ``gap``: how long a node's rules are gone after its agent's restart; ``unstartable``: images that cannot be pulled.
+    ``gap``: how long a node's rules are gone after its agent's restart; ``back_off``: how long a killed container is
+    held back (CrashLoopBackOff); ``unstartable``: images that cannot be pulled.
     """
 
     api: FakeApi
     start_delay: float = 0.02
     ready_delay: float = 0.05
     gap: float = 0.3
+    back_off: float = 0.0
     busy: bool = False
     offsets: dict[str, int] = field(default_factory=dict)
     unstartable: set[str] = field(default_factory=set)
@@ -199,11 +201,16 @@ class FakeNodes:
         if "deletionTimestamp" in pod["metadata"]:
             return
 
-        def mark(one: Document) -> None:
-            one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+        given = grace if grace is not None else pod["spec"].get("terminationGracePeriodSeconds", 30)
 
-        self.api.store.change("pods", place, name, mark)
+        def mark(one: Document) -> None:
+            one["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:01Z", "deletionGracePeriodSeconds": given}
+
         self._agent_went(pod)
+        if given == 0:  # the object goes at once, and what replaces it may run before its containers have ended
+            self._gone(pod)
+        else:
+            self.api.store.change("pods", place, name, mark)
         self._go(self._end(pod, grace))
 
     def _agent_went(self, pod: Document) -> None:
@@ -213,11 +220,13 @@ class FakeNodes:
 
     async def _end(self, pod: Document, grace: int | None) -> None:
         await self.stopped(pod, grace)
-        place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        if spool := self.spools.get(name):
+        if spool := self.spools.get(pod["metadata"]["name"]):
             spool.stopping = True
-        if not self._there(pod):
-            return  # its namespace went first
+        if self._there(pod):
+            self._gone(pod)
+
+    def _gone(self, pod: Document) -> None:
+        place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         self.api.store.remove("pods", place, name)
         for owner in pod["metadata"].get("ownerReferences") or []:
             if owner["kind"] == "DaemonSet":
@@ -369,8 +378,12 @@ class FakeNodes:
     async def _again(self, pod: Document, at: int) -> None:
         status = copy.deepcopy(pod["status"])
         status["containerStatuses"][at] |= {"ready": False, "containerID": f"containerd://{self._count + 7:064x}"}
+        if self.back_off:
+            waiting = {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}
+            status["containerStatuses"][at]["state"] = {"waiting": waiting}
         self._status(pod, status | {"conditions": [{"type": "Ready", "status": "False"}]})
-        await asyncio.sleep(self.ready_delay)
+        await asyncio.sleep(self.ready_delay + self.back_off)
+        status["containerStatuses"][at].pop("state", None)
         status["containerStatuses"][at] |= {
             "ready": True,
             "restartCount": status["containerStatuses"][at]["restartCount"] + 1,

@@ -74,12 +74,14 @@ class Rights:
         name = f' "{request.name}"' if request.name else ""
         where = f' in the namespace "{request.namespace}"' if request.namespace else " at the cluster scope"
         group, resource = request.group, request.resource
+        plural = resource.split("/")[0]  # the subresource is named only in what follows
+        details = {"name": request.name, "group": group, "kind": plural}
         raise Answer(
             403,
             "Forbidden",
-            f'{resource}{"." + group if group else ""}{name} is forbidden: User "{self.user}" cannot {request.verb} '
+            f'{plural}{"." + group if group else ""}{name} is forbidden: User "{self.user}" cannot {request.verb} '
             f'resource "{resource}" in API group "{group}"{where}',
-            {"name": request.name, "group": group, "kind": resource.split("/")[0]},
+            {key: value for key, value in details.items() if value},
         )
 
     @property

@@ -1,10 +1,11 @@
 """A fake Kubernetes API server that speaks HTTP, for tests of anything that talks to one.
 
 Problem: no real API server can be installed in a test, and a mocked client proves nothing about the wire. Promise:
-list with pages, watch with bookmarks and 410, create, merge and strategic patches, delete with grace and
+list with pages, watch with bookmarks and 410, create, every kind of patch (``api_patches``), delete with grace and
 preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
-answers in the real server's words; it can be away in several ways (``api_faults``). State lives in ``api_store``, pods
-in ``api_kubelet``. It never checks schemas: ``kubernetes-validate`` does that in the tests.
+answers in the real server's words; it can be away in several ways (``api_faults``). A test drives it with kubectl
+(``api_discovery``). State lives in ``api_store``, pods in ``api_kubelet``. It never checks schemas:
+``kubernetes-validate`` does that in the tests.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from hitless.testing import api_store
+from hitless.testing import api_discovery, api_patches, api_store
+from hitless.testing.api_discovery import CLUSTER_WIDE, KINDS
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_rights import Request, Rights
 from hitless.testing.api_store import Answer, Document, Store
@@ -27,16 +29,6 @@ from hitless.testing.api_store import Answer, Document, Store
 __all__ = ["Command", "FakeApi", "Kubelet"]
 
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_KINDS = {
-    "nodes": "Node",
-    "namespaces": "Namespace",
-    "pods": "Pod",
-    "configmaps": "ConfigMap",
-    "events": "Event",
-    "daemonsets.apps": "DaemonSet",
-    "poddisruptionbudgets.policy": "PodDisruptionBudget",
-}
-_CLUSTER_WIDE = frozenset({"nodes", "namespaces"})
 
 
 class Command(Protocol):
@@ -64,7 +56,7 @@ class FakeApi:
     """The server. ``rights`` may be replaced at any time; ``kubelet`` must be set for exec, logs and pod deletes."""
 
     def __init__(self, *, bookmark_every: float = 1.0, protocols: tuple[str, ...] = _PROTOCOLS) -> None:
-        self.store = Store()
+        self.store = Store(reap=self._reap)
         self.rights = Rights()
         self.kubelet: Kubelet | None = None
         self.bookmark_every = bookmark_every
@@ -111,7 +103,9 @@ class FakeApi:
         self.faults.begin(request)
         try:
             await self.faults.meet(request)
-            return await handler(request)
+            response = await handler(request)
+            self.faults.answered(request)
+            return response
         except Answer as answer:
             return web.json_response(answer.document(), status=answer.status)
         except ConnectionError:  # cut while we wrote: nobody is there to answer
@@ -121,8 +115,12 @@ class FakeApi:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
-        if parts[:1] == ["version"]:
-            return web.json_response({"major": "1", "minor": "34", "gitVersion": "v1.34.0"})
+        if (told := api_discovery.answer(request.path)) is not None:
+            return web.json_response(told)
+        if request.content_type == "application/vnd.kubernetes.protobuf":
+            raise Answer(415, "UnsupportedMediaType", "the fake takes JSON: application/json")
+        if parts[-1] == api_discovery.REVIEW and request.method == "POST":
+            return web.json_response(api_discovery.review(self.rights, await request.json()), status=201)
         if parts[:1] == ["api"]:
             group, rest = "", parts[2:]
         elif parts[:1] == ["apis"] and len(parts) > 3:
@@ -134,11 +132,12 @@ class FakeApi:
             namespace, rest = rest[1], rest[2:]
         plural, name, sub = [*rest, "", ""][:3]
         resource = f"{plural}.{group}" if group else plural
-        if resource not in _KINDS or (not namespace and resource not in _CLUSTER_WIDE and request.method != "GET"):
+        if resource not in KINDS or (not namespace and resource not in CLUSTER_WIDE and request.method != "GET"):
             raise Answer(404, "NotFound", "the server could not find the requested resource")
         watching = request.query.get("watch") in ("true", "1")
         verb = self._verb(request, name, watching)
-        self.rights.check(Request(verb, group, f"{plural}/{sub}" if sub else plural, namespace, name))
+        place = name if resource == "namespaces" else namespace  # a namespace is in itself, for RBAC
+        self.rights.check(Request(verb, group, f"{plural}/{sub}" if sub else plural, place, name))
         if sub:
             return await self._subresource(request, namespace, name, sub)
         if watching:
@@ -158,42 +157,61 @@ class FakeApi:
             case "GET":
                 return web.json_response(self._list(request, resource, namespace))
             case "POST":
-                document = await request.json()
-                return web.json_response(self.store.create(resource, namespace, document), status=201)
+                made = self.store.create(resource, namespace, await request.json())
+                return web.json_response(self._whole(resource, made), status=201)
             case "PATCH":
-                patch = await request.json()
-                strategic = request.content_type == "application/strategic-merge-patch+json"
-                if not strategic and request.content_type != "application/merge-patch+json":
-                    raise Answer(415, "UnsupportedMediaType", f"{request.content_type} is not supported")
                 return web.json_response(
-                    self.store.change(
-                        resource, namespace, name, lambda one: api_store.merge(one, patch, strategic=strategic)
-                    )
+                    self._whole(resource, self._patch(request, await request.read(), resource, namespace, name))
                 )
             case "DELETE":
                 return web.json_response(await self._delete(request, resource, namespace, name))
             case _:
-                raise Answer(405, "MethodNotAllowed", f"{request.method} is not supported")
+                words = "the server does not allow this method on the requested resource"
+                raise Answer(405, "MethodNotAllowed", words)
+
+    def _patch(self, request: web.Request, body: bytes, resource: str, namespace: str, name: str) -> Document:
+        kind = request.content_type
+        patch = api_patches.read(kind, body)
+        if kind == api_patches.APPLY:
+            if not request.query.get("fieldManager"):
+                words = (
+                    'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
+                )
+                raise Answer(422, "Invalid", words)
+            if (resource, namespace, name) not in self.store.objects:
+                return self.store.create(resource, namespace, patch)
+        return self.store.change(resource, namespace, name, lambda one: api_patches.patched(one, kind, patch))
 
     async def _delete(self, request: web.Request, resource: str, namespace: str, name: str) -> Document:
         document = self.store.get(resource, namespace, name)
         options = await request.json() if request.can_read_body else {}
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != document["metadata"]["uid"]:
-            raise Answer(409, "Conflict", f"the UID in the precondition ({wanted}) does not match the UID in record")
+            had = document["metadata"]["uid"]
+            words = f"the UID in the precondition ({wanted}) does not match the UID in record ({had})"
+            words += ". The object might have been deleted and then recreated"
+            kind = KINDS[resource]
+            details = {"name": name, "kind": kind}
+            raise Answer(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
         if resource == "pods" and self.kubelet is not None:
             self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
-            return document
-        return self.store.remove(resource, namespace, name)
+            return self._whole(resource, document)
+        gone = self.store.remove(resource, namespace, name)
+        if resource == "namespaces":
+            return self._whole(resource, gone)
+        details = {"name": name, "kind": resource.split(".")[0], "uid": gone["metadata"]["uid"]}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+    def _reap(self, resource: str, document: Document) -> bool:
+        """Pods that lost their owner or their namespace end as any pod does."""
+        if resource != "pods" or self.kubelet is None:
+            return False
+        self.kubelet.terminate(document, None)
+        return True
 
     def _list(self, request: web.Request, resource: str, namespace: str) -> Document:
         query = request.query
-        found = [
-            one
-            for one in self.store.all(resource, namespace)
-            if api_store.matches_labels(one, query.get("labelSelector", ""))
-            and api_store.matches_fields(one, query.get("fieldSelector", ""))
-        ]
+        found = [one for one in self.store.all(resource, namespace) if self._selects(request, one)]
         limit = int(query.get("limit", "0") or 0) or len(found)
         start = 0
         version = self.store.version
@@ -205,7 +223,14 @@ class FakeApi:
         metadata: Document = {"resourceVersion": str(version)}
         if start + limit < len(found):
             metadata |= {"continue": f"{start + limit}:{version}", "remainingItemCount": len(found) - start - limit}
-        return {"kind": f"{_KINDS[resource]}List", "apiVersion": "v1", "metadata": metadata, "items": page}
+        group = resource.partition(".")[2]
+        version_ = f"{group}/v1" if group else "v1"
+        return {"kind": f"{KINDS[resource]}List", "apiVersion": version_, "metadata": metadata, "items": page}
+
+    @staticmethod
+    def _selects(request: web.Request, document: Document) -> bool:
+        labels, fields = request.query.get("labelSelector", ""), request.query.get("fieldSelector", "")
+        return api_store.matches_labels(document, labels) and api_store.matches_fields(document, fields)
 
     async def _watch(self, request: web.Request, resource: str, namespace: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -215,7 +240,13 @@ class FakeApi:
             line = json.dumps({"type": kind, "object": document}).encode() + b"\n"
             await self.faults.write(response, request, line)
 
-        version = int(request.query.get("resourceVersion") or self.store.version)
+        matching: set[str] = set()
+        for one in self.store.all(resource, namespace):
+            if self._selects(request, one):
+                matching.add(one["metadata"]["uid"])
+                if request.query.get("resourceVersion", "0") == "0":  # from no version: the state first
+                    await send("ADDED", self._whole(resource, one))
+        version = int(request.query.get("resourceVersion", "0")) or self.store.version
         end = time.monotonic() + float(request.query.get("timeoutSeconds", "300"))
         while time.monotonic() < end:
             changed = self.store.changed
@@ -227,12 +258,13 @@ class FakeApi:
             for event in events:
                 version = event.version
                 fits = event.resource == resource and namespace in ("", event.document["metadata"].get("namespace"))
-                if (
-                    fits
-                    and api_store.matches_labels(event.document, request.query.get("labelSelector", ""))
-                    and api_store.matches_fields(event.document, request.query.get("fieldSelector", ""))
-                ):
+                uid = event.document["metadata"]["uid"]
+                if fits and self._selects(request, event.document):
+                    matching.add(uid)
                     await send(event.type, self._whole(resource, event.document))
+                elif fits and uid in matching:  # what the selector takes no longer is gone, for this watch
+                    matching.discard(uid)
+                    await send("DELETED", self._whole(resource, event.document))
             if events:
                 continue
             try:
@@ -241,7 +273,7 @@ class FakeApi:
             except TimeoutError:
                 if request.query.get("allowWatchBookmarks") == "true":
                     await send(
-                        "BOOKMARK", {"kind": _KINDS[resource], "metadata": {"resourceVersion": str(self.store.version)}}
+                        "BOOKMARK", {"kind": KINDS[resource], "metadata": {"resourceVersion": str(self.store.version)}}
                     )
                     version = self.store.version
         await response.write_eof()
@@ -249,7 +281,7 @@ class FakeApi:
 
     def _whole(self, resource: str, document: Document) -> Document:
         group = resource.partition(".")[2]
-        return {"kind": _KINDS[resource], "apiVersion": f"{group}/v1" if group else "v1", **document}
+        return {"kind": KINDS[resource], "apiVersion": f"{group}/v1" if group else "v1", **document}
 
     async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
         pod = self.store.get("pods", namespace, name)
@@ -258,7 +290,7 @@ class FakeApi:
         container = request.query.get("container", "")
         match sub:
             case "log":
-                return web.Response(text=self.kubelet.log(pod, container))
+                return await self._log(request, pod, container)
             case "eviction":
                 self._check_budget(pod)
                 options = (await request.json()).get("deleteOptions") or {}
@@ -267,9 +299,35 @@ class FakeApi:
             case "exec":
                 # A server from 1.35 on asks for create as well, although the websocket comes by GET.
                 self.rights.check(Request("create", "", "pods/exec", namespace, name))
+                if (phase := (pod.get("status") or {}).get("phase")) in ("Succeeded", "Failed"):
+                    words = f"cannot exec into a container in a completed pod; current phase is {phase}"
+                    raise Answer(400, "BadRequest", words)
                 return await self._exec(request, self.kubelet.command(pod, container))
             case _:
                 raise Answer(404, "NotFound", f"the server could not find the requested resource {sub}")
+
+    async def _log(self, request: web.Request, pod: Document, container: str) -> web.StreamResponse:
+        """The log so far; with ``follow`` until the pod is gone."""
+        assert self.kubelet is not None
+        lines = int(request.query.get("tailLines", "-1"))
+        text = self.kubelet.log(pod, container)
+        if lines >= 0:
+            text = "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
+        if request.query.get("follow") != "true":
+            return web.Response(text=text)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        await response.write(text.encode())
+        key = ("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
+        told = len(self.kubelet.log(pod, container))
+        while key in self.store.objects:
+            changed = self.store.changed
+            whole = self.kubelet.log(pod, container)
+            await response.write(whole[told:].encode())
+            told = len(whole)
+            await changed.wait()
+        await response.write_eof()
+        return response
 
     def _check_budget(self, pod: Document) -> None:
         for budget in self.store.all("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
@@ -295,18 +353,21 @@ class FakeApi:
 
         running = asyncio.ensure_future(command(request.query.getall("command"), stdin, out))
         reading = asyncio.ensure_future(self._feed(socket, stdin))
+        gone = asyncio.ensure_future(self.faults.kubelets_gone())
         try:
-            await asyncio.wait((running, reading), return_when=asyncio.FIRST_COMPLETED)
-            if running.done() and not isinstance(
+            await asyncio.wait((running, reading, gone), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                await socket.send_bytes(b"\x03" + json.dumps(_outcome(0)).encode())
+            elif running.done() and not isinstance(
                 running.exception(), ConnectionError
             ):  # else the client went away: the command loses its streams, and ends
                 await socket.send_bytes(b"\x03" + json.dumps(_outcome(running.result())).encode())
         except ConnectionError:
             pass  # the connection was cut while we wrote: nobody is there to tell
         finally:
-            for task in (running, reading):
+            for task in (running, reading, gone):
                 task.cancel()
-            await asyncio.gather(running, reading, return_exceptions=True)
+            await asyncio.gather(running, reading, gone, return_exceptions=True)
             await socket.close()
         return socket
 

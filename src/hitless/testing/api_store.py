@@ -40,7 +40,7 @@ class Answer(Exception):
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
-            "details": self.details,
+            **({"details": self.details} if self.details else {}),
             "code": self.status,
         }
 
@@ -57,7 +57,11 @@ class Stored:
 
 @dataclass
 class Store:
-    """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name."""
+    """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name.
+
+    ``reap``: asked before an object is taken away that its owner or its namespace leaves behind; True when it goes
+    later, by itself.
+    """
 
     objects: dict[tuple[str, str, str], Document] = field(default_factory=dict)
     events: list[Stored] = field(default_factory=list)
@@ -65,6 +69,7 @@ class Store:
     oldest: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[Callable[[Stored], None]] = field(default_factory=list)
+    reap: Callable[[str, Document], bool] = lambda *_: False
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def _record(self, kind: str, resource: str, document: Document) -> Document:
@@ -105,7 +110,10 @@ class Store:
         if not name:
             raise Answer(422, "Invalid", "name or generateName is required")
         if namespace and ("namespaces", "", namespace) not in self.objects:
-            raise Answer(404, "NotFound", f'namespaces "{namespace}" not found')
+            raise Answer(
+                404, "NotFound", f'namespaces "{namespace}" not found', {"name": namespace, "kind": "namespaces"}
+            )
+        self._check_terminating(resource, namespace, name)
         if (resource, namespace, name) in self.objects:
             details = {"name": name, "kind": resource.split(".")[0]}
             raise Answer(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
@@ -125,19 +133,52 @@ class Store:
             document["metadata"]["generation"] = document["metadata"].get("generation", 1) + 1
         return self._record("MODIFIED", resource, document)
 
+    def _check_terminating(self, resource: str, namespace: str, name: str) -> None:
+        if namespace and "deletionTimestamp" in self.objects[("namespaces", "", namespace)]["metadata"]:
+            words = f"unable to create new content in namespace {namespace} because it is being terminated"
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            details = {"name": name, "kind": resource.split(".")[0], "causes": [cause]}
+            raise Answer(403, "Forbidden", f'{resource} "{name}" is forbidden: {words}', details)
+
     def remove(self, resource: str, namespace: str, name: str) -> Document:
-        """Take an object away, and what it owns."""
+        """Take an object away, and what it owns; a namespace goes when nothing is left in it."""
         document = self.get(resource, namespace, name)
+        if resource == "namespaces":
+            return self._terminate(document)
         del self.objects[(resource, namespace, name)]
         gone = self._record("DELETED", resource, document)
-        if resource == "namespaces":
-            inside = [key for key in self.objects if key[1] == name]
-        else:
-            inside = list(self._owned(document["metadata"]["uid"]))
-        for key in inside:
-            if key in self.objects:
-                self.remove(*key)
+        for key in list(self._owned(document["metadata"]["uid"])):
+            self._leave(key)
+        self._finish(namespace)
         return gone
+
+    def _leave(self, key: tuple[str, str, str]) -> None:
+        if key in self.objects and not self.reap(key[0], self.objects[key]):
+            self.remove(*key)
+
+    def _terminate(self, namespace: Document) -> Document:
+        name = namespace["metadata"]["name"]
+        if "deletionTimestamp" not in namespace["metadata"]:
+            namespace["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:01Z"
+            namespace["status"] = {"phase": "Terminating"}
+            self._record("MODIFIED", "namespaces", namespace)
+        answer = copy.deepcopy(namespace)
+        for key in [key for key in self.objects if key[1] == name]:
+            self._leave(key)
+        self._finish(name)
+        return answer
+
+    def _finish(self, name: str) -> None:
+        namespace = self.objects.get(("namespaces", "", name))
+        if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
+            return
+        if not any(key[1] == name for key in self.objects):
+            del self.objects[("namespaces", "", name)]
+            self._record("DELETED", "namespaces", namespace)
 
     def _owned(self, uid: str) -> Iterable[tuple[str, str, str]]:
         for key, document in self.objects.items():
@@ -150,28 +191,6 @@ class Store:
         if version < self.oldest:
             raise Answer(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [event for event in self.events if event.version > version]
-
-
-def merge(target: Document, patch: Document, *, strategic: bool) -> None:
-    """Apply a merge patch; a strategic one merges lists of named things by name, as containers and volumes are."""
-    for key, value in patch.items():
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, dict):
-            here = target.setdefault(key, {})
-            if not isinstance(here, dict):
-                target[key] = here = {}
-            merge(here, value, strategic=strategic)
-        elif strategic and isinstance(value, list) and all(isinstance(one, dict) and "name" in one for one in value):
-            here = target.setdefault(key, [])
-            for one in value:
-                same = next((had for had in here if had.get("name") == one["name"]), None)
-                if same is None:
-                    here.append(copy.deepcopy(one))
-                else:
-                    merge(same, one, strategic=True)
-        else:
-            target[key] = copy.deepcopy(value)
 
 
 def matches_labels(document: Document, selector: str) -> bool:

@@ -86,6 +86,30 @@ def test_a_drill_runs_with_the_rights_that_its_dry_run_printed_and_no_others(tmp
     play(story, tmp_path, start_delay=0.1)
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted", "there"),
+    [
+        (["--round-robin"], "get patch configmaps", True),
+        (["--post-events", "--node", "node-1"], "create events", False),
+    ],
+)
+def test_a_dry_run_prints_the_rights_of_each_option_and_to_make_a_namespace_only_when_it_is_missing(
+    tmp_path: Path, words: list[str], wanted: str, there: bool
+) -> None:
+    async def story(shell: Shell) -> None:
+        if there:
+            shell.fake.api.store.create("namespaces", "", {"metadata": {"name": "hitless-drill"}})
+        code, printed, err = await shell.run("--dry-run", *words)
+        assert code == 0, err
+        rules = rules_of([one for one in yaml.safe_load_all(printed) if one])
+        *verbs, resource = wanted.split()
+        assert set(verbs) <= {rule.verb for rule in rules if rule.resource == resource}
+        assert any(rule.verb == "create" for rule in rules if rule.resource == "namespaces") is not there
+        assert ("make it first" in printed) is not there
+
+    play(story, tmp_path)
+
+
 def test_without_a_yes_nothing_is_touched(tmp_path: Path) -> None:
     async def story(shell: Shell) -> None:
         code, _, err = await shell.run(*QUICK)

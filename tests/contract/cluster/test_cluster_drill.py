@@ -300,6 +300,7 @@ def test_cleanup_removes_what_a_dead_driver_left_and_nothing_else(tmp_path: Path
         assert fake.api.store.get("pods", "default", "bystander")
         assert len(fake.api.store.all("pods", "kube-system")) == 3
         assert await sweep(api, ["hitless-drill"]) == []
+        await context.__aexit__(None, None, None)  # only so that nothing is left of it in this process
 
     play(story, tmp_path)
 
