@@ -129,7 +129,7 @@ def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: Restar
     chart = rules_of(render("guard.enabled=false", "drill.enabled=true", f"drill.restart={restart}"))
     pods = Pods("x", namespace=NAMESPACE)
     told = manifests.rights(
-        pods, restart, "kube-system", "rke2-canal", ["rke2-canal-config"], makes_namespace=False, scheduled=True
+        pods, restart, "kube-system", "rke2-canal", ["rke2-canal-config"], makes_namespace=False, turn=True, tells=True
     )
     assert chart
     assert set(chart) == set(rules_of(told))
