@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -157,6 +158,33 @@ def test_without_fanotify_the_holder_is_read_from_the_list_of_locks(
             holder.communicate(timeout=10)
         assert seen.writer is not None
         assert seen.writer.comm == "flock"
+
+
+def test_a_lock_taken_again_before_anybody_looked_is_still_in_use(tmp_path: Path) -> None:
+    """The kernel makes one event of one process's closing and opening, in whatever order they were."""
+    lock = tmp_path / "lock"
+    lock.touch()
+    watch = lockwatch.LockWatch([str(lock)])
+    try:
+        if not watch.names_processes:
+            cannot("fanotify is not allowed here")
+        script = f"exec 5>>{lock}; exec 5>&-; exec 5>>{lock}; echo taken; read line; exec 5>&-; echo free; read line"
+        with subprocess.Popen(["sh", "-c", script], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdin is not None and holder.stdout is not None
+            assert holder.stdout.readline() == "taken\n"
+            watch.drain(100)
+            assert watch.used_since(150) == 50
+            assert (user := watch.writer(200)) is not None and user.pid == holder.pid
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+            assert holder.stdout.readline() == "free\n"
+            watch.drain(300)
+            assert watch.used_since(350) == -1
+            assert (user := watch.writer(250)) is not None and user.pid == holder.pid, "until then"
+            assert watch.writer(301) is None
+            holder.stdin.write("\n")
+    finally:
+        watch.close()
 
 
 def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:

@@ -258,11 +258,18 @@ class LockWatch:
                 self._uses = [*self._uses[-_KEEP:], _Use(describe_process(pid), now)]
             if mask & _FAN_CLOSE:
                 closed |= not any(use.writer.pid == pid and only_reads(use.writer.argv) for use in self._uses)
-                self._uses = [
-                    _Use(use.writer, use.opened, now) if use.writer.pid == pid and not use.closed else use
-                    for use in self._uses
-                ]
+                # one event may stand for a process's closing and opening, in whatever order they were: then it is asked
+                if not (mask & _FAN_OPEN and self._has_open(pid)):
+                    self._let_go(pid, now)
         return opened, closed
+
+    def _let_go(self, pid: int, now: int) -> None:
+        """A process had the lock until now: all its open uses end, or, where it was thought to be gone, the last."""
+        mine = [number for number, use in enumerate(self._uses) if use.writer.pid == pid]
+        ending = {number for number in mine if not self._uses[number].closed} or set(mine[-1:])
+        self._uses = [
+            _Use(use.writer, use.opened, now) if number in ending else use for number, use in enumerate(self._uses)
+        ]
 
     def _drain_inotify(self) -> bool:
         data = _read(self._inotify)
