@@ -8,7 +8,9 @@ Losses are shown as they happen, a few a second, and counted all. Next stage: pe
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,11 +21,12 @@ import click
 from hitless.model import events as e
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.live import Live
-    from rich.table import Table
 
 __all__ = ["FarEndView", "LiveView", "ProbeView", "probe_view"]
 
+_WIDE = 80  # columns that the whole live table needs
 _SHOWN = 5  # losses and the like a second; the line counts them all
 _KINDS = ("tcp", "udp", "icmp", "http", "stream")
 _COLUMNS = ("sent", "ok", "lost", "delayed", "leaked")
@@ -202,16 +205,18 @@ class LiveView(ProbeView):
 
     def _begin(self, header: e.Header) -> None:
         import rich.table  # noqa: F401 - now, before the first attempt, and not in the middle of the run
+        from rich.console import Console
         from rich.live import Live
 
         super()._begin(header)
         # no thread of its own: the prober's loop draws, once a second
-        self._live = Live(auto_refresh=False, transient=True)
+        self._live = Live(console=Console(), auto_refresh=False, transient=True)
         self._live.start()
 
     def _say(self, text: str) -> None:
         if self._live is None:
-            click.echo(text)
+            for line in textwrap.wrap(text, shutil.get_terminal_size().columns, subsequent_indent="  "):
+                click.echo(line)
         else:
             self._lines.append(text)  # printed with the next table: drawing it for each line would make the prober late
 
@@ -239,19 +244,25 @@ class LiveView(ProbeView):
         else:
             self._live.refresh()
 
-    def _table(self, caption: str) -> Table:
+    def _table(self, caption: str) -> Group:
+        from rich import box
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(caption=caption, caption_justify="left", expand=False)
-        table.add_column("kind")
-        table.add_column("family")
-        for name in (*_COLUMNS, "p50", "worst p99"):
-            table.add_column(name, justify="right")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        narrow = self._live is not None and self._live.console.width < _WIDE
+        numbers = (*(_COLUMNS[:3] if narrow else _COLUMNS), *(() if narrow else ("p50",)), "worst p99")
+        for name in ("kind", "family"):
+            table.add_column(name, no_wrap=True)
+        for name in numbers:
+            table.add_column(name, justify="right", no_wrap=True)
         for (kind, family), sums in sorted(self._sums.items()):
-            numbers = [f"{sums[name]:,}" for name in _COLUMNS]
+            cells = {name: f"{sums[name]:,}" for name in _COLUMNS}
+            cells |= {"p50": _duration(sums["p50"]), "worst p99": _duration(sums["p99"])}
             style = "red" if sums["lost"] or sums["leaked"] else None
-            table.add_row(kind, family, *numbers, _duration(sums["p50"]), _duration(sums["p99"]), style=style)
-        return table
+            table.add_row(kind, family, *(cells[name] for name in numbers), style=style)
+        return Group(table, Text(caption))
 
     def _end(self, summary: e.Summary) -> None:
         self.close()

@@ -64,6 +64,7 @@ class View:
         self._live = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._networks: dict[str, _Network] = {}
         self._beat: Heartbeat | None = None
+        self._began = 0
 
     def __enter__(self) -> View:
         return self
@@ -82,7 +83,8 @@ class View:
             known = (
                 f"pod networks {networks} (from the {config['networks_from']})" if networks else "no pod network yet"
             )
-            self._wrapped(f"profile {config['profile']}, {known}", "")
+            self._began = event.t
+            self._wrapped(f"profile {config['profile']}, {known}", "", indent=2)
         elif isinstance(event, RuleState):
             self._network(event.network).state = event.state
             self._line(event.t, f"{event.network} {event.state.replace('_', ' ')}: {event.reason}", event.state)
@@ -96,6 +98,8 @@ class View:
             self._line(event.t, f"{event.backend} {event.table} by {_who(event.writer)}: {event.summary}{mark}")
         elif isinstance(event, LostEvents):
             self._line(event.t, f"LOST EVENTS for {_ms(event.resynced - event.t)}: {event.detail}", "cannot_tell")
+        elif isinstance(event, Note) and event.level == "info" and event.t == self._began:
+            pass  # which networks the rules name: said in the first line
         elif isinstance(event, Note):
             self._line(event.t, f"{event.level}: {event.text}", "cannot_tell" if event.level != "info" else "")
         elif isinstance(event, Heartbeat):
@@ -111,10 +115,10 @@ class View:
     def _line(self, t: int, text: str, style: str = "") -> None:
         self._wrapped(f"{_clock(t)}  {text}", style)
 
-    def _wrapped(self, text: str, style: str) -> None:
+    def _wrapped(self, text: str, style: str, indent: int = _INDENT) -> None:
         width = shutil.get_terminal_size().columns if self._live else _PLAIN_WIDTH
         lines = textwrap.wrap(
-            text, max(width, 2 * _INDENT), subsequent_indent=" " * _INDENT, break_on_hyphens=False
+            text, max(width, 2 * _INDENT), subsequent_indent=" " * indent, break_on_hyphens=False
         ) or [""]
         for line in lines:
             click.echo(self._painted(line, style))
@@ -139,14 +143,17 @@ class View:
             for number, row in enumerate(rows):
                 left = "  ".join(cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False))
                 right = "  ".join(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))
-                style = "" if not number else "gap" if row[2] != "0" else "carried"
-                click.echo(self._painted(f"{left}  {right}", style))
+                if number:  # how it is, and how it was
+                    left = self._painted(left, row[1].replace(" ", "_"))
+                    right = self._painted(right, "gap" if row[2] != "0" else "carried")
+                click.echo(f"{left}  {right}")
         lost = totals.get("lost_events", 0)
         self._wrapped(
             f"{_count(totals['gaps'], 'gap')}, {_ms(totals['gap_ns'])} in all; "
             f"{_count(totals['commits'], 'commit')}, {totals['relevant']} of them mattered to pods"
             + (f"; events were lost {_count(lost, 'time')}" if lost else ""),
             "",
+            indent=2,
         )
 
     def _status(self) -> None:

@@ -61,12 +61,12 @@ def way(family: Family) -> str:
             continue
         except OSError as error:
             raise MissingError(
-                f"this machine has no {family} ICMP sockets ({error.strerror})", remedy="leave icmp out of --mix"
+                f"this machine has no {family} ICMP sockets ({error.strerror})", remedy="leave icmp out"
             ) from error
         return name
     raise MissingError(
         "this process may not send ICMP echo requests",
-        remedy="give it CAP_NET_RAW, widen sysctl net.ipv4.ping_group_range, or leave icmp out of --mix",
+        remedy="give it CAP_NET_RAW, widen sysctl net.ipv4.ping_group_range, or leave icmp out",
     )
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 import hitless.probe
 from hitless.cli import probe_view
 from hitless.cli.tools import run_tools
 from hitless.model import events as e
+from hitless.probe import farend
 
 SECOND = 1_000_000_000
 ENDPOINTS = ["http 198.51.100.1", "tcp 198.51.100.1", "tcp 2001:db8::1"]
@@ -114,3 +116,36 @@ def test_the_public_surface_is_what_it_says() -> None:
         | {"Options", "Ports", "Prober", "Target", "Verdict", "parse", "ports", "resolve", "verdict"}
     )
     assert all(hasattr(hitless.probe, name) for name in hitless.probe.__all__)
+
+
+def test_a_far_end_tells_its_counters_in_words(capfd: pytest.CaptureFixture[str]) -> None:
+    totals = {"tcp": 2724, "udp": 1394, "echo": 2, "leaks": 44, "leaks_tcp": 32, "leaks_icmp": 12, "udp_unanswered": 7}
+    assert farend._counted(totals) == "tcp 2,724, udp 1,394, echo 2; leaks 44 (tcp 32, icmp 12); udp unanswered 7"
+    assert farend._counted({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "head"),
+    [
+        (100, ["kind", "family", "sent", "ok", "lost", "delayed", "leaked", "p50", "worst", "p99"]),
+        (60, ["kind", "family", "sent", "ok", "lost", "worst", "p99"]),
+    ],
+)
+def test_the_live_table_fits_the_terminal(
+    columns: int, head: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    view = probe_view.LiveView()
+    view.emit(e.Header(t=0, tool="probe", version="1", config={"endpoints": ENDPOINTS, "rate": 1000.0}))
+    sent = e.Attempts(t=0, interval_ns=SECOND // 10, kind="stream", family="ipv4", sent=123456, ok=123450, lost=6)
+    view.emit(msgspec.structs.replace(sent, latency_p50_ns=999_900_000, latency_p99_ns=999_900_000))
+    console = Console(width=columns, no_color=True)
+    with console.capture() as capture:
+        console.print(view._table("what the last second was like"))
+    view.close()
+    lines = capture.get().splitlines()
+    assert next(line for line in lines if "kind" in line).split() == head
+    assert next(line for line in lines if "stream" in line).split()[-2:] == ["999.9", "ms"], "a row is one line"
+    assert "…" not in capture.get()
+    told = capfd.readouterr().out.partition("Ctrl-C ends")[0].splitlines()
+    assert max(map(len, told)) <= columns
