@@ -11,19 +11,18 @@ import asyncio
 import ipaddress
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hitless.cluster import manifests
-from hitless.cluster.api import Api, connect
-from hitless.cluster.objects import DAEMON_SETS, NAMESPACES, PODS, Node
-from hitless.cluster.survey import look
-from hitless.errors import ApiError
+import pytest
+from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY
 
-IMAGE = os.environ.get("HITLESS_IMAGE", manifests.IMAGE)
-POLICY = os.environ.get("HITLESS_PULL_POLICY", "Never")
+from hitless.cluster.api import Api
+from hitless.cluster.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
+from hitless.cluster.survey import look
+
 NAME = "hitless-e2e-agent"
 WORLD = "farend://198.51.100.1:7800"
 
@@ -50,36 +49,28 @@ class Stage:
     missing: str = ""
 
 
-def run(work: Callable[[Api], Awaitable[Any]]) -> Any:
-    """Do something with the cluster of KUBECONFIG, through the product's own port."""
-
-    async def main() -> Any:
-        async with connect() as api:
-            return await work(api)
-
-    return asyncio.run(main())
-
-
 def namespace(name: str, level: str) -> dict[str, Any]:
     """A namespace with a Pod Security level."""
-    labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "audit", "warn")}
+    labels = {**LABEL, **{f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "audit", "warn")}}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
 async def build(api: Api, place: str) -> Stage:
-    """Look at the cluster, and add what it lacks in the namespace ``place``."""
+    """Look at the cluster, start a pod on every node, and add what the cluster lacks in the namespace ``place``."""
     survey = await look(api)
     stage = Stage(rules=survey.cni.known, nodes=len(survey.nodes))
+    unready = [node.name for node in survey.nodes if not node.ready]
+    assert not unready, f"nodes are not ready, and a drill would refuse: {unready}"
     to = os.environ.get("HITLESS_TO", "").split()
     lacks_agent = survey.cni.daemon_set is None
     lacks_world = len(survey.nodes) == 1 and not to
     if survey.cni.name == "cilium" and not (to or lacks_world):
         stage.missing = "Cilium does not translate flows between nodes: name a far end with HITLESS_TO"
-    if lacks_agent or lacks_world:
-        await api.create(NAMESPACES, namespace(place, "privileged"))
-        await account(api, place)
+    await api.create(NAMESPACES, namespace(place, "privileged"))
+    await account(api, place)
+    ips = await _greet(api, place, survey.nodes)
     if lacks_agent:
-        subnets = await _subnets(api, survey.nodes)
+        subnets = _subnets(survey.nodes, ips)
         if not subnets:
             stage.missing = "no network agent is known here, and no IPv4 pod network for one of ours"
             return stage
@@ -95,6 +86,56 @@ async def build(api: Api, place: str) -> Stage:
     return stage
 
 
+async def _greet(api: Api, place: str, nodes: tuple[Node, ...]) -> dict[str, str]:
+    """An ordinary pod of the image on every node, and its address: it is the first to notice what a node lacks."""
+    linux = [node for node in nodes if node.status.node_info.operating_system in ("", "linux")]
+    for at, node in enumerate(linux):
+        await api.create(PODS, _greeting(place, node, at), place)
+
+    def settled(pods: Mapping[str, Pod]) -> bool:
+        return len(pods) == len(linux) and all(
+            (pod.status.phase == "Running" and pod.status.pod_ip) or _hopeless(pod) for pod in pods.values()
+        )
+
+    await api.wait_for(PODS, place, settled, within=PATIENCE, labels="app=greeting")
+    pods = await api.all(PODS, place, labels="app=greeting")
+    for pod in pods:
+        if "ErrImage" in pod.trouble or "ImagePull" in pod.trouble:
+            pytest.fail(f"node {pod.spec.node_name} lacks the image {IMAGE}: {HOW_TO_LOAD}", pytrace=False)
+        if pod.status.phase != "Running" or not pod.status.pod_ip:
+            said = pod.trouble or pod.status.phase or "nothing is known of it"
+            pytest.fail(f"an ordinary pod does not start on {pod.spec.node_name}: {said}", pytrace=False)
+    return {pod.spec.node_name: pod.status.pod_ip for pod in pods}
+
+
+def _hopeless(pod: Pod) -> bool:
+    return pod.status.phase == "Failed" or any(
+        word in pod.trouble for word in ("ErrImage", "ImagePull", "InvalidImage")
+    )
+
+
+def _greeting(place: str, node: Node, at: int) -> dict[str, Any]:
+    container = {
+        "name": "greeting",
+        "image": IMAGE,
+        "imagePullPolicy": POLICY,
+        "command": ["/usr/bin/python3", "-sP", "-c", "import signal; signal.sigwait({signal.SIGTERM})"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"greeting-{at}", "namespace": place, "labels": {"app": "greeting"}},
+        "spec": {
+            "nodeName": node.name,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": 7200,
+            "automountServiceAccountToken": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [container],
+        },
+    }
+
+
 async def account(api: Api, place: str) -> None:
     """Wait for a new namespace's ServiceAccount: without it no pod is admitted."""
     path = f"/api/v1/namespaces/{place}/serviceaccounts/default"
@@ -107,26 +148,23 @@ async def account(api: Api, place: str) -> None:
 
 async def _ready(api: Api, place: str, labels: str, count: int) -> None:
     found = await api.wait_for(
-        PODS, place, lambda pods: sum(pod.ready for pod in pods.values()) >= count, within=180, labels=labels
+        PODS, place, lambda pods: sum(pod.ready for pod in pods.values()) >= count, within=PATIENCE, labels=labels
     )
     if not found:
         pods = await api.all(PODS, place, labels=labels)
         raise AssertionError(f"{labels}: {[(pod.spec.node_name, pod.status.phase, pod.trouble) for pod in pods]}")
 
 
-async def _subnets(api: Api, nodes: tuple[Node, ...]) -> dict[str, tuple[str, str]]:
-    """Each node's pod network, and the smallest that holds them all; from its pods where the node does not say."""
+def _subnets(nodes: tuple[Node, ...], ips: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Each node's pod network, and the smallest that holds them all; from a pod's address where the node says another
+    or none (a bridge plugin's own range)."""
     found: dict[str, ipaddress.IPv4Network] = {}
     for node in nodes:
-        told = [one for one in node.pod_cidrs if ":" not in one]
-        if not told:
-            pods = await api.all(PODS, fields=f"spec.nodeName={node.name}")
-            own = set(node.internal_ips.values())
-            told = [
-                f"{pod.status.pod_ip}/24" for pod in pods if "." in pod.status.pod_ip and pod.status.pod_ip not in own
-            ]
-        if told:
-            found[node.name] = ipaddress.IPv4Network(told[0], strict=False)
+        ip = ips.get(node.name, "")
+        told = [ipaddress.IPv4Network(one) for one in node.pod_cidrs if ":" not in one]
+        if "." in ip:
+            told = [one for one in told if ipaddress.IPv4Address(ip) in one]
+            found[node.name] = told[0] if told else ipaddress.IPv4Network(f"{ip}/24", strict=False)
     if not found:
         return {}
     whole = next(iter(found.values()))
@@ -139,6 +177,7 @@ def _pod(name: str, command: list[str], security: dict[str, Any], probe: str) ->
     fields = {"NODE_NAME": "spec.nodeName", "POD_IP": "status.podIP"}
     return {
         "hostNetwork": True,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [{"operator": "Exists"}],
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 15,
@@ -192,19 +231,4 @@ def _world(place: str, node: Node) -> dict[str, Any]:
     }
 
 
-async def away(api: Api, *places: str) -> None:
-    """Delete namespaces, and wait until they are gone: pods end by SIGTERM, so that the agent takes its rules away."""
-    for place in places:
-        await api.delete(NAMESPACES, place)
-    for place in places:
-        for _ in range(240):
-            try:
-                await api.get(NAMESPACES, place)
-            except ApiError as error:
-                if error.status == 404:
-                    break
-                raise
-            await asyncio.sleep(0.5)
-
-
-__all__ = ["IMAGE", "POLICY", "Stage", "account", "away", "build", "namespace", "run"]
+__all__ = ["Stage", "account", "build", "namespace"]

@@ -1,0 +1,221 @@
+"""The ground that the suite stands on: one suite at a time, the image on every node, and what to show of a failure.
+
+Whoever runs this has never seen it: what is missing is said at once, with the command that mends it. A ConfigMap is the
+lock (two suites would restart one agent at once); what an earlier suite left behind, killed, is taken away first. While
+the tests run a thread keeps what the kubelets say (events and states of pods), because a drill takes its pods away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import os
+import secrets
+import shlex
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hitless.cluster import manifests
+from hitless.cluster.api import Api, connect
+from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, ConfigMap
+from hitless.errors import ApiError, HitlessError
+
+TOKEN = secrets.token_hex(3)
+PREFIX = "hitless-e2e-"
+NAMESPACE = f"{PREFIX}{TOKEN}"
+"""Of the drills, which make and remove it."""
+STAGE, ACCOUNTS = f"{NAMESPACE}-stage", f"{NAMESPACE}-accounts"
+LABEL = {"hitless.dev/e2e": "true"}
+
+IMAGE = os.environ.get("HITLESS_IMAGE", manifests.IMAGE)
+POLICY = os.environ.get("HITLESS_PULL_POLICY", "Never")
+LOAD = os.environ.get("HITLESS_LOAD", "")
+ARCHIVE = Path(os.environ.get("HITLESS_ARCHIVE", Path(__file__).parents[2] / "dist/hitless-image.tar"))
+HOW_TO_LOAD = f"""load it there, as root, and run the suite again:
+    ctr -n k8s.io images import {ARCHIVE}
+  K3s, RKE2: k3s ctr …, or /var/lib/rancher/rke2/bin/ctr --address /run/k3s/containerd/containerd.sock -n k8s.io …
+  kind: kind load image-archive {ARCHIVE}
+  on this machine: HITLESS_LOAD='ctr -n k8s.io images import' make cluster
+  from a registry: HITLESS_IMAGE=… HITLESS_PULL_POLICY=IfNotPresent make cluster"""
+
+LOCK = "hitless-e2e"
+_STALE = dt.timedelta(hours=2)
+_WAIT = 1200.0
+PATIENCE = 300.0
+"""Seconds that a small machine may take to start a pod, or to take one away."""
+
+
+def run(work: Callable[[Api], Awaitable[Any]]) -> Any:
+    """Do something with the cluster of KUBECONFIG, through the product's own port."""
+
+    async def main() -> Any:
+        async with connect() as api:
+            return await work(api)
+
+    return asyncio.run(main())
+
+
+def load() -> None:
+    """Give the archive to HITLESS_LOAD, where that was set."""
+    if not LOAD:
+        return
+    if not ARCHIVE.exists():
+        pytest.fail(f"{ARCHIVE} is not there: build it with `make image`, or name it: HITLESS_ARCHIVE", pytrace=False)
+    done = subprocess.run([*shlex.split(LOAD), str(ARCHIVE)], capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"HITLESS_LOAD: {LOAD} {ARCHIVE} ended with {done.returncode}: {done.stderr}", pytrace=False)
+
+
+async def take(api: Api) -> None:
+    """Be the only suite on this cluster."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": LOCK, "namespace": "default", "labels": LABEL},
+        "data": {"holder": TOKEN},
+    }
+    for _ in range(int(_WAIT / 5)):
+        try:
+            await api.create(CONFIG_MAPS, document, "default")
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        else:
+            return
+        try:
+            there = await api.get(CONFIG_MAPS, LOCK, "default")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            continue
+        if _age(there) > _STALE:
+            await api.delete(CONFIG_MAPS, LOCK, "default", uid=there.metadata.uid)
+        else:
+            await asyncio.sleep(5)
+    raise AssertionError(
+        f"another suite runs on this cluster since {there.metadata.creation_timestamp}; if it does not: "
+        f"kubectl delete configmap --namespace default {LOCK}"
+    )
+
+
+def _age(lock: ConfigMap) -> dt.timedelta:
+    made = dt.datetime.fromisoformat(
+        (lock.metadata.creation_timestamp or "1970-01-01T00:00:00Z").replace("Z", "+00:00")
+    )
+    return dt.datetime.now(dt.UTC) - made
+
+
+async def release(api: Api) -> None:
+    """Let the next suite in; the lock only if it is ours."""
+    try:
+        there = await api.get(CONFIG_MAPS, LOCK, "default")
+    except ApiError as error:
+        if error.status == 404:
+            return
+        raise
+    if (there.data or {}).get("holder") == TOKEN:
+        await api.delete(CONFIG_MAPS, LOCK, "default", uid=there.metadata.uid)
+
+
+async def away(api: Api, *places: str) -> None:
+    """Delete namespaces, and wait until they are gone: pods end by SIGTERM, so that the agent takes its rules away."""
+    for place in places:
+        await api.delete(NAMESPACES, place)
+    for place in places:
+        for _ in range(int(PATIENCE * 2)):
+            try:
+                await api.get(NAMESPACES, place)
+            except ApiError as error:
+                if error.status == 404:
+                    break
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            raise AssertionError(f"the namespace {place} does not go: kubectl get namespace {place} -o yaml says why")
+
+
+async def tidy(api: Api) -> None:
+    """What earlier suites left: only one runs at a time, so that every such namespace is somebody's who was killed."""
+    await away(api, *(one.name for one in await api.all(NAMESPACES) if one.name.startswith(PREFIX)))
+
+
+class Recorder(threading.Thread):
+    """Keeps the last states of pods and the events in the suite's namespaces, for the report of a failure."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._end = threading.Event()
+        self._events: dict[str, tuple[str, str]] = {}
+        self._pods: dict[str, str] = {}
+        self._trouble = ""
+
+    def run(self) -> None:
+        asyncio.run(self._work())
+
+    def close(self) -> None:
+        """End, and wait for it."""
+        self._end.set()
+        self.join(30)
+
+    async def _work(self) -> None:
+        async with connect() as api:
+            while not self._end.is_set():
+                for place in (NAMESPACE, STAGE):
+                    try:
+                        await self._look(api, place)
+                    except (HitlessError, OSError, ValueError) as error:
+                        self._trouble = f"{type(error).__name__}: {error}"
+                await asyncio.sleep(1.0)
+
+    async def _look(self, api: Api, place: str) -> None:
+        for one in await _items(api, f"/api/v1/namespaces/{place}/events"):
+            about = one.get("involvedObject") or {}
+            text = f"{place} {about.get('kind')}/{about.get('name')}: {one.get('reason')}: {one.get('message')}"
+            self._events[one["metadata"]["uid"]] = (str(one.get("lastTimestamp") or one.get("eventTime")), text)
+        for one in await _items(api, f"/api/v1/namespaces/{place}/pods"):
+            status = one.get("status") or {}
+            states = [
+                {"name": each.get("name"), "restarts": each.get("restartCount"), **(each.get("state") or {})}
+                for each in status.get("containerStatuses") or []
+            ]
+            name = one["metadata"]["name"]
+            node = (one.get("spec") or {}).get("nodeName")
+            self._pods[f"{place}/{name}"] = f"on {node}: {status.get('phase')} {status.get('message', '')} {states}"
+
+    def text(self) -> str:
+        """For people; the last hundred events."""
+        lines = [f"{name} {state}" for name, state in sorted(self._pods.items())]
+        lines += [" ".join(one) for one in sorted(self._events.values())[-100:]]
+        return "\n".join([*lines, *([f"not everything could be read: {self._trouble}"] if self._trouble else [])])
+
+
+async def _items(api: Api, path: str) -> list[dict[str, Any]]:
+    answer = await api.client.get(path)
+    return list(answer.json().get("items") or []) if answer.is_success else []
+
+
+RECORDER = Recorder()
+
+
+async def logs(api: Api, place: str) -> str:
+    """The last lines of every pod there that has no spool: the suite's own."""
+    found = []
+    for one in await _items(api, f"/api/v1/namespaces/{place}/pods"):
+        name = one["metadata"]["name"]
+        answer = await api.client.get(f"/api/v1/namespaces/{place}/pods/{name}/log", params={"tailLines": "20"})
+        found.append(f"{place}/{name}: {answer.text.strip()}")
+    return "\n".join(found)
+
+
+def report() -> str:
+    """What is known of the cluster, for the report of a failed test."""
+    try:
+        said: str = run(lambda api: logs(api, STAGE))
+    except (HitlessError, OSError) as error:
+        said = f"no logs: {error}"
+    return f"{RECORDER.text()}\n{said}".strip()
