@@ -8,6 +8,7 @@ command is named. Modules of tools define ``command`` (click); modules of daemon
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -41,16 +42,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hitless.cli.exits import Exit
 
     _stand_on_three()
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in DAEMONS:
-        code = int(importlib.import_module(f"hitless.cli.{arguments[0]}").main(arguments[1:]))
-    else:
-        from hitless.cli.tools import run_tools
-
-        try:
-            code = run_tools(arguments)
-        except KeyboardInterrupt:
-            code = Exit.INTERRUPTED
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # also while a command's libraries are loaded: they take a while, and it is no defect
+        with contextlib.suppress(OSError):
+            sys.stderr.write("interrupted\n")
+        code = Exit.INTERRUPTED
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -58,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.UNHEARD if isinstance(error, BrokenPipeError) else Exit.ERROR
     sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in DAEMONS:
+        return int(importlib.import_module(f"hitless.cli.{arguments[0]}").main(arguments[1:]))
+    from hitless.cli.stopping import as_interrupt
+
+    with as_interrupt():
+        from hitless.cli.tools import run_tools
+
+        return run_tools(arguments)
 
 
 def _stand_on_three() -> None:

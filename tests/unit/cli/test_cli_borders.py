@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,22 @@ def test_a_probe_whose_reader_went_away_has_no_verdict() -> None:
         os.close(reading)
         _, errors = process.communicate(timeout=HANG)
     assert (process.returncode, errors) == (141, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_while_libraries_are_loaded_is_no_defect(tmp_path: Path, number: signal.Signals) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "click.py").write_text(f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(600)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "hitless", "drill"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        end = time.monotonic() + HANG
+        while not begun.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=HANG)
+    assert (process.returncode, told) == (130, "interrupted\n")
 
 
 def test_a_place_that_may_not_be_looked_at_is_one_sentence_and_no_defect(
