@@ -11,6 +11,7 @@ A line of the spool is ``NAME<tab>JSON``; the relay's own lines have the name ``
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hitless.errors import InputError, NotFound
+from hitless.errors import InputError, KernelError, NotFound
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.model.events import Note, encode
@@ -197,22 +198,34 @@ def answer_clock(source: int = 0, out: int = 1) -> None:
 def signal_container(container: str, number: signal.Signals, proc: Path = Path("/proc")) -> int:
     """Send a signal to the first process of a container (its id as the kubelet gives it), and return its pid.
 
-    Needs the host's process ids (hostPID). Raises ``NotFound`` when no process of the container is seen.
+    Needs the host's process ids (hostPID). Raises ``NotFound`` when no process of the container is seen, and
+    ``KernelError`` when it may not be signalled (the pod has no CAP_KILL: only root's processes).
     """
     identity = container.rpartition("://")[2]
     if len(identity) < 12 or not identity.isalnum():
         raise InputError(f"{container!r} is no container id", where="--container", expected="e.g. containerd://4f2c…")
+    found: list[tuple[bool, int, int]] = []
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
         try:
-            if identity not in (entry / "cgroup").read_text():
+            place = (entry / "cgroup").read_text()
+            if identity not in place or f"conmon-{identity}" in place:  # CRI-O's watcher of the container
                 continue
             status = (entry / "status").read_text()
+            born = int((entry / "stat").read_text().rpartition(")")[2].split()[19])
         except OSError:
             continue  # it ended while we looked
         inside = next((line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")), "")
-        if inside == "1":
-            os.kill(int(entry.name), number)
-            return int(entry.name)
-    raise NotFound("signal", f"container {identity[:12]}", reason="no process of it is seen; is hostPID set?")
+        found.append((inside != "1", born, int(entry.name)))  # on the host's process ids: the oldest is the first
+    if not found:
+        raise NotFound("signal", f"container {identity[:12]}", reason="no process of it is seen; is hostPID set?")
+    pid = min(found)[2]
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError as error:
+        raise NotFound("signal", f"container {identity[:12]}", reason="it has just ended") from error
+    except PermissionError as error:
+        reason = "it belongs to another user, or AppArmor forbids it"
+        raise KernelError("signal", f"container {identity[:12]}", errno.EPERM, reason) from error
+    return pid

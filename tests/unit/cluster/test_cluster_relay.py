@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hitless.cluster import relay, streams
-from hitless.errors import ApiError, InputError, NotFound
+from hitless.errors import ApiError, InputError, KernelError, NotFound
 
 WRITER = """
 import signal, sys, time
@@ -141,18 +141,44 @@ def test_the_clock_answers_each_line_with_rising_times() -> None:
     assert abs(times[0] - time.time_ns()) < 60_000_000_000
 
 
-def test_a_container_is_signalled_at_its_first_process_only(tmp_path: Path) -> None:
+IDENTITY = "4f2c" * 16
+
+
+def process(proc: Path, pid: int, inside: str, born: int, group: str = f"cri-containerd-{IDENTITY}") -> None:
+    """What /proc says of a process of the container."""
+    entry = proc / str(pid)
+    entry.mkdir()
+    (entry / "cgroup").write_text(f"0::/../kubepods/{group}.scope\n")
+    (entry / "status").write_text(f"Name:\tsleep\nNSpid:\t{pid}{inside}\n")
+    (entry / "stat").write_text(f"{pid} (a) b) S {' '.join('0' * 18)} {born} 0 0\n")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own process ids", "the host's"])
+def test_a_container_is_signalled_at_its_first_process_only(tmp_path: Path, own: bool) -> None:
     with subprocess.Popen(["sleep", "60"]) as victim, subprocess.Popen(["sleep", "60"]) as bystander:
-        identity = "4f2c" * 16
-        for process, inside in ((bystander, 7), (victim, 1)):
-            entry = tmp_path / str(process.pid)
-            entry.mkdir()
-            (entry / "cgroup").write_text(f"0::/../kubepods/cri-containerd-{identity}.scope\n")
-            (entry / "status").write_text(f"Name:\tsleep\nNSpid:\t{process.pid}\t{inside}\n")
-        assert relay.signal_container(f"containerd://{identity}", signal.SIGKILL, tmp_path) == victim.pid
+        process(tmp_path, bystander.pid, "\t7" if own else "", 500)
+        process(tmp_path, victim.pid, "\t1" if own else "", 400)
+        process(tmp_path, 1, "", 100, f"crio-conmon-{IDENTITY}")
+        assert relay.signal_container(f"containerd://{IDENTITY}", signal.SIGKILL, tmp_path) == victim.pid
         assert victim.wait(10) == -signal.SIGKILL
         assert bystander.poll() is None
         bystander.kill()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [(PermissionError, KernelError, "another user"), (ProcessLookupError, NotFound, "just ended")],
+)
+def test_a_container_that_cannot_be_signalled_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError], kind: type[KernelError], said: str
+) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise error
+
+    process(tmp_path, 4711, "\t1", 1)
+    monkeypatch.setattr(os, "kill", refuse)
+    with pytest.raises(kind, match=said):
+        relay.signal_container(f"containerd://{IDENTITY}", signal.SIGKILL, tmp_path)
 
 
 def test_a_container_that_is_not_there_is_not_found(tmp_path: Path) -> None:
