@@ -322,11 +322,13 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
 
 
 def _agreed(choices: Choices, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart) -> bool:
+    from hitless.evidence.rules import plural
+
     names = ", ".join(node.name for node in chosen)
     everywhere = "on every node, one after another, " if restart == "rollout-restart" else ""
     question = (
-        f"Restart {survey.cni.title} {everywhere}on {names}, {plan.rounds} times by {restart}? While it restarts, the "
-        "pods there may lose connections"
+        f"Restart {survey.cni.title} {everywhere}on {names}, {plural(plan.rounds, 'time')} by {restart}? While it "
+        "restarts, the pods there may lose connections"
     )
     if choices.yes:
         return True
@@ -350,6 +352,7 @@ def _dry_run(
 
     from hitless.cluster import rehearsal
     from hitless.cluster.survey import objections
+    from hitless.evidence.rules import plural
 
     told = rehearsal.rehearse(
         pods,
@@ -363,7 +366,8 @@ def _dry_run(
         turn=choices.round_robin,
         tells=choices.post_events,
     )
-    lines = [f"# {survey.cni.title}: {plan.rounds} rounds of {restart} on {', '.join(node.name for node in chosen)}"]
+    names = ", ".join(node.name for node in chosen)
+    lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]
     lines += [f"# not now: {one}" for one in objections(survey, chosen, restart)]
     lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
     if grace is not None:

@@ -65,20 +65,35 @@ class _Rows:
     """Counts what the log says, by agent."""
 
     def __init__(self, agents: Sequence[str], rounds: int) -> None:
-        self.rows = {agent: _Row() for agent in agents}
+        # One agent that is not in a lab of ours: what it waits for is pods, and images that are pulled for them.
+        self.rows = {agent: _Row("waits" if len(agents) > 1 else "set-up") for agent in agents}
         self.rounds = rounds
+        self.nodes: list[str] = []
+        self.node = ""
+        self.warning = ""
+
+    @property
+    def place(self) -> str:
+        """In a cluster: the node that is drilled, and its place in the line."""
+        if self.node not in self.nodes:
+            return ", ".join(self.nodes[:3])
+        turn = f" ({self.nodes.index(self.node) + 1} of {len(self.nodes)})" if len(self.nodes) > 1 else ""
+        return f"{self.node}{turn}"
 
     def take(self, event: e.Event) -> _Row | None:
+        if isinstance(event, e.Header) and event.config.get("target") == "cluster":
+            self.nodes = [str(one) for one in event.config.get("nodes", ())]
         row = self.rows.get(event.agent)
         if row is None or event.stream.startswith("control"):
             return None
         match event:
             case e.Phase():
+                self.node = event.node
                 row.phase = f"round {event.round} of {self.rounds}" if event.phase == "round" else event.phase
                 row.restart = ""
             case e.Restart():
                 row.restart = event.step
-                if row.phase == "waits":
+                if row.phase in ("waits", "set-up"):
                     row.phase = "starts"
             case e.Attempts():
                 row.attempted += event.sent
@@ -87,6 +102,8 @@ class _Rows:
                 row.gaps += 1
             case e.RuleState():
                 row.states[event.node, event.family, event.network] = event.state
+            case e.Note(level="warning" | "error"):
+                self.warning = event.text
             case _:
                 pass
         return row
@@ -144,13 +161,17 @@ class _Live:
     def _table(self) -> Table:
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
+        place = self._rows.place
         table = Table(
             box=box.SIMPLE_HEAD,
             pad_edge=False,
             padding=(0, 1, 0, 0),
-            title=f"{time.monotonic() - self._begin:.0f} s",
+            title=Text(f"{time.monotonic() - self._begin:.0f} s{f'  {place}' if place else ''}"),
             title_justify="left",
+            caption=Text(self._rows.warning, style="yellow") if self._rows.warning else None,
+            caption_justify="left",
         )
         # widths that hold still while the words change; what does not fit into the terminal is left out
         room = self._console.width - 1 - sum(width + _GAP for _, width, rank in _COLUMNS if not rank)
@@ -177,7 +198,7 @@ class _Live:
         colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
         return {
             "agent": Text(agent, style="bold"),
-            "now": Text(row.phase, style="dim" if row.phase in ("waits", "end") else "cyan"),
+            "now": Text(row.phase, style="dim" if row.phase in ("waits", "set-up", "end") else "cyan"),
             "": Text(row.restart, style="dim"),
             "rules": Text(row.rules, style=colours.get(row.rules, "dim")),
             "attempted": Text(f"{row.attempted:,}"),

@@ -7,6 +7,7 @@ from rich.console import Console
 from tests.unit.evidence.drill_logs import Drill
 
 from hitless.cli.drill_view import _Live, _Rows
+from hitless.model import events as e
 
 
 @pytest.mark.parametrize("name", ["flannel-0.28", "the-network-agent-of-somebody-who-likes-names"])
@@ -50,3 +51,29 @@ def test_on_a_narrow_terminal_columns_are_left_out_and_none_is_cut(
     assert lines[1].split() == shown
     assert "…" not in capture.get()
     assert max(map(len, lines)) < columns, "the echo of Ctrl-C has room beside it"
+
+
+def _shown(view: _Live, columns: int = 100) -> str:
+    console = Console(width=columns, no_color=True)
+    with console.capture() as capture:
+        console.print(view._table())
+    return capture.get()
+
+
+def test_in_a_cluster_the_node_its_turn_and_the_last_warning_stand_there() -> None:
+    view = _Live(_Rows(["rke2-canal"], 1))
+    assert "set-up" in _shown(view), "images may be pulled for a minute: it does not wait for anybody else"
+    view(e.Header(t=0, tool="drill", version="1", config={"target": "cluster", "nodes": ["a", "b"]}))
+    assert "a, b" in _shown(view)
+    view(e.Phase(t=0, agent="rke2-canal", node="b", phase="baseline"))
+    view(e.Note(t=0, agent="rke2-canal", node="b", level="warning", text="the clock of b moved"))
+    lines = _shown(view).splitlines()
+    assert lines[0].rstrip().endswith(" s  b (2 of 2)")
+    assert lines[-1].rstrip() == "the clock of b moved"
+
+
+def test_in_the_lab_no_node_is_named() -> None:
+    view = _Live(_Rows(["hitless", "adopter"], 1))
+    view(e.Phase(t=0, agent="hitless", node="node0", phase="baseline"))
+    assert "node0" not in _shown(view)
+    assert "waits" in _shown(view), "the second one has not begun"

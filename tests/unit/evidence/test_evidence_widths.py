@@ -39,3 +39,9 @@ def test_large_figures_and_a_long_verdict_have_room() -> None:
         lines = terminal.text(told, replace(verdict, agents=(big,)), width=width).splitlines()
         row = next(line for line in lines if line.startswith("flannel-0.28 "))
         assert {"1,234,567", "123,456", "50.0", "inconclusive"} <= set(row.split()), f"at {width}: {row}"
+
+
+@pytest.mark.parametrize(("target", "named"), [("lab", False), ("cluster", True)])
+def test_of_a_cluster_the_node_is_named_though_it_was_the_only_one(target: str, named: bool) -> None:
+    told = story(Drill(agent="rke2-canal", node="worker-1", config={"target": target}).log())
+    assert ("rke2-canal worker-1" in terminal.text(told, judge(told, path="x"), width=80)) is named

@@ -108,6 +108,7 @@ def _strips(told: Story, width: int) -> Table:
     order = {agent: place for place, agent in enumerate(told.agents)}
     records = sorted((one for one in told.records if one.attempts), key=lambda one: (order[one.agent], one.node))
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
+    several = several or told.settings.target == "cluster"  # "which node was it?" is asked of a single one, too
     names = [f"{record.agent} {record.node}" if several else record.agent for record in records[:12]]
     longest = min(_LONGEST_NAME, max(map(len, names), default=0))
     room = max(20, min(80, width - longest - 3))
