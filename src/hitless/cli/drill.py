@@ -27,6 +27,7 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder, write
 from hitless.cli.report import EXITS, show
+from hitless.cli.sections import Sections
 from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.labs import LabTarget
 from hitless.drill.plans import LIMITS
@@ -181,7 +182,18 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
     return ""
 
 
-@click.command(name="drill", epilog=HELP)
+_SECTIONS = {
+    "Agents": ("agents", "agent_command", "ready_command", "ready_http", "ready_within", "guard", "judge"),
+    "What is done": (
+        "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
+    ),
+    "The lab": ("backend", "services", "forward_policy"),
+    "The result": ("out", "as_object", "quiet", "--help"),
+    "In a cluster": (),
+}  # fmt: skip
+
+
+@click.command(name="drill", epilog=HELP, cls=Sections, sections=_SECTIONS)
 @click.option(
     "--agents", metavar="A,B,C", help=f"Agents by name: {', '.join(known.AGENTS)}.  [default: {DEFAULT_AGENTS}]"
 )

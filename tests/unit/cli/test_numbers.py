@@ -75,3 +75,12 @@ def test_a_number_out_of_range_is_refused_with_the_range(
 def test_an_option_without_effect_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tools([*words, *(["--scheduling", "normal"] if words[0] == "probe" else [])]) == 3
     assert told in capsys.readouterr().err
+
+
+def test_the_help_of_the_drill_stands_under_headings_and_hides_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_tools(["drill", "--help"]) == 0
+    text = capsys.readouterr().out
+    headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Agents:", "What is done:", "The lab:", "The result:", "In a cluster:"]
+    for _, option in every_option("drill"):
+        assert f"  {option.opts[-1]}" in text
