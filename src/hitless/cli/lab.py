@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -32,13 +34,15 @@ from hitless.model.families import Backend
 __all__ = ["command"]
 
 _AGENTS_WITHIN = 60.0  # seconds for an agent to become ready with 5,000 Services on two slow cores
+_UNBROKEN = 1_000_000  # characters of a line that programs may read
 _SILENT = 2.0  # seconds that nobody wonders about
 _LOOK = (
     "the lab was taken down again. To look why: hitless lab up without an agent, then start it by hand with "
     "hitless lab exec node0 -- …"
 )
 
-_name = click.option("--name", default="lab", show_default=True, help="Which lab; several can stand side by side.")
+_NAME = "lab"  # of a lab whose maker gave it none
+_name = click.option("--name", default=_NAME, show_default=True, help="Which lab; several can stand side by side.")
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
@@ -103,14 +107,14 @@ def up(
     if as_json:
         click.echo(json.dumps(_describe(state), indent=2))
         return Exit.PASS
-    click.echo(f"lab {name} is up ({time.monotonic() - begin:.1f} s)\n")
+    click.echo(f"{_title(name)} is up ({time.monotonic() - begin:.1f} s)\n")
     cluster = state.cluster()
     _draw(cluster)
     ready_on = tending.told(state.keep)
     if ready_on:
         click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}")
     pod = cluster.pods[0].name if cluster.pods else "node0"
-    option = "" if name == "lab" else f" --name {name}"
+    option = "" if name == _NAME else f" --name {name}"
     click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
     click.echo(f"then: hitless lab down{option}")
     return Exit.PASS
@@ -194,13 +198,24 @@ def _wait_for_agents(keep: Keep, nodes: int) -> None:
     raise MissingError(f"the agent is not ready after {_AGENTS_WITHIN:g} s", remedy=_LOOK)
 
 
+def _title(name: str) -> str:
+    return "the lab" if name == _NAME else f"lab {name}"
+
+
 def _draw(cluster: Cluster) -> None:
     for node in cluster.nodes:
-        click.echo(f"{node.name:<14}{' '.join(map(str, node.addresses.values()))}")
+        _place(node.name, map(str, node.addresses.values()))
         for pod in node.pods:
-            click.echo(f"  {pod.name:<12}{' '.join(map(str, pod.addresses.values()))}  ({pod.interface})")
-    far = [str(address) for addresses in cluster.far_end.addresses.values() for address in addresses]
-    click.echo(f"{cluster.far_end.name:<14}{' '.join(far)}")
+            _place(f"  {pod.name}", [*map(str, pod.addresses.values()), f" ({pod.interface})"])
+    far = cluster.far_end
+    _place(far.name, (str(address) for addresses in far.addresses.values() for address in addresses))
+
+
+def _place(name: str, words: Iterable[str]) -> None:
+    """A line, broken between addresses on a terminal that is too narrow for it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBROKEN
+    text = f"{name:<13} {' '.join(words)}"
+    click.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=" " * 14, break_on_hyphens=False)))
 
 
 def _describe(state: State) -> dict[str, object]:
@@ -289,16 +304,16 @@ def status(name: str, as_json: bool) -> int:
 
 
 @command.command(help="Take a lab down, whatever state it is in.")
-@click.option("--name", default="lab", show_default=True, help="Which lab.")
+@click.option("--name", default=_NAME, show_default=True, help="Which lab.")
 @click.option("--all", "every", is_flag=True, help="All labs of this user.")
 def down(name: str, every: bool) -> int:
     store = Store()
     names = store.names() if every else (check_name(name),)
     gone = [each for each in names if store.down(each)]
     for each in gone:
-        click.echo(f"lab {each} is gone")
+        click.echo(f"{_title(each)} is gone")
     if not gone:
-        click.echo("no lab was up" if every else f"lab {name} was not up")
+        click.echo("no lab was up" if every else f"{_title(name)} was not up")
     return Exit.PASS
 
 
