@@ -11,11 +11,21 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import IO
+from typing import Protocol
 
 __all__ = ["Log"]
 
 Fact = str | int | float | bool | list[str] | dict[str, object] | None
+
+
+class Stream(Protocol):
+    """What lines are written to."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+
 _QUIET = 60.0  # seconds for which an identical warning is only counted
 
 
@@ -23,7 +33,7 @@ class Log:
     """Writes to a stream; ``verbosity`` 0 hides ``debug``."""
 
     def __init__(
-        self, stream: IO[str], *, verbosity: int = 0, node: str = "", monotonic: Callable[[], float] = time.monotonic
+        self, stream: Stream, *, verbosity: int = 0, node: str = "", monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = stream
         self._verbosity = verbosity

@@ -85,6 +85,7 @@ def _run(options: argparse.Namespace) -> int:
     from hitless.agent.notify import Notifier
     from hitless.guard import primaries
     from hitless.guard.journal import Journal
+    from hitless.guard.lines import Lines
     from hitless.guard.locking import Lock
     from hitless.guard.reporting import Reporter
     from hitless.guard.running import Guard, Settings
@@ -97,24 +98,26 @@ def _run(options: argparse.Namespace) -> int:
         _networks(options.network),
         options.observe,
     )
-    log, clock = Log(sys.stderr, verbosity=options.verbose), Clock.from_environment()
-    post = None
-    if options.events:
-        from hitless.guard.kubernetes import Poster
-
-        post = Poster.from_cluster(os.environ, log).post
+    clock = Clock.from_environment()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Lock(options.run_dir / "lock"):
-        state = options.run_dir / "state.json"
-        journal = Journal(Path(options.journal) if options.journal else None)
-        reporter = Reporter(log, journal, clock, state=state, post=post)
-        notifier = Notifier(os.environ)
-        guard = Guard(settings, reporter, log, clock=clock, ready=lambda: notifier.say("READY=1"))
-        with serving(options.metrics, reporter):
-            guard.run(stop)
-        notifier.say("STOPPING=1")
+    with Lines(sys.stderr.fileno()) as lines:
+        log = Log(lines, verbosity=options.verbose)
+        post = None
+        if options.events:
+            from hitless.guard.kubernetes import Poster
+
+            post = Poster.from_cluster(os.environ, log).post
+        with Lock(options.run_dir / "lock"):
+            state = options.run_dir / "state.json"
+            journal = Journal(Path(options.journal) if options.journal else None)
+            reporter = Reporter(log, journal, clock, state=state, post=post)
+            notifier = Notifier(os.environ)
+            guard = Guard(settings, reporter, log, clock=clock, ready=lambda: notifier.say("READY=1"))
+            with serving(options.metrics, reporter):
+                guard.run(stop)
+            notifier.say("STOPPING=1")
     return Exit.PASS
 
 

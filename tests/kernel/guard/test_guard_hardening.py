@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import signal
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -102,6 +104,32 @@ def test_without_the_right_it_says_so_and_writes_nothing(tmp_path: Path) -> None
         assert done.returncode == 3
         assert "CAP_NET_ADMIN" in done.stderr
         assert tables(made) == before
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(tmp_path: Path) -> None:
+    """A container's log is a pipe; its reader stands still when the node's disk is full."""
+    with world(tmp_path) as made:
+        made.agent("flannel-0.28", "--resync", "3600")
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(4096))
+        os.set_blocking(writing, True)
+        # as under systemd: the image has its streams unbuffered, and waits in another place
+        command = ["env", "-u", "PYTHONUNBUFFERED", *CLI, "guard", "--journal", str(tmp_path / "journal.jsonl")]
+        guard = processes.start(command, namespace=made.node.namespace, stderr=writing)
+        made.started.append(guard)
+        os.close(writing)
+        made.until_state("standing by")
+        flush(made)
+        made.until_state("carrying")
+        assert translated(made)
+        code, words = made.command("remove")  # it ends, too
+        assert (code, "stopped the guard" in words) == (0, True), words
+        assert guard.wait(timeout=HANG) == 0
+        os.close(reading)
+        assert made.records("gap")
 
 
 def test_a_full_disk_costs_records_and_nothing_else(tmp_path: Path) -> None:
