@@ -13,8 +13,10 @@ from pathlib import Path
 
 from hitless.desired import desired_state
 from hitless.model.families import Backend, Family
-from hitless.model.state import NodeState
-from hitless.plan import plan
+from hitless.model.packets import TCP
+from hitless.model.rules import DestinationPort, Protocol, Reject, Rule
+from hitless.model.state import Holding, NodeState, Place, Purpose
+from hitless.plan import bridge, plan
 from hitless.sources import FamilyNetworks, Snapshot
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "flannel"
@@ -156,6 +158,14 @@ def _everywhere(backend: Backend, family: Family) -> Texts:
     return [text for each in Backend for text in _ours(each, family)]
 
 
+def _bridged(backend: Backend, family: Family) -> Texts:
+    """What an agent leaves that was killed while somebody reloaded his firewall, with rules of his own in FORWARD."""
+    refusing = Holding((Rule((Protocol(TCP), DestinationPort(25, 25), Reject())),))
+    place = Place(backend, family, Purpose.FORWARD)
+    made = bridge(desired_state(snapshot(family), backend), NodeState({place: refusing}))
+    return [(one.backend, one.text) for one in made.transactions]
+
+
 _FLANNEL = [
     StartState(f"flannel {path.stem}", _sample(path.name), True, IPTABLES) for path in sorted(SAMPLES.glob("*.rules"))
 ] + [
@@ -209,6 +219,7 @@ STATES: tuple[StartState, ...] = (
     StartState("the jump behind an ACCEPT", _then("-I POSTROUTING 1 -s NETWORK -j ACCEPT"), False, IPTABLES, keeps=1),
     StartState("the rules in the other backend", _elsewhere, True),
     StartState("the rules in every backend", _everywhere, True),
+    StartState("the bridge of a reload", _bridged, True, IPTABLES),
 )  # fmt: skip
 
 CASES = [
