@@ -33,6 +33,7 @@ Message = dict[int, Any]
 
 PROGRAMS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc")
 EXITED = 2
+CGROUP = f"hitless-test-{os.getpid()}"
 _POD, _OWN, _NODE = 0, 1, 2  # NamespaceMode
 _UNCONFINED = 1
 _MASKED = (
@@ -246,7 +247,7 @@ class Kubelet:
             1: {1: metadata["name"], 2: metadata["uid"], 3: metadata.get("namespace", "default")},
             2: "" if host else metadata["name"],
             3: str(self.folder / "logs" / metadata["uid"]),
-            8: {2: inside, 3: sysctls},
+            8: {1: f"/{CGROUP}", 2: inside, 3: sysctls},
         }
         (self.folder / "logs").mkdir(exist_ok=True)
         sandbox = call(self.socket, "RuntimeService/RunPodSandbox", {1: config})[1][0].decode()
@@ -380,6 +381,9 @@ class Kubelet:
         finally:
             self.process.terminate()
             self.process.wait(30)
+            for place in (f"/sys/fs/cgroup/{CGROUP}", f"/sys/fs/cgroup/*/{CGROUP}"):  # version 2, and each one of 1
+                for path in Path("/").glob(place.lstrip("/")):
+                    path.rmdir()
 
 
 def status(text: str, names: Sequence[str]) -> Mapping[str, str]:
