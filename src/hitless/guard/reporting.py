@@ -84,6 +84,7 @@ class Reporter:
         self._leaks: dict[Family, tuple[int, list[str]]] = {}
         self._leak_due: dict[Family, int] = {}
         self._before: dict[Family, tuple[int, int]] = {}
+        self._bare: set[Family] = set()  # the standby was not in the kernel for a while of the open gap
 
     # --- records
 
@@ -155,7 +156,10 @@ class Reporter:
             networks=list(gap.networks),
             begin=gap.begin,
             end=t,
-            covered=self.guarding and side.installed is not None and numbers.leaked == leaked,
+            covered=self.guarding
+            and side.installed is not None
+            and numbers.leaked == leaked
+            and side.family not in self._bare,
             carried=numbers.carried - carried,
             leaked=numbers.leaked - leaked,
             healed=healed,
@@ -184,6 +188,15 @@ class Reporter:
                     self.record(_forward_record(side, gap, t, None, still_open=True))
                 else:
                     self.record(self._gap_record(side, gap, t, None, healed=0, still_open=True))
+
+    def bare(self) -> None:
+        """The standby was not in the kernel for a while, or is not: gaps of that time were not covered."""
+        self._bare = set(Family)
+
+    def quiet(self, side: Side) -> None:
+        """Nothing is amiss: what was so before is not of the next gap."""
+        if not self.problem and not side.open:
+            self._bare.discard(side.family)
 
     def moved(self, family: Family, moved: Moved) -> None:
         """The family's counters moved."""

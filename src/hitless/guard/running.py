@@ -210,12 +210,14 @@ class Guard:
             if observation is not None and observation.own and self._standing.restore():
                 who = observation.writer.comm if observation.writer is not None else "somebody"
                 self.reporter.note("warning", f"{who} took the standby away; it is back")
+                self.reporter.bare()
                 for family in self._sides:
                     self._heal_later(family)
             self._standing.install({family: side.installed for family, side in self._sides.items()})
             self.reporter.problem, self._failed = "", None
         except HitlessError as error:
             self.reporter.problem, self._failed = str(error), error
+            self.reporter.bare()
             self._log.error("cannot write the standby", reason=str(error))
 
     def _schedule(self, family: Family, seen: Seen) -> None:
@@ -306,6 +308,7 @@ class Guard:
                 side.meter.disturb(t)
             self._count(side, t)
             self.reporter.goes_on(side, t)
+            self.reporter.quiet(side)
         self._stand(None)
         self.reporter.state(self._sides, self._standing)
 

@@ -103,11 +103,14 @@ def read(run_dir: Path) -> Status:
         return Status("protected" if _good(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):
         return Status("unknown", facts)
-    return Status("protected" if _good(facts["families"]) else "unprotected", facts)
+    return Status("protected" if _good(facts["families"], "mode" in facts) else "unprotected", facts)
 
 
-def _good(families: dict[str, Any]) -> bool:
+def _good(families: dict[str, Any], ours: bool = False) -> bool:
+    """Whether every pod network is protected. A running guard (``ours``) that withdrew names no networks any more."""
     states = [family["state"] for family in families.values() if family["networks"]]
+    if ours and any(family["state"] == "withdrawn" for family in families.values()):
+        return False
     return bool(states) and all(state in _GOOD for state in states)
 
 

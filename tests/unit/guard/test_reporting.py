@@ -83,6 +83,46 @@ def test_a_gap_that_was_only_observed_was_not_covered(tmp_path: Path) -> None:
     assert told.numbers[V4].uncovered == 1
 
 
+def test_a_gap_in_which_the_standby_was_not_in_the_kernel_was_not_covered(tmp_path: Path) -> None:
+    told = reporter(tmp_path)
+    guarded = side()
+
+    def gap(*, bare_before: bool = False, bare_within: bool = False, problem: str = "") -> bool:
+        told.problem = problem
+        if bare_before or problem:
+            told.bare()
+        told.quiet(guarded)
+        told.opened(guarded)
+        if bare_within:
+            told.bare()
+        before = told.numbers[V4].uncovered
+        told.gap(guarded, OpenGap(1, ("10.42.0.0/16",), "empty", WRITER), 2, None, healed=0)
+        return told.numbers[V4].uncovered == before
+
+    assert gap()
+    assert not gap(bare_within=True)  # somebody took it away, and it was written again
+    assert gap(bare_before=True)  # that was over when the gap began
+    assert not gap(problem="the kernel refuses the table")
+    assert gap()
+
+
+@pytest.mark.parametrize(("other", "verdict"), [("withdrawn", "unprotected"), ("waiting for rules", "protected")])
+def test_a_family_that_withdrew_is_not_protected_by_the_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, verdict: str
+) -> None:
+    """It names no networks any more, and was left out of the verdict. A family without pods is none to protect."""
+    told = reporter(tmp_path)
+    told.state({V4: side()}, None)
+    facts = json.loads((tmp_path / "state.json").read_bytes())
+    facts["mode"] = "guard"
+    facts["families"]["ipv4"]["state"] = "standing by"
+    facts["families"]["ipv6"] = {**facts["families"]["ipv4"], "state": other, "networks": []}
+    monkeypatch.setattr(status, "_from_kernel", dict)
+    with Lock(tmp_path / "lock"):
+        (tmp_path / "state.json").write_text(json.dumps(facts))
+        assert status.read(tmp_path).verdict == verdict
+
+
 def test_the_journal_stays_bounded_and_whole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl", limit=2000)
     for number in range(200):
