@@ -116,6 +116,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     if shutil.which("runc") is None or os.geteuid() != 0:
         missing("runc and root are needed to start the image: apt-get install runc")
     yield Image(tmp_path_factory.mktemp("image"))
+    for place in ("sys/fs/cgroup/{}", "sys/fs/cgroup/*/{}"):  # runc leaves one where a process had not quite ended
+        for path in Path("/").glob(place.format(f"hitless-test-{os.getpid()}-*")):
+            path.rmdir()
 
 
 def test_the_archive_is_a_layout_that_names_the_image(image: Image) -> None:
