@@ -131,7 +131,12 @@ async def _kill(agent: Agent, node: str, pod: Pod, killer: tuple[str, str], tell
         raise ApiError(f"pod {pod.name} on {node} does not tell the id of its container {agent.cni.container}")
     tell(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
     command = ["hitless", "relay", "signal", "--container", container.container_id, "--signal", "KILL"]
-    await streams.output(agent.api, *killer, CONTAINER, command)
+    try:
+        await streams.output(agent.api, *killer, CONTAINER, command)
+    except ApiError as error:
+        # The signal came, its answer was lost, and it was sent again; whether the container starts again is waited for.
+        if "no process of it is seen" not in str(error):
+            raise
 
 
 async def _roll(agent: Agent) -> None:

@@ -35,7 +35,7 @@ __all__ = ["Abort", "ClusterTarget", "Places", "placed", "spots"]
 OWN_FAR_END = "node"
 """``--to node``: a far end of ours on another node's network."""
 
-_START = 120.0  # an image may have to be pulled
+_START = 180.0  # an image may have to be pulled, and a node be small
 _LAST_WORDS = 45.0  # the relay gives its tools 15 s
 _GONE = 60.0  # for pods that were told to go, and for a namespace that an earlier drill left behind
 

@@ -17,11 +17,16 @@ KINDS = {
     "namespaces": "Namespace",
     "pods": "Pod",
     "configmaps": "ConfigMap",
+    "serviceaccounts": "ServiceAccount",
     "events": "Event",
     "daemonsets.apps": "DaemonSet",
     "poddisruptionbudgets.policy": "PodDisruptionBudget",
+    "clusterroles.rbac.authorization.k8s.io": "ClusterRole",
+    "clusterrolebindings.rbac.authorization.k8s.io": "ClusterRoleBinding",
+    "roles.rbac.authorization.k8s.io": "Role",
+    "rolebindings.rbac.authorization.k8s.io": "RoleBinding",
 }
-CLUSTER_WIDE = frozenset({"nodes", "namespaces"})
+CLUSTER_WIDE = frozenset({"nodes", "namespaces", *(name for name in KINDS if name.startswith("cluster"))})
 _VERBS = ["create", "delete", "get", "list", "patch", "watch"]
 REVIEW = "selfsubjectaccessreviews"
 

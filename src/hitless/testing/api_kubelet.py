@@ -45,11 +45,9 @@ class Spool:
 
 @dataclass
 class FakeNodes:
-    """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node.
-
-    ``busy``: probes write as much as the real one does at 1,000 attempts a second (four kinds, heartbeats).
-    ``gap``: how long a node's rules are gone after its agent's restart; ``back_off``: how long a killed container is
-    held back (CrashLoopBackOff); ``unstartable``: images that cannot be pulled.
+    """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node. ``busy``: probes write as
+    much as the real one at 1,000 attempts a second; ``gap``: how long a node's rules are gone after a restart;
+    ``back_off``: how long a killed container is held back; ``unstartable``: images that cannot be pulled.
     """
 
     api: FakeApi
@@ -106,6 +104,11 @@ class FakeNodes:
         for node in nodes:
             self._replace(made, node["metadata"]["name"])
 
+    async def _spread(self, daemon_set: Document) -> None:
+        """The controller's part of a DaemonSet that a client made."""
+        for node in self.api.store.all("nodes"):
+            self._replace(daemon_set, node["metadata"]["name"])
+
     def _replace(self, daemon_set: Document, node: str) -> None:
         template = copy.deepcopy(daemon_set["spec"]["template"])
         self._count += 1
@@ -128,6 +131,8 @@ class FakeNodes:
         if event.resource == "pods" and event.type == "ADDED":
             self.pods_made.append(event.document)
             self._go(self._run(event.document))
+        if event.resource == "daemonsets.apps" and event.type == "ADDED" and "status" not in event.document:
+            self._go(self._spread(event.document))
         if event.resource == "daemonsets.apps" and event.type == "MODIFIED":
             self._go(self._roll(event.document))
 
@@ -229,8 +234,11 @@ class FakeNodes:
         place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         self.api.store.remove("pods", place, name)
         for owner in pod["metadata"].get("ownerReferences") or []:
-            if owner["kind"] == "DaemonSet":
-                self._replace(self.api.store.get("daemonsets.apps", place, owner["name"]), pod["spec"]["nodeName"])
+            daemon_set = self.api.store.objects.get(("daemonsets.apps", place, owner["name"]))
+            here = self.api.store.objects.get(("namespaces", "", place))
+            stays = here is not None and "deletionTimestamp" not in here["metadata"]
+            if owner["kind"] == "DaemonSet" and daemon_set is not None and stays:
+                self._replace(daemon_set, pod["spec"]["nodeName"])
 
     async def _roll(self, daemon_set: Document) -> None:
         """A rolling update: one node after the other, as maxUnavailable 1 says."""

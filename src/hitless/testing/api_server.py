@@ -20,7 +20,7 @@ from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
-from hitless.testing import api_discovery, api_patches, api_store
+from hitless.testing import api_admission, api_discovery, api_patches, api_store
 from hitless.testing.api_discovery import CLUSTER_WIDE, KINDS
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_rights import Request, Rights
@@ -157,7 +157,7 @@ class FakeApi:
             case "GET":
                 return web.json_response(self._list(request, resource, namespace))
             case "POST":
-                made = self.store.create(resource, namespace, await request.json())
+                made = self._create(resource, namespace, await request.json(), dry=request.query.get("dryRun") == "All")
                 return web.json_response(self._whole(resource, made), status=201)
             case "PATCH":
                 return web.json_response(
@@ -169,6 +169,12 @@ class FakeApi:
                 words = "the server does not allow this method on the requested resource"
                 raise Answer(405, "MethodNotAllowed", words)
 
+    def _create(self, resource: str, namespace: str, document: Document, *, dry: bool = False) -> Document:
+        api_admission.admit(self.store, resource, namespace, document)
+        if dry:
+            return document
+        return self.store.create(resource, namespace, document)
+
     def _patch(self, request: web.Request, body: bytes, resource: str, namespace: str, name: str) -> Document:
         kind = request.content_type
         patch = api_patches.read(kind, body)
@@ -179,7 +185,7 @@ class FakeApi:
                 )
                 raise Answer(422, "Invalid", words)
             if (resource, namespace, name) not in self.store.objects:
-                return self.store.create(resource, namespace, patch)
+                return self._create(resource, namespace, patch)
         return self.store.change(resource, namespace, name, lambda one: api_patches.patched(one, kind, patch))
 
     async def _delete(self, request: web.Request, resource: str, namespace: str, name: str) -> Document:
@@ -284,6 +290,8 @@ class FakeApi:
         return {"kind": KINDS[resource], "apiVersion": f"{group}/v1" if group else "v1", **document}
 
     async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
+        if sub == "token":
+            return web.json_response(api_admission.token(await request.json()), status=201)
         pod = self.store.get("pods", namespace, name)
         if self.kubelet is None:
             raise Answer(500, "InternalError", "no kubelet runs this pod")
@@ -292,7 +300,7 @@ class FakeApi:
             case "log":
                 return await self._log(request, pod, container)
             case "eviction":
-                self._check_budget(pod)
+                api_admission.check_budget(self.store, pod)
                 options = (await request.json()).get("deleteOptions") or {}
                 self.kubelet.terminate(pod, options.get("gracePeriodSeconds"))
                 return web.json_response({"kind": "Status", "status": "Success"}, status=201)
@@ -328,19 +336,6 @@ class FakeApi:
             await changed.wait()
         await response.write_eof()
         return response
-
-    def _check_budget(self, pod: Document) -> None:
-        for budget in self.store.all("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
-            wanted = (budget["spec"].get("selector") or {}).get("matchLabels") or {}
-            labels = pod["metadata"].get("labels") or {}
-            if wanted.items() <= labels.items() and budget["status"].get("disruptionsAllowed", 0) < 1:
-                name = budget["metadata"]["name"]
-                raise Answer(
-                    429,
-                    "TooManyRequests",
-                    "Cannot evict pod as it would violate the pod's disruption budget.",
-                    {"causes": [{"reason": "DisruptionBudget", "message": f"The disruption budget {name} needs it"}]},
-                )
 
     async def _exec(self, request: web.Request, command: Command) -> web.StreamResponse:
         socket = web.WebSocketResponse(protocols=self.protocols, autoping=False)

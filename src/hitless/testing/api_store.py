@@ -122,7 +122,10 @@ class Store:
         if namespace:
             metadata["namespace"] = namespace
         self.objects[(resource, namespace, name)] = document
-        return self._record("ADDED", resource, document)
+        made = self._record("ADDED", resource, document)
+        if resource == "namespaces":  # the controllers' part
+            self.create("serviceaccounts", name, {"metadata": {"name": "default"}})
+        return made
 
     def change(self, resource: str, namespace: str, name: str, change: Callable[[Document], None]) -> Document:
         """Change an object in place and tell the watchers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,31 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(tm
         assert steps == ["killed", "started", "ready"]
 
     play(story, tmp_path, back_off=1.5)
+
+
+def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the first was lost: the second finds no process, and the container is on its way back."""
+    real = streams.output
+
+    async def twice(api: Api, pod: str, namespace: str, container: str, command: Sequence[str]) -> bytes:
+        await real(api, pod, namespace, container, command)
+        raise ApiError("hitless relay signal ended with 3: container 4f: no process of it is seen; is hostPID set?")
+
+    async def story(fake: FakeNodes, api: Api) -> None:
+        survey = await look(api)
+        agent = restarts.Agent(api, survey.cni, "kill")
+        while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
+            await asyncio.sleep(0.05)
+        killers = {"node-1": ((await agent.pods(["node-1"]))["node-1"].name, "kube-system")}
+        monkeypatch.setattr(streams, "output", twice)
+        steps: list[str] = []
+        tell: restarts.Tell = lambda _, step, __: steps.append(step)  # noqa: E731
+        await restarts.restart(agent, ["node-1"], tell, patience=5.0, killers=killers)
+        assert steps == ["killed", "started", "ready"]
+
+    play(story, tmp_path)
 
 
 def test_a_letter_that_ends_a_line_in_unicode_does_not_end_a_watchs_line(tmp_path: Path) -> None:

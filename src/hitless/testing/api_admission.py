@@ -1,0 +1,66 @@
+"""What the fake API server's admission and controllers do beside storing an object.
+
+Problem: a suite for real clusters that ran against nothing but a store would be right by accident. Promise: a pod
+is refused without its namespace's ServiceAccount, and (where the namespace enforces the restricted level) with the
+host's network or capabilities, in the words of PodSecurity; an eviction is refused by a budget; a TokenRequest is
+answered. Used by ``api_server``.
+"""
+
+from __future__ import annotations
+
+from hitless.testing.api_store import Answer, Document, Store
+
+__all__ = ["admit", "check_budget", "token"]
+
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+
+
+def admit(store: Store, resource: str, namespace: str, document: Document) -> None:
+    """Raise ``Answer`` 403 for a pod that is not admitted."""
+    place = store.objects.get(("namespaces", "", namespace))
+    if resource != "pods" or place is None:
+        return
+    name = document["metadata"].get("name", "")
+    details = {"name": name, "kind": "pods"}
+    if ("serviceaccounts", namespace, "default") not in store.objects:
+        words = f'error looking up service account {namespace}/default: serviceaccount "default" not found'
+        raise Answer(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+    if (place["metadata"].get("labels") or {}).get(_ENFORCE) != "restricted":
+        return
+    if against := _against(document["spec"]):
+        words = f'violates PodSecurity "restricted:latest": {", ".join(against)}'
+        raise Answer(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+
+
+def _against(spec: Document) -> list[str]:
+    found = []
+    if spec.get("hostNetwork"):
+        found.append("host namespaces (hostNetwork=true)")
+    for one in spec["containers"]:
+        security = one.get("securityContext") or {}
+        if "ALL" not in (security.get("capabilities") or {}).get("drop", ()):
+            must = f'container "{one["name"]}" must set securityContext.capabilities.drop=["ALL"]'
+            found.append(f"unrestricted capabilities ({must})")
+    if not (spec.get("securityContext") or {}).get("runAsNonRoot"):
+        found.append("runAsNonRoot != true")
+    return found
+
+
+def check_budget(store: Store, pod: Document) -> None:
+    """Raise ``Answer`` 429 when a budget forbids the pod's eviction."""
+    for budget in store.all("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
+        wanted = (budget["spec"].get("selector") or {}).get("matchLabels") or {}
+        labels = pod["metadata"].get("labels") or {}
+        if wanted.items() <= labels.items() and budget["status"].get("disruptionsAllowed", 0) < 1:
+            name = budget["metadata"]["name"]
+            raise Answer(
+                429,
+                "TooManyRequests",
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                {"causes": [{"reason": "DisruptionBudget", "message": f"The disruption budget {name} needs it"}]},
+            )
+
+
+def token(asked: Document) -> Document:
+    """A TokenRequest's answer: the token that the fake's own kubeconfig has."""
+    return {**asked, "status": {"token": "fake", "expirationTimestamp": "2036-01-01T00:00:00Z"}}
