@@ -273,7 +273,8 @@ class Guard:
             self._look(self._clock.now())
 
     def _sample(self) -> None:
-        """Look for real pods to ask about; when there are others than before, ask about them now."""
+        """Look for real pods to ask about, and for the way out (at boot there may be none yet); when there are others
+        than before, ask about them now."""
         self._sampled = time.monotonic() + _SAMPLE
         if self._facts is None or self._last is None:
             return
@@ -282,7 +283,7 @@ class Guard:
             standby = side.decider.installed
             networks = standby.networks if standby is not None else ()
             found = places.samples(self._facts, side.family, networks, self._namespace) if networks else []
-            changed = side.look(found) or changed
+            changed = side.look(found, places.uplink(side.family, self._namespace)) or changed
         if changed:
             self._observe(self._moment(self._last))
 

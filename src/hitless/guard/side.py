@@ -103,11 +103,12 @@ class Side:
         """Decide once more about the same rules: time has passed, or the agent may have said something."""
         return self._decide(now, stated)
 
-    def look(self, samples: list[Sample]) -> bool:
-        """Real pods to ask about from now on; true when they are others, and the same rules must be asked again."""
-        if samples == self.samples:
+    def look(self, samples: list[Sample], uplink: str = "") -> bool:
+        """Real pods to ask about from now on, and the way out; true when one is another, and the same rules must be
+        asked again."""
+        if samples == self.samples and uplink in ("", self.uplink):
             return False
-        self.samples, self._passed = samples, None
+        self.samples, self.uplink, self._passed = samples, uplink or self.uplink, None
         return True
 
     def withdraw(self, reason: str) -> None:

@@ -12,7 +12,21 @@ from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.side import Seen, Side
 from hitless.model.families import Family
-from hitless.model.rules import Chain, Dnat, Drop, Hook, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Table
+from hitless.model.rules import (
+    Chain,
+    Dnat,
+    Drop,
+    Hook,
+    Jump,
+    Masquerade,
+    OutInterface,
+    Return,
+    Rule,
+    Ruleset,
+    SetMember,
+    Source,
+    Table,
+)
 
 V4 = Family.IPV4
 
@@ -68,6 +82,18 @@ def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
     ended = see(one, before("filter"), 4)
     assert ended is not None and ended.forward_gap is not None
     assert (ended.forward_gap.begin, ended.gap) == (3, None)
+
+
+def test_another_way_out_makes_the_same_rules_news() -> None:
+    """A guard that begins at boot finds no default route; rules may name the interface that it gets later."""
+    one = side()
+    named = nat(chain=(Rule((Source(NETWORK[V4]), OutInterface("ens3"), Masquerade())),))
+    seen = see(one, named)
+    assert seen is not None and seen.decision.action == "keep"
+    assert one.look([], "ens3")
+    again = see(one, named, 2)
+    assert again is not None and again.decision.action == "install"
+    assert not one.look([], "ens3")
 
 
 def test_a_gap_begins_with_the_damage_and_ends_with_the_repair() -> None:
