@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from hitless.cluster import manifests
+from hitless.cluster.access import httpx2
 from hitless.cluster.api import Api, connect
 from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, ConfigMap
 from hitless.errors import ApiError, HitlessError
@@ -168,7 +169,7 @@ class Recorder(threading.Thread):
                 for place in (NAMESPACE, STAGE):
                     try:
                         await self._look(api, place)
-                    except (HitlessError, OSError, ValueError) as error:
+                    except (HitlessError, httpx2.HTTPError, ValueError) as error:
                         self._trouble = f"{type(error).__name__}: {error}"
                 await asyncio.sleep(1.0)
 
@@ -216,6 +217,6 @@ def report() -> str:
     """What is known of the cluster, for the report of a failed test."""
     try:
         said: str = run(lambda api: logs(api, STAGE))
-    except (HitlessError, OSError) as error:
+    except (HitlessError, httpx2.HTTPError) as error:
         said = f"no logs: {error}"
     return f"{RECORDER.text()}\n{said}".strip()

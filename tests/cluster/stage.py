@@ -35,6 +35,8 @@ sys.argv[1:] = ["flannel-0.26", "--backend", "nft", "--network", network, "--sub
 from hitless.lab.standins.__main__ import main
 sys.exit(main())
 """
+# blocked first: the first process of a container does not get a signal that it neither blocks nor handles
+GREETING = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {15}); signal.sigwait({15})"
 READY = "import os, sys; sys.exit(not os.path.exists('/tmp/ready'))"
 REACHED = "import socket; socket.create_connection(('198.51.100.1', 7801), 2)"
 
@@ -119,7 +121,7 @@ def _greeting(place: str, node: Node, at: int) -> dict[str, Any]:
         "name": "greeting",
         "image": IMAGE,
         "imagePullPolicy": POLICY,
-        "command": ["/usr/bin/python3", "-sP", "-c", "import signal; signal.sigwait({signal.SIGTERM})"],
+        "command": ["/usr/bin/python3", "-sP", "-c", GREETING],
     }
     return {
         "apiVersion": "v1",
@@ -129,6 +131,7 @@ def _greeting(place: str, node: Node, at: int) -> dict[str, Any]:
             "nodeName": node.name,
             "restartPolicy": "Never",
             "activeDeadlineSeconds": 7200,
+            "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,
             "tolerations": [{"operator": "Exists"}],
             "containers": [container],

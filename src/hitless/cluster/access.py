@@ -128,7 +128,7 @@ def _config(kubeconfig: Path | None, context: str | None) -> KubeConfig:
         try:
             return KubeConfig.from_service_account()
         except ConfigError:
-            return KubeConfig.from_file(Path.home() / ".kube/config")
+            return KubeConfig.from_file(Path(os.environ.get("HOME", "/")) / ".kube/config")
     parts = [KubeConfig.from_file(one) for one in named if len(named) == 1 or one.is_file()]
     if not parts:
         raise ConfigError(f"none of {', '.join(map(str, named))} is there")
