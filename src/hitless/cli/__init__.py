@@ -8,8 +8,11 @@ command is named. Modules of tools define ``command`` (click); modules of daemon
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -48,6 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         with contextlib.suppress(OSError):
             sys.stderr.write("interrupted\n")
         code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        code = Exit.UNHEARD
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Python's own exit code, 1, would read as an answer
+        sys.stderr.write(f"hitless: cannot write the output: {error.strerror}\n")
+        code = Exit.ERROR
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -78,3 +89,8 @@ def _stand_on_three() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # what a terminal cannot show is a question mark and no defect; a file's name is written as it is
+            known = codecs.lookup(stream.encoding).name == "utf-8"
+            stream.reconfigure(errors="surrogateescape" if known else "replace")

@@ -10,13 +10,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 from collections.abc import Callable
 
 from hitless.model.events import Event, encode
 
-__all__ = ["Lines"]
+__all__ = ["Lines", "hear"]
 
 _PIPE = 1 << 20  # fs.pipe-max-size, what anybody may ask for
+
+
+def hear(fd: int = 1) -> None:
+    """Raise ``BrokenPipeError`` when nobody can read what is written to the descriptor: for who seldom writes."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    if any(mask & select.POLLERR for _, mask in poll.poll(0)):
+        raise BrokenPipeError
 
 
 class Lines:

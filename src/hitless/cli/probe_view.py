@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hitless.cli.lines import hear
 from hitless.model import events as e
 
 if TYPE_CHECKING:
@@ -297,6 +298,7 @@ class FarEndView:
                     click.echo(_incident(event))
             case e.Heartbeat():
                 self._leaks = 0
+                hear()
                 if event.detail != self._before:
                     self._before = event.detail
                     click.echo(f"{_clock(event.t)}  {event.detail}; late by {_duration(event.max_lag_ns)}")

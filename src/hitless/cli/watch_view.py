@@ -17,6 +17,7 @@ from types import TracebackType
 
 import click
 
+from hitless.cli.lines import hear
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary, Writer
 
 __all__ = ["View"]
@@ -104,6 +105,7 @@ class View:
             self._line(event.t, f"{event.level}: {event.text}", "cannot_tell" if event.level != "info" else "")
         elif isinstance(event, Heartbeat):
             self._beat = event
+            hear()
         elif isinstance(event, Summary):
             self._sum(event)
             return

@@ -56,7 +56,9 @@ def judge(told: Story, *, path: str = "") -> Verdict:
     notes = tuple(note.text for note in told.notes if note.level != "info")
     if not agents:
         notes = (*notes, "the log tells of no agent")
-    return Verdict(verdict=word, judge=named, agents=agents, whole=told.whole, notes=notes, events=path)
+    # a file's name is bytes, and a report is text
+    where = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return Verdict(verdict=word, judge=named, agents=agents, whole=told.whole, notes=notes, events=where)
 
 
 def _agent(told: Story, agent: str) -> AgentVerdict:

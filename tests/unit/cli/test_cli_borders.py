@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.unit.evidence.drill_logs import Drill
 
 from hitless.agent.logs import Log
 from hitless.cli.tools import run_tools
 from hitless.errors import InputError, MissingError
 from hitless.guard.locking import Lock
 from hitless.kernel.processes import program
+from hitless.model.events import encode
 from hitless.model.families import Family
 from hitless.probe.flows import Lane
 from hitless.probe.targets import parse, resolve
@@ -74,6 +76,41 @@ def test_an_interruption_while_libraries_are_loaded_is_no_defect(tmp_path: Path,
         process.send_signal(number)
         _, told = process.communicate(timeout=HANG)
     assert (process.returncode, told) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("words", [["farend", "--port", "17800"], ["farend", "--port", "18800", "--json"]])
+def test_who_seldom_writes_notices_too_that_the_reader_went_away(words: list[str]) -> None:
+    command = [sys.executable, "-m", "hitless", *words, "--scheduling", "normal", "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        _, told = process.communicate(timeout=HANG)
+    assert (process.returncode in (0, 141), told) == (True, b"")
+
+
+@pytest.mark.parametrize("words", [["agent", "--help"], ["lab", "--help"]])
+def test_an_answer_that_could_not_be_written_is_no_answer(words: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "hitless", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=HANG, check=False)
+    assert done.returncode == 3
+    assert b"cannot write the output: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_the_terminal_cannot_show_is_no_defect(tmp_path: Path, encoding: str) -> None:
+    log = tmp_path / os.fsdecode(b"\xff.jsonl")
+    log.write_bytes(b"".join(encode(event) + b"\n" for event in Drill().gap(2.3, 0.05).log()))
+    for form in ("terminal", "json"):
+        command = [sys.executable, "-m", "hitless", "report", str(log), "--format", form]
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=HANG, check=False)
+        assert (done.returncode, done.stderr) == (1, b"")
+    gone = [sys.executable, "-m", "hitless", "report", f"{log}x"]
+    told = subprocess.run(gone, env=environment, capture_output=True, timeout=HANG, check=False).stderr
+    assert told.startswith(b"hitless: " + os.fsencode(tmp_path))
 
 
 def test_a_place_that_may_not_be_looked_at_is_one_sentence_and_no_defect(
