@@ -189,7 +189,7 @@ def test_each_run_drills_the_next_node_with_the_charts_rights_and_tells_everybod
             assert cluster.turn() == turn
             assert cluster.left() == []
             told.append((turn, reasons[verdict], "Normal" if verdict == "pass" else "Warning"))
-        events = cluster.api.store.all("events", "default")
+        events = sorted(cluster.api.store.all("events", "default"), key=lambda one: str(one["involvedObject"]["name"]))
         for event in events:
             admitted(event)
         assert [(one["involvedObject"]["name"], one["reason"], one["type"]) for one in events] == told
