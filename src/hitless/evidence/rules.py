@@ -10,8 +10,9 @@ Next stage: ``verdict`` puts the reasons of an agent's nodes together.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hitless.evidence.figures import Figures
 from hitless.evidence.losses import Explained, explain, explain_breaks
@@ -28,6 +29,8 @@ ENOUGH = 0.5
 FEW = 10
 """Attempts that must have begun in each round, in each family: with fewer, nothing lost says little (a gap of a tenth
 of the round would be met by one of them, or by none)."""
+
+_Word = TypeVar("_Word", bound=str)
 
 _WHY = {
     "gap": "in a gap",
@@ -65,10 +68,15 @@ def _causes(losses: Iterable[Explained]) -> str:
     counted = Counter(one.cause for one in losses)
     # an error can be the prober's own, or an answer such as HTTP 503: only its words tell
     details = Counter(one.loss.detail for one in losses if one.cause == "error" and one.loss.detail)
-    mostly = f": {details.most_common(1)[0][0]}" if details else ""
+    mostly = f": {_by_number(details)[0][0]}" if details else ""
     return ", ".join(
-        f"{number:,} {_WHY[cause]}{mostly if cause == 'error' else ''}" for cause, number in counted.most_common()
+        f"{number:,} {_WHY[cause]}{mostly if cause == 'error' else ''}" for cause, number in _by_number(counted)
     )
+
+
+def _by_number(counted: Mapping[_Word, int]) -> list[tuple[_Word, int]]:
+    """The commonest first, equal ones by name: in which order streams arrived must not matter."""
+    return sorted(counted.items(), key=lambda each: (-each[1], each[0]))
 
 
 def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> Reasons:

@@ -511,6 +511,11 @@ def drilled(done: list[tuple[str, float, float]]) -> Drill:
     return drill
 
 
+def test_causes_that_are_equally_common_are_told_in_one_order() -> None:
+    header, *rest = drilled([("lose", 0.0, 40001), ("leak", 0.0, 40000), ("lose", 0.0, 40000)]).log()
+    assert decide([header, *rest]) == decide([header, *reversed(rest)])
+
+
 @given(deeds)
 def test_the_verdict_from_the_log_equals_the_verdict_at_run_time(done: list[tuple[str, float, float]]) -> None:
     events = drilled(done).log()
