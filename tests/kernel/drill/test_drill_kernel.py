@@ -78,8 +78,9 @@ def test_both_families_are_drilled_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "restarts"), [("crash-loop", 3), ("stop", 1), ("sigkill", 1)])
 def test_the_agent_hitless_survives_every_way_of_restarting(method: str, restarts: int, tmp_path: Path) -> None:
-    words = ("--agents", "hitless", "--rounds", "1", "--json", "--quiet", "--restart", method, "--stop-for", "1")
-    agent = hitless("drill", *words, "--out", str(tmp_path)).agent("hitless")
+    words = ("--agents", "hitless", "--rounds", "1", "--json", "--quiet", "--restart", method)
+    away = ("--stop-for", "1") if method == "stop" else ()
+    agent = hitless("drill", *words, *away, "--out", str(tmp_path)).agent("hitless")
     assert agent["restarts"] == restarts
     assert (agent["lost"], agent["gaps"]) == (0, 0)
     assert agent["verdict"] == "pass" or busy(agent), agent
