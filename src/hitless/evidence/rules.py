@@ -130,7 +130,7 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
         made = {program(by.comm, by.argv) if by and by.comm else "an unknown writer" for by in writers}
         by = f", made by {', '.join(sorted(made))}" if made else ""
         many = f"{plural(len(gaps), 'gap')} in the rules: longest {longest}, {total} in all" if len(gaps) > 1 else ""
-        nobody = "" if blamed else "; no attempt happened to fall into one"
+        nobody = "" if blamed or figures.leaked else "; no attempt happened to fall into one"
         yield (many or f"a gap of {longest} in the rules") + by + nobody
         still = [one for one in gaps if one.open]
         if still:

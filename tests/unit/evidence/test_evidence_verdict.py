@@ -91,6 +91,9 @@ def test_a_gap_that_nobody_fell_into_fails_all_the_same() -> None:
     assert "a gap of 0.4 ms in the rules, made by iptables; no attempt happened to fall into one" in why(
         Drill().gap(2.3, 0.0004).log()
     )
+    fell_in = why(Drill().gap(2.3, 0.05).leak(2.32).log())
+    assert "1 packet left" in fell_in
+    assert "fall into one" not in fell_in
 
 
 @pytest.mark.parametrize("cause", ["timeout", "refused", "unreachable"])
