@@ -47,7 +47,7 @@ kernel: ## Tests in namespaces, with real rules and packets
 	$(BIN)/pytest -q -n $(WORKERS) tests/kernel
 
 .PHONY: image
-image: setup-test ## Build the container image as an OCI archive in dist/, print what is in it, start it with runc
+image: setup-test ## Build the container image as an OCI archive in dist/, print what is in it, start it with runc and in containerd
 	$(BIN)/python tools/build_image.py $(IMAGE_ARGS)
 	$(BIN)/pytest -q tests/image
 
