@@ -2,7 +2,7 @@
 
 Problem: a failure that repeats every five seconds buries everything else. Promise: each decision is one line with
 ``time``, ``level``, ``event`` and its facts; the same warning or error again is counted, not printed, and its count
-appears with the next different one or after a minute. Nothing is buffered.
+appears with the next different one or after a minute. What is written is flushed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-__all__ = ["Log"]
+__all__ = ["Log", "Stream"]
 
 Fact = str | int | float | bool | list[str] | dict[str, object] | None
 

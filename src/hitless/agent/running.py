@@ -11,10 +11,10 @@ import asyncio
 import signal
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
-from hitless.agent.logs import Log
+from hitless.agent.logs import Log, Stream
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import Metrics
 from hitless.agent.node import Node
@@ -79,7 +79,7 @@ def _kubernetes(options: Options) -> NodeSource | None:
     return NodeSource.from_options(options)
 
 
-async def run(options: Options, log_stream: IO[str], started: float) -> None:
+async def run(options: Options, log_stream: Stream, started: float) -> None:
     """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
     machine cannot do it."""
     return_large_blocks()

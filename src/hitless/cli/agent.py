@@ -54,11 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: object) -> None:
     import asyncio
 
+    from hitless.agent.lines import Lines
     from hitless.agent.running import run, started_at
     from hitless.sources import Options
 
     assert isinstance(options, Options)
-    asyncio.run(run(options, sys.stderr, started_at()))
+    with Lines(sys.stderr.fileno()) as lines:
+        asyncio.run(run(options, lines, started_at()))
 
 
 def _say(text: str) -> None:

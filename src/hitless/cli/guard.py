@@ -81,11 +81,11 @@ def _families(word: str) -> tuple[Family, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from hitless.agent.lines import Lines
     from hitless.agent.logs import Log
     from hitless.agent.notify import Notifier
     from hitless.guard import primaries
     from hitless.guard.journal import Journal
-    from hitless.guard.lines import Lines
     from hitless.guard.locking import Lock
     from hitless.guard.reporting import Reporter
     from hitless.guard.running import Guard, Settings

@@ -306,3 +306,35 @@ def test_cleanup_takes_both_families_of_every_backend_and_nothing_else(place: No
     assert len(json.loads(done.stdout)["transactions"]) == 10
     after = [line.partition(" [")[0] for line in everything()]
     assert after == [line for line in before if "LANNEL" not in line and "flannel" not in line]
+
+
+def test_a_log_that_nobody_reads_holds_nothing_up(place: Node, kernel: RealKernel) -> None:
+    """A container's log is a pipe; its reader stands still when the node's disk is full."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    health = ("--healthz-ip=127.0.0.1", "--healthz-port=10990")
+    command = [*HITLESS, *GOOD, *health, "--backend=nft"]
+    process = processes.start(command, namespace=place.namespace, stderr=writing)
+    os.close(writing)
+    try:
+        until(lambda: right(kernel, Backend.NFT))
+        place.run("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+        until(lambda: right(kernel, Backend.NFT))
+        until(lambda: readyz(place.namespace)[0] == 200)
+        process.terminate()
+        assert process.wait(HANG) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < end, f"waited {HANG} s"
+        time.sleep(0.02)
