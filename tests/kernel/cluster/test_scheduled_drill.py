@@ -38,9 +38,13 @@ mount --make-rprivate /
 mount -t tmpfs none /run
 mkdir -p {MOUNTED}
 mount --bind "$1" {MOUNTED}
-mount --bind "$2" /tmp
+case "$3" in /tmp/*) # a checkout that lies there stays in sight
+  mkdir -p "$2/${{3#/tmp/}}"
+  mount --bind "$3" "$2/${{3#/tmp/}}" ;;
+esac
+mount --rbind "$2" /tmp
 mount -o remount,bind,ro /
-shift 2
+shift 3
 exec env -i "$@"
 """
 
@@ -79,7 +83,7 @@ class Cluster:
         empty = self.folder / f"tmp{self.runs}"
         empty.mkdir()
         line = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", POD, "pod"]
-        line += [str(self.folder / "account"), str(empty)]
+        line += [str(self.folder / "account"), str(empty), str(ROOT)]
         line += [f"{key}={value}" for key, value in given.items()]
         line += ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", *words]
         pipe = asyncio.subprocess.PIPE

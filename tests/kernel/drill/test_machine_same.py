@@ -25,7 +25,8 @@ from hitless.evidence import LogWriter
 
 pytestmark = pytest.mark.kernel
 
-BRIEF = ("--rounds", "1", "--baseline", "1", "--settle", "0", "--rate", "200", "--quiet")
+BRIEF = ("--rounds", "1", "--baseline", "1", "--settle", "0", "--quiet")
+QUICK = (*BRIEF, "--rate", "200")
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ GUARD = ("guard", "--observe", "--run-dir", "HOME/guard", "--journal", "HOME/gua
 ONCE = ("--restart-command", "true", "--yes", "--recovery", "3")
 
 COMMAND = {
-    "drill": Command(("drill", "--agents", "flannel-0.28", *BRIEF, *OUT), (1,), _restarting, (INT, KILL)),
-    "drill hitless legacy": Command(("drill", "--agents", "hitless", "--backend", "legacy", *BRIEF, *OUT), (0, 2)),
+    "drill": Command(("drill", "--agents", "flannel-0.28", *QUICK, *OUT), (1,), _restarting, (INT, KILL)),
+    "drill hitless legacy": Command(("drill", "--agents", "hitless", "--backend", "legacy", *QUICK, *OUT), (0, 2)),
     "node-drill": Command(
         ("node-drill", *ONCE, "--to", "icmp://127.0.0.1", *BRIEF, *OUT), (0, 1, 2), _restarting, (INT,)
     ),
