@@ -86,7 +86,7 @@ def test_where_nft_is_not_there_the_rules_are_put_back_at_once(made: Lab) -> Non
         agent.wait(lambda: right(port, made), "the first rules")
         reload(made, "run -t nat -F")
         whole(agent, port, made)
-        assert agent.events("no bridge")
+        agent.wait(lambda: agent.events("no bridge"), "word of it")
         told = len(agent.said)
         reload(made, "run -t nat -F")
         whole(agent, port, made)
