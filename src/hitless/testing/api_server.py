@@ -81,7 +81,12 @@ class FakeApi:
         try:
             yield self
         finally:
+            connections = runner.server.connections if runner.server is not None else []
+            transports = [one.transport for one in connections if one.transport is not None]
             await runner.cleanup()
+            for transport in transports:  # TLS would go on to say goodbye after the loop's end
+                transport.abort()
+            await asyncio.sleep(0.001 if transports else 0)
 
     def kubeconfig(self) -> str:
         """A kubeconfig (JSON is YAML) for this server."""

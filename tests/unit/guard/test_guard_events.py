@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -269,6 +271,26 @@ def test_a_server_that_is_not_the_clusters_gets_no_token(tmp_path: Path) -> None
             assert api.rights.requests == api.rights.denied == []
 
     asyncio.run(story())
+
+
+def test_the_server_ends_with_a_connection_that_its_client_holds(tmp_path: Path) -> None:
+    """Warnings are errors: a transport that outlives the loop would fail whatever test comes next."""
+    tls, held = account(tmp_path), []
+
+    def hold(port: int) -> None:
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.crt"))
+        client = context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+        held.append(client)
+        client.sendall(b"GET /api/v1/nodes HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+    async def story() -> None:
+        async with asyncio.timeout(60), FakeApi().serve(tls) as api:
+            await asyncio.to_thread(hold, int(api.url.rpartition(":")[2]))
+
+    asyncio.run(story())
+    gc.collect()
+    held[0].close()
 
 
 def test_events_cannot_be_asked_for_outside_a_cluster(tmp_path: Path) -> None:
