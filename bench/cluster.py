@@ -134,8 +134,8 @@ def _ended(ran: Ran) -> bool:
 def main() -> int:
     """Run what was named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=PARTS, default=PARTS, help="default: all of them")
-    wanted = parser.parse_args().what
+    parser.add_argument("what", nargs="*", choices=PARTS, help="default: all of them")
+    wanted = parser.parse_args().what or PARTS
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores {cpu}, Python {platform.python_version()}")
