@@ -131,10 +131,17 @@ def _ended(ran: Ran) -> bool:
     )
 
 
+def _part(word: str) -> str:
+    # argparse's own choices refuse an empty list of words
+    if word not in PARTS:
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(PARTS)}")
+    return word
+
+
 def main() -> int:
     """Run what was named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=PARTS, help="default: all of them")
+    parser.add_argument("what", nargs="*", type=_part, metavar="PART", help=f"{', '.join(PARTS)}; default: all of them")
     wanted = parser.parse_args().what or PARTS
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
