@@ -1,7 +1,7 @@
 """A stream for the log that nobody waits for.
 
 Problem: a container's or a journal's log is a pipe, and a reader that stops (a full disk is enough) blocks whoever
-writes to it: the guard's loop would stand still just when the node is in trouble. Promise: ``write`` never waits; a
+writes to it: a daemon's loop would stand still just when the node is in trouble. Promise: ``write`` never waits; a
 thread writes the lines in their order; what does not fit into the queue is counted, and the count is written when there
 is room again. At the end what is queued is written as far as that goes within a moment. Next stage: people.
 """

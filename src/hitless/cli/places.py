@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import click
@@ -18,13 +19,13 @@ from hitless.errors import InputError, MissingError
 __all__ = ["File", "Folder", "write"]
 
 
-class _Place(click.ParamType):  # type: ignore[type-arg]  # takes an argument from click 8.4 on only
+class _Place(click.ParamType, ABC):  # type: ignore[type-arg]  # takes an argument from click 8.4 on only
     name = "path"
     expected = ""
 
+    @abstractmethod
     def wrong(self, path: Path) -> str:
         """What stands in the way at this path; empty when nothing does."""
-        raise NotImplementedError
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Raises ``InputError`` with the option's name."""
