@@ -12,7 +12,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.kernel.nftables.nodes import missing, programs
+
 from hitless import lab
+from hitless.errors import MissingError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab.agents import environment, named
@@ -93,6 +96,19 @@ def agent_in(made: Lab, *more: str) -> Iterator[Agent]:
             agent.process.kill()
         if agent.process.stderr is not None and not agent.process.stderr.closed:
             agent.end(0)
+
+
+@contextlib.contextmanager
+def lab_with(backend: Backend) -> Iterator[Lab]:
+    """A dual-stack lab; what it lacks here skips, or fails, the test."""
+    programs("nft", "iptables-nft", "iptables-legacy", "ip")
+    try:
+        one = lab.up(plan_of(backend))
+    except MissingError as error:
+        missing(str(error))
+        raise
+    with one:
+        yield one
 
 
 def plan_of(backend: Backend, **more: Any) -> lab.Plan:

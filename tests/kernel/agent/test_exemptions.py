@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from tests.kernel.agent.nodes import HANG, agent_in, plan_of
-from tests.kernel.nftables.nodes import missing, programs
+from tests.kernel.agent.nodes import HANG, agent_in, lab_with
 
-from hitless import lab
-from hitless.errors import MissingError
 from hitless.kernel.conntrack import SRC_NAT, Conntrack
 from hitless.kernel.namespaces import inside
 from hitless.lab.building import Lab
@@ -28,13 +25,7 @@ OUTSIDE = {Family.IPV4: ip_address("198.51.100.77"), Family.IPV6: ip_address("20
 
 @pytest.fixture
 def made() -> Iterator[Lab]:
-    programs("nft", "iptables-nft", "iptables-legacy", "ip")
-    try:
-        one = lab.up(plan_of(Backend.NFTABLES))
-    except MissingError as error:
-        missing(str(error))
-        raise
-    with one:
+    with lab_with(Backend.NFTABLES) as one:
         yield one
 
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.kernel.agent.nodes import Agent, agent_in, plan_of
+from tests.kernel.agent.nodes import Agent, agent_in, lab_with
 from tests.kernel.agent.test_repair import egress, right
-from tests.kernel.nftables.nodes import missing, programs
 
-from hitless import lab
 from hitless.agent.node import Node
-from hitless.errors import MissingError
 from hitless.kernel import processes
 from hitless.lab.building import Lab
 from hitless.model.families import Backend
@@ -42,13 +39,7 @@ RELOADS = {"each table": EACH_TABLE, "deleted later": DELETED_LATER, "chain by c
 
 @pytest.fixture(params=[Backend.NFT, Backend.LEGACY], ids=str)
 def made(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    programs("nft", "iptables-nft", "iptables-legacy", "ip")
-    try:
-        one = lab.up(plan_of(request.param))
-    except MissingError as error:
-        missing(str(error))
-        raise
-    with one:
+    with lab_with(request.param) as one:
         yield one
 
 

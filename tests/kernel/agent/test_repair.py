@@ -8,12 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.contract.adoption import is_right
-from tests.kernel.agent.nodes import agent_in, plan_of
-from tests.kernel.nftables.nodes import missing, programs
+from tests.kernel.agent.nodes import agent_in, lab_with
 
-from hitless import lab
 from hitless.agent.node import Node
-from hitless.errors import MissingError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import dump
 from hitless.lab.building import Lab
@@ -31,13 +28,7 @@ REFUSALS = ("policy-drop", "drop-in-front")
 
 @pytest.fixture(params=list(Backend), ids=str)
 def made(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    programs("nft", "iptables-nft", "iptables-legacy", "ip")
-    try:
-        one = lab.up(plan_of(request.param))
-    except MissingError as error:
-        missing(str(error))
-        raise
-    with one:
+    with lab_with(request.param) as one:
         yield one
 
 

@@ -219,23 +219,29 @@ def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
     assert rounds - 2 <= len(seen) // 2 <= rounds
 
 
+def flushed_until_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Empty the chain, and put its rule back when the next look is about to read; the list then names the table."""
+    original = Tables.entries
+    put_back: list[str] = []
+
+    def late(self: Tables, table: str) -> Reading | None:
+        if not put_back:
+            put_back.append(table)
+            on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
+        return original(self, table)
+
+    on(node, "iptables-legacy", "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+    monkeypatch.setattr(Tables, "entries", late)
+    return put_back
+
+
 def test_a_table_that_is_put_back_while_it_is_read_is_not_taken_for_unchanged(
     node: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading the rules of 5,000 Services takes 80 ms: long enough for a whole gap."""
     with Poller(node) as poller:
         before = chain(poller.snapshot())
-        original = Tables.entries
-        put_back: list[str] = []
-
-        def late(self: Tables, table: str) -> Reading | None:
-            if not put_back:
-                put_back.append(table)
-                on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
-            return original(self, table)
-
-        on(node, "iptables-legacy", "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG")
-        monkeypatch.setattr(Tables, "entries", late)
+        put_back = flushed_until_read(node, monkeypatch)
         lost = changed(poller)
         (table,) = lost.ruleset.tables
         assert all(isinstance(base.rules[0].steps[0], OpaqueAction) for base in table.base_chains())
@@ -266,17 +272,7 @@ def test_the_last_look_needs_no_hint_and_no_time(node: Namespace) -> None:
 def test_the_last_look_tells_of_what_came_while_it_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     with Poller(node) as poller:
         before = chain(poller.snapshot())
-        original = Tables.entries
-        put_back: list[str] = []
-
-        def late(self: Tables, table: str) -> Reading | None:
-            if not put_back:
-                put_back.append(table)
-                on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
-            return original(self, table)
-
-        on(node, "iptables-legacy", "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG")
-        monkeypatch.setattr(Tables, "entries", late)
+        flushed_until_read(node, monkeypatch)
         lost, after = poller.last()
         assert isinstance(lost.ruleset.tables[0].base_chains()[0].rules[0].steps[0], OpaqueAction)
         assert chain(after) == before
