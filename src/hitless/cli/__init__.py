@@ -73,6 +73,7 @@ def _run(arguments: Sequence[str]) -> int:
         return int(importlib.import_module(f"hitless.cli.{arguments[0]}").main(arguments[1:]))
     from hitless.cli.stopping import as_interrupt
 
+    # a container's first process, too: for it the kernel ignores SIGTERM until there is a handler
     with as_interrupt():
         from hitless.cli.tools import run_tools
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
-import os
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +13,6 @@ import click
 from hitless import __version__
 from hitless.cli import COMMANDS, DAEMONS
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.stopping import as_interrupt
 from hitless.errors import HitlessError
 
 __all__ = ["run_tools"]
@@ -52,11 +49,8 @@ def tools() -> None:
 
 def run_tools(arguments: Sequence[str]) -> int:
     """Run a tool and return its exit code; wrong usage and every ``HitlessError`` is exit 3 with one message."""
-    # A container's first process: for it the kernel ignores SIGTERM until there is a handler.
-    ending = as_interrupt() if os.getpid() == 1 else contextlib.nullcontext()
     try:
-        with ending:
-            result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False)
+        result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         return Exit.PASS

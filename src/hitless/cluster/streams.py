@@ -208,9 +208,9 @@ async def follow(
                     *whole, rest = (rest + piece).split(b"\n")
                     for one in whole:
                         line(one)
-            if running.code == 0 and offset == begun:
-                return
             if running.code == 0:
+                if offset == begun:
+                    return
                 continue
             words = running.stderr.decode(errors="replace").strip()
             raise ApiError(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
