@@ -6,14 +6,13 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from tests.unit.cluster.clusters import cluster, until
+from tests.unit.cluster.clusters import cluster, gateway, until
 
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, Rule, rules_of
@@ -226,9 +225,9 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         pushed: list[tuple[str, str]] = []
         words = ["--yes", "--round-robin", "--post-events", "--json", "--namespace", "hitless-system", *QUICK]
         nodes = []
-        async with _gateway(pushed) as gateway:
+        async with gateway(pushed) as url:
             for _ in range(3):
-                code, out, err = await shell.run(*words, "--push-metrics", gateway)
+                code, out, err = await shell.run(*words, "--push-metrics", url)
                 assert code == 1, err
                 assert json.loads(out)["verdict"] == "fail"
                 nodes.append(store.get("configmaps", "hitless-system", "hitless-drill-turn")["data"]["last"])
@@ -242,20 +241,6 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         assert store.all("pods", "hitless-system") == []
 
     play(story, tmp_path)
-
-
-@asynccontextmanager
-async def _gateway(pushed: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """A Pushgateway that keeps what it gets."""
-    from aiohttp import web
-
-    async def put(request: web.BaseRequest) -> web.StreamResponse:
-        pushed.append((request.path, (await request.read()).decode()))
-        return web.Response()
-
-    server = await asyncio.get_running_loop().create_server(web.Server(put), "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def test_an_unknown_agent_is_asked_for_by_name(tmp_path: Path) -> None:

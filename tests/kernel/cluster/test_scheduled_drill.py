@@ -10,16 +10,14 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from aiohttp import web
-from tests.unit.cluster.clusters import NET_CONF, canal, until
+from tests.unit.cluster.clusters import NET_CONF, canal, gateway, until
 
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, rules_of
@@ -127,19 +125,6 @@ def account(folder: Path) -> ssl.SSLContext:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(place / "ca.crt", key)
     return tls
-
-
-@asynccontextmanager
-async def gateway(pushed: list[tuple[str, str]]) -> AsyncIterator[str]:
-    """A Pushgateway that keeps what it gets."""
-
-    async def put(request: web.BaseRequest) -> web.StreamResponse:
-        pushed.append((request.path, (await request.read()).decode()))
-        return web.Response()
-
-    server = await asyncio.get_running_loop().create_server(web.Server(put), "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 def play(story: Callable[[Cluster], Coroutine[Any, Any, None]], folder: Path) -> None:

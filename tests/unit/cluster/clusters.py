@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from aiohttp import web
+
 from hitless.cluster.api import Api, Patience, connect
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_server import FakeApi
@@ -72,3 +74,16 @@ async def until(true: Callable[[], bool]) -> None:
     """Wait until it holds; the test's own time limit bounds it."""
     while not true():  # noqa: ASYNC110 - the fake's state has no event of its own
         await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def gateway(pushed: list[tuple[str, str]]) -> AsyncIterator[str]:
+    """A Pushgateway that keeps what it gets."""
+
+    async def put(request: web.BaseRequest) -> web.StreamResponse:
+        pushed.append((request.path, (await request.read()).decode()))
+        return web.Response()
+
+    server = await asyncio.get_running_loop().create_server(web.Server(put), "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
