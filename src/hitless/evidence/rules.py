@@ -192,7 +192,7 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
         yield f"for {duration(figures.cannot_tell_ms)} the rules could not be understood" + (f": {why}" if why else "")
     if record.lost_events:
         missed = sum(max(0, one.resynced - one.t) for one in record.lost_events)
-        yield f"the kernel dropped rule events ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
+        yield f"rule events were lost ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
 
 
 def _asking_late(record: Record) -> int:

@@ -4,9 +4,9 @@ Problem: on a kernel without preemption a thread that wakes up for a millisecond
 with two spinning processes per core it was late by 51 ms at the 99th percentile (111 ms at most), with nice -15 by 12
 ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
 Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
-``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it. Urgent
-threads work in small pieces and sleep, and cannot take a core for ever: the kernel throttles them at 95 %
-(sched_rt_runtime_us). Never touches another process.
+``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it.
+``RunDelay`` and ``stolen`` tell how late it came all the same. Urgent threads work in small pieces and sleep, and
+cannot take a core for ever: the kernel throttles them at 95 % (sched_rt_runtime_us). Never touches another process.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 from typing import Literal
 
-__all__ = ["Urgency", "favour", "hasten", "relax"]
+__all__ = ["RunDelay", "Urgency", "favour", "hasten", "relax", "stolen"]
 
 Urgency = Literal["realtime", "nice", "normal"]
 
@@ -54,3 +55,33 @@ def favour() -> Urgency:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FAVOURED)
         return "nice"
     return "normal"
+
+
+class RunDelay:
+    """How long the thread that makes it has waited for a core, as the kernel counts it (proc/thread-self/schedstat)."""
+
+    def __init__(self) -> None:
+        self._fd = -1
+        with contextlib.suppress(OSError):  # a kernel without CONFIG_SCHED_INFO
+            self._fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> int:
+        """Nanoseconds since the thread began, from any thread; always 0 where the kernel does not count."""
+        return int(os.pread(self._fd, 64, 0).split()[1]) if self._fd >= 0 else 0
+
+    def close(self) -> None:
+        """Give back the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def stolen() -> int:
+    """How long (nanoseconds since boot, all cores together) this machine's cores were kept from it by the machine that
+    it is a guest of; 0 where that is not told."""
+    try:
+        with Path("/proc/stat").open(encoding="ascii") as file:
+            words = file.readline().split()  # cpu user nice system idle iowait irq softirq steal … (proc_stat(5))
+        return int(words[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -125,7 +125,8 @@ class Gap(_Event, tag="gap", frozen=True, kw_only=True):
 
 
 class LostEvents(_Event, tag="lost_events", frozen=True, kw_only=True):
-    """The kernel dropped events for us (ENOBUFS); what happened until ``resynced`` is not known."""
+    """Rule events are missing (the kernel dropped them, ENOBUFS, or commits came while the rules were read again); what
+    happened until ``resynced`` is not known."""
 
     resynced: int = 0
     detail: str = ""

@@ -194,8 +194,9 @@ class Feed:
         return None
 
     def take_lag(self) -> int:
-        """The longest time from receipt to here since the last call, in nanoseconds."""
-        return self._mirror.take_lag()
+        """The longest time from a commit to here since the last call, in nanoseconds; for the legacy path, by how much
+        it was looked at later than planned."""
+        return max(self._mirror.take_lag(), 0 if self._polling is None else self._polling.take_lag())
 
     def sets_used(self, chain: ChainName) -> frozenset[str]:
         """The nf_tables sets that a chain looked into when it was read."""
@@ -273,6 +274,9 @@ class _Polling:
         self._stop = True
         self._poller.wake()
         self._thread.join()
+
+    def take_lag(self) -> int:
+        return self._poller.take_lag()
 
     def look(self) -> None:
         if self.failure is not None:

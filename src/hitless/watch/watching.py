@@ -69,6 +69,10 @@ class _Totals:
     beat_lag_ns: int = 0  # since the last heartbeat
     foreign: int = 0  # since the last heartbeat: commits that mattered to no packet
 
+    def late(self, lag_ns: int) -> None:
+        self.max_lag_ns = max(self.max_lag_ns, lag_ns)
+        self.beat_lag_ns = max(self.beat_lag_ns, lag_ns)
+
 
 class Watch:
     """A context manager. ``events`` may be iterated once; ``stop`` ends it from a signal handler or another thread.
@@ -176,6 +180,7 @@ class Watch:
             if step is not None:
                 yield from self._step(step)
         now = self.clock.now()
+        self._totals.late(self._feed.take_lag())
         if behind:
             self._totals.lost_events += 1
             yield LostEvents(t=now, resynced=now, detail=f"the last commits did not come within {_LAST_S:.0f} s")
@@ -226,9 +231,7 @@ class Watch:
             relevant = relevant or bool(fresh)
         if relevant:
             yield from self._judge(step.t, step, step.generation)
-        lag = max(self._feed.take_lag(), self.clock.now() - step.t)
-        self._totals.max_lag_ns = max(self._totals.max_lag_ns, lag)
-        self._totals.beat_lag_ns = max(self._totals.beat_lag_ns, lag)
+        self._totals.late(max(self._feed.take_lag(), self.clock.now() - step.t))
 
     def _resynced(self, step: Step) -> Iterator[Event]:
         if step.lost:
@@ -298,6 +301,7 @@ class Watch:
             yield from self._step(step)
         if self._networks.refresh():
             yield from self._judge(self.clock.now(), None, self._feed.generation)
+        self._totals.late(self._feed.take_lag())
         beat = pulse.beat(now_s, self.clock.now(), self._totals)
         if beat is not None:
             yield beat

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+import time
+from typing import Any
 
 import pytest
 from tests.kernel.nftables.nodes import HANG, Node
@@ -280,6 +282,46 @@ def test_events_that_the_kernel_dropped_are_noticed_and_everything_is_read_again
         # and it goes on as if nothing had been
         node.nft("add rule ip t base drop")
         assert [update.changes is not None for update in compare(mirror)] == [True]
+
+
+def test_a_commit_that_was_received_late_says_by_how_much_it_may_be_earlier(node: Node) -> None:
+    clock = HeldClock()
+    with Mirror(node.namespace, clock=clock, urgent=True) as mirror:
+        node.nft(TABLE)
+        compare(mirror)
+        mirror.take_lag()
+        clock.free.clear()  # whoever receives stands still, as on a machine that was stopped
+        assert node.nft("add rule ip t base accept")
+        time.sleep(0.7)
+        clock.free.set()
+        compare(mirror)
+        assert 0.4e9 < mirror.take_lag() < HANG * 1e9
+        assert node.nft("add rule ip t base drop")
+        compare(mirror)
+        assert mirror.take_lag() < 0.4e9
+
+
+def test_commits_that_come_while_the_rules_are_read_again_are_lost_and_not_passed_over(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.nft(TABLE)
+    read = dump.read_state
+
+    def busy(*arguments: Any) -> State:
+        assert node.nft("insert rule ip t base drop")  # a gap, begun and ended before it is read
+        assert node.nft("flush chain ip t base")
+        return read(*arguments)
+
+    with Mirror(node.namespace) as mirror:
+        compare(mirror)
+        node.nft("rename chain ip t c0 another")  # what the events tell of this cannot be followed
+        quiet = follow(mirror)
+        assert [(update.changes, update.lost) for update in quiet] == [(None, False)]
+        monkeypatch.setattr(dump, "read_state", busy)
+        node.nft("rename chain ip t another c0")
+        update = mirror.next(HANG)
+        assert update is not None and update.lost and update.reason.startswith("2 commits unseen: "), update
+        assert update.noticed <= update.t
 
 
 def test_a_difference_from_the_kernel_is_found_by_comparing_and_mended(node: Node) -> None:

@@ -72,6 +72,18 @@ def test_each_change_is_one_snapshot_with_the_rules_after_it_and_its_writer(node
         assert poller.wait(0.1) is None
 
 
+def test_a_look_that_came_late_is_told(node: Namespace) -> None:
+    with Poller(node, interval_ns=2_000_000) as poller:
+        poller.snapshot()
+        assert poller.wait(0.1) is None
+        poller.take_lag()
+        time.sleep(0.4)  # whoever looks is not run
+        assert poller.wait(0.1) is None
+        assert 0.35e9 < poller.take_lag() < PATIENCE * 1e9
+        assert poller.wait(0.02) is None
+        assert poller.take_lag() < 0.35e9
+
+
 @HOW
 def test_a_rule_that_is_replaced_by_one_of_equal_size_is_a_change(node: Namespace, gentle: bool) -> None:
     with Poller(node, gentle=gentle) as poller:

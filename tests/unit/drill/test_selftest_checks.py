@@ -72,6 +72,30 @@ def test_a_begin_that_is_off_is_wrong(off: float) -> None:
     assert wrong(gaps((2.3, 0.05)), lossy((2.3 + off, 0.05 - off))) == ["begin and end within 2 ms"]
 
 
+def late(drill: Drill, seconds: float) -> Drill:
+    """The watch knows that it was late by so much."""
+    here = drill.where("watch")
+    drill.extra.append(e.Heartbeat(t=at(2.9), tool="watch", interval_ns=MS, max_lag_ns=round(seconds * 1e9), **here))
+    return drill
+
+
+def test_gaps_that_were_seen_late_are_found_and_only_their_times_cannot_be_told() -> None:
+    made, seen = ((2.3, 0.002), (2.4, 0.005), (2.5, 0.05)), ((2.505, 0.002), (2.510, 0.005), (2.52, 0.03))
+    for lag, busy in ((0.2, True), (0.001, False)):
+        (wrong,) = [each for each in checked(gaps(*made), late(lossy(*seen), lag)) if not each.right]
+        assert (wrong.done, wrong.busy) == ("begin and end within 2 ms", busy)
+
+
+def test_a_gap_that_was_missed_is_excused_only_where_rules_are_asked_and_were_asked_too_late() -> None:
+    made, seen = ((2.3, 0.005), (2.4, 0.05)), ((2.4, 0.05),)
+    for asked, lag, busy in ((True, 0.02, True), (True, 0.004, False), (False, 0.02, False)):
+        trial = gaps(*made)
+        trial.asked = asked
+        found = {each.done: each for each in checked(trial, late(lossy(*seen), lag))}["2 gaps of 1 to 50 ms"]
+        assert (found.right, found.busy) == (False, busy)
+        assert "not those of 5 ms" in found.found
+
+
 def test_another_writer_is_wrong() -> None:
     trial = gaps((2.3, 0.05))
     trial.pid = 1

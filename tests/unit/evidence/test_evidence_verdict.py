@@ -412,7 +412,7 @@ def test_a_late_watch_is_inconclusive_where_it_must_ask(legacy: bool, word: str)
 def test_events_that_the_kernel_dropped_are_inconclusive() -> None:
     drill = Drill()
     drill.extra.append(e.LostEvents(t=at(3), resynced=at(3.02), **drill.where("watch")))
-    assert "the kernel dropped rule events (1 time, 20.0 ms)" in the(drill.log()).reasons
+    assert "rule events were lost (1 time, 20.0 ms)" in the(drill.log()).reasons
 
 
 def test_an_unmeasured_recovery_is_inconclusive() -> None:

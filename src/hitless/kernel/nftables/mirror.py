@@ -28,7 +28,7 @@ from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.places import LONG
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey
-from hitless.kernel.scheduling import hasten, relax
+from hitless.kernel.scheduling import RunDelay, hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -38,6 +38,7 @@ _NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _RECEIVE_BUFFER = 8 << 20
 _ARGV_LIMIT = 512
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
+_TICK_MS = 200  # urgently: how long the receiving thread sleeps at most; each wake-up costs a tenth of a millisecond
 
 
 def who(pid: int, comm: str) -> tuple[str, str]:
@@ -74,7 +75,8 @@ class Update:
     """A new committed rule set. ``t``: when its commit was received (for a full read: when the read was done).
 
     ``changes`` is ``None`` after a full read: anything may have changed; ``reason`` says why it was needed, ``lost``
-    that the kernel dropped events. ``pid`` 0: the writer is not known.
+    that commits were not seen one by one (the kernel dropped events, or they came while the rules were read). ``pid``
+    0: the writer is not known.
     """
 
     t: int
@@ -93,11 +95,38 @@ class Update:
 @dataclass(frozen=True, slots=True)
 class _Received:
     """The datagrams of one transaction, stamped at its end; none: the place where the kernel dropped some (``t`` 0:
-    nothing at all, only wake the caller)."""
+    nothing at all, only wake the caller). ``late``: by how much the stamp may be late, in nanoseconds."""
 
     t: int
     datagrams: tuple[bytes, ...] = ()
     who: tuple[str, str] = ("", "")
+    late: int = 0
+
+
+class _Attendance:
+    """Whether the receiving thread was there when a commit came: its stamp is worth no more than that."""
+
+    def __init__(self, *, watched: bool) -> None:
+        self.tick_ms = _TICK_MS if watched else None
+        self._delay = RunDelay() if watched else None
+        self._empty = self._waited = 0
+
+    def empty(self) -> None:
+        """Nothing is to be received now: what comes later happened later."""
+        if self._delay is not None:
+            self._empty, self._waited = time.monotonic_ns(), self._delay.read()
+
+    def late(self) -> int:
+        """By how much what is received now may have happened earlier: the thread waited for a core, or slept for longer
+        than it meant to (the whole machine may have been stopped, or the interpreter was not to be had)."""
+        if self._delay is None:
+            return 0
+        overslept = time.monotonic_ns() - self._empty - _TICK_MS * 1_000_000
+        return max(0, overslept, self._delay.read() - self._waited)
+
+    def close(self) -> None:
+        if self._delay is not None:
+            self._delay.close()
 
 
 class Mirror:
@@ -210,6 +239,7 @@ class Mirror:
         poll.register(self._events, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         stop = self._wake
+        attendance = _Attendance(watched=self._urgent)
         # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
         # with this thread for the interpreter, datagram by datagram.
         parts: list[bytes] = []
@@ -217,22 +247,28 @@ class Mirror:
             try:
                 data = self._events.receive(wait=False)
             except LostEvents:
-                self._drain(parts)
+                self._drain(parts, attendance)
                 continue
             if data is not None:
-                self._take(parts, data)
-            elif any(fd == stop for fd, _ in poll.poll()):
+                self._take(parts, data, attendance)
+                continue
+            ready: list[tuple[int, int]] = []
+            while not ready:
+                attendance.empty()
+                ready = poll.poll(attendance.tick_ms)
+            if any(fd == stop for fd, _ in ready):
+                attendance.close()
                 return
 
-    def _take(self, parts: list[bytes], data: bytes) -> None:
+    def _take(self, parts: list[bytes], data: bytes, attendance: _Attendance) -> None:
         """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
         parts.append(data)
         if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
-            t = self._clock.now()
-            self._queue.put(_Received(t, tuple(parts), _writer(data)))
+            t, late = self._clock.now(), attendance.late()
+            self._queue.put(_Received(t, tuple(parts), _writer(data), late))
             parts.clear()
 
-    def _drain(self, parts: list[bytes]) -> None:
+    def _drain(self, parts: list[bytes], attendance: _Attendance) -> None:
         """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
         noticed = self._clock.now()
         while True:
@@ -242,7 +278,7 @@ class Mirror:
                 continue
             if data is None:
                 break
-            self._take(parts, data)
+            self._take(parts, data, attendance)
         parts.clear()
         self._queue.put(_Received(noticed))
 
@@ -281,7 +317,7 @@ class Mirror:
                 hasten()
         if commit is None:
             return None
-        self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t)
+        self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
         return self._committed(received, commit) if commit.changes else None
 
     def _committed(self, received: _Received, commit: Commit) -> Update:
@@ -291,12 +327,19 @@ class Mirror:
         )
 
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
+        before = self.generation
         self._replay.reset(dump.read_state(self._control, self._families, self._wanted))
         self._view = self._replay.state.view()
+        # Commits between the last one known and the one that needed the read, or during it: what they did, when, and
+        # who made them is not known, and a gap may have begun and ended among them.
+        unseen = (self.generation - before & 0xFFFFFFFF) - 1
+        if not lost and unseen > 0:
+            lost, reason = True, f"{unseen} commit{'s' if unseen > 1 else ''} unseen: {reason}"
         return Update(self._clock.now(), self.current, self.generation, lost=lost, reason=reason, noticed=noticed)
 
     def take_lag(self) -> int:
-        """The longest time in nanoseconds from receipt to application since the last call."""
+        """The longest time in nanoseconds from a commit to its application since the last call; where this is not
+        ``urgent``, from its receipt."""
         lag, self.max_lag_ns = self.max_lag_ns, 0
         return lag
 

@@ -112,6 +112,8 @@ class Poller:
         self._names_due = 0
         self._there: list[tuple[tuple[Family, str], _Seen]] = []
         self._looked = self._clock.now()
+        self._planned = 0
+        self._late = 0
         self._following: Snapshot | None = None
         self._closed = False
         self._woken = False
@@ -169,8 +171,14 @@ class Poller:
             if self._woken or (deadline is not None and now >= deadline):
                 self._woken = False
                 return None
-            pause = self._pause()
+            pause = self._planned = self._pause()
             self._sleep(pause if deadline is None else min(pause, deadline - now))
+
+    def take_lag(self) -> int:
+        """By how much a look came later than was planned, in nanoseconds, at most since the last call: what was changed
+        and changed back in that time may be unseen. Reading large tables counts. From any thread."""
+        late, self._late = self._late, 0
+        return late
 
     def last(self) -> tuple[Snapshot, ...]:
         """A last look, at every table and every entry, hints or not: what was done before the call is in it. Not beside
@@ -225,6 +233,7 @@ class Poller:
             following, self._following = self._following, None
             return following
         before, now = self._looked, self._clock.now()
+        self._late = max(self._late, now - before - self._planned)
         if now < self._eager_until:
             self._lock.ask(now)
         # a table that comes with a program's first rule is to be found while it is known who that was
