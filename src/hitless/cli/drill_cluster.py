@@ -290,6 +290,7 @@ def _warn(text: str) -> None:
 
 def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:
     from hitless.cluster.manifests import Pods
+    from hitless.probe.targets import is_far_end
 
     profiles = {"canal": "canal", "flannel": "flannel"}
     profile = choices.watch_profile or profiles.get(survey.cni.name, "")
@@ -302,7 +303,7 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
     nodes = 1 if restart == "rollout-restart" else max(1, choices.count or len(choices.nodes) or 1)
     held = 300 if restart == "kill" else 0  # so long a kubelet may hold back a container that was killed
     length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + held) + 300
-    ours = not choices.to or any(one == "node" or one.startswith("farend://") for one in choices.to)
+    ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
     return Pods(
         identity=secrets.token_hex(4),
         namespace=choices.namespace,

@@ -23,6 +23,7 @@ from hitless.drill.nodes import NodeTarget, Way
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, named
+from hitless.probe.targets import is_far_end
 
 __all__ = ["command"]
 
@@ -80,7 +81,7 @@ def command(
     """Restart this machine's network agent under load and give a verdict, without Kubernetes access."""
     for name in ("rate", "streams"):
         given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and not any(url.startswith(("farend://", "hitless://")) for url in to):
+        if given and not any(is_far_end(url) for url in to):
             raise InputError(
                 "other people's hosts get ten new connections a second, and no streams",
                 where=f"--{name}",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hitless import __version__
+from hitless.probe.targets import is_far_end
 
 __all__ = [
     "CONTAINER",
@@ -215,7 +216,7 @@ def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> D
     for network in pods.networks:
         arguments += ["--network", network]
     control = ["probe", "--json", "--family", pods.family]
-    control += ["--rate", "20"] if any(one.startswith("farend://") for one in to) else []
+    control += ["--rate", "20"] if any(is_far_end(one) for one in to) else []
     for target in to:
         control += ["--to", target]
     pod = _pod(

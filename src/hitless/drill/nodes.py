@@ -25,6 +25,7 @@ from hitless.errors import HitlessError, InputError, ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
+from hitless.probe.targets import is_far_end
 
 __all__ = ["NodeTarget", "Way"]
 
@@ -170,7 +171,7 @@ class NodeTarget:
         watch = ["watch", "--json", "--family", family, "--profile", self._profile]
         for network in self._networks:
             watch += ["--network", network]
-        ours = any(one.startswith("farend://") for one in self._to)
+        ours = any(is_far_end(one) for one in self._to)
         probe = ["probe", "--json", "--family", family]
         probe += ["--rate", str(self._plan.rate), "--streams", str(self._plan.streams)] if ours else []
         control = ["probe", "--json", "--family", family, *(["--rate", "20"] if ours else [])]

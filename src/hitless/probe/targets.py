@@ -2,9 +2,9 @@
 
 Problem: people name a far end, a port, a host or a web page; the prober needs addresses, once, before it begins (a name
 that is looked up in the middle of an outage measures the resolver). Promise: ``parse`` accepts ``farend://``,
-``hitless://`` (the same), ``tcp://``, ``udp://``, ``icmp://``, ``http://`` and ``https://`` and refuses everything else
-with the flag and what was expected; ``resolve`` asks the resolver once and says which addresses it got. Neither sends
-a packet to the target. Next stage: ``prober`` makes lanes of endpoints.
+``tcp://``, ``udp://``, ``icmp://``, ``http://`` and ``https://`` and refuses everything else with the flag and what was
+expected; ``is_far_end`` tells ours from other people's hosts; ``resolve`` asks the resolver once and says which
+addresses it got. None sends a packet to the target. Next stage: ``prober`` makes lanes of endpoints.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hitless.model.events import Kind
 from hitless.model.families import Family
 from hitless.probe import wire
 
-__all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "parse", "resolve"]
+__all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "is_far_end", "parse", "resolve"]
 
 Scheme = Literal["farend", "tcp", "udp", "icmp", "http", "https"]
 KINDS: tuple[Kind, ...] = ("tcp", "udp", "icmp", "http")
@@ -68,7 +68,7 @@ def parse(text: str, *, flag: str = "--to") -> Target:
     match = _URL.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a URL", where=flag, expected=_EXPECTED)
-    scheme: str = "farend" if match[1].lower() == "hitless" else match[1].lower()
+    scheme: str = match[1].lower()
     rest = match[2]
     cut = min((index for index in map(rest.find, "/?#") if index >= 0), default=len(rest))
     authority, path = rest[:cut], rest[cut:]
@@ -99,6 +99,12 @@ def parse(text: str, *, flag: str = "--to") -> Target:
             )
         return Target("farend", host, base)
     raise InputError(f"{text!r}: unknown scheme {scheme}://", where=flag, expected=_EXPECTED)
+
+
+def is_far_end(text: str) -> bool:
+    """Whether a URL names a far end of ours, which may be asked often and has streams; never raises."""
+    match = _URL.fullmatch(text.strip())
+    return match is not None and match[1].lower() == "farend"
 
 
 def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:

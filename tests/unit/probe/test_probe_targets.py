@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hitless.errors import InputError
 from hitless.model.families import Family
 from hitless.probe import BASE_PORT, parse, ports, resolve
-from hitless.probe.targets import Target
+from hitless.probe.targets import Target, is_far_end
 
 BOTH = (Family.IPV4, Family.IPV6)
 
@@ -22,7 +22,7 @@ BOTH = (Family.IPV4, Family.IPV6)
     ("text", "target"),
     [
         ("farend://198.51.100.1", Target("farend", "198.51.100.1", BASE_PORT)),
-        ("hitless://far.example:9000/", Target("farend", "far.example", 9000)),
+        ("FarEnd://far.example:9000/", Target("farend", "far.example", 9000)),
         ("farend://[2001:db8::1]", Target("farend", "2001:db8::1", BASE_PORT)),
         ("tcp://example.org:443", Target("tcp", "example.org", 443)),
         ("TCP://example.org:443", Target("tcp", "example.org", 443)),
@@ -35,6 +35,21 @@ BOTH = (Family.IPV4, Family.IPV6)
 )
 def test_a_url_says_where_to(text: str, target: Target) -> None:
     assert parse(text) == target
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("farend://198.51.100.1", True),
+        ("FARENDs://198.51.100.1", False),
+        (" FarEnd://far.example:9000/", True),
+        ("https://farend://x/", False),
+        ("node", False),
+        ("", False),
+    ],
+)
+def test_our_far_ends_are_told_from_other_peoples_hosts(text: str, ours: bool) -> None:
+    assert is_far_end(text) == ours
 
 
 @pytest.mark.parametrize(
