@@ -1,8 +1,8 @@
 """What a cluster may lack for the tests: an agent to restart, and a world outside of a single node.
 
 An agent of ours (the image's stand-in for flannel 0.26, which takes its rules away when it stops) is put where no
-DaemonSet is known as a network agent, and a world (``world.py``) where there is one node and nobody named a far end.
-Both live in a namespace of their own, which the suite deletes at its end.
+DaemonSet is known as a network agent, and a world (``world.py``) where there is one node, or flows between nodes are
+not translated, and nobody named a far end. Both live in a namespace of their own, which the suite deletes at its end.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY
 
 from hitless.cluster.api import Api
 from hitless.cluster.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
-from hitless.cluster.survey import look
+from hitless.cluster.survey import choose, look, objections
 
 NAME = "hitless-e2e-agent"
 WORLD = "farend://198.51.100.1:7800"
@@ -47,7 +48,10 @@ class Stage:
 
     words: list[str] = field(default_factory=list)
     rules: bool = True
-    nodes: int = 0
+    nodes: int = 1
+    """So many nodes are drilled at a time."""
+    agent: str = ""
+    """The stand-in, as ``--agent`` takes it; empty where the cluster has an agent that is known."""
     missing: str = ""
 
 
@@ -57,33 +61,51 @@ def namespace(name: str, level: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
+async def calm(api: Api, agent: str = "") -> list[str]:
+    """Wait until a drill would not refuse; what it still says against it after a while.
+
+    A cluster that has just been made has nodes that are not ready yet, and a controller writes its DaemonSet's status a
+    moment after its pods became ready.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        against = objections(await look(api, agent=agent), ())
+        if not against or time.monotonic() > end:
+            return against
+        await asyncio.sleep(1)
+
+
 async def build(api: Api, place: str) -> Stage:
     """Look at the cluster, start a pod on every node, and add what the cluster lacks in the namespace ``place``."""
+    against = await calm(api)
+    assert not against, f"a drill would refuse: {'; '.join(against)}"
     survey = await look(api)
-    stage = Stage(rules=survey.cni.known, nodes=len(survey.nodes))
-    unready = [node.name for node in survey.nodes if not node.ready]
-    assert not unready, f"nodes are not ready, and a drill would refuse: {unready}"
+    count = int(os.environ.get("HITLESS_NODES", "1"))
+    stage = Stage(rules=survey.cni.known, nodes=count)
     to = os.environ.get("HITLESS_TO", "").split()
-    lacks_agent = survey.cni.daemon_set is None
-    lacks_world = len(survey.nodes) == 1 and not to
-    if survey.cni.name == "cilium" and not (to or lacks_world):
-        stage.missing = "Cilium does not translate flows between nodes: name a far end with HITLESS_TO"
+    # Cilium does not translate flows between nodes: the world is behind the one that is drilled
+    lacks_world = not to and (len(survey.nodes) == 1 or survey.cni.name == "cilium")
     await api.create(NAMESPACES, namespace(place, "privileged"))
     await account(api, place)
     ips = await _greet(api, place, survey.nodes)
-    if lacks_agent:
+    if survey.cni.daemon_set is None:
         subnets = _subnets(survey.nodes, ips)
         if not subnets:
             stage.missing = "no network agent is known here, and no IPv4 pod network for one of ours"
             return stage
         await api.create(DAEMON_SETS, _agent(place, subnets), place)
-        stage.words += ["--agent", f"{place}/{NAME}", "--watch-profile", "flannel"]
+        stage.agent = f"{place}/{NAME}"
+        stage.words += ["--agent", stage.agent, "--watch-profile", "flannel"]
         stage.rules = True
         await _ready(api, place, "app=agent", len(subnets))
     if lacks_world:
-        await api.create(PODS, _world(place, survey.nodes[0]), place)
+        (node,) = choose(survey, (), 1, "")
+        await api.create(PODS, _world(place, node), place)
         await _ready(api, place, "app=world", 1)
-        to = [WORLD]
+        to, stage.nodes = [WORLD], 1
+        stage.words += ["--node", node.name]
+    else:
+        stage.words += ["--nodes", str(count)]
     stage.words += [word for one in to for word in ("--to", one)]
     return stage
 
@@ -150,11 +172,13 @@ async def account(api: Api, place: str) -> None:
 
 
 async def _ready(api: Api, place: str, labels: str, count: int) -> None:
-    found = await api.wait_for(
-        PODS, place, lambda pods: sum(pod.ready for pod in pods.values()) >= count, within=PATIENCE, labels=labels
-    )
-    if not found:
-        pods = await api.all(PODS, place, labels=labels)
+    def settled(pods: Mapping[str, Pod]) -> bool:
+        ready = sum(pod.ready for pod in pods.values())
+        return ready >= count or any(pod.status.phase == "Failed" for pod in pods.values())
+
+    await api.wait_for(PODS, place, settled, within=PATIENCE, labels=labels)
+    pods = await api.all(PODS, place, labels=labels)
+    if sum(pod.ready for pod in pods) < count:
         raise AssertionError(f"{labels}: {[(pod.spec.node_name, pod.status.phase, pod.trouble) for pod in pods]}")
 
 
@@ -168,6 +192,8 @@ def _subnets(nodes: tuple[Node, ...], ips: dict[str, str]) -> dict[str, tuple[st
         if "." in ip:
             told = [one for one in told if ipaddress.IPv4Address(ip) in one]
             found[node.name] = told[0] if told else ipaddress.IPv4Network(f"{ip}/24", strict=False)
+        elif told:  # of two families, and the other one comes first
+            found[node.name] = told[0]
     if not found:
         return {}
     whole = next(iter(found.values()))
@@ -234,4 +260,4 @@ def _world(place: str, node: Node) -> dict[str, Any]:
     }
 
 
-__all__ = ["Stage", "account", "build", "namespace"]
+__all__ = ["Stage", "account", "build", "calm", "namespace"]

@@ -12,8 +12,10 @@ Everything is removed again; what a suite that was killed left is removed by the
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,17 +26,17 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.cluster import ground
+from tests.cluster import ground, judging
 from tests.cluster import stage as staging
 from tests.cluster.ground import ACCOUNTS, IMAGE, NAMESPACE, PATIENCE, POLICY, STAGE
 from tests.cluster.stage import Stage
+
+from hitless.cluster.api import connect
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2700)]
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
 RESTARTS = os.environ.get("HITLESS_RESTART", "1") == "1"
-BUSY = ("too busy", "late", "half of its rate")
-"""What a small machine may be told; anything else that is no verdict is a failure."""
 
 if not os.environ.get("KUBECONFIG"):
     pytest.skip("KUBECONFIG names no cluster", allow_module_level=True)
@@ -60,12 +62,20 @@ def stage() -> Iterator[Stage]:
             ground.run(ground.release)
 
 
-def hitless(*words: str, timeout: float = 1500, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def calm(stage: Stage) -> Stage:
+    """The stage, when a drill would not refuse: the one before has just restarted the agent."""
+    against = ground.run(lambda api: staging.calm(api, stage.agent))
+    assert not against, f"a drill would refuse: {'; '.join(against)}"
+    return stage
+
+
+def hitless(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*HITLESS, *words],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=1500,
         check=False,
         env={**os.environ, **environment},
     )
@@ -107,14 +117,23 @@ def until(true: Callable[[], bool], seconds: float) -> bool:
     return False
 
 
-def judged(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The drill's one agent; a verdict, or none for no reason but a small machine."""
-    assert done.returncode in (0, 1, 2), done.stdout + done.stderr
-    (agent,) = json.loads(done.stdout)["agents"]
-    if done.returncode == 2:
-        assert all(any(word in reason for word in BUSY) for reason in agent["reasons"]), agent["reasons"]
-    found: dict[str, Any] = agent
-    return found
+def drilled(stage: Stage, out: Path, *options: str, **environment: str) -> tuple[dict[str, Any], str]:
+    """The drill's one agent, and its standard error; a drill that was disturbed is given a second chance."""
+    tries: list[str] = []
+    while True:
+        shutil.rmtree(out, ignore_errors=True)
+        done = hitless(*words(stage, "--yes", "--json", "--quiet", *options, "--out", str(out)), **environment)
+        assert done.returncode in (0, 1, 2), done.stdout + done.stderr
+        (agent,) = json.loads(done.stdout)["agents"]
+        judgement = judging.judge(agent["reasons"], foreign=bool(stage.agent)) if done.returncode == 2 else "accepted"
+        if judgement == "accepted":
+            found: dict[str, Any] = agent
+            return found, done.stderr
+        tries.append("; ".join(agent["reasons"]))
+        if judgement == "failed" or len(tries) == 2:
+            pytest.fail("\n".join([*tries, judging.hint(agent["reasons"]), done.stderr]), pytrace=False)
+        assert until(lambda: not any(one.startswith("pod ") for one in leftovers()), PATIENCE), leftovers()
+        ground.run(lambda api: staging.calm(api, stage.agent))
 
 
 def test_advice_for_the_cluster_is_given() -> None:
@@ -182,34 +201,33 @@ def _refusals(documents: list[dict[str, Any]], level: str, drop: tuple[str, ...]
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
 @pytest.mark.parametrize("restart", ["delete-pod", "kill", "evict", "rollout-restart"])
-def test_a_drill_measures_restarts_and_leaves_nothing(stage: Stage, restart: str, tmp_path: Path) -> None:
-    nodes = os.environ.get("HITLESS_NODES", "1")
-    options = ["--yes", "--json", "--quiet", "--rounds", "2", "--rate", "200", "--settle", "2", "--abort-after", "60s"]
-    done = hitless(*words(stage, *options, "--restart", restart, "--nodes", nodes, "--out", str(tmp_path / "out")))
-    agent = judged(done)
-    assert agent["rounds"] == 2 * int(nodes), agent["reasons"]
+def test_a_drill_measures_restarts_and_leaves_nothing(calm: Stage, restart: str, tmp_path: Path) -> None:
+    options = ["--rounds", "2", "--rate", "200", "--settle", "2", "--abort-after", "60s", "--restart", restart]
+    agent, _ = drilled(calm, tmp_path / "out", *options)
+    assert agent["rounds"] == 2 * calm.nodes, agent["reasons"]
     assert agent["attempted"] > 200
     events = [json.loads(line) for line in (tmp_path / "out/events.jsonl").read_text().splitlines()]
     sent = sum(one["sent"] for one in events if one["type"] == "attempts" and one.get("stream") == "probe")
     summaries = {one.get("stream") for one in events if one["type"] == "summary"}
-    assert {"probe", "control_host", "control_pods", *(["watch"] if stage.rules else [])} <= summaries
+    assert {"probe", "control_host", "control_pods", *(["watch"] if calm.rules else [])} <= summaries
     assert sent >= agent["attempted"]
     assert any("the clock of" in one.get("text", "") for one in events)
     assert until(lambda: leftovers() == [], PATIENCE), leftovers()
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-def test_a_drill_needs_no_right_but_those_that_a_dry_run_prints(stage: Stage, tmp_path: Path) -> None:
-    done = hitless(*words(stage, "--dry-run"))
+def test_a_drill_needs_no_right_but_those_that_a_dry_run_prints(calm: Stage, tmp_path: Path) -> None:
+    if os.pathsep in os.environ["KUBECONFIG"]:
+        pytest.skip("KUBECONFIG names several files: this test writes one like it, for another user")
+    done = hitless(*words(calm, "--dry-run"))
     wanted = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     documents = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] in wanted]
     path = tmp_path / "kubeconfig"
     with _granted(documents, path):
-        options = ["--yes", "--json", "--quiet", "--rounds", "1", "--rate", "100", "--settle", "1"]
-        done = hitless(*words(stage, *options, "--out", str(tmp_path / "out")), KUBECONFIG=str(path))
-        agent = judged(done)
-        assert agent["rounds"] == 1, agent["reasons"]
-    assert "forbidden" not in done.stderr
+        options = ["--rounds", "1", "--rate", "100", "--settle", "1"]
+        agent, said = drilled(calm, tmp_path / "out", *options, KUBECONFIG=str(path))
+        assert agent["rounds"] == calm.nodes, agent["reasons"]
+    assert "forbidden" not in said
 
 
 class _granted:
@@ -251,7 +269,7 @@ class _granted:
             return str(answer.json()["status"]["token"])
 
         token = ground.run(grant)
-        config = yaml.safe_load(Path(os.environ["KUBECONFIG"].split(":")[0]).read_text())
+        config = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
         for one in config["clusters"]:  # the copy lies elsewhere
             authority = one["cluster"].get("certificate-authority")
             if authority:
@@ -263,6 +281,19 @@ class _granted:
         config["users"] = [{"name": "drill", "user": {"token": token}}]
         config["contexts"] = [current]
         self._path.write_text(yaml.safe_dump(config))
+        asyncio.run(self._in_force())
+
+    async def _in_force(self) -> None:
+        """Wait until the account may do it: a server learns of accounts and roles a moment after they are made."""
+        roles = [one["metadata"]["namespace"] for one in self._documents if one["kind"] == "Role"]
+        paths = ["/api/v1/nodes", *(f"/api/v1/namespaces/{place}/pods" for place in roles)]
+        async with connect(self._path) as api:
+            for _ in range(120):
+                answers = [await api.client.get(path, params={"limit": "1"}) for path in paths]
+                if all(one.is_success for one in answers):
+                    return
+                await asyncio.sleep(0.5)
+        raise AssertionError(f"the rights are not in force after a minute: {[one.text for one in answers]}")
 
     def __exit__(self, *_: object) -> None:
         from hitless.cluster.api import Api
@@ -307,8 +338,8 @@ def said(folder: Path) -> str:
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-def test_an_interrupted_drill_cleans_up(stage: Stage, tmp_path: Path) -> None:
-    process = _begun(stage, tmp_path)
+def test_an_interrupted_drill_cleans_up(calm: Stage, tmp_path: Path) -> None:
+    process = _begun(calm, tmp_path)
     try:
         assert until(lambda: len(leftovers()) > 3, PATIENCE), said(tmp_path)
         process.send_signal(signal.SIGINT)
@@ -320,8 +351,8 @@ def test_an_interrupted_drill_cleans_up(stage: Stage, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not RESTARTS, reason="HITLESS_RESTART=0")
-def test_what_a_killed_drill_left_is_swept(stage: Stage, tmp_path: Path) -> None:
-    process = _begun(stage, tmp_path)
+def test_what_a_killed_drill_left_is_swept(calm: Stage, tmp_path: Path) -> None:
+    process = _begun(calm, tmp_path)
     try:
         assert until(lambda: len(leftovers()) > 3, PATIENCE), said(tmp_path)
     finally:
@@ -333,9 +364,9 @@ def test_what_a_killed_drill_left_is_swept(stage: Stage, tmp_path: Path) -> None
     assert until(lambda: leftovers() == [], PATIENCE), leftovers()
 
 
-def test_an_image_that_is_not_there_is_said_and_nothing_is_restarted(stage: Stage, tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_is_said_and_nothing_is_restarted(calm: Stage, tmp_path: Path) -> None:
     options = ["--yes", "--quiet", "--image", "localhost/no-such-image:1", "--pull-policy", "Never"]
-    done = hitless(*words(stage, *options, "--out", str(tmp_path / "out")))
-    assert done.returncode == 3
+    done = hitless(*words(calm, *options, "--out", str(tmp_path / "out")))
+    assert done.returncode == 3, done.stderr
     assert "ErrImageNeverPull" in done.stderr
     assert until(lambda: leftovers() == [], PATIENCE), leftovers()

@@ -8,14 +8,19 @@ takes all of it away when the process ends.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 
-FAR, NEAR, LENGTH, LINK = "198.51.100.1", "198.51.100.254", 24, "hitlessworld"
+FAR, NEAR, LENGTH, LINK = "198.51.100.1", "198.51.100.254", 24, "vethhitless"
+# veth…: agents that look for the node's own address or devices (Calico, Cilium, NetworkManager) leave those out
+_PATIENCE = 60.0
+"""Seconds until the kernel has taken away what an earlier world left: it does so a while after the last process."""
 _NEWLINK, _NEWADDR = 16, 20
 _REQUEST_ACK, _CREATE_EXCL = 0x5, 0x600
 _IFNAME, _LINKINFO, _NET_NS_PID, _INFO_KIND, _INFO_DATA, _VETH_PEER = 3, 18, 19, 1, 2, 1
@@ -77,7 +82,15 @@ def main() -> None:
     peer = link_info() + attribute(_IFNAME, b"eth0\0") + attribute(_NET_NS_PID, struct.pack("=i", child))
     data = attribute(_INFO_DATA, attribute(_VETH_PEER, peer))
     kind = attribute(_IFNAME, LINK.encode() + b"\0") + attribute(_LINKINFO, attribute(_INFO_KIND, b"veth") + data)
-    ask(_NEWLINK, _REQUEST_ACK | _CREATE_EXCL, link_info() + kind)
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            ask(_NEWLINK, _REQUEST_ACK | _CREATE_EXCL, link_info() + kind)
+            break
+        except OSError as error:
+            if error.errno != errno.EEXIST or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
     up(LINK, NEAR)
     os.write(made[1], b"x")
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))

@@ -62,5 +62,5 @@ def check_budget(store: Store, pod: Document) -> None:
 
 
 def token(asked: Document) -> Document:
-    """A TokenRequest's answer: the token that the fake's own kubeconfig has."""
-    return {**asked, "status": {"token": "fake", "expirationTimestamp": "2036-01-01T00:00:00Z"}}
+    """A TokenRequest's answer."""
+    return {**asked, "status": {"token": "of-an-account", "expirationTimestamp": "2036-01-01T00:00:00Z"}}

@@ -21,10 +21,12 @@ __all__ = ["Faults"]
 @dataclass
 class Faults:
     """``failures``: answers that the next requests get instead of their own. ``token``: the only one that is let in
-    (empty: any)."""
+    (empty: any). ``authorizer_delay``: seconds until a new account's rights are in force, as the real server learns of
+    roles from a watch of its own."""
 
     failures: list[Answer] = field(default_factory=list)
     token: str = ""
+    authorizer_delay: float = 0.0
     cuts: int = 0
     refused: int = 0
     unanswered: int = 0
@@ -32,11 +34,13 @@ class Faults:
     torn: int = 0
     lost: int = 0
     dropped: int = 0
+    early: int = 0
     _cut_until: float = 0.0
     _silent_until: float = 0.0
     _tear: int = 0
     _lose: int = 0
     _kubelets: asyncio.Event = field(default_factory=asyncio.Event)
+    _accounts: dict[str, float] = field(default_factory=dict)
     _requests: dict[int, web.BaseRequest] = field(default_factory=dict)  # requests have no hash
 
     def cut(self, seconds: float) -> None:
@@ -119,6 +123,15 @@ class Faults:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             self.unauthorized += 1
             raise Answer(401, "Unauthorized", "Unauthorized")
+        if time.monotonic() < self._accounts.get(request.headers.get("Authorization", ""), 0.0):
+            self.early += 1
+            raise Answer(
+                403, "Forbidden", f'User "system:serviceaccount:a" cannot {request.method} path "{request.path}"'
+            )
+
+    def account(self, token: str) -> None:
+        """An account has got this token."""
+        self._accounts[f"Bearer {token}"] = time.monotonic() + self.authorizer_delay
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request is open."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
+from hitless.testing.api_daemons import DaemonSets
 from hitless.testing.api_server import Command, FakeApi
 from hitless.testing.api_store import Answer, Document, Stored
 
@@ -47,12 +48,14 @@ class Spool:
 class FakeNodes:
     """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node. ``busy``: probes write as
     much as the real one at 1,000 attempts a second; ``gap``: how long a node's rules are gone after a restart;
-    ``back_off``: how long a killed container is held back; ``unstartable``: images that cannot be pulled.
+    ``back_off``: how long a killed container is held back; ``status_delay``: how long a DaemonSet's status lags;
+    ``unstartable``: images that cannot be pulled.
     """
 
     api: FakeApi
     start_delay: float = 0.02
     ready_delay: float = 0.05
+    status_delay: float = 0.0
     gap: float = 0.3
     back_off: float = 0.0
     busy: bool = False
@@ -68,6 +71,7 @@ class FakeNodes:
 
     def __post_init__(self) -> None:
         self.api.kubelet = self
+        self.daemon_sets = DaemonSets(self, self._go)
         self.api.store.listeners.append(self._seen)
 
     async def close(self) -> None:
@@ -97,44 +101,13 @@ class FakeNodes:
 
     def add_daemon_set(self, document: Document) -> None:
         """A DaemonSet and its pods on every node, running and ready."""
-        namespace = document["metadata"]["namespace"]
-        nodes = self.api.store.all("nodes")
-        document["status"] = {"desiredNumberScheduled": len(nodes), "numberReady": len(nodes), "observedGeneration": 1}
-        made = self.api.store.create("daemonsets.apps", namespace, document)
-        for node in nodes:
-            self._replace(made, node["metadata"]["name"])
-
-    async def _spread(self, daemon_set: Document) -> None:
-        """The controller's part of a DaemonSet that a client made."""
-        for node in self.api.store.all("nodes"):
-            self._replace(daemon_set, node["metadata"]["name"])
-
-    def _replace(self, daemon_set: Document, node: str) -> None:
-        template = copy.deepcopy(daemon_set["spec"]["template"])
-        self._count += 1
-        metadata = template.setdefault("metadata", {})
-        metadata |= {
-            "name": f"{daemon_set['metadata']['name']}-{self._count:05x}",
-            "ownerReferences": [
-                {
-                    "apiVersion": "apps/v1",
-                    "kind": "DaemonSet",
-                    "name": daemon_set["metadata"]["name"],
-                    "uid": daemon_set["metadata"]["uid"],
-                }
-            ],
-        }
-        template["spec"]["nodeName"] = node
-        self.api.store.create("pods", daemon_set["metadata"]["namespace"], template)
+        self.daemon_sets.add(document)
 
     def _seen(self, event: Stored) -> None:
         if event.resource == "pods" and event.type == "ADDED":
             self.pods_made.append(event.document)
             self._go(self._run(event.document))
-        if event.resource == "daemonsets.apps" and event.type == "ADDED" and "status" not in event.document:
-            self._go(self._spread(event.document))
-        if event.resource == "daemonsets.apps" and event.type == "MODIFIED":
-            self._go(self._roll(event.document))
+        self.daemon_sets.seen(event)
 
     def _go(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -238,15 +211,7 @@ class FakeNodes:
             here = self.api.store.objects.get(("namespaces", "", place))
             stays = here is not None and "deletionTimestamp" not in here["metadata"]
             if owner["kind"] == "DaemonSet" and daemon_set is not None and stays:
-                self._replace(daemon_set, pod["spec"]["nodeName"])
-
-    async def _roll(self, daemon_set: Document) -> None:
-        """A rolling update: one node after the other, as maxUnavailable 1 says."""
-        for pod in self.api.store.all("pods", daemon_set["metadata"]["namespace"]):
-            owners = pod["metadata"].get("ownerReferences") or []
-            if any(owner["uid"] == daemon_set["metadata"]["uid"] for owner in owners):
-                self.terminate(pod, None)
-                await asyncio.sleep(self.start_delay * 2)
+                self.daemon_sets.replace(daemon_set, pod["spec"]["nodeName"])
 
     def now(self, node: str) -> int:
         """A node's clock."""

@@ -296,7 +296,9 @@ class FakeApi:
 
     async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
         if sub == "token":
-            return web.json_response(api_admission.token(await request.json()), status=201)
+            told = api_admission.token(await request.json())
+            self.faults.account(told["status"]["token"])
+            return web.json_response(told, status=201)
         pod = self.store.get("pods", namespace, name)
         if self.kubelet is None:
             raise Answer(500, "InternalError", "no kubelet runs this pod")

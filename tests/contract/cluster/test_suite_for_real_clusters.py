@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
+import ssl
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster import ground, judging
 
 from hitless import __version__
+from hitless.cluster.api import connect
+from hitless.cluster.objects import CONFIG_MAPS
+from hitless.errors import ApiError
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_server import FakeApi
 
@@ -21,16 +29,36 @@ Suite = Callable[..., Coroutine[Any, Any, tuple[int, str]]]
 pytestmark = pytest.mark.timeout(300)
 
 
+def admin(folder: Path) -> tuple[ssl.SSLContext, dict[str, Any], dict[str, Any]]:
+    """As kubeadm, K3s and kind leave it: TLS by a CA of one's own, and a client's certificate instead of a token."""
+    key, certificate = folder / "key", folder / "crt"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*words, "-keyout", str(key), "-out", str(certificate)], capture_output=True, check=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    tls.load_verify_locations(certificate)
+    tls.verify_mode = ssl.CERT_OPTIONAL  # accounts have tokens
+    data = {path: base64.b64encode(path.read_bytes()).decode() for path in (key, certificate)}
+    user = {"client-certificate-data": data[certificate], "client-key-data": data[key]}
+    return tls, {"certificate-authority-data": data[certificate]}, user
+
+
 def play(story: Callable[[FakeNodes, Suite], Coroutine[Any, Any, None]], folder: Path, *unstartable: str) -> None:
     """A cluster of one control-plane node by hand: no network agent, no pod network in the node, no second node."""
 
     async def run() -> None:
-        async with FakeApi().serve() as api:
-            fake = FakeNodes(api, start_delay=0.05, unstartable=set(unstartable))
+        tls, authority, user = admin(folder)
+        async with FakeApi().serve(tls) as api:
+            fake = FakeNodes(api, start_delay=0.05, status_delay=4.0, unstartable=set(unstartable))
+            api.faults.authorizer_delay = 4.0
             fake.add_node("only", version="v1.34.1", labels={"node-role.kubernetes.io/control-plane": ""})
             api.store.change("nodes", "", "only", lambda node: node.__setitem__("spec", {}))
             config = folder / "kubeconfig"
-            config.write_text(api.kubeconfig())
+            document = json.loads(api.kubeconfig())
+            document["clusters"][0]["cluster"] |= authority
+            document["users"][0]["user"] = user
+            config.write_text(json.dumps(document))
 
             async def suite(*words: str, **environment: str) -> tuple[int, str]:
                 process = await asyncio.create_subprocess_exec(
@@ -70,6 +98,7 @@ def test_it_brings_what_a_cluster_of_one_node_lacks_passes_and_leaves_nothing(tm
         assert code == 0, out
         assert "5 passed" in out
         assert left(fake) == []
+        assert fake.api.faults.early > 0
         made = {one["metadata"]["name"] for one in fake.pods_made}
         assert {"greeting-0", "world"} <= made
         assert any(name.startswith("hitless-e2e-agent") for name in made)
@@ -92,3 +121,85 @@ def test_a_node_without_the_image_is_said_at_once_with_the_command_that_loads_it
         assert left(fake) == []
 
     play(story, tmp_path, IMAGE)
+
+
+def lock(fake: FakeNodes, holder: str) -> None:
+    document = {"metadata": {"name": ground.LOCK}, "data": {"holder": holder}}
+    fake.api.store.create("configmaps", "default", document)
+
+
+def holder(fake: FakeNodes) -> str:
+    return str(fake.api.store.get("configmaps", "default", ground.LOCK)["data"]["holder"])
+
+
+def test_a_killed_suites_lock_is_taken_when_nobody_renews_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ground, "STALE", 1.0)
+    monkeypatch.setattr(ground, "LOOK", 0.1)
+
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        lock(fake, "killed")
+        async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
+            await ground.take(api)
+            assert holder(fake) == ground.TOKEN
+            await ground.renew(api)
+            await ground.release(api)
+        assert left(fake) == []
+
+    play(story, tmp_path)
+
+
+def test_a_suite_waits_for_another_that_renews_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ground, "STALE", 1.0)
+    monkeypatch.setattr(ground, "LOOK", 0.1)
+
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        lock(fake, "another")
+        async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
+            taking = asyncio.create_task(ground.take(api))
+            renewal = {"data": {"renewed": ""}}
+            for number in range(15):
+                renewal["data"]["renewed"] = str(number)
+                await api.patch(CONFIG_MAPS, ground.LOCK, "default", renewal, "application/merge-patch+json")
+                await asyncio.sleep(0.2)
+            assert not taking.done()
+            assert holder(fake) == "another"
+            with pytest.raises(ApiError, match="another suite"):
+                await ground.renew(api)
+            fake.api.store.remove("configmaps", "default", ground.LOCK)
+            await taking
+            assert holder(fake) == ground.TOKEN
+            await ground.release(api)
+
+    play(story, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "foreign", "judgement"),
+    [
+        (
+            ["rule events were lost (1 time, 31.0 ms)", "the prober sent less than half of its rate in round 1"],
+            False,
+            "accepted",
+        ),
+        (
+            ["the prober was up to 1.2 s late: this machine was too busy to see shorter outages of traffic"],
+            False,
+            "accepted",
+        ),
+        (["2 failures without proof (2 the prober was starved)"], False, "accepted"),
+        (["2 failures without proof (1 the far end was down, 1 the prober was starved)"], False, "again"),
+        (["unhealthy before the first restart: 3 of 300 attempts failed (3 no answer although …)"], False, "again"),
+        (["the agent was never restarted (the rules did not carry egress before any restart: …)"], False, "again"),
+        (["for 2.0 s the rules could not be understood: meta cgroup"], True, "accepted"),
+        (["for 2.0 s the rules could not be understood: meta cgroup"], False, "failed"),
+        (["only 1 of 2 restarts came to ready again"], False, "failed"),
+        (["the record of probe is cut off: it did not come to its end", "rule events were lost (…)"], False, "failed"),
+        ([], False, "failed"),
+    ],
+)
+def test_only_a_busy_machine_and_rules_of_others_excuse_a_drill_without_verdict(
+    reasons: list[str], foreign: bool, judgement: str
+) -> None:
+    assert judging.judge(reasons, foreign=foreign) == judgement
