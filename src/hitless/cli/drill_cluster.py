@@ -35,6 +35,8 @@ __all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "op
 
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 DEFAULT_NAMESPACE = "hitless-drill"
+PATIENCE = 120.0
+"""Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium or Calico take a minute."""
 DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 
 _LAB_ONLY = (
@@ -172,6 +174,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     if grace is not None and not float(grace).is_integer():
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     check(choices)
+    plan = replace(plan, patience=PATIENCE)
     from hitless.cluster.api import Patience, connect
     from hitless.cluster.restarts import Agent
     from hitless.cluster.schedule import announce, push, remember

@@ -226,6 +226,6 @@ def signal_container(container: str, number: signal.Signals, proc: Path = Path("
     except ProcessLookupError as error:
         raise NotFound("signal", f"container {identity[:12]}", reason="it has just ended") from error
     except PermissionError as error:
-        reason = "it belongs to another user, or AppArmor forbids it"
+        reason = "it belongs to another user, or AppArmor or SELinux forbids it"
         raise KernelError("signal", f"container {identity[:12]}", errno.EPERM, reason) from error
     return pid

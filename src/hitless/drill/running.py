@@ -28,7 +28,8 @@ _LOOK = 0.02
 """Seconds between looks at what the streams said."""
 
 _FIRST_WORDS = 15.0
-"""Seconds for the first attempts to end and the rules to be read: a loaded node with 5,000 Services takes a few."""
+"""Seconds at least for the first attempts to end and the rules to be read: a loaded node with 5,000 Services takes a
+few, one of two cores that starts eight tools at once more."""
 
 
 async def run(
@@ -128,9 +129,10 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
 
 
 async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
-    if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), _FIRST_WORDS):
+    within = max(_FIRST_WORDS, plan.patience)
+    if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), within):
         missing = "attempt" if not desk.attempted else "word of the rules"
-        desk.fail(f"no {missing} within {_FIRST_WORDS:g} s of the start")
+        desk.fail(f"no {missing} within {within:g} s of the start")
         return
     desk.phase("baseline")
     await asyncio.sleep(plan.baseline)

@@ -108,6 +108,18 @@ def test_a_subject_without_traffic_ends_within_a_bound_and_never_passes(tmp_path
     assert "no attempt within 15 s of the start" in reasons(verdict)
 
 
+def test_a_slow_node_has_as_long_for_its_first_words_as_for_a_restart(tmp_path: Path) -> None:
+    class Slow(FakeSubject):
+        def state(self, state: str) -> None:
+            if not self.desk.states:  # its first word comes late
+                asyncio.get_running_loop().call_later(20.0, FakeSubject.state, self, state)
+            else:
+                super().state(state)
+
+    plan = Plan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=30.0)
+    assert drilled(tmp_path, slow=Slow, plan=plan).verdict == "pass"
+
+
 def test_nothing_is_restarted_on_rules_that_do_not_carry(tmp_path: Path) -> None:
     verdict = drilled(tmp_path, bare=lambda desk: FakeSubject(desk, carried=False))
     assert verdict.verdict == "inconclusive"
