@@ -36,7 +36,7 @@ __all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "op
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 DEFAULT_NAMESPACE = "hitless-drill"
 PATIENCE = 120.0
-"""Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium or Calico take a minute."""
+"""Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium takes a minute."""
 DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 
 _LAB_ONLY = (

@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(120)]
 STORY = """
 set -e
 ip link set lo up
-ip link add {link} type veth peer name other   # an earlier world's: the kernel takes it away a while after its last process
+# an earlier world's: the kernel takes it away a while after its last process
+ip link add {link} type veth peer name other
 ( sleep 1.5; ip link del {link} ) &
 "$1" -sP -c "$2" & world=$!
 for _ in $(seq 100); do
