@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -41,9 +42,11 @@ def canal(image: str = "rancher/hardened-flannel:v0.26.7-build20250515") -> dict
 
 
 @asynccontextmanager
-async def cluster(nodes: int = 3, *, agent: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[FakeNodes]:
+async def cluster(
+    nodes: int = 3, *, agent: dict[str, Any] | None = None, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[FakeNodes]:
     """A fake RKE2 cluster that serves."""
-    async with FakeApi(bookmark_every=0.2).serve() as api:
+    async with FakeApi(bookmark_every=0.2).serve(tls) as api:
         fake = FakeNodes(api, **options)
         for number in range(nodes):
             labels = {"node-role.kubernetes.io/control-plane": "true"} if number == 0 else {}

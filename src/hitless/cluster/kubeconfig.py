@@ -1,0 +1,124 @@
+"""The files of a kubeconfig, merged as kubectl merges them.
+
+Problem: several files make one configuration, each with paths that are relative to itself, and a name may be in many of
+them. Promise: the first word on a name counts, whole (nothing of a second entry is added to it), and so does the first
+current-context; paths are made whole before they leave their file, a login program's too; a file that names something
+twice is refused, as kubectl does. No value of a file is in a message, as it may be a secret. What the entries mean is
+``ways``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hitless.errors import InputError
+
+__all__ = ["EXPECTED", "Entry", "Kubeconfig", "merged", "named_by_environment"]
+
+EXPECTED = "a kubeconfig that names a cluster and a user"
+
+_PATHS = {"cluster": ("certificate-authority",), "user": ("client-certificate", "client-key", "tokenFile")}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a file says of one name: without what is empty, and with whole paths."""
+
+    where: str
+    body: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kubeconfig:
+    """All files together; ``where`` names them."""
+
+    where: str
+    clusters: Mapping[str, Entry]
+    users: Mapping[str, Entry]
+    contexts: Mapping[str, Entry]
+    current: str
+
+
+def merged(files: Sequence[Path]) -> Kubeconfig:
+    """The configuration that the files make together; ``InputError`` names the file that is none."""
+    names: dict[str, dict[str, Entry]] = {"cluster": {}, "user": {}, "context": {}}
+    current = ""
+    for path in files:
+        document = _document(path)
+        for kind, known in names.items():
+            for name, entry in _entries(document, kind, path).items():
+                known.setdefault(name, entry)
+        said = document.get("current-context")
+        current = current or (said if isinstance(said, str) else "")
+    where = ", ".join(map(str, files))
+    if not any(names.values()):
+        raise InputError("it has no clusters", where=where, expected=EXPECTED)
+    return Kubeconfig(where, names["cluster"], names["user"], names["context"], current)
+
+
+def named_by_environment() -> list[Path]:
+    """As kubectl: the files of KUBECONFIG that are there."""
+    named = dict.fromkeys(Path(one).expanduser() for one in os.environ.get("KUBECONFIG", "").split(os.pathsep) if one)
+    try:
+        there = [one for one in named if one.exists()]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}", where="KUBECONFIG") from error
+    if named and not there:
+        raise InputError(f"none of {', '.join(map(str, named))} is there", where="KUBECONFIG", expected=EXPECTED)
+    return there
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError("it is no regular file, and is read more than once", where=str(path), expected=EXPECTED)
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}", where=str(path), expected=EXPECTED) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(_where_yaml_ends(error), where=str(path), expected=EXPECTED) from None
+    if not isinstance(document, dict):
+        raise InputError("it is no kubeconfig", where=str(path), expected=EXPECTED)
+    return document
+
+
+def _where_yaml_ends(error: Exception) -> str:
+    """YAML's words in one line, without what it quotes of the file: that may be a password."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it is no YAML"
+    words = " ".join(re.sub(r"(['\"]).*\1", "…", one) for one in (error.context, error.problem) if one)
+    return f"{words} (line {error.problem_mark.line + 1})" if error.problem_mark else words
+
+
+def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, Entry]:
+    """The clusters, users or contexts of a file."""
+    listed = document.get(f"{kind}s") or []
+    found: dict[str, Entry] = {}
+    for one in listed if isinstance(listed, list) else [None]:
+        body = (one.get(kind) or {}) if isinstance(one, dict) else None
+        if not isinstance(one, dict) or not isinstance(body, dict):
+            raise InputError("it is no kubeconfig", where=str(path), expected=f"a list of {kind}s")
+        name = str(one.get("name") or "")
+        if name in found:
+            raise InputError(f"it has two {kind}s {name!r}", where=str(path), expected="a name for each")
+        found[name] = Entry(str(path), _whole(body, kind, path.absolute().parent))
+    return found
+
+
+def _whole(body: Mapping[str, Any], kind: str, folder: Path) -> dict[str, Any]:
+    """Without what is empty, and with whole paths: also of a login program, unless it is looked for in PATH."""
+    found = {key: value for key, value in body.items() if value is not None and value != ""}
+    for key in _PATHS.get(kind, ()):
+        if isinstance(found.get(key), str):
+            found[key] = os.path.normpath(folder / found[key])
+    program = found.get("exec")
+    if isinstance(program, dict) and isinstance(command := program.get("command"), str) and "/" in command:
+        found["exec"] = {**program, "command": os.path.normpath(folder / command)}
+    return found

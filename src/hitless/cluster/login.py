@@ -1,0 +1,167 @@
+"""Who we show ourselves as: tokens, passwords and client certificates, and the programs that give them.
+
+Problem: a drill may outlast what it was let in by, and the ways to get more (a file that the kubelet renews, a program,
+a kubeconfig that somebody logs into again) fail in ways of their own. Promise: a credential is asked for anew when the
+server says 401 and when it says itself that it has ended, and only then; by one request at a time, however many wait.
+Login programs speak client.authentication.k8s.io/v1 or v1beta1, are never asked to be interactive, and do not outlive
+the call. Secrets are in no message. Next stage: ``access``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import msgspec
+
+from hitless.cluster.tls import Certificate
+from hitless.cluster.ways import Plugin, Way
+from hitless.errors import HitlessError, InputError
+from hitless.kernel import processes
+
+__all__ = ["Credential", "Login", "from_plugin", "from_way"]
+
+_LOGIN_S = 200.0  # a person at a browser may be part of it: kubelogin waits for 180 s
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The value of the Authorization header, a client certificate, or both; empty for nobody."""
+
+    authorization: str = field(default="", repr=False)
+    certificate: Certificate | None = field(default=None, repr=False)
+    ends: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it said that it would be over by now."""
+        return self.ends is not None and datetime.now(UTC) >= self.ends
+
+
+class Login(httpx2.Auth):
+    """Shows a credential with each request. ``present`` is given the client certificate when there is another one."""
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[Credential]],
+        present: Callable[[Certificate | None], None],
+        now: Credential | None,
+    ) -> None:
+        self._fetch = fetch
+        self._present = present
+        self._now = now
+        self._asking = asyncio.Lock()
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        shown = await self._credential(None)
+        self._show(shown, request)
+        response = yield request
+        if response.status_code != 401:
+            return
+        another = await self._credential(shown)
+        if another != shown:
+            self._show(another, request)
+            yield request
+
+    @staticmethod
+    def _show(credential: Credential, request: httpx2.Request) -> None:
+        if credential.authorization:
+            request.headers["Authorization"] = credential.authorization
+
+    async def _credential(self, refused: Credential | None) -> Credential:
+        """The one to show: another one than ``refused``, unless there is no other."""
+        async with self._asking:
+            if self._now is None or self._now.ended or self._now == refused:
+                fresh = await self._fetch()
+                if fresh.certificate != (self._now.certificate if self._now else None):
+                    self._present(fresh.certificate)
+                self._now = fresh
+            return self._now
+
+
+def from_way(way: Way) -> Credential:
+    """What the kubeconfig itself says."""
+    if way.password is not None:
+        name_and_password = ":".join(way.password).encode()
+        return Credential(f"Basic {base64.b64encode(name_and_password).decode()}", way.certificate)
+    token = way.token
+    if way.token_file is not None:
+        try:
+            token = way.token_file.read_text().strip() or token
+        except (OSError, ValueError) as error:
+            if not token:
+                why = error.strerror if isinstance(error, OSError) else "it is no text"
+                raise InputError(f"the token file {way.token_file} cannot be read: {why}", where=way.where) from error
+    return Credential(f"Bearer {token}" if token else "", way.certificate)
+
+
+class _Status(msgspec.Struct, rename="camel"):
+    token: str = ""
+    client_certificate_data: str = ""
+    client_key_data: str = ""
+    expiration_timestamp: datetime | None = None
+
+
+class _Answer(msgspec.Struct):
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+async def from_plugin(plugin: Plugin, where: str) -> Credential:
+    """What a login program gives (client.authentication.k8s.io/v1 and v1beta1)."""
+    name = f"the login program {plugin.command}"
+    try:
+        said = msgspec.json.decode(await _run(plugin, name, where), type=_Answer).status
+    except msgspec.DecodeError as error:
+        raise InputError(f"{name} gave no credential: {error}", where=where) from error
+    if bool(said.client_certificate_data) != bool(said.client_key_data):
+        raise InputError(
+            f"{name} gave half a certificate", where=where, expected="clientCertificateData, clientKeyData"
+        )
+    if not said.token and not said.client_certificate_data:
+        expected = "status.token, or status.clientCertificateData and clientKeyData"
+        raise InputError(f"{name} gave no token", where=where, expected=expected)
+    certificate = (said.client_certificate_data.encode(), said.client_key_data.encode())
+    ends = said.expiration_timestamp
+    return Credential(
+        f"Bearer {said.token}" if said.token else "",
+        certificate if said.client_certificate_data else None,
+        ends.replace(tzinfo=UTC) if ends is not None and ends.tzinfo is None else ends,
+    )
+
+
+async def _run(plugin: Plugin, name: str, where: str) -> bytes:
+    spec: dict[str, Any] = {"interactive": False}
+    if plugin.cluster is not None:
+        spec["cluster"] = plugin.cluster
+    told = {"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec}
+    environment = {**plugin.environment, "KUBERNETES_EXEC_INFO": msgspec.json.encode(told).decode()}
+    try:
+        process = await processes.start_async(
+            [plugin.command, *plugin.arguments], environment=environment, new_session=True
+        )
+    except (OSError, HitlessError) as error:
+        hint = f" ({plugin.hint})" if plugin.hint else ""
+        raise InputError(f"{name} cannot be run: {error}{hint}", where=where) from error
+    try:
+        async with asyncio.timeout(_LOGIN_S):
+            out, err = await process.communicate()
+    except TimeoutError as error:
+        raise InputError(f"{name} did not end within {_LOGIN_S:.0f} s", where=where) from error
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if process.returncode != 0:
+        words = err.decode(errors="replace").strip().splitlines()
+        said = words[-1] if words else "no message"
+        raise InputError(f"{name} ended with {process.returncode}: {said}", where=where)
+    return out

@@ -1,0 +1,345 @@
+"""The way that a kubeconfig's context names: which server, by which proxy and name, as whom.
+
+Problem: a field that is not read is worse than one that is refused: without ``as`` a drill acts with more rights than
+it was given, without ``proxy-url`` or ``tls-server-name`` it talks to somebody else or to nobody. Promise: what kubectl
+refuses because it says two things at once is refused too; so is a cluster without a server (kubectl takes
+localhost:8080). Fields that change neither who nor where are passed over, as kubectl does. No value of a user is in a
+message. Nothing is written, no program is run (``login``), no connection made. Next stage: ``access``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from hitless.cluster import proxies
+from hitless.cluster.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
+from hitless.errors import InputError
+
+__all__ = ["Cluster", "Plugin", "Way", "read"]
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"  # the extension of a cluster that its exec plugin is told
+_TOKEN_BYTES = frozenset((string.ascii_letters + string.digits + "!#$&'*+-.^_`|~").encode())  # RFC 9110, less "%"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A server and what it is recognised by (``authority`` is PEM); empty where nothing is said."""
+
+    server: str
+    authority: bytes = field(default=b"", repr=False)
+    insecure: bool = False
+    server_name: str = ""
+    proxy: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A program that logs in; ``cluster`` is what it is told of the cluster, None when it did not ask."""
+
+    version: str
+    command: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    hint: str
+    cluster: Mapping[str, Any] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a context says. ``plugin`` is None when something else says who we are, as that counts before it.
+
+    ``impersonation`` are the headers that ask to act as somebody else; ``certificate`` is a chain and its key, PEM.
+    """
+
+    where: str
+    context: str | None
+    namespace: str
+    cluster: Cluster
+    user: str
+    impersonation: tuple[tuple[str, bytes], ...] = ()
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
+    password: tuple[str, str] | None = field(default=None, repr=False)
+    certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    plugin: Plugin | None = None
+
+
+class _Extension(msgspec.Struct):
+    name: str = ""
+    extension: Any = None
+
+
+class _Cluster(msgspec.Struct, rename="kebab"):
+    server: str = ""
+    certificate_authority: str = ""
+    certificate_authority_data: str = ""
+    insecure_skip_tls_verify: bool = False
+    tls_server_name: str = ""
+    proxy_url: str = ""
+    disable_compression: bool = False
+    extensions: list[_Extension] = []
+
+
+class _Variable(msgspec.Struct):
+    name: str
+    value: str = ""
+
+
+class _Exec(msgspec.Struct, rename="camel"):
+    command: str
+    api_version: str
+    args: list[str] | None = None
+    env: list[_Variable] | None = None
+    install_hint: str | None = None
+    interactive_mode: str | None = None
+    provide_cluster_info: bool | None = None
+
+
+class _User(msgspec.Struct, rename="kebab"):
+    client_certificate: str = ""
+    client_certificate_data: str = ""
+    client_key: str = ""
+    client_key_data: str = ""
+    token: str = ""
+    token_file: str = msgspec.field(name="tokenFile", default="")
+    username: str = ""
+    password: str = ""
+    as_: str = msgspec.field(name="as", default="")
+    as_uid: str = ""
+    as_groups: list[str] = []
+    as_user_extra: dict[str, list[str] | None] = {}
+    auth_provider: Any = None
+    exec: _Exec | None = None
+
+
+class _Context(msgspec.Struct):
+    cluster: str = ""
+    user: str = ""
+    namespace: str = ""
+
+
+def read(kubeconfig: Path | None, context: str | None) -> Way:
+    """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
+    files = [kubeconfig.expanduser()] if kubeconfig is not None else named_by_environment()
+    if not files:
+        account = _account() if context is None else None
+        if account is not None:
+            return account
+        files = [Path(os.environ.get("HOME", "/")) / ".kube/config"]
+    config = merged(files)
+    chosen = context or config.current
+    if not chosen:
+        raise InputError("no current context is set", where=config.where, expected="current-context, or --context")
+    return _chosen(config, chosen)
+
+
+def _account() -> Way | None:
+    """The account of the pod that we run in; None where there is none."""
+    where = "this pod's service account"
+    try:
+        config = KubeConfig.from_service_account()
+        found = config.get()
+    except (ConfigError, KeyError):  # KeyError: no KUBERNETES_SERVICE_HOST
+        return None
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error}", where=where) from error
+    if found is None or found.user is None:
+        return None
+    cluster = Cluster(found.cluster.server, _bytes(str(found.cluster.certificate_auth), where))
+    file = Path(str(found.user.token_file))
+    return Way(where, None, found.namespace.strip(), cluster, "", token_file=file)
+
+
+def _chosen(config: Kubeconfig, context: str) -> Way:
+    where = config.where
+    if context not in config.contexts:
+        known = ", ".join(sorted(config.contexts)) or "none"
+        raise InputError(f"it has no context {context!r}", where=where, expected=f"one of its contexts ({known})")
+    chosen = _struct(config.contexts[context], _Context, f"context {context}")
+    if chosen.cluster not in config.clusters:
+        raise InputError(f"it has no cluster {chosen.cluster!r}", where=where, expected=f"that of context {context}")
+    if chosen.user and chosen.user not in config.users:
+        raise InputError(f"it has no user {chosen.user!r}", where=where, expected=f"that of context {context}")
+    of_cluster = config.clusters[chosen.cluster]
+    said = _struct(of_cluster, _Cluster, f"cluster {chosen.cluster}")
+    of_user = config.users[chosen.user] if chosen.user else Entry(where, {})
+    user = _struct(of_user, _User, f"user {chosen.user}")
+    part = f"{of_user.where}: user {chosen.user}"
+    _check_user(user, part)
+    certificate = _certificate(user, part)
+    tls = bool(said.certificate_authority or said.certificate_authority_data or said.insecure_skip_tls_verify)
+    cluster, of_server = _cluster(said, tls or certificate is not None, f"{of_cluster.where}: cluster {chosen.cluster}")
+    password = (user.username, user.password) if user.username else None
+    if password is None and not (user.token or user.token_file or user.exec):
+        password = of_server
+    plugin = None
+    if user.exec is not None and not (user.token or user.token_file or password or certificate):
+        plugin = _plugin(user.exec, said, cluster, part)
+    return Way(
+        where,
+        context,
+        chosen.namespace or "default",
+        cluster,
+        chosen.user,
+        _impersonation(user, part),
+        user.token,
+        Path(user.token_file) if user.token_file else None,
+        password,
+        certificate,
+        plugin,
+    )
+
+
+def _struct(entry: Entry, kind: type[_T], what: str) -> _T:
+    try:
+        return msgspec.convert(entry.body, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{what}: {error}", where=entry.where, expected=EXPECTED) from None
+
+
+def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[Cluster, tuple[str, str] | None]:
+    """The cluster, and the name and password of its server's URL."""
+    if not said.server:
+        raise InputError("it has no server", where=where, expected="server: https://HOST:PORT")
+    _one_of(where, certificate_authority=said.certificate_authority, its_data=said.certificate_authority_data)
+    if said.insecure_skip_tls_verify and (said.certificate_authority or said.certificate_authority_data):
+        raise InputError("insecure-skip-tls-verify with a certificate authority", where=where, expected="one of them")
+    authority = _given(said.certificate_authority, said.certificate_authority_data, "certificate-authority-data", where)
+    text = said.server if "://" in said.server else f"{'https' if tls else 'http'}://{said.server}"
+    expected = "server: https://HOST:PORT"
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        raise InputError("its server is no URL", where=where, expected=expected) from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError("its server is no URL of a server", where=where, expected=expected)
+    cluster = Cluster(
+        str(url.copy_with(username=None, password=None)) if url.userinfo else text,
+        authority,
+        said.insecure_skip_tls_verify,
+        said.tls_server_name,
+        proxies.proxy(said.proxy_url, f"{where}: proxy-url") if said.proxy_url else "",
+    )
+    return cluster, (url.username, url.password) if url.userinfo else None
+
+
+def _check_user(user: _User, where: str) -> None:
+    """What says two things at once, or what nobody does any more."""
+    token = user.token or user.token_file
+    _one_of(where, token=token, username=user.username or user.password)
+    _one_of(where, client_certificate=user.client_certificate, its_data=user.client_certificate_data)
+    _one_of(where, client_key=user.client_key, its_data=user.client_key_data)
+    if user.auth_provider and not (token or user.username):
+        raise InputError(
+            "auth-provider is not known: kubectl itself knows none but oidc since Kubernetes 1.26",
+            where=where,
+            expected="an exec plugin or a token",
+        )
+    if (user.as_uid or user.as_groups or user.as_user_extra) and not user.as_:
+        raise InputError("as-uid, as-groups or as-user-extra without as", where=where, expected="as: USER")
+
+
+def _one_of(where: str, **given: str) -> None:
+    if all(given.values()):
+        names = " and ".join(name.replace("_", "-") for name in given)
+        raise InputError(f"{names} are both given", where=where, expected="one of them")
+
+
+def _certificate(user: _User, where: str) -> tuple[bytes, bytes] | None:
+    chain = _given(user.client_certificate, user.client_certificate_data, "client-certificate-data", where)
+    if not chain:
+        return None
+    key = _given(user.client_key, user.client_key_data, "client-key-data", where)
+    if not key:
+        raise InputError("a client certificate without its key", where=where, expected="client-key or client-key-data")
+    return chain, key
+
+
+def _given(file: str, data: str, name: str, where: str) -> bytes:
+    if data:
+        return _decoded(data, name, where)
+    return _bytes(file, where) if file else b""
+
+
+def _decoded(data: str, name: str, where: str) -> bytes:
+    try:
+        return base64.b64decode("".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"{name} is no base64", where=where) from None
+
+
+def _bytes(file: str, where: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}", where=where) from error
+
+
+def _impersonation(user: _User, where: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers that ask the server to take us for somebody else."""
+    if not user.as_:
+        return ()
+    said = [("Impersonate-User", user.as_)]
+    said += [("Impersonate-Uid", user.as_uid)] if user.as_uid else []
+    said += [("Impersonate-Group", one) for one in user.as_groups]
+    for key, values in user.as_user_extra.items():
+        said += [(f"Impersonate-Extra-{_escaped(key)}", one) for one in values or []]
+    if any(ord(letter) < 32 or ord(letter) == 127 for _, value in said for letter in value):
+        raise InputError("as, as-uid, as-groups or as-user-extra holds a control character", where=where)
+    return tuple((name, value.encode()) for name, value in said)
+
+
+def _escaped(key: str) -> str:
+    """A key as part of a header's name: the server undoes what is percent-encoded."""
+    return "".join(chr(byte) if byte in _TOKEN_BYTES else f"%{byte:02X}" for byte in key.encode())
+
+
+def _plugin(said: _Exec, raw: _Cluster, cluster: Cluster, where: str) -> Plugin:
+    if said.api_version not in _VERSIONS:
+        raise InputError(f"exec plugins of {said.api_version} are not known", where=where, expected="v1 or v1beta1")
+    if said.interactive_mode == "Always":
+        raise InputError(
+            f"the login program {said.command} wants to ask somebody (interactiveMode: Always)",
+            where=where,
+            expected="IfAvailable or Never; or log in before, and give the token or certificate",
+        )
+    if said.interactive_mode not in (None, "", "Never", "IfAvailable"):
+        raise InputError("its exec has an unknown interactiveMode", where=where, expected="Never or IfAvailable")
+    return Plugin(
+        said.api_version,
+        said.command,
+        tuple(said.args or ()),
+        {one.name: one.value for one in said.env or []},
+        " ".join((said.install_hint or "").split()),
+        _told(raw, cluster) if said.provide_cluster_info else None,
+    )
+
+
+def _told(raw: _Cluster, cluster: Cluster) -> dict[str, Any]:
+    """``spec.cluster`` of an ExecCredential: the cluster as the program may use it itself."""
+    told: dict[str, Any] = {
+        "server": cluster.server,
+        "tls-server-name": cluster.server_name,
+        "insecure-skip-tls-verify": cluster.insecure,
+        "certificate-authority-data": base64.b64encode(cluster.authority).decode(),
+        "proxy-url": cluster.proxy,
+        "disable-compression": raw.disable_compression,
+    }
+    told = {key: value for key, value in told.items() if value}
+    config = next((one.extension for one in raw.extensions if one.name == _EXEC_EXTENSION), None)
+    return told | ({"config": config} if config is not None else {})

@@ -1,0 +1,133 @@
+"""Ways to a fake API server that are longer than a plain connection: certificates, and a proxy that counts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from hitless.testing.api_faults import Faults
+
+NAME = "api.example.test"
+"""The only name that the server's certificate has; it has no address."""
+
+
+def certificates(folder: Path) -> Path:
+    """Put into the folder ca.pem, and server, client and other: NAME.pem and NAME.key, signed by it."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    _openssl(folder, "req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    for name, more in (("server", f"subjectAltName=DNS:{NAME}"), ("client", ""), ("other", "")):
+        words = ["req", *key, "-x509", "-subj", f"/O=group/CN={name}", "-CA", "ca.pem", "-CAkey", "ca.key"]
+        words += ["-addext", more] if more else []
+        _openssl(folder, *words, "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    return folder
+
+
+def _openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, capture_output=True, check=True)
+
+
+def server_side(folder: Path, *, client: ssl.VerifyMode = ssl.CERT_OPTIONAL) -> ssl.SSLContext:
+    """The server's TLS, with certificates from the folder."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.load_verify_locations(folder / "ca.pem")
+    context.verify_mode = client
+    return context
+
+
+@dataclass
+class Seen(Faults):
+    """Who asked, each time: the headers, and the name in the client's certificate."""
+
+    headers: list[Any] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def begin(self, request: web.BaseRequest) -> None:
+        super().begin(request)
+        self.headers.append(request.headers)
+        shown = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        words = dict(one for part in (shown or {}).get("subject", ()) for one in part)
+        self.names.append(words.get("commonName", ""))
+
+
+@dataclass
+class Proxy:
+    """A proxy that takes every CONNECT to the port ``to``, whatever was asked for."""
+
+    to: int = 0
+    port: int = 0
+    refuses: bool = False
+    asked: list[str] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        self.asked.append(" ".join(head[0].split()[:2]))
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+        self.authorizations.append(headers.get("proxy-authorization", ""))
+        if self.refuses:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
+        there, here = await asyncio.open_connection("127.0.0.1", self.to)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        for source, sink in ((reader, here), (there, writer)):
+            task = asyncio.ensure_future(_pump(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Nothing goes through any more."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(1 << 16):
+                sink.write(data)
+                await sink.drain()
+    finally:
+        sink.transport.abort()
+
+
+@asynccontextmanager
+async def proxy(to: int, *, tls: ssl.SSLContext | None = None, refuses: bool = False) -> AsyncIterator[Proxy]:
+    """A proxy on loopback that leads to the port ``to``."""
+    one = Proxy(to, refuses=refuses)
+    server = await asyncio.start_server(one.serve, "127.0.0.1", 0, ssl=tls)
+    one.port = server.sockets[0].getsockname()[1]
+    try:
+        yield one
+    finally:
+        server.close()
+        await one.close()
+        await server.wait_closed()
+        await asyncio.sleep(0.01)  # the aborted connections are told so in the loop's next turns
+
+
+def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: str = "default") -> Path:
+    """A kubeconfig of one context (JSON is YAML)."""
+    context = {"cluster": "c", "user": "u", "namespace": namespace}
+    document = {
+        "current-context": "x",
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": context}],
+    }
+    path.write_text(json.dumps(document))
+    return path
