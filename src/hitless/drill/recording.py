@@ -95,10 +95,11 @@ class Desk:
         """The record's time."""
         return self.record.clock.now()
 
-    @property
-    def carried(self) -> bool:
-        """Whether every pod network that the watch spoke of is carried now."""
-        return not self.watched or (bool(self.states) and all(state == "carried" for state in self.states.values()))
+    def restored(self, before: Mapping[tuple[str, str], str]) -> bool:
+        """Whether every pod network that the watch spoke of is carried now, or what it was ``before``: rules that could
+        not be understood then will not be now."""
+        states = self.states.items()
+        return not self.watched or (bool(states) and all(now in ("carried", before.get(key)) for key, now in states))
 
     def phase(self, phase: Literal["baseline", "round", "recovery", "end"], round: int = 0) -> None:
         """Turn the calendar."""

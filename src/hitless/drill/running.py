@@ -139,10 +139,11 @@ async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
     if "not_carried" in desk.states.values():
         desk.fail("the rules did not carry egress before any restart: nothing was restarted")
         return
+    usual = dict(desk.states)
     for number in range(1, plan.rounds + 1):
         desk.phase("round", number)
         await subject.restart(number)
-        if not await _until(lambda: desk.carried, plan.patience):
+        if not await _until(lambda: desk.restored(usual), plan.patience):
             desk.note("warning", f"{plan.patience:g} s after restart {number} the rules did not carry egress")
         await asyncio.sleep(plan.settle)
     desk.phase("recovery")

@@ -126,14 +126,14 @@ def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
 
 def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
-        seen = [desk.carried]
+        seen = [desk.restored({})]
         for family, network, state in (
             ("ipv4", "10.42.0.0/16", "not_carried"),
             ("ipv4", "10.42.0.0/16", "carried"),
             ("ipv6", "fd42::/48", "cannot_tell"),
         ):
             desk.write(e.RuleState(t=1, family=family, network=network, state=state))  # type: ignore[arg-type]
-            seen.append(desk.carried)
+            seen.append(desk.restored({}))
         assert seen == [False, False, True, False]
         desk.write(e.Attempts(t=1, interval_ns=1, kind="tcp", family="ipv4", sent=7, ok=7))
         assert desk.attempted == 7

@@ -120,6 +120,17 @@ def test_a_slow_node_has_as_long_for_its_first_words_as_for_a_restart(tmp_path: 
     assert drilled(tmp_path, slow=Slow, plan=plan).verdict == "pass"
 
 
+def test_rules_that_were_never_understood_are_not_waited_for(tmp_path: Path) -> None:
+    class Foreign(FakeSubject):
+        def state(self, state: str) -> None:
+            super().state("cannot_tell")
+
+    verdict = drilled(tmp_path, foreign=Foreign)
+    assert "the rules could not be understood" in reasons(verdict)
+    phases = [one.t for one in read(tmp_path / "events.jsonl").events if isinstance(one, e.Phase)]
+    assert [round((after - before) / 1e9, 1) for before, after in pairwise(phases)] == [1.0, 0.8, 0.8, 3.0]
+
+
 def test_nothing_is_restarted_on_rules_that_do_not_carry(tmp_path: Path) -> None:
     verdict = drilled(tmp_path, bare=lambda desk: FakeSubject(desk, carried=False))
     assert verdict.verdict == "inconclusive"
