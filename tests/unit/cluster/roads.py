@@ -7,18 +7,24 @@ import contextlib
 import json
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from tests.unit.cluster.clusters import cluster, until
 
+from hitless.cluster.api import Api, Patience, connect
+from hitless.cluster.objects import NODES
 from hitless.testing.api_faults import Faults
+from hitless.testing.api_kubelet import FakeNodes, Spool
 
 NAME = "api.example.test"
 """The only name that the server's certificate has; it has no address."""
+
+QUICK = Patience(total=0.3, first=0.02, longest=0.1)
 
 
 def certificates(folder: Path) -> Path:
@@ -131,3 +137,71 @@ def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: 
     }
     path.write_text(json.dumps(document))
     return path
+
+
+class World:
+    """A cluster behind TLS, a proxy that leads to it, and the folder for a kubeconfig."""
+
+    def __init__(self, fake: FakeNodes, proxy: Proxy, folder: Path, pki: Path) -> None:
+        self.fake, self.proxy, self.pki = fake, proxy, pki
+        self.seen = fake.api.faults = Seen()
+        self._folder = folder
+        self.port = int(fake.api.url.rpartition(":")[2])
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The cluster by its name."""
+        return {"server": f"https://{NAME}:{self.port}", "certificate-authority": str(self.pki / "ca.pem")}
+
+    @property
+    def numbered(self) -> dict[str, Any]:
+        """The cluster by its address, which its certificate does not have."""
+        return {**self.named, "server": self.fake.api.url}
+
+    @property
+    def by_proxy(self) -> dict[str, Any]:
+        """The cluster by the proxy."""
+        return {**self.named, "proxy-url": f"http://127.0.0.1:{self.proxy.port}"}
+
+    async def pod(self) -> str:
+        """A pod that says something to READ."""
+        await until(lambda: any((one.get("status") or {}).get("phase") == "Running" for one in self._pods()))
+        name = str(self._pods()[0]["metadata"]["name"])
+        self.fake.spools[name] = Spool(bytearray(b"said\n"), done=True)
+        return name
+
+    def _pods(self) -> list[dict[str, Any]]:
+        return self.fake.api.store.all("pods")
+
+    def connect(self, way: dict[str, Any], user: dict[str, Any]) -> Api:
+        """The port, by a kubeconfig of this cluster and user."""
+        return connect(write(self._folder / "config", way, user), patience=QUICK)
+
+
+def play(
+    story: Callable[[World], Coroutine[Any, Any, None]],
+    folder: Path,
+    pki: Path,
+    *,
+    client: ssl.VerifyMode = ssl.CERT_OPTIONAL,
+    refuses: bool = False,
+    tls: bool = False,
+) -> None:
+    """Play it; ``client``: what the server asks of certificates, ``refuses``: the proxy does, ``tls``: it speaks it."""
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(asyncio.timeout(60))
+            fake = await stack.enter_async_context(cluster(1, tls=server_side(pki, client=client)))
+            port = int(fake.api.url.rpartition(":")[2])
+            context = server_side(pki) if tls else None
+            between = await stack.enter_async_context(proxy(port, tls=context, refuses=refuses))
+            await story(World(fake, between, folder, pki))
+
+    asyncio.run(run())
+
+
+async def works(api: Api) -> bool:
+    """Whether the way leads to the cluster; the client is closed."""
+    async with api:
+        return len(await api.all(NODES)) == 1

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.cluster import roads
-from tests.unit.cluster.clusters import cluster, until
-from tests.unit.cluster.roads import NAME, Proxy, Seen
+from tests.unit.cluster.roads import NAME, World, play, works
 
 from hitless.cluster import streams
-from hitless.cluster.api import Api, Patience, connect
+from hitless.cluster.api import connect
 from hitless.cluster.objects import NODES
 from hitless.errors import ApiError, InputError, MissingError
-from hitless.testing.api_kubelet import FakeNodes, Spool
 
-QUICK = Patience(total=0.3, first=0.02, longest=0.1)
 READ = ["hitless", "relay", "read", "--from", "0"]
-V1 = "client.authentication.k8s.io/v1"
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return roads.certificates(tmp_path_factory.mktemp("pki"))
-
-
-@pytest.fixture(autouse=True)
-def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
@@ -50,69 +29,6 @@ def _name_has_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
         return real("127.0.0.1" if host in (NAME, NAME.encode()) else host, *words, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-
-
-class World:
-    """A cluster behind TLS, a proxy that leads to it, and the folder for a kubeconfig."""
-
-    def __init__(self, fake: FakeNodes, proxy: Proxy, folder: Path, pki: Path) -> None:
-        self.fake, self.proxy, self.pki = fake, proxy, pki
-        self.seen = fake.api.faults = Seen()
-        self._folder = folder
-        self.port = int(fake.api.url.rpartition(":")[2])
-
-    @property
-    def named(self) -> dict[str, Any]:
-        """The cluster by its name."""
-        return {"server": f"https://{NAME}:{self.port}", "certificate-authority": str(self.pki / "ca.pem")}
-
-    @property
-    def numbered(self) -> dict[str, Any]:
-        """The cluster by its address, which its certificate does not have."""
-        return {**self.named, "server": self.fake.api.url}
-
-    @property
-    def by_proxy(self) -> dict[str, Any]:
-        return {**self.named, "proxy-url": f"http://127.0.0.1:{self.proxy.port}"}
-
-    async def pod(self) -> str:
-        """A pod that says something to READ."""
-        await until(lambda: any((one.get("status") or {}).get("phase") == "Running" for one in self._pods()))
-        name = str(self._pods()[0]["metadata"]["name"])
-        self.fake.spools[name] = Spool(bytearray(b"said\n"), done=True)
-        return name
-
-    def _pods(self) -> list[dict[str, Any]]:
-        return self.fake.api.store.all("pods")
-
-    def connect(self, cluster: dict[str, Any], user: dict[str, Any]) -> Api:
-        return connect(roads.write(self._folder / "config", cluster, user), patience=QUICK)
-
-
-def play(
-    story: Callable[[World], Coroutine[Any, Any, None]],
-    folder: Path,
-    pki: Path,
-    *,
-    client: ssl.VerifyMode = ssl.CERT_OPTIONAL,
-    refuses: bool = False,
-    tls: bool = False,
-) -> None:
-    async def run() -> None:
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(asyncio.timeout(60))
-            fake = await stack.enter_async_context(cluster(1, tls=roads.server_side(pki, client=client)))
-            port = int(fake.api.url.rpartition(":")[2])
-            context = roads.server_side(pki) if tls else None
-            proxy = await stack.enter_async_context(roads.proxy(port, tls=context, refuses=refuses))
-            await story(World(fake, proxy, folder, pki))
-
-    asyncio.run(run())
-
-
-async def works(api: Api) -> bool:
-    async with api:
-        return len(await api.all(NODES)) == 1
 
 
 def test_everything_goes_by_the_proxy_of_the_cluster_exec_too(tmp_path: Path, pki: Path) -> None:
@@ -198,7 +114,7 @@ def test_a_pods_account_goes_by_the_pods_proxy(tmp_path: Path, pki: Path, monkey
         monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{world.proxy.port}")
         world.seen.token = "t"
-        api = connect(patience=QUICK)
+        api = connect(patience=roads.QUICK)
         assert (api.namespace, api.server) == ("mine", f"https://{NAME}:443")
         assert await works(api)
         assert world.proxy.asked == [f"CONNECT {NAME}:443"]
@@ -287,114 +203,6 @@ def test_a_client_certificate_is_shown_and_is_on_no_disk(
         assert not list(written.iterdir())
 
     play(story, tmp_path, pki, client=ssl.CERT_REQUIRED)
-
-
-class LoginProgram:
-    """A login program that gives ``answer``, and keeps what it was told each time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        program = folder / "bin" / "login"
-        program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\necho "$KUBERNETES_EXEC_INFO" >> {folder}/told\ncat {folder}/answer\n')
-        program.chmod(0o755)
-        self.user: dict[str, Any] = {"exec": {"apiVersion": V1, "command": "bin/login"}}
-
-    def answer(self, **status: Any) -> None:
-        (self._folder / "answer").write_text(json.dumps({"kind": "ExecCredential", "status": status}))
-
-    def certificate(self, pki: Path, name: str) -> dict[str, str]:
-        pair = {"clientCertificateData": (pki / f"{name}.pem"), "clientKeyData": pki / f"{name}.key"}
-        return {key: file.read_text() for key, file in pair.items()}
-
-    @property
-    def told(self) -> list[Any]:
-        path = self._folder / "told"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def test_a_login_program_may_give_a_certificate_instead_of_a_token(tmp_path: Path, pki: Path) -> None:
-    """Its path is relative to the kubeconfig, and Teleport's gives no token."""
-
-    async def story(world: World) -> None:
-        program = LoginProgram(tmp_path)
-        program.answer(**program.certificate(pki, "client"))
-        async with world.connect(world.by_proxy, program.user) as api:
-            await asyncio.gather(*(api.all(NODES) for _ in range(5)))
-            assert len(program.told) == 1, "requests that begin together wait for one login"
-            assert set(world.seen.names) == {"client"}
-            world.seen.names.clear()
-            world.seen.token = "more"
-            program.answer(token="more", **program.certificate(pki, "other"))
-            assert len(await api.all(NODES)) == 1
-            assert world.seen.names == ["client", "other"], (
-                "after a 401 a new certificate is shown, on a new connection"
-            )
-
-    play(story, tmp_path, pki, client=ssl.CERT_REQUIRED)
-
-
-def test_a_credential_that_says_when_it_ends_is_renewed_then_and_not_before(tmp_path: Path, pki: Path) -> None:
-    async def story(world: World) -> None:
-        program = LoginProgram(tmp_path)
-        ends = datetime.now(UTC) + timedelta(hours=1)
-        program.answer(token="t", expirationTimestamp=ends.isoformat())
-        async with world.connect(world.by_proxy, program.user) as api:
-            for _ in range(2):
-                await api.all(NODES)
-            assert len(program.told) == 1
-        program.answer(token="t", expirationTimestamp="2020-01-01T00:00:00Z")
-        async with world.connect(world.by_proxy, program.user) as api:
-            for _ in range(2):
-                await api.all(NODES)
-            assert len(program.told) == 3
-
-    play(story, tmp_path, pki)
-
-
-def test_a_login_program_is_told_of_the_cluster_when_it_asks(tmp_path: Path, pki: Path) -> None:
-    async def story(world: World) -> None:
-        program = LoginProgram(tmp_path)
-        program.answer(token="t")
-        await works(world.connect(world.by_proxy, program.user))
-        extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "me"}}
-        other = {"name": "other", "extension": {"a": 1}}
-        way = {**world.by_proxy, "tls-server-name": NAME, "extensions": [other, extension]}
-        user = {"exec": {**program.user["exec"], "provideClusterInfo": True}}
-        await works(world.connect(way, user))
-        plain, whole = program.told
-        assert plain == {"apiVersion": V1, "kind": "ExecCredential", "spec": {"interactive": False}}
-        assert whole["spec"]["cluster"] == {
-            "server": world.named["server"],
-            "tls-server-name": NAME,
-            "certificate-authority-data": base64.b64encode((pki / "ca.pem").read_bytes()).decode(),
-            "proxy-url": way["proxy-url"],
-            "config": {"audience": "me"},
-        }
-
-    play(story, tmp_path, pki)
-
-
-def test_a_login_program_that_hangs_is_ended_with_the_one_who_waited(tmp_path: Path, pki: Path) -> None:
-    async def story(world: World) -> None:
-        program = tmp_path / "login"
-        # it is late, as asyncio waits for the pipes of a process that it is made to give up while it starts it
-        program.write_text(f"#!/bin/sh\nsleep 0.3\nsleep 1000 & echo $! > {tmp_path}/pid\nwait\n")
-        program.chmod(0o755)
-        async with world.connect(world.by_proxy, {"exec": {"apiVersion": V1, "command": "./login"}}) as api:
-            asking = asyncio.create_task(api.all(NODES))
-            await until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()))
-            asking.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                async with asyncio.timeout(20):
-                    await asking
-        child = int((tmp_path / "pid").read_text())
-        with pytest.raises(ProcessLookupError):
-            while True:  # until its parent, which is not we, has taken note
-                os.kill(child, 0)
-                await asyncio.sleep(0.01)
-
-    play(story, tmp_path, pki)
 
 
 def test_what_another_context_says_meanwhile_is_not_shown_to_the_first_server(tmp_path: Path, pki: Path) -> None:
