@@ -33,7 +33,7 @@ from tests.cluster.stage import Stage
 
 from hitless.cluster.api import connect
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
 RESTARTS = os.environ.get("HITLESS_RESTART", "1") == "1"
