@@ -91,10 +91,10 @@ def _excepts(part: str, host: str, address: ipaddress.IPv4Address | ipaddress.IP
 
 
 def _split(part: str) -> tuple[str, str]:
-    """Host and port of ``host:port``, ``[v6]:port``, or a host alone (an IPv6 address with or without brackets)."""
-    if part.startswith("["):
-        name, _, rest = part[1:].partition("]")
-        return name, rest.removeprefix(":")
+    """Host and port of ``host:port`` or ``[v6]:port``, or a host alone (in brackets it is none, as Go has it)."""
+    if part.startswith("[") and "]:" in part:
+        name, _, only = part[1:].partition("]:")
+        return name, only
     if part.count(":") == 1:
         name, _, only = part.partition(":")
         return name, only

@@ -342,4 +342,4 @@ def _told(raw: _Cluster, cluster: Cluster) -> dict[str, Any]:
     }
     told = {key: value for key, value in told.items() if value}
     config = next((one.extension for one in raw.extensions if one.name == _EXEC_EXTENSION), None)
-    return told | ({"config": config} if config is not None else {})
+    return {**told, "config": config}

@@ -273,6 +273,8 @@ def test_nothing_of_a_user_is_in_what_is_printed_of_it(tmp_path: Path) -> None:
         ("https://[2001:db8::5]:6443", "2001:db8::5", True),
         ("https://[2001:db8::5]:6443", "[2001:db8:0::5]:6443", True),
         ("https://[2001:db8::5]:6443", "[2001:db8::5]:443", False),
+        ("https://[2001:db8::5]:6443", "[2001:db8::5]", False),
+        ("https://a.example", "[a.example]", False),
         ("https://a.example", "10.0.0.0/8,a.example/24,:443,://,[", False),
     ],
 )
