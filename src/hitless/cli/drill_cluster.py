@@ -179,7 +179,11 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     from hitless.cluster.restarts import Agent
     from hitless.cluster.schedule import announce, push, remember
     from hitless.cluster.survey import choose, look, objections
+    from hitless.cluster.ways import read
     from hitless.evidence.reports import render
+
+    # The context that is current now is meant, whichever is when the question has been answered.
+    choices = replace(choices, context=read(choices.kubeconfig, choices.context).context)
 
     async def see() -> tuple[Survey, tuple[Node, ...], bool]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:

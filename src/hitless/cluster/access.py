@@ -34,12 +34,11 @@ _TIMEOUT = 15.0  # for an answer to begin; what streams has bounds of its own
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A client for the server, the server's address, and the context (None: a pod's account) and its namespace."""
+    """A client for the server, the server's address, and the context's own namespace."""
 
     client: httpx2.AsyncClient
     server: str
     namespace: str
-    context: str | None
 
 
 def access(kubeconfig: Path | None, context: str | None) -> Access:
@@ -73,7 +72,7 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
         timeout=httpx2.Timeout(_TIMEOUT),
         event_hooks={"response": [_read_refusal]},
     )
-    return Access(client, cluster.server, way.namespace, way.context)
+    return Access(client, cluster.server, way.namespace)
 
 
 class _Connections(httpx2.AsyncBaseTransport):

@@ -2,7 +2,8 @@
 
 Problem: a drill may outlast what it was let in by, and the ways to get more (a file that the kubelet renews, a program,
 a kubeconfig that somebody logs into again) fail in ways of their own. Promise: a credential is asked for anew when the
-server says 401 and when it says itself that it has ended, and only then; by one request at a time, however many wait.
+server says 401 and when it says itself that it has ended, and only then; by one request at a time, however many wait;
+one that cannot be had again is waited for as a server that is away is.
 Login programs speak client.authentication.k8s.io/v1 or v1beta1, are never asked to be interactive, and do not outlive
 the call. Secrets are in no message. Next stage: ``access``.
 """
@@ -80,11 +81,20 @@ class Login(httpx2.Auth):
         """The one to show: another one than ``refused``, unless there is no other."""
         async with self._asking:
             if self._now is None or self._now.ended or self._now == refused:
-                fresh = await self._fetch()
+                fresh = await self._another(self._now)
                 if fresh.certificate != (self._now.certificate if self._now else None):
                     self._present(fresh.certificate)
                 self._now = fresh
             return self._now
+
+    async def _another(self, before: Credential | None) -> Credential:
+        """What cannot be had at first is an error; later it may be the drill's own doing, and is tried again."""
+        try:
+            return await self._fetch()
+        except InputError as error:
+            if before is None:
+                raise
+            raise httpx2.TransportError(str(error)) from error
 
 
 def from_way(way: Way) -> Credential:

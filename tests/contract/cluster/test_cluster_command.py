@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -29,13 +30,13 @@ class Shell:
         self.runs = 0
         (folder / "kubeconfig").write_text(fake.api.kubeconfig())
 
-    async def begin(self, *words: str) -> asyncio.subprocess.Process:
+    async def begin(self, *words: str, stdin: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         line = [*HITLESS, "drill", "--kubeconfig", str(self.folder / "kubeconfig"), "--quiet", *words]
         if "--cleanup" not in words:
             self.runs += 1
             line += ["--cluster", "--out", str(self.folder / f"out{self.runs}")]
-        return await asyncio.create_subprocess_exec(*line, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        return await asyncio.create_subprocess_exec(*line, stdin=stdin, stdout=pipe, stderr=pipe)
 
     async def run(self, *words: str) -> tuple[int, str, str]:
         process = await self.begin(*words)
@@ -117,6 +118,37 @@ def test_without_a_yes_nothing_is_touched(tmp_path: Path) -> None:
         assert code == 3
         assert "--yes" in err
         assert shell.touched() == []
+
+    play(story, tmp_path)
+
+
+def test_the_cluster_that_was_asked_about_is_the_one_that_is_drilled(tmp_path: Path) -> None:
+    """Somebody works on another cluster, in another terminal, while the question stands."""
+
+    async def story(shell: Shell) -> None:
+        ours, theirs = os.openpty()
+        drill = await shell.begin(*QUICK, stdin=theirs)
+        os.close(theirs)
+        try:
+            assert drill.stderr is not None
+            asked = (await drill.stderr.readuntil(b"[y/N]")).decode()
+            assert "Restart" in asked
+            config = shell.folder / "kubeconfig"
+            document = json.loads(config.read_text())
+            document["clusters"].append({"name": "other", "cluster": {"server": "http://127.0.0.1:9"}})
+            document["contexts"].append({"name": "other", "context": {"cluster": "other", "user": "fake"}})
+            config.write_text(json.dumps(document | {"current-context": "other"}))
+            os.write(ours, b"y\n")
+            async with asyncio.timeout(20):
+                await until(lambda: shell.left() != [])
+            drill.send_signal(signal.SIGINT)
+            await drill.communicate()
+            assert shell.left() == []
+        finally:
+            os.close(ours)
+            if drill.returncode is None:
+                drill.kill()
+                await drill.communicate()
 
     play(story, tmp_path)
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.cluster import roads
 from tests.unit.cluster.clusters import until
 from tests.unit.cluster.roads import NAME, World, play, works
 
+from hitless.cluster.api import Patience, connect
 from hitless.cluster.objects import NODES
+from hitless.errors import InputError
 
 V1 = "client.authentication.k8s.io/v1"
 
@@ -33,6 +36,10 @@ class LoginProgram:
 
     def answer(self, **status: Any) -> None:
         (self._folder / "answer").write_text(json.dumps({"kind": "ExecCredential", "status": status}))
+
+    def forget(self) -> None:
+        """It fails from now on."""
+        (self._folder / "answer").unlink()
 
     def certificate(self, pki: Path, name: str) -> dict[str, str]:
         pair = {"clientCertificateData": (pki / f"{name}.pem"), "clientKeyData": pki / f"{name}.key"}
@@ -79,6 +86,28 @@ def test_a_credential_that_says_when_it_ends_is_renewed_then_and_not_before(tmp_
             for _ in range(2):
                 await api.all(NODES)
             assert len(program.told) == 3
+
+    play(story, tmp_path, pki)
+
+
+def test_a_login_that_cannot_be_renewed_yet_is_waited_for(tmp_path: Path, pki: Path) -> None:
+    """The drill itself may have cut us off from whom the program asks."""
+
+    async def story(world: World) -> None:
+        program = LoginProgram(tmp_path)
+        with pytest.raises(InputError, match="ended with 1"):
+            await works(world.connect(world.by_proxy, program.user))
+        program.answer(token="one")
+        path = roads.write(tmp_path / "config", world.by_proxy, program.user)
+        async with connect(path, patience=Patience(total=20.0, first=0.02, longest=0.1)) as api:
+            await api.all(NODES)
+            world.seen.token = "two"
+            program.forget()
+            before = len(program.told)
+            asking = asyncio.create_task(api.all(NODES))
+            await until(lambda: len(program.told) >= before + 2)
+            program.answer(token="two")
+            assert len(await asking) == 1
 
     play(story, tmp_path, pki)
 

@@ -16,7 +16,7 @@ from tests.unit.cluster.roads import NAME, World, play, works
 from hitless.cluster import streams
 from hitless.cluster.api import connect
 from hitless.cluster.objects import NODES
-from hitless.errors import ApiError, InputError, MissingError
+from hitless.errors import ApiError, MissingError
 
 READ = ["hitless", "relay", "read", "--from", "0"]
 
@@ -222,7 +222,7 @@ def test_what_another_context_says_meanwhile_is_not_shown_to_the_first_server(tm
             assert {headers["Authorization"] for headers in world.seen.headers} == {"Bearer mine"}
             document["clusters"][0]["cluster"]["server"] = "https://elsewhere.example.test"
             config.write_text(json.dumps(document))
-            with pytest.raises(InputError, match="another cluster or user"):
+            with pytest.raises(ApiError, match="another cluster or user"):
                 await api.all(NODES)
 
     play(story, tmp_path, pki)
