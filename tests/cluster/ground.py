@@ -9,10 +9,12 @@ kubelets say (events and states of pods), because a drill takes its pods away.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import shlex
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -72,9 +74,27 @@ def load() -> None:
         return
     if not ARCHIVE.exists():
         pytest.fail(f"{ARCHIVE} is not there: build it with `make image`, or name it: HITLESS_ARCHIVE", pytrace=False)
+    if (names := _names(ARCHIVE)) and not any(f"/{one}".endswith(f"/{IMAGE}") for one in names):
+        pytest.fail(
+            f"{ARCHIVE} holds {', '.join(names)}, and the pods ask for {IMAGE}: build it again with `make image`, or "
+            f"set HITLESS_IMAGE={names[0]}",
+            pytrace=False,
+        )
     done = subprocess.run([*shlex.split(LOAD), str(ARCHIVE)], capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         pytest.fail(f"HITLESS_LOAD: {LOAD} {ARCHIVE} ended with {done.returncode}: {done.stderr}", pytrace=False)
+
+
+def _names(archive: Path) -> list[str]:
+    """The images' names in an archive as `make image` builds it; none where it is of another kind."""
+    try:
+        with tarfile.open(archive) as packed:
+            file = packed.extractfile("index.json")
+            manifests = json.load(file)["manifests"] if file is not None else []
+    except (tarfile.TarError, KeyError, ValueError):
+        return []
+    found = [(one.get("annotations") or {}).get("io.containerd.image.name") for one in manifests]
+    return [one for one in found if one]
 
 
 async def take(api: Api) -> None:

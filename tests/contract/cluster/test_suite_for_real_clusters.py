@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.cluster import ground, judging
+from tools.build_image import Layout
 
 from hitless import __version__
 from hitless.cluster.api import connect
@@ -121,6 +122,22 @@ def test_a_node_without_the_image_is_said_at_once_with_the_command_that_loads_it
         assert left(fake) == []
 
     play(story, tmp_path, IMAGE)
+
+
+def test_an_archive_of_another_image_is_not_loaded(tmp_path: Path) -> None:
+    layout = Layout("ghcr.io/hitless/hitless:0.0.1")
+    layout.add("amd64", b"", "sha256:0", "0.0.1", "2026-01-01T00:00:00Z")
+    layout.write(tmp_path / "image.tar")
+
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        environment = {"HITLESS_ARCHIVE": str(tmp_path / "image.tar"), "HITLESS_LOAD": "false"}
+        code, out = await suite("-k", "admitted", **environment)
+        assert code == 1
+        assert f"image.tar holds ghcr.io/hitless/hitless:0.0.1, and the pods ask for {IMAGE}" in out
+        code, out = await suite("-k", "admitted", **environment, HITLESS_IMAGE="hitless/hitless:0.0.1")
+        assert "HITLESS_LOAD: false" in out
+
+    play(story, tmp_path)
 
 
 def lock(fake: FakeNodes, holder: str) -> None:
