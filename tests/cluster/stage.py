@@ -146,6 +146,7 @@ def _greeting(place: str, node: Node, at: int) -> dict[str, Any]:
         "image": IMAGE,
         "imagePullPolicy": POLICY,
         "command": ["/usr/bin/python3", "-sP", "-c", GREETING],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     return {
         "apiVersion": "v1",
@@ -218,6 +219,7 @@ def _pod(name: str, command: list[str], security: dict[str, Any], probe: str) ->
                 "image": IMAGE,
                 "imagePullPolicy": POLICY,
                 "command": command,
+                "terminationMessagePolicy": "FallbackToLogsOnError",
                 "securityContext": {"runAsUser": 0, "runAsGroup": 0, **security},
                 "env": [{"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in fields.items()],
                 "readinessProbe": {

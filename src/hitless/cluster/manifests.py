@@ -139,6 +139,8 @@ def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
         ],
+        # The kubelet puts the last words of one that failed into its status: no right to read logs is needed.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "volumeMounts": [{"name": "spool", "mountPath": SPOOL}],
     }

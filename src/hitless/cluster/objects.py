@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 
+_LAST_WORDS = 400  # of what the kubelet tells of a container's log
+
+
 class _Read(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A part of an object; absent and null are the default."""
 
@@ -214,7 +217,8 @@ class Pod(Object, frozen=True):
                 return f"{status.name}: {status.state.waiting.reason} {status.state.waiting.message}".strip()
             if status.state.terminated is not None:
                 ended = status.state.terminated
-                return f"{status.name}: ended with {ended.exit_code} {ended.reason} {ended.message}".strip()
+                words = " ".join(ended.message.split())[-_LAST_WORDS:]
+                return f"{status.name}: ended with {ended.exit_code} {ended.reason} {words}".strip()
         for condition in self.status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False":
                 return f"{condition.reason} {condition.message}".strip()

@@ -214,6 +214,8 @@ class Station:
 def _remedy(why: str) -> str:
     if "ErrImageNeverPull" in why:
         return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
+    if "ended with" in why:
+        return "its last words say why; is the image (--image) of this version, and for the node's architecture?"
     return "is the image there (--image, --pull-policy), and does Pod Security allow it?"
 
 

@@ -49,7 +49,7 @@ class FakeNodes:
     """The nodes. Times in seconds; ``offsets`` are clock offsets in nanoseconds by node. ``busy``: probes write as
     much as the real one at 1,000 attempts a second; ``gap``: how long a node's rules are gone after a restart;
     ``back_off``: how long a killed container is held back; ``status_delay``: how long a DaemonSet's status lags;
-    ``unstartable``: images that cannot be pulled.
+    ``unstartable``: images that cannot be pulled; ``failing``: images whose containers fail, and what they log.
     """
 
     api: FakeApi
@@ -61,6 +61,7 @@ class FakeNodes:
     busy: bool = False
     offsets: dict[str, int] = field(default_factory=dict)
     unstartable: set[str] = field(default_factory=set)
+    failing: dict[str, str] = field(default_factory=dict)
     spools: dict[str, Spool] = field(default_factory=dict)
     retired: list[Spool] = field(default_factory=list)
     pods_made: list[Document] = field(default_factory=list)
@@ -122,6 +123,15 @@ class FakeNodes:
             self._status(
                 pod,
                 {"phase": "Pending", "containerStatuses": [{"name": container["name"], "state": {"waiting": waiting}}]},
+            )
+            return
+        if container["image"] in self.failing:
+            ended: Document = {"exitCode": 3, "reason": "Error"}
+            if container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+                ended["message"] = self.failing[container["image"]]
+            self._status(
+                pod,
+                {"phase": "Failed", "containerStatuses": [{"name": container["name"], "state": {"terminated": ended}}]},
             )
             return
         self._count += 1

@@ -206,6 +206,21 @@ def test_a_pod_that_hangs_is_told_with_what_is_known_and_where_to_look(tmp_path:
     play(story, tmp_path, start_delay=30.0)
 
 
+def test_a_pod_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        fake.failing["ours:1"] = "Traceback:\n  a line\nhitless: the spool is full\n"
+        survey = await look(api)
+        pods = Pods("0", image="ours:1")
+        with pytest.raises(
+            MissingError, match="ended with 3 Error Traceback: a line hitless: the spool is full"
+        ) as caught:
+            async with placed(api, survey, survey.nodes[:1], pods, own_far_end=False, tell=print):
+                pass
+        assert "of this version" in str(caught.value.remedy)
+
+    play(story, tmp_path)
+
+
 def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) -> None:
     from tests.unit.cluster.test_cluster_access import _station
 
