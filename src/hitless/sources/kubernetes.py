@@ -86,8 +86,17 @@ class NodeSource:
         url = options.kube_api_url or _text(cluster.get("server"))
         if not url:
             raise InputError("the cluster has no server", where=str(path), expected="clusters[].cluster.server")
+        _refuse_unknown(cluster, user, path)
         context = _context(cluster, user, path) if url.startswith("https") else None
-        return cls(options.node_name, url, token=_text(user.get("token")), context=context, pod=pod)
+        file = _beside(path, user.get("tokenFile"))
+        return cls(
+            options.node_name,
+            url,
+            token=_text(user.get("token")),
+            token_file=Path(file) if file else None,
+            context=context,
+            pod=pod,
+        )
 
     def __str__(self) -> str:
         return f"node {self.node}" if self.node else f"the node of pod {'/'.join(self.pod)}"
@@ -179,7 +188,9 @@ def _yaml(text: str, path: Path) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"does not parse: {error}", where=str(path), expected="a kubeconfig") from error
+        mark = getattr(error, "problem_mark", None)  # YAML's own words quote the file, secrets and all
+        line = f" (line {mark.line + 1})" if mark is not None else ""
+        raise InputError(f"does not parse{line}", where=str(path), expected="a kubeconfig") from None
 
 
 def _named(data: Mapping[str, object], key: str, name: str, path: Path) -> Mapping[str, object]:
@@ -196,18 +207,35 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _beside(path: Path, name: object) -> str:
+    """A file that the kubeconfig names; relative ones are relative to it."""
+    return str(path.absolute().parent / _text(name)) if _text(name) else ""
+
+
+def _refuse_unknown(cluster: Mapping[str, object], user: Mapping[str, object], path: Path) -> None:
+    """What says whom to ask, or as whom, and is not done here: to pass it over would ask another, or as another."""
+    shown = ("token", "tokenFile", "client-certificate", "client-certificate-data")
+    logins = () if any(user.get(name) for name in shown) else ("exec", "auth-provider")
+    acting = ("as", "as-uid", "as-groups", "as-user-extra", "username")
+    for part, names in ((cluster, ("proxy-url", "tls-server-name")), (user, acting + logins)):
+        for name in names:
+            if part.get(name):
+                expected = "a token, a token file or a client certificate, and a server that is reached directly"
+                raise InputError(f"{name} is not known to the agent", where=str(path), expected=expected)
+
+
 def _context(cluster: Mapping[str, object], user: Mapping[str, object], path: Path) -> ssl.SSLContext:
     try:
         authority = _text(cluster.get("certificate-authority-data"))
         context = ssl.create_default_context(
-            cafile=_text(cluster.get("certificate-authority")) or None,
+            cafile=None if authority else _beside(path, cluster.get("certificate-authority")) or None,
             cadata=base64.b64decode(authority).decode() if authority else None,
         )
         if cluster.get("insecure-skip-tls-verify") is True:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        certificate, key = _text(user.get("client-certificate")), _text(user.get("client-key"))
-        if certificate:
+        if user.get("client-certificate"):
+            certificate, key = (_beside(path, user.get(name)) for name in ("client-certificate", "client-key"))
             context.load_cert_chain(certificate, key or None)
         elif user.get("client-certificate-data"):
             # the ssl module reads certificates from files only; this one is private, and gone at the end of the block

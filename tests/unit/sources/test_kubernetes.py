@@ -162,3 +162,47 @@ def test_a_broken_kubeconfig_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="broken"):
         NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
+
+
+def _kubeconfig(folder: Path, cluster: dict[str, object], user: dict[str, object]) -> NodeSource:
+    path = folder / "kubeconfig"
+    document = {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "b", "user": "c"}}],
+        "clusters": [{"name": "b", "cluster": {"server": "http://127.0.0.1:1", **cluster}}],
+        "users": [{"name": "c", "user": user}],
+    }
+    path.write_text(json.dumps(document))
+    return NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "user", "named"),
+    [
+        ({"proxy-url": "http://p:1"}, {"token": "t"}, "proxy-url"),
+        ({"tls-server-name": "n"}, {"token": "t"}, "tls-server-name"),
+        ({}, {"token": "t", "as": "somebody"}, "as is not known"),
+        ({}, {"token": "t", "as-groups": ["g"]}, "as-groups"),
+        ({}, {"username": "me", "password": "p"}, "username"),
+        ({}, {"exec": {"command": "login"}}, "exec"),
+        ({}, {"auth-provider": {"name": "oidc"}}, "auth-provider"),
+    ],
+)
+def test_whom_to_ask_and_as_whom_is_never_passed_over(
+    tmp_path: Path, cluster: dict[str, object], user: dict[str, object], named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
+        _kubeconfig(tmp_path, cluster, user)
+
+
+def test_a_token_counts_before_a_login_program_and_its_file_is_relative_to_the_kubeconfig(tmp_path: Path) -> None:
+    made = _kubeconfig(tmp_path, {}, {"tokenFile": "sub/token", "exec": {"command": "login"}})
+    assert made.token_file == tmp_path / "sub/token"
+
+
+def test_a_kubeconfig_that_does_not_parse_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text("a: b\ntoken: *secret\n")
+    with pytest.raises(InputError, match=r"does not parse \(line 2\)") as caught:
+        NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
+    assert "secret" not in str(caught.value)
