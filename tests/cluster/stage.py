@@ -102,6 +102,9 @@ async def build(api: Api, place: str) -> Stage:
         await _ready(api, place, "app=agent", len(subnets))
     if lacks_world:
         (node,) = choose(survey, (), 1, "")
+        if node.internal_ips and "ipv4" not in node.internal_ips:
+            stage.missing = f"{node.name} has no IPv4 address, and our world no other: name a far end with HITLESS_TO"
+            return stage
         await api.create(PODS, _world(place, node), place)
         await _ready(api, place, "app=world", 1)
         to, stage.nodes = [WORLD], 1

@@ -60,6 +60,19 @@ def test_cilium_on_several_nodes_gets_a_world_behind_the_one_that_is_drilled(tmp
     play(story, tmp_path, agent=daemon_set("cilium", "quay.io/cilium/cilium:v1.18.1@sha256:0"))
 
 
+def test_a_world_of_ipv4_is_not_put_behind_a_node_of_ipv6(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        def of_ipv6(node: dict[str, Any]) -> None:
+            node["status"]["addresses"] = [{"type": "InternalIP", "address": "2001:db8::1"}]
+
+        for number in range(3):
+            fake.api.store.change("nodes", "", f"node-{number}", of_ipv6)
+        built = await staging.build(api, PLACE)
+        assert built.missing == "node-1 has no IPv4 address, and our world no other: name a far end with HITLESS_TO"
+
+    play(story, tmp_path, agent=daemon_set("cilium", "quay.io/cilium/cilium:v1.18.1"))
+
+
 def test_a_cluster_that_is_still_being_made_is_waited_for(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         def ready(status: str) -> None:
