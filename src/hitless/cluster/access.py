@@ -92,24 +92,39 @@ class _Connections(httpx2.AsyncBaseTransport):
         self._all = [make(certificate)]
         self._server_name = server_name
         self._by = f" (by the proxy {proxies.shown(proxy)})" if proxy else ""
+        self._by_connect = proxy.startswith("http")
 
     def present(self, certificate: tls.Certificate | None) -> None:
         """Show this certificate from now on."""
         self._all.append(self._make(certificate))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if self._server_name:
-            request.extensions = {**request.extensions, "sni_hostname": self._server_name}
+        url = request.url
+        name = self._server_name
+        if self._by_connect and ":" in url.host:
+            request.url, name = _Bracketed(url), name or url.host
+        if name:
+            request.extensions = {**request.extensions, "sni_hostname": name}
         try:
             return await self._all[-1].handle_async_request(request)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             if not self._by:
                 raise
             raise type(error)(f"{str(error) or type(error).__name__}{self._by}", request=request) from error
+        finally:
+            request.url = url
 
     async def aclose(self) -> None:
         for one in self._all:
             await one.aclose()
+
+
+class _Bracketed(httpx2.URL):
+    """A server's IPv6 address as a proxy must be asked for it; httpcore2 2.16 leaves the brackets out of CONNECT."""
+
+    @property
+    def raw_host(self) -> bytes:
+        return b"[%b]" % super().raw_host
 
 
 def _transport(context: ssl.SSLContext, proxy: str) -> httpx2.AsyncHTTPTransport:

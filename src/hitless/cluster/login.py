@@ -114,9 +114,9 @@ def from_way(way: Way) -> Credential:
 
 
 class _Status(msgspec.Struct, rename="camel"):
-    token: str = ""
-    client_certificate_data: str = ""
-    client_key_data: str = ""
+    token: str | None = None
+    client_certificate_data: str | None = None
+    client_key_data: str | None = None
     expiration_timestamp: datetime | None = None
 
 
@@ -138,11 +138,13 @@ async def from_plugin(plugin: Plugin, where: str) -> Credential:
     if not said.token and not said.client_certificate_data:
         expected = "status.token, or status.clientCertificateData and clientKeyData"
         raise InputError(f"{name} gave no token", where=where, expected=expected)
-    certificate = (said.client_certificate_data.encode(), said.client_key_data.encode())
+    certificate = None
+    if said.client_certificate_data and said.client_key_data:
+        certificate = (said.client_certificate_data.encode(), said.client_key_data.encode())
     ends = said.expiration_timestamp
     return Credential(
         f"Bearer {said.token}" if said.token else "",
-        certificate if said.client_certificate_data else None,
+        certificate,
         ends.replace(tzinfo=UTC) if ends is not None and ends.tzinfo is None else ends,
     )
 

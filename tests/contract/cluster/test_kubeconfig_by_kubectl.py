@@ -216,9 +216,11 @@ def test_the_same_is_asked_of_the_server_and_of_the_proxy(tmp_path: Path, pki: P
         return sorted(one for one in items if one[0].startswith(("impersonate", "authorization")))
 
     async def story(world: World) -> None:
-        way = {**world.named, "proxy-url": f"http://me:secret@127.0.0.1:{world.proxy.port}"}
-        for user in (ACTING, {"username": "me", "password": "p"}, {"username": "me"}):
-            path = roads.write(tmp_path / "config", way, user)
+        way = {**world.named, "proxy-url": f"http://me:secret@127.0.0.1:{world.proxy.port}", "tls-server-name": NAME}
+        numbered = {**way, "server": f"https://[2001:db8::5]:{world.port}"}
+        users = (ACTING, {"username": "me", "password": "p"}, {"username": "me"})
+        for cluster, user in [(way, user) for user in users] + [(numbered, ACTING)]:
+            path = roads.write(tmp_path / "config", cluster, user)
             assert "node-0" in await _asks(tmp_path, path)
             assert await works(connect(path, patience=roads.QUICK))
             theirs, ours = (who(headers) for headers in world.seen.headers[-2:])

@@ -81,7 +81,8 @@ def test_a_credential_that_says_when_it_ends_is_renewed_then_and_not_before(tmp_
             for _ in range(2):
                 await api.all(NODES)
             assert len(program.told) == 1
-        program.answer(token="t", expirationTimestamp="2020-01-01T00:00:00Z")
+        ended = "2020-01-01T00:00:00.123456789Z"
+        program.answer(token="t", expirationTimestamp=ended, clientCertificateData=None, clientKeyData=None)
         async with world.connect(world.by_proxy, program.user) as api:
             for _ in range(2):
                 await api.all(NODES)
@@ -108,6 +109,30 @@ def test_a_login_that_cannot_be_renewed_yet_is_waited_for(tmp_path: Path, pki: P
             await until(lambda: len(program.told) >= before + 2)
             program.answer(token="two")
             assert len(await asking) == 1
+
+    play(story, tmp_path, pki)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({}, "gave no token"),
+        ({"clientCertificateData": "secret"}, "gave half a certificate"),
+        ({"token": "secret", "clientKeyData": "secret"}, "gave half a certificate"),
+        ({"clientCertificateData": "secret", "clientKeyData": "secret"}, "is no PEM"),
+        ({"token": ["secret"]}, "gave no credential"),
+        ({"token": "secret", "expirationTimestamp": "secret"}, "gave no credential"),
+    ],
+)
+def test_a_login_program_that_gives_no_credential_is_named_and_not_quoted(
+    tmp_path: Path, pki: Path, status: dict[str, Any], said: str
+) -> None:
+    async def story(world: World) -> None:
+        program = LoginProgram(tmp_path)
+        program.answer(**status)
+        with pytest.raises(InputError, match=said) as caught:
+            await works(world.connect(world.by_proxy, program.user))
+        assert "secret" not in str(caught.value)
 
     play(story, tmp_path, pki)
 

@@ -43,6 +43,21 @@ def test_everything_goes_by_the_proxy_of_the_cluster_exec_too(tmp_path: Path, pk
     play(story, tmp_path, pki)
 
 
+def test_a_proxy_is_asked_for_an_address_of_ipv6_as_urls_have_it(tmp_path: Path, pki: Path) -> None:
+    async def story(world: World) -> None:
+        pod = await world.pod()
+        way = {**world.by_proxy, "server": f"https://[2001:db8::5]:{world.port}", "tls-server-name": NAME}
+        async with world.connect(way, {"token": "t"}) as api:
+            assert await streams.output(api, pod, "kube-system", "kube-flannel", READ) == b"said\n"
+        assert world.proxy.asked == [f"CONNECT [2001:db8::5]:{world.port}"]
+        assert world.seen.headers[-1]["Host"] == f"[2001:db8::5]:{world.port}"
+        del way["tls-server-name"]
+        with pytest.raises(ApiError, match="not valid for '2001:db8::5'"):
+            await works(world.connect(way, {"token": "t"}))
+
+    play(story, tmp_path, pki)
+
+
 def test_a_proxy_is_given_its_password_and_nobody_else_is(tmp_path: Path, pki: Path) -> None:
     async def story(world: World) -> None:
         way = {**world.named, "proxy-url": f"http://me:secret@127.0.0.1:{world.proxy.port}"}
