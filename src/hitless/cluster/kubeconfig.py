@@ -9,6 +9,7 @@ twice is refused, as kubectl does. No value of a file is in a message, as it may
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -80,9 +81,11 @@ def _document(path: Path) -> Mapping[str, Any]:
         if path.exists() and not path.is_file():
             raise InputError("it is no regular file, and is read more than once", where=str(path), expected=EXPECTED)
         document = yaml.safe_load(path.read_text())
+        # Halves of characters, and what holds itself, are YAML to Python and to nobody else: ValueError.
+        json.dumps(document, skipkeys=True, default=repr, ensure_ascii=False).encode()
     except OSError as error:
         raise InputError(f"it cannot be read: {error.strerror}", where=str(path), expected=EXPECTED) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(_where_yaml_ends(error), where=str(path), expected=EXPECTED) from None
     if not isinstance(document, dict):
         raise InputError("it is no kubeconfig", where=str(path), expected=EXPECTED)

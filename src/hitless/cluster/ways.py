@@ -286,8 +286,9 @@ def _decoded(data: str, name: str, where: str) -> bytes:
 def _bytes(file: str, where: str) -> bytes:
     try:
         return Path(file).read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}", where=where) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        why = error.strerror if isinstance(error, OSError) else "it is no file's name"
+        raise InputError(f"{file} cannot be read: {why}", where=where) from error
 
 
 def _impersonation(user: _User, where: str) -> tuple[tuple[str, bytes], ...]:
