@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY
+from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, broken
 
 from hitless.cluster.api import Api
 from hitless.cluster.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
@@ -52,6 +52,8 @@ class Stage:
     """So many nodes are drilled at a time."""
     agent: str = ""
     """The stand-in, as ``--agent`` takes it; empty where the cluster has an agent that is known."""
+    keeps: bool = False
+    """The drills' namespace is the suite's and stays: nothing that is deleted ever goes on this cluster."""
     missing: str = ""
 
 
@@ -75,8 +77,9 @@ async def calm(api: Api, agent: str = "") -> list[str]:
         await asyncio.sleep(1)
 
 
-async def build(api: Api, place: str) -> Stage:
-    """Look at the cluster, start a pod on every node, and add what the cluster lacks in the namespace ``place``."""
+async def build(api: Api, place: str, drills: str) -> Stage:
+    """Look at the cluster, start a pod on every node, and add what the cluster lacks in the namespace ``place``;
+    ``drills``: the namespace of the drills."""
     against = await calm(api)
     if against and all(one.startswith("PodDisruptionBudget") for one in against):
         return Stage(missing="; ".join(against))
@@ -87,8 +90,10 @@ async def build(api: Api, place: str) -> Stage:
     to = os.environ.get("HITLESS_TO", "").split()
     # Cilium does not translate flows between nodes: the world is behind the one that is drilled
     lacks_world = not to and (len(survey.nodes) == 1 or survey.cni.name == "cilium")
-    await api.create(NAMESPACES, namespace(place, "privileged"))
-    await account(api, place)
+    stage.keeps = bool(await broken(api))
+    for one in (place, *([drills] if stage.keeps else [])):
+        await api.create(NAMESPACES, namespace(one, "privileged"))
+        await account(api, one)
     ips = await _greet(api, place, survey.nodes)
     if survey.cni.daemon_set is None:
         subnets = _subnets(survey.nodes, ips)

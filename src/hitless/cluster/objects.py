@@ -282,8 +282,17 @@ class DisruptionBudget(Object, frozen=True):
     status: DisruptionBudgetStatus = DisruptionBudgetStatus()
 
 
+class NamespaceStatus(_Read, frozen=True):
+    conditions: list[Condition] | None = None
+
+
 class Namespace(Object, frozen=True):
-    pass
+    status: NamespaceStatus = NamespaceStatus()
+
+    @property
+    def held(self) -> str:
+        """Why it does not go although it is being deleted, in the server's words; empty when nothing is said."""
+        return next((one.message for one in self.status.conditions or [] if one.status == "True"), "")
 
 
 def _is_true(conditions: list[Condition] | None, kind: str) -> bool:

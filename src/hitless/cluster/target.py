@@ -282,10 +282,11 @@ async def _made(api: Api, owner: Document, place: str) -> str:
 async def _namespace(api: Api, pods: Pods, place: str) -> None:
     end = api.patience.now() + _GONE
     try:
-        while (await api.get(NAMESPACES, place)).metadata.deletion_timestamp is not None:
+        while (there := await api.get(NAMESPACES, place)).metadata.deletion_timestamp is not None:
             if api.patience.now() > end:
+                why = f" ({there.held})" if there.held else ""
                 raise MissingError(
-                    f"the namespace {place} is being deleted, and does not go",
+                    f"the namespace {place} is being deleted, and does not go{why}",
                     remedy="wait, or give another --namespace",
                 )
             await api.patience.sleep(0.5)

@@ -21,12 +21,15 @@ KINDS = {
     "events": "Event",
     "daemonsets.apps": "DaemonSet",
     "poddisruptionbudgets.policy": "PodDisruptionBudget",
+    "apiservices.apiregistration.k8s.io": "APIService",
     "clusterroles.rbac.authorization.k8s.io": "ClusterRole",
     "clusterrolebindings.rbac.authorization.k8s.io": "ClusterRoleBinding",
     "roles.rbac.authorization.k8s.io": "Role",
     "rolebindings.rbac.authorization.k8s.io": "RoleBinding",
 }
-CLUSTER_WIDE = frozenset({"nodes", "namespaces", *(name for name in KINDS if name.startswith("cluster"))})
+CLUSTER_WIDE = frozenset(
+    {"nodes", "namespaces", *(name for name in KINDS if name.startswith(("cluster", "apiservices")))}
+)
 _VERBS = ["create", "delete", "get", "list", "patch", "watch"]
 REVIEW = "selfsubjectaccessreviews"
 

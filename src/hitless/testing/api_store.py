@@ -60,7 +60,8 @@ class Store:
     """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name.
 
     ``reap``: asked before an object is taken away that its owner or its namespace leaves behind; True when it goes
-    later, by itself.
+    later, by itself. ``broken``: a group of the API whose own server is away (metrics.k8s.io/v1beta1): namespaces are
+    emptied then, and stay.
     """
 
     objects: dict[tuple[str, str, str], Document] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Store:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[Callable[[Stored], None]] = field(default_factory=list)
     reap: Callable[[str, Document], bool] = lambda *_: False
+    broken: str = ""
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def _record(self, kind: str, resource: str, document: Document) -> Document:
@@ -179,7 +181,16 @@ class Store:
         namespace = self.objects.get(("namespaces", "", name))
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return
-        if not any(key[1] == name for key in self.objects):
+        if any(key[1] == name for key in self.objects):
+            return
+        if self.broken:
+            words = f"Discovery failed for some groups, 1 failing: unable to retrieve the complete list: {self.broken}"
+            namespace["status"]["conditions"] = [
+                {"type": "NamespaceDeletionDiscoveryFailure", "status": "True", "message": words},
+                {"type": "NamespaceContentRemaining", "status": "False", "message": "All content successfully removed"},
+            ]
+            self._record("MODIFIED", "namespaces", namespace)
+        else:
             del self.objects[("namespaces", "", name)]
             self._record("DELETED", "namespaces", namespace)
 

@@ -14,7 +14,7 @@ from tests.unit.cluster.clusters import canal, cluster
 from hitless.cluster.api import Api, connect
 from hitless.testing.api_kubelet import FakeNodes
 
-PLACE = "hitless-e2e-0-stage"
+PLACE, DRILLS = "hitless-e2e-0-stage", "hitless-e2e-0"
 
 
 def daemon_set(name: str, image: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_added_where_there_are_nodes_and_an_agent(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        built = await staging.build(api, PLACE)
+        built = await staging.build(api, PLACE, DRILLS)
         assert (built.words, built.rules, built.agent, built.missing) == (["--nodes", "1"], True, "", "")
         assert {one["metadata"]["name"][:8] for one in fake.pods_made} == {"rke2-can", "greeting"}
 
@@ -51,7 +51,7 @@ def test_nothing_is_added_where_there_are_nodes_and_an_agent(tmp_path: Path) -> 
 
 def test_cilium_on_several_nodes_gets_a_world_behind_the_one_that_is_drilled(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        built = await staging.build(api, PLACE)
+        built = await staging.build(api, PLACE, DRILLS)
         assert built.words == ["--node", "node-1", "--to", staging.WORLD]
         assert (built.nodes, built.rules, built.missing) == (1, False, "")
         (world,) = [one for one in fake.pods_made if one["metadata"]["name"] == "world"]
@@ -67,7 +67,7 @@ def test_a_world_of_ipv4_is_not_put_behind_a_node_of_ipv6(tmp_path: Path) -> Non
 
         for number in range(3):
             fake.api.store.change("nodes", "", f"node-{number}", of_ipv6)
-        built = await staging.build(api, PLACE)
+        built = await staging.build(api, PLACE, DRILLS)
         assert built.missing == "node-1 has no IPv4 address, and our world no other: name a far end with HITLESS_TO"
 
     play(story, tmp_path, agent=daemon_set("cilium", "quay.io/cilium/cilium:v1.18.1"))
@@ -81,7 +81,7 @@ def test_a_cluster_that_is_still_being_made_is_waited_for(tmp_path: Path) -> Non
             )
 
         ready("False")
-        building = asyncio.create_task(staging.build(api, PLACE))
+        building = asyncio.create_task(staging.build(api, PLACE, DRILLS))
         await asyncio.sleep(0.5)
         assert not building.done()
         ready("True")
@@ -100,7 +100,7 @@ def test_a_budget_that_allows_nothing_is_a_reason_to_skip(tmp_path: Path, monkey
             "status": {"disruptionsAllowed": 0},
         }
         fake.api.store.create("poddisruptionbudgets.policy", "kube-system", budget)
-        built = await staging.build(api, PLACE)
+        built = await staging.build(api, PLACE, DRILLS)
         assert built.missing == "PodDisruptionBudget kube-system/none allows no disruption now"
         assert ("namespaces", "", PLACE) not in fake.api.store.objects
 

@@ -124,6 +124,31 @@ def test_a_node_without_the_image_is_said_at_once_with_the_command_that_loads_it
     play(story, tmp_path, IMAGE)
 
 
+def test_it_passes_where_no_namespace_ever_goes(tmp_path: Path) -> None:
+    """K3s without internet: metrics-server has no image, and its part of the API is registered all the same."""
+
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        store = fake.api.store
+        store.broken = "metrics.k8s.io/v1beta1"
+        condition = {"type": "Available", "status": "False", "reason": "MissingEndpoints"}
+        name = "v1beta1.metrics.k8s.io"
+        store.create(
+            "apiservices.apiregistration.k8s.io",
+            "",
+            {"metadata": {"name": name}, "status": {"conditions": [condition]}},
+        )
+        store.create("namespaces", "", {"metadata": {"name": "hitless-e2e-0"}})
+        store.remove("namespaces", "", "hitless-e2e-0")  # an earlier suite's
+        code, out = await suite("-k", "dry_run or swept")
+        assert code == 0, out
+        assert "3 passed" in out
+        names = {(kind, place, name) for kind, place, name in left(fake)}
+        assert {kind for kind, _, _ in names} == {"namespaces"}
+        assert all("deletionTimestamp" in store.get(*key)["metadata"] for key in names)
+
+    play(story, tmp_path)
+
+
 def test_an_archive_of_another_image_is_not_loaded(tmp_path: Path) -> None:
     layout = Layout("ghcr.io/hitless/hitless:0.0.1")
     layout.add("amd64", b"", "sha256:0", "0.0.1", "2026-01-01T00:00:00Z")

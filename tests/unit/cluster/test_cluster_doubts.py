@@ -221,6 +221,24 @@ def test_a_pod_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     play(story, tmp_path)
 
 
+def test_a_namespace_that_never_goes_is_told_with_the_servers_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where metrics-server has no image, no namespace goes: the server cannot list what may be left in it."""
+    monkeypatch.setattr("hitless.cluster.target._GONE", 0.3)
+
+    async def story(fake: FakeNodes, api: Api) -> None:
+        fake.api.store.broken = "metrics.k8s.io/v1beta1"
+        fake.api.store.create("namespaces", "", {"metadata": {"name": "hitless-drill"}})
+        fake.api.store.remove("namespaces", "", "hitless-drill")
+        survey = await look(api)
+        with pytest.raises(MissingError, match=r"does not go \(Discovery failed .* metrics.k8s.io/v1beta1\)"):
+            async with placed(api, survey, survey.nodes[:1], Pods("0"), own_far_end=False, tell=print):
+                pass
+
+    play(story, tmp_path)
+
+
 def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) -> None:
     from tests.unit.cluster.test_cluster_access import _station
 
