@@ -29,7 +29,6 @@ from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
-from hitless.probe.targets import is_far_end
 
 __all__ = ["Abort", "ClusterTarget", "Places", "placed", "spots"]
 
@@ -106,7 +105,7 @@ class ClusterTarget:
         cni = self.survey.cni
         return {
             "target": "cluster",
-            "far_end": bool(self.places.far_ends) or any(is_far_end(one) for one in self.to),
+            "far_end": bool(self.places.far_ends),  # one of people's own outside (--to farend://…) keeps its own record
             "server": self.api.server,
             "cni": cni.title,
             "image": cni.image,

@@ -112,6 +112,15 @@ def test_a_dry_run_prints_the_rights_of_each_option_and_to_make_a_namespace_only
     play(story, tmp_path)
 
 
+def test_a_far_end_outside_keeps_its_own_record_and_a_drill_that_loses_nothing_passes(tmp_path: Path) -> None:
+    async def story(shell: Shell) -> None:
+        words = ["--yes", "--json", "--node", "node-1", "--to", "farend://198.51.100.1:7800", *QUICK]
+        code, out, err = await shell.run(*words)
+        assert code == 0, out + err
+
+    play(story, tmp_path, gap=0.0)
+
+
 def test_without_a_yes_nothing_is_touched(tmp_path: Path) -> None:
     async def story(shell: Shell) -> None:
         code, _, err = await shell.run(*QUICK)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from tests.cluster import ground, judging
+from tests.unit.cluster.clusters import until
 from tools.build_image import Layout
 
 from hitless import __version__
@@ -122,6 +123,30 @@ def test_a_node_without_the_image_is_said_at_once_with_the_command_that_loads_it
         assert left(fake) == []
 
     play(story, tmp_path, IMAGE)
+
+
+def test_a_drill_that_was_disturbed_is_given_a_second_chance(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        running = asyncio.create_task(suite("-k", "delete-pod"))
+
+        async def made(role: str, number: int) -> None:
+            await until(
+                lambda: running.done() or sum(role in one["metadata"]["name"] for one in fake.pods_made) >= number
+            )
+
+        try:
+            await made("hitless-watch", 1)
+            fake._away["only"] = asyncio.get_running_loop().time() + 100  # no egress before the first restart
+            await made("hitless-peer", 2)
+            assert fake._away.pop("only"), "until the second drill begins"
+            code, out = await running
+        finally:
+            running.cancel()
+        assert code == 0, out
+        assert "1 passed" in out
+        assert left(fake) == []
+
+    play(story, tmp_path)
 
 
 def test_it_passes_where_no_namespace_ever_goes(tmp_path: Path) -> None:
