@@ -296,9 +296,31 @@ def test_a_commit_that_was_received_late_says_by_how_much_it_may_be_earlier(node
         clock.free.set()
         compare(mirror)
         assert 0.4e9 < mirror.take_lag() < HANG * 1e9
-        assert node.nft("add rule ip t base drop")
-        compare(mirror)
-        assert mirror.take_lag() < 0.4e9
+        for _ in range(50):  # one that is received in time is not called late; this machine may be busy
+            assert node.nft("add rule ip t base drop")
+            compare(mirror)
+            if mirror.take_lag() < 0.4e9:
+                return
+    raise AssertionError("once late, always late")
+
+
+def test_a_commit_that_came_before_the_receiver_was_there_is_no_later_than_the_mirror_is_old(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = dump.read_state
+
+    def early(*arguments: Any) -> State:
+        state = read(*arguments)
+        assert node.nft("add rule ip t base accept")
+        return state
+
+    assert node.nft(TABLE)
+    with monkeypatch.context() as patched:
+        patched.setattr(dump, "read_state", early)
+        mirror = Mirror(node.namespace, urgent=True)
+    with mirror:
+        assert len(compare(mirror)) == 1
+        assert 0 < mirror.take_lag() < HANG * 1e9
 
 
 def test_commits_that_come_while_the_rules_are_read_again_are_lost_and_not_passed_over(

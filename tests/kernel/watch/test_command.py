@@ -179,6 +179,7 @@ def test_legacy_tables_that_appear_later_are_taken_up(node: Node, tmp_path: Path
         host.fill()
         watch.wait_for(e.RuleState, 2)
         host.iptables("-t nat -F FLANNEL-POSTRTG")
+        watch.wait_for(e.RuleState, 3)  # nobody tells of it: a watch that is not run meanwhile would not see it
         host.fill()
         watch.wait_for(e.Gap, 2)
         watch.stop()
@@ -335,6 +336,23 @@ def test_watching_changes_nothing(host: Host) -> None:
     done = processes.run([*HITLESS, "watch", "--duration", "0.5"], namespace=host.node.namespace)
     assert done.returncode == 0
     assert everything() == before
+
+
+def test_a_watch_that_was_stopped_says_how_late_it_came(host: Host, tmp_path: Path) -> None:
+    """However short: a gap may be shorter still."""
+    with running(host.node, tmp_path / "log", "--heartbeat", "0") as watch:
+        watch.wait_for(e.RuleState)
+        stat = Path(f"/proc/{watch.process.pid}/stat")
+        watch.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: stat.read_text().rpartition(") ")[2].startswith("T"), "the stop")
+        host.iptables("-t nat -F FLANNEL-POSTRTG")
+        time.sleep(0.1)
+        watch.process.send_signal(signal.SIGCONT)
+        watch.wait_for(e.RuleState, 2)
+        watch.stop()
+        summary = watch.events[-1]
+    assert isinstance(summary, e.Summary)
+    assert 0.1e9 <= summary.totals["max_lag_ns"] < HANG * 1e9
 
 
 def test_the_clock_of_the_environment_is_used(host: Host, tmp_path: Path) -> None:

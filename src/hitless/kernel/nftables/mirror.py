@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import sys
 import threading
 import time
@@ -25,10 +24,11 @@ from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.attendance import Attendance
 from hitless.kernel.nftables.places import LONG
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey
-from hitless.kernel.scheduling import RunDelay, hasten, relax
+from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -38,7 +38,6 @@ _NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _RECEIVE_BUFFER = 8 << 20
 _ARGV_LIMIT = 512
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
-_TICK_MS = 200  # urgently: how long the receiving thread sleeps at most; each wake-up costs a tenth of a millisecond
 
 
 def who(pid: int, comm: str) -> tuple[str, str]:
@@ -103,32 +102,6 @@ class _Received:
     late: int = 0
 
 
-class _Attendance:
-    """Whether the receiving thread was there when a commit came: its stamp is worth no more than that."""
-
-    def __init__(self, *, watched: bool) -> None:
-        self.tick_ms = _TICK_MS if watched else None
-        self._delay = RunDelay() if watched else None
-        self._empty = self._waited = 0
-
-    def empty(self) -> None:
-        """Nothing is to be received now: what comes later happened later."""
-        if self._delay is not None:
-            self._empty, self._waited = time.monotonic_ns(), self._delay.read()
-
-    def late(self) -> int:
-        """By how much what is received now may have happened earlier: the thread waited for a core, or slept for longer
-        than it meant to (the whole machine may have been stopped, or the interpreter was not to be had)."""
-        if self._delay is None:
-            return 0
-        overslept = time.monotonic_ns() - self._empty - _TICK_MS * 1_000_000
-        return max(0, overslept, self._delay.read() - self._waited)
-
-    def close(self) -> None:
-        if self._delay is not None:
-            self._delay.close()
-
-
 class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
@@ -169,6 +142,7 @@ class Mirror:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._receive, name="nftables-events", daemon=True)
         self.max_lag_ns = 0
+        self._began = time.monotonic_ns()
         try:
             self._replay = Replay(
                 dump.read_state(self._control, self._families, tables),
@@ -235,11 +209,8 @@ class Mirror:
     def _receive(self) -> None:
         if self._urgent:
             hasten(2)
-        poll = select.poll()
-        poll.register(self._events, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
         stop = self._wake
-        attendance = _Attendance(watched=self._urgent)
+        attendance = Attendance((self._events.fileno(), stop), self._began, watched=self._urgent)
         # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
         # with this thread for the interpreter, datagram by datagram.
         parts: list[bytes] = []
@@ -251,16 +222,11 @@ class Mirror:
                 continue
             if data is not None:
                 self._take(parts, data, attendance)
-                continue
-            ready: list[tuple[int, int]] = []
-            while not ready:
-                attendance.empty()
-                ready = poll.poll(attendance.tick_ms)
-            if any(fd == stop for fd, _ in ready):
+            elif stop in attendance.wait():
                 attendance.close()
                 return
 
-    def _take(self, parts: list[bytes], data: bytes, attendance: _Attendance) -> None:
+    def _take(self, parts: list[bytes], data: bytes, attendance: Attendance) -> None:
         """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
         parts.append(data)
         if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
@@ -268,7 +234,7 @@ class Mirror:
             self._queue.put(_Received(t, tuple(parts), _writer(data), late))
             parts.clear()
 
-    def _drain(self, parts: list[bytes], attendance: _Attendance) -> None:
+    def _drain(self, parts: list[bytes], attendance: Attendance) -> None:
         """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
         noticed = self._clock.now()
         while True:
