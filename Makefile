@@ -57,7 +57,7 @@ manifests: setup-test ## Render deploy/manifests from the chart again
 
 .PHONY: cluster
 cluster: ## Tests against the cluster of KUBECONFIG
-	$(BIN)/pytest -q tests/cluster
+	$(BIN)/pytest -q -o faulthandler_timeout=0 tests/cluster
 
 .PHONY: bench
 bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard, cluster

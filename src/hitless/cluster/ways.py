@@ -20,14 +20,15 @@ from typing import Any, TypeVar
 
 import httpx2
 import msgspec
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.core.exceptions import ConfigError
 
 from hitless.cluster import proxies
 from hitless.cluster.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 from hitless.errors import InputError
 
 __all__ = ["Cluster", "Plugin", "Way", "read"]
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts a pod's own account: ``token``, ``ca.crt`` and ``namespace``."""
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -150,19 +151,14 @@ def read(kubeconfig: Path | None, context: str | None) -> Way:
 
 def _account() -> Way | None:
     """The account of the pod that we run in; None where there is none."""
-    where = "this pod's service account"
-    try:
-        config = KubeConfig.from_service_account()
-        found = config.get()
-    except (ConfigError, KeyError):  # KeyError: no KUBERNETES_SERVICE_HOST
+    where, token = "this pod's service account", ACCOUNT / "token"
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port or not token.exists():
         return None
-    except OSError as error:
-        raise InputError(f"it cannot be read: {error}", where=where) from error
-    if found is None or found.user is None:
-        return None
-    cluster = Cluster(found.cluster.server, _bytes(str(found.cluster.certificate_auth), where))
-    file = Path(str(found.user.token_file))
-    return Way(where, None, found.namespace.strip(), cluster, "", token_file=file)
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    cluster = Cluster(server, _bytes(str(ACCOUNT / "ca.crt"), where))
+    namespace = _bytes(str(ACCOUNT / "namespace"), where).decode(errors="replace").strip()
+    return Way(where, None, namespace, cluster, "", token_file=token)
 
 
 def _chosen(config: Kubeconfig, context: str) -> Way:

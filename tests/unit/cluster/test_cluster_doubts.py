@@ -282,10 +282,11 @@ def test_a_namespace_that_is_on_its_way_out_takes_nothing_new_and_goes_when_it_i
 def test_kubeconfig_comes_before_the_pods_account_and_may_name_several_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
-        raise AssertionError("a pod's own account is for when nothing was said")
-
-    monkeypatch.setattr("lightkube.config.kubeconfig.KubeConfig.from_service_account", refuse)
+    for name, words in (("token", "t"), ("namespace", "pods-own"), ("ca.crt", "")):
+        (tmp_path / name).write_text(words)
+    monkeypatch.setattr("hitless.cluster.ways.ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "pods-own.example")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     where = {"name": "x", "cluster": {"server": "http://one.example:1"}}
     first = {"clusters": [where], "contexts": [], "current-context": "both"}
     there = {"name": "both", "context": {"cluster": "x", "user": "u", "namespace": "ns"}}

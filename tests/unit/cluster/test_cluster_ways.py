@@ -13,7 +13,7 @@ import pytest
 from tests.unit.cluster import roads
 from tests.unit.cluster.roads import NAME, World, play, works
 
-from hitless.cluster import streams
+from hitless.cluster import streams, ways
 from hitless.cluster.api import connect
 from hitless.cluster.objects import NODES
 from hitless.errors import ApiError, MissingError
@@ -115,13 +115,10 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
 
 
 def test_a_pods_account_goes_by_the_pods_proxy(tmp_path: Path, pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lightkube.config.kubeconfig import KubeConfig
-
     (tmp_path / "token").write_text("t\n")
     (tmp_path / "namespace").write_text("mine")
     (tmp_path / "ca.crt").write_bytes((pki / "ca.pem").read_bytes())
-    there = KubeConfig.from_service_account
-    monkeypatch.setattr(KubeConfig, "from_service_account", lambda: there(tmp_path))
+    monkeypatch.setattr(ways, "ACCOUNT", tmp_path)
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
     async def story(world: World) -> None:
