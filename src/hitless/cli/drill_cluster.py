@@ -183,7 +183,8 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     from hitless.evidence.reports import render
 
     # The context that is current now is meant, whichever is when the question has been answered.
-    choices = replace(choices, context=read(choices.kubeconfig, choices.context).context)
+    way = read(choices.kubeconfig, choices.context)
+    choices = replace(choices, context=way.context)
 
     async def see() -> tuple[Survey, tuple[Node, ...], bool]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
@@ -205,7 +206,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         return None
     if against := objections(survey, chosen, restart):
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
-    if not _agreed(choices, plan, survey, chosen, restart):
+    if not _agreed(choices, way.cluster.server, plan, survey, chosen, restart):
         return None
 
     @asynccontextmanager
@@ -329,14 +330,16 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
     )
 
 
-def _agreed(choices: Choices, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart) -> bool:
+def _agreed(
+    choices: Choices, server: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart
+) -> bool:
     from hitless.evidence.rules import plural
 
     names = ", ".join(node.name for node in chosen)
     everywhere = "on every node, one after another, " if restart == "rollout-restart" else ""
     question = (
-        f"Restart {survey.cni.title} {everywhere}on {names}, {plural(plan.rounds, 'time')} by {restart}? While it "
-        "restarts, the pods there may lose connections"
+        f"Restart {survey.cni.title} {everywhere}on {names} of {server}, {plural(plan.rounds, 'time')} by {restart}? "
+        "While it restarts, the pods there may lose connections"
     )
     if choices.yes:
         return True
