@@ -30,6 +30,7 @@ from hitless.model.families import Backend
 __all__ = ["Finding", "Trial", "trials"]
 
 MS = 1_000_000
+_PAUSE_MS = 80  # between two gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +93,20 @@ class Gaps:
             self.pid = injector.pid
             for length in self.lengths:
                 self.injected.append(await injector.gap(length))
-                await asyncio.sleep(0.08)
+                await asyncio.sleep(_PAUSE_MS / 1000)
         self.stolen += stolen()
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
         """Ends within ``tolerance``; the connections lost are those that were begun in a gap."""
         found = self._paired(record.outages)
-        strangers = len(record.outages) - len(found)
-        missed = [one.asked for one in self.injected if one not in [mine for mine, _ in found]]
+        strangers = sum(not any(one.touches(out.begin, out.end) for one in self.injected) for out in record.outages)
+        strangers = 0 if len(found) == len(record.outages) else strangers  # all have their own, however late
+        missed = [one for one in self.injected if one not in [mine for mine, _ in found]]
         misses = sorted(max(one.begin.miss(out.begin), one.end.miss(out.end)) for one, out in found)
         writers = sum(1 for _, out in found if out.opened_by and out.opened_by.pid == self.pid)
         count, lost = len(self.injected), bool(record.lost_events)
         late = max(_lag(record, "watch"), self.stolen)
-        which = ", ".join(f"{length:g}" for length in missed)
+        which = ", ".join(f"{one.asked:g}" for one in missed)
         told = f" (not those of {which} ms; the watch was late by {late / MS:.2f} ms)" if missed else ""
         findings = [
             Finding(
@@ -113,7 +115,7 @@ class Gaps:
                 f"{len(found)} found{told}, {strangers} more",
                 bool(count) and len(found) == count and not strangers,
                 # events that were lost, or tables that are asked, and were asked too late
-                busy=lost or bool(self.asked and missed and late > min(missed) * MS),
+                busy=lost or bool(self.asked and missed and late > self._unseen(missed, record.outages) * MS),
             )
         ]
         if misses:
@@ -124,13 +126,13 @@ class Gaps:
                     f"begin and end within {self.tolerance / MS:g} ms",
                     f"median {middle:.2f} ms, worst {worst:.2f} ms off",
                     misses[-1] <= self.tolerance,
-                    busy=late > self.tolerance,
+                    busy=lost or late > self.tolerance,
                 )
             )
         # where events were lost, it is not known any more who wrote
         done, told = f"process {self.pid} wrote all", f"named for {writers} of {len(found)}"
         findings.append(Finding(self.name, done, told, bool(found) and writers == len(found), busy=lost))
-        return [*findings, *self._felt(record, verdict)]
+        return [*findings, *self._felt(record, verdict, busy=lost or late > self.tolerance)]
 
     def _paired(self, outages: Sequence[Outage]) -> list[tuple[Injected, Outage]]:
         """Each gap that was made with the one that was found of it.
@@ -139,20 +141,30 @@ class Gaps:
         """
         if len(outages) == len(self.injected):
             return list(zip(self.injected, outages, strict=True))
-        pairs = [(one, [out for out in outages if one.touches(out.begin, out.end)]) for one in self.injected]
-        return [(one, mine[0]) for one, mine in pairs if len(mine) == 1]
+        pairs = [(one, out) for one in self.injected for out in outages if one.touches(out.begin, out.end)]
+        ones, outs = ([pair[side] for pair in pairs] for side in (0, 1))
+        return [(one, out) for one, out in pairs if ones.count(one) == 1 and outs.count(out) == 1]
 
-    def _felt(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        span = sum(outage.length for outage in record.outages)
+    def _unseen(self, missed: Sequence[Injected], outages: Sequence[Outage]) -> float:
+        """How long (milliseconds) the shortest thing lasted that was not seen: a gap, or the pause between two of them
+        that were taken for one."""
+        merged = [one for one in missed if any(one.touches(out.begin, out.end) for out in outages)]
+        alone = [one.asked for one in missed if one not in merged]
+        return min([*alone, *([_PAUSE_MS] if merged else [])], default=0.0)
+
+    def _felt(self, record: Record, verdict: AgentVerdict, *, busy: bool) -> Sequence[Finding]:
+        """Connections begun in the gaps as they were made; ``busy``: the watch says that its times cannot be told."""
+        least = sum(max(0, one.end.sent - one.begin.answered) for one in self.injected)
+        most = sum(one.end.answered - one.begin.sent for one in self.injected)
         begin, end = record.phases[0].t, record.measured.begin
         whole = [one for one in record.attempts if begin <= one.t and one.t + one.interval_ns <= end]
         covered = sum({one.t: one.interval_ns for one in whole}.values())
-        expected = sum(one.sent for one in whole) * span / max(1, covered)
-        near = abs(verdict.lost - expected) <= 0.15 * expected + 10
+        rate = sum(one.sent for one in whole) / max(1, covered)
+        near = 0.85 * rate * least - 10 <= verdict.lost <= 1.15 * rate * most + 10
         strays = verdict.lost - verdict.causes.get("gap", 0) - verdict.causes.get("poisoned", 0)
-        done = f"about {expected:.0f} connections begun in them"
+        done = f"about {rate * (least + most) / 2:.0f} connections begun in them"
         found = f"{verdict.lost} lost, {strays} of them elsewhere"
-        busy = verdict.prober_lag_ms > 50
+        busy = verdict.prober_lag_ms > 50 or (near and bool(strays) and busy)
         return [Finding(self.name, done, found, near and not strays, busy), _word(self.name, verdict, "fail")]
 
 
