@@ -80,8 +80,10 @@ def test_a_look_that_came_late_is_told(node: Namespace) -> None:
         time.sleep(0.4)  # whoever looks is not run
         assert poller.wait(0.1) is None
         assert 0.35e9 < poller.take_lag() < PATIENCE * 1e9
-        assert poller.wait(0.02) is None
-        assert poller.take_lag() < 0.35e9
+        end = time.monotonic() + PATIENCE
+        while poller.take_lag() > 0.1e9:  # unless this machine stops just then
+            assert time.monotonic() < end
+            assert poller.wait(0.02) is None
 
 
 @HOW

@@ -166,6 +166,7 @@ class Poller:
         while True:
             found = self._look() if self._due() else None
             if found is not None:
+                self._planned = 0  # the next look is meant to be at once
                 return found
             now = time.monotonic_ns()
             if self._woken or (deadline is not None and now >= deadline):
