@@ -30,6 +30,7 @@ from hitless.watch.profiles import Profile
 __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
+_VERIFY_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
 _LAST_S = 5.0  # a mirror that works off a backlog of thousands of commits, on a busy machine
 _TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
@@ -150,8 +151,8 @@ class Watch:
             if now_s >= pulse.due:
                 yield from self._beat(pulse, now_s)
             if now_s >= verify_at:
-                verify_at = now_s + self.options.verify_s
                 yield from self._verify()
+                verify_at = now_s + max(self.options.verify_s, _VERIFY_SHARE * (time.monotonic() - now_s))
         urgency.end()
         yield from self._finish()
 

@@ -41,7 +41,6 @@ MILLISECOND = 1_000_000
 _EAGER = int(0.3 * MILLISECOND)  # between looks while somebody has the lock
 _IN_USE_GENTLE = 100 * MILLISECOND  # gently: between looks while somebody has the lock
 _CALM_GENTLE = 50 * MILLISECOND  # gently: between looks when nobody has it
-_DEEP_SHARE_GENTLE = 1000  # gently: between comparisons without a hint
 _HINT_SHARE_GENTLE = 300  # gently: and at hints, since the last comparison
 _EAGER_AFTER = 20 * MILLISECOND  # and for so long after its last use: agents run their programs in quick succession
 _EAGER_USE = 1000 * MILLISECOND  # one program with 5,000 Services has the lock for up to a second
@@ -50,7 +49,7 @@ _CALM = 20 * MILLISECOND  # between looks when the lock is watched and unused
 _CALM_UNWATCHED = 2 * MILLISECOND  # between looks when the lock cannot be watched
 _NAMES_EVERY = 100 * MILLISECOND  # between looks for tables that are made by somebody who takes no lock
 _DEEP_LEAST = 500 * MILLISECOND  # between comparisons of entries without a hint
-_DEEP_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
+_DEEP_SHARE = 1000  # and at least so many times what the last comparison took: a thousandth of a core
 _DEEP_CHEAP = MILLISECOND // 4  # entries that compare as fast are compared at every eager look
 
 
@@ -252,8 +251,7 @@ class Poller:
         if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
             changed = [key for key in self._seen if self._read(*key)]
             self._deep_cost = self._clock.now() - t
-            share = _DEEP_SHARE_GENTLE if self._gentle else _DEEP_SHARE
-            self._deep_due = now + max(_DEEP_LEAST, share * self._deep_cost)
+            self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
             self._hint_due = now + _HINT_SHARE_GENTLE * self._deep_cost if self._gentle else 0
         elif noticed:
             changed = [key for key in noticed if self._read(*key)]
