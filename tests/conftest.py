@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,12 @@ from hypothesis import settings
 # no wall-clock asserts: on a busy machine an example may take as long as it likes (pytest's own timeout bounds a hang)
 settings.register_profile("hitless", deadline=None)
 settings.load_profile("hitless")
+
+
+# A shell starts what it puts into the background with SIGINT ignored, and programs inherit that: ours are to be
+# interrupted as at a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _Complaints(logging.Handler):

@@ -140,9 +140,10 @@ async def _kill(agent: Agent, node: str, pod: Pod, killer: tuple[str, str], tell
 
 
 async def _roll(agent: Agent) -> None:
-    """As kubectl does: a template annotation with the time."""
+    """As kubectl does: a template annotation with the time, but to the microsecond. To the second, the next one within
+    it would change nothing, and nothing would be rolled out."""
     assert agent.cni.daemon_set is not None
-    now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     annotations = {"kubectl.kubernetes.io/restartedAt": now}
     patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
     how: Literal["application/merge-patch+json"] = "application/merge-patch+json"
