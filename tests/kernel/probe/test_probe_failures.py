@@ -17,20 +17,21 @@ pytestmark = pytest.mark.kernel
 
 DROP_SOME = """
 table inet damage {
-  set dropped { type inet_service . inet_service; flags dynamic; size 65535; }
+  set dropped { typeof meta nfproto . meta l4proto . th sport . th dport; flags dynamic; size 65535; }
   chain forward { type filter hook forward priority -10;
-    iifname != "eth0" meta l4proto { tcp, udp } th sport & 15 == 3 add @dropped { th sport . th dport } drop
+    iifname != "eth0" meta l4proto { tcp, udp } th sport & 15 == 3 \
+      add @dropped { meta nfproto . meta l4proto . th sport . th dport } drop
   }
 }
 """
 
 DROP_FIRST = """
 table inet damage {
-  set ports { type inet_proto . inet_service; flags dynamic; size 65535; }
+  set ports { typeof meta nfproto . meta l4proto . th sport; flags dynamic; size 65535; }
   chain forward { type filter hook forward priority -10;
     iifname "eth0" accept
-    meta l4proto . th sport @ports accept
-    meta l4proto { tcp, udp } add @ports { meta l4proto . th sport } drop
+    meta nfproto . meta l4proto . th sport @ports accept
+    meta l4proto { tcp, udp } add @ports { meta nfproto . meta l4proto . th sport } drop
   }
 }
 """
@@ -42,10 +43,11 @@ table inet damage {
 """
 
 
-def dropped_flows(world: World) -> set[tuple[int, int]]:
+def dropped_flows(world: World) -> set[tuple[str | int, ...]]:
+    """Family, kind and ports: one number of a port may well be used by several kinds and families at once."""
     listing = processes.run(["nft", "-j", "list", "set", "inet", "damage", "dropped"], namespace=world.node).stdout
     (found,) = [item["set"] for item in json.loads(listing)["nftables"] if "set" in item]
-    return {(element["concat"][0], element["concat"][1]) for element in found.get("elem", ())}
+    return {tuple(element["concat"]) for element in found.get("elem", ())}
 
 
 def test_exactly_the_flows_that_were_dropped_are_lost(world: World) -> None:
@@ -56,7 +58,7 @@ def test_exactly_the_flows_that_were_dropped_are_lost(world: World) -> None:
     losses = probe.of(e.Loss)
     wanted = dropped_flows(world)
     assert len(wanted) > 10
-    assert {(loss.sport, loss.dport) for loss in losses} == wanted
+    assert {(loss.family, loss.kind, loss.sport, loss.dport) for loss in losses} == wanted
     assert len(losses) == len(wanted) == sum(one.lost for one in probe.of(e.Attempts))
     assert {loss.cause for loss in losses} == {"timeout"}
     assert {loss.kind for loss in losses} == {"tcp", "udp"}
