@@ -8,14 +8,12 @@ password. Next stage: ``access``.
 
 from __future__ import annotations
 
-import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx2
 
 from hitless.cluster.ways import Cluster
+from hitless.kernel.memfiles import in_memory
 
 __all__ = ["Certificate", "recognising", "show"]
 
@@ -29,7 +27,7 @@ def recognising(cluster: Cluster) -> ssl.SSLContext:
         context = httpx2.create_ssl_context(verify=not cluster.insecure)
     else:
         try:
-            with _file(cluster.authority) as path:
+            with in_memory(cluster.authority) as path:
                 context = ssl.create_default_context(cafile=path)
         except ssl.SSLError as error:
             raise ValueError("it is no PEM") from error
@@ -45,19 +43,7 @@ def show(context: ssl.SSLContext, certificate: Certificate) -> None:
         raise ValueError("its key is locked by a password")
 
     try:
-        with _file(b"\n".join(certificate)) as path:
+        with in_memory(b"\n".join(certificate)) as path:
             context.load_cert_chain(path, password=locked)
     except ssl.SSLError as error:
         raise ValueError("its chain or key is no PEM, or they do not belong together") from error
-
-
-@contextmanager
-def _file(content: bytes) -> Iterator[str]:
-    """The path of a file in memory that nobody else can open, and that is gone afterwards."""
-    file = os.memfd_create("certificate")
-    try:
-        with open(file, "wb", closefd=False) as memory:
-            memory.write(content)
-        yield f"/proc/self/fd/{file}"
-    finally:
-        os.close(file)

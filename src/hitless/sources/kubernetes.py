@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -20,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hitless.errors import ApiError, InputError
+from hitless.kernel.memfiles import in_memory
 from hitless.model.families import Network
 from hitless.sources.flags import Options
 
@@ -238,12 +238,9 @@ def _context(cluster: Mapping[str, object], user: Mapping[str, object], path: Pa
             certificate, key = (_beside(path, user.get(name)) for name in ("client-certificate", "client-key"))
             context.load_cert_chain(certificate, key or None)
         elif user.get("client-certificate-data"):
-            # the ssl module reads certificates from files only; this one is private, and gone at the end of the block
-            with tempfile.NamedTemporaryFile(suffix=".pem") as file:
-                for name in ("client-certificate-data", "client-key-data"):
-                    file.write(base64.b64decode(_text(user.get(name))) + b"\n")
-                file.flush()
-                context.load_cert_chain(file.name)
+            parts = (_text(user.get(name)) for name in ("client-certificate-data", "client-key-data"))
+            with in_memory(b"\n".join(base64.b64decode(part) for part in parts)) as file:
+                context.load_cert_chain(file)
     except (OSError, ValueError) as error:
         raise InputError(f"certificates cannot be used: {error}", where=str(path), expected="a kubeconfig") from error
     return context

@@ -151,8 +151,9 @@ class Watch:
             if now_s >= pulse.due:
                 yield from self._beat(pulse, now_s)
             if now_s >= verify_at:
+                begun = time.thread_time()  # a stop of this process, or of the reader, is no work
                 yield from self._verify()
-                verify_at = now_s + max(self.options.verify_s, _VERIFY_SHARE * (time.monotonic() - now_s))
+                verify_at = now_s + max(self.options.verify_s, _VERIFY_SHARE * (time.thread_time() - begun))
         urgency.end()
         yield from self._finish()
 
