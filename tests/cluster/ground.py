@@ -9,6 +9,7 @@ kubelets say (events and states of pods), because a drill takes its pods away.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import secrets
@@ -192,6 +193,35 @@ async def broken(api: Api) -> list[str]:
             for each in (one.get("status") or {}).get("conditions") or []
         )
     ]
+
+
+NEWER = {"appArmorProfile": 30}
+"""Fields of containers' security contexts, and the minor version of the first server that knows them."""
+
+
+async def minor(api: Api) -> int:
+    """Which 1.x the server is; some providers say "29+"."""
+    answer = await api.client.get("/version")
+    assert answer.is_success, answer.text
+    found: str = answer.json()["minor"]
+    return int(found.rstrip("+"))
+
+
+def in_words_of(document: dict[str, Any], minor: int) -> dict[str, Any]:
+    """What a server of this version reads of a pod: it drops fields that are newer, and refuses them only when it is
+    asked to be strict. What they say must then stand there in an older form too."""
+    if document["kind"] != "Pod":
+        return document
+    document = copy.deepcopy(document)
+    told = document["metadata"].get("annotations") or {}
+    for container in document["spec"]["containers"]:
+        security = container.get("securityContext") or {}
+        for field in [field for field in security if NEWER.get(field, 0) > minor]:
+            said = security.pop(field)
+            before = f"container.apparmor.security.beta.kubernetes.io/{container['name']}"
+            form = {"Unconfined": "unconfined", "RuntimeDefault": "runtime/default"}[said["type"]]
+            assert told.get(before) == form, f"{field} without its older form, {before}: {told}"
+    return document
 
 
 async def tidy(api: Api) -> None:

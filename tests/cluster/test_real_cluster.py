@@ -179,9 +179,8 @@ def _refusals(documents: list[dict[str, Any]], level: str, drop: tuple[str, ...]
         refused: dict[str, str] = {}
         try:
             await staging.account(api, place)
-            for document in documents:
-                if document["kind"] in drop:
-                    continue
+            minor = await ground.minor(api)
+            for document in (ground.in_words_of(one, minor) for one in documents if one["kind"] not in drop):
                 if "rbac" in document["apiVersion"]:  # the dry run's names may be taken, by what was granted to a drill
                     document["metadata"]["name"] += f"-{ground.TOKEN}"
                 cluster_wide = document["kind"].startswith(("Cluster", "Namespace"))

@@ -3,15 +3,18 @@
 Problem: a suite for real clusters that ran against nothing but a store would be right by accident. Promise: a pod
 is refused without its namespace's ServiceAccount, and (where the namespace enforces the restricted level) with the
 host's network or capabilities, in the words of PodSecurity; an eviction is refused by a budget; a TokenRequest is
-answered. Used by ``api_server``.
+answered; fields that are newer than the server are dropped, or refused where the client asked for that. Used by
+``api_server``.
 """
 
 from __future__ import annotations
 
 from hitless.testing.api_store import Answer, Document, Store
 
-__all__ = ["admit", "check_budget", "token"]
+__all__ = ["admit", "check_budget", "decode", "token"]
 
+_SINCE = {"appArmorProfile": 30}
+"""Fields of a container's security context, and the minor version of the first server that has them."""
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
@@ -30,6 +33,19 @@ def admit(store: Store, resource: str, namespace: str, document: Document) -> No
     if against := _against(document["spec"]):
         words = f'violates PodSecurity "restricted:latest": {", ".join(against)}'
         raise Answer(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+
+
+def decode(document: Document, minor: int, *, strict: bool) -> None:
+    """Drop what a server of this version does not know; ``strict``: raise ``Answer`` 400 for it."""
+    containers = (document.get("spec") or {}).get("containers") or () if document.get("kind") == "Pod" else ()
+    for at, one in enumerate(containers):
+        security = one.get("securityContext") or {}
+        for field in [field for field in security if _SINCE.get(field, 0) > minor]:
+            if strict:
+                words = f'strict decoding error: unknown field "spec.containers[{at}].securityContext.{field}"'
+                words = f'Pod in version "v1" cannot be handled as a Pod: {words}'
+                raise Answer(400, "BadRequest", words)
+            del security[field]
 
 
 def _against(spec: Document) -> list[str]:

@@ -34,12 +34,12 @@ _VERBS = ["create", "delete", "get", "list", "patch", "watch"]
 REVIEW = "selfsubjectaccessreviews"
 
 
-def answer(path: str) -> Document | None:
-    """The document at a path of discovery; None where there is none."""
+def answer(path: str, minor: int = 34) -> Document | None:
+    """The document at a path of discovery of a server 1.``minor``; None where there is none."""
     groups = sorted({name.partition(".")[2] for name in KINDS if "." in name} | {"authorization.k8s.io"})
     match path.strip("/").split("/"):
         case ["version"]:
-            return {"major": "1", "minor": "34", "gitVersion": "v1.34.0"}
+            return {"major": "1", "minor": str(minor), "gitVersion": f"v1.{minor}.0"}
         case ["api"]:
             return {"kind": "APIVersions", "versions": ["v1"]}
         case ["apis"]:

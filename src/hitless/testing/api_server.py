@@ -4,8 +4,8 @@ Problem: no real API server can be installed in a test, and a mocked client prov
 list with pages, watch with bookmarks and 410, create, every kind of patch (``api_patches``), delete with grace and
 preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
 answers in the real server's words; it can be away in several ways (``api_faults``). A test drives it with kubectl
-(``api_discovery``). State lives in ``api_store``, pods in ``api_kubelet``. It never checks schemas:
-``kubernetes-validate`` does that in the tests.
+(``api_discovery``). State lives in ``api_store``, pods in ``api_kubelet``. It never checks schemas
+(``kubernetes-validate`` does that in the tests), except for fields that are newer than ``minor``, its own version.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class FakeApi:
         self.kubelet: Kubelet | None = None
         self.bookmark_every = bookmark_every
         self.protocols = protocols
+        self.minor = 34
         self.url = ""
         self.faults = Faults()
         self.store.create("namespaces", "", {"metadata": {"name": "default"}})
@@ -120,7 +121,7 @@ class FakeApi:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         parts = request.path.strip("/").split("/")
-        if (told := api_discovery.answer(request.path)) is not None:
+        if (told := api_discovery.answer(request.path, self.minor)) is not None:
             return web.json_response(told)
         if request.content_type == "application/vnd.kubernetes.protobuf":
             raise Answer(415, "UnsupportedMediaType", "the fake takes JSON: application/json")
@@ -162,7 +163,9 @@ class FakeApi:
             case "GET":
                 return web.json_response(self._list(request, resource, namespace))
             case "POST":
-                made = self._create(resource, namespace, await request.json(), dry=request.query.get("dryRun") == "All")
+                document, strict = await request.json(), request.query.get("fieldValidation") == "Strict"
+                api_admission.decode(document, self.minor, strict=strict)
+                made = self._create(resource, namespace, document, dry=request.query.get("dryRun") == "All")
                 return web.json_response(self._whole(resource, made), status=201)
             case "PATCH":
                 return web.json_response(
@@ -176,9 +179,7 @@ class FakeApi:
 
     def _create(self, resource: str, namespace: str, document: Document, *, dry: bool = False) -> Document:
         api_admission.admit(self.store, resource, namespace, document)
-        if dry:
-            return document
-        return self.store.create(resource, namespace, document)
+        return document if dry else self.store.create(resource, namespace, document)
 
     def _patch(self, request: web.Request, body: bytes, resource: str, namespace: str, name: str) -> Document:
         kind = request.content_type

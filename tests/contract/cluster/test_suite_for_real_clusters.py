@@ -108,6 +108,47 @@ def test_it_brings_what_a_cluster_of_one_node_lacks_passes_and_leaves_nothing(tm
     play(story, tmp_path, "localhost/no-such-image:1")
 
 
+@pytest.mark.parametrize("minor", [27, 30])
+def test_it_asks_an_older_server_in_its_own_words(tmp_path: Path, minor: int) -> None:
+    """Before 1.30 a server that is asked to be strict refuses ``appArmorProfile``, and reads an annotation instead."""
+
+    async def story(fake: FakeNodes, suite: Suite) -> None:
+        fake.api.minor = minor
+        security = {"appArmorProfile": {"type": "Unconfined"}}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": "a",
+                "annotations": {"container.apparmor.security.beta.kubernetes.io/c": "unconfined"},
+            },
+            "spec": {"containers": [{"name": "c", "securityContext": security}]},
+        }
+        async with connect(tmp_path / "kubeconfig") as api:
+            assert await ground.minor(api) == minor
+            params = {"dryRun": "All", "fieldValidation": "Strict"}
+            asked = [pod, ground.in_words_of(pod, minor)]
+            path = "/api/v1/namespaces/default/pods"
+            answers = [await api.client.post(path, params=params, json=one) for one in asked]
+        assert [one.is_success for one in answers] == [minor >= 30, True], [one.text for one in answers]
+        assert "appArmorProfile" in answers[0].text
+        if minor < 30:
+            code, out = await suite("-k", "strictly")
+            assert (code, "1 passed" in out) == (0, True), out
+
+    play(story, tmp_path)
+
+
+def test_what_an_older_server_does_not_read_must_stand_in_the_older_form_too() -> None:
+    security = {"appArmorProfile": {"type": "Unconfined"}}
+    spec = {"containers": [{"name": "c", "securityContext": security}]}
+    for told in ({}, {"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"}):
+        pod = {"kind": "Pod", "metadata": {"annotations": told}, "spec": spec}
+        with pytest.raises(AssertionError, match="without its older form"):
+            ground.in_words_of(pod, 29)
+        assert ground.in_words_of(pod, 30) == pod
+
+
 def test_a_node_without_the_image_is_said_at_once_with_the_command_that_loads_it(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, suite: Suite) -> None:
         loaded = tmp_path / "loaded"
