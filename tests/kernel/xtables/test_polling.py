@@ -268,6 +268,22 @@ def test_a_table_that_is_put_back_while_it_is_read_is_not_taken_for_unchanged(
         assert poller.wait(0.1) is None
 
 
+def test_a_table_that_changed_beside_one_that_was_put_back_is_told_with_it(
+    node: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new rules are in the first snapshot: who was told of them by the second saw nothing new there."""
+    on(node, "iptables-legacy", "-w", "-t", "raw", "-A", "PREROUTING", "-j", "DROP")
+    with Poller(node) as poller:
+        poller.snapshot()
+        on(node, "iptables-legacy", "-w", "-t", "raw", "-F")
+        flushed_until_read(node, monkeypatch)
+        lost, after = changed(poller), changed(poller)
+        raw = [next(one for one in seen.ruleset.tables if one.name == "raw") for seen in (lost, after)]
+        assert [one.chains["PREROUTING"].rules for one in raw] == [(), ()]
+        assert set(lost.changed) == {(Family.IPV4, "nat"), (Family.IPV4, "raw")}
+        assert after.changed == ((Family.IPV4, "nat"),)
+
+
 def test_the_last_look_needs_no_hint_and_no_time(node: Namespace) -> None:
     """A rule replaced by one of equal size, and a new table, by a writer that takes another lock."""
     elsewhere = {"XTABLES_LOCKFILE": "/run/another.lock"}

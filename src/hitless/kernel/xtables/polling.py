@@ -267,11 +267,10 @@ class Poller:
         whole = Snapshot(t, before, self._ruleset(), tuple(changed), writer)
         if not unread:
             return whole
-        # Reading a large table takes longer than changing it back: what stood there in between is not known.
-        self._following = replace(
-            whole, t=self._clock.now(), before=t, changed=tuple({**unread, **dict.fromkeys(changed)})
-        )
-        return replace(whole, ruleset=self._ruleset(unread), changed=tuple(unread))
+        # Reading a large table takes longer than changing it back: what stood there in between is not known. What was
+        # read as usual beside it is in the first of the two.
+        self._following = replace(whole, t=self._clock.now(), before=t, changed=tuple(unread))
+        return replace(whole, ruleset=self._ruleset(unread), changed=tuple({**unread, **dict.fromkeys(changed)}))
 
     def _rest(self) -> None:
         """Give back what tables take that nobody asks for."""
