@@ -48,12 +48,15 @@ def _runs(pid: str) -> bool:
         return False
 
 
+# who speaks by itself is waited for, as long as it takes: the read ends when the pipe's other end is closed
 DAEMONS = {
     "a child": "sleep 60 & echo $!; {end}",
     "a child in a session of its own": "setsid sleep 60 & echo $!; {end}",
     "a daemon that nobody is the parent of": "(setsid sleep 60 & echo $!); {end}",
-    "a daemon without our environment": "(env -i PATH=$PATH setsid sh -c 'echo $$; sleep 60'&) ; sleep 0.2; {end}",
-    "a child of a daemon": "(setsid sh -c 'sleep 60 & echo $!; wait' &); sleep 0.2; {end}",
+    "a daemon without our environment": (
+        "pid=$(env -i PATH=$PATH setsid sh -c 'echo $$; exec >&-; sleep 60' &); echo $pid; {end}"
+    ),
+    "a child of a daemon": "pid=$(setsid sh -c 'sleep 60 >&- & echo $!; exec >&-; wait' &); echo $pid; {end}",
 }
 
 

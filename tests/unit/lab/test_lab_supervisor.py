@@ -98,11 +98,14 @@ class Story:
         self.events.append(event)
         self.steps.append((round(asyncio.get_running_loop().time(), 1), event.step, event.detail))
 
-    def supervisor(self, grace: float = 30.0, patience: float = 5.0, backoff: float = 10.0) -> Supervisor:
+    def supervisor(
+        self, grace: float = 30.0, patience: float = 5.0, backoff: float = 10.0, probe: Readiness | None = None
+    ) -> Supervisor:
         plan = Plan()
         subnets = MappingProxyType({family: plan.subnet(family, 0) for family in Family})
         node = Node("node0", 0, HERE, self.root, (), MappingProxyType({}), subnets)
-        agent = Agent("agent", lambda _plan, _node: ("agent",), Readiness("file", READY, patience=patience), grace)
+        probe = probe or Readiness("file", READY, patience=patience)
+        agent = Agent("agent", lambda _plan, _node: ("agent",), probe, grace)
         return Supervisor(node, agent, plan, emit=self.heard, clock=Clock(0), launcher=self.launch, backoff=backoff)
 
     @property
@@ -227,6 +230,24 @@ def test_an_agent_that_ends_before_it_is_ready_is_reported_with_its_last_words(t
     run(main())
     assert story.names == ["started", "exited", "failed"]
     assert story.steps[-1][2] == "ended before it was ready (exit code 1): hello"
+
+
+@pytest.mark.parametrize(
+    ("dies", "steps"),
+    [(0.05, ["started", "exited", "failed"]), (0.5, ["started", "ready", "exited"])],
+)
+def test_an_agent_without_a_probe_is_ready_when_it_did_not_end_at_once(
+    tmp_path: Path, dies: float, steps: list[str]
+) -> None:
+    story = Story(tmp_path, [Fake(1, tmp_path, ready=None, dies=dies)])
+
+    async def main() -> None:
+        async with story.supervisor(probe=Readiness()) as supervisor:
+            assert await supervisor.start() == ("ready" in steps)
+            await asyncio.sleep(1.0)
+
+    run(main())
+    assert story.names == steps
 
 
 def test_a_program_that_is_not_there_is_reported(tmp_path: Path) -> None:
