@@ -1,17 +1,38 @@
-"""What holds for every test."""
+"""What holds for every test.
+
+Tests that draw examples (Hypothesis) look for what nobody thought of, and what CI answers must not depend on when it
+is asked. So a developer's run draws new examples each time, and CI (``CI`` or ``REQUIRE_KERNEL`` is set) the same ones
+for the same commit: green stays green, and red is seen again by whoever sets the variable. To explore, without it::
+
+    pytest tests/unit                               # new examples; what fails is kept in .hypothesis/ and tried first
+    pytest tests/unit --hypothesis-seed=7           # others, the same each time
+    pytest tests/unit --hypothesis-profile=explore  # fifty times as many
+
+What an exploration finds becomes an ``@example`` or a test of its own.
+"""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
+import os
+import pkgutil
 import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+import tools
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
-# no wall-clock asserts: on a busy machine an example may take as long as it likes (pytest's own timeout bounds a hang)
-settings.register_profile("hitless", deadline=None)
+import hitless
+
+IN_CI = any(os.environ.get(name) for name in ("CI", "REQUIRE_KERNEL"))
+
+# No wall-clock asserts: on a busy machine an example may take as long as it likes, and so may making it (too_slow is
+# a deadline too); pytest's own timeout bounds a hang. The other health checks count examples, and stay.
+settings.register_profile("hitless", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=IN_CI)
+settings.register_profile("explore", settings.get_profile("hitless"), derandomize=False, max_examples=5000)
 settings.load_profile("hitless")
 
 
@@ -19,6 +40,16 @@ settings.load_profile("hitless")
 # interrupted as at a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Hypothesis draws constants from the modules that are loaded, too: for the same examples in any order of tests, on
+    any of xdist's workers, none may come later."""
+    if IN_CI and any(isinstance(item, pytest.Function) and is_hypothesis_test(item.obj) for item in session.items):
+        for package in (hitless, tools):
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                if not module.name.endswith(".__main__"):
+                    importlib.import_module(module.name)
 
 
 class _Complaints(logging.Handler):
