@@ -234,7 +234,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         # The verdict stands, and its reports are written, whether or not anybody can be told.
         if choices.post_events:
             try:
-                async with connect(choices.kubeconfig, choices.context) as api:
+                async with connect(choices.kubeconfig, choices.context, answered=True) as api:
                     await announce(api, verdict, [node.name for node in chosen], pods.identity)
             except HitlessError as error:
                 _warn(f"the Events could not be posted: {error}")

@@ -4,7 +4,8 @@ Problem: everything that a drill does goes by one client, and must go where the 
 proxy or not, by exec too. Promise: one address, one server name, one proxy, one identity for every request and
 websocket (``ways``); a credential that is asked for again (``login``) comes from the same context, and is never shown
 to another server than the first. What cannot be read or run is an ``InputError`` that names the
-kubeconfig. Next stage: ``api``.
+kubeconfig; a server or a proxy that would go on refusing us ends the first call at once (``refusals``). Next stage:
+``api``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hitless.errors import InputError, MissingError
+from hitless.errors import ApiError, InputError, MissingError
 
 try:
     import httpx2
 
-    from hitless.cluster import login, proxies, tls
+    from hitless.cluster import login, proxies, refusals, tls
     from hitless.cluster.ways import Cluster, Way, read
 except ModuleNotFoundError as error:
     raise MissingError(
@@ -41,7 +42,7 @@ class Access:
     namespace: str
 
 
-def access(kubeconfig: Path | None, context: str | None) -> Access:
+def access(kubeconfig: Path | None, context: str | None, *, answered: bool = False) -> Access:
     """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     way = read(kubeconfig, context)
     cluster = way.cluster
@@ -63,7 +64,7 @@ def access(kubeconfig: Path | None, context: str | None) -> Access:
     def transport(certificate: tls.Certificate | None) -> httpx2.AsyncHTTPTransport:
         return _transport(_tls(cluster, certificate, way), proxy)
 
-    connections = _Connections(transport, now.certificate if now else None, cluster.server_name, proxy)
+    connections = _Connections(transport, now.certificate if now else None, way, proxy, answered)
     client = httpx2.AsyncClient(
         base_url=cluster.server,
         auth=login.Login(fetch, connections.present, now),
@@ -79,18 +80,23 @@ class _Connections(httpx2.AsyncBaseTransport):
     """The connections to one server; those made under a client certificate are not used under another.
 
     What was begun goes on where it began: a watch, and a command in a pod, outlive the certificate.
+    Until the server has ``answered``, what will not pass by itself is an ``ApiError``; later it is one more trouble of
+    the way there, which is waited for: the drill may have caused it (``refusals``).
     """
 
     def __init__(
         self,
         make: Callable[[tls.Certificate | None], httpx2.AsyncHTTPTransport],
         certificate: tls.Certificate | None,
-        server_name: str,
+        way: Way,
         proxy: str,
+        answered: bool,
     ) -> None:
         self._make = make
         self._all = [make(certificate)]
-        self._server_name = server_name
+        self._way = way
+        self._proxy = proxy
+        self._answered = answered
         self._by = f" (by the proxy {proxies.shown(proxy)})" if proxy else ""
         self._by_connect = proxy.startswith("http")
 
@@ -100,19 +106,29 @@ class _Connections(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        name = self._server_name
+        name = self._way.cluster.server_name
         if self._by_connect and ":" in url.host:
             request.url, name = _Bracketed(url), name or url.host
         if name:
             request.extensions = {**request.extensions, "sni_hostname": name}
         try:
-            return await self._all[-1].handle_async_request(request)
+            response = await self._all[-1].handle_async_request(request)
+        except ssl.SSLError as error:  # an alert instead of an answer: httpcore2 2.16 lets it through as it is
+            self._refuse(error)
+            raise httpx2.ReadError(f"{error}{self._by}", request=request) from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            self._refuse(error)
             if not self._by:
                 raise
             raise type(error)(f"{str(error) or type(error).__name__}{self._by}", request=request) from error
         finally:
             request.url = url
+        self._answered = True
+        return response
+
+    def _refuse(self, error: Exception) -> None:
+        if not self._answered and (why := refusals.lasting(error, self._way, self._proxy)):
+            raise ApiError(why) from error
 
     async def aclose(self) -> None:
         for one in self._all:

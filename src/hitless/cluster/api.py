@@ -20,11 +20,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from hitless.cluster import refusals
 from hitless.cluster.access import Access, access, httpx2
 from hitless.cluster.objects import PODS, Kind, Object
 from hitless.errors import ApiError
 
-__all__ = ["Api", "Patience", "connect", "said"]
+__all__ = ["Api", "Patience", "connect"]
 
 _T = TypeVar("_T", bound=Object)
 
@@ -70,24 +71,24 @@ class _WatchEvent(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _Cause(msgspec.Struct):
-    reason: str = ""
-
-
-class _Details(msgspec.Struct):
-    causes: list[_Cause] | None = None
-
-
 class _Status(msgspec.Struct):
     message: str = ""
     reason: str = ""
     code: int = 0
-    details: _Details | None = None
 
 
-def connect(kubeconfig: Path | None = None, context: str | None = None, *, patience: Patience | None = None) -> Api:
-    """The API server that the kubeconfig names, else KUBECONFIG, this pod's account, or ~/.kube/config."""
-    return Api(access(kubeconfig, context), patience or Patience())
+def connect(
+    kubeconfig: Path | None = None,
+    context: str | None = None,
+    *,
+    patience: Patience | None = None,
+    answered: bool = False,
+) -> Api:
+    """The API server that the kubeconfig names, else KUBECONFIG, this pod's account, or ~/.kube/config.
+
+    ``answered``: it has answered to the same way before, so that nothing can be wrong with that (``refusals``).
+    """
+    return Api(access(kubeconfig, context, answered=answered), patience or Patience())
 
 
 class Api:
@@ -159,7 +160,7 @@ class Api:
         if grace is not None:
             document["deleteOptions"] = {"gracePeriodSeconds": grace}
         try:
-            await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=_budget_says_no)
+            await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=refusals.budget_says_no)
         except _MadeBefore:
             return
         except ApiError as error:
@@ -273,7 +274,7 @@ class Api:
                 timeout = httpx2.Timeout(15.0, read=_WATCH_S + _WATCH_SLACK_S)
                 async with self.client.stream("GET", kind.path(namespace), params=params, timeout=timeout) as response:
                     if response.status_code != 200:
-                        raise _refusal("WATCH", kind.path(namespace), response)
+                        raise refusals.refusal("WATCH", kind.path(namespace), response)
                     self._known = True
                     failures, since = 0, self.patience.now()
                     async for line in _lines(response):
@@ -326,12 +327,12 @@ class Api:
                 if response.is_success:
                     self._known = True
                     return response.content
-                problem = _refusal(method, path, response)
+                problem = refusals.refusal(method, path, response)
                 if response.status_code == 409 and method == "POST" and attempt > 0:
                     raise _MadeBefore from problem
                 if not self.passing(response.status_code) or final(response):
                     raise problem
-                wait = max(wait, _retry_after(response))
+                wait = max(wait, refusals.retry_after(response))
             self._trouble()
             if self.patience.now() - begin + wait > self.patience.total:
                 raise problem
@@ -350,18 +351,6 @@ async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         yield rest
 
 
-def _budget_says_no(response: httpx2.Response) -> bool:
-    """Whether a budget forbids an eviction; the server's own 429 (it is busy: plain text) says nothing of the pod."""
-    if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
-        return True
-    try:
-        details = msgspec.json.decode(response.content, type=_Status).details
-    except msgspec.DecodeError:
-        return False
-    causes = details.causes if details is not None else None
-    return response.status_code == 429 and any(cause.reason == "DisruptionBudget" for cause in causes or [])
-
-
 class _MadeBefore(Exception):
     """A repeated POST met the object that the first one made."""
 
@@ -375,25 +364,6 @@ def _decode(raw: bytes | msgspec.Raw, kind: Kind[_T]) -> _T:
         return msgspec.json.decode(raw, type=kind.read)
     except msgspec.DecodeError as error:
         raise ApiError(f"{kind.plural}: the server's answer is not understood: {error}") from error
-
-
-def said(response: httpx2.Response) -> str:
-    """The server's own words in a refusal."""
-    try:
-        words = msgspec.json.decode(response.content, type=_Status).message
-    except msgspec.DecodeError:
-        words = response.text[:200].strip()
-    return words or response.reason_phrase
-
-
-def _refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
-    hint = "; hitless drill --cluster --dry-run prints the rights that it needs" if response.status_code == 403 else ""
-    return ApiError(f"{method} {path}: {response.status_code} {said(response)}{hint}", status=response.status_code)
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), 30.0) if text.isdigit() else 0.0
 
 
 def _words(error: Exception) -> str:

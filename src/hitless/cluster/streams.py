@@ -19,8 +19,9 @@ import httpx2
 import msgspec
 from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
 
-from hitless.cluster.api import Api, said
+from hitless.cluster.api import Api
 from hitless.cluster.objects import PODS
+from hitless.cluster.refusals import said
 from hitless.cluster.relay import TAKEN_OVER
 from hitless.errors import ApiError
 

@@ -28,13 +28,28 @@ QUICK = Patience(total=0.3, first=0.02, longest=0.1)
 
 
 def certificates(folder: Path) -> Path:
-    """Put into the folder ca.pem, and server, client and other: NAME.pem and NAME.key, signed by it."""
+    """Put into the folder ca.pem, and server, client, other and expired: NAME.pem and NAME.key, signed by it.
+
+    ``stranger`` is signed by itself.
+    """
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     _openssl(folder, "req", "-x509", *key, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
     for name, more in (("server", f"subjectAltName=DNS:{NAME}"), ("client", ""), ("other", "")):
         words = ["req", *key, "-x509", "-subj", f"/O=group/CN={name}", "-CA", "ca.pem", "-CAkey", "ca.key"]
         words += ["-addext", more] if more else []
         _openssl(folder, *words, "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    name = f"subjectAltName=DNS:{NAME}"
+    words = ["req", *key, "-x509", "-subj", "/CN=server", "-addext", name]
+    _openssl(folder, *words, "-keyout", "stranger.key", "-out", "stranger.pem")
+    (folder / "index").touch()  # only openssl-ca dates certificates back
+    (folder / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca=d\n[d]\ndatabase=index\nrand_serial=yes\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n"
+        f"x509_extensions=x\n[p]\ncommonName=supplied\n[x]\n{name}\n"
+    )
+    _openssl(folder, "req", *key[:-2], "-subj", "/CN=server", "-keyout", "expired.key", "-out", "expired.csr")
+    dates = ["-startdate", "200101000000Z", "-enddate", "200201000000Z"]
+    words = ["ca", "-batch", "-config", "ca.cnf", "-notext", "-cert", "ca.pem", "-keyfile", "ca.key"]
+    _openssl(folder, *words, *dates, "-in", "expired.csr", "-out", "expired.pem")
     return folder
 
 
@@ -42,10 +57,10 @@ def _openssl(folder: Path, *words: str) -> None:
     subprocess.run(["openssl", *words], cwd=folder, capture_output=True, check=True)
 
 
-def server_side(folder: Path, *, client: ssl.VerifyMode = ssl.CERT_OPTIONAL) -> ssl.SSLContext:
+def server_side(folder: Path, *, client: ssl.VerifyMode = ssl.CERT_OPTIONAL, server: str = "server") -> ssl.SSLContext:
     """The server's TLS, with certificates from the folder."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    context.load_cert_chain(folder / f"{server}.pem", folder / f"{server}.key")
     context.load_verify_locations(folder / "ca.pem")
     context.verify_mode = client
     return context
@@ -68,11 +83,15 @@ class Seen(Faults):
 
 @dataclass
 class Proxy:
-    """A proxy that takes every CONNECT to the port ``to``, whatever was asked for."""
+    """A proxy that takes every CONNECT to the port ``to``, whatever was asked for.
+
+    ``refuses``: with which status. ``passing``: the statuses that the next ones get instead.
+    """
 
     to: int = 0
     port: int = 0
-    refuses: bool = False
+    refuses: str = ""
+    passing: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -83,8 +102,8 @@ class Proxy:
         self.asked.append(" ".join(head[0].split()[:2]))
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
         self.authorizations.append(headers.get("proxy-authorization", ""))
-        if self.refuses:
-            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        if status := self.passing.pop(0) if self.passing else self.refuses:
+            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
             writer.close()
             return
         there, here = await asyncio.open_connection("127.0.0.1", self.to)
@@ -112,7 +131,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 @asynccontextmanager
-async def proxy(to: int, *, tls: ssl.SSLContext | None = None, refuses: bool = False) -> AsyncIterator[Proxy]:
+async def proxy(to: int, *, tls: ssl.SSLContext | None = None, refuses: str = "") -> AsyncIterator[Proxy]:
     """A proxy on loopback that leads to the port ``to``."""
     one = Proxy(to, refuses=refuses)
     server = await asyncio.start_server(one.serve, "127.0.0.1", 0, ssl=tls)
@@ -142,8 +161,8 @@ def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: 
 class World:
     """A cluster behind TLS, a proxy that leads to it, and the folder for a kubeconfig."""
 
-    def __init__(self, fake: FakeNodes, proxy: Proxy, folder: Path, pki: Path) -> None:
-        self.fake, self.proxy, self.pki = fake, proxy, pki
+    def __init__(self, fake: FakeNodes, proxy: Proxy, folder: Path, pki: Path, tls: ssl.SSLContext) -> None:
+        self.fake, self.proxy, self.pki, self._tls = fake, proxy, pki, tls
         self.seen = fake.api.faults = Seen()
         self._folder = folder
         self.port = int(fake.api.url.rpartition(":")[2])
@@ -163,6 +182,10 @@ class World:
         """The cluster by the proxy."""
         return {**self.named, "proxy-url": f"http://127.0.0.1:{self.proxy.port}"}
 
+    def becomes(self, server: str) -> None:
+        """Who connects from now on is shown this certificate."""
+        self._tls.load_cert_chain(self.pki / f"{server}.pem", self.pki / f"{server}.key")
+
     async def pod(self) -> str:
         """A pod that says something to READ."""
         await until(lambda: any((one.get("status") or {}).get("phase") == "Running" for one in self._pods()))
@@ -173,9 +196,11 @@ class World:
     def _pods(self) -> list[dict[str, Any]]:
         return self.fake.api.store.all("pods")
 
-    def connect(self, way: dict[str, Any], user: dict[str, Any]) -> Api:
+    def connect(
+        self, way: dict[str, Any], user: dict[str, Any], patience: Patience = QUICK, *, answered: bool = False
+    ) -> Api:
         """The port, by a kubeconfig of this cluster and user."""
-        return connect(write(self._folder / "config", way, user), patience=QUICK)
+        return connect(write(self._folder / "config", way, user), patience=patience, answered=answered)
 
 
 def play(
@@ -184,19 +209,22 @@ def play(
     pki: Path,
     *,
     client: ssl.VerifyMode = ssl.CERT_OPTIONAL,
-    refuses: bool = False,
+    server: str = "server",
+    refuses: str = "",
     tls: bool = False,
 ) -> None:
-    """Play it; ``client``: what the server asks of certificates, ``refuses``: the proxy does, ``tls``: it speaks it."""
+    """Play it; ``client``: what the server asks of certificates, ``server``: which it has; ``refuses``: the proxy does,
+    with this status; ``tls``: it speaks it."""
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(asyncio.timeout(60))
-            fake = await stack.enter_async_context(cluster(1, tls=server_side(pki, client=client)))
+            own = server_side(pki, client=client, server=server)
+            fake = await stack.enter_async_context(cluster(1, tls=own))
             port = int(fake.api.url.rpartition(":")[2])
             context = server_side(pki) if tls else None
             between = await stack.enter_async_context(proxy(port, tls=context, refuses=refuses))
-            await story(World(fake, between, folder, pki))
+            await story(World(fake, between, folder, pki, own))
 
     asyncio.run(run())
 

@@ -71,11 +71,11 @@ def test_a_proxy_is_given_its_password_and_nobody_else_is(tmp_path: Path, pki: P
 def test_a_proxy_that_says_no_is_named_without_its_password(tmp_path: Path, pki: Path) -> None:
     async def story(world: World) -> None:
         way = {**world.named, "proxy-url": f"http://me:secret@127.0.0.1:{world.proxy.port}"}
-        with pytest.raises(ApiError, match=rf"407.*by the proxy http://127.0.0.1:{world.proxy.port}") as caught:
+        with pytest.raises(ApiError, match=rf"the proxy http://127.0.0.1:{world.proxy.port} .*407") as caught:
             await works(world.connect(way, {"token": "t"}))
         assert "secret" not in str(caught.value)
 
-    play(story, tmp_path, pki, refuses=True)
+    play(story, tmp_path, pki, refuses="407 Proxy Authentication Required")
 
 
 @pytest.mark.usefixtures("_name_has_an_address")
@@ -139,10 +139,10 @@ def test_the_server_is_recognised_by_the_name_that_is_said_and_by_no_other(tmp_p
         user = {"token": "t"}
         assert await works(world.connect({**world.numbered, "tls-server-name": NAME}, user))
         for wrong in (world.numbered, {**world.numbered, "tls-server-name": "another.example.test"}):
-            with pytest.raises(ApiError, match="certificate verify failed"):
+            with pytest.raises(ApiError, match="not valid for"):
                 await works(world.connect(wrong, user))
         assert await works(world.connect({**world.by_proxy, "tls-server-name": NAME}, user))
-        with pytest.raises(ApiError, match="certificate verify failed"):
+        with pytest.raises(ApiError, match="not valid for"):
             await works(world.connect({**world.by_proxy, "tls-server-name": "another.example.test"}, user))
 
     play(story, tmp_path, pki)

@@ -1,0 +1,137 @@
+"""What is refused on the way to an API server: why, whether it may pass by itself, and what to do.
+
+Problem: a drill waits for a server that is away, as it may have cut it off itself; but a certificate that nobody here
+trusts, or a proxy that wants a password, is the same in 20 s, and kubectl ends at once. Promise: what is written wrong
+on this side ends at once with the field to look at; whatever a busy, young or broken server does (refuses connections,
+resets them, says nothing, 5xx, 429) is never taken for that. So it is until the server has answered for the first time.
+From then on the way is known to be right, and in the middle of a round the very same words may come from a load
+balancer, an ingress or a proxy that is half up (its stand-in certificate, rules that are not loaded yet), which the
+drill itself may have caused: then all of it is waited for, as a server that is away is. A server's answers to calls are
+judged by their status alone. No password is in a message. Next stage: ``access``, ``api``.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+import httpx2
+import msgspec
+
+from hitless.cluster import proxies
+from hitless.cluster.ways import Way
+from hitless.errors import ApiError
+
+__all__ = ["budget_says_no", "lasting", "refusal", "retry_after", "said"]
+
+# X509_V_ERR_*, openssl-verification-options(1)
+_NO_AUTHORITY = frozenset({2, 18, 19, 20, 21, 24})
+_NO_TIME = frozenset({9, 10})
+_NO_NAME = frozenset({62, 64})
+
+_OUR_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+"""Parts of the alerts (RFC 8446, 6.2) by which a server refuses what we showed, or that we showed nothing."""
+
+_PASSING_BY_PROXY = frozenset({408, 425, 429})
+_SOCKS_SAYS_NO = ("Invalid username/password", "Requested ", "not allowed by ruleset")
+
+
+def lasting(error: BaseException, way: Way, proxy: str) -> str:
+    """What is wrong, where, why, and what to do; empty where it may pass by itself. ``proxy`` is the one in use."""
+    if isinstance(error, httpx2.ProxyError):
+        return _by_proxy(str(error), way, proxy)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__  # httpcore2's pool leaves the first out
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _by_us(cause, way, proxy)
+    reason = (cause.reason or "") if cause is not None else ""
+    if "_ALERT_" in reason and any(word in reason for word in _OUR_CERTIFICATE):
+        words = reason.partition("_ALERT_")[2].replace("_", " ").lower()
+        user = f"user {way.user} in {way.where}" if way.user else way.where
+        return (
+            f"{way.cluster.server} does not let us in by the client certificate: {words}; look at client-certificate "
+            f"and client-key of {user}, or log in again"
+        )
+    if reason == "WRONG_VERSION_NUMBER":
+        return f"{way.cluster.server} does not speak TLS; look at the server of the cluster in {way.where}"
+    return ""
+
+
+def _by_us(error: ssl.SSLCertVerificationError, way: Way, proxy: str) -> str:
+    """A certificate that we do not accept."""
+    cluster, pod = way.cluster, way.context is None
+    whose = cluster.server
+    if proxy.startswith("https:"):  # recognised by the same authority; OpenSSL does not say whose it was
+        whose += f", or of the proxy {proxies.shown(proxy)},"
+    place = f"the cluster in {way.where}"
+    if error.verify_code in _NO_AUTHORITY:
+        remedy = f"see ca.crt of {way.where}" if pod else f"give what signed it as certificate-authority of {place}"
+    elif error.verify_code in _NO_NAME:
+        remedy = "is another server there?" if pod else f"give one of its names as server or tls-server-name of {place}"
+    elif error.verify_code in _NO_TIME:
+        remedy = "renew it, or set this machine's clock"
+    else:
+        remedy = f"look at certificate-authority and tls-server-name of {place}"
+    return f"the certificate of {whose} is not accepted: {error.verify_message.rstrip('.')}; {remedy}"
+
+
+def _by_proxy(words: str, way: Way, proxy: str) -> str:
+    """A proxy that does not let us through."""
+    status = int(words[:3]) if re.match(r"\d{3}\b", words) else 0
+    lets_nobody = 400 <= status < 500 and status not in _PASSING_BY_PROXY
+    if not lets_nobody and not any(one in words for one in _SOCKS_SAYS_NO):
+        return ""
+    named = f"proxy-url of the cluster in {way.where}" if way.cluster.proxy else "HTTPS_PROXY"
+    remedy = f"allow it there, or name another proxy in {named}"
+    if status == 407 or (not status and "allowed" not in words):
+        remedy = f"{named} must hold the user and the password that it wants (http://USER:PASSWORD@HOST:PORT)"
+    if not way.cluster.proxy:
+        remedy += ", or NO_PROXY the server"
+    return f"the proxy {proxies.shown(proxy)} does not let us through to {way.cluster.server}: {words}; {remedy}"
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    details: _Details | None = None
+
+
+def said(response: httpx2.Response) -> str:
+    """The server's own words in a refusal."""
+    try:
+        words = msgspec.json.decode(response.content, type=_Status).message
+    except msgspec.DecodeError:
+        words = response.text[:200].strip()
+    return words or response.reason_phrase
+
+
+def refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
+    """The error that a refused call is."""
+    hint = "; hitless drill --cluster --dry-run prints the rights that it needs" if response.status_code == 403 else ""
+    return ApiError(f"{method} {path}: {response.status_code} {said(response)}{hint}", status=response.status_code)
+
+
+def retry_after(response: httpx2.Response) -> float:
+    """Seconds that the server asks us to wait, 30 at most."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), 30.0) if text.isdigit() else 0.0
+
+
+def budget_says_no(response: httpx2.Response) -> bool:
+    """Whether a budget forbids an eviction; the server's own 429 (it is busy: plain text) says nothing of the pod."""
+    if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
+        return True
+    try:
+        details = msgspec.json.decode(response.content, type=_Status).details
+    except msgspec.DecodeError:
+        return False
+    causes = details.causes if details is not None else None
+    return response.status_code == 429 and any(cause.reason == "DisruptionBudget" for cause in causes or [])
