@@ -59,16 +59,25 @@ class Trial(Protocol):
         """What was found of it."""
 
 
-def _word(trial: str, verdict: AgentVerdict, wanted: str, *, about: str = "") -> Finding:
+def _word(trial: str, record: Record, verdict: AgentVerdict, wanted: str, *, about: str = "") -> Finding:
     """The verdict must be ``wanted`` and, where ``about`` is given, a reason must speak of it."""
     told = any(about in reason for reason in verdict.reasons)
     found = f"{verdict.verdict}: {verdict.reasons[0] if verdict.reasons else 'no reason'}"
-    busy = verdict.verdict == "inconclusive" and verdict.prober_lag_ms * MS > LATE
-    return Finding(trial, f"verdict {wanted}", found, verdict.verdict == wanted and told, busy)
+    return Finding(trial, f"verdict {wanted}", found, verdict.verdict == wanted and told, _unproven(record, verdict))
 
 
 def _lag(record: Record, tool: str) -> int:
     return max((beat.max_lag_ns for beat in record.heartbeats if beat.tool == tool), default=0)
+
+
+def _stood(record: Record, verdict: AgentVerdict) -> bool:
+    """Whether the prober or the far end says that it stood still for a while."""
+    return max(verdict.prober_lag_ms * MS, _lag(record, "farend")) > LATE
+
+
+def _unproven(record: Record, verdict: AgentVerdict) -> bool:
+    """Whether the drill says that nothing is proven, and there is that reason for it."""
+    return verdict.verdict == "inconclusive" and _stood(record, verdict)
 
 
 @dataclass
@@ -164,8 +173,9 @@ class Gaps:
         strays = verdict.lost - verdict.causes.get("gap", 0) - verdict.causes.get("poisoned", 0)
         done = f"about {rate * (least + most) / 2:.0f} connections begun in them"
         found = f"{verdict.lost} lost, {strays} of them elsewhere"
-        busy = verdict.prober_lag_ms > 50 or (near and bool(strays) and busy)
-        return [Finding(self.name, done, found, near and not strays, busy), _word(self.name, verdict, "fail")]
+        stood = verdict.prober_lag_ms > 50 or _lag(record, "farend") > LATE
+        busy = stood or (near and bool(strays) and busy)
+        return [Finding(self.name, done, found, near and not strays, busy), _word(self.name, record, verdict, "fail")]
 
 
 @dataclass
@@ -190,8 +200,9 @@ class Harmless:
             "rules doubled, reordered, put back",
             f"{len(record.changes)} changes, {len(record.outages)} gaps, {verdict.lost} lost",
             bool(record.changes) and not record.outages and not verdict.lost,
+            busy=bool(record.changes) and not record.outages and _unproven(record, verdict),
         )
-        return [seen, _word(self.name, verdict, "pass")]
+        return [seen, _word(self.name, record, verdict, "pass")]
 
 
 @dataclass
@@ -230,14 +241,16 @@ class Losses:
         """By their source ports."""
         lost = {loss.sport for loss in record.losses}
         right = lost == self.victims and len(record.losses) == len(self.victims) == self.count
+        excused = sum(verdict.causes.get(cause, 0) for cause in ("starved", "far_end_down"))
+        busy = self.victims <= lost and len(record.losses) - excused <= self.count and _stood(record, verdict)
         found = Finding(
             self.name,
             f"{len(self.victims)} connections dropped",
             f"{verdict.lost} lost, {len(lost & self.victims)} of them these, as {', '.join(verdict.causes) or 'none'}",
             right and set(verdict.causes) == {"timeout"},
-            busy=right and "starved" in verdict.causes,
+            busy=busy,
         )
-        return [found, _word(self.name, verdict, "fail", about="although the rules carried them")]
+        return [found, _word(self.name, record, verdict, "fail", about="although the rules carried them")]
 
 
 def _port(element: object) -> int:
@@ -260,7 +273,9 @@ class Quiet:
         """A pass."""
         found = f"{len(record.outages)} gaps, {verdict.lost} of {verdict.attempted:,} lost"
         right = not record.outages and not verdict.lost and verdict.attempted > 0
-        return [Finding(self.name, "a restart that changes nothing", found, right), _word(self.name, verdict, "pass")]
+        busy = not record.outages and verdict.attempted > 0 and _unproven(record, verdict)
+        seen = Finding(self.name, "a restart that changes nothing", found, right, busy)
+        return [seen, _word(self.name, record, verdict, "pass")]
 
 
 @dataclass
@@ -286,7 +301,7 @@ class Signalled:
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
         """Inconclusive, with the reason."""
-        return [_word(self.name, verdict, "inconclusive", about=self.about)]
+        return [_word(self.name, record, verdict, "inconclusive", about=self.about)]
 
 
 def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:

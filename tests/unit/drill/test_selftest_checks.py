@@ -166,6 +166,33 @@ def test_a_restart_with_nothing_wrong_must_pass() -> None:
     assert len(wrong(Quiet(), Drill().lose(2.3))) == 2
 
 
+def slept(drill: Drill, tool: str, seconds: float) -> Drill:
+    """A tool that did not run for a while, and says so; what was lost meanwhile was lost for that."""
+    for at_once in range(3):
+        drill.lose(2.3 + at_once / 1000, 50000 + at_once, cause="starved" if tool == "probe" else "far_end_down")
+    here = drill.where(tool)
+    drill.extra.append(e.Heartbeat(t=at(3.9), tool=tool, interval_ns=MS, max_lag_ns=round(seconds * 1e9), **here))
+    return drill
+
+
+@pytest.mark.parametrize("tool", ["probe", "farend"])
+def test_what_a_tool_lost_that_this_machine_let_stand_still_is_busy_and_only_with_its_own_word_for_it(
+    tool: str,
+) -> None:
+    for lag, busy in ((3.0, True), (0.1, False)):
+        changed = Drill()
+        changed.extra.append(e.Change(t=at(2.3), family="ipv4", backend="nft", table="nat", **changed.where("watch")))
+        victims = Drill().lose(2.3, 40000).lose(2.31, 40001)
+        for trial, drill in ((Quiet(), Drill()), (Harmless(), changed), (dropped(), victims)):
+            found = [one for one in checked(trial, slept(drill, tool, lag)) if not one.right]
+            assert found
+            assert [one.busy for one in found] == [busy] * len(found), trial
+    # a gap is none of it, and neither is a loss that nobody slept through, however long a tool slept
+    assert not any(one.busy for one in checked(Quiet(), slept(Drill().gap(2.3, 0.1), tool, 3.0)))
+    others = slept(Drill().lose(2.3, 40000).lose(2.31, 40001).lose(2.32, 40002), tool, 3.0)
+    assert not any(one.busy for one in checked(dropped(), others))
+
+
 def test_a_tool_that_was_killed_must_make_the_drill_inconclusive_and_say_so() -> None:
     trial = Signalled("watch", True, "watch ended by itself", "watcher killed")
     assert wrong(trial, Drill()) == ["verdict inconclusive"]
