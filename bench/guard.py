@@ -97,7 +97,7 @@ def stretch(backend: Backend, name: str, mode: str, share: int, rate: int) -> Co
                 made.guard()
                 for family in Family:
                     made.until_state("standing by", family)
-            with made.probing(rate) as told:
+            with made.probing(rate, timeout=2.5) as told:
                 made.end(first)
                 rounds(made, name, number, away)
             if mode == "guard":

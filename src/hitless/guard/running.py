@@ -201,6 +201,8 @@ class Guard:
             self.reporter.count("lost_events")
         for family, one in decided.items():
             self._tell(self._sides[family], one, observation)
+        if decided:  # the state comes last: who reads there that a gap is over finds its record
+            self.reporter.state(self._sides, self._standing)
 
     def _stand(self, observation: Observation | None) -> None:
         """Bring the kernel's table to what was decided. A failure is reported and tried again at the next tick."""
@@ -240,7 +242,6 @@ class Guard:
             self._gap(side, seen.gap, t, observation)
         if seen.forward_gap is not None:
             self.reporter.forward_gap(side, seen.forward_gap, t, observation.writer)
-        self.reporter.state(self._sides, self._standing)
 
     def _gap(
         self, side: Side, gap: OpenGap, t: int, observation: Observation | None, *, still_open: bool = False
@@ -297,6 +298,7 @@ class Guard:
         # what the same rules come to depends on what is guarded: a gap that was followed is over
         moment = self._moment(self._last)
         self._tell(side, side.judge(moment, decision), moment)
+        self.reporter.state(self._sides, self._standing)
 
     def _moment(self, last: Observation) -> Observation:
         """The same rules, now: nobody wrote anything."""

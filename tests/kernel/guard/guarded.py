@@ -20,8 +20,9 @@ from hitless.guard.learning import TABLE
 from hitless.kernel import namespaces, processes
 from hitless.kernel.nftables.owned import Count, OwnedTables
 from hitless.model.families import Backend, Family
+from hitless.probe.tuples import FIRST_PORT
 
-__all__ = ["HANG", "World", "nft", "tables", "until", "world"]
+__all__ = ["HANG", "World", "nft", "tables", "unhurt", "until", "world"]
 
 CLI = [sys.executable, "-P", "-m", "hitless"]
 
@@ -33,6 +34,8 @@ class World:
     cluster: lab.Lab
     folder: Path
     started: list[processes.Process] = field(default_factory=list)
+    # conntrack knows a flow again by its ports: none comes twice (the kernel's choice is random), nor as the prober's
+    ports: Iterator[int] = field(default_factory=lambda: iter(range(2000, FIRST_PORT)))
 
     @property
     def node(self) -> lab.Node:
@@ -94,9 +97,14 @@ class World:
         until(lambda: self.side(family).get("state") == word, f"state {word!r} (log: {self.log()[-2000:]})")
 
     def records(self, kind: str = "") -> list[dict[str, Any]]:
+        """What is in the journal by now: whole lines, one may be in the writing."""
         path = self.folder / "journal.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
         return [each for each in map(json.loads, lines) if not kind or each["type"] == kind]
+
+    def ended(self, kind: str) -> list[dict[str, Any]]:
+        """The gaps that are over: one that lasts ten seconds is also told while it is open."""
+        return [each for each in self.records(kind) if not each.get("open")]
 
     def command(self, *words: str) -> tuple[int, str]:
         """``hitless guard WORDS`` on the node: exit code and output."""
@@ -113,8 +121,12 @@ class World:
     # --- traffic
 
     @contextmanager
-    def probing(self, rate: int = 300) -> Iterator[dict[str, int]]:
-        """New flows from the pod throughout the block; afterwards the dictionary has ``sent`` and ``lost``."""
+    def probing(self, rate: int = 300, timeout: float = 30.0) -> Iterator[dict[str, int]]:
+        """New flows from the pod throughout the block; afterwards the dictionary has what came of them.
+
+        ``timeout`` bears with a far end that the machine keeps waiting. A packet that is lost shows all the same: what
+        is answered at a later try only is ``delayed``, however long the first answer took.
+        """
         targets = [str(addresses[0]) for addresses in self.cluster.far_end.addresses.values()]
         binds = [word for target in targets for word in ("--bind", target)]
         to = [word for t in targets for word in ("--to", f"farend://[{t}]" if ":" in t else f"farend://{t}")]
@@ -126,31 +138,39 @@ class World:
             )
         self.started.append(far)
         until(lambda: answers.read_bytes().count(b"\n") > 0, "the far end listening")
+        pace = ["--rate", str(rate), "--timeout", f"{timeout:g}", "--mix", "tcp=6,udp=3,icmp=1"]
         with out.open("wb") as file:
-            probe = processes.start(
-                [*CLI, "probe", "--json", "--rate", str(rate), "--mix", "tcp=6,udp=3,icmp=1", *to],
-                namespace=self.pod.namespace,
-                stdout=file,
-            )
+            probe = processes.start([*CLI, "probe", "--json", *pace, *to], namespace=self.pod.namespace, stdout=file)
         self.started.append(probe)
-        counted = ("sent", "lost", "leaked")
-        told: dict[str, int] = dict.fromkeys((*counted, *(family.value for family in Family)), 0)
-        until(lambda: b'"attempts"' in out.read_bytes(), "the first attempts being answered")
+        until(lambda: self.attempts()["sent"], "the first attempts being answered")
+        told: dict[str, int] = {}
         yield told
+        until(lambda: self.attempts()["sent"] > rate // 4, "attempts enough for a judgement")
         probe.send_signal(signal.SIGTERM)
         probe.wait(timeout=HANG)
-        for line in out.read_text().splitlines():
+        told |= self.attempts()
+
+    def attempts(self) -> dict[str, int]:
+        """What came of the prober's attempts by now."""
+        counted = ("sent", "lost", "delayed", "leaked")
+        told: dict[str, int] = dict.fromkeys((*counted, *(family.value for family in Family)), 0)
+        for line in (self.folder / "probe.jsonl").read_text().rpartition("\n")[0].splitlines():
             event = json.loads(line)
             if event["type"] == "attempts":
                 for name in counted:
                     told[name] += event.get(name, 0)
                 told[event["family"]] += event["sent"]
-        assert told["sent"] > rate // 4, f"only {told['sent']} attempts"
+        return told
+
+    def remember(self) -> None:
+        """Let conntrack keep a flow that is not answered for longer than its 30 s: for tests that find it again."""
+        self.on_node("sysctl", "-q", "-w", "net.netfilter.nf_conntrack_udp_timeout=600")
 
     def udp(self, family: Family = Family.IPV4, *, connect: bool = True) -> socket.socket:
         """A datagram socket in the pod, connected to the far end's discard port."""
         kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
         sender = namespaces.inside(self.pod.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
+        sender.bind(("", next(self.ports, 0)))
         if connect:
             sender.connect((str(self.cluster.far_end.addresses[family][0]), 9))
         return sender
@@ -190,6 +210,11 @@ def world(
             yield made
         finally:
             made.close()
+
+
+def unhurt(told: dict[str, int]) -> bool:
+    """Whether every attempt was answered at the first try, and to the node's address."""
+    return told["lost"] == told["delayed"] == told["leaked"] == 0
 
 
 def nft(made: World, text: str, *, check: bool = True) -> None:

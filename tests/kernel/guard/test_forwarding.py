@@ -71,13 +71,13 @@ def test_whatever_cuts_forwarding_off_is_reported_and_is_no_gap_of_the_agent(tmp
                 assert gets_out(made, family) == own
                 with cause(made, backend, family, word):
                     until(partial(cut_off, made, family), f"{word} in {family} being noticed")
-                    out = gets_out(made, family, wait=0.2)
-                    assert out == (pod if word == "hidden from conntrack" else ""), word
+                    hidden = word == "hidden from conntrack"
+                    assert gets_out(made, family, wait=HANG if hidden else 0.2) == (pod if hidden else ""), word
                     assert made.side(other)["forward_gap_since"] == 0
                     assert made.side(family)["state"] == "standing by"
                 expected.append((family.value, word))
-                until(lambda: len(made.records("forward_gap")) == len(expected), f"the end of {word} in {family}")
-        found = made.records("forward_gap")
+                until(lambda: len(made.ended("forward_gap")) == len(expected), f"the end of {word} in {family}")
+        found = made.ended("forward_gap")
         assert [gap["family"] for gap in found] == [family for family, _ in expected]
         reasons = dict(zip([word for _, word in expected], [gap["reason"] for gap in found], strict=True))
         assert "drops it" in reasons["drop at prerouting"] and "PREROUTING" in reasons["drop at prerouting"]

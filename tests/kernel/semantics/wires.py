@@ -2,18 +2,18 @@
 
 The pod's packets are whole Ethernet frames, so that no local stack has a say; the far end only listens. Every packet is
 a new flow with a number in it, by which it is recognised at the far end whatever was done to its addresses and ports.
+Nothing here waits for a time to pass: what did not arrive was dropped, and that is known (``Wires.passed``).
 """
 
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
@@ -27,7 +27,10 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
 _POD_MAC, _NODE_POD_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
 _NODE_FAR_MAC, _FAR_MAC = bytes.fromhex("020000000003"), bytes.fromhex("020000000004")
-_ETH_ALL = 3
+_ETH_ALL, _ETH_ARP = 3, 0x0806
+_GATEWAY_V4 = ip_address("10.42.1.1")
+_HANG = 60.0  # seconds: an answer that takes a millisecond
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
 
 _NODE_SCRIPT = f"""
 set -e
@@ -43,7 +46,7 @@ ip link set {POD_IN} up
 ip link set {UPLINK} up
 ip addr add {NODE_V4}/24 dev {UPLINK}
 ip addr add {NODE_V6}/64 dev {UPLINK} nodad
-ip addr add 10.42.1.1/32 dev {POD_IN}
+ip addr add {_GATEWAY_V4}/32 dev {POD_IN}
 ip addr add fd42:0:0:1::1/128 dev {POD_IN} nodad
 ip route add 10.42.0.0/16 via inet6 fe80::99 dev {POD_IN}
 ip route add fd42::/48 via fe80::99 dev {POD_IN}
@@ -63,11 +66,10 @@ class Arrival:
     number: int
     src: Address
     sport: int
-    at: int
 
 
 class Wires:
-    """The three namespaces; ``run`` programs on the node, ``send`` packets from the pod, see them ``arrive``."""
+    """The three namespaces; ``run`` programs on the node, see which packets of the pod get ``passed`` it."""
 
     def __init__(self, pod: Namespace, node: Namespace, far: Namespace) -> None:
         self.pod, self.node, self.far = pod, node, far
@@ -77,12 +79,16 @@ class Wires:
         self._in.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._in.bind(("eth0", _ETH_ALL))
         self._in.setblocking(False)
+        self._answers = inside(pod, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0))
+        self._answers.bind(("eth0", _ETH_ARP))
+        self._answers.settimeout(_HANG)
         self._number = 0
         self._port = 10000
 
     def close(self) -> None:
         self._out.close()
         self._in.close()
+        self._answers.close()
 
     def run(self, *command: str, stdin: str = "") -> str:
         """Run a program on the node; its failure is the test's."""
@@ -97,30 +103,39 @@ class Wires:
         assert self._port < 65000, "there are no new source ports left"
         return first
 
-    def send(self, packet: Packet) -> int:
-        """Send the packet as the first of a new flow; returns its number."""
+    def passed(self, flows: Iterable[Packet]) -> list[Arrival | None]:
+        """Send each packet as the first of a new flow; how it arrived at the far end, ``None`` when it was dropped.
+
+        The kernel takes what one processor sent in the order in which it was sent, through all three namespaces, and
+        ARP is behind no rule: when the node answers a question that was asked last, everything before it has arrived
+        or never will. However busy the machine is.
+        """
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+        try:
+            numbers = [self._send(packet) for packet in flows]
+            nobody, gateway = bytes(4), _GATEWAY_V4.packed
+            question = _ARP.pack(1, 0x0800, 6, 4, 1, _POD_MAC, nobody, bytes(6), gateway)
+            self._out.send(_NODE_POD_MAC + _POD_MAC + struct.pack("!H", _ETH_ARP) + question)
+        finally:
+            os.sched_setaffinity(0, allowed)
+        self._answers.recv(64)
+        arrived = {arrival.number: arrival for arrival in self._arrived()}
+        return [arrived.get(number) for number in numbers]
+
+    def _send(self, packet: Packet) -> int:
         self._number += 1
         ethertype = 0x0800 if packet.src.version == 4 else 0x86DD
         self._out.send(_NODE_POD_MAC + _POD_MAC + struct.pack("!H", ethertype) + _ip(packet, self._number))
         return self._number
 
-    def arrivals(self, wanted: set[int], patience: float) -> dict[int, Arrival]:
-        """What arrives within ``patience`` seconds, at most until all ``wanted`` numbers are there."""
-        found: dict[int, Arrival] = {}
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                while True:
-                    data = self._in.recv(2048)
-                    seen = _parse(data)
-                    if seen is not None:
-                        found[seen.number] = seen
-            except BlockingIOError:
-                pass
-            left = deadline - time.monotonic()
-            if left <= 0 or wanted <= found.keys():
-                return found
-            select.select([self._in], [], [], left)
+    def _arrived(self) -> Iterator[Arrival]:
+        """What is there."""
+        with suppress(BlockingIOError):
+            while True:
+                seen = _parse(self._in.recv(2048))
+                if seen is not None:
+                    yield seen
 
 
 # --- packets
@@ -175,10 +190,10 @@ def _parse(data: bytes) -> Arrival | None:
         return None
     body = data[head:]
     if protocol == TCP and body[13] == 0x02:
-        return Arrival(struct.unpack_from("!I", body, 4)[0], source, struct.unpack_from("!H", body)[0], time.time_ns())
+        return Arrival(struct.unpack_from("!I", body, 4)[0], source, struct.unpack_from("!H", body)[0])
     if protocol in (UDP, ICMP, ICMPV6) and body[8:12] == b"hitl":
         sport = struct.unpack_from("!H", body)[0] if protocol == UDP else 0
-        return Arrival(struct.unpack_from("!I", body, 12)[0], source, sport, time.time_ns())
+        return Arrival(struct.unpack_from("!I", body, 12)[0], source, sport)
     return None
 
 
@@ -245,6 +260,14 @@ def _set_up(pod: Namespace, node: Namespace, far: Namespace) -> None:
         # The far end must stay silent: no answers, no neighbour chatter of its own.
         script = "ip link set eth0 arp off; sysctl -q -w net.ipv6.conf.eth0.disable_ipv6=1; ip link set eth0 up"
         subprocess.run(["nsenter", f"--net={there.net}", "--", "sh", "-c", script], check=True)
+    # Only the end that is set up last is ready at once. The other learns of it from a queue of the kernel's, and drops
+    # what it is to send until then.
+    listed, deadline = "", time.monotonic() + _HANG
+    while listed.count(" state UP ") < 2:
+        assert time.monotonic() < deadline, listed
+        listed = subprocess.run(
+            ["nsenter", f"--net={node.net}", "--", "ip", "-o", "link"], capture_output=True, text=True, check=True
+        ).stdout
 
 
 def packets(sport: int, sources: Sequence[Address], destinations: Sequence[Address]) -> Iterator[Packet]:

@@ -1,0 +1,49 @@
+"""The state that ``hitless guard status`` reads never runs ahead of the journal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.unit.guard.flannels import nat
+
+from hitless.agent.logs import Log
+from hitless.guard.journal import Journal
+from hitless.guard.learning import learn
+from hitless.guard.observing import Observation
+from hitless.guard.primaries import PRIMARIES
+from hitless.guard.reporting import Reporter
+from hitless.guard.running import Guard, Settings
+from hitless.guard.side import Side
+from hitless.guard.standing import Standing
+from hitless.kernel.clock import Clock
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset
+
+
+def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
+    """One change of legacy rules may end the gaps of both families: IPv6's was told as over before it was written."""
+    journal, log = tmp_path / "journal", Log(io.StringIO())
+    over: list[set[str]] = []
+
+    class Reading(Reporter):
+        def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
+            super().state(sides, standing)
+            text = journal.read_text() if journal.exists() else ""
+            written = {json.loads(line)["family"] for line in text.splitlines()}
+            over.append({family.value for family, side in sides.items() if not side.open})
+            assert opened & over[-1] <= written
+
+    guard = Guard(Settings(), Reading(log, Journal(journal), Clock()), log)
+    primary = PRIMARIES["flannel"]
+    guard._sides = {f: Side.of(f, primary, (), "eth0", learn(nat(f), f, primary)) for f in Family}
+    whole, flushed = (Ruleset(tuple(nat(f, **how).tables[0] for f in Family)) for how in ({}, {"chain": ()}))
+    opened: set[str] = set()
+    guard._observe(Observation(1, 1, whole))
+    guard._observe(Observation(2, 2, flushed))
+    opened = {family.value for family, side in guard._sides.items() if side.open}
+    assert opened == {"ipv4", "ipv6"}
+    guard._observe(Observation(3, 3, whole))
+    assert over[-1] == opened
