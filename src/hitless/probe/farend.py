@@ -41,6 +41,7 @@ _BACKLOG = 65535  # the kernel cuts it to net.core.somaxconn
 _BUFFER = 8 << 20  # at the default of 212 kB a burst of some 300 datagrams is lost while the loop is late by 50 ms
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE, _SO_RXQ_OVFL = 33, 32, 40  # asm-generic/socket.h
 _BURST = 256  # accepts or datagrams per descriptor and turn, so that no port starves another
+_LAST = 65536  # packets read at the end: more than the capture's buffer holds
 _IN6_PKTINFO = 50  # IPV6_PKTINFO of linux/in6.h
 _IP_PKTINFO = 8
 _KINDS: Mapping[int, Kind] = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
@@ -109,6 +110,8 @@ class FarEnd:
                     tick = engine.now + _TICK_NS
                 if engine.now >= self._beat_at:
                     self._beat()
+            if self._capture is not None:  # what leaked before the end belongs to the record, however late we are run
+                self._leaked(self._capture, _LAST)
             self._beat()
             self._emit(Summary(t=engine.clock.now(), tool="farend", totals=dict(self.totals)))
             self._flush()
@@ -229,9 +232,9 @@ class FarEnd:
         self._capture = capture
         self._engine.watch(capture.fileno(), select.EPOLLIN, lambda _: self._leaked(capture))
 
-    def _leaked(self, capture: Capture) -> None:
+    def _leaked(self, capture: Capture, limit: int = _BURST) -> None:
         where = wire.ports(self._options.base)
-        for arrival in capture.arrivals():
+        for arrival in capture.arrivals(limit):
             kind = _KINDS[arrival.protocol]
             if kind == "tcp" and arrival.dport == where.http:
                 kind = "http"

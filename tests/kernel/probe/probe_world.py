@@ -19,12 +19,16 @@ import pytest
 from hitless import lab
 from hitless.errors import HitlessError
 from hitless.kernel import processes
+from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
 from hitless.model.families import Family
 
 HITLESS = [sys.executable, "-m", "hitless"]
 HANG = 60.0  # nothing here takes a tenth of it
+RUNS = 10  # of a probe that must not be late: on a machine on which even the last was, nothing can be measured
+PATIENT = ("--timeout", "10")  # where all is answered: a far end that is not run for some seconds is no loss
+CLOCK = Clock()  # every tool's too, as in a drill: their times can be compared, and with ours
 
 # A conntrack-using rule apart from NAT, as every real node has one: otherwise conntrack sleeps while NAT is gone.
 RULES = """
@@ -48,7 +52,7 @@ class Tool:
     process: processes.Process
     events: list[e.Event] = field(default_factory=list)
     rest: bytes = b""
-    code: int | None = None
+    code: int = -1
 
     def read(self, timeout: float = 0.0) -> bool:
         """Take in what is there; false at the end of the stream."""
@@ -69,9 +73,13 @@ class Tool:
             assert self.read(0.2) or condition(self.events), "the tool ended"
 
     def wait_beats(self, number: int = 1) -> None:
-        """Wait for so many heartbeats more."""
-        wanted = len(self.of(e.Heartbeat)) + number
-        self.wait_for(lambda events: sum(isinstance(one, e.Heartbeat) for one in events) >= wanted)
+        """Wait for so many heartbeats from now on; of those that were not read yet, none counts."""
+        now = CLOCK.now()
+        self.wait_for(lambda events: sum(isinstance(one, e.Heartbeat) and one.t > now for one in events) >= number)
+
+    def wait_losses(self, number: int, cause: e.Cause = "timeout") -> None:
+        """Wait for so many losses by one cause: those for which the prober blames its own sleep prove nothing."""
+        self.wait_for(lambda events: sum(isinstance(one, e.Loss) and one.cause == cause for one in events) >= number)
 
     def end(self, number: signal.Signals | None = signal.SIGTERM) -> int:
         """Stop it (``None``: let it end by itself), read the rest, and return its exit code."""
@@ -80,11 +88,17 @@ class Tool:
         end = time.monotonic() + HANG
         while self.read(0.2):
             assert time.monotonic() < end, "it does not end"
-        return self.process.wait(timeout=HANG)
+        self.code = self.process.wait(timeout=HANG)
+        return self.code
 
     def of(self, kind: type[T]) -> list[T]:
         """The events of one type."""
         return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def good(self) -> int:
+        """The exit code of a run that lost nothing: a prober that was late for more than it sent cannot tell."""
+        return 2 if self.totals["skipped_late"] > self.totals["sent"] else 0
 
     @property
     def totals(self) -> dict[str, int]:
@@ -94,10 +108,16 @@ class Tool:
 
 
 @contextlib.contextmanager
-def tool(namespace: Namespace, words: Sequence[str], log: Path) -> Iterator[Tool]:
+def tool(namespace: Namespace, words: Sequence[str], log: Path, *, program: Sequence[str] = HITLESS) -> Iterator[Tool]:
     """Run a command until the end of the block."""
     with log.open("wb") as errors:
-        process = processes.start([*HITLESS, *words], namespace=namespace, stdout=subprocess.PIPE, stderr=errors)
+        process = processes.start(
+            [*program, *words],
+            namespace=namespace,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            environment=CLOCK.environment(),
+        )
     running = Tool(process)
     try:
         yield running
@@ -167,6 +187,28 @@ class World:
         self.runs += 1
         return self.stack.enter_context(tool(self.pod, [*line, *words], self.folder / f"{self.runs}-probe"))
 
+    def punctual(self, *words: str, targets: Sequence[str] = (), before: Callable[[], object] | None = None) -> Tool:
+        """A probe that ends by itself; one that was late by its own account is made again.
+
+        What comes too late is skipped, and who slept takes no loss for one: with that, numbers are no longer those that
+        were asked for. ``before`` is done before each.
+        """
+        return punctual(lambda: self.probe(*words, targets=targets), before)
+
+
+def punctual(start: Callable[[], Tool], before: Callable[[], object] | None = None) -> Tool:
+    """As ``World.punctual``, of probes that are started in any way."""
+    for _ in range(RUNS):
+        if before is not None:
+            before()
+        probe = start()
+        probe.end(None)
+        summaries = probe.of(e.Summary)
+        if not summaries or not (summaries[0].totals["skipped_late"] or summaries[0].totals["slept_ns"]):
+            return probe
+        time.sleep(1)  # kernels send a few ICMP errors in a row, and then one a second
+    pytest.fail(f"the prober was late in each of {RUNS} runs: {probe.totals}")
+
 
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:
@@ -183,4 +225,4 @@ def world(folder: Path) -> Iterator[World]:
         yield made
 
 
-__all__ = ["HERE", "Tool", "World", "tool", "world"]
+__all__ = ["CLOCK", "HERE", "PATIENT", "Tool", "World", "punctual", "tool", "world"]
