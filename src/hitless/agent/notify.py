@@ -24,6 +24,7 @@ class Notifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+                sender.setblocking(False)  # where a manager stands still and its queue is full, the rules go on
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError:
             return

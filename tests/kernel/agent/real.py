@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
+from tests.kernel.nftables.nodes import HANG
+
 from hitless.agent.node import Node
 from hitless.kernel import iptables
+from hitless.kernel.nftables import Mirror, Update
 from hitless.model.families import Backend, Family
 
 
@@ -15,3 +21,12 @@ class RealKernel(Node):
             iptables.batch(text, namespace=self.namespace)
         else:
             iptables.restore(f"{family.iptables}-{backend.value}-restore", text, namespace=self.namespace)
+
+
+def committed(mirror: Mirror) -> Iterator[Update]:
+    """Everything that was committed by now, however late the mirror's thread is run."""
+    last, end = mirror.committed, time.monotonic() + HANG
+    while mirror.generation != last:  # a commit that touched no table of the mirror's families makes no update
+        assert time.monotonic() < end, f"the mirror stays at {mirror.generation}, the kernel is at {last}"
+        if (update := mirror.next(0.05)) is not None:
+            yield update

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.contract.adoption import adopts, carried, prepare
 from tests.contract.start_states import CASES, StartState, case_id
-from tests.kernel.agent.real import RealKernel
+from tests.kernel.agent.real import RealKernel, committed
 from tests.kernel.nftables.nodes import Node as Place
 
 from hitless.kernel.nftables import Mirror
@@ -21,9 +21,7 @@ def test_any_start_state_is_adopted(kernel: RealKernel, case: tuple[StartState, 
     both = Backend.LEGACY in {backend, *(where for where, _ in start.texts(backend, family))}
     with Mirror(kernel.namespace, (family,)) as mirror:
         recording = adopts(kernel, start, backend, family)
-        generations = []
-        while (update := mirror.next(0.2)) is not None:
-            generations.append(carried(update.ruleset, family)[0])
+        generations = [carried(update.ruleset, family)[0] for update in committed(mirror)]
     if not both:  # the mirror sees everything: as many generations as transactions, and none without egress
         assert len(generations) == len(recording.transactions)
         assert generations == sorted(generations, key=lambda state: state == "carried")

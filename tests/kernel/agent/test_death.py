@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.contract.adoption import carried, foreign_rules, is_right, prepare
 from tests.contract.start_states import STATES, StartState, snapshot
-from tests.kernel.agent.real import RealKernel
+from tests.kernel.agent.real import RealKernel, committed
 
 from hitless.agent.node import Node
 from hitless.agent.reconciling import reconcile
@@ -93,9 +93,7 @@ def test_killed_at_any_write_it_comes_back_without_a_gap(
             survived = lives(kernel.namespace, wanted, backend, folder)
             died_with = [carried(kernel.egress((family,)), family)[0] for family in FAMILIES]
             result = reconcile(kernel, wanted, backend)
-            generations = []
-            while (update := mirror.next(0.05)) is not None:
-                generations.append([carried(update.ruleset, family)[0] for family in FAMILIES])
+            generations = [[carried(update.ruleset, family)[0] for family in FAMILIES] for update in committed(mirror)]
         assert result.settled
         after = kernel.observe(FAMILIES)
         is_right(after, wanted, backend)
