@@ -95,6 +95,7 @@ class Proxy:
     asked: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _sides: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -107,11 +108,18 @@ class Proxy:
             writer.close()
             return
         there, here = await asyncio.open_connection("127.0.0.1", self.to)
+        self._sides |= {writer, here}
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         for source, sink in ((reader, here), (there, writer)):
             task = asyncio.ensure_future(_pump(source, sink))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def cut(self) -> None:
+        """Break every connection that goes through."""
+        for side in self._sides:
+            side.transport.abort()
+        self._sides.clear()
 
     async def close(self) -> None:
         """Nothing goes through any more."""

@@ -179,23 +179,23 @@ def test_a_load_balancer_that_is_half_up_in_the_middle_of_a_round_is_waited_for(
         pod = await world.pod()
         seen: list[float] = []
 
-        async def half_up() -> None:
+        def half_up() -> None:
             seen.clear()
             world.becomes("stranger")
-            await world.proxy.close()
+            world.proxy.cut()
 
         async with world.connect(world.by_proxy, USER, waits(seen, lambda: world.becomes("server"))) as api:
             assert await api.all(NODES)
-            await half_up()
+            half_up()
             assert await api.all(NODES)
             assert len(seen) == 3
-            await half_up()
+            half_up()
             assert await streams.output(api, pod, "kube-system", "kube-flannel", READ) == b"said\n"
             assert len(seen) == 3
             looking = asyncio.create_task(api.wait_for(CONFIG_MAPS, "default", bool, within=20.0))
             connections = len(world.proxy.asked)
             await until(lambda: len(world.proxy.asked) > connections)
-            await half_up()
+            half_up()
             await until(lambda: len(seen) == 3)
             world.fake.api.store.create("configmaps", "default", {"metadata": {"name": "late"}})
             assert await looking
@@ -209,7 +209,7 @@ def test_a_proxy_that_let_us_through_before_is_waited_for(tmp_path: Path, pki: P
         async with world.connect(world.by_proxy, USER, DOGGED) as api:
             assert await api.all(NODES)
             world.proxy.passing = [status] * 3
-            await world.proxy.close()
+            world.proxy.cut()
             assert await api.all(NODES)
             assert len(world.proxy.asked) == 5
 
