@@ -31,7 +31,8 @@ __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
 _VERIFY_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
-_LAST_S = 5.0  # a mirror that works off a backlog of thousands of commits, on a busy machine
+_LAST_S = 5.0  # waiting for the last commits, and as much work on a backlog of thousands; a stop is neither
+_LAST_WAITS = 10
 _TOOL = "watch"
 _BACKLOG = 30  # transactions: some tenths of a second of work
 _HOOKS = frozenset(HOOKS)
@@ -176,10 +177,12 @@ class Watch:
     def _finish(self) -> Iterator[Event]:
         # what was committed before the end belongs to the record, however late this process is run
         self._feed.finish()
-        deadline = time.monotonic() + _LAST_S
-        while (behind := self._feed.behind) and time.monotonic() < deadline:
-            step = self._feed.next(_LAST_S / 10)
-            if step is not None:
+        waits, worked = _LAST_WAITS, time.thread_time()
+        while (behind := self._feed.behind) and waits and time.thread_time() - worked < _LAST_S:
+            step = self._feed.next(_LAST_S / _LAST_WAITS)
+            if step is None:
+                waits -= 1
+            else:
                 yield from self._step(step)
         now = self.clock.now()
         self._totals.late(self._feed.take_lag())
