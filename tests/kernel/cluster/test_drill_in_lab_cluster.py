@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.kernel.cluster.lab_kubelets import LabKubelets, record
+from tests.kernel.drill.drills import blamed
 from tests.kernel.lab.worlds import need
 from tests.unit.cluster.clusters import NET_CONF, canal
 
@@ -79,7 +80,7 @@ def test_flannels_start_is_caught_by_real_pods_of_the_drill(tmp_path: Path, rest
         sent = sum(one["sent"] for one in events if one["type"] == "attempts" and one["stream"] == "probe")
         assert sent == agent["attempted"]
         lost = [one for one in events if one["type"] == "loss" and one["stream"].startswith("control")]
-        assert lost == [], "the controls do not pass the egress path"
+        assert {one["cause"] for one in lost} <= {"starved"}, "the controls do not pass the egress path"
         left = [one for one in kubelets.api.store.all("pods") if "hitless" in one["metadata"]["name"]]
         assert left == []
 
@@ -90,6 +91,6 @@ def test_an_agent_that_keeps_its_rules_loses_nothing(tmp_path: Path) -> None:
     async def story(kubelets: LabKubelets, words: list[str]) -> None:
         code, agent, _ = await drill([*words, "--restart", "evict", "--rounds", "1"])
         assert code in (0, 2), agent["reasons"]  # 2 on a machine too busy to measure
-        assert (agent["rounds"], agent["gaps"], agent["lost"]) == (1, 0, 0)
+        assert (agent["rounds"], agent["gaps"], blamed(agent)) == (1, 0, 0)
 
     play(story, tmp_path, "adopter")

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ from typing import Any
 from tests.kernel.lab.worlds import need
 
 from hitless import lab
+from hitless.evidence import read
+from hitless.kernel.scheduling import stolen
+from hitless.model import events as e
 
 HANG = 300.0
 """Seconds after which a command counts as hung; the longest takes a quarter of it on a quiet machine."""
 
 HITLESS = (sys.executable, "-m", "hitless")
-BUSY = ("too busy", "half of its rate", "starved")
-"""What the verdict says of a machine that is too busy to measure on."""
+BUSY = ("too busy", "half of its rate", "starved", "the far end was down")
+"""What the verdict says of a machine that is too busy to measure on, or let a tool stand still."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,40 @@ def hitless(*words: str, timeout: float = HANG, environment: dict[str, str] | No
 
 
 def busy(agent: dict[str, Any]) -> bool:
-    """Whether this machine was too busy to measure on, by the drill's own words."""
-    return agent["verdict"] == "inconclusive" and any(word in " ".join(agent["reasons"]) for word in BUSY)
+    """Whether this machine was too busy to measure on, by the drill's own words; a tool that died is none of it."""
+    reasons = " ".join(agent["reasons"])
+    return agent["verdict"] == "inconclusive" and any(word in reasons for word in BUSY) and "by itself" not in reasons
+
+
+def blamed(agent: dict[str, Any]) -> int:
+    """How many losses tell of the agent: not those of a prober or a far end that this machine let stand still."""
+    causes: dict[str, int] = agent["causes"]
+    return int(agent["lost"]) - sum(causes.get(cause, 0) for cause in ("starved", "far_end_down"))
+
+
+def unharmed(agent: dict[str, Any]) -> bool:
+    """No gap, no leak and nothing lost; and a pass, where this machine let it be measured."""
+    found = (agent["gaps"], agent["leaked"], blamed(agent))
+    return found == (0, 0, 0) and (agent["verdict"] == "pass" or busy(agent))
+
+
+def felt(agent: dict[str, Any]) -> bool:
+    """Whether connections were lost in its gaps; a prober that was late for longer than they lasted can not know."""
+    return blamed(agent) > 0 or agent["prober_lag_ms"] > agent["longest_gap_ms"] > 0
+
+
+@contextmanager
+def lateness() -> Iterator[Callable[[Path], int]]:
+    """By how much times in the log of a drill that is run here may be wrong, in nanoseconds: what its tools say of
+    themselves, and what the machine was kept from its cores, which no tool sees."""
+    before = stolen()
+
+    def late(log: Path) -> int:
+        events = read(log).events
+        beats = [one.max_lag_ns for one in events if isinstance(one, e.Heartbeat | e.Attempts)]
+        return max(*beats, stolen() - before)
+
+    yield late
 
 
 def start(*words: str) -> tuple[subprocess.Popen[str], str]:

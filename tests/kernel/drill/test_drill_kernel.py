@@ -7,8 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
-from tests.kernel.drill.drills import HANG, busy, hitless, left, start
+from tests.kernel.drill.drills import HANG, blamed, felt, hitless, lateness, left, start, unharmed
 from tests.kernel.lab.worlds import machine, until
 
 from hitless.evidence import decide, read
@@ -29,14 +30,13 @@ def test_flannel_fails_by_name_and_the_agent_hitless_does_not_and_the_machine_is
     assert bad["gaps"] == 2
     assert [writer["comm"] for writer in bad["writers"]] == ["iptables-nft"]
     assert "-F FLANNEL-POSTRTG" in bad["writers"][0]["argv"]
-    assert bad["lost"] > 0
+    assert felt(bad), bad
     assert bad["lost"] == sum(bad["causes"].values())
-    assert bad["leaked"] >= bad["lost"]
-    assert bad["poisoned"] > 0
-    assert bad["slowest_recovery_ms"] > bad["longest_gap_ms"]
+    assert bad["leaked"] >= blamed(bad)
+    assert (bad["poisoned"] > 0) == (blamed(bad) > 0), bad
+    assert bad["slowest_recovery_ms"] > bad["longest_gap_ms"] or not blamed(bad), bad
 
-    assert (good["gaps"], good["lost"], good["leaked"]) == (0, 0, 0)
-    assert good["verdict"] == "pass" or busy(good), good
+    assert unharmed(good), good
     assert good["attempted"] > 1000
     assert done.code == {"pass": 0, "inconclusive": 2}[good["verdict"]]
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -44,12 +44,13 @@ def test_flannel_fails_by_name_and_the_agent_hitless_does_not_and_the_machine_is
 
 
 def test_every_loss_of_flannel_began_in_a_gap_that_was_seen(tmp_path: Path) -> None:
-    hitless("drill", "--agents", "flannel-0.28", *SHORT, "--out", str(tmp_path))
+    with lateness() as late:
+        hitless("drill", "--agents", "flannel-0.28", *SHORT, "--out", str(tmp_path))
+        slack = 5_000_000 + late(tmp_path / "events.jsonl")
     events = read(tmp_path / "events.jsonl").events
     gaps = [(one.begin, one.end) for one in events if isinstance(one, e.Gap)]
-    losses = [one for one in events if isinstance(one, e.Loss)]
+    losses = [one for one in events if isinstance(one, e.Loss) and one.cause != "starved"]
     assert losses
-    slack = 5_000_000
     assert all(any(begin - slack <= loss.t <= end + slack for begin, end in gaps) for loss in losses)
     # and it counted what the streams counted
     agent = decide(events).agents[0]
@@ -64,7 +65,7 @@ def test_the_other_backends_gaps_are_seen_too(backend: str, tmp_path: Path) -> N
     agent = hitless("drill", *words, "--out", str(tmp_path)).agent("flannel-0.26")
     assert agent["verdict"] == "fail", agent
     assert agent["gaps"] >= 1
-    assert agent["lost"] > 0
+    assert felt(agent), agent
 
 
 def test_both_families_are_drilled_side_by_side(tmp_path: Path) -> None:
@@ -82,8 +83,7 @@ def test_the_agent_hitless_survives_every_way_of_restarting(method: str, restart
     away = ("--stop-for", "1") if method == "stop" else ()
     agent = hitless("drill", *words, *away, "--out", str(tmp_path)).agent("hitless")
     assert agent["restarts"] == restarts
-    assert (agent["lost"], agent["gaps"]) == (0, 0)
-    assert agent["verdict"] == "pass" or busy(agent), agent
+    assert unharmed(agent), agent
 
 
 AGENT = """#!/bin/sh
@@ -104,11 +104,13 @@ def test_an_agent_of_ones_own_is_drilled_by_its_command_and_its_own_word_for_rea
     script.write_text(AGENT)
     script.chmod(0o755)
     words = ("--agent-command", str(script), "--ready-command", "test -e /run/mine.ready")
-    done = hitless("drill", *words, *SHORT, "--out", str(tmp_path / "out"))
+    with lateness() as late:
+        done = hitless("drill", *words, *SHORT, "--out", str(tmp_path / "out"))
+        late_ms = late(tmp_path / "out/events.jsonl") / 1e6
     agent = done.agent("mine.sh")
     assert (agent["verdict"], agent["gaps"]) == ("fail", 2), agent
-    assert 100 <= agent["longest_gap_ms"] < 5000
-    assert agent["lost"] > 50
+    assert 100 - late_ms <= agent["longest_gap_ms"] < 5000 + late_ms, (agent, late_ms)
+    assert blamed(agent) > 50 or agent["prober_lag_ms"] > 50, agent
     assert done.code == 1
 
 
@@ -121,7 +123,9 @@ def test_an_agent_that_carries_nothing_is_inconclusive_and_is_not_restarted(tmp_
 
 def test_an_agent_that_cannot_run_is_inconclusive_with_its_last_words(tmp_path: Path) -> None:
     command = "sh -c 'echo cannot find the datastore; exit 7'"
-    done = hitless("drill", "--agent-command", command, *SHORT, "--out", str(tmp_path))
+    # it is never ready: without a probe, living for a tenth of a second would be enough
+    words = ("--agent-command", command, "--ready-command", "false")
+    done = hitless("drill", *words, *SHORT, "--out", str(tmp_path))
     assert done.code == 2, done.err
     assert "cannot find the datastore" in done.agent("sh")["reasons"][0]
     failed = [one for one in read(tmp_path / "events.jsonl").events if isinstance(one, e.Restart)]
@@ -162,7 +166,7 @@ def test_two_drills_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     good, bad = (
         decide(read(tmp_path / name / "events.jsonl").events).agents[0] for name in ("hitless", "flannel-0.28")
     )
-    assert (good.gaps, good.lost) == (0, 0), good
+    assert unharmed(msgspec.to_builtins(good)), good
     assert bad.verdict == "fail", bad
     assert bad.gaps == 1
 

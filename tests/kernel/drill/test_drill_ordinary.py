@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tests.kernel.drill.drills import HANG, busy
+from tests.kernel.drill.drills import HANG, unharmed
 from tests.kernel.lab.test_lab_command import ORDINARY, REACH
 from tests.kernel.lab.worlds import machine, missing
 
@@ -49,8 +49,7 @@ def _drill_as_somebody_else(home: Path, tmp_path: Path) -> None:
     assert (bad["verdict"], bad["gaps"]) == ("fail", 1), bad
     assert bad["writers"][0]["comm"] == "iptables-nft"
     assert bad["leaked"] > 0
-    assert (good["lost"], good["gaps"]) == (0, 0), good
-    assert good["verdict"] == "pass" or busy(good), good
+    assert unharmed(good), good
     # without --out: in the state folder of his own home
     assert Path(verdict["events"]).parent.parent == home / ".local/state/hitless/drills"
     assert (Path(verdict["events"]).parent / "report.html").stat().st_uid == ORDINARY
