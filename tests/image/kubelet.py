@@ -24,6 +24,7 @@ from urllib.parse import unquote
 import h2.config
 import h2.connection
 import h2.events
+from tests.image import cgroups
 
 from hitless import lab
 from hitless.kernel import processes
@@ -381,9 +382,7 @@ class Kubelet:
         finally:
             self.process.terminate()
             self.process.wait(30)
-            for place in (f"/sys/fs/cgroup/{CGROUP}", f"/sys/fs/cgroup/*/{CGROUP}"):  # version 2, and each one of 1
-                for path in Path("/").glob(place.lstrip("/")):
-                    path.rmdir()
+            cgroups.remove(CGROUP)
 
 
 def status(text: str, names: Sequence[str]) -> Mapping[str, str]:

@@ -220,7 +220,7 @@ def test_node_drill_restarts_a_container_by_ctr_as_the_kubelet_would(
         words += ["--baseline", "1", "--settle", "0.5", "--recovery", "3", "--out", str(tmp_path / "out")]
         environment = {"PATH": kubelet.path, "CONTAINERD_ADDRESS": str(kubelet.socket)}
         drill = processes.run(
-            [*HITLESS, *words], namespace=kubelet.node.namespace, environment=environment, check=False, timeout=60
+            [*HITLESS, *words], namespace=kubelet.node.namespace, environment=environment, check=False, timeout=150
         )
     finally:
         done.set()

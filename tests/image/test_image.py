@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.image import cgroups
 
 from hitless import __version__
 
@@ -116,9 +117,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     if shutil.which("runc") is None or os.geteuid() != 0:
         missing("runc and root are needed to start the image: apt-get install runc")
     yield Image(tmp_path_factory.mktemp("image"))
-    for place in ("sys/fs/cgroup/{}", "sys/fs/cgroup/*/{}"):  # runc leaves one where a process had not quite ended
-        for path in Path("/").glob(place.format(f"hitless-test-{os.getpid()}-*")):
-            path.rmdir()
+    cgroups.remove(f"hitless-test-{os.getpid()}-*")  # runc leaves one where a process had not quite ended
 
 
 def test_the_archive_is_a_layout_that_names_the_image(image: Image) -> None:
@@ -176,18 +175,21 @@ def test_the_rule_programs_are_there_and_are_the_nft_ones(image: Image) -> None:
 def test_a_watch_sees_rules_with_net_admin_alone_and_a_gap_made_by_the_images_own_programs(image: Image) -> None:
     """The capabilities of the drill's watch pod and of the guard; the stand-in is what tests/cluster restarts."""
     script = (
-        "import os, subprocess, time\n"
+        "import os, signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGALRM, lambda *_: sys.exit('no change was seen')); signal.alarm(100)\n"
         "stand_in = ['/usr/bin/python3', '-sP', '-m', 'hitless.lab.standins', 'flannel-0.26',\n"
         "  '--network', '10.42.0.0/16', '--subnet', '10.42.1.0/24',\n"
         "  '--subnet-file', '/tmp/subnet.env', '--ready-file', '/tmp/ready']\n"
         "agent = subprocess.Popen(stand_in, stdout=subprocess.DEVNULL)\n"
         "while not os.path.exists('/tmp/ready'): assert agent.poll() is None; time.sleep(0.05)\n"
-        "words = ['hitless', 'watch', '--json', '--profile', 'flannel', '--duration', '4']\n"
+        "words = ['hitless', 'watch', '--json', '--profile', 'flannel']\n"
         "watch = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)\n"
-        "time.sleep(1.5); agent.terminate(); agent.wait()\n"
-        "print(watch.communicate()[0])\n"
+        "for line in watch.stdout:\n"
+        "  print(line, end='')\n"
+        """  if '"state":"carried"' in line and agent.poll() is None: agent.terminate(); agent.wait()\n"""
+        """  if '"state":"not_carried"' in line: watch.terminate()\n"""
     )
-    done = image.run("/usr/bin/python3", "-sP", "-c", script, user=0, add=("NET_ADMIN", "NET_RAW"))
+    done = image.run("/usr/bin/python3", "-sP", "-c", script, user=0, timeout=120, add=("NET_ADMIN", "NET_RAW"))
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines() if line]
     states = [one["state"] for one in events if one["type"] == "state"]
