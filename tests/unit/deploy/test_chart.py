@@ -209,7 +209,8 @@ def test_promtool_accepts_the_alerts_and_the_rule_objects_hold_them(name: str) -
     )
     assert done.returncode == 0, done.stderr
     rules = [one["spec"] for one in of(render(*EVERYTHING), "PrometheusRule")]
-    assert yaml.safe_load(path.read_text()) in rules
+    of_this_release = path.read_text().replace(".*hitless.*-drill-", "hitless-drill-")
+    assert yaml.safe_load(of_this_release) in rules
 
 
 def test_the_alerts_ask_for_metrics_that_the_guard_has() -> None:

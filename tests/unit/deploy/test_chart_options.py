@@ -42,6 +42,12 @@ OPTIONS: tuple[tuple[str, ...], ...] = (
      "drill.agent.container=kube-flannel", "drill.agent.configMaps={kube-flannel-cfg}"),
     (DRILL, "drill.agent.configMaps=null", "drill.tolerations[0].operator=Exists", "drill.historyLimit=0"),
     (DRILL, "drill.pushgateway=https://push.example.org:9091/x", "drill.alerts=true", "drill.alertLabels.release=p"),
+    (DRILL, "drill.networkPolicy.enabled=true", "drill.networkPolicy.apiServers={10.43.0.1/32}",
+     "drill.pushgateway=http://push:9091", "drill.podLabels.a=b", "drill.podAnnotations.a=b"),
+    (DRILL, "drill.podNodeSelector.zone=a", "drill.priorityClassName=high",
+     "drill.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
+     "drill.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.topologyKey=k"),
+    ("guard.criticalPods=200", "guard.seLinuxOptions.type=spc_t", "guard.podLabels.a=b", "guard.podAnnotations.a=b"),
 )  # fmt: skip
 
 
