@@ -61,7 +61,7 @@ def test_a_lab_goes_up_runs_commands_and_comes_down_and_the_machine_is_the_same(
     before = machine()
     assert "the lab is up" in hitless("up", "--nodes", "2").stdout
     assert "10.42.1.2" in hitless("exec", "node1-pod0", "--", "ip", "addr").stdout
-    assert hitless("exec", "node0-pod0", "--", "ping", "-c1", "fd42:0:0:1::2").returncode == 0
+    assert hitless("exec", "node0-pod0", "--", "ping", "-c1", "-w30", "fd42:0:0:1::2").returncode == 0
     assert machine() == before
     hitless("down")
     assert hitless.status() == []
@@ -139,7 +139,7 @@ def test_an_agent_is_looked_after_for_as_long_as_the_lab_stands(hitless: Shell) 
         found: dict[str, object] = agents["node0"]
         return found
 
-    hitless("exec", "node0-pod0", "--", "ping", "-c1", "198.51.100.1")
+    hitless("exec", "node0-pod0", "--", "ping", "-c1", "-w30", "198.51.100.1")
     first = int(str(agent()["pid"]))
     os.kill(first, signal.SIGKILL)
     until(lambda: agent()["ready"] and agent()["pid"] != first, "the agent's return")
@@ -147,7 +147,9 @@ def test_an_agent_is_looked_after_for_as_long_as_the_lab_stands(hitless: Shell) 
 
 
 def test_an_agent_that_does_not_come_up_is_said_so(hitless: Shell) -> None:
-    problem = hitless("up", "--agent-command", "sh -c 'echo no config; exit 9'", code=3).stderr
+    # it is never ready: without a probe, living for a tenth of a second would be enough
+    words = ("--agent-command", "sh -c 'echo no config; exit 9'", "--ready", "exec:false")
+    problem = hitless("up", *words, code=3).stderr
     assert "node0: ended before it was ready (exit code 9): no config; the lab was taken down again" in problem
     assert hitless.status() == [], "a whole lab or nothing"
 
@@ -254,12 +256,12 @@ def _lab_of_somebody_else(home: Path, tmp_path: Path) -> None:
         trap 'test $? = 0 || hitless down --all' EXIT
         test "$(id -u)" = 65534
         hitless up --nodes 2 --agent flannel-0.28
-        hitless exec node0-pod0 -- ping -c1 -W5 198.51.100.1
-        hitless exec node1-pod0 -- ping -c1 -W5 2001:db8:ffff::1
+        hitless exec node0-pod0 -- ping -c1 -w30 198.51.100.1
+        hitless exec node1-pod0 -- ping -c1 -w30 2001:db8:ffff::1
         hitless exec node0 -- iptables-nft -t nat -S FLANNEL-POSTRTG
         hitless down
         hitless up --backend legacy --agent hitless
-        hitless exec node0-pod0 -- ping -c1 -W5 198.51.100.1
+        hitless exec node0-pod0 -- ping -c1 -w30 198.51.100.1
         hitless status
         hitless down
     """

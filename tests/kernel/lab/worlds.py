@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import re
 import socket
 import subprocess
 import time
@@ -63,9 +65,17 @@ def run(namespace: Namespace, *command: str, stdin: str | None = None, check: bo
 
 
 def reaches(pod: lab.Pod, address: object) -> bool:
-    """Whether a new flow from the pod gets an answer."""
-    command = ["ping", "-c1", "-W1", str(address)]
-    return processes.run(command, namespace=pod.namespace, check=False).returncode == 0
+    """Whether a new flow from the pod gets an answer, however busy this machine is: it asks each second."""
+    return _ping(pod, address, f"-w{HANG / 2:g}") == 0
+
+
+def silent(pod: lab.Pod, address: object) -> bool:
+    """Whether a new flow from the pod gets no answer for a second."""
+    return _ping(pod, address, "-W1") == 1
+
+
+def _ping(pod: lab.Pod, address: object, patience: str) -> int:
+    return processes.run(["ping", "-c1", patience, str(address)], namespace=pod.namespace, check=False).returncode
 
 
 def seen_source(cluster: lab.Lab, pod: lab.Pod, family: Family) -> str:
@@ -75,10 +85,13 @@ def seen_source(cluster: lab.Lab, pod: lab.Pod, family: Family) -> str:
     receiver = namespaces.inside(cluster.far_end.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
     sender = namespaces.inside(pod.namespace, lambda: socket.socket(kind, socket.SOCK_DGRAM))
     with receiver, sender:
-        receiver.settimeout(HANG)
+        receiver.settimeout(1.0)
         receiver.bind((address, 9))
-        sender.sendto(b"x", (address, 9))
-        return str(receiver.recvfrom(10)[1][0])
+        for _ in range(int(HANG)):
+            sender.sendto(b"x", (address, 9))  # nobody promises that one arrives: a link may just be coming up
+            with contextlib.suppress(TimeoutError):
+                return str(receiver.recvfrom(10)[1][0])
+    raise AssertionError(f"nothing from {pod.name} arrived at {address} within {HANG:g} s")
 
 
 def stand_in(cluster: lab.Lab, name: str, *more: str, node: int = 0) -> processes.Process:
@@ -102,6 +115,9 @@ def finish(process: processes.Process, number: int = 15) -> str:
     return output.decode()
 
 
+_MOVING = re.compile(r" (expires|valid_lft) .*|\[\d+:\d+\]|counter packets \d+ bytes \d+")
+
+
 def machine() -> dict[str, str]:
     """The machine's own rules, links, addresses, routes and names of namespaces."""
     commands = {
@@ -121,7 +137,7 @@ def machine() -> dict[str, str]:
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("# ")]
         # what counts and expires is no change
-        found[name] = "\n".join(line.split(" expires ")[0].split(" valid_lft ")[0] for line in lines)
+        found[name] = "\n".join(_MOVING.sub("", line) for line in lines)
     return found
 
 

@@ -104,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         say("started")
         agent.start()
-        if ready is not None:
+        say("ready")
+        if ready is not None:  # last: who sees the file may end us at once, and has heard the word
             ready.parent.mkdir(parents=True, exist_ok=True)
             ready.write_text(f"{os.getpid()}\n")
-        say("ready")
         asked.wait()
         say("stopping")
         agent.stop()
