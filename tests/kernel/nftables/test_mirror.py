@@ -258,10 +258,16 @@ class HeldClock(Clock):
         super().__init__()
         self.free = threading.Event()
         self.free.set()
+        self.asked = threading.Event()
 
     def now(self) -> int:
+        self.asked.set()
         assert self.free.wait(HANG)
         return super().now()
+
+    def hold(self) -> None:
+        self.free.clear()
+        self.asked.clear()
 
 
 def test_events_that_the_kernel_dropped_are_noticed_and_everything_is_read_again(node: Node) -> None:
@@ -270,7 +276,7 @@ def test_events_that_the_kernel_dropped_are_noticed_and_everything_is_read_again
         node.nft(TABLE)
         compare(mirror)
         for burst in range(3):
-            clock.free.clear()  # whoever receives stands still after the first transaction
+            clock.hold()  # whoever receives stands still after the first transaction
             assert node.nft("add rule ip t base accept")
             lines = [f"add rule ip t c0 ip saddr 10.{burst}.{n // 250}.{n % 250} accept" for n in range(500)]
             assert node.nft("\n".join(lines))
@@ -290,8 +296,9 @@ def test_a_commit_that_was_received_late_says_by_how_much_it_may_be_earlier(node
         node.nft(TABLE)
         compare(mirror)
         mirror.take_lag()
-        clock.free.clear()  # whoever receives stands still, as on a machine that was stopped
+        clock.hold()  # whoever receives stands still, as on a machine that was stopped
         assert node.nft("add rule ip t base accept")
+        assert clock.asked.wait(HANG)  # it may have been slow to come so far
         time.sleep(0.7)
         clock.free.set()
         compare(mirror)

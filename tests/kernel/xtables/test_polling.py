@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import threading
 import time
@@ -201,36 +202,57 @@ def test_a_lock_taken_again_before_anybody_looked_is_still_in_use(tmp_path: Path
         watch.close()
 
 
-def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
-    """The injector is one long-lived program, as agents' programs are too slow for gaps so short; and it is urgent,
-    as on a busy machine its gaps would not be as long as they should be: two lines late are one gap of nothing."""
-    rounds = 40
-    script = f"""
-    {URGENT}
-    for round in $(seq {rounds}); do
-      printf '*nat\\n-F FLANNEL-POSTRTG\\nCOMMIT\\n'; sleep 0.003
-      printf '*nat\\n-A FLANNEL-POSTRTG {MASQUERADE}\\nCOMMIT\\n'; sleep 0.005
-    done | iptables-legacy-restore -w -n"""
+GAPS, GAP_NS = 40, 3_000_000
+ONE_AFTER_ANOTHER = f"""
+{URGENT}
+for round in $(seq {GAPS}); do
+  printf '*nat\\n-F FLANNEL-POSTRTG\\nCOMMIT\\n'; sleep 0.003
+  printf '*nat\\n-A FLANNEL-POSTRTG {MASQUERADE}\\nCOMMIT\\n'; sleep 0.005
+done | iptables-legacy-restore -w -n"""
+"""The injector is one long-lived program, as agents' programs are too slow for gaps so short; and it is urgent, as on a
+busy machine its gaps would not be as long as they should be: two lines late are one gap of nothing."""
+
+
+def short_gaps(node: Namespace) -> tuple[int, int]:
+    """How many of the gaps were seen, and how many more may have slipped through looks that came late."""
     seen: list[bool] = []
+    late: list[int] = []
     with Poller(node) as poller:
         poller.snapshot()
 
         def follow() -> None:
             hasten(2)  # as a watch does: other work must not keep it from looking
             while (snapshot := poller.wait(PATIENCE)) is not None:
-                seen.append(chain(snapshot) == ())
+                (table,) = snapshot.ruleset.tables
+                now = table.chains.get("FLANNEL-POSTRTG")
+                empty = now is None or now.rules == ()  # a table that was replaced while it was read shows no chain
+                if seen[-1:] != [empty]:
+                    seen.append(empty)
+                late.append(poller.take_lag())
+            late.append(poller.take_lag())
 
         thread = threading.Thread(target=follow)
         thread.start()
-        injector = start_on(node, "sh", "-c", script)
+        injector = start_on(node, "sh", "-c", ONE_AFTER_ANOTHER)
         injector.communicate()  # blocks: a wait with a timeout would wake up holding the interpreter's lock
         assert injector.returncode == 0
         time.sleep(0.2)
         poller.wake()
         thread.join()
     assert seen == [True, False] * (len(seen) // 2)
-    # Two may slip through when the machine itself stands still; bench/gaps.py has the figures of a quiet one.
-    assert rounds - 2 <= len(seen) // 2 <= rounds
+    return len(seen) // 2, sum(1 + each // (2 * GAP_NS) for each in late if each > GAP_NS // 2)
+
+
+def test_a_gap_of_three_milliseconds_is_seen_each_time(node: Namespace) -> None:
+    """Where the machine itself stood still for long enough, it is asked again; bench/gaps.py has the figures."""
+    found: list[tuple[int, int]] = []
+    for _ in range(5):
+        found.append(short_gaps(node))
+        seen, excused = found[-1]
+        assert GAPS - 2 - excused <= seen <= GAPS, found
+        if seen >= GAPS - 2:
+            return
+    raise AssertionError(f"late each time: {found}")
 
 
 def flushed_until_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -339,6 +361,7 @@ def test_a_closed_poller_leaves_no_descriptor_behind(node: Namespace) -> None:
     def count() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    gc.collect()  # what an earlier test left to the collector is closed now, and not in between
     before = count()
     for _ in range(3):
         with Poller(node) as poller:
