@@ -13,9 +13,9 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from hitless.drill.injecting import Injected, Injector
 from hitless.drill.labs import Opened
@@ -31,6 +31,9 @@ __all__ = ["Finding", "Trial", "trials"]
 
 MS = 1_000_000
 _PAUSE_MS = 80  # between two gaps
+
+_Victim = tuple[str, int, int]
+"""A dropped connection: its far end's address, its source port, its destination port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +214,23 @@ class Losses:
 
     count: int
     name: str = "losses"
-    victims: frozenset[int] = frozenset()
+    victims: frozenset[_Victim] = frozenset()
 
     async def act(self, opened: Opened) -> None:
-        """A set that takes the first N ports it sees, and drops what is in it; the rules that watch sees stay whole."""
+        """A set that takes the first N flows it sees, and drops what is in it; the rules that watch sees stay whole.
+
+        By more than their source ports: those to another address begin elsewhere, and may come by the same one.
+        """
         plan, node = opened.lab.plan, opened.lab.nodes[0]
+        family = plan.families[0]
         table = "inet hitless_selftest"
-        network = f"{plan.families[0].nft} saddr {plan.network(plan.families[0])}"
+        network = f"{family.nft} saddr {plan.network(family)}"
+        kind, flow = f"{family}_addr . inet_service . inet_service", f"{family.nft} daddr . tcp sport . tcp dport"
         text = (
-            f"table {table} {{ set victims {{ type inet_service; size {self.count}; flags dynamic; }}\n"
+            f"table {table} {{ set victims {{ type {kind}; size {self.count}; flags dynamic; }}\n"
             "chain drop_some { type filter hook prerouting priority raw;\n"
-            f"{network} tcp sport @victims drop\n"
-            f"{network} tcp flags & (syn | ack) == syn add @victims {{ tcp sport }} drop\n}}\n}}\n"
+            f"{network} {flow} @victims drop\n"
+            f"{network} tcp flags & (syn | ack) == syn add @victims {{ {flow} }} drop\n}}\n}}\n"
         )
 
         def run(*command: str, stdin: str = "") -> str:
@@ -235,11 +243,11 @@ class Losses:
         finally:
             await asyncio.to_thread(run, "nft", "delete", "table", *table.split())
         (victims,) = [one["set"] for one in listed["nftables"] if "set" in one]
-        self.victims = frozenset(_port(element) for element in victims.get("elem", ()))
+        self.victims = frozenset(_victim(element) for element in victims.get("elem", ()))
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """By their source ports."""
-        lost = {loss.sport for loss in record.losses}
+        """By their addresses and ports."""
+        lost = {(loss.dst, loss.sport, loss.dport) for loss in record.losses}
         right = lost == self.victims and len(record.losses) == len(self.victims) == self.count
         excused = sum(verdict.causes.get(cause, 0) for cause in ("starved", "far_end_down"))
         busy = self.victims <= lost and len(record.losses) - excused <= self.count and _stood(record, verdict)
@@ -253,11 +261,10 @@ class Losses:
         return [found, _word(self.name, record, verdict, "fail", about="although the rules carried them")]
 
 
-def _port(element: object) -> int:
-    """An element of ``nft -j``: the port, or an object around it."""
-    if isinstance(element, dict):
-        return _port(element.get("elem", element).get("val", 0))
-    return int(str(element))
+def _victim(element: Mapping[str, Any]) -> _Victim:
+    """An element of ``nft -j``: the flow, or an object around it."""
+    address, sport, dport = element.get("elem", {}).get("val", element)["concat"]
+    return str(address), int(sport), int(dport)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.evidence.drill_logs import IPTABLES, Drill, at
+from tests.unit.evidence.drill_logs import FAR, IPTABLES, Drill, at
 
 from hitless.drill.injecting import Bounds, Injected
 from hitless.drill.selftest import word
@@ -133,7 +133,7 @@ def test_no_gap_at_all_is_never_right() -> None:
 
 
 def dropped() -> Losses:
-    return Losses(2, victims=frozenset({40000, 40001}))
+    return Losses(2, victims=frozenset({(FAR, 40000, 7), (FAR, 40001, 7)}))
 
 
 def test_exactly_the_dropped_connections_are_right() -> None:
@@ -146,6 +146,10 @@ def test_other_losses_than_those_dropped_are_wrong(ports: tuple[int, ...]) -> No
     for port in ports:
         drill.lose(2.3, port)
     assert "2 connections dropped" in wrong(dropped(), drill)
+
+
+def test_a_connection_to_elsewhere_by_the_source_port_of_a_dropped_one_is_not_that_one() -> None:
+    assert "2 connections dropped" in wrong(dropped(), Drill().lose(2.3, 40000).lose(2.31, 40001, family="ipv6"))
 
 
 def test_a_dropped_connection_that_is_blamed_on_a_gap_is_wrong() -> None:
