@@ -4,7 +4,8 @@ Problem: a drill in a cluster needs pods that come up late, agents whose rules a
 connection breaks. Promise: every pod becomes Running and Ready after a while; a DaemonSet's pod that ends is replaced;
 pods that run ``hitless relay`` write what the real tools would (one attempt in ten milliseconds, losses while the
 node's agent is away), counted exactly, so that a test can compare what was written with what arrived; exec answers
-``relay read, stop, clock, signal``. Every node has its own clock offset. It runs no program. Used by ``api_server``.
+``relay read, stop, clock, signal``. Every node has its own clock offset, and goes on while this process is stopped: it
+says afterwards what happened meanwhile. It runs no program. Used by ``api_server``.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class FakeNodes:
     spools: dict[str, Spool] = field(default_factory=dict)
     retired: list[Spool] = field(default_factory=list)
     pods_made: list[Document] = field(default_factory=list)
-    _away: dict[str, float] = field(default_factory=dict)
+    _away: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """By node, when (by the loop's time) its pods reached nothing."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _count: int = 0
     _clock: Clock = field(default_factory=Clock)
@@ -204,7 +206,19 @@ class FakeNodes:
     def _agent_went(self, pod: Document) -> None:
         owners = pod["metadata"].get("ownerReferences") or []
         if any(owner["kind"] == "DaemonSet" for owner in owners):
-            self._away[pod["spec"]["nodeName"]] = asyncio.get_running_loop().time() + self.gap
+            self.cut_off(pod["spec"]["nodeName"], self.gap)
+
+    def cut_off(self, node: str, seconds: float) -> None:
+        """The node's pods reach nothing for so long."""
+        now = asyncio.get_running_loop().time()
+        self._away.setdefault(node, []).append((now, now + seconds))
+
+    def mend(self, node: str) -> bool:
+        """They reach everything from now on; whether they did not."""
+        now = asyncio.get_running_loop().time()
+        before = self._away.get(node, [])
+        self._away[node] = [(begin, min(end, now)) for begin, end in before]
+        return self._away[node] != before
 
     async def _end(self, pod: Document, grace: int | None) -> None:
         await self.stopped(pod, grace)
@@ -239,44 +253,43 @@ class FakeNodes:
         for name, words in named.items():
             spool.write(name, e.Header(t=self.now(node), tool=words[0], version="0", config={}))
         if "watch" in named:
-            spool.write("watch", self._rules(node, "carried"))
+            spool.write("watch", self._rules(self.now(node), "carried"))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         while not spool.stopping:
-            begin = self.now(node)
             await asyncio.sleep(_INTERVAL)
-            gone = asyncio.get_running_loop().time() < self._away.get(node, 0.0)
-            for name, words in named.items():
-                if words[0] == "probe":
-                    self._attempts(spool, name, begin, self.now(node), gone and not name.startswith("control"))
-                if words[0] == "watch":
-                    self._watched(spool, node, gone)
+            while (end := begun + _INTERVAL) <= loop.time():  # more than one, when this process was stopped
+                gone = any(a < b and a < end and begun < b for a, b in self._away.get(node, []))
+                then = self.now(node) - int((loop.time() - end) * 1e9)
+                for name, words in named.items():
+                    if words[0] == "probe":
+                        self._attempts(spool, name, then, gone and not name.startswith("control"))
+                    if words[0] == "watch":
+                        self._watched(spool, then, gone)
+                begun = end
         for name, words in named.items():
             totals = {"sent": spool.sent} if name == "probe" else {}
             spool.write(name, e.Summary(t=self.now(node), tool=words[0], totals=totals))
         spool.done = True
         spool.grown.set()
 
-    def _rules(self, node: str, state: e.State) -> e.RuleState:
-        return e.RuleState(t=self.now(node), family="ipv4", network="10.42.0.0/16", state=state)
+    @staticmethod
+    def _rules(now: int, state: e.State) -> e.RuleState:
+        return e.RuleState(t=now, family="ipv4", network="10.42.0.0/16", state=state)
 
-    def _watched(self, spool: Spool, node: str, gone: bool) -> None:
+    def _watched(self, spool: Spool, now: int, gone: bool) -> None:
         closed = spool.lost  # in a watch's spool: whether a gap is open, and since when
         if gone and not closed:
-            spool.lost = self.now(node)
-            spool.write("watch", self._rules(node, "not_carried"))
+            spool.lost = now
+            spool.write("watch", self._rules(now, "not_carried"))
         elif not gone and closed:
-            gap = e.Gap(
-                t=self.now(node),
-                family="ipv4",
-                network="10.42.0.0/16",
-                begin=closed,
-                end=self.now(node),
-                reason="emptied",
-            )
+            gap = e.Gap(t=now, family="ipv4", network="10.42.0.0/16", begin=closed, end=now, reason="emptied")
             spool.write("watch", gap)
-            spool.write("watch", self._rules(node, "carried"))
+            spool.write("watch", self._rules(now, "carried"))
             spool.lost = 0
 
-    def _attempts(self, spool: Spool, name: str, begin: int, now: int, gone: bool) -> None:
+    def _attempts(self, spool: Spool, name: str, now: int, gone: bool) -> None:
+        begin = now - 100_000_000
         sent, lost = 10, 4 if gone else 0
         for kind, more in _USUAL if self.busy and name == "probe" else ():
             spool.sent += more

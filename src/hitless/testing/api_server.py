@@ -253,12 +253,12 @@ class FakeApi:
             await self.faults.write(response, request, line)
 
         matching: set[str] = set()
+        version = int(request.query.get("resourceVersion", "0")) or self.store.version
         for one in self.store.all(resource, namespace):
             if self._selects(request, one):
                 matching.add(one["metadata"]["uid"])
                 if request.query.get("resourceVersion", "0") == "0":  # from no version: the state first
                     await send("ADDED", self._whole(resource, one))
-        version = int(request.query.get("resourceVersion", "0")) or self.store.version
         end = time.monotonic() + float(request.query.get("timeoutSeconds", "300"))
         while time.monotonic() < end:
             changed = self.store.changed
@@ -284,10 +284,8 @@ class FakeApi:
                     await changed.wait()
             except TimeoutError:
                 if request.query.get("allowWatchBookmarks") == "true":
-                    await send(
-                        "BOOKMARK", {"kind": KINDS[resource], "metadata": {"resourceVersion": str(self.store.version)}}
-                    )
-                    version = self.store.version
+                    # of what was sent: something may have happened since, in the turn in which the time was over
+                    await send("BOOKMARK", {"kind": KINDS[resource], "metadata": {"resourceVersion": str(version)}})
         await response.write_eof()
         return response
 

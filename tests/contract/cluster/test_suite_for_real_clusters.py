@@ -177,9 +177,9 @@ def test_a_drill_that_was_disturbed_is_given_a_second_chance(tmp_path: Path) -> 
 
         try:
             await made("hitless-watch", 1)
-            fake._away["only"] = asyncio.get_running_loop().time() + 100  # no egress before the first restart
+            fake.cut_off("only", 100)  # no egress before the first restart
             await made("hitless-peer", 2)
-            assert fake._away.pop("only"), "until the second drill begins"
+            assert fake.mend("only"), "until the second drill begins"
             code, out = await running
         finally:
             running.cancel()

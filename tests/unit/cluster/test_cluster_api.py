@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,29 @@ def test_a_watch_gives_whole_states_over_changes_bookmarks_and_410(tmp_path: Pat
         fake.api.store.create("configmaps", "default", configmap("last"))
         await looking
         assert seen[-1] == {"b", "last"}
+
+    play(story, tmp_path)
+
+
+def test_the_fake_tells_a_change_of_the_very_moment_in_which_a_bookmark_is_due(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        seen: list[set[str]] = []
+
+        async def look() -> None:
+            async for state in api.states(CONFIG_MAPS, "default"):
+                seen.append({one.name for one in state.values()})
+                if "late" in seen[-1]:
+                    return
+
+        looking = asyncio.create_task(look())
+        await until(lambda: any(one.verb == "watch" for one in fake.api.rights.requests))
+        await asyncio.sleep(fake.api.bookmark_every / 2)
+        asyncio.get_running_loop().call_later(
+            fake.api.bookmark_every * 1.2, fake.api.store.create, "configmaps", "default", configmap("late")
+        )
+        time.sleep(fake.api.bookmark_every * 2)  # noqa: ASYNC251 - stopped: both are due at once, the bookmark first
+        async with asyncio.timeout(20):
+            await looking
 
     play(story, tmp_path)
 
@@ -182,6 +206,9 @@ def test_a_stream_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, prot
         got: list[bytes] = []
         resumed: list[int] = []
 
+        async def connected(lines: int) -> None:
+            await until(lambda: len(got) > lines)
+
         async def write() -> None:
             for start in range(0, len(expected), 500):
                 spool.data += b"".join(line + b"\n" for line in expected[start : start + 500])
@@ -189,6 +216,7 @@ def test_a_stream_that_is_cut_again_and_again_arrives_whole(tmp_path: Path, prot
                 spool.grown = asyncio.Event()
                 await asyncio.sleep(0.02)
                 if start % 5000 == 0:
+                    await connected(start)
                     fake.api.faults.cut(0.05)
             spool.done = True
             spool.grown.set()
