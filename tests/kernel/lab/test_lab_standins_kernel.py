@@ -5,6 +5,7 @@ import re
 import signal
 import stat
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,18 @@ def test_a_stand_in_with_wrong_input_says_so_and_changes_nothing() -> None:
         assert done.returncode == 3
         assert "--subnet: 10.99.0.0/24 is not in 10.42.0.0/16" in done.stderr
         assert run(node.namespace, "iptables-nft-save").count("\n-A") == before.count("\n-A")
+
+
+def test_a_stand_in_that_stood_still_when_it_was_told_to_end_ends() -> None:
+    """The kernel then gives the signal to whichever thread wakes up first; Python's handlers run in the main one."""
+    with up(lab.Plan()) as cluster:
+        for _ in range(6):
+            process = stand_in(cluster, "flannel-0.28")
+            process.send_signal(signal.SIGSTOP)
+            until(partial(_stopped, process.pid), "it standing still")
+            process.send_signal(signal.SIGTERM)
+            assert '"stopped"' in finish(process, signal.SIGCONT)
+
+
+def _stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("T")

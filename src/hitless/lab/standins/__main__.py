@@ -108,7 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ready is not None:  # last: who sees the file may end us at once, and has heard the word
             ready.parent.mkdir(parents=True, exist_ok=True)
             ready.write_text(f"{os.getpid()}\n")
-        asked.wait()
+        while not asked.wait(0.1):
+            continue  # a signal to a process that stands still (SIGSTOP) may be taken by another thread, whose wake-up
+            # does not end a wait here: the handler runs when this thread turns by itself
         say("stopping")
         agent.stop()
         say("stopped")
