@@ -39,7 +39,8 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
     guard = Guard(Settings(), Reading(log, Journal(journal), Clock()), log)
     primary = PRIMARIES["flannel"]
     guard._sides = {f: Side.of(f, primary, (), "eth0", learn(nat(f), f, primary)) for f in Family}
-    whole, flushed = (Ruleset(tuple(nat(f, **how).tables[0] for f in Family)) for how in ({}, {"chain": ()}))
+    whole = Ruleset(tuple(nat(f).tables[0] for f in Family))
+    flushed = Ruleset(tuple(nat(f, chain=()).tables[0] for f in Family))
     opened: set[str] = set()
     guard._observe(Observation(1, 1, whole))
     guard._observe(Observation(2, 2, flushed))
