@@ -23,7 +23,7 @@ from hitless.evidence import LogWriter, Story, Verdict, judge, read, story
 from hitless.model.events import Event
 
 PLAN = Plan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
-HANG = 60.0
+HANG = 120.0
 
 
 def drill(log: Path) -> None:

@@ -14,7 +14,7 @@ from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import ANCHOR, Clock
 from hitless.model import events as e
 
-HANG = 30.0
+HANG = 60.0
 HEADER = '{"type":"header","t":1,"tool":"probe","version":"0","schema":1}'
 # the handler writes past Python's buffers: the signal may come while the header's print is still inside them
 SPEAK = f"""
@@ -48,7 +48,7 @@ def texts(events: list[e.Event]) -> list[str]:
 
 def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
-        tool = await start(SPEAK + "time.sleep(60)", desk)
+        tool = await start(SPEAK + "time.sleep(600)", desk)
         assert await tool.heard(HANG)
         await tool.stop(HANG)
         assert not desk.trouble.is_set()
@@ -93,7 +93,7 @@ def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Pat
 
 def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
-        tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(60)", desk)
+        tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(600)", desk)
         await tool.heard(HANG)
         await tool.stop(HANG)  # it has said both lines by then: they are in the pipe before its summary
 
@@ -104,7 +104,7 @@ def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -
 
 def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
-        endless = "import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(60)"
+        endless = "import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(600)"
         tool = await start(endless, desk)
         await desk.trouble.wait()
         await tool.stop(HANG)
@@ -116,7 +116,7 @@ def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> N
 def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
     async def act(desk: Desk) -> None:
         deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{HEADER}', flush=True)"
-        tool = await start(deaf + "; time.sleep(60)", desk)
+        tool = await start(deaf + "; time.sleep(600)", desk)
         await tool.heard(HANG)
         await tool.stop(0.1)
         assert tool.process.returncode == -9

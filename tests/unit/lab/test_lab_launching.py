@@ -14,7 +14,7 @@ import pytest
 from hitless.kernel.namespaces import HERE
 from hitless.lab.launching import launch
 
-_HANG = 20.0
+_HANG = 60.0
 
 
 class Heard(list[str]):
@@ -50,13 +50,13 @@ def _runs(pid: str) -> bool:
 
 # who speaks by itself is waited for, as long as it takes: the read ends when the pipe's other end is closed
 DAEMONS = {
-    "a child": "sleep 60 & echo $!; {end}",
-    "a child in a session of its own": "setsid sleep 60 & echo $!; {end}",
-    "a daemon that nobody is the parent of": "(setsid sleep 60 & echo $!); {end}",
+    "a child": "sleep 600 & echo $!; {end}",
+    "a child in a session of its own": "setsid sleep 600 & echo $!; {end}",
+    "a daemon that nobody is the parent of": "(setsid sleep 600 & echo $!); {end}",
     "a daemon without our environment": (
-        "pid=$(env -i PATH=$PATH setsid sh -c 'echo $$; exec >&-; sleep 60' &); echo $pid; {end}"
+        "pid=$(env -i PATH=$PATH setsid sh -c 'echo $$; exec >&-; sleep 600' &); echo $pid; {end}"
     ),
-    "a child of a daemon": "pid=$(setsid sh -c 'sleep 60 >&- & echo $!; exec >&-; wait' &); echo $pid; {end}",
+    "a child of a daemon": "pid=$(setsid sh -c 'sleep 600 >&- & echo $!; exec >&-; wait' &); echo $pid; {end}",
 }
 
 
@@ -73,7 +73,7 @@ def test_what_an_agent_left_behind_has_ended_when_its_end_is_told(left: str, end
 def test_an_agent_is_killed_with_all_that_it_started(left: str) -> None:
     async def main() -> tuple[int, list[str]]:
         lines = Heard()
-        running = await launch(["/bin/sh", "-c", DAEMONS[left].format(end="sleep 60")], HERE, {}, lines.hear)
+        running = await launch(["/bin/sh", "-c", DAEMONS[left].format(end="sleep 600")], HERE, {}, lines.hear)
         await asyncio.wait_for(lines.begun.wait(), _HANG)
         assert _runs(str(running.pid))
         assert _runs(lines[0])
@@ -88,7 +88,7 @@ def test_an_agent_is_killed_with_all_that_it_started(left: str) -> None:
 def test_a_signal_is_for_the_agent_alone() -> None:
     async def main() -> tuple[int, list[str]]:
         lines = Heard()
-        child = "trap 'echo child too' TERM; sleep 60"
+        child = "trap 'echo child too' TERM; sleep 600"
         script = f"trap 'echo asked; exit 7' TERM; sh -c \"{child}\" & echo up; while :; do sleep 0.05; done"
         running = await launch(["/bin/sh", "-c", script], HERE, {}, lines.hear)
         await asyncio.wait_for(lines.begun.wait(), _HANG)
@@ -105,13 +105,13 @@ from hitless.kernel.namespaces import HERE
 from hitless.lab.launching import launch
 async def main():
     await launch(["/bin/sh", "-c", sys.argv[1]], HERE, {}, lambda line: print(line, flush=True))
-    await asyncio.sleep(60)
+    await asyncio.sleep(600)
 asyncio.run(main())
 """
 
 
 def test_an_agent_and_its_daemons_die_with_us_however_we_die() -> None:
-    script = DAEMONS["a daemon without our environment"].format(end="echo $$; sleep 60")
+    script = DAEMONS["a daemon without our environment"].format(end="echo $$; sleep 600")
     with subprocess.Popen([sys.executable, "-c", MAKER, script], stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
         pids = [maker.stdout.readline().strip(), maker.stdout.readline().strip()]
