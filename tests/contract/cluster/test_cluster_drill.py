@@ -27,7 +27,7 @@ from hitless.model import events as e
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, rules_of
 
-PLAN = Plan(rounds=2, baseline=1.0, settle=0.1, recovery=3.0, patience=10.0, rate=100, streams=0)
+PLAN = Plan(rounds=2, baseline=1.0, settle=0.1, recovery=3.0, patience=60.0, rate=100, streams=0)
 
 
 @dataclass
@@ -217,8 +217,14 @@ def test_an_agent_that_costs_nothing_passes(tmp_path: Path) -> None:
 
 def test_too_many_losses_end_the_drill_before_the_next_restart(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        plan = replace(PLAN, settle=1.0)  # the losses of a restart are known before the next one
-        done = await drill(fake, api, tmp_path, abort=Abort(losses=5), names=("node-1", "node-2"), plan=plan)
+        abort = Abort(losses=5)
+
+        async def started(pod: Any) -> None:
+            await until(lambda: bool(abort.reason))  # so that they are known before the next restart
+
+        fake.started = started  # type: ignore[method-assign]
+        plan = replace(PLAN, patience=20.0)
+        done = await drill(fake, api, tmp_path, abort=abort, names=("node-1", "node-2"), plan=plan)
         assert len([one for one in done.of(e.Restart) if one.step == "stop"]) == 1
         assert any("aborted: " in one.text for one in done.of(e.Note))
         assert done.verdict.verdict == "fail", done.why

@@ -9,8 +9,10 @@ import os
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,16 +242,40 @@ def holder(fake: FakeNodes) -> str:
     return str(fake.api.store.get("configmaps", "default", ground.LOCK)["data"]["holder"])
 
 
+class Clock:
+    """The suite's own clock, which a test sets; it looks again without waiting."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(ground, "time", SimpleNamespace(monotonic=lambda: self.now, time=time.time))
+        monkeypatch.setattr(ground, "LOOK", 0.01)
+
+
+async def looked(fake: FakeNodes) -> None:
+    """Wait until the lock was read twice: the second time, after now, and with what the clock says now."""
+
+    def looks() -> int:
+        return sum(one.verb == "get" and one.resource == "configmaps" for one in fake.api.rights.requests)
+
+    before = looks()
+    await until(lambda: looks() >= before + 3)  # the third is asked for when the second has been judged
+
+
 def test_a_killed_suites_lock_is_taken_when_nobody_renews_it_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground, "STALE", 1.0)
-    monkeypatch.setattr(ground, "LOOK", 0.1)
+    clock = Clock(monkeypatch)
 
     async def story(fake: FakeNodes, suite: Suite) -> None:
         lock(fake, "killed")
         async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
-            await ground.take(api)
+            taking = asyncio.create_task(ground.take(api))
+            await looked(fake)
+            clock.now += ground.STALE - 1
+            await looked(fake)
+            assert not taking.done()
+            clock.now += 1
+            await taking
             assert holder(fake) == ground.TOKEN
             await ground.renew(api)
             await ground.release(api)
@@ -259,18 +285,19 @@ def test_a_killed_suites_lock_is_taken_when_nobody_renews_it_any_more(
 
 
 def test_a_suite_waits_for_another_that_renews_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ground, "STALE", 1.0)
-    monkeypatch.setattr(ground, "LOOK", 0.1)
+    clock = Clock(monkeypatch)
 
     async def story(fake: FakeNodes, suite: Suite) -> None:
         lock(fake, "another")
         async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
             taking = asyncio.create_task(ground.take(api))
             renewal = {"data": {"renewed": ""}}
-            for number in range(15):
+            for number in range(5):
                 renewal["data"]["renewed"] = str(number)
                 await api.patch(CONFIG_MAPS, ground.LOCK, "default", renewal, "application/merge-patch+json")
-                await asyncio.sleep(0.2)
+                await looked(fake)
+                clock.now += ground.STALE - 1
+                await looked(fake)
             assert not taking.done()
             assert holder(fake) == "another"
             with pytest.raises(ApiError, match="another suite"):

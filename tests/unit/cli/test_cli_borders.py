@@ -80,7 +80,9 @@ def test_an_interruption_while_libraries_are_loaded_is_no_defect(tmp_path: Path,
 
 @pytest.mark.parametrize("words", [["farend", "--port", "17800"], ["farend", "--port", "18800", "--json"]])
 def test_who_seldom_writes_notices_too_that_the_reader_went_away(words: list[str]) -> None:
-    command = [sys.executable, "-m", "hitless", *words, "--scheduling", "normal", "--bind", "127.0.0.1"]
+    own = os.getpid().to_bytes(4, "big")  # an address of this process's: nobody else on this machine has these ports
+    address = f"127.{own[1]}.{own[2]}.{own[3]}"
+    command = [sys.executable, "-m", "hitless", *words, "--scheduling", "normal", "--bind", address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

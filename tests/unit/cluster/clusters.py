@@ -65,7 +65,7 @@ async def cluster(
 
 
 @asynccontextmanager
-async def client(fake: FakeNodes, folder: Path, *, total: float = 10.0) -> AsyncIterator[Api]:
+async def client(fake: FakeNodes, folder: Path, *, total: float = 30.0) -> AsyncIterator[Api]:
     """The port, connected to the fake by a kubeconfig."""
     path = folder / "kubeconfig"
     path.write_text(fake.api.kubeconfig())

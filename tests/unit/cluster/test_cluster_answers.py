@@ -32,7 +32,7 @@ def response(name: str) -> web.Response:
 
 
 @asynccontextmanager
-async def server(handler: Handler, folder: Path, total: float = 3.0) -> AsyncIterator[Api]:
+async def server(handler: Handler, folder: Path, total: float = 30.0) -> AsyncIterator[Api]:
     """A client for a server that is nothing but this handler."""
     runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
     await runner.setup()

@@ -106,7 +106,8 @@ def test_a_reader_that_lost_its_connection_ends_when_another_one_begins(tmp_path
     (tmp_path / "events").write_bytes(b"a\t{}\n" * 100_000)  # more than a pipe holds: the first one is stuck in it
     stuck, following = os.pipe()
     first = reader(tmp_path, following)
-    while not (tmp_path / "reader").exists():
+    mark = tmp_path / "reader"
+    while not mark.exists() or not mark.read_text():
         time.sleep(0.01)
     waiting = reader(tmp_path, subprocess.DEVNULL)
     words = first.communicate(timeout=30)[1]
