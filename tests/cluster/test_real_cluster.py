@@ -13,6 +13,7 @@ Everything is removed again; what a suite that was killed left is removed by the
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import shutil
@@ -151,7 +152,8 @@ def test_a_dry_run_makes_nothing_and_prints_what_the_server_accepts_strictly(sta
     made = set() if stage.keeps else {"Namespace"}
     assert {*made, "ConfigMap", "Pod", "ClusterRole", "Role", "RoleBinding"} <= kinds
     assert leftovers() == []
-    assert _refusals(documents, "privileged", drop=("Namespace",)) == {}
+    refused = _refusals(documents, "privileged", drop=("Namespace",))
+    assert not refused, str(refused)
 
 
 def test_probes_are_admitted_where_only_restricted_pods_are_and_watches_are_not(stage: Stage) -> None:
@@ -165,12 +167,33 @@ def test_probes_are_admitted_where_only_restricted_pods_are_and_watches_are_not(
     assert any("PodSecurity" in why for why in refused.values())
 
 
+def test_the_plain_manifests_and_their_pods_are_taken(stage: Stage) -> None:
+    documents = [
+        one
+        for path in sorted((Path(__file__).parents[2] / "deploy/manifests").glob("*.yaml"))
+        for one in yaml.safe_load_all(path.read_text())
+        if one
+    ]
+    assert {"DaemonSet", "CronJob", "ClusterRole", "Role", "ServiceAccount"} <= {one["kind"] for one in documents}
+    guard, driver = (_only_pod(documents, kind) for kind in ("DaemonSet", "CronJob"))
+    refused = _refusals([*documents, guard, driver], "privileged", drop=("Namespace",))
+    refused |= _refusals([driver], "restricted")
+    assert not refused, str(refused)  # in full: pytest would shorten it
+
+
+def _only_pod(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """The pod of the only object of this kind, for an account that is there."""
+    (spec,) = (one["spec"] for one in documents if one["kind"] == kind)
+    template = spec["jobTemplate"]["spec"]["template"] if kind == "CronJob" else spec["template"]
+    metadata = {**template["metadata"], "name": kind.lower()}
+    pod = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
 def _refusals(documents: list[dict[str, Any]], level: str, drop: tuple[str, ...] = ()) -> dict[str, str]:
     """What the server says to these objects in a namespace of that level, asked with dryRun and strict validation."""
     from hitless.cluster.api import Api
     from hitless.cluster.objects import NAMESPACES
-
-    plurals = {"rbac.authorization.k8s.io/v1": "/apis/rbac.authorization.k8s.io/v1", "v1": "/api/v1"}
 
     place = f"{NAMESPACE}-{level}"
 
@@ -180,16 +203,15 @@ def _refusals(documents: list[dict[str, Any]], level: str, drop: tuple[str, ...]
         try:
             await staging.account(api, place)
             minor = await ground.minor(api)
-            for document in (ground.in_words_of(one, minor) for one in documents if one["kind"] not in drop):
+            asked = [ground.in_words_of(one, minor) for one in documents if one["kind"] not in drop]
+            for document in copy.deepcopy(asked):
                 if "rbac" in document["apiVersion"]:  # the dry run's names may be taken, by what was granted to a drill
                     document["metadata"]["name"] += f"-{ground.TOKEN}"
                 cluster_wide = document["kind"].startswith(("Cluster", "Namespace"))
                 if not cluster_wide:
                     document["metadata"]["namespace"] = place
-                inside = "" if cluster_wide else f"/namespaces/{place}"
-                path = f"{plurals[document['apiVersion']]}{inside}/{document['kind'].lower()}s"
                 params = {"dryRun": "All", "fieldValidation": "Strict"}
-                answer = await api.client.post(path, params=params, json=document)
+                answer = await api.client.post(_path(document), params=params, json=document)
                 if not answer.is_success:
                     refused[document["metadata"]["name"]] = answer.text
         finally:

@@ -20,6 +20,7 @@ KINDS = {
     "serviceaccounts": "ServiceAccount",
     "events": "Event",
     "daemonsets.apps": "DaemonSet",
+    "cronjobs.batch": "CronJob",
     "poddisruptionbudgets.policy": "PodDisruptionBudget",
     "apiservices.apiregistration.k8s.io": "APIService",
     "clusterroles.rbac.authorization.k8s.io": "ClusterRole",
