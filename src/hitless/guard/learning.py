@@ -19,7 +19,7 @@ from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.semantics import evaluate, witnesses
 
-__all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "learn", "standby_of"]
+__all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "copied", "learn", "standby_of"]
 
 TABLE = "hitless-guard"
 """The guard's own table, in families ip and ip6: its mark of ownership."""
@@ -83,7 +83,7 @@ def learn(
     left_out: list[str] = []
     bits = 0
     for number, (table, base) in enumerate(chosen):
-        prefix = f"{'legacy' if table.legacy else 'nft'}.{table.name}."
+        prefix = copied(table.name)[table.legacy]
         priority = (base.hook.priority if base.hook is not None else 0) + BEHIND + number
         part = copy(table, base, prefix, priority, 4 if family is Family.IPV4 else 6)
         bits |= tested_bits(table, base.name)
@@ -114,6 +114,11 @@ def standby_of(
     rules = candidate.ruleset()
     carried = tuple(place for place in places if _carries(rules, place, uplink))
     return Standby(family, chains, carried, left_out)
+
+
+def copied(table: str, chain: str = "") -> tuple[str, str]:
+    """What the copy of a chain is called in the guard's table: of one of nf_tables, and of one of legacy iptables."""
+    return f"nft.{table}.{chain}", f"legacy.{table}.{chain}"
 
 
 def _carries(rules: Ruleset, place: Place, uplink: str) -> bool:

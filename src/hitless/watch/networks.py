@@ -3,7 +3,8 @@
 Problem: a watch that does not know the pods' addresses sees nothing, and nobody wants to type them. Promise: where
 nobody named a network, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
 witness packets that come from *this node's* part of it, by a pod's interface, and leave by the uplink: a rule that cuts
-off this node's pods alone is a gap, whatever happens to other nodes' addresses. Next stage: ``watching``.
+off this node's pods alone is a gap, whatever happens to other nodes' addresses. While the agent's chains are empty the
+guard's copies of them say it, where a guard is at work. Next stage: ``watching``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from hitless.guard.learning import TABLE as STANDBY
+from hitless.guard.learning import copied
 from hitless.kernel.links import interfaces, routes, uplink
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
 from hitless.model.packets import Packet
-from hitless.model.rules import Destination, Masquerade, Rule, Ruleset, Snat, Source
+from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.semantics import witnesses
 from hitless.watch.judging import Answer, Judge
 from hitless.watch.profiles import Profile
@@ -134,31 +137,32 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
     """The networks whose packets the profile's chains masquerade, each with the chain that says so."""
     found: dict[Network, str] = {}
-    for table in ruleset.tables:
-        for interest in profile.tables:
-            if interest.name != table.name:
-                continue
-            for name in interest.networks_from:
-                chain = table.chains.get(name)
-                for rule in chain.rules if chain is not None else ():
-                    if any(isinstance(step, Masquerade | Snat) for step in rule.steps):
-                        for step in rule.steps:
-                            if isinstance(step, Source) and not step.negated and step.network.prefixlen:
-                                found.setdefault(step.network, name)
+    for chain in _named(ruleset, profile):
+        for rule in chain.rules:
+            if any(isinstance(step, Masquerade | Snat) for step in rule.steps):
+                for step in rule.steps:
+                    if isinstance(step, Source) and not step.negated and step.network.prefixlen:
+                        found.setdefault(step.network, chain.name)
     return found
 
 
 def part_by_rules(ruleset: Ruleset, profile: Profile, network: Network) -> Network | None:
     """This node's part of ``network``, as flannel's rules tell it: traffic between that part and the whole returns."""
+    parts = (_part(rule, network) for chain in _named(ruleset, profile) for rule in chain.rules)
+    return next((part for part in parts if part is not None), None)
+
+
+def _named(ruleset: Ruleset, profile: Profile) -> Iterator[Chain]:
+    """The chains that name pod networks: the agent's own, and behind them what the guard keeps of them."""
+    kept: list[Chain] = []
     for table in ruleset.tables:
         for interest in profile.tables:
-            for name in interest.networks_from if interest.name == table.name else ():
-                chain = table.chains.get(name)
-                for rule in chain.rules if chain is not None else ():
-                    part = _part(rule, network)
-                    if part is not None:
-                        return part
-    return None
+            for name in interest.networks_from:
+                if interest.name == table.name and name in table.chains:
+                    yield table.chains[name]
+                elif table.name == STANDBY:
+                    kept += [table.chains[one] for one in copied(interest.name, name) if one in table.chains]
+    yield from kept
 
 
 def _part(rule: Rule, network: Network) -> Network | None:
