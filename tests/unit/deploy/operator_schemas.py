@@ -13,6 +13,7 @@ import functools
 import os
 from typing import Any
 
+import jsonschema
 import pytest
 from tools.get_helm import TYPES
 
@@ -37,7 +38,9 @@ def schema_of(kind: str) -> Schema:
         if os.environ.get("REQUIRE_KERNEL") == "1":
             pytest.fail(words)
         pytest.skip(words)
-    return _Reader(TYPES.read_text()).read(kind)
+    schema = _Reader(TYPES.read_text()).read(kind)
+    jsonschema.Draft7Validator.check_schema(schema)
+    return schema
 
 
 class _Reader:

