@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,15 @@ def test_a_place_that_cannot_be_written_is_refused_by_its_flag(
     out, err = capsys.readouterr()
     assert (out, "--out" in err, said in err) == ("", True, True), err
     assert sorted(one.name for one in tmp_path.iterdir()) == ["events.jsonl"]
+
+
+def test_pictures_cost_no_words_where_there_is_no_home(tmp_path: Path, log: Path) -> None:
+    page = tmp_path / "report.html"
+    command = [sys.executable, "-m", "hitless", "report", str(log), "--format", "html", "--out", str(page)]
+    environment = {**os.environ, "MPLCONFIGDIR": "/proc/none"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert (done.returncode, done.stderr) == (Exit.FAIL, f"fail: {page}\n")
+    assert "<svg" in page.read_text()
 
 
 def test_a_report_replaces_the_one_before_and_leaves_no_draft(tmp_path: Path, log: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +59,8 @@ def plain(text: str) -> str:
 
 
 def _figure(heights: Sequence[float]) -> tuple[Any, list[Any]]:
+    # That it builds its list of fonts (once in a home, for seconds), or has no home to keep it in, is nobody's concern.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # The object interface: pyplot would keep global state and look for a display.
     from matplotlib.figure import Figure
 
