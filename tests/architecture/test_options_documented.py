@@ -49,7 +49,7 @@ def test_every_option_of_a_tool_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", ["agent", "guard"])
 def test_every_flag_of_a_daemon_is_documented(name: str) -> None:
     command = [sys.executable, "-m", "hitless", name, "--help"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    told = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
     told = told.partition("without effect in this version")[0]  # flannel's, of which nothing is to be said
     words = set(re.findall(r"^ +(?:-\w, )?(--[a-z][\w-]+)", told, re.MULTILINE)) - {"--help"}
     assert len(words) > 5

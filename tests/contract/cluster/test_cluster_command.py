@@ -58,7 +58,7 @@ class Shell:
 
 def play(story: Callable[[Shell], Coroutine[Any, Any, None]], folder: Path, **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(120), cluster(3, **options) as fake:
+        async with asyncio.timeout(240), cluster(3, **options) as fake:
             await story(Shell(fake, folder))
 
     asyncio.run(run())
@@ -148,7 +148,7 @@ def test_the_cluster_that_was_asked_about_is_the_one_that_is_drilled(tmp_path: P
             document["contexts"].append({"name": "other", "context": {"cluster": "other", "user": "fake"}})
             config.write_text(json.dumps(document | {"current-context": "other"}))
             os.write(ours, b"y\n")
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await until(lambda: shell.left() != [])
             drill.send_signal(signal.SIGINT)
             await drill.communicate()

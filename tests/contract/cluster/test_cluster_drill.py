@@ -82,7 +82,7 @@ def play(
     story: Callable[[FakeNodes, Api], Coroutine[Any, Any, None]], folder: Path, nodes: int = 3, **options: Any
 ) -> None:
     async def run() -> None:
-        async with asyncio.timeout(120), cluster(nodes, **options) as fake, client(fake, folder) as api:
+        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
             await story(fake, api)
 
     asyncio.run(run())
@@ -292,7 +292,7 @@ def test_cleanup_removes_what_a_dead_driver_left_and_nothing_else(tmp_path: Path
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             context = placed(api, survey, nodes, Pods("dead"), own_far_end=True, tell=lambda _: None)
             await context.__aenter__()  # and the driver dies
         bystander = {

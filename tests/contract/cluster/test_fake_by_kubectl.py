@@ -55,7 +55,7 @@ class Kubectl:
     async def __call__(self, *words: str, given: Any = None, code: int = 0) -> str:
         process = await self.begin(*words, given=given)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 out, err = await process.communicate()
         finally:
             if process.returncode is None:
@@ -82,7 +82,7 @@ async def ended(process: asyncio.subprocess.Process) -> AsyncIterator[asyncio.St
 
 def play(story: Callable[[Kubectl], Coroutine[Any, Any, None]], folder: Path, **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), cluster(1, **options) as fake:
+        async with asyncio.timeout(240), cluster(1, **options) as fake:
             await until(lambda: _ready(fake))
             await story(Kubectl(fake, folder))
 

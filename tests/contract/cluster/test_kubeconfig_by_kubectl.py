@@ -48,7 +48,7 @@ def kubectl(folder: Path, kubeconfig: str, *words: str) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
 
 

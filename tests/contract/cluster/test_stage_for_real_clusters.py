@@ -26,7 +26,7 @@ def daemon_set(name: str, image: str) -> dict[str, Any]:
 
 def play(story: Callable[[FakeNodes, Api], Coroutine[Any, Any, None]], folder: Path, **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), cluster(3, **options) as fake:
+        async with asyncio.timeout(240), cluster(3, **options) as fake:
             (folder / "kubeconfig").write_text(fake.api.kubeconfig())
             async with connect(folder / "kubeconfig") as api:
                 await story(fake, api)

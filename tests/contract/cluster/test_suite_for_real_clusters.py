@@ -268,7 +268,7 @@ def test_a_killed_suites_lock_is_taken_when_nobody_renews_it_any_more(
 
     async def story(fake: FakeNodes, suite: Suite) -> None:
         lock(fake, "killed")
-        async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
+        async with asyncio.timeout(90), connect(tmp_path / "kubeconfig") as api:
             taking = asyncio.create_task(ground.take(api))
             await looked(fake)
             clock.now += ground.STALE - 1
@@ -289,7 +289,7 @@ def test_a_suite_waits_for_another_that_renews_its_lock(tmp_path: Path, monkeypa
 
     async def story(fake: FakeNodes, suite: Suite) -> None:
         lock(fake, "another")
-        async with asyncio.timeout(30), connect(tmp_path / "kubeconfig") as api:
+        async with asyncio.timeout(90), connect(tmp_path / "kubeconfig") as api:
             taking = asyncio.create_task(ground.take(api))
             renewal = {"data": {"renewed": ""}}
             for number in range(5):

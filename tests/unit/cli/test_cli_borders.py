@@ -24,7 +24,7 @@ from hitless.probe.flows import Lane
 from hitless.probe.targets import parse, resolve
 from hitless.probe.tuples import Tuples
 
-HANG = 60.0
+HANG = 120.0
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

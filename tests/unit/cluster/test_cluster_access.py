@@ -24,7 +24,7 @@ QUICK = Patience(total=30.0, first=0.02, longest=0.1)
 
 def play(story: Callable[[FakeNodes, Path], Coroutine[Any, Any, None]], folder: Path) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), cluster(2) as fake:
+        async with asyncio.timeout(240), cluster(2) as fake:
             await story(fake, folder)
 
     asyncio.run(run())

@@ -25,7 +25,7 @@ Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
 
 def play(story: Story, folder: Path, nodes: int = 2, **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), cluster(nodes, **options) as fake, client(fake, folder) as api:
+        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
             await story(fake, api)
 
     asyncio.run(run())
@@ -91,7 +91,7 @@ def test_the_fake_tells_a_change_of_the_very_moment_in_which_a_bookmark_is_due(t
             fake.api.bookmark_every * 1.2, fake.api.store.create, "configmaps", "default", configmap("late")
         )
         time.sleep(fake.api.bookmark_every * 2)  # noqa: ASYNC251 - stopped: both are due at once, the bookmark first
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await looking
 
     play(story, tmp_path)

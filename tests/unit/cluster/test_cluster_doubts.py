@@ -32,7 +32,7 @@ Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
 
 def play(story: Story, folder: Path, nodes: int = 2, **options: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(60), cluster(nodes, **options) as fake, client(fake, folder) as api:
+        async with asyncio.timeout(240), cluster(nodes, **options) as fake, client(fake, folder) as api:
             await story(fake, api)
 
     asyncio.run(run())
@@ -206,7 +206,7 @@ def test_a_letter_that_ends_a_line_in_unicode_does_not_end_a_watchs_line(tmp_pat
             event = {"type": "ADDED", "object": {"metadata": metadata}}
             return web.Response(body=json.dumps(event, ensure_ascii=False).encode() + b"\n")
 
-        async with asyncio.timeout(20), server(handler, tmp_path) as api:
+        async with asyncio.timeout(90), server(handler, tmp_path) as api:
             await look()
         assert seen[-1] == {"odd"}
 

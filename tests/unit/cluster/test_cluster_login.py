@@ -179,7 +179,7 @@ def test_a_login_program_that_hangs_is_ended_with_the_one_who_waited(tmp_path: P
             await asyncio.sleep(0.05)  # some turns of the loop: it has taken note that the process began
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(90):
                     await asking
         child = int((tmp_path / "pid").read_text())
         await until(lambda: not _runs(child))
