@@ -20,6 +20,7 @@ import click
 
 from hitless import __version__
 from hitless.cli.drill_checks import abort_after, check, check_places
+from hitless.cli.drill_dry_run import dry_run
 from hitless.drill import Plan
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
@@ -176,35 +177,39 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
     check(choices)
     plan = replace(plan, patience=PATIENCE)
     from hitless.cluster.api import Patience, connect
+    from hitless.cluster.neighbours import met
     from hitless.cluster.restarts import Agent
-    from hitless.cluster.schedule import announce, push, remember
+    from hitless.cluster.schedule import remember
     from hitless.cluster.survey import choose, look, objections
     from hitless.cluster.ways import read
-    from hitless.evidence.reports import render
 
     # The context that is current now is meant, whichever is when the question has been answered.
     way = read(choices.kubeconfig, choices.context)
     choices = replace(choices, context=way.context)
 
-    async def see() -> tuple[Survey, tuple[Node, ...], bool]:
+    own_far_end = not choices.to or "node" in choices.to
+
+    async def see() -> tuple[Survey, tuple[Node, ...], list[str], bool]:
         async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
             survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
-            return survey, chosen, choices.dry_run and await _missing(api, choices.namespace)
+            places = (choices.namespace, choices.probe_namespace or choices.namespace)
+            against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end)
+            against[:0] = objections(survey, chosen, restart)
+            return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 
-    survey, chosen, missing = asyncio.run(see())
+    survey, chosen, against, missing = asyncio.run(see())
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
-    own_far_end = not choices.to or "node" in choices.to
     if own_far_end:
         _can_have_far_end(survey, chosen, pods)
     if choices.dry_run:
-        click.echo(_dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, missing))
+        click.echo(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
-    if against := objections(survey, chosen, restart):
+    if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
     if not _agreed(choices, way.cluster.server, plan, survey, chosen, restart):
         return None
@@ -231,21 +236,29 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
                 )
 
     async def after(told: Story, verdict: Verdict) -> None:
-        # The verdict stands, and its reports are written, whether or not anybody can be told.
-        if choices.post_events:
-            try:
-                async with connect(choices.kubeconfig, choices.context, answered=True) as api:
-                    await announce(api, verdict, [node.name for node in chosen], pods.identity)
-            except HitlessError as error:
-                _warn(f"the Events could not be posted: {error}")
-        if choices.push_metrics:
-            try:
-                await push(choices.push_metrics, render("prometheus", told, verdict), chosen[-1].name)
-            except HitlessError as error:
-                _warn(f"the metrics could not be pushed: {error}")
+        await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity)
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after)
+
+
+async def _tell(choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str) -> None:
+    """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
+    from hitless.cluster.api import connect
+    from hitless.cluster.schedule import announce, push
+    from hitless.evidence.reports import render
+
+    if choices.post_events:
+        try:
+            async with connect(choices.kubeconfig, choices.context, answered=True) as api:
+                await announce(api, verdict, nodes, identity)
+        except HitlessError as error:
+            _warn(f"the Events could not be posted: {error}")
+    if choices.push_metrics:
+        try:
+            await push(choices.push_metrics, render("prometheus", told, verdict), nodes[-1])
+        except HitlessError as error:
+            _warn(f"the metrics could not be pushed: {error}")
 
 
 def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> None:
@@ -346,48 +359,3 @@ def _agreed(
     if not sys.stdin.isatty():
         raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
     return click.confirm(question, err=True)
-
-
-def _dry_run(
-    choices: Choices,
-    plan: Plan,
-    pods: Pods,
-    survey: Survey,
-    chosen: tuple[Node, ...],
-    restart: Restart,
-    grace: float | None,
-    own_far_end: bool,
-    missing: bool,
-) -> str:
-    import yaml
-
-    from hitless.cluster import rehearsal
-    from hitless.cluster.survey import objections
-    from hitless.evidence.rules import plural
-
-    told = rehearsal.rehearse(
-        pods,
-        survey,
-        chosen,
-        restart,
-        to=choices.to,
-        own_far_end=own_far_end,
-        rounds=plan.rounds,
-        makes_namespace=missing,
-        turn=choices.round_robin,
-        tells=choices.post_events,
-    )
-    names = ", ".join(node.name for node in chosen)
-    lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]
-    lines += [f"# not now: {one}" for one in objections(survey, chosen, restart)]
-    lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
-    if grace is not None:
-        lines.append(f"# with a grace period of {int(grace)} s")
-    rights = "The rights that it needs"
-    if missing:
-        rights += f"; where {pods.namespace} is not there yet: make it first, the account and a Role live in it"
-    parts = [("Objects that are made", told.objects), (rights, told.rights)]
-    for title, documents in parts:
-        lines.append(f"# {title}:")
-        lines.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
-    return "\n".join(lines)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,8 @@ class Station:
     _task: asyncio.Task[None] | None = None
     _stopping: bool = False
     _open: set[str] = field(default_factory=set)
+    _begun: asyncio.Event = field(default_factory=asyncio.Event)
+    _trouble: str = ""
 
     @property
     def name(self) -> str:
@@ -89,6 +92,21 @@ class Station:
         self.ip = pod.status.pod_ip
         await self._set_clock()
         self._task = asyncio.create_task(self._listen())
+
+    async def listening(self, patience: float) -> None:
+        """Wait for its tool's first word, which a far end says when it has its ports; raises ``MissingError``.
+
+        On the host's network they may be somebody else's, who would answer our probes, and go.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._begun.wait()
+        if not self._open:
+            raise MissingError(
+                f"the {self.role} on {self.node} does not begin (pod {self.namespace}/{self.name}): "
+                f"{self._trouble or f'it said nothing within {patience:g} s'}",
+                remedy="another drill or program may hold its ports there: wait for it, or give another far end (--to)",
+            )
 
     async def _pending(self, patience: float) -> str:
         """What is known of a pod that neither runs nor fails: most often its network or its volumes are not made."""
@@ -149,6 +167,8 @@ class Station:
         except HitlessError as error:
             self.fail(f"the stream of {self.name} on {self.node} broke: {error}")
             return
+        finally:
+            self._begun.set()
         if self._open:
             self.fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
         elif not self._stopping:
@@ -168,6 +188,10 @@ class Station:
             return
         if isinstance(event, e.Header) and stream != relay.OWN:
             self._open.add(stream)
+            self._begun.set()
+        if stream == relay.OWN and isinstance(event, e.Note) and event.level == "error":
+            self._trouble = event.text
+            self._begun.set()
         if isinstance(event, e.Summary):
             self._open.discard(stream)
         self.say(event, "drill" if stream == relay.OWN else stream)

@@ -14,7 +14,7 @@ from hitless.cluster import manifests
 from hitless.cluster.manifests import Document, Pods, Restart
 from hitless.cluster.objects import Node
 from hitless.cluster.survey import Survey
-from hitless.cluster.target import spots
+from hitless.cluster.target import far_ends, spots
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -50,14 +50,11 @@ def rehearse(
     helpers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in spots(survey, nodes)]
     far = [one for one in to if one != "node"]
     if own_far_end:
-        places = spots(survey, nodes)
-        used = {next((one for one in places if one.name != node.name), places[0]).name for node in nodes}
         helpers += [
             manifests.farend_pod(pods, one.name, _far(pods, one), owners[pods.namespace])
-            for one in places
-            if one.name in used
+            for one in far_ends(survey, nodes)
         ]
-        far += manifests.far_urls(_far(pods, places[0]))
+        far += manifests.far_urls(_far(pods, spots(survey, nodes)[0]))
     stations: list[Document] = []
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
@@ -73,6 +70,7 @@ def rehearse(
     }
     calls = [
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
+        f"list the pods of other drills in {', '.join(pods.namespaces)}",
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         "exec in the pods: hitless relay read, clock, stop",

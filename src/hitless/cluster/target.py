@@ -30,7 +30,7 @@ from hitless.evidence.records import CONTROL
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
 
-__all__ = ["Abort", "ClusterTarget", "Places", "placed", "spots"]
+__all__ = ["Abort", "ClusterTarget", "Places", "far_ends", "placed", "spots"]
 
 OWN_FAR_END = "node"
 """``--to node``: a far end of ours on another node's network."""
@@ -150,6 +150,7 @@ class ClusterTarget:
         stations: list[Station] = []
         try:
             await self._start(stations, self._far_ends(group, desks), desk)
+            await asyncio.gather(*(one.listening(_START) for one in stations))
             await self._start(
                 stations, [(document, [desks[node.name]]) for node in group for document in self._documents(node)], desk
             )
@@ -304,6 +305,13 @@ def spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
     drilled = {node.name for node in nodes}
     ready = [node for node in survey.nodes if node.ready and node.status.node_info.operating_system in ("", "linux")]
     return sorted(ready, key=lambda node: (node.name in drilled, node.name))[:2]
+
+
+def far_ends(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes that far ends of ours go to when these are drilled."""
+    places = spots(survey, nodes)
+    used = {next((one for one in places if one.name != node.name), places[0]).name for node in nodes if places}
+    return [one for one in places if one.name in used]
 
 
 async def _clean(api: Api, pods: Pods, tell: Callable[[str], None]) -> None:

@@ -1,0 +1,66 @@
+"""What ``hitless drill --cluster --dry-run`` prints.
+
+Problem: who runs a cluster reads, grants and keeps what a drill will do before it does anything. Promise: one YAML
+stream that kubectl can read, of every object and every right, with the calls and the objections as its comments; the
+same functions make it that make the drill (``rehearsal``). It touches nothing. Next stage: a person.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hitless.drill import Plan
+
+if TYPE_CHECKING:
+    from hitless.cli.drill_cluster import Choices
+    from hitless.cluster.manifests import Pods, Restart
+    from hitless.cluster.objects import Node
+    from hitless.cluster.survey import Survey
+
+__all__ = ["dry_run"]
+
+
+def dry_run(
+    choices: Choices,
+    plan: Plan,
+    pods: Pods,
+    survey: Survey,
+    chosen: tuple[Node, ...],
+    restart: Restart,
+    grace: float | None,
+    own_far_end: bool,
+    against: list[str],
+    missing: bool,
+) -> str:
+    """The whole of a drill in words, as YAML with comments; ``against`` are the reasons not to begin now."""
+    import yaml
+
+    from hitless.cluster import rehearsal
+    from hitless.evidence.rules import plural
+
+    told = rehearsal.rehearse(
+        pods,
+        survey,
+        chosen,
+        restart,
+        to=choices.to,
+        own_far_end=own_far_end,
+        rounds=plan.rounds,
+        makes_namespace=missing,
+        turn=choices.round_robin,
+        tells=choices.post_events,
+    )
+    names = ", ".join(node.name for node in chosen)
+    lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]
+    lines += [f"# not now: {one}" for one in against]
+    lines += ["# Calls, in their order:", *(f"#   {call}" for call in told.calls)]
+    if grace is not None:
+        lines.append(f"# with a grace period of {int(grace)} s")
+    rights = "The rights that it needs"
+    if missing:
+        rights += f"; where {pods.namespace} is not there yet: make it first, the account and a Role live in it"
+    parts = [("Objects that are made", told.objects), (rights, told.rights)]
+    for title, documents in parts:
+        lines.append(f"# {title}:")
+        lines.append(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True).rstrip())
+    return "\n".join(lines)
