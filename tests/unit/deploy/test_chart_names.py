@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -167,6 +168,28 @@ def test_what_an_operator_says_of_pods_is_in_them() -> None:
     key = calm.replace(".", "\\.")
     _, drill, _ = _templates(release("r", "p", f"drill.podAnnotations.{key}=maybe"))
     assert drill["metadata"]["annotations"][calm] == "maybe"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "untold"),
+    [
+        ("", ("rollout status ds/net-guard", "exec ds/net-guard", "privileged"), ("cronjob", "nil", "helm test")),
+        ("drill.enabled=true", ("rollout status ds/net-guard", "cronjob/net-drill", "helm test -n p r"), ("nil",)),
+        ("drill.enabled=true,guard.enabled=false", ("privileged", "cronjob/net-drill"), ("net-guard",)),
+        ("guard.remove=true", ("is taken away", "rollout status ds/net-guard"), ("Uninstalling leaves",)),
+        ("guard.observe=true", ("protects nothing", "exec ds/net-guard"), ("stands by",)),
+        ("guard.enabled=false", (), ("privileged", "kubectl")),
+    ],
+)  # fmt: skip
+def test_what_is_said_after_an_installation_names_what_was_installed(
+    settings: str, told: tuple[str, ...], untold: tuple[str, ...], tmp_path: Path
+) -> None:
+    command = [program("helm"), "install", "r", str(CHART), "--namespace", "p", "--dry-run=client"]
+    command += ["--set", f"fullnameOverride=net,{settings}".rstrip(",")]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}  # without a cluster
+    notes = subprocess.check_output(command, text=True, env=environment).partition("NOTES:")[2]
+    assert all(word in notes for word in told), notes
+    assert not any(word in notes for word in untold), notes
 
 
 @pytest.mark.parametrize(
