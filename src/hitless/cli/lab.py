@@ -1,7 +1,8 @@
 """``hitless lab``: a small cluster in network namespaces. up, exec, status, down.
 
-Promise: ``up`` makes a whole lab or nothing, and says what is missing; ``exec`` becomes the command (same standard
-streams and exit code); ``down`` removes everything, also after a crash. Labs side by side have names.
+Promise: ``up`` makes a whole lab or nothing, and says what is missing; what was made stays until ``down``, whether or
+not anybody read what ``up`` said of it; ``exec`` becomes the command (same standard streams and exit code); ``down``
+removes everything, also after a crash. Labs side by side have names.
 """
 
 from __future__ import annotations
@@ -104,20 +105,33 @@ def up(
     begin = time.monotonic()
     with as_interrupt():
         state = _build(Store(), check_name(name), plan, order)
+    try:
+        _present(state, time.monotonic() - begin, as_json)
+    except OSError:  # nobody reads on, or the disk is full: the words are lost, and not the lab
+        with contextlib.suppress(OSError):
+            click.echo(f"{_title(name)} is up all the same; to remove it: hitless lab down{_option(name)}", err=True)
+        raise
+    return Exit.PASS
+
+
+def _present(state: State, seconds: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_describe(state), indent=2))
-        return Exit.PASS
-    click.echo(f"{_title(name)} is up ({time.monotonic() - begin:.1f} s)\n")
+        return
+    click.echo(f"{_title(state.name)} is up ({seconds:.1f} s)\n")
     cluster = state.cluster()
     _draw(cluster)
     ready_on = tending.told(state.keep)
     if ready_on:
         click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}")
     pod = cluster.pods[0].name if cluster.pods else "node0"
-    option = "" if name == _NAME else f" --name {name}"
+    option = _option(state.name)
     click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
     click.echo(f"then: hitless lab down{option}")
-    return Exit.PASS
+
+
+def _option(name: str) -> str:
+    return "" if name == _NAME else f" --name {name}"
 
 
 def _order(agent: str | None, command: str | None, ready: str | None) -> tending.Order | None:
