@@ -45,7 +45,7 @@ class Lock:
                 error.strerror or str(error), where=str(self._path), expected="a directory that can be written"
             ) from error
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(self._fd)
         except BlockingIOError as error:
             pid = _pid(os.pread(self._fd, 32, 0))
             os.close(self._fd)
@@ -64,6 +64,21 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
+
+
+def _take(fd: int) -> None:
+    """Lock it; raises ``BlockingIOError`` when a guard has it. One who only looks (``holder``) is waited for."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # beside those who look, and not beside a guard
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _pid(text: bytes) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -264,6 +266,16 @@ def test_a_second_guard_is_told_the_first_ones_process(tmp_path: Path) -> None:
         with pytest.raises(Running, match=str(holder(path))), Lock(path):
             pass
     assert holder(path) == 0
+
+
+def test_somebody_who_only_looks_is_no_second_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``status`` asks by taking the lock for a moment: a guard that began just then refused, for "pid 0"."""
+    path = tmp_path / "lock"
+    with path.open("wb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        with Lock(path):
+            assert holder(path) > 0
 
 
 def test_status_tells_people_what_is_protected_and_what_happened(tmp_path: Path) -> None:
