@@ -21,7 +21,7 @@ class Clock:
     """Unix time in nanoseconds that never steps."""
 
     def __init__(self, anchor: int | None = None) -> None:
-        self.anchor = time.time_ns() - time.monotonic_ns() if anchor is None else anchor
+        self.anchor = _anchor() if anchor is None else anchor
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Clock:
@@ -36,3 +36,8 @@ class Clock:
     def environment(self) -> dict[str, str]:
         """What a child process needs in order to share this clock."""
         return {ANCHOR: str(self.anchor)}
+
+
+def _anchor() -> int:
+    """Unix time at the monotonic clock's zero: of a few looks the largest, as a stop within one makes it too small."""
+    return max(time.time_ns() - time.monotonic_ns() for _ in range(4))

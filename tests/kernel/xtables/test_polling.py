@@ -142,6 +142,26 @@ def test_a_change_of_a_writer_that_takes_another_lock_is_seen_too(node: Namespac
         assert seen.writer is None
 
 
+def test_a_stop_in_the_middle_of_a_comparison_is_no_work_of_it(
+    node: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next comparison was put off by a thousand times its length."""
+    whole = Tables.entries
+
+    def stopped(self: Tables, table: str) -> Reading | None:
+        time.sleep(0.1)
+        return whole(self, table)
+
+    with Poller(node) as poller:
+        poller.snapshot()
+        monkeypatch.setattr(Tables, "entries", stopped)
+        assert poller.wait(1.0) is None  # a comparison without a hint was among it
+        elsewhere = {"XTABLES_LOCKFILE": "/run/another.lock"}
+        words = ["-t", "nat", "-R", "FLANNEL-POSTRTG", "1", "-s", "10.9.0.0/16", "-j", "MASQUERADE"]
+        on(node, "iptables-legacy", "-w", *words, environment=elsewhere)
+        assert changed(poller).changed == ((Family.IPV4, "nat"),)
+
+
 def test_a_lock_file_that_is_made_later_is_watched_from_then_on(node: Namespace) -> None:
     on(node, "rm", "/run/xtables.lock")
     with Poller(node) as poller:

@@ -249,8 +249,9 @@ class Poller:
         t = self._clock.now()
         changed: list[tuple[Family, str]] = []
         if now >= self._deep_due or (now < self._eager_until and self._deep_cost < _DEEP_CHEAP):
+            begun = time.thread_time_ns()  # a stop of this process is no work
             changed = [key for key in self._seen if self._read(*key)]
-            self._deep_cost = self._clock.now() - t
+            self._deep_cost = time.thread_time_ns() - begun
             self._deep_due = now + max(_DEEP_LEAST, _DEEP_SHARE * self._deep_cost)
             self._hint_due = now + _HINT_SHARE_GENTLE * self._deep_cost if self._gentle else 0
         elif noticed:
