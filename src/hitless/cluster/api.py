@@ -71,12 +71,6 @@ class _WatchEvent(msgspec.Struct):
     object: msgspec.Raw
 
 
-class _Status(msgspec.Struct):
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-
-
 def connect(
     kubeconfig: Path | None = None,
     context: str | None = None,
@@ -280,7 +274,7 @@ class Api:
                     async for line in _lines(response):
                         event = msgspec.json.decode(line, type=_WatchEvent)
                         if event.type == "ERROR":
-                            status = msgspec.json.decode(event.object, type=_Status)
+                            status = msgspec.json.decode(event.object, type=refusals.Status)
                             raise ApiError(f"WATCH {kind.path(namespace)}: {status.message}", status=status.code)
                         one = _decode(event.object, kind)
                         version = one.metadata.resource_version

@@ -22,7 +22,7 @@ from hitless.cluster import proxies
 from hitless.cluster.ways import Way
 from hitless.errors import ApiError
 
-__all__ = ["budget_says_no", "lasting", "refusal", "retry_after", "said"]
+__all__ = ["Status", "budget_says_no", "lasting", "refusal", "retry_after", "said"]
 
 # X509_V_ERR_*, openssl-verification-options(1)
 _NO_AUTHORITY = frozenset({2, 18, 19, 20, 21, 24})
@@ -99,15 +99,18 @@ class _Details(msgspec.Struct):
     causes: list[_Cause] | None = None
 
 
-class _Status(msgspec.Struct):
+class Status(msgspec.Struct):
+    """What a server says of a call that it refuses, and in a watch that it ends."""
+
     message: str = ""
+    code: int = 0
     details: _Details | None = None
 
 
 def said(response: httpx2.Response) -> str:
     """The server's own words in a refusal."""
     try:
-        words = msgspec.json.decode(response.content, type=_Status).message
+        words = msgspec.json.decode(response.content, type=Status).message
     except msgspec.DecodeError:
         words = response.text[:200].strip()
     return words or response.reason_phrase
@@ -130,7 +133,7 @@ def budget_says_no(response: httpx2.Response) -> bool:
     if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
         return True
     try:
-        details = msgspec.json.decode(response.content, type=_Status).details
+        details = msgspec.json.decode(response.content, type=Status).details
     except msgspec.DecodeError:
         return False
     causes = details.causes if details is not None else None

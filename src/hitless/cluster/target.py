@@ -164,7 +164,7 @@ class ClusterTarget:
 
     def _far_end(self, node: Node) -> Node | None:
         """The far end that the node's pods use: one on another node where there is one."""
-        return next(iter(sorted(self.places.far_ends, key=lambda one: one.name == node.name)), None)
+        return _opposite(self.places.far_ends, node)
 
     def _far_ends(self, group: Sequence[Node], desks: Mapping[str, Desk]) -> list[tuple[Document, list[Desk]]]:
         """Our far ends for these nodes; what one saw belongs to the record of every node that used it."""
@@ -310,8 +310,13 @@ def spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
 def far_ends(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
     """The nodes that far ends of ours go to when these are drilled."""
     places = spots(survey, nodes)
-    used = {next((one for one in places if one.name != node.name), places[0]).name for node in nodes if places}
-    return [one for one in places if one.name in used]
+    used = [_opposite(places, node) for node in nodes]
+    return [one for one in places if one in used]
+
+
+def _opposite(places: Sequence[Node], node: Node) -> Node | None:
+    """The place that stands outside for a node: another node where there is one."""
+    return min(places, key=lambda one: one.name == node.name, default=None)
 
 
 async def _clean(api: Api, pods: Pods, tell: Callable[[str], None]) -> None:
