@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from hitless.cli.places import Folder, write
 from hitless.cli.report import EXITS, show
 from hitless.cli.sections import Sections
 from hitless.drill import Method, Outside, Plan, Target, run
+from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError, MissingError
@@ -125,9 +126,15 @@ def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def run_and_show(
-    plan: Plan, target: Target, *, judged: str, out: Path | None, as_object: bool, quiet: bool = False
+    plan: Plan,
+    target: Target,
+    *,
+    judged: str | Sequence[str],
+    out: Path | None,
+    as_object: bool,
+    quiet: bool = False,
 ) -> int:
-    """Run a drill on any target, write its reports, print the result; the exit code is the judged agent's."""
+    """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
     agents = list(dict.fromkeys(name.agent for name in target.subjects()))
 
     def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
@@ -202,7 +209,12 @@ _SECTIONS = {
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
 @number("--ready-within", limits=(0.1, 3600.0), default=30.0, help="How long any agent may take to become ready.")
 @click.option("--guard", is_flag=True, help="Drill each agent a second time with hitless guard on its node.")
-@click.option("--judge", metavar="AGENT", help="Whose verdict is the exit code.  [default: hitless, else the last]")
+@click.option(
+    "--judge",
+    metavar="A,B",
+    help="Whose verdict is the exit code; of several the worst.  [default: --agent-command's, else hitless, else the "
+    "last; with --guard the guarded rows]",
+)
 @number("--rounds", limits=LIMITS["rounds"], default=5, help="Restarts of each agent.")
 @click.option(
     "--restart",
@@ -293,12 +305,27 @@ def command(
     where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     target = LabTarget(chosen, plan, where, guard=guard)
     names = [name.agent for name in target.subjects()]
-    judged = judge or ("hitless" if "hitless" in names else names[-1])
-    if judged not in names:
-        raise InputError(f"{judged!r} is not drilled", where="--judge", expected=f"one of {', '.join(names)}")
+    chosen_rows = judged_agents(judge, names, brought=chosen[-1].name if agent_command is not None else "")
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()
-    return run_and_show(plan, target, judged=judged, out=out, as_object=as_object, quiet=quiet)
+    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, quiet=quiet)
+
+
+def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
+    """Whose verdict counts: whoever was asked for; else the agent that the user ``brought``, else hitless, else the
+    last. With --guard that agent's guarded row, and where the question was the guard alone, every guarded row."""
+    if asked is not None:
+        chosen = tuple(dict.fromkeys(filter(None, (one.strip() for one in asked.split(",")))))
+        for name in chosen or (asked,):
+            if name not in names:
+                raise InputError(f"{name!r} is not drilled", where="--judge", expected=f"of {', '.join(names)}")
+        return chosen
+    guarded = tuple(name for name in names if name.endswith(SUFFIX))
+    if brought:
+        return (f"{brought}{SUFFIX}",) if f"{brought}{SUFFIX}" in names else (brought,)
+    if "hitless" in names:
+        return tuple(dict.fromkeys(("hitless", *guarded)))
+    return guarded or (names[-1],)
 
 
 def _method(restart: str | None, *, cluster: bool) -> Method | Outside:

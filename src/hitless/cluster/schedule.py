@@ -50,7 +50,7 @@ async def remember(api: Api, namespace: str, node: str) -> None:
 
 def event(verdict: Verdict, node: str, identity: str, now: dt.datetime) -> Document:
     """The Event about a node. Events about nodes live in the namespace ``default``."""
-    agent = next((one for one in verdict.agents if one.agent == verdict.judge), None)
+    agent = next((one for one in verdict.agents if one.agent in verdict.judged), None)
     reasons = "; ".join(agent.reasons) if agent is not None else "nothing was measured"
     word = {"pass": "DrillPassed", "fail": "DrillFailed"}.get(verdict.verdict, "DrillInconclusive")
     time = now.astimezone(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

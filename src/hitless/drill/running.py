@@ -37,7 +37,7 @@ async def run(
     target: Target,
     log: Path,
     *,
-    judged: str,
+    judged: str | Sequence[str],
     onlooker: Callable[[Event], None] = lambda _: None,
     clock: Clock | None = None,
 ) -> tuple[Story, Verdict]:
@@ -46,10 +46,12 @@ async def run(
     Raises ``HitlessError`` when the first subject could not be made at all: then nothing was measured.
     """
     names = target.subjects()
+    chosen = [judged] if isinstance(judged, str) else list(judged)
     config = {
         **target.config,
         "agents": list(dict.fromkeys(name.agent for name in names)),
-        "judge": judged,
+        "judge": ", ".join(chosen),
+        "judged": chosen,
         "rounds": plan.rounds,
         "restart": str(plan.method),
         "families": list(plan.families),

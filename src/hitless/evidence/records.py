@@ -42,7 +42,7 @@ class Settings:
     version: str = ""
     target: str = ""
     agents: tuple[str, ...] = ()
-    judge: str = ""
+    judged: tuple[str, ...] = ()
     rounds: int = 0
     restart: str = ""
     families: tuple[str, ...] = ()
@@ -75,7 +75,8 @@ class Settings:
             version=header.version,
             target=text("target"),
             agents=texts("agents"),
-            judge=text("judge"),
+            # logs of one judged agent name it in "judge" alone
+            judged=texts("judged") or tuple(filter(None, (text("judge"),))),
             rounds=number("rounds"),
             restart=text("restart"),
             families=texts("families"),

@@ -9,7 +9,7 @@ Next stage: ``reports`` renders a ``Verdict``; the schema of its JSON is the str
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -32,11 +32,16 @@ class AgentVerdict(Figures, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A drill's outcome: the verdict of the judged agent, and every agent's."""
+    """A drill's outcome: the worst verdict of the judged agents, and every agent's.
+
+    ``headline`` says for whom the verdict is and how many of all agents it is not; ``judge`` is ``judged`` in one text.
+    """
 
     schema: int = SCHEMA
     verdict: Word
+    headline: str = ""
     judge: str
+    judged: tuple[str, ...] = ()
     agents: tuple[AgentVerdict, ...]
     whole: bool = True
     notes: tuple[str, ...] = ()
@@ -51,14 +56,44 @@ def decide(events: Iterable[Event], *, path: str = "") -> Verdict:
 def judge(told: Story, *, path: str = "") -> Verdict:
     """Judge a story that was sorted already."""
     agents = tuple(_agent(told, agent) for agent in told.agents)
-    named = told.settings.judge or (agents[-1].agent if agents else "")
-    word: Word = next((one.verdict for one in agents if one.agent == named), "inconclusive")
+    judged = told.settings.judged or tuple(one.agent for one in agents[-1:])
+    words = {one.agent: one.verdict for one in agents}
+    word = _worst([words.get(name, "inconclusive") for name in judged])
     notes = tuple(note.text for note in told.notes if note.level != "info")
     if not agents:
         notes = (*notes, "the log tells of no agent")
     # a file's name is bytes, and a report is text
     where = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return Verdict(verdict=word, judge=named, agents=agents, whole=told.whole, notes=notes, events=where)
+    return Verdict(
+        verdict=word,
+        headline=_headline(word, judged, agents),
+        judge=", ".join(judged),
+        judged=judged,
+        agents=agents,
+        whole=told.whole,
+        notes=notes,
+        events=where,
+    )
+
+
+def _worst(words: Sequence[Word]) -> Word:
+    """Fail before inconclusive before pass; of nothing, inconclusive."""
+    return "fail" if "fail" in words else "pass" if words and set(words) == {"pass"} else "inconclusive"
+
+
+def _headline(word: Word, judged: Sequence[str], agents: Sequence[AgentVerdict]) -> str:
+    """``PASS for hitless; 2 of 3 agents failed``: whose verdict it is, and what it does not say."""
+    words = {one.agent: one.verdict for one in agents}
+    names = [name for name in judged if words.get(name, "inconclusive") == word]
+    said = f"{word.upper()} for {' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]])) or 'nobody'}"
+    failed, unclear = (sum(one.verdict == kind for one in agents) for kind in ("fail", "inconclusive"))
+    if len(agents) < 2:
+        return said
+    if not failed and not unclear:
+        return f"{said}; all {len(agents)} agents passed"
+    parts = [f"{failed} of {len(agents)} agents failed"] if failed else []
+    parts += [f"{unclear} of {len(agents)} inconclusive"] if unclear else []
+    return f"{said}; {', '.join(parts)}"
 
 
 def _agent(told: Story, agent: str) -> AgentVerdict:
@@ -69,7 +104,7 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
         for record, figure in zip(records, figures, strict=True)
     ]
     words = [_word(one) for one in found]
-    word: Word = "fail" if "fail" in words else "inconclusive" if "inconclusive" in words else "pass"
+    word = _worst(words)
     texts = [
         f"{record.node}: {text}" if len(records) > 1 else text
         for record, one, own in zip(records, found, words, strict=True)

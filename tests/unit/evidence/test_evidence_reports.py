@@ -169,6 +169,24 @@ def test_the_page_says_first_who_lost_what() -> None:
     assert "hitless lost 0 of 9,000 connections over 2 restarts; flannel-0.28 lost 100 of 9,100 connections" in words
 
 
+HEADLINE = "PASS for hitless; 1 of 3 agents failed, 1 of 3 inconclusive"
+
+
+def test_every_report_says_first_whose_verdict_it_is_and_how_many_it_is_not() -> None:
+    told = judged(three())
+    text = render("html", *told)
+    assert f"<title>{HEADLINE}</title>" in text
+    assert re.search(rf"<h1>. {HEADLINE}</h1>", text)
+    assert json.loads(render("json", *told))["headline"] == HEADLINE
+    assert json.loads(render("json", *told))["judged"] == ["hitless"]
+    text = render("junit", *told)
+    assert f'<property name="headline" value="{HEADLINE}" />' in text
+    assert f"<system-out>{HEADLINE}</system-out>" in text
+    families = {one.name: one for one in text_string_to_metric_families(render("prometheus", *told))}
+    marked = {one.labels["agent"]: one.value for one in families["hitless_drill_judged"].samples}
+    assert marked == {"flannel-0.28": 0, "lame": 0, "hitless": 1}
+
+
 def test_without_matplotlib_the_page_says_how_to_get_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "available", lambda: False)
     text = render("html", *judged(three()))
@@ -196,7 +214,7 @@ def test_a_drill_that_ended_before_its_baseline_is_drawn() -> None:
 
 def test_the_terminal_tells_the_story_and_says_that_a_log_is_cut() -> None:
     text = render("terminal", *judged(three()))
-    assert text.startswith("✓ PASS  judged: hitless\n")
+    assert text.startswith("✓ PASS for hitless; 1 of 3 agents failed, 1 of 3 inconclusive\n")
     assert re.search(r"flannel-0\.28 +2 +2 +55\.0 ms +110\.0 ms +100 +9,100 +180 +80 +> 3\.0 s +0 +✗ fail", text)
     assert "· lost 100 of 9,100 attempts (80 poisoned: dead after the rules were back, 20 in a gap)" in text
     assert "cut off" not in text

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.evidence.drill_logs import IPTABLES, Drill, S, at, outage_drill, table_of
 
-from hitless.evidence import AgentVerdict, decide
+from hitless.evidence import AgentVerdict, Verdict, decide
 from hitless.model import events as e
 
 
@@ -456,6 +456,33 @@ def test_the_judged_agents_verdict_is_the_drills() -> None:
     assert [one.agent for one in decide(events).agents] == ["flannel-0.28", "hitless"]
     assert decide(table_of(outage_drill(), Drill(agent="hitless"), judge="flannel-0.28")).verdict == "fail"
     assert decide(table_of(Drill(agent="hitless"), judge="calico")).verdict == "inconclusive"
+
+
+def judged_of(*drills: Drill, judged: list[str]) -> Verdict:
+    header = drills[0].header()
+    config = {**header.config, "agents": [one.agent for one in drills], "judge": ", ".join(judged), "judged": judged}
+    events: list[e.Event] = [e.Header(t=header.t, tool="drill", version="0.1.0", config=config)]
+    events += [event for one in drills for event in one.events()]
+    return decide([*events, e.Summary(t=at(30), tool="drill")])
+
+
+def test_of_several_judged_agents_the_worst_decides_and_is_named() -> None:
+    bad, lame, good = outage_drill("bad"), Drill(agent="lame"), Drill(agent="good")
+    lame.extra.append(e.Note(t=at(1), level="error", text="it died", **lame.where("drill")))
+    found = judged_of(bad, lame, good, judged=["good", "bad", "lame"])
+    assert (found.verdict, found.judge) == ("fail", "good, bad, lame")
+    assert found.headline == "FAIL for bad; 1 of 3 agents failed, 1 of 3 inconclusive"
+    found = judged_of(bad, lame, good, judged=["lame", "good"])
+    assert (found.verdict, found.headline) == (
+        "inconclusive",
+        "INCONCLUSIVE for lame; 1 of 3 agents failed, 1 of 3 inconclusive",
+    )
+    found = judged_of(bad, lame, good, judged=["good"])
+    assert (found.verdict, found.headline) == ("pass", "PASS for good; 1 of 3 agents failed, 1 of 3 inconclusive")
+    found = judged_of(Drill(agent="a"), Drill(agent="b"), judged=["a", "b"])
+    assert found.headline == "PASS for a and b; all 2 agents passed"
+    assert judged_of(Drill(agent="a"), judged=["a"]).headline == "PASS for a"
+    assert judged_of(Drill(agent="a"), judged=["a", "nobody"]).headline == "INCONCLUSIVE for nobody"
 
 
 def test_an_agent_on_several_nodes_is_added_up_and_the_worst_node_decides() -> None:

@@ -244,7 +244,7 @@ def render(told: Story, verdict: Verdict) -> str:
     if not picture.available():
         warnings.append("The pictures are missing: install the extra, pip install 'hitless[report]', and render again.")
     body = [
-        f'<header class="{verdict.verdict}"><h1>{words.SIGNS[verdict.verdict]} {verdict.verdict.upper()}</h1>',
+        f'<header class="{verdict.verdict}"><h1>{words.SIGNS[verdict.verdict]} {escape(verdict.headline)}</h1>',
         f"<p>{escape(words.headline(verdict))}</p></header>",
         *(f'<p class="warn">{escape(text)}</p>' for text in warnings),
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
@@ -254,6 +254,6 @@ def render(told: Story, verdict: Verdict) -> str:
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{verdict.verdict}: {escape(verdict.judge or 'drill')}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(verdict.headline)}</title><style>{_STYLE}</style></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )

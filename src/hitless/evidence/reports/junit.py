@@ -31,8 +31,12 @@ def render(told: Story, verdict: Verdict) -> str:
         skipped="0",
         time=f"{sum(spans.values()):.3f}",
     )
+    properties = ET.SubElement(suite, "properties")
+    for key, value in (("headline", verdict.headline), ("verdict", verdict.verdict), ("judged", verdict.judge)):
+        ET.SubElement(properties, "property", name=key, value=_clean(value))
     for agent in verdict.agents:
         suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
+    ET.SubElement(suite, "system-out").text = _clean(verdict.headline)
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)

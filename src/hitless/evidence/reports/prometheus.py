@@ -50,6 +50,10 @@ def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
         for word in ("pass", "fail", "inconclusive"):
             labels = f'agent="{_escape(agent.agent)}",verdict="{word}"'
             yield f"hitless_drill_verdict{{{labels}}} {int(agent.verdict == word)}"
+    yield "# HELP hitless_drill_judged 1 for an agent whose verdict is the drill's; of several the worst is."
+    yield "# TYPE hitless_drill_judged gauge"
+    for agent in verdict.agents:
+        yield f'hitless_drill_judged{{agent="{_escape(agent.agent)}"}} {int(agent.agent in verdict.judged)}'
     yield "# HELP hitless_drill_end_timestamp_seconds When the drill's last event was recorded."
     yield "# TYPE hitless_drill_end_timestamp_seconds gauge"
     last = max((record.last for record in told.records), default=0)

@@ -51,8 +51,9 @@ def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
 
 
 def _title(verdict: Verdict) -> Text:
-    line = Text(f"{words.SIGNS[verdict.verdict]} {verdict.verdict.upper()}", style=_STYLES[verdict.verdict])
-    return line.append(f"  judged: {verdict.judge or 'nobody'}", style="default")
+    word, _, rest = verdict.headline.partition(" ")
+    line = Text(f"{words.SIGNS[verdict.verdict]} {word}", style=_STYLES[verdict.verdict])
+    return line.append(f" {rest}", style="default")
 
 
 def _number(value: int, *, bad: bool = True) -> Text:

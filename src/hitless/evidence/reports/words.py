@@ -49,15 +49,14 @@ def _told(agent: AgentVerdict) -> str:
 
 def headline(verdict: Verdict) -> str:
     """The drill in one sentence: the judged agent first, then the others, the worst first."""
-    judged = [one for one in verdict.agents if one.agent == verdict.judge]
-    others = sorted((one for one in verdict.agents if one.agent != verdict.judge), key=lambda one: -one.lost)
+    judged = [one for one in verdict.agents if one.agent in verdict.judged]
+    others = sorted((one for one in verdict.agents if one not in judged), key=lambda one: -one.lost)
     told = [*judged, *others]
     if not told:
         return "The log tells of no agent."
-    if judged and judged[0].verdict == "inconclusive":
-        first = f"{judged[0].agent}: could not tell"
-        return "; ".join([first, *(_told(one) for one in others)]) + "."
-    return "; ".join(_told(one) for one in told) + "."
+    unclear = [f"{one.agent}: could not tell" for one in judged if one.verdict == "inconclusive"]
+    clear = [one for one in told if one not in judged or one.verdict != "inconclusive"]
+    return "; ".join([*unclear, *(_told(one) for one in clear)]) + "."
 
 
 def setting_words(words: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
