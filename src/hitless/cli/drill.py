@@ -202,7 +202,10 @@ _SECTIONS = {
 
 @click.command(name="drill", epilog=HELP, cls=Sections, sections=_SECTIONS)
 @click.option(
-    "--agents", metavar="A,B,C", help=f"Agents by name: {', '.join(known.AGENTS)}.  [default: {DEFAULT_AGENTS}]"
+    "--agents",
+    metavar="A,B,C",
+    help=f"Agents by name: {', '.join(known.AGENTS)}; all but hitless are stand-ins, which replay the commands of that "
+    f"release. For the real program: --agent-command.  [default: {DEFAULT_AGENTS}]",
 )
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from hitless.evidence import names
+from hitless.evidence.records import Settings
 from hitless.model import events as e
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ class _Rows:
         # One agent that is not in a lab of ours: what it waits for is pods, and images that are pulled for them.
         self.rows = {agent: _Row("waits" if len(agents) > 1 else "set-up") for agent in agents}
         self.rounds = rounds
+        self.names = {agent: agent for agent in agents}
         self.nodes: list[str] = []
         self.node = ""
         self.warning = ""
@@ -81,8 +84,11 @@ class _Rows:
         return f"{self.node}{turn}"
 
     def take(self, event: e.Event) -> _Row | None:
-        if isinstance(event, e.Header) and event.config.get("target") == "cluster":
-            self.nodes = [str(one) for one in event.config.get("nodes", ())]
+        if isinstance(event, e.Header) and not event.agent:
+            settings = Settings.of(event)
+            self.names = {agent: names.display(settings, agent) for agent in self.rows}
+            if settings.target == "cluster":
+                self.nodes = [str(one) for one in event.config.get("nodes", ())]
         row = self.rows.get(event.agent)
         if row is None or event.stream.startswith("control"):
             return None
@@ -120,7 +126,8 @@ class _Lines:
         row = self._rows.take(event)
         if row is None:
             return
-        where = f"{event.agent} on {event.node}" if event.node else event.agent
+        name = self._rows.names[event.agent]
+        where = f"{name} on {event.node}" if event.node else name
         match event:
             case e.Phase():
                 so_far = f"{row.lost:,} of {row.attempted:,} lost, {row.gaps:,} gaps so far"
@@ -188,7 +195,7 @@ class _Live:
             else:
                 table.add_column(name, no_wrap=True, min_width=width, justify="right" if right else "left")
         for agent, row in self._rows.rows.items():
-            cells = self._cells(agent, row)
+            cells = self._cells(self._rows.names[agent], row)
             table.add_row(*(cells[name] for name, _ in columns))
         return table
 

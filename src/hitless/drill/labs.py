@@ -65,6 +65,7 @@ class LabTarget:
         return {
             "target": "lab",
             "far_end": True,
+            "stand_ins": {agent.name: agent.replays for agent in self._agents.values() if agent.replays},
             "backend": str(self._place.backend),
             "services": self._place.services,
             "forward_policy": self._place.forward_policy,

@@ -50,6 +50,8 @@ class Settings:
     far_end: bool = False
     by_traffic: bool = False
     """The rules of this agent are not judged (nobody here knows them): traffic alone decides."""
+    stand_ins: tuple[tuple[str, str], ...] | None = None
+    """Agents that replay another's commands, each with what it replays; ``None`` where the header does not say."""
     words: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -69,6 +71,8 @@ class Settings:
             value = config.get(key, ())
             return tuple(str(one) for one in value) if isinstance(value, list | tuple) else ()
 
+        listed = config.get("stand_ins")
+        stand_ins = tuple((str(key), str(text)) for key, text in listed.items()) if isinstance(listed, dict) else None
         words = tuple((key, _words(value)) for key, value in sorted(config.items()) if value not in ("", None, [], ()))
         return cls(
             tool=header.tool,
@@ -83,6 +87,7 @@ class Settings:
             rate=number("rate"),
             far_end=bool(config.get("far_end", False)),
             by_traffic=config.get("judged_by") == "traffic",
+            stand_ins=stand_ins,
             words=words,
         )
 

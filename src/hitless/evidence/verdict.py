@@ -14,6 +14,7 @@ from typing import Literal
 
 import msgspec
 
+from hitless.evidence import names
 from hitless.evidence.figures import Figures, add, count
 from hitless.evidence.records import Story, story
 from hitless.evidence.rules import Reasons, reasons
@@ -25,10 +26,21 @@ Word = Literal["pass", "fail", "inconclusive"]
 
 
 class AgentVerdict(Figures, frozen=True, kw_only=True):
-    """An agent's figures, what follows from them, and why: the heaviest reasons first."""
+    """An agent's figures, what follows from them, and why: the heaviest reasons first.
+
+    ``display_name`` is what people read; ``stand_in``: the agent replays another's commands (``replays`` says which).
+    """
 
     verdict: Word
     reasons: tuple[str, ...]
+    display_name: str = ""
+    stand_in: bool = False
+    replays: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return self.display_name or self.agent
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +96,9 @@ def _worst(words: Sequence[Word]) -> Word:
 def _headline(word: Word, judged: Sequence[str], agents: Sequence[AgentVerdict]) -> str:
     """``PASS for hitless; 2 of 3 agents failed``: whose verdict it is, and what it does not say."""
     words = {one.agent: one.verdict for one in agents}
-    names = [name for name in judged if words.get(name, "inconclusive") == word]
-    said = f"{word.upper()} for {' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]])) or 'nobody'}"
+    shown = {one.agent: one.name for one in agents}
+    whose = [shown.get(name, name) for name in judged if words.get(name, "inconclusive") == word]
+    said = f"{word.upper()} for {' and '.join(filter(None, [', '.join(whose[:-1]), *whose[-1:]])) or 'nobody'}"
     failed, unclear = (sum(one.verdict == kind for one in agents) for kind in ("fail", "inconclusive"))
     if len(agents) < 2:
         return said
@@ -113,9 +126,14 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
         for text in _texts(one, own)
     ]
     total = add(agent, figures)
-    return msgspec.convert(
-        {**msgspec.structs.asdict(total), "verdict": word, "reasons": tuple(texts)}, AgentVerdict, from_attributes=True
-    )
+    replays = names.replays(told.settings, agent)
+    judged: dict[str, object] = {
+        "verdict": word,
+        "reasons": tuple(texts),
+        "display_name": names.display(told.settings, agent),
+    }
+    judged |= {"stand_in": bool(replays), "replays": replays}
+    return msgspec.convert({**msgspec.structs.asdict(total), **judged}, AgentVerdict, from_attributes=True)
 
 
 def _word(one: Reasons) -> Word:

@@ -77,6 +77,8 @@ class Agent:
     command: Callable[[Plan, Node], tuple[str, ...]]
     readiness: Readiness
     grace: float = 30.0
+    replays: str = ""
+    """Of a stand-in: what it replays."""
 
 
 def environment(plan: Plan, node: Node) -> dict[str, str]:
@@ -89,7 +91,7 @@ def environment(plan: Plan, node: Node) -> dict[str, str]:
     return told
 
 
-def _stand_in(name: str, grace: float) -> Agent:
+def _stand_in(name: str, grace: float, replays: str) -> Agent:
     ready = f"/run/hitless/{name}.ready"
 
     def command(plan: Plan, node: Node) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def _stand_in(name: str, grace: float) -> Agent:
             line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]
         return (*line, "--ready-file", ready)
 
-    return Agent(name, command, Readiness("file", ready), grace)
+    return Agent(name, command, Readiness("file", ready), grace, replays)
 
 
 _HEALTH = "127.0.0.1:10990"
@@ -124,11 +126,13 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
     {
         agent.name: agent
         for agent in (
-            _stand_in("flannel-0.26", 30.0),
-            _stand_in("flannel-0.28", 30.0),
+            _stand_in("flannel-0.26", 30.0, "the commands of flannel 0.25 and 0.26 at SIGTERM and at start"),
+            _stand_in("flannel-0.28", 30.0, "the commands of flannel 0.27 and later at start"),
             # Canal's pod has terminationGracePeriodSeconds 0, of which the kubelet makes two seconds
-            _stand_in("flannel-0.28-canal", 2.0),
-            _stand_in("adopter", 30.0),
+            _stand_in(
+                "flannel-0.28-canal", 2.0, "the commands of flannel 0.27 and later at a first start, as in Canal"
+            ),
+            _stand_in("adopter", 30.0, "no program's commands: it puts right what is not, in one transaction"),
             Agent("hitless", _hitless, Readiness("http", f"http://{_HEALTH}/readyz"), 30.0),
         )
     }

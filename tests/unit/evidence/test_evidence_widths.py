@@ -37,7 +37,8 @@ def test_large_figures_and_a_long_verdict_have_room() -> None:
     big = replace(verdict.agents[0], attempted=1_234_567, lost=123_456, leaked=1_234_567, poisoned=123_456)
     for width in range(80, 160):
         lines = terminal.text(told, replace(verdict, agents=(big,)), width=width).splitlines()
-        row = next(line for line in lines if line.startswith("flannel-0.28 "))
+        head = next(index for index, line in enumerate(lines) if line.startswith("agent "))
+        row = lines[head + 2]
         assert {"1,234,567", "123,456", "50.0", "inconclusive"} <= set(row.split()), f"at {width}: {row}"
 
 

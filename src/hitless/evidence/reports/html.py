@@ -95,7 +95,7 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
     for one in agents:
         gaps = bool(one.gaps)
         rows.append(
-            f'<tr><td class="name">{escape(one.agent)}</td>'
+            f'<tr><td class="name">{escape(one.name)}</td>'
             + _cell(f"{one.restarts:,}")
             + _cell(f"{one.gaps:,}", bad=gaps)
             + _cell(words.longest(one), bad=gaps)
@@ -218,7 +218,7 @@ def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
     losses = [one for record in records for one in explain(record)]
     notes = [note for record in records for note in record.notes if note.level != "info"]
     parts = [
-        f"<section><h2>{escape(agent.agent)}{_badge(agent.verdict)}</h2>",
+        f"<section><h2>{escape(agent.name)}{_badge(agent.verdict)}</h2>",
         "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in agent.reasons[:20]) + "</ul>",
         _facts(agent),
         *(_pictures(record, several, f"a{place}-{number}") for number, record in enumerate(records[:_MOST_NODES])),
@@ -248,6 +248,7 @@ def render(told: Story, verdict: Verdict) -> str:
         f"<p>{escape(words.headline(verdict))}</p></header>",
         *(f'<p class="warn">{escape(text)}</p>' for text in warnings),
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
+        *(f'<p class="facts">{escape(text)}</p>' for text in [words.stand_ins(verdict)] if text),
         f"{_line(facts)}</section>",
         *(_agent(told, agent, place) for place, agent in enumerate(verdict.agents)),
         f"<footer>{_FOOTER} Recorded by hitless {escape(told.settings.version)}.</footer>",

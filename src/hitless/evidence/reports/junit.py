@@ -49,11 +49,13 @@ def _seconds(told: Story, agent: str) -> float:
 
 
 def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
-    name = f"{_clean(agent.agent)} restart{f' by {_clean(restart)}' if restart else ''}"
+    name = f"{_clean(agent.name)} restart{f' by {_clean(restart)}' if restart else ''}"
     case = ET.Element("testcase", classname="hitless.drill", name=name, time=f"{seconds:.3f}")
     properties = ET.SubElement(case, "properties")
     for key in _PROPERTIES:
         ET.SubElement(properties, "property", name=key, value=str(getattr(agent, key)))
+    if agent.stand_in:
+        ET.SubElement(properties, "property", name="stand_in", value=_clean(f"replays {agent.replays}"))
     text = _clean("\n".join(agent.reasons))
     if agent.verdict != "pass":
         first = _clean(agent.reasons[0]) if agent.reasons else agent.verdict

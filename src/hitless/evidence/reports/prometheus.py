@@ -44,6 +44,10 @@ def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
         yield f"# TYPE hitless_drill_{name} gauge"
         for agent in verdict.agents:
             yield f'hitless_drill_{name}{{agent="{_escape(agent.agent)}"}} {_number(getattr(agent, key) * scale)}'
+    yield "# HELP hitless_drill_stand_in 1 for an agent that replays another program's commands, 0 for a real one."
+    yield "# TYPE hitless_drill_stand_in gauge"
+    for agent in verdict.agents:
+        yield f'hitless_drill_stand_in{{agent="{_escape(agent.agent)}"}} {int(agent.stand_in)}'
     yield "# HELP hitless_drill_verdict 1 for the verdict that the agent got."
     yield "# TYPE hitless_drill_verdict gauge"
     for agent in verdict.agents:

@@ -32,7 +32,7 @@ def render(told: Story, verdict: Verdict) -> str:
     for number, record in enumerate(records):
         agent = agents[record.agent]
         several = len(agent.nodes) > 1
-        parts.append(_title(f"{record.agent} on {record.node}" if several else record.agent, agent, y))
+        parts.append(_title(f"{agent.name} on {record.node}" if several else agent.name, agent, y))
         y += _TITLE
         drawn = html.scoped(picture.timeline(record), f"t{number}")
         height = _height(drawn)

@@ -6,6 +6,7 @@ the drill, what the pods felt in red; narrow terminals get fewer columns, pipes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -13,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hitless.evidence import names
 from hitless.evidence.records import Record, Story
 from hitless.evidence.reports import words
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -23,8 +25,9 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 _BARS = "▁▂▃▄▅▆▇█"
 _LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
 """Columns that go first where there is no room for all: the reasons say the same."""
+_GAP = 2
 _NAME = 12
-_LONGEST_NAME = 28
+_LONGEST_NAME = 32
 """Width of an agent's name, at least and at most; those that come with hitless need the lesser."""
 
 
@@ -39,7 +42,12 @@ def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
 def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
     parts: list[RenderableType] = [_title(verdict), Text(words.headline(verdict)), Text("")]
-    parts.append(_table(verdict.agents, width))
+    table, hidden = _table(verdict.agents, width)
+    parts.append(table)
+    if hidden:
+        parts.append(Text(f"no room for: {', '.join(hidden)} (a wider terminal, or --json)", style="dim"))
+    if stand_ins := words.stand_ins(verdict):
+        parts.append(Text(stand_ins, style="dim"))
     parts += [Text(""), _strips(told, width), Text("")]
     for agent in verdict.agents:
         parts.append(_reasons(agent))
@@ -60,27 +68,45 @@ def _number(value: int, *, bad: bool = True) -> Text:
     return Text(f"{value:,}", style="red" if value and bad else "")
 
 
-def _table(agents: Sequence[AgentVerdict], width: int) -> Table:
+def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]]:
+    """The table, and the columns for which there was no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    # A long name is folded: it must not cost the figures their digits.
-    table.add_column("agent", overflow="fold", style="bold", min_width=_NAME, max_width=_LONGEST_NAME)
     rows = [_cells(one) for one in agents]
     shown = _fitting(rows, width)
+    # A long name is folded: it must not cost the figures their digits.
+    room = min(_LONGEST_NAME, max(_NAME, width - sum(shown.values()) - _GAP))
+    table.add_column("agent", overflow="fold", style="bold", min_width=_NAME, max_width=_LONGEST_NAME)
     for name in shown:
         table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for one, cells in zip(agents, rows, strict=True):
-        table.add_row(Text(one.agent), *(cells[name] for name in shown))
-    return table
+        table.add_row(Text(fold(one.name, room)), *(cells[name] for name in shown))
+    return table, [name for name in (rows[0] if rows else ()) if name not in shown]
 
 
-def _fitting(rows: Sequence[dict[str, Text]], width: int) -> list[str]:
-    """The columns for which there is room."""
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 2 for name in (rows[0] if rows else ())}
+def fold(name: str, width: int) -> str:
+    """A name in lines of at most ``width``, broken at blanks where that is possible, else behind its punctuation."""
+    lines, line = [], ""
+    for piece in re.findall(r"[^ ]+ ?", name):
+        if len((line + piece).rstrip()) > width and line:
+            lines.append(line)
+            line = ""
+        while len(piece.rstrip()) > width:
+            ends = [found.end() for found in re.finditer(r"[-+_./:@]", piece[:width])]
+            at = max((end for end in ends if end > width // 3), default=width)
+            lines.append(piece[:at])
+            piece = piece[at:]
+        line += piece
+    return "\n".join(one.rstrip() for one in (*lines, line))
+
+
+def _fitting(rows: Sequence[dict[str, Text]], width: int) -> dict[str, int]:
+    """The columns for which there is room, with their widths."""
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + _GAP for name in (rows[0] if rows else ())}
     for name in _LEFT_OUT:
         if _NAME + sum(widths.values()) <= width:
             break
         widths.pop(name, None)
-    return list(widths)
+    return widths
 
 
 def _cells(one: AgentVerdict) -> dict[str, Text]:
@@ -110,11 +136,12 @@ def _strips(told: Story, width: int) -> Table:
     records = sorted((one for one in told.records if one.attempts), key=lambda one: (order[one.agent], one.node))
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
     several = several or told.settings.target == "cluster"  # "which node was it?" is asked of a single one, too
-    names = [f"{record.agent} {record.node}" if several else record.agent for record in records[:12]]
-    longest = min(_LONGEST_NAME, max(map(len, names), default=0))
+    shown = {agent: names.display(told.settings, agent) for agent in told.agents}
+    titles = [f"{shown[one.agent]} {one.node}" if several else shown[one.agent] for one in records[:12]]
+    longest = min(_LONGEST_NAME, max(map(len, titles), default=0))
     room = max(20, min(80, width - longest - 3))
-    for name, record in zip(names, records, strict=False):
-        table.add_row(Text(name), _strip(record, room))
+    for title, record in zip(titles, records, strict=False):
+        table.add_row(Text(fold(title, _LONGEST_NAME)), _strip(record, room))
     if records:
         legend = Text("R", style="bold cyan").append(" restart  ", style="default")
         legend.append("▁▄█", style="red").append(" share lost  ", style="default")
@@ -152,7 +179,7 @@ def _strip(record: Record, room: int) -> Text:
 
 
 def _reasons(agent: AgentVerdict) -> RenderableType:
-    title = Text(f"{words.SIGNS[agent.verdict]} {agent.agent}", style=_STYLES[agent.verdict])
+    title = Text(f"{words.SIGNS[agent.verdict]} {agent.name}", style=_STYLES[agent.verdict])
     lines = Table.grid(padding=(0, 1, 0, 0))
     lines.add_column(width=3, justify="right")
     lines.add_column()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hitless.evidence import names
 from hitless.evidence.figures import Figures, milliseconds
 from hitless.evidence.rules import duration, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
-__all__ = ["SIGNS", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words", "titles"]
+__all__ = [
+    "SIGNS", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words",
+    "stand_ins", "titles",
+]  # fmt: skip
 
 SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
@@ -41,7 +45,7 @@ def recovery(figures: Figures) -> str:
 
 
 def _told(agent: AgentVerdict) -> str:
-    what = f"{agent.agent} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
+    what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
     if agent.gaps and not agent.lost:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
     return what
@@ -54,9 +58,18 @@ def headline(verdict: Verdict) -> str:
     told = [*judged, *others]
     if not told:
         return "The log tells of no agent."
-    unclear = [f"{one.agent}: could not tell" for one in judged if one.verdict == "inconclusive"]
+    unclear = [f"{one.name}: could not tell" for one in judged if one.verdict == "inconclusive"]
     clear = [one for one in told if one not in judged or one.verdict != "inconclusive"]
     return "; ".join([*unclear, *(_told(one) for one in clear)]) + "."
+
+
+def stand_ins(verdict: Verdict) -> str:
+    """What the stand-ins in the table are, and how to test the real program; empty without one."""
+    found = {names.bare(one.name): one.replays for one in verdict.agents if one.stand_in}
+    if not found:
+        return ""
+    what = "; ".join(f"{name} replays {text}" for name, text in found.items())
+    return f"A stand-in changes real rules and is not the program itself: {what}. The real one: {names.REAL_ONE}"
 
 
 def setting_words(words: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
