@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 __all__ = ["Health"]
 
+_LATE = 30.0  # seconds; the loop says that it turns every second
+
 
 @dataclass(slots=True)
 class Health:
-    """Written by the loop, read by the server. ``stale_after`` seconds without a comparison is not ready."""
+    """Written by the loop, read by the server. ``stale_after`` seconds without a comparison is not ready; ``turned`` is
+    when the event loop last ran, for the server has a thread of its own."""
 
     stale_after: float
     waiting_for: str = "the first comparison with the kernel"
@@ -23,6 +26,7 @@ class Health:
     problems: tuple[str, ...] = ()
     not_carried: Mapping[str, str] = field(default_factory=dict)
     fighting: tuple[str, ...] = ()
+    turned: float | None = None
 
     def reasons(self, now: float) -> tuple[str, ...]:
         """Why this node is not ready; empty: it is."""
@@ -36,5 +40,7 @@ class Health:
         return tuple(found)
 
     def alive(self, now: float) -> bool:
-        """Whether the loop turns (a comparison, or waiting for a first one)."""
+        """Whether the event loop turns, and compares (or waits for a first comparison)."""
+        if self.turned is not None and now - self.turned > _LATE:
+            return False
         return self.last_pass is None or now - self.last_pass <= max(60.0, 4 * self.stale_after)

@@ -33,6 +33,10 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_agent_lost_events_total": ("counter", "Times that the kernel dropped events for us."),
     "hitless_agent_start_to_ready_seconds": ("gauge", "From this process's start to the first ready."),
     "hitless_agent_commands_total": ("counter", "Programs run."),
+    "hitless_agent_visitors_turned_away_total": (
+        "counter",
+        "Connections to this page's address that were too slow or too many.",
+    ),
     "hitless_build_info": ("gauge", "This version."),
 }
 

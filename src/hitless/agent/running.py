@@ -8,6 +8,7 @@ Kubernetes. SIGTERM and SIGINT end it and change nothing. The composition root o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -91,9 +92,24 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     metrics, notifier = Metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
-    server = None
-    if options.healthz_port:
-        server = await serve(options.healthz_ip, options.healthz_port, health, metrics)
+    with contextlib.ExitStack() as serving:
+        if options.healthz_port:
+            health.turned = time.monotonic()
+            serving.enter_context(serve(options.healthz_ip, options.healthz_port, health, metrics, log))
+        await _work(options, log, metrics, health, notifier, netconf, snapshot, kubernetes, started)
+
+
+async def _turn(health: Health) -> None:
+    """Say once a second that the event loop turns."""
+    while True:
+        health.turned = time.monotonic()
+        await asyncio.sleep(1.0)
+
+
+async def _work(
+    options: Options, log: Log, metrics: Metrics, health: Health, notifier: Notifier, netconf: NetConf,
+    snapshot: Snapshot | None, kubernetes: NodeSource | None, started: float,
+) -> None:  # fmt: skip
     worker = Worker(Node(lock_wait=options.lock_wait), options.backend)
     wakers: list[Loop] = []
     watch = Watch(lambda: wakers[0].wake())
@@ -113,16 +129,16 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
         log.info("waiting", reason="this node's subnet is asked of Kubernetes; existing rules stay")
     else:
         keeper.adopt(snapshot)
-    source = asyncio.create_task(keeper.follow(kubernetes, health)) if kubernetes is not None else None
+    tasks = [asyncio.create_task(_turn(health))]
+    if kubernetes is not None:
+        tasks.append(asyncio.create_task(keeper.follow(kubernetes, health)))
     try:
         await loop.run()
     finally:
         notifier.say("STOPPING=1")
-        if source is not None:
-            source.cancel()
-            await asyncio.gather(source, return_exceptions=True)
-        if server is not None:
-            server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         log.info("stop", reason="rules stay as they are")
 
 

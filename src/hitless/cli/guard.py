@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
             reporter = Reporter(log, journal, clock, state=state, post=post)
             notifier = Notifier(os.environ)
             guard = Guard(settings, reporter, log, clock=clock, ready=lambda: notifier.say("READY=1"))
-            with serving(options.metrics, reporter):
+            with serving(options.metrics, reporter, log):
                 guard.run(stop)
             notifier.say("STOPPING=1")
     return Exit.PASS

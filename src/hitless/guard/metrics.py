@@ -28,12 +28,16 @@ _HELP = {
     "hitless_guard_healed_flows_total": ("counter", "Flows freed from a binding without translation."),
     "hitless_guard_lost_events_total": ("counter", "Times that the kernel dropped events for the guard."),
     "hitless_guard_records_lost_total": ("counter", "Records that could not be written to the journal."),
+    "hitless_guard_visitors_turned_away_total": (
+        "counter",
+        "Connections to this page's address that were too slow or too many.",
+    ),
     "hitless_guard_problem": ("gauge", "1 while the guard cannot do its work."),
     "hitless_build_info": ("gauge", "This version."),
 }
 
 
-def render(reporter: Reporter) -> str:
+def render(reporter: Reporter, turned_away: int = 0) -> str:
     """The whole page."""
     samples: dict[str, list[str]] = {name: [] for name in _HELP}
     for family, numbers in reporter.numbers.items():
@@ -55,6 +59,9 @@ def render(reporter: Reporter) -> str:
     )
     samples["hitless_guard_records_lost_total"].append(
         f"hitless_guard_records_lost_total {reporter.status.get('records_lost', 0)}"
+    )
+    samples["hitless_guard_visitors_turned_away_total"].append(
+        f"hitless_guard_visitors_turned_away_total {turned_away}"
     )
     samples["hitless_guard_problem"].append(f"hitless_guard_problem {int(bool(reporter.status.get('problem')))}")
     samples["hitless_build_info"].append(f'hitless_build_info{{version="{__version__}"}} 1')

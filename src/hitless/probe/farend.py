@@ -25,12 +25,12 @@ from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
+from hitless.kernel.visitors import raise_descriptor_limit
 from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Summary
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
 from hitless.probe.engine import Engine
-from hitless.probe.options import raise_descriptor_limit
 from hitless.probe.serving import Conversations
 
 __all__ = ["FarEnd", "FarEndOptions"]

@@ -5,14 +5,13 @@ Nothing here acts. Next stage: ``traffic`` makes lanes, kinds and schedules of i
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hitless.model.families import Family
 from hitless.probe.targets import Endpoint
 
-__all__ = ["DEFAULT_MIX", "DEFAULT_RATE", "POLITE_RATE", "Options", "raise_descriptor_limit"]
+__all__ = ["DEFAULT_MIX", "DEFAULT_RATE", "POLITE_RATE", "Options"]
 
 DEFAULT_RATE = 1000.0
 """New flows per second to our own far end: a gap of 10 ms meets ten of them."""
@@ -46,12 +45,3 @@ class Options:
     knockers: int = 64
     control: tuple[Endpoint, ...] = ()
     insecure: bool = False
-
-
-def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of descriptors to its hard one, and return it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted

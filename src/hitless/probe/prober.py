@@ -18,11 +18,12 @@ from typing import Any
 
 from hitless import __version__
 from hitless.kernel.clock import Clock
+from hitless.kernel.visitors import raise_descriptor_limit
 from hitless.model.events import Event, Header, Heartbeat, Summary
 from hitless.probe.accounting import INTERVAL_NS
 from hitless.probe.engine import Engine
 from hitless.probe.flows import NoTuple
-from hitless.probe.options import Options, raise_descriptor_limit
+from hitless.probe.options import Options
 from hitless.probe.outcomes import KNOCK_FOR_NS, Outcomes
 from hitless.probe.traffic import Traffic
 

@@ -360,6 +360,38 @@ def test_a_log_that_nobody_reads_holds_nothing_up(place: Node, kernel: RealKerne
         os.close(reading)
 
 
+def test_a_thousand_visitors_take_no_descriptor_from_repairs_and_write_nothing_to_the_log(
+    place: Node, kernel: RealKernel
+) -> None:
+    """Connections that are opened as fast as they can be and kept, at an agent with few descriptors."""
+    crowd = (
+        "import resource, socket\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3000, 3000)); held = []\n"
+        "while True:\n"
+        "  try: held.append(socket.create_connection(('127.0.0.1', 10990), 1)); held[-1].send(b'GET / ')\n"
+        "  except OSError: pass\n"
+        "  if len(held) > 2500: [one.close() for one in held]; held.clear()\n"
+    )
+    agent = Daemon(place, "--backend=nft", before=("prlimit", "--nofile=256:256"))
+    visitors = processes.start([sys.executable, "-c", crowd], namespace=place.namespace)
+    try:
+        agent.wait(lambda: right(kernel, Backend.NFT), "the rules")
+        for _ in range(3):
+            place.run("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
+            agent.wait(lambda: right(kernel, Backend.NFT), "the repair")
+        agent.wait(lambda: agent.events("visitors"), "a word about visitors")
+        assert readyz(place.namespace)[0] == 200
+        assert len(list(Path(f"/proc/{agent.process.pid}/fd").iterdir())) < 100
+    finally:
+        visitors.kill()
+        visitors.wait()
+        code = agent.end()
+    assert code == 0
+    assert agent.noise == []
+    assert len(agent.events("visitors")) == 1
+    assert not any("Too many open files" in str(line) for line in agent.said)
+
+
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + HANG
     while not condition():

@@ -17,7 +17,7 @@ from hitless.agent.health import Health
 from hitless.agent.logs import Log
 from hitless.agent.metrics import Metrics
 from hitless.agent.notify import Notifier
-from hitless.agent.serving import answer
+from hitless.agent.serving import page
 
 
 def test_a_third_damage_within_a_minute_is_a_fight_and_is_told_once() -> None:
@@ -74,15 +74,22 @@ def test_ready_is_said_only_while_it_is_true() -> None:
 
 def test_the_addresses_answer() -> None:
     health, metrics = Health(stale_after=25.0), Metrics()
-    assert answer("/readyz", health, metrics, 0.0)[0] == 503
-    assert answer("/healthz", health, metrics, 0.0)[0] == 200
+    assert page("/readyz", health, metrics, 0.0).status == 503
+    assert page("/healthz", health, metrics, 0.0).status == 200
     health.last_pass = 0.0
-    assert answer("/readyz", health, metrics, 1.0)[0] == 200
-    assert json.loads(answer("/readyz", health, metrics, 1.0)[2]) == {"ready": True, "reasons": [], "fighting": []}
-    assert answer("/healthz", health, metrics, 1000.0)[0] == 503
-    assert answer("/", health, metrics, 1.0)[0] == 404
-    status, kind, body = answer("/metrics", health, metrics, 1.0)
-    assert status == 200 and "0.0.4" in kind and "hitless_agent_ready 1" in body
+    assert page("/readyz", health, metrics, 1.0).status == 200
+    assert json.loads(page("/readyz", health, metrics, 1.0).text) == {"ready": True, "reasons": [], "fighting": []}
+    assert page("/healthz", health, metrics, 1000.0).status == 503
+    assert page("/", health, metrics, 1.0).status == 404
+    shown = page("/metrics", health, metrics, 1.0)
+    assert shown.status == 200 and "0.0.4" in shown.kind and "hitless_agent_ready 1" in shown.text
+
+
+def test_a_loop_that_hangs_is_not_alive_although_the_server_answers() -> None:
+    health = Health(stale_after=25.0, last_pass=100.0, turned=100.0)
+    assert health.alive(120.0)
+    assert not health.alive(131.0)
+    assert not Health(stale_after=25.0, turned=0.0).alive(31.0)
 
 
 def test_metrics_are_prometheus_text() -> None:

@@ -1,0 +1,1 @@
+"""What both daemons, ``agent`` and ``guard``, are made with. It knows nothing of rules."""
