@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from hitless.cli.advise_view import text
 from hitless.cli.exits import Exit
 from hitless.cluster import advice as advising
 from hitless.cluster import releases
-from hitless.cluster.versions import parse_flannel, parse_release
+from hitless.cluster.versions import find_flannel, find_releases
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,14 +29,27 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_LONGEST_INPUT = 1_000_000  # bytes
+
 
 @click.command(
     name="advise",
     help="Which flannel a release of RKE2 or K3s runs, what its restart costs the pods, and what helps.\n\n"
     "Exit codes: 0 nothing that --fail-on names, 1 found it, 2 unknown, 3 wrong input.",
 )
-@click.option("--version", "version", metavar="RELEASE", help="A release, e.g. v1.32.5+rke2r1 or v1.32.5+k3s1.")
-@click.option("--flannel", "flannel", metavar="VERSION", help="A flannel version or image, where that is known.")
+@click.option(
+    "--version",
+    "version",
+    metavar="RELEASE",
+    help="A release, e.g. v1.32.5+rke2r1, or a text with releases in it, such as what 'rke2 --version' or 'kubectl get "
+    "nodes' prints; - reads it from standard input.",
+)
+@click.option(
+    "--flannel",
+    "flannel",
+    metavar="VERSION",
+    help="A flannel version or image, or a text with one in it, where that is known; - reads it from standard input.",
+)
 @click.option("--node", "node", is_flag=True, help="This machine: asks rke2 or k3s, and the running flanneld.")
 @click.option("--cluster", "cluster", is_flag=True, help="A cluster: every node's release and flannel's image.")
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="With --cluster: the kubeconfig file.")
@@ -83,15 +97,42 @@ def command(
     elif cluster:
         answers = _of_cluster(table, kubeconfig, context, notes)
     else:
-        release = parse_release(version) if version is not None else None
-        running = parse_flannel(flannel) if flannel is not None else None
-        answers = [advising.advise(table, release, running=running)]
+        answers = _of_words(table, version, flannel)
     if as_json:
         click.echo(_json(answers, notes))
     else:
         width = shutil.get_terminal_size().columns
         click.echo(text(answers, notes, width), color=False if os.environ.get("NO_COLOR") else None)
     return _exit(answers, fail_on)
+
+
+def _of_words(table: Table, version: str | None, flannel: str | None) -> list[Advice]:
+    """The answers for what stands on the command line, or on standard input for ``-``."""
+    if version == flannel == "-":
+        raise InputError("only one of --version and --flannel can be read from standard input", where="advise")
+    running = find_flannel(_text(flannel), where=_where("--flannel", flannel)) if flannel is not None else None
+    if version is None:
+        return [advising.advise(table, None, running=running)]
+    named = find_releases(_text(version), where=_where("--version", version))
+    if running is not None and len(named) > 1:
+        raise InputError("names several releases, and --flannel one version", where="--version", expected="one release")
+    return [advising.advise(table, one, running=running) for one in named]
+
+
+def _text(given: str) -> str:
+    """What was given, or all of standard input, a megabyte at most."""
+    if given != "-":
+        return given
+    if sys.stdin.isatty():
+        click.echo("reading from standard input; end with Ctrl-D", err=True)
+    data = sys.stdin.buffer.read(_LONGEST_INPUT + 1)
+    if len(data) > _LONGEST_INPUT:
+        raise InputError("more than 1 MB", where="standard input", expected="what a --version command prints")
+    return data.decode("utf-8", errors="replace")
+
+
+def _where(option: str, given: str) -> str:
+    return "standard input" if given == "-" else option
 
 
 def _of_node(table: Table, notes: list[str]) -> Advice:
@@ -103,7 +144,7 @@ def _of_node(table: Table, notes: list[str]) -> Advice:
 
 
 def _of_cluster(table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
-    from hitless.cluster.survey import advise_cluster
+    from hitless.cluster.cluster_advice import advise_cluster
 
     return advise_cluster(table, kubeconfig, context, notes)
 

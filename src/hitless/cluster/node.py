@@ -8,11 +8,10 @@ Next stage: ``advice``.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from hitless.cluster.versions import Flannel, Release, parse_flannel, parse_release
+from hitless.cluster.versions import Build, Flannel, Release, find_releases, parse_flannel
 from hitless.errors import HitlessError, InputError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
@@ -20,14 +19,13 @@ from hitless.kernel.namespaces import Namespace
 __all__ = ["Installed", "look"]
 
 _PLACES = ("/usr/local/bin", "/usr/bin", "/opt/rke2/bin", "/var/lib/rancher/rke2/bin")
-_RELEASE = re.compile(r"v\d+\.\d+\.\d+\+(?:rke2|k3s)-?r?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
     """What was found; ``notes`` say what could not be asked."""
 
-    release: Release | None
+    release: Release | Build | None
     flannel: Flannel | None
     flannel_source: str
     notes: tuple[str, ...]
@@ -47,7 +45,7 @@ def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> Insta
     return Installed(release, flannel, source, tuple(notes))
 
 
-def _release(places: tuple[str, ...], notes: list[str]) -> Release | None:
+def _release(places: tuple[str, ...], notes: list[str]) -> Release | Build | None:
     for product in ("rke2", "k3s"):
         for place in places:
             path = Path(place) / product
@@ -58,10 +56,10 @@ def _release(places: tuple[str, ...], notes: list[str]) -> Release | None:
             except HitlessError as error:
                 notes.append(f"{path} --version: {error}")
                 continue
-            match = _RELEASE.search(said)
-            if match is not None:
-                return parse_release(match.group(), where=str(path))
-            notes.append(f"{path} --version says {said.strip()[:60]!r}")
+            try:
+                return find_releases(said, where=str(path))[0]
+            except InputError:
+                notes.append(f"{path} --version says {said.strip()[:60]!r}")
     return None
 
 

@@ -137,20 +137,61 @@ class Node(Object, frozen=True):
         return found
 
 
+class VolumeMount(_Read, frozen=True):
+    name: str = ""
+    mount_path: str = ""
+
+
 class Container(_Read, frozen=True):
     name: str = ""
     image: str = ""
     command: list[str] | None = None
     args: list[str] | None = None
+    volume_mounts: list[VolumeMount] | None = None
 
 
 class ConfigMapSource(_Read, frozen=True):
     name: str = ""
 
 
+class HostPath(_Read, frozen=True):
+    path: str = ""
+
+
 class Volume(_Read, frozen=True):
     name: str = ""
     config_map: ConfigMapSource | None = None
+    host_path: HostPath | None = None
+
+
+class NodeSelectorRequirement(_Read, frozen=True):
+    key: str = ""
+    operator: str = ""
+    values: list[str] | None = None
+
+
+class NodeSelectorTerm(_Read, frozen=True):
+    match_expressions: list[NodeSelectorRequirement] | None = None
+    match_fields: list[NodeSelectorRequirement] | None = None
+
+
+class NodeSelector(_Read, frozen=True):
+    node_selector_terms: list[NodeSelectorTerm] | None = None
+
+
+class NodeAffinity(_Read, frozen=True):
+    required: NodeSelector | None = msgspec.field(name="requiredDuringSchedulingIgnoredDuringExecution", default=None)
+
+
+class Affinity(_Read, frozen=True):
+    node_affinity: NodeAffinity | None = None
+
+
+class Toleration(_Read, frozen=True):
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
 
 
 class PodSpec(_Read, frozen=True):
@@ -158,6 +199,9 @@ class PodSpec(_Read, frozen=True):
     containers: list[Container] | None = None
     volumes: list[Volume] | None = None
     termination_grace_period_seconds: int | None = None
+    node_selector: dict[str, str] | None = None
+    affinity: Affinity | None = None
+    tolerations: list[Toleration] | None = None
 
 
 class Terminated(_Read, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,10 +18,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from hitless.cluster.versions import Flannel, Product, Release, parse_flannel, parse_release
+from hitless.cluster.versions import Build, Flannel, Product, Release, parse_flannel, parse_release
 from hitless.errors import InputError
 
-__all__ = ["Shipped", "Table", "packaged", "read_table"]
+__all__ = ["Ended", "Shipped", "Table", "packaged", "read_table"]
 
 Certainty = Literal["exact", "at-least"]
 
@@ -36,22 +37,41 @@ class Shipped:
     certainty: Certainty
     source: str
 
+    @property
+    def chart_build(self) -> int:
+        """The build number of the rke2-canal chart in it (``2026072200``); 0 where the table does not say."""
+        match = re.search(r"chart rke2-canal v[\d.]+-build(\d{8,12})", self.source)
+        return int(match.group(1)) if match else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A minor line that gets no more releases: Kubernetes' last day of support, and the last release if known."""
+
+    date: str
+    last: Release | None
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Known releases, and the minor lines that get no more of them (with their last release)."""
+    """Known releases, and the minor lines that get no more of them."""
 
     releases: Mapping[Release, Shipped]
-    ended: Mapping[tuple[Product, str], Release] = field(default_factory=dict)
+    ended: Mapping[tuple[Product, str], Ended] = field(default_factory=dict)
 
     def find(self, release: Release) -> Shipped | None:
         """What is known of exactly this release."""
         return self.releases.get(release)
 
-    def line(self, release: Release) -> list[Shipped]:
-        """The known releases of its minor line, oldest first."""
-        same = (one for one in self.releases.values() if one.release.product == release.product)
+    def line(self, release: Release | Build) -> list[Shipped]:
+        """The known releases of its minor line, oldest first; of both products for a build that is of neither."""
+        products = (release.product,) if release.product else ("rke2", "k3s")
+        same = (one for one in self.releases.values() if one.release.product in products)
         return sorted((one for one in same if one.release.line == release.line), key=lambda one: one.release)
+
+    def end(self, release: Release | Build) -> Ended | None:
+        """How its minor line ended; None while it gets releases, and for a build of an unknown product."""
+        return self.ended.get((release.product, release.line)) if release.product else None
 
     def newest(self, product: Product) -> Shipped | None:
         """The newest known release of a product."""
@@ -96,10 +116,10 @@ def _packaged_text(name: str) -> str:
 def packaged() -> Table:
     """The tables inside this package."""
     found = [one for name in ("rke2.csv", "k3s.csv") for one in read_table(_packaged_text(name), name)]
-    ended: dict[tuple[Product, str], Release] = {}
+    ended: dict[tuple[Product, str], Ended] = {}
     for row in csv.DictReader(io.StringIO(_packaged_text("ended.csv"))):
-        last = parse_release(row["last"], where="ended.csv")
-        ended[(last.product, row["minor"])] = last
+        last = parse_release(row["last"], where="ended.csv") if row["last"] else None
+        ended[("rke2" if row["product"] == "rke2" else "k3s", row["minor"])] = Ended(row["date"], last)
     return Table({one.release: one for one in found}, ended)
 
 

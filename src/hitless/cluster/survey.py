@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from hitless.cluster import advice as advising
 from hitless.cluster.api import Api
 from hitless.cluster.objects import (
     CONFIG_MAPS,
@@ -26,11 +24,10 @@ from hitless.cluster.objects import (
     DisruptionBudget,
     Node,
 )
-from hitless.cluster.releases import Table
-from hitless.cluster.versions import Flannel, Release, parse_flannel, parse_release
-from hitless.errors import ApiError, InputError
+from hitless.cluster.versions import Flannel, parse_flannel
+from hitless.errors import InputError
 
-__all__ = ["Cni", "Survey", "advise_cluster", "choose", "look", "objections"]
+__all__ = ["Cni", "Survey", "choose", "flannels", "look", "objections"]
 
 CniName = Literal["canal", "flannel", "calico", "cilium", "k3s", "other", "none"]
 """``other``: an agent that people named; ``none``: nothing that is known, and nothing was named."""
@@ -49,7 +46,7 @@ _NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha",
 class Cni:
     """The network agent of a cluster. ``container`` is the one that programs egress; K3s has no DaemonSet for it.
 
-    ``others``: the DaemonSets that run beside it, as NAMESPACE/NAME.
+    ``others``: the DaemonSets that run beside it, as NAMESPACE/NAME. ``config_map`` holds flannel's net-conf.json.
     """
 
     name: CniName
@@ -60,6 +57,7 @@ class Cni:
     networks: tuple[str, ...] = ()
     nftables: bool = False
     others: tuple[str, ...] = ()
+    config_map: str = ""
 
     @property
     def known(self) -> bool:
@@ -118,6 +116,16 @@ async def _find(api: Api, sets: Iterable[DaemonSet], nodes: Sequence[Node]) -> C
     return Cni("none", others=tuple(f"{one.metadata.namespace}/{one.name}" for one in sets))
 
 
+async def flannels(api: Api, sets: Iterable[DaemonSet]) -> list[Cni]:
+    """Every DaemonSet that runs flannel: a cluster may have one for each architecture or kind of node."""
+    found: list[Cni] = []
+    for one in sorted(sets, key=lambda one: (one.metadata.namespace, one.name)):
+        agents = dict(_agents(one))
+        if "flannel" in agents:
+            found.append(await _flannel(api, "canal" if "calico" in agents else "flannel", one, agents["flannel"]))
+    return found
+
+
 async def _named(api: Api, agent: str, sets: Iterable[DaemonSet]) -> Cni:
     """The agent that people named; flannel is known as such under any name."""
     place, _, rest = agent.partition("/")
@@ -166,12 +174,13 @@ class _NetConf(msgspec.Struct):
 
 
 async def _flannel(api: Api, name: CniName, daemon_set: DaemonSet, container: Container) -> Cni:
-    conf = _NetConf()
+    conf, config_map = _NetConf(), ""
     for volume in daemon_set.spec.template.spec.volumes or []:
         if volume.config_map is None:
             continue
         text = (await api.get(CONFIG_MAPS, volume.config_map.name, daemon_set.metadata.namespace)).data or {}
         if "net-conf.json" in text:
+            config_map = volume.config_map.name
             try:
                 conf = msgspec.json.decode(text["net-conf.json"], type=_NetConf)
             except msgspec.DecodeError as error:
@@ -185,6 +194,7 @@ async def _flannel(api: Api, name: CniName, daemon_set: DaemonSet, container: Co
         _version(container.image),
         tuple(network for network in (conf.network, conf.ipv6_network) if network),
         conf.enable_nftables,
+        config_map=config_map,
     )
 
 
@@ -271,64 +281,3 @@ def objections(survey: Survey, chosen: Sequence[Node], restart: str = "delete-po
         if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
             found.append(f"PodDisruptionBudget {survey.cni.namespace}/{budget.name} allows no disruption now")
     return found
-
-
-async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Advice]:
-    survey = await look(api, with_budgets=False)
-    cni = survey.cni
-    if cni.name == "none":
-        notes.append(f"no network agent that is known was found; DaemonSets: {', '.join(cni.others) or 'none'}")
-    answers: dict[Release | None, list[str]] = {}
-    for node in survey.nodes:
-        answers.setdefault(_release(node), []).append(node.name)
-    if cni.name in ("calico", "cilium"):
-        notes.append(
-            f"{cni.title} runs here, not flannel: this advice is about flannel. Drill it: hitless drill --cluster"
-        )
-        return []
-    if cni.daemon_set is not None and cni.flannel is None:
-        notes.append(f"the image {cni.image} does not tell flannel's version: the release table is used")
-    found: list[advising.Advice] = []
-    for release, names in answers.items():
-        if release is None and cni.flannel is None:
-            notes.append(
-                f"nodes {', '.join(names)}: neither RKE2 nor K3s, and no version in {cni.image or 'any image'}"
-            )
-            continue
-        setting: advising.Setting = "rke2" if cni.name == "canal" else "k3s" if cni.name == "k3s" else "flannel"
-        found.append(
-            advising.advise(
-                table,
-                release,
-                running=cni.flannel,
-                running_source=f"image of {cni.daemon_set.name}" if cni.daemon_set and cni.flannel else "",
-                setting=setting,
-                nodes=tuple(names),
-            )
-        )
-    return found
-
-
-def _release(node: Node) -> Release | None:
-    try:
-        return parse_release(node.status.node_info.kubelet_version)
-    except InputError:
-        return None
-
-
-def advise_cluster(
-    table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]
-) -> list[advising.Advice]:
-    """The advice for every release that the cluster's nodes run; ``notes`` gets what could not be told."""
-    import asyncio
-
-    from hitless.cluster.api import Patience, connect
-
-    async def run() -> list[advising.Advice]:
-        async with connect(kubeconfig, context, patience=Patience(total=20.0)) as api:
-            return await _advise(api, table, notes)
-
-    answers = asyncio.run(run())
-    if not answers and not notes:
-        raise ApiError("the cluster has no nodes")
-    return answers

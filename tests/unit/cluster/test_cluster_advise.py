@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from hitless.cli.advise import command
 from hitless.cluster import advice, node, releases
-from hitless.cluster.versions import Flannel, Release, parse_flannel, parse_release
+from hitless.cluster.versions import (
+    Flannel,
+    Release,
+    find_flannel,
+    find_releases,
+    parse_flannel,
+    parse_release,
+)
 from hitless.errors import InputError
 
 TABLE = releases.packaged()
@@ -140,6 +147,93 @@ def test_releases_and_images_sort_in_the_order_of_release() -> None:
     order = ["v1.30.9+rke2r1", "v1.30.14+rke2r1", "v1.30.14+rke2r2", "v1.31.0+rke2r1"]
     assert [str(one) for one in sorted(parse_release(text) for text in order)] == order
     assert parse_flannel("rancher/hardened-flannel:v0.27.1-build20250710") == Flannel(0, 27, 1, "build20250710")
+
+
+RKE2_SAYS = "rke2 version v1.28.9+rke2r1 (0123456789abcdef0123456789abcdef01234567)\ngo version go1.21.9\n"
+NODES = """NAME   STATUS   ROLES   AGE   VERSION        INTERNAL-IP   OS-IMAGE             CONTAINER-RUNTIME
+a      Ready    <none>  1d    v1.30.4+k3s1   192.0.2.1     Ubuntu 22.04.4 LTS   containerd://1.7.20-k3s1
+b      Ready    <none>  1d    v1.31.1+k3s1   192.0.2.2     Ubuntu 22.04.4 LTS   containerd://1.7.21-k3s2
+"""
+KUBECTL = "Client Version: v1.33.0+k3s1\nKustomize Version: v5.6.0\nServer Version: v1.28.9+rke2r1\n"
+KUBECTL_JSON = """{
+  "clientVersion": {"gitVersion": "v1.33.0+k3s1"},
+  "serverVersion": {
+    "gitVersion": "v1.28.9+rke2r1"}}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (RKE2_SAYS, ["v1.28.9+rke2r1"]),
+        ("k3s version v1.26.2+k3s1 (01234567)", ["v1.26.2+k3s1"]),
+        (KUBECTL, ["v1.28.9+rke2r1"]),
+        (KUBECTL_JSON, ["v1.28.9+rke2r1"]),
+        (NODES, ["v1.30.4+k3s1", "v1.31.1+k3s1"]),
+        ("rancher/rke2-upgrade:v1.28.9-rke2r1", ["v1.28.9+rke2r1"]),
+        ("rancher/rke2-runtime:v1.32.5-rke2r1-windows-amd64", ["v1.32.5+rke2r1"]),
+        ("https://example.org/download/v1.28.9%2Brke2r1/rke2.linux-amd64", ["v1.28.9+rke2r1"]),
+        ("v1.32.5-rc2+rke2r1", ["v1.32.5-rc2+rke2r1"]),
+        ("v1.32.5+rke2r1-rc3", ["v1.32.5+rke2r1-rc3"]),
+        ("v1.29.2+dev.01234567", ["v1.29.2+dev.01234567"]),
+        ("k3s version v1.31.1+k3s-13ee24b3 (13ee24b3)", ["v1.31.1+k3s-13ee24b3"]),
+    ],
+)
+def test_the_releases_inside_a_text_are_found(text: str, found: list[str]) -> None:
+    assert [str(one) for one in find_releases(text)] == found
+
+
+@pytest.mark.parametrize(
+    "text", ["v1.32.5", "Server Version: v1.32.5-eks-1a2b3c", "v1.32.5+rke3r1", "containerd://1.7.20"]
+)
+def test_a_text_without_a_release_is_refused_with_what_to_give(text: str) -> None:
+    with pytest.raises(InputError, match="expected"):
+        find_releases(text)
+
+
+@given(st.text(max_size=80) | st.from_regex(r"v1\.[0-9.+rke2s3-]{1,30}"))
+def test_only_our_errors_escape_the_finders(text: str) -> None:
+    for find in (find_releases, find_flannel):
+        try:
+            find(text)
+        except InputError:
+            continue
+
+
+def test_the_flannel_of_a_text_is_found_and_the_cni_plugin_is_not_taken_for_it() -> None:
+    both = "docker.io/flannel/flannel-cni-plugin:v1.2.0 docker.io/flannel/flannel:v0.25.1"
+    assert find_flannel(both) == Flannel(0, 25, 1)
+    assert find_flannel("Image: docker.io/flannel/flannel:v0.25.1\n") == Flannel(0, 25, 1)
+    with pytest.raises(InputError, match="several"):
+        find_flannel("v0.25.1 v0.26.7")
+
+
+@pytest.mark.parametrize("version", ["v1.32.5-rc2+rke2r1", "v1.32.5+rke2r1-rc1"])
+def test_a_release_candidate_is_unknown_and_gets_its_neighbours(version: str) -> None:
+    (build,) = find_releases(version)
+    answer = advice.advise(TABLE, build)
+    assert answer.status == "unknown"
+    assert "v1.32.4+rke2r1" in answer.summary
+    assert "v1.32.5+rke2r1" in answer.summary
+    assert answer.upgrade.version == "v1.32.6+rke2r1"
+
+
+def test_standard_input_is_read_for_a_dash_and_each_release_in_it_is_answered() -> None:
+    done = CliRunner().invoke(command, ["--version", "-", "--json"], input=NODES, standalone_mode=False)
+    assert done.exception is None
+    assert [one["subject"] for one in json.loads(done.output)["answers"]] == ["v1.30.4+k3s1", "v1.31.1+k3s1"]
+
+
+@pytest.mark.parametrize("version", ["v1.20.15+rke2r2", "v1.24.3+k3s1", "v1.30.14+rke2r4", "v1.32.13+rke2r2"])
+def test_a_line_that_is_finished_upstream_is_said_to_be(version: str) -> None:
+    answer = about(version)
+    assert answer.upgrade.ended
+    assert "finished upstream" in answer.upgrade.text or "ended with" in answer.upgrade.text
+
+
+def test_nftables_mode_is_a_remedy_where_the_chart_has_a_value_for_it() -> None:
+    ids = {version: {one.id for one in about(version).remedies} for version in ("v1.36.2+rke2r1", "v1.36.3+rke2r1")}
+    assert "nftables-mode" not in ids["v1.36.2+rke2r1"]
+    assert "nftables-mode" in ids["v1.36.3+rke2r1"]
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
