@@ -4,6 +4,19 @@ code that produces rules, so that the two can prove each other. Three-valued: ca
 
 from hitless.semantics.evaluation import HOOKS, evaluate
 from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
-from hitless.semantics.witness import witnesses
+from hitless.semantics.replies import way_back
+from hitless.semantics.witness import strangers, witnesses
 
-__all__ = ["HOOKS", "ChainName", "Ending", "Outcome", "State", "Translation", "Visit", "evaluate", "witnesses"]
+__all__ = [
+    "HOOKS",
+    "ChainName",
+    "Ending",
+    "Outcome",
+    "State",
+    "Translation",
+    "Visit",
+    "evaluate",
+    "strangers",
+    "way_back",
+    "witnesses",
+]

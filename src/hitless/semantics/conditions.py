@@ -40,8 +40,8 @@ Check = Callable[[Any, Packet, bool], bool | None]
 The first parameter's type is the key under which the check stands in ``CHECKS``."""
 
 _WITH_PORTS = frozenset({TCP, UDP, 33, 132, 136})  # DCCP, SCTP, UDP-Lite
-_SYN = 0x02
-_ECHO_REQUEST = {ICMP: 8, ICMPV6: 128}
+_SYN, _SYN_ACK = 0x02, 0x12
+_ECHO_REQUEST, _ECHO_REPLY = {ICMP: 8, ICMPV6: 128}, {ICMP: 0, ICMPV6: 129}
 
 
 def _source(step: Source, packet: Packet, translated: bool) -> bool | None:
@@ -50,7 +50,14 @@ def _source(step: Source, packet: Packet, translated: bool) -> bool | None:
 
 
 def _destination(step: Destination, packet: Packet, translated: bool) -> bool | None:
+    if _hidden(packet):
+        return None
     return (packet.dst in step.network) is not step.negated
+
+
+def _hidden(packet: Packet) -> bool:
+    """Whether it goes to one of the node's own addresses, and to which one is not known."""
+    return packet.own and packet.dst.is_unspecified
 
 
 def _interface(name: str, step: InInterface | OutInterface) -> bool | None:
@@ -80,7 +87,7 @@ def _source_port(step: SourcePort, packet: Packet, translated: bool) -> bool | N
 
 
 def _destination_port(step: DestinationPort, packet: Packet, translated: bool) -> bool | None:
-    if packet.protocol not in _WITH_PORTS:
+    if packet.protocol not in _WITH_PORTS or packet.own:  # a translation may have changed the port
         return None
     return (step.first <= packet.dport <= step.last) is not step.negated
 
@@ -88,27 +95,37 @@ def _destination_port(step: DestinationPort, packet: Packet, translated: bool) -
 def _ports(step: Ports, packet: Packet, translated: bool) -> bool | None:
     if packet.protocol not in _WITH_PORTS or (translated and step.direction != "dst"):
         return None
+    if packet.own and step.direction != "src":
+        return None
     ports = {"src": (packet.sport,), "dst": (packet.dport,), "either": (packet.sport, packet.dport)}[step.direction]
     return any(first <= port <= last for first, last in step.ranges for port in ports) is not step.negated
 
 
 def _tcp_flags(step: TcpFlags, packet: Packet, translated: bool) -> bool | None:
-    # Only the first packet of a flow is known to be a plain SYN. ECN set-up adds ECE and CWR, bits 0x40 and 0x80.
-    if packet.protocol != TCP or packet.state != "NEW" or step.mask & 0xC0:
+    # Known are a flow's first packet, a plain SYN, and its answer. ECN set-up adds ECE and CWR, bits 0x40 and 0x80.
+    if packet.protocol != TCP or not (packet.state == "NEW" or packet.reply) or step.mask & 0xC0:
         return None
-    return (_SYN & step.mask == step.value) is not step.negated
+    return ((_SYN_ACK if packet.reply else _SYN) & step.mask == step.value) is not step.negated
 
 
 def _icmp_type(step: IcmpType, packet: Packet, translated: bool) -> bool | None:
-    # The first packet of an ICMP flow is an echo request with code 0.
-    if packet.protocol not in _ECHO_REQUEST or packet.state != "NEW":
+    # The first packet of an ICMP flow is an echo request with code 0, its answer an echo reply.
+    if packet.protocol not in _ECHO_REQUEST or not (packet.state == "NEW" or packet.reply):
         return None
-    matched = step.type == _ECHO_REQUEST[packet.protocol] and step.codes[0] <= 0 <= step.codes[1]
+    matched = (
+        step.type == (_ECHO_REPLY if packet.reply else _ECHO_REQUEST)[packet.protocol]
+        and step.codes[0] <= 0 <= step.codes[1]
+    )
     return matched is not step.negated
 
 
 def _ct_state(step: CtState, packet: Packet, translated: bool) -> bool | None:
-    matched: bool | None = packet.state in step.states or ("SNAT" in step.states and translated)
+    known = packet.state not in ("INVALID", "UNTRACKED")
+    matched: bool | None = packet.state in step.states or (
+        "SNAT" in step.states and (translated or (packet.reply and known))
+    )
+    if packet.reply and known:  # of a flow whose source was translated, and nothing else
+        return matched is not step.negated
     if not matched and step.states & {"SNAT", "DNAT"} and packet.state not in ("NEW", "UNTRACKED", "INVALID"):
         matched = None  # an older flow may have been translated when it was new
     if step.negated and step.states & {"SNAT", "DNAT"} and packet.state in ("INVALID", "UNTRACKED"):
@@ -128,6 +145,8 @@ def _addr_type(step: AddrType, packet: Packet, translated: bool) -> bool | None:
         return None
     # A forwarded packet's addresses are neither the node's own nor broadcast: the kernel would deliver or refuse it.
     kind = "MULTICAST" if address.is_multicast else "UNICAST"
+    if packet.own and step.direction == "dst":
+        kind = "LOCAL"
     matched = kind in step.types
     if packet.family is Family.IPV6 and len(step.types) > 1:
         # xt_addrtype's IPv6 side (match_type6) wants all of several types at once, nft's fib one of them.
@@ -139,6 +158,8 @@ def _addr_type(step: AddrType, packet: Packet, translated: bool) -> bool | None:
 
 def _set_member(step: SetMember, packet: Packet, translated: bool) -> bool | None:
     if step.elements is None or step.direction not in ("src", "dst") or (step.direction == "src" and translated):
+        return None
+    if step.direction == "dst" and _hidden(packet):
         return None
     address = packet.src if step.direction == "src" else packet.dst
     return any(address in network for network in step.elements) is not step.negated

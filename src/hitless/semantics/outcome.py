@@ -69,12 +69,13 @@ class Translation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One way in which the journey can end: ``translated``, ``untranslated``, ``dropped`` or ``unknown``.
+    """One way in which the journey can end: ``translated``, ``untranslated``, ``dropped`` or ``unknown``; that of an
+    answer also ``arrived``.
 
     ``mark`` is the packet's mark then; the bits ``unknown_mark`` of it are not known.
     """
 
-    kind: Literal["translated", "untranslated", "dropped", "unknown"]
+    kind: Literal["translated", "untranslated", "dropped", "unknown", "arrived"]
     path: tuple[Visit, ...]
     translation: Translation | None = None
     mark: int = 0

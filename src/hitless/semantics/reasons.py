@@ -16,9 +16,9 @@ from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import Chain, Destination, Goto, Jump, Masquerade, Rule, Ruleset, Snat, Source, Table
 from hitless.semantics import words
-from hitless.semantics.outcome import Ending, Visit
+from hitless.semantics.outcome import Ending, State, Visit
 
-__all__ = ["reason_for"]
+__all__ = ["reason_for", "reason_for_answer"]
 
 _MOST_CHAINS = 2000
 _IPTABLES = "nat"
@@ -42,6 +42,26 @@ def reason_for(ruleset: Ruleset, packet: Packet, ending: Ending, certain: bool) 
             return _to_a_pod(ending)
         case "untranslated":
             return _untranslated(ruleset, packet, ending.path)
+        case "arrived":
+            return "it arrives"
+
+
+def reason_for_answer(ending: Ending, state: State) -> str:
+    """The same for the answer to a packet that was carried."""
+    if state == "carried":
+        return "answers arrive"
+    if state == "cannot_tell":
+        return f"whether answers come back: {_doubt(ending)}"
+    for visit in ending.path:
+        if visit.kind == "notrack":
+            where = f"{visit.family} {visit.table}"
+            return f"answers are lost: {_rule(visit)} ({where}) hides them from conntrack"
+    visit = ending.path[-1]
+    where = f"{visit.family} {visit.table}"
+    if visit.kind == "policy drop":
+        return f"answers are dropped by the policy of {visit.chain} ({where})"
+    verb = "rejected" if visit.kind == "reject" else "dropped"
+    return f"answers are {verb} by {_rule(visit)} ({where}){_with_conditions(visit.rule)}"
 
 
 def _rule(visit: Visit) -> str:

@@ -119,9 +119,11 @@ class TooMuchError(Exception):
 class Walk:
     """One packet's way; ``endings`` and ``chains`` fill up as hooks are walked."""
 
-    def __init__(self, ruleset: Ruleset, packet: Packet, *, nat: bool = True) -> None:
-        """``nat`` false: chains of type nat are not asked."""
+    def __init__(self, ruleset: Ruleset, packet: Packet, *, nat: bool = True, arriving: Packet | None = None) -> None:
+        """``nat`` false: chains of type nat are not asked. ``arriving``: what an answer looks like until the NAT core
+        at prerouting sends it on to the pod, as ``packet``."""
         self.packet = packet
+        self._arriving = arriving
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
@@ -147,12 +149,14 @@ class Walk:
 
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
-        self._packet = replace(self.packet, oif=_NOWHERE) if hook == "prerouting" else self.packet
+        self._packet = self.packet
         stages: list[_Stage] = list(self._filters.get(hook, ()))
-        nat = self._nats.get(hook)
-        if nat and hook in NAT_POSITION:
+        nat = self._nats.get(hook, [])
+        undone = hook == "prerouting" and self._arriving is not None
+        if (nat or undone) and hook in NAT_POSITION:
             stages.append(_Nat(NAT_POSITION[hook], nat))
         if hook == "prerouting":
+            self._packet = replace(self._arriving or self.packet, oif=_NOWHERE)
             stages.append(_Tracking(_TRACKING_AT))
         stages.sort(key=_priority)
         for _, group in groupby(stages, key=_priority):
@@ -171,15 +175,16 @@ class Walk:
 
         As long as none of them does anything, or there is only one, the order does not matter; else each is walked.
         """
-        before = len(self.endings)
+        before, seen = len(self.endings), self._packet
         result = self._in_order(group, flow)
-        if len(group) == 1 or (result.keys() == flow.keys() and len(self.endings) == before):
+        if len(group) == 1 or (self._packet == seen and result.keys() == flow.keys() and len(self.endings) == before):
             return result
         if len(group) > _MOST_EQUAL:
             for position, trace in flow.items():
                 self._end("unknown", position, trace, None)
             return result
         for order in permutations(group):
+            self._packet = seen
             for position, trace in self._in_order(order, flow).items():
                 result.setdefault(position, trace)
         return result
@@ -189,6 +194,7 @@ class Walk:
             if isinstance(stage, _Base):
                 flow = self._base(stage, flow) if flow else flow
             elif isinstance(stage, _Nat):
+                flow = self._undone(flow) if self._packet.own else flow
                 flow = self._translate(stage.bases, flow) if flow else flow
             else:
                 flow = self._tracked(flow)
@@ -201,6 +207,17 @@ class Walk:
             hidden = position.state == "UNTRACKED"
             seen.setdefault(position if hidden else position._replace(state=self.packet.state), trace)
         return seen
+
+    def _undone(self, flow: Flow) -> Flow:
+        """The NAT core sends an answer on to the pod, unless conntrack does not know that it is one."""
+        self._packet = replace(self.packet, oif=_NOWHERE)
+        known: Flow = {}
+        for position, trace in flow.items():
+            if position.state in ("INVALID", "UNTRACKED"):
+                self._end("dropped", position, trace, None)
+            else:
+                known[position] = trace
+        return known
 
     def _translate(self, bases: Iterable[_Base], flow: Flow) -> Flow:
         """The NAT core: base chains by priority until one of them sets up a mapping. Only new flows ask them."""
@@ -367,7 +384,9 @@ class Walk:
         elif len(here.stack) >= _DEEPEST:
             problem = "jumps are nested too deep"
         else:
-            rules = table.rules_towards(name, self.packet.dst)
+            seen = self._packet
+            unknown = seen.own and seen.dst.is_unspecified
+            rules = tuple(enumerate(table.chains[name].rules, 1)) if unknown else table.rules_towards(name, seen.dst)
             return self._chain(table, name, rules, {position: trace}, here.accepted, here.stack, here.translates)
         self._end("unknown", position, trace, here.visit("opaque", problem))
         return {}

@@ -8,14 +8,14 @@ real rule singles out, and public ones. Next stage: ``evaluation``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from ipaddress import ip_address
 
 from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
-__all__ = ["witnesses"]
+__all__ = ["strangers", "witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
     Family.IPV4: tuple(map(ip_address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
@@ -23,6 +23,19 @@ _OUTSIDE: dict[Family, tuple[Address, ...]] = {
 }
 _POD = 10
 """Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""
+
+
+def strangers(network: Network, taken: Container[Address] = (), number: int = 3) -> tuple[Address, ...]:
+    """A few addresses of ``network`` that no pod of ``taken`` has, far from each other: one may be named by a rule."""
+    size = network.num_addresses
+    found: dict[Address, None] = {}
+    # not the network's address, the gateway's or the broadcast address; pods' addresses are given out from the start
+    for place in (_POD, size * 2 // 3, size - 6, size // 3, size // 2, size - 9):
+        for index in range(place, place + 16):
+            if 0 < index < size - 1 and network[index] not in taken:
+                found[network[index]] = None
+                break
+    return tuple(found)[:number] or (network[min(_POD, size - 1)],)
 
 
 def witnesses(
@@ -36,11 +49,13 @@ def witnesses(
     iif: str = "",
     oif: str = "",
     mark: int = 0,
+    source: Address | None = None,
 ) -> tuple[Packet, ...]:
     """First packets of new flows from a pod of ``subnet`` (this node's part of ``network``) to the outside.
 
     ``inside`` are the cluster's other networks (Services, other pods), which no destination lies in. ``far_ends``:
-    these addresses, instead of the first ``destinations`` of ours, which lie in both halves of the IPv4 world. ``iif``
+    these addresses, instead of the first ``destinations`` of ours, which lie in both halves of the IPv4 world.
+    ``source`` is the pod's address, where one is to be asked about. ``iif``
     and ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
     give "cannot tell". Raises ``InputError`` when ``subnet`` is no part of ``network``.
     """
@@ -48,7 +63,7 @@ def witnesses(
     if subnet is not None and (subnet.version != network.version or not _within(subnet, network)):
         raise InputError(f"{subnet} is no part of {network}", where="subnet", expected=f"a part of {network}")
     home = network if subnet is None else subnet
-    source = home[min(_POD, home.num_addresses - 1)]
+    source = home[min(_POD, home.num_addresses - 1)] if source is None else source
     taken = (network, *(other for other in inside if other.version == network.version))
     named = [address for address in far_ends if family_of(address) is family]
     outside = [address for address in named or _OUTSIDE[family] if not any(address in other for other in taken)]

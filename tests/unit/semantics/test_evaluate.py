@@ -44,8 +44,8 @@ from hitless.model.rules import (
 from hitless.semantics import Outcome, evaluate
 
 NETWORK, SUBNET, MULTICAST = map(ip_network, ("10.42.0.0/16", "10.42.1.0/24", "224.0.0.0/4"))
-POD = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.1"))
-POD6 = Packet(ip_address("fd42::a"), ip_address("2001:db8:ffff::1"))
+POD = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.1"), iif="veth0", oif="eth0")
+POD6 = Packet(ip_address("fd42::a"), ip_address("2001:db8:ffff::1"), iif="veth0", oif="eth0")
 
 SRCNAT = Hook("nat", "postrouting", 100)
 FORWARD = Hook("filter", "forward", 0)

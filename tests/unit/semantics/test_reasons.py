@@ -27,7 +27,7 @@ from hitless.model.rules import (
 from hitless.semantics import Outcome, evaluate
 
 NETWORK, MULTICAST, OTHER = map(ip_network, ("10.42.0.0/16", "224.0.0.0/4", "10.99.0.0/16"))
-POD = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.1"), oif="")
+POD = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.1"), iif="veth0")
 
 
 def rule(*steps: Step) -> Rule:

@@ -1,0 +1,74 @@
+"""Does the answer find its way back to the pod?
+
+Problem: a flow whose first packet is carried is still dead when its answers are dropped: a FORWARD policy without the
+accept for what comes back, a DROP of established flows, a NOTRACK at prerouting. Promise: ``way_back`` walks the first
+answer of a flow that was carried through the same rules: it comes in by the uplink, addressed to the node; conntrack
+knows it from -200 on; the NAT core sends it on to the pod from -100 on; then it is forwarded to the pod. ``carried``
+means here that it arrives. Next stage: ``hitless.observe``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+
+from hitless.model.families import Address
+from hitless.model.packets import Packet
+from hitless.model.rules import Ruleset
+from hitless.semantics.outcome import Ending, Outcome, State
+from hitless.semantics.positions import unwind
+from hitless.semantics.reasons import reason_for_answer
+from hitless.semantics.walk import TooMuchError, Walk
+
+__all__ = ["answer_to", "way_back"]
+
+_HOOKS = ("prerouting", "forward", "postrouting")
+_UNKNOWN = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # no socket is bound to it
+
+
+def answer_to(packet: Packet) -> Packet:
+    """The first answer to a pod's first packet, as it is forwarded to the pod."""
+    return replace(
+        packet,
+        src=packet.dst,
+        dst=packet.src,
+        sport=packet.dport,
+        dport=packet.sport,
+        iif=packet.oif,
+        oif=packet.iif,
+        mark=0,
+        state="ESTABLISHED",
+        reply=True,
+    )
+
+
+def way_back(
+    ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = _HOOKS, address: Address | None = None
+) -> Outcome:
+    """The fate of the first answer to ``packet``, which was carried.
+
+    ``address`` is the node's address that the flow was translated to, where it is known.
+    """
+    answer = answer_to(packet)
+    arriving = replace(answer, dst=address or _UNKNOWN[packet.dst.version], own=True)
+    walk = Walk(ruleset, answer, nat=False, arriving=arriving)
+    flow = walk.start(hooks[0] if hooks else "")
+    try:
+        for hook in hooks:
+            if flow:
+                flow = walk.hook(hook, flow)
+    except TooMuchError:
+        return Outcome("cannot_tell", "there are too many rules to follow", (), frozenset(walk.chains), ())
+    arrived = [Ending("arrived", unwind(trace), None, at.mark, at.unknown) for at, trace in flow.items()]
+    endings = (*walk.endings.values(), *arrived)
+    kinds = {ending.kind for ending in endings}
+    state: State = "cannot_tell"
+    if kinds == {"arrived"}:
+        state = "carried"
+    elif kinds == {"dropped"}:
+        state = "not_carried"
+    told = endings[0]
+    if state == "cannot_tell":
+        told = next((ending for ending in endings if ending.kind == "unknown" or not ending.certain), told)
+    return Outcome(state, reason_for_answer(told, state), told.path, frozenset(walk.chains), endings)
