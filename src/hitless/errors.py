@@ -13,7 +13,8 @@ classes to exit codes in one table (``hitless.cli.exits``).
     │   ├── AlreadyExists    the object is there already
     │   └── LostEvents       the kernel dropped events for us: what we know is incomplete
     ├── ProgramError         a program that we ran failed; carries its command, exit code and standard error
-    └── ApiError             the Kubernetes API refused or could not be reached
+    ├── ApiError             the Kubernetes API refused or could not be reached
+    └── Defect               a part of hitless ended by an error that is none of these; ``ours`` makes one of any
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 __all__ = [
     "AlreadyExists",
     "ApiError",
+    "Defect",
     "HitlessError",
     "InputError",
     "KernelError",
@@ -30,6 +32,7 @@ __all__ = [
     "MissingError",
     "NotFound",
     "ProgramError",
+    "ours",
 ]
 
 
@@ -102,3 +105,24 @@ class ApiError(HitlessError):
     def __init__(self, message: str, *, status: int = 0) -> None:
         self.status = status
         super().__init__(message)
+
+
+class Defect(HitlessError):
+    """A ``part`` of hitless ended by an error that nobody expected: what it was, and where it came from."""
+
+    def __init__(self, part: str, error: BaseException) -> None:
+        self.part = part
+        what = f"{type(error).__name__}: {str(error)[:200]}" if str(error) else type(error).__name__
+        place, trace = "", error.__traceback__
+        while trace is not None:  # the innermost; the file's name alone: where it is installed tells nobody anything
+            place = f" ({trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno})"
+            trace = trace.tb_next
+        why = (
+            "the memory ran out" if isinstance(error, MemoryError) else "this is a defect of hitless, please report it"
+        )
+        super().__init__(f"{part} ended by {what}{place}; {why}")
+
+
+def ours(error: BaseException, part: str) -> HitlessError:
+    """The error as one of the tree: itself, or the ``Defect`` that it is."""
+    return error if isinstance(error, HitlessError) else Defect(part, error)

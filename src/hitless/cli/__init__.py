@@ -54,10 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         code = Exit.UNHEARD
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
         # Python's own exit code, 1, would read as an answer
-        sys.stderr.write(f"hitless: cannot write the output: {error.strerror}\n")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+        _complain(f"cannot write the output: {error.strerror}" if full else _defect(error))
+        code = Exit.ERROR
+    except Exception as error:  # noqa: BLE001 - the process's border
+        _complain(_defect(error))
         code = Exit.ERROR
     try:
         sys.stdout.flush()
@@ -66,6 +68,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.UNHEARD if isinstance(error, BrokenPipeError) else Exit.ERROR
     sys.exit(code)
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"hitless: {text}\n")
+
+
+def _defect(error: Exception) -> str:
+    from hitless.errors import ours
+
+    return str(ours(error, "the command"))
 
 
 def _run(arguments: Sequence[str]) -> int:

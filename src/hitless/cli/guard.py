@@ -7,6 +7,7 @@ A daemon: argparse, and nothing imported that it does not need. Exit codes as ev
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -140,6 +141,8 @@ def _remove(options: argparse.Namespace) -> int:
         gone = tables.remove()
     finally:
         tables.close()
+    with contextlib.suppress(OSError):  # what a guard that failed left behind
+        (options.run_dir / "state.json").unlink(missing_ok=True)
     words = [f"stopped the guard (pid {stopped})"] if stopped else []
     words.append(f"removed the standby for {', '.join(gone)}" if gone else "there was no standby")
     sys.stdout.write("; ".join(words) + "\n")

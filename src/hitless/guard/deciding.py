@@ -11,6 +11,9 @@ until somebody states otherwise.* In full (docs/guard.md, tests/unit/guard/test_
    then a decision (a pool without NAT).
 4. All lost: damage, for however long, unless the agent itself says that masquerading is off (``statements``).
 5. Rules that have no exact copy, for ``settle`` seconds: the standby withdraws, since it cannot know what it may do.
+6. A withdrawal ends when its reason ends: nobody has said for ``settle`` seconds that masquerading is off, or the rules
+   without an exact copy, which stood for less than ``partial`` seconds, are gone. What had stood then stands again.
+7. What cannot be told is no decision: a network of which the evaluator cannot tell whether it is carried is kept.
 
 Time comes in as an argument. Never touches the kernel. Next stage: ``standing``.
 """
@@ -35,6 +38,7 @@ class Limits:
 
     settle: float = 1.0
     partial: float = 10.0
+    ask: float = 2.0  # between questions whether masquerading is still said to be off: each goes through /proc
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,12 @@ class Decider:
         self._candidate_since: float | None = None
         self._lost_since: float | None = None
         self._unclear_since: float | None = None
+        self._given_up: _GivenUp | None = None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether a standby was given up, for a reason that may end."""
+        return self.installed is None and self._given_up is not None
 
     def whole(self, seen: Standby) -> bool:
         """Whether the primary, as seen, carries at least what the standby does."""
@@ -72,22 +82,24 @@ class Decider:
         due = self._unclear_since + self.limits.settle
         if now < due:
             return Decision("keep", f"cannot tell yet what the primary means: {reason}", again=due)
-        self._forget()
+        self._give_up(self._unclear_since, said=False)
         return Decision("withdraw", f"cannot tell what the primary means: {reason}")
 
     def see(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """The primary's rules mean ``seen`` now. ``stated`` is asked only when everything is lost."""
         self._unclear_since = None
         if self.installed is None:
-            if not seen.places:
-                return Decision("keep", "no rules to learn from yet")
-            return self._follow(seen, now, "learned")
+            if seen.places:
+                return self._follow(seen, now, "learned")
+            return self._without(seen, now, stated)
         if self.whole(seen):
             return self._whole(seen, now)
         if self._lost_since is None:
             self._lost_since = now
         if extends(seen, self.installed):
             return self._follow(seen, now, "the primary exempts flows by a rule", at_once=True)
+        if unknown := [n for n in self.installed.networks if not _covers(seen, (n,)) and _in_any(n, seen.doubtful)]:
+            return self._hold(now, f"cannot tell whether {', '.join(map(str, unknown))} is still translated", None)
         if seen.places:
             due = self._lost_since + self.limits.partial
             if now >= due:
@@ -95,9 +107,37 @@ class Decider:
             return self._hold(now, "translation of some pod networks is missing", due)
         statement = stated()
         if statement is not None and not statement.masquerade:
-            self._forget()
-            return Decision("withdraw", f"masquerading is switched off: {statement.source}")
+            self._give_up(now, said=True)
+            again = now + self.limits.ask
+            return Decision("withdraw", f"masquerading is switched off: {statement.source}", again=again)
         return self._hold(now, "the primary's rules are missing", None)
+
+    def _without(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
+        """Nothing stands, and the rules carry nothing: what was given up comes back when the reason has ended."""
+        if self._given_up is None:
+            return Decision("keep", "no rules to learn from yet")
+        if self._given_up.said:
+            statement = stated()
+            if statement is not None and not statement.masquerade:
+                self._given_up.since = None
+                why = f"masquerading is switched off: {statement.source}"
+                return Decision("keep", why, again=now + self.limits.ask)
+            if self._given_up.since is None:
+                self._given_up.since = now
+            due = self._given_up.since + self.limits.settle
+            if now < due:
+                return Decision("keep", "masquerading was switched off, and nobody says so just now", again=due)
+            why = "nobody says any more that masquerading is switched off, and the primary's rules are missing"
+        else:
+            since = self._given_up.since
+            if since is None or now - since > self.limits.partial:
+                self._given_up = None  # they stood for so long that they were the primary's word
+                return Decision("keep", "no rules to learn from yet")
+            why = "the rules without an exact copy are gone, and the primary's are missing"
+        self.installed = self.proven = self._given_up.standby
+        self._given_up = None
+        decision = self.see(seen, now, stated)
+        return Decision("install", why, self.installed, decision.again) if decision.action == "keep" else decision
 
     def _whole(self, seen: Standby, now: float) -> Decision:
         self._lost_since = None
@@ -119,7 +159,7 @@ class Decider:
         else:
             self._candidate_since = now
         self.installed = seen
-        self._lost_since = None
+        self._lost_since = self._given_up = None
         again = None if self._candidate_since is None else now + self.limits.settle
         return Decision("install", why, seen, again)
 
@@ -134,13 +174,29 @@ class Decider:
             self.proven = self.installed
         return Decision("keep", why, again=due)
 
-    def _forget(self) -> None:
+    def _give_up(self, since: float | None, *, said: bool) -> None:
+        proven = self.proven if self._candidate_since is not None else self.installed
+        self._given_up = _GivenUp(proven, None if said else since, said) if proven is not None else None
         self.installed = self.proven = None
         self._candidate_since = self._lost_since = self._unclear_since = None
 
 
+@dataclass(slots=True)
+class _GivenUp:
+    """What stood before a withdrawal. ``said``: for a word, and since when it was not said any more; else for rules
+    without an exact copy, and since when they have stood."""
+
+    standby: Standby
+    since: float | None
+    said: bool
+
+
 def _covers(seen: Standby, networks: tuple[Network, ...]) -> bool:
-    return all(any(_inside(network, other) for other in seen.networks) for network in networks)
+    return all(_in_any(network, seen.networks) for network in networks)
+
+
+def _in_any(network: Network, others: tuple[Network, ...]) -> bool:
+    return any(_inside(network, other) for other in others)
 
 
 def _inside(part: Network, whole: Network) -> bool:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hitless.agent.logs import Log
-from hitless.errors import InputError
+from hitless.errors import InputError, ours
 from hitless.guard import records
 
 __all__ = ["Poster", "Refused", "Server", "event"]
@@ -200,16 +200,23 @@ class Poster:
 
     def _work(self) -> None:
         while True:
-            body = json.dumps(self._queue.get()).encode()
-            problem, again = self._try(body)
-            for wait in self._again:
-                if not again:
-                    break
-                time.sleep(wait)  # this thread's only work; those that come meanwhile wait in the queue
-                problem, again = self._try(body)
-            if problem:
+            made = self._queue.get()
+            try:
+                self._post(json.dumps(made).encode())
+            except Exception as error:  # noqa: BLE001 - one Event is lost, and not all that come after it
                 self.dropped += 1
-                self._log.warning("cannot post an Event", reason=problem)
+                self._log.error("cannot post an Event", reason=str(ours(error, "posting an Event")))
+
+    def _post(self, body: bytes) -> None:
+        problem, again = self._try(body)
+        for wait in self._again:
+            if not again:
+                break
+            time.sleep(wait)  # this thread's only work; those that come meanwhile wait in the queue
+            problem, again = self._try(body)
+        if problem:
+            self.dropped += 1
+            self._log.warning("cannot post an Event", reason=problem)
 
     def _try(self, body: bytes) -> tuple[str, bool]:
         """Post once; the reason when that failed, and whether another try is worth it."""

@@ -47,13 +47,15 @@ class Place:
 class Standby:
     """What stands behind the primary: ``chains`` in the guard's names; ``places`` whose egress they carry.
 
-    ``left_out``: translations of the primary that have no exact copy, for people.
+    ``left_out``: translations of the primary that have no exact copy, for people. ``doubtful``: pod networks of which
+    it cannot be told whether these chains carry them.
     """
 
     family: Family
     chains: tuple[Chain, ...]
     places: tuple[Place, ...] = ()
     left_out: tuple[str, ...] = field(default=(), compare=False)
+    doubtful: tuple[Network, ...] = field(default=(), compare=False)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -112,8 +114,9 @@ def standby_of(
     chains = images.canonical(chains, family)
     candidate = Standby(family, chains, (), left_out)
     rules = candidate.ruleset()
-    carried = tuple(place for place in places if _carries(rules, place, uplink))
-    return Standby(family, chains, carried, left_out)
+    told = {place: _carries(rules, place, uplink) for place in places}
+    carried = tuple(place for place, answer in told.items() if answer)
+    return Standby(family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None))
 
 
 def copied(table: str, chain: str = "") -> tuple[str, str]:
@@ -121,11 +124,15 @@ def copied(table: str, chain: str = "") -> tuple[str, str]:
     return f"nft.{table}.{chain}", f"legacy.{table}.{chain}"
 
 
-def _carries(rules: Ruleset, place: Place, uplink: str) -> bool:
-    """For each protocol, to one of the destinations at least: a rule may exempt any one of them."""
-    packets = witnesses(place.network, place.subnet, oif=uplink, iif="pod", destinations=DESTINATIONS)
-    carried = {packet.protocol for packet in packets if evaluate(rules, packet, ("postrouting",)).state == "carried"}
-    return carried == {packet.protocol for packet in packets}
+def _carries(rules: Ruleset, place: Place, uplink: str) -> bool | None:
+    """For each protocol, to one of the destinations at least: a rule may exempt any one of them. ``None``: unknown."""
+    told: dict[int, set[str]] = {}
+    for packet in witnesses(place.network, place.subnet, oif=uplink, iif="pod", destinations=DESTINATIONS):
+        told.setdefault(packet.protocol, set()).add(evaluate(rules, packet, ("postrouting",)).state)
+    lost = [states for states in told.values() if "carried" not in states]
+    if any(states == {"not_carried"} for states in lost):
+        return False
+    return None if lost else True
 
 
 def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:

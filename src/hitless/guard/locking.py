@@ -12,6 +12,7 @@ import fcntl
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hitless.errors import HitlessError, InputError, MissingError
@@ -19,6 +20,7 @@ from hitless.errors import HitlessError, InputError, MissingError
 __all__ = ["Lock", "Running", "holder", "stop"]
 
 _PATIENCE = 10.0
+_NAMELESS = 1.0  # seconds for a holder to say who it is
 
 
 class Running(HitlessError):
@@ -62,7 +64,8 @@ class Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.ftruncate(self._fd, 0)
+        with suppress(OSError):  # a disk that fails now: the lock ends with the descriptor all the same
+            os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
 
@@ -83,21 +86,43 @@ def _take(fd: int) -> None:
 
 def _pid(text: bytes) -> int:
     word = text.split()[0] if text.split() else b""
-    return int(word) if word.isdigit() else 0
+    return int(word) if word.isdigit() and len(word) < 10 else 0
 
 
 def holder(path: Path) -> int:
-    """The process that holds the lock; 0 when nobody does."""
+    """The process that holds the lock; 0 when nobody does. Raises ``MissingError`` when that cannot be told."""
+    deadline = time.monotonic() + _NAMELESS
+    while True:
+        held, pid = _look(path)
+        if not held or pid:
+            return pid
+        if time.monotonic() > deadline:
+            raise MissingError(
+                f"{path} is locked by a process that has not written its number there",
+                remedy="find it with: fuser -v " + str(path),
+            )
+        time.sleep(0.01)  # a guard writes its number right after it has locked the file, and takes it out at its end
+
+
+def _look(path: Path) -> tuple[bool, int]:
+    """Whether the lock is held, and by which process as the file says."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return 0
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False, 0
+    except OSError as error:
+        remedy = "run it as root" if isinstance(error, PermissionError) else "see --run-dir"
+        raise MissingError(
+            f"cannot tell whether a guard runs: {path}: {error.strerror or error}", remedy=remedy
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _pid(os.pread(fd, 32, 0))
+        return True, _pid(os.pread(fd, 32, 0))
+    except OSError as error:
+        raise MissingError(f"cannot tell whether a guard runs: {path}: {error}", remedy="see --run-dir") from error
     else:
-        return 0
+        return False, 0
     finally:
         os.close(fd)
 
@@ -106,10 +131,22 @@ def _has_open(pid: int, path: Path) -> bool:
     """Whether that process has the file open: then the number is its, here and now."""
     try:
         wanted = path.stat()
-        found = [each.stat() for each in Path(f"/proc/{pid}/fd").iterdir() if each.exists()]
+        found = list(Path(f"/proc/{pid}/fd").iterdir())
+    except PermissionError as error:
+        raise MissingError(
+            f"cannot tell whether process {pid} is the guard that holds {path}; nothing was removed",
+            remedy="run it as root, with CAP_SYS_PTRACE",
+        ) from error
     except OSError:
         return False
-    return any((one.st_dev, one.st_ino) == (wanted.st_dev, wanted.st_ino) for one in found)
+    for each in found:
+        try:
+            one = each.stat()
+        except OSError:  # closed meanwhile
+            continue
+        if (one.st_dev, one.st_ino) == (wanted.st_dev, wanted.st_ino):
+            return True
+    return False
 
 
 def stop(path: Path) -> int:
@@ -123,9 +160,20 @@ def stop(path: Path) -> int:
             "container. Take its pod away first (helm uninstall, kubectl delete); nothing was removed"
         )
     try:
-        os.kill(pid, signal.SIGTERM)
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return pid  # it has ended by itself
     except OSError as error:
         raise HitlessError(f"cannot stop the guard (pid {pid}): {error.strerror}") from error
+    try:
+        if _has_open(pid, path):  # still: the number was not given to somebody else meanwhile
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended by itself
+    except OSError as error:
+        raise HitlessError(f"cannot stop the guard (pid {pid}): {error.strerror}") from error
+    finally:
+        os.close(process)
     deadline = time.monotonic() + _PATIENCE
     while holder(path) == pid:
         if time.monotonic() > deadline:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from hitless.errors import HitlessError
+from hitless.errors import HitlessError, ours
 from hitless.guard.learning import TABLE
 from hitless.kernel import memory
 from hitless.kernel.clock import Clock
@@ -116,12 +117,11 @@ class Observer:
 
     # --- threads
 
-    def _run(self, source: object) -> None:
+    def _run(self, source: Callable[[], None]) -> None:
         try:
-            assert callable(source)
             source()
-        except HitlessError as error:
-            self._queue.put(error)
+        except BaseException as error:  # noqa: BLE001 - whatever ends a source ends the guard, which raises it
+            self._queue.put(ours(error, f"the guard's thread {source.__name__.strip('_')}"))
 
     def _follow_nft(self) -> None:
         while not self._stop.is_set():

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +35,7 @@ _LAST = 20  # gaps that status shows
 _MOST_WRITERS = 64
 _LISTED = 20
 _LONG = 10_000_000_000  # nanoseconds after which a gap is told although it is not over
+_TOUCH = 10.0  # seconds between marks that the loop turns
 _QUIET = 60_000_000_000  # nanoseconds between records of a leak that goes on
 
 
@@ -75,11 +77,13 @@ class Reporter:
         self.counts: dict[str, int] = {"lost_events": 0}
         self.recent: list[records.Record] = []
         self.problem = ""
+        self.ended = ""  # why the guard ended, when that was a failure
         self.guarding = True  # false: it only observes
         self.status: dict[str, object] = {}
         self.turned = time.monotonic()  # when the loop was last here
         self._written = b""
         self._unwritten = ""
+        self._touch_due = 0.0
         self._long: dict[tuple[Family, str], int] = {}
         self._leaks: dict[Family, tuple[int, list[str]]] = {}
         self._leak_due: dict[Family, int] = {}
@@ -258,7 +262,7 @@ class Reporter:
         numbers, installed = self.numbers[side.family], side.installed
         owner = standing.owner(side.family) if standing is not None else None
         state = "waiting for rules to learn from"
-        if side.withdrawn or (side.unclear and installed is None):
+        if side.withdrawn or side.decider.withdrawn or (side.unclear and installed is None):
             state = "withdrawn"
         elif side.open:
             state = "carrying" if installed is not None and standing is not None else "gap"
@@ -288,7 +292,14 @@ class Reporter:
         }
 
     def _write(self, data: bytes) -> None:
-        if self._state is None or data == self._written:
+        if self._state is None:
+            return
+        now = time.monotonic()
+        if data == self._written:
+            if now >= self._touch_due:  # whoever asks for the status sees by the file's time that the loop turns
+                self._touch_due = now + _TOUCH
+                with suppress(OSError):
+                    os.utime(self._state)
             return
         draft = self._state.with_name(self._state.name + ".new")
         try:
@@ -300,16 +311,19 @@ class Reporter:
             finally:
                 os.close(fd)
             draft.replace(self._state)
-            self._written, self._unwritten = data, ""
+            self._written, self._unwritten, self._touch_due = data, "", now + _TOUCH
         except OSError as error:
             self._unwritten = f"{self._state}: {error.strerror or error}"
 
     def close(self, sides: Mapping[Family, Side]) -> None:
-        """The guard ends: the state file goes, the journal stays."""
+        """The guard ends: the journal stays, and of the state only that it ended by a failure."""
         for family in list(self._leaks):
             self._leaked(family, self._clock.now(), last=True)
-        if self._state is not None:
-            self._state.unlink(missing_ok=True)
+        if self.ended:
+            self._write(json.dumps({**self.status, "problem": self.ended, "ended": True}, indent=1).encode())
+        elif self._state is not None:
+            with suppress(OSError):
+                self._state.unlink(missing_ok=True)
 
 
 def _forward_record(side: Side, gap: OpenGap, t: int, writer: Writer | None, *, still_open: bool) -> records.ForwardGap:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from hitless import __version__
 from hitless.agent.logs import Log
-from hitless.errors import HitlessError
+from hitless.errors import HitlessError, ours
 from hitless.guard import places, records, statements
 from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Limits
@@ -99,6 +100,10 @@ class Guard:
                     if observation is not None:
                         self._observe(observation)
                     self._timely(observer)
+            except BaseException as error:
+                if self._up:  # what a guard that failed leaves behind says so, until the next one starts
+                    self.reporter.ended = str(ours(error, "the guard"))
+                raise
             finally:
                 self._end()
 
@@ -159,19 +164,17 @@ class Guard:
         )
 
     def _end(self) -> None:
-        now = self._clock.now()
-        for side in self._sides.values() if self._up else ():
-            if side.egress.open is not None:
-                self._gap(side, side.egress.open, now, None, still_open=True)
-            if side.forward.open is not None:
-                self.reporter.forward_gap(side, side.forward.open, now, None, still_open=True)
-        if self._standing is not None:
-            self._standing.close()
-        if self._healer is not None:
-            self._healer.close()
-        if self._facts is not None:
-            self._facts.close()
-        self.reporter.close(self._sides)
+        with ExitStack() as last:  # each of them, whatever another one raises
+            last.callback(self.reporter.close, self._sides)
+            for port in (self._facts, self._healer, self._standing):
+                if port is not None:
+                    last.callback(port.close)
+            now = self._clock.now()
+            for side in self._sides.values() if self._up else ():
+                if side.egress.open is not None:
+                    self._gap(side, side.egress.open, now, None, still_open=True)
+                if side.forward.open is not None:
+                    self.reporter.forward_gap(side, side.forward.open, now, None, still_open=True)
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -320,7 +323,10 @@ class Guard:
         if self._standing is None:
             return
         counts = self._standing.counters(side.family)
-        carried, leaked = (counts[name].packets if name in counts else 0 for name in ("carried", "leaked"))
+        if "carried" not in counts or "leaked" not in counts:  # no table, or not yet: nothing can be concluded
+            side.meter.disturb(t)
+            return
+        carried, leaked = counts["carried"].packets, counts["leaked"].packets
         moved = side.meter.sample(t, carried, leaked)
         self.reporter.moved(side.family, moved)
         if moved.leaked:
@@ -336,7 +342,7 @@ class Guard:
 
     def _stated(self) -> statements.Statement | None:
         primary = self.settings.primary
-        return statements.read(primary.subnet_files, primary.processes, self._spoken)
+        return statements.read(primary.subnet_files, primary.processes, self._spoken, self._namespace)
 
     # --- healing
 

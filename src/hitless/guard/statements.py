@@ -1,22 +1,31 @@
 """What the agent itself says about masquerading, beside its rules: its subnet file and its command line.
 
 Problem: rules that are gone may be damage or a decision. Promise: ``read`` gives the agent's own words where they can
-be had: ``FLANNEL_IPMASQ`` of a subnet file that was written since the standby was learned, and ``--ip-masq`` (flag or
-FLANNELD_IP_MASQ) of a running process in this network namespace. Silence is no statement: what cannot be read, or
-does not say, gives ``None``. Next stage: ``deciding``.
+be had: ``--ip-masq`` (flag or FLANNELD_IP_MASQ) of a running process that may speak for it (``speakers``), and
+``FLANNEL_IPMASQ`` of a subnet file that only root can write and that was written since the standby was learned. Silence
+is no statement: what cannot be read, does not say, says what flanneld would refuse, or contradicts itself, gives
+``None``. Next stage: ``deciding``.
 """
 
 from __future__ import annotations
 
 import os
+import stat
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hitless.guard.speakers import speakers
+from hitless.kernel.namespaces import HERE, Namespace
+
 __all__ = ["Statement", "of_arguments", "of_subnet_file", "read"]
 
-_FALSE = frozenset({"false", "0", "f"})
-_TRUE = frozenset({"true", "1", "t", ""})
+# the words that Go's strconv.ParseBool knows
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_LONGEST = 1 << 16  # bytes of a subnet file
+_AHEAD = 2.0  # seconds that a file's time may lie in the future before it tells of another clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,72 +37,82 @@ class Statement:
 
 
 def of_subnet_file(text: str, name: str) -> Statement | None:
-    """What a subnet.env says."""
+    """What a subnet.env says; the last line counts."""
+    said = None
     for line in text.splitlines():
         key, equals, value = line.strip().partition("=")
-        if key == "FLANNEL_IPMASQ" and equals and value.lower() in _FALSE | _TRUE - {""}:
-            return Statement(value.lower() in _TRUE, f"{name} says {key}={value}")
-    return None
+        if key == "FLANNEL_IPMASQ":
+            known = equals and value in _FALSE | _TRUE
+            said = Statement(value in _TRUE, f"{name} says {key}={value}") if known else None
+    return said
 
 
 def of_arguments(arguments: Sequence[str], environment: Sequence[str] | None, name: str) -> Statement | None:
     """What a flanneld command line says; ``environment`` is ``None`` where it may not be read."""
-    for argument in arguments[1:]:
-        flag, _, value = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and flag == "ip-masq" and value.lower() in _FALSE | _TRUE:
-            said = value.lower() in _TRUE
-            return Statement(said, f"{name} runs with {argument}")
+    given = _flags(arguments[1:])
+    if {"version", "help", "h"} & given.keys():
+        return None  # no daemon
+    if "ip-masq" in given:
+        value = given["ip-masq"]
+        words = "--ip-masq" + (f"={value}" if value != "true" else "")
+        return Statement(value in _TRUE, f"{name} runs with {words}") if value in _FALSE | _TRUE else None
     if environment is None:
         return None
     for variable in environment:
         key, _, value = variable.partition("=")
-        if key == "FLANNELD_IP_MASQ":
-            return Statement(value.lower() in _TRUE - {""}, f"{name} runs with {variable}")
+        if key == "FLANNELD_IP_MASQ" and value:  # as flanneld: an empty one is none
+            return Statement(value in _TRUE, f"{name} runs with {variable}") if value in _FALSE | _TRUE else None
+    if Path(arguments[0]).name != "flanneld":
+        return None  # what another agent does by default is not known here
     return Statement(False, f"{name} runs without --ip-masq")  # flanneld's default
 
 
-def read(subnet_files: Iterable[str], processes: Iterable[str], since: float) -> Statement | None:
-    """The newest word of the agent; files older than ``since`` (Unix seconds) tell of another time."""
-    for name in processes:
-        for pid in _pids(name):
-            found = _of_process(pid, name)
-            if found is not None:
-                return found
-    for text in subnet_files:
-        path = Path(text)
-        try:
-            if path.stat().st_mtime >= since:
-                found = of_subnet_file(path.read_text(), text)
-                if found is not None:
-                    return found
-        except (OSError, UnicodeDecodeError):
-            continue
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    """The flags and their values, in Go's forms; of one that comes twice the last counts."""
+    given: dict[str, str] = {}
+    for word in words:
+        flag, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        if word.startswith("-") and flag:
+            given[flag] = value if equals else "true"  # a switch; of the others only the name is used
+    return given
+
+
+def read(
+    subnet_files: Iterable[str], processes: Iterable[str], since: float, namespace: Namespace = HERE
+) -> Statement | None:
+    """The agent's word now; files older than ``since`` (Unix seconds) tell of another time."""
+    said = [
+        found
+        for name in processes
+        for each in speakers(name, namespace)
+        if (found := of_arguments(each.arguments, each.environment, f"{name} (pid {each.pid})")) is not None
+    ]
+    if said:
+        # two that contradict each other: an old one that ends, or one that is not the agent. No word of either counts
+        return said[0] if len({one.masquerade for one in said}) == 1 else None
+    for path in subnet_files:
+        text = _file(path, since)
+        if text is not None and (found := of_subnet_file(text, path)) is not None:
+            return found
     return None
 
 
-def _pids(name: str) -> list[int]:
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and _text(f"/proc/{entry.name}/comm").strip() == name[:15]:
-            found.append(int(entry.name))
-    return found
-
-
-def _of_process(pid: int, name: str) -> Statement | None:
+def _file(path: str, since: float) -> str | None:
+    """The text of a file that nobody but root could have written, and that was written at a time that can be told."""
     try:
-        if Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink():
-            return None
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO without a writer is not waited for
     except OSError:
-        pass  # another user's process: on a node there is one agent, and it is on the host's network
-    arguments = _text(f"/proc/{pid}/cmdline").split("\0")
-    if arguments == [""]:
         return None
-    raw = _text(f"/proc/{pid}/environ")
-    return of_arguments([each for each in arguments if each], raw.split("\0") if raw else None, f"{name} (pid {pid})")
-
-
-def _text(path: str) -> str:
     try:
-        return Path(path).read_bytes().decode("utf-8", "replace")
-    except OSError:
-        return ""
+        found = os.fstat(fd)
+        others = 0o002 if found.st_gid == 0 else 0o022
+        foreign = found.st_uid not in (0, os.geteuid()) or found.st_mode & others
+        if not stat.S_ISREG(found.st_mode) or foreign or found.st_size > _LONGEST:
+            return None
+        if not since <= found.st_mtime <= time.time() + _AHEAD:
+            return None
+        return os.read(fd, _LONGEST).decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    finally:
+        os.close(fd)

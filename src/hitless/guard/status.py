@@ -7,6 +7,8 @@ without its process counts as protection, because it is. Reads only.
 from __future__ import annotations
 
 import json
+import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,9 @@ from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.families import Family
 
 __all__ = ["Status", "read"]
+
+_LATE = 60.0  # seconds; a guard marks the file every ten
+_LONGEST = 1 << 20  # bytes of a state file; one has 20 records
 
 _GOOD = ("standing by", "carrying")
 
@@ -90,20 +95,35 @@ def _gap(gap: dict[str, Any]) -> str:
 def read(run_dir: Path) -> Status:
     """The state now."""
     pid = locking.holder(run_dir / "lock")
-    facts: dict[str, Any] = {}
-    if pid:
-        try:
-            facts = json.loads((run_dir / "state.json").read_bytes())
-        except (OSError, ValueError):
-            facts = {}
-    if facts.get("pid") != pid:  # none, or an earlier guard's that was killed
+    written, age = _written(run_dir / "state.json")
+    facts = written
+    if not pid or facts.get("pid") != pid:  # none, or an earlier guard's that was killed
         facts = {"schema": 1, "pid": pid, "families": _from_kernel()}
+        if not pid and written.get("ended"):
+            facts["problem"] = f"the guard ended by a failure, its standby works on: {written.get('problem', '')}"
+    elif age > _LATE and not facts.get("problem"):
+        facts["problem"] = f"the guard's loop has not turned for {age:.0f} s"
     if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may stand
         facts["standing"] = _from_kernel()
         return Status("protected" if _good(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):
         return Status("unknown", facts)
     return Status("protected" if _good(facts["families"], "mode" in facts) else "unprotected", facts)
+
+
+def _written(path: Path) -> tuple[dict[str, Any], float]:
+    """What a guard wrote, and how many seconds ago it was there last; nothing when it is not a whole state."""
+    try:
+        with path.open("rb") as file:
+            facts = json.loads(file.read(_LONGEST))
+            age = time.time() - os.fstat(file.fileno()).st_mtime
+    except (OSError, ValueError, RecursionError):
+        return {}, 0.0
+    families = facts.get("families") if isinstance(facts, dict) else None
+    if not isinstance(families, dict) or not all(isinstance(each, dict) for each in families.values()):
+        return {}, 0.0
+    needed = {"state", "why", "networks"}
+    return (facts, age) if all(needed <= each.keys() for each in families.values()) else ({}, 0.0)
 
 
 def _good(families: dict[str, Any], ours: bool = False) -> bool:

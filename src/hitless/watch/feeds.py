@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-from hitless.errors import KernelError, MissingError
+from hitless.errors import HitlessError, KernelError, MissingError, ours
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
@@ -252,7 +252,7 @@ class _Polling:
         except BaseException:
             self._poller.close()
             raise
-        self.failure: KernelError | None = None
+        self.failure: HitlessError | None = None
         self._into, self._wake, self._urgent, self._stop = into, wake, urgent, False
         self._thread = threading.Thread(target=self._run, name="legacy-tables", daemon=True)
         self._thread.start()
@@ -266,8 +266,8 @@ class _Polling:
                 if snapshot is not None:
                     self._into.append(snapshot)
                     self._wake()
-        except KernelError as error:
-            self.failure = error
+        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``look`` raises it
+            self.failure = ours(error, "the thread that asks the legacy tables")
             self._wake()
 
     def stop(self) -> None:

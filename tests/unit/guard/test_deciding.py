@@ -211,3 +211,63 @@ def test_extension_means_every_old_rule_and_nothing_that_translates() -> None:
         for chain in exempt.chains
     )
     assert not extends(replace(exempt, chains=other_hook), WHOLE)
+
+
+def bridging(decider: Decider) -> bool:
+    return decider.installed == WHOLE
+
+
+def test_a_withdrawal_for_a_word_ends_when_nobody_says_it_any_more() -> None:
+    decider = guarding()
+    decision = decider.see(EMPTIED, 200, lambda: OFF)
+    assert (decision.action, decision.again) == ("withdraw", 202)
+    assert decider.withdrawn
+    assert decider.see(EMPTIED, 202, lambda: OFF).again == 204
+    assert not bridging(decider)
+    assert decider.see(EMPTIED, 204, silent).action == "keep"  # perhaps it restarts just now
+    assert decider.see(EMPTIED, 204.5, lambda: OFF).action == "keep"
+    assert decider.see(EMPTIED, 206, silent).again == 207
+    decision = decider.see(EMPTIED, 207, silent)
+    assert (decision.action, decision.standby) == ("install", WHOLE)
+    assert bridging(decider)
+    assert decider.see(EMPTIED, 10_000, silent).action == "keep"
+
+
+def test_what_comes_back_after_a_withdrawal_follows_the_exemptions_that_stand_by_then() -> None:
+    exempt = seen(nat(front=(Rule((Source(NETWORK[V4]), Return())),)))
+    decider = guarding()
+    decider.see(EMPTIED, 200, lambda: OFF)
+    decider.see(exempt, 202, silent)
+    decision = decider.see(exempt, 203, silent)
+    assert (decision.action, decision.standby) == ("install", exempt)
+
+
+def test_a_withdrawal_for_rules_without_a_copy_ends_when_they_are_gone() -> None:
+    decider = guarding()
+    decider.unclear("half a reload", 200)
+    assert decider.unclear("half a reload", 201).action == "withdraw"
+    decision = decider.see(EMPTIED, 205, silent)
+    assert (decision.action, decision.standby) == ("install", WHOLE)
+
+
+def test_rules_without_a_copy_that_stood_for_long_are_the_last_word() -> None:
+    decider = guarding()
+    decider.unclear("another configuration", 200)
+    decider.unclear("another configuration", 201)
+    assert decider.see(EMPTIED, 211, silent).action == "keep"
+    assert decider.see(EMPTIED, 1000, silent).action == "keep"
+    assert decider.installed is None
+    assert not decider.withdrawn
+
+
+def test_what_cannot_be_told_is_no_decision() -> None:
+    """Of a pool it is not known whether it is carried: neither ten seconds nor a word let it go."""
+    doubtful = replace(WHOLE, doubtful=(OTHER[V4],))
+    decider = guarding(TWO_POOLS)
+    for now in (200, 210, 1000):
+        decision = decider.see(doubtful, now, lambda: OFF)
+        assert decision.action == "keep"
+        assert str(OTHER[V4]) in decision.why
+    assert decider.installed == TWO_POOLS
+    nothing = replace(EMPTIED, doubtful=(NETWORK[V4], OTHER[V4]))
+    assert decider.see(nothing, 1001, lambda: OFF).action == "keep"

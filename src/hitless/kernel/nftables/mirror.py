@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from hitless.errors import KernelError, LostEvents
+from hitless.errors import HitlessError, KernelError, LostEvents, ours
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
@@ -141,6 +141,8 @@ class Mirror:
             raise
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._receive, name="nftables-events", daemon=True)
+        self._failure: HitlessError | None = None
+        self._closed = False
         self.max_lag_ns = 0
         self._began = time.monotonic_ns()
         try:
@@ -165,7 +167,8 @@ class Mirror:
 
     def close(self) -> None:
         """End the subscription."""
-        if self._thread.is_alive():
+        if not self._closed:
+            self._closed = True
             os.eventfd_write(self._wake, 1)
             self._thread.join()
             self._close_files()
@@ -207,6 +210,13 @@ class Mirror:
     # --- the receiving thread ------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``next`` raises it
+            self._failure = ours(error, "the thread that receives the changes of the rules")
+            self.wake()
+
+    def _follow(self) -> None:
         if self._urgent:
             hasten(2)
         stop = self._wake
@@ -260,6 +270,8 @@ class Mirror:
             except queue.Empty:
                 return None
             if not received.t:
+                if self._failure is not None:
+                    raise self._failure
                 return None
             if not received.datagrams:
                 return self._resync("the kernel dropped events (the receive buffer was full)", received.t, lost=True)

@@ -1,0 +1,131 @@
+"""Who may speak for the agent: the processes whose word about masquerading counts.
+
+Problem: a name is anybody's; a pod's process, or an unprivileged one on the host's network, may be called as the agent
+is. Promise: ``speakers`` gives only processes that could switch masquerading off by themselves: in the guard's network
+namespace, root in all four user ids, in the guard's user namespace, with CAP_NET_ADMIN, and named so by the kernel, by
+the command line and (where it may be read) by the executable. Everything is read twice around: a process that changed
+meanwhile is nobody. What cannot be read is never taken for yes. Next stage: ``statements``.
+
+All of it works with NET_ADMIN alone. ``/proc/PID/ns`` and ``/proc/PID/exe`` need ptrace rights; ``/proc/PID/net/dev``
+does not, and its inode differs between network namespaces (fs/proc/proc_net.c: the entries are made for each of them).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hitless.errors import HitlessError
+from hitless.kernel.namespaces import HERE, Namespace, inside
+
+__all__ = ["Speaker", "speakers"]
+
+_NET_ADMIN = 1 << 12  # CAP_NET_ADMIN
+_COMM = 15  # what the kernel keeps of a name
+_LONGEST = 1 << 18  # bytes of a command line or an environment; a longer one is not read
+
+Entry = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A process of the agent; ``environment`` is ``None`` where it may not be read."""
+
+    pid: int
+    arguments: tuple[str, ...]
+    environment: tuple[str, ...] | None
+
+
+def speakers(name: str, namespace: Namespace = HERE) -> Iterator[Speaker]:
+    """The processes called ``name`` that may speak for the agent of ``namespace``'s node."""
+    try:
+        network = inside(namespace, lambda: _entry("/proc/thread-self/net/dev"))
+        users = _read("/proc/self/uid_map")
+        pids = [int(each.name) for each in os.scandir("/proc") if each.name.isascii() and each.name.isdecimal()]
+    except (OSError, HitlessError):
+        return
+    for pid in pids:
+        if _named(pid, name) and (found := _speaker(pid, name, network, users)) is not None:
+            yield found
+
+
+def _named(pid: int, name: str) -> bool:
+    try:
+        return _read(f"/proc/{pid}/comm").rstrip(b"\n") == name.encode()[:_COMM]
+    except OSError:
+        return False
+
+
+def _speaker(pid: int, name: str, network: Entry, users: bytes) -> Speaker | None:
+    try:
+        before = _identity(pid)
+        if before[1:] != (network, users) or not _may_change_rules(pid):
+            return None
+        words = _words(f"/proc/{pid}/cmdline")
+        # the second for an agent that is a script: then the first is its interpreter
+        if not words or name not in (Path(word).name for word in words[:2]):
+            return None
+        if Path(words[0]).name != name:
+            words = words[1:]
+        elif _executable(pid) not in ("", name):
+            return None
+        environment = _perhaps(lambda: _words(f"/proc/{pid}/environ"))
+        # an environment without a word is that of nearly nobody, and what is read of one that is being replaced
+        found = Speaker(pid, words, environment or None)
+        return found if _identity(pid) == before and _named(pid, name) else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _identity(pid: int) -> tuple[bytes, Entry, bytes]:
+    """When it was started, its network namespace, and its user namespace as seen from here."""
+    started = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19]
+    return started, _entry(f"/proc/{pid}/net/dev"), _read(f"/proc/{pid}/uid_map")
+
+
+def _may_change_rules(pid: int) -> bool:
+    """Root, also in the ids that a set-user-id program does not change, and with CAP_NET_ADMIN in effect."""
+    fields = dict(line.split(b":", 1) for line in _read(f"/proc/{pid}/status").splitlines() if b":" in line)
+    return fields[b"Uid"].split() == [b"0"] * 4 and bool(int(fields[b"CapEff"], 16) & _NET_ADMIN)
+
+
+def _executable(pid: int) -> str:
+    """The name of the file that it runs; empty where it may not be read."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix(" (deleted)")
+    except OSError:
+        return ""
+
+
+def _entry(path: str) -> Entry:
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
+def _words(path: str) -> tuple[str, ...]:
+    text = _read(path)
+    return tuple(os.fsdecode(word) for word in text.split(b"\0")[: -1 if text.endswith(b"\0") else None])
+
+
+def _perhaps(read: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | None:
+    try:
+        return read()
+    except OSError:
+        return None
+
+
+def _read(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        pieces: list[bytes] = []
+        size = 0
+        while piece := os.read(fd, 1 << 16):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LONGEST:
+                raise OSError(f"{path} is longer than {_LONGEST} bytes")
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
