@@ -9,6 +9,7 @@ nothing running. Nothing outside the lab is changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import tempfile
@@ -32,8 +33,8 @@ from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.plans import LIMITS
-from hitless.errors import InputError, MissingError
-from hitless.evidence import Story, Verdict
+from hitless.errors import HitlessError, InputError, MissingError
+from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.reports import as_json, render
 from hitless.kernel import privileges
 from hitless.lab import agents as known
@@ -158,8 +159,10 @@ def carry_out(
     try:
         with view(agents, rounds, quiet=quiet) as onlooker:
             told, verdict = interruptible(work(log, onlooker))
-    except BaseException:
+    except BaseException as error:
         if log.exists() and log.stat().st_size:
+            if isinstance(error, KeyboardInterrupt):
+                _so_far(log)
             click.echo(f"what was recorded so far: {log} (hitless report renders it)", err=True)
         elif out is None and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -177,6 +180,14 @@ def carry_out(
             remedy=f"then render it again: hitless report {log} --format html --out FILE",
         )
     return EXITS[verdict.verdict]
+
+
+def _so_far(log: Path) -> None:
+    """What is known of a drill that was cut off; on standard error, because it is no result."""
+    with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
+        told = story(read(log).events)
+        if any(record.attempts for record in told.records):
+            show(told, judge(told, path=str(log)), err=True)
 
 
 def _reports(folder: Path, told: Story, verdict: Verdict) -> str:

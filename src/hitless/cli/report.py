@@ -22,17 +22,17 @@ EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE
 """The exit code of a verdict."""
 
 
-def show(told: Story, verdict: Verdict) -> None:
-    """Print the report for people on standard output, as wide as it is."""
+def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
+    """Print the report for people on standard output (or standard error), as wide as it is."""
     from rich.console import Console
 
     from hitless.evidence.reports import terminal
 
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False, stderr=err)
     if console.is_terminal:
         console.print(terminal.render(told, verdict, width=console.width))
     else:  # a pipe or a file: as wide as the table needs, without colours and without blanks at the ends
-        click.echo(terminal.text(told, verdict, width=max(console.width, 120)), nl=False)
+        click.echo(terminal.text(told, verdict, width=max(console.width, 120)), nl=False, err=err)
 
 
 @click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)

@@ -36,7 +36,9 @@ _LAST_WORDS = 500
 async def guarded(node: Node, families: Sequence[Family], command: Sequence[str], desk: Desk) -> AsyncIterator[None]:
     """A guard on ``node`` while the block runs; ``command`` is this installation's ``hitless``."""
     words = [*command, "guard", "--journal", f"/{_JOURNAL}"]
-    process = await processes.start_async(words, namespace=node.namespace, environment=desk.record.clock.environment())
+    process = await processes.start_async(
+        words, namespace=node.namespace, environment=desk.record.clock.environment(), new_session=True
+    )
     errors = bytearray()
 
     async def listen() -> None:

@@ -121,7 +121,7 @@ class LabTarget:
 
         async def start(name: str, words: Sequence[str], namespace: Namespace) -> None:
             tools[name] = await Tool.start(name, [*HITLESS, *words], desk, namespace=namespace)
-            stack.push_async_callback(tools[name].kill)
+            stack.push_async_callback(tools[name].hasten)
 
         await start("farend", farend, far.namespace)
         await start("watch", watch, node.namespace)

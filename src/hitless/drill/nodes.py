@@ -187,7 +187,7 @@ class NodeTarget:
                 wanted.append(("control_host", control, HERE))
             for stream, words, namespace in wanted:
                 tool = await Tool.start(stream, [*HITLESS, *words], desk, namespace=namespace, stream=stream)
-                stack.push_async_callback(tool.kill)
+                stack.push_async_callback(tool.hasten)
                 tools.append(tool)
             for tool in tools:
                 heard = await tool.heard(_HEADER)

@@ -29,6 +29,7 @@ __all__ = ["Desk", "Record", "Tool"]
 
 _LONGEST_LINE = 1 << 20
 _LAST_WORDS = 2000
+_AT_ONCE = 3.0  # seconds for a tool to write its last lines when a drill is cut off
 _REFUSED = 3  # the exit code of every command for wrong input or a machine that cannot do it
 """Bytes of a tool's standard error that are kept: the end says why it died."""
 
@@ -53,6 +54,10 @@ class Record:
     def end(self, tool: str) -> None:
         """The log's last line: without it the log counts as cut off."""
         self.write(e.Summary(t=self.clock.now(), tool=tool))
+
+    def note(self, level: Literal["info", "warning", "error"], text: str) -> None:
+        """Tell people something about the drill as a whole."""
+        self.write(e.Note(t=self.clock.now(), level=level, text=text))
 
     def desk(self, agent: str, node: str) -> Desk:
         """The door for the events of one agent on one node."""
@@ -136,8 +141,10 @@ class Tool:
         cls, name: str, command: Sequence[str], desk: Desk, *, namespace: Namespace = HERE, stream: str = ""
     ) -> Tool:
         """Start ``command`` in the namespace, with the record's clock."""
+        # A session of its own: Ctrl-C is for the drill, which then ends its tools in good order.
+        environment = desk.record.clock.environment()
         process = await processes.start_async(
-            command, namespace=namespace, environment=desk.record.clock.environment(), limit=_LONGEST_LINE
+            command, namespace=namespace, environment=environment, limit=_LONGEST_LINE, new_session=True
         )
         return cls(name, process, desk, stream or name)
 
@@ -198,6 +205,19 @@ class Tool:
         except TimeoutError:
             self._desk.note("error", f"{self.name} did not end within {patience:g} s and was killed")
             await self.kill()
+
+    async def hasten(self) -> None:
+        """End it without waiting for what it has open: it writes what it knows, and what is undecided."""
+        self._stopping = True
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                # two signals that do not merge: the prober takes the second as "at once"
+                self.process.send_signal(signal.SIGTERM)
+                self.process.send_signal(signal.SIGINT)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_AT_ONCE):
+                await asyncio.shield(self._tasks[0])
+        await self.kill()
 
     async def kill(self) -> None:
         """End it at once; what it wrote until then is taken in."""

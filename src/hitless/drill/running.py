@@ -63,7 +63,13 @@ async def run(
     with LogWriter(log) as writer:
         record = Record(writer, clock or Clock(), onlooker)
         record.begin("drill", config)
-        await _subjects(plan, target, names, record)
+        try:
+            await _subjects(plan, target, names, record)
+        except asyncio.CancelledError:  # no summary: the log counts as cut off
+            record.note(
+                "warning", "interrupted: the drill was ended before its time, and this is what was known by then"
+            )
+            raise
         record.end("drill")
     told = story(read(log).events)
     return told, judge(told, path=str(log))

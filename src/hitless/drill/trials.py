@@ -21,7 +21,7 @@ from hitless.drill.injecting import Injected, Injector
 from hitless.drill.labs import Opened
 from hitless.evidence import AgentVerdict, Record
 from hitless.evidence.records import Outage
-from hitless.evidence.rules import LATE
+from hitless.evidence.rules import LATE, not_sent
 from hitless.kernel import processes
 from hitless.kernel.scheduling import stolen
 from hitless.lab import saboteurs
@@ -75,7 +75,8 @@ def _lag(record: Record, tool: str) -> int:
 
 def _stood(record: Record, verdict: AgentVerdict) -> bool:
     """Whether the prober or the far end says that it stood still for a while."""
-    return max(verdict.prober_lag_ms * MS, _lag(record, "farend")) > LATE
+    stood = max(verdict.prober_lag_ms * MS, _lag(record, "farend")) > LATE
+    return stood or bool(not_sent(verdict))
 
 
 def _unproven(record: Record, verdict: AgentVerdict) -> bool:

@@ -14,9 +14,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hitless.evidence.losses import Explained, explain, explain_breaks
-from hitless.evidence.records import Outage, Record, Span
+from hitless.evidence.records import CONTROL, Outage, Record, Span
 
 __all__ = ["Count", "Figures", "Round", "Writing", "add", "count", "milliseconds"]
+
+
+_SKIP = "skipped_"
+"""Begins the names of a prober's counters of attempts that it did not make."""
 
 
 def milliseconds(nanoseconds: int) -> float:
@@ -67,6 +71,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     time_to_ready_ms: float = 0.0
     attempted: int = 0
     lost: int = 0
+    asked: int = 0
+    skipped: int = 0
+    skipped_why: dict[str, int] = {}
+    undecided: int = 0
     delayed: int = 0
     gaps: int = 0
     longest_gap_ms: float = 0.0
@@ -177,6 +185,28 @@ def leaked(record: Record) -> int:
     return max(len(record.leaks), counted, sum(one.leaked for one in record.attempts))
 
 
+def _skipped(record: Record) -> tuple[int, dict[str, int]]:
+    """Planned attempts that were not made, and the reasons as far as the prober's summary has them."""
+    by_stream: dict[str, int] = {}
+    for beat in record.heartbeats:
+        if beat.tool == "probe" and not beat.stream.startswith(CONTROL):
+            by_stream[beat.stream] = max(by_stream.get(beat.stream, 0), beat.skipped)
+    why: Counter[str] = Counter()
+    for one in record.summaries:
+        if one.tool == "probe" and not one.stream.startswith(CONTROL):
+            why.update({key.removeprefix(_SKIP): n for key, n in one.totals.items() if key.startswith(_SKIP) and n})
+    return max(sum(by_stream.values()), why.total()), dict(sorted(why.items()))
+
+
+def _unwritten(record: Record) -> int:
+    """Attempts that a prober which was killed had begun, and of which no record came: at least so many."""
+    by_stream: dict[str, int] = {}
+    for beat in record.heartbeats:
+        if beat.tool == "probe" and not beat.stream.startswith(CONTROL):
+            by_stream[beat.stream] = max(by_stream.get(beat.stream, 0), beat.begun)
+    return max(0, sum(by_stream.values()) - sum(one.sent for one in record.attempts))
+
+
 def _unrecovered(poisoned: Iterable[Explained]) -> int:
     return sum(1 for one in poisoned if one.recovery is None or not one.recovery.recovered)
 
@@ -189,6 +219,8 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
     recovery = next((phase.t for phase in record.phases if phase.phase == "recovery"), record.last + 1)
     per_round = _rounds(record, outages)
     ready = [one.ready_ms for one in per_round if one.ready_ms is not None]
+    unwritten, (skipped, skipped_why) = _unwritten(record), _skipped(record)
+    attempted = sum(one.sent for one in record.attempts) + unwritten
     return Figures(
         agent=record.agent,
         nodes=(record.node,) if record.node else (),
@@ -196,9 +228,13 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         rounds_asked=rounds_asked,
         restarts=sum(1 for step in record.restarts if step.step == "started" and record.measured.holds(step.t)),
         time_to_ready_ms=max(ready, default=0.0),
-        attempted=sum(one.sent for one in record.attempts),
+        attempted=attempted,
         # A stream that was cut off may have told of losses and not of the interval that they belong to.
         lost=max(sum(one.lost for one in record.attempts), len(explained)),
+        asked=attempted + skipped,
+        skipped=skipped,
+        skipped_why=skipped_why,
+        undecided=unwritten + sum(one.undecided for one in record.attempts),
         delayed=sum(one.delayed for one in record.attempts),
         gaps=len(outages),
         longest_gap_ms=milliseconds(max((one.length for one in outages), default=0)),
@@ -246,7 +282,7 @@ def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
 
 
 _SUMS = ("rounds", "rounds_asked", "restarts", "attempted", "lost", "delayed", "gaps", "leaked", "leaked_flows")
-_SUMS_TOO = ("poisoned", "unrecovered", "broken_streams", "rule_changes")
+_SUMS_TOO = ("asked", "skipped", "undecided", "poisoned", "unrecovered", "broken_streams", "rule_changes")
 _MAXIMA = ("time_to_ready_ms", "longest_gap_ms", "slowest_recovery_ms", "prober_lag_ms", "latency_p99_ms")
 _TOTALS_MS = ("gap_ms", "cannot_tell_ms")
 
@@ -259,12 +295,15 @@ def add(agent: str, parts: Sequence[Figures]) -> Figures:
     values |= {key: max((getattr(part, key) for part in parts), default=0.0) for key in _MAXIMA}
     values |= {key: round(sum(getattr(part, key) for part in parts), 3) for key in _TOTALS_MS}
     causes: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for part in parts:
         causes.update(part.causes)
+        skipped.update(part.skipped_why)
     values |= {
         "agent": agent,
         "nodes": tuple(node for part in parts for node in part.nodes),
         "causes": dict(sorted(causes.items())),
+        "skipped_why": dict(sorted(skipped.items())),
         "families": _sum_counts([part.families for part in parts]),
         "kinds": _sum_counts([part.kinds for part in parts]),
         "baseline": _total(part.baseline for part in parts),

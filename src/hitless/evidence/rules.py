@@ -18,13 +18,16 @@ from hitless.evidence.figures import Figures
 from hitless.evidence.losses import Explained, explain, explain_breaks
 from hitless.evidence.records import Record, Settings, Span, program
 
-__all__ = ["LATE", "Reasons", "reasons"]
+__all__ = ["LATE", "SENT", "Reasons", "not_sent", "reasons"]
 
 LATE = 200_000_000
 """A prober this late (ns) in a restart was starved: a shorter hole in the traffic would not have been seen."""
 
 ENOUGH = 0.5
 """The share of the baseline's rate that must really have been sent in every round."""
+
+SENT = 0.9
+"""The share of the planned attempts that must really have been made: what was not sent has met no gap."""
 
 FEW = 10
 """Attempts that must have begun in each round, in each family: with fewer, nothing lost says little (a gap of a tenth
@@ -153,6 +156,10 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
 
 
 def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+    if unsent := not_sent(figures):
+        yield unsent
+    if figures.undecided:
+        yield f"{plural(figures.undecided, 'attempt')} had no answer yet at the end of the record: undecided, not lost"
     yield from (note.text for note in record.notes if note.level == "error")
     asked = settings.rounds
     if record.spans and figures.rounds < max(asked, len(record.spans)):
@@ -193,6 +200,26 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
     if record.lost_events:
         missed = sum(max(0, one.resynced - one.t) for one in record.lost_events)
         yield f"rule events were lost ({plural(len(record.lost_events), 'time')}, {duration(missed / 1e6)})"
+
+
+_NOT_SENT = {
+    "late": "this machine was too busy to send in time",
+    "tuples": "more than one source and far end have 5-tuples for",
+    "ports": "source ports taken by others",
+    "descriptors": "too many open at a time for ulimit -n",
+}
+
+
+def not_sent(figures: Figures) -> str:
+    """That too little of what was planned was sent, and why; empty when enough was."""
+    if not figures.skipped or figures.attempted >= SENT * figures.asked:
+        return ""
+    why = "; ".join(f"{number:,}: {_NOT_SENT.get(key, key)}" for key, number in _by_number(figures.skipped_why))
+    share = 100 * figures.attempted // figures.asked
+    return (
+        f"only {figures.attempted:,} of {figures.asked:,} planned attempts were sent ({share} %), {figures.skipped:,} "
+        f"were skipped{f' ({why})' if why else ''}: lower --rate, or give more far ends"
+    )
 
 
 def _asking_late(record: Record) -> int:

@@ -133,20 +133,26 @@ class LostEvents(_Event, tag="lost_events", frozen=True, kw_only=True):
 
 
 class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
-    """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel."""
+    """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel.
+
+    ``begun``, ``skipped``: a prober's attempts since its start, and those that it had planned and did not make.
+    """
 
     tool: str
     interval_ns: int
     max_lag_ns: int = 0
     cpu_ns: int = 0
     detail: str = ""
+    begun: int = 0
+    skipped: int = 0
 
 
 class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):
     """Counts of attempts *begun* in ``[t, t + interval_ns)``, written once all of them have ended.
 
-    ``ok + lost == sent``. ``delayed``: answered, but only after a retry. ``leaked``: answered, un-translated.
-    ``latency_*_ns`` are over those that were answered.
+    ``ok + lost + undecided == sent``; ``undecided`` only where the prober was told to end at once. ``delayed``:
+    answered, but only after a retry. ``leaked``: answered, un-translated. ``latency_*_ns`` are over those that were
+    answered.
     """
 
     interval_ns: int
@@ -155,6 +161,7 @@ class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):
     sent: int
     ok: int
     lost: int = 0
+    undecided: int = 0
     delayed: int = 0
     leaked: int = 0
     max_lag_ns: int = 0

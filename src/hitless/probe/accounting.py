@@ -1,8 +1,9 @@
 """Counting: every attempt that was begun ends exactly once, in the tenth of a second in which it began.
 
 Problem: a verdict needs "how many of how many, and when", not a line per attempt at 1,000 a second. Promise: a bucket
-(100 ms, kind, family) is written once all of its attempts have ended, so that ok + lost == sent always; memory is
-bounded by the attempts that are open. Pure: the time comes in. Next stage: ``hitless.evidence`` reads the buckets.
+(100 ms, kind, family) is written once all of its attempts have ended, so that ok + lost == sent; one that is written
+before, because the prober must end at once, says how many are undecided. Memory is bounded by the attempts that are
+open. Pure: the time comes in. Next stage: ``hitless.evidence`` reads the buckets.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Bucket:
             sent=self.sent,
             ok=self.ok,
             lost=self.lost,
+            undecided=self.open,
             delayed=self.delayed,
             leaked=self.leaked,
             max_lag_ns=self.max_lag,
@@ -102,12 +104,13 @@ class Ledger:
         self.totals[f"{kind}_sent"] += 1
         return bucket
 
-    def harvest(self, now: int) -> Iterator[Attempts]:
-        """Take out the buckets that are over and whose attempts have all ended, oldest first.
+    def harvest(self, now: int, *, whole: bool = True) -> Iterator[Attempts]:
+        """Take out the buckets that are over and, if ``whole``, whose attempts have all ended; oldest first.
 
         ``now`` must not be later than the time of any ``begin`` that follows.
         """
-        done = [key for key, bucket in self._buckets.items() if bucket.t + INTERVAL_NS <= now and not bucket.open]
+        over = [(key, bucket) for key, bucket in self._buckets.items() if bucket.t + INTERVAL_NS <= now]
+        done = [key for key, bucket in over if not (whole and bucket.open)]
         for key in sorted(done):
             yield self._buckets.pop(key).event()
 
@@ -115,6 +118,10 @@ class Ledger:
     def open(self) -> int:
         """How many attempts have not ended."""
         return sum(bucket.open for bucket in self._buckets.values())
+
+    def begun(self) -> int:
+        """How many attempts were ever begun, streams too: the sum of all buckets' ``sent``."""
+        return sum(count for name, count in self.totals.items() if name.endswith("_sent"))
 
     def sent(self) -> int:
         """How many attempts were ever begun, streams not counted."""

@@ -73,8 +73,11 @@ class Outcomes:
         flow.sock, flow.sport, flow.dport = way.sock, way.sport, way.dport
         return flow
 
-    def skipped(self, why: str) -> None:
+    def skipped(self, why: str, *, control: bool = False) -> None:
         """Count a planned attempt that was not made; the first of a kind is told."""
+        if control:
+            self.totals[f"control_{why}"] += 1
+            return
         self.totals[why] += 1
         if self.totals[why] == 1:
             self.note("warning", f"attempts are skipped: {_SKIPPED.get(why, why)}")

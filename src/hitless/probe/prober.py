@@ -128,12 +128,12 @@ class Prober:
             while (planned := schedule.take(engine.now)) is not None:
                 lane = track.lane()
                 if engine.watched >= self._limit:
-                    outcomes.skipped("skipped_descriptors")
+                    outcomes.skipped("skipped_descriptors", control=lane.control)
                     continue
                 try:
                     self._traffic.kind(lane).start(lane, planned)
                 except NoTuple as why:
-                    outcomes.skipped(str(why))
+                    outcomes.skipped(str(why), control=lane.control)
 
     def _knock(self, now: int) -> None:
         for flow in list(self._outcomes.knocking):
@@ -158,14 +158,16 @@ class Prober:
                 cpu_ns=cpu - self._cpu,
                 detail=f"{self._outcomes.ledger.open} open, {self._skipped()} skipped so far, "
                 f"{len(self._outcomes.knocking)} knocking",
+                begun=self._outcomes.ledger.begun(),
+                skipped=self._skipped(),
             )
         )
         self._cpu = cpu
         self._beat_at = now + _SECOND
 
-    def _write_buckets(self, now: int) -> None:
+    def _write_buckets(self, now: int, *, whole: bool = True) -> None:
         for ledger in (self._outcomes.ledger, self._outcomes.control):
-            for bucket in ledger.harvest(now):
+            for bucket in ledger.harvest(now, whole=whole):
                 self._emit(bucket)
 
     def _skipped(self) -> int:
@@ -189,11 +191,12 @@ class Prober:
         for flow in list(outcomes.knocking):
             self._traffic.kind(flow.lane).give_up(flow)
         now = engine.clock.now()
-        self._write_buckets(now + INTERVAL_NS)
+        abandoned = outcomes.ledger.open
+        self._write_buckets(now + INTERVAL_NS, whole=False)
         self._beat(now)
         totals = dict(outcomes.totals)
         totals["skipped_late"] = self._traffic.skipped_late
-        totals["abandoned"] = outcomes.ledger.open
+        totals["abandoned"] = abandoned
         totals["control_sent"], totals["control_lost"] = outcomes.control.sent(), outcomes.control.lost()
         totals["sent"] = outcomes.ledger.sent()
         totals["slept_ns"] = engine.asleep

@@ -102,8 +102,8 @@ class Traffic:
 
     @property
     def skipped_late(self) -> int:
-        """How many planned attempts came too late to be made."""
-        return sum(track.schedule.skipped for track in self.tracks)
+        """How many planned attempts came too late to be made; a control's are no part of what was asked."""
+        return sum(track.schedule.skipped for track in self.tracks if track.counted)
 
     @property
     def leaving(self) -> int:

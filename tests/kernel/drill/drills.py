@@ -91,14 +91,14 @@ def lateness() -> Iterator[Callable[[Path], int]]:
     yield late
 
 
-def start(*words: str) -> tuple[subprocess.Popen[str], str]:
+def start(*words: str, new_session: bool = False) -> tuple[subprocess.Popen[str], str]:
     """Start the command with a word in its environment by which everything that it starts is known."""
     need(lab.Plan())
     mark = f"HITLESS_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
     process = subprocess.Popen(
         [*HITLESS, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, name: value},
+        env={**os.environ, name: value}, start_new_session=new_session,
         # a shell in the background may have told us to ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -151,6 +152,25 @@ def test_an_interrupted_drill_leaves_nothing_but_a_log_that_can_be_read(
     assert again.verdict()["whole"] is False
     assert again.agent("flannel-0.28")["attempted"] > 0
     assert again.code in (1, 2)
+
+
+def test_ctrl_c_prints_what_is_known_and_blames_no_tool(tmp_path: Path) -> None:
+    """As a terminal does it: SIGINT to the whole process group, in the middle of a gap's aftermath."""
+    words = ("drill", "--agents", "flannel-0.28", "--rounds", "50", "--quiet", "--out", str(tmp_path))
+    process, _ = start(*words, new_session=True)
+    log = tmp_path / "events.jsonl"
+    until(lambda: log.exists() and b'"round":3' in log.read_bytes(), "the third round")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=HANG)
+    assert (process.returncode, out) == (130, "")
+    assert "flannel-0.28 (stand-in)" in err and "verdict" in err and "interrupted" in err
+    assert "ended by itself" not in err
+    found = hitless("report", str(tmp_path), "--format", "json").agent("flannel-0.28")
+    # what the last seconds began is neither lost nor answered: the prober said so itself
+    events = read(log).events
+    assert any(isinstance(one, e.Summary) and one.tool == "probe" for one in events)
+    undecided = sum(one.undecided for one in events if isinstance(one, e.Attempts))
+    assert found["undecided"] == undecided and found["verdict"] in ("fail", "inconclusive")
 
 
 def test_two_drills_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -122,6 +123,45 @@ def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
         assert tool.process.returncode == -9
 
     assert texts(recorded(tmp_path, act)) == ["probe did not end within 0.1 s and was killed"]
+
+
+def test_a_tool_that_is_hastened_gets_two_signals_and_its_last_lines_are_kept(tmp_path: Path) -> None:
+    """The prober takes the first for "begin nothing more", the second for "at once"."""
+    code = f"""
+import os, signal, time
+got = []
+def stop(number, _):
+    got.append(number)
+    if len(got) == 2:
+        os.write(1, b'{{"type":"summary","t":3,"tool":"probe"}}\\n')
+        os._exit(0)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+print('{HEADER}', flush=True)
+while True:
+    time.sleep(60)
+"""
+
+    async def act(desk: Desk) -> None:
+        tool = await start(code, desk)
+        assert await tool.heard(HANG)
+        await tool.hasten()
+        assert tool.process.returncode is not None
+        assert not desk.trouble.is_set()
+
+    assert [type(event).__name__ for event in recorded(tmp_path, act)] == ["Header", "Summary"]
+
+
+def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
+    """It is sent to the terminal's process group; a tool is in another one."""
+
+    async def act(desk: Desk) -> None:
+        tool = await start(SPEAK + "time.sleep(600)", desk)
+        assert await tool.heard(HANG)
+        assert os.getpgid(tool.process.pid) != os.getpgrp()
+        await tool.stop(HANG)
+
+    assert len(recorded(tmp_path, act)) == 2
 
 
 def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_ok_and_lost_are_sent_in_every_bucket_and_in_all(steps: list[tuple[Kind,
     events += ledger.harvest(now + INTERVAL_NS)
 
     assert ledger.open == 0
+    assert ledger.begun() == len(steps)
     assert all(event.ok + event.lost == event.sent > 0 for event in events)
     assert all(event.t % INTERVAL_NS == 0 for event in events)
     assert len({(event.t, event.kind, event.family) for event in events}) == len(events)
@@ -59,6 +60,16 @@ def test_ok_and_lost_are_sent_in_every_bucket_and_in_all(steps: list[tuple[Kind,
         assert ledger.totals[f"{kind}_sent"] == sent[kind] == ended
     for word in ("lost", "delayed", "leaked"):
         assert sum(getattr(event, word) for event in events) == sum(1 for *_, end in steps if end == word)
+
+
+def test_what_is_open_when_the_prober_must_end_at_once_is_undecided() -> None:
+    ledger = Ledger()
+    buckets = [ledger.begin("tcp", Family.IPV4, 5) for _ in range(5)]
+    buckets[0].answered(7)
+    buckets[1].failed("timeout")
+    assert list(ledger.harvest(INTERVAL_NS)) == []
+    (event,) = ledger.harvest(INTERVAL_NS, whole=False)
+    assert (event.sent, event.ok, event.lost, event.undecided) == (5, 1, 1, 3)
 
 
 def finish(due: tuple[int, int, str, Bucket]) -> None:

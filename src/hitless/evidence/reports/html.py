@@ -20,6 +20,8 @@ __all__ = ["render", "scoped"]
 
 _MOST_LOSSES = 25
 _MOST_NODES = 12
+_IF_ANY = (("not sent", "skipped"), ("undecided", "undecided"))
+"""Columns, and their figures, that are there only when one of the agents has something in them."""
 
 _STYLE = """
 :root { --pass: #2b8a3e; --fail: #c92a2a; --inconclusive: #b26a00; --ink: #212529; --faint: #868e96; --line: #dee2e6; }
@@ -85,6 +87,7 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
         "in all",
         "lost",
         "of",
+        *(name for name, key in _IF_ANY if any(getattr(one, key) for one in agents)),
         "leaked",
         "poisoned",
         "dead for",
@@ -102,6 +105,11 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
             + _cell(words.duration(one.gap_ms) if gaps else "–", bad=gaps)
             + _cell(f"{one.lost:,}", bad=bool(one.lost))
             + _cell(f"{one.attempted:,}")
+            + "".join(
+                _cell(f"{getattr(one, key):,}", bad=bool(getattr(one, key)))
+                for _, key in _IF_ANY
+                if any(getattr(other, key) for other in agents)
+            )
             + _cell(f"{one.leaked:,}", bad=bool(one.leaked))
             + _cell(f"{one.poisoned:,}", bad=bool(one.poisoned))
             + _cell(words.recovery(one), bad=bool(one.poisoned))

@@ -10,7 +10,10 @@ from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render"]
 
-_PROPERTIES = ("attempted", "lost", "gaps", "longest_gap_ms", "gap_ms", "leaked", "poisoned", "slowest_recovery_ms")
+_PROPERTIES = (
+    "attempted", "lost", "asked", "skipped", "undecided", "gaps", "longest_gap_ms", "gap_ms", "leaked", "poisoned",
+    "slowest_recovery_ms",
+)  # fmt: skip
 
 
 def _clean(text: str) -> str:

@@ -25,6 +25,8 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 _BARS = "▁▂▃▄▅▆▇█"
 _LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
 """Columns that go first where there is no room for all: the reasons say the same."""
+_IF_ANY = ("not sent", "undecided")
+"""Columns that are there only when one of the agents has something in them."""
 _GAP = 2
 _NAME = 12
 _LONGEST_NAME = 32
@@ -72,6 +74,9 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
     """The table, and the columns for which there was no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     rows = [_cells(one) for one in agents]
+    for name in [name for name in _IF_ANY if not any(row[name].plain != "0" for row in rows)]:
+        for row in rows:
+            del row[name]
     shown = _fitting(rows, width)
     # A long name is folded: it must not cost the figures their digits.
     room = min(_LONGEST_NAME, max(_NAME, width - sum(shown.values()) - _GAP))
@@ -119,6 +124,8 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
         "in all": Text(words.duration(one.gap_ms) if one.gaps else "–", style=red),
         "lost": _number(one.lost),
         "of": Text(f"{one.attempted:,}"),
+        "not sent": Text(f"{one.skipped:,}", style="yellow" if one.skipped else ""),
+        "undecided": Text(f"{one.undecided:,}", style="yellow" if one.undecided else ""),
         "leaked": _number(one.leaked),
         "poisoned": _number(one.poisoned),
         "dead for": Text(words.recovery(one), style="red" if one.poisoned else ""),

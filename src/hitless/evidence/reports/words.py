@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from hitless.evidence import names
 from hitless.evidence.figures import Figures, milliseconds
-from hitless.evidence.rules import duration, plural
+from hitless.evidence.rules import duration, not_sent, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
@@ -48,7 +48,13 @@ def _told(agent: AgentVerdict) -> str:
     what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
     if agent.gaps and not agent.lost:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
-    return what
+    if agent.undecided:
+        what += f", {agent.undecided:,} undecided"
+    return what + _unsent(agent)
+
+
+def _unsent(agent: AgentVerdict) -> str:
+    return f" ({agent.skipped:,} of {agent.asked:,} planned ones were not sent)" if not_sent(agent) else ""
 
 
 def headline(verdict: Verdict) -> str:
@@ -58,7 +64,7 @@ def headline(verdict: Verdict) -> str:
     told = [*judged, *others]
     if not told:
         return "The log tells of no agent."
-    unclear = [f"{one.name}: could not tell" for one in judged if one.verdict == "inconclusive"]
+    unclear = [f"{one.name}: could not tell{_unsent(one)}" for one in judged if one.verdict == "inconclusive"]
     clear = [one for one in told if one not in judged or one.verdict != "inconclusive"]
     return "; ".join([*unclear, *(_told(one) for one in clear)]) + "."
 
