@@ -77,8 +77,8 @@ def command(
 ) -> int:
     """Answer probes with the source address seen.
 
-    TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer each datagram, PORT+10 echoes,
-    PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
+    TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer "hitless NAME 1 .....",
+    PORT+10 echoes, PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
     """
     asked = tuple(_address(text) for text in addresses)
     networks = tuple(_network(text) for text in leaks)

@@ -4,7 +4,7 @@ Problem: the prober only sees that nothing answered; the reason stands in the ot
 cause, by these rules, in this order:
 
 1. an ``error`` of the prober's own machine stays one;
-2. the far end was not alive: ``far_end_down``;
+2. the far end was not alive: ``far_end_down``; or, for what it keeps open, it was full: ``far_end_full``;
 3. its first packet left while the rules did not carry it (or the far end saw it un-translated): ``gap``, or
    ``poisoned`` where the flow was still un-translated or dead after the rules were back;
 4. else what the prober said: ``refused``, ``timeout``, ``unreachable``, ``starved``.
@@ -24,7 +24,10 @@ from itertools import pairwise
 from hitless.evidence.records import Outage, Record
 from hitless.model import events as e
 
-__all__ = ["Explained", "Flow", "down_times", "explain", "explain_breaks"]
+__all__ = ["Explained", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
+
+TAKEN = ("tcp", "http", "stream")
+"""Kinds that a far end takes connections for: those fail when it is full."""
 
 MS = 1_000_000
 
@@ -54,7 +57,7 @@ class Explained:
     @property
     def blames_agent(self) -> bool:
         """Whether it counts against the agent: not the prober's, the far end's or everybody's trouble."""
-        return not self.shared and self.cause not in ("starved", "error", "far_end_down")
+        return not self.shared and self.cause not in ("starved", "error", "far_end_down", "far_end_full")
 
     @property
     def dead_for(self) -> int:
@@ -81,6 +84,12 @@ def down_times(record: Record) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
+def full_times(record: Record) -> tuple[tuple[int, int], ...]:
+    """When the far end closed connections because there were too many, to within one of its heartbeats."""
+    beats = (beat for beat in record.heartbeats if beat.tool == "farend" and beat.full)
+    return tuple((beat.t - beat.interval_ns, beat.t + 1) for beat in beats)
+
+
 def _overlaps(spans: Sequence[tuple[int, int]], begin: int, end: int) -> bool:
     return any(first <= end and begin < last for first, last in spans)
 
@@ -94,14 +103,14 @@ def _outage_at(outages: Sequence[Outage], family: str, t: int) -> Outage | None:
 def explain(record: Record) -> tuple[Explained, ...]:
     """Every loss of the record with its cause, in the order of time."""
     outages = record.outages
-    down = down_times(record)
+    down, full = down_times(record), full_times(record)
     leaks: dict[Flow, list[int]] = defaultdict(list)
     for leak in record.leaks:
         leaks[_flow(leak)].append(leak.t)
     recoveries = {_flow(recovery): recovery for recovery in record.recoveries}
     controls = sorted((loss.t, loss.end) for loss in record.control_losses)
     return tuple(
-        _explain(loss, outages, down, leaks.get(_flow(loss), []), recoveries.get(_flow(loss)), controls)
+        _explain(loss, outages, down, full, leaks.get(_flow(loss), []), recoveries.get(_flow(loss)), controls)
         for loss in record.losses
     )
 
@@ -110,6 +119,7 @@ def _explain(
     loss: e.Loss,
     outages: Sequence[Outage],
     down: Sequence[tuple[int, int]],
+    full: Sequence[tuple[int, int]],
     leaks: Sequence[int],
     recovery: e.Recovery | None,
     controls: Sequence[tuple[int, int]],
@@ -119,6 +129,8 @@ def _explain(
     outage = _outage_at(outages, loss.family, loss.t)
     if outage is None and not leaks and _overlaps(down, loss.t, loss.end):
         return Explained(loss, "far_end_down")
+    if outage is None and not leaks and loss.kind in TAKEN and _overlaps(full, loss.t, loss.end):
+        return Explained(loss, "far_end_full")
     if outage is not None or leaks:
         back = outage.end if outage is not None else leaks[0]
         dead = recovery is not None and loss.t + recovery.duration_ns > back + STILL_DEAD
@@ -146,8 +158,11 @@ def _asked_again(loss: e.Loss, back: int) -> bool:
 
 
 def explain_breaks(record: Record) -> tuple[tuple[e.StreamBreak, bool], ...]:
-    """Every broken stream, and whether it counts against the agent (not while the far end or a control was down)."""
-    down = down_times(record)
+    """Every broken stream, and whether it counts against the agent.
+
+    Not while the far end was down or full, or a control was down.
+    """
+    down = (*down_times(record), *full_times(record))
     begins = sorted(loss.t for loss in record.control_losses)
 
     def counts(broken: e.StreamBreak) -> bool:

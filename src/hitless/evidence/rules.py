@@ -42,6 +42,7 @@ _WHY = {
     "timeout": "no answer although the rules carried them",
     "unreachable": "unreachable",
     "far_end_down": "the far end was down",
+    "far_end_full": "the far end was full",
     "starved": "the prober was starved",
     "error": "ended in an error",
 }
@@ -182,7 +183,10 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
         yield f"{plural(shared, 'failure')} while a control probe failed too: more than egress was down"
     aside = sum(1 for _, counts in explain_breaks(record) if not counts)
     if aside:
-        yield f"{plural(aside, 'stream')} broke while the far end or a control probe was down"
+        yield f"{plural(aside, 'stream')} broke while the far end was down or full, or a control probe was down"
+    full = sum(beat.full for beat in record.heartbeats if beat.tool == "farend")
+    if full:
+        yield f"the far end was full: it closed {plural(full, 'connection')} for others, so that it may have failed us"
     if figures.prober_lag_ms * 1e6 > LATE:
         yield (
             f"the prober was up to {duration(figures.prober_lag_ms)} late: this machine was too busy to see "

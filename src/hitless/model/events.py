@@ -42,9 +42,11 @@ SCHEMA = 1
 FamilyName = Literal["ipv4", "ipv6"]
 Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
 State = Literal["carried", "not_carried", "cannot_tell"]
-Cause = Literal["gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "starved", "error"]
-"""Why an attempt failed. The prober itself knows refused, timeout, unreachable, starved and error; gap, poisoned and
-far_end_down are found by ``hitless.evidence`` from the other streams."""
+Cause = Literal[
+    "gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "far_end_full", "starved", "error"
+]
+"""Why an attempt failed. The prober itself knows refused, timeout, unreachable, starved and error; gap, poisoned,
+far_end_down and far_end_full are found by ``hitless.evidence`` from the other streams."""
 
 
 class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -136,6 +138,7 @@ class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
     """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel.
 
     ``begun``, ``skipped``: a prober's attempts since its start, and those that it had planned and did not make.
+    ``full``: connections that a far end had to close, or could not take, because there were too many.
     """
 
     tool: str
@@ -145,6 +148,7 @@ class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
     detail: str = ""
     begun: int = 0
     skipped: int = 0
+    full: int = 0
 
 
 class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):

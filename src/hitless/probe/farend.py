@@ -2,7 +2,8 @@
 
 Problem: only the other side can tell whether a flow came translated, and it must never be the bottleneck or the cause
 of a loss. Promise: one epoll loop, large buffers, deep backlogs; it listens on exactly the addresses that it was given;
-connections and bytes kept for others are bounded; answers are no longer than what was asked plus one address. With
+only a prober's questions are answered, with at most as many bytes as came; connections and bytes kept for others are
+bounded, and it says in its heartbeats when it had to close some (``full``): what failed then proves nothing. With
 ``leaks`` it also sees packets that no answer can reach: those from pod networks (``hitless.kernel.capture``). It counts
 what it dropped and how late it was, each second. It keeps no state between questions. Next stage: the events.
 """
@@ -25,8 +26,8 @@ from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
-from hitless.kernel.visitors import raise_descriptor_limit
-from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Summary
+from hitless.kernel.visitors import OUT_OF_ROOM, raise_descriptor_limit
+from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Note, Summary
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
@@ -41,6 +42,7 @@ _BACKLOG = 65535  # the kernel cuts it to net.core.somaxconn
 _BUFFER = 8 << 20  # at the default of 212 kB a burst of some 300 datagrams is lost while the loop is late by 50 ms
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE, _SO_RXQ_OVFL = 33, 32, 40  # asm-generic/socket.h
 _BURST = 256  # accepts or datagrams per descriptor and turn, so that no port starves another
+_SPARE_DESCRIPTORS = 128  # for listeners, output, and what Python itself opens
 _LAST = 65536  # packets read at the end: more than the capture's buffer holds
 _IN6_PKTINFO = 50  # IPV6_PKTINFO of linux/in6.h
 _IP_PKTINFO = 8
@@ -78,6 +80,8 @@ class FarEnd:
         self.totals: Counter[str] = Counter()
         self._conversations = Conversations(self._engine, self.totals)
         self._open.callback(self._conversations.close)
+        self._deaf: set[int] = set()  # listeners that wait until there is a descriptor for the next connection
+        self._full_told = False
         self._overflow: dict[int, int] = {}
         self._cpu = 0
         self._beat_at = 0
@@ -91,7 +95,7 @@ class FarEnd:
         """Answer until stopped, and return the totals. The Header is written once everything listens."""
         engine = self._engine
         with self._open:
-            raise_descriptor_limit()
+            self._conversations.limit(raise_descriptor_limit() - _SPARE_DESCRIPTORS)
             for address in self._options.addresses:
                 self._listen(address)
             self._watch_leaks()
@@ -108,6 +112,8 @@ class FarEnd:
                 if engine.now >= tick:
                     self._flush()
                     tick = engine.now + _TICK_NS
+                    while self._deaf:
+                        engine.rewatch(self._deaf.pop(), select.EPOLLIN)
                 if engine.now >= self._beat_at:
                     self._beat()
             if self._capture is not None:  # what leaked before the end belongs to the record, however late we are run
@@ -163,9 +169,13 @@ class FarEnd:
                     return
                 except ConnectionAbortedError:
                     continue
-                except OSError as error:  # out of descriptors: the connection stays in the backlog for the next turn
+                except OSError as error:
                     self.totals["accept_failed"] += 1
                     self.totals[f"accept_errno_{error.errno}"] += 1
+                    if error.errno in OUT_OF_ROOM:  # it stays in the backlog; asking again at once would spin
+                        self._conversations.full += 1
+                        self._deaf.add(sock.fileno())
+                        self._engine.rewatch(sock.fileno(), 0)
                     return
                 greet(connection, sender)
 
@@ -216,9 +226,13 @@ class FarEnd:
                     back.append((level, kind, bytes(4) + value[4:]))  # any interface: as the routes say
                 elif kind == _IN6_PKTINFO and level == socket.IPPROTO_IPV6:
                     back.append((level, kind, value if value[0] == 0xFE else value[:16] + bytes(4)))
+            answer = wire.udp_answer(sender[0], sender[1], data)
+            if answer is None:  # no question: an answer of somebody else's, with a forged source perhaps
+                totals["udp_ignored"] += 1
+                continue
             totals["udp"] += 1
             try:
-                sock.sendmsg([wire.udp_answer(sender[0], sender[1], data)], back, 0, sender)
+                sock.sendmsg([answer], back, 0, sender)
             except OSError:  # no way back (a leaked source), or our own buffer is full
                 totals["udp_unanswered"] += 1
 
@@ -259,6 +273,11 @@ class FarEnd:
         now, cpu = self._engine.clock.now(), time.process_time_ns()
         if self._capture is not None and (dropped := self._capture.dropped()):
             self.totals["leaks_not_seen"] = dropped
+        full, self._conversations.full = self._conversations.full, 0
+        if full and not self._full_told:
+            self._full_told = True
+            text = f"full: {full} connections were closed for others, most of {self._conversations.crowd}"
+            self._emit(Note(t=now, level="warning", text=text))
         self._emit(
             Heartbeat(
                 t=now,
@@ -267,6 +286,7 @@ class FarEnd:
                 max_lag_ns=self._engine.lag(),
                 cpu_ns=cpu - self._cpu,
                 detail=_counted(self.totals),
+                full=full,
             )
         )
         self._cpu = cpu

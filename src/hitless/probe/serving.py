@@ -1,8 +1,11 @@
 """Connections that last: echo for streams, HTTP.
 
-Problem: a long-lived or slow connection must not hold up the others, nor cost without bound. Promise: each is a small
-state in the far end's loop; at most ``LIMIT`` at a time and one buffer each; idle HTTP connections are closed after ten
-seconds, echo connections live as long as their other end. Next stage: ``farend`` hands connections over.
+Problem: a long-lived or slow connection must not hold up the others, nor cost without bound, nor keep others out.
+Promise: each is a small state in the far end's loop; at most ``LIMIT`` at a time, ``LIMIT_EACH`` of one source, and one
+buffer each; for a new one the busiest source's connection that was silent for longest is closed, and counted in
+``full``. An HTTP connection has ten seconds in all; an echo connection is closed when nothing came for a minute (a
+prober's stream says something 20 times a second, and is given up long before). Next stage: ``farend`` hands
+connections over.
 """
 
 from __future__ import annotations
@@ -12,14 +15,18 @@ import socket
 from collections import Counter
 from typing import Any
 
+from hitless.kernel.visitors import Visitors, source_of
 from hitless.probe import wire
 from hitless.probe.engine import Engine
 
-__all__ = ["LIMIT", "Conversations"]
+__all__ = ["LIMIT", "LIMIT_EACH", "Conversations"]
 
 LIMIT = 8192
+LIMIT_EACH = 2048
+"""Twice the streams that one prober may have; all pods of a node may come with its address."""
 _HEAD_LIMIT = 8192  # bytes of an HTTP request head
-_IDLE_NS = 10_000_000_000
+_PATIENCE_NS = 10_000_000_000
+_IDLE_NS = 60_000_000_000
 _CHUNK = 65536
 
 
@@ -41,7 +48,16 @@ class Conversations:
     def __init__(self, engine: Engine, totals: Counter[str]) -> None:
         self._engine = engine
         self._totals = totals
-        self._open: dict[int, _Conversation] = {}
+        self._open: Visitors[_Conversation] = Visitors(LIMIT, LIMIT_EACH)
+        self.full = 0
+        """Connections that had to be closed for others, since whoever reads it set it to 0."""
+        self.crowd = "nobody"
+        """Whose connection went last."""
+
+    def limit(self, descriptors: int) -> None:
+        """At most so many connections; before the first one."""
+        most = max(1, min(LIMIT, descriptors))
+        self._open = Visitors(most, max(1, min(LIMIT_EACH, most // 2)))
 
     def echo(self, sock: socket.socket, sender: tuple[Any, ...]) -> None:
         """Send back whatever comes."""
@@ -54,14 +70,15 @@ class Conversations:
         self._begin(sock, sender, http=True)
 
     def _begin(self, sock: socket.socket, sender: tuple[Any, ...], *, http: bool) -> None:
-        if len(self._open) >= LIMIT:
-            self._totals["refused_full"] += 1
-            sock.close()
-            return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         conversation = _Conversation(sock, (str(sender[0]), int(sender[1])), http=http, since=self._engine.now)
-        self._open[sock.fileno()] = conversation
+        leaving = self._open.admit(source_of(sender), conversation)
+        if leaving is not None:
+            self._totals["closed_for_others"] += 1
+            self.full += 1
+            self.crowd = leaving.source[0]
+            self._end(leaving)
         self._engine.watch(sock.fileno(), select.EPOLLIN, lambda mask: self._ready(conversation, mask))
 
     def _ready(self, conversation: _Conversation, mask: int) -> None:
@@ -79,9 +96,12 @@ class Conversations:
             data = b""
         if not data:
             self._end(conversation)
-        elif conversation.http:
+            return
+        self._open.heard(conversation)
+        if conversation.http:
             self._request(conversation, data)
         else:
+            conversation.since = self._engine.now
             self._echo(conversation, data)
 
     def _echo(self, conversation: _Conversation, data: bytes) -> None:
@@ -98,29 +118,32 @@ class Conversations:
 
     def _request(self, conversation: _Conversation, data: bytes) -> None:
         conversation.heard += data
-        if b"\r\n\r\n" not in conversation.heard and b"\n\n" not in conversation.heard:
-            if len(conversation.heard) > _HEAD_LIMIT:
-                self._end(conversation)
+        question = wire.http_question(conversation.heard)
+        if question is None and len(conversation.heard) <= _HEAD_LIMIT:
             return
-        try:
-            conversation.sock.send(wire.http_answer(*conversation.source))
-        except OSError:
-            self._totals["http_gone"] += 1
+        if question:
+            try:
+                conversation.sock.send(wire.http_answer(*conversation.source))
+            except OSError:
+                self._totals["http_gone"] += 1
+        else:
+            self._totals["http_ignored"] += 1
         self._end(conversation)
 
     def _end(self, conversation: _Conversation) -> None:
         fd = conversation.sock.fileno()
-        self._open.pop(fd, None)
+        self._open.forget(conversation)
         self._engine.forget(fd)
         conversation.sock.close()
 
     def sweep(self, now: int) -> None:
-        """Close HTTP connections that never finish their request."""
-        for conversation in list(self._open.values()):
-            if conversation.http and now - conversation.since > _IDLE_NS:
+        """Close what is slow or idle."""
+        for conversation in self._open:
+            if now - conversation.since > (_PATIENCE_NS if conversation.http else _IDLE_NS):
+                self._totals["closed_idle"] += 1
                 self._end(conversation)
 
     def close(self) -> None:
         """Close all."""
-        for conversation in list(self._open.values()):
+        for conversation in self._open:
             self._end(conversation)

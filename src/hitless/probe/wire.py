@@ -2,24 +2,28 @@
 
 Problem: the far end must tell a prober which source address it saw, cheaply, and people must be able to ask it by hand.
 Promise: everything is a line of text that netcat and curl can read. TCP: the far end speaks first, ``ADDRESS PORT``,
-and closes. UDP: the answer is ``ADDRESS PORT`` and the question again, so it is never much longer than the question (no
-use to anyone who forges sources). Echo: whatever comes is sent back. HTTP: 200 with the same in JSON and in a header.
+and closes. UDP: a question is ``hitless TOKEN TRY`` with dots behind it, as many as the longest address and port take;
+the answer is ``ADDRESS PORT`` and the question without its dots, so that it is never longer than the question. Nothing
+else is answered, and an answer least of all: two far ends, or a far end and any other service, cannot be made to talk
+to each other by a forged source. Echo: whatever comes is sent back. HTTP: GET and HEAD, 200 with the same in JSON and
+in a header.
 Nothing here reads or writes a socket. Next stages: ``farend`` answers, the kinds in ``prober`` ask.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 __all__ = [
     "BASE_PORT",
     "FLOW_PORTS",
-    "QUESTION_LIMIT",
     "Ports",
     "Seen",
     "banner",
     "http_answer",
+    "http_question",
     "http_seen",
     "ports",
     "question",
@@ -34,9 +38,9 @@ BASE_PORT = 7800
 FLOW_PORTS = 4
 """TCP and UDP ports each: 4 x 55,296 source ports = 221,184 flows before a 5-tuple comes again (1,700/s for 130 s)."""
 
-QUESTION_LIMIT = 512
-"""Longest UDP question that is answered; DNS's classic limit, so it passes wherever DNS does."""
-
+_ROOM = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 ")
+_QUESTION = re.compile(rb"(hitless [0-9A-Za-z-]{1,40} [1-9][0-9]{0,5})(?: \.{1,64})?\n?")
+_REQUEST = re.compile(rb"(?:GET|HEAD) [!-~]{1,2048} HTTP/1\.[0-9]\r?\n")
 _SOURCE_HEADER = "Hitless-Source"
 
 
@@ -86,13 +90,23 @@ def read_banner(data: bytes) -> Seen | None:
 
 
 def question(token: bytes, attempt: int) -> bytes:
-    """A UDP question: ``token`` names the flow, ``attempt`` counts its tries from 1."""
-    return b"hitless %s %d\n" % (token, attempt)
+    """A UDP question: ``token`` names the flow, ``attempt`` counts its tries from 1; with room for the answer."""
+    return b"hitless %s %d %s\n" % (token, attempt, b"." * _ROOM)
 
 
-def udp_answer(address: str, port: int, asked: bytes) -> bytes:
-    """The answer to the datagram ``asked``."""
-    return b"%s %d %s" % (plain(address).encode(), port, asked[:QUESTION_LIMIT])
+def udp_answer(address: str, port: int, asked: bytes) -> bytes | None:
+    """The answer to the datagram ``asked``, at most as long; ``None`` when it is no question, or leaves no room.
+
+    Where its dots leave no room for more (people leave them out) it is told the source alone.
+    """
+    found = _QUESTION.fullmatch(asked)
+    if found is None:
+        return None
+    source = b"%s %d" % (plain(address).encode(), port)
+    for answer in (b"%s %s\n" % (source, found[1]), source + b"\n"):
+        if len(answer) <= len(asked):
+            return answer
+    return None
 
 
 def read_udp_answer(data: bytes, token: bytes) -> Seen | None:
@@ -104,6 +118,13 @@ def read_udp_answer(data: bytes, token: bytes) -> Seen | None:
         return Seen(words[0].decode("ascii"), int(words[1]), int(words[4]))
     except UnicodeDecodeError:
         return None
+
+
+def http_question(heard: bytes) -> bool | None:
+    """Whether this is a request that is answered; ``None`` while its head may still come."""
+    if b"\r\n\r\n" not in heard and b"\n\n" not in heard:
+        return None
+    return _REQUEST.match(heard) is not None
 
 
 def http_answer(address: str, port: int) -> bytes:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import signal
 import socket
+import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.model import events as e
 from hitless.model.families import Family
+from hitless.probe import wire
+from hitless.probe.serving import LIMIT_EACH
 
 pytestmark = pytest.mark.kernel
 
@@ -49,8 +53,8 @@ def test_it_can_be_asked_by_hand(world: World, family: Family) -> None:
         assert seen == node
         assert port.isdigit()
     with connected(world.pod, family, address, 7804, socket.SOCK_DGRAM) as sock:
-        sock.send(b"hello\n")
-        assert sock.recv(100).decode().split()[::2] == [node, "hello"]
+        sock.send(wire.question(b"hello", 1))
+        assert sock.recv(100).decode().split()[::2] == [node, "hitless", "1"]
     with connected(world.pod, family, address, 7810, socket.SOCK_STREAM) as sock:
         sock.sendall(b"anything" * 1000)
         sock.shutdown(socket.SHUT_WR)
@@ -73,8 +77,8 @@ def test_listening_everywhere_it_answers_from_the_address_that_was_asked(world: 
         far_end.wait_for(bool)
         for family in Family:
             with connected(world.pod, family, world.address(family, 2), 9001, socket.SOCK_DGRAM) as sock:
-                sock.send(b"?")  # a connected socket takes answers from the address that it asked only
-                assert sock.recv(100).endswith(b" ?")
+                sock.send(wire.question(b"a", 1))  # a connected socket takes answers from where it asked only
+                assert sock.recv(100).endswith(b" hitless a 1\n")
         assert far_end.end() == 0
 
 
@@ -99,13 +103,64 @@ def test_it_survives_those_who_say_nothing_or_nonsense(world: World) -> None:
         endless.sendall(b"x" * 20_000)
         assert read_all(endless) == b""
     with connected(world.pod, Family.IPV4, address, 7801, socket.SOCK_DGRAM) as sock:
-        sock.send(bytes(range(256)) * 5)
-        assert len(sock.recv(4096)) < 600
+        sock.send(bytes(range(256)) * 5)  # no question: no answer
+        sock.send(wire.question(b"a", 1))
+        assert sock.recv(4096).endswith(b" hitless a 1\n")
     probe = world.punctual("--count", "100", *PATIENT)
     assert probe.code == 0
     for sock in silent:
         sock.close()
     assert far_end.end() == 0
+
+
+def test_a_forged_question_does_not_make_two_far_ends_talk_to_each_other(world: World, tmp_path: Path) -> None:
+    """The first one's answer goes to the second, which is no prober and must not answer it."""
+    first = world.far_end()
+    node = world.cluster.nodes[0]
+    with tool(
+        node.namespace, ["farend", "--json", "--bind", str(node.addresses[Family.IPV4])], tmp_path / "b"
+    ) as second:
+        second.wait_for(bool)
+
+        def forge() -> None:
+            payload = wire.question(b"forged-1", 1)
+            datagram = struct.pack("!HHHH", 7801, 7801, 8 + len(payload), 0) + payload
+            with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+                raw.bind((str(node.addresses[Family.IPV4]), 0))
+                raw.sendto(datagram, (world.address(Family.IPV4), 0))
+
+        inside(node.namespace, forge)
+        second.wait_for(
+            lambda events: any("udp ignored 1" in one.detail for one in events if isinstance(one, e.Heartbeat))
+        )
+        first.wait_beats(2)
+        assert second.end() == first.end() == 0
+    assert (first.totals["udp"], first.totals.get("udp_ignored", 0)) == (1, 0)
+    assert (second.totals.get("udp", 0), second.totals["udp_ignored"]) == (0, 1)
+
+
+def test_a_crowd_of_idle_connections_keeps_nobody_out_and_is_told(world: World) -> None:
+    far_end = world.far_end()
+    address = world.address(Family.IPV4)
+    crowd = (
+        "import resource, socket, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (4000, 4000))\n"
+        f"held = [socket.create_connection(('{address}', 7810)) for _ in range({LIMIT_EACH + 50})]\n"
+        "print('here', flush=True); sys.stdin.read()\n"
+    )
+    idle = processes.start(
+        [sys.executable, "-c", crowd], namespace=world.pod, stdin=processes.PIPE, stdout=processes.PIPE
+    )
+    try:
+        assert idle.stdout is not None and idle.stdout.readline() == b"here\n"
+        with connected(world.pod, Family.IPV4, address, 7880, socket.SOCK_STREAM) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert read_all(sock).startswith(b"HTTP/1.1 200 OK")
+        far_end.wait_beats(2)
+    finally:
+        idle.communicate(timeout=60)
+    assert far_end.end() == 0
+    assert sum(beat.full for beat in far_end.of(e.Heartbeat)) == far_end.totals["closed_for_others"] == 51
+    assert [note.level for note in far_end.of(e.Note)] == ["warning"]
 
 
 def test_an_answered_leak_is_a_leak_to_the_prober_too(world: World) -> None:

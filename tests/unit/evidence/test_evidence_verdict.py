@@ -367,6 +367,26 @@ def test_a_dead_far_end_is_inconclusive_and_not_the_agents_fault() -> None:
     assert (agent.verdict, agent.causes) == ("inconclusive", {"far_end_down": 2})
 
 
+def full(events: list[e.Event]) -> list[e.Event]:
+    return [
+        msgspec.structs.replace(event, full=7)
+        if isinstance(event, e.Heartbeat) and event.tool == "farend" and at(5.5) < event.t < at(7.5)
+        else event
+        for event in events
+    ]
+
+
+def test_a_full_far_end_is_inconclusive_and_what_failed_then_is_not_the_agents_fault() -> None:
+    assert the(full(Drill().log())).verdict == "inconclusive"
+    assert "the far end was full: it closed 14 connections" in why(full(Drill().log()))
+    agent = the(full(Drill().lose(6.0, cause="refused").lose(6.1, 40001).log()))
+    assert (agent.verdict, agent.causes) == ("inconclusive", {"far_end_full": 2})
+
+
+def test_a_gap_is_harm_although_the_far_end_was_full() -> None:
+    assert the(full(Drill().gap(6.0, 0.1).log())).verdict == "fail"
+
+
 def test_losses_that_a_control_probe_shares_are_inconclusive() -> None:
     drill = Drill().lose(2.3).lose(2.35, 50000, stream="control-host")
     agent = the(drill.log())

@@ -27,13 +27,48 @@ def test_a_banner_says_the_source(address: str, port: int) -> None:
 def test_an_answer_says_the_source_and_which_try_it_answers(address: str, port: int, attempt: int, name: str) -> None:
     token = name.encode()
     answer = wire.udp_answer(address, port, wire.question(token, attempt))
+    assert answer is not None
     assert wire.read_udp_answer(answer, token) == wire.Seen(wire.plain(address), port, attempt)
     assert wire.read_udp_answer(answer, token + b"0") is None
 
 
-@given(st.binary(max_size=2000))
-def test_an_answer_is_hardly_longer_than_its_question(asked: bytes) -> None:
-    assert len(wire.udp_answer("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65535, asked)) <= len(asked) + 46
+QUESTIONS = st.binary(max_size=200) | st.from_regex(rb"(hitless [0-9a-z-]{1,9} [1-9] ?\.{0,9}\n?)+", fullmatch=True)
+FAR = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"
+
+
+@given(QUESTIONS | st.builds(wire.question, st.just(b"0123abcd-1"), st.integers(1, 9)))
+def test_an_answer_is_never_longer_than_its_question_and_is_no_question_itself(asked: bytes) -> None:
+    for address in (FAR, "192.0.2.1"):
+        answer = wire.udp_answer(address, 65535, asked)
+        if answer is not None:
+            assert len(answer) <= len(asked)
+            assert wire.udp_answer(address, 1, answer) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"", b"x", b"hello\n", b"192.0.2.1 7801 hitless a-1 1\n", b"hitless a-1 0\n", b"hitless a-1 1\n\n",
+        b"hitless a-1 1 ....\nhitless a-1 1 ....\n", b"hitless \xb2 1\n", b"hitless a-1 \xc2\xb2\n",
+        b" hitless a-1 1\n",
+        b"hitless a-1 1 " + b"." * 65, b"hitless " + b"a" * 41 + b" 1\n", b"HITLESS a-1 1\n", b"\0hitless a-1 1\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_question_is_not_answered(asked: bytes) -> None:
+    assert wire.udp_answer("192.0.2.1", 40000, asked) is None
+
+
+def test_a_question_of_people_is_answered_as_far_as_it_leaves_room() -> None:
+    assert wire.udp_answer("192.0.2.1", 7, b"hitless it-is-me 1") == b"192.0.2.1 7\n"
+    assert wire.udp_answer("192.0.2.1", 7, b"hitless me 1 ............\n") == b"192.0.2.1 7 hitless me 1\n"
+    assert wire.udp_answer(FAR, 65535, b"hitless me 1\n") is None
+
+
+def test_http_answers_requests_only() -> None:
+    assert wire.http_question(b"GET / HTTP/1.1\r\n") is None
+    assert wire.http_question(b"GET / HTTP/1.1\r\n\r\n") is wire.http_question(b"HEAD /x?y HTTP/1.0\n\n") is True
+    for other in (wire.http_answer(FAR, 1), b"POST / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"\r\n\r\n"):
+        assert wire.http_question(other) is False
 
 
 @given(st.binary(max_size=200))

@@ -29,6 +29,7 @@ CAUSES = {
     "refused": "#f76707",
     "unreachable": "#e8590c",
     "far_end_down": "#868e96",
+    "far_end_full": "#868e96",
     "starved": "#868e96",
     "error": "#868e96",
 }
