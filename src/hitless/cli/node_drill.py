@@ -34,6 +34,9 @@ __all__ = ["command"]
 @click.option("--runtime", type=click.Choice(["crictl", "ctr"]), default="crictl", show_default=True)
 @click.option("--restart-command", default="", metavar="'PROGRAM ARGS…'", help="Whatever restarts the agent.")
 @click.option("--ready-command", default="", metavar="'PROGRAM ARGS…'", help="It is ready when this ends with 0.")
+@click.option(
+    "--agent-process", default="", metavar="NAME", help="The agent's process, to see that it restarts. [default: known]"
+)
 @number("--grace", limits=(0, 3600), metavar="SECONDS", help="For --restart-container.")
 @click.option("--to", multiple=True, required=True, metavar="URL", help="Far ends, as in hitless probe; repeat.")
 @click.option("--pod", "pod", metavar="PID|PATH", help="Probe from this pod's namespace. [default: the host's]")
@@ -60,6 +63,7 @@ def command(
     runtime: Literal["crictl", "ctr"],
     restart_command: str,
     ready_command: str,
+    agent_process: str,
     grace: int | None,
     to: tuple[str, ...],
     pod: str | None,
@@ -87,7 +91,7 @@ def command(
                 where=f"--{name}",
                 expected="a --to farend://…",
             )
-    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command)
+    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process)
     plan = Plan(
         rounds=rounds,
         method=Outside.COMMAND,

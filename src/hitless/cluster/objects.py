@@ -23,6 +23,7 @@ __all__ = [
     "PODS",
     "ConfigMap",
     "Container",
+    "ContainerStatus",
     "DaemonSet",
     "DisruptionBudget",
     "Kind",

@@ -9,22 +9,28 @@ node. An eviction that a budget forbids is said, and nothing is forced. Next sta
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from hitless.cluster import streams
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import CONTAINER, Restart
-from hitless.cluster.objects import DAEMON_SETS, PODS, Pod
+from hitless.cluster.objects import DAEMON_SETS, PODS, ContainerStatus, Pod
 from hitless.cluster.survey import Cni
 from hitless.errors import ApiError, InputError
+from hitless.evidence.rules import NO_SIGN
 
 __all__ = ["Agent", "Tell", "restart"]
 
 Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
-Tell = Callable[[str, Step, str], None]
-"""Told the node, the step and a detail."""
+
+
+class Tell(Protocol):
+    """Told the node, the step, a detail, and by what it is known that the agent ended or began."""
+
+    def __call__(self, node: str, step: Step, detail: str, evidence: str = "", /) -> None: ...
+
 
 _BACK_OFF = 330.0
 """Seconds. A kubelet waits 10 s, twice as long each time and up to 300 s, before it starts a container that was killed
@@ -109,9 +115,9 @@ async def restart(
                 tell(node, "stop", "rollout restart of the DaemonSet")
             await _roll(agent)
 
-    def tell_drilled(node: str, step: Step, detail: str) -> None:
+    def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
         if node in before:
-            tell(node, step, detail)
+            tell(node, step, detail, evidence)
 
     await _wait(agent, waited, tell_drilled, patience)
 
@@ -154,15 +160,17 @@ async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: f
     assert agent.cni.daemon_set is not None
     told: dict[str, set[str]] = {node: set() for node in before}
 
-    def once(node: str, step: Step, detail: str) -> None:
+    def once(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
         if step not in told[node]:
             told[node].add(step)
-            tell(node, step, detail)
+            tell(node, step, detail, evidence)
 
     held: set[str] = set()
+    ending: set[str] = set()
 
     def done(pods: Mapping[str, Pod]) -> bool:
         held.clear()
+        ending.clear()
         for node, old in before.items():
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
             if agent.method == "kill":
@@ -170,6 +178,7 @@ async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: f
                 held.update(node for pod in here if "CrashLoopBackOff" in pod.trouble)
             else:
                 _after_stop(node, old, here, once)
+                ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)
         return all("ready" in steps for steps in told.values())
 
     place, labels = agent.cni.namespace, agent.cni.daemon_set.selector
@@ -179,29 +188,52 @@ async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: f
     for node, steps in told.items():
         if "ready" not in steps:
             why = "; the kubelet holds it back (CrashLoopBackOff)" if node in held else ""
-            tell(node, "failed", f"not ready {patience:g} s after the restart{why}")
+            pod = before[node].name
+            if node in ending:
+                tell(node, "failed", f"pod {pod} does not go within {patience:g} s", f"pod {pod} is being deleted")
+            elif steps or node in held:
+                tell(node, "failed", f"not ready {patience:g} s after the restart{why}")
+            else:
+                text = (
+                    f"{NO_SIGN} on {node} within {patience:g} s: pod {pod} runs on, its container was not started again"
+                )
+                tell(node, "failed", text)
 
 
 def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
-    same = next((pod for pod in here if pod.metadata.uid == old.metadata.uid), None)
-    if same is None:
-        once(node, "exited", f"pod {old.name} is gone")
+    if not any(_same(pod, old) for pod in here):
+        once(node, "exited", f"pod {old.name} is gone", f"pod {old.name} (uid {old.metadata.uid}) is gone")
     for pod in here:
-        if pod.metadata.uid == old.metadata.uid or pod.metadata.deletion_timestamp is not None:
+        if _same(pod, old) or pod.metadata.deletion_timestamp is not None:
             continue
         if pod.status.phase == "Running":
-            once(node, "started", f"pod {pod.name} runs")
+            evidence = f"pod {pod.name} (uid {pod.metadata.uid}) runs, before: {old.name} (uid {old.metadata.uid})"
+            once(node, "started", f"pod {pod.name} runs", evidence)
         if pod.ready:
             once(node, "ready", f"pod {pod.name} is ready")
+
+
+def _same(pod: Pod, old: Pod) -> bool:
+    return pod.metadata.uid == old.metadata.uid
+
+
+def _another(name: str, first: ContainerStatus | None, now: ContainerStatus | None) -> str:
+    """What tells two runs of a container apart: its id, and how often the kubelet has started it again."""
+
+    def run(status: ContainerStatus | None) -> str:
+        return f"{status.container_id.rpartition('://')[2][:12]}, restarts {status.restart_count}" if status else "none"
+
+    return f"{name}: {run(now)} (before: {run(first)})"
 
 
 def _after_kill(agent: Agent, node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
     first = old.container(agent.cni.container)
     for pod in here:
         now = pod.container(agent.cni.container)
-        replaced = pod.metadata.uid != old.metadata.uid
+        replaced = not _same(pod, old)
         again = now is not None and first is not None and now.restart_count > first.restart_count
         if replaced or again:
-            once(node, "started", f"container {agent.cni.container} of pod {pod.name} runs again")
+            container = f"container {agent.cni.container} of pod {pod.name}"
+            once(node, "started", f"{container} runs again", _another(container, first, now))
             if pod.ready:
                 once(node, "ready", f"pod {pod.name} is ready")

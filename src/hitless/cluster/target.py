@@ -27,6 +27,7 @@ from hitless.drill.recording import Desk
 from hitless.drill.targets import Name, Subject
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
+from hitless.evidence.rules import NO_SIGN
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
 
@@ -228,8 +229,11 @@ class _ClusterSubject:
         desks = {desk.node: desk for desk in (self._desk, *self._desk.companions)}
         method = self._target.agent.method
 
-        def tell(node: str, step: Step, detail: str) -> None:
-            desks[node].write(e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail))
+        def tell(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+            event = e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail, evidence=evidence)
+            desks[node].write(event)
+            if step == "failed" and detail.startswith(NO_SIGN):  # more restarts of this kind would prove as little
+                self._desk.fail(detail)
 
         watchers = {one.node: (one.name, one.namespace) for one in self._of("watch")}
         agent, patience = self._target.agent, self._target.plan.patience

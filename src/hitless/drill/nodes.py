@@ -3,7 +3,8 @@
 Problem: K3s runs flannel in its own process, and not everybody who has a node has the API. Promise: the rules' watch
 runs in this network namespace, the probe in a pod's (or here, which is said), a control probe beside it; the agent is
 restarted by systemctl, by the container runtime (the kubelet starts it again) or by a command, and counts as back when
-its own question is answered: the unit is active, another container of that name runs, the ready command ends with 0.
+its own question is answered: the unit is active, another container of that name runs, the ready command ends with 0,
+and when there is a sign that it restarted at all (``signs``); without one the drill ends, and is inconclusive.
 Nothing on the machine is changed but by the restart itself. Next stage: ``running``.
 """
 
@@ -16,12 +17,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hitless.drill import signs
 from hitless.drill.containers import Containers
 from hitless.drill.labs import HITLESS
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk, Tool
+from hitless.drill.signs import Before
 from hitless.drill.targets import Name, Subject
 from hitless.errors import HitlessError, InputError, ProgramError
+from hitless.evidence.rules import NO_SIGN
 from hitless.kernel import processes
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
@@ -32,7 +36,10 @@ __all__ = ["NodeTarget", "Way"]
 _HEADER = 20.0
 _DRAIN = 15.0
 _PERIOD = 0.05
+_LOOK = 0.25
 _COMMAND = 120.0  # a unit such as rke2-server takes its time to stop
+_SIGN = 30.0  # seconds after a command ended well in which what it restarts must be seen to
+_WORDS = 400  # of what a command said on standard error
 
 Step = Literal["stop", "exited", "started", "ready", "failed"]
 
@@ -41,7 +48,8 @@ Step = Literal["stop", "exited", "started", "ready", "failed"]
 class Way:
     """How the agent is restarted: a systemd ``unit``, a ``container`` by its name, or a ``command``; exactly one.
 
-    ``runtime`` is for containers; ``ready`` a command that ends with 0 when the agent is ready; ``grace`` in seconds.
+    ``runtime`` is for containers; ``ready`` a command that ends with 0 when the agent is ready; ``grace`` in seconds;
+    ``process`` is the name of the agent's process where another is to be looked at than the known ones.
     """
 
     unit: str = ""
@@ -50,6 +58,7 @@ class Way:
     runtime: Literal["crictl", "ctr"] = "crictl"
     grace: int | None = None
     ready: str = ""
+    process: str = ""
 
     def __post_init__(self) -> None:
         given = [one for one in (self.unit, self.container, self.command) if one]
@@ -92,28 +101,62 @@ class Way:
             processes.program(shlex.split(self.command)[0])
         if self.ready:
             processes.program(shlex.split(self.ready)[0])
+        if self.process and not signs.processes_of(self.process)[0]:
+            raise InputError(
+                f"no process {self.process} runs in this network namespace",
+                where="--agent-process",
+                expected="the name of the agent's process (ps -e), or none, to look for the known agents",
+            )
 
     @property
     def _containers(self) -> Containers:
         return Containers(self.container, self.runtime, self.grace)
 
-    def stop(self) -> set[str]:
-        """Begin the restart; returns the containers that were stopped."""
-        if self.unit:
-            processes.run(["systemctl", "restart", self.unit], timeout=_COMMAND)
-            return set()
-        if self.command:
-            processes.run(shlex.split(self.command), timeout=_COMMAND)
-            return set()
-        return self._containers.stop()
+    def look(self) -> Before:
+        """What is there before the restart, to know it again afterwards."""
+        containers = frozenset(self._containers.running()) if self.container else frozenset()
+        agents, others = signs.processes_of(self.process)
+        return Before(containers, signs.unit_state(self.unit) if self.unit else (), agents, others)
 
-    def back(self, before: set[str]) -> bool:
+    def stop(self) -> str:
+        """Begin the restart; returns what the program that did it said on standard error."""
+        if self.container:
+            self._containers.stop()
+            return ""
+        line = ["systemctl", "restart", self.unit] if self.unit else shlex.split(self.command)
+        said = " ".join(processes.run(line, timeout=_COMMAND).stderr.split())
+        return said if len(said) <= _WORDS else f"…{said[-_WORDS:]}"
+
+    def back(self, before: Before) -> bool:
         """Whether the agent runs again, and is ready where a question for that was given."""
         if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
             return False
-        if self.container and not self._containers.running() - before:
+        if self.container and not self._containers.running() - before.containers:
             return False
         return not self.ready or _succeeds(shlex.split(self.ready))
+
+    def gone(self, before: Before) -> str:
+        """What says that the agent ended, whether or not it began again; empty where nothing does."""
+        if self.container:
+            ended = sorted(before.containers - self._containers.running())
+            return f"container {ended[0][:12]} has ended" if ended else ""
+        if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
+            return f"{self.unit} is not active"
+        return signs.ended(before)
+
+    def sign(self, before: Before, changes: Sequence[e.Change], since: int) -> tuple[str, str]:
+        """What says that the agent restarted, and what speaks against it; each empty where nothing does."""
+        if self.container:
+            fresh = sorted(self._containers.running() - before.containers)
+            was = ", ".join(one[:12] for one in sorted(before.containers)) or "none"
+            return (f"container {fresh[0][:12]} runs (before: {was})", "") if fresh and before.containers else ("", "")
+        if self.unit and before.unit and not self.process:
+            told = signs.of_unit(self.unit, before)
+            return told, "" if told else f"systemd tells of no new activation of {self.unit}"
+        sign, against = signs.of_processes(before, self.process)
+        if sign or against:
+            return sign, against
+        return signs.by_rules(changes, since), ""
 
 
 def _succeeds(command: Sequence[str]) -> bool:
@@ -206,26 +249,58 @@ class _NodeSubject:
         self._tools = tools
 
     async def restart(self, round: int) -> None:
-        def tell(step: Step, detail: str = "") -> None:
-            method = self._way.words
-            self._desk.write(e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail))
+        def tell(step: Step, detail: str = "", evidence: str = "") -> None:
+            self._desk.write(
+                e.Restart(
+                    t=self._desk.now,
+                    step=step,
+                    round=round,
+                    method=self._way.words,
+                    detail=detail,
+                    evidence=evidence,
+                )
+            )
 
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._plan.patience
+        before = await asyncio.to_thread(self._way.look)
+        since = self._desk.now
         tell("stop")
         try:
-            before = await asyncio.to_thread(self._way.stop)
-            tell("exited")
-            while not await asyncio.to_thread(self._way.back, before):
-                if loop.time() > end:
-                    tell("failed", f"not back {self._plan.patience:g} s after the restart")
-                    return
-                await asyncio.sleep(_PERIOD)
+            said = await asyncio.to_thread(self._way.stop)
+            sign, against, back = await self._wait(before, since)
         except HitlessError as error:
-            tell("failed", str(error))
+            changes = list(self._desk.changes)
+            tell("failed", str(error), self._way.gone(before) or self._way.sign(before, changes, since)[0])
             raise
-        tell("started")
-        tell("ready")
+        if not sign and not back and (gone := await asyncio.to_thread(self._way.gone, before)):
+            tell("failed", f"not back {self._plan.patience:g} s after the restart", gone)
+            return
+        if not sign:
+            text = f"{NO_SIGN} in round {round}: {against or 'no process of it is known, and no rule was written'}"
+            if not self._way.container:
+                text += f"; {self._way.words} said on standard error: {said or 'nothing'}"
+            tell("failed", text)
+            self._desk.fail(text)  # more restarts of this kind would prove as little
+            return
+        tell("started", evidence=sign)
+        if back:
+            tell("ready")
+        else:
+            tell("failed", f"not back {self._plan.patience:g} s after the restart")
+
+    async def _wait(self, before: Before, since: int) -> tuple[str, str, bool]:
+        """Until the agent is back, and there is a sign that it restarted: that, what speaks against it, and whether it
+        is back."""
+        loop = asyncio.get_running_loop()
+        begin, look, sign, against = loop.time(), 0.0, "", ""
+        while True:
+            back = await asyncio.to_thread(self._way.back, before)
+            if not sign and (back or loop.time() >= look):  # reading all of /proc takes its time
+                look = loop.time() + _LOOK
+                sign, against = await asyncio.to_thread(self._way.sign, before, list(self._desk.changes), since)
+            waited = loop.time() - begin
+            if (sign and back) or waited > self._plan.patience or (back and not sign and waited > _SIGN):
+                return sign, against, back
+            await asyncio.sleep(_LOOK if back else _PERIOD)
 
     async def quiet(self) -> None:
         for tool in self._tools:

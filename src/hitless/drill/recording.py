@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from hitless.model import events as e
 __all__ = ["Desk", "Record", "Tool"]
 
 _LONGEST_LINE = 1 << 20
+_CHANGES = 200
 _LAST_WORDS = 2000
 _AT_ONCE = 3.0  # seconds for a tool to write its last lines when a drill is cut off
 _REFUSED = 3  # the exit code of every command for wrong input or a machine that cannot do it
@@ -74,6 +76,8 @@ class Desk:
     states: dict[tuple[str, str], str] = field(default_factory=dict)
     attempted: int = 0
     trouble: asyncio.Event = field(default_factory=asyncio.Event)
+    changes: deque[e.Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
+    """The latest changes of rules that the watch told of."""
     companions: list[Desk] = field(default_factory=list)
     """Desks of other nodes that go through the same rounds: the calendar is theirs too."""
     watched: bool = True
@@ -92,6 +96,8 @@ class Desk:
                 self.states[event.family, f"{event.network} {node}".rstrip()] = event.state
             case e.Attempts():
                 self.attempted += event.sent
+            case e.Change():
+                self.changes.append(event)
             case _:
                 pass
 

@@ -54,6 +54,7 @@ async def run(
         "judged": chosen,
         "rounds": plan.rounds,
         "restart": str(plan.method),
+        "restart_evidence": True,
         "families": list(plan.families),
         "rate": plan.rate,
         "streams": plan.streams,

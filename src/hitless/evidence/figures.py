@@ -49,7 +49,8 @@ class Writing(msgspec.Struct, frozen=True):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One restart; ``ready_ms`` is the time from the stop to ready again, ``None`` when that never came."""
+    """One restart; ``ready_ms`` is the time from the stop to ready again, ``None`` when that never came. ``evidence``:
+    by what it is known that the agent restarted; empty where nothing says so."""
 
     node: str
     round: int
@@ -58,6 +59,7 @@ class Round(msgspec.Struct, frozen=True):
     gaps: int
     gap_ms: float
     ready_ms: float | None
+    evidence: str = ""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +140,14 @@ def _ready(record: Record, span: Span) -> int | None:
     return ready[-1] - stop if stop is not None and ready else None
 
 
+def _evidence(record: Record, span: Span) -> str:
+    """That of the round's last start, else of the end before it."""
+    mine = [step for step in record.restarts if step.round == span.number and span.holds(step.t) and step.evidence]
+    return next((one.evidence for one in reversed(mine) if one.step in ("started", "ready")), "") or (
+        mine[-1].evidence if mine else ""
+    )
+
+
 def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
     found: list[Round] = []
     for span in record.spans:
@@ -153,6 +163,7 @@ def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
                 len(inside),
                 milliseconds(sum(one.length for one in inside)),
                 None if ready is None else milliseconds(ready),
+                _evidence(record, span),
             )
         )
     return tuple(found)

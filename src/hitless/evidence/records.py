@@ -52,6 +52,8 @@ class Settings:
     """The rules of this agent are not judged (nobody here knows them): traffic alone decides."""
     stand_ins: tuple[tuple[str, str], ...] | None = None
     """Agents that replay another's commands, each with what it replays; ``None`` where the header does not say."""
+    evidence: bool = False
+    """The steps of its restarts carry their evidence; logs of before have none, and are not asked for it."""
     words: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -86,6 +88,7 @@ class Settings:
             families=texts("families"),
             rate=number("rate"),
             far_end=bool(config.get("far_end", False)),
+            evidence=config.get("restart_evidence") is True,
             by_traffic=config.get("judged_by") == "traffic",
             stand_ins=stand_ins,
             words=words,

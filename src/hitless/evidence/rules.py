@@ -18,7 +18,7 @@ from hitless.evidence.figures import Figures
 from hitless.evidence.losses import Explained, explain, explain_breaks
 from hitless.evidence.records import Record, Settings, Span, program
 
-__all__ = ["LATE", "SENT", "Reasons", "not_sent", "reasons"]
+__all__ = ["LATE", "NO_SIGN", "SENT", "Reasons", "not_sent", "reasons"]
 
 LATE = 200_000_000
 """A prober this late (ns) in a restart was starved: a shorter hole in the traffic would not have been seen."""
@@ -32,6 +32,8 @@ SENT = 0.9
 FEW = 10
 """Attempts that must have begun in each round, in each family: with fewer, nothing lost says little (a gap of a tenth
 of the round would be met by one of them, or by none)."""
+
+NO_SIGN = "no sign that an agent restarted"
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -87,14 +89,33 @@ def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool
     """The reasons of one agent on one node; ``whole``: the log's tool came to its end."""
     losses = explain(record)
     return Reasons(
-        void=tuple(_void(record, figures, losses)),
+        void=tuple(_void(record, figures, settings, losses)),
         harm=tuple(_harm(record, figures, losses)),
         doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
         good=tuple(_good(record, figures, settings)),
     )
 
 
-def _void(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iterable[str]:
+def _unproven(record: Record, settings: Settings) -> list[int]:
+    """The rounds that came to an end without any sign that the agent restarted."""
+    if not settings.evidence:
+        return []
+    found = []
+    for span in record.spans:
+        mine = [step for step in record.restarts if step.round == span.number]
+        ended = any(step.step in ("ready", "failed") for step in mine)
+        if ended and not any(step.evidence for step in mine):
+            found.append(span.number)
+    return found
+
+
+def _no_sign(record: Record, numbers: Sequence[int]) -> str:
+    """With the words of whoever looked for a sign, where it left some."""
+    words = (step.detail for step in record.restarts if step.step == "failed" and step.round in numbers)
+    return next((text for text in words if text.startswith(NO_SIGN)), f"{NO_SIGN} in {_rounds(numbers)}")
+
+
+def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
     measured = record.measured
     trouble = [note.text for note in record.notes if note.level == "error"]
     if not figures.attempted:
@@ -102,6 +123,9 @@ def _void(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
     if not record.spans:
         yield "the agent was never restarted" + (f" ({trouble[0]})" if trouble and figures.attempted else "")
         return
+    unproven = _unproven(record, settings)
+    if unproven and len(unproven) == len(record.spans):
+        yield _no_sign(record, unproven)
     if figures.attempted and not figures.baseline.attempted:
         yield "no connection was attempted before the first restart: there is no baseline to compare with"
     early = [one for one in losses if one.loss.t < measured.begin and one.blames_agent]
@@ -165,6 +189,9 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
     asked = settings.rounds
     if record.spans and figures.rounds < max(asked, len(record.spans)):
         yield f"only {figures.rounds} of {max(asked, len(record.spans))} restarts came to ready again"
+    unproven = _unproven(record, settings)
+    if unproven and len(unproven) < len(record.spans):
+        yield _no_sign(record, unproven)
     if record.spans:
         yield from _traffic(record, settings)
         if any(phase.phase == "recovery" for phase in record.phases):

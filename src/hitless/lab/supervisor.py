@@ -107,6 +107,7 @@ class Supervisor:
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._round = 0
         self._method = ""
+        self._gone = 0  # the process that was seen to end last
 
     @property
     def pid(self) -> int:
@@ -161,7 +162,7 @@ class Supervisor:
         except TimeoutError:
             await self._kill(running, f"still there after its grace period of {patience:g} s")
         else:
-            self._say("exited", running.pid, _ending(code))
+            self._ended(running.pid, _ending(code))
 
     async def kill(self, why: str = "SIGKILL") -> None:
         """SIGKILL for the whole container, as when the kernel runs out of memory."""
@@ -210,7 +211,7 @@ class Supervisor:
         except TimeoutError:
             self._say("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
         else:
-            self._say("exited", running.pid, _ending(code))
+            self._ended(running.pid, _ending(code))
 
     async def _let_go(self) -> Running | None:
         """Stop looking after the agent; from here on its end is meant."""
@@ -235,7 +236,8 @@ class Supervisor:
         except (HitlessError, OSError) as error:
             self._say("failed", 0, f"{command[0]} cannot be started: {error}")
             return False
-        self._say("started", self.pid, " ".join(command[:1]))
+        evidence = f"process {self.pid} runs, process {self._gone} has ended" if self._gone else ""
+        self._say("started", self.pid, " ".join(command[:1]), evidence)
         return True
 
     async def _until_ready(self) -> bool:
@@ -258,7 +260,7 @@ class Supervisor:
         finally:
             if not ended.done():
                 ended.cancel()
-        self._say("exited", running.pid, _ending(ended.result()))
+        self._ended(running.pid, _ending(ended.result()))
         self._say("failed", running.pid, f"ended before it was ready ({_ending(ended.result())}){self._last()}")
         self._running = None
         return False
@@ -272,7 +274,7 @@ class Supervisor:
             if running is not None:
                 code = await self._while_it_runs(running)
                 self.ready, self._running = False, None
-                self._say("exited", running.pid, f"by itself: {_ending(code)}{self._last()}")
+                self._ended(running.pid, f"by itself: {_ending(code)}{self._last()}")
             if loop.time() - begin > _HEALTHY:
                 wait = self._backoff
             await asyncio.sleep(wait)
@@ -303,7 +305,12 @@ class Supervisor:
     def _last(self) -> str:
         return f": {self._words[-1]}" if self._words else ""
 
-    def _say(self, step: Step, pid: int, detail: str = "") -> None:
+    def _ended(self, pid: int, detail: str) -> None:
+        """It was waited for, and nothing that it started runs any more: what starts now is another."""
+        self._gone = pid
+        self._say("exited", pid, detail, f"process {pid} has ended")
+
+    def _say(self, step: Step, pid: int, detail: str = "", evidence: str = "") -> None:
         self._emit(
             Restart(
                 t=self._clock.now(),
@@ -314,6 +321,7 @@ class Supervisor:
                 pid=pid,
                 method=self._method,
                 detail=detail,
+                evidence=evidence,
             )
         )
 

@@ -239,13 +239,15 @@ class Phase(_Event, tag="phase", frozen=True, kw_only=True):
 
 
 class Restart(_Event, tag="restart", frozen=True, kw_only=True):
-    """What was done to the agent, and what it did."""
+    """What was done to the agent, and what it did. ``evidence``: by what it is known that the agent ended or began:
+    another process, container, pod or activation of a unit."""
 
     step: Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
     round: int = 0
     pid: int = 0
     method: str = ""
     detail: str = ""
+    evidence: str = ""
 
 
 class Summary(_Event, tag="summary", frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
-from hitless.cluster import manifests, rehearsal, schedule
+from hitless.cluster import manifests, rehearsal, restarts, schedule
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import Pods, Restart
 from hitless.cluster.pods import sweep
@@ -112,6 +112,9 @@ def test_a_drill_restarts_the_agent_records_all_and_leaves_nothing(tmp_path: Pat
         assert done.verdict.verdict == "fail", done.why
         steps = [one.step for one in done.of(e.Restart, "node-1")]
         assert steps.count("ready") == 2
+        kind = "container kube-flannel of pod" if restart == "kill" else "pod "
+        seen = [one.evidence for agent in done.verdict.agents for one in agent.per_round]
+        assert len(seen) == 2 and all(one.startswith(kind) and "before: " in one for one in seen), seen
         assert "failed" not in steps
         begin, end = (done.of(e.Phase, "node-1")[at].t for at in (0, -1))
         for loss in done.of(e.Loss):
@@ -213,6 +216,20 @@ def test_an_agent_that_costs_nothing_passes(tmp_path: Path) -> None:
         assert done.verdict.verdict == "pass", done.why
 
     play(story, tmp_path, gap=0.0)
+
+
+def test_a_restart_that_restarts_nothing_is_inconclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(agent: Agent) -> None:
+        """As with a DaemonSet whose pods are replaced when somebody deletes them (OnDelete)."""
+
+    async def story(fake: FakeNodes, api: Api) -> None:
+        monkeypatch.setattr(restarts, "_roll", nothing)
+        done = await drill(fake, api, tmp_path, restart="rollout-restart", plan=replace(PLAN, patience=1.0))
+        assert done.verdict.verdict == "inconclusive"
+        assert done.why[0].startswith("no sign that an agent restarted on node-1 within 3 s: pod ")
+        assert len({one.round for one in done.of(e.Restart)}) == 1, "one such round is enough"
+
+    play(story, tmp_path)
 
 
 def test_too_many_losses_end_the_drill_before_the_next_restart(tmp_path: Path) -> None:

@@ -136,6 +136,53 @@ def test_a_restart_that_fails_is_told_and_no_pass(built: lab.Lab, tmp_path: Path
     assert "no such agent" in json.dumps(told)
 
 
+def test_a_command_that_restarts_nothing_is_inconclusive_with_its_words(built: lab.Lab, tmp_path: Path) -> None:
+    code, told = drill(built, tmp_path, script(tmp_path, "echo unit is masked >&2"), "--patience", "2")
+    (agent,) = told["agents"]
+    assert (code, agent["verdict"], agent["restarts"]) == (2, "inconclusive", 0), agent
+    assert agent["reasons"][0].startswith("no sign that an agent restarted in round 1: no process of it is known")
+    assert "said on standard error: unit is masked" in agent["reasons"][0]
+    assert [one["round"] for one in agent["per_round"]] == [1], "one such round is enough"
+
+
+DAEMON = "setsid bash -c 'exec -a flanneld sleep 600' >/dev/null 2>&1 </dev/null & echo $! >"
+
+
+@pytest.fixture
+def flanneld(built: lab.Lab, tmp_path: Path) -> Iterator[Path]:
+    """A process by the name of the agent in the node's network; the file holds its number."""
+    file = tmp_path / "pid"
+    processes.run(["sh", "-c", f"{DAEMON} {file}"], namespace=built.nodes[0].namespace)
+    try:
+        yield file
+    finally:
+        processes.run(["kill", file.read_text().strip()], check=False)
+
+
+def test_another_process_of_the_agent_is_the_sign_of_its_restart(
+    built: lab.Lab, flanneld: Path, tmp_path: Path
+) -> None:
+    first = flanneld.read_text().strip()
+    code, told = drill(built, tmp_path, script(tmp_path, f"kill $(cat {flanneld})\n{DAEMON} {flanneld}"))
+    (agent,) = told["agents"]
+    assert code in (0, 2), agent["reasons"]  # 2 on a machine too busy to measure
+    seen = [one["evidence"] for one in agent["per_round"]]
+    assert [one.partition(":")[0] for one in seen] == ["flanneld", "flanneld"], seen
+    assert f"process {first} has ended" in seen[0]
+    assert agent["restarts"] == 2
+
+
+def test_rules_that_are_written_are_no_sign_while_the_agents_process_goes_on(
+    built: lab.Lab, flanneld: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "rules").write_text(RULES)
+    body = f"{' '.join(RESTORE)} < {tmp_path / 'rules'}"
+    code, told = drill(built, tmp_path, script(tmp_path, body), "--patience", "2")
+    (agent,) = told["agents"]
+    assert (code, agent["verdict"]) == (2, "inconclusive")
+    assert f"flanneld (process {flanneld.read_text().strip()}) did not end" in agent["reasons"][0]
+
+
 def test_nothing_is_restarted_without_a_yes(tmp_path: Path) -> None:
     mark = tmp_path / "restarted"
     words = ["node-drill", "--to", "http://127.0.0.1:1/", "--restart-command", f"touch {mark}"]

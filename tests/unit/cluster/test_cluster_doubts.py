@@ -156,7 +156,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
 
         monkeypatch.setattr(api, "wait_for", wait_for)
         await restarts.restart(
-            agent, ["node-1"], lambda _, step, __: steps.append(step), patience=0.5, killers={"node-1": ("w", "d")}
+            agent, ["node-1"], lambda _, step, *__: steps.append(step), patience=0.5, killers={"node-1": ("w", "d")}
         )
         assert steps == ["killed", "started", "ready"]
         assert waits[0] == 0.5 < 300.0 < waits[1], "the kubelet's longest back-off"
@@ -182,7 +182,7 @@ def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
         killers = {"node-1": ((await agent.pods(["node-1"]))["node-1"].name, "kube-system")}
         monkeypatch.setattr(streams, "output", twice)
         steps: list[str] = []
-        tell: restarts.Tell = lambda _, step, __: steps.append(step)  # noqa: E731
+        tell: restarts.Tell = lambda _, step, *__: steps.append(step)  # noqa: E731
         await restarts.restart(agent, ["node-1"], tell, patience=30.0, killers=killers)
         assert steps == ["killed", "started", "ready"]
 

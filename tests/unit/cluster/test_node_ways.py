@@ -10,13 +10,16 @@ import pytest
 
 from hitless.drill import containers
 from hitless.drill.nodes import Way
+from hitless.drill.signs import Before
 from hitless.errors import InputError, MissingError, ProgramError
 
 SYSTEMCTL = """#!/bin/sh
 printf '%s\\n' "$*" >> "$STATE/calls"
 case "$1" in
+  show) cat "$STATE/shown" ;;
   is-active) test -e "$STATE/active" ;;
-  restart) test -e "$STATE/broken" && { echo "Job for $2 failed" >&2; exit 1; }; exit 0 ;;
+  restart) test -e "$STATE/broken" && { echo "Job for $2 failed" >&2; exit 1; }
+    test -e "$STATE/idle" || printf 'InvocationID=%s\nMainPID=12\n' next > "$STATE/shown" ;;
 esac
 """
 CRICTL = """#!/bin/sh
@@ -68,6 +71,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("CONTAINERD_ADDRESS", "CONTAINER_RUNTIME_ENDPOINT", "CRI_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "active").touch()
+    (tmp_path / "shown").write_text("InvocationID=first\nMainPID=11\n")
     return tmp_path
 
 
@@ -78,11 +82,23 @@ def calls(state: Path) -> list[str]:
 def test_a_unit_is_restarted_and_back_when_it_is_active(state: Path) -> None:
     way = Way(unit="k3s")
     way.check()
-    assert way.stop() == set()
-    assert way.back(set())
+    before = way.look()
+    assert way.stop() == ""
+    assert way.back(before)
+    assert way.sign(before, (), 0) == ("k3s: activation next, process 12 (before: first, process 11)", "")
     (state / "active").unlink()
-    assert not way.back(set())
+    assert not way.back(before)
+    assert way.gone(before) == "k3s is not active"
     assert "restart k3s" in calls(state)
+
+
+def test_a_unit_that_systemd_did_not_activate_anew_did_not_restart(state: Path) -> None:
+    (state / "idle").touch()
+    way = Way(unit="k3s")
+    before = way.look()
+    way.stop()
+    assert way.sign(before, (), 0) == ("", "systemd tells of no new activation of k3s")
+    assert way.gone(before) == ""
 
 
 def test_a_unit_that_does_not_run_is_refused_and_one_that_fails_is_told(state: Path) -> None:
@@ -108,11 +124,15 @@ def test_a_container_is_stopped_and_back_when_another_of_its_name_runs(
 ) -> None:
     way = Way(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl", grace=grace)
     way.check()
-    before = way.stop()
-    assert before == {"c1"}
+    before = way.look()
+    assert before.containers == {"c1"}
+    assert (way.sign(before, (), 0), way.gone(before)) == (("", ""), "")
+    way.stop()
     assert not way.back(before)
+    assert (way.sign(before, (), 0), way.gone(before)) == (("", ""), "container c1 has ended")
     (state / "running").write_text("c2\n")
     assert way.back(before)
+    assert way.sign(before, (), 0) == ("container c2 runs (before: c1)", "")
     assert stopped in calls(state)
 
 
@@ -125,7 +145,7 @@ def test_crictl_which_would_kill_at_once_is_told_the_pods_grace_period(state: Pa
 
 def test_ctr_kills_a_container_that_does_not_end_within_its_grace_period(state: Path) -> None:
     (state / "stubborn").touch()
-    assert Way(container="kube-flannel", runtime="ctr", grace=1).stop() == {"c1"}
+    Way(container="kube-flannel", runtime="ctr", grace=1).stop()
     kills = [one for one in calls(state) if "tasks kill" in one]
     assert [one.split()[-2] for one in kills] == ["SIGTERM", "SIGKILL"]
     assert (state / "running").read_text() == ""
@@ -170,9 +190,9 @@ def test_it_is_back_only_when_the_ready_command_says_so(state: Path) -> None:
     way = Way(command="true", ready=f"test -e {state / 'ready'}")
     way.check()
     way.stop()
-    assert not way.back(set())
+    assert not way.back(Before())
     (state / "ready").touch()
-    assert way.back(set())
+    assert way.back(Before())
 
 
 def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class FakeSubject:
     silent: bool = False
     carried: bool = True
     ready: bool = True
+    restarts: bool = True
     sport: int = 40000
 
     def state(self, state: str) -> None:
@@ -57,7 +58,8 @@ class FakeSubject:
 
     async def restart(self, round: int) -> None:
         for step in ("stop", "exited", "started"):
-            self.desk.write(e.Restart(t=self.desk.now, step=step, round=round, method="sigterm"))
+            evidence = "process 2 runs, process 1 has ended" if step == "started" and self.restarts else ""
+            self.desk.write(e.Restart(t=self.desk.now, step=step, round=round, method="sigterm", evidence=evidence))
         begin = self.desk.now
         if self.gap:
             self.state("not_carried")

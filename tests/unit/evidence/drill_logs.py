@@ -31,6 +31,7 @@ class Drill:
     rate: int = 1000
     node: str = NODE
     far_end: bool = True
+    unseen: tuple[int, ...] = ()
     extra: list[e.Event] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -52,6 +53,7 @@ class Drill:
             "families": list(self.families),
             "rate": self.rate,
             "far_end": self.far_end,
+            "restart_evidence": True,
             **self.config,
         }
         return e.Header(t=T0 - S, tool="drill", version="0.1.0", config=config)
@@ -67,7 +69,8 @@ class Drill:
             yield e.Phase(t=at(begin), phase="round", round=number, **here)
             yield e.Restart(t=at(begin + 0.01), step="stop", round=number, pid=100, method="sigterm", **here)
             yield e.Restart(t=at(begin + 0.10), step="exited", round=number, pid=100, method="sigterm", **here)
-            yield e.Restart(t=at(begin + 0.20), step="started", round=number, pid=101, **here)
+            evidence = f"process {100 + number} runs" if number not in self.unseen else ""
+            yield e.Restart(t=at(begin + 0.20), step="started", round=number, pid=101, evidence=evidence, **here)
             yield e.Restart(t=at(begin + 0.50), step="ready", round=number, pid=101, **here)
         yield e.Phase(t=at(self.recovery), phase="recovery", **here)
         yield e.Phase(t=at(self.end), phase="end", **here)

@@ -259,6 +259,34 @@ def test_fewer_rounds_than_asked_for_are_inconclusive() -> None:
     assert "only 2 of 5 restarts" in why(drill.log())
 
 
+def test_restarts_that_nobody_saw_are_inconclusive_whatever_was_ready() -> None:
+    found = the(Drill(unseen=(1, 2)).log())
+    assert (found.verdict, found.reasons) == ("inconclusive", ("no sign that an agent restarted in rounds 1, 2",))
+    assert [one.evidence for one in found.per_round] == ["", ""]
+    found = the(Drill(unseen=(2,)).log())
+    assert (found.verdict, found.reasons) == ("inconclusive", ("no sign that an agent restarted in round 2",))
+    assert [one.evidence for one in found.per_round] == ["process 101 runs", ""]
+
+
+def test_losses_over_restarts_that_nobody_saw_are_not_the_agents() -> None:
+    drill = Drill(unseen=(1, 2)).gap(2.3, 0.05).lose(2.32)
+    assert the(drill.log()).verdict == "inconclusive"
+    assert the(Drill(unseen=(2,)).gap(2.3, 0.05).lose(2.32).log()).verdict == "fail"
+
+
+def test_a_log_of_before_that_holds_no_evidence_is_judged_as_it_was() -> None:
+    assert the(Drill(unseen=(1, 2), config={"restart_evidence": False}).log()).verdict == "pass"
+
+
+def test_the_words_of_whoever_looked_for_a_sign_are_the_reason() -> None:
+    drill = Drill(unseen=(1, 2))
+    said = (
+        "no sign that an agent restarted in round 1: flanneld (process 7) did not end; true said on standard error: x"
+    )
+    drill.extra.append(e.Restart(t=at(3.9), step="failed", round=1, detail=said, **drill.where("drill")))
+    assert the(drill.log()).reasons[0] == said
+
+
 def test_a_family_without_traffic_is_inconclusive() -> None:
     drill = Drill(families=("ipv4", "ipv6"))
     events = drill.without(lambda event: isinstance(event, e.Attempts) and event.family == "ipv6")

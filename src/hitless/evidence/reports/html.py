@@ -121,7 +121,16 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
 
 def _rounds(agent: AgentVerdict) -> str:
     several = len(agent.nodes) > 1
-    head = (*(("node",) if several else ()), "round", "attempted", "lost", "gaps", "gap time", "ready again after")
+    head = (
+        *(("node",) if several else ()),
+        "round",
+        "attempted",
+        "lost",
+        "gaps",
+        "gap time",
+        "ready again after",
+        "sign of the restart",
+    )
     rows = []
     for one in agent.per_round:
         ready = "never" if one.ready_ms is None else words.duration(one.ready_ms)
@@ -133,6 +142,7 @@ def _rounds(agent: AgentVerdict) -> str:
             + _cell(f"{one.gaps:,}", bad=bool(one.gaps))
             + _cell(words.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
             + _cell(ready, bad=one.ready_ms is None)
+            + f'<td class="left">{escape(one.evidence or "–")}</td>'
             + "</tr>"
         )
     opened = " open" if len(rows) <= 6 else ""
