@@ -5,8 +5,9 @@ with two spinning processes per core it was late by 51 ms at the 99th percentile
 ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
 Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
 ``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it.
-``RunDelay`` and ``stolen`` tell how late it came all the same. Urgent threads work in small pieces and sleep, and
-cannot take a core for ever: the kernel throttles them at 95 % (sched_rt_runtime_us). Never touches another process.
+``RunDelay`` and ``stolen`` tell how late it came all the same. Urgent threads work in small pieces and sleep; those
+that do not are ordinary ones again within a second or so (``hitless.kernel.rationing``), which ``given_back`` tells.
+Never touches another process.
 """
 
 from __future__ import annotations
@@ -17,28 +18,30 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["RunDelay", "Urgency", "favour", "hasten", "relax", "stolen"]
+from hitless.kernel.rationing import NICE, SHARE, Ration
+
+__all__ = ["RunDelay", "Urgency", "favour", "given_back", "hasten", "relax", "stolen"]
 
 Urgency = Literal["realtime", "nice", "normal"]
 
-_NICE = -15
 _FAVOURED = -10
+_ration = Ration()  # a process has one, as it has one pid: its threads share what they may use
 
 
 def hasten(level: int = 1) -> Urgency:
     """Run the calling thread before ordinary ones (and before urgent ones of a lower ``level``); returns how far the
     kernel agreed."""
     with contextlib.suppress(OSError):  # no CAP_SYS_NICE, or a control group without real-time time
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(level))
-        return "realtime"
+        return "realtime" if _ration.join(level) else "nice"
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         return "nice"
     return "normal"
 
 
 def relax() -> None:
     """Make the calling thread an ordinary one again."""
+    _ration.leave()
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
@@ -55,6 +58,14 @@ def favour() -> Urgency:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FAVOURED)
         return "nice"
     return "normal"
+
+
+def given_back() -> str:
+    """That this process's urgent threads were made ordinary ones because they used too much; empty: they were not."""
+    words = (
+        f"real-time priority was given back: more than {SHARE:.0%} of a core was used, so that this tool may be late"
+    )
+    return words if _ration.given_back else ""
 
 
 class RunDelay:

@@ -26,6 +26,7 @@ from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
+from hitless.kernel.scheduling import given_back
 from hitless.kernel.visitors import OUT_OF_ROOM, raise_descriptor_limit
 from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Note, Summary
 from hitless.model.families import Address, Network
@@ -81,7 +82,7 @@ class FarEnd:
         self._conversations = Conversations(self._engine, self.totals)
         self._open.callback(self._conversations.close)
         self._deaf: set[int] = set()  # listeners that wait until there is a descriptor for the next connection
-        self._full_told = False
+        self._told: set[str] = set()
         self._overflow: dict[int, int] = {}
         self._cpu = 0
         self._beat_at = 0
@@ -274,10 +275,12 @@ class FarEnd:
         if self._capture is not None and (dropped := self._capture.dropped()):
             self.totals["leaks_not_seen"] = dropped
         full, self._conversations.full = self._conversations.full, 0
-        if full and not self._full_told:
-            self._full_told = True
-            text = f"full: {full} connections were closed for others, most of {self._conversations.crowd}"
-            self._emit(Note(t=now, level="warning", text=text))
+        if full:
+            self._warn(
+                "full", f"full: {full} connections were closed for others, at last of {self._conversations.crowd}"
+            )
+        if words := given_back():
+            self._warn("scheduling", words)
         self._emit(
             Heartbeat(
                 t=now,
@@ -292,6 +295,12 @@ class FarEnd:
         self._cpu = cpu
         self._beat_at = now + _SECOND
         self._conversations.sweep(now)
+
+    def _warn(self, what: str, text: str) -> None:
+        """Once; how often it happened stands in the heartbeats."""
+        if what not in self._told:
+            self._told.add(what)
+            self._emit(Note(t=self._engine.clock.now(), level="warning", text=text))
 
 
 def _counted(totals: Mapping[str, int]) -> str:

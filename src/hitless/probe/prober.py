@@ -18,8 +18,9 @@ from typing import Any
 
 from hitless import __version__
 from hitless.kernel.clock import Clock
+from hitless.kernel.scheduling import given_back
 from hitless.kernel.visitors import raise_descriptor_limit
-from hitless.model.events import Event, Header, Heartbeat, Summary
+from hitless.model.events import Event, Header, Heartbeat, Note, Summary
 from hitless.probe.accounting import INTERVAL_NS
 from hitless.probe.engine import Engine
 from hitless.probe.flows import NoTuple
@@ -61,6 +62,7 @@ class Prober:
         self._closing.callback(self._traffic.close)
         self._beat_at = self._tick_at = self._knock_at = self._began = 0
         self._cpu = self._cpu_began = self._max_lag = 0
+        self._told_given_back = False
 
     def stop(self) -> None:
         """Begin nothing more and end; called again: end without waiting. Safe in a signal handler."""
@@ -147,6 +149,9 @@ class Prober:
         for lane in self._traffic.lanes:
             if not lane.source:
                 lane.find_source()
+        if (words := given_back()) and not self._told_given_back:
+            self._told_given_back = True
+            self._emit(Note(t=now, level="warning", text=words))
         cpu, lag = time.process_time_ns(), self._engine.lag()
         self._max_lag = max(self._max_lag, lag)
         self._emit(

@@ -19,7 +19,7 @@ from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.scheduling import hasten, relax
+from hitless.kernel.scheduling import given_back, hasten, relax
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.semantics import HOOKS
@@ -380,13 +380,14 @@ class _Pulse:
     def beat(self, now_s: float, now: int, totals: _Totals) -> Heartbeat | None:
         late_ns = int((now_s - self.due) * 1e9)
         cpu = time.process_time_ns()
+        words = f"{totals.foreign} commits that mattered to no packet" if totals.foreign else ""
         event = Heartbeat(
             t=now,
             tool=_TOOL,
             interval_ns=int((now_s - self._began) * 1e9),
             max_lag_ns=max(totals.beat_lag_ns, late_ns),
             cpu_ns=cpu - self._cpu,
-            detail=f"{totals.foreign} commits that mattered to no packet" if totals.foreign else "",
+            detail="; ".join(filter(None, (words, given_back()))),
         )
         self._began, self._cpu, self.due = now_s, cpu, now_s + (self.interval_s or 1.0)
         totals.beat_lag_ns = totals.foreign = 0

@@ -1,0 +1,121 @@
+"""Real-time priority with a bound on its share.
+
+Problem: a real-time thread that has too much to do (somebody floods the far end, rules change ten thousand times a
+second) runs before everything else on a core, the node's own agent and shells too; the kernel's own bound is 95 % of
+each core. Promise: the real-time threads of this process together get at most ``SHARE`` of one core: a look every
+``_EVERY`` seconds, by a thread above them, and when the last ``_WINDOW`` looks saw more, all become ordinary threads
+with a good nice value until they need less than half of it; ``given_back`` counts how often. Behind that stands
+RLIMIT_RTTIME: a thread that ran for ``_WALL`` seconds at real-time priority without once waiting, which can only be a
+defect (of this module's thread too), is killed by the kernel with its process. Touches only threads of this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["NICE", "SHARE", "Ration"]
+
+SHARE = 0.5
+NICE = -15
+_EVERY = 0.25
+_WINDOW = 4  # looks: a burst of a second may take a whole core
+_WALL = 20
+_ABOVE = 10  # the real-time level of the thread that looks; those that it looks at have 1 and 2
+
+
+def _thread_clock(thread: int) -> int:
+    """The clock id of a thread's processor time: what pthread_getcpuclockid(3) makes of it, but for a thread that may
+    have ended."""
+    return ~thread << 3 | 0b110
+
+
+class Ration:
+    """The real-time threads of a process; one for the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._levels: dict[int, int] = {}
+        self._used: dict[int, int] = {}
+        self._looks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)
+        self._spent = 0
+        self._resting = False  # they are ordinary threads, until they need less
+        self._watched = False
+        self.given_back = 0
+        """How often they used more than their share."""
+
+    def join(self, level: int) -> bool:
+        """Make the calling thread a real-time one; ``False``: it is an ordinary one with a good nice value until there
+        is room. Raises ``OSError`` where that is not allowed."""
+        thread = threading.get_native_id()
+        with self._lock:
+            if not self._resting:
+                _urgent(thread, level)
+            else:
+                _ordinary(thread)
+            self._levels[thread] = level
+            if not self._watched:
+                self._watched = True
+                with contextlib.suppress(OSError, ValueError):
+                    _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
+                    wall = _WALL * 1_000_000
+                    if hard == resource.RLIM_INFINITY or hard > wall:
+                        resource.setrlimit(resource.RLIMIT_RTTIME, (wall, wall))
+                threading.Thread(target=self._watch, name="ration", daemon=True).start()
+            return not self._resting
+
+    def leave(self) -> None:
+        """The calling thread is none of them any more; its priority is its own business."""
+        with self._lock:
+            self._levels.pop(threading.get_native_id(), None)
+
+    def _watch(self) -> None:
+        with contextlib.suppress(OSError):
+            _urgent(threading.get_native_id(), _ABOVE)
+        wait = threading.Event()
+        while True:
+            wait.wait(_EVERY)
+            with self._lock:
+                self._look(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        for thread in list(self._levels):
+            try:
+                used = time.clock_gettime_ns(_thread_clock(thread))
+            except OSError:  # it has ended
+                self._levels.pop(thread)
+                self._used.pop(thread, None)
+                continue
+            self._spent += used - self._used.get(thread, used)
+            self._used[thread] = used
+        self._looks.append((now, self._spent))
+        (since, before), (until, after) = self._looks[0], self._looks[-1]
+        if len(self._looks) <= _WINDOW or until <= since:
+            return
+        share = (after - before) / 1e9 / (until - since)
+        if not self._resting and share > SHARE:
+            self._resting = True
+            self.given_back += 1
+            self._give(_ordinary)
+        elif self._resting and share < SHARE / 2:
+            self._resting = False
+            self._give(lambda thread: _urgent(thread, self._levels[thread]))
+
+    def _give(self, what: Callable[[int], None]) -> None:
+        for thread in self._levels:
+            with contextlib.suppress(OSError):
+                what(thread)
+
+
+def _urgent(thread: int, level: int) -> None:
+    os.sched_setscheduler(thread, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(level))
+
+
+def _ordinary(thread: int) -> None:
+    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, thread, NICE)

@@ -1,0 +1,59 @@
+"""Real-time priority is taken from who uses too much, and given again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.kernel
+
+HOG = """
+import os, threading, time
+from hitless.kernel.scheduling import given_back, hasten, relax
+seen = []
+def policy():
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+def until(wanted, work):
+    end = time.monotonic() + 60
+    while policy() != wanted:
+        assert time.monotonic() < end, (wanted, given_back())
+        work()
+    seen.append((wanted, bool(given_back())))
+def hog():
+    seen.append(hasten(2))
+    until(os.SCHED_RR, lambda: None)
+    until(os.SCHED_OTHER, lambda: None)
+    seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    seen.append(hasten(2))
+    until(os.SCHED_RR, lambda: time.sleep(0.05))
+    relax()
+    seen.append(policy())
+thread = threading.Thread(target=hog)
+thread.start()
+thread.join()
+print(seen)
+"""
+
+
+def test_a_thread_that_does_not_sleep_is_made_ordinary_and_urgent_again_when_it_is_quiet() -> None:
+    done = subprocess.run([sys.executable, "-c", HOG], capture_output=True, text=True, check=True)
+    if done.stdout.startswith("['nice'") or done.stdout.startswith("['normal'"):
+        pytest.skip("this machine gives nobody real-time priority")
+    assert done.stdout.strip() == "['realtime', (2, False), (0, True), -15, 'nice', (2, True), 0]"
+
+
+def test_the_kernel_ends_who_never_waits_and_is_not_looked_after() -> None:
+    """The last wall: nobody looks (here: no such thread), and the kernel counts."""
+    code = (
+        "import resource, os\n"
+        "from hitless.kernel import rationing\n"
+        "rationing._WALL = 1\n"
+        "rationing.Ration._watch = lambda self: None\n"
+        "from hitless.kernel.scheduling import hasten\n"
+        "print(hasten(), flush=True)\n"
+        "while True: pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("realtime\n", -9)
