@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hitless.errors import LostEvents
-from hitless.kernel import iptables, netlink, processes
+from hitless.kernel import netlink, processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.commits import Commits
 from hitless.kernel.conntrack import Conntrack
@@ -236,7 +236,8 @@ class Saved:
         listed = processes.run(["nft", "list", "tables"], namespace=self._namespace).stdout.splitlines()
         natives = [line for line in listed if " flannel-" in line]
         if natives:
-            iptables.batch("".join(f"delete {line}\n" for line in natives), namespace=self._namespace)
+            text = "".join(f"delete {line}\n" for line in natives)
+            processes.run(["nft", "-f", "-"], namespace=self._namespace, stdin=text)
         for program, text in self._texts.items():
             tables = {line[1:] for line in text.splitlines() if line.startswith("*")}
             missing = "".join(f"*{table}\nCOMMIT\n" for table in _TABLES if table not in tables)
@@ -250,9 +251,10 @@ class Saved:
 def write(namespace: Namespace, backend: Backend, family: Family, text: str) -> None:
     """A text, by the real program."""
     if backend is Backend.NFTABLES:
-        iptables.batch(text, namespace=namespace)
+        processes.run(["nft", "-f", "-"], namespace=namespace, stdin=text)
     else:
-        iptables.restore(f"{family.iptables}-{backend.value}-restore", text, namespace=namespace)
+        program = f"{family.iptables}-{backend.value}-restore"
+        processes.run([program, "--noflush", "--wait", "5"], namespace=namespace, stdin=text)
 
 
 def forget(namespace: Namespace, family: Family) -> None:

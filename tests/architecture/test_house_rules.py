@@ -71,3 +71,37 @@ def test_no_path_of_a_working_machine_and_no_package_host_is_committed() -> None
             continue
         found = stray.search(text)
         assert found is None, f"{name}: {found.group(0)}"
+
+
+READER = ROOT / "src" / "hitless" / "model" / "reading.py"
+OF_TEXT = {"ip_address", "ip_network", "ip_interface"}
+OF_VALUES = {f"IPv{version}{kind}" for version in (4, 6) for kind in ("Address", "Network", "Interface")}
+GUESSES = {"isdigit", "isdecimal", "isnumeric"}
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _typed(argument: ast.expr, path: Path) -> bool:
+    """Whether what an address is made of is certainly no foreign text: a constant, a number, a kernel's bytes."""
+    if isinstance(argument, ast.Constant | ast.Tuple):
+        return True
+    if isinstance(argument, ast.Call) and _name(argument.func) == "int":
+        return True
+    return "kernel" in path.relative_to(ROOT / "src" / "hitless").parts
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_only_the_one_reader_turns_text_into_addresses_networks_and_numbers(path: Path) -> None:
+    """Python takes zones with line breaks for networks and '²' for a digit: ``hitless.model.reading`` does not."""
+    if path == READER:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        where = f"{relative(path)}:{getattr(node, 'lineno', 0)}"
+        if isinstance(node, ast.ImportFrom) and node.module == "ipaddress":
+            assert not OF_TEXT & {alias.name for alias in node.names}, f"{where}: use hitless.model.reading"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in OF_TEXT | GUESSES, f"{where}: use hitless.model.reading"
+        if isinstance(node, ast.Call) and _name(node.func) in OF_VALUES and node.args:
+            assert _typed(node.args[0], path), f"{where}: use hitless.model.reading"

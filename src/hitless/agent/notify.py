@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+from hitless.model.reading import whole_of
+
 __all__ = ["Notifier"]
 
 
@@ -13,9 +15,8 @@ class Notifier:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
-        watchdog = environment.get("WATCHDOG_USEC", "")
-        # systemd's advice: half of the watchdog's time
-        self.watchdog: float | None = int(watchdog) / 2e6 if watchdog.isdigit() and int(watchdog) > 0 else None
+        watchdog = whole_of(environment.get("WATCHDOG_USEC", ""))
+        self.watchdog: float | None = watchdog / 2e6 if watchdog else None  # systemd's advice: half of the time
 
     def say(self, *lines: str) -> None:
         """Send lines such as READY=1, STATUS=…, STOPPING=1, WATCHDOG=1."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from hitless.agent.ports import RulesPort
 from hitless.desired import desired_state
-from hitless.errors import ProgramError
+from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import NotSupported
 from hitless.model.families import Backend
 from hitless.model.state import NodeState
@@ -34,7 +34,7 @@ class Pass:
     found: Plan
     applied: tuple[Transaction, ...] = ()
     left: Plan = field(default_factory=Plan)
-    error: ProgramError | None = None
+    error: ProgramError | KernelError | None = None
     random_fully: bool = True
 
     @property
@@ -69,7 +69,7 @@ def reconcile(
         wanted = replace(wanted, random_fully=False)
         found = first = plan_pass(port, wanted, backend, how)
     applied: list[Transaction] = []
-    error: ProgramError | None = None
+    error: ProgramError | KernelError | None = None
     for _ in range(_ROUNDS):
         try:
             for transaction in found.transactions:
@@ -80,7 +80,7 @@ def reconcile(
             error = refusal
             if wanted.random_fully and snapshot.masquerade:
                 wanted = replace(wanted, random_fully=False)  # a kernel too old for it: the program cannot know
-        except ProgramError as refusal:
+        except (ProgramError, KernelError) as refusal:  # KernelError: a text that is none of ours was not even tried
             error = refusal
         found = plan_pass(port, wanted, backend, how)
         if not found.transactions or (error is not None and not isinstance(error, NotSupported)):

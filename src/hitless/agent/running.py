@@ -123,6 +123,8 @@ async def _work(
     if options.ignored:
         words = ", ".join(f"--{name}" for name in options.ignored)
         log.info("ignored", flags=words, reason="no effect in this version (overlay and leases are not part of it)")
+    if netconf.unused:
+        log.info("no effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)
     if snapshot is None:
         health.waiting_for = "this node's subnet from Kubernetes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from hitless.agent.node import Node
@@ -25,7 +26,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
     worker = Worker(Node(), options.backend)
     try:
         backend = worker.backend(native=netconf.nftables)
-        return render(worker.plan(snapshot, backend), backend, as_json=as_json)
+        return render(worker.plan(snapshot, backend), backend, as_json=as_json, unused=netconf.unused)
     finally:
         worker.close()
 
@@ -42,8 +43,8 @@ def cleanup_text(options: Options, *, as_json: bool) -> str:
         node.close()
 
 
-def render(plan: Plan, backend: Backend | None, *, as_json: bool) -> str:
-    """A plan for people, or as one JSON object (``schema`` 1)."""
+def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequence[str] = ()) -> str:
+    """A plan for people, or as one JSON object (``schema`` 1). ``unused``: fields of net-conf.json without effect."""
     if as_json:
         return json.dumps(
             {
@@ -64,6 +65,7 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool) -> str:
                     for transaction in plan.transactions
                 ],
                 "notes": [{"place": str(note.place), "text": note.text} for note in plan.notes],
+                "unused": list(unused),
             },
             indent=2,
         )
@@ -73,7 +75,8 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool) -> str:
         lines += [f"#   {change.place}: {change.what}: {change.reason}" for change in transaction.changes]
         lines += [transaction.text]
     lines += [f"# kept: {note.place}: {note.text}" for note in plan.notes]
-    return "\n".join(lines) if lines else "nothing to do"
+    lines += [f"# no effect: {field}" for field in unused]
+    return "\n".join(lines if plan.transactions else ["nothing to do", *lines])
 
 
 def _ask_kubernetes(options: Options) -> Snapshot:

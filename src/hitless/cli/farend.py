@@ -7,7 +7,7 @@ and writes a Header first and a Summary last. Exit codes: 0 it ended as asked, 3
 from __future__ import annotations
 
 import socket
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 
 import click
 
@@ -16,38 +16,24 @@ from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import FarEndView
 from hitless.cli.stopping import on_signals
-from hitless.errors import InputError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import hasten
-from hitless.model.families import Address, Network
+from hitless.model import reading
+from hitless.model.families import Address
 from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports
 
 __all__ = ["command"]
 
 
-def _address(text: str) -> Address:
-    try:
-        return ip_address(text)
-    except ValueError as error:
-        raise InputError(f"{text!r} is no address", where="--bind", expected="an IPv4 or IPv6 address") from error
-
-
-def _network(text: str) -> Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise InputError(str(error), where="--leaks", expected="a network such as 10.42.0.0/16") from error
-
-
-def _loopback() -> tuple[str, ...]:
+def _loopback() -> tuple[Address, ...]:
     """The loopback addresses that this namespace has: IPv6 may be switched off."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind(("::1", 0))
     except OSError:
-        return ("127.0.0.1",)
-    return ("127.0.0.1", "::1")
+        return (IPv4Address("127.0.0.1"),)
+    return (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 @click.command("farend", epilog=HELP)
@@ -80,11 +66,11 @@ def command(
     TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer "hitless NAME 1 .....",
     PORT+10 echoes, PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
     """
-    asked = tuple(_address(text) for text in addresses)
-    networks = tuple(_network(text) for text in leaks)
+    asked = tuple(reading.address(text, where="--bind", zone=True) for text in addresses)
+    networks = tuple(reading.network(text, where="--leaks") for text in leaks)
     if namespace is not None:
         namespaces.enter(namespaces.named(namespace, where="--namespace"))
-    bound = asked or tuple(_address(text) for text in _loopback())
+    bound = asked or _loopback()
     options = FarEndOptions(addresses=bound, base=base, leaks=networks, leak_limit=leak_limit)
     where = ports(base)
     config = {

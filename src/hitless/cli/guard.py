@@ -14,11 +14,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from ipaddress import ip_network
 from pathlib import Path
 
 from hitless.cli.exits import HELP, Exit
-from hitless.errors import HitlessError, InputError
+from hitless.errors import HitlessError
+from hitless.model import reading
 from hitless.model.families import Family, Network
 
 __all__ = ["main"]
@@ -71,10 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    try:
-        return tuple(ip_network(text) for text in texts)
-    except ValueError as error:
-        raise InputError(str(error), where="--network", expected="a network such as 10.42.0.0/16") from error
+    return tuple(reading.network(text, where="--network") for text in texts)
 
 
 def _families(word: str) -> tuple[Family, ...]:

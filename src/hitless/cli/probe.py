@@ -11,7 +11,6 @@ import contextlib
 import re
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 import click
 
@@ -24,6 +23,7 @@ from hitless.errors import InputError, MissingError
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import hasten
+from hitless.model import reading
 from hitless.model.families import Family, family_of
 from hitless.probe import (
     DEFAULT_MIX,
@@ -63,12 +63,7 @@ def _mix(text: str) -> dict[str, int]:
 def _sources(texts: Sequence[str], families: Sequence[Family]) -> dict[Family, str]:
     sources: dict[Family, str] = {}
     for text in texts:
-        try:
-            address = ip_address(text)
-        except ValueError as error:
-            raise InputError(
-                f"{text!r} is no address", where="--source", expected="an address of this machine"
-            ) from error
+        address = reading.address(text, where="--source", expected="an address of this machine", zone=True)
         family = family_of(address)
         if family in sources:
             raise InputError(f"{text} is a second {family} address", where="--source", expected="one per family")

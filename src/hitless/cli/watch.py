@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_network
 
 import click
 
@@ -22,6 +21,7 @@ from hitless.cli.numbers import number
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
 from hitless.kernel import namespaces
+from hitless.model import reading
 from hitless.model.events import Note, RuleState, State
 from hitless.model.families import Backend, Family, Network
 from hitless.watch import DEFAULT, Options, Watch, load, shipped
@@ -33,15 +33,7 @@ _SWITCH_S = 0.0002
 
 
 def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    found: list[Network] = []
-    for text in texts:
-        try:
-            found.append(ip_network(text))
-        except ValueError as error:
-            raise InputError(
-                str(error), where=f"--network {text}", expected="a network, such as 10.42.0.0/16"
-            ) from error
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(reading.network(text, where="--network") for text in texts))
 
 
 def _namespace(text: str | None) -> namespaces.Namespace:
@@ -49,7 +41,7 @@ def _namespace(text: str | None) -> namespaces.Namespace:
         return namespaces.HERE
     named = namespaces.named(text)
     # the process tells more: in whose mount namespace the lock of iptables-legacy lies
-    return replace(named, pid=int(text)) if text.isdigit() else named
+    return replace(named, pid=reading.whole_of(text))
 
 
 @click.command(name="watch")

@@ -15,6 +15,7 @@ from hitless.cluster.versions import Build, Flannel, Release, find_releases, par
 from hitless.errors import HitlessError, InputError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
+from hitless.model.reading import whole_of
 
 __all__ = ["Installed", "look"]
 
@@ -65,7 +66,8 @@ def _release(places: tuple[str, ...], notes: list[str]) -> Release | Build | Non
 
 def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
     for entry in sorted(proc.iterdir()):
-        if not entry.name.isdigit():
+        pid = whole_of(entry.name)
+        if pid is None:
             continue
         try:
             if (entry / "comm").read_text().strip() != "flanneld":
@@ -73,7 +75,6 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
             program = (entry / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
         except OSError:
             continue  # it ended while we looked, or is not ours to read
-        pid = int(entry.name)
         try:
             answer = processes.run(
                 [program, "--version"], namespace=Namespace(f"flanneld {pid}", mnt=f"{entry}/ns/mnt"), timeout=20

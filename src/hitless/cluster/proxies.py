@@ -9,12 +9,13 @@ Next stage: ``ways``, ``access``.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 import httpx2
 
 from hitless.errors import InputError
+from hitless.model import reading
+from hitless.model.families import Address
 
 __all__ = ["chosen", "proxy", "shown"]
 
@@ -57,34 +58,24 @@ def _direct(host: str, port: int, exceptions: str) -> bool:
     """Whether the host is reached without a proxy."""
     if host == "localhost":
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
+    address = reading.address_of(host)
     if address is not None and address.is_loopback:
         return True
     parts = [part.strip().lower() for part in exceptions.split(",")]
     return any(part == "*" or _excepts(part, host.lower(), address, port) for part in parts if part)
 
 
-def _excepts(part: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None, port: int) -> bool:
+def _excepts(part: str, host: str, address: Address | None, port: int) -> bool:
     """Whether one word of NO_PROXY names the host."""
-    base, slash, length = part.partition("/")
-    if slash:
-        try:
-            network = ipaddress.ip_network(f"{base}/{int(length)}", strict=False)
-        except ValueError:
-            return False
-        return address is not None and address in network
+    if "/" in part:
+        network = reading.network_of(part, host_bits=True)
+        return address is not None and network is not None and address in network
     name, only = _split(part)
     if only not in ("", str(port)) or not name:
         return False
-    try:
-        return address == ipaddress.ip_address(name)
-    except ValueError:
-        pass
-    if address is not None:
-        return False
+    named = reading.address_of(name)
+    if address is not None or named is not None:
+        return address == named
     if name.startswith("*."):
         name = name[1:]
     return host.endswith(name) if name.startswith(".") else host == name or host.endswith(f".{name}")

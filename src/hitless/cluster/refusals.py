@@ -21,6 +21,7 @@ import msgspec
 from hitless.cluster import proxies
 from hitless.cluster.ways import Way
 from hitless.errors import ApiError
+from hitless.model.reading import whole_of
 
 __all__ = ["Status", "budget_says_no", "lasting", "refusal", "retry_after", "said"]
 
@@ -124,8 +125,7 @@ def refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
 
 def retry_after(response: httpx2.Response) -> float:
     """Seconds that the server asks us to wait, 30 at most."""
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), 30.0) if text.isdigit() else 0.0
+    return min(float(whole_of(response.headers.get("Retry-After", "")) or 0), 30.0)
 
 
 def budget_says_no(response: httpx2.Response) -> bool:

@@ -27,6 +27,7 @@ from hitless.errors import InputError, KernelError, NotFound
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.model.events import Note, encode
+from hitless.model.reading import whole_of
 
 __all__ = ["OWN", "TAKEN_OVER", "Relay", "answer_clock", "read", "signal_container", "stop"]
 
@@ -206,7 +207,7 @@ def signal_container(container: str, number: signal.Signals, proc: Path = Path("
         raise InputError(f"{container!r} is no container id", where="--container", expected="e.g. containerd://4f2c…")
     found: list[tuple[bool, int, int]] = []
     for entry in proc.iterdir():
-        if not entry.name.isdigit():
+        if whole_of(entry.name) is None:
             continue
         try:
             place = (entry / "cgroup").read_text()

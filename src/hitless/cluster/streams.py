@@ -24,6 +24,7 @@ from hitless.cluster.objects import PODS
 from hitless.cluster.refusals import said
 from hitless.cluster.relay import TAKEN_OVER
 from hitless.errors import ApiError
+from hitless.model.reading import whole_of
 
 __all__ = ["Execution", "execute", "follow", "output", "passing"]
 
@@ -116,8 +117,9 @@ def _exit_code(data: bytes, name: str) -> int:
         return 0
     causes = outcome.details.causes if outcome.details and outcome.details.causes else []
     for cause in causes:
-        if cause.reason == "ExitCode" and cause.message.isdigit():
-            return int(cause.message)
+        code = whole_of(cause.message)
+        if cause.reason == "ExitCode" and code is not None:
+            return code
     raise ApiError(f"{name}: {outcome.message or outcome.reason or 'failed'}", status=500)
 
 

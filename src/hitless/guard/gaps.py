@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from hitless.guard.learning import DESTINATIONS, TABLE, Place
 from hitless.guard.places import Sample
@@ -82,7 +82,8 @@ def forward(others: Ruleset, samples: Iterable[Sample], uplink: str) -> Fate:
     doubtful: list[str] = []
     reason = ""
     for address, interface in samples:
-        host = ip_network(address)
+        kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
+        host = kind((int(address), address.max_prefixlen))
         packet = witnesses(host, host, protocols=(TCP,), iif=interface, oif=uplink)[0]
         outcome = evaluate(others, packet, THROUGH, nat=False)
         kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}

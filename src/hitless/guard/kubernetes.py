@@ -22,6 +22,7 @@ from pathlib import Path
 from hitless.agent.logs import Log
 from hitless.errors import InputError, ours
 from hitless.guard import records
+from hitless.model.reading import whole_of
 
 __all__ = ["Poster", "Refused", "Server", "event"]
 
@@ -170,14 +171,17 @@ class Poster:
     @classmethod
     def from_cluster(cls, environment: Mapping[str, str], log: Log, account: Path = _ACCOUNT) -> Poster:
         """From a pod's service account; raises ``InputError`` outside a cluster."""
-        host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
+        host, port = (
+            environment.get("KUBERNETES_SERVICE_HOST"),
+            whole_of(environment.get("KUBERNETES_SERVICE_PORT", "443")),
+        )
         node = environment.get("NODE_NAME", "")
         files = all((account / name).exists() for name in ("token", "ca.crt"))
-        if not host or not port.isdigit() or not node or not files:
+        if not host or not port or not node or not files:
             raise InputError(
                 "this is no pod of a cluster", where="--events", expected="a service account and NODE_NAME"
             )
-        return cls(node, Server(host, int(port), account).send, log)
+        return cls(node, Server(host, port, account).send, log)
 
     def post(self, record: records.Record) -> None:
         """Queue the record's Event, if it has one and its kind was not posted just now."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hitless.errors import HitlessError, InputError, MissingError
+from hitless.model.reading import whole_of
 
 __all__ = ["Lock", "Running", "holder", "stop"]
 
@@ -86,7 +87,7 @@ def _take(fd: int) -> None:
 
 def _pid(text: bytes) -> int:
     word = text.split()[0] if text.split() else b""
-    return int(word) if word.isdigit() and len(word) < 10 else 0
+    return whole_of(word) or 0
 
 
 def holder(path: Path) -> int:

@@ -18,10 +18,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
 from pathlib import Path
 
 from hitless.errors import InputError
+from hitless.model import reading
 from hitless.model.families import Network
 
 __all__ = ["PRIMARIES", "Primary", "load"]
@@ -91,7 +91,7 @@ def load(name: str) -> Primary:
     return Primary(
         title,
         tuple(_chain(text, name) for text in texts["chains"]),
-        tuple(_network(text, f"{name}: networks") for text in texts["networks"]),
+        tuple(reading.network(text, where=f"{name}: networks") for text in texts["networks"]),
         texts["processes"],
         texts["subnet_files"],
     )
@@ -109,10 +109,3 @@ def _chain(text: str, where: str) -> tuple[str, str]:
     if not (table and slash and chain):
         raise InputError(f"{text!r} names no chain", where=f"{where}: chains", expected="TABLE/CHAIN")
     return table, chain
-
-
-def _network(text: str, where: str) -> Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise InputError(str(error), where=where, expected="a network such as 10.42.0.0/16") from error

@@ -15,6 +15,7 @@ from hitless.daemon.serving import Page
 from hitless.errors import InputError
 from hitless.guard.metrics import render
 from hitless.guard.reporting import Reporter
+from hitless.model.reading import whole_of
 
 __all__ = ["serving"]
 
@@ -28,7 +29,8 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
         yield 0
         return
     host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+    number = whole_of(port)
+    if number is None or number > 65535:
         raise InputError(f"{address!r} names no port", where="--metrics", expected="ADDRESS:PORT, e.g. 127.0.0.1:9470")
 
     def page(path: str) -> Page:
@@ -44,5 +46,5 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
         if log is not None:
             log.notice("visitors", reason=text, where="--metrics")
 
-    with visitors.serving(host.strip("[]") or "0.0.0.0", int(port), page, where="--metrics", say=say) as server:
+    with visitors.serving(host.strip("[]") or "0.0.0.0", number, page, where="--metrics", say=say) as server:
         yield server.port

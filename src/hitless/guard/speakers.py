@@ -19,6 +19,7 @@ from pathlib import Path
 
 from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace, inside
+from hitless.model.reading import whole_of
 
 __all__ = ["Speaker", "speakers"]
 
@@ -43,7 +44,7 @@ def speakers(name: str, namespace: Namespace = HERE) -> Iterator[Speaker]:
     try:
         network = inside(namespace, lambda: _entry("/proc/thread-self/net/dev"))
         users = _read("/proc/self/uid_map")
-        pids = [int(each.name) for each in os.scandir("/proc") if each.name.isascii() and each.name.isdecimal()]
+        pids = [pid for each in os.scandir("/proc") if (pid := whole_of(each.name)) is not None]
     except (OSError, HitlessError):
         return
     for pid in pids:

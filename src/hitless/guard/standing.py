@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 
 from hitless.guard import images
 from hitless.guard.learning import TABLE, Place, Standby, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedTables, Owner
+from hitless.model import reading
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -36,7 +36,8 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
     if table is None:
         return None
     chains, notes = images.standby_chains(table)
-    places = [Place(ip_network(network), ip_network(part) if part else None) for network, part in notes]
+    named = [(reading.network_of(network), reading.network_of(part)) for network, part in notes]
+    places = [Place(network, part) for network, part in named if network is not None]
     standby = standby_of(family, chains, places, uplink=uplink) if chains else None
     return Found(standby if standby is not None and standby.places else None, table)
 

@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Mapping
 
+from hitless.model.reading import number
+
 __all__ = ["ANCHOR", "Clock"]
 
 ANCHOR = "HITLESS_CLOCK_ANCHOR"
@@ -27,7 +29,7 @@ class Clock:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Clock:
         """The clock whose anchor the environment names, else a new one."""
         text = (os.environ if environment is None else environment).get(ANCHOR, "")
-        return cls(int(text)) if text.lstrip("-").isdigit() else cls()
+        return cls(number(text))
 
     def now(self) -> int:
         """Unix nanoseconds."""

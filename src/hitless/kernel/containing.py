@@ -16,6 +16,8 @@ import resource
 import signal
 from pathlib import Path
 
+from hitless.model.reading import whole_of
+
 __all__ = ["contain"]
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
@@ -85,7 +87,7 @@ def _kill_children() -> None:
     """SIGKILL for every child of ours; their children become ours, and are found the next time."""
     mine = os.getpid()
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
+        if whole_of(entry.name) is None:
             continue
         try:
             parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])

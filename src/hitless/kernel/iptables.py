@@ -3,8 +3,9 @@
 Problem: rule by rule, a change is dozens of commits and a window in which pods lose their egress. Promise: ``restore``
 hands a whole text to ``iptables-{nft,legacy}-restore --noflush``, which commits it as one generation (nft) or one
 table replacement (legacy); ``batch`` hands one to ``nft -f -``. Either all of it is in the kernel afterwards, or
-nothing. The xtables lock is held by the program alone, while it writes, and waited for with a bound; ``LockBusy``
-says that it could not be had. An iptables that is too old is refused as such (``MissingError``), with what is needed.
+nothing. A text that no plan of ours says is refused before a program is started (``rule_text``). The xtables lock is
+held by the program alone, while it writes, and waited for with a bound; ``LockBusy`` says that it could not be had. An
+iptables that is too old is refused as such (``MissingError``), with what is needed.
 Reading is elsewhere (``hitless.kernel.chains``, ``hitless.kernel.xtables``).
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 
 from hitless.errors import MissingError, ProgramError
-from hitless.kernel import processes
+from hitless.kernel import processes, rule_text
 from hitless.kernel.namespaces import HERE, Namespace
 
 __all__ = ["LockBusy", "NotSupported", "batch", "knows_random_fully", "program", "restore"]
@@ -66,9 +67,11 @@ def _text(version: tuple[int, ...]) -> str:
 def restore(name: str, text: str, *, namespace: Namespace = HERE, lock_wait: int = 5) -> None:
     """Commit a text with an iptables-restore program.
 
-    Raises ``LockBusy``, ``NotSupported``, ``ProgramError``, and ``MissingError`` for a program that is not there, or
+    Raises ``KernelError`` for a text that is none of ours (``rule_text``), before anything is started; ``LockBusy``,
+    ``NotSupported``, ``ProgramError``, and ``MissingError`` for a program that is not there, or
     too old to wait for the lock: without waiting, its failures would be other people's restarts.
     """
+    rule_text.check(name, text)
     command = [name, "--noflush", "--wait", str(lock_wait)]
     program(name)
     try:
@@ -84,7 +87,8 @@ def restore(name: str, text: str, *, namespace: Namespace = HERE, lock_wait: int
 
 
 def batch(text: str, *, namespace: Namespace = HERE) -> None:
-    """Commit a text with nft; raises ``NotSupported`` or ``ProgramError`` with its words."""
+    """Commit a text with nft; raises as ``restore`` does, ``NotSupported`` or ``ProgramError`` with its words."""
+    rule_text.check("nft", text)
     try:
         processes.run(["nft", "-f", "-"], namespace=namespace, stdin=text)
     except ProgramError as error:

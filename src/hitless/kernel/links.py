@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace
@@ -60,6 +60,7 @@ def uplink(destination: Address, namespace: Namespace = HERE) -> str:
 def routes(family: Family, namespace: Namespace = HERE) -> list[tuple[Network, str]]:
     """The unicast routes of the main table that name one interface: destination and interface."""
     number = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
+    kind_of = IPv4Network if family is Family.IPV4 else IPv6Network
     names = interfaces(namespace)
     with Socket(ROUTE, namespace) as route:
         request = _ROUTE.pack(number, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -74,5 +75,5 @@ def routes(family: Family, namespace: Namespace = HERE) -> list[tuple[Network, s
         if (table, kind) == (_MAIN, _UNICAST) and destination is not None and index is not None:
             name = names.get(_INDEX.unpack(index)[0])
             if name is not None:
-                found.append((ip_network((ip_address(destination), length)), name))
+                found.append((kind_of((int.from_bytes(destination), length), strict=False), name))
     return found

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hitless.errors import InputError, KernelError, MissingError, NotFound
+from hitless.model.reading import whole_of
 
 __all__ = [
     "CLONE_NEWNET",
@@ -74,7 +75,7 @@ def setns(fd: int, kind: int) -> None:
 
 def named(text: str, *, where: str = "--namespace") -> Namespace:
     """The network namespace that people name by a process id or by a path such as /run/netns/NAME."""
-    path = Path(f"/proc/{text}/ns/net") if text.isdigit() else Path(text)
+    path = Path(f"/proc/{text}/ns/net") if whole_of(text) is not None else Path(text)
     expected = "a process id, or a path such as /run/netns/NAME"
     try:
         found = path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev  # all namespaces lie in nsfs

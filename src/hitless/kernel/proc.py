@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hitless.model.reading import whole_of
+
 __all__ = ["Running", "running"]
 
 _NET_ADMIN = 1 << 12
@@ -49,7 +51,7 @@ def running(proc: Path = Path("/proc")) -> tuple[Running, ...]:
         return ()
     found = []
     for entry in proc.iterdir():
-        if entry.name.isdigit():
+        if whole_of(entry.name) is not None:
             try:
                 one = _read(entry, here, up)
             except (OSError, ValueError, IndexError):  # it ended while we looked, or is not ours to look at

@@ -11,13 +11,13 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from types import TracebackType
 
 from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Socket, attribute, attributes, to_text, u32
 from hitless.model.families import Address, Family, Network
+from hitless.model.reading import packed, packed_network
 
 __all__ = ["Link", "Neighbour", "Route", "Routing", "Way"]
 
@@ -123,7 +123,7 @@ class Routing:
                 told = attributes(reply.payload, _ADDR.size)
                 value = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)
                 if value:
-                    found[ip_address(value)] = _ADDR.unpack_from(reply.payload)[4]
+                    found[packed(value)] = _ADDR.unpack_from(reply.payload)[4]
         return found
 
     def routes(self, family: Family) -> tuple[Route, ...]:
@@ -141,7 +141,7 @@ class Routing:
             gateway = any(each in told for each in (_RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA))
             found.append(
                 Route(
-                    ip_network((ip_address(value), length)),
+                    packed_network(value, length),
                     _index(told.get(_RTA_OIF)),
                     not gateway,
                     _index(told.get(_RTA_TABLE)) or table,
@@ -162,7 +162,7 @@ class Routing:
             if state & _USABLE and _NDA_DST in told:
                 cache = told.get(_NDA_CACHEINFO, b"")
                 age = _CACHE.unpack_from(cache)[0] if len(cache) >= _CACHE.size else 0
-                found.append(Neighbour(ip_address(told[_NDA_DST]), index, age))
+                found.append(Neighbour(packed(told[_NDA_DST]), index, age))
         return tuple(found)
 
     def way(self, destination: Address, source: Address | None = None, iif: int = 0, mark: int = 0) -> Way | None:

@@ -21,6 +21,7 @@ from typing import Any
 from hitless.errors import KernelError, MissingError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
+from hitless.model.reading import whole_of
 
 __all__ = ["Held", "Keep", "Keeper", "alive", "held_processes", "kill_inside", "start_time"]
 
@@ -83,7 +84,7 @@ def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
     """The processes that live in network namespaces with these inodes, ours excepted."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
+        if whole_of(entry.name) not in (None, os.getpid()):
             with contextlib.suppress(OSError):
                 if (entry / "ns/net").stat().st_ino in inodes:
                     found.append(int(entry.name))

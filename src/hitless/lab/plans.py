@@ -16,11 +16,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 
 from hitless.errors import InputError
-from hitless.model.families import Address, Backend, Family, Network
+from hitless.model import reading
+from hitless.model.families import Address, Backend, Family, Network, family_of
 
 __all__ = ["LIMITS", "Plan", "Stack"]
 
@@ -34,7 +35,8 @@ class Stack(StrEnum):
 
 
 def _both(ipv4: str, ipv6: str) -> Mapping[Family, Network]:
-    return MappingProxyType({Family.IPV4: ip_network(ipv4), Family.IPV6: ip_network(ipv6)})
+    networks = (reading.network(text, where="the lab's plan") for text in (ipv4, ipv6))
+    return MappingProxyType({family_of(network): network for network in networks})
 
 
 _NETWORK = _both("10.42.0.0/16", "fd42::/48")

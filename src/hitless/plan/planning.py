@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hitless.errors import KernelError
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Hook, Rule
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
@@ -264,7 +265,7 @@ def _make_native(place: Place, desired: Holding, held: Holding) -> _Part:
     if not reason:
         return _Part(place, notes=notes)
     change = Change(place, f"{names.table} {names.chain}: {len(wanted)} rules", reason)
-    texts = [nft_rule(rule, place.family) for rule in wanted]
+    texts = [_text(rule, place.family) for rule in wanted]
     lines: list[str] = []
     if foreign:
         handles = [rule.handle for rule in held.chain or () if is_owned(rule, place)]
@@ -338,8 +339,8 @@ def _show(rule: Rule) -> str:
     return text if text is not None else " ".join(repr(step) for step in rule.steps)
 
 
-def _text(rule: Rule) -> str:
-    text = iptables_rule(rule)
+def _text(rule: Rule, native: Family | None = None) -> str:
+    text = iptables_rule(rule) if native is None else nft_rule(rule, native)
     if text is None:
-        raise ValueError(f"a desired rule that has no words: {rule}")
+        raise KernelError("write", f"the rule {_show(rule)}", reason="it cannot be put into words")
     return text

@@ -2,11 +2,16 @@
 
 Problem: two rules that mean the same are written differently by three writers. Promise: ``canonical`` orders the
 conditions, so that equality is meaning; the renderers write one form only, and refuse (``None``) what they have no
-words for instead of guessing. Nothing here knows what a rule is for.
+words for instead of guessing. Text is made from typed values only: a network from its number and length, a name or a
+comment that came from somebody's rules only where it is plain (``kernel.rule_text`` checks it again). Nothing here
+knows what a rule is for.
 """
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
+
+from hitless.kernel.rule_text import COMMENT, TARGET
 from hitless.model.families import Family, Network
 from hitless.model.rules import (
     Accept,
@@ -91,7 +96,7 @@ def _iptables_step(step: Step) -> str | None:
             return f"-m mark {'! ' if negated else ''}--mark {value:#x}/{mask:#x}"
         case Comment(text):
             escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            return f'-m comment --comment "{escaped}"' if text.isprintable() else None
+            return f'-m comment --comment "{escaped}"' if COMMENT.fullmatch(text) else None
         case Masquerade(random_fully, random, persistent, ports):
             if random or persistent or ports is not None:
                 return None
@@ -103,7 +108,7 @@ def _iptables_step(step: Step) -> str | None:
         case Drop():
             return "-j DROP"
         case Jump(chain):
-            return f"-j {chain}"
+            return f"-j {chain}" if TARGET.fullmatch(chain) else None
         case _:
             return None
 
@@ -130,4 +135,6 @@ def _nft_step(step: Step, family: Family) -> str | None:
 
 
 def _address(network: Network) -> str:
-    return str(network)
+    """From the number: whatever else an address object may carry (an IPv6 zone) is no part of a rule."""
+    kind = IPv4Network if network.version == 4 else IPv6Network
+    return str(kind((int(network.network_address), network.prefixlen)))

@@ -13,12 +13,12 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal
 
 from hitless.errors import InputError
+from hitless.model import reading
 from hitless.model.events import Kind
-from hitless.model.families import Family
+from hitless.model.families import Family, family_of
 from hitless.probe import wire
 
 __all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "is_far_end", "parse", "resolve"]
@@ -115,10 +115,8 @@ def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
         raise InputError(f"{text!r} names no host", where=flag, expected=f"{_EXPECTED}; IPv6 addresses in [brackets]")
     bracketed, plain, digits = match[1], match[2], match[3]
     if bracketed is not None:
-        try:
-            IPv6Address(bracketed)
-        except ValueError as error:
-            raise InputError(f"{text!r}: {bracketed!r} is no IPv6 address", where=flag, expected=_EXPECTED) from error
+        if ":" not in bracketed or reading.address_of(bracketed, zone=True) is None:
+            raise InputError(f"{text!r}: {bracketed!r} is no IPv6 address", where=flag, expected=_EXPECTED)
     else:
         _check_host(plain, text, flag)
     if digits is None:
@@ -130,10 +128,8 @@ def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
 
 def _check_host(host: str, text: str, flag: str) -> None:
     if re.fullmatch(r"[0-9.]+", host):
-        try:
-            IPv4Address(host)
-        except ValueError as error:
-            raise InputError(f"{text!r}: {host!r} is no IPv4 address", where=flag, expected=_EXPECTED) from error
+        if reading.address_of(host) is None:
+            raise InputError(f"{text!r}: {host!r} is no IPv4 address", where=flag, expected=_EXPECTED)
         return
     name = host.removesuffix(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
@@ -177,12 +173,9 @@ def resolve(
 
 
 def _addresses(target: Target, families: Sequence[Family], flag: str, resolver: Resolver) -> list[tuple[Family, str]]:
-    try:
-        literal = ip_address(target.host)
-    except ValueError:
-        pass
-    else:
-        family = Family.IPV4 if literal.version == 4 else Family.IPV6
+    literal = reading.address_of(target.host, zone=True)
+    if literal is not None:
+        family = family_of(literal)
         if family not in families:
             raise InputError(f"{target} is {family}", where=flag, expected=f"an address of --family {families[0]}")
         return [(family, str(literal))]  # one spelling, the one that the kernel's answers come in

@@ -16,6 +16,8 @@ import json
 import re
 from dataclasses import dataclass
 
+from hitless.model.reading import whole_of
+
 __all__ = [
     "BASE_PORT",
     "FLOW_PORTS",
@@ -81,12 +83,14 @@ def banner(address: str, port: int) -> bytes:
 def read_banner(data: bytes) -> Seen | None:
     """The source in a banner; ``None`` when ``data`` is none."""
     words = data.split(b"\n", 1)[0].split()
-    if len(words) < 2 or not words[1].isdigit():
+    return _seen(words[0], words[1], b"1") if len(words) >= 2 else None
+
+
+def _seen(address: bytes, port: bytes, attempt: bytes) -> Seen | None:
+    found, count = whole_of(port), whole_of(attempt)
+    if found is None or found > 65535 or count is None or not address.isascii():
         return None
-    try:
-        return Seen(words[0].decode("ascii"), int(words[1]))
-    except UnicodeDecodeError:
-        return None
+    return Seen(address.decode("ascii"), found, count)
 
 
 def question(token: bytes, attempt: int) -> bytes:
@@ -112,12 +116,9 @@ def udp_answer(address: str, port: int, asked: bytes) -> bytes | None:
 def read_udp_answer(data: bytes, token: bytes) -> Seen | None:
     """The source in the answer to ``token``'s question; ``None`` when it answers something else."""
     words = data.split()
-    if len(words) != 5 or words[2] != b"hitless" or words[3] != token or not (words[1] + words[4]).isdigit():
+    if len(words) != 5 or words[2] != b"hitless" or words[3] != token:
         return None
-    try:
-        return Seen(words[0].decode("ascii"), int(words[1]), int(words[4]))
-    except UnicodeDecodeError:
-        return None
+    return _seen(words[0], words[1], words[4])
 
 
 def http_question(heard: bytes) -> bool | None:

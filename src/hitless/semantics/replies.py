@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from hitless.model.families import Address
 from hitless.model.packets import Packet
@@ -24,7 +24,7 @@ from hitless.semantics.walk import TooMuchError, Walk
 __all__ = ["answer_to", "way_back"]
 
 _HOOKS = ("prerouting", "forward", "postrouting")
-_UNKNOWN = {4: ip_address("0.0.0.0"), 6: ip_address("::")}  # no socket is bound to it
+_UNKNOWN: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}  # no socket is bound to it
 
 
 def answer_to(packet: Packet) -> Packet:

@@ -9,7 +9,7 @@ real rule singles out, and public ones. Next stage: ``evaluation``.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, family_of
@@ -18,8 +18,8 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 __all__ = ["strangers", "witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
-    Family.IPV4: tuple(map(ip_address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
-    Family.IPV6: tuple(map(ip_address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
+    Family.IPV4: tuple(map(IPv4Address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
+    Family.IPV6: tuple(map(IPv6Address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
 }
 _POD = 10
 """Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
 
 from hitless.errors import InputError
+from hitless.model import reading
 from hitless.model.families import Backend, Network
 
 __all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage"]
@@ -227,14 +227,8 @@ class _Values:
         raise InputError(f"{value!r}", where=self.where(name), expected="true or false")
 
     def number(self, name: str) -> int:
-        value, (low, high) = self.text(name), _KNOWN[name].bounds
-        try:
-            number = int(value, 10)
-        except ValueError:
-            number = low - 1
-        if not low <= number <= high:
-            raise InputError(f"{value!r}", where=self.where(name), expected=f"a whole number from {low} to {high}")
-        return number
+        low, high = _KNOWN[name].bounds
+        return reading.whole(self.text(name), where=self.where(name), least=low, most=high)
 
 
 def _options(values: _Values, environment: Mapping[str, str]) -> Options:
@@ -255,7 +249,9 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
         kubeconfig=values.text("kubeconfig-file"),
         node_name=values.text("node-name") or environment.get("NODE_NAME", ""),
         node_subnets=tuple(_network(value, values.where("node-subnet")) for value in values.several("node-subnet")),
-        healthz_ip=_address(values),
+        healthz_ip=str(
+            reading.address(values.text("healthz-ip"), where=values.where("healthz-ip"), expected="an IP address")
+        ),
         healthz_port=values.number("healthz-port"),
         verbosity=values.number("v"),
         backend=_backend(values),
@@ -269,20 +265,8 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
 
 
 def _network(value: str, where: str) -> Network:
-    try:
-        # flannel writes a subnet as its first address and length: 10.42.3.1/24
-        network: Network = ip_network(value, strict=False)
-    except ValueError as error:
-        raise InputError(f"{value!r} is no network", where=where, expected="like 10.42.3.0/24") from error
-    return network
-
-
-def _address(values: _Values) -> str:
-    value = values.text("healthz-ip")
-    try:
-        return str(ip_address(value))
-    except ValueError as error:
-        raise InputError(f"{value!r}", where=values.where("healthz-ip"), expected="an IP address") from error
+    # flannel writes a subnet as its first address and length: 10.42.3.1/24
+    return reading.network(value, where=where, expected="a network such as 10.42.3.0/24", host_bits=True)
 
 
 def _backend(values: _Values) -> Backend | None:

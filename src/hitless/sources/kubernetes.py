@@ -14,12 +14,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hitless.errors import ApiError, InputError
 from hitless.kernel.memfiles import in_memory
+from hitless.model import reading
 from hitless.model.families import Network
 from hitless.sources.flags import Options
 
@@ -27,6 +27,7 @@ __all__ = ["NodeSource"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PATIENCE = 10.0
+_MOST_SUBNETS = 16  # Kubernetes allows one for each family
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,16 @@ class NodeSource:
         node = self.node or self._node_of_pod()
         path = f"/api/v1/nodes/{quote(node)}"
         spec = self._spec(path, "nodes")
-        try:
-            texts = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
-            subnets = tuple(ip_network(text) for text in texts)  # type: ignore[attr-defined]  # checked right here
-        except (ValueError, TypeError) as error:
-            raise ApiError(f"GET {path}: the answer is no node ({error})") from error
-        if not subnets:
+        told = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
+        if not isinstance(told, list):
+            raise ApiError(f"GET {path}: the answer is no node (its podCIDRs are no list)")
+        if not told:
             raise ApiError(f"node {node} has no podCIDR yet (kube-controller-manager --allocate-node-cidrs)")
-        return subnets
+        try:
+            # as flannel reads them: the address may be any of the subnet's
+            return tuple(reading.network(text, where="spec.podCIDRs", host_bits=True) for text in told[:_MOST_SUBNETS])
+        except InputError as error:
+            raise ApiError(f"GET {path}: the answer is no node ({error})") from error
 
     def _node_of_pod(self) -> str:
         namespace, name = self.pod

@@ -1,9 +1,12 @@
 """flannel's ``net-conf.json``.
 
 Problem: a typo in this file must never reach the kernel. Promise: the file is read whole, every field that concerns
-us is checked, and one message names file, field and expectation; nothing is changed before. Fields that a later
-flannel may add are left alone (flannel ignores them too). The defaults are flannel's: EnableIPv4 true, EnableIPv6
-false, EnableNFTables false. It never looks at the node: that is ``hitless.sources.subnets``.
+us is checked, and one message names file, field and expectation; nothing is changed before. What flanneld takes is
+taken: the fields of a family that is switched off are not looked at (every single-stack K3s node has a network ::/0
+there), nor is how flannel's etcd mode would cut the network into subnets (SubnetLen and its like: here the subnet comes
+from Kubernetes, a flag or subnet.env), nor fields that a later flannel may add; ``NetConf.unused`` names those that
+say something which has no effect. The defaults are flannel's: EnableIPv4 true, EnableIPv6 false, EnableNFTables false.
+It never looks at the node: that is ``hitless.sources.subnets``.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
 from hitless.errors import InputError
-from hitless.model.families import Family, Network
+from hitless.model import reading
+from hitless.model.families import Family, Network, family_of
 
 __all__ = ["BACKENDS", "NetConf", "parse_netconf", "read_netconf"]
 
@@ -26,17 +29,23 @@ BACKENDS = (
 """Overlay backends of flannel (its pkg/backend). Only their names matter here: the overlay is a later stage."""
 
 _KEYS = {Family.IPV4: ("EnableIPv4", "Network", True), Family.IPV6: ("EnableIPv6", "IPv6Network", False)}
+_PARTS = ("SubnetLen", "SubnetMin", "SubnetMax")
+_WITH_MTU = ("vxlan", "wireguard")  # the other backends of flannel do not look at it
+_LARGEST = (1 << 64) - 1  # Go's uint
+_LONGEST = 1 << 20  # what Kubernetes lets a ConfigMap hold
 
 
 @dataclass(frozen=True, slots=True)
 class NetConf:
-    """What the file says. ``networks`` has the enabled families only; ``where`` is the file's name for messages."""
+    """What the file says. ``networks`` has the enabled families only; ``where`` is the file's name for messages;
+    ``unused``: known fields that have no effect, each with the reason."""
 
     networks: Mapping[Family, Network]
     nftables: bool = False
     overlay: str = "udp"
     mtu: int | None = None
     where: str = field(default="net-conf.json", compare=False)
+    unused: tuple[str, ...] = field(default=(), compare=False)
 
 
 def read_netconf(path: Path, text: str = "") -> NetConf:
@@ -66,20 +75,22 @@ def parse_netconf(text: str, *, where: str = "net-conf.json") -> NetConf:
     # Go's decoder matches keys without regard to case, and so must we
     fields = {str(key).lower(): value for key, value in data.items()}
     networks: dict[Family, Network] = {}
+    unused: list[str] = []
     for family, (switch, key, default) in _KEYS.items():
-        enabled = _boolean(fields, switch, default, where)
-        network = _network(fields, key, family, where)
-        if enabled and network is None:
-            raise InputError("missing", where=f"{where}: {key}", expected=f"a network, because {switch} is on")
-        if enabled and network is not None:
-            networks[family] = network
-            _check_lengths(fields, family, network, where)
+        if _boolean(fields, switch, default, where):
+            networks[family] = _network(fields, key, switch, family, where)
+            unused += _parts(fields, family, where)
+        else:
+            prefix = "" if family is Family.IPV4 else "IPv6"
+            named = [name for name in (key, *(prefix + part for part in _PARTS)) if fields.get(name.lower())]
+            unused += [f"{name}: {switch} is off" for name in named]
     if not networks:
         raise InputError(
             "neither family is enabled", where=f"{where}: EnableIPv4, EnableIPv6", expected="at least one true"
         )
-    overlay, mtu = _backend(fields, where)
-    return NetConf(networks, _boolean(fields, "EnableNFTables", False, where), overlay, mtu, where)
+    overlay, mtu, more = _backend(fields, where)
+    nftables = _boolean(fields, "EnableNFTables", False, where)
+    return NetConf(networks, nftables, overlay, mtu, where, (*unused, *more))
 
 
 def _boolean(fields: Mapping[str, object], key: str, default: bool, where: str) -> bool:
@@ -91,62 +102,67 @@ def _boolean(fields: Mapping[str, object], key: str, default: bool, where: str) 
     return value
 
 
-def _network(fields: Mapping[str, object], key: str, family: Family, where: str) -> Network | None:
+def _network(fields: Mapping[str, object], key: str, switch: str, family: Family, where: str) -> Network:
     value = fields.get(key.lower())
+    where = f"{where}: {key}"
     if value is None or value == "":
-        return None
-    kind = IPv4Network if family is Family.IPV4 else IPv6Network
+        raise InputError("missing", where=where, expected=f"a network, because {switch} is on")
     example = "10.42.0.0/16" if family is Family.IPV4 else "fd42::/48"
     expected = f"an {'IPv4' if family is Family.IPV4 else 'IPv6'} network like {example}"
-    if not isinstance(value, str) or "/" not in value:
-        raise InputError(f"{value!r}", where=f"{where}: {key}", expected=expected)
-    try:
-        network = ip_network(value, strict=False)
-    except ValueError as error:
-        raise InputError(f"{value!r} is no network", where=f"{where}: {key}", expected=expected) from error
-    if not isinstance(network, kind):
-        raise InputError(f"{value!r} is of the other family", where=f"{where}: {key}", expected=expected)
-    if network.prefixlen == 0:
-        raise InputError(f"{value!r} is everything", where=f"{where}: {key}", expected=expected)
-    return network
+    found = reading.network(value, where=where, expected=expected, host_bits=True)
+    if family_of(found) is not family:
+        raise InputError(f"{reading.shown(value)} is of the other family", where=where, expected=expected)
+    if found.prefixlen == 0:
+        raise InputError(f"{reading.shown(value)} is everything", where=where, expected=expected)
+    return found
 
 
-def _check_lengths(fields: Mapping[str, object], family: Family, network: Network, where: str) -> None:
-    """SubnetLen, SubnetMin and SubnetMax must fit the network (flannel: pkg/subnet/config.go)."""
+def _parts(fields: Mapping[str, object], family: Family, where: str) -> list[str]:
+    """SubnetLen, SubnetMin and SubnetMax of an enabled family: of the kind that flannel's reader takes, and not used.
+
+    flannel: pkg/subnet/config.go, whose CheckNetworkConfig is for subnets that are cut by means of etcd only.
+    """
     prefix = "" if family is Family.IPV4 else "IPv6"
-    longest = 30 if family is Family.IPV4 else 126
-    key = f"{prefix}SubnetLen"
-    length = fields.get(key.lower())
-    if length is not None:
-        expected = f"a whole number from {network.prefixlen + 2} to {longest} for {network}"
-        if isinstance(length, bool) or not isinstance(length, int):
-            raise InputError(f"{length!r}", where=f"{where}: {key}", expected=expected)
-        if length and not network.prefixlen + 2 <= length <= longest:
-            raise InputError(str(length), where=f"{where}: {key}", expected=expected)
-    for key in (f"{prefix}SubnetMin", f"{prefix}SubnetMax"):
+    found: list[str] = []
+    for part in _PARTS:
+        key = prefix + part
         value = fields.get(key.lower())
         if value is None or value == "":
             continue
-        try:
-            address = ip_address(value) if isinstance(value, str) else None
-        except ValueError:
-            address = None
-        if address is None or address.version != network.version or address not in network:
-            raise InputError(f"{value!r}", where=f"{where}: {key}", expected=f"an address inside {network}")
+        if part == "SubnetLen":
+            if not isinstance(value, int):
+                raise _of_no_kind(value, f"{where}: {key}", "a whole number")
+            reading.whole(value, where=f"{where}: {key}", most=_LARGEST, expected="a whole number")
+        else:
+            reading.address(value, where=f"{where}: {key}", expected=f"an {family} address", family=family)
+        if value:
+            found.append(f"{key}: the node's subnet is not cut here, but given (Kubernetes, --node-subnet, subnet.env)")
+    return found
 
 
-def _backend(fields: Mapping[str, object], where: str) -> tuple[str, int | None]:
+def _of_no_kind(value: object, where: str, expected: str) -> InputError:
+    return InputError(reading.shown(value), where=where, expected=expected)
+
+
+def _backend(fields: Mapping[str, object], where: str) -> tuple[str, int | None, tuple[str, ...]]:
+    """The overlay's type, its MTU, and what has no effect."""
     backend = fields.get("backend")
     if backend is None:
-        return "udp", None  # flannel's default
+        return "udp", None, ()  # flannel's default
     if not isinstance(backend, dict):
-        raise InputError(f"{backend!r}", where=f"{where}: Backend", expected='an object like {"Type": "vxlan"}')
+        raise _of_no_kind(backend, f"{where}: Backend", 'an object like {"Type": "vxlan"}')
     inner = {str(key).lower(): value for key, value in backend.items()}
     kind = inner.get("type", "")
     if not isinstance(kind, str) or kind.lower() not in BACKENDS:
         known = ", ".join(sorted(BACKENDS))
-        raise InputError(f"unknown backend {kind!r}", where=f"{where}: Backend.Type", expected=f"one of {known}")
+        words = f"unknown backend {reading.shown(kind)}"
+        raise InputError(words, where=f"{where}: Backend.Type", expected=f"one of {known}")
     mtu = inner.get("mtu")
-    if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 <= mtu <= 65535):
-        raise InputError(f"{mtu!r}", where=f"{where}: Backend.MTU", expected="a whole number of bytes")
-    return kind.lower(), mtu or None
+    if kind.lower() not in _WITH_MTU:
+        return kind.lower(), None, (f"Backend.MTU: the backend {kind.lower()} has none",) if mtu else ()
+    if mtu is None:
+        return kind.lower(), None, ()
+    if not isinstance(mtu, int):
+        raise _of_no_kind(mtu, f"{where}: Backend.MTU", "a whole number of bytes")
+    size = reading.whole(mtu, where=f"{where}: Backend.MTU", most=65535, expected="a whole number of bytes")
+    return kind.lower(), size or None, ()

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 
 from hitless.errors import InputError
+from hitless.model import reading
 from hitless.model.families import Family, Network
 from hitless.sources.snapshot import Snapshot
 
@@ -49,10 +49,12 @@ def read_subnet_file(path: Path) -> SubnetFile | None:
         if not equals:
             raise InputError(f"{stripped!r}", where=f"{path}, line {number}", expected="NAME=value")
         values[key] = value.strip().strip("'\"")
-    mtu = values.get("FLANNEL_MTU", "")
-    return SubnetFile(
-        _networks(values, _SUBNET, path), _networks(values, _NETWORK, path), int(mtu) if mtu.isdigit() else None
-    )
+    return SubnetFile(_networks(values, _SUBNET, path), _networks(values, _NETWORK, path), _mtu(values, path))
+
+
+def _mtu(values: Mapping[str, str], path: Path) -> int | None:
+    text = values.get("FLANNEL_MTU", "")
+    return reading.whole(text, where=f"{path}: FLANNEL_MTU", most=65535) if text else None
 
 
 def _networks(values: Mapping[str, str], keys: Mapping[Family, str], path: Path) -> tuple[Network, ...]:
@@ -60,10 +62,8 @@ def _networks(values: Mapping[str, str], keys: Mapping[Family, str], path: Path)
     for key in keys.values():
         # several networks, separated by commas, are flannel's multi-CIDR form (0.21 to 0.24)
         for part in filter(None, values.get(key, "").split(",")):
-            try:
-                found.append(ip_network(part.strip(), strict=False))
-            except ValueError as error:
-                raise InputError(f"{part!r}", where=f"{path}: {key}", expected="a network") from error
+            where = f"{path}: {key}"
+            found.append(reading.network(part.strip(), where=where, expected="a network", host_bits=True))
     return tuple(found)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from hitless.errors import ProgramError
+from hitless.kernel import rule_text
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Chain, Goto, Hook, Jump, Rule, Ruleset, Table
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
@@ -67,12 +68,13 @@ class FakeKernel:
         return NodeState(found)
 
     def apply(self, transaction: Transaction) -> None:
-        """Commit a transaction's text, whole or not at all."""
+        """Commit a transaction's text, whole or not at all; as the real one, only what a plan of ours may say."""
         number = self.commits
         if self._die == (number, True):
             raise Death(f"before commit {number}")
         if self._failures:
             raise self._failures.pop(0)
+        rule_text.check(transaction.program, transaction.text)
         self.write(transaction.backend, transaction.family, transaction.text)
         if self._die == (number, False):
             raise Death(f"after commit {number}")

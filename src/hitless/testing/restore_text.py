@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from ipaddress import ip_network
 
+from hitless.model import reading
 from hitless.model.families import Family
 from hitless.model.rules import (
     Accept,
@@ -74,7 +74,7 @@ def rule_of(words: list[str], family: Family) -> Rule:
             left.pop(0)
         word = left.pop(0)
         if word in ("-s", "-d"):
-            network = ip_network(left.pop(0))
+            network = reading.network(left.pop(0), where="the rule")
             if (network.version == 4) is not (family is Family.IPV4):
                 raise Refused(f"{network} in a table of {family.value}")
             steps.append(Source(network, negated) if word == "-s" else Destination(network, negated))
@@ -123,7 +123,7 @@ def native_rule(words: list[str], family: Family) -> Rule:
             negated = left[0] == "!="
             if negated:
                 left.pop(0)
-            network = ip_network(left.pop(0))
+            network = reading.network(left.pop(0), where="the rule")
             steps.append(Source(network, negated) if field == "saddr" else Destination(network, negated))
         elif word == "meta" and left[0] == "mark":
             left.pop(0)

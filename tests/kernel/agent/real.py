@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.kernel.nftables.nodes import HANG
 
 from hitless.agent.node import Node
-from hitless.kernel import iptables
+from hitless.kernel import processes
 from hitless.kernel.nftables import Mirror, Update
 from hitless.model.families import Backend, Family
 
@@ -18,9 +18,10 @@ class RealKernel(Node):
 
     def write(self, backend: Backend, family: Family, text: str) -> None:
         if backend is Backend.NFTABLES:
-            iptables.batch(text, namespace=self.namespace)
+            processes.run(["nft", "-f", "-"], namespace=self.namespace, stdin=text)
         else:
-            iptables.restore(f"{family.iptables}-{backend.value}-restore", text, namespace=self.namespace)
+            program = f"{family.iptables}-{backend.value}-restore"
+            processes.run([program, "--noflush", "--wait", "5"], namespace=self.namespace, stdin=text)
 
 
 def committed(mirror: Mirror) -> Iterator[Update]:

@@ -256,9 +256,10 @@ def test_a_reader_that_goes_away_ends_the_watch(host: Host) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--network", "10.42.0.0"], None),
+        (["--network", "10.42.0.9/32"], None),
+        (["--network", "10.42.0.0"], "no prefix length"),
         (["--network", "10.42.0.1/16"], "such as 10.42.0.0/16"),
-        (["--network", "pods"], "--network pods"),
+        (["--network", "pods"], "--network: 'pods' is no network"),
         (["--family", "ipv4", "--network", "fd42::/48"], "not watched"),
         (["--profile", "/nowhere.toml"], "/nowhere.toml"),
         (["--namespace", "/run/netns/none"], "no namespace"),

@@ -43,7 +43,7 @@ FLOW: dict[str, Any] = {"src": "10.42.0.2", "sport": 20000, "dst": "198.51.100.1
         (["farend", "--bind", "localhost"], "--bind: 'localhost' is no address"),
         (["farend", "--bind", "192.0.2.77"], "--bind: cannot listen at 192.0.2.77"),
         (["farend", "--port", "65500"], "--port: 65500 is out of range"),
-        (["farend", "--leaks", "10.42.0.1/16"], "--leaks: 10.42.0.1/16 has host bits set"),
+        (["farend", "--leaks", "10.42.0.1/16"], "--leaks: '10.42.0.1/16' has host bits set"),
         (["farend", "--namespace", "999999999"], "--namespace: there is no namespace"),
     ],
 )

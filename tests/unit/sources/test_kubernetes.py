@@ -109,7 +109,10 @@ def test_a_node_name_wins_over_the_pods(api: Server, tmp_path: Path) -> None:
     [
         (200, {"spec": {}}, "no podCIDR yet"),
         (200, "not json", "no node"),
-        (200, {"spec": {"podCIDRs": ["10.42.3.1/24"]}}, "no node"),
+        (200, {"spec": {"podCIDRs": ["10.42.3.0"]}}, "no node"),
+        (200, {"spec": {"podCIDRs": ["fd42::%1\nCOMMIT/64"]}}, "no node"),
+        (200, {"spec": {"podCIDRs": "10.42.3.0/24"}}, "no node"),
+        (200, {"spec": {"podCIDRs": [7]}}, "no node"),
         (200, [], "no node"),
         (401, {}, "token"),
         (403, {}, "RBAC"),

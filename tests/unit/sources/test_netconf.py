@@ -69,8 +69,15 @@ def test_ipv6_alone() -> None:
         ('{"Network": "10.42.0.0/16", "Backend": "vxlan"}', ["Backend", "Type"]),
         ('{"Network": "10.42.0.0/16", "Backend": {"Type": "vxlam"}}', ["Backend.Type", "vxlam", "vxlan"]),
         ('{"Network": "10.42.0.0/16", "Backend": {"Type": "vxlan", "MTU": -1}}', ["Backend.MTU"]),
-        ('{"Network": "10.42.0.0/16", "SubnetLen": 17}', ["SubnetLen", "18 to 30"]),
-        ('{"Network": "10.42.0.0/16", "SubnetMin": "10.43.0.0"}', ["SubnetMin", "10.42.0.0/16"]),
+        ('{"Network": "10.42.0.0/16", "SubnetLen": "24"}', ["SubnetLen", "'24'", "whole number"]),
+        ('{"Network": "10.42.0.0/16", "SubnetLen": -1}', ["SubnetLen", "whole number"]),
+        ('{"Network": "10.42.0.0/16", "SubnetLen": true}', ["SubnetLen", "whole number"]),
+        ('{"Network": "10.42.0.0/16", "SubnetMin": "10.43.0"}', ["SubnetMin", "no address"]),
+        ('{"Network": "10.42.0.0/16\\nCOMMIT"}', ["Network", "no network"]),
+        ('{"Network": "10.42.0.0/255.255.0.0"}', ["Network", "no network"]),
+        ('{"Network": "٣0.42.0.0/16"}', ["Network", "no network"]),
+        ('{"EnableIPv6": true, "Network": "10.42.0.0/16", "IPv6Network": "fd42::%1/48"}', ["IPv6Network", "zone"]),
+        ('{"EnableIPv6": true, "Network": "10.42.0.0/16", "IPv6Network": "fd42::%1\\nCOMMIT/48"}', ["no network"]),
         ('{"Network": "10.42.0.0/16", "SubnetMax": "fd00::"}', ["SubnetMax"]),
     ],
 )
@@ -79,6 +86,49 @@ def test_wrong_files_are_refused_with_file_field_and_expectation(text: str, name
         parse_netconf(text, where="/etc/net-conf.json")
     for word in (*named, "/etc/net-conf.json", "expected"):
         assert word in str(caught.value)
+
+
+K3S = """{
+  "Network": "%s", "EnableIPv6": %s, "EnableIPv4": %s, "IPv6Network": "%s",
+  "Backend": {"Type": "vxlan"}
+}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "networks", "unused"),
+    [
+        (K3S % ("10.42.0.0/16", "false", "true", "::/0"), ["10.42.0.0/16"], ["IPv6Network: EnableIPv6 is off"]),
+        (K3S % ("0.0.0.0/0", "true", "false", "fd42::/56"), ["fd42::/56"], ["Network: EnableIPv4 is off"]),
+        (K3S % ("10.42.0.0/16", "false", "true", ""), ["10.42.0.0/16"], []),
+        ('{"Network": "10.44.0.0/22", "SubnetLen": 23}', ["10.44.0.0/22"], ["SubnetLen: "]),
+        ('{"Network": "10.44.0.0/24", "SubnetLen": 24}', ["10.44.0.0/24"], ["SubnetLen: "]),
+        ('{"Network": "10.44.0.0/30"}', ["10.44.0.0/30"], []),
+        ('{"Network": "10.42.7.9/16"}', ["10.42.0.0/16"], []),
+        ('{"Network": "10.42.0.0/16", "SubnetLen": 0, "SubnetMin": null}', ["10.42.0.0/16"], []),
+        (
+            '{"Network": "10.42.0.0/16", "SubnetMin": "10.99.0.0", "SubnetMax": "10.42.3.7"}',
+            ["10.42.0.0/16"],
+            ["SubnetMin: ", "SubnetMax: "],
+        ),
+        (
+            '{"Network": "10.42.0.0/16", "IPv6SubnetLen": "no", "IPv6SubnetMin": 7, "IPv6Network": ["no"]}',
+            ["10.42.0.0/16"],
+            ["IPv6Network: EnableIPv6", "IPv6SubnetLen: EnableIPv6", "IPv6SubnetMin: EnableIPv6"],
+        ),
+        (
+            '{"Network": "10.42.0.0/16", "Backend": {"Type": "host-gw", "MTU": "no"}}',
+            ["10.42.0.0/16"],
+            ["Backend.MTU: the backend host-gw has none"],
+        ),
+    ],
+)
+def test_what_flanneld_takes_is_taken_and_what_has_no_effect_is_named(
+    text: str, networks: list[str], unused: list[str]
+) -> None:
+    conf = parse_netconf(text)
+    assert [str(network) for network in conf.networks.values()] == networks
+    assert len(conf.unused) == len(unused)
+    assert all(told.startswith(wanted) for told, wanted in zip(conf.unused, unused, strict=True))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

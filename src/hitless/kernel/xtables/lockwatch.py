@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hitless.kernel.namespaces import Namespace
+from hitless.model.reading import whole_of
 
 __all__ = ["LOCK", "Holder", "LockWatch", "describe_process", "lock_holder", "lock_paths", "only_reads"]
 
@@ -128,8 +129,8 @@ def lock_holder(paths: Sequence[str]) -> int:
         return 0
     for line in lines:
         words = line.split()  # 1: FLOCK ADVISORY WRITE 1234 00:1a:5 0 EOF, and "1: -> FLOCK …" for one that waits
-        if len(words) > 5 and words[1] == "FLOCK" and words[5] in inodes and words[4].isdigit():
-            return int(words[4])
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] in inodes:
+            return whole_of(words[4]) or 0
     return 0
 
 

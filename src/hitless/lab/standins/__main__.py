@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +22,8 @@ from hitless.lab.standins.adopter import Adopter
 from hitless.lab.standins.commands import Counter
 from hitless.lab.standins.flannel import Flannel, FlannelNft, Subnets
 from hitless.lab.standins.rules import Pods
-from hitless.model.families import Backend, Network, family_of
+from hitless.model import reading
+from hitless.model.families import Backend, family_of
 
 __all__ = ["NAMES", "main"]
 
@@ -50,19 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _network(text: str, flag: str) -> Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise InputError(str(error), where=flag, expected="a network such as 10.42.0.0/16") from error
-
-
 def _pods(networks: Sequence[str], subnets: Sequence[str]) -> tuple[Pods, ...]:
     if len(networks) != len(subnets):
         raise InputError("as many --subnet as --network are needed")
     found = []
     for network_text, subnet_text in zip(networks, subnets, strict=True):
-        network, subnet = _network(network_text, "--network"), _network(subnet_text, "--subnet")
+        network, subnet = (
+            reading.network(network_text, where="--network"),
+            reading.network(subnet_text, where="--subnet"),
+        )
         if network.version != subnet.version or not subnet.subnet_of(network):  # type: ignore[arg-type]
             raise InputError(f"{subnet} is not in {network}", where="--subnet", expected="a part of --network")
         found.append(Pods.of(family_of(network), network, subnet))

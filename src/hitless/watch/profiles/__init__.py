@@ -12,13 +12,13 @@ import re
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from hitless.errors import InputError
+from hitless.model import reading
 from hitless.model.families import Address, Backend, Family, Network, family_of
 from hitless.model.packets import ICMP, TCP, UDP
 
@@ -182,23 +182,15 @@ def _expected(field: str) -> str | None:
 
 
 def _networks(values: Iterable[str], field: str, text: str, origin: str) -> tuple[Network, ...]:
-    found = []
-    for value in values:
-        try:
-            found.append(ip_network(value))
-        except ValueError as error:
-            raise InputError(str(error), where=_place(text, origin, field), expected=_expected(field)) from error
-    return tuple(found)
+    where, expected = _place(text, origin, field), _expected(field) or ""
+    return tuple(reading.network(value, where=where, expected=expected) for value in values)
 
 
 def _far_ends(read: _File, inside: Iterable[Network], text: str, origin: str) -> tuple[Address, ...]:
     found = []
     for value in read.far_ends:
-        try:
-            address = ip_address(value)
-        except ValueError as error:
-            where, expected = _place(text, origin, "far_ends"), _expected("far_ends")
-            raise InputError(f"{value!r} is no address", where=where, expected=expected) from error
+        where, expected = _place(text, origin, "far_ends"), _expected("far_ends") or ""
+        address = reading.address(value, where=where, expected=expected)
         for network in inside:
             if address in network:
                 words = f"{address} lies inside the cluster, in {network}"

@@ -1,0 +1,170 @@
+"""The one reader of addresses, networks and whole numbers that somebody else wrote.
+
+Problem: what the standard library takes for an address, a network or a number is more than a rule, a file or a log
+line may hold: an IPv6 zone is kept word for word (line breaks and all), ``'²'.isdigit()`` is true and ``int`` refuses
+it, and five thousand digits are an exception. Promise: what passes here consists of the ASCII characters of its kind,
+within a fixed length; zones are refused except where a caller asks for an interface's name; ``InputError`` names where
+it stood and what was expected, and repeats at most 80 characters of it. Nobody else turns text into addresses or tests
+for digits (``tests/architecture`` holds that). What comes out prints as itself: no rule text can be broken by it.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from hitless.errors import InputError
+from hitless.model.families import Address, Family, Network, family_of
+
+__all__ = [
+    "address",
+    "address_of",
+    "network",
+    "network_of",
+    "number",
+    "packed",
+    "packed_network",
+    "shown",
+    "whole",
+    "whole_of",
+]
+
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}")
+_LENGTH = re.compile(r"[0-9]{1,3}")
+_ZONE = re.compile(r"[!-$&-.0-~]{1,15}")  # an interface's name: no blank, no /, and no second %
+_DIGITS = re.compile(r"[0-9]{1,19}")  # what fits into 64 bits, and a few more
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")  # one spelling: elsewhere a leading zero means octal
+_SHOWN = 80
+
+
+def shown(value: object) -> str:
+    """A value as a message may repeat it: quoted, control characters escaped, cut off at 80 characters."""
+    text = repr(value if not isinstance(value, str | bytes) else value[: 2 * _SHOWN])
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def address(
+    text: object,
+    *,
+    where: str,
+    expected: str = "an IPv4 or IPv6 address",
+    family: Family | None = None,
+    zone: bool = False,
+) -> Address:
+    """The address that a text names, of ``family`` where one is asked for; raises ``InputError``.
+
+    ``zone``: an interface may stand behind a ``%`` (link-local addresses of a probe), and is kept.
+    """
+    found = _address(text, zone=zone)
+    if isinstance(found, str):
+        raise InputError(f"{shown(text)} {found or 'is no address'}", where=where, expected=expected)
+    if family is not None and family_of(found) is not family:
+        raise InputError(f"{shown(text)} is {family_of(found)}", where=where, expected=expected)
+    return found
+
+
+def address_of(text: object, *, zone: bool = False) -> Address | None:
+    """The address that a text names; ``None`` where it names none."""
+    found = _address(text, zone=zone)
+    return None if isinstance(found, str) else found
+
+
+def network(
+    text: object,
+    *,
+    where: str,
+    expected: str = "a network such as 10.42.0.0/16",
+    family: Family | None = None,
+    host_bits: bool = False,
+) -> Network:
+    """The network that ``ADDRESS/LENGTH`` names, of ``family`` where one is asked for; raises ``InputError``.
+
+    The length has to be there: an address alone would silently be a network of one address. ``host_bits``: the
+    address may be any of the network's (flannel writes a subnet as its first address).
+    """
+    found = _network(text, host_bits)
+    if isinstance(found, str):
+        raise InputError(f"{shown(text)} {found or 'is no network'}", where=where, expected=expected)
+    if family is not None and family_of(found) is not family:
+        raise InputError(f"{shown(text)} is {family_of(found)}", where=where, expected=expected)
+    return found
+
+
+def network_of(text: object, *, host_bits: bool = False) -> Network | None:
+    """The network that a text names; ``None`` where it names none."""
+    found = _network(text, host_bits)
+    return None if isinstance(found, str) else found
+
+
+def packed(value: bytes) -> Address:
+    """The address in a kernel's message: 4 or 16 bytes."""
+    return IPv4Address(value) if len(value) == 4 else IPv6Address(value)
+
+
+def packed_network(value: bytes, length: int) -> Network:
+    """The network in a kernel's message; host bits are cut off."""
+    found = packed(value)
+    return (IPv4Network if found.version == 4 else IPv6Network)((int(found), length), strict=False)
+
+
+def whole(text: object, *, where: str, least: int = 0, most: int, expected: str = "") -> int:
+    """The whole number that a text (or a number of JSON) says, from ``least`` to ``most``; raises ``InputError``.
+
+    Decimal, without sign, blanks, underscores or leading zeros.
+    """
+    found: int | None = None
+    if isinstance(text, int) and not isinstance(text, bool):
+        found = text
+    elif isinstance(text, str) and _DECIMAL.fullmatch(text):
+        found = int(text)
+    if found is None or not least <= found <= most:
+        expected = expected or f"a whole number from {least} to {most}"
+        raise InputError(f"{shown(text)}", where=where, expected=expected)
+    return found
+
+
+def whole_of(text: str | bytes) -> int | None:
+    """The number that ASCII digits say, at most 19 of them; ``None`` for anything else."""
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    return int(text) if _DIGITS.fullmatch(text) else None
+
+
+def number(text: str) -> int | None:
+    """As ``whole_of``, with a sign in front where there is one."""
+    found = whole_of(text.removeprefix("-"))
+    return -found if found is not None and text.startswith("-") else found
+
+
+def _address(text: object, *, zone: bool) -> Address | str:
+    """The address, or why it is none (empty: it looks like none at all)."""
+    if not isinstance(text, str):
+        return ""
+    plain, percent, name = text.partition("%")
+    if not _ADDRESS.fullmatch(plain):
+        return ""
+    if percent and not (zone and _ZONE.fullmatch(name) and ":" in plain):
+        return "has a zone (%…), which is not taken here" if _ZONE.fullmatch(name) else ""
+    try:
+        return IPv6Address(text) if ":" in plain else IPv4Address(plain)
+    except ValueError:
+        return ""
+
+
+def _network(text: object, host_bits: bool) -> Network | str:
+    """The network, or why it is none (empty: it looks like none at all)."""
+    if not isinstance(text, str):
+        return ""
+    plain, slash, length = text.partition("/")
+    found = _address(plain, zone=False)
+    if isinstance(found, str):
+        return found.replace("address", "network")
+    if not slash:
+        return f"has no prefix length (/{found.max_prefixlen} would be that one address)"
+    if not _LENGTH.fullmatch(length) or int(length) > found.max_prefixlen:
+        return ""
+    kind = IPv4Network if isinstance(found, IPv4Address) else IPv6Network
+    made = kind((int(found), int(length)), strict=False)
+    if made.network_address != found and not host_bits:
+        return f"has host bits set (the network is {made})"
+    return made
