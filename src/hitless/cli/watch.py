@@ -24,6 +24,7 @@ from hitless.kernel import namespaces
 from hitless.model import reading
 from hitless.model.events import Note, RuleState, State
 from hitless.model.families import Backend, Family, Network
+from hitless.observe import checked_interface
 from hitless.watch import DEFAULT, Options, Watch, load, shipped
 
 __all__ = ["command"]
@@ -61,6 +62,9 @@ def _namespace(text: str | None) -> namespaces.Namespace:
     help="A pod network; repeat.  [default: those that the rules name]",
 )
 @click.option(
+    "--uplink", metavar="INTERFACE", help="The interface to the outside.  [default: the profile's, else by the routes]"
+)
+@click.option(
     "--backend", type=click.Choice(["auto", *(each.value for each in Backend)]), default="auto", show_default=True
 )
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="[default: the profile's]")
@@ -73,6 +77,7 @@ def command(
     as_json: bool,
     profile: str,
     networks: tuple[str, ...],
+    uplink: str | None,
     backend: str,
     family: str | None,
     duration: float | None,
@@ -90,6 +95,7 @@ def command(
         profile=load(profile),
         namespace=_namespace(namespace),
         networks=_networks(networks),
+        uplink=checked_interface(uplink, "--uplink") if uplink is not None else "",
         backends=frozenset() if backend == "auto" else frozenset({Backend(backend)}),
         families=families[family] if family is not None else (),
         heartbeat_s=heartbeat,
@@ -127,6 +133,8 @@ def _once(watch: Watch, lines: Lines | None) -> int:
             lines.emit(event)
         elif isinstance(event, RuleState):
             click.echo(f"{event.network}: {event.state.replace('_', ' ')}: {event.reason}")
+            if event.partly:
+                click.echo(f"{event.network}: partly: {event.partly}")
         elif isinstance(event, Note) and event.level != "info":
             click.echo(event.text, err=True)
     if lines is not None:

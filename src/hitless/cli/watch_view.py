@@ -55,7 +55,26 @@ class _Network:
     """What is known of a pod network."""
 
     state: str = ""
+    partly: str = ""
     gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def now(self) -> str:
+        """How it is, in few words."""
+        return f"{self.state.replace('_', ' ')}{f', {self.partly}' if self.partly else ''}"
+
+    @property
+    def style(self) -> str:
+        return "cannot_tell" if self.state == "carried" and self.partly else self.state
+
+
+def _partly(event: RuleState) -> str:
+    """E.g. ``3 of 7 pods not``; empty when all are as the network is."""
+    if not event.partly:
+        return ""
+    if event.pods_not_carried:
+        return f"{event.pods_not_carried} of {event.pods} pods not"
+    return "not all for certain" if event.pods_unknown else "not the next pod"
 
 
 class View:
@@ -88,7 +107,10 @@ class View:
             self._wrapped(f"profile {config['profile']}, {known}", "", indent=2)
         elif isinstance(event, RuleState):
             self._network(event.network).state = event.state
+            self._network(event.network).partly = _partly(event)
             self._line(event.t, f"{event.network} {event.state.replace('_', ' ')}: {event.reason}", event.state)
+            if event.partly:
+                self._line(event.t, f"{event.network} partly: {event.partly}", "cannot_tell")
         elif isinstance(event, Gap):
             self._network(event.network).gaps.append(event)
             end = "still open" if event.open else f"closed by {_who(event.closed_by)}"
@@ -138,7 +160,7 @@ class View:
         for name, network in self._networks.items():
             lengths = [gap.end - gap.begin for gap in network.gaps]
             longest, whole = (_ms(max(lengths)), _ms(sum(lengths))) if lengths else ("–", "–")
-            rows.append((name, network.state.replace("_", " "), str(len(lengths)), longest, whole))
+            rows.append((name, network.now, str(len(lengths)), longest, whole))
         if len(rows) > 1:
             widths = [max(len(row[column]) for row in rows) for column in range(5)]
             click.echo()
@@ -146,7 +168,7 @@ class View:
                 left = "  ".join(cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False))
                 right = "  ".join(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))
                 if number:  # how it is, and how it was
-                    left = self._painted(left, row[1].replace(" ", "_"))
+                    left = self._painted(left, self._networks[row[0]].style)
                     right = self._painted(right, "gap" if row[2] != "0" else "carried")
                 click.echo(f"{left}  {right}")
         lost = totals.get("lost_events", 0)
@@ -162,14 +184,14 @@ class View:
         """The line below all others, on a terminal only; it is written over, so it must fit."""
         if not self._live:
             return
-        words = [f"{name} {network.state.replace('_', ' ')}" for name, network in self._networks.items()]
+        words = [f"{name} {network.now}" for name, network in self._networks.items()]
         words.append(_count(sum(len(network.gaps) for network in self._networks.values()), "gap"))
         if self._beat is not None:
             words.append(f"lag {_ms(self._beat.max_lag_ns)}")
         text = "  ".join(words)
         width = shutil.get_terminal_size().columns - 1
         text = text if len(text) <= width else f"{text[: width - 1]}…"
-        states = {network.state for network in self._networks.values()}
+        states = {network.style for network in self._networks.values()}
         worst = next((state for state in ("not_carried", "cannot_tell", "carried") if state in states), "")
         click.echo(self._painted(text, worst), nl=False)
 

@@ -102,8 +102,9 @@ class Change(_Event, tag="change", frozen=True, kw_only=True):
 
 
 class RuleState(_Event, tag="state", frozen=True, kw_only=True):
-    """What the committed rules now do to the witness packet of ``network`` (a pod network). Written at start and at
-    each change of the answer."""
+    """What the committed rules now do to the witness packets of ``network`` (a pod network). Written at start and at
+    each change of the answer. ``pods``: how many of its pods were asked about (0: there is none, or the question was
+    settled before all were); ``partly``: which of them, or which next one, is not carried although others are."""
 
     family: FamilyName
     network: str
@@ -111,6 +112,10 @@ class RuleState(_Event, tag="state", frozen=True, kw_only=True):
     reason: str = ""
     writer: Writer | None = None
     generation: int = 0
+    pods: int = 0
+    pods_not_carried: int = 0
+    pods_unknown: int = 0
+    partly: str = ""
 
 
 class Gap(_Event, tag="gap", frozen=True, kw_only=True):

@@ -1,63 +1,54 @@
-"""Would a pod's packet get out? The question, put to every committed rule set.
+"""Would pods' packets get out, and would they be answered? The question, put to every committed rule set.
 
-Problem: a chain's text proves nothing, and neither does one packet: a rule may cut off one protocol, one destination,
-or one pod only. Promise: several witness packets are asked about and the worst answer counts; a packet needs an
-interface to come from, so a "no" that may be about one pod alone is asked again for other pods' interfaces, and counts
-only when no pod gets out. What it never does: look at rules itself; that is ``hitless.semantics``. Next stage:
-``watching``.
+Problem: a chain's text proves nothing, and neither does one packet of one pod. Promise: ``Judge.answer`` asks about the
+pods that are there, by several packets each, and about an address that none has; what their answers come to is decided
+in ``hitless.observe``, for the guard too. A change must be judged at once, so that ``answer`` ends with the first pod
+that is carried; ``count`` asks about all of them, and says how many are not. What it never does: look at rules itself.
+Next stage: ``watching``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from hitless.model.events import State
 from hitless.model.families import Network, family_of
-from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset
-from hitless.semantics import evaluate
+from hitless.observe import Fate, Panel, Pod, Poll, Whom, questions
 
-__all__ = ["Answer", "Judge"]
-
-_OTHERS = 8  # other pods that are asked about before a "no" is believed
-_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What happens to a pod network's packets; ``chains`` are all that took part in it (nft family, table, chain)."""
-
-    state: State
-    reason: str
-    chains: frozenset[tuple[str, str, str]]
-    about_interface: bool = False
+__all__ = ["Judge"]
 
 
 class Judge:
-    """Answers for one pod network. ``interfaces`` lists the pods' interfaces that there are now; ``translators`` are
-    the chains (table, name) that translate on a healthy node: where one is gone, that is the reason to tell."""
+    """Answers for one pod network. ``translators`` are the chains (table, name) that translate on a healthy node: where
+    one is gone, that is the reason to tell. ``whom`` may be set again at any time."""
 
-    def __init__(
-        self,
-        network: Network,
-        packets: Sequence[Packet],
-        interfaces: Callable[[], Sequence[str]],
-        translators: Sequence[tuple[str, str]] = (),
-    ) -> None:
+    def __init__(self, network: Network, whom: Whom, translators: Sequence[tuple[str, str]] = ()) -> None:
         self.network = network
-        self.packets = tuple(packets)
-        self._interfaces = interfaces
+        self.whom = whom
         self._translators = tuple(translators)
+        self._panel = Panel()
 
-    def answer(self, ruleset: Ruleset) -> Answer:
-        """The answer of ``ruleset``."""
-        answer = self._answer(ruleset)
-        if answer.state == "not_carried" and not answer.about_interface:
+    def answer(self, ruleset: Ruleset) -> Poll:
+        """Whether the network is carried: as soon as that is settled."""
+        return self._poll(ruleset, whole=False)
+
+    def count(self, ruleset: Ruleset) -> Poll:
+        """The same, and of how many pods that is so."""
+        return self._poll(ruleset, whole=True)
+
+    def _poll(self, ruleset: Ruleset, *, whole: bool) -> Poll:
+        whom = self.whom
+
+        def ask(pod: Pod) -> Fate:
+            return questions.egress(ruleset, whom.of(pod), whom.way, unroutable=(self.network,))
+
+        poll = self._panel.poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)
+        if poll.state == "not_carried" and poll.how == "untranslated":
             gone = self._gone(ruleset)
             if gone:
-                return replace(answer, reason=f"there is no chain {gone}, and no other chain translates it")
-        return answer
+                return replace(poll, reason=f"there is no chain {gone}, and no other chain translates it")
+        return poll
 
     def _gone(self, ruleset: Ruleset) -> str:
         """A translating chain that its table lacks; empty when all are there, or the table itself is not."""
@@ -67,38 +58,3 @@ class Judge:
             if tables and all(chain not in table.chains for table in tables):
                 return chain
         return ""
-
-    def _answer(self, ruleset: Ruleset) -> Answer:
-        first = _ask(ruleset, self.packets, (self.network,))
-        if first.state == "carried" or not first.about_interface:
-            return first
-        current = self.packets[0].iif
-        chains = set(first.chains)  # those of other pods too: a change there may let one of them out
-        for name in [name for name in self._interfaces() if name != current][:_OTHERS]:
-            packets = tuple(replace(packet, iif=name) for packet in self.packets)
-            other = _ask(ruleset, packets, (self.network,))
-            if other.state == "carried":
-                self.packets = packets
-                return other
-            chains |= other.chains
-        return replace(first, chains=frozenset(chains))
-
-
-def _ask(ruleset: Ruleset, packets: Iterable[Packet], networks: Sequence[Network]) -> Answer:
-    """The worst answer of all packets. After a "no" the others need not be asked: they cannot mend it."""
-    chains: set[tuple[str, str, str]] = set()
-    worst: Answer | None = None
-    for number, packet in enumerate(packets):
-        outcome = evaluate(ruleset, packet, unroutable=networks)
-        chains |= outcome.chains
-        words = outcome.reason
-        if number and outcome.state != "carried":
-            words = f"{words} ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})"
-        about_interface = outcome.dropped is not None or outcome.state == "cannot_tell"
-        if worst is None or (worst.state == "carried" and outcome.state != "carried"):
-            worst = Answer(outcome.state, words, outcome.chains, about_interface)
-        if outcome.state == "not_carried":
-            return Answer(outcome.state, words, frozenset(chains), about_interface)
-    if worst is None:
-        return Answer("cannot_tell", "there is no witness packet", frozenset())
-    return replace(worst, chains=frozenset(chains))

@@ -2,29 +2,33 @@
 
 Problem: a watch that does not know the pods' addresses sees nothing, and nobody wants to type them. Promise: where
 nobody named a network, the masquerade rules of the profile's chains do, as soon as they are there; each network gets
-witness packets that come from *this node's* part of it, by a pod's interface, and leave by the uplink: a rule that cuts
-off this node's pods alone is a gap, whatever happens to other nodes' addresses. While the agent's chains are empty the
+witness packets of the pods that are on *this node*, and of an address in its part that none has: a rule that cuts off
+this node's pods alone is a gap, whatever happens to other nodes' addresses. While the agent's chains are empty the
 guard's copies of them say it, where a guard is at work. Next stage: ``watching``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from hitless.guard.learning import TABLE as STANDBY
 from hitless.guard.learning import copied
-from hitless.kernel.links import interfaces, routes, uplink
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
-from hitless.model.packets import Packet
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
-from hitless.semantics import witnesses
-from hitless.watch.judging import Answer, Judge
+from hitless.observe import Asking, NodeView, Poll, Viewer, Whom, find, looking_up, matching
+from hitless.observe.pods import part as part_by_routes
+from hitless.semantics import ChainName
+from hitless.watch.judging import Judge
 from hitless.watch.profiles import Profile
 from hitless.watch.tracking import Tracker
 
-__all__ = ["Networks", "Watched", "matching", "part_by_routes", "part_by_rules", "pod_networks"]
+__all__ = ["Networks", "Watched", "part_by_rules", "pod_networks"]
+
+_LOOK_S = 5.0  # seconds between looks at the node's pods and routes
+_LOOK_SHARE = 300  # and at least so many times what the last look took: a third of a per cent of a core
 
 
 @dataclass(slots=True)
@@ -34,16 +38,32 @@ class Watched:
     network: Network
     judge: Judge
     tracker: Tracker
-    answer: Answer | None = None
+    answer: Poll | None = None
     part: Network | None = None
+    counted: bool = False  # whether all pods were asked about since the rules, or the pods, changed
+    chains: frozenset[ChainName] = frozenset()  # that took part in the answers of all pods
+
+    def take(self, answer: Poll) -> None:
+        """Keep an answer. One that was given early says nothing of the pods that were not asked about."""
+        self.answer, self.counted = answer, answer.whole
+        self.chains = answer.chains if answer.whole else self.chains | answer.chains
 
 
 class Networks:
     """Those that are watched, in the order in which they became known."""
 
-    def __init__(self, profile: Profile, families: Sequence[Family], namespace: Namespace) -> None:
-        self._profile, self._families, self._namespace = profile, tuple(families), namespace
+    def __init__(self, profile: Profile, families: Sequence[Family], namespace: Namespace, uplink: str = "") -> None:
+        """``uplink``: what people said, instead of the profile's."""
+        self._profile, self._families = profile, tuple(families)
+        self._uplink = uplink or profile.uplink
         self._watched: dict[Network, Watched] = {}
+        self._viewer = Viewer(namespace, self._families)
+        self._due = 0.0
+        self._view = self._look()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._viewer.close()
 
     def __iter__(self) -> Iterator[Watched]:
         return iter(self._watched.values())
@@ -71,7 +91,7 @@ class Networks:
     def add(self, network: Network) -> None:
         """Watch a network."""
         translators = [(table.name, chain) for table in self._profile.tables for chain in table.networks_from]
-        judge = Judge(network, self._packets(network, None), self._pods, translators)
+        judge = Judge(network, self._whom(network, None), translators)
         self._watched[network] = Watched(network, judge, Tracker(network))
 
     def settle(self, ruleset: Ruleset) -> None:
@@ -81,57 +101,45 @@ class Networks:
                 network = watched.network
                 watched.part = part_by_rules(ruleset, self._profile, network) or self._by_routes(network)
                 if watched.part is not None:
-                    watched.judge.packets = tuple(self._packets(network, watched.part))
+                    watched.judge.whom = self._whom(network, watched.part)
 
     def refresh(self) -> bool:
-        """Give interfaces to witnesses that had none (no pod or no uplink was there); whether any got one."""
-        found = False
+        """Look at the node again when it is time, or when something was missing; whether others are to be asked now."""
+        missing = any(not watched.judge.whom.known for watched in self._watched.values())
+        if time.monotonic() < self._due and not missing:
+            return False
+        self._view = self._look()
+        changed = False
         for watched in self._watched.values():
-            if not (watched.judge.packets[0].iif and watched.judge.packets[0].oif):
-                before, watched.judge.packets = (
-                    watched.judge.packets,
-                    tuple(self._packets(watched.network, watched.part)),
-                )
-                found = found or watched.judge.packets != before
-        return found
+            whom = self._whom(watched.network, watched.part)
+            if whom != watched.judge.whom:
+                watched.judge.whom, watched.counted, changed = whom, False, True
+        return changed
+
+    def _look(self) -> NodeView:
+        begun = time.thread_time()
+        view = self._viewer.look()
+        self._due = time.monotonic() + max(_LOOK_S, _LOOK_SHARE * (time.thread_time() - begun))
+        return view
 
     def _by_routes(self, network: Network) -> Network | None:
-        pods = self._pods()
-        return part_by_routes(routes(family_of(network), self._namespace), network, pods) if pods else None
+        up = (link.name for link in self._view.links.values() if link.up)
+        return part_by_routes(self._view, network, matching(up, self._profile.pod_interfaces))
 
-    def _packets(self, network: Network, part: Network | None) -> list[Packet]:
+    def _whom(self, network: Network, part: Network | None) -> Whom:
         profile = self._profile
-        iif = next(iter(self._pods()), "")
-        found: list[Packet] = []
-        for mark in profile.marks:
-            found += witnesses(
-                network,
-                part,
-                inside=profile.inside,
-                protocols=profile.protocols,
-                destinations=profile.destinations,
-                far_ends=profile.far_ends,
-                iif=iif,
-                mark=mark,
-            )
-        oif = profile.uplink or uplink(found[0].dst, self._namespace)
-        return [replace(packet, oif=oif) for packet in found]
-
-    def _pods(self) -> list[str]:
-        """The pods' interfaces that there are now."""
-        return matching(interfaces(self._namespace).values(), self._profile.pod_interfaces)
-
-
-def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The interface names that fit a pattern (``+`` at the end: any continuation), in the order of the patterns."""
-    known = list(names)
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        stem = pattern.removesuffix("+")
-        for name in known:
-            if name == pattern or (stem != pattern and name.startswith(stem)):
-                found[name] = None
-    return list(found)
+        asking = Asking(
+            network,
+            part,
+            profile.inside,
+            profile.protocols,
+            profile.destinations,
+            profile.far_ends,
+            profile.marks,
+            profile.pod_interfaces,
+            self._uplink,
+        )
+        return find(asking, self._view, looking_up(self._viewer, self._view))
 
 
 def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
@@ -173,12 +181,6 @@ def _part(rule: Rule, network: Network) -> Network | None:
     }
     parts = [end for end in ends if end != network and _within(end, network)]
     return parts[0] if network in ends and len(parts) == 1 and len(ends) == 2 else None
-
-
-def part_by_routes(known: Iterable[tuple[Network, str]], network: Network, pods: Iterable[str]) -> Network | None:
-    """The part of ``network`` that a route leads to by a pod's interface: a pod, or a bridge full of them."""
-    names = set(pods)
-    return next((to for to, name in known if name in names and to != network and _within(to, network)), None)
 
 
 def _within(part: Network, whole: Network) -> bool:

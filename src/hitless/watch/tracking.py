@@ -2,7 +2,8 @@
 
 Problem: a gap must have an exact beginning, an end, and an author for each, and one that is open when watching ends
 must not be lost. Promise: for one pod network, ``observe`` takes the answer after every commit and returns the events
-that follow from it: a ``RuleState`` at the start and at each change of the answer, a ``Gap`` when "not carried" ends.
+that follow from it: a ``RuleState`` at the start and at each change of the answer, also when only the pods that are not
+carried are others, and a ``Gap`` when "not carried" ends.
 A time in which it cannot be told is no gap and no proof of health: it is in the states. Next stage: ``watching``.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from hitless.model.events import Gap, RuleState, State, Writer
 from hitless.model.families import Network, family_of
+from hitless.observe import Poll
 
 __all__ = ["Tracker"]
 
@@ -21,35 +23,42 @@ class Tracker:
         self.network = network
         self.family = family_of(network)
         self.state: State | None = None
-        self.reason = ""
+        self.partly = ""
         self.gaps = 0
         self.gap_ns = 0
         self.longest_ns = 0
         self._opened: tuple[int, str, Writer | None] | None = None
 
-    def observe(
-        self, t: int, state: State, reason: str = "", writer: Writer | None = None, generation: int = 0
-    ) -> list[RuleState | Gap]:
-        """The answer ``state`` holds since ``t``, when ``writer`` committed ``generation``."""
-        if state == self.state:
+    def observe(self, t: int, answer: Poll, writer: Writer | None = None, generation: int = 0) -> list[RuleState | Gap]:
+        """The answer holds since ``t``, when ``writer`` committed ``generation``."""
+        same = answer.state == self.state
+        if same and (not answer.whole or answer.partly == self.partly):
             return []
-        self.state, self.reason = state, reason
-        events: list[RuleState | Gap] = [
-            RuleState(
-                t=t,
-                family=self.family.value,
-                network=str(self.network),
-                state=state,
-                reason=reason,
-                writer=writer,
-                generation=generation,
-            )
-        ]
+        state, reason = answer.state, answer.reason
+        self.state, self.partly = state, answer.partly
+        if same:
+            return [self._told(t, answer, writer, generation)]
+        events: list[RuleState | Gap] = [self._told(t, answer, writer, generation)]
         if self._opened is not None:
             events.append(self._close(self._opened, t, writer))
         if state == "not_carried":
             self._opened = (t, reason, writer)
         return events
+
+    def _told(self, t: int, answer: Poll, writer: Writer | None, generation: int) -> RuleState:
+        return RuleState(
+            t=t,
+            family=self.family.value,
+            network=str(self.network),
+            state=answer.state,
+            reason=answer.reason,
+            writer=writer,
+            generation=generation,
+            pods=answer.pods,
+            pods_not_carried=answer.kept,
+            pods_unknown=answer.unknown,
+            partly=answer.partly,
+        )
 
     def finish(self, t: int) -> list[RuleState | Gap]:
         """Watching ends: a gap that is open now is written as such."""

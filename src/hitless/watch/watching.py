@@ -12,29 +12,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from hitless import __version__
 from hitless.errors import InputError
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.scheduling import given_back, hasten, relax
-from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary
+from hitless.model.events import Change, Event, Gap, Header, LostEvents, Note, RuleState, Summary
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.networks import Networks
 from hitless.watch.profiles import Profile
+from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
 
 __all__ = ["Options", "Watch"]
 
 _VERIFY_S = 10.0
 _VERIFY_SHARE = 300  # and at least so many times what the last comparison took: a third of a per cent of a core
+_COUNT_SHARE = 100
+"""After all pods were asked about, so many times as long goes by until they are again: a per cent of a core."""
 _LAST_S = 5.0  # waiting for the last commits, and as much work on a backlog of thousands; a stop is neither
 _LAST_WAITS = 10
-_TOOL = "watch"
-_BACKLOG = 30  # transactions: some tenths of a second of work
 _HOOKS = frozenset(HOOKS)
 """Where a pod's packet on its way out is decided upon."""
 
@@ -42,12 +42,14 @@ _HOOKS = frozenset(HOOKS)
 @dataclass(frozen=True, slots=True)
 class Options:
     """What to watch. ``networks`` empty: those of the profile, else those that the rules name; ``backends`` and
-    ``families`` empty: those of the profile. ``heartbeat_s`` 0: none. ``all_changes``: also those that matter to no
-    packet. ``duration_s`` ``None``: until ``stop``. ``urgent``: ask for a real-time priority."""
+    ``families`` empty: those of the profile; ``uplink`` empty: the profile's, else as the routes say. ``heartbeat_s``
+    0: none. ``all_changes``: also those that matter to no packet. ``duration_s`` ``None``: until ``stop``. ``urgent``:
+    ask for a real-time priority."""
 
     profile: Profile
     namespace: Namespace = HERE
     networks: tuple[Network, ...] = ()
+    uplink: str = ""
     backends: frozenset[Backend] = frozenset()
     families: tuple[Family, ...] = ()
     heartbeat_s: float = 1.0
@@ -56,24 +58,6 @@ class Options:
     all_changes: bool = False
     receive_buffer: int = 8 << 20
     urgent: bool = True
-
-
-@dataclass(slots=True)
-class _Totals:
-    commits: int = 0
-    changes: int = 0
-    relevant: int = 0
-    evaluations: int = 0
-    lost_events: int = 0
-    resyncs: int = 0
-    verified: int = 0
-    max_lag_ns: int = 0
-    beat_lag_ns: int = 0  # since the last heartbeat
-    foreign: int = 0  # since the last heartbeat: commits that mattered to no packet
-
-    def late(self, lag_ns: int) -> None:
-        self.max_lag_ns = max(self.max_lag_ns, lag_ns)
-        self.beat_lag_ns = max(self.beat_lag_ns, lag_ns)
 
 
 class Watch:
@@ -92,9 +76,10 @@ class Watch:
         for network in named:
             if family_of(network) not in self.families:
                 raise InputError(f"{network} is of a family that is not watched", where="--network")
-        self._networks = Networks(profile, self.families, options.namespace)
+        self._networks = Networks(profile, self.families, options.namespace, options.uplink)
         self._named = bool(named)
-        self._totals = _Totals()
+        self._totals = Totals()
+        self._count_at = 0.0
         self._stopping = False
         self._feed = Feed(
             options.namespace,
@@ -108,7 +93,7 @@ class Watch:
             for network in named:
                 self._networks.add(network)
         except BaseException:
-            self._feed.close()
+            self.close()
             raise
 
     def __enter__(self) -> Watch:
@@ -117,7 +102,12 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End watching."""
         self._feed.close()
+        self._networks.close()
 
     def stop(self) -> None:
         """End ``events`` with its summary."""
@@ -134,10 +124,10 @@ class Watch:
     def events(self) -> Iterator[Event]:
         """Header, what happens, Summary."""
         begin = time.monotonic()
-        urgency = _Urgent(self.options.urgent)
+        urgency = Urgency(self.options.urgent)
         yield from self._opening()
         end = None if self.options.duration_s is None else begin + self.options.duration_s
-        pulse = _Pulse(self.options.heartbeat_s)
+        pulse = Pulse(self.options.heartbeat_s)
         verify_at = begin + self.options.verify_s
         while not self._stopping:
             now_s = time.monotonic()
@@ -166,7 +156,7 @@ class Watch:
         yield from found
         if not any(self._networks):
             yield Note(t=now, level="warning", text=self._networks.unknown())
-        yield from self._judge(self.clock.now(), None, self._feed.generation)
+        yield from self._judge(self.clock.now(), None, self._feed.generation, whole=True)
 
     def _find_networks(self, t: int) -> Iterator[Note]:
         """Take up the pod networks that the rules name, in families that have none yet."""
@@ -203,15 +193,11 @@ class Watch:
             "networks": [str(watched.network) for watched in self._networks],
             "networks_from": ("option" if options.networks else "profile") if self._named else "rules",
             "namespace": options.namespace.name,
-            "witnesses": {
-                str(each.network): [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in each.judge.packets]
-                for each in self._networks
-            },
-            "interfaces": {
-                str(each.network): [each.judge.packets[0].iif, each.judge.packets[0].oif] for each in self._networks
-            },
+            "witnesses": {str(each.network): each.judge.whom.witnesses for each in self._networks},
+            "interfaces": {str(each.network): each.judge.whom.interfaces for each in self._networks},
+            "pods": {str(each.network): len(each.judge.whom.pods) for each in self._networks},
         }
-        return Header(t=now, tool=_TOOL, version=__version__, pid=os.getpid(), config=config)
+        return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config)
 
     def _step(self, step: Step) -> Iterator[Event]:
         self._totals.commits += 1
@@ -269,7 +255,7 @@ class Watch:
         for watched in self._networks:
             if watched.answer is None:
                 return True
-            for chain in watched.answer.chains:
+            for chain in watched.chains:
                 if chain[0] == change.family and chain[1] == change.table:
                     if chain[2] in change.chains:
                         return True
@@ -280,32 +266,43 @@ class Watch:
     def _of_interest(self, change: Changed) -> bool:
         return bool(self.options.profile.of_interest(change.table) & change.chains)
 
-    def _judge(self, t: int, step: Step | None, generation: int) -> list[RuleState | Gap]:
+    def _judge(self, t: int, step: Step | None, generation: int, *, whole: bool = False) -> list[RuleState | Gap]:
+        """What the rules of now come to; ``whole``: also of how many pods, where that is not known of these rules."""
         ruleset = self._feed.current
         self._networks.settle(ruleset)
         events: list[RuleState | Gap] = []
         for watched in self._networks:
-            watched.answer = watched.judge.answer(ruleset)
+            if whole and watched.counted:
+                continue
+            answer = watched.judge.count(ruleset) if whole else watched.judge.answer(ruleset)
+            watched.take(answer)
             self._totals.evaluations += 1
-            writer = step.writer if step is not None else None
-            events += watched.tracker.observe(t, watched.answer.state, watched.answer.reason, writer, generation)
+            events += watched.tracker.observe(t, answer, step.writer if step is not None else None, generation)
         self._feed.follow = self._followed()
-        self._feed.towards = frozenset(packet.dst for each in self._networks for packet in each.judge.packets)
+        self._feed.towards = frozenset(far_end for each in self._networks for far_end in each.judge.whom.far_ends)
         return events
+
+    def _count(self, now_s: float) -> Iterator[Event]:
+        """Of how many pods it is so: told soon after a change, and not while one is judged."""
+        if now_s >= self._count_at and not all(watched.counted for watched in self._networks):
+            begun = time.thread_time()
+            yield from self._judge(self.clock.now(), None, self._feed.generation, whole=True)
+            self._count_at = now_s + _COUNT_SHARE * (time.thread_time() - begun)
 
     def _followed(self) -> frozenset[tuple[str, str, str]]:
         """What is compared with the kernel: chains that took part in an answer, and those of the profile."""
-        found = {chain for each in self._networks if each.answer is not None for chain in each.answer.chains}
+        found = {chain for each in self._networks for chain in each.chains}
         for table in self.options.profile.tables:
             found |= {(family.nft, table.name, chain) for family in self.families for chain in table.chains}
         return frozenset(found)
 
-    def _beat(self, pulse: _Pulse, now_s: float) -> Iterator[Event]:
+    def _beat(self, pulse: Pulse, now_s: float) -> Iterator[Event]:
         step = self._feed.find_legacy()
         if step is not None:
             yield from self._step(step)
         if self._networks.refresh():
             yield from self._judge(self.clock.now(), None, self._feed.generation)
+        yield from self._count(now_s)
         self._totals.late(self._feed.take_lag())
         beat = pulse.beat(now_s, self.clock.now(), self._totals)
         if beat is not None:
@@ -323,7 +320,7 @@ class Watch:
         totals = self._totals
         return Summary(
             t=now,
-            tool=_TOOL,
+            tool=TOOL,
             totals={
                 "commits": totals.commits,
                 "changes": totals.changes,
@@ -339,59 +336,6 @@ class Watch:
                 "cpu_ns": time.process_time_ns(),
             },
         )
-
-
-class _Urgent:
-    """A real-time priority for the caller's thread, but not while it works off a large backlog: others must run."""
-
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
-        self._have = False
-        self.fit(0)
-
-    def fit(self, backlog: int) -> None:
-        if self._wanted and self._have != (backlog < _BACKLOG):
-            self._have = not self._have
-            if self._have:
-                hasten()
-            else:
-                relax()
-
-    def end(self) -> None:
-        if self._have:
-            relax()
-
-
-@dataclass(slots=True)
-class _Pulse:
-    """When the next heartbeat is due, and what was measured since the last one."""
-
-    interval_s: float
-    due: float = field(init=False)
-    _began: float = field(init=False)
-    _cpu: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._began = time.monotonic()
-        self._cpu = time.process_time_ns()
-        # without heartbeats somebody must still look for legacy tables now and then
-        self.due = self._began + (self.interval_s or 1.0)
-
-    def beat(self, now_s: float, now: int, totals: _Totals) -> Heartbeat | None:
-        late_ns = int((now_s - self.due) * 1e9)
-        cpu = time.process_time_ns()
-        words = f"{totals.foreign} commits that mattered to no packet" if totals.foreign else ""
-        event = Heartbeat(
-            t=now,
-            tool=_TOOL,
-            interval_ns=int((now_s - self._began) * 1e9),
-            max_lag_ns=max(totals.beat_lag_ns, late_ns),
-            cpu_ns=cpu - self._cpu,
-            detail="; ".join(filter(None, (words, given_back()))),
-        )
-        self._began, self._cpu, self.due = now_s, cpu, now_s + (self.interval_s or 1.0)
-        totals.beat_lag_ns = totals.foreign = 0
-        return event if self.interval_s else None
 
 
 def _family(word: str) -> Family:

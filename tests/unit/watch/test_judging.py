@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hitless.kernel.nftables import TableChange
+from hitless.kernel.routing import Link
 from hitless.model.families import Address, Backend
 from hitless.model.rules import (
     Accept,
@@ -28,11 +30,11 @@ from hitless.model.rules import (
     Step,
     Table,
 )
-from hitless.semantics import witnesses
+from hitless.observe import Asking, NodeView, find, matching
 from hitless.watch import load
 from hitless.watch.feeds import _changed, _compared
 from hitless.watch.judging import Judge
-from hitless.watch.networks import matching, pod_networks
+from hitless.watch.networks import pod_networks
 
 NETWORK = ip_network("10.42.0.0/16")
 
@@ -55,8 +57,9 @@ MASQUERADE = rule(Source(NETWORK), Destination(ip_network("224.0.0.0/4"), True),
 
 
 def judge(*interfaces: str) -> Judge:
-    packets = witnesses(NETWORK, protocols=(6, 17, 1), destinations=2, iif=interfaces[0] if interfaces else "", oif="e")
-    return Judge(NETWORK, packets, lambda: interfaces)
+    links = {index: Link(index, name, True, True, "veth") for index, name in enumerate((*interfaces, "e"), 1)}
+    asking = Asking(NETWORK, protocols=(6, 17, 1), links=("v+", "cali+"))
+    return Judge(NETWORK, find(asking, NodeView(links), lambda *_: len(links)))
 
 
 def test_the_worst_answer_of_all_packets_counts() -> None:
@@ -85,7 +88,9 @@ def test_one_pod_that_is_cut_off_is_no_gap_and_all_of_them_are_one() -> None:
     everyone = forward(rule(InInterface("cali+"), Drop()))
     asked = judge("cali1", "cali2")
     assert asked.answer(Ruleset((nat(MASQUERADE), one))).state == "carried"
-    assert {packet.iif for packet in asked.packets} == {"cali2"}
+    counted = asked.count(Ruleset((nat(MASQUERADE), one)))
+    assert (counted.state, counted.pods, counted.kept) == ("carried", 2, 1)
+    assert "1 of 2 pods is kept in by FORWARD" in counted.partly
     assert judge("cali1", "cali2").answer(Ruleset((nat(MASQUERADE), everyone))).state == "not_carried"
 
 
@@ -113,7 +118,8 @@ def test_an_answer_names_the_chains_that_took_part_and_no_others() -> None:
 
 
 def test_no_packet_is_no_answer() -> None:
-    assert Judge(NETWORK, (), list).answer(Ruleset(())).state == "cannot_tell"
+    whom = replace(find(Asking(NETWORK), NodeView(), lambda *_: 0), packets=())
+    assert Judge(NETWORK, whom).answer(Ruleset(())).state == "cannot_tell"
 
 
 @pytest.mark.parametrize(

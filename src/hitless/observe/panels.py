@@ -1,0 +1,208 @@
+"""What the answers of several pods come to: the one place that decides. Pure.
+
+Problem: one pod that a network policy keeps in is no outage, and an outage of all pods is none the less one because a
+made-up address would get out. Promise: ``Panel.poll`` asks about every pod that is there, and about addresses that
+nobody has, so that the next pod is spoken for:
+
+- no pod is carried: *not carried*; one is enough for *carried*; else *cannot tell*;
+- some are and others are not: carried, and ``Poll.partly`` says how many are not and by which rule;
+- there is no pod: the addresses that nobody has decide in the same way.
+
+Pods that no rule on their way tells apart are asked about once. What it never does: walk rules itself. Next stages:
+``watch``, ``guard``, ``agent``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from hitless.model.events import State
+from hitless.model.families import Address
+from hitless.model.rules import Ruleset
+from hitless.observe.likeness import Likeness
+from hitless.observe.pods import Pod
+from hitless.semantics import ChainName
+
+__all__ = ["Ask", "Fate", "Panel", "Poll"]
+
+_LOST = {"untranslated": " not translated", "unanswered": " without answers"}
+_NAMED = 2
+"""Chains that a sentence names at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What happens to one pod's packets. ``by``: the chain that drops them, empty when they are lost otherwise; ``how``
+    they are lost: dropped, untranslated, unanswered. ``replies``: chains whose rules saw an answer to the pod."""
+
+    state: State
+    reason: str
+    chains: frozenset[ChainName] = frozenset()
+    replies: frozenset[ChainName] = frozenset()
+    by: str = ""
+    how: str = ""
+
+    def saying(self, reason: str) -> Fate:
+        """The same with another reason."""
+        return replace(self, reason=reason)
+
+    def with_chains(self, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> Fate:
+        """The same with the chains that took part."""
+        return replace(self, chains=frozenset(chains), replies=frozenset(replies))
+
+
+Ask = Callable[[Pod], Fate]
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """What all answers come to. ``pods``: how many were asked about (0: there is none, or the question was settled
+    before all were); ``kept`` of them are not carried, of ``unknown`` it cannot be told. ``partly`` is the sentence for
+    a network of which some pods, or the next one, are not carried. ``chains`` took part."""
+
+    state: State
+    reason: str
+    chains: frozenset[ChainName]
+    pods: int = 0
+    kept: int = 0
+    unknown: int = 0
+    partly: str = ""
+    whole: bool = True
+    addresses: tuple[str, ...] = ()  # of the pods that are not carried
+    how: str = ""  # as of ``Fate``: why the network is not carried
+
+
+class Panel:
+    """Asks about the pods of one network; it remembers which one was carried last, to ask about it first."""
+
+    def __init__(self) -> None:
+        self._last: Pod | None = None
+
+    def poll(
+        self,
+        ruleset: Ruleset,
+        ask: Ask,
+        pods: Sequence[Pod],
+        strangers: Sequence[Pod],
+        towards: Sequence[Address],
+        *,
+        whole: bool = True,
+    ) -> Poll:
+        """Ask. Not ``whole``: end with the first pod that is carried, as that settles the state. ``towards``: the far
+        ends that ``ask`` asks about."""
+        asking = _Asking(ruleset, ask, towards)
+        order = list(pods)
+        if self._last in order:
+            order.remove(self._last)
+            order.insert(0, self._last)
+        fates: list[tuple[Pod, Fate]] = []
+        for pod in order:
+            fate = asking.fate(pod)
+            fates.append((pod, fate))
+            if fate.state == "carried":
+                self._last = pod
+                if not whole:
+                    return Poll("carried", fate.reason, asking.chains, whole=False)
+        if not pods:
+            return self._without_pods(asking, strangers)
+        return _sum(asking, fates, self._next(asking, fates, strangers))
+
+    def _without_pods(self, asking: _Asking, strangers: Sequence[Pod]) -> Poll:
+        first: Fate | None = None
+        unknown: Fate | None = None
+        for stranger in strangers:
+            fate = asking.fate(stranger)
+            first = first or fate
+            if fate.state == "carried":
+                return Poll("carried", fate.reason, asking.chains)
+            if fate.state == "cannot_tell":
+                unknown = unknown or fate
+        told = unknown or first
+        if told is None:
+            return Poll("cannot_tell", "there is no witness packet", frozenset())
+        return Poll(told.state, told.reason, asking.chains, how=told.how)
+
+    def _next(
+        self, asking: _Asking, fates: Sequence[tuple[Pod, Fate]], strangers: Sequence[Pod]
+    ) -> tuple[Pod, Fate] | None:
+        """The fate of an address that nobody has: the best one, as a rule may name any of them."""
+        like = next((pod for pod, fate in fates if fate.state == "carried"), fates[0][0])
+        found: tuple[Pod, Fate] | None = None
+        for stranger in strangers:
+            # by a link of its own, which does not exist yet: the rules for links are those of a pod that is carried
+            newcomer = stranger if stranger.interface else stranger._replace(interface=like.interface)
+            fate = asking.fate(newcomer)
+            if fate.state == "carried":
+                return newcomer, fate
+            if found is None or (found[1].state == "not_carried" and fate.state == "cannot_tell"):
+                found = newcomer, fate
+        return found
+
+
+class _Asking:
+    """Asks about a pod, unless the rules do not tell it from one that was asked about."""
+
+    def __init__(self, ruleset: Ruleset, ask: Ask, towards: Sequence[Address]) -> None:
+        self._ask = ask
+        self._likeness = Likeness(ruleset, towards)
+        self._asked: list[tuple[Pod, Fate]] = []
+        self._known: dict[object, Fate] = {}
+
+    def fate(self, pod: Pod) -> Fate:
+        key = self._likeness.key(pod)
+        if (known := self._known.get(key)) is not None:
+            return known
+        fate = self._ask(pod)
+        self._asked.append((pod, fate))
+        if self._likeness.learn(fate.chains, fate.replies):
+            self._known = {self._likeness.key(asked): told for asked, told in self._asked}
+        else:
+            self._known[key] = fate
+        return fate
+
+    @property
+    def chains(self) -> frozenset[ChainName]:
+        """The chains of all answers: a change elsewhere changes none."""
+        return frozenset().union(*(fate.chains | fate.replies for _, fate in self._asked))
+
+
+def _sum(asking: _Asking, fates: Sequence[tuple[Pod, Fate]], newcomer: tuple[Pod, Fate] | None) -> Poll:
+    carried = [one for one in fates if one[1].state == "carried"]
+    kept = [one for one in fates if one[1].state == "not_carried"]
+    unknown = [one for one in fates if one[1].state == "cannot_tell"]
+    after = newcomer[1].state if newcomer is not None else "cannot_tell"
+    addresses = tuple(str(pod.address) for pod, _ in kept)
+    facts = (asking.chains, len(fates), len(kept), len(unknown))
+    if carried:
+        words = [_kept(kept, len(fates))] if kept else []
+        if unknown:
+            words.append(f"of {_count(len(unknown), len(fates))} it cannot be told: {unknown[0][1].reason}")
+        if newcomer is not None and after == "not_carried":
+            words.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {newcomer[1].reason}")
+        return Poll("carried", carried[0][1].reason, *facts, "; ".join(words), addresses=addresses)
+    if unknown:
+        told = unknown[0][1].reason
+        more = f"; {_kept(kept, len(fates))}" if kept else ""
+        return Poll("cannot_tell", f"{told}{more}", *facts, addresses=addresses)
+    reason = kept[0][1].reason
+    if after == "carried":
+        what = "the only pod" if len(kept) == 1 else f"all {len(kept)} pods"
+        reason = f"{reason} (of {what} here; a pod without such a rule would be carried)"
+    return Poll("not_carried", reason, *facts, addresses=addresses, how=kept[0][1].how)
+
+
+def _count(some: int, whole: int) -> str:
+    return f"{some} of {whole} pods"
+
+
+def _kept(kept: Sequence[tuple[Pod, Fate]], whole: int) -> str:
+    """E.g. ``3 of 7 pods are kept in by KUBE-POD-FW-ABC (10.42.0.7: KUBE-POD-FW-ABC rule 3 … rejects it)``."""
+    pod, fate = kept[0]
+    verb = "is" if len(kept) == 1 else "are"
+    chains = list(dict.fromkeys(each.by for _, each in kept if each.by))
+    if len(chains) > _NAMED:
+        by = f" kept in by {', '.join(chains[:_NAMED])} and {len(chains) - _NAMED} more"
+    else:
+        by = f" kept in by {' and '.join(chains)}" if chains else _LOST.get(fate.how, " not carried")
+    return f"{_count(len(kept), whole)} {verb}{by} ({pod.address}: {fate.reason})"

@@ -1,0 +1,106 @@
+"""The pods that are on a node, from its routes, neighbours and IPAM files. Pure.
+
+Problem: a rule that chooses by a pod's address says nothing of the others. Promise: ``pods`` gives addresses that are
+on this node for certain or very likely, each with the interface that its packets come in by, at most ``MOST`` of them:
+a route to one address by a pod's link is a pod; behind a bridge those that the node has talked to, and that the IPAM
+plugin has given out. A neighbour that has gone stays known to the kernel for long, so that behind a bridge there are
+never more pods than ports, the last confirmed first. ``strangers`` are addresses that none of them has: the next pod's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from hitless.model.families import Address, Family, Network, family_of
+from hitless.observe.nodes import NodeView
+from hitless.semantics import strangers as made_up
+
+__all__ = ["MOST", "Pod", "part", "pods", "strangers"]
+
+MOST = 256
+"""Pods of a network that are asked about: twice what the kubelet allows on a node by default."""
+
+_ELSEWHERE = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "wireguard", "tun", "xfrm"})
+"""Kinds of links that lead to other nodes' pods."""
+
+
+class Pod(NamedTuple):
+    """A pod's address and the interface that its packets come in by (empty: not known)."""
+
+    address: Address
+    interface: str = ""
+
+
+def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[Pod, ...]:
+    """The pods of ``network`` on this node; ``own`` is the node's part of it, where that is known."""
+    family, where = family_of(network), own or network
+    mine = view.addresses.get(family, {})
+    found: dict[Address, str] = {}
+    bridged: dict[int, dict[Address, tuple[bool, int]]] = {}
+    for route in view.routes.get(family, ()):
+        if route.to.prefixlen == route.to.max_prefixlen and route.direct:
+            address = route.to.network_address
+            # a pod may have an address outside of the node's part: a route of its own says that it is here
+            if address in network and address not in mine and _leads_to_pods(view, route.oif):
+                found.setdefault(address, view.name(route.oif))
+    for index, address, age in _likely(view, family, where):
+        if address not in found and address not in mine and _leads_to_pods(view, index):
+            bridged.setdefault(index, {}).setdefault(address, (address not in view.given, age))
+    for index, candidates in bridged.items():
+        for address in sorted(candidates, key=candidates.__getitem__)[: _room(view, index)]:
+            found.setdefault(address, view.name(index))
+    ordered = sorted(found.items(), key=lambda one: int(one[0]))
+    return tuple(Pod(*one) for one in ordered[:MOST])
+
+
+def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[int, Address, int]]:
+    """Addresses behind the node's links, each with the link and how long ago it was confirmed."""
+    ways_out = {route.oif for route in view.routes.get(family, ()) if not route.direct and not route.to.prefixlen}
+    for neighbour in view.neighbours.get(family, ()):  # where pods live in the nodes' network, nodes are neighbours too
+        if neighbour.address in where and neighbour.index not in ways_out:
+            yield neighbour.index, neighbour.address, neighbour.age
+    links = [(route.to, route.oif) for route in view.routes.get(family, ()) if route.direct and _holds(where, route.to)]
+    for address in view.given:
+        index = next((oif for to, oif in links if address.version == to.version and address in to), 0)
+        if index and index not in ways_out and address in where:
+            yield index, address, 1 << 32  # behind every neighbour
+
+
+def _holds(where: Network, to: Network) -> bool:
+    return to.version == where.version and (to.overlaps(where)) and 0 < to.prefixlen < to.max_prefixlen
+
+
+def _leads_to_pods(view: NodeView, index: int) -> bool:
+    link = view.links.get(index)
+    return link is not None and link.up and link.kind not in _ELSEWHERE and link.name != "lo"
+
+
+def _room(view: NodeView, index: int) -> int:
+    """How many pods a link can have: a bridge as many as ports."""
+    if view.links[index].kind != "bridge":
+        return MOST
+    return sum(link.master == index and link.up for link in view.links.values())
+
+
+def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network | None:
+    """The part of ``network`` that a route leads to by a pod's interface: a pod, or a bridge full of them."""
+    names = set(interfaces)
+    for route in view.routes.get(family_of(network), ()):
+        to = route.to
+        inside = to.prefixlen > network.prefixlen and to.network_address in network
+        if inside and view.name(route.oif) in names:
+            return to
+    return None
+
+
+def strangers(view: NodeView, network: Network, own: Network | None, known: Sequence[Pod]) -> tuple[Pod, ...]:
+    """Addresses that no pod has, each with the interface that a route names for it."""
+    family = family_of(network)
+    taken = {pod.address for pod in known} | set(view.addresses.get(family, ())) | view.given
+    routes = sorted(view.routes.get(family, ()), key=lambda route: -route.to.prefixlen)
+    found = []
+    for address in made_up(own or network, taken):
+        index = next((route.oif for route in routes if route.to.prefixlen and address in route.to), 0)
+        found.append(Pod(address, view.name(index) if _leads_to_pods(view, index) else ""))
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""The question that is put to the rules for one pod: do its new flows get out, and do the answers come back?
+
+Promise: several packets are asked about and the worst answer counts; the answer to each that may get out is asked about
+too, and its loss is a "no" with a reason of its own. Next stage: ``panels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hitless.model.events import State
+from hitless.model.families import Address, Network
+from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
+from hitless.model.rules import Ruleset, Snat
+from hitless.observe.panels import Fate
+from hitless.observe.uplinks import Uplink
+from hitless.semantics import HOOKS, ChainName, Outcome, evaluate, way_back
+
+__all__ = ["egress", "there_and_back"]
+
+_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
+
+
+def egress(
+    ruleset: Ruleset,
+    packets: Iterable[Packet],
+    way: Uplink,
+    *,
+    unroutable: Sequence[Network] = (),
+    hooks: Sequence[str] = HOOKS,
+) -> Fate:
+    """The worst answer of all packets. After a "no" the others need not be asked: they cannot change it."""
+    chains: set[ChainName] = set()
+    replies: set[ChainName] = set()
+    worst: Fate | None = None
+    for number, packet in enumerate(packets):
+        outcome = evaluate(ruleset, packet, hooks, unroutable=unroutable)
+        chains |= outcome.chains
+        fate = Fate(outcome.state, outcome.reason, by=_dropping(outcome), how=_how(outcome))
+        if outcome.state != "not_carried":
+            back = way_back(ruleset, packet, hooks, _translated_to(outcome, way))
+            replies |= back.chains
+            fate = there_and_back(fate, back)
+        if number and fate.state != "carried":
+            fate = fate.saying(f"{fate.reason} ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})")
+        if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
+            worst = fate
+        if fate.state == "not_carried":
+            break
+    if worst is None:
+        return Fate("cannot_tell", "there is no witness packet")
+    return worst.with_chains(chains, replies)
+
+
+def there_and_back(out: Fate, back: Outcome) -> Fate:
+    """The fate of a flow whose first packet is not certainly lost."""
+    state: State = out.state
+    if back.state == "not_carried":
+        return Fate("not_carried", back.reason, how="unanswered")
+    if back.state == "cannot_tell" and state == "carried":
+        return Fate("cannot_tell", back.reason)
+    return out
+
+
+def _dropping(outcome: Outcome) -> str:
+    return outcome.dropped.chain if outcome.dropped is not None else ""
+
+
+def _how(outcome: Outcome) -> str:
+    if outcome.state != "not_carried":
+        return ""
+    return "dropped" if outcome.dropped is not None else "untranslated"
+
+
+def _translated_to(outcome: Outcome, way: Uplink) -> Address | None:
+    """The source that the flow was given, where it is known."""
+    translation = outcome.translation
+    if translation is None:
+        return None
+    action = translation.action
+    if isinstance(action, Snat):
+        return action.first if action.first == action.last else None
+    return way.address

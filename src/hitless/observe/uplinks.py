@@ -1,0 +1,90 @@
+"""The way out of the node: one rule for everybody who asks.
+
+Problem: rules ask by which interface a packet leaves, and a node may have several ways out: policy routing, VRFs, two
+default routes, or a default route into nothing, as air-gapped nodes have. Promise: the uplink of a family is what
+people named; else the interface by which the node's routing sends *a pod's* packet to the first far end; where that is
+a dead end (a dummy interface, a link without carrier, no route), to the next one; else the interface of the widest
+route by a gateway that is not the cluster's own; else the only interface with an address that is no pod's. Where none
+of that is so, it is not known: nothing is assumed. All far ends are asked about by the one uplink: they stand for
+whatever lies outside. Pure but for the look-up that is handed in. Next stage: ``whom``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from hitless.model.families import Address, Family, Network
+from hitless.observe.nodes import NodeView
+from hitless.observe.pods import Pod
+
+__all__ = ["LookUp", "Uplink", "uplink"]
+
+LookUp = Callable[[Address, Pod | None], int]
+"""The index of the interface by which a packet (of that pod) to an address would leave; 0: it would not."""
+
+_NOWHERE = frozenset({"dummy", "ifb", "nlmon"})
+_DUMMY = "dummy"  # what the kernel calls them, and what documentation calls whatever stands in for one
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """The way out by ``name`` (empty: not known); ``address`` is what a masquerade there gives, where it is known."""
+
+    name: str = ""
+    address: Address | None = None
+
+
+def uplink(
+    view: NodeView,
+    family: Family,
+    far_ends: Sequence[Address],
+    look_up: LookUp,
+    *,
+    pod: Pod | None = None,
+    inside: Collection[Network] = (),
+    named: str = "",
+) -> Uplink:
+    """The way out for packets to ``far_ends``; ``named``: what people said. ``inside``: the cluster's own networks."""
+    if named:
+        index = next((index for index, link in view.links.items() if link.name == named), 0)
+        return Uplink(named, _address(view, family, index))
+    ways = [look_up(far_end, pod) or (look_up(far_end, None) if pod else 0) for far_end in far_ends]
+    found = next((index for index in ways if _leads_on(view, index)), 0)
+    found = found or _other(view, family, inside) or next((index for index in ways if index), 0)
+    return Uplink(view.name(found), _address(view, family, found))
+
+
+def _address(view: NodeView, family: Family, index: int) -> Address | None:
+    """The one address of an interface; ``None``: there are several, or none."""
+    found = [each for each, at in view.addresses.get(family, {}).items() if at == index and not each.is_link_local]
+    return found[0] if len(found) == 1 else None
+
+
+def _leads_on(view: NodeView, index: int) -> bool:
+    link = view.links.get(index)
+    if link is None or not link.carrier or link.name == "lo":
+        return False
+    return link.kind not in _NOWHERE and not link.name.startswith(_DUMMY)
+
+
+def _other(view: NodeView, family: Family, inside: Collection[Network]) -> int:
+    """The way out of a node whose default route, if it has one, leads nowhere."""
+
+    def outside(network: Network) -> bool:
+        return not any(network.version == each.version and network.overlaps(each) for each in inside)
+
+    routes = [
+        route
+        for route in view.routes.get(family, ())
+        if _leads_on(view, route.oif) and not (route.to.is_link_local or route.to.is_multicast)
+    ]
+    by_gateway = [route for route in routes if not route.direct and (not route.to.prefixlen or outside(route.to))]
+    if by_gateway:
+        return min(by_gateway, key=lambda route: (route.to.prefixlen, route.metric)).oif
+    own = view.addresses.get(family, {})
+    near = {index for address, index in own.items() if not address.is_loopback and not address.is_link_local}
+    pods = {index for address, index in own.items() if any(address in each for each in inside)}
+    wide = [route for route in routes if route.direct and route.to.prefixlen < route.to.max_prefixlen]
+    only = (near & {route.oif for route in wide if outside(route.to)}) - pods
+    return only.pop() if len(only) == 1 else 0

@@ -1,0 +1,163 @@
+"""Whom a question about a pod network is put to, and by which way its packets leave: everything that packets need.
+
+Promise: ``Whom`` is found from one look at the node in the same way for the watch and for the guard. Next stage:
+``panels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hitless.errors import InputError
+from hitless.model.families import Address, Network, family_of
+from hitless.model.packets import TCP, UDP, Packet
+from hitless.observe.nodes import NodeView, Viewer
+from hitless.observe.pods import Pod, pods, strangers
+from hitless.observe.uplinks import LookUp, Uplink, uplink
+from hitless.semantics import witnesses
+
+__all__ = ["Asking", "Whom", "checked_interface", "find", "looking_up", "matching"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is to be asked about a network: as people, or a profile, say it. ``own``: the node's part of ``network``,
+    ``inside``: networks of the cluster without far ends, ``links``: patterns of pods' interfaces' names."""
+
+    network: Network
+    own: Network | None = None
+    inside: tuple[Network, ...] = ()
+    protocols: tuple[int, ...] = (TCP, UDP)
+    destinations: int = 2
+    far_ends: tuple[Address, ...] = ()
+    marks: tuple[int, ...] = (0,)
+    links: tuple[str, ...] = ()
+    uplink: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """The pods that are there, addresses that none has, the way out, and packets without a source."""
+
+    pods: tuple[Pod, ...]
+    strangers: tuple[Pod, ...]
+    way: Uplink
+    packets: tuple[Packet, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether interfaces are known for all that is asked."""
+        return all(one.interface for one in self.pods or self.strangers) and all(one.oif for one in self.packets)
+
+    def of(self, pod: Pod) -> Iterator[Packet]:
+        """The first packets of the flows that are asked about, as this pod would send them."""
+        return (replace(packet, src=pod.address, iif=pod.interface) for packet in self.packets)
+
+    @property
+    def witnesses(self) -> list[str]:
+        """The packets of the first that is asked about, in words."""
+        first = next(iter(self.pods or self.strangers))
+        return [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in self.of(first)]
+
+    @property
+    def interfaces(self) -> list[str]:
+        """The interfaces of the first packet; empty: not known."""
+        first = next(iter(self.pods or self.strangers))
+        return [first.interface, next((packet.oif for packet in self.packets), "")]
+
+    @property
+    def far_ends(self) -> tuple[Address, ...]:
+        """The addresses that are asked about."""
+        return tuple(dict.fromkeys(packet.dst for packet in self.packets))
+
+
+def find(asking: Asking, view: NodeView, look_up: LookUp) -> Whom:
+    """Find whom to ask on this node."""
+    network, own = asking.network, asking.own
+    here = pods(view, network, own)
+    others = strangers(view, network, own, here)
+    links = _links(view, network, asking.links)
+    if not here:  # no pod's address is known: a link of its own is a pod all the same
+        here = tuple(Pod(others[0].address, name) for name in links.own)
+    if not here and links.first:
+        others = tuple(one if one.interface else one._replace(interface=links.first) for one in others)
+    packets = _packets(asking, others[0].address)
+    far_ends = tuple(dict.fromkeys(packet.dst for packet in packets))
+    inside = (network, *asking.inside)
+    family = family_of(network)
+    way = uplink(view, family, far_ends, look_up, pod=next(iter(here or others)), inside=inside, named=asking.uplink)
+    return Whom(here, others, way, tuple(replace(packet, oif=way.name) for packet in packets))
+
+
+def _packets(asking: Asking, source: Address) -> list[Packet]:
+    found: list[Packet] = []
+    for mark in asking.marks:
+        found += witnesses(
+            asking.network,
+            asking.own,
+            inside=asking.inside,
+            protocols=asking.protocols,
+            destinations=asking.destinations,
+            far_ends=asking.far_ends,
+            mark=mark,
+            source=source,
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Pods' interfaces by their names: each pod's ``own``, and the ``first`` of all (empty: there is none)."""
+
+    own: tuple[str, ...]
+    first: str
+
+
+def _links(view: NodeView, network: Network, patterns: Sequence[str]) -> _Links:
+    up = [link for link in view.links.values() if link.up]
+    names = matching((link.name for link in up), patterns)
+    shared = {view.name(route.oif) for route in view.routes.get(family_of(network), ()) if _wide(route.to, network)}
+    ports = {link.name for link in up if link.master or link.kind == "bridge"}
+    own = tuple(name for name in names if name not in shared and name not in ports)
+    routed = [name for name in names if name in shared]
+    return _Links(own, next(iter((*routed, *own, *names)), ""))
+
+
+def _wide(to: Network, network: Network) -> bool:
+    return to.version == network.version and 0 < to.prefixlen < to.max_prefixlen and to.overlaps(network)
+
+
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    """The interface names that fit a pattern (``+`` at the end: any continuation), in the order of the patterns."""
+    known = list(names)
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        stem = pattern.removesuffix("+")
+        for name in known:
+            if name == pattern or (stem != pattern and name.startswith(stem)):
+                found[name] = None
+    return list(found)
+
+
+def looking_up(viewer: Viewer, view: NodeView) -> LookUp:
+    """Route look-ups in the kernel, for ``find``."""
+    numbers = {link.name: index for index, link in view.links.items()}
+
+    def look_up(far_end: Address, pod: Pod | None) -> int:
+        if pod is None:
+            way = viewer.routing.way(far_end)
+        elif pod.interface in numbers:
+            way = viewer.routing.way(far_end, pod.address, numbers[pod.interface])
+        else:
+            way = None
+        return way.oif if way is not None else 0
+
+    return look_up
+
+
+def checked_interface(name: str, where: str) -> str:
+    """An interface's name as people gave it; raises ``InputError``."""
+    if not 0 < len(name) < 16 or any(letter.isspace() or letter == "/" for letter in name) or name in (".", ".."):
+        raise InputError(f"{name!r} is no interface name", where=where, expected="up to 15 characters, such as eth0")
+    return name
