@@ -29,9 +29,11 @@ from hitless.cli.numbers import number
 from hitless.cli.places import Folder, write
 from hitless.cli.report import EXITS, show
 from hitless.cli.sections import Sections
+from hitless.cli.typed import typed
 from hitless.drill import Method, Outside, Plan, Target, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
+from hitless.drill.origins import Origin, here
 from hitless.drill.plans import LIMITS
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.evidence import Story, Verdict, judge, read, story
@@ -134,12 +136,13 @@ def run_and_show(
     out: Path | None,
     as_object: bool,
     quiet: bool = False,
+    origin: Origin | None = None,
 ) -> int:
     """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
     agents = list(dict.fromkeys(name.agent for name in target.subjects()))
 
     def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
-        return run(plan, target, log, judged=judged, onlooker=onlooker)
+        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin)
 
     return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet)
 
@@ -185,7 +188,8 @@ def carry_out(
 def _so_far(log: Path) -> None:
     """What is known of a drill that was cut off; on standard error, because it is no result."""
     with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
-        told = story(read(log).events)
+        recorded = read(log)
+        told = story(recorded.events, sha256=recorded.sha256)
         if any(record.attempts for record in told.records):
             show(told, judge(told, path=str(log)), err=True)
 
@@ -206,7 +210,7 @@ _SECTIONS = {
         "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
     ),
     "The lab": ("backend", "services", "forward_policy"),
-    "The result": ("out", "as_object", "quiet", "--help"),
+    "The result": ("out", "anonymous", "as_object", "quiet", "--help"),
     "In a cluster": (),
 }  # fmt: skip
 
@@ -249,6 +253,7 @@ _SECTIONS = {
 @number("--settle", limits=LIMITS["settle"], default=0.5, help="After each restart.")
 @number("--recovery", limits=LIMITS["recovery"], default=3.0, help="After the last restart.")
 @click.option("--out", type=Folder(), metavar="DIR", help="Log and reports go here.")
+@click.option("--anonymous", is_flag=True, help="No names of hosts and nodes in log and reports (addresses stay).")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
 @drill_cluster.options
@@ -277,6 +282,7 @@ def command(
     settle: float,
     recovery: float,
     out: Path | None,
+    anonymous: bool,
     as_object: bool,
     quiet: bool,
     **cluster: Any,
@@ -306,7 +312,8 @@ def command(
         if guard:
             raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
         choices = drill_cluster.choices(ctx, cluster)
-        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet)
+        origin = here(typed(ctx), anonymous=anonymous)
+        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet, origin=origin)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
     if forward_policy == "drop" and backend == Backend.NFTABLES:
@@ -322,7 +329,8 @@ def command(
     chosen_rows = judged_agents(judge, names, brought=chosen[-1].name if agent_command is not None else "")
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()
-    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, quiet=quiet)
+    origin = here(typed(ctx), anonymous=anonymous)
+    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, quiet=quiet, origin=origin)
 
 
 def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
@@ -349,7 +357,14 @@ def _method(restart: str | None, *, cluster: bool) -> Method | Outside:
 
 
 def _in_cluster(
-    plan: Plan, choices: drill_cluster.Choices, grace: float | None, *, out: Path | None, as_object: bool, quiet: bool
+    plan: Plan,
+    choices: drill_cluster.Choices,
+    grace: float | None,
+    *,
+    out: Path | None,
+    as_object: bool,
+    quiet: bool,
+    origin: Origin,
 ) -> int:
     if choices.cleanup:
         removed = drill_cluster.cleanup(choices)
@@ -361,7 +376,7 @@ def _in_cluster(
 
     async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
         async with ready.target() as target:
-            told, verdict = await run(ready.plan, target, log, judged=ready.agent, onlooker=onlooker)
+            told, verdict = await run(ready.plan, target, log, judged=ready.agent, onlooker=onlooker, origin=origin)
         await ready.after(told, verdict)
         return told, verdict
 

@@ -18,8 +18,10 @@ from hitless.cli.drill import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
+from hitless.cli.typed import typed
 from hitless.drill import Outside, Plan
 from hitless.drill.nodes import NodeTarget, Way
+from hitless.drill.origins import here
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, named
@@ -51,6 +53,7 @@ __all__ = ["command"]
 @number("--recovery", limits=LIMITS["recovery"], default=5.0, help="After the last restart.")
 @number("--patience", limits=LIMITS["patience"], default=120.0, help="How long the agent may take to become ready.")
 @click.option("--out", type=Folder(), metavar="DIR", help="Log and reports.")
+@click.option("--anonymous", is_flag=True, help="No names of hosts in log and reports (addresses stay).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="No live view.")
@@ -78,6 +81,7 @@ def command(
     recovery: float,
     patience: float,
     out: Path | None,
+    anonymous: bool,
     yes: bool,
     as_object: bool,
     quiet: bool,
@@ -114,4 +118,5 @@ def command(
             )
         if not click.confirm(question, err=True):
             return Exit.PASS
-    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, quiet=quiet)
+    origin = here(typed(ctx), anonymous=anonymous)
+    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, quiet=quiet, origin=origin)

@@ -20,6 +20,7 @@ from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
 from hitless.cli.stopping import on_signals
 from hitless.errors import InputError, MissingError
+from hitless.evidence.masking import Mask
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import hasten
@@ -181,7 +182,7 @@ def command(
         insecure=insecure,
     )
     config = {
-        "to": list(targets),
+        "to": [Mask().text(target) for target in targets],
         "endpoints": sorted(
             {f"{end.kind} {end.address}" for end in endpoints if end.target.scheme != "farend" or end.kind in used}
         ),

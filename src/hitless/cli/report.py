@@ -14,6 +14,7 @@ import click
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.places import File, write
 from hitless.evidence import Story, Verdict, judge, read, story
+from hitless.evidence.masking import Mask, names_of
 from hitless.evidence.reports import FORMATS, render
 
 __all__ = ["EXITS", "command", "show"]
@@ -39,11 +40,13 @@ def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
 @click.argument("log", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(sorted(FORMATS)), default="terminal", show_default=True)
 @click.option("--out", type=File(), metavar="FILE", help="Write to this file instead of stdout.")
-def command(log: Path, form: str, out: Path | None) -> int:
+@click.option("--anonymous", is_flag=True, help="Leave out the names of hosts and nodes.")
+def command(log: Path, form: str, out: Path | None, anonymous: bool) -> int:
     path = log / "events.jsonl" if log.is_dir() else log
     recorded = read(path)
-    told = story(recorded.events)
-    verdict = judge(told, path=str(path))
+    mask = Mask(names_of(recorded.events) if anonymous else None)
+    told = story((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
+    verdict = judge(told, path=path.name if told.header and told.header.anonymous else str(path))
     if recorded.torn:
         click.echo(f"hitless: {path}: the last line is cut in the middle; made from what is whole", err=True)
     if out is not None:

@@ -21,7 +21,9 @@ from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP
 from hitless.cli.places import Folder
 from hitless.cli.report import EXITS
+from hitless.cli.typed import typed
 from hitless.drill import selftest
+from hitless.drill.origins import here
 from hitless.drill.trials import Finding, trials
 from hitless.model.families import Backend
 
@@ -64,7 +66,10 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
 @click.option("--only", metavar="A,B", help="Only these trials, by name.")
 @click.option("--out", type=Folder(), metavar="DIR", help="Keep the event log here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
-def command(backend: str, family: str, quick: bool, only: str | None, out: Path | None, as_object: bool) -> int:
+@click.pass_context
+def command(
+    ctx: click.Context, /, backend: str, family: str, quick: bool, only: str | None, out: Path | None, as_object: bool
+) -> int:
     """Test the tester: inject known gaps and losses, stop and kill its tools, and find all of it."""
     place = lab.Plan(family=family, backend=Backend(backend))
     chosen = trials(place.backend, quick=quick)
@@ -78,7 +83,7 @@ def command(backend: str, family: str, quick: bool, only: str | None, out: Path 
     with tempfile.TemporaryDirectory(prefix="hitless-selftest-") as folder:
         log = (out or Path(folder)) / "events.jsonl"
         with view([trial.name for trial in chosen], 1) as onlooker:
-            findings = interruptible(selftest.run(chosen, place, log, onlooker=onlooker))
+            findings = interruptible(selftest.run(chosen, place, log, onlooker=onlooker, origin=here(typed(ctx))))
     verdict = selftest.word(findings)
     if as_object:
         found = [asdict(one) for one in findings]

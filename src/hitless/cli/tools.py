@@ -50,7 +50,7 @@ def tools() -> None:
 def run_tools(arguments: Sequence[str]) -> int:
     """Run a tool and return its exit code; wrong usage and every ``HitlessError`` is exit 3 with one message."""
     try:
-        result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False)
+        result: Any = tools.main(args=list(arguments), prog_name="hitless", standalone_mode=False, obj=tuple(arguments))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         return Exit.PASS

@@ -111,6 +111,7 @@ class ClusterTarget:
             "cni": cni.title,
             "image": cni.image,
             "nodes": [node.name for node in self.nodes],
+            "helpers": sorted({*(one.name for one in self.places.far_ends), *(name for name, _ in self.places.peers)}),
             "kubelets": sorted({node.status.node_info.kubelet_version for node in self.nodes}),
             "at_once": self.at_once,
             "method": self.agent.method,

@@ -20,7 +20,10 @@ from typing import Any, Literal
 import msgspec
 
 from hitless import __version__
+from hitless.drill.origins import Origin
 from hitless.evidence import LogWriter
+from hitless.evidence.citing import utc
+from hitless.evidence.masking import Mask
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
@@ -39,19 +42,39 @@ _REFUSED = 3  # the exit code of every command for wrong input or a machine that
 class Record:
     """The log, its clock, and whoever looks on (the live view)."""
 
-    def __init__(self, log: LogWriter, clock: Clock, onlooker: Callable[[e.Event], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        log: LogWriter,
+        clock: Clock,
+        onlooker: Callable[[e.Event], None] = lambda _: None,
+        mask: Mask | None = None,
+    ) -> None:
         self.log = log
         self.clock = clock
         self._onlooker = onlooker
+        self._mask = mask or Mask()
 
     def write(self, event: e.Event) -> None:
-        """Append an event and show it."""
+        """Append an event and show it, without what does not belong into a record."""
+        event = self._mask.event(event)
         self.log.write(event)
         self._onlooker(event)
 
-    def begin(self, tool: str, config: Mapping[str, Any]) -> None:
+    def begin(self, tool: str, config: Mapping[str, Any], *, drill: str = "", origin: Origin | None = None) -> None:
         """The log's first line."""
-        self.write(e.Header(t=self.clock.now(), tool=tool, version=__version__, config=dict(config)))
+        now, origin = self.clock.now(), origin or Origin()
+        self.write(
+            e.Header(
+                t=now,
+                tool=tool,
+                version=__version__,
+                config=dict(config),
+                drill=drill,
+                utc=utc(now),
+                command=origin.command,
+                machine=origin.machine,
+            )
+        )
 
     def end(self, tool: str) -> None:
         """The log's last line: without it the log counts as cut off."""

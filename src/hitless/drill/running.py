@@ -10,10 +10,12 @@ is read from the log file, as ``hitless report`` would. Never: judging by anythi
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from hitless.drill.origins import Origin
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk, Record
 from hitless.drill.targets import Name, Subject, Target
@@ -40,6 +42,7 @@ async def run(
     judged: str | Sequence[str],
     onlooker: Callable[[Event], None] = lambda _: None,
     clock: Clock | None = None,
+    origin: Origin | None = None,
 ) -> tuple[Story, Verdict]:
     """Drill every subject of the target into a new log, and judge it.
 
@@ -62,8 +65,10 @@ async def run(
         "recovery_s": plan.recovery,
     }
     with LogWriter(log) as writer:
-        record = Record(writer, clock or Clock(), onlooker)
-        record.begin("drill", config)
+        origin = origin or Origin()
+        record = Record(writer, clock or Clock(), onlooker, origin.mask(config, [name.node for name in names]))
+        identity = str(config.get("drill", "")) or secrets.token_hex(4)
+        record.begin("drill", config, drill=identity, origin=origin)
         try:
             await _subjects(plan, target, names, record)
         except asyncio.CancelledError:  # no summary: the log counts as cut off
@@ -72,8 +77,9 @@ async def run(
             )
             raise
         record.end("drill")
-    told = story(read(log).events)
-    return told, judge(told, path=str(log))
+    recorded = read(log)
+    told = story(recorded.events, sha256=recorded.sha256)
+    return told, judge(told, path=log.name if origin.anonymous else str(log))
 
 
 async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record) -> None:

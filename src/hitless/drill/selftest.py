@@ -14,6 +14,7 @@ from pathlib import Path
 from hitless import lab
 from hitless.drill import running
 from hitless.drill.labs import LabSubject, LabTarget, Opened
+from hitless.drill.origins import Origin
 from hitless.drill.plans import Plan
 from hitless.drill.targets import Subject
 from hitless.drill.trials import Finding, Trial
@@ -60,13 +61,18 @@ class _Target(LabTarget):
 
 
 async def run(
-    trials: Sequence[Trial], place: lab.Plan, log: Path, *, onlooker: Callable[[Event], None] = lambda _: None
+    trials: Sequence[Trial],
+    place: lab.Plan,
+    log: Path,
+    *,
+    onlooker: Callable[[Event], None] = lambda _: None,
+    origin: Origin | None = None,
 ) -> list[Finding]:
     """Every finding of every trial, in order; raises ``HitlessError`` when the drills cannot be made."""
     families = tuple(str(family) for family in place.families)
     plan = Plan(rounds=1, method=Method.SIGKILL, baseline=1.5, families=families)
     target = _Target(trials, plan, place)
-    told, verdict = await running.run(plan, target, log, judged=trials[-1].name, onlooker=onlooker)
+    told, verdict = await running.run(plan, target, log, judged=trials[-1].name, onlooker=onlooker, origin=origin)
     findings: list[Finding] = []
     for trial in trials:
         (record,) = [record for record in told.records if record.agent == trial.name]

@@ -10,6 +10,7 @@ Next stage: ``records`` groups the events by agent and node, ``verdict`` judges 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,10 +27,14 @@ __all__ = ["Log", "LogWriter", "parse", "read"]
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A log's events in the order in which they were written; ``torn``: its last line was cut in the middle."""
+    """A log's events in the order in which they were written; ``torn``: its last line was cut in the middle.
+
+    ``sha256`` is the file's own, as ``sha256sum`` prints it.
+    """
 
     events: tuple[Event, ...]
     torn: bool = False
+    sha256: str = ""
 
     @property
     def whole(self) -> bool:
@@ -95,7 +100,9 @@ def parse(lines: Iterable[bytes], *, where: str) -> Log:
     """
     events: list[Event] = []
     torn = False
+    digest = hashlib.sha256()
     for number, line in enumerate(lines, start=1):
+        digest.update(line)
         if not line.strip():
             continue
         try:
@@ -116,7 +123,7 @@ def parse(lines: Iterable[bytes], *, where: str) -> Log:
         events.append(event)
     if not events:
         raise InputError("holds no event", where=where, expected="an event log, e.g. events.jsonl of a drill")
-    return Log(tuple(events), torn)
+    return Log(tuple(events), torn, digest.hexdigest())
 
 
 def read(path: Path) -> Log:

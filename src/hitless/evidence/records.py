@@ -242,6 +242,8 @@ class Story:
     records: tuple[Record, ...]
     whole: bool
     notes: tuple[e.Note, ...] = ()
+    header: e.Header | None = None
+    sha256: str = ""
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -288,9 +290,10 @@ def _put(record: Record, event: e.Event) -> None:
             pass  # an event of a newer schema's type, or a control stream's detail
 
 
-def story(events: Iterable[e.Event]) -> Story:
-    """Group the events; those of an agent without a node belong to each of its nodes."""
+def story(events: Iterable[e.Event], *, sha256: str = "") -> Story:
+    """Group the events; those of an agent without a node belong to each of its nodes. ``sha256`` is the log file's."""
     settings = Settings()
+    first: e.Header | None = None
     ended: set[str] = set()
     records: dict[tuple[str, str], Record] = {}
     loose: dict[str, list[e.Event]] = defaultdict(list)
@@ -299,7 +302,7 @@ def story(events: Iterable[e.Event]) -> Story:
     for event in events:
         if isinstance(event, e.Header) and not event.agent:
             if not settings.tool or event.tool in DRILLS:
-                settings = Settings.of(event)
+                settings, first = Settings.of(event), event
             single = single and event.tool not in DRILLS
         if isinstance(event, e.Summary) and not event.agent:
             ended.add(event.tool)
@@ -323,4 +326,4 @@ def story(events: Iterable[e.Event]) -> Story:
         if all(name != agent for name, _ in records):
             records[agent, ""] = Record(agent, "")
     done = tuple(records[key].finish() for key in sorted(records))
-    return Story(settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)))
+    return Story(settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)), first, sha256)

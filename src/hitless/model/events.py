@@ -24,6 +24,7 @@ __all__ = [
     "Leak",
     "Loss",
     "LostEvents",
+    "Machine",
     "Note",
     "Phase",
     "Recovery",
@@ -59,6 +60,19 @@ class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str = ""
 
 
+class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tool ran on; empty where it is not known. ``host`` is its name, ``iptables`` and ``nft`` are versions."""
+
+    host: str = ""
+    kernel: str = ""
+    arch: str = ""
+    cpus: int = 0
+    cpu: str = ""
+    os: str = ""
+    iptables: str = ""
+    nft: str = ""
+
+
 class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
     """``node``, ``agent`` and ``stream`` are filled in by whoever merges streams; ``stream`` names the tool's run:
     watch, probe, farend, or control… for a probe that does not pass the egress path."""
@@ -70,13 +84,22 @@ class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, 
 
 
 class Header(_Event, tag="header", frozen=True, kw_only=True):
-    """First line of every stream. ``config`` is what the tool was told, for people and reports."""
+    """First line of every stream. ``config`` is what the tool was told, for people and reports.
+
+    Of a drill also: its name (``drill``), the ``command`` that was typed, both without secrets; ``utc`` is ``t`` for
+    people; ``anonymous``: the names of machines were left out.
+    """
 
     schema: int = SCHEMA
     tool: str
     version: str
     pid: int = 0
     config: dict[str, Any] = {}
+    drill: str = ""
+    utc: str = ""
+    command: str = ""
+    machine: Machine | None = None
+    anonymous: bool = False
 
     # ``schema`` must always be written, although it has a default
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from hitless import __version__
 from hitless.errors import InputError
+from hitless.kernel import machine
 from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import given_back
@@ -101,7 +102,9 @@ class FarEnd:
                 self._listen(address)
             self._watch_leaks()
             said = dict(config or {})
-            self._emit(Header(t=engine.clock.now(), tool="farend", version=__version__, pid=os.getpid(), config=said))
+            here = machine.kernel()
+            now = engine.clock.now()
+            self._emit(Header(t=now, tool="farend", version=__version__, pid=os.getpid(), config=said, machine=here))
             self._flush()
             engine.turn(engine.clock.now())
             engine.lag()

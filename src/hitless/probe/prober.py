@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hitless import __version__
+from hitless.kernel import machine
 from hitless.kernel.clock import Clock
 from hitless.kernel.scheduling import given_back
 from hitless.kernel.visitors import raise_descriptor_limit
@@ -74,7 +75,8 @@ class Prober:
         engine, options = self._engine, self._options
         with self._closing:
             now = engine.clock.now()
-            self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=dict(config or {})))
+            said, here = dict(config or {}), machine.kernel()
+            self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=said, machine=here))
             for remark in self._traffic.remarks:
                 self._outcomes.note("warning", remark)
             engine.turn(engine.clock.now())  # what the preparation took is no lag of the run

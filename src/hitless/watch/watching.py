@@ -17,6 +17,7 @@ from types import TracebackType
 
 from hitless import __version__
 from hitless.errors import InputError
+from hitless.kernel import machine
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.events import Change, Event, Gap, Header, LostEvents, Note, RuleState, Summary
@@ -197,7 +198,7 @@ class Watch:
             "interfaces": {str(each.network): each.judge.whom.interfaces for each in self._networks},
             "pods": {str(each.network): len(each.judge.whom.pods) for each in self._networks},
         }
-        return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config)
+        return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config, machine=machine.kernel())
 
     def _step(self, step: Step) -> Iterator[Event]:
         self._totals.commits += 1

@@ -38,7 +38,7 @@ def word(hint: object) -> str:
         return " or ".join(word(one) for one in arguments if one is not type(None))
     if origin is dict:
         return "object"
-    return {int: "integer", str: "text", bool: "true / false", e.Writer: "writer"}[hint]  # type: ignore[index]
+    return {int: "integer", str: "text", bool: "true / false", e.Writer: "writer", e.Machine: "machine"}[hint]  # type: ignore[index]
 
 
 def test_every_type_has_its_section() -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from hitless.evidence import citing
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import Outage, Record, Story, program
 from hitless.evidence.reports import picture, words
@@ -251,6 +252,14 @@ def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
     return "".join(parts) + "</section>"
 
 
+def _record(told: Story, verdict: Verdict) -> str:
+    rows = [
+        f'<tr><td class="name">{escape(name)}</td><td class="left"><code>{escape(text)}</code></td></tr>'
+        for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict)))
+    ]
+    return f'<section><h2>Record</h2><div class="scroll"><table>{"".join(rows)}</table></div></section>'
+
+
 def render(told: Story, verdict: Verdict) -> str:
     """The page as text."""
     begin = min((record.first for record in told.records if record.first), default=0)
@@ -269,6 +278,7 @@ def render(told: Story, verdict: Verdict) -> str:
         *(f'<p class="facts">{escape(text)}</p>' for text in [words.stand_ins(verdict)] if text),
         f"{_line(facts)}</section>",
         *(_agent(told, agent, place) for place, agent in enumerate(verdict.agents)),
+        _record(told, verdict),
         f"<footer>{_FOOTER} Recorded by hitless {escape(told.settings.version)}.</footer>",
     ]
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
@@ -37,6 +38,13 @@ def render(told: Story, verdict: Verdict) -> str:
     properties = ET.SubElement(suite, "properties")
     for key, value in (("headline", verdict.headline), ("verdict", verdict.verdict), ("judged", verdict.judge)):
         ET.SubElement(properties, "property", name=key, value=_clean(value))
+    found = citing.provenance(told)
+    if found.started:
+        suite.set("timestamp", found.started)
+    suite.set("hostname", _clean(found.host or ("anonymous" if found.anonymous else "unknown")))
+    record = ET.SubElement(suite, "properties")
+    for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict))):
+        ET.SubElement(record, "property", name=name.replace(" ", "_"), value=_clean(text))
     for agent in verdict.agents:
         suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
     ET.SubElement(suite, "system-out").text = _clean(verdict.headline)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import Verdict
 
@@ -61,6 +62,13 @@ def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
     yield "# TYPE hitless_drill_judged gauge"
     for agent in verdict.agents:
         yield f'hitless_drill_judged{{agent="{_escape(agent.agent)}"}} {int(agent.agent in verdict.judged)}'
+    found = citing.provenance(told)
+    facts = {"drill": found.drill, "host": found.host, "kernel": found.kernel, "version": found.version}
+    facts["log_sha256"] = found.log_sha256
+    named = ",".join(f'{key}="{_escape(text)}"' for key, text in facts.items())
+    yield "# HELP hitless_drill_info Where and with what the drill was recorded; always 1."
+    yield "# TYPE hitless_drill_info gauge"
+    yield f"hitless_drill_info{{{named}}} 1"
     yield "# HELP hitless_drill_end_timestamp_seconds When the drill's last event was recorded."
     yield "# TYPE hitless_drill_end_timestamp_seconds gauge"
     last = max((record.last for record in told.records), default=0)

@@ -7,9 +7,11 @@ nothing else. Needs matplotlib (the extra ``report``) and says so. Next stage: p
 from __future__ import annotations
 
 import re
+import textwrap
 from html import escape
 
 from hitless.errors import MissingError
+from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.reports import html, picture, words
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -19,6 +21,7 @@ __all__ = ["render"]
 _WIDTH, _MARGIN, _TITLE = 1150, 16, 34
 _COLOURS = {"pass": "#2b8a3e", "fail": "#c92a2a", "inconclusive": "#b26a00"}
 _MOST = 12
+_LETTERS = 180  # of the small print that fit into a line
 
 
 def render(told: Story, verdict: Verdict) -> str:
@@ -38,6 +41,10 @@ def render(told: Story, verdict: Verdict) -> str:
         height = _height(drawn)
         parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
         y += height + _MARGIN
+    for line in textwrap.wrap(citing.cite(told, verdict), _LETTERS, break_on_hyphens=False):
+        parts.append(f'<text x="{_MARGIN}" y="{y + 10}" font-size="11" fill="#495057">{escape(line)}</text>')
+        y += 16
+    y += _MARGIN
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {y}" font-family="sans-serif">'
         f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>\n'

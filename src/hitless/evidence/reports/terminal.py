@@ -14,7 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hitless.evidence import names
+from hitless.evidence import citing, names
 from hitless.evidence.records import Record, Story
 from hitless.evidence.reports import words
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -57,7 +57,18 @@ def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
         parts.append(Text(f"note: {note}", style="yellow"))
     if not verdict.whole:
         parts.append(Text("The log is cut off: this is made from what is whole.", style="yellow"))
-    return Group(*parts)
+    return Group(*parts, Text(""), _record(told, verdict))
+
+
+def _record(told: Story, verdict: Verdict) -> Table:
+    """Where, when and with what; last the line to cite."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True, style="dim")
+    lines.add_column(overflow="fold")
+    for name, text in citing.facts(told):
+        lines.add_row(name, Text(text))
+    lines.add_row("cite", Text(citing.cite(told, verdict)))
+    return lines
 
 
 def _title(verdict: Verdict) -> Text:
