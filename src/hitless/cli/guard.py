@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run-dir", type=Path, default=_RUN, metavar="DIR", help="lock and state (%(default)s)")
     parser.add_argument("--profile", default="flannel", metavar="NAME|FILE", help="the primary's rules (%(default)s)")
     parser.add_argument("--network", action="append", default=[], help="a pod network that the rules do not name")
+    parser.add_argument("--uplink", metavar="INTERFACE", help="the interface to the outside (as the routes say)")
     parser.add_argument("--family", choices=["ipv4", "ipv6", "dual"], default="dual")
     parser.add_argument("--observe", action="store_true", help="report and touch nothing")
     parser.add_argument("--journal", default=_JOURNAL, metavar="FILE", help="every gap (%(default)s; '' for none)")
@@ -89,11 +90,13 @@ def _run(options: argparse.Namespace) -> int:
     from hitless.guard.running import Guard, Settings
     from hitless.guard.serving import serving
     from hitless.kernel.clock import Clock
+    from hitless.observe import checked_interface
 
     settings = Settings(
         primaries.load(options.profile),
         _families(options.family),
         _networks(options.network),
+        checked_interface(options.uplink, "--uplink") if options.uplink is not None else "",
         options.observe,
     )
     clock = Clock.from_environment()

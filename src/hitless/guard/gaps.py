@@ -8,31 +8,30 @@ reported as a doubt. Next stage: ``running``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from hitless.guard.learning import DESTINATIONS, TABLE, Place
-from hitless.guard.places import Sample
+from hitless.guard.learning import TABLE, Place
+from hitless.guard.places import Around
 from hitless.model.events import Writer
-from hitless.model.packets import TCP
 from hitless.model.rules import Ruleset
-from hitless.semantics import Ending, evaluate, witnesses
+from hitless.observe import Ask, Panel, Whom, questions
 
-__all__ = ["THROUGH", "Fate", "OpenGap", "Tracker", "egress", "forward"]
-
-THROUGH = ("prerouting", "forward")
-"""Where a forwarded packet may be dropped before it is translated. What nat chains do at prerouting is not asked: they
-hold a rule for each Service, and a witness goes to none."""
+__all__ = ["Asker", "Fate", "OpenGap", "Tracker", "without_guard"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What the rules do to witnesses: networks that are cut off, networks of which it cannot be told; ``reason``."""
+    """What the rules do to pods: networks that are cut off, and networks of which it cannot be told, with the
+    ``reason``; ``partly``: networks of which some pods are cut off, with words for people. Of ``pods`` that were all
+    asked about (0: they were not), ``kept`` are cut off."""
 
     cut: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
     reason: str = ""
+    partly: str = ""
+    pods: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,55 +49,57 @@ def without_guard(ruleset: Ruleset) -> Ruleset:
     return Ruleset(tuple(table for table in ruleset.tables if table.name != TABLE))
 
 
-def egress(others: Ruleset, places: Iterable[Place], uplink: str) -> Fate:
-    """Whether everybody else's nat rules carry the places' new flows: of a protocol to one far end at least."""
-    cut: list[str] = []
-    doubtful: list[str] = []
-    reason = ""
-    for place in places:
-        packets = witnesses(place.network, place.subnet, iif="pod", oif=uplink, destinations=DESTINATIONS)
-        told: dict[int, set[str]] = {}
-        for packet in packets:
-            states = told.setdefault(packet.protocol, set())
-            if "carried" not in states:
-                outcome = evaluate(others, packet, ("postrouting",))
-                states.add(outcome.state)
-                reason = reason or (outcome.reason if outcome.state != "carried" else "")
-        lost = [states for states in told.values() if "carried" not in states]
-        if any(states == {"not_carried"} for states in lost):
-            cut.append(str(place.network))
-        elif lost:
-            doubtful.append(str(place.network))
-    return Fate(tuple(cut), tuple(doubtful), reason if cut or doubtful else "")
+class Asker:
+    """Asks about the places of one family. It remembers who was carried last."""
 
+    def __init__(self) -> None:
+        self._panels: dict[tuple[str, Place], Panel] = {}
 
-def forward(others: Ruleset, samples: Iterable[Sample], uplink: str) -> Fate:
-    """Whether everybody else's rules drop new flows of every sampled pod on their way through the node.
+    def egress(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
+        """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
 
-    One that is let through is enough: a network policy may keep some pods in, and that is no outage. A flow that is
-    hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it, the standby's neither.
-    """
-    cut: list[str] = []
-    doubtful: list[str] = []
-    reason = ""
-    for address, interface in samples:
-        kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
-        host = kind((int(address), address.max_prefixlen))
-        packet = witnesses(host, host, protocols=(TCP,), iif=interface, oif=uplink)[0]
-        outcome = evaluate(others, packet, THROUGH, nat=False)
-        kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
-        if kinds == {"dropped"}:
-            cut.append(str(address))
-            reason = reason or outcome.reason
-        elif kinds & {"dropped", "unknown"} or not kinds:
-            doubtful.append(str(address))
-        else:
-            return Fate()
-    return Fate((), tuple(doubtful), "") if doubtful else Fate(tuple(cut), (), reason)
+        def question(whom: Whom) -> Ask:
+            return lambda pod: questions.nat(others, whom.of(pod))
 
+        return self._fate("egress", others, places, around, question, whole=whole)
 
-def _hidden(ending: Ending) -> bool:
-    return any(visit.kind == "notrack" for visit in ending.path)
+    def forward(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
+        """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
+
+        def question(whom: Whom) -> Ask:
+            return lambda pod: questions.through(others, whom.of(pod), whom.way)
+
+        return self._fate("forward", others, places, around, question, whole=whole)
+
+    def _fate(
+        self,
+        kind: str,
+        others: Ruleset,
+        places: Iterable[Place],
+        around: Around,
+        question: Callable[[Whom], Ask],
+        *,
+        whole: bool,
+    ) -> Fate:
+        cut: list[str] = []
+        doubtful: list[str] = []
+        reasons: list[str] = []
+        partly: list[str] = []
+        pods = kept = 0
+        for place in places:
+            whom = around.whom(place)
+            panel = self._panels.setdefault((kind, place), Panel())
+            poll = panel.poll(others, question(whom), whom.pods, whom.strangers, whom.far_ends, whole=whole)
+            pods, kept = pods + poll.pods, kept + poll.kept
+            if poll.state == "not_carried":
+                cut.append(str(place.network))
+                reasons.append(poll.reason)
+            elif poll.state == "cannot_tell":
+                doubtful.append(str(place.network))
+                reasons.append(poll.reason)
+            elif poll.partly:
+                partly.append(f"{place.network}: {poll.partly}")
+        return Fate(tuple(cut), tuple(doubtful), next(iter(reasons), ""), "; ".join(partly), pods, kept)
 
 
 class Tracker:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from hitless.guard import images
 from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
-from hitless.model.families import Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
-from hitless.semantics import evaluate, witnesses
+from hitless.semantics import evaluate, strangers, witnesses
 
 __all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "copied", "learn", "standby_of"]
 
@@ -31,8 +31,6 @@ nat core orders base chains by priority, and calls all of them from its own plac
 
 DESTINATIONS = 2
 """How many far ends the witnesses of a place have."""
-
-_UPLINK = "eth0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +71,11 @@ def learn(
     primary: Primary,
     *,
     networks: Iterable[Network] = (),
-    uplink: str = _UPLINK,
+    uplink: str = "",
 ) -> Standby:
     """The standby for what these rules do now; without places when they carry no pod network. Raises ``Unclear``.
 
-    ``networks``: pod networks that people named, beside those that the rules name.
+    ``networks``: pod networks that people named, beside those that the rules name. ``uplink`` empty: not known.
     """
     bases = list(_bases(ruleset, family))
     chosen = [(table, base) for table, base in bases if _leads(table, base, primary)]
@@ -107,7 +105,7 @@ def standby_of(
     chains: tuple[Chain, ...],
     places: Iterable[Place],
     *,
-    uplink: str = _UPLINK,
+    uplink: str = "",
     left_out: tuple[str, ...] = (),
 ) -> Standby:
     """The standby of these chains with those of ``places`` that it carries."""
@@ -125,9 +123,19 @@ def copied(table: str, chain: str = "") -> tuple[str, str]:
 
 
 def _carries(rules: Ruleset, place: Place, uplink: str) -> bool | None:
+    """Whether the rules translate a pod of the place: one of several addresses at least, as a rule may exempt any."""
+    answers = []
+    for source in strangers(place.subnet or place.network):
+        answers.append(_carries_one(rules, place, source, uplink))
+        if answers[-1]:
+            return True
+    return None if None in answers else False
+
+
+def _carries_one(rules: Ruleset, place: Place, source: Address, uplink: str) -> bool | None:
     """For each protocol, to one of the destinations at least: a rule may exempt any one of them. ``None``: unknown."""
     told: dict[int, set[str]] = {}
-    for packet in witnesses(place.network, place.subnet, oif=uplink, iif="pod", destinations=DESTINATIONS):
+    for packet in witnesses(place.network, place.subnet, oif=uplink, destinations=DESTINATIONS, source=source):
         told.setdefault(packet.protocol, set()).add(evaluate(rules, packet, ("postrouting",)).state)
     lost = [states for states in told.values() if "carried" not in states]
     if any(states == {"not_carried"} for states in lost):

@@ -23,6 +23,8 @@ _HELP = {
     "hitless_guard_forward_gap_open": ("gauge", "1 while forwarding drops pods' new flows."),
     "hitless_guard_forward_gaps_total": ("counter", "Times in which forwarding dropped pods' flows."),
     "hitless_guard_forward_gap_seconds_total": ("counter", "How long they lasted."),
+    "hitless_guard_pods": ("gauge", "Pods that were asked about."),
+    "hitless_guard_pods_not_carried": ("gauge", "Pods of them that the rules cut off: by a policy, or by damage."),
     "hitless_guard_carried_flows_total": ("counter", "Flows that the standby translated: without it they were lost."),
     "hitless_guard_leaked_packets_total": ("counter", "Packets that left un-translated and should not have."),
     "hitless_guard_healed_flows_total": ("counter", "Flows freed from a binding without translation."),
@@ -54,6 +56,11 @@ def render(reporter: Reporter, turned_away: int = 0) -> str:
             ("hitless_guard_forward_gap_open", bool(facts["forward_gap_since"])),
         ):
             samples[metric].append(f'{metric}{{family="{name}"}} {int(holds)}')
+        for metric, number in (
+            ("hitless_guard_pods", facts.get("pods", 0)),
+            ("hitless_guard_pods_not_carried", facts.get("pods_not_carried", 0)),
+        ):
+            samples[metric].append(f'{metric}{{family="{name}"}} {number}')
     samples["hitless_guard_lost_events_total"].append(
         f"hitless_guard_lost_events_total {reporter.counts['lost_events']}"
     )

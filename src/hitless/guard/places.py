@@ -1,76 +1,79 @@
-"""Where this node's pods are and which way they go out: facts of routing, for witness packets.
+"""Whom the guard asks about: the pods of the places that it guards, and by which interface their packets leave.
 
-Promise: ``uplink`` is the interface of the default route; ``samples`` are a few real pods (address and the host's side
-of their link), found by the routes into the pod networks. A rule that asks for an interface can then be answered.
+Promise: ``Places.whom`` says the same as the watch would (``hitless.observe``), from one look at the node; ``changed``
+looks again when it is time. Next stage: ``side``.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterable
-from pathlib import Path
+from typing import Protocol
 
-from hitless.kernel.addresses import NodeFacts
-from hitless.kernel.namespaces import HERE, Namespace, inside
-from hitless.model.families import Address, Family, Network
+from hitless.guard.learning import DESTINATIONS, Place
+from hitless.kernel.namespaces import Namespace
+from hitless.model.families import Family, family_of
+from hitless.observe import Asking, NodeView, Surroundings, Whom, find
 
-__all__ = ["Sample", "samples", "uplink", "uplink_of"]
-
-Sample = tuple[Address, str]
-"""A pod's address and the interface that its packets come in by."""
-
-_SAMPLES = 3  # one pod's own network policy must not look like an outage of the node
-_POD = 10  # of a subnet behind a bridge: an address that is neither the network's nor the gateway's
-
-_FALLBACK = "eth0"
-_FILES = {Family.IPV4: "/proc/thread-self/net/route", Family.IPV6: "/proc/thread-self/net/ipv6_route"}
+__all__ = ["NOWHERE", "Around", "Places"]
 
 
-def uplink(family: Family, namespace: Namespace = HERE) -> str:
-    """The interface that new flows to the outside leave by; ``eth0`` where there is no default route."""
-    try:
-        text = inside(namespace, Path(_FILES[family]).read_text)
-    except OSError:
-        return _FALLBACK
-    return uplink_of(family, text)
+class Around(Protocol):
+    """What a side needs of the node."""
+
+    def whom(self, place: Place) -> Whom:
+        """The pods of a place, and their way out."""
+
+    def uplink(self, family: Family) -> str:
+        """The way out, where it is known."""
 
 
-def uplink_of(family: Family, text: str) -> str:
-    """The same, from the file's text."""
-    for line in text.splitlines():
-        words = line.split()
-        if family is Family.IPV4 and len(words) > 7 and words[1] == words[7] == "00000000":
-            return words[0]
-        default = len(words) == 10 and not words[0].strip("0") and words[1] == "00"
-        if family is Family.IPV6 and default and words[9] != "lo":
-            return words[9]
-    return _FALLBACK
+class Places:
+    """The places of one node. Close it."""
+
+    def __init__(self, namespace: Namespace, families: tuple[Family, ...], uplink: str = "") -> None:
+        self._node = Surroundings(namespace, families, uplink=uplink)
+        self._known: dict[Place, Whom] = {}
+        self._ways: dict[Family, str] = {}
+
+    def close(self) -> None:
+        """Look no more."""
+        self._node.close()
+
+    def whom(self, place: Place) -> Whom:
+        """The pods of a place, and their way out, as of the last look."""
+        if place not in self._known:
+            self._known[place] = self._node.whom(_asking(place))
+        return self._known[place]
+
+    def uplink(self, family: Family) -> str:
+        """The way out of a family, where it is known; that of its pods, once there are some."""
+        ways = (whom.way.name for place, whom in self._known.items() if family_of(place.network) is family)
+        self._ways[family] = next((name for name in ways if name), "") or self._node.uplink(family)
+        return self._ways[family]
+
+    def changed(self, now: float) -> frozenset[Family]:
+        """Look again, when it is time: the families in which somebody else is to be asked, or another way is taken."""
+        if not self._node.look(now):
+            return frozenset()
+        ways = dict(self._ways)
+        before, self._known = self._known, {}
+        other = {family_of(place.network) for place, whom in before.items() if self.whom(place) != whom}
+        return frozenset(other | {family for family, name in ways.items() if name != self.uplink(family)})
 
 
-def samples(facts: NodeFacts, family: Family, networks: Iterable[Network], namespace: Namespace = HERE) -> list[Sample]:
-    """A few pods of this node: host routes into the pod networks, else a subnet behind a bridge."""
-    mine = tuple(networks)
-    hosts: list[tuple[Address, int]] = []
-    bridges: list[tuple[Address, int]] = []
-    for route, index in facts.routes(family):
-        if not index or not any(_inside(route, network) for network in mine):
-            continue
-        if route.prefixlen == route.max_prefixlen:
-            hosts.append((route.network_address, index))
-        elif route.num_addresses > _POD:
-            bridges.append((route[_POD], index))
-    chosen = hosts[:_SAMPLES]
+class _Nowhere:
+    """A node of which nothing is known."""
 
-    def name(index: int) -> str:
-        try:
-            return socket.if_indextoname(index)
-        except OSError:
-            return ""
+    def whom(self, place: Place) -> Whom:
+        """Addresses that nobody has, and no way out."""
+        return find(_asking(place), NodeView(), lambda *_: 0)
 
-    named = inside(namespace, lambda: [(address, name(index)) for address, index in chosen or bridges])
-    # a route over a tunnel leads to other nodes' pods; a bridge's subnet is told by its name
-    return [(address, word) for address, word in named if word and (chosen or word.startswith(("cni", "cbr", "br")))]
+    def uplink(self, family: Family) -> str:
+        """No way out."""
+        return ""
 
 
-def _inside(part: Network, whole: Network) -> bool:
-    return part.version == whole.version and part.prefixlen >= whole.prefixlen and part.network_address in whole
+NOWHERE: Around = _Nowhere()
+
+
+def _asking(place: Place) -> Asking:
+    return Asking(place.network, place.subnet, destinations=DESTINATIONS)

@@ -11,7 +11,19 @@ import msgspec
 
 from hitless.model.events import FamilyName, Writer
 
-__all__ = ["Followed", "ForwardGap", "Gap", "Healed", "LeakSeen", "Note", "Record", "Started", "Withdrawn", "encode"]
+__all__ = [
+    "Followed",
+    "ForwardGap",
+    "Gap",
+    "Healed",
+    "LeakSeen",
+    "Note",
+    "Partly",
+    "Record",
+    "Started",
+    "Withdrawn",
+    "encode",
+]
 
 
 class _Record(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
@@ -78,6 +90,15 @@ class ForwardGap(_Record, tag="forward_gap", frozen=True, kw_only=True):
     open: bool = False
 
 
+class Partly(_Record, tag="partly", frozen=True, kw_only=True):
+    """Some pods are cut off although others are not (``reason``), or none is any more (``reason`` empty)."""
+
+    family: FamilyName
+    pods: int = 0
+    pods_not_carried: int = 0
+    reason: str = ""
+
+
 class Healed(_Record, tag="healed", frozen=True, kw_only=True):
     """Flows that had been bound without translation and were freed: how many, and the first of them."""
 
@@ -102,7 +123,7 @@ class Note(_Record, tag="note", frozen=True, kw_only=True):
     text: str
 
 
-Record = Started | Followed | Withdrawn | Gap | ForwardGap | Healed | LeakSeen | Note
+Record = Started | Followed | Withdrawn | Gap | ForwardGap | Partly | Healed | LeakSeen | Note
 
 _encoder = msgspec.json.Encoder()
 

@@ -180,6 +180,14 @@ class Reporter:
         numbers.forward_gap_ns += t - gap.begin
         self.record(_forward_record(side, gap, t, writer, still_open=still_open))
 
+    def partly(self, side: Side, t: int) -> None:
+        """Other pods than before are cut off although others are not: a policy, or half an outage."""
+        self.record(
+            records.Partly(
+                t=t, family=side.family.value, pods=side.pods, pods_not_carried=side.kept, reason=side.partly
+            )
+        )
+
     def goes_on(self, side: Side, t: int) -> None:
         """Tell once of each gap that stays open for long: people should not have to wait for its end."""
         for kind, gap in (("egress", side.egress.open), ("forward", side.forward.open)):
@@ -277,6 +285,9 @@ class Reporter:
             "protected": owner is not None and owner.protected,
             "doubt": side.doubt,
             "forward_doubt": side.forward_doubt,
+            "partly": side.partly,
+            "pods": side.pods,
+            "pods_not_carried": side.kept,
             "gap_since": gap.begin if gap is not None else 0,
             "gaps": sum(numbers.gaps.values()),
             "gaps_by_writer": numbers.gaps,

@@ -18,18 +18,18 @@ from dataclasses import dataclass, field, replace
 from hitless import __version__
 from hitless.agent.logs import Log
 from hitless.errors import HitlessError, ours
-from hitless.guard import places, records, statements
+from hitless.guard import records, statements
 from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Limits
 from hitless.guard.freeing import Healer
 from hitless.guard.gaps import OpenGap
 from hitless.guard.observing import Observation, Observer
+from hitless.guard.places import Places
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.reporting import Reporter
 from hitless.guard.side import Seen, Side
 from hitless.guard.standing import Found, Standing, found_in
 from hitless.kernel import ipsets
-from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Family, Network
@@ -37,7 +37,7 @@ from hitless.model.families import Family, Network
 __all__ = ["Guard", "Settings"]
 
 _TICK = 1.0  # seconds between looks at the counters
-_SAMPLE = 10.0  # seconds between looks for real pods
+_COUNT_SHARE = 100  # after all pods were asked about, so many times as long goes by until they are again
 _AGAIN = (0.1, 1.0)  # seconds after a first healing: flows that were on their way then
 
 
@@ -48,6 +48,7 @@ class Settings:
     primary: Primary = field(default_factory=lambda: PRIMARIES["flannel"])
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
     networks: tuple[Network, ...] = ()
+    uplink: str = ""
     observe: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -75,14 +76,14 @@ class Guard:
         self._sides: dict[Family, Side] = {}
         self._standing: Standing | None = None
         self._healer: Healer | None = None
-        self._facts: NodeFacts | None = None
+        self._places: Places | None = None
         self._spoken = 0.0  # words of the agent that are older than this are void
         self._failed: HitlessError | None = None
         self._due: dict[Family, float] = {}
         self._heals: set[tuple[float, Family]] = set()
         self._freed: dict[Family, int] = {}
         self._tick = 0.0
-        self._sampled = 0.0
+        self._count_at = 0.0
         self._last: Observation | None = None
         self._up = False  # not refused: from then on there is something to report
 
@@ -92,9 +93,9 @@ class Guard:
         """Guard until ``stop``. Raises ``Unclear`` when the primary cannot be understood at start."""
         with Observer(self.settings.families, self._namespace, self._clock) as observer:
             self._healer = Healer(self._namespace)
-            self._facts = NodeFacts(self._namespace)
+            self._places = Places(self._namespace, self.settings.families, self.settings.uplink)
             try:
-                self._begin(observer.first)
+                self._begin(observer.first, self._places)
                 while not stop.is_set():
                     observation = observer.next(self._patience())
                     if observation is not None:
@@ -107,16 +108,15 @@ class Guard:
             finally:
                 self._end()
 
-    def _begin(self, first: Observation) -> None:
+    def _begin(self, first: Observation, around: Places) -> None:
         found: dict[Family, Found | None] = {}
         for family in self.settings.families:
-            uplink = places.uplink(family, self._namespace)
-            found[family] = found_in(first.ruleset, family, uplink)
+            found[family] = found_in(first.ruleset, family, around.uplink(family))
             there = found[family]
             installed = there.standby if there is not None else None
             settings = self.settings
             self._sides[family] = Side.of(
-                family, settings.primary, settings.networks, uplink, installed, settings.limits, self._named
+                family, settings.primary, settings.networks, around, installed, settings.limits, self._named
             )
         decided = self._see(first)
         self.reporter.guarding = not self.settings.observe
@@ -135,7 +135,6 @@ class Guard:
             self._spoken = time.time()  # the rules stand and say otherwise: that word is of another time
         for family in self.settings.families:
             self._heal(family, "start")
-        self._sample()
         self._look(first.t)
         self._ready()
 
@@ -166,7 +165,7 @@ class Guard:
     def _end(self) -> None:
         with ExitStack() as last:  # each of them, whatever another one raises
             last.callback(self.reporter.close, self._sides)
-            for port in (self._facts, self._healer, self._standing):
+            for port in (self._places, self._healer, self._standing):
                 if port is not None:
                     last.callback(port.close)
             now = self._clock.now()
@@ -272,24 +271,29 @@ class Guard:
             for side in self._sides.values():
                 if side.open:
                     self._decide_again(side, now)
-            if now >= self._sampled:
-                self._sample()
+            self._sample(now)
             self._look(self._clock.now())
 
-    def _sample(self) -> None:
-        """Look for real pods to ask about, and for the way out (at boot there may be none yet); when there are others
-        than before, ask about them now."""
-        self._sampled = time.monotonic() + _SAMPLE
-        if self._facts is None or self._last is None:
+    def _sample(self, now: float) -> None:
+        """Look for the pods that are there, and for the way out (at boot there may be none yet); where they are others
+        than before, ask about them now. Then count those that are cut off, if that is not known of these rules."""
+        if self._places is None or self._last is None:
             return
-        changed = False
-        for side in self._sides.values():
-            standby = side.decider.installed
-            networks = standby.networks if standby is not None else ()
-            found = places.samples(self._facts, side.family, networks, self._namespace) if networks else []
-            changed = side.look(found, places.uplink(side.family, self._namespace)) or changed
-        if changed:
+        families = self._places.changed(now)
+        for family in families & self._sides.keys():
+            self._sides[family].ask_again()
+        if families:
             self._observe(self._moment(self._last))
+        self._count_pods(self._last)
+
+    def _count_pods(self, last: Observation) -> None:
+        begun = time.thread_time()
+        if time.monotonic() < self._count_at:
+            return
+        for side in self._sides.values():
+            if side.count(last.ruleset):
+                self.reporter.partly(side, self._clock.now())
+        self._count_at = time.monotonic() + _COUNT_SHARE * (time.thread_time() - begun)
 
     def _decide_again(self, side: Side, now: float) -> None:
         decision = side.again(now, self._stated)

@@ -16,16 +16,17 @@ from hitless.guard.deciding import Decider, Decision, Limits
 from hitless.guard.learning import Place, Standby, learn
 from hitless.guard.meter import Meter
 from hitless.guard.observing import Observation
-from hitless.guard.places import Sample
+from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
+from hitless.observe.questions import THROUGH
 
 __all__ = ["Seen", "Side", "Stated"]
 
 Stated = Callable[[], Statement | None]
-_HOOKS = (*gaps.THROUGH, "postrouting")
+_HOOKS = (*THROUGH, "postrouting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Side:
     family: Family
     primary: Primary
     networks: tuple[Network, ...] = ()
-    uplink: str = "eth0"
+    around: Around = NOWHERE
     decider: Decider = field(default_factory=Decider)
     meter: Meter = field(default_factory=Meter)
     egress: gaps.Tracker = field(default_factory=gaps.Tracker)
@@ -54,12 +55,16 @@ class Side:
     why: str = ""
     doubt: str = ""
     forward_doubt: str = ""
-    samples: list[Sample] = field(default_factory=list)
+    partly: str = ""  # which pods of it are cut off although others are not
+    pods: int = 0  # that were asked about, all of them
+    kept: int = 0  # of which are cut off
+    counted: bool = False  # whether all pods were asked about since the rules, or the pods, changed
     speak: Callable[[str], str] = str  # reasons with names for what the rules know by numbers
     _passed: tuple[object, ...] | None = None
     _standby: Standby | None = None
     _unclear: str = ""
     _places: tuple[Place, ...] = ()
+    _asker: gaps.Asker = field(default_factory=gaps.Asker)
 
     @classmethod
     def of(
@@ -67,14 +72,14 @@ class Side:
         family: Family,
         primary: Primary,
         networks: Iterable[Network],
-        uplink: str,
+        around: Around,
         installed: Standby | None,
         limits: Limits | None = None,
         speak: Callable[[str], str] = str,
     ) -> Side:
         """A side that begins with what stands in the kernel."""
         own = tuple(network for network in networks if network.version == (4 if family is Family.IPV4 else 6))
-        return cls(family, primary, own, uplink, Decider(limits, installed), speak=speak)
+        return cls(family, primary, own, around, Decider(limits, installed), speak=speak)
 
     @property
     def installed(self) -> Standby | None:
@@ -103,13 +108,22 @@ class Side:
         """Decide once more about the same rules: time has passed, or the agent may have said something."""
         return self._decide(now, stated)
 
-    def look(self, samples: list[Sample], uplink: str = "") -> bool:
-        """Real pods to ask about from now on, and the way out; true when one is another, and the same rules must be
-        asked again."""
-        if samples == self.samples and uplink in ("", self.uplink):
+    def ask_again(self) -> None:
+        """Other pods are there, or another way out: the same rules may come to something else."""
+        self._passed = None
+
+    def count(self, ruleset: Ruleset) -> bool:
+        """Ask about all pods, if that was not done yet; whether there is something new to say of them."""
+        if self.counted:
             return False
-        self.samples, self.uplink, self._passed = samples, uplink or self.uplink, None
-        return True
+        others = gaps.without_guard(ruleset)
+        fates = [
+            ask(others, self._places, self.around, whole=True) for ask in (self._asker.egress, self._asker.forward)
+        ]
+        before, self.partly = self.partly, "; ".join(dict.fromkeys(fate.partly for fate in fates if fate.partly))
+        self.pods, self.kept = max(fate.pods for fate in fates), max(fate.kept for fate in fates)
+        self.counted = True
+        return self.partly != before
 
     def withdraw(self, reason: str) -> None:
         """Give up: the standby did, or might do, what the primary would not."""
@@ -119,7 +133,11 @@ class Side:
         self._unclear = ""
         try:
             self._standby = learn(
-                gaps.without_guard(ruleset), self.family, self.primary, networks=self.networks, uplink=self.uplink
+                gaps.without_guard(ruleset),
+                self.family,
+                self.primary,
+                networks=self.networks,
+                uplink=self.around.uplink(self.family),
             )
         except Unclear as unclear:
             self._standby, self._unclear = None, self.speak(str(unclear))
@@ -145,10 +163,11 @@ class Side:
         """What the rules do to what is guarded since ``decision``."""
         t, writer = observation.t, observation.writer
         others = gaps.without_guard(observation.ruleset)
-        fate = gaps.egress(others, self._places, self.uplink)
-        onward = gaps.forward(others, self.samples, self.uplink)
+        fate = self._asker.egress(others, self._places, self.around)
+        onward = self._asker.forward(others, self._places, self.around)
+        self.counted = False
         self.doubt = f"{', '.join(fate.doubtful)}: {fate.reason}" if fate.doubtful else ""
-        self.forward_doubt = ", ".join(onward.doubtful)
+        self.forward_doubt = f"{', '.join(onward.doubtful)}: {onward.reason}" if onward.doubtful else ""
         was_open = self.open
         gap = self.egress.see(fate, t, writer)
         return Seen(decision, self.open and not was_open, gap, self.forward.see(onward, t, writer))
@@ -173,7 +192,7 @@ def _about(words: str, table: str, chain: str) -> bool:
 
 
 def _asked(hook: Hook) -> bool:
-    """Whether a base chain at this hook takes part in an answer (``gaps.THROUGH`` says which do not)."""
+    """Whether a base chain at this hook takes part in an answer (``THROUGH`` says which do not)."""
     return hook.hook in _HOOKS and (hook.type != "nat" or hook.hook == "postrouting")
 
 

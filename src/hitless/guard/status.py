@@ -74,7 +74,9 @@ def _family(name: str, family: dict[str, Any]) -> list[str]:
         if family["doubt"]:
             lines.append(f"  cannot tell whether the primary carries {family['doubt']}")
         if family["forward_doubt"]:
-            lines.append(f"  cannot tell whether forwarding lets {family['forward_doubt']} through")
+            lines.append(f"  cannot tell whether forwarding lets pods through: {family['forward_doubt']}")
+        if family.get("partly"):
+            lines.append(f"  partly: {family['partly']}")
     return lines
 
 

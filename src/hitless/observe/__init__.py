@@ -7,18 +7,21 @@ The watch, the guard and the agent all ask here. Next stages: ``agent``, ``guard
 """
 
 from hitless.observe.nodes import NodeView, Viewer
-from hitless.observe.panels import Fate, Panel, Poll
+from hitless.observe.panels import Ask, Fate, Panel, Poll
 from hitless.observe.pods import Pod, pods, strangers
+from hitless.observe.surroundings import Surroundings
 from hitless.observe.uplinks import Uplink, uplink
 from hitless.observe.whom import Asking, Whom, checked_interface, find, looking_up, matching
 
 __all__ = [
+    "Ask",
     "Asking",
     "Fate",
     "NodeView",
     "Panel",
     "Pod",
     "Poll",
+    "Surroundings",
     "Uplink",
     "Viewer",
     "Whom",

@@ -14,9 +14,13 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset, Snat
 from hitless.observe.panels import Fate
 from hitless.observe.uplinks import Uplink
-from hitless.semantics import HOOKS, ChainName, Outcome, evaluate, way_back
+from hitless.semantics import HOOKS, ChainName, Ending, Outcome, evaluate, way_back
 
-__all__ = ["egress", "there_and_back"]
+__all__ = ["THROUGH", "egress", "nat", "there_and_back", "through"]
+
+THROUGH = ("prerouting", "forward")
+"""Where a forwarded packet may be dropped before it is translated. What nat chains do at prerouting is not asked: they
+hold a rule for each Service, and a witness goes to none."""
 
 _NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 
@@ -52,6 +56,38 @@ def egress(
     return worst.with_chains(chains, replies)
 
 
+def through(ruleset: Ruleset, packets: Iterable[Packet], way: Uplink) -> Fate:
+    """The same of the way through the node alone, whatever source the packets are given.
+
+    A flow that is hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it.
+    """
+    chains: set[ChainName] = set()
+    replies: set[ChainName] = set()
+    worst: Fate | None = None
+    for packet in packets:
+        outcome = evaluate(ruleset, packet, THROUGH, nat=False)
+        chains |= outcome.chains
+        kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
+        if kinds == {"dropped"}:
+            worst = Fate("not_carried", outcome.reason, by=_dropping(outcome), how="dropped")
+            break
+        open_ = kinds & {"dropped", "unknown"} or not kinds
+        back = way_back(ruleset, packet, address=way.address)
+        replies |= back.chains
+        fate = there_and_back(Fate("cannot_tell" if open_ else "carried", outcome.reason), back)
+        if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
+            worst = fate
+        if fate.state == "not_carried":
+            break
+    if worst is None:
+        return Fate("cannot_tell", "there is no witness packet")
+    return worst.with_chains(chains, replies)
+
+
+def _hidden(ending: Ending) -> bool:
+    return any(visit.kind == "notrack" for visit in ending.path)
+
+
 def there_and_back(out: Fate, back: Outcome) -> Fate:
     """The fate of a flow whose first packet is not certainly lost."""
     state: State = out.state
@@ -60,6 +96,32 @@ def there_and_back(out: Fate, back: Outcome) -> Fate:
     if back.state == "cannot_tell" and state == "carried":
         return Fate("cannot_tell", back.reason)
     return out
+
+
+def nat(ruleset: Ruleset, packets: Iterable[Packet]) -> Fate:
+    """Whether the nat rules translate a pod's new flows: of each protocol to one far end at least, as a rule may exempt
+    any one of them."""
+    chains: set[ChainName] = set()
+    told: dict[int, set[State]] = {}
+    reason, carried = "", ""
+    for packet in packets:
+        states = told.setdefault(packet.protocol, set())
+        if "carried" not in states:
+            outcome = evaluate(ruleset, packet, ("postrouting",))
+            chains |= outcome.chains
+            states.add(outcome.state)
+            if outcome.state == "carried":
+                carried = carried or outcome.reason
+            else:
+                reason = reason or outcome.reason
+    lost = [states for states in told.values() if "carried" not in states]
+    state: State = "carried"
+    if any(states == {"not_carried"} for states in lost):
+        state = "not_carried"
+    elif lost or not told:
+        state = "cannot_tell"
+    how = "untranslated" if state == "not_carried" else ""
+    return Fate(state, carried if state == "carried" else reason, frozenset(chains), how=how)
 
 
 def _dropping(outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ code that produces rules, so that the two can prove each other. Three-valued: ca
 from hitless.semantics.evaluation import HOOKS, evaluate
 from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
 from hitless.semantics.replies import way_back
-from hitless.semantics.witness import strangers, witnesses
+from hitless.semantics.witness import far_ends, strangers, witnesses
 
 __all__ = [
     "HOOKS",
@@ -16,6 +16,7 @@ __all__ = [
     "Translation",
     "Visit",
     "evaluate",
+    "far_ends",
     "strangers",
     "way_back",
     "witnesses",

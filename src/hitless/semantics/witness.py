@@ -15,7 +15,7 @@ from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
-__all__ = ["strangers", "witnesses"]
+__all__ = ["far_ends", "strangers", "witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
     Family.IPV4: tuple(map(IPv4Address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
@@ -23,6 +23,11 @@ _OUTSIDE: dict[Family, tuple[Address, ...]] = {
 }
 _POD = 10
 """Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""
+
+
+def far_ends(family: Family) -> tuple[Address, ...]:
+    """Addresses that stand for whatever lies outside, where nobody names any."""
+    return _OUTSIDE[family]
 
 
 def strangers(network: Network, taken: Container[Address] = (), number: int = 3) -> tuple[Address, ...]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
 
 from hitless.agent.logs import Log
@@ -44,7 +45,7 @@ def reporter(tmp_path: Path) -> Reporter:
 
 
 def side() -> Side:
-    return Side.of(V4, PRIMARIES["flannel"], (), "eth0", learn(nat(), V4, PRIMARIES["flannel"]))
+    return Side.of(V4, PRIMARIES["flannel"], (), Node(), learn(nat(), V4, PRIMARIES["flannel"]))
 
 
 def one_gap(told: Reporter, leaked: int = 0) -> None:

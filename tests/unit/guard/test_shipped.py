@@ -77,7 +77,7 @@ def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other
         assert f"`{name}`" in GUIDE, name
     for kind in (
         records.Started, records.Followed, records.Withdrawn, records.Gap, records.ForwardGap, records.Healed,
-        records.LeakSeen, records.Note,
+        records.LeakSeen, records.Note, records.Partly,
     ):  # fmt: skip
         assert f"| `{kind.__struct_config__.tag}` |" in GUIDE, kind
         for field in kind.__struct_fields__:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
 from hitless.guard.learning import learn
@@ -27,12 +28,13 @@ from hitless.model.rules import (
     Source,
     Table,
 )
+from hitless.observe import Pod
 
 V4 = Family.IPV4
 
 
-def side(primary: Primary = PRIMARIES["flannel"]) -> Side:
-    return Side.of(V4, primary, (), "eth0", None)
+def side(primary: Primary = PRIMARIES["flannel"], around: Node | None = None) -> Side:
+    return Side.of(V4, primary, (), around or Node(), None)
 
 
 def see(one: Side, ruleset: Ruleset, t: int = 1) -> Seen | None:
@@ -67,8 +69,7 @@ def test_what_others_do_in_chains_that_no_pods_packet_passes_is_no_news() -> Non
 
 
 def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
-    one = side()
-    one.look([(ip_address("10.42.1.10"), "cali1")])
+    one = side(around=Node((Pod(ip_address("10.42.1.10"), "cali1"),)))
 
     def before(kind: str, *rules: Rule) -> Ruleset:
         chain = Chain("PREROUTING", rules, Hook(kind, "prerouting", -150))
@@ -86,14 +87,16 @@ def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
 
 def test_another_way_out_makes_the_same_rules_news() -> None:
     """A guard that begins at boot finds no default route; rules may name the interface that it gets later."""
-    one = side()
+    node = Node(way="")
+    one = side(around=node)
     named = nat(chain=(Rule((Source(NETWORK[V4]), OutInterface("ens3"), Masquerade())),))
     seen = see(one, named)
     assert seen is not None and seen.decision.action == "keep"
-    assert one.look([], "ens3")
+    node.way = "ens3"
+    one.ask_again()
     again = see(one, named, 2)
     assert again is not None and again.decision.action == "install"
-    assert not one.look([], "ens3")
+    assert see(one, named, 3) is None
 
 
 def test_a_gap_begins_with_the_damage_and_ends_with_the_repair() -> None:
@@ -150,7 +153,7 @@ def test_such_an_exemption_that_comes_later_makes_the_standby_withdraw() -> None
 
 def test_what_rules_know_by_numbers_is_named() -> None:
     numbered = Rule((SetMember("#7", "dst", None), Return()))
-    one = Side.of(V4, PRIMARIES["flannel"], (), "eth0", None, speak=lambda words: words.replace("#7", "no-nat-for"))
+    one = Side.of(V4, PRIMARIES["flannel"], (), Node(), None, speak=lambda words: words.replace("#7", "no-nat-for"))
     see(one, nat(chain=(numbered, *flannel_rules(V4))))
     assert "set no-nat-for" in one.unclear
     foreign = Rule((SetMember("#7", "src", None), Masquerade()))

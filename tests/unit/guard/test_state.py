@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
 
 from hitless.agent.logs import Log
@@ -38,7 +39,7 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
 
     guard = Guard(Settings(), Reading(log, Journal(journal), Clock()), log)
     primary = PRIMARIES["flannel"]
-    guard._sides = {f: Side.of(f, primary, (), "eth0", learn(nat(f), f, primary)) for f in Family}
+    guard._sides = {f: Side.of(f, primary, (), Node(), learn(nat(f), f, primary)) for f in Family}
     whole = Ruleset(tuple(nat(f).tables[0] for f in Family))
     flushed = Ruleset(tuple(nat(f, chain=()).tables[0] for f in Family))
     opened: set[str] = set()
