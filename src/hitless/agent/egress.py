@@ -1,6 +1,7 @@
 """Is the egress path carried? The evaluator's answer, for the agent.
 
-Two questions: ``judge`` asks about the rules as they stand now, with everything that a pod's packet passes;
+Two questions: ``judge`` asks about the rules as they stand now, with everything that a pod's packet passes, and says
+in words what happens to it (refused is not the same as un-translated);
 ``was_open`` asks about an observed state after the fact, without reading again, so that a repair is not delayed by
 asking. Pure.
 """
@@ -9,31 +10,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 from hitless.kernel.addresses import Paths
 from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Purpose
-from hitless.semantics import evaluate, witnesses
+from hitless.semantics import Outcome, evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
 __all__ = ["judge", "was_open"]
 
 
-def judge(ruleset: Ruleset, networks: FamilyNetworks, paths: Paths) -> str:
-    """Why the new flows of this node's pods are certainly not carried; empty: nothing says so.
+_PODS = 4  # one pod's own policy must not look like an outage of the node
 
-    Where a pod has a route of its own, the witness is that pod, with its interface.
+
+def judge(ruleset: Ruleset, networks: FamilyNetworks, paths: Paths, *, masquerade: bool = True) -> str:
+    """What happens to the new flows of this node's pods that are certainly not carried, and why; empty: nothing is.
+
+    Where pods have routes of their own, the witnesses are some of them, with their interfaces: what keeps only some of
+    them in is somebody's policy for them. Without ``masquerade`` only refusals count.
     """
-    source = next(paths.hosts(networks.subnet), None)
+    known = list(islice(paths.hosts(networks.subnet), _PODS))
     for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
-        src = packet.src if source is None else source
-        told = replace(packet, src=src, iif=paths.interface(src), oif=paths.interface(packet.dst))
-        outcome = evaluate(ruleset, told, hooks=("forward", "postrouting"))  # what ``Node.egress`` reads
-        if outcome.state == "not_carried":
-            return outcome.reason
+        lost: list[Outcome] = []
+        for src in known or [packet.src]:
+            told = replace(packet, src=src, iif=paths.interface(src), oif=paths.interface(packet.dst))
+            outcome = evaluate(ruleset, told, hooks=("forward", "postrouting"))  # what ``Node.egress`` reads
+            if outcome.state != "not_carried" or not (masquerade or outcome.dropped):
+                break
+            lost.append(outcome)
+        else:
+            return f"{_happens(lost[0])}: {lost[0].reason}"
     return ""
+
+
+def _happens(outcome: Outcome) -> str:
+    end = outcome.dropped
+    if end is not None:
+        return f"pods' new connections are {'rejected' if end.kind == 'reject' else 'dropped'}"
+    if any(ending.kind == "dropped" for ending in outcome.endings):
+        return "pods' packets are refused, or not translated"
+    return "pods' packets are not translated"
 
 
 def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, str]:

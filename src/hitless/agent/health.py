@@ -1,8 +1,9 @@
 """Is this node's egress path in order? The one place that answers /readyz.
 
 Problem: a readiness that is set once and never turns back is a lie. Promise: ready means that the last comparison is
-recent, found (or made) everything as it should be, and that the evaluator does not say that pods' packets go out
-un-translated; anything else is not ready, with every reason in words. Health (/healthz) means that the loop turns.
+recent, found (or made) everything as it should be, and that the evaluator does not say that pods' packets are refused
+or go out un-translated; anything else is not ready, with every reason in words. Health (/healthz) means that the loop
+turns.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Health:
         age = now - self.last_pass
         if age > self.stale_after:
             found.append(f"the last comparison was {age:.0f} s ago")
-        found += [f"{family}: pods' packets are not translated: {why}" for family, why in self.not_carried.items()]
+        found += [f"{family}: {why}" for family, why in self.not_carried.items()]
         return tuple(found)
 
     def alive(self, now: float) -> bool:

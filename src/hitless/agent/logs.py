@@ -1,15 +1,21 @@
 """Structured logs: one JSON object a line, one line a decision.
 
-Problem: a failure that repeats every five seconds buries everything else. Promise: each decision is one line with
-``time``, ``level``, ``event`` and its facts; the same warning or error again is counted, not printed, and its count
-appears with the next different one or after a minute. What is written is flushed.
+Problem: a failure that repeats every five seconds buries everything else, and what repeats ten times a second fills the
+node's disk. Promise: each decision is one line with ``time``, ``level``, ``event`` and its facts. The same warning or
+error again within a minute is counted, not printed; of what counts each time (a gap, a repair, a change) the same is
+printed at most sixty times a minute, and counted from there. The count appears as ``repeated_before`` in the next line
+of its kind, or as an event ``repeated`` when its minute is over. What is written is flushed.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -26,11 +32,26 @@ class Stream(Protocol):
     def flush(self) -> None: ...
 
 
-_QUIET = 60.0  # seconds for which an identical warning is only counted
+_NUMBERS = re.compile(r"[0-9]+")
+_WINDOW = 60.0  # seconds for which what is the same is looked upon as a repetition
+_OFTEN = 60  # lines of one kind in that time, of what counts each time
+_MOST_LINES = 1000  # of all kinds, in that time
+_MOST_KINDS = 256  # that are remembered: names from outside are part of a kind
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Lines that say the same: since when, how many were printed, and how many were only counted."""
+
+    event: str
+    reason: str
+    since: float
+    printed: int = 0
+    counted: int = 0
 
 
 class Log:
-    """Writes to a stream; ``verbosity`` 0 hides ``debug``."""
+    """Writes to a stream; ``verbosity`` 0 hides ``debug``. From any thread."""
 
     def __init__(
         self, stream: Stream, *, verbosity: int = 0, node: str = "", monotonic: Callable[[], float] = time.monotonic
@@ -39,41 +60,85 @@ class Log:
         self._verbosity = verbosity
         self._node = node
         self._monotonic = monotonic
-        self._last: tuple[str, str] | None = None
-        self._since = 0.0
-        self._repeated = 0
+        self._kinds: dict[str, _Kind] = {}
+        self._since, self._lines, self._unsaid = -math.inf, 0, 0  # of all kinds, in this minute
+        self._lock = threading.Lock()
 
     def debug(self, event: str, **facts: Fact) -> None:
         """A decision to do nothing."""
         if self._verbosity > 0:
-            self._write("debug", event, facts)
+            self._bounded("debug", event, facts, _OFTEN)
 
     def info(self, event: str, **facts: Fact) -> None:
         """Something was done or learned."""
-        self._write("info", event, facts)
+        self._bounded("info", event, facts, _OFTEN)
 
     def notice(self, event: str, **facts: Fact) -> None:
         """Something happened that counts each time."""
-        self._write("warning", event, facts)
+        self._bounded("warning", event, facts, _OFTEN)
 
     def warning(self, event: str, **facts: Fact) -> None:
         """Something is wrong and is being dealt with."""
-        self._loud("warning", event, facts)
+        self._bounded("warning", event, facts, 1)
 
     def error(self, event: str, **facts: Fact) -> None:
         """Something is wrong and is somebody's to mend."""
-        self._loud("error", event, facts)
+        self._bounded("error", event, facts, 1)
 
-    def _loud(self, level: str, event: str, facts: dict[str, Fact]) -> None:
-        key = (event, str(facts.get("reason", "")))
-        now = self._monotonic()
-        if key == self._last and now - self._since < _QUIET:
-            self._repeated += 1
-            return
-        if self._repeated:
-            facts = {**facts, "repeated_before": self._repeated}
-        self._last, self._since, self._repeated = key, now, 0
-        self._write(level, event, facts)
+    def close(self) -> None:
+        """Write what was only counted."""
+        with self._lock:
+            self._sweep(math.inf)
+
+    def _bounded(self, level: str, event: str, facts: dict[str, Fact], most: int) -> None:
+        reason = str(facts.get("reason", ""))
+        # a number or a time that differs makes nothing new of it
+        rest = () if most == 1 else sorted((name, str(value)) for name, value in facts.items())
+        key = f"{level} {event} {_NUMBERS.sub('#', f'{reason} {rest}')}"
+        with self._lock:
+            now = self._monotonic()
+            kind = self._kinds.get(key)
+            before = 0
+            if kind is not None and now - kind.since >= _WINDOW:
+                before, kind = self._kinds.pop(key).counted, None
+            self._sweep(now)
+            if kind is None:
+                if len(self._kinds) >= _MOST_KINDS:
+                    self._forget(next(iter(self._kinds)), now)
+                kind = self._kinds[key] = _Kind(event, reason, now)
+            if kind.printed >= most:
+                kind.counted += 1 + before
+                return
+            if not self._room(now):
+                self._unsaid += 1 + before
+                return
+            kind.printed += 1
+            for one in self._kinds.values():
+                if one.event == event:
+                    before, one.counted = before + one.counted, 0
+            self._write(level, event, {**facts, "repeated_before": before} if before else facts)
+
+    def _room(self, now: float) -> bool:
+        """Whether this minute may have another line, of whatever kind: names from outside may make each one new."""
+        if now - self._since >= _WINDOW:
+            unsaid, self._unsaid = self._unsaid, 0
+            self._since, self._lines = now, 0
+            if unsaid:
+                self._write("warning", "repeated", {"of": "lines of any kind", "times": unsaid})
+        self._lines += 1
+        return self._lines <= _MOST_LINES
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is over; the kinds stand in the order of their beginnings."""
+        while self._kinds and now - next(iter(self._kinds.values())).since >= _WINDOW:
+            self._forget(next(iter(self._kinds)), now)
+
+    def _forget(self, key: str, now: float) -> None:
+        kind = self._kinds.pop(key)
+        if kind.counted and not self._room(now):
+            self._unsaid += kind.counted
+        elif kind.counted:
+            self._write("warning", "repeated", {"of": kind.event, "reason": kind.reason, "times": kind.counted})
 
     def _write(self, level: str, event: str, facts: dict[str, Fact]) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event}

@@ -1,10 +1,10 @@
 """The loop: wait until something may have changed, look, repair, heal, say so.
 
 Problem: rules must be back within milliseconds of damage, a fight must not become a loop at full speed, and nothing
-may depend on how this process ends. Promise: four numbers rule the waiting (``resync``: at the latest; a retry's gap;
-a fight's delay; a reload's quiet second); every look starts from the kernel; stopping changes nothing. Time to repair
-does not wait for judging or healing. The only place that decides *when*; *what* is ``hitless.plan``'s, *how* the
-worker's.
+may depend on how this process ends. Promise: four numbers rule the waiting (``resync``: at the latest; a retry's gap,
+which grows (``retries``); a fight's delay; a reload's quiet second); every look starts from the kernel; stopping
+changes nothing. Time to repair does not wait for judging or healing. The only place that decides *when*; *what* is
+``hitless.plan``'s, *how* the worker's.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hitless.agent.logs import Log
 from hitless.agent.metrics import Metrics
 from hitless.agent.notify import Notifier
 from hitless.agent.reloads import Reload
+from hitless.agent.retries import Retries
 from hitless.agent.watching import Suspect, Watch
 from hitless.agent.working import Look, Worker
 from hitless.errors import HitlessError
@@ -61,6 +62,7 @@ class Loop:
         self._fights = Fights()
         self._reload = Reload()
         self._not_before = 0.0
+        self._retries = Retries()
         self._judge_due = 0.0
         self._clean = False  # the last look found, or left, everything right
         self._announced = False
@@ -70,6 +72,7 @@ class Loop:
         self._look_due = 0.0
         self._heal_due: list[float] = []
         self._notes: frozenset[str] = frozenset()
+        self._cut_off: Mapping[str, str] = {}  # what the log says about it
         self._told_plain = False  # that MASQUERADE is written without --random-fully
 
     def wake(self) -> None:
@@ -85,6 +88,7 @@ class Loop:
         """From now on the node should look like this."""
         if snapshot != self._snapshot or native != self._native:
             self._snapshot, self._native, self._clean, self._backend_due = snapshot, native, False, 0.0
+            self._retries.anew()
             self._news.set()
 
     async def run(self) -> None:
@@ -109,7 +113,7 @@ class Loop:
         if self._heal_due and self._heal_due[0] <= now:
             self._heal_due.pop(0)
             await self._heal()
-        if now < max(self._look_due, self._not_before):
+        if now < self._due():
             return
         suspects = self._suspects + self._watch.take()
         self._suspects = []
@@ -160,13 +164,32 @@ class Loop:
         begun = time.monotonic()
         found = await self._in_thread(lambda: self._worker.judge(snapshot))
         self._health.not_carried = {family.value: why for family, why in found.items()}
+        if self._clean:
+            self._tell_not_carried(self._health.not_carried)
         ended = time.monotonic()
         self._judge_due = ended + max(self._resync, _SHARE * (ended - begun))
+
+    def _tell_not_carried(self, found: Mapping[str, str]) -> None:
+        """What cuts the pods off although our rules stand is said once, and once when it is over."""
+        for family, why in found.items():
+            if self._cut_off.get(family) != why:
+                self._log.notice("not carried", family=family, reason=why)
+        for family in self._cut_off.keys() - found.keys():
+            self._log.info("carried again", family=family)
+        self._cut_off = found
+
+    def _due(self) -> float:
+        """When the next look may be."""
+        return max(self._look_due, self._not_before, self._retries.not_before)
 
     async def _pause(self) -> None:
         """Wait for news, or until a look or healing is due; a fight's delay holds looks back, not healing."""
         now = time.monotonic()
-        due = max(self._look_due, self._not_before) - now if self._snapshot is not None else 3600.0
+        due = (
+            max(self._look_due, self._not_before, self._retries.not_before) - now
+            if self._snapshot is not None
+            else 3600.0
+        )
         if self._heal_due:
             due = min(due, self._heal_due[0] - now)
         patience = self._notifier.watchdog
@@ -214,8 +237,10 @@ class Loop:
         if not result.settled:
             self._unsettled(look)
         elif look.bridged:
+            self._retries.anew()
             self._health.problems = (_BRIDGED,)
         else:
+            self._retries.anew()
             metrics.set("hitless_agent_last_sync_timestamp_seconds", time.time())
             self._health.problems = ()
         if look.unbridged:
@@ -273,6 +298,8 @@ class Loop:
 
     def _unsettled(self, look: Look) -> None:
         error = look.result.error
+        if not isinstance(error, LockBusy):  # it was waited for already
+            self._retries.failed(look.ended)
         kind = "lock" if isinstance(error, LockBusy) else "apply" if error else "unsettled"
         why = str(error) if error else "another writer changes the rules while we do"
         if isinstance(error, LockBusy):
@@ -284,12 +311,14 @@ class Loop:
 
     def _failed(self, error: HitlessError) -> None:
         self._clean = False
+        self._retries.failed(time.monotonic())
         self._metrics.add("hitless_agent_errors_total", kind="observe")
         self._health.problems = (str(error),)
         self._log.error("cannot look", reason=str(error))
 
     def _report_notes(self, look: Look) -> None:
-        notes = frozenset(f"{note.place}: {note.text}" for note in look.result.left.notes or look.result.found.notes)
+        told = look.result.left.notes or look.result.found.notes
+        notes = frozenset(f"{note.place}: {note.text}" for note in told if not note.refusal)  # those: "not carried"
         for text in sorted(notes - self._notes):
             self._log.warning("kept", reason=text)
         self._notes = notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hitless.agent.node import Node
@@ -11,7 +12,8 @@ from hitless.agent.running import first_snapshot
 from hitless.agent.working import Worker
 from hitless.errors import InputError
 from hitless.model.families import Backend, Family
-from hitless.plan import Plan, cleanup
+from hitless.model.state import Place, Purpose
+from hitless.plan import Note, Plan, cleanup
 from hitless.sources import Options, Snapshot, read_netconf
 
 __all__ = ["cleanup_text", "plan_text", "render"]
@@ -26,9 +28,22 @@ def plan_text(options: Options, *, as_json: bool) -> str:
     worker = Worker(Node(), options.backend)
     try:
         backend = worker.backend(native=netconf.nftables)
-        return render(worker.plan(snapshot, backend), backend, as_json=as_json, unused=netconf.unused)
+        made = worker.plan(snapshot, backend)
+        if not made.transactions:
+            made = replace(made, notes=(*made.notes, *_cut_off(worker, snapshot, backend, made)))
+        return render(made, backend, as_json=as_json, unused=netconf.unused)
     finally:
         worker.close()
+
+
+def _cut_off(worker: Worker, snapshot: Snapshot, backend: Backend, made: Plan) -> list[Note]:
+    """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
+    said = {note.place.family for note in made.notes if note.refusal}
+    return [
+        Note(Place(backend, family, Purpose.FORWARD), why, refusal=True)
+        for family, why in worker.judge(snapshot).items()
+        if family not in said
+    ]
 
 
 def cleanup_text(options: Options, *, as_json: bool) -> str:
@@ -64,7 +79,9 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequen
                     }
                     for transaction in plan.transactions
                 ],
-                "notes": [{"place": str(note.place), "text": note.text} for note in plan.notes],
+                "notes": [
+                    {"place": str(note.place), "text": note.text, "refusal": note.refusal} for note in plan.notes
+                ],
                 "unused": list(unused),
             },
             indent=2,
@@ -74,7 +91,7 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequen
         lines.append(f"# {transaction.program}")
         lines += [f"#   {change.place}: {change.what}: {change.reason}" for change in transaction.changes]
         lines += [transaction.text]
-    lines += [f"# kept: {note.place}: {note.text}" for note in plan.notes]
+    lines += [f"# {'cut off' if note.refusal else 'kept'}: {note.place}: {note.text}" for note in plan.notes]
     lines += [f"# no effect: {field}" for field in unused]
     return "\n".join(lines if plan.transactions else ["nothing to do", *lines])
 

@@ -139,13 +139,12 @@ class Worker:
         return result, ""
 
     def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
-        """The families whose pods' packets certainly leave un-translated, or not at all, with the reason."""
-        if not snapshot.masquerade:
-            return {}
+        """The families whose pods' packets certainly leave un-translated, or not at all: what happens, and why."""
         found: dict[Family, str] = {}
         # one family at a time: a legacy table of 30,000 rules is 16 MB
         for family, networks in snapshot.networks.items():
-            why = judge(self._node.egress((family,)), networks, self._node_facts().paths(family))
+            rules, paths = self._node.egress((family,)), self._node_facts().paths(family)
+            why = judge(rules, networks, paths, masquerade=snapshot.masquerade)
             if why:
                 found[family] = why
         return found

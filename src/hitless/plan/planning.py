@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hitless.errors import KernelError
 from hitless.model.families import Backend, Family
-from hitless.model.rules import Hook, Rule
+from hitless.model.rules import Hook, Reject, Rule
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
 from hitless.plan.shadowing import accepts, first_stop, refuses_all
 from hitless.plan.text import canonical, iptables_rule, nft_rule
@@ -33,10 +33,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that is left as it is, and that people should know."""
+    """Something that is left as it is, and that people should know. ``refusal``: it keeps the pods from the outside."""
 
     place: Place
     text: str
+    refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
         lines += _enter(place, desired, held)
         what = f"the jump to {chain}" if desired.chain is not None else f"{len(desired.entry)} rules"
         changes.append(Change(place, f"{place.names.base}: {what}", entry))
+    elif desired.chain is not None:
+        notes += _refusals(place, desired, held)
     return _Part(place, tuple(lines), tuple(changes), tuple(notes))
 
 
@@ -223,6 +226,22 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
     if stop is not None and stop < jumps[0]:
         return f"a rule in front of the jump takes the pods' flows: {_show(held.entry[stop])}"
     return ""
+
+
+def _refusals(place: Place, desired: Holding, held: Holding) -> list[Note]:
+    """What refuses all pods in front of a standing jump: somebody's will, and so it stays."""
+    jump = next((n for n, rule in enumerate(held.entry) if is_owned(rule, place)), len(held.entry))
+    return [
+        Note(
+            place,
+            f"{place.names.base} rule {number} ({'REJECT' if isinstance(rule.steps[-1], Reject) else 'DROP'}) refuses "
+            f"every pod's new connections before rule {jump + 1} leads them to {place.names.chain}; it is somebody's "
+            "will and stays",
+            refusal=True,
+        )
+        for number, rule in enumerate(held.entry[:jump], 1)
+        if refuses_all(rule, desired.pods)
+    ]
 
 
 def _enter(place: Place, desired: Holding, held: Holding) -> list[str]:

@@ -17,6 +17,7 @@ from hitless.agent.health import Health
 from hitless.agent.logs import Log
 from hitless.agent.metrics import Metrics
 from hitless.agent.notify import Notifier
+from hitless.agent.retries import Retries
 from hitless.agent.serving import page
 
 
@@ -165,3 +166,49 @@ def test_every_event_of_the_log_is_in_the_documentation() -> None:
     text = " ".join((folder / "docs" / "agent.md").read_text().split())
     listed = text.partition("Events: ")[2].partition(".")[0].split(", ")
     assert said <= set(listed), said - set(listed)
+
+
+def test_what_repeats_is_bounded_and_counted_whatever_its_kind_and_numbers() -> None:
+    """Ten minutes of ten failures a second, two of them in turn, and of gaps whose writers have ever new numbers."""
+    stream, now = io.StringIO(), [0.0]
+    log = Log(stream, monotonic=lambda: now[0])
+    for turn in range(6000):
+        now[0] = turn / 10
+        log.error("not applied", reason=("the lock", "the kernel")[turn % 2])
+        log.notice("gap", family="ipv4", writer=f"iptables (pid {turn})", milliseconds=turn * 1.5)
+    log.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(lines) < 10 * (60 + 10)
+    for event in ("not applied", "gap"):
+        printed = [line for line in lines if line["event"] == event]
+        counted = sum(line.get("repeated_before", 0) for line in printed)
+        counted += sum(line["times"] for line in lines if line["event"] == "repeated" and line["of"] == event)
+        assert len(printed) + counted == 6000, event
+
+
+def test_lines_that_are_all_new_are_bounded_too() -> None:
+    stream, now = io.StringIO(), [0.0]
+    log = Log(stream, monotonic=lambda: now[0])
+    words = ["".join(chr(97 + (turn // 26**place) % 26) for place in range(4)) for turn in range(20_000)]
+    for turn, word in enumerate(words):
+        now[0] = turn / 1000
+        log.notice("kept", reason=f"a rule of {word}")
+    now[0] = 100.0
+    log.info("stop")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len([line for line in lines if line["event"] == "kept"]) == 1000
+    assert [(line["event"], line.get("times")) for line in lines[1000:]] == [("repeated", 19_000), ("stop", None)]
+
+
+def test_a_failure_that_lasts_is_tried_more_and_more_seldom() -> None:
+    retries, now, tries = Retries(), 0.0, 0
+    while now < 60.0:
+        retries.failed(now)
+        tries += 1
+        now = max(now + 0.1, retries.not_before)  # somebody's events wake the loop ten times a second
+    assert 3 < tries <= 12
+    assert retries.not_before - now <= 10.0
+    retries.anew()
+    assert retries.not_before == 0.0
+    retries.failed(100.0)
+    assert retries.not_before <= 100.0
