@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,18 @@ except ModuleNotFoundError as error:
 
 __all__ = ["Access", "access", "httpx2"]
 
+_MOST = 64 << 20  # bytes of an answer; a page of 500 nodes has 10 MB
 _TIMEOUT = 15.0  # for an answer to begin; what streams has bounds of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A client for the server, the server's address, and the context's own namespace."""
+    """A client for the server, the server's address, the context's own namespace, and where all this is written."""
 
     client: httpx2.AsyncClient
     server: str
     namespace: str
+    where: str = "the kubeconfig"
 
 
 def access(kubeconfig: Path | None, context: str | None, *, answered: bool = False) -> Access:
@@ -73,7 +75,7 @@ def access(kubeconfig: Path | None, context: str | None, *, answered: bool = Fal
         timeout=httpx2.Timeout(_TIMEOUT),
         event_hooks={"response": [_read_refusal]},
     )
-    return Access(client, cluster.server, way.namespace)
+    return Access(client, cluster.server, way.namespace, way.where)
 
 
 class _Connections(httpx2.AsyncBaseTransport):
@@ -124,6 +126,9 @@ class _Connections(httpx2.AsyncBaseTransport):
         finally:
             request.url = url
         self._answered = True
+        if response.status_code != 101 and request.url.params.get("watch") != "true":
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            response.stream = _Bounded(response.stream, request)
         return response
 
     def _refuse(self, error: Exception) -> None:
@@ -133,6 +138,24 @@ class _Connections(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         for one in self._all:
             await one.aclose()
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """An answer with a bound on its size."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, request: httpx2.Request) -> None:
+        self._stream, self._request = stream, request
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._stream:
+            size += len(piece)
+            if size > _MOST:
+                raise httpx2.ReadError(f"the answer is longer than {_MOST >> 20} MB", request=self._request)
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Bracketed(httpx2.URL):

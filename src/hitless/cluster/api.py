@@ -20,18 +20,23 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from hitless.cluster import refusals
+from hitless.cluster import answers, refusals
 from hitless.cluster.access import Access, access, httpx2
 from hitless.cluster.objects import PODS, Kind, Object
-from hitless.errors import ApiError
+from hitless.errors import ApiError, ours
+from hitless.model.documents import decoded
 
 __all__ = ["Api", "Patience", "connect"]
 
 _T = TypeVar("_T", bound=Object)
+_R = TypeVar("_R")
 
 PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
 
 _PAGE = 500
+_PAGES = 1000  # 500,000 objects: Kubernetes is made for 150,000 pods
+_AGED = 5  # times that a list is begun anew because its pages grew too old
+_WHOLE_S = 60.0  # for a whole answer; a page of 500 nodes has 10 MB
 # Watches are short: a connection that died without a word is noticed after one, not after the server's half hour.
 _WATCH_S = 20
 _WATCH_SLACK_S = 10.0
@@ -56,21 +61,6 @@ class Patience:
         return min(self.longest, self.first * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
 
 
-class _ListMeta(msgspec.Struct, rename="camel"):
-    resource_version: str = ""
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _List(msgspec.Struct):
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-    items: list[msgspec.Raw] | None = None
-
-
-class _WatchEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
 def connect(
     kubeconfig: Path | None = None,
     context: str | None = None,
@@ -91,6 +81,7 @@ class Api:
     def __init__(self, way: Access, patience: Patience) -> None:
         self.client = way.client
         self.server = way.server
+        self._where = way.where
         self.namespace = way.namespace
         self.patience = patience
         self._known = False  # the server has accepted us before
@@ -104,7 +95,7 @@ class Api:
 
     async def get(self, kind: Kind[_T], name: str, namespace: str = "") -> _T:
         """One object; ``ApiError`` with status 404 when it is not there."""
-        return _decode(await self._call("GET", kind.path(namespace, name)), kind)
+        return await self._call("GET", kind.path(namespace, name), read=lambda body: answers.one(body, kind))
 
     async def all(self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = "") -> list[_T]:
         """All objects (of a namespace, or of all), page by page."""
@@ -116,13 +107,14 @@ class Api:
         None when it is there by a call whose answer was lost: to read it takes another right than to make it.
         """
         try:
-            return _decode(await self._call("POST", kind.path(namespace), document), kind)
+            return await self._call("POST", kind.path(namespace), document, read=lambda body: answers.one(body, kind))
         except _MadeBefore:
             return None
 
     async def patch(self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType) -> _T:
         """Change an object; the same patch twice is the same object."""
-        return _decode(await self._call("PATCH", kind.path(namespace, name), document, content_type=how), kind)
+        path = kind.path(namespace, name)
+        return await self._call("PATCH", path, document, content_type=how, read=lambda body: answers.one(body, kind))
 
     async def delete(
         self, kind: Kind[Any], name: str, namespace: str = "", *, grace: int | None = None, uid: str = ""
@@ -134,7 +126,7 @@ class Api:
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._call("DELETE", kind.path(namespace, name), options)
+            await self._call("DELETE", kind.path(namespace, name), options, read=answers.done)
         except ApiError as error:
             if error.status == 404 or (error.status == 409 and uid):
                 return False
@@ -154,7 +146,8 @@ class Api:
         if grace is not None:
             document["deleteOptions"] = {"gracePeriodSeconds": grace}
         try:
-            await self._call("POST", PODS.path(namespace, pod, "eviction"), document, final=refusals.budget_says_no)
+            path = PODS.path(namespace, pod, "eviction")
+            await self._call("POST", path, document, final=refusals.budget_says_no, read=answers.done)
         except _MadeBefore:
             return
         except ApiError as error:
@@ -164,7 +157,7 @@ class Api:
     async def log(self, pod: str, namespace: str, container: str, lines: int = 50) -> str:
         """The last lines of a container's log."""
         path = PODS.path(namespace, pod, "log")
-        answer = await self._call("GET", path, params={"container": container, "tailLines": str(lines)})
+        answer = await self._call("GET", path, params={"container": container, "tailLines": str(lines)}, read=bytes)
         return answer.decode(errors="replace")
 
     async def states(
@@ -236,20 +229,30 @@ class Api:
         return status in _PASSING or (status == 401 and self._known)
 
     async def _list(self, kind: Kind[_T], namespace: str, labels: str, fields: str) -> tuple[list[_T], str]:
-        params = {"limit": str(_PAGE), **_selectors(labels, fields)}
-        found: list[_T] = []
-        while True:
+        first = {"limit": str(_PAGE), **_selectors(labels, fields)}
+        params, found, aged = first, list[_T](), 0
+        for _ in range(_PAGES):
             try:
-                page = msgspec.json.decode(await self._call("GET", kind.path(namespace), params=params), type=_List)
+                objects, page = await self._call(
+                    "GET", kind.path(namespace), params=params, read=lambda body: answers.page(body, kind)
+                )
             except ApiError as error:
-                if error.status != 410 or "continue" not in params:
+                if error.status != 410 or "continue" not in params or aged == _AGED:
                     raise
-                found, params = [], {"limit": str(_PAGE), **_selectors(labels, fields)}  # the pages grew old: again
+                params, found, aged = first, [], aged + 1  # the pages grew old: again
                 continue
-            found.extend(_decode(raw, kind) for raw in page.items or [])
-            if not page.metadata.continue_:
-                return found, page.metadata.resource_version
-            params = {**params, "continue": page.metadata.continue_}
+            found += objects
+            if not page.continue_:
+                return found, page.resource_version
+            if page.continue_ == params.get("continue"):
+                raise ApiError(f"{kind.plural}: {self.server} gives the same page again and again; {self._look}")
+            params = {**first, "continue": page.continue_}
+        raise ApiError(f"{kind.plural}: {self.server} gives a list without an end ({_PAGES} pages); {self._look}")
+
+    @property
+    def _look(self) -> str:
+        """The field that may be wrong."""
+        return f"is it an API server? Look at server: of the cluster in {self._where}"
 
     async def _watch(
         self, kind: Kind[_T], namespace: str, labels: str, fields: str, version: str
@@ -271,17 +274,21 @@ class Api:
                         raise refusals.refusal("WATCH", kind.path(namespace), response)
                     self._known = True
                     failures, since = 0, self.patience.now()
-                    async for line in _lines(response):
-                        event = msgspec.json.decode(line, type=_WatchEvent)
+                    async for line in answers.lines(
+                        response.aiter_bytes(), until=since + _WATCH_S + _WHOLE_S, now=self.patience.now
+                    ):
+                        event = answers.read(line, answers.WatchEvent)
                         if event.type == "ERROR":
-                            status = msgspec.json.decode(event.object, type=refusals.Status)
+                            status = answers.read(event.object, refusals.Status)
                             raise ApiError(f"WATCH {kind.path(namespace)}: {status.message}", status=status.code)
-                        one = _decode(event.object, kind)
+                        one = answers.read(event.object, kind.read)
                         version = one.metadata.resource_version
                         if event.type != "BOOKMARK":
                             yield event.type, one
-            except (httpx2.TransportError, msgspec.DecodeError) as error:
+            except (httpx2.RequestError, OSError, ValueError) as error:
                 problem = ApiError(f"WATCH {kind.path(namespace)}: {self.server}: {_words(error)}")
+            except (MemoryError, RecursionError, OverflowError) as error:
+                raise ours(error, f"WATCH {kind.path(namespace)}") from error
             except ApiError as error:
                 if error.status == 410:
                     return
@@ -307,20 +314,34 @@ class Api:
         params: Mapping[str, str] | None = None,
         content_type: str = "application/json",
         final: Callable[[httpx2.Response], bool] = lambda _: False,
-    ) -> bytes:
+        read: Callable[[bytes], _R],
+    ) -> _R:
+        """``read`` makes something of the answer, or raises ``ValueError``: then it is not a Kubernetes API's."""
         body = msgspec.json.encode(document) if document is not None else None
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
         begin, attempt = self.patience.now(), 0
         while True:
             wait = self.patience.wait(attempt)
             try:
-                response = await self.client.request(method, path, params=params, content=body, headers=headers)
-            except httpx2.TransportError as error:
-                problem = ApiError(f"{method} {path}: {self.server} cannot be reached: {_words(error)}")
-            else:
+                async with asyncio.timeout(_WHOLE_S):
+                    response = await self.client.request(method, path, params=params, content=body, headers=headers)
                 if response.is_success:
+                    result = decoded(lambda: read(response.content))  # noqa: B023 - called right here
                     self._known = True
-                    return response.content
+                    return result
+            except TimeoutError:
+                problem = ApiError(f"{method} {path}: {self.server} did not end its answer within {_WHOLE_S:g} s")
+            except (httpx2.RequestError, OSError) as error:
+                problem = ApiError(f"{method} {path}: {self.server} cannot be reached: {_words(error)}")
+            except ValueError as error:
+                what = path.rpartition("/")[2]
+                words = f"{what}: the server's answer is not understood: {_words(error)}; {self._look}"
+                problem = ApiError(words)
+                if not self._known:
+                    raise problem from error
+            except Exception as error:
+                raise ours(error, f"{method} {path}") from error
+            else:
                 problem = refusals.refusal(method, path, response)
                 if response.status_code == 409 and method == "POST" and attempt > 0:
                     raise _MadeBefore from problem
@@ -334,30 +355,12 @@ class Api:
             attempt += 1
 
 
-async def _lines(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-    """The lines of a watch. JSON allows letters that end a line in Unicode (U+0085), and httpx's lines end at them."""
-    rest = b""
-    async for piece in response.aiter_bytes():
-        *whole, rest = (rest + piece).split(b"\n")
-        for line in whole:
-            yield line
-    if rest:
-        yield rest
-
-
 class _MadeBefore(Exception):
     """A repeated POST met the object that the first one made."""
 
 
 def _selectors(labels: str, fields: str) -> dict[str, str]:
     return ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
-
-
-def _decode(raw: bytes | msgspec.Raw, kind: Kind[_T]) -> _T:
-    try:
-        return msgspec.json.decode(raw, type=kind.read)
-    except msgspec.DecodeError as error:
-        raise ApiError(f"{kind.plural}: the server's answer is not understood: {error}") from error
 
 
 def _words(error: Exception) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from hitless.errors import InputError
+from hitless.model.documents import Excess, from_yaml
 
 __all__ = ["EXPECTED", "Entry", "Kubeconfig", "merged", "named_by_environment"]
 
@@ -80,7 +81,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise InputError("it is no regular file, and is read more than once", where=str(path), expected=EXPECTED)
-        document = yaml.safe_load(path.read_text())
+        document = from_yaml(path.read_text())
         # Halves of characters, and what holds itself, are YAML to Python and to nobody else: ValueError.
         json.dumps(document, skipkeys=True, default=repr, ensure_ascii=False).encode()
     except OSError as error:
@@ -95,7 +96,7 @@ def _document(path: Path) -> Mapping[str, Any]:
 def _where_yaml_ends(error: Exception) -> str:
     """YAML's words in one line, without what it quotes of the file: that may be a password."""
     if not isinstance(error, yaml.MarkedYAMLError):
-        return "it is no YAML"
+        return str(error) if isinstance(error, Excess) else "it is no YAML"
     words = " ".join(re.sub(r"(['\"]).*\1", "…", one) for one in (error.context, error.problem) if one)
     return f"{words} (line {error.problem_mark.line + 1})" if error.problem_mark else words
 

@@ -21,6 +21,7 @@ import msgspec
 from hitless.cluster import proxies
 from hitless.cluster.ways import Way
 from hitless.errors import ApiError
+from hitless.model.documents import decoded
 from hitless.model.reading import whole_of
 
 __all__ = ["Status", "budget_says_no", "lasting", "refusal", "retry_after", "said"]
@@ -111,8 +112,8 @@ class Status(msgspec.Struct):
 def said(response: httpx2.Response) -> str:
     """The server's own words in a refusal."""
     try:
-        words = msgspec.json.decode(response.content, type=Status).message
-    except msgspec.DecodeError:
+        words = decoded(lambda: msgspec.json.decode(response.content, type=Status)).message
+    except ValueError:
         words = response.text[:200].strip()
     return words or response.reason_phrase
 
@@ -133,8 +134,8 @@ def budget_says_no(response: httpx2.Response) -> bool:
     if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
         return True
     try:
-        details = msgspec.json.decode(response.content, type=Status).details
-    except msgspec.DecodeError:
+        details = decoded(lambda: msgspec.json.decode(response.content, type=Status)).details
+    except ValueError:
         return False
     causes = details.causes if details is not None else None
     return response.status_code == 429 and any(cause.reason == "DisruptionBudget" for cause in causes or [])

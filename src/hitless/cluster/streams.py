@@ -23,7 +23,8 @@ from hitless.cluster.api import Api
 from hitless.cluster.objects import PODS
 from hitless.cluster.refusals import said
 from hitless.cluster.relay import TAKEN_OVER
-from hitless.errors import ApiError
+from hitless.errors import ApiError, ours
+from hitless.model.documents import decoded
 from hitless.model.reading import whole_of
 
 __all__ = ["Execution", "execute", "follow", "output", "passing"]
@@ -110,8 +111,8 @@ class Execution:
 
 def _exit_code(data: bytes, name: str) -> int:
     try:
-        outcome = msgspec.json.decode(data, type=_Outcome)
-    except msgspec.DecodeError as error:
+        outcome = decoded(lambda: msgspec.json.decode(data, type=_Outcome))
+    except ValueError as error:
         raise ApiError(f"{name}: ended with words that are not understood: {data[:200]!r}") from error
     if outcome.status == "Success":
         return 0
@@ -141,7 +142,7 @@ async def execute(
     try:
         async with api.websocket(PODS.path(namespace, pod, "exec"), params, _PROTOCOLS) as socket:
             yield Execution(socket, name)
-    except (BaseExceptionGroup, HTTPXWSException, httpx2.TransportError) as error:
+    except (BaseExceptionGroup, HTTPXWSException, httpx2.RequestError) as error:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError from error  # a group of what broke on the way out would hide it
@@ -149,8 +150,10 @@ async def execute(
         if isinstance(first, WebSocketUpgradeError):
             status = first.response.status_code
             raise ApiError(f"{name}: refused with {status}: {said(first.response)}", status=status) from first
-        if isinstance(first, HTTPXWSException | httpx2.TransportError):
+        if isinstance(first, HTTPXWSException | httpx2.RequestError | OSError):
             raise ApiError(f"{name}: {api.server}: {str(first) or type(first).__name__}") from first
+        if isinstance(first, ValueError | MemoryError | RecursionError):
+            raise ours(first, name) from first
         raise first from None
 
 

@@ -22,7 +22,9 @@ from pathlib import Path
 from hitless.agent.logs import Log
 from hitless.errors import InputError, ours
 from hitless.guard import records
+from hitless.model.documents import from_json
 from hitless.model.reading import whole_of
+from hitless.sources.asking import ask, bearer
 
 __all__ = ["Poster", "Refused", "Server", "event"]
 
@@ -31,6 +33,8 @@ _NAMESPACE = "default"  # where Events about what has no namespace belong, as No
 _QUIET = 60.0
 _WAITING = 100
 _PATIENCE = 10.0
+_WHOLE = 30.0  # seconds for a whole answer
+_LONGEST = 1 << 18  # bytes of an answer: the Event
 _MOST = 1024
 _AGAIN = (1.0, 5.0, 15.0, 60.0, 120.0)  # seconds between tries
 _FINAL = (400, 404, 405, 413, 415, 422)  # trying again does not help; it does where rights or a token may come yet
@@ -59,20 +63,14 @@ class Server:
         context = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
         token = (self.account / "token").read_text().strip()  # it is renewed on disk
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=_PATIENCE, context=context)
-        try:
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "User-Agent": "hitless-guard",
-            }
-            connection.request("POST", f"/api/v1/namespaces/{_NAMESPACE}/events", body, headers)
-            answer = connection.getresponse()
-            status, words = answer.status, answer.read(1 << 16)
-        except http.client.HTTPException as error:
-            raise OSError(f"{type(error).__name__} {error}".rstrip()) from error
-        finally:
-            connection.close()
+        headers = {
+            **bearer(token),
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "hitless-guard",
+        }
+        path = f"/api/v1/namespaces/{_NAMESPACE}/events"
+        status, words = ask(connection, "POST", path, body, headers, within=_WHOLE, most=_LONGEST)
         if 200 <= status < 300 or status == 409:
             return
         problem = f"HTTP {status}: {_message(words)}"
@@ -84,7 +82,7 @@ class Server:
 def _message(answer: bytes) -> str:
     """What the server says about it: a ``Status`` mostly."""
     try:
-        said = json.loads(answer)
+        said = from_json(answer)
     except ValueError:
         said = None
     text = said.get("message", "") if isinstance(said, dict) else answer.decode("utf-8", "replace")

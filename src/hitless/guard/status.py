@@ -6,7 +6,6 @@ without its process counts as protection, because it is. Reads only.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from hitless.guard import images, locking
 from hitless.guard.learning import TABLE
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
+from hitless.model.documents import from_json
 from hitless.model.families import Family
 
 __all__ = ["Status", "read"]
@@ -117,9 +117,9 @@ def _written(path: Path) -> tuple[dict[str, Any], float]:
     """What a guard wrote, and how many seconds ago it was there last; nothing when it is not a whole state."""
     try:
         with path.open("rb") as file:
-            facts = json.loads(file.read(_LONGEST))
+            facts = from_json(file.read(_LONGEST))
             age = time.time() - os.fstat(file.fileno()).st_mtime
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}, 0.0
     families = facts.get("families") if isinstance(facts, dict) else None
     if not isinstance(families, dict) or not all(isinstance(each, dict) for each in families.values()):

@@ -9,11 +9,15 @@ for people in docs/events.md. Next stage: ``hitless.evidence``.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import msgspec
 
+from hitless.model.documents import shallow
+
 __all__ = [
+    "LONGEST",
     "SCHEMA",
     "Attempts",
     "Change",
@@ -318,6 +322,10 @@ Event = (
     | Unknown
 )
 
+LONGEST = 1 << 20
+"""Bytes of a line; the longest of ours, a change of many rules with its writer, has some thousands."""
+
+_DIGITS = re.compile(rb"[0-9]{19}")
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Event)
 
@@ -331,15 +339,49 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes | str) -> Event:
-    """The event of one line; raises ``msgspec.DecodeError`` (``ValidationError``) when it is none."""
+    """The event of one line; raises ``msgspec.DecodeError`` (``ValidationError``), and nothing else, when it is none.
+
+    A line is none, too, when it is longer or nests deeper than any of ours, or holds a number beyond 64 bits: nobody
+    could make a time of that.
+    """
+    if len(line) > LONGEST:
+        raise msgspec.DecodeError(f"the line is longer than {LONGEST} bytes")
+    try:
+        event = _decode(line)
+        text = line.encode() if isinstance(line, str) else line
+        if _DIGITS.search(text) and not _fits(msgspec.to_builtins(event)):
+            raise msgspec.ValidationError("a number is beyond 64 bits")
+    except msgspec.DecodeError:
+        raise
+    except RecursionError as error:
+        raise msgspec.DecodeError("the values nest too deep") from error
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise msgspec.DecodeError(str(error) or type(error).__name__) from error
+    return event
+
+
+def _fits(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_fits, value.values()))
+    if isinstance(value, list):
+        return all(map(_fits, value))
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 64
+
+
+def _decode(line: bytes | str) -> Event:
     event: Event
     try:
         event = _decoder.decode(line)
     except msgspec.ValidationError:
         raw = msgspec.json.decode(line)
-        if isinstance(raw, dict) and isinstance(raw.get("t"), int) and isinstance(raw.get("type"), str):
+        if isinstance(raw, dict) and type(raw.get("t")) is int and isinstance(raw.get("type"), str):
             known = {kind.__struct_config__.tag for kind in Event.__args__}
             if raw["type"] not in known:
-                return Unknown(t=raw["t"], node=str(raw.get("node", "")), raw=raw)
+                event = Unknown(t=raw["t"], node=str(raw.get("node", "")), raw=raw)
+                if shallow(raw):
+                    return event
+                raise msgspec.ValidationError("the values nest too deep") from None
         raise
+    if isinstance(event, Unknown) and not shallow(event.raw):
+        raise msgspec.ValidationError("the values nest too deep")
     return event

@@ -9,25 +9,28 @@ YAML where PyYAML is installed) with a token or a client certificate; every fail
 from __future__ import annotations
 
 import base64
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hitless.errors import ApiError, InputError
 from hitless.kernel.memfiles import in_memory
 from hitless.model import reading
+from hitless.model.documents import Excess, from_json, from_yaml
 from hitless.model.families import Network
+from hitless.sources.asking import ask, bearer
 from hitless.sources.flags import Options
 
 __all__ = ["NodeSource"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_PATIENCE = 10.0
 _MOST_SUBNETS = 16  # Kubernetes allows one for each family
+_PATIENCE = 10.0  # seconds for the server to go on
+_WHOLE = 30.0  # seconds for a whole answer
+_MOST = 8 << 20  # bytes of an answer: one object
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class NodeSource:
             }
             raise ApiError(f"GET {path}: {status} {hint.get(status, '')}".strip(), status=status)
         try:
-            data = json.loads(body)
+            data = from_json(body)
         except ValueError as error:
             raise ApiError(f"GET {path}: the answer is no {kind[:-1]} ({error})") from error
         spec = data.get("spec", {}) if isinstance(data, Mapping) else None
@@ -146,25 +149,28 @@ class NodeSource:
         return spec
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        parts = urlsplit(self.url)
-        host = parts.hostname or ""
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise InputError(
+                f"{self.url!r} is no address ({error})", where="the API server", expected="a URL"
+            ) from error
         connection: HTTPConnection
         if parts.scheme == "https":
-            connection = HTTPSConnection(host, parts.port, timeout=_PATIENCE, context=self.context)
+            connection = HTTPSConnection(host, port, timeout=_PATIENCE, context=self.context)
         else:
-            connection = HTTPConnection(host, parts.port, timeout=_PATIENCE)
+            connection = HTTPConnection(host, port, timeout=_PATIENCE)
         headers = {"Accept": "application/json", "User-Agent": "hitless-agent"}
         try:
             token = self.token_file.read_text().strip() if self.token_file is not None else self.token
-            if token:
-                headers["Authorization"] = f"Bearer {token}"
-            connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(8 << 20)
-        except (OSError, HTTPException) as error:
+            headers |= bearer(token)
+            whole = parts.path.rstrip("/") + path
+            return ask(connection, "GET", whole, None, headers, within=_WHOLE, most=_MOST)
+        except UnicodeDecodeError as error:
+            raise ApiError(f"{self.token_file} holds no token (it is no text)") from error
+        except OSError as error:
             raise ApiError(f"{self.url} cannot be reached: {error}") from error
-        finally:
-            connection.close()
 
 
 def _load(path: Path) -> Mapping[str, object]:
@@ -173,7 +179,7 @@ def _load(path: Path) -> Mapping[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), expected="a kubeconfig") from error
     try:
-        data: object = json.loads(text)
+        data: object = from_json(text)
     except ValueError:
         data = _yaml(text, path)
     if not isinstance(data, Mapping):
@@ -189,7 +195,10 @@ def _yaml(text: str, path: Path) -> object:
             "is YAML, and PyYAML is not installed", where=str(path), expected="JSON (kubectl config view --raw -o json)"
         ) from error
     try:
-        return yaml.safe_load(text)
+        return from_yaml(text)
+    except ValueError as error:
+        words = f"does not parse ({error})" if isinstance(error, Excess) else "does not parse"
+        raise InputError(words, where=str(path), expected="a kubeconfig") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)  # YAML's own words quote the file, secrets and all
         line = f" (line {mark.line + 1})" if mark is not None else ""

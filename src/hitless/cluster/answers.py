@@ -1,0 +1,90 @@
+"""What an API server's answers say: bytes to values, or ``ValueError``.
+
+Problem: at a server's address there may be a load balancer, a login page or nothing that is understood, with status
+200; and a body may be of any depth. Promise: an object has a name, a list is one, a deletion is answered by a
+``Status`` or the object, the lines of a watch have a bound and an end; whatever else comes is a ``ValueError`` that
+says what was missing. Next stage: ``api``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TypeVar
+
+import msgspec
+
+from hitless.cluster.objects import Kind, Object
+from hitless.model.documents import decoded
+
+__all__ = ["ListMeta", "WatchEvent", "done", "lines", "one", "page", "read"]
+
+_LONGEST_LINE = 1 << 24  # bytes of one object in a watch; etcd takes 1.5 MB
+
+_R = TypeVar("_R")
+_T = TypeVar("_T", bound=Object)
+
+
+class ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _List(msgspec.Struct):
+    kind: str = ""
+    metadata: ListMeta = msgspec.field(default_factory=ListMeta)
+    items: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class WatchEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+def read(raw: bytes | msgspec.Raw, kind: type[_R]) -> _R:
+    """Raises ``ValueError``, as all decoders here."""
+    return decoded(lambda: msgspec.json.decode(raw, type=kind))
+
+
+def one(raw: bytes | msgspec.Raw, kind: Kind[_T]) -> _T:
+    """One object of a server; it has a name, and what has none is something else."""
+    found = read(raw, kind.read)
+    if not found.metadata.name:
+        raise ValueError("an object without a name")
+    return found
+
+
+def page(raw: bytes, kind: Kind[_T]) -> tuple[list[_T], ListMeta]:
+    """A page of a list, and where the next one is."""
+    found = read(raw, _List)
+    items = None if found.items is msgspec.UNSET else found.items
+    if not found.kind.endswith("List") and (found.kind or found.items is msgspec.UNSET):
+        raise ValueError(f"no list of {kind.plural}" + (f" but a {found.kind[:40]!r}" if found.kind else ""))
+    return [one(each, kind) for each in items or []], found.metadata
+
+
+def done(raw: bytes) -> None:
+    """The object that was deleted, or a ``Status``: a web page has done nothing."""
+    if not read(raw, _List).kind:
+        raise ValueError("no answer of a Kubernetes API")
+
+
+async def lines(pieces: AsyncIterator[bytes], *, until: float, now: Callable[[], float]) -> AsyncGenerator[bytes, None]:
+    """The lines of a watch. JSON allows letters that end a line in Unicode (U+0085), and httpx's lines end at them.
+
+    A server that has not ended it by then has it ended here: else one that drips is listened to for ever.
+    """
+    rest = bytearray()
+    async for piece in pieces:
+        begin = len(rest)
+        rest += piece
+        while (newline := rest.find(b"\n", begin)) >= 0:
+            line = bytes(rest[:newline])
+            del rest[: newline + 1]
+            begin = 0
+            yield line
+        if len(rest) > _LONGEST_LINE:
+            raise ValueError(f"an object is longer than {_LONGEST_LINE} bytes")
+        if now() > until:
+            return
+    if rest:
+        yield bytes(rest)

@@ -1,0 +1,107 @@
+"""JSON and YAML of strangers, with a size, a depth and one error.
+
+Problem: a decoder meets pages of web servers, megabytes of brackets and aliases that multiply, and each library has
+errors of its own for them, some of which are no ``ValueError`` (RecursionError, OverflowError). Promise: ``from_json``
+and ``from_yaml`` give plain values or raise ``ValueError``, in bounded time and memory; what they give is no deeper
+than ``DEPTH``, so that whoever goes through it, or writes it down again, meets no limit either. Pure. Next stage:
+whoever knows what the document should be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import yaml
+
+__all__ = ["DEPTH", "Excess", "decoded", "from_json", "from_yaml", "shallow"]
+
+DEPTH = 64
+"""How deep lists and objects may nest. Kubernetes' objects and flannel's files have less than 20."""
+
+_MOST_JSON = 8 << 20  # bytes
+_MOST_YAML = 1 << 20  # bytes: the YAML library takes 10 s for them
+_MOST_VALUES = 200_000  # of a YAML document, each alias counted as what it stands for
+
+_T = TypeVar("_T")
+
+
+class Excess(ValueError):
+    """More than the bounds allow; its words quote nothing of the document, which may hold secrets."""
+
+
+def decoded(decode: Callable[[], _T]) -> _T:
+    """What ``decode`` gives; every error of a decoder that was given the wrong bytes comes as ``ValueError``."""
+    try:
+        return decode()
+    except RecursionError as error:
+        raise Excess("lists or objects nest too deep") from error
+    except (OverflowError, MemoryError) as error:
+        raise Excess(f"a value is too large ({type(error).__name__})") from error
+
+
+def from_json(data: bytes | str, *, most: int = _MOST_JSON) -> Any:
+    """The values of a JSON document. Raises ``ValueError``."""
+    if len(data) > most:
+        raise Excess(f"it is longer than {most} bytes")
+    value = decoded(lambda: json.loads(data))
+    if not shallow(value):
+        raise Excess("lists or objects nest too deep")
+    return value
+
+
+def shallow(value: object, depth: int = DEPTH) -> bool:
+    """Whether lists and objects nest at most ``depth`` deep."""
+    level: list[object] = [value]
+    for _ in range(depth + 1):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def from_yaml(text: str, *, most: int = _MOST_YAML) -> Any:
+    """The values of a YAML document. Raises ``ValueError``, and ``yaml.YAMLError`` with its place in the text."""
+    import yaml
+
+    if len(text) > most:
+        raise Excess(f"it is longer than {most} bytes")
+    value = decoded(lambda: yaml.load(text, _bounded_loader()))
+    if _counted(value, {}, ()) > _MOST_VALUES:
+        raise Excess(f"its aliases stand for more than {_MOST_VALUES} values")
+    return value
+
+
+def _bounded_loader() -> type[yaml.SafeLoader]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Merge keys (``<<``) copy what they name, each time: bounded while it is done."""
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            if len(node.value) > _MOST_VALUES // 10:
+                raise Excess("its merge keys stand for too many values")
+
+    return Loader
+
+
+def _counted(value: object, known: dict[int, int], way: tuple[int, ...]) -> int:
+    """How many values a document has, an alias counted as all that it stands for."""
+    if not isinstance(value, dict | list | tuple):
+        return 1
+    if id(value) in way:
+        raise Excess("a list or an object holds itself")
+    if len(way) > DEPTH:
+        raise Excess("lists or objects nest too deep")
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(_counted(inner, known, (*way, id(value))) for inner in _inner(value))
+    return known[id(value)]
