@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from hitless.cleaning import in_json
+
 __all__ = ["Log", "Stream"]
 
 Fact = str | int | float | bool | list[str] | dict[str, object] | None
@@ -146,7 +148,7 @@ class Log:
             line["node"] = self._node
         kept = {name: value for name, value in facts.items() if value is not None and value != ""}
         try:
-            self._stream.write(json.dumps({**line, **kept}, ensure_ascii=False) + "\n")
+            self._stream.write(in_json(json.dumps({**line, **kept}, ensure_ascii=False)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             # nobody reads it any more, or its disk is full: the rules matter more than the log

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hitless.cleaning import clean
+
 __all__ = ["Metrics"]
 
 _MOST_LABELS = 64
+_LONGEST_LABEL = 200
 
 _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_agent_ready": ("gauge", "1 while every rule stands and the egress path is carried."),
@@ -59,7 +62,7 @@ class Metrics:
 
     def value(self, name: str, **labels: str) -> float:
         """What stands there; 0 where nothing does."""
-        return self._values.get(name, {}).get(tuple(sorted(labels.items())), 0.0)
+        return self._values.get(name, {}).get(_key(labels), 0.0)
 
     def total(self, name: str) -> float:
         """The sum over all labels."""
@@ -84,10 +87,14 @@ class Metrics:
         if name not in _KNOWN:
             raise KeyError(name)
         series = self._values.setdefault(name, {})
-        key = tuple(sorted(labels.items()))
+        key = _key(labels)
         if key not in series and len(series) >= _MOST_LABELS:
             key = tuple((label, "other") for label, _ in key)
         return series, key
+
+
+def _key(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, clean(text, _LONGEST_LABEL)) for label, text in sorted(labels.items()))
 
 
 def _escape(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+from hitless.cleaning import clean
 from hitless.model.reading import whole_of
 
 __all__ = ["Notifier"]
@@ -26,6 +27,6 @@ class Notifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)  # where a manager stands still and its queue is full, the rules go on
-                sender.sendto("\n".join(lines).encode(), address)
+                sender.sendto("\n".join(clean(line) for line in lines).encode(), address)
         except OSError:
             return

@@ -103,8 +103,12 @@ def _stand_on_three() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
-    for stream in (sys.stdout, sys.stderr):
+    from hitless.cli.door import Door
+
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         if isinstance(stream, io.TextIOWrapper):
             # what a terminal cannot show is a question mark and no defect; a file's name is written as it is
             known = codecs.lookup(stream.encoding).name == "utf-8"
             stream.reconfigure(errors="surrogateescape" if known else "replace")
+        if type(stream) is io.TextIOWrapper:
+            setattr(sys, name, Door(stream))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hitless.cleaning import clean
+
 if TYPE_CHECKING:
     from hitless.cluster.advice import Advice
 
@@ -34,18 +36,20 @@ def text(answers: list[Advice], notes: list[str], width: int) -> str:
     for number, one in enumerate(answers):
         lines = [*_head(one, room), *_restart(one, answers[:number], room), *_upgrade(one, room)]
         parts.append("\n".join([*lines, *_help(one, answers[:number], room)]))
-    parts += ["\n".join(_wrap(f"Note: {note}", "", room)) for note in notes]
+    parts += ["\n".join(_wrap(f"Note: {clean(note)}", "", room)) for note in notes]
     return "\n\n".join(parts)
 
 
 def _head(answer: Advice, room: int) -> Iterator[str]:
-    yield f"{answer.subject}  {click.style(_WORDS[answer.status], fg=_COLOURS[answer.status], bold=True)}"
+    yield f"{clean(answer.subject)}  {click.style(_WORDS[answer.status], fg=_COLOURS[answer.status], bold=True)}"
     if answer.nodes:
-        yield from _wrap(f"{'node' if len(answer.nodes) == 1 else 'nodes'} {', '.join(answer.nodes)}", "  ", room)
+        yield from _wrap(
+            f"{'node' if len(answer.nodes) == 1 else 'nodes'} {', '.join(map(clean, answer.nodes))}", "  ", room
+        )
     yield from _wrap(_sentence(answer.summary), "  ", room)
     if answer.flannel:
         known = f"flannel {answer.flannel}{_KNOWN.get(answer.certainty, '')}"
-        yield from _wrap(f"{known}; source: {answer.source}" if answer.source else known, "  ", room)
+        yield from _wrap(f"{known}; source: {clean(answer.source)}" if answer.source else known, "  ", room)
 
 
 def _restart(answer: Advice, before: list[Advice], room: int) -> Iterator[str]:
@@ -53,7 +57,7 @@ def _restart(answer: Advice, before: list[Advice], room: int) -> Iterator[str]:
         return
     yield from _heading("On a restart")
     if same := next((one.subject for one in before if one.findings == answer.findings), ""):
-        yield f"  As with {same}."
+        yield f"  As with {clean(same)}."
         return
     for number, finding in enumerate(answer.findings, 1):
         yield from _title(number, finding.title, room)
@@ -66,7 +70,7 @@ def _restart(answer: Advice, before: list[Advice], room: int) -> Iterator[str]:
 def _help(answer: Advice, before: list[Advice], room: int) -> Iterator[str]:
     yield from _heading("What helps until then" if answer.upgrade.state == "available" else "What helps")
     if same := next((one.subject for one in before if one.remedies == answer.remedies), ""):
-        yield f"  As with {same}."
+        yield f"  As with {clean(same)}."
         return
     for number, remedy in enumerate(answer.remedies, 1):
         yield from _title(number, remedy.title, room)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from hitless.cleaning import clean
 from hitless.cli.exits import Exit
 from hitless.errors import HitlessError, InputError
 
@@ -68,4 +69,4 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"hitless agent: {text}\n")
+    sys.stderr.write(f"hitless agent: {clean(text)}\n")

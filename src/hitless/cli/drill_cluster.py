@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hitless import __version__
+from hitless.cleaning import clean
 from hitless.cli.drill_checks import abort_after, check, check_places
 from hitless.cli.drill_dry_run import dry_run
 from hitless.drill import Plan
@@ -306,7 +307,7 @@ async def _turn(api: Api, namespace: str) -> str:
 
 
 def _warn(text: str) -> None:
-    click.echo(f"hitless: {text}", err=True)
+    click.echo(f"hitless: {clean(text)}", err=True)
 
 
 def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:

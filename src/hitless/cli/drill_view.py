@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from hitless.cleaning import clean
 from hitless.evidence import names
 from hitless.evidence.records import Settings
 from hitless.model import events as e
@@ -140,7 +141,7 @@ class _Lines:
                 pass
 
     def _say(self, text: str) -> None:
-        click.echo(f"{time.monotonic() - self._begin:6.1f} s  {text}", err=True)
+        click.echo(f"{time.monotonic() - self._begin:6.1f} s  {clean(text)}", err=True)
 
     def __enter__(self) -> _Lines:
         return self
@@ -159,7 +160,7 @@ class _Live:
         self._rows = rows
         self._begin = time.monotonic()
         # The table is made when it is drawn, a few times a second, and not for each event.
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=5, transient=True)
 
     def __call__(self, event: e.Event) -> None:
@@ -177,7 +178,7 @@ class _Live:
             padding=(0, 1, 0, 0),
             title=Text(f"{time.monotonic() - self._begin:.0f} s{f'  {place}' if place else ''}"),
             title_justify="left",
-            caption=Text(self._rows.warning, style="yellow") if self._rows.warning else None,
+            caption=Text(clean(self._rows.warning), style="yellow") if self._rows.warning else None,
             caption_justify="left",
         )
         # widths that hold still while the words change; what does not fit into the terminal is left out
@@ -204,7 +205,7 @@ class _Live:
 
         colours = {"carried": "green", "not carried": "bold red", "cannot tell": "yellow"}
         return {
-            "agent": Text(agent, style="bold"),
+            "agent": Text(clean(agent), style="bold"),
             "now": Text(row.phase, style="dim" if row.phase in ("waits", "set-up", "end") else "cyan"),
             "": Text(row.restart, style="dim"),
             "rules": Text(row.rules, style=colours.get(row.rules, "dim")),

@@ -15,7 +15,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from hitless.cleaning import clean
 from hitless.cli.exits import HELP, Exit
 from hitless.errors import HitlessError
 from hitless.model import reading
@@ -27,8 +29,15 @@ _RUN = Path("/run/hitless-guard")
 _JOURNAL = "/var/log/hitless-guard.jsonl"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Errors quote what was given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(clean(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hitless guard",
         description="A hot standby for the masquerading of somebody else's node agent: while its rules are gone, new "
         "connections of pods are translated all the same. Run it on the node, in the host's network.",
@@ -65,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
             return _remove(options)
         return _run(options)
     except HitlessError as error:
-        sys.stderr.write(f"hitless guard: {error}\n")
+        sys.stderr.write(f"hitless guard: {clean(str(error))}\n")
         return Exit.ERROR
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hitless.cleaning import cleaned
 from hitless.cli.lines import hear
 from hitless.model import events as e
 
@@ -91,6 +92,7 @@ class ProbeView:
 
     def emit(self, event: e.Event) -> None:
         """Show an event, or collect it for the next line."""
+        event = cleaned(event)
         match event:
             case e.Header():
                 self._begin(event)
@@ -211,7 +213,7 @@ class LiveView(ProbeView):
 
         super()._begin(header)
         # no thread of its own: the prober's loop draws, once a second
-        self._live = Live(console=Console(), auto_refresh=False, transient=True)
+        self._live = Live(console=Console(markup=False, emoji=False), auto_refresh=False, transient=True)
         self._live.start()
 
     def _say(self, text: str) -> None:
@@ -286,6 +288,7 @@ class FarEndView:
 
     def emit(self, event: e.Event) -> None:
         """Show an event."""
+        event = cleaned(event)
         match event:
             case e.Header():
                 where = event.config["ports"]

@@ -29,7 +29,7 @@ def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
 
     from hitless.evidence.reports import terminal
 
-    console = Console(highlight=False, emoji=False, stderr=err)
+    console = Console(highlight=False, emoji=False, markup=False, stderr=err)
     if console.is_terminal:
         console.print(terminal.render(told, verdict, width=console.width))
     else:  # a pipe or a file: as wide as the table needs, without colours and without blanks at the ends

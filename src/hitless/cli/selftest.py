@@ -46,7 +46,7 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
             sign = Text("? too busy", style="yellow")
         table.add_row("" if one.trial == before else one.trial, one.done, one.found, sign)
         before = one.trial
-    console = Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False, markup=False)
     if console.is_terminal:
         console.print(table)
     else:  # a pipe or a file: no blanks at the ends

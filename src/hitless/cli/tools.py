@@ -11,11 +11,14 @@ from typing import Any
 import click
 
 from hitless import __version__
+from hitless.cleaning import clean
 from hitless.cli import COMMANDS, DAEMONS
 from hitless.cli.exits import HELP, Exit
 from hitless.errors import HitlessError
 
 __all__ = ["run_tools"]
+
+_LONGEST = 4000  # characters of an error: some quote a program's own
 
 
 class _Tools(click.Group):
@@ -47,6 +50,15 @@ def tools() -> None:
     pass
 
 
+def _show(error: click.ClickException) -> None:
+    """As click's own ``show``; but an error quotes what was given, which may be anything."""
+    context: click.Context | None = getattr(error, "ctx", None)
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+        click.echo(f"Try '{context.command_path} {context.help_option_names[0]}' for help.\n", err=True)
+    click.echo(f"Error: {clean(error.format_message())}", err=True)
+
+
 def run_tools(arguments: Sequence[str]) -> int:
     """Run a tool and return its exit code; wrong usage and every ``HitlessError`` is exit 3 with one message."""
     try:
@@ -54,11 +66,8 @@ def run_tools(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         return Exit.PASS
-    except click.UsageError as error:
-        error.show()
-        return Exit.ERROR
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return Exit.ERROR
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -68,14 +77,15 @@ def run_tools(arguments: Sequence[str]) -> int:
     except (SystemExit, BrokenPipeError):  # click turns the second into the first; nothing else in a tool exits
         return Exit.UNHEARD
     except HitlessError as error:
-        click.echo(f"hitless: {error}", err=True)
+        click.echo(f"hitless: {clean(str(error), _LONGEST)}", err=True)
         return Exit.ERROR
     except Exception as error:  # noqa: BLE001 - the process's border: Python's exit code 1 would read as "fail"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             click.echo(f"hitless: cannot write the output: {error.strerror}", err=True)
         elif isinstance(error, PermissionError) and error.filename is not None:
             click.echo(
-                f"hitless: {error.filename}: {error.strerror}; name another place, or run it as a user who may",
+                f"hitless: {clean(str(error.filename))}: {error.strerror}; "
+                "name another place, or run it as a user who may",
                 err=True,
             )
         else:

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import click
 
+from hitless.cleaning import cleaned
 from hitless.cli.exits import Exit
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
@@ -131,7 +132,9 @@ def _once(watch: Watch, lines: Lines | None) -> int:
             found.add(event.state)
         if lines is not None:
             lines.emit(event)
-        elif isinstance(event, RuleState):
+            continue
+        event = cleaned(event)
+        if isinstance(event, RuleState):
             click.echo(f"{event.network}: {event.state.replace('_', ' ')}: {event.reason}")
             if event.partly:
                 click.echo(f"{event.network}: partly: {event.partly}")

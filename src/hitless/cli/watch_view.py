@@ -17,6 +17,7 @@ from types import TracebackType
 
 import click
 
+from hitless.cleaning import cleaned
 from hitless.cli.lines import hear
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary, Writer
 
@@ -97,6 +98,7 @@ class View:
     def emit(self, event: Event) -> None:
         """Show an event."""
         self._erase()
+        event = cleaned(event)
         if isinstance(event, Header):
             config = event.config
             networks = ", ".join(config["networks"])

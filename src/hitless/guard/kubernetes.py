@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hitless.agent.logs import Log
+from hitless.cleaning import clean
 from hitless.errors import InputError, ours
 from hitless.guard import records
 from hitless.model.documents import from_json
@@ -125,7 +126,7 @@ def event(record: records.Record, node: str) -> dict[str, object] | None:
         "metadata": {"name": _name(node, record, word), "namespace": _NAMESPACE},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
         "reason": word,
-        "message": _bounded(text),
+        "message": _bounded(clean(text)),
         "type": kind,
         "source": {"component": "hitless-guard", "host": node},
         "reportingComponent": "hitless-guard",

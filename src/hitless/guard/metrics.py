@@ -6,12 +6,16 @@ are in deploy/chart/files/alerts.yaml.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hitless import __version__
+from hitless.cleaning import clean
 from hitless.guard.reporting import Numbers, Reporter
 
 __all__ = ["render"]
+
+_LONGEST_LABEL = 200
 
 _HELP = {
     "hitless_guard_protected": ("gauge", "1 while a standby for a pod network stands in the kernel."),
@@ -79,7 +83,10 @@ def render(reporter: Reporter, turned_away: int = 0) -> str:
 
 
 def _family(numbers: Numbers) -> Iterator[tuple[str, dict[str, str], float]]:
+    gaps: Counter[str] = Counter()  # two names may be the same when they are clean, and a series must not come twice
     for writer, count in numbers.gaps.items():
+        gaps[clean(writer, _LONGEST_LABEL)] += count
+    for writer, count in gaps.items():
         yield "hitless_guard_gaps_total", {"writer": writer}, count
     yield "hitless_guard_gap_seconds_total", {}, numbers.gap_ns / 1e9
     yield "hitless_guard_uncovered_gaps_total", {}, numbers.uncovered

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from hitless.cleaning import cleaned
 from hitless.errors import HitlessError
 from hitless.guard import images, locking
 from hitless.guard.learning import TABLE
@@ -38,7 +39,7 @@ class Status:
 
     def text(self) -> str:
         """For people."""
-        facts = self.facts
+        facts = cleaned(self.facts)
         lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else "no guard runs")]
         if facts.get("mode") == "observe":
             lines.append("  it only observes")

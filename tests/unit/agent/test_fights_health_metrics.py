@@ -98,7 +98,7 @@ def test_metrics_are_prometheus_text() -> None:
     metrics.add("hitless_agent_gaps_total", family="ipv4", writer='ip"tables\n\\')
     metrics.add("hitless_agent_gaps_total", 2, family="ipv4", writer='ip"tables\n\\')
     text = metrics.render()
-    assert 'hitless_agent_gaps_total{family="ipv4",writer="ip\\"tables\\n\\\\"} 3' in text
+    assert 'hitless_agent_gaps_total{family="ipv4",writer="ip\\"tables\\\\n\\\\"} 3' in text
     assert metrics.total("hitless_agent_gaps_total") == 3
     for line in text.splitlines():
         assert line.startswith(("# HELP ", "# TYPE ", "hitless_"))

@@ -210,7 +210,7 @@ def test_metrics_escape_names_that_come_from_outside(tmp_path: Path) -> None:
     told.freed(V4, Freed(3, ["tcp a -> b"]), "gap", 0, 0, dry=False)
     told.state({V4: side()}, None)
     page = render(told)
-    assert r'hitless_guard_gaps_total{family="ipv4",writer="ipt\"ables\n"} 1' in page
+    assert r'hitless_guard_gaps_total{family="ipv4",writer="ipt\"ables\\n"} 1' in page
     assert 'hitless_guard_carried_flows_total{family="ipv4"} 17' in page
     assert 'hitless_guard_healed_flows_total{family="ipv4"} 3' in page
     assert "hitless_guard_problem 0" in page

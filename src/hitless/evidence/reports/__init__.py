@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from hitless.cleaning import in_json
 from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.reports import html, junit, prometheus, svg
@@ -19,7 +20,7 @@ def as_json(told: Story, verdict: Verdict) -> str:
     """The verdict as one JSON object; its schema stands in docs/drill.md."""
     found = msgspec.to_builtins(verdict)
     found |= {"record": msgspec.to_builtins(citing.provenance(told)), "cite": citing.cite(told, verdict)}
-    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
+    return in_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()) + "\n"
 
 
 def _terminal(told: Story, verdict: Verdict) -> str:

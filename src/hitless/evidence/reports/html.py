@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from hitless.cleaning import cleaned
 from hitless.evidence import citing
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import Outage, Record, Story, program
@@ -262,6 +263,7 @@ def _record(told: Story, verdict: Verdict) -> str:
 
 def render(told: Story, verdict: Verdict) -> str:
     """The page as text."""
+    told, verdict = cleaned((told, verdict))
     begin = min((record.first for record in told.records if record.first), default=0)
     end = max((record.last for record in told.records), default=0)
     facts = [(key, text) for key, text in words.setting_words(told.settings.words)]

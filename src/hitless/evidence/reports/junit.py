@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from hitless.cleaning import cleaned
 from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -17,13 +18,9 @@ _PROPERTIES = (
 )  # fmt: skip
 
 
-def _clean(text: str) -> str:
-    """What XML 1.0 may hold: a program's words can contain control characters."""
-    return "".join(one if one in "\t\n" or (ord(one) >= 32 and one not in "\ufffe\uffff") else "�" for one in text)
-
-
 def render(told: Story, verdict: Verdict) -> str:
     """The suite as text."""
+    told, verdict = cleaned((told, verdict))  # XML 1.0 has no control characters
     words = [one.verdict for one in verdict.agents]
     spans = {agent: _seconds(told, agent) for agent in told.agents}
     suite = ET.Element(
@@ -37,17 +34,17 @@ def render(told: Story, verdict: Verdict) -> str:
     )
     properties = ET.SubElement(suite, "properties")
     for key, value in (("headline", verdict.headline), ("verdict", verdict.verdict), ("judged", verdict.judge)):
-        ET.SubElement(properties, "property", name=key, value=_clean(value))
+        ET.SubElement(properties, "property", name=key, value=value)
     found = citing.provenance(told)
     if found.started:
         suite.set("timestamp", found.started)
-    suite.set("hostname", _clean(found.host or ("anonymous" if found.anonymous else "unknown")))
+    suite.set("hostname", found.host or ("anonymous" if found.anonymous else "unknown"))
     record = ET.SubElement(suite, "properties")
     for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict))):
-        ET.SubElement(record, "property", name=name.replace(" ", "_"), value=_clean(text))
+        ET.SubElement(record, "property", name=name.replace(" ", "_"), value=text)
     for agent in verdict.agents:
         suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
-    ET.SubElement(suite, "system-out").text = _clean(verdict.headline)
+    ET.SubElement(suite, "system-out").text = verdict.headline
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)
@@ -60,16 +57,16 @@ def _seconds(told: Story, agent: str) -> float:
 
 
 def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
-    name = f"{_clean(agent.name)} restart{f' by {_clean(restart)}' if restart else ''}"
+    name = f"{agent.name} restart{f' by {restart}' if restart else ''}"
     case = ET.Element("testcase", classname="hitless.drill", name=name, time=f"{seconds:.3f}")
     properties = ET.SubElement(case, "properties")
     for key in _PROPERTIES:
         ET.SubElement(properties, "property", name=key, value=str(getattr(agent, key)))
     if agent.stand_in:
-        ET.SubElement(properties, "property", name="stand_in", value=_clean(f"replays {agent.replays}"))
-    text = _clean("\n".join(agent.reasons))
+        ET.SubElement(properties, "property", name="stand_in", value=f"replays {agent.replays}")
+    text = "\n".join(agent.reasons)
     if agent.verdict != "pass":
-        first = _clean(agent.reasons[0]) if agent.reasons else agent.verdict
+        first = agent.reasons[0] if agent.reasons else agent.verdict
         kind = "failure" if agent.verdict == "fail" else "error"
         problem = ET.SubElement(case, kind, message=first, type=agent.verdict)
         problem.text = text

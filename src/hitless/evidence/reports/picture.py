@@ -81,7 +81,9 @@ def _svg(figure: Any) -> str:
 
     out = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "hitless", "font.family": "sans-serif"}):
+    with rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "hitless", "font.family": "sans-serif", "text.parse_math": False}
+    ):
         figure.savefig(out, format="svg", metadata=nothing)
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
     # Without a size of its own the picture takes the width of the page.

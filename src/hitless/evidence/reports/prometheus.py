@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hitless.cleaning import cleaned
 from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import Verdict
@@ -43,6 +44,7 @@ def _number(value: float) -> str:
 
 
 def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
+    told, verdict = cleaned((told, verdict))
     for key, name, scale, text in _GAUGES:
         yield f"# HELP hitless_drill_{name} {text}"
         yield f"# TYPE hitless_drill_{name} gauge"

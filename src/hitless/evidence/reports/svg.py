@@ -10,6 +10,7 @@ import re
 import textwrap
 from html import escape
 
+from hitless.cleaning import cleaned
 from hitless.errors import MissingError
 from hitless.evidence import citing
 from hitless.evidence.records import Story
@@ -28,6 +29,7 @@ def render(told: Story, verdict: Verdict) -> str:
     """The picture as text; raises ``MissingError`` without matplotlib."""
     if not picture.available():
         raise MissingError("pictures need matplotlib", remedy="install the extra: pip install 'hitless[report]'")
+    told, verdict = cleaned((told, verdict))
     agents = {one.agent: one for one in verdict.agents}
     records = [one for agent in told.agents for one in told.records if one.agent == agent and one.attempts][:_MOST]
     parts: list[str] = []

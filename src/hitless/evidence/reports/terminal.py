@@ -14,6 +14,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hitless.cleaning import cleaned
 from hitless.evidence import citing, names
 from hitless.evidence.records import Record, Story
 from hitless.evidence.reports import words
@@ -35,7 +36,7 @@ _LONGEST_NAME = 32
 
 def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
     """The report as plain text."""
-    console = Console(width=width, no_color=True, highlight=False, emoji=False)
+    console = Console(width=width, no_color=True, highlight=False, emoji=False, markup=False)
     with console.capture() as capture:
         console.print(render(told, verdict, width=width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
@@ -43,6 +44,7 @@ def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
 
 def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
+    told, verdict = cleaned((told, verdict))
     parts: list[RenderableType] = [_title(verdict), Text(words.headline(verdict)), Text("")]
     table, hidden = _table(verdict.agents, width)
     parts.append(table)
