@@ -23,6 +23,7 @@ import click
 
 from hitless import lab
 from hitless.cli import drill_cluster
+from hitless.cli.drill_cleanup import cleanup
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
@@ -367,8 +368,8 @@ def _in_cluster(
     origin: Origin,
 ) -> int:
     if choices.cleanup:
-        removed = drill_cluster.cleanup(choices)
-        click.echo("\n".join(removed) if removed else "nothing was left")
+        given = choices.namespaces or (drill_cluster.DEFAULT_NAMESPACE,)
+        cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
     ready = drill_cluster.prepare(choices, plan, grace)
     if ready is None:

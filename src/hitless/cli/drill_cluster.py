@@ -20,7 +20,7 @@ import click
 
 from hitless import __version__
 from hitless.cleaning import clean
-from hitless.cli.drill_checks import abort_after, check, check_places
+from hitless.cli.drill_checks import abort_after, check
 from hitless.cli.drill_dry_run import dry_run
 from hitless.drill import Plan
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hitless.cluster.target import ClusterTarget
     from hitless.evidence import Story, Verdict
 
-__all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "cleanup", "options", "prepare"]
+__all__ = ["RESTARTS", "Choices", "Prepared", "asked", "choices", "options", "prepare"]
 
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 DEFAULT_NAMESPACE = "hitless-drill"
@@ -53,6 +53,15 @@ _LAB_ONLY = (
     "forward_policy",
 )
 
+_TYPED = click.core.ParameterSource.COMMANDLINE
+_CLEANUP = frozenset(
+    {"cluster", "cleanup", "dry_run", "yes", "force", "kubeconfig", "context"}
+    | {"namespaces", "probe_namespace", "as_object", "quiet"}
+)
+"""What --cleanup goes with; everything else is about a drill."""
+_NO_DRY_RUN = {"yes": "asks for nothing", "as_object": "prints YAML"}
+"""What contradicts the dry run of a drill."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -61,9 +70,10 @@ def options(command: _F) -> _F:
     for option in reversed(
         (
             click.option("--cluster", is_flag=True, help="Drill a Kubernetes cluster's own agent."),
-            click.option("--cleanup", is_flag=True, help="Remove what drills left in a cluster, and do nothing else."),
-            click.option("--dry-run", is_flag=True, help="With --cluster: print every object, call and right."),
-            click.option("--yes", is_flag=True, help="With --cluster: do not ask."),
+            click.option("--cleanup", is_flag=True, help="List what drills left in a cluster, ask, and remove it."),
+            click.option("--dry-run", is_flag=True, help="With --cluster or --cleanup: say all, change nothing."),
+            click.option("--yes", is_flag=True, help="With --cluster or --cleanup: do not ask."),
+            click.option("--force", is_flag=True, help="With --cleanup: drills that are alive too."),
             click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: KUBECONFIG, ~/.kube/config]"),
             click.option("--context", metavar="NAME", help="The context of the kubeconfig."),
             click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
@@ -98,6 +108,7 @@ class Choices:
     cleanup: bool
     dry_run: bool
     yes: bool
+    force: bool
     kubeconfig: Path | None
     context: str | None
     nodes: tuple[str, ...]
@@ -128,33 +139,29 @@ class Choices:
 def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
     """Whether a cluster is meant; raises ``InputError`` for options of the one that were given with the other."""
     meant = bool(given["cluster"] or given["cleanup"])
-    for name in given if not meant else _LAB_ONLY:
-        source = ctx.get_parameter_source(name)
-        if source is click.core.ParameterSource.COMMANDLINE:
-            flag = next(one.opts[0] for one in ctx.command.params if one.name == name)
+    names = {str(one.name): one.opts[0] for one in ctx.command.params}
+    typed = {name: flag for name, flag in names.items() if ctx.get_parameter_source(name) is _TYPED}
+    if given["cleanup"]:
+        for name, flag in typed.items():
+            if name not in _CLEANUP:
+                raise InputError("does not go with --cleanup, which drills nothing", where=flag)
+        if given["dry_run"] and given["yes"]:
+            raise InputError("contradicts --dry-run, which removes nothing", where="--yes", expected="one of the two")
+        return True
+    for name, flag in typed.items():
+        if name in (_LAB_ONLY if meant else given):
             raise InputError("does not go with" + (" --cluster" if meant else "out --cluster"), where=flag)
+        if name == "force":
+            raise InputError("does not go without --cleanup", where=flag)
+        if name in _NO_DRY_RUN and given["dry_run"]:
+            raise InputError(f"contradicts --dry-run, which {_NO_DRY_RUN[name]}", where=flag)
     return meant
 
 
 def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
     """What was asked of ``--cluster``."""
-    given_there = click.core.ParameterSource.COMMANDLINE
-    rate, family = (ctx.get_parameter_source(name) is given_there for name in ("rate", "family"))
+    rate, family = (ctx.get_parameter_source(name) is _TYPED for name in ("rate", "family"))
     return Choices(**given, rate_given=rate, family_given=family)
-
-
-def cleanup(choices: Choices) -> list[str]:
-    """Remove what drills left; returns the objects removed."""
-    check_places(choices)
-    from hitless.cluster.api import Patience, connect
-    from hitless.cluster.pods import sweep
-
-    async def run() -> list[str]:
-        places = (*(choices.namespaces or (DEFAULT_NAMESPACE,)), *filter(None, [choices.probe_namespace]))
-        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
-            return await sweep(api, places)
-
-    return asyncio.run(run())
 
 
 @dataclass(frozen=True)
@@ -311,6 +318,7 @@ def _warn(text: str) -> None:
 
 
 def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:
+    from hitless.cluster.alive import driver
     from hitless.cluster.manifests import Pods
     from hitless.probe.targets import is_far_end
 
@@ -341,6 +349,7 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
         seconds=int(length * nodes),
         see_processes=restart == "kill",
         rules=survey.cni.known or choices.watch_profile is not None,
+        driver=driver(),
     )
 
 

@@ -79,6 +79,8 @@ class Pods:
     see_processes: bool = False
     rules: bool = True
     pod_labels: Mapping[str, str] = field(default_factory=dict)
+    driver: Mapping[str, str] = field(default_factory=dict)
+    """Who drives, for whoever asks whether this drill is alive (``alive.driver``)."""
 
     @property
     def traffic_namespace(self) -> str:
@@ -120,7 +122,7 @@ def owner(pods: Pods, place: str) -> Document:
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name(pods, "drill"), "namespace": place, "labels": _labels(pods, "owner")},
-        "data": {"README": "Owner of a hitless drill's pods. Deleting it ends the drill."},
+        "data": {"README": "Owner of a hitless drill's pods. Deleting it ends the drill.", **pods.driver},
     }
 
 
@@ -302,7 +304,7 @@ def rights(
         by_place[place] = [
             rule("", "pods", "create", "list", "watch", "delete"),
             rule("", "pods/exec", "get", "create"),
-            rule("", "configmaps", "create", "list", "delete"),
+            rule("", "configmaps", "create", "list", "patch", "delete"),
         ]
     if turn:
         by_place[pods.namespace].append(rule("", "configmaps", "get", "patch", names=["hitless-drill-turn"]))

@@ -255,6 +255,13 @@ class Pod(Object, frozen=True):
         return next((one for one in self.status.container_statuses or [] if one.name == name), None)
 
     @property
+    def disruption(self) -> str:
+        """Why the cluster itself ends it (preemption, taint, eviction), in its words; empty when it does not."""
+        conditions = self.status.conditions or []
+        told = next((one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None)
+        return f"{told.reason} {told.message}".strip() if told else ""
+
+    @property
     def trouble(self) -> str:
         """Why it does not run, in the kubelet's words; empty when nothing is known to be wrong."""
         for status in self.status.container_statuses or []:

@@ -54,11 +54,13 @@ class Station:
     fail: Callable[[str], None]
     offset: clocks.Offset = field(default_factory=lambda: clocks.Offset(0, 0))
     ip: str = ""
+    uid: str = ""
     _task: asyncio.Task[None] | None = None
     _stopping: bool = False
     _open: set[str] = field(default_factory=set)
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _trouble: str = ""
+    _told: bool = False
 
     @property
     def name(self) -> str:
@@ -80,16 +82,25 @@ class Station:
     async def start(self, patience: float) -> None:
         """Make the pod, wait until it runs, and begin to listen; raises ``MissingError`` when it does not start."""
         await self._make()
+        seen = False
+
+        def settled(pods: Mapping[str, Pod]) -> bool:
+            nonlocal seen
+            seen = seen or bool(pods)
+            return _settled(pods) or (seen and not pods)
+
         pods = await self.api.wait_for(
-            PODS, self.namespace, _settled, within=patience, fields=f"metadata.name={self.name}"
+            PODS, self.namespace, settled, within=patience, fields=f"metadata.name={self.name}"
         )
         pod = next(iter(pods.values()), None) if pods else None
+        if pods is not None and pod is None:
+            raise MissingError(_removed(self), remedy="who did? Then drill again")
         if pod is None or pod.status.phase != "Running":
             why = pod.trouble if pod is not None else await self._pending(patience)
             raise MissingError(
                 f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}", remedy=_remedy(why)
             )
-        self.ip = pod.status.pod_ip
+        self.ip, self.uid = pod.status.pod_ip, pod.metadata.uid
         await self._set_clock()
         self._task = asyncio.create_task(self._listen())
 
@@ -165,14 +176,34 @@ class Station:
                 resumed=self._resumed,
             )
         except HitlessError as error:
-            self.fail(f"the stream of {self.name} on {self.node} broke: {error}")
+            await self._fail(f"the stream of {self.name} on {self.node} broke: {error}")
             return
         finally:
             self._begun.set()
         if self._open:
-            self.fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
+            await self._fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
         elif not self._stopping:
-            self.fail(f"the tools on {self.node} ended by themselves (pod {self.name})")
+            await self._fail(f"the tools on {self.node} ended by themselves (pod {self.name})")
+
+    async def _fail(self, text: str) -> None:
+        """Tell bad news, and that somebody took the pod away where that is the reason; that is told once."""
+        why = await self._taken()
+        if not why:
+            self.fail(text)
+        elif not self._told:
+            self._told = True
+            self.fail(why)
+
+    async def _taken(self) -> str:
+        """Who or what ended the pod under us; empty when nobody did, or the server cannot be asked."""
+        try:
+            found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
+        except HitlessError:
+            return ""
+        mine = next((pod for pod in found if self.uid in ("", pod.metadata.uid)), None)
+        if mine is not None and (why := mine.disruption or mine.status.reason):
+            return f"the pod {self.namespace}/{self.name} ({self.role} on {self.node}) was ended by the cluster: {why}"
+        return _removed(self) if mine is None or mine.metadata.deletion_timestamp is not None else ""
 
     def _resumed(self, offset: int, why: str) -> None:
         text = f"{self.name} on {self.node}: the connection broke ({why[:200]}); read on from byte {offset}"
@@ -208,9 +239,9 @@ class Station:
                 await streams.output(self.api, self.name, self.namespace, CONTAINER, command)
                 await asyncio.shield(self._task)
         except TimeoutError:
-            self.fail(f"the tools on {self.node} did not end within {patience:g} s (pod {self.name})")
+            await self._fail(f"the tools on {self.node} did not end within {patience:g} s (pod {self.name})")
         except ApiError as error:
-            self.fail(f"the tools on {self.node} could not be ended: {error}")
+            await self._fail(f"the tools on {self.node} could not be ended: {error}")
 
     async def remove(self) -> None:
         """Take the pod away and stop listening."""
@@ -233,6 +264,13 @@ class Station:
         if moved > last.uncertainty_ns + self.offset.uncertainty_ns + 1_000_000:
             text = f"the clock of {self.node} moved by {moved / 1e6:.1f} ms during the drill"
             self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
+
+
+def _removed(station: Station) -> str:
+    return (
+        f"somebody removed the pod {station.namespace}/{station.name} ({station.role} on {station.node}) "
+        "while this drill was using it"
+    )
 
 
 def _remedy(why: str) -> str:

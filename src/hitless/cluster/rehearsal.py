@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hitless.cluster import manifests
+from hitless.cluster import alive, manifests
 from hitless.cluster.manifests import Document, Pods, Restart
 from hitless.cluster.objects import Node
 from hitless.cluster.survey import Survey
@@ -73,6 +73,7 @@ def rehearse(
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
+        f"patch that ConfigMap every {alive.BEAT:g} s (an annotation: the drill is alive)",
         "exec in the pods: hitless relay read, clock, stop",
         f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verbs[restart]}; watch its pods",
         *([f"get, create and patch the ConfigMap hitless-drill-turn in {pods.namespace}"] if turn else []),

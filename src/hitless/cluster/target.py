@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from hitless.cluster import manifests
+from hitless.cluster import alive, manifests
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, Node
@@ -81,6 +81,8 @@ class Places:
     owners: Mapping[str, Document]
     far_ends: tuple[Node, ...] = ()
     peers: tuple[tuple[str, str], ...] = ()
+    troubles: list[str] = field(default_factory=list)
+    """What happened to what stands for all nodes, for the record of whoever is drilled then."""
 
 
 @dataclass
@@ -247,6 +249,8 @@ class _ClusterSubject:
         await asyncio.gather(*(one.check_clock() for one in self._of("watch")))
         for role in ("probe", "watch", "farend"):  # the watch and the far end see the last packets
             await asyncio.gather(*(one.stop(_LAST_WORDS) for one in self._of(role)))
+        for text in self._target.places.troubles:
+            self._desk.note("error", text)
 
 
 @asynccontextmanager
@@ -255,6 +259,13 @@ async def placed(
 ) -> AsyncIterator[Places]:
     """Make what stands for all nodes, and remove everything of this drill at the end, whatever happened."""
     helpers: list[Station] = []
+    troubles: list[str] = []
+    beating: asyncio.Task[None] | None = None
+
+    def trouble(text: str) -> None:
+        troubles.append(text)
+        tell(text)
+
     try:
         for place in pods.namespaces:
             await _namespace(api, pods, place)
@@ -263,15 +274,20 @@ async def placed(
             document = manifests.owner(pods, place)
             document["metadata"]["uid"] = await _made(api, document, place)
             owners[place] = document
+        names = {place: str(document["metadata"]["name"]) for place, document in owners.items()}
+        beating = asyncio.create_task(alive.beat(api, names, trouble, tell))
         chosen = spots(survey, nodes)
         clock = Clock()
         for node in chosen:
             document = manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace])
-            helpers.append(Station(api, document, clock.now, lambda *_: None, tell))
+            helpers.append(Station(api, document, clock.now, lambda *_: None, trouble))
         await asyncio.gather(*(one.start(_START) for one in helpers))
         peers = tuple((one.node, one.ip) for one in helpers)
-        yield Places(owners, tuple(chosen) if own_far_end else (), peers)
+        yield Places(owners, tuple(chosen) if own_far_end else (), peers, troubles)
     finally:
+        if beating is not None:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
         await asyncio.gather(*(one.dismiss() for one in helpers))
         await _clean(api, pods, tell)
 

@@ -208,9 +208,9 @@ def test_what_a_crashed_drill_left_is_removed_by_cleanup_and_nothing_else(tmp_pa
         await process.communicate()
         assert len(shell.left()) >= 4
         others = len(shell.fake.api.store.all("pods", "kube-system"))
-        code, out, err = await shell.run("--cleanup")
+        code, out, err = await shell.run("--cleanup", "--yes")
         assert code == 0, err
-        assert "namespace hitless-drill" in out
+        assert "removed namespace hitless-drill" in out
         await until(lambda: shell.left() == [])
         assert len(shell.fake.api.store.all("pods", "kube-system")) == others
         assert (await shell.run("--cleanup"))[1].strip() == "nothing was left"

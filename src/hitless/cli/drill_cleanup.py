@@ -1,0 +1,114 @@
+"""``hitless drill --cleanup``: what drills left in a cluster is listed, and after a yes removed.
+
+Problem: a drill that was killed leaves pods behind, and beside them a colleague's drill may be at work. Promise:
+everything is listed first, drill by drill; a drill that is alive, or of which that cannot be said, is left alone unless
+``--force`` is given; nothing is removed before somebody agreed (``--yes``); ``--dry-run`` lists and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hitless.cli.drill_checks import check_places
+from hitless.errors import InputError
+
+if TYPE_CHECKING:
+    from hitless.cli.drill_cluster import Choices
+    from hitless.cluster.leftovers import Drill
+
+__all__ = ["cleanup"]
+
+_SIGNS = {"alive": "alive", "dead": "dead", "unknown": "cannot tell whether it is alive"}
+
+
+def cleanup(choices: Choices, places: Sequence[str], *, as_object: bool) -> None:
+    """List, ask, remove; raises ``InputError`` when nobody is there to agree."""
+    check_places(choices)
+    drills = asyncio.run(_look(choices, places))
+    doomed = [one for one in drills if one.life == "dead" or choices.force]
+    spared = [one for one in drills if one not in doomed]
+    _say(_listed(drills) if drills else ["nothing was left"], as_object=as_object)
+    if spared:
+        _say([_left_alone(one) for one in spared], as_object=as_object)
+    removed: list[str] = []
+    if doomed and not choices.dry_run and _agreed(doomed, yes=choices.yes):
+        removed = asyncio.run(_remove(choices, doomed))
+        _say([f"removed {one}" for one in removed], as_object=as_object)
+    elif drills:
+        _say(["dry run: nothing was removed" if choices.dry_run else "nothing was removed"], as_object=as_object)
+    if as_object:
+        told = {
+            "dry_run": choices.dry_run,
+            "drills": [_described(one, doomed=one in doomed) for one in drills],
+            "removed": removed,
+        }
+        click.echo(json.dumps(told, indent=2))
+
+
+def _say(lines: Sequence[str], *, as_object: bool) -> None:
+    click.echo("\n".join(lines), err=as_object)
+
+
+async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
+    from hitless.cluster import alive, leftovers
+    from hitless.cluster.api import Patience, connect
+
+    async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
+        found = await leftovers.look(api, places)
+        if waits := [one.identity for one in found if one.life == "unknown"]:
+            click.echo(f"looking for up to {alive.LOOK:g} s whether drill {', '.join(waits)} is alive …", err=True)
+        return await leftovers.judge(api, found)
+
+
+async def _remove(choices: Choices, drills: Sequence[Drill]) -> list[str]:
+    from hitless.cluster import leftovers
+    from hitless.cluster.api import Patience, connect
+
+    async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0), answered=True) as api:
+        return [line for one in drills for line in await leftovers.remove(api, one)]
+
+
+def _listed(drills: Sequence[Drill]) -> list[str]:
+    lines = []
+    for one in drills:
+        by = f", by {one.driver}" if one.driver else ""
+        on = f", on {', '.join(one.nodes)}" if one.nodes else ""
+        lines.append(f"drill {one.identity or '(without a name)'}: {_SIGNS[one.life]} ({one.why}){by}{on}")
+        lines += [f"  {name}" for name in one.objects]
+    return lines
+
+
+def _left_alone(one: Drill) -> str:
+    what = "is at work" if one.life == "alive" else "may be at work"
+    return f"drill {one.identity} {what} and is left alone; --force would end it"
+
+
+def _described(one: Drill, *, doomed: bool) -> dict[str, object]:
+    return {
+        "drill": one.identity,
+        "state": one.life,
+        "why": one.why,
+        "driver": one.driver,
+        "nodes": list(one.nodes),
+        "objects": list(one.objects),
+        "to_be_removed": doomed,
+    }
+
+
+def _agreed(drills: Sequence[Drill], *, yes: bool) -> bool:
+    count = sum(len(one.objects) for one in drills)
+    names = ", ".join(one.identity for one in drills)
+    alive = [one.identity for one in drills if one.life != "dead"]
+    warning = f", and end what {', '.join(alive)} may be measuring now" if alive else ""
+    question = f"Remove {count} objects of drill {names}{warning}?"
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+    return click.confirm(question, err=True)

@@ -1,0 +1,149 @@
+"""What drills have in a cluster, drill by drill: whose it is, whether that drill is alive, and taking it away.
+
+Problem: after a crash everything of a drill must go, and nothing of one that is at work. Promise: objects are found by
+their label and grouped by drill; a drill is dead when its driver is known to be gone, when it gave no sign of life for
+``alive.LOOK`` seconds, or when all its pods have ended; what is removed is exactly what was listed, by uid. Looking
+changes nothing. Next stage: ``hitless.cli.drill_cleanup``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from hitless.cluster import alive, manifests
+from hitless.cluster.alive import Life
+from hitless.cluster.api import Api
+from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, Namespace, Pod
+from hitless.errors import ApiError
+
+__all__ = ["Drill", "judge", "look", "remove"]
+
+_LONGEST = 200
+_GRACE = 1  # seconds; with 0 a pod leaves the API while its container still holds the host's port
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """A drill's objects. ``life`` and ``why`` say whether it is at work; ``driver`` who runs it."""
+
+    identity: str
+    pods: tuple[Pod, ...] = ()
+    owners: tuple[ConfigMap, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
+    life: Life = "unknown"
+    why: str = ""
+
+    @property
+    def driver(self) -> str:
+        """Who drives it, in its own words; they go to a terminal, and anybody may have written them."""
+        told = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
+        return "".join(one if one.isprintable() else "?" for one in told[:_LONGEST])
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that it measures."""
+        drilled = (pod for pod in self.pods if pod.label("app.kubernetes.io/component") in ("watch", "probe"))
+        return tuple(sorted({pod.spec.node_name for pod in drilled}))
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Everything of it, for people."""
+        inside = [
+            (kind.plural, one) for kind, found in ((PODS, self.pods), (CONFIG_MAPS, self.owners)) for one in found
+        ]
+        found = [f"{plural} {one.metadata.namespace}/{one.name}" for plural, one in inside]
+        return (*found, *(f"namespace {one.name}" for one in self.namespaces))
+
+    @property
+    def running(self) -> bool:
+        """Whether a pod of it has not ended."""
+        return any(pod.status.phase not in ("Succeeded", "Failed") for pod in self.pods)
+
+
+async def look(api: Api, places: Iterable[str]) -> list[Drill]:
+    """Every drill that has something in these namespaces."""
+    found: dict[str, Drill] = {}
+
+    def of(identity: str) -> Drill:
+        return found.get(identity, Drill(identity))
+
+    labels = manifests.selector()
+    for place in dict.fromkeys(places):
+        try:
+            made = await api.get(NAMESPACES, place)
+        except ApiError as error:
+            if error.status == 404:
+                continue
+            raise
+        for pod in await api.all(PODS, place, labels=labels):
+            drill = of(pod.label(manifests.DRILL_LABEL))
+            found[drill.identity] = replace(drill, pods=(*drill.pods, pod))
+        for owner in await api.all(CONFIG_MAPS, place, labels=labels):
+            drill = of(owner.label(manifests.DRILL_LABEL))
+            found[drill.identity] = replace(drill, owners=(*drill.owners, owner))
+        if made.label(manifests.CREATED_LABEL) == "true":
+            drill = of(made.label(manifests.DRILL_LABEL))
+            found[drill.identity] = replace(drill, namespaces=(*drill.namespaces, made))
+    return [_at_once(found[name]) for name in sorted(found)]
+
+
+def _at_once(drill: Drill) -> Drill:
+    """What can be said without waiting."""
+    local = {alive.here(one) for one in drill.owners}
+    if "alive" in local:
+        return replace(drill, life="alive", why="its process runs on this machine")
+    if "dead" in local:
+        return replace(drill, life="dead", why="its process on this machine has ended")
+    if not drill.running:
+        return replace(drill, life="dead", why="all its pods have ended" if drill.pods else "it has no pods")
+    return drill
+
+
+async def judge(api: Api, drills: Sequence[Drill]) -> list[Drill]:
+    """The same drills, those that were unknown looked at until they show a sign of life or should have."""
+    waiting = {one.identity: one for one in drills if one.life == "unknown"}
+    done = {one.identity: one for one in drills if one.life != "unknown"}
+    end = api.patience.now() + alive.LOOK
+    for identity, one in list(waiting.items()):
+        if not any(alive.number(owner) for owner in one.owners):
+            why = "it gives no signs of life (an older hitless, or one without the right to patch ConfigMaps)"
+            done[identity] = replace(waiting.pop(identity), why=why)
+    while waiting and api.patience.now() < end:
+        await api.patience.sleep(1.0)
+        now = await _numbers(api, waiting.values())
+        for identity, one in list(waiting.items()):
+            before = {owner.metadata.uid: alive.number(owner) for owner in one.owners}
+            if any(now.get(uid, told) != told for uid, told in before.items()):
+                done[identity] = replace(waiting.pop(identity), life="alive", why="it gives signs of life")
+    for identity, one in waiting.items():
+        done[identity] = replace(one, life="dead", why=f"it gave no sign of life for {alive.LOOK:g} s")
+    return [done[one.identity] for one in drills]
+
+
+async def _numbers(api: Api, drills: Iterable[Drill]) -> Mapping[str, str]:
+    places = dict.fromkeys(owner.metadata.namespace for one in drills for owner in one.owners)
+    found = [owner for place in places for owner in await api.all(CONFIG_MAPS, place, labels=manifests.selector())]
+    return {owner.metadata.uid: alive.number(owner) for owner in found}
+
+
+async def remove(api: Api, drill: Drill) -> list[str]:
+    """Take away what was listed of the drill; a namespace only when no other drill has anything in it."""
+    removed: list[str] = []
+    for pod in drill.pods:
+        place = pod.metadata.namespace
+        if await api.delete(PODS, pod.name, place, grace=_GRACE, uid=pod.metadata.uid):
+            removed.append(f"{PODS.plural} {place}/{pod.name}")
+    for owner in drill.owners:
+        place = owner.metadata.namespace
+        if await api.delete(CONFIG_MAPS, owner.name, place, uid=owner.metadata.uid):
+            removed.append(f"{CONFIG_MAPS.plural} {place}/{owner.name}")
+    for made in drill.namespaces:
+        labels = manifests.selector()
+        others = [one.metadata for one in await api.all(PODS, made.name, labels=labels)]
+        others += [one.metadata for one in await api.all(CONFIG_MAPS, made.name, labels=labels)]
+        if all(one.deletion_timestamp for one in others) and await api.delete(
+            NAMESPACES, made.name, uid=made.metadata.uid
+        ):
+            removed.append(f"namespace {made.name}")
+    return removed
