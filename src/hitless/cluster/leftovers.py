@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hitless.cleaning import clean
 from hitless.cluster import alive, manifests
 from hitless.cluster.alive import Life
 from hitless.cluster.api import Api
@@ -38,7 +39,7 @@ class Drill:
     def driver(self) -> str:
         """Who drives it, in its own words; they go to a terminal, and anybody may have written them."""
         told = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
-        return "".join(one if one.isprintable() else "?" for one in told[:_LONGEST])
+        return clean(told, _LONGEST)
 
     @property
     def nodes(self) -> tuple[str, ...]:
