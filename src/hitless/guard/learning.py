@@ -32,6 +32,8 @@ nat core orders base chains by priority, and calls all of them from its own plac
 DESTINATIONS = 2
 """How many far ends the witnesses of a place have."""
 
+_MOST_MEMBERS = 4096  # a set with more elements is no list of pod networks
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -193,7 +195,7 @@ def _sources(rules: Iterable[Rule], verdicts: tuple[type, ...]) -> list[Network]
                 if isinstance(step, Source) and not step.negated and step.network.prefixlen:
                     found[step.network] = None
                 elif isinstance(step, SetMember) and step.direction == "src" and not step.negated:
-                    found |= dict.fromkeys(network for network in step.elements or () if network.prefixlen)
+                    found |= dict.fromkeys(each for each in step.networks(_MOST_MEMBERS) or () if each.prefixlen)
     return list(found)
 
 

@@ -1,4 +1,4 @@
-"""Netlink: the codec and the socket that every port to the kernel shares.
+"""Netlink: the socket that every port to the kernel shares, and the codec of its messages (``messages``).
 
 Problem: rule dumps, rule events, conntrack and route tables all speak netlink, thousands of objects at a time, and a
 general library costs 20 to 100 times what the work itself costs. Promise: a small exact codec (``struct`` only) for
@@ -17,9 +17,24 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import NamedTuple
 
 from hitless.errors import AlreadyExists, KernelError, LostEvents, MissingError, NotFound
+from hitless.kernel.messages import (
+    Message,
+    attribute,
+    attribute_list,
+    attributes,
+    be16,
+    be32,
+    be64,
+    message,
+    messages,
+    nested,
+    nfgenmsg,
+    text,
+    to_text,
+    u32,
+)
 from hitless.kernel.namespaces import HERE, Namespace, inside
 
 __all__ = [
@@ -27,6 +42,7 @@ __all__ = [
     "ROUTE",
     "Message",
     "Socket",
+    "TornError",
     "attribute",
     "attribute_list",
     "attributes",
@@ -53,7 +69,6 @@ NONREC = 0x100
 
 _NOOP, _ERROR, _DONE, _OVERRUN = 1, 2, 3, 4
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 _CAPPED, _ACK_TLVS = 0x100, 0x200
 _ERR_MSG = 1  # NLMSGERR_ATTR_MSG
 
@@ -61,115 +76,14 @@ _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK = 1, 10, 11
 _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_GENMSG = struct.Struct(">BBH")
-_BE16, _BE32, _BE64, _U32, _I32 = (struct.Struct(code) for code in (">H", ">I", ">Q", "=I", "=i"))
+_U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 _BUFFER = 1 << 18  # larger than any datagram that the kernel makes (dumps 32 KB, events a page or two)
 _TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
 
 
-class Message(NamedTuple):
-    """One netlink message; ``payload`` is what follows its header."""
-
-    type: int
-    flags: int
-    seq: int
-    port: int
-    payload: bytes
-
-
-# --- codec -------------------------------------------------------------------------------------------------------
-
-
-def message(kind: int, flags: int, seq: int, payload: bytes) -> bytes:
-    """A message ready to be sent, padded to its alignment."""
-    length = 16 + len(payload)
-    return _HEADER.pack(length, kind, flags, seq, 0) + payload + b"\0" * (-length % 4)
-
-
-def messages(data: bytes) -> Iterator[Message]:
-    """The messages of one datagram."""
-    offset, end = 0, len(data)
-    while offset + 16 <= end:
-        length, kind, flags, seq, port = _HEADER.unpack_from(data, offset)
-        if length < 16 or offset + length > end:
-            raise KernelError("read", "netlink message", reason=f"a length of {length} does not fit its datagram")
-        yield Message(kind, flags, seq, port, data[offset + 16 : offset + length])
-        offset += (length + 3) & ~3
-
-
-def nfgenmsg(family: int, resource: int = 0) -> bytes:
-    """The four bytes that begin every nfnetlink payload."""
-    return _GENMSG.pack(family, 0, resource)
-
-
-def attribute(kind: int, payload: bytes) -> bytes:
-    """An attribute, padded."""
-    length = 4 + len(payload)
-    return _ATTRIBUTE.pack(length, kind) + payload + b"\0" * (-length % 4)
-
-
-def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    return attribute(kind | _NESTED, b"".join(parts))
-
-
-def text(kind: int, value: str) -> bytes:
-    """A string attribute, with its final NUL."""
-    return attribute(kind, value.encode() + b"\0")
-
-
-def be16(kind: int, value: int) -> bytes:
-    """A 16-bit attribute in network byte order."""
-    return attribute(kind, _BE16.pack(value))
-
-
-def be32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in network byte order (nfnetlink's way)."""
-    return attribute(kind, _BE32.pack(value & 0xFFFFFFFF))
-
-
-def be64(kind: int, value: int) -> bytes:
-    """A 64-bit attribute in network byte order."""
-    return attribute(kind, _BE64.pack(value))
-
-
-def u32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in host byte order (rtnetlink's way)."""
-    return attribute(kind, _U32.pack(value))
-
-
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Attributes by type; of a repeated type the last one counts."""
-    unpack, end = _ATTRIBUTE.unpack_from, len(data)
-    found: dict[int, bytes] = {}
-    while offset + 4 <= end:
-        length, kind = unpack(data, offset)
-        if length < 4 or offset + length > end:
-            raise KernelError("read", "netlink attribute", reason=f"a length of {length} does not fit its message")
-        found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
-
-
-def attribute_list(data: bytes, offset: int = 0) -> list[tuple[int, bytes]]:
-    """Attributes in order, repeated types kept: for lists."""
-    unpack, end = _ATTRIBUTE.unpack_from, len(data)
-    found: list[tuple[int, bytes]] = []
-    while offset + 4 <= end:
-        length, kind = unpack(data, offset)
-        if length < 4 or offset + length > end:
-            raise KernelError("read", "netlink attribute", reason=f"a length of {length} does not fit its message")
-        found.append((kind & _TYPE_MASK, data[offset + 4 : offset + length]))
-        offset += (length + 3) & ~3
-    return found
-
-
-def to_text(value: bytes) -> str:
-    """A string attribute's text."""
-    return value.split(b"\0", 1)[0].decode("utf-8", "replace")
+class TornError(KernelError):
+    """A dump was torn by a change, and must be begun anew."""
 
 
 def refusal(number: int, operation: str, subject: str, words: str = "") -> KernelError | MissingError:
@@ -182,9 +96,6 @@ def refusal(number: int, operation: str, subject: str, words: str = "") -> Kerne
     kinds = {errno.ENOENT: NotFound, errno.ESRCH: NotFound, errno.ENODEV: NotFound, errno.EEXIST: AlreadyExists}
     kind = kinds.get(number, LostEvents if number == errno.ENOBUFS else KernelError)
     return kind(operation, subject, number, f"{os.strerror(number)}: {words}" if words else "")
-
-
-# --- socket ------------------------------------------------------------------------------------------------------
 
 
 class Socket:
@@ -312,31 +223,36 @@ class Socket:
     def dump(self, kind: int, payload: bytes, *, operation: str, subject: str) -> list[Message]:
         """All answers of a dump; repeated from the start while the kernel says that it was torn by a change."""
         for _ in range(_TRIES):
-            self._seq += 1
-            self._send(message(kind, REQUEST | DUMP, self._seq, payload), operation, subject)
-            found: list[Message] = []
-            torn = False
-            for reply in self._replies(operation, subject):
-                if reply.seq != self._seq:
-                    continue
-                torn = torn or bool(reply.flags & DUMP_INTR)
-                if reply.type == _DONE:
-                    status = _I32.unpack_from(reply.payload)[0] if len(reply.payload) >= 4 else 0
-                    if status in (-errno.EINTR, -errno.EAGAIN):
-                        torn = True
-                    elif status < 0:
-                        raise refusal(-status, operation, subject)
-                    break
-                if reply.type == _ERROR:
-                    status = _I32.unpack_from(reply.payload)[0]
-                    if status not in (-errno.EINTR, -errno.EAGAIN):
-                        self._raise(reply, operation, subject)
-                    torn = True
-                    break
-                found.append(reply)
-            if not torn:
-                return found
+            try:
+                return list(self.stream(kind, payload, operation=operation, subject=subject))
+            except TornError:
+                continue
         raise KernelError(operation, subject, errno.EINTR, f"changed during each of {_TRIES} reads")
+
+    def stream(
+        self, kind: int, payload: bytes, *, operation: str, subject: str, torn: bool = False
+    ) -> Iterator[Message]:
+        """The answers of a dump one by one, as they come; ``TornError`` at the end where the kernel says that it was
+        torn by a change (``torn``: all the same to the caller)."""
+        self._seq += 1
+        seq, whole = self._seq, True
+        self._send(message(kind, REQUEST | DUMP, seq, payload), operation, subject)
+        for reply in self._replies(operation, subject):
+            if reply.seq != seq:
+                continue
+            whole = whole and not reply.flags & DUMP_INTR
+            if reply.type in (_DONE, _ERROR):
+                status = _I32.unpack_from(reply.payload)[0] if len(reply.payload) >= 4 else 0
+                if status in (-errno.EINTR, -errno.EAGAIN):
+                    whole = torn = False  # it ended in the middle
+                elif status < 0 and reply.type == _ERROR:
+                    self._raise(reply, operation, subject)
+                elif status < 0:
+                    raise refusal(-status, operation, subject)
+                break
+            yield reply
+        if not whole and not torn:
+            raise TornError(operation, subject, errno.EINTR)
 
     def requests(
         self, parts: Sequence[tuple[int, int, bytes]], *, operation: str, subject: str

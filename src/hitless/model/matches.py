@@ -6,9 +6,11 @@ that a reader does not understand is ``Opaque``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol as Interface
 
-from hitless.model.families import Network
+from hitless.model.families import Address, Network
 
 __all__ = [
     "AddrType",
@@ -20,6 +22,7 @@ __all__ = [
     "InInterface",
     "Mark",
     "Match",
+    "Members",
     "Opaque",
     "OutInterface",
     "Ports",
@@ -153,14 +156,34 @@ class ReversePath:
     negated: bool = False
 
 
+class Members(Interface):
+    """The addresses of a set that is too large to be spelt out in a rule: asked one by one, quickly."""
+
+    def covers(self, address: Address) -> bool:
+        """Whether the address is in the set."""
+
+    def networks(self) -> Iterator[Network]:
+        """All of them, one after the other."""
+
+    def __len__(self) -> int:
+        """How many elements it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class SetMember:
     """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``."""
 
     name: str
     direction: str
-    elements: frozenset[Network] | None = None
+    elements: frozenset[Network] | Members | None = None
     negated: bool = False
+
+    def networks(self, most: int) -> frozenset[Network] | None:
+        """What is in the set; ``None`` where that is not known, or has more than ``most`` elements."""
+        elements = self.elements
+        if elements is None or isinstance(elements, frozenset):
+            return elements
+        return frozenset(elements.networks()) if len(elements) <= most else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from hitless.model.rules import (
     InInterface,
     Mark,
     Match,
+    Members,
     Opaque,
     OutInterface,
     Ports,
@@ -60,6 +61,7 @@ class Likeness:
         self._networks: dict[Network, None] = {}
         self._names: set[str] = set()
         self._stems: dict[str, None] = {}
+        self._large: list[Members] = []
         self._exact = False
 
     def key(self, pod: Pod) -> object:
@@ -70,6 +72,7 @@ class Likeness:
         return (
             address if address in self._hosts else None,
             tuple(address in network for network in self._networks),
+            tuple(members.covers(address) for members in self._large),
             interface if interface in self._names else bool(interface),
             tuple(interface.startswith(stem) for stem in self._stems),
         )
@@ -87,7 +90,8 @@ class Likeness:
         return self._size() != before
 
     def _size(self) -> tuple[int, ...]:
-        return len(self._hosts), len(self._networks), len(self._names), len(self._stems), self._exact
+        parts = (self._hosts, self._networks, self._large, self._names, self._stems)
+        return *map(len, parts), self._exact
 
     def _rules(self, name: ChainName, answers: bool) -> Iterator[Rule]:
         """The rules that may tell pods apart: for answers all, as they go to the pods."""
@@ -110,9 +114,12 @@ class Likeness:
                     self._stems[name[:-1]] = None
                 else:
                     self._names.add(name)
-            case SetMember(_, _, elements) if elements is not None:
-                for network in elements:
-                    self._network(network)
+            case SetMember(_, _, elements):
+                if isinstance(elements, frozenset):
+                    for network in elements:
+                        self._network(network)
+                elif elements is not None and elements not in self._large:
+                    self._large.append(elements)
             case _ if type(step) in _MATCHES and type(step) not in _BLIND and not isinstance(step, SetMember):
                 self._exact = True
 

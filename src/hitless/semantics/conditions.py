@@ -162,7 +162,9 @@ def _set_member(step: SetMember, packet: Packet, translated: bool) -> bool | Non
     if step.direction == "dst" and _hidden(packet):
         return None
     address = packet.src if step.direction == "src" else packet.dst
-    return any(address in network for network in step.elements) is not step.negated
+    if isinstance(step.elements, frozenset):
+        return any(address in network for network in step.elements) is not step.negated
+    return step.elements.covers(address) is not step.negated
 
 
 def _comment(step: Comment, packet: Packet, translated: bool) -> bool | None:

@@ -18,6 +18,7 @@ from hitless.errors import HitlessError, KernelError, MissingError, ours
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
+from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables.polling import Poller, Snapshot
@@ -64,9 +65,9 @@ class Step:
 
 
 class Feed:
-    """A context manager. ``follow`` names the chains that the reader cares about, ``towards`` the destinations: the
-    legacy path's are compared rule by rule, as far as packets to there may meet them. For one thread; ``wake`` may come
-    from anywhere. Raises ``MissingError`` without permission."""
+    """A context manager. ``interest``: what of nf_tables is kept. ``follow`` names the chains that the reader cares
+    about, ``towards`` the destinations: the legacy path's are compared rule by rule, as far as packets to there may
+    meet them. For one thread; ``wake`` may come from anywhere. Raises ``MissingError`` without permission."""
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class Feed:
         backends: Collection[Backend] = tuple(Backend),
         *,
         clock: Clock | None = None,
+        interest: Interest = EVERYTHING,
         receive_buffer: int = 8 << 20,
         urgent: bool = False,
     ) -> None:
@@ -91,6 +93,7 @@ class Feed:
             namespace,
             self._families,
             None if {Backend.NFT, Backend.NFTABLES} & set(backends) else (),
+            interest=interest,
             clock=self._clock,
             receive_buffer=receive_buffer,
             urgent=urgent,

@@ -24,6 +24,7 @@ from hitless.model.events import Change, Event, Gap, Header, LostEvents, Note, R
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
+from hitless.watch.interest import interest
 from hitless.watch.networks import Networks
 from hitless.watch.profiles import Profile
 from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
@@ -87,6 +88,7 @@ class Watch:
             self.families,
             self.backends,
             clock=self.clock,
+            interest=interest(profile),
             receive_buffer=options.receive_buffer,
             urgent=options.urgent,
         )

@@ -18,6 +18,7 @@ from hitless.errors import Defect
 from hitless.guard.observing import Observer
 from hitless.kernel import netlink, processes
 from hitless.kernel.nftables.mirror import Mirror
+from hitless.kernel.nftables.receiving import Receiver
 from hitless.model.families import Family
 
 pytestmark = pytest.mark.kernel
@@ -103,18 +104,18 @@ def test_whatever_ends_a_thread_comes_out_of_next(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_mirror_whose_thread_died_can_be_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fails(self: Mirror) -> None:
+    def fails(self: Receiver) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Mirror, "_follow", fails)
+    monkeypatch.setattr(Receiver, "_follow", fails)
     with world(tmp_path) as made:
         seen = Mirror(made.node.namespace, (Family.IPV4,))
         with pytest.raises(Defect, match="a defect"):
             seen.next(HANG)
-        fd = seen._events.fileno()
+        fd = seen._receiver._socket.fileno()
         assert Path(f"/proc/self/fd/{fd}").exists()
         seen.close()
-        assert seen._events.fileno() == -1
+        assert seen._receiver._socket.fileno() == -1
 
 
 def test_a_guard_that_stands_still_is_told(tmp_path: Path) -> None:

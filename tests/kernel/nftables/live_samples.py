@@ -23,6 +23,12 @@ class Written:
     state: State
 
 
+def dumped(control: netlink.Socket, number: int, family: int, *parts: bytes) -> list[bytes]:
+    payload = netlink.nfgenmsg(family) + b"".join(parts)
+    kind = wire.SUBSYSTEM << 8 | number
+    return [reply.payload for reply in control.dump(kind, payload, operation="read", subject="samples")]
+
+
 def written(node: Node, sample: Sample) -> Written:
     if sample in IPTABLES:
         program = "ip6tables-nft" if sample.family == "ip6" else "iptables-nft"
@@ -38,14 +44,14 @@ def written(node: Node, sample: Sample) -> Written:
         state = dump.read_state(control, (family,))
         rule = unpack(*state.tables[family, table].chains[chain].rules.values())
         sets = []
-        for head in dump._dump(control, wire.GETSET, family):
+        for head in dumped(control, wire.GETSET, family):
             name = netlink.to_text(netlink.attributes(head, 4)[wire.SET_NAME])
             if name.encode() + b"\0" not in rule:
                 continue
             parts = netlink.text(wire.ELEMENTS_TABLE, table), netlink.text(wire.ELEMENTS_SET, name)
             lists = [
                 netlink.attributes(each, 4).get(wire.ELEMENTS_LIST, b"")
-                for each in dump._dump(control, wire.GETSETELEM, family, *parts)
+                for each in dumped(control, wire.GETSETELEM, family, *parts)
             ]
             sets.append((head, lists))
     return Written(rule, sets, state)

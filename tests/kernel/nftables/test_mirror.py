@@ -316,8 +316,8 @@ def test_a_commit_that_came_before_the_receiver_was_there_is_no_later_than_the_m
 ) -> None:
     read = dump.read_state
 
-    def early(*arguments: Any) -> State:
-        state = read(*arguments)
+    def early(*arguments: Any, **more: Any) -> State:
+        state = read(*arguments, **more)
         assert node.nft("add rule ip t base accept")
         return state
 
@@ -336,10 +336,10 @@ def test_commits_that_come_while_the_rules_are_read_again_are_lost_and_not_passe
     node.nft(TABLE)
     read = dump.read_state
 
-    def busy(*arguments: Any) -> State:
+    def busy(*arguments: Any, **more: Any) -> State:
         assert node.nft("insert rule ip t base drop")  # a gap, begun and ended before it is read
         assert node.nft("flush chain ip t base")
-        return read(*arguments)
+        return read(*arguments, **more)
 
     with Mirror(node.namespace) as mirror:
         compare(mirror)

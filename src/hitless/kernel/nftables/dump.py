@@ -2,25 +2,29 @@
 
 Problem: tables, chains, rules and sets are separate dumps, and another process may commit between two of them. Promise:
 ``read_state`` returns what one single generation held: the generation is read before and after, and the whole read is
-repeated until they agree; ``read_chain`` reads one chain again, cheaply. What it never does: decode expressions. Next
-stages: ``state`` (views), ``mirror`` (events from here on).
+repeated until they agree; ``read_chain`` and ``read_body`` read one chain or set, cheaply. It keeps the rules and
+elements of what is of ``interest``, and never more than one message of the rest. Expressions are not decoded.
+Next stages: ``state`` (views), ``mirror`` (events from here on).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from hitless.errors import KernelError, MissingError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest
 from hitless.kernel.nftables.packing import pack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 from hitless.model.families import Family
 
-__all__ = ["generation", "numbers_of", "read_chain", "read_state"]
+__all__ = ["Reading", "generation", "numbers_of", "read_body", "read_chain", "read_state"]
 
+_MOST_PAUSE_S = 0.5  # between two tries to read it
 _PATIENCE_S = 20.0  # how long a read may be disturbed by commits of others before it gives up
 _SUBJECT = "the nf_tables rule set"
 
@@ -51,92 +55,184 @@ def generation(socket: netlink.Socket) -> int:
     return wire.number(netlink.attributes(replies[0].payload, 4).get(wire.GEN_ID, b""))
 
 
-def _dump(socket: netlink.Socket, number: int, family: int, *parts: bytes) -> list[bytes]:
-    payload = netlink.nfgenmsg(family) + b"".join(parts)
-    replies = socket.dump(_kind(number), payload, operation="read", subject=_SUBJECT)
-    return [reply.payload for reply in replies]
-
-
 def read_state(
     socket: netlink.Socket,
     families: Collection[int],
     tables: Collection[str] | None = None,
+    interest: Interest = EVERYTHING,
     *,
-    elements: bool = True,
+    undisturbed: Callable[[State, int], bool] = lambda state, generation: False,
 ) -> State:
-    """All tables of the ``families`` (numbers), or those with a name in ``tables``, as one generation held them.
+    """All tables of the ``families`` (numbers), or those with a name in ``tables``, as one generation held them; rules
+    and elements only of what is of ``interest``.
 
-    ``elements`` false leaves the sets empty. Raises ``KernelError`` when others commit faster than it can be read.
+    Commits that come in between make it begin again, except when ``undisturbed(state, generation)`` says that none of
+    them, up to that generation, touched anything of it. Raises ``KernelError`` when others disturb it all the time.
     """
     deadline = time.monotonic() + _PATIENCE_S
+    pause, careful = 0.0, False
     while True:
         before = generation(socket)
         try:
-            state = _read_once(socket, families, tables, elements)
-        except NotFound:  # a table or set went away between two dumps
+            state = _Read(socket, families, tables, interest, careful).state
+        except (NotFound, netlink.TornError):  # a table or set went away between two dumps, or a dump was torn
             state = None
-        if state is not None and generation(socket) == before:
+        if state is not None:
+            after = generation(socket)
             state.generation = before
-            return state
+            if after == before:
+                return state
+            if undisturbed(state, after):
+                state.generation = after
+                return state
         if time.monotonic() > deadline:
             raise KernelError("read", _SUBJECT, reason=f"it changed all the time for {_PATIENCE_S:.0f} s")
+        # who reads again and again takes the time that others need to come to an end
+        time.sleep(pause)
+        pause, careful = min(_MOST_PAUSE_S, 2 * pause + 0.001), not careful
 
 
-def _read_once(
-    socket: netlink.Socket, families: Collection[int], wanted: Collection[str] | None, elements: bool
-) -> State:
-    state = State()
-    for family in families:
+class _Read:
+    """One try to read it all. ``careful``: by requests that changes of other chains and sets do not disturb."""
+
+    def __init__(
+        self,
+        socket: netlink.Socket,
+        families: Iterable[int],
+        wanted: Collection[str] | None,
+        interest: Interest,
+        careful: bool,
+    ) -> None:
+        self.state = State()
+        self._socket, self._wanted, self._interest, self._careful = socket, wanted, interest, careful
+        for family in families:
+            tables = self._heads(family)
+            for table in tables.values():
+                self._bodies(table)
+            self.state.tables.update({(family, name): table for name, table in tables.items()})
+
+    def _stream(self, number: int, family: int, *parts: bytes) -> Iterator[bytes]:
+        payload = netlink.nfgenmsg(family) + b"".join(parts)
+        for reply in self._socket.stream(
+            _kind(number), payload, operation="read", subject=_SUBJECT, torn=self._careful
+        ):
+            yield reply.payload
+
+    def _heads(self, family: int) -> dict[str, TableState]:
         found: dict[str, TableState] = {}
-        for payload in _dump(socket, wire.GETTABLE, family):
+        for payload in self._stream(wire.GETTABLE, family):
             attributes = netlink.attributes(payload, 4)
             name = netlink.to_text(attributes.get(wire.TABLE_NAME, b""))
-            if wanted is None or name in wanted:
+            if self._wanted is None or name in self._wanted:
                 found[name] = TableState(family, name, is_dormant(attributes))
         if not found:
-            continue
-        for payload in _dump(socket, wire.GETCHAIN, family):
+            return found
+        for payload in self._stream(wire.GETCHAIN, family):
             attributes = netlink.attributes(payload, 4)
             table = found.get(netlink.to_text(attributes.get(wire.CHAIN_TABLE, b"")))
             if table is not None:
                 chain = chain_of(attributes)
                 table.chains[chain.name] = chain
                 table.top = max(table.top, chain.handle)
-        for name in ("",) if wanted is None else tuple(found):
-            _read_rules(socket, family, name, found)
-        for payload in _dump(socket, wire.GETSET, family):
+        for payload in self._stream(wire.GETSET, family):
             attributes = netlink.attributes(payload, 4)
             table = found.get(netlink.to_text(attributes.get(wire.SET_TABLE, b"")))
             if table is not None:
                 read = SetState.read(attributes)
                 table.sets[read.name] = read
-                if elements:
-                    _read_elements(socket, family, table.name, read)
-        state.tables.update({(family, name): table for name, table in found.items()})
-    return state
+        return found
 
+    def _bodies(self, table: TableState) -> None:
+        """Read what is of interest in a table; forget the rest."""
+        begun = [
+            Body(False, name)
+            for name, chain in table.chains.items()
+            if self._interest.begins(table.name, name, chain.hook)
+        ]
+        if self._interest is EVERYTHING:
+            begun += [Body(True, name) for name in table.sets]
+        if begun and not self._careful:
+            self._rules(table)
+        reached: set[Body] = set()
+        while begun:
+            body = begun.pop()
+            if body in reached:
+                continue
+            reached.add(body)
+            if body.is_set:
+                found = table.sets.get(body.name)
+                if found is None:
+                    continue
+                if self._interest.wants(found):
+                    self._elements(table, found)
+            elif self._careful and body.name in table.chains:
+                self._rules(table, body.name)
+            if table.body(body) is not None:
+                begun += table.leads(body)
+        for chain in table.chains.values():
+            if Body(False, chain.name) not in reached:
+                chain.forget()
+        for each in table.sets.values():
+            if Body(True, each.name) not in reached or not self._interest.wants(each):
+                each.forget()
 
-def _read_rules(socket: netlink.Socket, family: int, table: str, found: dict[str, TableState]) -> None:
-    parts = (netlink.text(wire.RULE_TABLE, table),) if table else ()
-    for payload in _dump(socket, wire.GETRULE, family, *parts):
-        head = wire.rule_head(payload)
-        state = found.get(head.table)
-        if state is not None:
-            chain = state.chains.get(head.chain)
+    def _rules(self, table: TableState, name: str = "") -> None:
+        """The rules of a table, or of one of its chains."""
+        parts = (netlink.text(wire.RULE_TABLE, table.name), *((netlink.text(wire.RULE_CHAIN, name),) if name else ()))
+        for payload in self._stream(wire.GETRULE, table.family, *parts):
+            head = wire.rule_head(payload)
+            if head.table != table.name:
+                continue  # a kernel before 4.15 knows no filter
+            chain = table.chains.get(head.chain)
             if chain is None:
                 raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
-            chain.rules[head.handle] = pack(payload)
-            state.top = max(state.top, head.handle)
+            if name in ("", head.chain):
+                chain.lead(payload)
+                chain.rules[head.handle] = pack(payload)
+            table.top = max(table.top, head.handle)
+
+    def _elements(self, table: TableState, into: SetState) -> None:
+        parts = netlink.text(wire.ELEMENTS_TABLE, table.name), netlink.text(wire.ELEMENTS_SET, into.name)
+        into.load(
+            netlink.attributes(payload, 4).get(wire.ELEMENTS_LIST, b"")
+            for payload in self._stream(wire.GETSETELEM, table.family, *parts)
+        )
 
 
-def _read_elements(socket: netlink.Socket, family: int, table: str, into: SetState) -> None:
-    parts = netlink.text(wire.ELEMENTS_TABLE, table), netlink.text(wire.ELEMENTS_SET, into.name)
-    for payload in _dump(socket, wire.GETSETELEM, family, *parts):
-        into.apply(netlink.attributes(payload, 4).get(wire.ELEMENTS_LIST, b""))
+class Reading(NamedTuple):
+    """A chain or set, read while the generations ``first`` to ``last`` were the kernel's."""
+
+    found: ChainState | SetState
+    first: int
+    last: int
 
 
-def read_chain(socket: netlink.Socket, key: TableKey, name: str) -> ChainState | None:
-    """One chain with its rules; ``None`` when there is no such chain."""
+def read_body(socket: netlink.Socket, key: TableKey, body: Body) -> Reading:
+    """One chain or set. Raises ``NotFound``, and ``TornError`` where the kernel ended in the middle."""
+    first = generation(socket)
+    found: ChainState | SetState | None
+    if body.is_set:
+        found = _read_set(socket, key, body.name)
+    else:
+        found = read_chain(socket, key, body.name, torn=True)
+        if found is None:
+            raise NotFound("read", f"chain {body.name}")
+    return Reading(found, first, generation(socket))
+
+
+def _read_set(socket: netlink.Socket, key: TableKey, name: str) -> SetState:
+    family, table = key
+    asked = netlink.nfgenmsg(family) + netlink.text(wire.SET_TABLE, table) + netlink.text(wire.SET_NAME, name)
+    replies = socket.request(_kind(wire.GETSET), 0, asked, operation="read", subject=f"set {name}")
+    found = SetState.read(netlink.attributes(replies[0].payload, 4) if replies else {})
+    stream = socket.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {name}", torn=True)
+    found.load(netlink.attributes(each.payload, 4).get(wire.ELEMENTS_LIST, b"") for each in stream)
+    return found
+
+
+def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool = False) -> ChainState | None:
+    """One chain with its rules; ``None`` when there is no such chain. ``torn``: also when others change rules
+    meanwhile, perhaps these."""
     family, table = key
     asked = netlink.nfgenmsg(family) + netlink.text(wire.CHAIN_TABLE, table) + netlink.text(wire.CHAIN_NAME, name)
     try:
@@ -145,9 +241,16 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str) -> ChainState |
         return None
     chain = chain_of(netlink.attributes(replies[0].payload, 4)) if replies else ChainState(name)
     # a dump for a chain that is not there is empty and no error, so that the chain is asked for first
-    parts = netlink.text(wire.RULE_TABLE, table), netlink.text(wire.RULE_CHAIN, name)
-    for payload in _dump(socket, wire.GETRULE, family, *parts):
-        chain.rules[wire.rule_head(payload).handle] = pack(payload)
+    rules = netlink.nfgenmsg(family) + netlink.text(wire.RULE_TABLE, table) + netlink.text(wire.RULE_CHAIN, name)
+    kind = _kind(wire.GETRULE)
+    found: Iterable[netlink.Message] = (
+        socket.stream(kind, rules, operation="read", subject=_SUBJECT, torn=True)
+        if torn
+        else socket.dump(kind, rules, operation="read", subject=_SUBJECT)
+    )
+    for reply in found:
+        chain.lead(reply.payload)
+        chain.rules[wire.rule_head(reply.payload).handle] = pack(reply.payload)
     return chain
 
 

@@ -57,6 +57,7 @@ _ADDRESS_TYPES = {"UNICAST": 1, "LOCAL": 2, "BROADCAST": 3, "MULTICAST": 5}
 _RANDOM, _PERSISTENT, _FULLY = 4, 8, 16
 _COUNTER = 1  # NFT_OBJECT_COUNTER
 _ALTERNATIVES = 256  # rules that one condition may become; more belong into a set
+_MOST_MEMBERS = 4096  # elements of a set that a copy spells out, at most
 _NFPROTO = {4: 2, 6: 10}
 
 
@@ -215,10 +216,12 @@ def _ports(step: Ports) -> list[bytes]:
 
 
 def _member(step: SetMember, version: int) -> list[bytes]:
-    if step.elements is None or step.direction not in ("src", "dst"):
-        raise Inexact(f"set {step.name}, whose members the rules do not tell")
+    networks = step.networks(_MOST_MEMBERS)
+    if networks is None or step.direction not in ("src", "dst"):
+        why = "whose members the rules do not tell" if step.elements is None else "which is too large to be copied"
+        raise Inexact(f"set {step.name}, {why}")
     kind = Source if step.direction == "src" else Destination
-    parts = [_address(kind(network, step.negated), version) for network in sorted(step.elements, key=str)]
+    parts = [_address(kind(network, step.negated), version) for network in sorted(networks, key=str)]
     if step.negated:
         return [] if None in parts else [b"".join(part for part in parts if part is not None)]
     return [part for part in parts if part is not None]

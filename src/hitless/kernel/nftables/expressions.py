@@ -24,12 +24,13 @@ from hitless.kernel.nftables.fields import (
     Context,
     Field,
     Unknown,
+    among,
     is_destination,
     masked,
     membership,
     within,
 )
-from hitless.kernel.nftables.sets import LIMIT, Interval, SetState
+from hitless.kernel.nftables.sets import Interval, SetState
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.model.families import Address, Family
 from hitless.model.rules import (
@@ -46,12 +47,15 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["BRANCHES", "decode"]
+__all__ = ["BRANCHES", "SPELT", "decode"]
 
 SetLookup = Callable[[str], "SetState | None"]
 
 BRANCHES = 512
 """A lookup that would need more rules than this stays opaque."""
+
+SPELT = 64
+"""A set of addresses with more elements is asked for a packet's address; a smaller one is spelt out in the rule."""
 
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
@@ -249,15 +253,20 @@ def _lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address 
     name = netlink.to_text(data.get(1, b""))
     found, negated = sets(name), bool(wire.number(data.get(5, b"")) & 1)
     words = f"lookup in {'map' if 3 in data else 'set'} {name}"
-    intervals = None if found is None else found.intervals()
-    if found is None or intervals is None:
+    if found is None or not found.told:
         return _opaque_lookup(data, branch, words)
     parts = _parts(branch, slot(data.get(2)), found.key_length)
     if not parts:
         return _opaque_lookup(data, branch, words)
     label = "" if found.anonymous else name
-    intervals = _held(intervals, parts, branch.context, towards)
-    if len(intervals) > LIMIT:
+    if 3 not in data and len(parts) == 1 and len(found.elements) > SPELT:
+        members = found.members()
+        matches = None if members is None else among(parts[0][1], label, members, negated, branch.context)
+        if matches is not None:
+            branch.steps.extend(matches)
+            return [branch]
+    intervals = _held(found, parts, branch.context, towards)
+    if intervals is None:
         return _opaque_lookup(data, branch, words)
     if 3 not in data and len(parts) == 1:
         pairs = tuple((interval.low, interval.high) for interval in intervals)
@@ -286,14 +295,13 @@ def _lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address 
 
 
 def _held(
-    intervals: tuple[Interval, ...], parts: list[tuple[slice, Field]], context: Context, towards: Address | None
-) -> tuple[Interval, ...]:
+    found: SetState, parts: list[tuple[slice, Field]], context: Context, towards: Address | None
+) -> tuple[Interval, ...] | None:
     """The elements that a packet to ``towards`` may be in: all, where their keys do not name the destination."""
     for part, loaded in parts:
         if towards is not None and is_destination(loaded, context) and loaded.length == len(towards.packed):
-            value = towards.packed
-            return tuple(each for each in intervals if each.low[part] <= value <= each.high[part])
-    return intervals
+            return found.holding(part, towards.packed)
+    return found.intervals()
 
 
 def _opaque_lookup(data: Attributes, branch: Branch, words: str) -> list[Branch]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network
 
+from hitless.kernel.nftables.elements import networks_between
 from hitless.model.families import Network
 from hitless.model.rules import (
     AddrType,
@@ -23,6 +24,7 @@ from hitless.model.rules import (
     InInterface,
     Mark,
     Match,
+    Members,
     OutInterface,
     Ports,
     Protocol,
@@ -40,6 +42,7 @@ __all__ = [
     "Field",
     "Unknown",
     "Value",
+    "among",
     "is_destination",
     "masked",
     "membership",
@@ -123,13 +126,6 @@ class Context:
 
 def _host(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder)
-
-
-def _networks(low: bytes, high: bytes) -> tuple[Network, ...]:
-    """The fewest networks that make up the addresses ``low`` to ``high``."""
-    if len(low) == 4:
-        return tuple(summarize_address_range(IPv4Address(low), IPv4Address(high)))
-    return tuple(summarize_address_range(IPv6Address(low), IPv6Address(high)))
 
 
 def _network(value: bytes, mask: bytes) -> Network | None:
@@ -297,7 +293,7 @@ def within(field: Field, low: bytes, high: bytes, negated: bool, context: Contex
         port = SourcePort if name == "sport" else DestinationPort
         return (port(int.from_bytes(low, "big"), int.from_bytes(high, "big"), negated),)
     if name in ("source", "destination"):
-        networks = _networks(low, high)
+        networks = networks_between(low, high)
         if len(networks) == 1:
             return (Source(networks[0], negated) if name == "source" else Destination(networks[0], negated),)
         side = "src" if name == "source" else "dst"
@@ -317,5 +313,13 @@ def membership(
         return (Ports("src" if part[0] == "sport" else "dst", ranges, negated),)
     if part[0] not in ("source", "destination"):
         return None
-    networks = frozenset(network for low, high in intervals for network in _networks(low, high))
+    networks = frozenset(network for low, high in intervals for network in networks_between(low, high))
     return (SetMember(name, "src" if part[0] == "source" else "dst", networks, negated),)
+
+
+def among(field: Field, name: str, members: Members, negated: bool, context: Context) -> tuple[Match, ...] | None:
+    """One condition for an address that is among ``members``; ``None`` when the field is no address."""
+    part = _direction(field, context) if field.kind == "payload" and not field.mask else None
+    if part is None or part[0] not in ("source", "destination"):
+        return None
+    return (SetMember(name, "src" if part[0] == "source" else "dst", members, negated),)

@@ -1,72 +1,44 @@
 """The rule set of a namespace, kept current from the kernel's events.
 
 Problem: a gap may last a fraction of a millisecond, its writer lives little longer, and while a burst of foreign rules
-is taken in the next gap may begin. Promise: a thread of its own does nothing but receive: it stamps every commit the
-moment it arrives and looks up the writer's command line while the writer still lives; the transactions are applied
-when the caller asks (``next``). The subscription stands before the first read, so that nothing falls between the two.
-Dropped events, and anything that does not fit, end in a full read, and the update says so. What it never does:
-evaluate. Next stages: ``watch``, ``guard``.
+is taken in the next gap may begin. Promise: a thread of its own (``receiving``) stamps every commit the moment it
+arrives; the transactions are applied when the caller asks (``next``). The subscription stands before the first read, so
+that nothing falls between the two. Dropped events, and anything that does not fit, end in a full read, and the update
+says so. Only what is of ``interest`` is kept; what becomes of interest is read then, as the generation at hand holds
+it. What it never does: evaluate. Next stages: ``watch``, ``guard``.
 """
 
 from __future__ import annotations
 
-import os
-import queue
-import sys
-import threading
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from hitless.errors import HitlessError, KernelError, LostEvents, ours
+from hitless.errors import KernelError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
-from hitless.kernel.nftables.attendance import Attendance
+from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest, identity
 from hitless.kernel.nftables.places import LONG
-from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
-from hitless.kernel.nftables.state import Chains, State, TableKey
+from hitless.kernel.nftables.receiving import Received, Receiver, after, who
+from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange, unkept
+from hitless.kernel.nftables.sets import SetState
+from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey
 from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
 __all__ = ["Mirror", "Update", "who"]
 
-_NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _RECEIVE_BUFFER = 8 << 20
-_ARGV_LIMIT = 512
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
-
-
-def who(pid: int, comm: str) -> tuple[str, str]:
-    """The arguments of a process and the command name of its parent, if it still is the one that is called ``comm``.
-
-    Quick, because the programs that write rules end right after their commit. Empty texts where it is too late.
-    """
-    raw = _peek(f"/proc/{pid}/cmdline")
-    stat = _peek(f"/proc/{pid}/stat")  # "pid (comm) state parent …"; a comm may hold anything, brackets too
-    name, _, rest = stat.rpartition(b") ")
-    if stat and name.partition(b" (")[2] != comm.encode():
-        return "", ""  # the number belongs to another process, or to another pid namespace
-    words = rest.split()
-    parent = _peek(f"/proc/{int(words[1])}/comm") if len(words) > 1 else b""
-    argv = raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
-    return argv, parent.rstrip(b"\n").decode("utf-8", "replace")
-
-
-def _peek(path: str) -> bytes:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, _ARGV_LIMIT)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
+_CATCH_UP_S = 0.2  # waiting for events of commits that a read met
+_FETCHES = 4  # tries to read a chain or set before others have their turn
+_FETCH_AGAIN_S = 0.1
+_OVERTIME_S = 0.5  # of work on what waits, beyond the time that a caller allows
+_MOST_KEPT = 48 << 20  # bytes of elements, over all sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +63,15 @@ class Update:
     noticed: int = 0  # of a full read: when the need for it was noticed
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
-    """The datagrams of one transaction, stamped at its end; none: the place where the kernel dropped some (``t`` 0:
-    nothing at all, only wake the caller). ``late``: by how much the stamp may be late, in nanoseconds."""
-
-    t: int
-    datagrams: tuple[bytes, ...] = ()
-    who: tuple[str, str] = ("", "")
-    late: int = 0
-
-
 class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
-    ``tables``: keep only those with these names. ``receive_buffer`` bounds the burst that can be taken in without
-    loss. ``urgent`` gives the receiving thread a real-time priority where that is allowed; it says that the caller's
-    thread has one too (``kernel.scheduling``), which is given up while a large transaction is applied: others must run.
-    Raises ``MissingError`` without permission or nf_tables.
+    ``tables``: keep only those with these names. ``interest``: of all else keep the heads alone. ``receive_buffer``
+    bounds the burst that can be taken in without loss. ``urgent`` gives the receiving thread a real-time priority where
+    that is allowed; it says that the caller's thread has one too (``kernel.scheduling``), which is given up while a
+    large transaction is applied: others must run. ``collapse``: commits that touch nothing of interest make no step of
+    their own, and ``generation`` follows with the next one that does. Raises ``MissingError`` without permission or
+    nf_tables.
     """
 
     def __init__(
@@ -117,45 +80,39 @@ class Mirror:
         families: Iterable[Family] = (Family.IPV4, Family.IPV6),
         tables: Collection[str] | None = None,
         *,
+        interest: Interest = EVERYTHING,
         clock: Clock | None = None,
         receive_buffer: int = _RECEIVE_BUFFER,
         urgent: bool = False,
+        collapse: bool = False,
     ) -> None:
         self._urgent = urgent
         self._clock = clock or Clock.from_environment()
         self._families = dump.numbers_of(families)
         self._wanted = tables
-        self._queue: queue.SimpleQueue[_Received] = queue.SimpleQueue()
+        self._interest = interest
         self._control = netlink.Socket(netlink.NETFILTER, namespace)
         try:
-            self._events = netlink.Socket(
-                netlink.NETFILTER,
-                namespace,
-                groups=(wire.EVENTS,),
-                receive_buffer=receive_buffer,
-                timeout=None,
-                subject="the changes of the rules",
+            self._receiver = Receiver(
+                namespace, self._clock, receive_buffer=receive_buffer, urgent=urgent, collapse=collapse
             )
         except BaseException:
             self._control.close()
             raise
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._receive, name="nftables-events", daemon=True)
-        self._failure: HitlessError | None = None
-        self._closed = False
         self.max_lag_ns = 0
-        self._began = time.monotonic_ns()
+        self._needs: list[tuple[TableKey, Body]] = []  # to be read, as soon as others leave the time
+        self._coming: list[tuple[int, TableKey, Body, ChainState | SetState]] = []  # read ahead of the state
+        self._fetch_at = 0.0
         try:
-            self._replay = Replay(
-                dump.read_state(self._control, self._families, tables),
-                self._families,
-                None if tables is None else tuple(tables),
-            )
+            self._receiver.start()
+            names = None if tables is None else tuple(tables)
+            self._replay = Replay(State(), self._families, names, interest)
+            self._receiver.skipped = self._replay.skipped
+            self._replay.reset(self._read())
         except BaseException:
             self._close_files()
             raise
         self._view: dict[TableKey, Table] = self._replay.state.view()
-        self._thread.start()
 
     def __enter__(self) -> Mirror:
         return self
@@ -167,16 +124,11 @@ class Mirror:
 
     def close(self) -> None:
         """End the subscription."""
-        if not self._closed:
-            self._closed = True
-            os.eventfd_write(self._wake, 1)
-            self._thread.join()
-            self._close_files()
+        self._close_files()
 
     def _close_files(self) -> None:
-        self._events.close()
+        self._receiver.close()
         self._control.close()
-        os.close(self._wake)
 
     @property
     def generation(self) -> int:
@@ -201,93 +153,48 @@ class Mirror:
     @property
     def waiting(self) -> int:
         """How many transactions are received and not yet applied."""
-        return self._queue.qsize()
+        return self._receiver.queue.qsize()
 
     def wake(self) -> None:
         """Make a running ``next`` return ``None`` now, or the following one; from any thread or signal handler."""
-        self._queue.put(_Received(0))
-
-    # --- the receiving thread ------------------------------------------------------------------------------------
-
-    def _receive(self) -> None:
-        try:
-            self._follow()
-        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``next`` raises it
-            self._failure = ours(error, "the thread that receives the changes of the rules")
-            self.wake()
-
-    def _follow(self) -> None:
-        if self._urgent:
-            hasten(2)
-        stop = self._wake
-        attendance = Attendance((self._events.fileno(), stop), self._began, watched=self._urgent)
-        # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
-        # with this thread for the interpreter, datagram by datagram.
-        parts: list[bytes] = []
-        while True:
-            try:
-                data = self._events.receive(wait=False)
-            except LostEvents:
-                self._drain(parts, attendance)
-                continue
-            if data is not None:
-                self._take(parts, data, attendance)
-            elif stop in attendance.wait():
-                attendance.close()
-                return
-
-    def _take(self, parts: list[bytes], data: bytes, attendance: Attendance) -> None:
-        """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
-        parts.append(data)
-        if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
-            t, late = self._clock.now(), attendance.late()
-            self._queue.put(_Received(t, tuple(parts), _writer(data), late))
-            parts.clear()
-
-    def _drain(self, parts: list[bytes], attendance: Attendance) -> None:
-        """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
-        noticed = self._clock.now()
-        while True:
-            try:
-                data = self._events.receive(wait=False)
-            except LostEvents:
-                continue
-            if data is None:
-                break
-            self._take(parts, data, attendance)
-        parts.clear()
-        self._queue.put(_Received(noticed))
-
-    # --- the caller's thread -------------------------------------------------------------------------------------
+        self._receiver.queue.put(Received(0))
 
     def next(self, timeout: float | None = None) -> Update | None:
         """The next commit that touched a table that is kept, or a full read; ``None`` when none came in time."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        left = timeout
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                received = self._queue.get(timeout=left)
-            except queue.Empty:
-                return None
-            if not received.t:
-                if self._failure is not None:
-                    raise self._failure
-                return None
-            if not received.datagrams:
-                return self._resync("the kernel dropped events (the receive buffer was full)", received.t, lost=True)
-            update = self._apply(received)
-            if update is not None:
-                return update
+            if self._needs and time.monotonic() >= self._fetch_at:
+                update = self._fetch_late()
+                if update is not None:
+                    return update
+            received = self._receiver.take(left if left is None or not self._needs else min(left, _FETCH_AGAIN_S))
+            if received is not None:
+                if not received.t:
+                    return None
+                if not received.datagrams:
+                    return self._resync(received.reason, received.t, lost=True)
+                update = self._apply(received)
+                if update is not None:
+                    return update
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0 and (received is None or not self._receiver.queue.qsize() or left < -_OVERTIME_S):
+                    return None
+                left = max(0.0, left)
 
-    def _apply(self, received: _Received) -> Update | None:
-        commit = None
+    def _apply(self, received: Received) -> Update | None:
         large = self._urgent and len(received.datagrams) > _LARGE
         if large:
             relax()
         try:
-            for datagram in received.datagrams:
-                for message in netlink.messages(datagram):
-                    commit = self._replay.feed(message)
+            *parts, last = received.datagrams
+            commit = self._replay.commit(
+                (message for datagram in parts for message in netlink.messages(datagram)),
+                next(netlink.messages(last)),
+                received.left_out,
+                received.collapsed,
+            )
         except (Desync, KernelError) as error:
             return self._resync(str(error), received.t)
         finally:
@@ -295,10 +202,83 @@ class Mirror:
                 hasten()
         if commit is None:
             return None
+        self._settle(commit.needs)
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
         return self._committed(received, commit) if commit.changes else None
 
-    def _committed(self, received: _Received, commit: Commit) -> Update:
+    # --- what becomes of interest
+
+    def _settle(self, needs: Iterable[tuple[TableKey, Body]]) -> None:
+        """Bring in what is of interest now. What cannot be had as this generation holds it comes with a later one, and
+        nobody is told anything of it until then."""
+        for generation, key, body, found in [each for each in self._coming if not after(each[0], self.generation)]:
+            self._coming.remove((generation, key, body, found))
+            needs = (*needs, *self._replay.supply(key, body, found))
+        todo = list(needs)
+        while todo:
+            key, body = todo.pop()
+            if any((key, body) == (each[1], each[2]) for each in self._coming):
+                continue
+            for _ in range(_FETCHES):
+                try:
+                    reading = dump.read_body(self._control, key, body)
+                except NotFound:
+                    break  # it went away again, as a later commit will say
+                except netlink.TornError:
+                    continue
+                if not self._fits(reading.found):
+                    break
+                what = identity(key, body)
+                if self._untouched(what, self.generation, reading.last):
+                    todo += self._replay.supply(key, body, reading.found)
+                    break
+                if self._untouched(what, reading.first, reading.last):
+                    self._coming.append((reading.last, key, body, reading.found))
+                    break
+            else:
+                self._needs.append((key, body))
+                self._fetch_at = time.monotonic() + _FETCH_AGAIN_S
+
+    def _fits(self, found: ChainState | SetState) -> bool:
+        if isinstance(found, ChainState):
+            return True
+        sets = (each for table in self._replay.state.tables.values() for each in table.sets.values())
+        return found.kept and sum(each.size for each in sets if each.size) + found.size <= _MOST_KEPT
+
+    def _fetch_late(self) -> Update | None:
+        needs, self._needs = self._needs, []
+        self._settle(needs)
+        if len(self._needs) == len(needs):
+            return None
+        self._view = self._replay.state.view(self._view)
+        return Update(self._clock.now(), self.current, self.generation, ())
+
+    def _untouched(self, what: bytes, first: int, last: int) -> bool:
+        """Whether no commit behind ``first`` and up to ``last`` can have touched this chain or set."""
+        if not after(last, first):
+            return True
+        receiver = self._receiver
+        if not receiver.caught_up(last, _CATCH_UP_S) or after(receiver.mattered, first):
+            return False
+        touched = receiver.touched.get(what)
+        return touched is None or not after(touched, first)
+
+    def _undisturbed(self, state: State, generation: int) -> bool:
+        """Whether commits up to ``generation`` touched nothing that ``state`` (read meanwhile) keeps."""
+        receiver = self._receiver
+        if not receiver.caught_up(generation, _CATCH_UP_S) or after(receiver.mattered, state.generation):
+            # what is surely foreign in this reading need not disturb the next one
+            receiver.skipped.update(unkept(state))
+            return False
+        foreign = unkept(state)
+        return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
+
+    def _read(self) -> State:
+        return dump.read_state(
+            self._control, self._families, self._wanted, self._interest, undisturbed=self._undisturbed
+        )
+
+    def _committed(self, received: Received, commit: Commit) -> Update:
         self._view = self._replay.state.view(self._view)
         return Update(
             received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.who
@@ -306,7 +286,9 @@ class Mirror:
 
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
         before = self.generation
-        self._replay.reset(dump.read_state(self._control, self._families, self._wanted))
+        self._needs.clear()
+        self._coming.clear()
+        self._replay.reset(self._read())
         self._view = self._replay.state.view()
         # Commits between the last one known and the one that needed the read, or during it: what they did, when, and
         # who made them is not known, and a gap may have begun and ended among them.
@@ -343,7 +325,7 @@ class Mirror:
         return self._resync(f"the rules differ from the kernel's: {', '.join(wrong[:6])}", self._clock.now())
 
     def _settled(self) -> bool:
-        return self._queue.empty() and dump.generation(self._control) == self.generation
+        return self._receiver.queue.empty() and dump.generation(self._control) == self.generation
 
     def _same(self, key: TableKey, name: str) -> bool:
         table = self._replay.state.tables.get(key)
@@ -355,9 +337,3 @@ class Mirror:
             return False
         # a rule keeps its handle for as long as it is that rule, so of long chains nothing need be decoded
         return len(known.rules) > LONG or found.decoded(table) == known.decoded(table)
-
-
-def _writer(newgen: bytes) -> tuple[str, str]:
-    """The command line, and the parent, of the process that a NEWGEN names."""
-    attributes = netlink.attributes(newgen, 20)
-    return who(wire.number(attributes.get(wire.GEN_PID, b"")), netlink.to_text(attributes.get(wire.GEN_NAME, b"")))

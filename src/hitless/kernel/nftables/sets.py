@@ -1,26 +1,31 @@
 """Sets and maps of nf_tables: elements on the wire, and what looking one up means.
 
-Problem: the kernel keeps an interval set as marked ends (rbtree) or as pairs (concatenations), and a rule that looks
-something up stands for as many rules as the set has elements. Promise: ``SetState.intervals`` are the set's elements as
-closed intervals; ``None`` when the rules alone do not tell what is in the set (it
-changes with packets or time, or it is larger than anybody's). Next stage: ``expressions`` makes conditions of lookups.
+Problem: the kernel keeps an interval set as marked ends (rbtree) or as pairs (concatenations), a rule that looks
+something up stands for as many rules as the set has elements, and most large sets of a node are no pod's business.
+Promise: a set is *kept* (its elements are known) or it is not, and then nobody can tell what is in it;
+``SetState.intervals`` are the elements as closed intervals, ``holding`` those that a value may be in, ``members`` the
+addresses of a large set, all ``None`` when the rules alone do not tell what is in the set (it changes with packets or
+time, or it is larger than anybody's). Next stage: ``expressions`` makes conditions of lookups.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.elements import Element, Elements, networks_between
+from hitless.model.families import Address, Network
 
-__all__ = ["LIMIT", "Interval", "SetState"]
+__all__ = ["LIMIT", "Interval", "Members", "SetState", "read_elements"]
 
 LIMIT = 4096
 """More elements of a set than this are not spelt out in a rule: an evaluation of one packet must stay quick."""
 
-_MOST = 1 << 17
-"""Elements of a set that are looked at."""
+_MOST_BYTES = 24 << 20
+"""A set of more than this is not kept; IPv4 addresses of two and a half million elements fit in."""
 
 
 class Interval(NamedTuple):
@@ -31,40 +36,82 @@ class Interval(NamedTuple):
     data: bytes
 
 
-class _Element(NamedTuple):
-    key: bytes
-    key_end: bytes
-    flags: int
-    data: bytes
-    timed: bool
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The addresses of a set, as they were when it was read; asked one by one, in logarithmic time."""
+
+    elements: Elements
+    intervals: bool
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    def networks(self) -> Iterator[Network]:
+        """All of them, as networks; of some sets these are millions."""
+        listed = _marked_ends(self.elements) if self.intervals else map(_pair, self.elements)
+        for each in listed:
+            yield from networks_between(each.low, each.high)
+
+    def covers(self, address: Address) -> bool:
+        """Whether the address is in the set."""
+        value = address.packed
+        return len(value) == self.elements.width and _covering(self.elements, value, self.intervals) is not None
 
 
-def _element(attributes: dict[int, bytes]) -> _Element:
-    def value(kind: int) -> bytes:
-        raw = attributes.get(kind)
-        return b"" if raw is None else netlink.attributes(raw).get(wire.DATA_VALUE, b"")
+def _covering(elements: Elements, value: bytes, intervals: bool) -> Interval | None:
+    """The element or interval that ``value`` is in, in a set of single keys or marked ends."""
+    found = elements.before(value)
+    if found is None or found.flags & wire.ELEMENT_INTERVAL_END:
+        return None
+    if found.key == value or not intervals:
+        return Interval(value, value, found.data) if found.key == value else None
+    after = next((each for each in elements.beginning(found.key) if each.key > found.key), None)
+    return Interval(found.key, b"\xff" * len(value) if after is None else _below(after.key), found.data)
 
-    return _Element(
-        value(wire.ELEMENT_KEY),
-        value(wire.ELEMENT_KEY_END),
-        wire.number(attributes.get(wire.ELEMENT_FLAGS, b"")),
-        attributes.get(wire.ELEMENT_DATA, b""),
-        wire.ELEMENT_TIMEOUT in attributes,
+
+def _below(key: bytes) -> bytes:
+    return (int.from_bytes(key, "big") - 1).to_bytes(len(key), "big")
+
+
+def read_elements(listed: bytes) -> Iterator[Element]:
+    """The elements of an element list."""
+    for _, raw in netlink.attribute_list(listed):
+        attributes = netlink.attributes(raw)
+        yield Element(
+            _value(attributes.get(wire.ELEMENT_KEY)),
+            _value(attributes.get(wire.ELEMENT_KEY_END)),
+            wire.number(attributes.get(wire.ELEMENT_FLAGS, b"")),
+            attributes.get(wire.ELEMENT_DATA, b""),
+        )
+
+
+def _value(raw: bytes | None) -> bytes:
+    return b"" if raw is None else netlink.attributes(raw).get(wire.DATA_VALUE, b"")
+
+
+class SetState:
+    """A set as the kernel told of it: its head, and its elements where it is ``kept``."""
+
+    __slots__ = (
+        "_elements",
+        "_intervals",
+        "_known",
+        "flags",
+        "handle",
+        "kept",
+        "key_length",
+        "key_type",
+        "name",
+        "refused",
     )
 
-
-@dataclass(slots=True)
-class SetState:
-    """A set as the kernel told of it: its head, and its elements by what identifies them."""
-
-    name: str
-    flags: int = 0
-    key_type: int = 0
-    key_length: int = 0
-    handle: int = 0
-    elements: dict[tuple[bytes, bytes, int], _Element] = field(default_factory=dict)
-    _intervals: tuple[Interval, ...] | None = None
-    _known: bool = False
+    def __init__(self, name: str, flags: int = 0, key_type: int = 0, key_length: int = 0, handle: int = 0) -> None:
+        self.name, self.flags, self.key_type, self.key_length, self.handle = name, flags, key_type, key_length, handle
+        self.kept = True
+        self.refused = False  # it was kept, and is too large for that
+        self._elements: Elements | None = None
+        self._intervals: tuple[Interval, ...] | None = None
+        self._known = False
 
     @classmethod
     def read(cls, attributes: dict[int, bytes]) -> SetState:
@@ -79,20 +126,48 @@ class SetState:
 
     def copy(self) -> SetState:
         """A set of its own with the same elements."""
-        return SetState(self.name, self.flags, self.key_type, self.key_length, self.handle, dict(self.elements))
+        other = SetState(self.name, self.flags, self.key_type, self.key_length, self.handle)
+        other.kept, other.refused = self.kept, self.refused
+        other._elements = None if self._elements is None else self._elements.copy()
+        return other
 
-    def apply(self, listed: bytes, *, remove: bool = False) -> int:
-        """Add (or ``remove``) the elements of an element list; returns how many there were."""
-        pairs = netlink.attribute_list(listed)
-        for _, raw in pairs:
-            element = _element(netlink.attributes(raw))
-            identity = (element.key, element.key_end, element.flags)
-            if remove:
-                self.elements.pop(identity, None)
-            else:
-                self.elements[identity] = element
+    def forget(self) -> None:
+        """Keep no elements from now on."""
+        self.kept, self._elements, self._intervals, self._known = False, None, None, False
+
+    def load(self, lists: Iterable[bytes]) -> None:
+        """Keep what these element lists hold, and nothing else."""
+        self.kept, self._elements, self._known = True, self._empty(), False
+        self._elements.load(read_elements(listed) for listed in lists)
+        self._bounded()
+
+    def apply(self, listed: bytes, *, remove: bool = False) -> None:
+        """Add (or ``remove``) the elements of an element list, if it is kept."""
+        if not self.kept:
+            return
+        if self._elements is None:
+            self._elements = self._empty()
+        (self._elements.remove if remove else self._elements.add)(read_elements(listed))
         self._known = False
-        return len(pairs)
+        self._bounded()
+
+    def _empty(self) -> Elements:
+        return Elements(self.key_length, ends=bool(self.flags & wire.SET_INTERVAL and self.flags & wire.SET_CONCAT))
+
+    def _bounded(self) -> None:
+        if self._elements is not None and self._elements.size > _MOST_BYTES:
+            self.forget()
+            self.refused = True
+
+    @property
+    def elements(self) -> Elements:
+        """What is in it, as far as it is kept."""
+        return self._empty() if self._elements is None else self._elements
+
+    @property
+    def size(self) -> int:
+        """How many bytes its elements take."""
+        return 0 if self._elements is None else self._elements.size
 
     @property
     def anonymous(self) -> bool:
@@ -104,40 +179,79 @@ class SetState:
         """Whether it gives data for its keys."""
         return bool(self.flags & wire.SET_MAP)
 
+    @property
+    def large(self) -> bool:
+        """Whether it has more elements than are spelt out."""
+        return len(self.elements) > LIMIT
+
+    @property
+    def _by_ends(self) -> bool:
+        return bool(self.flags & wire.SET_INTERVAL) and not self.flags & wire.SET_CONCAT
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether it changes with packets or time, so that nobody need know what is in it now."""
+        return bool(self.flags & (wire.SET_TIMEOUT | wire.SET_EVAL | wire.SET_OBJECT))
+
+    @property
+    def told(self) -> bool:
+        """Whether the rules alone tell what is in it."""
+        # what has another key than the set's is the element for all other keys (catch-all), or nothing known
+        return self.kept and not self.dynamic and not self.elements.misfits
+
     def intervals(self) -> tuple[Interval, ...] | None:
-        """The elements, or ``None`` when they cannot be told."""
+        """The elements, or ``None`` when they cannot be told, or are too many."""
         if not self._known:
-            self._intervals = self._read_intervals()
+            self._intervals = tuple(self._read_intervals()) if self.told and not self.large else None
             self._known = True
         return self._intervals
 
-    def _read_intervals(self) -> tuple[Interval, ...] | None:
-        if self.flags & (wire.SET_TIMEOUT | wire.SET_EVAL | wire.SET_OBJECT) or len(self.elements) > _MOST:
+    def holding(self, part: slice, value: bytes) -> tuple[Interval, ...] | None:
+        """The elements whose key holds ``value`` in that part; ``None`` when they cannot be told, or are too many."""
+        if not self.told:
             return None
-        elements = self.elements.values()
-        if any(element.timed or element.flags & wire.ELEMENT_CATCHALL for element in elements):
-            return None
-        if not self.flags & wire.SET_INTERVAL or self.flags & wire.SET_CONCAT:
-            return tuple(sorted(Interval(each.key, each.key_end or each.key, each.data) for each in elements))
-        return self._marked_ends()
+        if part.start == 0 and self._by_ends and len(value) == self.key_length:
+            found = _covering(self.elements, value, True)
+            return () if found is None else (found,)
+        if part.start == 0 and not self.flags & wire.SET_INTERVAL:
+            listed: Iterable[Interval] = map(_pair, self._from(value))
+        else:
+            listed = self._read_intervals()
+        held: list[Interval] = []
+        for each in listed:
+            if each.low[part] <= value <= each.high[part]:
+                held.append(each)
+                if len(held) > LIMIT:
+                    return None
+        return tuple(held)
 
-    def _marked_ends(self) -> tuple[Interval, ...] | None:
-        """Interval sets without concatenation: an element begins an interval, one with the end flag stands just
-        behind its last member; without one the interval goes on to the largest value."""
-        ends = sorted(self.elements.values(), key=lambda e: (e.key, not e.flags & wire.ELEMENT_INTERVAL_END))
-        found: list[Interval] = []
-        open_at: _Element | None = None
-        for element in ends:
-            if open_at is not None:
-                width = len(element.key)
-                last = (int.from_bytes(element.key, "big") - 1).to_bytes(width, "big")
-                found.append(Interval(open_at.key, last, open_at.data))
-                open_at = None
-            if not element.flags & wire.ELEMENT_INTERVAL_END:
-                if element.key_end:
-                    found.append(Interval(element.key, element.key_end, element.data))
-                else:
-                    open_at = element
+    def _from(self, value: bytes) -> Iterator[Element]:
+        for each in self.elements.beginning(value):
+            if not each.key.startswith(value):
+                return
+            yield each
+
+    def members(self) -> Members | None:
+        """The addresses that are in it; for sets without data whose key is an address."""
+        return Members(self.elements, self._by_ends) if self.told and not self.flags & wire.SET_CONCAT else None
+
+    def _read_intervals(self) -> Iterator[Interval]:
+        return _marked_ends(self.elements) if self._by_ends else map(_pair, self.elements)
+
+
+def _marked_ends(elements: Iterable[Element]) -> Iterator[Interval]:
+    """Interval sets without concatenation: an element begins an interval, one with the end flag stands just behind its
+    last member; without one the interval goes on to the largest value."""
+    open_at: Element | None = None
+    for element in elements:
         if open_at is not None:
-            found.append(Interval(open_at.key, b"\xff" * len(open_at.key), open_at.data))
-        return tuple(found)
+            yield Interval(open_at.key, _below(element.key), open_at.data)
+            open_at = None
+        if not element.flags & wire.ELEMENT_INTERVAL_END:
+            open_at = element
+    if open_at is not None:
+        yield Interval(open_at.key, b"\xff" * len(open_at.key), open_at.data)
+
+
+def _pair(element: Element) -> Interval:
+    return Interval(element.key, element.key_end or element.key, element.data)

@@ -3,21 +3,24 @@
 Problem: a node has tens of thousands of rules of which an egress path passes a few dozen, and every commit makes a new
 rule set. Promise: ``State`` keeps rules as bytes; ``State.view()`` is a ``Ruleset`` that decodes a chain when somebody
 reads it, and keeps what it decoded for as long as the chain and the sets that it looks into stay the same. Views are
-snapshots: what is changed is copied first. Next stages: ``dump`` fills a state, ``mirror`` keeps it up to date.
+snapshots: what is changed is copied first. Of chains and sets that are nobody's business (``interest``) only the heads
+are kept; who reads one of these all the same is told that nothing is known of it. Next stages: ``dump`` fills a state,
+``mirror`` keeps it up to date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hitless.kernel.nftables.expressions import BRANCHES, decode
+from hitless.kernel.nftables.interest import Body, called, links
 from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.nftables.places import LONG, Places, by_destination
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.model.families import Address
-from hitless.model.rules import Chain, Hook, Rule, Ruleset, Table
+from hitless.model.rules import Chain, Hook, Opaque, OpaqueAction, Rule, Ruleset, Table
 
 __all__ = ["ChainState", "Chains", "State", "TableKey", "TableState"]
 
@@ -36,23 +39,42 @@ class _Memo:
     towards: dict[Address, tuple[tuple[int, Rule], ...]] = field(default_factory=dict)
 
 
+_UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
+
+
 @dataclass(slots=True)
 class ChainState:
-    """A chain; ``rules`` are packed rule messages by handle, in the kernel's order."""
+    """A chain; ``rules`` are packed rule messages by handle, in the kernel's order, where it is ``kept``. ``leads``:
+    what its rules lead to, and perhaps what former ones did."""
 
     name: str
     handle: int = 0
     hook: Hook | None = None
     rules: dict[int, bytes] = field(default_factory=dict)
+    kept: bool = True
+    leads: frozenset[Body] = frozenset()
     _memo: _Memo | None = None
 
     def copy(self) -> ChainState:
         """A chain of its own with the same rules."""
-        return ChainState(self.name, self.handle, self.hook, dict(self.rules))
+        return ChainState(self.name, self.handle, self.hook, dict(self.rules), self.kept, self.leads)
+
+    def lead(self, rule: bytes) -> frozenset[Body]:
+        """Take note of what a rule message leads to; what is new of that."""
+        new = frozenset(links(rule)) - self.leads
+        if new:
+            self.leads |= new
+        return new
+
+    def forget(self) -> None:
+        """Keep no rules from now on."""
+        self.rules, self.kept, self.leads, self._memo = {}, False, frozenset(), None
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
         memo = self._fresh(table)
+        if not self.kept:
+            return Chain(self.name, _UNREAD, None if table.dormant else self.hook)
         if memo.decoded is None:
             rules: list[Rule] = []
             for handle, payload in self.rules.items():
@@ -114,6 +136,24 @@ class TableState:
     chains: dict[str, ChainState] = field(default_factory=dict)
     sets: dict[str, SetState] = field(default_factory=dict)
     top: int = 0  # the largest handle that the kernel gave out in this table: a "new" chain below it is a renamed one
+
+    def body(self, body: Body) -> ChainState | SetState | None:
+        """The chain or set of that name."""
+        return self.sets.get(body.name) if body.is_set else self.chains.get(body.name)
+
+    def unkept(self) -> Iterator[Body]:
+        """The chains and sets of which only the heads are known."""
+        yield from (Body(False, name) for name, chain in self.chains.items() if not chain.kept)
+        yield from (Body(True, name) for name, found in self.sets.items() if not found.kept)
+
+    def leads(self, body: Body) -> Iterable[Body]:
+        """What the rules of a chain, or the verdicts of a map, lead to."""
+        if not body.is_set:
+            return self.chains[body.name].leads
+        found = self.sets[body.name]
+        if not found.is_map or not found.kept:
+            return ()
+        return {Body(False, name) for each in found.elements for name in called(each.data)}
 
     def copy(self) -> TableState:
         """A table of its own; its chains and sets are shared."""

@@ -1,0 +1,276 @@
+"""The elements of a set, kept small and in order.
+
+Problem: a block list has a million elements, changes one element at a time, and every commit makes a new rule set that
+others may still read. Promise: nine bytes for an IPv4 element (keys stand packed, side by side, in blocks); a copy
+shares all blocks, and a change replaces one of them, so that it costs the same in a set of a thousand and of a million;
+what stands at or before a key is found by bisection. What it never does: say what an element means; that is ``sets``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from ipaddress import IPv4Address, IPv6Address, summarize_address_range
+from operator import itemgetter
+from typing import NamedTuple
+
+from hitless.kernel.nftables.wire import ELEMENT_INTERVAL_END
+from hitless.model.families import Network
+
+__all__ = ["Element", "Elements", "networks_between"]
+
+_BLOCK = 256  # records; a block that grows to twice as many is cut in two
+_MANY = 4096  # records that are sorted at once; more changes than this at a time are merged in one pass
+
+_Row = tuple[bytes, bytes]
+"""A record (key, end where there are ends, mark) and the data that a map has for it."""
+
+_record = itemgetter(0)
+
+
+class Element(NamedTuple):
+    """``key_end`` is empty where the element has none; ``data`` is what a map gives, raw."""
+
+    key: bytes
+    key_end: bytes
+    flags: int
+    data: bytes = b""
+
+
+class Elements:
+    """The elements of one set, by key, an interval's end before a beginning at the same key.
+
+    ``ends``: each has a second key (sets of concatenated intervals). Elements whose keys have another length are
+    counted in ``misfits``, and otherwise dropped.
+    """
+
+    __slots__ = ("_blocks", "_data", "_ends", "_firsts", "_size", "count", "misfits", "width")
+
+    def __init__(self, width: int, *, ends: bool = False) -> None:
+        self.width, self._ends = width, ends
+        self._size = width * (2 if ends else 1) + 1
+        self._blocks: list[bytes] = []
+        self._data: list[tuple[bytes, ...]] = []
+        self._firsts: list[bytes] = []
+        self.count = 0
+        self.misfits = 0
+
+    def copy(self) -> Elements:
+        """Elements of their own, which share all blocks."""
+        other = Elements(self.width, ends=self._ends)
+        other._blocks, other._data, other._firsts = self._blocks.copy(), self._data.copy(), self._firsts.copy()
+        other.count, other.misfits = self.count, self.misfits
+        return other
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Elements):
+            return NotImplemented
+        if self.count != other.count or self.misfits != other.misfits or self._size != other._size:
+            return False
+        if self._blocks == other._blocks and self._data == other._data:
+            return True
+        return all(a == b for a, b in zip(self, other, strict=True))  # the same elements may be cut in other blocks
+
+    def __hash__(self) -> int:
+        return hash((self._size, self.count))
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return self.count * self._size + 200 * len(self._blocks) + sum(60 + len(d) * 90 for d in self._data if d)
+
+    def __iter__(self) -> Iterator[Element]:
+        for at in range(len(self._blocks)):
+            yield from self._of_block(at)
+
+    def _of_block(self, at: int) -> Iterator[Element]:
+        block, data, size = self._blocks[at], self._data[at], self._size
+        for number in range(len(block) // size):
+            yield self._element(block[number * size : (number + 1) * size], data[number] if data else b"")
+
+    def _element(self, record: bytes, data: bytes) -> Element:
+        width = self.width
+        return Element(record[:width], record[width:-1], record[-1] ^ ELEMENT_INTERVAL_END, data)
+
+    def _row(self, element: Element) -> _Row | None:
+        if len(element.key) != self.width or len(element.key_end) != (self.width if self._ends else 0):
+            return None
+        # the lowest bit is turned over: at one key, the end of an interval stands before the beginning of the next
+        return element.key + element.key_end + bytes((element.flags & 0xFF ^ ELEMENT_INTERVAL_END,)), element.data
+
+    # --- changes
+
+    def add(self, elements: Iterable[Element]) -> None:
+        """Add elements; one that is there already is replaced."""
+        rows, run = [], []
+        for element in elements:
+            row = self._row(element)
+            if row is None:
+                self.misfits += 1
+            else:
+                rows.append(row)
+        if len(rows) * 8 > self.count and len(rows) > _BLOCK:
+            run = [sorted(rows, key=_record)]
+            self._merge([self._rows(), *run])
+            return
+        for row in rows:
+            self._insert(*row)
+
+    def load(self, parts: Iterable[Iterable[Element]]) -> None:
+        """Begin anew with many elements, in any order; what comes in is packed as it comes."""
+        runs: list[Elements] = []
+        rows: list[_Row] = []
+        self.misfits = 0
+        for part in parts:
+            for element in part:
+                row = self._row(element)
+                if row is None:
+                    self.misfits += 1
+                else:
+                    rows.append(row)
+            if len(rows) >= _MANY:
+                runs.append(self._run(rows))
+                rows.clear()
+        runs.append(self._run(rows))
+        rows.clear()
+        self._merge([run._rows() for run in runs])
+
+    def _run(self, rows: list[_Row]) -> Elements:
+        run = Elements(self.width, ends=self._ends)
+        run._fill(sorted(rows, key=_record))
+        return run
+
+    def _rows(self) -> Iterator[_Row]:
+        size = self._size
+        for block, data in zip(self._blocks, self._data, strict=True):
+            records = (block[at : at + size] for at in range(0, len(block), size))
+            yield from zip(records, data or (b"",) * (len(block) // size), strict=True)
+
+    def _merge(self, runs: list[Iterable[_Row]]) -> None:
+        """Become what the sorted runs hold; of equal records that of the last run counts."""
+        self._fill(runs[0] if len(runs) == 1 else merge(*runs, key=_record))
+
+    def _fill(self, rows: Iterable[_Row]) -> None:
+        blocks: list[bytes] = []
+        datas: list[tuple[bytes, ...]] = []
+        keys: list[bytes] = []
+        data: list[bytes] = []
+        self.count = 0
+        last = None
+
+        def close() -> None:
+            blocks.append(b"".join(keys))
+            datas.append(tuple(data) if any(data) else ())
+            self.count += len(keys)
+            keys.clear()
+            data.clear()
+
+        for record, given in rows:
+            if record == last:
+                data[-1] = given
+                continue
+            if len(keys) >= _BLOCK:
+                close()
+            keys.append(record)
+            data.append(given)
+            last = record
+        if keys:
+            close()
+        self._blocks, self._data = blocks, datas
+        self._firsts = [block[: self._size] for block in blocks]
+
+    def _insert(self, record: bytes, data: bytes) -> None:
+        if not self._blocks:
+            self._fill([(record, data)])
+            return
+        at, number, there = self._find(record)
+        block, given, start = self._blocks[at], self._data[at], number * self._size
+        if data or given:
+            given = given or (b"",) * (len(block) // self._size)
+            self._data[at] = (*given[:number], data, *given[number + there :])
+        if there:
+            return
+        self.count += 1
+        self._blocks[at] = block[:start] + record + block[start:]
+        if number == 0:
+            self._firsts[at] = record
+        if len(self._blocks[at]) >= 2 * _BLOCK * self._size:
+            self._cut(at)
+
+    def _cut(self, at: int) -> None:
+        block, data, half = self._blocks[at], self._data[at], _BLOCK * self._size
+        self._blocks[at : at + 1] = [block[:half], block[half:]]
+        self._data[at : at + 1] = [data[:_BLOCK], data[_BLOCK:]]
+        self._firsts.insert(at + 1, block[half : half + self._size])
+
+    def remove(self, elements: Iterable[Element]) -> None:
+        """Take elements away; those that are not there do not matter."""
+        for element in elements:
+            row = self._row(element)
+            if row is None:
+                self.misfits = max(0, self.misfits - 1)
+                continue
+            at, number, there = self._find(row[0]) if self._blocks else (0, 0, False)
+            if not there:
+                continue
+            self.count -= 1
+            block, data, start = self._blocks[at], self._data[at], number * self._size
+            rest = block[:start] + block[start + self._size :]
+            if not rest:
+                del self._blocks[at], self._data[at], self._firsts[at]
+                continue
+            self._blocks[at], self._firsts[at] = rest, rest[: self._size]
+            if data:
+                self._data[at] = (*data[:number], *data[number + 1 :])
+
+    # --- questions
+
+    def _find(self, record: bytes) -> tuple[int, int, bool]:
+        """Block and number where a record is, or where it belongs, and whether it is there."""
+        at = max(0, bisect_right(self._firsts, record) - 1)
+        block, size = self._blocks[at], self._size
+        low, high = 0, len(block) // size
+        while low < high:
+            middle = (low + high) // 2
+            if block[middle * size : (middle + 1) * size] < record:
+                low = middle + 1
+            else:
+                high = middle
+        return at, low, block[low * size : (low + 1) * size] == record
+
+    def before(self, key: bytes) -> Element | None:
+        """The last element whose key is ``key`` or smaller."""
+        if not self._blocks:
+            return None
+        at, number, _ = self._find(key.ljust(self._size, b"\xff"))
+        if number == 0:
+            if at == 0:
+                return None
+            at, number = at - 1, len(self._blocks[at - 1]) // self._size
+        data = self._data[at]
+        size = self._size
+        record = self._blocks[at][(number - 1) * size : number * size]
+        return self._element(record, data[number - 1] if data else b"")
+
+    def beginning(self, key: bytes) -> Iterator[Element]:
+        """The elements from the first on whose key is ``key`` (a part of one from its start) or larger."""
+        if not self._blocks:
+            return
+        at, number, _ = self._find(key)
+        size = self._size
+        while at < len(self._blocks):
+            block, data = self._blocks[at], self._data[at]
+            for index in range(number, len(block) // size):
+                yield self._element(block[index * size : (index + 1) * size], data[index] if data else b"")
+            at, number = at + 1, 0
+
+
+def networks_between(low: bytes, high: bytes) -> tuple[Network, ...]:
+    """The fewest networks that make up the addresses ``low`` to ``high`` (packed)."""
+    if len(low) == 4:
+        return tuple(summarize_address_range(IPv4Address(low), IPv4Address(high)))
+    return tuple(summarize_address_range(IPv6Address(low), IPv6Address(high)))
