@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -59,12 +60,11 @@ async def guarded(node: Node, families: Sequence[Family], command: Sequence[str]
         _tell(node.root, desk)
     finally:
         tasks[1].cancel()
-        with suppress(ProcessLookupError):
-            process.terminate()
+        processes.send(process, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), _PATIENCE)
         except TimeoutError:
-            process.kill()
+            processes.send(process, signal.SIGKILL)
             await process.wait()
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -10,6 +10,7 @@ event reading is used here, so that a mistake there cannot hide itself.
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import dataclass
 from types import TracebackType
 from typing import assert_never
@@ -95,7 +96,7 @@ class Injector:
         assert self._process.stdin is not None
         self._process.stdin.close()
         if kind is not None:
-            self._process.kill()
+            processes.send(self._process, signal.SIGKILL)
         await self._process.wait()
 
     async def gap(self, milliseconds: float) -> Injected:

@@ -192,7 +192,7 @@ class Tool:
         except ValueError as error:  # a line longer than the limit: the stream cannot be followed any more
             self._desk.fail(f"{self.name} wrote a line that is no event: {error}")
             self._stopping = True
-            self.process.kill()
+            processes.send(self.process, signal.SIGKILL)
             while await self.process.stdout.read(_LONGEST_LINE):
                 pass  # an unread pipe would keep the process from being waited for
         code = await self.process.wait()
@@ -225,9 +225,8 @@ class Tool:
         """Ask it to end, take in its last lines, and kill it when it does not end in time."""
         already = self._stopping
         self._stopping = True
-        if not already and self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.send_signal(signal.SIGTERM)
+        if not already:
+            processes.send(self.process, signal.SIGTERM)
         try:
             async with asyncio.timeout(patience):
                 await asyncio.shield(self._tasks[0])
@@ -238,11 +237,9 @@ class Tool:
     async def hasten(self) -> None:
         """End it without waiting for what it has open: it writes what it knows, and what is undecided."""
         self._stopping = True
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                # two signals that do not merge: the prober takes the second as "at once"
-                self.process.send_signal(signal.SIGTERM)
-                self.process.send_signal(signal.SIGINT)
+        # two signals that do not merge: the prober takes the second as "at once"
+        processes.send(self.process, signal.SIGTERM)
+        processes.send(self.process, signal.SIGINT)
         with suppress(TimeoutError):
             async with asyncio.timeout(_AT_ONCE):
                 await asyncio.shield(self._tasks[0])
@@ -251,9 +248,7 @@ class Tool:
     async def kill(self) -> None:
         """End it at once; what it wrote until then is taken in."""
         self._stopping = True
-        if self.process.returncode is None:
-            with suppress(ProcessLookupError):
-                self.process.kill()
+        processes.send(self.process, signal.SIGKILL)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 

@@ -8,6 +8,7 @@ when their parent dies (PR_SET_PDEATHSIG); output is bounded by the caller's cho
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -33,6 +34,7 @@ __all__ = [
     "program",
     "replace",
     "run",
+    "send",
     "start",
     "start_async",
     "start_contained",
@@ -192,6 +194,17 @@ async def start_async(
         preexec_fn=_die_with_parent,
         limit=limit,
     )
+
+
+def send(process: asyncio.subprocess.Process, number: int) -> None:
+    """Send a signal to a process of ``start_async``; nothing happens when it has ended.
+
+    Not by ``Process.send_signal``: that asks first whether the child has ended, and the answer takes its exit code away
+    from asyncio, which then says "Unknown child process" on standard error and reports 255.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 async def start_contained(

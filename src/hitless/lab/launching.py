@@ -108,9 +108,7 @@ class _Process:
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)  # at once; the warden takes its time to look for the others
-        if self._warden.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._warden.send_signal(signal.SIGTERM)
+        processes.send(self._warden, signal.SIGTERM)
 
 
 async def launch(

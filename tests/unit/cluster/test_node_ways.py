@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +61,11 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in (("systemctl", SYSTEMCTL), ("crictl", CRICTL), ("ctr", CTR)):
         (bin_ / name).write_text(text)
         (bin_ / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{bin_}:/usr/bin:/bin")
+    for name in ("sh", "cat", "true", "test"):
+        (bin_ / name).symlink_to(shutil.which(name) or f"/bin/{name}")
+    # nothing of the machine's own: it may be a node, with a container runtime in /usr/bin
+    monkeypatch.setenv("PATH", str(bin_))
+    monkeypatch.setattr("hitless.kernel.processes._SEARCH", str(bin_))
     monkeypatch.setenv("STATE", str(tmp_path))
     (tmp_path / "running").write_text("c1\n")
     (tmp_path / "ended").write_text("")
@@ -160,7 +165,6 @@ def test_rke2s_program_and_socket_are_found_and_what_people_say_holds(
 ) -> None:
     (state / "rke2").mkdir()
     (state / "bin" / runtime).rename(state / "rke2" / runtime)
-    monkeypatch.setattr("hitless.kernel.processes._SEARCH", "/usr/bin:/bin")
     way = Way(container="kube-flannel", runtime=runtime)
     way.check()
     assert (state / "endpoint").read_text() == "\n", "no socket of RKE2's: the program's own default"
