@@ -29,7 +29,7 @@ from hitless.kernel.privileges import enter_user_namespace, privileged
 
 __all__ = ["main"]
 
-_MS_NOSUID, _MS_NODEV = 2, 4
+_MS_NOSUID, _MS_NODEV, _MS_BIND = 2, 4, 4096
 _MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -43,6 +43,28 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
 
 def _private_run() -> None:
     _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=64m")
+
+
+def _show_instead(programs: Mapping[str, str]) -> None:
+    """In this mount namespace, show other programs at some paths: each folder concerned becomes one of links.
+
+    A link keeps the name that it was called by, which is how iptables' programs know what they are asked for.
+    """
+    folders = sorted({str(Path(path).parent) for path in programs})
+    for number, folder in enumerate(folders):
+        real, shown = Path(f"/run/hitless/programs/{number}"), Path(f"/run/hitless/shown/{number}")
+        for made in (real, shown):
+            made.mkdir(parents=True)
+        _mount(folder, str(real), None, _MS_BIND)
+        for entry in sorted(real.iterdir()):
+            target = Path(programs.get(f"{folder}/{entry.name}", f"{folder}/{entry.name}"))
+            if target.parent == Path(folder):
+                kept = real / target.name
+                led = kept.readlink() if kept.is_symlink() else Path(target.name)
+                # a link such as ../bin/NAME would lead elsewhere from the bound folder
+                target = Path(os.path.normpath(target.parent / led)) if len(led.parts) > 1 else kept
+            (shown / entry.name).symlink_to(target)
+        _mount(str(shown), folder, None, _MS_BIND)
 
 
 def _open(path: str) -> int:
@@ -75,13 +97,17 @@ class _Keeper:
             "mnt_inode": os.fstat(self.base).st_ino,
         }
 
-    def make(self, *, mount: bool, sysctls: Mapping[str, str]) -> dict[str, Any]:
-        """A new network namespace, with ``sysctls`` (paths below /proc/sys) written in it before it has a link."""
+    def make(self, *, mount: bool, sysctls: Mapping[str, str], programs: Mapping[str, str]) -> dict[str, Any]:
+        """A new network namespace, with ``sysctls`` (paths below /proc/sys) written in it before it has a link.
+
+        With ``mount`` a mount namespace too, in which ``programs`` are others than on the machine.
+        """
         mnt, root = self.base, self.base_root
         if mount:
             unshare(CLONE_NEWNS)
             try:
                 _private_run()
+                _show_instead(programs)
                 mnt, root = _open("/proc/self/ns/mnt"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             finally:
                 setns(self.base, CLONE_NEWNS)
@@ -128,7 +154,7 @@ def _answer(keeper: _Keeper, request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request["do"]:
             case "make":
-                return keeper.make(mount=request["mount"], sysctls=request["sysctls"])
+                return keeper.make(mount=request["mount"], sysctls=request["sysctls"], programs=request["programs"])
             case "spawn":
                 return keeper.spawn(request["argv"], request["environment"], request["stdin"], request["log"])
             case other:

@@ -20,7 +20,7 @@ from types import MappingProxyType, TracebackType
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
-from hitless.lab import features, kube, topology
+from hitless.lab import features, kube, plain_names, topology
 from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
 from hitless.lab.keeping import Held, Keep, Keeper
 from hitless.lab.plans import Plan
@@ -161,8 +161,10 @@ async def up_async(plan: Plan | None = None) -> AsyncIterator[Lab]:
 
 
 def _build(plan: Plan, keeper: Keeper) -> Members:
+    programs = plain_names.replaced(plan.rules_backend)
     held = {
-        name: keeper.make(name, mount=place == "node", sysctls=topology.sysctls(place)) for name, place in _places(plan)
+        name: keeper.make(name, mount=place == "node", sysctls=topology.sysctls(place), programs=programs)
+        for name, place in _places(plan)
     }
     members = Members(plan, held)
     keep = keeper.keep

@@ -140,9 +140,20 @@ class Keeper:
                 raise KernelError(what, object, reason="the keeper is gone") from error
             return self._answer(what, object)
 
-    def make(self, name: str, *, mount: bool = False, sysctls: Mapping[str, str] | None = None) -> Held:
-        """A network namespace (with a mount namespace and a /run of its own when ``mount``)."""
-        answer = self._ask("make", f"namespace {name}", mount=mount, sysctls=dict(sysctls or {}))
+    def make(
+        self,
+        name: str,
+        *,
+        mount: bool = False,
+        sysctls: Mapping[str, str] | None = None,
+        programs: Mapping[str, str] | None = None,
+    ) -> Held:
+        """A network namespace (with a mount namespace and a /run of its own when ``mount``).
+
+        ``programs``: in that mount namespace, the first path of each pair shows the program at the second.
+        """
+        what = {"mount": mount, "sysctls": dict(sysctls or {}), "programs": dict(programs or {})}
+        answer = self._ask("make", f"namespace {name}", **what)
         self._inodes.add(answer["inode"])
         return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))
 

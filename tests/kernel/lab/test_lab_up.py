@@ -261,3 +261,36 @@ def test_a_missing_kernel_feature_is_named_with_its_remedy(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(MissingError, match=f"the lab cannot be made whole: {named}; load"):
         lab.up(lab.Plan())
+
+
+@pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY, Backend.NFTABLES])
+def test_the_plain_names_of_iptables_are_the_nodes_backend_by_any_path_and_only_there(backend: Backend) -> None:
+    """An agent runs ``iptables``, which on a real node is the node's backend, whatever this machine's default is."""
+    plan = lab.Plan(backend=backend, family="dual", pods_per_node=1)
+    need(plan)
+    here = {name: versions(name, namespaces.HERE) for name in ("iptables", "ip6tables")}
+    word = "(legacy)" if backend is Backend.LEGACY else "(nf_tables)"
+    with lab.up(plan) as up:
+        node = up.nodes[0].namespace
+        for name in (
+            "iptables",
+            "ip6tables",
+            "iptables-save",
+            "ip6tables-save",
+            "iptables-restore",
+            "ip6tables-restore",
+        ):
+            assert versions(name, node) == [word, word, word], name
+        # what the name writes is where the backend's own program finds it, and other programs are as they were
+        processes.run(["iptables", "-t", "nat", "-N", "BY-THE-PLAIN-NAME"], namespace=node)
+        told = processes.run([f"iptables-{plan.rules_backend}-save", "-t", "nat"], namespace=node).stdout
+        assert ":BY-THE-PLAIN-NAME" in told
+        assert processes.run(["ip", "-V"], namespace=node).stdout == processes.run(["ip", "-V"]).stdout
+        assert {name: versions(name, namespaces.HERE) for name in here} == here
+
+
+def versions(name: str, place: namespaces.Namespace) -> list[str]:
+    """What the program says that it is: by its whole path, by PATH, and by a shell's own search."""
+    path = processes.program(name)
+    lines = [[path, "--version"], ["env", name, "--version"], ["sh", "-c", f"exec {name} --version"]]
+    return [processes.run(line, namespace=place).stdout.split()[-1] for line in lines]
