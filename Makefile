@@ -6,6 +6,8 @@ BIN := .venv/bin
 ARGS ?=
 # More words for tools/build_image.py, e.g. make image IMAGE_ARGS='--arch amd64 --arch arm64'
 IMAGE_ARGS ?=
+# More words for tools/real_cluster, e.g. make real-cluster REAL_ARGS='--flannel 0.28.9 --keep'
+REAL_ARGS ?=
 # Tests run side by side; two workers fit the smallest machine.
 WORKERS ?= 2
 
@@ -58,6 +60,11 @@ manifests: setup-test ## Render deploy/manifests from the chart again
 .PHONY: cluster
 cluster: ## Tests against the cluster of KUBECONFIG
 	$(BIN)/pytest -q -o faulthandler_timeout=0 tests/cluster
+
+.PHONY: real-cluster
+real-cluster: setup-test ## A real Kubernetes and flanneld on this machine: tests/cluster, the chart, drills (REAL_ARGS='--flannel 0.28.9')
+	@[ -e dist/hitless-image.tar ] || $(BIN)/python tools/build_image.py
+	$(BIN)/python -m tools.real_cluster test $(REAL_ARGS)
 
 .PHONY: bench
 bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard, cluster

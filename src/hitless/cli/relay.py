@@ -13,7 +13,6 @@ import click
 import msgspec
 
 from hitless.cli.exits import Exit
-from hitless.cli.groups import Group
 from hitless.errors import InputError
 
 __all__ = ["command"]
@@ -23,9 +22,7 @@ _SPOOL = click.option(
 )
 
 
-@click.group(
-    cls=Group, name="relay", help="The pod's side of `hitless drill --cluster`: keep and hand out what the tools write."
-)
+@click.group(name="relay", help="The pod's side of `hitless drill --cluster`: keep and hand out what the tools write.")
 def command() -> None:
     pass
 

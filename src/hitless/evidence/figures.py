@@ -83,7 +83,6 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     gap_ms: float = 0.0
     leaked: int = 0
     leaked_flows: int = 0
-    lost_outside: int = 0
     poisoned: int = 0
     unrecovered: int = 0
     slowest_recovery_ms: float = 0.0
@@ -253,7 +252,6 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         gap_ms=milliseconds(sum(one.length for one in outages)),
         leaked=leaked(record),
         leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
-        lost_outside=sum(one.leaked for one in record.attempts),
         poisoned=len(poisoned),
         unrecovered=_unrecovered(poisoned),
         slowest_recovery_ms=milliseconds(max((one.dead_for for one in poisoned), default=0)),
@@ -295,16 +293,7 @@ def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
 
 
 _SUMS = ("rounds", "rounds_asked", "restarts", "attempted", "lost", "delayed", "gaps", "leaked", "leaked_flows")
-_SUMS_TOO = (
-    "lost_outside",
-    "asked",
-    "skipped",
-    "undecided",
-    "poisoned",
-    "unrecovered",
-    "broken_streams",
-    "rule_changes",
-)
+_SUMS_TOO = ("asked", "skipped", "undecided", "poisoned", "unrecovered", "broken_streams", "rule_changes")
 _MAXIMA = ("time_to_ready_ms", "longest_gap_ms", "slowest_recovery_ms", "prober_lag_ms", "latency_p99_ms")
 _TOTALS_MS = ("gap_ms", "cannot_tell_ms")
 

@@ -48,8 +48,6 @@ def _told(agent: AgentVerdict) -> str:
     what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
     if agent.gaps and not agent.lost:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
-    if agent.lost_outside:
-        what += f", and {agent.lost_outside:,} more would have been lost to anything outside the cluster"
     if agent.undecided:
         what += f", {agent.undecided:,} undecided"
     return what + _unsent(agent)
