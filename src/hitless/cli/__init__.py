@@ -34,7 +34,7 @@ COMMANDS: dict[str, str] = {
 """Tools (click) and what they are for, in the order of ``hitless --help``."""
 
 DAEMONS: dict[str, str] = {
-    "agent": "The node agent: flannel's rules, that outlive their process and never blink.",
+    "agent": "The node agent: flannel's rules, that outlive their process; its own restarts make no gap.",
     "guard": "A hot standby for nodes that run somebody else's agent.",
 }
 """Daemons (argparse) and what they are for."""

@@ -1,10 +1,11 @@
 """The watch: every committed change of the rules that carry egress, as events.
 
-Problem: ``watch iptables -L`` sees less than half of the gaps of an agent's restart, and never who made them. Promise:
-``Watch.events`` yields a ``Header``, the state of each pod network, then what happens: changes with their writers,
-states, gaps, lost events, a heartbeat that measures the watch itself, and a ``Summary`` at the end, however it ends.
-Answers come from the evaluator, and only when a chain changed that took part in the last answer. What is mirrored is
-compared with the kernel now and then; a difference is said and mended. Next stages: ``hitless.cli.watch``, ``drill``.
+Problem: ``watch iptables -L`` on an idle machine sees less than half of the gaps of an agent's restart (the shorter,
+the fewer), and never who made them. Promise: ``Watch.events`` yields a ``Header``, the state of each pod network, then
+what happens: changes with their writers, states, gaps, lost events, a heartbeat that measures the watch itself, and a
+``Summary`` at the end, however it ends. Answers come from the evaluator, and only when a chain changed that took part
+in the last answer. What is mirrored is compared with the kernel now and then; a difference is said and mended. Next
+stages: ``hitless.cli.watch``, ``drill``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``adopter``: the smallest agent that never blinks.
+"""``adopter``: the smallest agent whose restart makes no gap.
 
 It reads what the kernel has; when that is right it writes nothing; else it replaces its chains in one transaction per
 table, jump included; at SIGTERM it ends and leaves everything as it is. ``hitless agent`` is the real one; this one
