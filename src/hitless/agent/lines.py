@@ -55,11 +55,14 @@ class Lines(TextIOBase):
 
     def _work(self) -> None:
         while not self._given_up and (text := self._queue.get()) is not None:
-            data = text.encode("utf-8", "backslashreplace")
             try:
+                data = text.encode("utf-8", "backslashreplace")
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-            except OSError:  # nobody reads it any more, or its disk is full: the rules matter more than the log
+            except (
+                OSError,
+                MemoryError,
+            ):  # nobody reads it any more, or its disk is full: the rules matter more than the log
                 continue
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from hitless.agent.reloads import Reload
 from hitless.agent.retries import Retries
 from hitless.agent.watching import Suspect, Watch
 from hitless.agent.working import Look, Worker
-from hitless.errors import HitlessError
+from hitless.errors import HitlessError, ours
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.sources import Snapshot
@@ -96,7 +96,11 @@ class Loop:
         self._watch.start()
         try:
             while not self._stopping:
-                await self._turn()
+                try:
+                    await self._turn()
+                except Exception as error:  # noqa: BLE001 - the loop's border: /readyz and the log tell of it
+                    self._failed(ours(error, "a turn of the agent's loop"))
+                    await asyncio.sleep(_RETRY)
         finally:
             self._watch.close()
             await asyncio.get_running_loop().run_in_executor(self._thread, self._worker.close)

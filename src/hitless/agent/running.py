@@ -23,7 +23,7 @@ from hitless.agent.notify import Notifier
 from hitless.agent.serving import serve
 from hitless.agent.watching import Watch
 from hitless.agent.working import Worker
-from hitless.errors import HitlessError, InputError
+from hitless.errors import InputError, ours
 from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
@@ -117,6 +117,14 @@ async def _work(
         worker, watch, log, metrics, health, notifier, resync=options.resync, heal=options.heal, started=started
     )
     wakers.append(loop)
+
+    def failed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        words = str(ours(error, "a part of the agent")) if isinstance(error, BaseException) else context.get("message")
+        log.error("a part failed", reason=str(words))
+        loop.wake()  # it may have been what tells of changes
+
+    asyncio.get_running_loop().set_exception_handler(failed)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, loop.stop)
     log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
@@ -179,7 +187,8 @@ class _SubnetKeeper:
                     last = snapshot
                     self.adopt(snapshot)
                 gap = 60.0  # a node's podCIDR changes only when the node is made anew
-            except HitlessError as error:
+            except Exception as failure:  # noqa: BLE001 - a loop's border: else nobody would ask any more
+                error = ours(failure, "asking Kubernetes")
                 health.waiting_for = f"this node's subnet from Kubernetes: {error}"
                 self._log.warning("kubernetes", reason=str(error))
                 gap = min(gap * 2, 30.0)

@@ -21,7 +21,7 @@ from hitless.cluster import clocks, manifests, relay, streams
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
 from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
-from hitless.errors import ApiError, HitlessError, MissingError
+from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.model import events as e
 
 __all__ = ["Listener", "Station", "gone", "sweep"]
@@ -175,8 +175,9 @@ class Station:
                 self._take,
                 resumed=self._resumed,
             )
-        except HitlessError as error:
-            await self._fail(f"the stream of {self.name} on {self.node} broke: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody listens any more, and the drill is told
+            why = ours(error, "listening to it")
+            await self._fail(f"the stream of {self.name} on {self.node} broke: {why}")
             return
         finally:
             self._begun.set()

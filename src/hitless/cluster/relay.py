@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hitless.errors import InputError, KernelError, NotFound
+from hitless.errors import InputError, KernelError, MissingError, NotFound, ours
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.model.events import Note, encode
@@ -55,6 +55,7 @@ class Relay:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _size: int = 0
     _full: bool = False
+    _broken: str = ""  # why a tool's lines are not kept any more
 
     def run(self) -> int:
         """Run until the tools have ended and SIGTERM came (or the time is over); 1 when one of them failed."""
@@ -80,6 +81,8 @@ class Relay:
         while not self._leave.is_set() and time.monotonic() < end:
             self._leave.wait(_TICK * 4)
         os.close(self._fd)
+        if self._broken:  # its last words are the pod's status
+            raise MissingError(self._broken, remedy="make room on the node's disk, and drill again")
         return max(codes, default=0)
 
     def _watch(
@@ -87,7 +90,8 @@ class Relay:
     ) -> list[int]:
         asked: float | None = None
         while any(process.poll() is None for process in running.values()):
-            wanted = self._leave.is_set() or self._full or time.monotonic() > end or (self.folder / _STOP).exists()
+            over = self._full or bool(self._broken) or time.monotonic() > end
+            wanted = over or self._leave.is_set() or (self.folder / _STOP).exists()
             if wanted and asked is None:
                 asked = time.monotonic()
                 for process in running.values():
@@ -98,6 +102,8 @@ class Relay:
             time.sleep(_TICK)
         for thread in threads:
             thread.join(_GRACE)
+        if self._broken:
+            self._note(clock, "error", self._broken)
         if self._full:
             self._note(clock, "error", f"the spool is full ({self.limit} bytes): the tools were stopped")
         codes = [_told(name, process.returncode, self.folder) for name, process in running.items()]
@@ -107,13 +113,21 @@ class Relay:
 
     def _note(self, clock: Clock, level: str, text: str) -> None:
         note = Note(t=clock.now(), level="error" if level == "error" else "info", text=text)
-        self._write(OWN, encode(note), always=True)
+        try:
+            self._write(OWN, encode(note), always=True)
+        except OSError as error:
+            self._broken = self._broken or f"cannot write in {self.folder}: {error.strerror or error}"
 
     def _spool(self, name: str, process: processes.Process) -> None:
         assert process.stdout is not None
-        with process.stdout:
-            for line in process.stdout:
-                self._write(name, line.rstrip(b"\n"))
+        try:
+            with process.stdout:
+                for line in process.stdout:
+                    self._write(name, line.rstrip(b"\n"))
+        except OSError as error:
+            self._broken = f"cannot keep the lines of {name} in {self.folder}: {error.strerror or error}"
+        except Exception as error:  # noqa: BLE001 - without this thread nothing of the tool is kept: all are ended
+            self._broken = str(ours(error, f"keeping the lines of {name}"))
 
     def _write(self, name: str, line: bytes, *, always: bool = False) -> None:
         data = name.encode() + b"\t" + line + b"\n"

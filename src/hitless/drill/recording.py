@@ -21,6 +21,7 @@ import msgspec
 
 from hitless import __version__
 from hitless.drill.origins import Origin
+from hitless.errors import ours
 from hitless.evidence import LogWriter
 from hitless.evidence.citing import utc
 from hitless.evidence.masking import Mask
@@ -147,8 +148,10 @@ class Desk:
 
     def fail(self, text: str) -> None:
         """Something broke that the measurement needs: noted, and the drill of this agent ends early."""
-        self.note("error", text)
-        self.trouble.set()
+        try:
+            self.note("error", text)
+        finally:  # also when the log cannot be written any more
+            self.trouble.set()
 
 
 class Tool:
@@ -185,6 +188,18 @@ class Tool:
         return self._heard.is_set() and self.process.returncode is None
 
     async def _pump(self) -> None:
+        try:
+            await self._follow()
+        except Exception as error:
+            # whatever it is, nobody listens any more: the process is ended, and the drill of this agent with it
+            self._stopping = True
+            processes.send(self.process, signal.SIGKILL)
+            self._desk.fail(str(ours(error, f"listening to {self.name}")))
+            raise
+        finally:
+            self._heard.set()
+
+    async def _follow(self) -> None:
         assert self.process.stdout is not None
         try:
             async for line in self.process.stdout:

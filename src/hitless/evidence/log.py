@@ -19,7 +19,7 @@ from types import TracebackType
 
 import msgspec
 
-from hitless.errors import InputError, MissingError
+from hitless.errors import InputError, MissingError, ours
 from hitless.model.events import SCHEMA, Event, Header, Summary, decode, encode
 
 __all__ = ["Log", "LogWriter", "parse", "read"]
@@ -68,7 +68,10 @@ class LogWriter:
 
     def write(self, *events: Event) -> None:
         """Append whole lines, in one system call."""
-        data = memoryview(b"".join(encode(event) + b"\n" for event in events))
+        try:
+            data = memoryview(b"".join(encode(event) + b"\n" for event in events))
+        except Exception as error:
+            raise ours(error, f"writing an event to {self.path}") from error
         whole = self._size + len(data)
         while data:
             try:
@@ -84,7 +87,12 @@ class LogWriter:
 
     def close(self) -> None:
         """Close the file; writing afterwards is an error of the caller."""
-        os.close(self._fd)
+        try:
+            os.close(self._fd)
+        except OSError as error:  # a disk that tells of its failure late
+            raise MissingError(
+                f"cannot write {self.path}: {error.strerror}", remedy="is its disk whole? Choose another --out"
+            ) from error
 
     def __enter__(self) -> LogWriter:
         return self
@@ -131,5 +139,9 @@ def read(path: Path) -> Log:
     try:
         with path.open("rb") as file:
             return parse(file, where=str(path))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), expected="an event log") from error
+    except (OSError, MemoryError) as error:
+        raise InputError(
+            f"cannot be read: {getattr(error, 'strerror', None) or 'it does not fit into memory'}",
+            where=str(path),
+            expected="an event log",
+        ) from error
