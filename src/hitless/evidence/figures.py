@@ -81,6 +81,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int = 0
     longest_gap_ms: float = 0.0
     gap_ms: float = 0.0
+    standby: str = ""
+    """A guard's standby was on the node: of a guard "at work", or "left" by one that was gone."""
+    bridged_gaps: int = 0
+    bridged_ms: float = 0.0
+    bridged_flows: int = 0
     leaked: int = 0
     leaked_flows: int = 0
     poisoned: int = 0
@@ -218,6 +223,11 @@ def _unwritten(record: Record) -> int:
     return max(0, sum(by_stream.values()) - sum(one.sent for one in record.attempts))
 
 
+def _standby(record: Record) -> str:
+    there = [one for one in record.standbys if one.present]
+    return ("at work" if any(one.guard for one in there) else "left") if there else ""
+
+
 def _unrecovered(poisoned: Iterable[Explained]) -> int:
     return sum(1 for one in poisoned if one.recovery is None or not one.recovery.recovered)
 
@@ -250,6 +260,10 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         gaps=len(outages),
         longest_gap_ms=milliseconds(max((one.length for one in outages), default=0)),
         gap_ms=milliseconds(sum(one.length for one in outages)),
+        standby=_standby(record),
+        bridged_gaps=len(record.bridges),
+        bridged_ms=milliseconds(sum(one.length for one in record.bridges)),
+        bridged_flows=record.bridged_flows,
         leaked=leaked(record),
         leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
         poisoned=len(poisoned),
@@ -293,9 +307,19 @@ def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
 
 
 _SUMS = ("rounds", "rounds_asked", "restarts", "attempted", "lost", "delayed", "gaps", "leaked", "leaked_flows")
-_SUMS_TOO = ("asked", "skipped", "undecided", "poisoned", "unrecovered", "broken_streams", "rule_changes")
+_SUMS_TOO = (
+    "asked",
+    "skipped",
+    "undecided",
+    "poisoned",
+    "unrecovered",
+    "broken_streams",
+    "rule_changes",
+    "bridged_gaps",
+    "bridged_flows",
+)
 _MAXIMA = ("time_to_ready_ms", "longest_gap_ms", "slowest_recovery_ms", "prober_lag_ms", "latency_p99_ms")
-_TOTALS_MS = ("gap_ms", "cannot_tell_ms")
+_TOTALS_MS = ("gap_ms", "bridged_ms", "cannot_tell_ms")
 
 
 def add(agent: str, parts: Sequence[Figures]) -> Figures:
@@ -312,6 +336,7 @@ def add(agent: str, parts: Sequence[Figures]) -> Figures:
         skipped.update(part.skipped_why)
     values |= {
         "agent": agent,
+        "standby": next((word for word in ("left", "at work") if any(part.standby == word for part in parts)), ""),
         "nodes": tuple(node for part in parts for node in part.nodes),
         "causes": dict(sorted(causes.items())),
         "skipped_why": dict(sorted(skipped.items())),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hitless.model import events as e
 
@@ -144,6 +145,8 @@ class Record:
     changes: list[e.Change] = field(default_factory=list)
     states: list[e.RuleState] = field(default_factory=list)
     gaps: list[e.Gap] = field(default_factory=list)
+    bridged: list[e.Bridged] = field(default_factory=list)
+    standbys: list[e.Standby] = field(default_factory=list)
     lost_events: list[e.LostEvents] = field(default_factory=list)
     attempts: list[e.Attempts] = field(default_factory=list)
     losses: list[e.Loss] = field(default_factory=list)
@@ -161,7 +164,7 @@ class Record:
         return (
             *(self.headers, self.summaries, self.phases, self.restarts, self.changes, self.states, self.gaps),
             *(self.lost_events, self.attempts, self.losses, self.recoveries, self.breaks, self.leaks),
-            *(self.heartbeats, self.notes, self.control_attempts, self.control_losses),
+            *(self.bridged, self.standbys, self.heartbeats, self.notes, self.control_attempts, self.control_losses),
         )
 
     def finish(self) -> Record:
@@ -194,15 +197,21 @@ class Record:
     @property
     def outages(self) -> tuple[Outage, ...]:
         """The gaps, whole: merged by family, with the open ones that no ``Gap`` tells."""
-        spans = [_outage(gap) for gap in self.gaps] + self._unclosed()
-        merged: list[Outage] = []
-        for span in sorted(spans, key=lambda one: (one.family, one.begin, one.end, one.networks)):
-            before = merged[-1] if merged else None
-            if before and before.family == span.family and span.begin < before.end:
-                merged[-1] = _merge(before, span)
-            else:
-                merged.append(span)
-        return tuple(sorted(merged, key=lambda one: (one.begin, one.family)))
+        return _merged([_outage(gap) for gap in self.gaps] + self._unclosed())
+
+    @property
+    def bridges(self) -> tuple[Outage, ...]:
+        """The agent's gaps that a guard's standby carried, merged as the gaps are."""
+        return _merged([_outage(one) for one in self.bridged])
+
+    @property
+    def bridged_flows(self) -> int:
+        """Flows that the standby carried while it was watched: what its counters gained, by family."""
+        total = 0
+        for family in {one.family for one in self.standbys}:
+            counts = [one.flows for one in self.standbys if one.family == family and one.present]
+            total += sum(max(0, after - before) for before, after in pairwise(counts))
+        return total
 
     def _unclosed(self) -> list[Outage]:
         latest: dict[tuple[str, str], e.RuleState] = {(one.family, one.network): one for one in self.states}
@@ -222,7 +231,19 @@ def _end(event: e.Event) -> int:
     return max(event.t, getattr(event, "end", 0))
 
 
-def _outage(gap: e.Gap) -> Outage:
+def _merged(spans: Sequence[Outage]) -> tuple[Outage, ...]:
+    """Overlapping ones of a family are one."""
+    merged: list[Outage] = []
+    for span in sorted(spans, key=lambda one: (one.family, one.begin, one.end, one.networks)):
+        before = merged[-1] if merged else None
+        if before and before.family == span.family and span.begin < before.end:
+            merged[-1] = _merge(before, span)
+        else:
+            merged.append(span)
+    return tuple(sorted(merged, key=lambda one: (one.begin, one.family)))
+
+
+def _outage(gap: e.Gap | e.Bridged) -> Outage:
     return Outage(gap.family, (gap.network,), gap.begin, gap.end, gap.reason, gap.opened_by, gap.closed_by, gap.open)
 
 
@@ -274,6 +295,10 @@ def _put(record: Record, event: e.Event) -> None:
             record.states.append(event)
         case e.Gap():
             record.gaps.append(event)
+        case e.Bridged():
+            record.bridged.append(event)
+        case e.Standby():
+            record.standbys.append(event)
         case e.LostEvents():
             record.lost_events.append(event)
         case e.Heartbeat():

@@ -58,6 +58,8 @@ class Reasons:
     harm: tuple[str, ...] = ()
     doubt: tuple[str, ...] = ()
     good: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    """What is told beside the reasons of any verdict but a pass, which has it among its own."""
 
 
 def plural(number: int, word: str) -> str:
@@ -92,6 +94,7 @@ def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool
         void=tuple(_void(record, figures, settings, losses)),
         harm=tuple(_harm(record, figures, losses)),
         doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
+        aside=tuple(_bridged(figures)),
         good=tuple(_good(record, figures, settings)),
     )
 
@@ -317,11 +320,25 @@ def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
         yield "the log is cut off: the drill did not come to its end"
 
 
+def _bridged(figures: Figures) -> Iterable[str]:
+    """What a standby on the node has to do with it."""
+    if not figures.standby:
+        return
+    whose = "of a guard at work" if figures.standby == "at work" else "that a guard which is gone has left"
+    if not figures.bridged_gaps and not figures.bridged_flows:
+        yield f"a standby {whose} is on the node; it was not needed: the agent's own rules carried egress"
+        return
+    flows = f"{plural(figures.bridged_flows, 'flow')} carried"
+    gaps = f"{plural(figures.bridged_gaps, 'gap')} of the agent's rules ({duration(figures.bridged_ms)} in all)"
+    yield f"a standby {whose} is on the node and bridged {gaps}, {flows}: without it pods would have felt them"
+
+
 def _good(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
     lost = f"0 of {figures.attempted:,} attempts lost over {plural(figures.restarts, 'restart')}"
     if settings.by_traffic:
         yield f"{lost}; judged by traffic alone: this agent's rules are not known here"
     else:
         yield f"{lost}; the rules carried egress throughout ({plural(figures.rule_changes, 'rule change')} seen)"
+    yield from _bridged(figures)
     if figures.delayed:
         yield f"{plural(figures.delayed, 'attempt')} answered only after a retry"

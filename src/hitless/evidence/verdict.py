@@ -99,6 +99,9 @@ def _headline(word: Word, judged: Sequence[str], agents: Sequence[AgentVerdict])
     shown = {one.agent: one.name for one in agents}
     whose = [shown.get(name, name) for name in judged if words.get(name, "inconclusive") == word]
     said = f"{word.upper()} for {' and '.join(filter(None, [', '.join(whose[:-1]), *whose[-1:]])) or 'nobody'}"
+    # a row of --guard says so by its name
+    helped = [one for one in agents if one.agent in judged and one.bridged_gaps and not one.agent.endswith("+guard")]
+    said += " with the help of a guard's standby" if word == "pass" and helped else ""
     failed, unclear = (sum(one.verdict == kind for one in agents) for kind in ("fail", "inconclusive"))
     if len(agents) < 2:
         return said
@@ -148,7 +151,7 @@ def _texts(one: Reasons, word: Word) -> tuple[str, ...]:
     if word == "pass":
         return one.good
     told: list[str] = []
-    for text in (*one.void, *one.harm, *one.doubt):
+    for text in (*one.void, *one.harm, *one.doubt, *one.aside):
         if not any(text in before for before in told):  # a heavier reason may quote a note
             told.append(text)
     return tuple(told)

@@ -15,16 +15,22 @@ from typing import Any, Literal
 import msgspec
 
 from hitless.model.documents import shallow
+from hitless.model.event_words import Cause, FamilyName, Kind, Machine, Stamped, State, Writer
+from hitless.model.rule_events import Bridged, Change, Gap, LostEvents, RuleState, Standby
 
 __all__ = [
     "LONGEST",
     "SCHEMA",
     "Attempts",
+    "Bridged",
+    "Cause",
     "Change",
     "Event",
+    "FamilyName",
     "Gap",
     "Header",
     "Heartbeat",
+    "Kind",
     "Leak",
     "Loss",
     "LostEvents",
@@ -34,6 +40,9 @@ __all__ = [
     "Recovery",
     "Restart",
     "RuleState",
+    "Stamped",
+    "Standby",
+    "State",
     "StreamBreak",
     "Summary",
     "Unknown",
@@ -44,50 +53,8 @@ __all__ = [
 
 SCHEMA = 1
 
-FamilyName = Literal["ipv4", "ipv6"]
-Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
-State = Literal["carried", "not_carried", "cannot_tell"]
-Cause = Literal[
-    "gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "far_end_full", "starved", "error"
-]
-"""Why an attempt failed. The prober itself knows refused, timeout, unreachable, starved and error; gap, poisoned,
-far_end_down and far_end_full are found by ``hitless.evidence`` from the other streams."""
 
-
-class Writer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who committed a rule change: process id, command name; ``argv`` and the command name of its ``parent`` (whoever
-    ran iptables, say) where /proc still had them. ``pid`` 0 = unknown."""
-
-    pid: int
-    comm: str
-    argv: str = ""
-    parent: str = ""
-
-
-class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a tool ran on; empty where it is not known. ``host`` is its name, ``iptables`` and ``nft`` are versions."""
-
-    host: str = ""
-    kernel: str = ""
-    arch: str = ""
-    cpus: int = 0
-    cpu: str = ""
-    os: str = ""
-    iptables: str = ""
-    nft: str = ""
-
-
-class _Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
-    """``node``, ``agent`` and ``stream`` are filled in by whoever merges streams; ``stream`` names the tool's run:
-    watch, probe, farend, or control… for a probe that does not pass the egress path."""
-
-    t: int
-    node: str = ""
-    agent: str = ""
-    stream: str = ""
-
-
-class Header(_Event, tag="header", frozen=True, kw_only=True):
+class Header(Stamped, tag="header", frozen=True, kw_only=True):
     """First line of every stream. ``config`` is what the tool was told, for people and reports.
 
     Of a drill also: its name (``drill``), the ``command`` that was typed, both without secrets; ``utc`` is ``t`` for
@@ -98,7 +65,7 @@ class Header(_Event, tag="header", frozen=True, kw_only=True):
     tool: str
     version: str
     pid: int = 0
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     drill: str = ""
     utc: str = ""
     command: str = ""
@@ -111,62 +78,7 @@ class Header(_Event, tag="header", frozen=True, kw_only=True):
             raise ValueError("schema must be 1 or more")
 
 
-class Change(_Event, tag="change", frozen=True, kw_only=True):
-    """A committed change to watched tables: one transaction. ``summary`` says what, bounded in length.
-
-    ``relevant``: it touched a chain that a witness packet passes.
-    """
-
-    family: FamilyName
-    backend: str
-    table: str
-    writer: Writer | None = None
-    generation: int = 0
-    added: int = 0
-    removed: int = 0
-    summary: str = ""
-    relevant: bool = True
-
-
-class RuleState(_Event, tag="state", frozen=True, kw_only=True):
-    """What the committed rules now do to the witness packets of ``network`` (a pod network). Written at start and at
-    each change of the answer. ``pods``: how many of its pods were asked about (0: there is none, or the question was
-    settled before all were); ``partly``: which of them, or which next one, is not carried although others are."""
-
-    family: FamilyName
-    network: str
-    state: State
-    reason: str = ""
-    writer: Writer | None = None
-    generation: int = 0
-    pods: int = 0
-    pods_not_carried: int = 0
-    pods_unknown: int = 0
-    partly: str = ""
-
-
-class Gap(_Event, tag="gap", frozen=True, kw_only=True):
-    """A closed time without egress, written at its end (``t == end``); ``open`` when the stream ended inside it."""
-
-    family: FamilyName
-    network: str
-    begin: int
-    end: int
-    reason: str = ""
-    opened_by: Writer | None = None
-    closed_by: Writer | None = None
-    open: bool = False
-
-
-class LostEvents(_Event, tag="lost_events", frozen=True, kw_only=True):
-    """Rule events are missing (the kernel dropped them, ENOBUFS, or commits came while the rules were read again); what
-    happened until ``resynced`` is not known."""
-
-    resynced: int = 0
-    detail: str = ""
-
-
-class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
+class Heartbeat(Stamped, tag="heartbeat", frozen=True, kw_only=True):
     """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel.
 
     ``begun``, ``skipped``: a prober's attempts since its start, and those that it had planned and did not make.
@@ -183,7 +95,7 @@ class Heartbeat(_Event, tag="heartbeat", frozen=True, kw_only=True):
     full: int = 0
 
 
-class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):
+class Attempts(Stamped, tag="attempts", frozen=True, kw_only=True):
     """Counts of attempts *begun* in ``[t, t + interval_ns)``, written once all of them have ended.
 
     ``ok + lost + undecided == sent``; ``undecided`` only where the prober was told to end at once. ``delayed``:
@@ -206,7 +118,7 @@ class Attempts(_Event, tag="attempts", frozen=True, kw_only=True):
     latency_max_ns: int = 0
 
 
-class Loss(_Event, tag="loss", frozen=True, kw_only=True):
+class Loss(Stamped, tag="loss", frozen=True, kw_only=True):
     """A failed attempt: ``t`` when its first packet was really sent, ``planned`` when it should have been, ``end``
     when it was given up."""
 
@@ -223,7 +135,7 @@ class Loss(_Event, tag="loss", frozen=True, kw_only=True):
     detail: str = ""
 
 
-class Recovery(_Event, tag="recovery", frozen=True, kw_only=True):
+class Recovery(Stamped, tag="recovery", frozen=True, kw_only=True):
     """A lost flow that was kept knocking: when it was answered after all, or (``recovered`` false) how long it was
     watched in vain. ``duration_ns`` counts from the flow's first packet."""
 
@@ -238,7 +150,7 @@ class Recovery(_Event, tag="recovery", frozen=True, kw_only=True):
     recovered: bool
 
 
-class StreamBreak(_Event, tag="stream_break", frozen=True, kw_only=True):
+class StreamBreak(Stamped, tag="stream_break", frozen=True, kw_only=True):
     """A long-lived stream that stopped: ``begin`` when it was opened, ``t`` when it was found broken."""
 
     family: FamilyName
@@ -251,7 +163,7 @@ class StreamBreak(_Event, tag="stream_break", frozen=True, kw_only=True):
     detail: str = ""
 
 
-class Leak(_Event, tag="leak", frozen=True, kw_only=True):
+class Leak(Stamped, tag="leak", frozen=True, kw_only=True):
     """A packet that arrived at the far end (or left the node) with a pod source address."""
 
     kind: Kind
@@ -262,7 +174,7 @@ class Leak(_Event, tag="leak", frozen=True, kw_only=True):
     dport: int
 
 
-class Phase(_Event, tag="phase", frozen=True, kw_only=True):
+class Phase(Stamped, tag="phase", frozen=True, kw_only=True):
     """The drill's calendar: baseline, round (with its number from 1), recovery, end."""
 
     phase: Literal["baseline", "round", "recovery", "end"]
@@ -270,7 +182,7 @@ class Phase(_Event, tag="phase", frozen=True, kw_only=True):
     detail: str = ""
 
 
-class Restart(_Event, tag="restart", frozen=True, kw_only=True):
+class Restart(Stamped, tag="restart", frozen=True, kw_only=True):
     """What was done to the agent, and what it did. ``evidence``: by what it is known that the agent ended or began:
     another process, container, pod or activation of a unit."""
 
@@ -282,25 +194,25 @@ class Restart(_Event, tag="restart", frozen=True, kw_only=True):
     evidence: str = ""
 
 
-class Summary(_Event, tag="summary", frozen=True, kw_only=True):
+class Summary(Stamped, tag="summary", frozen=True, kw_only=True):
     """Last line of a tool's stream: its totals. Its absence says that the stream was cut off."""
 
     tool: str
-    totals: dict[str, int] = {}
+    totals: dict[str, int] = msgspec.field(default_factory=dict)
     detail: str = ""
 
 
-class Note(_Event, tag="note", frozen=True, kw_only=True):
+class Note(Stamped, tag="note", frozen=True, kw_only=True):
     """Something that people should know; ``level`` info, warning or error."""
 
     level: Literal["info", "warning", "error"]
     text: str
 
 
-class Unknown(_Event, tag="unknown", frozen=True, kw_only=True):
+class Unknown(Stamped, tag="unknown", frozen=True, kw_only=True):
     """An event of a type that this version does not know, kept whole."""
 
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 Event = (
@@ -308,6 +220,8 @@ Event = (
     | Change
     | RuleState
     | Gap
+    | Bridged
+    | Standby
     | LostEvents
     | Heartbeat
     | Attempts

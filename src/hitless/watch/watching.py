@@ -21,7 +21,7 @@ from hitless.errors import InputError
 from hitless.kernel import machine
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.model.events import Change, Event, Gap, Header, LostEvents, Note, RuleState, Summary
+from hitless.model.events import Change, Event, Header, LostEvents, Note, Summary
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
@@ -29,6 +29,7 @@ from hitless.watch.interest import interest
 from hitless.watch.networks import Networks
 from hitless.watch.profiles import Profile
 from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
+from hitless.watch.standbys import Standbys
 
 __all__ = ["Options", "Watch"]
 
@@ -81,6 +82,7 @@ class Watch:
                 raise InputError(f"{network} is of a family that is not watched", where="--network")
         self._networks = Networks(profile, self.families, options.namespace, options.uplink)
         self._named = bool(named)
+        self._standbys = Standbys(self.families, options.namespace)
         self._totals = Totals()
         self._count_at = 0.0
         self._stopping = False
@@ -185,6 +187,7 @@ class Watch:
             yield LostEvents(t=now, resynced=now, detail=f"the last commits did not come within {_LAST_S:.0f} s")
         for watched in self._networks:
             yield from watched.tracker.finish(now)
+        yield from self._standbys.finish(now)
         yield self._summary(now)
 
     def _header(self, now: int) -> Header:
@@ -270,18 +273,20 @@ class Watch:
     def _of_interest(self, change: Changed) -> bool:
         return bool(self.options.profile.of_interest(change.table) & change.chains)
 
-    def _judge(self, t: int, step: Step | None, generation: int, *, whole: bool = False) -> list[RuleState | Gap]:
+    def _judge(self, t: int, step: Step | None, generation: int, *, whole: bool = False) -> list[Event]:
         """What the rules of now come to; ``whole``: also of how many pods, where that is not known of these rules."""
         ruleset = self._feed.current
         self._networks.settle(ruleset)
-        events: list[RuleState | Gap] = []
+        events: list[Event] = list(self._standbys.seen(t, ruleset))
+        writer = step.writer if step is not None else None
         for watched in self._networks:
             if whole and watched.counted:
                 continue
             answer = watched.judge.count(ruleset) if whole else watched.judge.answer(ruleset)
             watched.take(answer)
             self._totals.evaluations += 1
-            events += watched.tracker.observe(t, answer, step.writer if step is not None else None, generation)
+            events += watched.tracker.observe(t, answer, writer, generation)
+            events += self._standbys.judge(t, watched, answer, ruleset, writer)
         self._feed.follow = self._followed()
         self._feed.towards = frozenset(far_end for each in self._networks for far_end in each.judge.whom.far_ends)
         return events

@@ -42,6 +42,14 @@ def test_an_agent_that_loses_connections_loses_none_with_the_guard(tmp_path: Pat
     assert felt(told["flannel-0.26"]), told
     assert blamed(told["flannel-0.26+guard"]) == 0, told
     assert told["flannel-0.26+guard"]["verdict"] != "fail", told
+    bare, kept = told["flannel-0.26"], told["flannel-0.26+guard"]
+    assert (bare["standby"], bare["bridged_gaps"], bare["bridged_flows"]) == ("", 0, 0)
+    assert (kept["standby"], kept["bridged_gaps"], kept["gaps"]) == ("at work", 1, 0), kept
+    assert kept["bridged_flows"] > 0
+    assert kept["bridged_ms"] > 0
+    assert any("a standby of a guard at work is on the node and bridged 1 gap" in one for one in kept["reasons"]), kept
+    report = (tmp_path / "report.html").read_text()
+    assert f"1 gap, {kept['bridged_flows']} flow" in report
     notes = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     assert any("the guard bridged 1 of 1 gaps" in note.get("text", "") for note in notes)
 

@@ -40,7 +40,7 @@ class Running:
     def events(self) -> list[e.Event]:
         return [e.decode(line) for line in self.out.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
-    def wait_for(self, kind: type[e._Event], count: int = 1) -> None:
+    def wait_for(self, kind: type[e.Stamped], count: int = 1) -> None:
         wait_for(lambda: sum(isinstance(event, kind) for event in self.events) >= count, f"{count} {kind.__name__}")
 
     def stop(self, number: int = signal.SIGTERM) -> int:

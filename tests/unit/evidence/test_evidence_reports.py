@@ -187,6 +187,25 @@ def test_every_report_says_first_whose_verdict_it_is_and_how_many_it_is_not() ->
     assert marked == {"flannel-0.28": 0, "lame": 0, "hitless": 1}
 
 
+def test_what_a_standby_bridged_is_a_column_where_one_was_on_a_node() -> None:
+    kept = Drill(agent="hitless")
+    here = kept.where("watch")
+    kept.extra += [
+        e.Standby(t=at(-0.4), family="ipv4", guard=True, **here),
+        e.Bridged(t=at(2.5), family="ipv4", network="10.42.0.0/16", begin=at(2.4), end=at(2.5), **here),
+        e.Standby(t=at(8), family="ipv4", guard=True, flows=61, **here),
+    ]
+    told = judged(table_of(outage_drill(), kept))
+    assert re.search(r"hitless .* 1 gap, 61 flows +0 +9,000", render("terminal", *told))
+    assert "1 gap, 61 flows" in render("html", *told)
+    found = json.loads(render("json", *told))["agents"]
+    assert [(one["standby"], one["bridged_gaps"], one["bridged_flows"]) for one in found] == [
+        ("", 0, 0),
+        ("at work", 1, 61),
+    ]
+    assert "bridged" not in render("terminal", *judged(three()))
+
+
 def test_without_matplotlib_the_page_says_how_to_get_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "available", lambda: False)
     text = render("html", *judged(three()))

@@ -287,6 +287,55 @@ def test_the_words_of_whoever_looked_for_a_sign_are_the_reason() -> None:
     assert the(drill.log()).reasons[0] == said
 
 
+def bridged_drill(*, guard: bool, agent: str = "flanneld") -> Drill:
+    """Each of two restarts empties the chain for 50 ms, and a standby carries 40 flows meanwhile."""
+    drill = Drill(agent=agent)
+    here = drill.where("watch")
+    for t, flows in ((-0.4, 7), (9.0, 87)):
+        drill.extra.append(e.Standby(t=at(t), family="ipv4", guard=guard, flows=flows, **here))
+    for begin in (2.3, 4.3):
+        drill.extra.append(
+            e.Bridged(
+                t=at(begin + 0.05), family="ipv4", network="10.42.0.0/16", begin=at(begin), end=at(begin + 0.05), **here
+            )
+        )
+    return drill
+
+
+def test_a_standby_that_an_earlier_guard_left_is_named_in_the_pass_that_rests_on_it() -> None:
+    found = decide(bridged_drill(guard=False).log())
+    (agent,) = found.agents
+    assert (agent.verdict, agent.standby, agent.gaps) == ("pass", "left", 0)
+    assert (agent.bridged_gaps, agent.bridged_ms, agent.bridged_flows) == (2, 100.0, 80)
+    assert found.headline == "PASS for flanneld with the help of a guard's standby"
+    assert agent.reasons[1] == (
+        "a standby that a guard which is gone has left is on the node and bridged 2 gaps of the agent's rules "
+        "(100.0 ms in all), 80 flows carried: without it pods would have felt them"
+    )
+
+
+def test_what_a_guard_bridged_is_told_beside_a_failure_too() -> None:
+    found = decide(bridged_drill(guard=True, agent="flanneld+guard").lose(2.32).log())
+    assert (found.verdict, found.headline) == ("fail", "FAIL for flanneld+guard")
+    assert any(
+        one.startswith("a standby of a guard at work is on the node and bridged 2 gaps") for one in the_reasons(found)
+    )
+    assert decide(bridged_drill(guard=True, agent="flanneld+guard").log()).headline == "PASS for flanneld+guard"
+
+
+def test_a_standby_that_had_nothing_to_do_is_named_all_the_same() -> None:
+    drill = Drill()
+    drill.extra.append(e.Standby(t=at(-0.4), family="ipv4", guard=True, **drill.where("watch")))
+    found = the(drill.log())
+    assert (found.verdict, found.bridged_gaps) == ("pass", 0)
+    assert "it was not needed" in found.reasons[1]
+
+
+def the_reasons(found: Verdict) -> tuple[str, ...]:
+    (agent,) = found.agents
+    return agent.reasons
+
+
 def test_a_family_without_traffic_is_inconclusive() -> None:
     drill = Drill(families=("ipv4", "ipv6"))
     events = drill.without(lambda event: isinstance(event, e.Attempts) and event.family == "ipv6")

@@ -87,6 +87,7 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
         "gaps",
         "longest",
         "in all",
+        *(["bridged by a guard"] if any(one.standby for one in agents) else []),
         "lost",
         "of",
         *(name for name, key in _IF_ANY if any(getattr(one, key) for one in agents)),
@@ -105,6 +106,7 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
             + _cell(f"{one.gaps:,}", bad=gaps)
             + _cell(words.longest(one), bad=gaps)
             + _cell(words.duration(one.gap_ms) if gaps else "–", bad=gaps)
+            + (_cell(words.bridged(one)) if any(other.standby for other in agents) else "")
             + _cell(f"{one.lost:,}", bad=bool(one.lost))
             + _cell(f"{one.attempted:,}")
             + "".join(

@@ -26,7 +26,7 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 _BARS = "▁▂▃▄▅▆▇█"
 _LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
 """Columns that go first where there is no room for all: the reasons say the same."""
-_IF_ANY = ("not sent", "undecided")
+_IF_ANY = ("bridged", "not sent", "undecided")
 """Columns that are there only when one of the agents has something in them."""
 _GAP = 2
 _NAME = 12
@@ -87,7 +87,7 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
     """The table, and the columns for which there was no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     rows = [_cells(one) for one in agents]
-    for name in [name for name in _IF_ANY if not any(row[name].plain != "0" for row in rows)]:
+    for name in [name for name in _IF_ANY if all(row[name].plain in ("0", "–") for row in rows)]:
         for row in rows:
             del row[name]
     shown = _fitting(rows, width)
@@ -135,6 +135,7 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
         "gaps": _number(one.gaps),
         "longest": Text(words.longest(one), style=red),
         "in all": Text(words.duration(one.gap_ms) if one.gaps else "–", style=red),
+        "bridged": Text(words.bridged(one)),
         "lost": _number(one.lost),
         "of": Text(f"{one.attempted:,}"),
         "not sent": Text(f"{one.skipped:,}", style="yellow" if one.skipped else ""),

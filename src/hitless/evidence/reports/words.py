@@ -10,7 +10,7 @@ from hitless.evidence.rules import duration, not_sent, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
-    "SIGNS", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words",
+    "SIGNS", "bridged", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words",
     "stand_ins", "titles",
 ]  # fmt: skip
 
@@ -37,6 +37,13 @@ def longest(figures: Figures) -> str:
     return duration(figures.longest_gap_ms) if figures.gaps else "–"
 
 
+def bridged(figures: Figures) -> str:
+    """What a guard's standby bridged: ``5 gaps, 312 flows``; a dash where none was on the node."""
+    if not figures.standby:
+        return "–"
+    return f"{plural(figures.bridged_gaps, 'gap')}, {plural(figures.bridged_flows, 'flow')}"
+
+
 def recovery(figures: Figures) -> str:
     """How long the slowest poisoned flow was dead; ``>`` when it was not seen to recover."""
     if not figures.poisoned:
@@ -48,6 +55,8 @@ def _told(agent: AgentVerdict) -> str:
     what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
     if agent.gaps and not agent.lost:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
+    if agent.bridged_gaps or agent.bridged_flows:
+        what += f" while a guard's standby bridged {bridged(agent)}"
     if agent.undecided:
         what += f", {agent.undecided:,} undecided"
     return what + _unsent(agent)

@@ -1,0 +1,88 @@
+"""The events of the rules' watch: changes, what they come to, gaps, and what a guard's standby carried.
+
+Promise: as ``events``, which reads and writes them and is where everybody takes them from.
+"""
+
+from __future__ import annotations
+
+from hitless.model.event_words import FamilyName, Stamped, State, Writer
+
+__all__ = ["Bridged", "Change", "Gap", "LostEvents", "RuleState", "Standby"]
+
+
+class Change(Stamped, tag="change", frozen=True, kw_only=True):
+    """A committed change to watched tables: one transaction. ``summary`` says what, bounded in length.
+
+    ``relevant``: it touched a chain that a witness packet passes.
+    """
+
+    family: FamilyName
+    backend: str
+    table: str
+    writer: Writer | None = None
+    generation: int = 0
+    added: int = 0
+    removed: int = 0
+    summary: str = ""
+    relevant: bool = True
+
+
+class RuleState(Stamped, tag="state", frozen=True, kw_only=True):
+    """What the committed rules now do to the witness packets of ``network`` (a pod network). Written at start and at
+    each change of the answer. ``pods``: how many of its pods were asked about (0: there is none, or the question was
+    settled before all were); ``partly``: which of them, or which next one, is not carried although others are."""
+
+    family: FamilyName
+    network: str
+    state: State
+    reason: str = ""
+    writer: Writer | None = None
+    generation: int = 0
+    pods: int = 0
+    pods_not_carried: int = 0
+    pods_unknown: int = 0
+    partly: str = ""
+
+
+class Gap(Stamped, tag="gap", frozen=True, kw_only=True):
+    """A closed time without egress, written at its end (``t == end``); ``open`` when the stream ended inside it."""
+
+    family: FamilyName
+    network: str
+    begin: int
+    end: int
+    reason: str = ""
+    opened_by: Writer | None = None
+    closed_by: Writer | None = None
+    open: bool = False
+
+
+class Bridged(Stamped, tag="bridged", frozen=True, kw_only=True):
+    """A time in which everybody else's rules did not carry a network and a guard's standby did, written at its end."""
+
+    family: FamilyName
+    network: str
+    begin: int
+    end: int
+    reason: str = ""
+    opened_by: Writer | None = None
+    closed_by: Writer | None = None
+    open: bool = False
+
+
+class Standby(Stamped, tag="standby", frozen=True, kw_only=True):
+    """A guard's standby on the node: at start, when it comes or goes, and at the end. ``guard``: a living guard holds
+    it; ``flows``: how many it has carried since it was written."""
+
+    family: FamilyName
+    present: bool = True
+    guard: bool = False
+    flows: int = 0
+
+
+class LostEvents(Stamped, tag="lost_events", frozen=True, kw_only=True):
+    """Rule events are missing (the kernel dropped them, ENOBUFS, or commits came while the rules were read again); what
+    happened until ``resynced`` is not known."""
+
+    resynced: int = 0
+    detail: str = ""

@@ -1,0 +1,124 @@
+"""What a guard's standby does while rules are watched: gaps of everybody else's rules that it carried, and its flows.
+
+Problem: where a standby is in the kernel (of a guard at work, or left by one that was uninstalled) nothing is lost over
+an agent's restart, and an answer from all rules alone would praise the agent for it. Promise: a standby is told at the
+start, when it comes and goes, and at the end, with the flows that it has carried so far; each time in which all rules
+carry a pod network and the rules without the standby do not is told as ``Bridged``, with its authors. Where no standby
+is, nothing is asked. Never: changing anything of the guard's. Next stage: ``watching``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hitless.errors import HitlessError
+from hitless.guard.gaps import without_guard
+from hitless.guard.images import CARRIED, standby_chains
+from hitless.guard.learning import TABLE
+from hitless.kernel.namespaces import Namespace
+from hitless.kernel.nftables.owned import OwnedTables
+from hitless.model.events import Bridged, Standby, Writer
+from hitless.model.families import Family, Network, family_of
+from hitless.model.rules import Ruleset
+from hitless.observe import Poll
+from hitless.watch.judging import Judge
+from hitless.watch.networks import Watched
+
+__all__ = ["Standbys"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    begin: int
+    reason: str
+    writer: Writer | None
+
+
+class Standbys:
+    """The standbys of one node's families."""
+
+    def __init__(self, families: Sequence[Family], namespace: Namespace) -> None:
+        self._families = tuple(families)
+        self._namespace = namespace
+        self._there: frozenset[Family] = frozenset()
+        self._judges: dict[Network, Judge] = {}
+        self._open: dict[Network, _Open] = {}
+
+    def seen(self, t: int, ruleset: Ruleset) -> Iterator[Standby]:
+        """Tell of standbys that came or went with this rule set."""
+        now = frozenset(family for family in self._families if _stands(ruleset, family))
+        if now == self._there:
+            return
+        before, self._there = self._there, now
+        yield from self._told(t, now - before)
+        for family in self._families:
+            if family in before - now:
+                yield Standby(t=t, family=family.value, present=False)
+
+    def judge(self, t: int, watched: Watched, answer: Poll, ruleset: Ruleset, writer: Writer | None) -> list[Bridged]:
+        """What the rules without the standby do, where all rules were said to carry the network."""
+        network = watched.network
+        begun = self._open.get(network)
+        without: Poll | None = None
+        if answer.state == "carried" and family_of(network) in self._there:
+            judge = self._judges.setdefault(network, Judge(network, watched.judge.whom))
+            judge.whom = watched.judge.whom
+            without = judge.answer(without_guard(ruleset))
+            watched.chains |= without.chains
+        if without is not None and without.state == "not_carried":
+            if begun is None:
+                self._open[network] = _Open(t, without.reason, writer)
+            return []
+        return [self._close(network, t, writer)] if begun is not None else []
+
+    def finish(self, t: int) -> Iterator[Bridged | Standby]:
+        """Watching ends: what is bridged now, and how many flows each standby has carried."""
+        for network in list(self._open):
+            yield self._close(network, t, None, still=True)
+        yield from self._told(t, self._there)
+
+    def _close(self, network: Network, t: int, writer: Writer | None, *, still: bool = False) -> Bridged:
+        begun = self._open.pop(network)
+        return Bridged(
+            t=t,
+            family=family_of(network).value,
+            network=str(network),
+            begin=begun.begin,
+            end=t,
+            reason=begun.reason,
+            opened_by=begun.writer,
+            closed_by=writer,
+            open=still,
+        )
+
+    def _told(self, t: int, families: frozenset[Family]) -> Iterator[Standby]:
+        if not families:
+            return
+        try:
+            tables = OwnedTables(TABLE, self._namespace, flags=0)
+        except HitlessError:
+            tables = None
+        try:
+            for family in self._families:
+                if family in families:
+                    yield _standby(t, family, tables)
+        finally:
+            if tables is not None:
+                tables.close()
+
+
+def _stands(ruleset: Ruleset, family: Family) -> bool:
+    """Whether a standby of this family has chains that translate."""
+    tables = (one for one in ruleset.tables if one.name == TABLE and one.family == family.nft and not one.legacy)
+    return any(chain.hook is not None for table in tables for chain in standby_chains(table)[0])
+
+
+def _standby(t: int, family: Family, tables: OwnedTables | None) -> Standby:
+    try:
+        owner = tables.owner(family) if tables is not None else None
+        counts = tables.counters(family) if tables is not None else {}
+    except HitlessError:  # it went just now, or may not be asked
+        owner, counts = None, {}
+    flows = counts[CARRIED].packets if CARRIED in counts else 0
+    return Standby(t=t, family=family.value, guard=owner is not None and bool(owner.port), flows=flows)
