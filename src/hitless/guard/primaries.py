@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hitless.errors import InputError
 from hitless.model import reading
+from hitless.model.documents import decoded
 from hitless.model.families import Network
 
 __all__ = ["PRIMARIES", "Primary", "load"]
@@ -75,10 +76,10 @@ def load(name: str) -> Primary:
     if "/" not in name and path.suffix != ".toml":
         raise InputError(f"there is no profile {name}", where="--profile", expected=f"{', '.join(PRIMARIES)} or a file")
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = decoded(lambda: tomllib.loads(path.read_text()))
     except OSError as error:
         raise InputError(error.strerror or str(error), where=name, expected="a profile that can be read") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML's errors, those of text, and what nests too deep
         raise InputError(str(error), where=name, expected="a TOML file") from error
     if unknown := raw.keys() - _FIELDS:
         raise InputError(f"unknown field {min(unknown)}", where=name, expected=", ".join(sorted(_FIELDS)))

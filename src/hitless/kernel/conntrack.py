@@ -74,12 +74,14 @@ class Conntrack:
         self._socket.close()
 
     def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
-        """Entries of a family that have none of the status bits ``without``."""
+        """Entries of a family that have none of the status bits ``without``; to be read to the end before anything else
+        is asked."""
         payload = netlink.nfgenmsg(_NUMBERS[family])
         if without:  # filtered in the kernel since 5.8; older ones ignore the attributes and send everything
             payload += netlink.be32(_STATUS, 0) + netlink.be32(_STATUS_MASK, without)
-        replies = self._socket.dump(
-            _SUBSYSTEM << 8 | _GET, payload, operation="read", subject=f"{family.value} connection table"
+        # one by one: a table has a quarter of a million entries, and those that matter are few
+        replies = self._socket.stream(
+            _SUBSYSTEM << 8 | _GET, payload, operation="read", subject=f"{family.value} connection table", torn=True
         )
         for reply in replies:
             entry = _entry(reply.payload, without)
@@ -134,11 +136,14 @@ def _flow(data: bytes) -> Flow:
     protocol = netlink.attributes(parts.get(_TUPLE_PROTO, b""))
     src: Address
     dst: Address
-    if _V4_SRC in addresses:
-        src, dst = IPv4Address(addresses[_V4_SRC]), IPv4Address(addresses[_V4_DST])
-    else:
-        src, dst = IPv6Address(addresses[_V6_SRC]), IPv6Address(addresses[_V6_DST])
-    number = protocol.get(_PROTO_NUM, b"\0")[0]
+    try:
+        if _V4_SRC in addresses:
+            src, dst = IPv4Address(addresses[_V4_SRC]), IPv4Address(addresses[_V4_DST])
+        else:
+            src, dst = IPv6Address(addresses[_V6_SRC]), IPv6Address(addresses[_V6_DST])
+    except (KeyError, ValueError) as error:
+        raise KernelError("read", "connection table", reason="an entry without its addresses") from error
+    number = int.from_bytes(protocol.get(_PROTO_NUM, b"")[:1], "big")
     sport = protocol.get(_PROTO_SRC) or protocol.get(_ICMP_ID) or protocol.get(_ICMPV6_ID) or b""
     return Flow(src, dst, number, int.from_bytes(sport, "big"), int.from_bytes(protocol.get(_PROTO_DST, b""), "big"))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from hitless.errors import InputError
+from hitless.errors import InputError, KernelError
 from hitless.model.families import Address, Family, Network, family_of
 
 __all__ = [
@@ -97,13 +97,18 @@ def network_of(text: object, *, host_bits: bool = False) -> Network | None:
 
 
 def packed(value: bytes) -> Address:
-    """The address in a kernel's message: 4 or 16 bytes."""
-    return IPv4Address(value) if len(value) == 4 else IPv6Address(value)
+    """The address in a kernel's message: 4 or 16 bytes. Raises ``KernelError`` for any other number of them."""
+    try:
+        return IPv4Address(value) if len(value) == 4 else IPv6Address(value)
+    except ValueError as error:
+        raise KernelError("read", "an address in a message", reason=f"it has {len(value)} bytes") from error
 
 
 def packed_network(value: bytes, length: int) -> Network:
     """The network in a kernel's message; host bits are cut off."""
     found = packed(value)
+    if length > found.max_prefixlen:
+        raise KernelError("read", "a network in a message", reason=f"{length} bits of {found.max_prefixlen}")
     return (IPv4Network if found.version == 4 else IPv6Network)((int(found), length), strict=False)
 
 

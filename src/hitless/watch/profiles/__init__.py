@@ -19,6 +19,7 @@ import msgspec
 
 from hitless.errors import InputError
 from hitless.model import reading
+from hitless.model.documents import Excess, decoded
 from hitless.model.families import Address, Backend, Family, Network, family_of
 from hitless.model.packets import ICMP, TCP, UDP
 
@@ -110,7 +111,9 @@ def load(name_or_path: str) -> Profile:
 def parse(text: str, origin: str) -> Profile:
     """A profile from its text; raises ``InputError`` that names ``origin``, line and field."""
     try:
-        data = tomllib.loads(text)
+        data = decoded(lambda: tomllib.loads(text))
+    except Excess as error:
+        raise InputError(str(error), where=origin, expected="a TOML file (docs/watch.md)") from error
     except tomllib.TOMLDecodeError as error:
         words, _, place = str(error).partition(" (at ")
         where = f"{origin}: {place.rstrip(')')}" if place else origin
