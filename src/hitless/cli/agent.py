@@ -18,10 +18,9 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent, or one of its commands."""
-    from hitless.sources.flags import parse_flags, usage
+    from hitless.sources.flags import parse_flags, usage, verb
 
-    words = list(sys.argv[2:] if argv is None else argv)
-    command = words.pop(0) if words and words[0] in ("plan", "cleanup", "run") else "run"
+    command, words = verb(list(sys.argv[2:] if argv is None else argv), ("plan", "cleanup", "run"))
     as_json = "--json" in words and command != "run"
     if as_json:
         words.remove("--json")

@@ -75,17 +75,22 @@ def place(out: Path | None) -> Path:
 
 
 def _agents(
-    names: str | None, command: str | None, readiness: Readiness | None, within: float, grace: float | None
+    names: str | None,
+    command: str | None,
+    name: str | None,
+    readiness: Readiness | None,
+    within: float,
+    grace: float | None,
 ) -> list[Agent]:
     chosen: list[Agent] = []
     listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
-    chosen += [known.named(name.strip(), "--agents") for name in listed.split(",") if name.strip()]
+    chosen += [known.named(one.strip(), "--agents") for one in listed.split(",") if one.strip()]
+    own = known.called(name) if name is not None else ""
     if command is not None:
-        chosen.append(known.of_command(known.runnable(command), readiness))
-    elif readiness is not None:
-        raise InputError(
-            "is for an agent of your own", where="--ready-command, --ready-http", expected="--agent-command"
-        )
+        chosen.append(known.of_command(known.runnable(command), readiness, name=own))
+    elif readiness is not None or own:
+        flag = "--agent-name" if own else "--ready-command, --ready-http"
+        raise InputError("is for an agent of your own", where=flag, expected="--agent-command")
     patient = [replace(agent, readiness=replace(agent.readiness, patience=within)) for agent in chosen]
     return [replace(agent, grace=grace) for agent in patient] if grace is not None else patient
 
@@ -206,7 +211,9 @@ def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
 
 
 _SECTIONS = {
-    "Agents": ("agents", "agent_command", "ready_command", "ready_http", "ready_within", "guard", "judge"),
+    "Agents": (
+        "agents", "agent_command", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
+    ),
     "What is done": (
         "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
     ),
@@ -224,6 +231,7 @@ _SECTIONS = {
     f"release. For the real program: --agent-command.  [default: {DEFAULT_AGENTS}]",
 )
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
+@click.option("--agent-name", metavar="NAME", help="What it is called.  [default: its program's name]")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
 @number("--ready-within", limits=(0.1, 3600.0), default=30.0, help="How long any agent may take to become ready.")
@@ -264,6 +272,7 @@ def command(
     /,
     agents: str | None,
     agent_command: str | None,
+    agent_name: str | None,
     ready_command: str | None,
     ready_http: str | None,
     ready_within: float,
@@ -323,7 +332,7 @@ def command(
             where="--forward-policy",
             expected="accept, or --backend nft or legacy",
         )
-    chosen = _agents(agents, agent_command, _readiness(ready_command, ready_http), ready_within, grace)
+    chosen = _agents(agents, agent_command, agent_name, _readiness(ready_command, ready_http), ready_within, grace)
     where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
     target = LabTarget(chosen, plan, where, guard=guard)
     names = [name.agent for name in target.subjects()]

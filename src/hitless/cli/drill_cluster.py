@@ -44,6 +44,7 @@ DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 _LAB_ONLY = (
     "agents",
     "agent_command",
+    "agent_name",
     "ready_command",
     "ready_http",
     "judge",

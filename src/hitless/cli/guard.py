@@ -19,14 +19,19 @@ from typing import NoReturn
 
 from hitless.cleaning import clean
 from hitless.cli.exits import HELP, Exit
-from hitless.errors import HitlessError
+from hitless.errors import HitlessError, MissingError
 from hitless.model import reading
 from hitless.model.families import Family, Network
 
 __all__ = ["main"]
 
 _RUN = Path("/run/hitless-guard")
-_JOURNAL = "/var/log/hitless-guard.jsonl"
+_JOURNAL = "/var/log/hitless/guard.jsonl"
+_COMMANDS = {
+    "run": "guard until SIGTERM; the standby stays in the kernel",
+    "status": "what it protects, and what happened",
+    "remove": "stop a running guard and take the standby away",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,18 +58,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve Prometheus metrics (off by default)")
     parser.add_argument("--events", action="store_true", help="post Kubernetes Events (in a cluster)")
     parser.add_argument("-v", "--verbose", action="count", default=0)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands (default: run)")
-    commands.add_parser("run", help="guard until SIGTERM; the standby stays in the kernel")
-    status = commands.add_parser("status", help="what it protects, and what happened")
-    status.add_argument("--json", action="store_true", help="one object")
-    commands.add_parser("remove", help="stop a running guard and take the standby away")
+    parser.add_argument("--json", action="store_true", help="status: one object")
+    # one flat parser: every option is taken in front of the command and behind it
+    parser.add_argument(
+        "command", nargs="?", choices=list(_COMMANDS), default="run", metavar="COMMAND", help=_commands()
+    )
     return parser
+
+
+def _commands() -> str:
+    return "; ".join(f"{name}: {words}" for name, words in _COMMANDS.items()) + " (default: run)"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a subcommand; errors become one message and exit code 3."""
     try:
-        options = _parser().parse_args(list(argv))
+        parser = _parser()
+        options = parser.parse_intermixed_args(list(argv))
+        if options.json and options.command != "status":
+            parser.error(f"--json belongs to status, not to {options.command}")
     except SystemExit as end:
         return Exit.PASS if end.code in (0, None) else Exit.ERROR
     try:
@@ -92,6 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     from hitless.agent.lines import Lines
     from hitless.agent.logs import Log
     from hitless.agent.notify import Notifier
+    from hitless.cli.guard_words import Words
     from hitless.guard import primaries
     from hitless.guard.journal import Journal
     from hitless.guard.locking import Lock
@@ -99,6 +112,7 @@ def _run(options: argparse.Namespace) -> int:
     from hitless.guard.running import Guard, Settings
     from hitless.guard.serving import serving
     from hitless.kernel.clock import Clock
+    from hitless.kernel.privileges import net_admin
     from hitless.observe import checked_interface
 
     settings = Settings(
@@ -108,12 +122,18 @@ def _run(options: argparse.Namespace) -> int:
         checked_interface(options.uplink, "--uplink") if options.uplink is not None else "",
         options.observe,
     )
+    if not net_admin():
+        raise MissingError(
+            f"the guard writes rules, and this process (user {os.geteuid()}) has no CAP_NET_ADMIN; nothing was changed",
+            remedy="run it as root (sudo hitless guard), or as its systemd unit or the chart does",
+        )
     clock = Clock.from_environment()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with Lines(sys.stderr.fileno()) as lines:
-        log = Log(lines, verbosity=options.verbose)
+        # for a person words, for everything else JSON
+        log = Log(Words(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
         post = None
         if options.events:
             from hitless.guard.kubernetes import Poster

@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.groups import Group
 from hitless.cli.numbers import number
 from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
@@ -47,7 +48,7 @@ _name = click.option("--name", default=_NAME, show_default=True, help="Which lab
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
-@click.group(help="A small cluster in network namespaces: up, exec, status, down.\n\n" + HELP)
+@click.group(cls=Group, help="A small cluster in network namespaces: up, exec, status, down.\n\n" + HELP)
 def command() -> None:
     pass
 

@@ -25,6 +25,7 @@ from hitless.drill.origins import here
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, named
+from hitless.lab.agents import called
 from hitless.probe.targets import is_far_end
 
 __all__ = ["command"]
@@ -39,6 +40,7 @@ __all__ = ["command"]
 @click.option(
     "--agent-process", default="", metavar="NAME", help="The agent's process, to see that it restarts. [default: known]"
 )
+@click.option("--agent-name", metavar="NAME", help="What the agent is called. [default: what is restarted]")
 @number("--grace", limits=(0, 3600), metavar="SECONDS", help="For --restart-container.")
 @click.option("--to", multiple=True, required=True, metavar="URL", help="Far ends, as in hitless probe; repeat.")
 @click.option("--pod", "pod", metavar="PID|PATH", help="Probe from this pod's namespace. [default: the host's]")
@@ -67,6 +69,7 @@ def command(
     restart_command: str,
     ready_command: str,
     agent_process: str,
+    agent_name: str | None,
     grace: int | None,
     to: tuple[str, ...],
     pod: str | None,
@@ -95,7 +98,8 @@ def command(
                 where=f"--{name}",
                 expected="a --to farend://…",
             )
-    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process)
+    name = called(agent_name) if agent_name is not None else ""
+    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name)
     plan = Plan(
         rounds=rounds,
         method=Outside.COMMAND,

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from hitless.cli.exits import Exit
+from hitless.cli.groups import Group
 from hitless.errors import InputError
 
 __all__ = ["command"]
@@ -22,7 +23,9 @@ _SPOOL = click.option(
 )
 
 
-@click.group(name="relay", help="The pod's side of `hitless drill --cluster`: keep and hand out what the tools write.")
+@click.group(
+    cls=Group, name="relay", help="The pod's side of `hitless drill --cluster`: keep and hand out what the tools write."
+)
 def command() -> None:
     pass
 

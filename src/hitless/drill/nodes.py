@@ -49,7 +49,8 @@ class Way:
     """How the agent is restarted: a systemd ``unit``, a ``container`` by its name, or a ``command``; exactly one.
 
     ``runtime`` is for containers; ``ready`` a command that ends with 0 when the agent is ready; ``grace`` in seconds;
-    ``process`` is the name of the agent's process where another is to be looked at than the known ones.
+    ``process`` is the name of the agent's process where another is to be looked at than the known ones;
+    ``name``: what the agent is called.
     """
 
     unit: str = ""
@@ -59,6 +60,7 @@ class Way:
     grace: int | None = None
     ready: str = ""
     process: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         given = [one for one in (self.unit, self.container, self.command) if one]
@@ -79,7 +81,7 @@ class Way:
     @property
     def title(self) -> str:
         """The agent's name in the table."""
-        return self.unit or self.container or shlex.split(self.command)[0].rsplit("/", 1)[-1]
+        return self.name or self.unit or self.container or shlex.split(self.command)[0].rsplit("/", 1)[-1]
 
     @property
     def words(self) -> str:

@@ -88,6 +88,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     bridged_flows: int = 0
     leaked: int = 0
     leaked_flows: int = 0
+    lost_outside: int = 0
     poisoned: int = 0
     unrecovered: int = 0
     slowest_recovery_ms: float = 0.0
@@ -266,6 +267,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         bridged_flows=record.bridged_flows,
         leaked=leaked(record),
         leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
+        lost_outside=sum(one.leaked for one in record.attempts),
         poisoned=len(poisoned),
         unrecovered=_unrecovered(poisoned),
         slowest_recovery_ms=milliseconds(max((one.dead_for for one in poisoned), default=0)),
@@ -308,6 +310,7 @@ def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
 
 _SUMS = ("rounds", "rounds_asked", "restarts", "attempted", "lost", "delayed", "gaps", "leaked", "leaked_flows")
 _SUMS_TOO = (
+    "lost_outside",
     "asked",
     "skipped",
     "undecided",

@@ -92,7 +92,7 @@ def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool
     losses = explain(record)
     return Reasons(
         void=tuple(_void(record, figures, settings, losses)),
-        harm=tuple(_harm(record, figures, losses)),
+        harm=tuple(_harm(record, figures, settings, losses)),
         doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
         aside=tuple(_bridged(figures)),
         good=tuple(_good(record, figures, settings)),
@@ -145,7 +145,7 @@ def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence
         yield f"{plural(early_leaks, 'packet')} left with a pod's source address before the first restart"
 
 
-def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iterable[str]:
+def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
     measured = record.measured
     blamed = [one for one in losses if measured.holds(one.loss.t) and one.blames_agent]
     if blamed:
@@ -171,8 +171,13 @@ def _harm(record: Record, figures: Figures, losses: Sequence[Explained]) -> Iter
         # Those before the first restart were written one by one, if any were: what was only counted came later.
         leaving = figures.leaked - (len(record.leaks) - len(leaks))
         yield f"{plural(leaving, 'packet')} left the node with a pod's source address"
-    elif figures.leaked and not record.leaks:
-        yield f"{plural(figures.leaked, 'attempt')} answered un-translated"
+    if figures.lost_outside:
+        ours = settings.target == "cluster" and settings.far_end
+        far_end = "the far end is a node of the cluster and" if ours else "this far end"
+        yield (
+            f"{plural(figures.lost_outside, 'connection')} answered only because {far_end} knows a way back to pods: "
+            "lost to anything outside the cluster"
+        )
     if figures.poisoned and blamed:
         more = "more than " if figures.unrecovered else ""
         flows = "flow was" if figures.poisoned == 1 else "flows were"

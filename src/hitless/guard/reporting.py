@@ -23,6 +23,7 @@ from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby
 from hitless.guard.meter import Moved
+from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
 from hitless.guard.standing import Standing
 from hitless.kernel.clock import Clock
@@ -69,6 +70,7 @@ class Reporter:
         post: Callable[[records.Record], None] | None = None,
     ) -> None:
         self._log = log
+        self._sayings = Sayings(log)
         self._journal = journal
         self._clock = clock
         self._state = state
@@ -251,6 +253,7 @@ class Reporter:
     def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
         self.turned = time.monotonic()
+        self._sayings.hear(sides, observing=standing is None)
         for family in list(self._leaks):
             self._leaked(family, self._clock.now())
         self.status = {
@@ -330,6 +333,9 @@ class Reporter:
         """The guard ends: the journal stays, and of the state only that it ended by a failure."""
         for family in list(self._leaks):
             self._leaked(family, self._clock.now(), last=True)
+        if self.status:  # it had begun
+            networks = [network for side in sides.values() if side.installed for network in side.installed.networks]
+            self._log.info("stopped", reason=stays(networks, guarding=self.guarding))
         if self.ended:
             self._write(json.dumps({**self.status, "problem": self.ended, "ended": True}, indent=1).encode())
         elif self._state is not None:

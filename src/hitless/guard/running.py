@@ -27,6 +27,7 @@ from hitless.guard.observing import Observation, Observer
 from hitless.guard.places import Places
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.reporting import Reporter
+from hitless.guard.saying import unclear
 from hitless.guard.side import Seen, Side
 from hitless.guard.standing import Found, Standing, found_in
 from hitless.kernel import ipsets
@@ -144,8 +145,8 @@ class Guard:
         for family, side in self._sides.items():
             if side.unclear and not side.installed:
                 raise Unclear(
-                    f"cannot tell what the primary ({self.settings.primary.name}) means for {family.value}: "
-                    f"{side.unclear}; nothing was changed. Name its chains with --profile, or look on with --observe"
+                    f"{unclear(self.settings.primary, family, side.unclear)}; nothing was changed. "
+                    "Name its chains with --profile, or look on with --observe"
                 )
 
     def _started(self, found: Mapping[Family, Found | None]) -> None:

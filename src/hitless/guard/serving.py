@@ -15,6 +15,7 @@ from hitless.daemon.serving import Page
 from hitless.errors import InputError
 from hitless.guard.metrics import render
 from hitless.guard.reporting import Reporter
+from hitless.guard.status import protects
 from hitless.model.reading import whole_of
 
 __all__ = ["serving"]
@@ -40,7 +41,10 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
             late = time.monotonic() - reporter.turned
             ok = late < _LATE
             return Page(200 if ok else 503, "ok\n" if ok else f"the guard's loop has not turned for {late:.0f} s\n")
-        return Page(404, "/metrics, /healthz\n")
+        if path == "/readyz":
+            ready = _ready(reporter)
+            return Page(200 if ready else 503, "ok\n" if ready else "not every pod network is protected; see status\n")
+        return Page(404, "/metrics, /healthz, /readyz\n")
 
     def say(text: str) -> None:
         if log is not None:
@@ -48,3 +52,12 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
 
     with visitors.serving(host.strip("[]") or "0.0.0.0", number, page, where="--metrics", say=say) as server:
         yield server.port
+
+
+def _ready(reporter: Reporter) -> bool:
+    """As ``hitless guard status``; one that only observes is ready once it works."""
+    facts = reporter.status
+    families = facts.get("families")
+    if reporter.problem or not isinstance(families, dict):
+        return False
+    return facts.get("mode") == "observe" or protects(families, ours=True)

@@ -22,7 +22,7 @@ from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.documents import from_json
 from hitless.model.families import Family
 
-__all__ = ["Status", "read"]
+__all__ = ["Status", "protects", "read"]
 
 _LATE = 60.0  # seconds; a guard marks the file every ten
 _LONGEST = 1 << 20  # bytes of a state file; one has 20 records
@@ -108,10 +108,10 @@ def read(run_dir: Path) -> Status:
         facts["problem"] = f"the guard's loop has not turned for {age:.0f} s"
     if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may stand
         facts["standing"] = _from_kernel()
-        return Status("protected" if _good(facts["standing"]) else "unprotected", facts)
+        return Status("protected" if protects(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):
         return Status("unknown", facts)
-    return Status("protected" if _good(facts["families"], "mode" in facts) else "unprotected", facts)
+    return Status("protected" if protects(facts["families"], "mode" in facts) else "unprotected", facts)
 
 
 def _written(path: Path) -> tuple[dict[str, Any], float]:
@@ -129,7 +129,7 @@ def _written(path: Path) -> tuple[dict[str, Any], float]:
     return (facts, age) if all(needed <= each.keys() for each in families.values()) else ({}, 0.0)
 
 
-def _good(families: dict[str, Any], ours: bool = False) -> bool:
+def protects(families: dict[str, Any], ours: bool = False) -> bool:
     """Whether every pod network is protected. A running guard (``ours``) that withdrew names no networks any more."""
     states = [family["state"] for family in families.values() if family["networks"]]
     if ours and any(family["state"] == "withdrawn" for family in families.values()):

@@ -14,18 +14,27 @@ from pathlib import Path
 from hitless.errors import MissingError
 from hitless.kernel.namespaces import CLONE_NEWUSER, unshare
 
-__all__ = ["ensure", "enter_user_namespace", "privileged"]
+__all__ = ["ensure", "enter_user_namespace", "net_admin", "privileged"]
 
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
 def privileged(status: str | None = None) -> bool:
     """Whether this process may make network and mount namespaces by itself (CapEff of /proc/self/status)."""
+    return _holds(status, _CAP_NET_ADMIN, _CAP_SYS_ADMIN)
+
+
+def net_admin(status: str | None = None) -> bool:
+    """Whether this process may change the rules of its network namespace."""
+    return _holds(status, _CAP_NET_ADMIN)
+
+
+def _holds(status: str | None, *bits: int) -> bool:
     text = Path("/proc/self/status").read_text() if status is None else status
     for line in text.splitlines():
         if line.startswith("CapEff:"):
             held = int(line.split()[1], 16)
-            return all(held >> bit & 1 for bit in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN))
+            return all(held >> bit & 1 for bit in bits)
     return False
 
 

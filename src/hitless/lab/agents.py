@@ -25,8 +25,9 @@ from hitless.kernel import processes
 from hitless.lab.clusters import Node
 from hitless.lab.plans import Plan
 from hitless.model.families import Family
+from hitless.model.reading import shown
 
-__all__ = ["AGENTS", "Agent", "Readiness", "environment", "named", "of_command", "runnable", "words"]
+__all__ = ["AGENTS", "Agent", "Readiness", "called", "environment", "named", "of_command", "runnable", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,8 @@ def _stand_in(name: str, grace: float, replays: str) -> Agent:
     return Agent(name, command, Readiness("file", ready), grace, replays)
 
 
+_LONGEST_NAME = 64
+
 _HEALTH = "127.0.0.1:10990"
 """Each node has a network of its own, so that one port serves all."""
 
@@ -145,6 +148,18 @@ def named(name: str, where: str = "--agent") -> Agent:
     if name not in AGENTS:
         raise InputError(f"{name!r} is no agent", where=where, expected=", ".join(AGENTS))
     return AGENTS[name]
+
+
+def called(name: str) -> str:
+    """A name for an agent of one's own, by ``--agent-name``; raises ``InputError`` for what no table could show."""
+    plain = name.strip()
+    if not 0 < len(plain) <= _LONGEST_NAME or not plain.isprintable() or "," in plain or plain.endswith("+guard"):
+        raise InputError(
+            f"{shown(name)} cannot be a name",
+            where="--agent-name",
+            expected=f"1 to {_LONGEST_NAME} characters, none of them a comma, not ending in +guard",
+        )
+    return plain
 
 
 def words(text: str, where: str) -> tuple[str, ...]:

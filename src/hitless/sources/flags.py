@@ -16,7 +16,7 @@ from hitless.errors import InputError
 from hitless.model import reading
 from hitless.model.families import Backend, Network
 
-__all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage"]
+__all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage", "verb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,20 @@ def parse_flags(argv: Sequence[str], environment: Mapping[str, str]) -> Options:
                 origin[flag.name] = f"environment variable {variable}"
                 break
     return _options(_Values(values, origin), environment)
+
+
+def verb(argv: Sequence[str], verbs: Sequence[str]) -> tuple[str, list[str]]:
+    """The first word that is no flag and no flag's value, if it is one of ``verbs`` (else the last of them), and the
+    rest: flags are taken in front of it and behind it."""
+    words = list(argv)
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] not in ("-", "--"):
+        name, equals, _ = words[at].removeprefix("-").removeprefix("-").partition("=")
+        flag = _KNOWN.get(name)
+        at += 1 if equals or flag is None or flag.kind == "switch" else 2
+    if at < len(words) and words[at] in verbs:
+        return words[at], words[:at] + words[at + 1 :]
+    return verbs[-1], words
 
 
 def usage() -> str:

@@ -201,6 +201,25 @@ def test_the_guards_readiness_is_the_exit_code_of_its_real_command(tmp_path: Pat
     assert "unrecognized" not in done.stderr
     observing = of(render("guard.observe=true"), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"][0]
     assert "readinessProbe" not in observing, "a guard that observes protects nothing and would never be ready"
+    assert "startupProbe" not in observing
+
+
+def test_a_guard_is_ready_within_seconds_of_standing_by_and_is_never_killed_for_having_no_rules_to_learn_from() -> None:
+    (guard,) = of(render(), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"]
+    startup, readiness = guard["startupProbe"], guard["readinessProbe"]
+    assert startup["exec"] == readiness["exec"]
+    assert startup["periodSeconds"] + startup.get("initialDelaySeconds", 0) < 5
+    assert startup["periodSeconds"] * startup["failureThreshold"] > 10 * 365 * 24 * 3600
+    assert startup["failureThreshold"] < 1 << 31
+    (served,) = of(render("guard.metrics.enabled=true"), "DaemonSet")[0]["spec"]["template"]["spec"]["containers"]
+    assert served["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert served["readinessProbe"]["periodSeconds"] < 5
+    assert served["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_a_rollout_goes_on_side_by_side_and_stops_at_a_version_that_does_not_start() -> None:
+    strategy = of(render(), "DaemonSet")[0]["spec"]["updateStrategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}}
 
 
 def test_one_drill_at_a_time_and_none_is_repeated() -> None:

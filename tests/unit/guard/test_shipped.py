@@ -68,6 +68,13 @@ def test_the_unit_gives_one_right_and_starts_what_there_is() -> None:
     assert (options.profile, options.metrics, options.observe) == ("flannel", None, False)
 
 
+def test_the_guide_installs_the_program_that_the_unit_starts() -> None:
+    (program,) = re.findall(r"^ExecStart=(\S+) guard ", UNIT.read_text(), re.M)
+    installed = GUIDE.partition("## Install")[2].partition("\n## ")[0]
+    assert re.search(rf"^ln -sf (\S+)/bin/hitless {re.escape(program)}$", installed, re.M)
+    assert "pip install ." in installed
+
+
 def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other_metric() -> None:
     known = set(metrics._HELP)
     missing = {name for name in known if name not in GUIDE}

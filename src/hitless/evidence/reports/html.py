@@ -22,7 +22,7 @@ __all__ = ["render", "scoped"]
 
 _MOST_LOSSES = 25
 _MOST_NODES = 12
-_IF_ANY = (("not sent", "skipped"), ("undecided", "undecided"))
+_IF_ANY = (("lost outside", "lost_outside"), ("not sent", "skipped"), ("undecided", "undecided"))
 """Columns, and their figures, that are there only when one of the agents has something in them."""
 
 _STYLE = """

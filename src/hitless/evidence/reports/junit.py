@@ -13,8 +13,8 @@ from hitless.evidence.verdict import AgentVerdict, Verdict
 __all__ = ["render"]
 
 _PROPERTIES = (
-    "attempted", "lost", "asked", "skipped", "undecided", "gaps", "longest_gap_ms", "gap_ms", "leaked", "poisoned",
-    "slowest_recovery_ms",
+    "attempted", "lost", "asked", "skipped", "undecided", "gaps", "longest_gap_ms", "gap_ms", "leaked",
+    "lost_outside", "poisoned", "slowest_recovery_ms",
 )  # fmt: skip
 
 

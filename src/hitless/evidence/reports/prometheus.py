@@ -27,6 +27,7 @@ _GAUGES = (
     ("longest_gap_ms", "longest_gap_seconds", 1e-3, "The longest gap."),
     ("gap_ms", "gap_seconds", 1e-3, "All gaps together."),
     ("leaked", "leaked_packets", 1.0, "Packets that left the node with a pod's source address."),
+    ("lost_outside", "lost_outside", 1.0, "Connections answered un-translated: lost to anything outside the cluster."),
     ("poisoned", "poisoned_flows", 1.0, "Flows that stayed dead after the rules were back."),
     ("slowest_recovery_ms", "slowest_recovery_seconds", 1e-3, "How long the slowest poisoned flow was dead."),
     ("broken_streams", "broken_streams", 1.0, "Long-lived streams that broke."),

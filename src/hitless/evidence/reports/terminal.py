@@ -26,7 +26,7 @@ _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yello
 _BARS = "▁▂▃▄▅▆▇█"
 _LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
 """Columns that go first where there is no room for all: the reasons say the same."""
-_IF_ANY = ("bridged", "not sent", "undecided")
+_IF_ANY = ("bridged", "lost outside", "not sent", "undecided")
 """Columns that are there only when one of the agents has something in them."""
 _GAP = 2
 _NAME = 12
@@ -138,6 +138,7 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
         "bridged": Text(words.bridged(one)),
         "lost": _number(one.lost),
         "of": Text(f"{one.attempted:,}"),
+        "lost outside": _number(one.lost_outside),
         "not sent": Text(f"{one.skipped:,}", style="yellow" if one.skipped else ""),
         "undecided": Text(f"{one.undecided:,}", style="yellow" if one.undecided else ""),
         "leaked": _number(one.leaked),

@@ -57,6 +57,8 @@ def _told(agent: AgentVerdict) -> str:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
     if agent.bridged_gaps or agent.bridged_flows:
         what += f" while a guard's standby bridged {bridged(agent)}"
+    if agent.lost_outside:
+        what += f", and {agent.lost_outside:,} more would have been lost to anything outside the cluster"
     if agent.undecided:
         what += f", {agent.undecided:,} undecided"
     return what + _unsent(agent)

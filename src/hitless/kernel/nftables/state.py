@@ -60,11 +60,11 @@ class ChainState:
         return ChainState(self.name, self.handle, self.hook, dict(self.rules), self.kept, self.leads)
 
     def lead(self, rule: bytes) -> frozenset[Body]:
-        """Take note of what a rule message leads to; what is new of that."""
-        new = frozenset(links(rule)) - self.leads
-        if new:
-            self.leads |= new
-        return new
+        """What a rule message leads to, taken note of. (A name may have been there for another chain or set.)"""
+        found = frozenset(links(rule))
+        if found - self.leads:
+            self.leads |= found
+        return found
 
     def forget(self) -> None:
         """Keep no rules from now on."""

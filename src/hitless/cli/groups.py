@@ -1,0 +1,24 @@
+"""A group of commands whose options stand on either side of the verb: ``lab --name X up``, ``lab up --name X``."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["Group"]
+
+
+class Group(click.Group):
+    """What stands in front of the verb is moved behind it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words, front = list(args), list[str]()
+        while words and words[0].startswith("-") and words[0] not in ("-h", "--help", "--"):
+            word = words.pop(0)
+            front.append(word)
+            if "=" not in word and words and self._takes_value(word):
+                front.append(words.pop(0))
+        return super().parse_args(ctx, [words[0], *front, *words[1:]] if words else front)
+
+    def _takes_value(self, word: str) -> bool:
+        options = [one for each in self.commands.values() for one in each.params if isinstance(one, click.Option)]
+        return any(word in one.opts and not one.is_flag and not one.count for one in options)
