@@ -2,10 +2,11 @@
 
 Problem: an image must be built and tested where there is neither a registry nor an engine, for two architectures, the
 same each time. Promise: Debian packages are extracted (never run: no emulation for the other architecture), the wheel
-and its locked dependencies are put beside Python, what nothing uses is left out, and one layer with fixed times and
-order is written per architecture; the archive is an OCI image layout that ``ctr images import`` and ``skopeo`` take.
-There is no shell in it and no setuid program. Size and contents are printed. ``deploy/Containerfile`` says the same to
-engines.
+and its dependencies (``deploy/image.lock``, by their hashes) are put beside Python, what nothing uses is left out, and
+one layer with fixed times, modes and order is written per architecture: the same Debian packages and the same source
+give the same bytes, which a test builds twice to see. The archive is an OCI image layout that ``ctr images import`` and
+``skopeo`` take; beside it stands what is in it, as SPDX (``tools/sbom.py``). There is no shell in it and no setuid
+program. Size and contents are printed. ``deploy/Containerfile`` says the same to engines.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import json
 import os
 import py_compile
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools import sbom  # noqa: E402 - found by its place, wherever this is started
+
 PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase"
-EXTRAS = "cluster,metrics"
 SITE = Path("usr/lib/python3/dist-packages")
 NAME = "ghcr.io/hitless/hitless"
 USER = 65532
@@ -46,7 +52,7 @@ KEEP_PROGRAMS = {
     ),
 }
 DROP = (
-    *("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"),
+    *("usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/share/bash-completion"),
     *(
         "usr/share/perl5",
         "usr/share/info",
@@ -57,7 +63,17 @@ DROP = (
     ),
     *("usr/lib/valgrind", "usr/lib/systemd", "usr/lib/udev", "usr/lib/mime", "usr/lib/binfmt.d", "usr/lib/apt"),
     *("usr/lib/ssl/misc", "usr/share/dpkg", "usr/libexec/dpkg", "etc/dpkg", "etc/logrotate.d", "var/lib/apt"),
-    *("var/lib/dpkg/info", "var/cache", "var/log", "etc/cron.daily", "etc/init.d", "etc/pam.d", "etc/apt"),
+    *(
+        "var/lib/dpkg",
+        "usr/share/debconf",
+        "usr/share/polkit-1",
+        "var/cache",
+        "var/log",
+        "etc/cron.daily",
+        "etc/init.d",
+        "etc/pam.d",
+        "etc/apt",
+    ),
     *(
         f"usr/lib/python3.11/{one}"
         for one in ("ensurepip", "idlelib", "lib2to3", "pydoc_data", "turtledemo", "tkinter")
@@ -68,6 +84,10 @@ DROP = (
     ),
 )
 """Documents, other packages' start-up files, and parts of the standard library that nothing here imports."""
+
+
+MADE_INTO = frozenset({"ca-certificates"})
+"""Packages of which no file is left as it was, and yet all of it is in the image."""
 
 
 DROP_LIBRARIES = (
@@ -103,9 +123,17 @@ def sources(mirror: str | None) -> str:
 
 def extract(architecture: str, mirror: str | None, folder: Path, scratch: Path) -> None:
     """The packages' files in ``folder``; no maintainer script is run."""
-    archive = scratch / f"{architecture}.tar"
+    archive, debs = scratch / f"{architecture}.tar", scratch / f"{architecture}.debs"
+    debs.mkdir()
+    keep = f'cp "$1"/var/cache/apt/archives/*.deb {shlex.quote(str(debs))}/'
     run(
-        *("mmdebstrap", "--variant=extract", f"--architectures={architecture}", f"--include={PACKAGES}"),
+        *(
+            "mmdebstrap",
+            "--variant=extract",
+            f"--extract-hook={keep}",
+            f"--architectures={architecture}",
+            f"--include={PACKAGES}",
+        ),
         "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
         *("bookworm", archive, sources(mirror)),
     )
@@ -117,7 +145,10 @@ def extract(architecture: str, mirror: str | None, folder: Path, scratch: Path) 
 
 
 def prune(folder: Path) -> None:
-    """Leave out what nothing uses: documents, shells, all programs but the few that are run."""
+    """Leave out what nothing uses: documents but licences, shells, all programs but the few that are run."""
+    for paper in (folder / "usr/share/doc").rglob("*"):
+        if paper.name != "copyright" and (paper.is_file() or (paper.is_symlink() and not paper.is_dir())):
+            paper.unlink()
     for name in DROP:
         shutil.rmtree(folder / name, ignore_errors=True)
     for libraries in (folder / "usr/lib").glob("*-linux-gnu"):
@@ -127,6 +158,8 @@ def prune(folder: Path) -> None:
         for program in (folder / place).iterdir():
             if program.name not in KEEP_PROGRAMS:
                 program.unlink()
+    for name in ("etc/rmt", "etc/debconf.conf"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def finish(folder: Path) -> None:
@@ -170,15 +203,14 @@ def install(architecture: str, folder: Path, scratch: Path) -> None:
             ROOT,
         )
     wheel = next(dist.glob("*.whl"))
-    constraints = scratch / "constraints.txt"
-    lines = (line.split(" ")[0].rstrip("\\").strip() for line in (ROOT / "requirements.lock").read_text().splitlines())
-    constraints.write_text("".join(f"{line}\n" for line in lines if "==" in line and not line.startswith("--hash")))
     site = folder / SITE
-    run(
-        *(uv, "pip", "install", "--quiet", "--target", site, "--python-version", "3.11", "--only-binary", ":all:"),
-        *("--python-platform", PLATFORMS[architecture], "-c", constraints, f"hitless[{EXTRAS}] @ {wheel.as_uri()}"),
-    )
+    into: tuple[str | Path, ...] = (uv, "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:")
+    into = (*into, "--target", site, "--python-version", "3.11", "--python-platform", PLATFORMS[architecture])
+    run(*into, "--require-hashes", "-r", ROOT / "deploy/image.lock")
+    run(*into, wheel)  # ours: built here and now, so it has no hash to compare with
     shutil.rmtree(site / "bin", ignore_errors=True)
+    (site / ".lock").unlink(missing_ok=True)  # uv's, and everybody may write to it
+    forget_the_build(site)
     for lexers in (site / "pygments/lexers").glob("[a-z]*.py"):
         lexers.unlink()  # for colouring source code, which nothing here shows
     start = folder / "usr/bin/hitless"
@@ -192,6 +224,16 @@ def install(architecture: str, folder: Path, scratch: Path) -> None:
             prependdir="/",
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
+
+
+def forget_the_build(site: Path) -> None:
+    """Take out what tells of the building machine and time, and is different each time."""
+    for record in site.glob("*.dist-info/RECORD"):
+        for name in ("direct_url.json", "uv_cache.json"):
+            (record.parent / name).unlink(missing_ok=True)
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if (site / line.split(",")[0].strip('"')).exists()]
+        record.write_text("".join(sorted(kept)), encoding="utf-8")
 
 
 def whole_name(name: str) -> str:
@@ -220,7 +262,9 @@ def layer(folder: Path, epoch: int) -> tuple[bytes, str]:
         for path in entries(folder):
             info = packed.gettarinfo(path, str(path.relative_to(folder)))
             info.mtime, info.uid, info.gid, info.uname, info.gname = epoch, 0, 0, "root", "root"
-            info.mode &= 0o1777  # no setuid, no setgid
+            # no setuid, no setgid, nothing that all may write to, whatever the umask of the building machine
+            info.mode = 0o755 if info.isdir() or info.mode & 0o100 or info.issym() else 0o644
+            info.mode = 0o1777 if info.name == "tmp" else info.mode
             if info.isreg():
                 with path.open("rb") as file:
                     packed.addfile(info, file)
@@ -279,8 +323,8 @@ class Layout:
         described = self.document(manifest, f"{kind}.manifest.v1+json")
         self.manifests.append({**described, "platform": {"architecture": architecture, "os": "linux"}})
 
-    def write(self, path: Path) -> None:
-        """Write the archive. One architecture is named itself, several are an index of their own."""
+    def write(self, path: Path) -> str:
+        """Write the archive; returns the digest of what it names: one architecture's manifest, or an index of all."""
         names = {
             "org.opencontainers.image.ref.name": self.name.rpartition(":")[2],
             "io.containerd.image.name": self.name,
@@ -299,6 +343,7 @@ class Layout:
                 info = tarfile.TarInfo(name)
                 info.size, info.mode = len(data), 0o644
                 packed.addfile(info, io.BytesIO(data))
+        return str(top["digest"]).removeprefix("sha256:")
 
 
 def show(folder: Path, architecture: str, compressed: int) -> None:
@@ -336,7 +381,9 @@ def main() -> None:
     )
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
     name = whole_name(given.name or f"{NAME}:{version}")
+    created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     layout = Layout(name)
+    packages: dict[sbom.Package, None] = {}
     with tempfile.TemporaryDirectory(prefix="hitless-image-") as box:
         scratch = Path(box)
         for architecture in dict.fromkeys(given.arch or [here]):
@@ -345,12 +392,17 @@ def main() -> None:
             extract(architecture, given.mirror, folder, scratch)
             prune(folder)
             finish(folder)
+            packages |= dict.fromkeys(sbom.debian(scratch / f"{architecture}.debs", folder, MADE_INTO))
             install(architecture, folder, scratch)
+            packages |= dict.fromkeys(sbom.python(folder / SITE))
             compressed, diff = layer(folder, epoch)
-            layout.add(architecture, compressed, diff, version, "2026-01-01T00:00:00Z")
+            layout.add(architecture, compressed, diff, version, created)
             show(folder, architecture, len(compressed))
-        layout.write(given.out)
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {name}")
+        digest = layout.write(given.out)
+    bill = given.out.with_suffix(".spdx.json")
+    bill.write_text(sbom.document(name, version, digest, packages, created))
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {name}, sha256 {digest}")
+    print(f"{bill}: {len(packages)} packages")
 
 
 if __name__ == "__main__":
