@@ -56,7 +56,7 @@ def stage() -> Iterator[Stage]:
         yield built
     finally:
         try:
-            hitless("drill", "--cleanup", "--namespace", NAMESPACE)
+            hitless("drill", "--cleanup", "--yes", "--namespace", NAMESPACE)
             ground.run(ground.tidy)
         finally:
             ground.RECORDER.close()
@@ -383,7 +383,7 @@ def test_what_a_killed_drill_left_is_swept(calm: Stage, tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert leftovers()
-    done = hitless("drill", "--cleanup", "--namespace", NAMESPACE)
+    done = hitless("drill", "--cleanup", "--yes", "--namespace", NAMESPACE)
     assert done.returncode == 0, done.stderr
     assert until(lambda: leftovers() == [], PATIENCE), leftovers()
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from hitless.cleaning import clean
 from hitless.cli.exits import HELP, Exit
-from hitless.errors import HitlessError, MissingError
+from hitless.errors import HitlessError, InputError, MissingError
 from hitless.model import reading
 from hitless.model.families import Family, Network
 
@@ -80,6 +80,10 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return Exit.PASS if end.code in (0, None) else Exit.ERROR
     try:
+        if options.observe and options.command == "remove":
+            raise InputError(
+                "touches nothing, and remove takes the standby away", where="--observe", expected="one of the two"
+            )
         if options.command == "status":
             return _status(options)
         if options.command == "remove":

@@ -28,7 +28,7 @@ from hitless.kernel import processes
 from hitless.lab import building, features, tending
 from hitless.lab.agents import AGENTS, Readiness, named, runnable
 from hitless.lab.clusters import Cluster
-from hitless.lab.keeping import Keep
+from hitless.lab.keeping import Keep, guests
 from hitless.lab.plans import LIMITS, Plan, Stack, check_name
 from hitless.lab.states import MARK, State, Store
 from hitless.model.families import Backend
@@ -320,16 +320,46 @@ def status(name: str, as_json: bool) -> int:
 
 @command.command(help="Take a lab down, whatever state it is in.")
 @click.option("--name", default=_NAME, show_default=True, help="Which lab.")
-@click.option("--all", "every", is_flag=True, help="All labs of this user.")
-def down(name: str, every: bool) -> int:
+@click.option("--all", "every", is_flag=True, help="All labs of this user, but for those that are in use.")
+@click.option("--force", is_flag=True, help="With --all: those that are being built, or in which commands run, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken down, and change nothing.")
+@click.pass_context
+def down(ctx: click.Context, name: str, every: bool, force: bool, dry_run: bool) -> int:
+    if every and ctx.get_parameter_source("name") is click.core.ParameterSource.COMMANDLINE:
+        raise InputError("names one lab, and --all takes every one", where="--name", expected="one of the two")
+    if force and not every:
+        raise InputError("is for --all; a lab that is named is taken down in any case", where="--force")
     store = Store()
-    names = store.names() if every else (check_name(name),)
-    gone = [each for each in names if store.down(each)]
-    for each in gone:
-        click.echo(f"{_title(each)} is gone")
-    if not gone:
+    names = list(store.names()) if every else [check_name(name)]
+    in_use = {each: why for each in names if every and not force and (why := _in_use(store, each))}
+    for each, why in in_use.items():
+        click.echo(f"{_title(each)} is left alone: {why}; --force, or hitless lab down --name {each}, ends it")
+    ending = [each for each in names if each not in in_use]
+    if dry_run:
+        there = [each for each in ending if each in store.names()]
+        for each in there:
+            click.echo(f"{_title(each)} would be taken down")
+    else:
+        there = [each for each in ending if store.down(each)]
+        for each in there:
+            click.echo(f"{_title(each)} is gone")
+    if not there and not in_use:
         click.echo("no lab was up" if every else f"{_title(name)} was not up")
     return Exit.PASS
+
+
+def _in_use(store: Store, name: str) -> str:
+    """Who is at work in a lab, besides what it runs itself; empty where nobody is."""
+    try:
+        state = store.read(name)
+    except InputError:  # damaged: nobody can use it
+        return ""
+    if not state.alive:
+        return ""
+    if not state.held:
+        return "it is being built"
+    pids = guests(state.keep, state.inodes)
+    return f"commands run in it (process {', '.join(str(pid) for pid in pids[:5])})" if pids else ""
 
 
 @command.command(

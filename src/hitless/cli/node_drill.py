@@ -98,6 +98,13 @@ def command(
                 where=f"--{name}",
                 expected="a --to farend://…",
             )
+    for option, goes_with, flag in (
+        ("grace", restart_container, "--restart-container"),
+        ("runtime", restart_container, "--restart-container"),
+        ("agent_process", not restart_container, "--restart-command or --restart-unit"),
+    ):
+        if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE and not goes_with:
+            raise InputError(f"means nothing without {flag}", where=f"--{option.replace('_', '-')}", expected=flag)
     name = called(agent_name) if agent_name is not None else ""
     way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name)
     plan = Plan(

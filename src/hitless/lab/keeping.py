@@ -91,6 +91,23 @@ def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
     return tuple(found)
 
 
+def guests(keep: Keep, inodes: frozenset[int]) -> tuple[int, ...]:
+    """Processes in the namespaces of a living keeper that it did not start: what people run there by ``lab exec``."""
+    return tuple(pid for pid in held_processes(inodes) if alive(keep) and keep.pid not in _ancestors(pid))
+
+
+def _ancestors(pid: int) -> set[int]:
+    """The process, its parent, and so on, as far as they can be read."""
+    found: set[int] = set()
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            break
+    return found
+
+
 class Keeper:
     """A keeper that this process started."""
 

@@ -122,6 +122,34 @@ def test_down_cleans_up_after_a_crash_and_the_name_is_free_again(hitless: Shell)
     hitless("up")
 
 
+def test_down_all_leaves_alone_what_is_in_use_and_a_dry_run_changes_nothing(hitless: Shell) -> None:
+    hitless("up", "--family", "ipv4")
+    hitless("up", "--name", "two", "--family", "ipv4")
+    guest = subprocess.Popen(
+        [*HITLESS, "lab", "exec", "--name", "two", "node0", "--", "sleep", "1000"],
+        env={**os.environ, "HITLESS_RUNTIME_DIR": str(hitless.folder)},
+    )
+    try:
+        note = Store(hitless.folder).read("two")
+        until(lambda: guest.pid in held_processes(note.inodes), "sleep entering the node")
+        left_alone = f"lab two is left alone: commands run in it (process {guest.pid})"
+        told = hitless("down", "--all", "--dry-run").stdout
+        assert left_alone in told
+        assert "the lab would be taken down" in told
+        assert [(each["name"], each["alive"]) for each in hitless.status()] == [("lab", True), ("two", True)]
+        for words, said in ((("--all", "--name", "two"), "--name"), (("--force",), "--force")):
+            assert said in hitless("down", *words, code=3).stderr
+        told = hitless("down", "--all").stdout
+        assert left_alone in told
+        assert [each["name"] for each in hitless.status()] == ["two"]
+        assert guest.poll() is None
+        hitless("down", "--all", "--force")
+        assert hitless.status() == []
+    finally:
+        guest.kill()
+        guest.wait()
+
+
 def test_a_dead_lab_is_replaced_by_up_without_down(hitless: Shell) -> None:
     hitless("up")
     os.kill(int(str(hitless.status()[0]["keeper"])), signal.SIGKILL)

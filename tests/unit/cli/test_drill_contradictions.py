@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from hitless.cli import guard
 from hitless.cli.tools import run_tools
 
 THERE = ["--kubeconfig", "/nonexistent"]
+
+
+def test_a_guard_that_touches_nothing_removes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.main(["--observe", "remove"]) == 3
+    assert "--observe: touches nothing, and remove takes the standby away" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
