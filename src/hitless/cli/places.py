@@ -7,7 +7,7 @@ whole or not at all, and says which one failed and why.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from hitless.errors import InputError, MissingError
+from hitless.kernel import files
 
 __all__ = ["File", "Folder", "write"]
 
@@ -70,17 +71,24 @@ class File(_Place):
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all; raises ``MissingError`` that names it."""
-    # a pipe, a terminal or /dev/null is written to; a file is replaced
-    special = path.exists() and not path.is_file()
-    draft = path if special else path.with_name(f".{path.name}.{os.getpid()}.new")
+    data = text.encode("utf-8", "backslashreplace")
     try:
-        draft.write_text(text, encoding="utf-8")
-        if not special:
-            draft.replace(path)
+        # a pipe, a terminal or /dev/null is written to; a file is replaced
+        if path.is_relative_to("/dev") or path.is_relative_to("/proc") or (path.exists() and not path.is_file()):
+            _pour(path, data)
+        else:
+            files.replace(path, data, mode=None)
     except OSError as error:
-        if not special:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-        raise MissingError(
-            f"cannot write {path}: {error.strerror}", remedy="make room, or choose another place with --out"
-        ) from error
+        nobody = error.errno == errno.ENXIO
+        why = "it is a FIFO that nobody reads, or a socket" if nobody else error.strerror
+        raise MissingError(f"cannot write {path}: {why}", remedy="make room, or choose another --out") from error
+
+
+def _pour(path: Path, data: bytes) -> None:
+    """Write to what is no file; a FIFO that nobody reads is not waited for."""
+    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    os.set_blocking(fd, True)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]

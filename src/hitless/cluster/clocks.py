@@ -17,6 +17,7 @@ from hitless.cluster import streams
 from hitless.cluster.api import Api
 from hitless.errors import ApiError
 from hitless.model.events import Event
+from hitless.model.reading import whole_of
 
 __all__ = ["Offset", "measure", "shifted"]
 
@@ -25,6 +26,7 @@ _TIMES = ("t", "begin", "end", "planned", "resynced")
 
 _ROUND_TRIPS = 12
 _PATIENCE = 20.0
+_LONGEST_ANSWER = 64  # bytes of a number of nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,21 @@ async def measure(api: Api, pod: str, namespace: str, container: str, now: Calla
                     if not piece:
                         raise ApiError(f"{namespace}/{pod}: its clock stopped answering", status=500)
                     answer += piece
-                samples.append((sent, int(answer), now()))
+                    if len(answer) > _LONGEST_ANSWER:
+                        raise ValueError("too long")
+                samples.append((sent, _nanoseconds(answer), now()))
     except TimeoutError as error:
         raise ApiError(f"{namespace}/{pod}: its clock did not answer within {_PATIENCE:g} s") from error
     except ValueError as error:
         raise ApiError(f"{namespace}/{pod}: its clock says {answer[:80]!r}", status=500) from error
     return offset_of(samples)
+
+
+def _nanoseconds(answer: bytes) -> int:
+    found = whole_of(answer.strip())
+    if found is None:
+        raise ValueError("no number")
+    return found
 
 
 def shifted(event: Event, ns: int) -> Event:

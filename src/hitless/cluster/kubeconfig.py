@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model.documents import Excess, from_yaml
 
 __all__ = ["EXPECTED", "Entry", "Kubeconfig", "merged", "named_by_environment"]
@@ -81,7 +82,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise InputError("it is no regular file, and is read more than once", where=str(path), expected=EXPECTED)
-        document = from_yaml(path.read_text())
+        document = from_yaml(files.read_text(path))
         # Halves of characters, and what holds itself, are YAML to Python and to nobody else: ValueError.
         json.dumps(document, skipkeys=True, default=repr, ensure_ascii=False).encode()
     except OSError as error:

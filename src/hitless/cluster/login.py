@@ -26,7 +26,7 @@ import msgspec
 from hitless.cluster.tls import Certificate
 from hitless.cluster.ways import Plugin, Way
 from hitless.errors import HitlessError, InputError
-from hitless.kernel import processes
+from hitless.kernel import files, processes
 
 __all__ = ["Credential", "Login", "from_plugin", "from_way"]
 
@@ -105,7 +105,7 @@ def from_way(way: Way) -> Credential:
     token = way.token
     if way.token_file is not None:
         try:
-            token = way.token_file.read_text().strip() or token
+            token = files.read_text(way.token_file, most=files.MOST).strip() or token
         except (OSError, ValueError) as error:
             if not token:
                 why = error.strerror if isinstance(error, OSError) else "it is no text"

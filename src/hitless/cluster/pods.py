@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ from hitless.cluster import clocks, manifests, relay, streams
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
 from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
+from hitless.drill.claims import Claims
 from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.model import events as e
 
@@ -61,6 +64,14 @@ class Station:
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _trouble: str = ""
     _told: bool = False
+    _claims: Claims = field(default_factory=Claims)
+
+    @cached_property
+    def _streams(self) -> frozenset[str]:
+        """The tools that the pod was given, and the relay's own words."""
+        arguments = self.document["spec"]["containers"][0].get("args", [])
+        given = [after for word, after in pairwise(arguments) if word == "--tool"]
+        return frozenset({relay.OWN, *(one.partition("=")[0] for one in given)})
 
     @property
     def name(self) -> str:
@@ -181,6 +192,8 @@ class Station:
             return
         finally:
             self._begun.set()
+            if last := self._claims.last():
+                self.say(e.Note(t=self.now(), level="error", text=f"{last} (pod {self.name})"), "drill")
         if self._open:
             await self._fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
         elif not self._stopping:
@@ -213,10 +226,18 @@ class Station:
     def _take(self, line: bytes) -> None:
         name, _, data = line.partition(b"\t")
         stream = name.decode(errors="replace")
+        if stream not in self._streams:
+            self.fail(f"{self.name} on {self.node} wrote a line of a stream that it does not have: {stream[:40]!r}")
+            return
         try:
             event = clocks.shifted(e.decode(data), -self.offset.ns)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.fail(f"{stream} on {self.node} wrote a line that is no event: {error}")
+            return
+        taken, why = self._claims.admit(event, stream, self.node)
+        if why:
+            self.say(e.Note(t=self.now(), level="error", text=f"{why} (pod {self.name})"), "drill")
+        if not taken:
             return
         if isinstance(event, e.Header) and stream != relay.OWN:
             self._open.add(stream)

@@ -20,6 +20,7 @@ from typing import Literal
 
 from hitless.cluster.versions import Build, Flannel, Product, Release, parse_flannel, parse_release
 from hitless.errors import InputError
+from hitless.kernel import files
 
 __all__ = ["Ended", "Shipped", "Table", "packaged", "read_table"]
 
@@ -126,7 +127,7 @@ def packaged() -> Table:
 def with_file(table: Table, path: Path) -> Table:
     """``table`` with the releases of a user's own file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a mark before the first column
+        text = files.read(path).decode("utf-8-sig")  # spreadsheets write a mark before the first column
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         raise InputError(f"cannot be read: {why}", where=str(path), expected="a CSV file of releases") from error

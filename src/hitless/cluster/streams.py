@@ -25,6 +25,8 @@ from hitless.cluster.refusals import said
 from hitless.cluster.relay import TAKEN_OVER
 from hitless.errors import ApiError, ours
 from hitless.model.documents import decoded
+from hitless.model.events import LONGEST
+from hitless.model.lines import Lines
 from hitless.model.reading import whole_of
 
 __all__ = ["Execution", "execute", "follow", "output", "passing"]
@@ -32,6 +34,8 @@ __all__ = ["Execution", "execute", "follow", "output", "passing"]
 _PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
 _MOST_STDERR = 4096
+_MOST_OUTPUT = 8 << 20
+_NAME = 80  # bytes of the stream's name before each event
 
 PASSING = frozenset({0, 401, 429, 502, 503, 504})
 """Statuses of a connection that broke or of a server on its way back (it knew us: 401 is a token that has ended)."""
@@ -170,9 +174,14 @@ async def output(api: Api, pod: str, namespace: str, container: str, command: Se
     while True:
         try:
             pieces: list[bytes] = []
+            size = 0
             async with execute(api, pod, namespace, container, command) as running:
                 while piece := await running.read():
                     pieces.append(piece)
+                    size += len(piece)
+                    if size > _MOST_OUTPUT:
+                        said_by = f"{' '.join(command[:4])} in {namespace}/{pod}"
+                        raise ApiError(f"{said_by} says more than {_MOST_OUTPUT} bytes", status=500)
             if running.code != 0:
                 words = running.stderr.decode(errors="replace").strip().splitlines()
                 raise ApiError(
@@ -203,7 +212,7 @@ async def follow(
     ``command`` must print the same bytes whenever it runs, from the given offset on. ``resumed`` is told the offset
     and the reason each time that the connection had to be made again.
     """
-    offset, rest, attempt, since = 0, b"", 0, api.patience.now()
+    offset, lines, attempt, since = 0, Lines(LONGEST + _NAME), 0, api.patience.now()
     while True:
         begun = offset
         try:
@@ -211,8 +220,7 @@ async def follow(
                 while piece := await running.read():
                     attempt, since = 0, api.patience.now()
                     offset += len(piece)
-                    *whole, rest = (rest + piece).split(b"\n")
-                    for one in whole:
+                    for one in lines.take(piece):
                         line(one)
             if running.code == 0:
                 if offset == begun:

@@ -24,6 +24,7 @@ import msgspec
 from hitless.cluster import proxies
 from hitless.cluster.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 from hitless.errors import InputError
+from hitless.kernel import files
 
 __all__ = ["Cluster", "Plugin", "Way", "read"]
 
@@ -281,7 +282,7 @@ def _decoded(data: str, name: str, where: str) -> bytes:
 
 def _bytes(file: str, where: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return files.read(Path(file))
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
         why = error.strerror if isinstance(error, OSError) else "it is no file's name"
         raise InputError(f"{file} cannot be read: {why}", where=where) from error

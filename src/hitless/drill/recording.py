@@ -2,9 +2,10 @@
 
 Problem: watch, probe and far end write JSON lines in namespaces of their own, they may die at any moment, and what they
 said until then must be in the log. Promise: each line that arrives is one event of the log, with the agent, node and
-stream that it belongs to filled in; a line that is none is a note of level error, never silently dropped; a tool that
-ends before it was told to is a note of level error and an ``Ended`` that the drill waits for. The drill's own events
-(phases, restarts, notes) go through the same door. Next stage: ``hitless.evidence`` judges the log.
+stream that it belongs to filled in; a line that is none, or an event that its tool cannot know (``claims``), is a note
+of level error, never silently dropped (from the fourth on it is counted); a tool that ends before it was told to is a
+note of level error and an ``Ended`` that the drill waits for. The drill's own events (phases, restarts, notes) go
+through the same door. Next stage: ``hitless.evidence`` judges the log.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from hitless import __version__
+from hitless.drill.claims import Claims
 from hitless.drill.origins import Origin
 from hitless.errors import ours
 from hitless.evidence import LogWriter
@@ -166,6 +168,7 @@ class Tool:
         self._stopping = False
         self._heard = asyncio.Event()
         self._errors = bytearray()
+        self._claims = Claims()
         self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._listen())]
 
     @classmethod
@@ -212,6 +215,7 @@ class Tool:
                 pass  # an unread pipe would keep the process from being waited for
         code = await self.process.wait()
         await self._tasks[1]
+        self._note(self._claims.last())
         words = self._errors.decode(errors="replace").strip().splitlines()
         if code == _REFUSED and words and not self._heard.is_set():
             self.refused = words[-1].removeprefix("hitless: ")
@@ -225,10 +229,17 @@ class Tool:
             event = e.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if not self._stopping or line.endswith(b"\n"):
-                self._desk.note("error", f"{self.name} wrote a line that is no event: {error}")
+                self._note(self._claims.broken(f"{self.name} wrote a line that is no event: {error}"))
             return
-        self._desk.write(event, self._stream)
-        self._heard.set()
+        taken, why = self._claims.admit(event, self._stream, self._desk.node)
+        self._note(why)
+        if taken:
+            self._desk.write(event, self._stream)
+            self._heard.set()
+
+    def _note(self, text: str) -> None:
+        if text:
+            self._desk.note("error", text)
 
     async def _listen(self) -> None:
         assert self.process.stderr is not None

@@ -12,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import msgspec
 
 from hitless.errors import InputError, MissingError, ours
-from hitless.model.events import SCHEMA, Event, Header, Summary, decode, encode
+from hitless.kernel import files
+from hitless.model.events import LONGEST, SCHEMA, Event, Header, Summary, decode, encode
 
 __all__ = ["Log", "LogWriter", "parse", "read"]
 
@@ -134,11 +136,20 @@ def parse(lines: Iterable[bytes], *, where: str) -> Log:
     return Log(tuple(events), torn, digest.hexdigest())
 
 
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; one without an end is cut off, so that it is no event, and ends the reading."""
+    while line := file.readline(LONGEST + 2):
+        if len(line) > LONGEST + 1:
+            yield line + b"\n"
+            return
+        yield line
+
+
 def read(path: Path) -> Log:
     """The log in the file; raises ``InputError`` when it cannot be read or a line of it is wrong."""
     try:
-        with path.open("rb") as file:
-            return parse(file, where=str(path))
+        with os.fdopen(files.opened(path), "rb") as file:
+            return parse(_lines(file), where=str(path))
     except (OSError, MemoryError) as error:
         raise InputError(
             f"cannot be read: {getattr(error, 'strerror', None) or 'it does not fit into memory'}",

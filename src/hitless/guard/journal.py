@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hitless.guard.records import Record, encode
+from hitless.kernel import files
 
 __all__ = ["Journal"]
 
@@ -42,8 +43,7 @@ class Journal:
 
     def _append(self, path: Path, line: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(path, flags, 0o600)
+        fd = files.own(path, os.O_RDWR | os.O_APPEND)
         try:
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":

@@ -23,6 +23,7 @@ from hitless.agent.logs import Log
 from hitless.cleaning import clean
 from hitless.errors import InputError, ours
 from hitless.guard import records
+from hitless.kernel import files
 from hitless.model.documents import from_json
 from hitless.model.reading import whole_of
 from hitless.sources.asking import ask, bearer
@@ -62,7 +63,7 @@ class Server:
         import ssl
 
         context = ssl.create_default_context(cafile=str(self.account / "ca.crt"))
-        token = (self.account / "token").read_text().strip()  # it is renewed on disk
+        token = files.read_text(self.account / "token").strip()  # it is renewed on disk
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=_PATIENCE, context=context)
         headers = {
             **bearer(token),

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hitless.errors import HitlessError, InputError, MissingError
+from hitless.kernel import files
 from hitless.model.reading import whole_of
 
 __all__ = ["Lock", "Running", "holder", "stop"]
@@ -42,7 +43,7 @@ class Lock:
     def __enter__(self) -> Lock:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._fd = files.own(self._path, os.O_RDWR)
         except OSError as error:
             raise InputError(
                 error.strerror or str(error), where=str(self._path), expected="a directory that can be written"
@@ -108,7 +109,7 @@ def holder(path: Path) -> int:
 def _look(path: Path) -> tuple[bool, int]:
     """Whether the lock is held, and by which process as the file says."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = files.opened(path)
     except FileNotFoundError:
         return False, 0
     except OSError as error:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.documents import decoded
 from hitless.model.families import Network
@@ -65,6 +66,7 @@ PRIMARIES: Mapping[str, Primary] = {
 }
 """Built-in profiles by name."""
 
+_LONGEST = 1 << 20
 _FIELDS = {"name", "chains", "networks", "processes", "subnet_files"}
 
 
@@ -76,7 +78,7 @@ def load(name: str) -> Primary:
     if "/" not in name and path.suffix != ".toml":
         raise InputError(f"there is no profile {name}", where="--profile", expected=f"{', '.join(PRIMARIES)} or a file")
     try:
-        raw = decoded(lambda: tomllib.loads(path.read_text()))
+        raw = decoded(lambda: tomllib.loads(files.read_text(path, most=_LONGEST)))
     except OSError as error:
         raise InputError(error.strerror or str(error), where=name, expected="a profile that can be read") from error
     except ValueError as error:  # TOML's errors, those of text, and what nests too deep

@@ -6,7 +6,6 @@ are totals since the process began and are what the metrics page shows. Next sta
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -26,6 +25,7 @@ from hitless.guard.meter import Moved
 from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
 from hitless.guard.standing import Standing
+from hitless.kernel import files
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -315,16 +315,9 @@ class Reporter:
                 with suppress(OSError):
                     os.utime(self._state)
             return
-        draft = self._state.with_name(self._state.name + ".new")
         try:
             self._state.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                if os.write(fd, data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                os.close(fd)
-            draft.replace(self._state)
+            files.replace(self._state, data, mode=0o600, durable=False)
             self._written, self._unwritten, self._touch_due = data, "", now + _TOUCH
         except OSError as error:
             self._unwritten = f"{self._state}: {error.strerror or error}"

@@ -17,6 +17,7 @@ from hitless.cleaning import cleaned
 from hitless.errors import HitlessError
 from hitless.guard import images, locking
 from hitless.guard.learning import TABLE
+from hitless.kernel import files
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.documents import from_json
@@ -117,7 +118,7 @@ def read(run_dir: Path) -> Status:
 def _written(path: Path) -> tuple[dict[str, Any], float]:
     """What a guard wrote, and how many seconds ago it was there last; nothing when it is not a whole state."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(files.opened(path), "rb") as file:
             facts = from_json(file.read(_LONGEST))
             age = time.time() - os.fstat(file.fileno()).st_mtime
     except (OSError, ValueError):

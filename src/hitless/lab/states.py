@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hitless.errors import HitlessError, InputError, KernelError, MissingError
+from hitless.kernel import files
 from hitless.lab.building import Members, view
 from hitless.lab.clusters import Cluster
 from hitless.lab.keeping import Held, Keep, alive, held_processes, kill_inside
@@ -192,17 +193,13 @@ class Store:
         """Write a note, whole or not at all."""
         self._prepare()
         path = self._path(state.name)
-        draft = path.with_suffix(f".{os.getpid()}.new")
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(state.encode())
-        draft.replace(path)
+        files.replace(path, state.encode().encode(), mode=0o600, durable=False)
 
     def read(self, name: str) -> State:
         """The note of a lab; raises ``InputError`` when there is none."""
         path = self._path(name)
         try:
-            return State.decode(path.read_text(), str(path))
+            return State.decode(files.read_text(path), str(path))
         except FileNotFoundError as error:
             known = ", ".join(each for each in self.names()) or "none"
             raise InputError(f"there is no lab {name}", expected=f"one that is up ({known})") from error
@@ -214,7 +211,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Forget a lab."""
         self._path(name).unlink(missing_ok=True)
-        for draft in self.folder.glob(f"lab-{name}.*.new"):
+        for draft in (*self.folder.glob(f"lab-{name}.*.new"), *self.folder.glob(f".lab-{name}.*.new")):
             draft.unlink(missing_ok=True)
 
     def reserve(self, state: State) -> None:
@@ -251,7 +248,7 @@ class Store:
         except InputError:
             # written by another version, or damaged: what names the keeper is the part that never changes
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                raw = json.loads(self._path(name).read_text())
+                raw = json.loads(files.read(self._path(name)))
                 keep = Keep(**raw["keep"])
                 if raw["boot"] == _boot() and alive(keep):
                     _end(keep)

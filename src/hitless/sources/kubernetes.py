@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hitless.errors import ApiError, InputError
+from hitless.kernel import files
 from hitless.kernel.memfiles import in_memory
 from hitless.model import reading
 from hitless.model.documents import Excess, from_json, from_yaml
@@ -163,7 +164,7 @@ class NodeSource:
             connection = HTTPConnection(host, port, timeout=_PATIENCE)
         headers = {"Accept": "application/json", "User-Agent": "hitless-agent"}
         try:
-            token = self.token_file.read_text().strip() if self.token_file is not None else self.token
+            token = files.read_text(self.token_file).strip() if self.token_file is not None else self.token
             headers |= bearer(token)
             whole = parts.path.rstrip("/") + path
             return ask(connection, "GET", whole, None, headers, within=_WHOLE, most=_MOST)
@@ -175,7 +176,7 @@ class NodeSource:
 
 def _load(path: Path) -> Mapping[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), expected="a kubeconfig") from error
     try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.families import Family, Network, family_of
 
@@ -53,13 +54,13 @@ def read_netconf(path: Path, text: str = "") -> NetConf:
     if text:
         return parse_netconf(text, where="--net-config")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read(path, most=_LONGEST).decode("utf-8", "replace")  # as Go's decoder does
     except FileNotFoundError as error:
         raise InputError(
             "the file is not there", where=str(path), expected="flannel's net-conf.json (see --net-config-path)"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), expected="a JSON file in UTF-8") from error
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), expected="a JSON file") from error
     return parse_netconf(text, where=str(path))
 
 

@@ -7,18 +7,20 @@ confirms or corrects. The file is written whole and renamed into place, in flann
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.families import Family, Network
 from hitless.sources.snapshot import Snapshot
 
 __all__ = ["SubnetFile", "read_subnet_file", "render_subnet_file", "write_subnet_file"]
 
+_LONGEST = 1 << 16  # bytes; flannel's has six lines
 _SUBNET = {Family.IPV4: "FLANNEL_SUBNET", Family.IPV6: "FLANNEL_IPV6_SUBNET"}
 _NETWORK = {Family.IPV4: "FLANNEL_NETWORK", Family.IPV6: "FLANNEL_IPV6_NETWORK"}
 
@@ -35,11 +37,12 @@ class SubnetFile:
 def read_subnet_file(path: Path) -> SubnetFile | None:
     """The file's subnets; ``None`` where there is no file. Raises ``InputError`` on one that does not parse."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path, most=_LONGEST)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), expected="flannel's subnet.env") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"cannot be read: {why}", where=str(path), expected="flannel's subnet.env") from error
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
@@ -81,15 +84,9 @@ def render_subnet_file(snapshot: Snapshot, mtu: int) -> str:
 
 def write_subnet_file(path: Path, text: str) -> bool:
     """Put the text there, whole or not at all; true when the file changed. ``OSError`` is the caller's to judge."""
-    try:
-        if path.read_text(encoding="utf-8") == text:
+    with suppress(OSError):
+        if files.read(path, most=_LONGEST) == text.encode():
             return False
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, text.encode())
     return True

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.documents import Excess, decoded
 from hitless.model.families import Address, Backend, Family, Network, family_of
@@ -97,7 +98,7 @@ def load(name_or_path: str) -> Profile:
         return parse(known[name_or_path], f"{name_or_path}.toml")
     path = Path(name_or_path)
     try:
-        text = path.read_text("utf-8")
+        text = files.read_text(path, most=1 << 20)
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no UTF-8 text"
         raise InputError(

@@ -1,0 +1,122 @@
+"""Files that are read and written by us: regular files, or not at all.
+
+Problem: root opens what it is told to, or what lies where its own files should: a FIFO holds it for ever, a device
+answers with anything, a symbolic or hard link makes it write into somebody else's file, a file without an end takes all
+memory. Promise: ``read`` opens without waiting, takes regular files only (symbolic links are followed: a ConfigMap is
+made of them) and at most ``most`` bytes; ``replace`` writes a new file and renames it into place, whatever stood there;
+``own`` opens a file that we add to or lock, and refuses links, other people's files and whatever is no file. All of
+them raise ``OSError`` with words for people; the caller says where and what for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["MOST", "opened", "own", "read", "read_text", "replace"]
+
+MOST = 8 << 20
+"""Bytes that are read of a file where the caller names no other bound."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def opened(path: Path) -> int:
+    """A descriptor for reading a regular file; the caller closes it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _regular(os.fstat(fd), path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read(path: Path, *, most: int = MOST) -> bytes:
+    """The whole of a regular file of at most ``most`` bytes."""
+    fd = opened(path)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        pieces: list[bytes] = []
+        left = most + 1
+        while left > 0 and (piece := file.read(min(left, 1 << 16))):
+            pieces.append(piece)
+            left -= len(piece)
+    if left <= 0:
+        raise OSError(errno.EFBIG, f"is longer than {most} bytes", str(path))
+    return b"".join(pieces)
+
+
+def read_text(path: Path, *, most: int = MOST) -> str:
+    """The same as text; raises also ``UnicodeDecodeError``."""
+    return read(path, most=most).decode("utf-8")
+
+
+def replace(path: Path, data: bytes, *, mode: int | None = 0o644, durable: bool = True) -> None:
+    """Put the data there, whole or not at all. What stood there, a link or a FIFO too, is replaced, not written to.
+
+    ``mode``: its permissions, ``None`` for the user's umask; ``durable``: it is on the disk when this returns.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    for _ in range(2):
+        with suppress(FileNotFoundError):
+            draft.unlink()  # of one that was killed, or put there to lead us astray
+        try:
+            fd = os.open(
+                draft,
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                0o666 if mode is None else mode,
+            )
+            break
+        except FileExistsError:
+            continue  # another of us
+    else:
+        raise OSError(errno.EBUSY, "is being written by somebody else", str(path))
+    try:
+        try:
+            if mode is not None:
+                os.fchmod(fd, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        if path.is_dir() and not path.is_symlink():
+            raise OSError(errno.EISDIR, "is a directory, not a regular file", str(path))
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink()
+        raise
+
+
+def own(path: Path, flags: int, mode: int = 0o600) -> int:
+    """A descriptor for a file of ours that stays: made if it is not there, a regular one, with one name, and ours."""
+    fd = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, mode)
+    try:
+        found = os.fstat(fd)
+        _regular(found, path)
+        if found.st_nlink != 1:
+            raise OSError(errno.EMLINK, "has another name (a hard link), or none", str(path))
+        if found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, f"belongs to user {found.st_uid}", str(path))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _regular(found: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
+        raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))
