@@ -19,12 +19,16 @@ from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import Packet
 from hitless.model.rules import (
     AddrType,
+    AnyOf,
     Destination,
     DestinationPort,
+    Element,
     IcmpType,
+    OneOf,
     Opaque,
     OpaqueAction,
     Ports,
+    Property,
     Protocol,
     Ruleset,
     SetMember,
@@ -184,7 +188,11 @@ class _Alike:
                 self._protocol = self._dport = True
             case Ports():
                 self._protocol = self._sport = self._dport = True
-            case SetMember() | AddrType() | Opaque() | OpaqueAction():
+            case Property(name):
+                self._protocol = True
+                if any(word in name for word in ("source", "destination", "port", "recent")):
+                    self._sport = self._dport = self._exact = True
+            case SetMember() | AddrType() | AnyOf() | Element() | Opaque() | OpaqueAction() | OneOf():
                 self._protocol = self._sport = self._dport = self._exact = True
             case _:
                 pass  # marks, states, interfaces and effects do not look at addresses or ports

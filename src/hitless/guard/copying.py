@@ -16,8 +16,10 @@ from dataclasses import dataclass, field, replace
 
 from hitless.errors import HitlessError
 from hitless.kernel.nftables import encoding
+from hitless.model import words
 from hitless.model.rules import (
     Accept,
+    AnyOf,
     Chain,
     Comment,
     Dnat,
@@ -27,11 +29,16 @@ from hitless.model.rules import (
     Jump,
     Mark,
     Masquerade,
+    MoveMark,
+    OneOf,
     OpaqueAction,
     Reject,
     Return,
     Rule,
+    SetConnMark,
     SetMark,
+    SetProperty,
+    Silent,
     Snat,
     Step,
     Table,
@@ -42,7 +49,7 @@ __all__ = ["Copy", "Unclear", "copy", "disturbance", "tested_bits"]
 
 _MOST_RULES = 2000  # a nat postrouting path has tens; thousands mean that something else is wrong
 _DEEPEST = 15  # nf_tables allows 16 nested jumps
-_VERDICTS = (Accept, Drop, Reject, Return, Jump, Goto, Masquerade, Snat, Dnat, OpaqueAction)
+_VERDICTS = (Accept, Drop, Reject, Return, Jump, Goto, Masquerade, Snat, Dnat, OneOf, OpaqueAction)
 _TRANSLATIONS = (Masquerade, Snat)
 
 
@@ -89,8 +96,17 @@ def tested_bits(table: Table, base: str) -> int:
     for chain in _reachable(table, base):
         for rule in chain.rules:
             for step in rule.steps:
-                bits |= step.mask if isinstance(step, Mark) else 0
+                bits |= _tested(step)
     return bits
+
+
+def _tested(step: Step) -> int:
+    if isinstance(step, AnyOf):
+        bits = 0
+        for each in (each for group in step.alternatives for each in group):
+            bits |= _tested(each)
+        return bits
+    return step.mask if isinstance(step, Mark) else 0
 
 
 def disturbance(table: Table, base: str, bits: int) -> str:
@@ -111,11 +127,13 @@ def _touched(step: Step) -> int:
     """The mark bits that a step may change."""
     if isinstance(step, SetMark):
         return step.mask | step.value
-    return step.mask if isinstance(step, UnknownMark) else 0
+    if isinstance(step, MoveMark):
+        return step.cleared | step.taken | step.value if step.restore else 0
+    return step.mask if isinstance(step, UnknownMark) and not step.connection else 0
 
 
 def _sets(step: Step) -> bool:
-    return isinstance(step, SetMark | UnknownMark)
+    return isinstance(step, SetMark | UnknownMark | MoveMark)
 
 
 def _verdict(rule: Rule) -> Step | None:
@@ -217,13 +235,16 @@ class _Copier:
             case Return() | None:
                 pass
             case _:
-                raise Unclear(f"{where}: {type(verdict).__name__} {getattr(verdict, 'text', '')}".rstrip())
+                raise Unclear(f"{where}: {words.rule(Rule((verdict,)), iptables=self.table.iptables)}")
         if problem := self._inexact(rule):
             raise Unclear(f"{where}: {problem}")
         part.rules.append(rule)
 
     def _without_effect(self, step: Step) -> bool:
-        """A change of mark bits that no rule asks for has no effect on translation."""
+        """A change of mark bits that no rule asks for has no effect on translation; nor have a log, and changes of what
+        only rules without an exact form ask for (connection marks, labels, sets that packets fill)."""
+        if isinstance(step, Silent | SetConnMark | SetProperty):
+            return True
         return _sets(step) and not _touched(step) & self.bits
 
     def _check_marks(self, chain: Chain, number: int, rule: Rule, where: str) -> None:

@@ -46,7 +46,7 @@ class OpenGap:
 
 def without_guard(ruleset: Ruleset) -> Ruleset:
     """The rules of everybody else."""
-    return Ruleset(tuple(table for table in ruleset.tables if table.name != TABLE))
+    return Ruleset(tuple(table for table in ruleset.tables if table.name != TABLE), ruleset.node)
 
 
 class Asker:

@@ -22,6 +22,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.interest import Interest
 from hitless.kernel.nftables.mirror import Mirror, Update
+from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.model.events import Writer
@@ -36,6 +37,7 @@ _MOST_SNAPSHOTS = 8  # of the legacy tables, each of which is a copy of what was
 _BRIEFLY = 0.01
 _OVERTIME = 0.5  # seconds of work on what waits, beyond the time that a caller allows
 _TURN = 0.5  # seconds between looks at whether it is time to stop
+_AROUND = 1.0  # seconds between questions whether ipsets and interfaces are as they were
 _ABSENT = 1.0  # seconds between looks for legacy tables while there are none
 
 
@@ -63,6 +65,8 @@ class Observer:
         self._stop = threading.Event()
         self._mirror = Mirror(namespace, families, interest=_INTEREST, clock=self._clock, collapse=True)
         self._legacy = Ruleset()
+        self._surroundings = Surroundings(namespace)
+        self._asked = time.monotonic()
         try:
             self._poller: Poller | None = self._find_legacy()
         except BaseException:
@@ -81,6 +85,7 @@ class Observer:
             self._poller.wake()
         self._thread.join()
         self._mirror.close()
+        self._surroundings.close()
         if self._poller is not None:
             self._poller.close()
 
@@ -107,7 +112,7 @@ class Observer:
                 return found
             over = time.monotonic() - deadline
             if not self._waiting and (over > _OVERTIME or (over >= 0 and not self._mirror.waiting)):
-                return None
+                return self._changed_around()
 
     def _from_legacy(self, item: Snapshot | HitlessError) -> Observation:
         if isinstance(item, HitlessError):
@@ -126,13 +131,22 @@ class Observer:
         writer = Writer(update.pid, update.comm, update.argv, update.parent) if update.pid else None
         return Observation(update.t, update.noticed or update.t, self._both(), writer, update.lost, own)
 
+    def _changed_around(self) -> Observation | None:
+        """What changes without an event of nf_tables, members of ipsets above all: asked for once a second."""
+        if time.monotonic() - self._asked < _AROUND:
+            return None
+        before = self._clock.now()
+        changed = self._surroundings.refresh()
+        self._asked = time.monotonic()
+        return Observation(self._clock.now(), before - int(_AROUND * 1e9), self._both()) if changed else None
+
     @property
     def waiting(self) -> bool:
         """Whether there is more to come at once."""
         return bool(self._waiting) or self._mirror.waiting > 0
 
     def _both(self) -> Ruleset:
-        return Ruleset((*self._mirror.current.tables, *self._legacy.tables))
+        return Ruleset((*self._mirror.current.tables, *self._legacy.tables), self._surroundings)
 
     # --- the thread
 

@@ -198,6 +198,7 @@ def _asked(hook: Hook) -> bool:
 
 def _passed(ruleset: Ruleset, family: Family) -> Iterator[object]:
     """Every chain that a forwarded packet may pass at the hooks that matter, as values that compare cheaply."""
+    yield None if ruleset.node is None else ruleset.node.version
     for table in gaps.without_guard(ruleset).tables:
         if table.family not in (family.nft, "inet"):
             continue

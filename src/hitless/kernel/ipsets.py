@@ -1,53 +1,177 @@
-"""What an ipset is called: rules know it by a number.
+"""ipsets: what they are called, and who is in them. Rules know a set by a number.
 
-Problem: a rule with ``-m set`` holds the set's index in the kernel's list, and "set #3" tells nobody which set that is.
-Promise: ``names`` asks the kernel (nfnetlink, IPSET_CMD_GET_BYINDEX, Linux 4.20 and later) for the sets of a namespace
-that numbers name, and ``named`` puts them into a sentence. A number that the kernel does not know stays a number. Never
-reads or changes members, never fails: names are for people. Next stage: ``hitless.guard``.
+Problem: a rule with ``-m set`` holds the set's index in the kernel's list; which set that is, and whether a packet is
+in it, only the kernel can say. Promise: ``Ipsets`` asks it (nfnetlink; the name by IPSET_CMD_GET_BYINDEX, Linux 4.20
+and later): ``name``, and ``holds`` whether a set of any type holds what a packet has (IPSET_CMD_TEST, so that timeouts,
+networks and "nomatch" mean what they mean there, and a set of any size costs one question). What cannot be told is
+``None``. ``named`` puts names into a sentence. Never changes members. Next stages: ``surroundings``, ``hitless.guard``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hitless.errors import KernelError, MissingError
 from hitless.kernel import netlink
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.model.families import Family
+from hitless.model.packets import ICMP, ICMPV6, Packet
 
-__all__ = ["named", "names"]
+__all__ = ["Ipsets", "named", "names"]
 
 # <linux/netfilter/nfnetlink.h>, <linux/netfilter/ipset/ip_set.h>
-_SUBSYSTEM, _GET_BYINDEX = 6, 15
-_PROTOCOL, _SETNAME, _INDEX = 1, 2, 11
+_SUBSYSTEM, _LIST, _TEST, _HEADER, _GET_BYINDEX = 6, 7, 11, 12, 15
+_PROTOCOL, _SETNAME, _TYPENAME, _FAMILY, _DATA, _ADT, _INDEX = 1, 2, 3, 5, 7, 8, 11
+_IP, _PORT, _PROTO, _NAME, _IP2, _IFACE = 1, 4, 7, 18, 20, 23
 _VERSION = 7
-_NUMBERED = re.compile(r"\bset #(\d+)\b")
+_NET_ORDER = 0x4000  # NLA_F_NET_BYTEORDER
+_NOT_IN = 4103  # IPSET_ERR_EXIST
+_OF_TYPES = 4352  # from here on the numbers are the types' own: such a key can be in no set of the type
+_WITH_PORTS = frozenset({6, 17, 132, 136})
+_FAMILIES = {2: Family.IPV4, 10: Family.IPV6}
+_NUMBERED = re.compile(r"(?<![\w#])#(\d+)\b")
+_DEEPEST = 2  # lists of sets hold sets, and no lists
+
+
+class Ipsets:
+    """A namespace's sets, over one socket that is opened when somebody asks."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._namespace = namespace
+        self._socket: netlink.Socket | None = None
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def name(self, number: int) -> str | None:
+        """The set's name; ``None`` when there is none of this number, or the kernel does not say."""
+        found = self._ask(_GET_BYINDEX, netlink.be16(_INDEX, number))
+        return None if found is None else netlink.to_text(found.get(_SETNAME, b"")) or None
+
+    def holds(self, name: str, directions: Sequence[str], packet: Packet) -> bool | None:
+        """Whether a set holds what the packet has in these ``directions`` ("src", "dst"), one for each dimension."""
+        return self._holds(name, directions, packet, 0)
+
+    def _holds(self, name: str, directions: Sequence[str], packet: Packet, depth: int) -> bool | None:
+        head = self._ask(_HEADER, netlink.text(_SETNAME, name))
+        if head is None:
+            return None
+        kind = netlink.to_text(head.get(_TYPENAME, b""))
+        if kind == "list:set":
+            members = self._members(name) if depth < _DEEPEST else None
+            if members is None:
+                return None
+            answers = [self._holds(member, directions, packet, depth + 1) for member in members]
+            return True if True in answers else None if None in answers else False
+        family = head.get(_FAMILY, b"\0")[0]
+        if family in _FAMILIES and _FAMILIES[family] is not packet.family:
+            return False
+        key = _key(kind, directions, packet)
+        if key is None:
+            return None
+        return self._test(name, key) if key else False
+
+    def _test(self, name: str, key: bytes) -> bool | None:
+        payload = _head() + netlink.text(_SETNAME, name) + netlink.nested(_DATA, key)
+        try:
+            self._opened().request(_SUBSYSTEM << 8 | _TEST, 0, payload, operation="ask", subject=f"set {name}")
+        except KernelError as error:
+            return False if error.errno == _NOT_IN or error.errno >= _OF_TYPES else None
+        except MissingError:
+            return None
+        return True
+
+    def _members(self, name: str) -> list[str] | None:
+        """The sets that a list holds."""
+        try:
+            payload = _head() + netlink.text(_SETNAME, name)
+            replies = self._opened().dump(_SUBSYSTEM << 8 | _LIST, payload, operation="read", subject=f"set {name}")
+        except (KernelError, MissingError):
+            return None
+        found = []
+        for reply in replies:
+            listed = netlink.attributes(reply.payload, 4).get(_ADT, b"")
+            for _, raw in netlink.attribute_list(listed):
+                found.append(netlink.to_text(netlink.attributes(raw).get(_NAME, b"")))
+        return found
+
+    def _ask(self, command: int, payload: bytes) -> dict[int, bytes] | None:
+        try:
+            replies = self._opened().request(
+                _SUBSYSTEM << 8 | command, 0, _head() + payload, operation="read", subject="a set"
+            )
+        except (KernelError, MissingError):  # NotFound is a KernelError: no such set, no ipset, an older kernel
+            return None
+        return netlink.attributes(replies[0].payload, 4) if replies else None
+
+    def _opened(self) -> netlink.Socket:
+        if self._socket is None:
+            self._socket = netlink.Socket(netlink.NETFILTER, self._namespace)
+        return self._socket
+
+
+def _head() -> bytes:
+    return netlink.nfgenmsg(0) + netlink.attribute(_PROTOCOL, bytes((_VERSION,)))
+
+
+def _address(kind: int, value: bytes) -> bytes:
+    inner = netlink.attribute((1 if len(value) == 4 else 2) | _NET_ORDER, value)
+    return netlink.nested(kind, inner)
+
+
+def _key(kind: str, directions: Sequence[str], packet: Packet) -> bytes | None:
+    """What the packet has, as a set of this type asks for it; empty when it can be in none, ``None`` when it cannot be
+    told. A rule that names fewer dimensions than the set has never matches (ip_set_test)."""
+    dimensions = kind.partition(":")[2].split(",")
+    if len(directions) < len(dimensions):
+        return b""
+    found, addresses = b"", 0
+    for dimension, direction in zip(dimensions, directions, strict=False):
+        source = direction == "src"
+        if dimension in ("ip", "net"):
+            found += _address(_IP2 if addresses else _IP, (packet.src if source else packet.dst).packed)
+            addresses += 1
+        elif dimension == "port":
+            port = _port(packet, source)
+            if port is None:
+                return b""
+            found += netlink.attribute(_PORT | _NET_ORDER, port.to_bytes(2, "big"))
+            if kind != "bitmap:port":
+                found += netlink.attribute(_PROTO, bytes((packet.protocol,)))
+        elif dimension == "iface":
+            name = packet.iif if source else packet.oif
+            if not name:
+                return None
+            found += netlink.text(_IFACE, name)
+        else:  # mac, mark, set
+            return None
+    return found
+
+
+def _port(packet: Packet, source: bool) -> int | None:
+    """What ipset takes for the packet's port: of an echo request its type and code (ip_set_get_ip4_port)."""
+    if packet.protocol in _WITH_PORTS:
+        return packet.sport if source else packet.dport
+    return {ICMP: 8 << 8, ICMPV6: 128 << 8}.get(packet.protocol)
 
 
 def names(numbers: Iterable[int], namespace: Namespace = HERE) -> dict[int, str]:
     """The sets' names by their numbers, of those that there are."""
-    found: dict[int, str] = {}
     wanted = sorted(set(numbers))
     if not wanted:
-        return found
-    with netlink.Socket(netlink.NETFILTER, namespace) as socket:
-        for number in wanted:
-            payload = netlink.nfgenmsg(0) + netlink.attribute(_PROTOCOL, bytes((_VERSION,)))
-            payload += netlink.be16(_INDEX, number)
-            try:
-                replies = socket.request(
-                    _SUBSYSTEM << 8 | _GET_BYINDEX, 0, payload, operation="read", subject=f"set {number}"
-                )
-            except (KernelError, MissingError):  # NotFound is a KernelError: no such set, no ipset, an older kernel
-                continue
-            for reply in replies:
-                name = netlink.to_text(netlink.attributes(reply.payload, 4).get(_SETNAME, b""))
-                if name:
-                    found[number] = name
-    return found
+        return {}
+    sets = Ipsets(namespace)
+    try:
+        return {number: name for number in wanted if (name := sets.name(number)) is not None}
+    finally:
+        sets.close()
 
 
 def named(words: str, namespace: Namespace = HERE) -> str:
-    """The words with "set #3" said as "set my-set"."""
+    """The words with "#3" said as "my-set"."""
     known = names((int(number) for number in _NUMBERED.findall(words)), namespace)
-    return _NUMBERED.sub(lambda found: f"set {known.get(int(found[1]), f'#{found[1]}')}", words)
+    return _NUMBERED.sub(lambda found: known.get(int(found[1]), f"#{found[1]}"), words)

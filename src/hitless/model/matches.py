@@ -6,18 +6,24 @@ that a reader does not understand is ``Opaque``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol as Interface
 
 from hitless.model.families import Address, Network
 
+_NUMBERED = re.compile(r"#([0-9]{1,5})")
+
 __all__ = [
     "AddrType",
+    "AnyOf",
     "Comment",
+    "ConnMark",
     "CtState",
     "Destination",
     "DestinationPort",
+    "Element",
     "IcmpType",
     "InInterface",
     "Mark",
@@ -26,6 +32,7 @@ __all__ = [
     "Opaque",
     "OutInterface",
     "Ports",
+    "Property",
     "Protocol",
     "ReversePath",
     "SetMember",
@@ -70,6 +77,15 @@ class OutInterface:
 @dataclass(frozen=True, slots=True)
 class Mark:
     """``packet mark & mask == value``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConnMark:
+    """``connection mark & mask == value``; without a connection it does not hold, negated or not."""
 
     value: int
     mask: int = 0xFFFFFFFF
@@ -171,7 +187,8 @@ class Members(Interface):
 
 @dataclass(frozen=True, slots=True)
 class SetMember:
-    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``."""
+    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``. An ipset is
+    called by its number ("#3")."""
 
     name: str
     direction: str
@@ -185,6 +202,49 @@ class SetMember:
             return elements
         return frozenset(elements.networks()) if len(elements) <= most else None
 
+    @property
+    def number(self) -> int | None:
+        """The number by which a rule knows an ipset."""
+        found = _NUMBERED.fullmatch(self.name)
+        return None if found is None else int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """Any other property of a packet, its connection or its interfaces, by ``name`` (those of
+    ``semantics.properties``): ``property & mask`` lies in one of ``ranges`` (both ends included). ``text`` is the
+    condition as its tool writes it."""
+
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+    mask: int | None = None
+    negated: bool = False
+    text: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of several groups of conditions holds: a set whose elements are neither addresses nor ports alone. ``name``
+    is the set's, empty for one that belongs to its rule; ``text`` is the condition as its tool writes it."""
+
+    alternatives: tuple[tuple[Match, ...], ...]
+    negated: bool = False
+    name: str = ""
+    text: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """The set ``name`` of a table (nft family and name) holds the packet's ``key``, the names of its parts. For sets
+    that packets fill or time empties: the kernel is asked. ``text`` is the condition as its tool writes it."""
+
+    family: str
+    table: str
+    name: str
+    key: tuple[str, ...]
+    negated: bool = False
+    text: str = field(default="", compare=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Comment:
@@ -195,7 +255,8 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A condition that the reader does not understand; ``text`` is what it saw of it."""
+    """A condition whose answer nobody knows beforehand (a rate, a clock, a payload), or that the reader does not
+    understand; ``text`` is the condition as its tool writes it, else what was seen of it."""
 
     text: str
 
@@ -206,6 +267,7 @@ Match = (
     | InInterface
     | OutInterface
     | Mark
+    | ConnMark
     | Protocol
     | SourcePort
     | DestinationPort
@@ -216,6 +278,9 @@ Match = (
     | AddrType
     | ReversePath
     | SetMember
+    | Property
+    | AnyOf
+    | Element
     | Comment
     | Opaque
 )

@@ -9,7 +9,7 @@ tell"). Next stages: ``plan`` compares, ``semantics`` evaluates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol as Interface
@@ -18,10 +18,13 @@ from typing import cast
 from hitless.model.families import Address
 from hitless.model.matches import (
     AddrType,
+    AnyOf,
     Comment,
+    ConnMark,
     CtState,
     Destination,
     DestinationPort,
+    Element,
     IcmpType,
     InInterface,
     Mark,
@@ -30,6 +33,7 @@ from hitless.model.matches import (
     Opaque,
     OutInterface,
     Ports,
+    Property,
     Protocol,
     ReversePath,
     SetMember,
@@ -37,19 +41,23 @@ from hitless.model.matches import (
     SourcePort,
     TcpFlags,
 )
+from hitless.model.surroundings import Surroundings
 
 __all__ = [
     "PRIORITIES",
     "Accept",
     "Action",
     "AddrType",
+    "AnyOf",
     "Chain",
     "Comment",
+    "ConnMark",
     "CtState",
     "Destination",
     "DestinationPort",
     "Dnat",
     "Drop",
+    "Element",
     "Goto",
     "Hook",
     "IcmpType",
@@ -61,19 +69,25 @@ __all__ = [
     "Masquerade",
     "Match",
     "Members",
+    "MoveMark",
     "NoTrack",
+    "OneOf",
     "Opaque",
     "OpaqueAction",
     "OutInterface",
     "Ports",
+    "Property",
     "Protocol",
     "Reject",
     "Return",
     "ReversePath",
     "Rule",
     "Ruleset",
+    "SetConnMark",
     "SetMark",
     "SetMember",
+    "SetProperty",
+    "Silent",
     "Snat",
     "Source",
     "SourcePort",
@@ -81,12 +95,24 @@ __all__ = [
     "Table",
     "TcpFlags",
     "UnknownMark",
+    "inner_steps",
 ]
 
 PRIORITIES: Mapping[str, int] = MappingProxyType(
     {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 )
 """Netfilter's standard hook priorities (include/uapi/linux/netfilter_ipv4.h, enum nf_ip_hook_priorities)."""
+
+_XTABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "raw": ("PREROUTING", "OUTPUT"),
+        "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+        "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+        "filter": ("INPUT", "FORWARD", "OUTPUT"),
+        "security": ("INPUT", "FORWARD", "OUTPUT"),
+    }
+)
+"""iptables' tables and their base chains, by which iptables-nft's are told from native ones of the same name."""
 
 
 # --- effects -----------------------------------------------------------------------------------------------------
@@ -145,6 +171,9 @@ class Snat:
     first: Address
     last: Address
     random_fully: bool = False
+    random: bool = False
+    persistent: bool = False
+    ports: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +197,50 @@ class SetMark:
 
 
 @dataclass(frozen=True, slots=True)
+class SetConnMark:
+    """``connection mark = (connection mark & ~mask) ^ value``."""
+
+    value: int
+    mask: int = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class MoveMark:
+    """One mark becomes part of the other: ``to = (to & ~cleared) ^ ((from & taken) << shift) ^ value``. ``restore``:
+    the packet's mark from the connection's, else the other way. A negative ``shift`` is to the right."""
+
+    restore: bool
+    cleared: int = 0xFFFFFFFF
+    taken: int = 0xFFFFFFFF
+    shift: int = 0
+    value: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownMark:
-    """The bits ``mask`` of the packet mark become something that the rules alone do not tell (restored from the
-    connection's mark, hashed, looked up in a set). Decides nothing by itself."""
+    """The bits ``mask`` of the packet mark (``connection``: of the connection's) become something that the rules alone
+    do not tell (hashed, looked up in a set). Decides nothing by itself. ``text``: as its tool writes it."""
 
     mask: int = 0xFFFFFFFF
+    connection: bool = False
+    text: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SetProperty:
+    """From here on the property or the set ``name`` may be anything: a rule changes it (a TTL, a label, an element that
+    is added). Decides nothing by itself. ``text``: as its tool writes it."""
+
+    name: str
+    text: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """An effect that decides nothing and changes nothing that rules ask for: a log, a counter elsewhere. ``text``: as
+    its tool writes it."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +248,16 @@ class OpaqueAction:
     """An effect that the reader does not understand, and that might decide the packet's fate."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of several ways on, and the rules do not tell which (a random number, a hash): each is a list of steps.
+    ``exhaustive``: one of them is taken in any case. ``text`` is what chooses, as its tool writes it."""
+
+    ways: tuple[tuple[Step, ...], ...]
+    exhaustive: bool = False
+    text: str = field(default="", compare=False)
 
 
 Action = (
@@ -194,10 +272,24 @@ Action = (
     | Dnat
     | NoTrack
     | SetMark
+    | SetConnMark
+    | MoveMark
     | UnknownMark
+    | SetProperty
+    | Silent
+    | OneOf
     | OpaqueAction
 )
 Step = Match | Action
+
+
+def inner_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    """All steps, those of a choice's ways too."""
+    for step in steps:
+        yield step
+        if isinstance(step, OneOf):
+            for way in step.ways:
+                yield from inner_steps(way)
 
 
 # --- rules, chains, tables ---------------------------------------------------------------------------------------
@@ -205,13 +297,15 @@ Step = Match | Action
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Steps in order; a condition that does not hold ends the rule. Counters and logging are no steps.
+    """Steps in order; a condition that does not hold ends the rule. Counters are no steps.
 
-    ``handle`` is the kernel's number where it gave one, and takes no part in equality.
+    ``handle`` is the kernel's number where it gave one, and takes no part in equality; nor does ``number``, the rule's
+    place in its chain (from 1) where that is not the model's: a map makes several model rules of one.
     """
 
     steps: tuple[Step, ...]
     handle: int | None = field(default=None, compare=False)
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +351,13 @@ class Table:
     chains: Mapping[str, Chain]
     legacy: bool = False
 
+    @property
+    def iptables(self) -> bool:
+        """Whether iptables wrote it (legacy or iptables-nft): its rules are then told in iptables' words."""
+        return self.legacy or (
+            self.family != "inet" and self.name in _XTABLES and any(name in self.chains for name in _XTABLES[self.name])
+        )
+
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
         # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
@@ -275,6 +376,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """All tables that a reader was asked for, of both the nf_tables and the legacy path."""
+    """All tables that a reader was asked for, of both the nf_tables and the legacy path; ``node`` answers what rules
+    ask about the node itself, where somebody can be asked."""
 
     tables: tuple[Table, ...] = ()
+    node: Surroundings | None = field(default=None, compare=False, repr=False)

@@ -32,17 +32,19 @@ def egress(
     *,
     unroutable: Sequence[Network] = (),
     hooks: Sequence[str] = HOOKS,
+    expected: Sequence[tuple[str, str]] = (),
 ) -> Fate:
-    """The worst answer of all packets. After a "no" the others need not be asked: they cannot change it."""
+    """The worst answer of all packets. After a "no" the others need not be asked: they cannot change it. ``expected``:
+    the chains (table, name) that translate on a healthy node."""
     chains: set[ChainName] = set()
     replies: set[ChainName] = set()
     worst: Fate | None = None
     for number, packet in enumerate(packets):
-        outcome = evaluate(ruleset, packet, hooks, unroutable=unroutable)
+        outcome = evaluate(ruleset, packet, hooks, unroutable=unroutable, expected=expected)
         chains |= outcome.chains
         fate = Fate(outcome.state, outcome.reason, by=_dropping(outcome), how=_how(outcome))
         if outcome.state != "not_carried":
-            back = way_back(ruleset, packet, hooks, _translated_to(outcome, way))
+            back = way_back(ruleset, packet, hooks, _translated_to(outcome, way), outcome)
             replies |= back.chains
             fate = there_and_back(fate, back)
         if number and fate.state != "carried":

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hitless.errors import KernelError
+from hitless.model import words
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Hook, Reject, Rule
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
@@ -154,7 +155,7 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
     reason, at, foreign = "", 0, tuple[Rule, ...]()
     if desired.chain is not None:
         reason, at, foreign = _chain_difference(place, wanted, held, desired)
-    notes += [Note(place, f"foreign rule kept in {chain}: {_show(rule)}") for rule in foreign]
+    notes += [Note(place, f"foreign rule kept in {chain}: {_show(rule, place)}") for rule in foreign]
     if reason:
         changes.append(Change(place, f"{chain}: {len(wanted)} rules", reason))
         if foreign:
@@ -191,7 +192,7 @@ def _chain_difference(
     blocking = first_stop(held.chain, place.purpose, desired.pods, refusals=False)
     last = max((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), default=0)
     if blocking is not None and blocking < last and not is_owned(held.chain[blocking], place):
-        return f"a foreign rule stands in front of ours: {_show(held.chain[blocking])}", at, foreign
+        return f"a foreign rule stands in front of ours: {_show(held.chain[blocking], place)}", at, foreign
     return "", at, foreign
 
 
@@ -224,7 +225,7 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
         return "the jump is there more than once" if len(ours) == len(jumps) else "rules of an older flannel beside it"
     stop = first_stop(held.entry, place.purpose, desired.pods, refusals=False)
     if stop is not None and stop < jumps[0]:
-        return f"a rule in front of the jump takes the pods' flows: {_show(held.entry[stop])}"
+        return f"a rule in front of the jump takes the pods' flows: {_show(held.entry[stop], place)}"
     return ""
 
 
@@ -276,7 +277,7 @@ def _make_native(place: Place, desired: Holding, held: Holding) -> _Part:
     names, family = place.names, place.family.nft
     wanted = desired.chain or ()
     reason, at, foreign = _chain_difference(place, wanted, held, desired)
-    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule)}") for rule in foreign)
+    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
     target = f"{family} {names.table} {names.chain}"
     hook = desired.hook
     if held.chain is not None and held.hook != hook and not foreign:
@@ -316,7 +317,7 @@ def _leave(place: Place, held: Holding, now: Place, desired: NodeState) -> _Part
     if place.purpose is Purpose.FORWARD and _stands(place, held) and accepts(place, held, pods):
         foreign = [rule for rule in held.entry if not is_owned(rule, place)]
         refusal = next((rule for rule in foreign if refuses_all(rule, pods)), None)
-        behind = _show(refusal) if refusal else "policy DROP" if held.policy == "drop" else ""
+        behind = _show(refusal, place) if refusal else "policy DROP" if held.policy == "drop" else ""
         if behind:
             text = (
                 f"kept beside {now.backend.value}, because {place.names.base} refuses forwarded packets there: {behind}"
@@ -331,7 +332,7 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
     names = place.names
     chain = held.chain or ()
     foreign = [rule for rule in chain if not is_owned(rule, place)]
-    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule)}") for rule in foreign)
+    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
     owned_inside = len(chain) > len(foreign)
     owned_entry = any(is_owned(rule, place) for rule in held.entry)
     if foreign and not owned_inside and not owned_entry:
@@ -353,13 +354,14 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
     return _Part(place, tuple(lines), (change,), notes)
 
 
-def _show(rule: Rule) -> str:
-    text = iptables_rule(rule)
-    return text if text is not None else " ".join(repr(step) for step in rule.steps)
+def _show(rule: Rule, place: Place) -> str:
+    return words.rule(rule, iptables=place.backend is not Backend.NFTABLES)
 
 
 def _text(rule: Rule, native: Family | None = None) -> str:
     text = iptables_rule(rule) if native is None else nft_rule(rule, native)
     if text is None:
-        raise KernelError("write", f"the rule {_show(rule)}", reason="it cannot be put into words")
+        raise KernelError(
+            "write", f"the rule {words.rule(rule, iptables=native is None)}", reason="it cannot be put into words"
+        )
     return text

@@ -18,8 +18,9 @@ from hitless.model.packets import Packet
 from hitless.model.rules import Masquerade, Ruleset, Snat
 from hitless.semantics.outcome import Ending, Outcome, State
 from hitless.semantics.positions import Flow, unwind
-from hitless.semantics.reasons import reason_for
-from hitless.semantics.walk import TooMuchError, Walk
+from hitless.semantics.reasons import Reasons
+from hitless.semantics.splitting import split
+from hitless.semantics.walk import Assumed, TooMuchError, Walk
 
 __all__ = ["HOOKS", "evaluate"]
 
@@ -34,51 +35,61 @@ def evaluate(
     *,
     unroutable: Sequence[Network] = (),
     nat: bool = True,
+    expected: Sequence[tuple[str, str]] = (),
 ) -> Outcome:
     """The fate of the first packet of a flow (or, by ``packet.state``, of a later one) at ``hooks``, in that order.
 
     All base chains of both the legacy and the nf_tables path that see the packet's family are walked. Later packets of
     a flow (``ESTABLISHED``) keep the translation of the first, so that they are ``cannot_tell`` unless dropped. A
     source in one of the ``unroutable`` networks is no better than none: answers would not come back. ``nat`` false:
-    everything but the chains of type nat is asked, that is, only whether the packet gets through.
+    everything but the chains of type nat is asked, that is, only whether the packet gets through. ``expected``: the
+    chains (table, name) that translate such packets on a healthy node; only the reason is told by them.
     """
-    walk = Walk(ruleset, packet, nat=nat)
-    flow = walk.start(hooks[0] if hooks else "")
-    try:
+
+    def asked(assumed: Assumed | None) -> tuple[Walk, tuple[Ending, ...]]:
+        walk = Walk(ruleset, packet, nat=nat, assumed=assumed)
+        flow = walk.start(hooks[0] if hooks else "")
         for hook in hooks:
             if not flow:
                 break
             flow = walk.hook(hook, flow)
-    except TooMuchError:
-        return Outcome("cannot_tell", "there are too many rules to follow", (), frozenset(walk.chains), ())
-    endings = (*walk.endings.values(), *_arrived(flow, unroutable))
-    kinds = {ending.kind for ending in endings}
-    state: State
-    if kinds == {"translated"}:
-        state = "carried"
-    elif kinds <= {"untranslated", "dropped"}:
-        state = "not_carried"
-    else:
-        state = "cannot_tell"
-    told = _telling(endings, state)
-    reason = reason_for(ruleset, packet, told, certain=state != "cannot_tell")
-    if state == "cannot_tell" and packet.state == "ESTABLISHED" and told.certain and told.kind == "unknown":
-        reason = "later packets of a flow keep what its first packet got"
+        return walk, (*walk.endings.values(), *_arrived(flow, unroutable))
+
+    try:
+        walk, endings = asked(None)
+        state = _state(endings)
+        why = Reasons(ruleset, packet, expected)
+        if state != "cannot_tell":
+            told = next((ending for ending in endings if ending.kind == "dropped"), endings[0])
+            reason = why.certain(endings)
+        else:
+            told, splitter = split(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
+            reason = why.doubt(told, splitter)
+            if packet.state == "ESTABLISHED" and told.certain and told.kind == "unknown":
+                reason = "later packets of a flow keep what its first packet got"
+    except TooMuchError as error:
+        return Outcome("cannot_tell", "there are too many rules to follow", (), error.chains, ())
     return Outcome(state, reason, told.path, frozenset(walk.chains), endings)
+
+
+def _state(endings: Sequence[Ending]) -> State:
+    kinds = {ending.kind for ending in endings}
+    if kinds == {"translated"}:
+        return "carried"
+    return "not_carried" if kinds <= {"untranslated", "dropped"} else "cannot_tell"
 
 
 def _arrived(flow: Flow, unroutable: Sequence[Network]) -> list[Ending]:
     """Endings of what came out of the last hook."""
     endings = []
     for position, trace in flow.items():
-        path = unwind(trace)
+        kind: Literal["translated", "untranslated", "unknown"] = "unknown"
         if position.translation is not None:
             kind = _routable(position.translation.action, unroutable)
-            endings.append(Ending(kind, path, position.translation, position.mark, position.unknown))
         elif position.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
-            endings.append(Ending("untranslated", path, None, position.mark, position.unknown))
-        else:
-            endings.append(Ending("unknown", path, None, position.mark, position.unknown))
+            kind = "untranslated"
+        connection = position.ct_mark, position.ct_unknown
+        endings.append(Ending(kind, unwind(trace), position.translation, position.mark, position.unknown, connection))
     return endings
 
 
@@ -98,10 +109,3 @@ def _routable(
                 return "untranslated"
             inside = inside or (first <= high and low <= last)
     return "unknown" if inside else "translated"
-
-
-def _telling(endings: Sequence[Ending], state: State) -> Ending:
-    """The ending that says most: of several, one that shows the doubt, else a drop, else the first."""
-    if state == "cannot_tell":
-        return next((ending for ending in endings if ending.kind == "unknown" or not ending.certain), endings[0])
-    return next((ending for ending in endings if ending.kind == "dropped"), endings[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from hitless.model.rules import Masquerade, Rule, Snat
+from hitless.model.rules import Masquerade, Rule, Snat, Step, Table
 
 __all__ = ["ChainName", "Ending", "Outcome", "State", "Translation", "Visit"]
 
@@ -34,7 +34,7 @@ VisitKind = Literal[
     "snat",  # a rule translated the source
     "dnat",  # a rule sent it on to ``text``
     "notrack",  # a rule hid it from conntrack
-    "unknown",  # it could not be told whether the rule's condition ``text`` holds
+    "unknown",  # it could not be told whether the rule's condition ``step`` holds
     "opaque",  # the effect ``text`` was not understood
 ]
 
@@ -49,6 +49,18 @@ class Visit(NamedTuple):
     number: int = 0
     rule: Rule | None = None
     text: str = ""
+    legacy: bool = False
+    iptables: bool = True  # who wrote the table: in whose words it is told
+    step: Step | None = None
+
+    @property
+    def place(self) -> tuple[str, str, bool, str, int]:
+        """The rule."""
+        return self.family, self.table, self.legacy, self.chain, self.number
+
+    def of(self, table: Table) -> bool:
+        """Whether it was in this table."""
+        return self[1:3] == (table.family, table.name) and self.legacy is table.legacy
 
 
 class Translation(NamedTuple):
@@ -80,6 +92,7 @@ class Ending:
     translation: Translation | None = None
     mark: int = 0
     unknown_mark: int = 0
+    connection: tuple[int, int] = (0, 0xFFFFFFFF)  # the connection's mark then, and the bits of it that are not known
 
     @property
     def certain(self) -> bool:

@@ -12,97 +12,228 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from hitless.model import words
 from hitless.model.families import Family
 from hitless.model.packets import Packet
-from hitless.model.rules import Chain, Destination, Goto, Jump, Masquerade, Rule, Ruleset, Snat, Source, Table
-from hitless.semantics import words
+from hitless.model.rules import (
+    Chain,
+    Destination,
+    Goto,
+    Jump,
+    Masquerade,
+    Rule,
+    Ruleset,
+    Snat,
+    Source,
+    Step,
+    Table,
+    inner_steps,
+)
 from hitless.semantics.outcome import Ending, State, Visit
 
-__all__ = ["reason_for", "reason_for_answer"]
+__all__ = ["Reasons"]
 
 _MOST_CHAINS = 2000
+_MOST_WAYS = 3  # different causes that are told of one packet
 _IPTABLES = "nat"
 """The table that people mean when they name none: iptables has one for translations."""
 _LIKELY = ("post", "masq", "snat", "nat-outgoing", "flannel")
 """What the names of chains that translate sources contain, where there are too many chains to look into each."""
 
 
-def reason_for(ruleset: Ruleset, packet: Packet, ending: Ending, certain: bool) -> str:
-    """The sentence for one ending; ``certain``: it is the only one that is possible."""
-    if not certain:
-        return _doubt(ending)
-    match ending.kind:
-        case "translated":
-            return _translated(ending)
-        case "dropped":
-            return _dropped(ending.path[-1])
-        case "unknown":
-            return _doubt(ending)
-        case "untranslated" if ending.translation is not None:
+class Reasons:
+    """Sentences about one packet. ``expected``: the chains (table, name) that translate it on a healthy node."""
+
+    def __init__(self, ruleset: Ruleset, packet: Packet, expected: Sequence[tuple[str, str]] = ()) -> None:
+        self._ruleset, self._packet, self._expected = ruleset, packet, expected
+
+    def certain(self, endings: Sequence[Ending]) -> str:
+        """Of an answer that is certain; by which of several rules may still be open."""
+        translated = [ending for ending in endings if ending.kind == "translated"]
+        if translated:
+            return self._translated(translated)
+        first = next((ending for ending in endings if ending.kind == "dropped"), endings[0])
+        different = dict.fromkeys(self._lost(ending) for ending in (first, *endings))
+        return " or ".join(list(different)[:_MOST_WAYS])
+
+    def answer(self, endings: Sequence[Ending], state: State, told: Ending, splitter: Visit | None) -> str:
+        """The same for the answer to a packet that was carried."""
+        if state == "carried":
+            return "answers arrive"
+        if state == "cannot_tell":
+            return f"whether answers come back: {self.doubt(told, splitter)}"
+        return " or ".join(list(dict.fromkeys(self._answer_lost(ending) for ending in endings))[:_MOST_WAYS])
+
+    def _answer_lost(self, ending: Ending) -> str:
+        for visit in ending.path:
+            if visit.kind == "notrack":
+                where = f"{visit.family} {visit.table}"
+                return f"answers are lost: {_rule(visit)} ({where}) hides them from conntrack"
+        visit = ending.path[-1]
+        where = f"{visit.family} {visit.table}"
+        if visit.kind == "policy drop":
+            return f"answers are dropped by the policy of {visit.chain} ({where})"
+        verb = "rejected" if visit.kind == "reject" else "dropped"
+        return f"answers are {verb} by {_rule(visit)} ({where}){self._with_conditions(visit)}"
+
+    def doubt(self, ending: Ending, splitter: Visit | None) -> str:
+        """Of an answer that is open; ``splitter``: the visit whose question decides."""
+        if splitter is not None:
+            step = splitter.step
+            text = splitter.text if step is None else self._condition(splitter, step)
+            return f"{_rule(splitter)} depends on what is not known here: {text}"
+        for visit in ending.path:
+            if visit.kind == "opaque":
+                return f"{_rule(visit)} does what is not understood here: {visit.text}"
+            if visit.kind == "dnat":
+                return f"{_rule(visit)} sends it on to {visit.text or 'elsewhere'}{self._with_conditions(visit)}"
+        for visit in ending.path:
+            if visit.kind == "unknown" and visit.step is not None:
+                return f"{_rule(visit)} depends on what is not known here: {self._condition(visit, visit.step)}"
+        if any(visit.kind == "snat" for visit in ending.path):
+            return _to_a_pod(ending).replace("an address", "maybe an address")
+        return "several base chains of the same priority disagree"
+
+    def _lost(self, ending: Ending) -> str:
+        if ending.kind == "dropped":
+            return self._dropped(ending.path[-1])
+        if ending.translation is not None:
             return _to_a_pod(ending)
-        case "untranslated":
-            return _untranslated(ruleset, packet, ending.path)
-        case "arrived":
-            return "it arrives"
+        return self._untranslated(ending.path)
+
+    def _names(self, number: int) -> str | None:
+        return None if self._ruleset.node is None else self._ruleset.node.set_name(number)
+
+    def _condition(self, visit: Visit, step: Step) -> str:
+        return words.condition(step, iptables=visit.iptables, names=self._names, of=visit.rule)
+
+    def _with_conditions(self, visit: Visit) -> str:
+        if visit.rule is None:
+            return ""
+        text = words.conditions(visit.rule, iptables=visit.iptables, names=self._names)
+        return f" ({text})" if text else ""
+
+    def _translated(self, endings: Sequence[Ending]) -> str:
+        places: dict[str, Visit] = {}
+        for ending in endings:
+            visit = next(visit for visit in ending.path if visit.kind in ("masquerade", "snat"))
+            # a standby's chain may carry the name of the agent's that it stands for: the table tells them apart
+            where = "" if visit.table == _IPTABLES else f" ({visit.family} {visit.table})"
+            places.setdefault(f"{_rule(visit)}{where}", visit)
+        verb = "masquerades" if all(visit.kind == "masquerade" for visit in places.values()) else "translates"
+        named = " or ".join(places)
+        only = self._with_conditions(next(iter(places.values()))) if len(places) == 1 else ""
+        return f"{named} {verb} it{only}"
+
+    def _dropped(self, visit: Visit) -> str:
+        where = f"{visit.family} {visit.table}"
+        if visit.kind == "policy drop":
+            return f"the policy of {visit.chain} ({where}) drops it"
+        verb = "rejects" if visit.kind == "reject" else "drops"
+        return f"{_rule(visit)} ({where}) {verb} it{self._with_conditions(visit)}"
+
+    # --- why there is no translation
+
+    def _untranslated(self, path: Sequence[Visit]) -> str:
+        packet = self._packet
+        families = (packet.family.nft, "inet")
+        bases = [
+            (table, chain)
+            for table in self._ruleset.tables
+            if table.family in families
+            for chain in table.base_chains()
+            if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting"
+        ]
+        if not bases:
+            return f"no NAT chain stands at postrouting for {'IPv4' if packet.family is Family.IPV4 else 'IPv6'}"
+        for visit in path:
+            if visit.kind == "notrack":
+                where = f"{visit.family} {visit.table}"
+                return f"{_rule(visit)} ({where}) hides it from conntrack, so that no NAT chain is asked"
+        if packet.state in ("INVALID", "UNTRACKED"):
+            return f"{packet.state} packets are never translated"
+        if all(not chain.rules for _, chain in bases):
+            return f"chain {bases[0][1].name} is empty"
+        walked = _nat_part(path, {(*_key(table), chain.name) for table, chain in bases})
+        return (
+            self._ended_early(walked, {(*_key(table), chain.name) for table, chain in bases})
+            or self._of_expected(walked, bases)
+            or _unreached(walked, bases)
+            or self._turned_back(walked)
+            or _empty(walked, bases)
+            or self._unmatched(walked, bases)
+            or f"no rule of {', '.join(dict.fromkeys(chain.name for _, chain in bases))} translates {packet.src}"
+        )
+
+    def _ended_early(self, walked: Iterable[Visit], bases: set[_ChainKey]) -> str | None:
+        for visit in walked:
+            in_base = (*visit.place[:3], visit.chain) in bases
+            if visit.kind == "accept" or (visit.kind == "return" and in_base):
+                verb = "accepts" if visit.kind == "accept" else "returns"
+                return f"{_rule(visit)} {verb} before it is translated{self._with_conditions(visit)}"
+        return None
+
+    def _of_expected(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+        """What has become of the chains that translate it on a healthy node."""
+        for name, chain in self._expected:
+            for table, base in bases:
+                if table.name != name or chain not in table.chains:
+                    continue
+                if not table.chains[chain].rules:
+                    return f"chain {chain} is empty"
+                calls = {visit.text for visit in walked if visit.kind in ("jump", "goto") and visit.of(table)}
+                if chain not in calls and chain != base.name and not self._called_below(table, base, chain):
+                    return f"no jump from {base.name} leads to {chain}"
+        return None
+
+    @staticmethod
+    def _called_below(table: Table, base: Chain, wanted: str) -> bool:
+        """Whether some rule on the ways from a base chain calls a chain."""
+        seen, todo = set[str](), [base.name]
+        while todo:
+            chain = table.chains.get(todo.pop())
+            if chain is None or chain.name in seen:
+                continue
+            seen.add(chain.name)
+            called = _calls(chain)
+            if wanted in called:
+                return True
+            todo += called
+        return False
+
+    def _turned_back(self, walked: Sequence[Visit]) -> str | None:
+        """A RETURN that speaks of addresses, or of nothing at all."""
+        for visit in reversed(walked):
+            if visit.kind == "return" and visit.rule is not None:
+                if _by_address(visit.rule):
+                    return f"{_rule(visit)} returns{self._with_conditions(visit)}"
+                if not words.conditions(visit.rule, iptables=visit.iptables):
+                    return f"{_rule(visit)} returns every packet"
+        return None
+
+    def _unmatched(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+        """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
+        for chain in reversed(_entered(walked, bases)):
+            if any(map(_by_address, chain.rules)):
+                for visit in walked:
+                    if visit.kind == "return" and visit.chain == chain.name:
+                        return f"{_rule(visit)} returns{self._with_conditions(visit)}"
+                return f"no rule of {chain.name} {'matches' if _translates(chain) else 'translates'}"
+        for visit in reversed(walked):
+            if visit.kind == "return" and visit.rule is not None:
+                return f"{_rule(visit)} returns{self._with_conditions(visit)}"
+        return None
 
 
-def reason_for_answer(ending: Ending, state: State) -> str:
-    """The same for the answer to a packet that was carried."""
-    if state == "carried":
-        return "answers arrive"
-    if state == "cannot_tell":
-        return f"whether answers come back: {_doubt(ending)}"
-    for visit in ending.path:
-        if visit.kind == "notrack":
-            where = f"{visit.family} {visit.table}"
-            return f"answers are lost: {_rule(visit)} ({where}) hides them from conntrack"
-    visit = ending.path[-1]
-    where = f"{visit.family} {visit.table}"
-    if visit.kind == "policy drop":
-        return f"answers are dropped by the policy of {visit.chain} ({where})"
-    verb = "rejected" if visit.kind == "reject" else "dropped"
-    return f"answers are {verb} by {_rule(visit)} ({where}){_with_conditions(visit.rule)}"
+_ChainKey = tuple[str, str, bool, str]
+
+
+def _key(table: Table) -> tuple[str, str, bool]:
+    return table.family, table.name, table.legacy
 
 
 def _rule(visit: Visit) -> str:
     return f"{visit.chain} rule {visit.number}"
-
-
-def _with_conditions(rule: Rule | None) -> str:
-    text = words.conditions(rule) if rule is not None else ""
-    return f" ({text})" if text else ""
-
-
-def _translated(ending: Ending) -> str:
-    visit = next(visit for visit in ending.path if visit.kind in ("masquerade", "snat"))
-    verb = "masquerades" if visit.kind == "masquerade" else "translates"
-    # a standby's chain may carry the name of the agent's that it stands for: the table tells them apart
-    where = "" if visit.table == _IPTABLES else f" ({visit.family} {visit.table})"
-    return f"{_rule(visit)}{where} {verb} it{_with_conditions(visit.rule)}"
-
-
-def _dropped(visit: Visit) -> str:
-    where = f"{visit.family} {visit.table}"
-    if visit.kind == "policy drop":
-        return f"the policy of {visit.chain} ({where}) drops it"
-    verb = "rejects" if visit.kind == "reject" else "drops"
-    return f"{_rule(visit)} ({where}) {verb} it{_with_conditions(visit.rule)}"
-
-
-def _doubt(ending: Ending) -> str:
-    for visit in ending.path:
-        if visit.kind == "unknown":
-            return f"{_rule(visit)} depends on what is not known here: {visit.text}"
-        if visit.kind == "opaque":
-            return f"{_rule(visit)} does what is not understood here: {visit.text}"
-        if visit.kind == "dnat":
-            return f"{_rule(visit)} sends it on to {visit.text or 'elsewhere'}{_with_conditions(visit.rule)}"
-    if any(visit.kind == "snat" for visit in ending.path):
-        return _to_a_pod(ending).replace("an address", "maybe an address")
-    return "several base chains of the same priority disagree"
-
-
-# --- why there is no translation
 
 
 def _to_a_pod(ending: Ending) -> str:
@@ -114,66 +245,25 @@ def _to_a_pod(ending: Ending) -> str:
     return f"{_rule(visit)} gives it the source {source}, an address of the pods"
 
 
-def _untranslated(ruleset: Ruleset, packet: Packet, path: Sequence[Visit]) -> str:
-    tables = {(table.family, table.name, table.legacy): table for table in ruleset.tables}
-    families = (packet.family.nft, "inet")
-    bases = [
-        (table, chain)
-        for table in tables.values()
-        if table.family in families
-        for chain in table.base_chains()
-        if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting"
-    ]
-    if not bases:
-        return f"no NAT chain stands at postrouting for {'IPv4' if packet.family is Family.IPV4 else 'IPv6'}"
-    for visit in path:
-        if visit.kind == "notrack":
-            where = f"{visit.family} {visit.table}"
-            return f"{_rule(visit)} ({where}) hides it from conntrack, so that no NAT chain is asked"
-    if packet.state in ("INVALID", "UNTRACKED"):
-        return f"{packet.state} packets are never translated"
-    if all(not chain.rules for _, chain in bases):
-        return f"chain {bases[0][1].name} is empty"
-    names = {(table.family, table.name, chain.name) for table, chain in bases}
-    walked = _nat_part(path, names)
-    return (
-        _ended_early(walked, names)
-        or _unreached(walked, bases)
-        or _turned_back(walked)
-        or _empty(walked, bases)
-        or _unmatched(walked, bases)
-        or f"no rule of {', '.join(dict.fromkeys(chain.name for _, chain in bases))} translates {packet.src}"
-    )
-
-
-def _nat_part(path: Sequence[Visit], bases: set[tuple[str, str, str]]) -> list[Visit]:
+def _nat_part(path: Sequence[Visit], bases: set[_ChainKey]) -> list[Visit]:
     """The visits within NAT base chains."""
     walked: list[Visit] = []
     inside = False
     for visit in path:
         if visit.kind == "base":
-            inside = (visit.family, visit.table, visit.chain) in bases
+            inside = (*visit.place[:3], visit.chain) in bases
         if inside:
             walked.append(visit)
     return walked
 
 
-def _ended_early(walked: Iterable[Visit], bases: set[tuple[str, str, str]]) -> str | None:
-    for visit in walked:
-        in_base = (visit.family, visit.table, visit.chain) in bases
-        if visit.kind == "accept" or (visit.kind == "return" and in_base):
-            verb = "accepts" if visit.kind == "accept" else "returns"
-            return f"{_rule(visit)} {verb} before it is translated{_with_conditions(visit.rule)}"
-    return None
-
-
 def _entered(walked: Iterable[Visit], bases: Iterable[tuple[Table, Chain]]) -> list[Chain]:
     """The chains that were called, in their order."""
-    tables = {(table.family, table.name): table for table, _ in bases}
+    tables = {_key(table): table for table, _ in bases}
     found = []
     for visit in walked:
         if visit.kind in ("jump", "goto"):
-            chain = tables[visit.family, visit.table].chains.get(visit.text)
+            chain = tables[visit.place[:3]].chains.get(visit.text)
             if chain is not None:
                 found.append(chain)
     return found
@@ -191,16 +281,16 @@ def _empty(walked: Iterable[Visit], bases: Sequence[tuple[Table, Chain]]) -> str
 
 
 def _translates(chain: Chain) -> bool:
-    return any(isinstance(step, Masquerade | Snat) for rule in chain.rules for step in rule.steps)
+    return any(isinstance(step, Masquerade | Snat) for rule in chain.rules for step in inner_steps(rule.steps))
 
 
 def _calls(chain: Chain) -> set[str]:
-    return {step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)}
+    return {step.chain for rule in chain.rules for step in inner_steps(rule.steps) if isinstance(step, Jump | Goto)}
 
 
 def _unreached(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
     for table, base in bases:
-        known = {base.name} | {visit.text for visit in walked if visit.table == table.name}
+        known = {base.name} | {visit.text for visit in walked if visit.of(table)}
         called = set().union(*(_calls(chain) for name in known if (chain := table.chains.get(name)) is not None))
         names = list(table.chains)
         if len(names) > _MOST_CHAINS:
@@ -216,28 +306,3 @@ def _unreached(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) ->
 
 def _by_address(rule: Rule) -> bool:
     return any(isinstance(step, Source | Destination) for step in rule.steps)
-
-
-def _turned_back(walked: Sequence[Visit]) -> str | None:
-    """A RETURN that speaks of addresses, or of nothing at all."""
-    for visit in reversed(walked):
-        if visit.kind == "return" and visit.rule is not None:
-            if _by_address(visit.rule):
-                return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
-            if not words.conditions(visit.rule):
-                return f"{_rule(visit)} returns every packet"
-    return None
-
-
-def _unmatched(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
-    """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
-    for chain in reversed(_entered(walked, bases)):
-        if any(map(_by_address, chain.rules)):
-            for visit in walked:
-                if visit.kind == "return" and visit.chain == chain.name:
-                    return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
-            return f"no rule of {chain.name} {'matches' if _translates(chain) else 'translates'}"
-    for visit in reversed(walked):
-        if visit.kind == "return" and visit.rule is not None:
-            return f"{_rule(visit)} returns{_with_conditions(visit.rule)}"
-    return None

@@ -18,8 +18,9 @@ from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics.outcome import Ending, Outcome, State
 from hitless.semantics.positions import unwind
-from hitless.semantics.reasons import reason_for_answer
-from hitless.semantics.walk import TooMuchError, Walk
+from hitless.semantics.reasons import Reasons
+from hitless.semantics.splitting import split
+from hitless.semantics.walk import Assumed, TooMuchError, Walk
 
 __all__ = ["answer_to", "way_back"]
 
@@ -44,31 +45,45 @@ def answer_to(packet: Packet) -> Packet:
 
 
 def way_back(
-    ruleset: Ruleset, packet: Packet, hooks: Sequence[str] = _HOOKS, address: Address | None = None
+    ruleset: Ruleset,
+    packet: Packet,
+    hooks: Sequence[str] = _HOOKS,
+    address: Address | None = None,
+    carried: Outcome | None = None,
 ) -> Outcome:
     """The fate of the first answer to ``packet``, which was carried.
 
-    ``address`` is the node's address that the flow was translated to, where it is known.
+    ``address`` is the node's address that the flow was translated to, where it is known. ``carried`` is what became of
+    the packet: rules may have put a mark on its connection.
     """
     answer = answer_to(packet)
     arriving = replace(answer, dst=address or _UNKNOWN[packet.dst.version], own=True)
-    walk = Walk(ruleset, answer, nat=False, arriving=arriving)
-    flow = walk.start(hooks[0] if hooks else "")
-    try:
+
+    marks = dict.fromkeys(
+        ending.connection for ending in (carried.endings if carried is not None else ()) if ending.kind != "dropped"
+    )
+
+    def asked(assumed: Assumed | None) -> tuple[Walk, tuple[Ending, ...]]:
+        walk = Walk(ruleset, answer, nat=False, arriving=arriving, assumed=assumed)
+        flow = walk.start(hooks[0] if hooks else "", marks)
         for hook in hooks:
             if flow:
                 flow = walk.hook(hook, flow)
-    except TooMuchError:
-        return Outcome("cannot_tell", "there are too many rules to follow", (), frozenset(walk.chains), ())
-    arrived = [Ending("arrived", unwind(trace), None, at.mark, at.unknown) for at, trace in flow.items()]
-    endings = (*walk.endings.values(), *arrived)
-    kinds = {ending.kind for ending in endings}
-    state: State = "cannot_tell"
-    if kinds == {"arrived"}:
-        state = "carried"
-    elif kinds == {"dropped"}:
-        state = "not_carried"
-    told = endings[0]
-    if state == "cannot_tell":
-        told = next((ending for ending in endings if ending.kind == "unknown" or not ending.certain), told)
-    return Outcome(state, reason_for_answer(told, state), told.path, frozenset(walk.chains), endings)
+        arrived = [Ending("arrived", unwind(trace), None, at.mark, at.unknown) for at, trace in flow.items()]
+        return walk, (*walk.endings.values(), *arrived)
+
+    try:
+        walk, endings = asked(None)
+        kinds = {ending.kind for ending in endings}
+        state: State = "cannot_tell"
+        if kinds == {"arrived"}:
+            state = "carried"
+        elif kinds == {"dropped"}:
+            state = "not_carried"
+        told, splitter = endings[0], None
+        if state == "cannot_tell":
+            told, splitter = split(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
+    except TooMuchError as error:
+        return Outcome("cannot_tell", "there are too many rules to follow", (), error.chains, ())
+    reason = Reasons(ruleset, answer).answer(endings, state, told, splitter)
+    return Outcome(state, reason, told.path, frozenset(walk.chains), endings)

@@ -14,53 +14,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby, permutations
-from operator import attrgetter
-from typing import Literal, NamedTuple, cast
+from typing import Literal
 
 from hitless.model.packets import Packet
 from hitless.model.rules import (
     Accept,
-    Chain,
-    CtState,
+    ConnMark,
     Dnat,
     Drop,
     Goto,
-    Hook,
     Jump,
     Mark,
     Masquerade,
-    Match,
     NoTrack,
-    Opaque,
+    OneOf,
     OpaqueAction,
     Reject,
     Return,
     Rule,
     Ruleset,
-    SetMark,
+    Silent,
     Snat,
+    Step,
     Table,
-    UnknownMark,
 )
-from hitless.semantics.conditions import CHECKS, Check
-from hitless.semantics.outcome import ChainName, Ending, Translation, Visit, VisitKind
-from hitless.semantics.positions import Flow, Position, Trace, marked, unwind, with_mark
-from hitless.semantics.words import condition
+from hitless.semantics.conditions import CHECKS
+from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
+from hitless.semantics.positions import CHANGES, Flow, Position, Trace, changed, unwind, with_mark
+from hitless.semantics.sight import Sight
+from hitless.semantics.stages import NAT_POSITION, TRACKING_AT, Base, Here, Nat, Stage, Tracking, priority_of
 
-__all__ = ["TooMuchError", "Walk"]
+__all__ = ["Assumed", "TooMuchError", "Walk"]
+
+Assumed = tuple[str, str, bool, str, int, bool]
+"""A rule (``Visit.place``) whose open conditions are taken to hold, or not to."""
 
 _MOST_RULES = 200_000  # about half a second; 5,000 Services in one linear chain are far below it
 _MOST_STATES = 256
 _MOST_EQUAL = 4  # base chains of one priority: 24 orders
 _DEEPEST = 128  # nf_tables allows 16 jumps; the legacy path as many as there are chains
-
-NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
-"""Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
-them among each other only (nf_nat_register_fn)."""
-
-_TRACKING_AT = -200
-"""Where conntrack looks at a packet at prerouting (NF_IP_PRI_CONNTRACK). Before it a packet is INVALID to who asks,
-and may still be hidden from it."""
 
 _NOWHERE = "/"  # no interface is called that: at prerouting nobody knows the way out, and its name is empty
 
@@ -68,109 +60,87 @@ _WALKS_NAT = frozenset({"NEW", "RELATED"})
 """Conntrack states whose packet asks the NAT chains; later packets get what the first one got (nf_nat_inet_fn)."""
 
 
-class _Base(NamedTuple):
-    """A base chain."""
-
-    priority: int
-    table: Table
-    chain: Chain
-    hook: Hook
-
-
-class _Nat(NamedTuple):
-    """The NAT core's place at a hook, and the base chains that it calls."""
-
-    priority: int
-    bases: list[_Base]
-
-
-class _Tracking(NamedTuple):
-    """Conntrack's place at a hook."""
-
-    priority: int
-
-
-_Stage = _Base | _Nat | _Tracking
-
-_priority = attrgetter("priority")
-
-
-class _Here(NamedTuple):
-    """The rule that is being applied, and where its results go."""
-
-    table: Table
-    chain: str
-    number: int
-    rule: Rule
-    rest: Flow  # goes on with the next rule
-    back: Flow  # goes back to the calling chain
-    accepted: Flow  # has ended its base chain
-    stack: tuple[str, ...]
-    translates: bool  # the base chain is of type nat, at a hook where sources are translated
-
-    def visit(self, kind: VisitKind, text: str = "") -> Visit:
-        return Visit(kind, self.table.family, self.table.name, self.chain, self.number, self.rule, text)
-
-
 class TooMuchError(Exception):
-    """The walk met a bound; never leaves ``semantics``."""
+    """The walk met a bound; never leaves ``semantics``. ``chains`` are those that it has seen."""
+
+    def __init__(self, chains: Iterable[ChainName]) -> None:
+        super().__init__()
+        self.chains = frozenset(chains)
 
 
 class Walk:
     """One packet's way; ``endings`` and ``chains`` fill up as hooks are walked."""
 
-    def __init__(self, ruleset: Ruleset, packet: Packet, *, nat: bool = True, arriving: Packet | None = None) -> None:
+    def __init__(
+        self,
+        ruleset: Ruleset,
+        packet: Packet,
+        *,
+        nat: bool = True,
+        arriving: Packet | None = None,
+        assumed: Assumed | None = None,
+    ) -> None:
         """``nat`` false: chains of type nat are not asked. ``arriving``: what an answer looks like until the NAT core
-        at prerouting sends it on to the pod, as ``packet``."""
-        self.packet = packet
+        at prerouting sends it on to the pod, as ``packet``. ``assumed``: what would be, if a rule's doubt were gone."""
         self._arriving = arriving
+        self.packet = packet
+        self._node = ruleset.node
+        self._assumed = assumed
+        self._hook = ""
+        self._sight_of: Sight | None = None
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
         self._packet = packet
         families = (packet.family.nft, "inet")
-        self._filters: dict[str, list[_Base]] = {}
-        self._nats: dict[str, list[_Base]] = {}
+        self._filters: dict[str, list[Base]] = {}
+        self._nats: dict[str, list[Base]] = {}
         for table in ruleset.tables:
             if table.family in families:
                 for chain in table.base_chains():
                     if chain.hook is not None and (nat or chain.hook.type != "nat"):
                         kind = self._nats if chain.hook.type == "nat" else self._filters
-                        kind.setdefault(chain.hook.hook, []).append(
-                            _Base(chain.hook.priority, table, chain, chain.hook)
-                        )
+                        kind.setdefault(chain.hook.hook, []).append(Base(chain.hook.priority, table, chain, chain.hook))
         for bases in (*self._filters.values(), *self._nats.values()):
-            bases.sort(key=_priority)
+            bases.sort(key=priority_of)
 
-    def start(self, hook: str) -> Flow:
-        """The packet before its first hook, ``hook``."""
+    def start(self, hook: str, marks: Iterable[tuple[int, int]] = ()) -> Flow:
+        """The packet before its first hook, ``hook``; ``marks``: what its connection's mark may be (and the bits that
+        are not known)."""
         fresh = hook == "prerouting" and self.packet.state != "UNTRACKED"
-        return {Position(self.packet.mark, 0, None, "INVALID" if fresh else self.packet.state): None}
+        # a new connection has no mark; what an older one got from rules since then nobody knows
+        unknown = 0 if self.packet.state == "NEW" else 0xFFFFFFFF
+        state = "INVALID" if fresh else self.packet.state
+        known = tuple(marks) or ((0, unknown),)
+        return {Position(self.packet.mark, 0, None, state, mark, unknown): None for mark, unknown in known}
 
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
         self._packet = self.packet
-        stages: list[_Stage] = list(self._filters.get(hook, ()))
+        self._hook = hook
+        self._sight_of = None
+        stages: list[Stage] = list(self._filters.get(hook, ()))
         nat = self._nats.get(hook, [])
         undone = hook == "prerouting" and self._arriving is not None
         if (nat or undone) and hook in NAT_POSITION:
-            stages.append(_Nat(NAT_POSITION[hook], nat))
+            stages.append(Nat(NAT_POSITION[hook], nat))
         if hook == "prerouting":
             self._packet = replace(self._arriving or self.packet, oif=_NOWHERE)
-            stages.append(_Tracking(_TRACKING_AT))
-        stages.sort(key=_priority)
-        for _, group in groupby(stages, key=_priority):
+            stages.append(Tracking(TRACKING_AT))
+        stages.sort(key=priority_of)
+        for _, group in groupby(stages, key=priority_of):
             flow = self._unordered(list(group), flow)
         return flow
 
-    def _holds(self, check: Check, step: object, position: Position) -> bool | None:
-        """Whether a condition holds here: of what it asks for, only conntrack's word changes on the way."""
-        packet = self._packet
-        if type(step) is CtState and position.state != packet.state:
-            packet = replace(packet, state=position.state)
-        return check(step, packet, position.translation is not None)
+    def _sight(self, position: Position) -> Sight:
+        sight = self._sight_of
+        if (
+            sight is None or sight.position is not position or sight.packet is not self._packet
+        ):  # most flows are of one position
+            sight = self._sight_of = Sight(self._packet, position, self._hook, self._node)
+        return sight
 
-    def _unordered(self, group: list[_Stage], flow: Flow) -> Flow:
+    def _unordered(self, group: list[Stage], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
 
         As long as none of them does anything, or there is only one, the order does not matter; else each is walked.
@@ -189,11 +159,11 @@ class Walk:
                 result.setdefault(position, trace)
         return result
 
-    def _in_order(self, stages: Iterable[_Stage], flow: Flow) -> Flow:
+    def _in_order(self, stages: Iterable[Stage], flow: Flow) -> Flow:
         for stage in stages:
-            if isinstance(stage, _Base):
+            if isinstance(stage, Base):
                 flow = self._base(stage, flow) if flow else flow
-            elif isinstance(stage, _Nat):
+            elif isinstance(stage, Nat):
                 flow = self._undone(flow) if self._packet.own else flow
                 flow = self._translate(stage.bases, flow) if flow else flow
             else:
@@ -219,15 +189,15 @@ class Walk:
                 known[position] = trace
         return known
 
-    def _translate(self, bases: Iterable[_Base], flow: Flow) -> Flow:
+    def _translate(self, bases: Iterable[Base], flow: Flow) -> Flow:
         """The NAT core: base chains by priority until one of them sets up a mapping. Only new flows ask them."""
         new = {position: trace for position, trace in flow.items() if position.state in _WALKS_NAT}
         others = {position: trace for position, trace in flow.items() if position.state not in _WALKS_NAT}
-        for _, group in groupby(bases if new else (), key=_priority):
+        for _, group in groupby(bases if new else (), key=priority_of):
             new = self._nat_group(list(group), new)
         return {**others, **new}
 
-    def _nat_group(self, group: list[_Base], flow: Flow) -> Flow:
+    def _nat_group(self, group: list[Base], flow: Flow) -> Flow:
         done: Flow = {}
         before = len(self.endings)
         orders = permutations(group) if 1 < len(group) <= _MOST_EQUAL else [tuple(group)]
@@ -247,16 +217,16 @@ class Walk:
                 self._end("unknown", position, trace, None)
         return done
 
-    def _base(self, base: _Base, flow: Flow) -> Flow:
+    def _base(self, base: Base, flow: Flow) -> Flow:
         table, chain, hook = base.table, base.chain, base.hook
         accepted: Flow = {}
-        entered = Visit("base", table.family, table.name, chain.name)
+        entered = Visit("base", table.family, table.name, chain.name, legacy=table.legacy)
         translates = hook.type == "nat" and hook.hook in ("postrouting", "input")
         start: Flow = {position: (trace, entered) for position, trace in flow.items()}
         rules = tuple(enumerate(chain.rules, 1))
         back = self._chain(table, chain.name, rules, start, accepted, (), translates)
         dropping = hook.policy == "drop"
-        end = Visit("policy drop" if dropping else "policy accept", table.family, table.name, chain.name)
+        end = entered._replace(kind="policy drop" if dropping else "policy accept")
         for position, trace in back.items():
             if dropping:
                 self._end("dropped", position, trace, end)
@@ -282,13 +252,13 @@ class Walk:
         for number, rule in rules:
             self._budget -= len(flow)
             if self._budget < 0 or len(flow) > _MOST_STATES:
-                raise TooMuchError
+                raise TooMuchError(self.chains)
             if self._passes_by(rule, flow):
                 continue
             rest: Flow = {}
-            here = _Here(table, chain, number, rule, rest, back, accepted, stack, translates)
+            here = Here(table, chain, rule.number or number, rule, rest, back, accepted, stack, translates)
             for position, trace in flow.items():
-                self._rule(here, position, trace)
+                self._rule(here, position, trace, rule.steps)
             flow = rest
             if not flow:
                 break
@@ -299,11 +269,12 @@ class Walk:
     def _passes_by(self, rule: Rule, flow: Flow) -> bool:
         """Whether the rule certainly has no effect: most have none, and this is quick to see."""
         for position in flow:
+            sight = self._sight(position)
             for step in rule.steps:
                 check = CHECKS.get(type(step))
                 if check is None:
                     return False
-                truth = self._holds(check, step, position)
+                truth = check(step, sight)
                 if truth is None:
                     return False
                 if truth is False:
@@ -312,40 +283,57 @@ class Walk:
                 return False
         return True
 
-    def _rule(self, here: _Here, position: Position, trace: Trace) -> None:
-        for step in here.rule.steps:
+    def _rule(self, here: Here, position: Position, trace: Trace, steps: Sequence[Step]) -> None:
+        for step in steps:
             check = CHECKS.get(type(step))
             if check is not None:
-                truth = self._holds(check, step, position)
+                truth = check(step, self._sight(position))
                 if truth is True:
                     continue
                 if truth is False:
                     here.rest.setdefault(position, trace)
                     return
-                text = step.text if isinstance(step, Opaque) else condition(cast(Match, step))  # as it has a check
-                trace = (trace, here.visit("unknown", text))
-                here.rest.setdefault(position, trace)
-            elif isinstance(step, Mark):
+                trace = (trace, here.visit("unknown", step=step))
+                if self._takes(here, False):
+                    here.rest.setdefault(position, trace)
+                if not self._takes(here, True):
+                    return
+            elif isinstance(step, Mark | ConnMark):
                 passed, failed = with_mark(step, position)
                 if passed is not None and failed is not None:
-                    trace = (trace, here.visit("unknown", "the packet's mark"))
+                    trace = (trace, here.visit("unknown", step=step))
+                    passed = passed if self._takes(here, True) else None
+                    failed = failed if self._takes(here, False) else None
                 if failed is not None:
                     here.rest.setdefault(failed, trace)
                 if passed is None:
                     return
                 position = passed
-            elif isinstance(step, SetMark | UnknownMark):
-                position = marked(step, position)
+            elif isinstance(step, CHANGES):
+                position = changed(step, position)
             elif isinstance(step, NoTrack):
                 if position.state == "INVALID":  # conntrack has not seen it, or could not make sense of it
                     position = position._replace(state="UNTRACKED")
                     trace = (trace, here.visit("notrack"))
-            else:
+            elif isinstance(step, OneOf):
+                self._one_of(here, step, position, (trace, here.visit("unknown", step=step)))
+                return
+            elif not isinstance(step, Silent):
                 self._verdict(here, step, position, trace)
                 return
         here.rest.setdefault(position, trace)
 
-    def _verdict(self, here: _Here, step: object, position: Position, trace: Trace) -> None:
+    def _takes(self, here: Here, way: bool) -> bool:
+        """Whether an open condition is followed that way: both ways, unless somebody asks what one would give."""
+        return self._assumed is None or self._assumed != (*here.place, not way)
+
+    def _one_of(self, here: Here, choice: OneOf, position: Position, trace: Trace) -> None:
+        if not choice.exhaustive and self._takes(here, False):
+            here.rest.setdefault(position, trace)
+        for way in choice.ways if self._takes(here, True) else ():
+            self._rule(here, position, trace, way)
+
+    def _verdict(self, here: Here, step: object, position: Position, trace: Trace) -> None:
         """Apply an effect that ends the rule."""
         match step:
             case Accept():
@@ -375,7 +363,7 @@ class Walk:
             case _:
                 self._end("unknown", position, trace, here.visit("opaque", f"{type(step).__name__} in this chain"))
 
-    def _call(self, here: _Here, name: str, position: Position, trace: Trace) -> Flow:
+    def _call(self, here: Here, name: str, position: Position, trace: Trace) -> Flow:
         table = here.table
         if name not in table.chains:
             problem = f"there is no chain {name}"
@@ -395,4 +383,5 @@ class Walk:
         key = (kind, position, visit[:5] if visit is not None else None)
         if key not in self.endings:
             path = unwind(trace if visit is None else (trace, visit))
-            self.endings[key] = Ending(kind, path, position.translation, position.mark, position.unknown)
+            connection = position.ct_mark, position.ct_unknown
+            self.endings[key] = Ending(kind, path, position.translation, position.mark, position.unknown, connection)

@@ -21,6 +21,7 @@ from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.kernel.scheduling import hasten
+from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
@@ -85,6 +86,7 @@ class Feed:
         self._snapshots: deque[Snapshot] = deque()
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
+        self.surroundings = Surroundings(namespace)
         self._last = 0
         self.follow: frozenset[ChainName] = frozenset()
         self.towards: frozenset[Address] = frozenset()
@@ -117,12 +119,13 @@ class Feed:
         if self._polling is not None:
             self._polling.close()
             self._polling = None
+        self.surroundings.close()
         self._mirror.close()
 
     @property
     def current(self) -> Ruleset:
         """The rule set after the last step."""
-        return Ruleset((*self._mirror.current.tables, *self._legacy))
+        return Ruleset((*self._mirror.current.tables, *self._legacy), node=self.surroundings)
 
     @property
     def generation(self) -> int:

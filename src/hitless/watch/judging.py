@@ -41,7 +41,9 @@ class Judge:
         whom = self.whom
 
         def ask(pod: Pod) -> Fate:
-            return questions.egress(ruleset, whom.of(pod), whom.way, unroutable=(self.network,))
+            return questions.egress(
+                ruleset, whom.of(pod), whom.way, unroutable=(self.network,), expected=self._translators
+            )
 
         poll = self._panel.poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)
         if poll.state == "not_carried" and poll.how == "untranslated":

@@ -309,7 +309,8 @@ class Watch:
         step = self._feed.find_legacy()
         if step is not None:
             yield from self._step(step)
-        if self._networks.refresh():
+        # members of ipsets and facts of the node change without an event of nf_tables
+        if self._networks.refresh() or self._feed.surroundings.refresh():
             yield from self._judge(self.clock.now(), None, self._feed.generation)
         yield from self._count(now_s)
         self._totals.late(self._feed.take_lag())

@@ -24,21 +24,23 @@ from hitless.model.rules import (
     Jump,
     Mark,
     Masquerade,
+    MoveMark,
     Opaque,
     OpaqueAction,
     OutInterface,
     Ports,
+    Property,
     Protocol,
     Reject,
     Return,
     SetMark,
     SetMember,
+    Silent,
     Snat,
     Source,
     SourcePort,
     Step,
     TcpFlags,
-    UnknownMark,
 )
 
 pytestmark = pytest.mark.kernel
@@ -106,26 +108,34 @@ V4_RULES: list[tuple[str, str, tuple[Step, ...]]] = [
             Dnat("10.42.1.2:53"),
         ),
     ),
-    ("nat PREROUTING", "-p tcp -j REDIRECT --to-ports 15001", (Protocol(6), Dnat("redirect:15001-15001"))),
+    ("nat PREROUTING", "-p tcp -j REDIRECT --to-ports 15001", (Protocol(6), Dnat("redirect:15001"))),
     (
         "filter FORWARD",
         "-m conntrack ! --ctstate NEW,DNAT -j REJECT --reject-with icmp-net-prohibited",
         (CtState(frozenset({"NEW", "DNAT"}), negated=True), Reject("icmp-net-prohibited")),
     ),
-    ("filter FORWARD", "-p tcp ! --syn -j LOG", (Protocol(6), TcpFlags(0x17, 2, negated=True))),
+    ("filter FORWARD", "-p tcp ! --syn -j LOG", (Protocol(6), TcpFlags(0x17, 2, negated=True), Silent("-j LOG"))),
     (
         "filter FORWARD",
         "-p icmp --icmp-type echo-request -j NFQUEUE",
-        (Protocol(1), IcmpType(8), OpaqueAction("target NFQUEUE revision 3")),
+        (Protocol(1), IcmpType(8), OpaqueAction("-j NFQUEUE --queue-num 0")),
     ),
-    ("filter FORWARD", "-m state --state NEW -j CONNMARK --restore-mark", (CtState(frozenset({"NEW"})), UnknownMark())),
+    (
+        "filter FORWARD",
+        "-m state --state NEW -j CONNMARK --restore-mark",
+        (CtState(frozenset({"NEW"})), MoveMark(restore=True)),
+    ),
     (
         "filter FORWARD",
         "-m iprange --dst-range 10.0.0.0-10.0.0.255",
         (SetMember("range 10.0.0.0-10.0.0.255", "dst", frozenset({ip_network("10.0.0.0/24")})),),
     ),
-    ("filter FORWARD", "-m limit --limit 3/s", (Opaque("match limit revision 0"),)),
-    ("filter FORWARD", "-m conntrack --ctorigdst 10.1.1.1", (Opaque("match conntrack: origdst"),)),
+    ("filter FORWARD", "-m limit --limit 3/s", (Opaque("-m limit --limit 3/second --limit-burst 5"),)),
+    (
+        "filter FORWARD",
+        "-m conntrack --ctorigdst 10.1.1.1",
+        (Property("ct destination original", ((0x0A010101, 0x0A010101),), 0xFFFFFFFF),),
+    ),
 ]
 
 

@@ -16,6 +16,8 @@ from hitless.kernel.nftables.sets import SetState
 from hitless.model.packets import TCP, Packet
 from hitless.model.rules import SetMember
 from hitless.semantics.conditions import CHECKS
+from hitless.semantics.positions import Position
+from hitless.semantics.sight import Sight
 
 KEYS = st.binary(min_size=2, max_size=2)
 
@@ -85,4 +87,5 @@ def test_a_large_set_answers_as_its_networks_would(bounds: set[int], intervals: 
     for negated in (False, True):
         check = CHECKS[SetMember]
         one, other = (SetMember("s", "src", each, negated) for each in (members, few))
-        assert check(one, packet, False) == check(other, packet, False)
+        sight = Sight(packet, Position(0, 0, None, "NEW"), "forward", None)
+        assert check(one, sight) == check(other, sight)

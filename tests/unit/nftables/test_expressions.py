@@ -62,7 +62,7 @@ def test_a_register_that_an_unknown_expression_may_have_loaded_is_not_believed()
 def test_a_lookup_in_a_set_that_nobody_knows_is_opaque_and_its_verdict_too() -> None:
     rule, _ = recorded(next(sample for sample in NFT if sample.text.endswith("vmap @fate")))
     [decoded] = decode(rule, "ip", no_sets)
-    assert decoded.steps[-2:] == (Opaque("lookup in map fate"), OpaqueAction("verdict of a lookup in map fate"))
+    assert decoded.steps[-2:] == (Opaque("a key map @fate"), OpaqueAction("the verdict of a key map @fate"))
 
 
 @given(st.binary(max_size=400))

@@ -390,4 +390,4 @@ def test_a_standby_that_bears_the_name_of_the_agent_s_chain_is_told_by_its_table
     )
     outcome = ask(nat(flannel=()), standby)
     assert outcome.state == "carried"
-    assert outcome.reason == f"{name} rule 1 (ip hitless-guard) masquerades it (-s {NETWORK})"
+    assert outcome.reason == f"{name} rule 1 (ip hitless-guard) masquerades it (ip saddr {NETWORK})"

@@ -120,7 +120,8 @@ def test_a_service_at_another_address_is_nothing_to_the_witness_and_one_at_its_o
     assert ask(node()).state == "carried"
     own = ask(node(rule(Destination(ip_network("198.51.100.1/32")), Jump("KUBE-SVC"))))
     assert own.state == "cannot_tell"
-    assert own.reason == "KUBE-SVC rule 1 depends on what is not known here: statistic"
+    # whichever endpoint is chosen: the choice does not decide
+    assert own.reason == "KUBE-SVC rule 1 sends it on to 10.42.1.7:80 (statistic)"
 
 
 def test_the_rules_of_felix_on_a_healthy_node_do_no_harm() -> None:

@@ -25,16 +25,21 @@ from hitless.model.rules import (
     Mark,
     Masquerade,
     Match,
+    MoveMark,
     NoTrack,
     Opaque,
     OpaqueAction,
     Ports,
+    Property,
     Protocol,
     Reject,
     Return,
     ReversePath,
+    SetConnMark,
     SetMark,
     SetMember,
+    SetProperty,
+    Silent,
     Snat,
     SourcePort,
     Step,
@@ -101,7 +106,7 @@ def multiport(direction: int, ports: list[int], flags: list[int], inverted: int 
             1,
             V4,
             struct.pack("=HHI", 2, 4, 9),
-            (Opaque("match addrtype: src mask 0x2 limited to an interface"), AddrType("dst", frozenset({"LOCAL"}))),
+            (Opaque("-m addrtype --src-type 0x2 --limit-iface"), AddrType("dst", frozenset({"LOCAL"}))),
         ),
         ("addrtype", 0, V4, struct.pack("=HHII", 4, 0, 1, 0), (AddrType("src", frozenset({"LOCAL"}), negated=True),)),
         ("set", 4, V4, struct.pack("=HBB44x", 7, 1, 2), (SetMember("#7", "src"),)),
@@ -142,7 +147,7 @@ def v6_range(flags: int, first: str = "::", last: str = "::", ports: tuple[int, 
         ("MASQUERADE", 0, V4, v4_range(0x10), (Masquerade(random_fully=True),)),
         ("MASQUERADE", 0, V6, v6_range(0x10), (Masquerade(random_fully=True),)),
         ("MASQUERADE", 0, V4, v4_range(0x06, ports=(1024, 2047)), (Masquerade(random=True, ports=(1024, 2047)),)),
-        ("MASQUERADE", 0, V4, v4_range(0x40), (OpaqueAction("target MASQUERADE flags 0x40"),)),
+        ("MASQUERADE", 0, V4, v4_range(0x40), (OpaqueAction("-j MASQUERADE (flags 0x40)"),)),
         (
             "SNAT",
             0,
@@ -158,19 +163,21 @@ def v6_range(flags: int, first: str = "::", last: str = "::", ports: tuple[int, 
             (Snat(ip_address("fd00::1"), ip_address("fd00::1"), True),),
         ),
         ("DNAT", 0, V4, v4_range(3, "10.0.0.1", "10.0.0.1", (80, 80)), (Dnat("10.0.0.1:80"),)),
-        ("REDIRECT", 0, V4, v4_range(2, ports=(8080, 8080)), (Dnat("redirect:8080-8080"),)),
+        ("REDIRECT", 0, V4, v4_range(2, ports=(8080, 8080)), (Dnat("redirect:8080"),)),
         ("MARK", 2, V4, struct.pack("=II", 0x4000, 0), (SetMark(0x4000, 0),)),
-        ("CONNMARK", 1, V4, struct.pack("=IIIB3x", 0, 0xFF, 0xF0, 2), (UnknownMark(0xF0),)),
-        ("CONNMARK", 1, V4, struct.pack("=IIIB3x", 0, 0xFF, 0xF0, 1), ()),
-        ("CONNMARK", 2, V4, struct.pack("=IIIBBBx", 0, 0xFF, 0xF0, 0, 4, 2), (UnknownMark(),)),
+        ("CONNMARK", 1, V4, struct.pack("=IIIB3x", 0, 0xFF, 0xF0, 2), (MoveMark(True, 0xF0, 0xFF),)),
+        ("CONNMARK", 1, V4, struct.pack("=IIIB3x", 0, 0xFF, 0xF0, 1), (MoveMark(False, 0xFF, 0xF0),)),
+        ("CONNMARK", 1, V4, struct.pack("=IIIB3x", 0x80, 0x80, 0, 0), (SetConnMark(0x80, 0x80),)),
+        ("CONNMARK", 2, V4, struct.pack("=IIIBBBx", 0, 0xFF, 0xF0, 0, 4, 2), (MoveMark(True, 0xF0, 0xFF, 4),)),
         ("REJECT", 0, V4, struct.pack("=I", 7), (Reject("tcp-reset"),)),
         ("REJECT", 0, V6, struct.pack("=I", 4), (Reject("icmp6-port-unreachable"),)),
         ("CT", 2, V4, struct.pack("=H64x", 1), (NoTrack(),)),
-        ("CT", 2, V4, struct.pack("=H64x", 0), ()),
-        ("SET", 3, V4, struct.pack("=HBBHBBHBBII", 1, 1, 1, 65535, 0, 0, 65535, 0, 0, 0, 0), ()),
+        ("CT", 2, V4, struct.pack("=H64x", 0), (Silent("-j CT"),)),
+        ("CT", 2, V4, struct.pack("=HH62x", 0, 7), (SetProperty("ct zone"),)),
+        ("SET", 3, V4, struct.pack("=HBBHBBHBBII", 1, 1, 1, 65535, 0, 0, 65535, 0, 0, 0, 0), (SetProperty("#1"),)),
         ("SET", 3, V4, struct.pack("=HBBHBBHBBII", 65535, 0, 0, 65535, 0, 0, 2, 1, 1, 0, 0), (UnknownMark(),)),
-        ("LOG", 0, V4, b"", ()),
-        ("NFQUEUE", 3, V4, bytes(8), (OpaqueAction("target NFQUEUE revision 3"),)),
+        ("LOG", 0, V4, b"", (Silent("-j LOG"),)),
+        ("NFQUEUE", 3, V4, bytes(8), (OpaqueAction("-j NFQUEUE --queue-num 0"),)),
     ],
 )
 def test_a_known_target_becomes_exact_effects(
@@ -182,20 +189,20 @@ def test_a_known_target_becomes_exact_effects(
 def test_the_reverse_path_filter_is_understood_as_far_as_its_flags_are_known() -> None:
     assert decode_match("rpfilter", 0, b"\x02", V4) == (ReversePath(),)
     assert decode_match("rpfilter", 0, b"\x0a", V4) == (ReversePath(True),)
-    assert decode_match("rpfilter", 0, b"\x10", V4) == (Opaque("match rpfilter: flags 0x10"),)
+    assert decode_match("rpfilter", 0, b"\x10", V4) == (Opaque("-m rpfilter (flags 0x10)"),)
 
 
 def test_an_unknown_extension_stays_visible_with_its_name_and_revision() -> None:
-    assert decode_match("bpf", 1, bytes(20), V4) == (Opaque("match bpf revision 1"),)
-    assert decode_match("mark", 9, bytes(20), V4) == (Opaque("match mark revision 9"),)
-    assert decode_target("TPROXY", 1, bytes(20), V4) == (OpaqueAction("target TPROXY revision 1"),)
+    assert decode_match("teleport", 1, bytes(20), V4) == (Opaque("-m teleport (revision 1, not known here)"),)
+    assert decode_match("mark", 9, bytes(20), V4) == (Opaque("-m mark (revision 9, not known here)"),)
+    assert decode_target("NOWHERE", 1, bytes(20), V4) == (OpaqueAction("-j NOWHERE (revision 1, not known here)"),)
 
 
 @pytest.mark.parametrize("flag", range(2, 16))
-def test_a_conntrack_condition_without_a_word_in_the_model_is_opaque_and_never_left_out(flag: int) -> None:
+def test_a_conntrack_condition_beside_state_and_protocol_is_never_left_out(flag: int) -> None:
     steps = decode_match("conntrack", 3, conntrack(1 << flag), V4)
     alias = 13  # XT_CONNTRACK_STATE_ALIAS says how to print, and asks for nothing
-    assert all(isinstance(step, Opaque) for step in steps)
+    assert all(isinstance(step, Property | Opaque) and step.text.startswith("-m conntrack ") for step in steps)
     assert bool(steps) == (flag != alias)
 
 
@@ -207,12 +214,12 @@ names_or_noise = names | st.tuples(st.text(max_size=8), st.integers(0, 255))
 def test_no_bytes_make_the_decoders_fail_or_say_nothing(key: tuple[str, int], data: bytes, family: Family) -> None:
     name, revision = key
     matches = decode_match(name, revision, data, family)
-    assert all(isinstance(step, Match) for step in matches)
+    assert all(isinstance(step, Match | SetProperty) for step in matches)
     if key not in MATCHES:
-        assert matches == (Opaque(f"match {name} revision {revision}"),)
+        assert matches == (Opaque(f"-m {name} (revision {revision}, not known here)"),)
     target = decode_target(name, revision, data, family)
     if key not in TARGETS and name not in SILENT:
-        assert target == (OpaqueAction(f"target {name} revision {revision}"),)
+        assert target == (OpaqueAction(f"-j {name} (revision {revision}, not known here)"),)
 
 
 @given(names, st.integers(0, 7), st.sampled_from(list(Family)))

@@ -114,10 +114,8 @@ def test_the_head_of_an_entry_becomes_conditions() -> None:
 @pytest.mark.parametrize(
     ("head", "text"),
     [
-        (bytes(8) + b"\xff\x00\xff\x00" + bytes(68), "source 00000000 mask ff00ff00"),
-        (b"\x0a\x00\x00\x01" + bytes(4) + b"\xff\x00\x00\x00" + bytes(68), "source 0a000001 mask ff000000"),
-        (bytes(82) + b"\x01\x00", "flags 0x1, inverted 0x0"),
-        (bytes(82) + b"\x00\x20", "flags 0x0, inverted 0x20"),
+        (bytes(82) + b"\x10\x00", "flags 0x10, inverted 0x0"),
+        (bytes(82) + b"\x00\x80", "flags 0x0, inverted 0x80"),
     ],
 )
 def test_what_the_head_says_and_the_model_cannot_is_opaque(head: bytes, text: str) -> None:

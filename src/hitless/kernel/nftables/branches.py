@@ -9,29 +9,45 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.fields import Context, Unknown, Value
-from hitless.model.rules import Match, Opaque, Step
+from hitless.kernel.nftables.loads import Context, Unknown, Value
+from hitless.model.rules import Opaque, Step
 
-__all__ = ["Attributes", "Branch", "host", "slot", "value_of"]
+__all__ = ["Attributes", "Branch", "Choice", "host", "slot", "value_of"]
 
 Attributes = dict[int, bytes]
 
 
+class Choice(NamedTuple):
+    """From step ``at`` on a branch is one way of several, and the rules do not tell which is taken."""
+
+    at: int
+    words: str
+    exhaustive: bool
+
+
 @dataclass(slots=True)
 class Branch:
-    """One model rule in the making."""
+    """One model rule in the making, of a ``table`` (nft family and name). ``choice``: it is one way of several of the
+    same rule."""
 
     context: Context
     steps: list[Step] = field(default_factory=list)
     registers: dict[int, Value] = field(default_factory=dict)
+    choice: Choice | None = None
+    table: tuple[str, str] = ("", "")
 
     def fork(self) -> Branch:
-        return Branch(self.context, list(self.steps), dict(self.registers))
+        return Branch(self.context, list(self.steps), dict(self.registers), self.choice, self.table)
 
-    def require(self, matches: tuple[Match, ...] | None, words: str) -> None:
+    def choose(self, choice: Choice) -> None:
+        """It is one way of a choice; a choice within a way is part of the first one."""
+        self.choice = self.choice or choice
+
+    def require(self, matches: tuple[Step, ...] | None, words: str) -> None:
         """Add conditions; where there are none that say it, an opaque one with ``words``."""
         if matches is None:
             self.steps.append(Opaque(words))

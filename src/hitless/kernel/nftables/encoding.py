@@ -12,25 +12,34 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 from hitless.errors import HitlessError
 from hitless.kernel.netlink import attribute, be32, nested, text
+from hitless.model import words
 from hitless.model.families import Network
 from hitless.model.rules import (
     Accept,
     AddrType,
+    AnyOf,
     Comment,
+    ConnMark,
     CtState,
     Destination,
     DestinationPort,
+    Element,
     Goto,
     IcmpType,
     InInterface,
     Jump,
     Mark,
     Masquerade,
+    Match,
+    Opaque,
     OutInterface,
     Ports,
+    Property,
     Protocol,
     Return,
     Rule,
@@ -227,6 +236,35 @@ def _member(step: SetMember, version: int) -> list[bytes]:
     return [part for part in parts if part is not None]
 
 
+def _any_of(step: AnyOf, version: int) -> list[bytes]:
+    """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
+    if any(isinstance(each, Mark) for group in step.alternatives for each in group):
+        raise Inexact(f"{step.text}: it has no exact form here")
+    if not step.negated:
+        return [form for group in step.alternatives for form in _all_of(group, version)]
+    if any(len(group) != 1 for group in step.alternatives):
+        raise Inexact(f"{step.text}: it has no exact form here")
+    forms: list[bytes] = [b""]
+    for (each,) in step.alternatives:
+        if isinstance(each, Comment | Opaque):
+            raise Inexact(f"{step.text}: it has no exact form here")
+        forms = _product(forms, _alternatives(_inverse(each), version) or [])
+    return forms
+
+
+def _inverse(step: Any) -> Step:
+    """A condition (every kind but comments and opaque ones can be negated) the other way round."""
+    found: Step = replace(step, negated=not step.negated)
+    return found
+
+
+def _all_of(group: tuple[Match, ...], version: int) -> list[bytes]:
+    forms: list[bytes] = [b""]
+    for each in group:
+        forms = _product(forms, _alternatives(each, version) or [])
+    return forms
+
+
 def _alternatives(step: Step, version: int) -> list[bytes] | None:
     """The forms of a condition, one of which must hold (none: it never holds); ``None`` when it is no condition."""
     one: bytes | None
@@ -253,6 +291,10 @@ def _alternatives(step: Step, version: int) -> list[bytes] | None:
             return _ports(step)
         case SetMember():
             return _member(step, version)
+        case AnyOf():
+            return _any_of(step, version)
+        case Opaque() | Property() | ConnMark() | Element():
+            raise Inexact(f"{words.condition(step, iptables=True)}: it has no exact form here")
         case Comment():
             one = b""
         case _:
@@ -300,7 +342,7 @@ def _effect(step: Step, version: int) -> bytes:
             return _translation(step, version)
         case SetMark():
             return _set_mark(step)
-    raise Inexact(f"{type(step).__name__}: {getattr(step, 'text', '') or 'has no exact form here'}")
+    raise Inexact(f"{words.rule(Rule((step,)), iptables=True)}: it has no exact form here")
 
 
 def expressions(

@@ -17,9 +17,10 @@ from typing import NamedTuple
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.elements import Element, Elements, networks_between
+from hitless.kernel.nftables.limits import condition_of
 from hitless.model.families import Address, Network
 
-__all__ = ["LIMIT", "Interval", "Members", "SetState", "read_elements"]
+__all__ = ["LIMIT", "Interval", "Members", "SetState", "is_limited", "read_elements"]
 
 LIMIT = 4096
 """More elements of a set than this are not spelt out in a rule: an evaluation of one packet must stay quick."""
@@ -85,6 +86,13 @@ def read_elements(listed: bytes) -> Iterator[Element]:
         )
 
 
+def is_limited(attributes: dict[int, bytes]) -> bool:
+    """Whether an element holds a rate or quota of its own, so that being in the set is not enough."""
+    each = [attributes[wire.ELEMENT_EXPRESSION]] if wire.ELEMENT_EXPRESSION in attributes else []
+    each += [raw for _, raw in netlink.attribute_list(attributes.get(wire.ELEMENT_EXPRESSIONS, b""))]
+    return any(condition_of(raw) for raw in each)
+
+
 def _value(raw: bytes | None) -> bytes:
     return b"" if raw is None else netlink.attributes(raw).get(wire.DATA_VALUE, b"")
 
@@ -96,6 +104,8 @@ class SetState:
         "_elements",
         "_intervals",
         "_known",
+        "catch_all",
+        "data_type",
         "flags",
         "handle",
         "kept",
@@ -105,8 +115,12 @@ class SetState:
         "refused",
     )
 
-    def __init__(self, name: str, flags: int = 0, key_type: int = 0, key_length: int = 0, handle: int = 0) -> None:
+    def __init__(
+        self, name: str, flags: int = 0, key_type: int = 0, key_length: int = 0, handle: int = 0, data_type: int = 0
+    ) -> None:
         self.name, self.flags, self.key_type, self.key_length, self.handle = name, flags, key_type, key_length, handle
+        self.data_type = data_type
+        self.catch_all: bytes | None = None  # what the element for everything else ("*") gives
         self.kept = True
         self.refused = False  # it was kept, and is too large for that
         self._elements: Elements | None = None
@@ -122,12 +136,13 @@ class SetState:
             wire.number(attributes.get(wire.SET_KEY_TYPE, b"")),
             wire.number(attributes.get(wire.SET_KEY_LENGTH, b"")),
             wire.number(attributes.get(wire.SET_HANDLE, b"")),
+            wire.number(attributes.get(wire.SET_DATA_TYPE, b"")),
         )
 
     def copy(self) -> SetState:
         """A set of its own with the same elements."""
-        other = SetState(self.name, self.flags, self.key_type, self.key_length, self.handle)
-        other.kept, other.refused = self.kept, self.refused
+        other = SetState(self.name, self.flags, self.key_type, self.key_length, self.handle, self.data_type)
+        other.kept, other.refused, other.catch_all = self.kept, self.refused, self.catch_all
         other._elements = None if self._elements is None else self._elements.copy()
         return other
 
@@ -138,7 +153,8 @@ class SetState:
     def load(self, lists: Iterable[bytes]) -> None:
         """Keep what these element lists hold, and nothing else."""
         self.kept, self._elements, self._known = True, self._empty(), False
-        self._elements.load(read_elements(listed) for listed in lists)
+        self.catch_all = None
+        self._elements.load(self._plain(listed) for listed in lists)
         self._bounded()
 
     def apply(self, listed: bytes, *, remove: bool = False) -> None:
@@ -147,9 +163,17 @@ class SetState:
             return
         if self._elements is None:
             self._elements = self._empty()
-        (self._elements.remove if remove else self._elements.add)(read_elements(listed))
+        (self._elements.remove if remove else self._elements.add)(self._plain(listed, remove=remove))
         self._known = False
         self._bounded()
+
+    def _plain(self, listed: bytes, *, remove: bool = False) -> Iterator[Element]:
+        """The elements that have a key; the one for all other keys is kept by itself."""
+        for element in read_elements(listed):
+            if element.flags & wire.ELEMENT_CATCHALL:
+                self.catch_all = None if remove else element.data
+            else:
+                yield element
 
     def _empty(self) -> Elements:
         return Elements(self.key_length, ends=bool(self.flags & wire.SET_INTERVAL and self.flags & wire.SET_CONCAT))
@@ -180,6 +204,11 @@ class SetState:
         return bool(self.flags & wire.SET_MAP)
 
     @property
+    def gives_verdicts(self) -> bool:
+        """Whether it is a verdict map."""
+        return self.is_map and self.data_type == wire.DATA_VERDICTS
+
+    @property
     def large(self) -> bool:
         """Whether it has more elements than are spelt out."""
         return len(self.elements) > LIMIT
@@ -196,7 +225,7 @@ class SetState:
     @property
     def told(self) -> bool:
         """Whether the rules alone tell what is in it."""
-        # what has another key than the set's is the element for all other keys (catch-all), or nothing known
+        # what has another key than the set's is nothing known
         return self.kept and not self.dynamic and not self.elements.misfits
 
     def intervals(self) -> tuple[Interval, ...] | None:

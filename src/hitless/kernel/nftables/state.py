@@ -11,7 +11,7 @@ are kept; who reads one of these all the same is told that nothing is known of i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hitless.kernel.nftables.expressions import BRANCHES, decode
 from hitless.kernel.nftables.interest import Body, called, links
@@ -77,8 +77,12 @@ class ChainState:
             return Chain(self.name, _UNREAD, None if table.dormant else self.hook)
         if memo.decoded is None:
             rules: list[Rule] = []
-            for handle, payload in self.rules.items():
-                rules.extend(decode(unpack(payload), FAMILIES[table.family], self._lookup(table, memo), handle))
+            lookup = self._lookup(table, memo)
+            for number, (handle, payload) in enumerate(self.rules.items(), 1):
+                made = decode(unpack(payload), FAMILIES[table.family], lookup, handle)
+                if len(rules) + 1 != number or len(made) != 1:  # a map makes several rules of one: the number stays
+                    made = tuple(replace(rule, number=number) for rule in made)
+                rules += made
             memo.decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
         return memo.decoded
 

@@ -4,7 +4,7 @@ Problem: a rule of iptables-legacy, and many a rule of iptables-nft ("compat" ex
 effects as C structures of named, versioned extensions. Promise: pure functions; a known extension of a known revision
 becomes exact model steps, everything else (unknown name or revision, a blob that is too short, a flag that the model
 has no word for) becomes ``Opaque`` or ``OpaqueAction`` with the extension's name, never an exception and never
-nothing. Only targets that cannot decide a packet's fate (LOG, NFLOG, TCPMSS, …) become no steps. Layouts are those of
+nothing. Targets that cannot decide a packet's fate (LOG, NFLOG, TCPMSS, …) become ``Silent``. Layouts are those of
 the kernel's include/uapi/linux/netfilter/xt_*.h in the machine's byte order. Next stages: ``hitless.kernel.xtables``
 (tables), ``hitless.kernel.nftables`` (compat expressions).
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 import struct
 
 from hitless.kernel.xtables.matches import MATCHES
-from hitless.kernel.xtables.targets import SILENT, TARGETS
+from hitless.kernel.xtables.targets import SILENT, TARGETS, silent
 from hitless.model.families import Family
-from hitless.model.rules import Match, Opaque, OpaqueAction, Step
+from hitless.model.rules import Opaque, OpaqueAction, Silent, Step
 
 __all__ = ["decode_match", "decode_target"]
 
 
-def decode_match(name: str, revision: int, data: bytes, family: Family) -> tuple[Match, ...]:
+def decode_match(name: str, revision: int, data: bytes, family: Family) -> tuple[Step, ...]:
     """The conditions, all of which must hold, that a match blob stands for; never empty, except for an extension
     that was given no condition at all (``-m tcp`` alone).
 
@@ -29,25 +29,25 @@ def decode_match(name: str, revision: int, data: bytes, family: Family) -> tuple
     """
     decoder = MATCHES.get((name, revision))
     if decoder is None:
-        return (Opaque(f"match {name} revision {revision}"),)
+        return (Opaque(f"-m {name} (revision {revision}, not known here)"),)
     try:
         return decoder(data, family)
     except (struct.error, ValueError, IndexError):
-        return (Opaque(f"match {name} revision {revision}: {len(data)} bytes that do not decode"),)
+        return (Opaque(f"-m {name} (revision {revision}: {len(data)} bytes that do not decode)"),)
 
 
 def decode_target(name: str, revision: int, data: bytes, family: Family) -> tuple[Step, ...]:
-    """The effects of a target blob; empty for a target that cannot decide the packet's fate.
+    """The effects of a target blob.
 
     The standard target (``""`` or ``"standard"``) gives Accept, Drop or Return; its jumps are offsets, which only the
     reader of a whole table can follow, so here they are ``OpaqueAction``.
     """
     if name in SILENT:
-        return ()
+        return (Silent(silent(name, data)),)
     decoder = TARGETS.get((name, revision))
     if decoder is None:
-        return (OpaqueAction(f"target {name} revision {revision}"),)
+        return (OpaqueAction(f"-j {name} (revision {revision}, not known here)"),)
     try:
         return decoder(data, family)
     except (struct.error, ValueError, IndexError):
-        return (OpaqueAction(f"target {name} revision {revision}: {len(data)} bytes that do not decode"),)
+        return (OpaqueAction(f"-j {name} (revision {revision}: {len(data)} bytes that do not decode)"),)

@@ -9,10 +9,12 @@ named at each decoder.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from types import MappingProxyType
 
+from hitless.kernel.xtables.chance import CHANCE
+from hitless.kernel.xtables.properties import PROPERTIES, Decoder, conntrack_properties, negation
 from hitless.model.families import Family, Network
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import (
@@ -33,8 +35,6 @@ from hitless.model.rules import (
 )
 
 __all__ = ["MATCHES", "Decoder"]
-
-Decoder = Callable[[bytes, Family], tuple[Match, ...]]
 
 _ALL_PORTS = (0, 0xFFFF)
 
@@ -65,7 +65,7 @@ def _tcp(data: bytes, family: Family) -> tuple[Match, ...]:
     if mask or inverted & 0x04:
         steps.append(TcpFlags(mask, value, bool(inverted & 0x04)))
     if option:
-        steps.append(Opaque(f"match tcp: {'no ' if inverted & 0x08 else ''}option {option}"))
+        steps.append(Opaque(f"-m tcp {negation(inverted & 0x08)}--tcp-option {option}"))
     return tuple(steps)
 
 
@@ -84,7 +84,7 @@ def _icmp(data: bytes, family: Family) -> tuple[Match, ...]:
     type_, first, last, inverted = struct.unpack_from("=BBBB", data)
     protocol = Protocol(1 if family is Family.IPV4 else 58)
     if family is Family.IPV4 and type_ == 0xFF:
-        return (protocol, Opaque("match icmp: not any type")) if inverted & 1 else (protocol,)
+        return (protocol, Opaque("-m icmp ! --icmp-type any")) if inverted & 1 else (protocol,)
     return (protocol, IcmpType(type_, (first, last), bool(inverted & 1)))
 
 
@@ -147,7 +147,7 @@ def _states(mask: int, names: Mapping[int, str], negated: bool) -> Match:
     for bit in names:
         known |= bit
     if mask & ~known:
-        return Opaque(f"conntrack state mask {mask:#x}")
+        return Opaque(f"-m conntrack --ctstate {mask:#x}")
     return CtState(frozenset(name for bit, name in names.items() if mask & bit), negated)
 
 
@@ -156,48 +156,30 @@ def _state(data: bytes, family: Family) -> tuple[Match, ...]:
     return (_states(mask, _OLD_STATES, False),)
 
 
-_CONNTRACK_FLAGS = {
-    1 << 2: "origsrc",
-    1 << 3: "origdst",
-    1 << 4: "replsrc",
-    1 << 5: "repldst",
-    1 << 6: "status",
-    1 << 7: "expire",
-    1 << 8: "origsrcport",
-    1 << 9: "origdstport",
-    1 << 10: "replsrcport",
-    1 << 11: "repldstport",
-    1 << 12: "direction",
-}
 # match_flags and state_mask stand behind eight 16-byte addresses and masks, two 32-bit times, the protocol and 4 ports.
 _CONNTRACK_AT = 8 * 16 + 8
-_XT_STATE, _XT_PROTO, _XT_STATE_ALIAS = 1 << 0, 1 << 1, 1 << 13
+_XT_STATE, _XT_PROTO = 1 << 0, 1 << 1
+_XT_KNOWN = (1 << 14) - 1
 
 
-def _conntrack(data: bytes, family: Family, state_format: str) -> tuple[Match, ...]:
+def _conntrack(data: bytes, family: Family, revision: int) -> tuple[Match, ...]:
     # xt_conntrack_mtinfo1..3: the same head; the masks are 8 bits wide in revision 1, 16 in 2 and 3.
     protocol = struct.unpack_from("=H", data, _CONNTRACK_AT)[0]
     flags, inverted = struct.unpack_from("=HH", data, _CONNTRACK_AT + 10)
-    state_mask = struct.unpack_from(state_format, data, _CONNTRACK_AT + 14)[0]
+    state_mask = struct.unpack_from("=B" if revision == 1 else "=H", data, _CONNTRACK_AT + 14)[0]
     steps: list[Match] = []
     if flags & _XT_STATE:
         steps.append(_states(state_mask, _STATES, bool(inverted & _XT_STATE)))
     if flags & _XT_PROTO:
         steps.append(Protocol(protocol, bool(inverted & _XT_PROTO)))
-    for bit, name in _CONNTRACK_FLAGS.items():
-        if flags & bit:
-            steps.append(Opaque(f"match conntrack: {'not ' if inverted & bit else ''}{name}"))
-    if unknown := flags & ~(_XT_STATE | _XT_PROTO | _XT_STATE_ALIAS | sum(_CONNTRACK_FLAGS)):
-        steps.append(Opaque(f"match conntrack: flags {unknown:#x}"))
+    steps += conntrack_properties(data, family, flags, inverted, revision)
+    if unknown := flags & ~_XT_KNOWN:
+        steps.append(Opaque(f"-m conntrack (flags {unknown:#x})"))
     return tuple(steps)
 
 
-def _conntrack_1(data: bytes, family: Family) -> tuple[Match, ...]:
-    return _conntrack(data, family, "=B")
-
-
-def _conntrack_2(data: bytes, family: Family) -> tuple[Match, ...]:
-    return _conntrack(data, family, "=H")
+def _conntrack_of(revision: int) -> Decoder:
+    return lambda data, family: _conntrack(data, family, revision)
 
 
 _ADDRESS_TYPES = (
@@ -222,7 +204,7 @@ def _address_type(direction: str, mask: int, negated: bool, limited: bool) -> tu
         return ()
     types = frozenset(name for bit, name in enumerate(_ADDRESS_TYPES) if mask >> bit & 1)
     if mask >> len(_ADDRESS_TYPES) or (limited and types != _LOCAL_ONLY):
-        return (Opaque(f"match addrtype: {direction} mask {mask:#x}{' limited to an interface' if limited else ''}"),)
+        return (Opaque(f"-m addrtype --{direction}-type {mask:#x}{' --limit-iface' if limited else ''}"),)
     # An address that is not the node's own is not LOCAL on any one interface either, so for LOCAL the limit to an
     # interface changes nothing for forwarded packets, the only ones that are evaluated.
     return (AddrType(direction, types, negated),)
@@ -256,16 +238,19 @@ def _set(data: bytes, family: Family) -> tuple[Match, ...]:
     # name and elements are ipset's to tell; the blob knows a number only. Bytes behind it are counter conditions.
     index, dimensions, flags = struct.unpack_from("=HBB", data)
     if dimensions > 6 or flags & _SET_RETURN_NOMATCH:
-        return (Opaque(f"match set {index}: dimensions {dimensions}, flags {flags:#x}"),)
+        return (Opaque(f"-m set --match-set #{index} … --return-nomatch"),)
     direction = ",".join("src" if flags >> n & 1 else "dst" for n in range(1, dimensions + 1))
     return (SetMember(f"#{index}", direction, None, bool(flags & _SET_INVERTED)),)
+
+
+_SET_COUNTS_NOTHING = 1 << 3 | 1 << 4  # IPSET_FLAG_SKIP_(SUB)COUNTER_UPDATE
 
 
 def _set_counting(data: bytes, operator_at: int) -> tuple[Match, ...]:
     # Revisions 3 and 4 go on with conditions on counters and end in flags; only a plain membership test is understood.
     (flags,) = struct.unpack_from("=I", data, 40)
-    if flags or data[operator_at] or data[operator_at + 16]:
-        return (Opaque("match set: with counters or flags"),)
+    if flags & ~_SET_COUNTS_NOTHING or data[operator_at] or data[operator_at + 16]:
+        return (Opaque("-m set (with conditions on counters)"),)
     return ()
 
 
@@ -304,7 +289,7 @@ _RPFILTER_KNOWN = 0x0F  # loose, validmark and accept-local say how it looks the
 def _rpfilter(data: bytes, family: Family) -> tuple[Match, ...]:
     # xt_rpfilter_info: flags.
     if data[0] & ~_RPFILTER_KNOWN:
-        return (Opaque(f"match rpfilter: flags {data[0]:#x}"),)
+        return (Opaque(f"-m rpfilter (flags {data[0]:#x})"),)
     return (ReversePath(bool(data[0] & _RPFILTER_INVERTED)),)
 
 
@@ -319,9 +304,9 @@ MATCHES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("multiport", 0): _multiport_0,
         ("multiport", 1): _multiport,
         ("state", 0): _state,
-        ("conntrack", 1): _conntrack_1,
-        ("conntrack", 2): _conntrack_2,
-        ("conntrack", 3): _conntrack_2,
+        ("conntrack", 1): _conntrack_of(1),
+        ("conntrack", 2): _conntrack_of(2),
+        ("conntrack", 3): _conntrack_of(3),
         ("addrtype", 0): _addrtype_0,
         ("addrtype", 1): _addrtype_1,
         ("set", 1): _set,
@@ -330,6 +315,8 @@ MATCHES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("set", 4): _set_4,
         ("iprange", 1): _iprange,
         ("rpfilter", 0): _rpfilter,
+        **PROPERTIES,
+        **CHANCE,
     }
 )
 """Decoders by extension name and revision; what is not here is opaque."""

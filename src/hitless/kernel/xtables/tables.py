@@ -19,6 +19,7 @@ from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import LAYOUTS, Places, by_destination
 from hitless.kernel.xtables.sockopt import HOOKS, Info
 from hitless.kernel.xtables.storing import Entries
+from hitless.model import reading
 from hitless.model.families import Address, Family
 from hitless.model.rules import (
     Accept,
@@ -33,6 +34,7 @@ from hitless.model.rules import (
     Opaque,
     OpaqueAction,
     OutInterface,
+    Property,
     Protocol,
     Return,
     Rule,
@@ -45,6 +47,7 @@ __all__ = ["Chains", "decode_table", "unread_table"]
 
 
 _INV_IN, _INV_OUT, _INV_SOURCE, _INV_DESTINATION, _INV_PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40
+_FRAGMENT, _INV_FRAGMENT = 0x01, 0x20
 _INV_OPAQUE = 0xFF & ~(_INV_IN | _INV_OUT | _INV_SOURCE | _INV_DESTINATION | _INV_PROTOCOL)
 
 _TARGET_HEAD = 32  # struct xt_entry_target: size, name[29], revision
@@ -266,7 +269,7 @@ class Chains(Mapping[str, Chain]):
             if any(mask) or inverted & bit:
                 network = _network(address, mask)
                 if network is None:
-                    yield Opaque(f"{kind.__name__.lower()} {address.hex()} mask {mask.hex()}")
+                    yield _bits(kind, address, mask, bool(inverted & bit))
                 else:
                     yield kind(network, bool(inverted & bit))
         names = at + 4 * size
@@ -282,7 +285,12 @@ class Chains(Mapping[str, Chain]):
         (protocol,) = struct.unpack_from("=H", entries, at + layout.protocol_at)
         if flags & layout.protocol_flag or (not layout.protocol_flag and protocol):
             yield Protocol(protocol, bool(inverted & _INV_PROTOCOL))
-        if flags & layout.opaque_flags or inverted & _INV_OPAQUE:
+        opaque = layout.opaque_flags
+        if self._family is Family.IPV4 and (flags | inverted) & (_FRAGMENT | _INV_FRAGMENT):
+            if flags & _FRAGMENT:  # "-f": not the first fragment, that is, its offset is not 0
+                yield Property("ip fragment", ((0, 0),), 0x1FFF, not inverted & _INV_FRAGMENT)
+            opaque, inverted = opaque & ~_FRAGMENT, inverted & ~_INV_FRAGMENT
+        if flags & opaque or inverted & _INV_OPAQUE:
             yield Opaque(f"flags {flags:#x}, inverted {inverted:#x}")
 
 
@@ -304,6 +312,14 @@ def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
     if int.from_bytes(address, "big") & ~bits:
         return None
     return IPv4Network((IPv4Address(address), length)) if width == 32 else IPv6Network((IPv6Address(address), length))
+
+
+def _bits(kind: type[Source | Destination], address: bytes, mask: bytes, negated: bool) -> Property:
+    """An address under a mask that is no network's."""
+    value, option = int.from_bytes(address, "big"), "s" if kind is Source else "d"
+    text = f"{'! ' if negated else ''}-{option} {reading.packed(address)}/{reading.packed(mask)}"
+    name = f"bits of the {kind.__name__.lower()}"
+    return Property(name, ((value, value),), int.from_bytes(mask, "big"), negated, text)
 
 
 def _interface(name: bytes, mask: bytes) -> str | None:

@@ -18,17 +18,21 @@ from hitless.model.rules import (
     Dnat,
     Drop,
     Masquerade,
+    MoveMark,
     NoTrack,
     OpaqueAction,
     Reject,
     Return,
+    SetConnMark,
     SetMark,
+    SetProperty,
+    Silent,
     Snat,
     Step,
     UnknownMark,
 )
 
-__all__ = ["SILENT", "TARGETS", "Decoder"]
+__all__ = ["SILENT", "TARGETS", "Decoder", "silent"]
 
 Decoder = Callable[[bytes, Family], tuple[Step, ...]]
 
@@ -38,9 +42,7 @@ SILENT = frozenset(
         "CHECKSUM",
         "CLASSIFY",
         "CONNSECMARK",
-        "DSCP",
         "ECN",
-        "HL",
         "IDLETIMER",
         "LED",
         "LOG",
@@ -50,13 +52,31 @@ SILENT = frozenset(
         "TCPMSS",
         "TCPOPTSTRIP",
         "TEE",
-        "TOS",
         "TRACE",
-        "TTL",
         "ULOG",
     }
 )
-"""Targets that always continue with the next rule and touch neither mark nor translation."""
+"""Targets that always continue with the next rule and change nothing that rules ask for."""
+
+
+def silent(name: str, data: bytes) -> str:
+    """The words of a silent target."""
+    if name == "LOG":
+        prefix = data[2:32].split(b"\0", 1)[0].decode("utf-8", "replace")
+        words = [f'--log-prefix "{prefix}"'] if prefix else []
+        words += [f"--log-level {data[0]}"] if data and data[0] != _WARNING else []
+        return " ".join(["-j LOG", *words])
+    if name == "NFLOG" and len(data) >= 80:
+        group, prefix = struct.unpack_from("=H", data, 4)[0], data[16:80].split(b"\0", 1)[0].decode("utf-8", "replace")
+        words = [f'--nflog-prefix "{prefix}"'] if prefix else []
+        return " ".join(["-j NFLOG", *words, *([f"--nflog-group {group}"] if group else [])])
+    if name == "TCPMSS":
+        (size,) = struct.unpack_from("=H", data)
+        return "-j TCPMSS --clamp-mss-to-pmtu" if size == 0xFFFF else f"-j TCPMSS --set-mss {size}"
+    return f"-j {name}"
+
+
+_WARNING = 4  # syslog's level, LOG's usual one
 
 _VERDICTS: Mapping[int, Step] = MappingProxyType({-1: Drop(), -2: Accept(), -5: Return()})
 """The standard target's negative verdicts: ``-NF_DROP - 1``, ``-NF_ACCEPT - 1``, ``XT_RETURN``."""
@@ -101,7 +121,7 @@ def _nat_range(data: bytes, family: Family) -> tuple[int, Address, Address, tupl
 def _masquerade(data: bytes, family: Family) -> tuple[Step, ...]:
     flags, _first, _last, ports = _nat_range(data, family)
     if flags & (_MAP_IPS | _OFFSET | _NETMAP | ~0x7F):
-        return (OpaqueAction(f"target MASQUERADE flags {flags:#x}"),)
+        return (OpaqueAction(f"-j MASQUERADE (flags {flags:#x})"),)
     return (
         Masquerade(
             random_fully=bool(flags & _RANDOM_FULLY),
@@ -112,10 +132,11 @@ def _masquerade(data: bytes, family: Family) -> tuple[Step, ...]:
     )
 
 
-def _snat_step(flags: int, first: Address, last: Address) -> tuple[Step, ...]:
+def _snat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]) -> tuple[Step, ...]:
     if not flags & _MAP_IPS or flags & (_OFFSET | _NETMAP | ~0x7F):
-        return (OpaqueAction(f"target SNAT flags {flags:#x}"),)
-    return (Snat(first, last, random_fully=bool(flags & _RANDOM_FULLY)),)
+        return (OpaqueAction(f"-j SNAT (flags {flags:#x})"),)
+    fully, random, persistent = (bool(flags & bit) for bit in (_RANDOM_FULLY, _RANDOM, _PERSISTENT))
+    return (Snat(first, last, fully, random, persistent, ports if flags & _PROTO else None),)
 
 
 def _dnat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]) -> tuple[Step, ...]:
@@ -128,13 +149,11 @@ def _dnat_step(flags: int, first: Address, last: Address, ports: tuple[int, int]
 
 
 def _snat_0(data: bytes, family: Family) -> tuple[Step, ...]:
-    flags, first, last, _ports = _ipv4_range(data)
-    return _snat_step(flags, first, last)
+    return _snat_step(*_ipv4_range(data))
 
 
 def _snat(data: bytes, family: Family) -> tuple[Step, ...]:
-    flags, first, last, _ports = _range(data, family)
-    return _snat_step(flags, first, last)
+    return _snat_step(*_range(data, family))
 
 
 def _dnat_0(data: bytes, family: Family) -> tuple[Step, ...]:
@@ -147,7 +166,8 @@ def _dnat(data: bytes, family: Family) -> tuple[Step, ...]:
 
 def _redirect(data: bytes, family: Family) -> tuple[Step, ...]:
     flags, _first, _last, ports = _nat_range(data, family)
-    return (Dnat(f"redirect:{ports[0]}-{ports[1]}" if flags & _PROTO else "redirect"),)
+    shown = f"{ports[0]}" if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
+    return (Dnat(f"redirect:{shown}" if flags & _PROTO else "redirect"),)
 
 
 def _mark(data: bytes, family: Family) -> tuple[Step, ...]:
@@ -156,22 +176,30 @@ def _mark(data: bytes, family: Family) -> tuple[Step, ...]:
     return (SetMark(mark, mask),)
 
 
-_CONNMARK_RESTORE = 2
+_CONNMARK_SET, _CONNMARK_SAVE, _CONNMARK_RESTORE = 0, 1, 2
 
 
-def _connmark(data: bytes, mode_at: int) -> tuple[Step, ...]:
-    # xt_connmark_tginfo1, 2: ctmark, ctmask, nfmask, (shift,) mode. Only "restore" writes the packet's mark.
-    nfmask = struct.unpack_from("=I", data, 8)[0]
-    return (UnknownMark(nfmask),) if data[mode_at] == _CONNMARK_RESTORE else ()
+def _connmark(data: bytes, mode: int, shift: int) -> tuple[Step, ...]:
+    # xt_connmark_tginfo1, 2: ctmark, ctmask, nfmask, (shift,) mode.
+    mark, mask, packet_mask = struct.unpack_from("=III", data)
+    if mode == _CONNMARK_SET:
+        if shift:
+            return (UnknownMark(connection=True, text="-j CONNMARK --set-xmark (shifted)"),)
+        return (SetConnMark(mark, mask),)
+    if mode == _CONNMARK_SAVE:
+        return (MoveMark(False, mask, packet_mask, shift),)
+    if mode == _CONNMARK_RESTORE:
+        return (MoveMark(True, packet_mask, mask, shift),)
+    raise ValueError("connmark")
 
 
 def _connmark_1(data: bytes, family: Family) -> tuple[Step, ...]:
-    return _connmark(data, 12)
+    return _connmark(data, data[12], 0)
 
 
 def _connmark_2(data: bytes, family: Family) -> tuple[Step, ...]:
-    # With a shift all bits of the packet's mark can change (connmark_tg_shift works on the shifted value).
-    return (UnknownMark(),) if _connmark(data, 14) else ()
+    direction, bits = data[12], data[13]
+    return _connmark(data, data[14], -bits if direction else bits)
 
 
 _IPV4_REJECTS = (
@@ -208,9 +236,28 @@ _CT_NOTRACK = 1
 
 
 def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
-    # xt_ct_target_info: flags, zone, …; a helper, a zone or a timeout decides nothing.
-    (flags,) = struct.unpack_from("=H", data)
-    return (NoTrack(),) if flags & _CT_NOTRACK else ()
+    # xt_ct_target_info: flags, zone, events of two kinds, helper; a timeout or events decide nothing.
+    flags, zone = struct.unpack_from("=HH", data)
+    helper = data[12:28].split(b"\0", 1)[0].decode("utf-8", "replace")
+    if flags & _CT_NOTRACK:
+        return (NoTrack(),)
+    if helper:
+        return (SetProperty("ct helper", f"-j CT --helper {helper}"),)
+    return (SetProperty("ct zone", f"-j CT --zone {zone}"),) if zone or flags & 0x1C else (Silent("-j CT"),)
+
+
+def _ttl(data: bytes, family: Family) -> tuple[Step, ...]:
+    name = "TTL" if family is Family.IPV4 else "HL"
+    option = ("set", "inc", "dec")[data[0]]
+    return (SetProperty("ttl", f"-j {name} --{name.lower()}-{option} {data[1]}"),)
+
+
+def _dscp(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (SetProperty("tos", f"-j DSCP --set-dscp {data[0]:#04x}"),)
+
+
+def _tos(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (SetProperty("tos", f"-j TOS --set-tos {data[0]:#04x}/{data[1]:#04x}"),)
 
 
 _NO_SET = 65535
@@ -219,16 +266,31 @@ _NO_SET = 65535
 def _set_3(data: bytes, family: Family) -> tuple[Step, ...]:
     # xt_set_info_target_v3: sets to add to, to delete from, to map marks from (IPSET_INVALID_ID: none).
     (mapped,) = struct.unpack_from("=H", data, 8)
-    return () if mapped == _NO_SET else (UnknownMark(),)
+    changed = _set_1(data, family)
+    return changed if mapped == _NO_SET else (*changed, UnknownMark(text=f"-j SET --map-set #{mapped}"))
 
 
 def _set_1(data: bytes, family: Family) -> tuple[Step, ...]:
-    struct.unpack_from("=HBBHBB", data)
-    return ()
+    # xt_set_info twice: index, number of dimensions, flags.
+    steps: list[Step] = []
+    for option, at in (("add-set", 0), ("del-set", 4)):
+        index, dimensions, flags = struct.unpack_from("=HBB", data, at)
+        if index != _NO_SET:
+            directions = ",".join("src" if flags >> n & 1 else "dst" for n in range(1, dimensions + 1))
+            steps.append(SetProperty(f"#{index}", f"-j SET --{option} #{index} {directions}"))
+    return tuple(steps)
+
+
+def _queue(data: bytes, family: Family) -> tuple[Step, ...]:
+    return (OpaqueAction(f"-j NFQUEUE --queue-num {struct.unpack_from('=H', data)[0]}"),)
+
+
+def _bare(name: str) -> Decoder:
+    return lambda data, family: (OpaqueAction(f"-j {name}"),)
 
 
 def _hmark(data: bytes, family: Family) -> tuple[Step, ...]:
-    return (UnknownMark(),)
+    return (UnknownMark(text="-j HMARK"),)
 
 
 def _notrack(data: bytes, family: Family) -> tuple[Step, ...]:
@@ -257,6 +319,18 @@ TARGETS: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("CT", 1): _ct,
         ("CT", 2): _ct,
         ("NOTRACK", 0): _notrack,
+        ("TTL", 0): _ttl,
+        ("HL", 0): _ttl,
+        ("DSCP", 0): _dscp,
+        ("TOS", 1): _tos,
+        ("NFQUEUE", 0): _queue,
+        ("NFQUEUE", 1): _queue,
+        ("NFQUEUE", 2): _queue,
+        ("NFQUEUE", 3): _queue,
+        ("TPROXY", 0): _bare("TPROXY"),
+        ("TPROXY", 1): _bare("TPROXY"),
+        ("SYNPROXY", 0): _bare("SYNPROXY"),
+        ("NETMAP", 0): _bare("NETMAP"),
         ("SET", 1): _set_1,
         ("SET", 2): _set_1,
         ("SET", 3): _set_3,

@@ -1,0 +1,187 @@
+"""Sets and maps that rules look into, and sets that rules add to.
+
+Problem: one rule with a map stands for as many rules as the map has elements, and a key may be something that nobody
+can tell beforehand. Promise: ``lookup`` makes one condition of a set, negated or not, and of a map one branch for each
+element; where the key is a random number or a hash the branches become ways of one choice (``Branch.choice``). Elements
+that limit or count by themselves make a condition of their own. Previous stage: ``expressions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hitless.kernel import netlink
+from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.branches import Attributes, Branch, Choice, slot
+from hitless.kernel.nftables.effects import give
+from hitless.kernel.nftables.fields import among, any_of, membership, within
+from hitless.kernel.nftables.limits import condition_of
+from hitless.kernel.nftables.loads import Context, Field, Unknown
+from hitless.kernel.nftables.sets import Interval, SetState
+from hitless.model.families import Address
+from hitless.model.rules import AnyOf, Element, Match, Opaque, OpaqueAction, SetProperty
+
+__all__ = ["BRANCHES", "SPELT", "SetLookup", "add", "lookup"]
+
+SetLookup = Callable[[str], "SetState | None"]
+
+BRANCHES = 512
+"""A map that would need more rules than this stays opaque."""
+
+SPELT = 64
+"""A set of addresses with more elements is asked for a packet's address; a smaller one is spelt out in the rule."""
+
+_OPERATIONS = ("add", "update", "delete")
+_Parts = list[tuple[slice, Field]]
+
+
+def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address | None) -> list[Branch]:
+    """Membership, or the branches of a map. ``LOOKUP``: set 1, source register 2, destination register 3, flags 5."""
+    name = netlink.to_text(data.get(1, b""))
+    found, negated, is_map = sets(name), bool(wire.number(data.get(5, b"")) & 1), 3 in data
+    key = _parts(branch, slot(data.get(2)), found.key_length if found is not None else 0)
+    words = _words(key, name, found, negated, is_map, branch.context)
+    if found is None or not key:
+        return _opaque(data, branch, words)
+    label = "" if found.anonymous else name
+    if found.dynamic and not is_map:
+        branch.require(_asked(key, name, negated, words, branch), words)
+        return [branch]
+    if not found.told:
+        return _opaque(data, branch, words)
+    if is_map:
+        held = _held(found, key, branch.context, towards)
+        return _opaque(data, branch, words) if held is None else _map(data, branch, found, key, held, words)
+    if found.catch_all is not None:
+        branch.require(() if not negated else (AnyOf(((),), True, label, words),), words)
+        return [branch]
+    branch.require(_members(found, key, label, negated, branch.context, towards), words)
+    return [branch]
+
+
+def _members(
+    found: SetState, key: _Parts, label: str, negated: bool, context: Context, towards: Address | None
+) -> tuple[Match, ...] | None:
+    """One condition for the elements of a set; ``None`` where there are too many."""
+    if len(key) == 1 and len(found.elements) > SPELT:
+        members = found.members()
+        matches = None if members is None else among(key[0][1], label, members, negated, context)
+        if matches is not None:
+            return matches
+    intervals = _held(found, key, context, towards)
+    if intervals is None:
+        return None
+    pairs = tuple((interval.low, interval.high) for interval in intervals)
+    matches = membership(key[0][1], label, pairs, negated, context) if len(key) == 1 else None
+    return any_of(key, label, pairs, negated, context) if matches is None else matches
+
+
+def _asked(key: _Parts, name: str, negated: bool, words: str, branch: Branch) -> tuple[Match, ...] | None:
+    """The condition that the kernel is asked about; ``None`` where a part of the key is none of a packet's own."""
+    parts = [loaded.plain(branch.context) for _, loaded in key]
+    if not all(parts):
+        return None
+    return (Element(*branch.table, name, tuple(parts), negated, words),)
+
+
+def _map(
+    data: Attributes, branch: Branch, found: SetState, key: _Parts, intervals: tuple[Interval, ...], words: str
+) -> list[Branch]:
+    if len(intervals) > BRANCHES:
+        return _opaque(data, branch, words)
+    counted = key[0][1] if len(key) == 1 and key[0][1].count else None
+    branches = []
+    for interval in intervals:
+        after = branch.fork()
+        if counted is not None:
+            after.choose(Choice(len(branch.steps), words, _covers(intervals, counted, found)))
+        else:
+            for part, loaded in key:
+                matches = within(loaded, interval.low[part], interval.high[part], False, after.context)
+                after.require(matches, f"{loaded.words(after.context)} in {found.name}")
+        give(data[3], interval.data, after)
+        branches.append(after)
+    default = found.catch_all
+    if default is not None:
+        rest = branch.fork()
+        pairs = tuple((interval.low, interval.high) for interval in intervals)
+        if counted is not None:
+            rest.choose(Choice(len(branch.steps), words, True))
+        else:
+            rest.require(any_of(key, "", pairs, True, rest.context) if pairs else (), words)
+        give(data[3], default, rest)
+        branches.append(rest)
+    if not branches:  # nothing is in an empty map: the rule never applies
+        branch.steps.append(AnyOf((), text=words))
+        return [branch]
+    return branches
+
+
+def _covers(intervals: Sequence[Interval], counted: Field, found: SetState) -> bool:
+    """Whether the elements are all values that the field can have."""
+    if found.catch_all is not None:
+        return True
+    values = {
+        number
+        for interval in intervals
+        for number in range(
+            int.from_bytes(interval.low, counted.order),
+            min(int.from_bytes(interval.high, counted.order), counted.offset + counted.count) + 1,
+        )
+    }
+    return values >= set(range(counted.offset, counted.offset + counted.count))
+
+
+def _held(found: SetState, parts: _Parts, context: Context, towards: Address | None) -> tuple[Interval, ...] | None:
+    """The elements that a packet to ``towards`` may be in: all, where their keys do not name the destination."""
+    for part, loaded in parts:
+        if towards is not None and loaded.is_destination(context) and loaded.length == len(towards.packed):
+            return found.holding(part, towards.packed)
+    return found.intervals()
+
+
+def _opaque(data: Attributes, branch: Branch, words: str) -> list[Branch]:
+    branch.steps.append(Opaque(words))
+    if 3 in data:
+        if slot(data[3]) == -1:
+            branch.steps.append(OpaqueAction(f"the verdict of {words}"))
+        else:
+            branch.load(data[3], Unknown(words))
+    return [branch]
+
+
+def _words(key: _Parts, name: str, found: SetState | None, negated: bool, is_map: bool, context: Context) -> str:
+    fields = " . ".join(field.words(context) for _, field in key) or "a key"
+    shown = f"@{name}" if found is None or not found.anonymous else f"{{ {len(found.elements)} elements }}"
+    kind = ("vmap " if found is not None and found.gives_verdicts else "map ") if is_map else ""
+    return f"{fields} {'!= ' if negated else ''}{kind}{shown}"
+
+
+def _parts(branch: Branch, first: int, key_length: int) -> _Parts:
+    """The fields that make up a key, register after register, and where each stands in it; empty when unknown."""
+    parts: _Parts = []
+    offset = 0
+    while offset < key_length:
+        loaded = branch.registers.get(first)
+        if not isinstance(loaded, Field) or loaded.length <= 0:
+            return []
+        width = min(loaded.length, key_length - offset)
+        parts.append((slice(offset, offset + width), loaded))
+        offset += (width + 3) & ~3
+        first += (width + 3) // 4
+    return parts
+
+
+def add(data: Attributes, branch: Branch, sets: SetLookup) -> None:
+    """A rule that adds the packet's own key to a set (``dynset``: set 1, operation 3, key register 4, expression 7,
+    expressions 10). It goes on, except where the set is full, or an expression of the element's does not hold."""
+    name, operation = netlink.to_text(data.get(1, b"")), wire.number(data.get(3, b""))
+    found = sets(name)
+    key = _parts(branch, slot(data.get(4)), found.key_length if found is not None else 0)
+    fields = " . ".join(field.words(branch.context) for _, field in key) or "a key"
+    each = [data[7]] if 7 in data else [raw for _, raw in netlink.attribute_list(data.get(10, b""))]
+    limits = [condition for raw in each if (condition := condition_of(raw))]
+    word = _OPERATIONS[operation] if operation < len(_OPERATIONS) else "change"
+    branch.steps.append(SetProperty(name, f"{word} @{name} {{ {' '.join([fields, *limits])} }}"))
+    if limits:
+        branch.steps.append(Opaque(" ".join(limits)))

@@ -1,0 +1,230 @@
+"""What rules ask about the node itself, asked of the kernel and remembered.
+
+Problem: whether an address is in an ipset, what an interface's group is, whether IPsec has a policy: no rule set holds
+it, no nf_tables event tells that it changed, and the evaluator asks at every change of the rules. Promise:
+``Surroundings`` asks the kernel once for each question and remembers the answer; ``refresh`` asks every question again
+and says whether an answer has changed, so that whoever calls it now and then notices within that time. What cannot be
+told is ``None``. For one thread. Next stages: ``hitless.watch``, ``hitless.guard``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from hitless.errors import HitlessError, NotFound
+from hitless.kernel import netlink
+from hitless.kernel.ipsets import Ipsets
+from hitless.kernel.namespaces import HERE, Namespace, inside
+from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.sets import is_limited
+from hitless.model import reading
+from hitless.model.families import Address, Family
+from hitless.model.packets import Packet
+
+__all__ = ["Surroundings"]
+
+_GETLINK, _GETADDR = 18, 22
+_IFNAME, _LINKINFO, _GROUP, _INFO_KIND = 3, 18, 27, 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_SECONDARY, _GLOBAL = 0x01, 0  # IFA_F_SECONDARY (IPv6: a temporary address), RT_SCOPE_UNIVERSE
+_NUMBERS = {Family.IPV4: 2, Family.IPV6: 10}
+_XFRM, _GETPOLICY = 6, 0x15
+_POLICY_ID = 64  # struct xfrm_userpolicy_id
+_ACCOUNTING, _ACCOUNT_GET, _ACCOUNT_NAME, _ACCOUNT_FLAGS = 7, 1, 1, 5
+_MOST = 4096  # questions that are remembered
+
+_T = TypeVar("_T")
+_Key = tuple[object, ...]
+
+
+class Surroundings:
+    """A namespace's; ``close`` it."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._namespace = namespace
+        self._sets = Ipsets(namespace)
+        self._socket: netlink.Socket | None = None
+        self.version = 0
+        self._known: dict[_Key, tuple[Callable[[], object], object]] = {}
+
+    def close(self) -> None:
+        """Close its sockets."""
+        self._sets.close()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def refresh(self) -> bool:
+        """Ask everything again; whether any answer has changed. Questions of the rules of before are asked too, until
+        there are too many."""
+        if len(self._known) > _MOST:
+            self._known.clear()
+            self.version += 1
+            return True
+        changed = False
+        for key, (ask, old) in list(self._known.items()):
+            new = ask()
+            if new != old:
+                self._known[key] = (ask, new)
+                changed = True
+        self.version += changed
+        return changed
+
+    @property
+    def asked(self) -> int:
+        """How many questions ``refresh`` asks."""
+        return len(self._known)
+
+    def _remembered(self, key: _Key, ask: Callable[[], _T]) -> _T:
+        found = self._known.get(key)
+        if found is None:
+            answer = ask()
+            self._known[key] = (ask, answer)
+            return answer
+        return found[1]  # type: ignore[return-value]  # the key says which question it is
+
+    # --- ipsets
+
+    def set_name(self, number: int) -> str | None:
+        """The name of the ipset that rules know by this number."""
+        return self._remembered(("name", number), lambda: self._sets.name(number))
+
+    def in_set(self, number: int, directions: Sequence[str], packet: Packet) -> bool | None:
+        """Whether the ipset holds what the packet has there."""
+        chosen = tuple(directions)
+        what = (packet.src, packet.dst, packet.protocol, packet.sport, packet.dport, packet.iif, packet.oif)
+
+        def ask() -> bool | None:
+            name = self.set_name(number)
+            return None if name is None else self._sets.holds(name, chosen, packet)
+
+        return self._remembered(("set", number, chosen, *what), ask)
+
+    def has_element(self, family: str, table: str, name: str, key: tuple[bytes, ...]) -> bool | None:
+        """Whether an nf_tables set holds a key, given part by part, now."""
+        asked = ("element", family, table, name, key)
+        return self._remembered(asked, lambda: self._read_element(family, table, name, key))
+
+    def _read_element(self, family: str, table: str, name: str, key: tuple[bytes, ...]) -> bool | None:
+        value = b"".join(part.ljust((len(part) + 3) & ~3, b"\0") for part in key[:-1]) + key[-1]
+        if len(key) > 1:  # the parts of a concatenated key are padded, the last one too
+            value = value.ljust((len(value) + 3) & ~3, b"\0")
+        element = netlink.nested(wire.ELEMENT_KEY, netlink.attribute(wire.DATA_VALUE, value))
+        payload = netlink.nfgenmsg(wire.NUMBERS[family])
+        payload += netlink.text(wire.ELEMENTS_TABLE, table) + netlink.text(wire.ELEMENTS_SET, name)
+        payload += netlink.nested(wire.ELEMENTS_LIST, netlink.nested(1, element))
+        kind = wire.SUBSYSTEM << 8 | wire.GETSETELEM
+        try:
+            replies = self._netfilter().request(kind, 0, payload, operation="look up", subject=f"set {name}")
+        except NotFound:
+            return False
+        except HitlessError:
+            return None
+        for reply in replies:
+            listed = netlink.attributes(reply.payload, 4).get(wire.ELEMENTS_LIST, b"")
+            for _, raw in netlink.attribute_list(listed):
+                attributes = netlink.attributes(raw)
+                if wire.number(attributes.get(wire.ELEMENT_FLAGS, b"")) & wire.ELEMENT_INTERVAL_END:
+                    return False  # the end of the interval before
+                return None if is_limited(attributes) else True
+        return False
+
+    def _netfilter(self) -> netlink.Socket:
+        if self._socket is None:
+            self._socket = netlink.Socket(netlink.NETFILTER, self._namespace)
+        return self._socket
+
+    # --- interfaces
+
+    def index(self, interface: str) -> int | None:
+        """The number of an interface."""
+        link = self._links().get(interface)
+        return None if link is None else link[0]
+
+    def group(self, interface: str) -> int | None:
+        """The group that an interface is in."""
+        link = self._links().get(interface)
+        return None if link is None else link[1]
+
+    def kind(self, interface: str) -> str | None:
+        """What kind of link an interface is; empty for hardware."""
+        link = self._links().get(interface)
+        return None if link is None else link[2]
+
+    def _links(self) -> dict[str, tuple[int, int, str]]:
+        return self._remembered(("links",), self._read_links)
+
+    def _read_links(self) -> dict[str, tuple[int, int, str]]:
+        found = {}
+        for payload in self._dump(_GETLINK, bytes(16)):
+            told = netlink.attributes(payload, 16)
+            kind = netlink.attributes(told.get(_LINKINFO, b"")).get(_INFO_KIND, b"")
+            (group,) = struct.unpack("=I", told.get(_GROUP, bytes(4)))
+            (index,) = struct.unpack_from("=i", payload, 4)
+            found[netlink.to_text(told.get(_IFNAME, b""))] = (index, group, netlink.to_text(kind))
+        return found
+
+    def address(self, interface: str, family: Family) -> Address | None:
+        """The address that a masquerade gives to what leaves by an interface, where it can be but one."""
+        return self._remembered(("address", interface, family), lambda: self._read_address(interface, family))
+
+    def _read_address(self, interface: str, family: Family) -> Address | None:
+        number = self.index(interface)
+        found = []
+        for payload in self._dump(_GETADDR, bytes((_NUMBERS[family], 0, 0, 0, 0, 0, 0, 0))):
+            _, _, flags, scope, index = struct.unpack_from("=BBBBI", payload)
+            told = netlink.attributes(payload, 8)
+            value = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)
+            if index == number and scope == _GLOBAL and not flags & _SECONDARY and value:
+                found.append(reading.packed(value))
+        return found[0] if len(found) == 1 else None
+
+    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+        try:
+            with netlink.Socket(netlink.ROUTE, self._namespace) as route:
+                return [each.payload for each in route.dump(kind, payload, operation="list", subject="interfaces")]
+        except HitlessError:
+            return []
+
+    # --- the rest
+
+    def ipsec(self) -> bool | None:
+        """Whether the node has any IPsec policy."""
+        return self._remembered(("ipsec",), self._read_ipsec)
+
+    def _read_ipsec(self) -> bool | None:
+        try:
+            with netlink.Socket(_XFRM, self._namespace) as xfrm:
+                return bool(xfrm.dump(_GETPOLICY, bytes(_POLICY_ID), operation="list", subject="IPsec policies"))
+        except HitlessError:
+            return None
+
+    def quota(self, account: str) -> bool | None:
+        """Whether an accounting object has a limit."""
+        return self._remembered(("quota", account), lambda: self._read_quota(account))
+
+    def _read_quota(self, account: str) -> bool | None:
+        payload = netlink.nfgenmsg(0) + netlink.text(_ACCOUNT_NAME, account)
+        try:
+            with netlink.Socket(netlink.NETFILTER, self._namespace) as socket:
+                kind = _ACCOUNTING << 8 | _ACCOUNT_GET
+                replies = socket.request(kind, 0, payload, operation="read", subject=f"nfacct {account}")
+        except HitlessError:
+            return None
+        return any(_ACCOUNT_FLAGS in netlink.attributes(reply.payload, 4) for reply in replies) if replies else None
+
+    def recent(self, name: str, address: str) -> bool | None:
+        """Whether the list ``name`` of xt_recent holds the address."""
+        return self._remembered(("recent", name, address), lambda: self._read_recent(name, address))
+
+    def _read_recent(self, name: str, address: str) -> bool | None:
+        if "/" in name or name in (".", ".."):
+            return None
+        try:
+            text = inside(self._namespace, Path(f"/proc/thread-self/net/xt_recent/{name}").read_text)
+        except (OSError, HitlessError):
+            return None
+        return any(line.startswith(f"src={address} ") for line in text.splitlines())

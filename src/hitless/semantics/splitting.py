@@ -1,0 +1,70 @@
+"""Which rule's open question makes the answer "cannot tell"?
+
+Problem: a packet passes many rules whose answer is not known, and of most it does not matter. Promise: ``split`` names
+the visit whose question splits the endings: asked with either answer alone, it gives different endings. It is looked
+for where the journeys of two different endings part, and proven by walking again. Next stage: ``reasons``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hitless.semantics.outcome import Ending, Visit
+
+__all__ = ["split"]
+
+_MOST_ENDINGS = 24  # whose journeys are compared
+_MOST_ASKED = 6  # questions that are asked again, each with both answers
+
+_FATES = {
+    "translated": "carried",
+    "untranslated": "lost",
+    "dropped": "lost",
+    "unknown": "unknown",
+    "arrived": "carried",
+}
+
+Asked = Callable[[tuple[str, str, bool, str, int, bool]], set[str]]
+"""The kinds of endings if a rule's open condition held, or did not."""
+
+
+def split(endings: Sequence[Ending], ask: Asked) -> tuple[Ending, Visit | None]:
+    """An ending to tell of, and the visit whose question decides; ``None`` where no single one does."""
+    plain = next((ending for ending in endings if ending.kind == "unknown"), endings[0])
+    doubtful: tuple[Ending, Visit] | None = None
+    for ending, visit in _partings(endings):
+        fates = [frozenset(_FATES[kind] for kind in ask((*visit.place, way))) for way in (True, False)]
+        if fates[0] == fates[1]:
+            continue
+        if any(len(fate) == 1 and "unknown" not in fate for fate in fates):
+            return ending, visit
+        doubtful = doubtful or (ending, visit)
+    if doubtful is not None:
+        return doubtful
+    return plain, None
+
+
+def _partings(endings: Sequence[Ending]) -> list[tuple[Ending, Visit]]:
+    """The last open question before two journeys to different fates part, the longest common way first."""
+    some = list(endings)[:_MOST_ENDINGS]
+    found: dict[tuple[str, str, bool, str, int], tuple[int, Ending, Visit]] = {}
+    for number, one in enumerate(some):
+        for other in some[number + 1 :]:
+            if _FATES[one.kind] == _FATES[other.kind]:
+                continue
+            length, last = 0, None
+            for mine, theirs in zip(one.path, other.path, strict=False):
+                if mine[:5] != theirs[:5]:
+                    break
+                length += 1
+                last = mine if mine.kind == "unknown" else last
+            if last is not None and length > found.get(last.place, (0,))[0]:
+                found[last.place] = (length, one if _FATES[one.kind] != "carried" else other, last)
+    ranked = sorted(found.values(), key=lambda each: -each[0])
+    ranked += [  # journeys that met again keep one of their ways only: any open question may be the one
+        (0, ending, visit)
+        for ending in some
+        for visit in ending.path
+        if visit.kind == "unknown" and visit.place not in found
+    ]
+    return list({visit.place: (ending, visit) for _, ending, visit in ranked}.values())[:_MOST_ASKED]

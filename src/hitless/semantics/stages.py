@@ -1,0 +1,72 @@
+"""Where rules stand on a packet's way: base chains, the NAT core, conntrack, and the rule that is being applied.
+
+Values only, for ``walk``.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import NamedTuple
+
+from hitless.model.rules import Chain, Hook, Rule, Step, Table
+from hitless.semantics.outcome import Visit, VisitKind
+from hitless.semantics.positions import Flow
+
+__all__ = ["NAT_POSITION", "TRACKING_AT", "Base", "Here", "Nat", "Stage", "Tracking", "priority_of"]
+
+NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
+"""Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
+them among each other only (nf_nat_register_fn)."""
+
+TRACKING_AT = -200
+"""Where conntrack looks at a packet at prerouting (NF_IP_PRI_CONNTRACK). Before it a packet is INVALID to who asks,
+and may still be hidden from it."""
+
+
+class Base(NamedTuple):
+    """A base chain."""
+
+    priority: int
+    table: Table
+    chain: Chain
+    hook: Hook
+
+
+class Nat(NamedTuple):
+    """The NAT core's place at a hook, and the base chains that it calls."""
+
+    priority: int
+    bases: list[Base]
+
+
+class Tracking(NamedTuple):
+    """Conntrack's place at a hook."""
+
+    priority: int
+
+
+Stage = Base | Nat | Tracking
+
+priority_of = attrgetter("priority")
+
+
+class Here(NamedTuple):
+    """The rule that is being applied, and where its results go."""
+
+    table: Table
+    chain: str
+    number: int
+    rule: Rule
+    rest: Flow  # goes on with the next rule
+    back: Flow  # goes back to the calling chain
+    accepted: Flow  # has ended its base chain
+    stack: tuple[str, ...]
+    translates: bool  # the base chain is of type nat, at a hook where sources are translated
+
+    @property
+    def place(self) -> tuple[str, str, bool, str, int]:
+        return self.table.family, self.table.name, self.table.legacy, self.chain, self.number
+
+    def visit(self, kind: VisitKind, text: str = "", step: Step | None = None) -> Visit:
+        family, table, legacy, chain, number = self.place
+        return Visit(kind, family, table, chain, number, self.rule, text, legacy, self.table.iptables, step)
