@@ -16,6 +16,7 @@ from hitless.evidence import citing
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import Outage, Record, Story, program
 from hitless.evidence.reports import picture, words
+from hitless.evidence.reports.style import STYLE
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render", "scoped"]
@@ -24,40 +25,6 @@ _MOST_LOSSES = 25
 _MOST_NODES = 12
 _IF_ANY = (("lost outside", "lost_outside"), ("not sent", "skipped"), ("undecided", "undecided"))
 """Columns, and their figures, that are there only when one of the agents has something in them."""
-
-_STYLE = """
-:root { --pass: #2b8a3e; --fail: #c92a2a; --inconclusive: #b26a00; --ink: #212529; --faint: #868e96; --line: #dee2e6; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f1f3f5; color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 24px; }
-header { border-radius: 10px; color: #fff; padding: 22px 28px; }
-header.pass { background: var(--pass); } header.fail { background: var(--fail); }
-header.inconclusive { background: var(--inconclusive); }
-header h1 { margin: 0; font-size: 30px; letter-spacing: .02em; }
-header p { margin: 6px 0 0; font-size: 17px; }
-section { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 18px 24px; margin-top: 18px; }
-h2 { margin: 0 0 6px; font-size: 21px; } h3 { margin: 20px 0 6px; font-size: 15px; color: #495057; }
-.badge { border-radius: 99px; color: #fff; padding: 2px 12px; font-size: 13px; font-weight: 600; vertical-align: 3px;
-  margin-left: 8px; white-space: nowrap; }
-.badge.pass { background: var(--pass); } .badge.fail { background: var(--fail); }
-.badge.inconclusive { background: var(--inconclusive); }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { white-space: nowrap; } td.left { white-space: normal; }
-th { text-align: right; font-weight: 600; color: var(--faint); font-size: 13px; padding: 4px 10px; }
-td { text-align: right; border-top: 1px solid var(--line); padding: 7px 10px; }
-th:first-child, td:first-child, .left { text-align: left; }
-td.bad { color: var(--fail); font-weight: 700; } td.name { font-weight: 600; }
-.scroll { overflow-x: auto; }
-ul { margin: 6px 0; padding-left: 20px; }
-.facts { color: var(--faint); font-size: 13.5px; margin: 8px 0 0; }
-.facts b { color: var(--ink); font-weight: 600; }
-.warn { background: #fff3bf; border: 1px solid #ffe066; border-radius: 8px; padding: 10px 16px; margin-top: 18px; }
-svg { width: 100%; height: auto; display: block; margin: 4px 0; }
-details { margin-top: 10px; } summary { cursor: pointer; color: #1971c2; }
-code { font: 13px ui-monospace, "DejaVu Sans Mono", monospace; }
-footer { color: var(--faint); font-size: 13px; margin: 18px 6px; }
-"""
 
 
 _FOOTER = (
@@ -80,47 +47,45 @@ def _table(head: Sequence[str], rows: Iterable[str]) -> str:
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _comparison(agents: Sequence[AgentVerdict]) -> str:
-    head = [
-        "agent",
-        "restarts",
-        "gaps",
-        "longest",
-        "in all",
-        *(["bridged by a guard"] if any(one.standby for one in agents) else []),
-        "lost",
-        "of",
-        *(name for name, key in _IF_ANY if any(getattr(one, key) for one in agents)),
-        "leaked",
-        "poisoned",
-        "dead for",
-        "streams broken",
-        "verdict",
+def _columns(one: AgentVerdict, agents: Sequence[AgentVerdict]) -> list[tuple[str, str, bool]]:
+    """An agent's cells, behind its name and verdict: the column's name, the text, and whether it is bad."""
+    gaps = bool(one.gaps)
+    bridged = [("bridged by a guard", words.bridged(one), False)] if any(other.standby for other in agents) else []
+    if_any = [(name, key) for name, key in _IF_ANY if any(getattr(other, key) for other in agents)]
+    return [
+        ("restarts", f"{one.restarts:,}", False),
+        ("gaps", f"{one.gaps:,}", gaps),
+        ("longest", words.longest(one), gaps),
+        ("in all", words.duration(one.gap_ms) if gaps else "–", gaps),
+        *bridged,
+        ("lost", f"{one.lost:,}", bool(one.lost)),
+        ("of", f"{one.attempted:,}", False),
+        *((name, f"{getattr(one, key):,}", bool(getattr(one, key))) for name, key in if_any),
+        ("leaked", f"{one.leaked:,}", bool(one.leaked)),
+        ("poisoned", f"{one.poisoned:,}", bool(one.poisoned)),
+        ("dead for", words.recovery(one), bool(one.poisoned)),
+        ("streams broken", f"{one.broken_streams:,}", bool(one.broken_streams)),
     ]
-    rows = []
+
+
+def _comparison(agents: Sequence[AgentVerdict]) -> str:
+    rows, head = [], ["agent", "verdict"]
     for one in agents:
-        gaps = bool(one.gaps)
-        rows.append(
-            f'<tr><td class="name">{escape(one.name)}</td>'
-            + _cell(f"{one.restarts:,}")
-            + _cell(f"{one.gaps:,}", bad=gaps)
-            + _cell(words.longest(one), bad=gaps)
-            + _cell(words.duration(one.gap_ms) if gaps else "–", bad=gaps)
-            + (_cell(words.bridged(one)) if any(other.standby for other in agents) else "")
-            + _cell(f"{one.lost:,}", bad=bool(one.lost))
-            + _cell(f"{one.attempted:,}")
-            + "".join(
-                _cell(f"{getattr(one, key):,}", bad=bool(getattr(one, key)))
-                for _, key in _IF_ANY
-                if any(getattr(other, key) for other in agents)
-            )
-            + _cell(f"{one.leaked:,}", bad=bool(one.leaked))
-            + _cell(f"{one.poisoned:,}", bad=bool(one.poisoned))
-            + _cell(words.recovery(one), bad=bool(one.poisoned))
-            + _cell(f"{one.broken_streams:,}", bad=bool(one.broken_streams))
-            + f"<td>{_badge(one.verdict)}</td></tr>"
+        columns = _columns(one, agents)
+        head = ["agent", "verdict", *(name for name, _, _ in columns)]
+        cells = "".join(
+            f'<td data-label="{escape(name)}" class="{"bad" if bad else "good"}">{escape(text)}</td>'
+            for name, text, bad in columns
         )
-    return _table(head, rows)
+        rows.append(
+            f'<tr><td class="name">{_breakable(one.name)}</td><td class="wide">{_badge(one.verdict)}</td>{cells}</tr>'
+        )
+    return f'<div class="compare">{_table(head, rows)}</div>'
+
+
+def _breakable(name: str) -> str:
+    """A name that may be broken behind its punctuation, and only then within a word."""
+    return "<wbr>".join(escape(part) for part in re.findall(r"[^-+_./:@]+[-+_./:@]*|[-+_./:@]+", name))
 
 
 def _rounds(agent: AgentVerdict) -> str:
@@ -157,7 +122,7 @@ def _writers(agent: AgentVerdict) -> str:
     if not agent.writers:
         return ""
     rows = [
-        f'<tr><td class="name">{escape(program(one.comm, one.argv) or "unknown")}</td>'
+        f'<tr><td class="name">{escape(program(one.comm, one.argv) or picture.UNKNOWN_WRITER)}</td>'
         f'<td class="left"><code>{escape(one.argv[:160])}</code></td>'
         f"<td>{one.gaps:,}</td><td>{words.duration(one.gap_ms)}</td></tr>"
         for one in agent.writers
@@ -189,12 +154,13 @@ def _losses(losses: Sequence[Explained], begin: int) -> str:
     return f"<details><summary>{title}</summary>{_table(head, rows)}</details>"
 
 
-def _facts(agent: AgentVerdict) -> str:
+def _facts(agent: AgentVerdict, leaks: str) -> str:
     facts = [
         ("baseline", f"{words.of(agent.baseline.lost, agent.baseline.attempted)} lost"),
         ("after the last restart", f"{words.of(agent.recovery.lost, agent.recovery.attempted)} lost"),
         ("by family", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.families.items())),
         ("by kind", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.kinds.items())),
+        ("leaked", leaks),
         ("answered after a retry", f"{agent.delayed:,}" if agent.delayed else ""),
         ("control", f"{words.of(agent.control.lost, agent.control.attempted)} lost" if agent.control.attempted else ""),
         ("ready again after at most", words.duration(agent.time_to_ready_ms) if agent.rounds else ""),
@@ -203,6 +169,16 @@ def _facts(agent: AgentVerdict) -> str:
         ("slowest 1 % of answers", words.duration(agent.latency_p99_ms)),
     ]
     return _line(facts)
+
+
+def _leaks(agent: AgentVerdict, written: int) -> str:
+    """Packets by flows: the first of a flow, and its retries; a far end writes so many down, and counts the rest."""
+    if not agent.leaked or not agent.leaked_flows:
+        return ""
+    retries = f", {written - agent.leaked_flows:,} of them retries" if written > agent.leaked_flows else ""
+    told = f"{written:,} packets" if written == agent.leaked else f"{agent.leaked:,} packets; of the first {written:,}:"
+    joint = " of" if written == agent.leaked else ""
+    return f"{told}{joint} {words.plural(agent.leaked_flows, 'flow')}{retries}"
 
 
 def _line(facts: Iterable[tuple[str, str]]) -> str:
@@ -214,15 +190,19 @@ def _pictures(record: Record, several: bool, scope: str) -> str:
     if not picture.available() or not record.attempts:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
-    text = f"<h3>{escape(title)}</h3>{scoped(picture.timeline(record), scope)}"
+    text = f"<h3>{escape(title)}</h3>{_picture(picture.timeline(record), scope)}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
         length = words.duration(longest.length / 1e6)
         why = f": {escape(longest.reason)}" if longest.reason else ""
         text += f"<h3>The longest gap close up ({length}, {longest.family}{why})</h3>"
-        text += scoped(picture.closeup(record, longest), f"{scope}-gap")
+        text += _picture(picture.closeup(record, longest), f"{scope}-gap")
     return text
+
+
+def _picture(svg: str, scope: str) -> str:
+    return f'<div class="scroll pic">{scoped(svg, scope)}</div>'
 
 
 def scoped(svg: str, scope: str) -> str:
@@ -242,7 +222,7 @@ def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
     parts = [
         f"<section><h2>{escape(agent.name)}{_badge(agent.verdict)}</h2>",
         "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in agent.reasons[:20]) + "</ul>",
-        _facts(agent),
+        _facts(agent, _leaks(agent, sum(len(record.leaks) for record in records))),
         *(_pictures(record, several, f"a{place}-{number}") for number, record in enumerate(records[:_MOST_NODES])),
         f'<p class="facts">Pictures of the first {_MOST_NODES} nodes.</p>' if len(records) > _MOST_NODES else "",
         _writers(agent),
@@ -260,7 +240,7 @@ def _record(told: Story, verdict: Verdict) -> str:
         f'<tr><td class="name">{escape(name)}</td><td class="left"><code>{escape(text)}</code></td></tr>'
         for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict)))
     ]
-    return f'<section><h2>Record</h2><div class="scroll"><table>{"".join(rows)}</table></div></section>'
+    return f'<section><h2>Record</h2><div class="record"><table>{"".join(rows)}</table></div></section>'
 
 
 def render(told: Story, verdict: Verdict) -> str:
@@ -287,6 +267,6 @@ def render(told: Story, verdict: Verdict) -> str:
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(verdict.headline)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(verdict.headline)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )

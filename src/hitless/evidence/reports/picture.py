@@ -12,14 +12,14 @@ import importlib.util
 import io
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import LONGEST_COMM, Outage, Record, program
 from hitless.model import events as e
 
-__all__ = ["CAUSES", "available", "closeup", "timeline"]
+__all__ = ["CAUSES", "UNKNOWN_WRITER", "available", "closeup", "timeline"]
 
 CARRIED, GAP, UNKNOWN, INK, FAINT, BLUE = "#2f9e44", "#e03131", "#adb5bd", "#343a40", "#e9ecef", "#1971c2"
 CAUSES = {
@@ -42,7 +42,10 @@ _LEGEND: dict[str, Any] = {
     "frameon": False,
     "handlelength": 0.8,
 }
+UNKNOWN_WRITER = "unknown writer"
 _MOST_FLOWS = 400
+_MOST_NUMBERS = 12
+"""Rounds whose numbers have room beside each other."""
 _MOST_MARKS = 600
 _LEAST_WIDTH = 0.0025
 """The share of the picture's width that a gap takes at least: about two pixels."""
@@ -84,7 +87,7 @@ def _svg(figure: Any) -> str:
     with rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": "hitless", "font.family": "sans-serif", "text.parse_math": False}
     ):
-        figure.savefig(out, format="svg", metadata=nothing)
+        figure.savefig(out, format="svg", metadata=nothing, transparent=True)
     text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
     # Without a size of its own the picture takes the width of the page.
     return re.sub(r'(?<=<svg )(?:width|height)="[^"]*"|(?<=" )(?:width|height)="[\d.]+pt"', "", text).strip()
@@ -102,14 +105,21 @@ def _calendar(axis: Any, record: Record, begin: int, end: int) -> None:
     _band(axis, "restarts")
     phases = [phase for phase in record.phases if phase.phase != "end"]
     ends = [*(phase.t for phase in phases[1:]), end][: len(phases)]
-    many = len(phases) > 12
+    rounds = sum(phase.phase == "round" for phase in phases)
+    every = next(
+        step for step in (1, 2, 5, 10, 20, 50, 100, rounds + 1) if rounds <= step * _MOST_NUMBERS or step > 100
+    )
     for phase, until in zip(phases, ends, strict=True):
         left, width = (phase.t - begin) / 1e9, (until - phase.t) / 1e9
         shade = "#d0ebff" if phase.phase == "round" and phase.round % 2 else FAINT
         axis.broken_barh([(left, width)], (0.05, 0.9), facecolors=shade)
         name = str(phase.round) if phase.phase == "round" else phase.phase
-        if not many or phase.phase != "round" or phase.round % 10 == 0:
-            axis.text(left + width / 2, 0.5, name, ha="center", va="center", fontsize=8, color=INK, clip_on=True)
+        if phase.phase != "round" or phase.round % every == 0:
+            # numbers stand free of the marks of their own stop and start, and of the neighbours'
+            axis.text(
+                left + width / 2, 0.5, name, ha="center", va="center", fontsize=9.5, fontweight="bold", color=INK,
+                clip_on=True, zorder=5, bbox={"facecolor": shade, "edgecolor": "none", "pad": 1.2},
+            )  # fmt: skip
     for label, colour, steps in (("stopped", BLUE, ("stop", "killed")), ("ready", CARRIED, ("ready",))):
         mine = [step for step in record.restarts if step.step in steps and record.measured.holds(step.t)]
         times = [(step.t - begin) / 1e9 for step in mine]
@@ -129,9 +139,15 @@ def _rules(axis: Any, record: Record, family: str, begin: int, end: int, least: 
     for first, last, colour in sorted(bars, key=lambda bar: bar[2] == GAP):
         if colour != GAP:
             axis.broken_barh([((first - begin) / 1e9, (last - first) / 1e9)], (0.15, 0.7), facecolors=colour)
-    for outage in record.outages:
-        if outage.family == family:
-            axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
+    gaps = [one for one in record.outages if one.family == family]
+    for outage in gaps:
+        axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
+    shown = {colour for *_, colour in bars} | ({GAP} if gaps else set())
+    for label, colour in (("carried", CARRIED), ("gap", GAP), ("cannot tell", UNKNOWN)):
+        if colour in shown:
+            axis.plot([], [], "s", color=colour, markersize=5, label=label)
+    if shown:
+        axis.legend(**_LEGEND, ncols=len(shown), columnspacing=0.8)
 
 
 def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
@@ -140,7 +156,7 @@ def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
     A name that the kernel cut is taken for the whole one, where only one in the record begins so: programs that end at
     once have no command line any more when they are asked for it.
     """
-    named = [(program(by.comm, by.argv) if (by := one.writer) else "unknown", one) for one in changes]
+    named = [(program(by.comm, by.argv) if (by := one.writer) and by.comm else UNKNOWN_WRITER, one) for one in changes]
     whole = {name for name, _ in named if len(name) > LONGEST_COMM}
     found: dict[str, list[e.Change]] = {}
     for name, change in named:
@@ -233,7 +249,8 @@ def closeup(record: Record, outage: Outage) -> str:
     _rules(axes[0], record, outage.family, outage.begin, last, 0.0)
     _writing(axes[1], changes, outage.begin)
     if losses or leaks:
-        _fallen(axes[2], outage, losses, leaks)
+        seen = {_flow(leak): leak.t for leak in reversed(record.leaks)}  # sorted by time: the first one stays
+        _fallen(axes[2], outage, losses, leaks, seen)
     for one in axes:
         one.axvline(0, color=INK, linewidth=0.6, linestyle=":")
         one.axvline(outage.length / 1e9, color=INK, linewidth=0.6, linestyle=":")
@@ -244,8 +261,18 @@ def closeup(record: Record, outage: Outage) -> str:
     return _svg(figure)
 
 
-def _fallen(axis: Any, outage: Outage, losses: Sequence[Explained], leaks: Sequence[e.Leak]) -> None:
-    """The attempts that a gap took, one mark each, by their first packet."""
+def _flow(leak: e.Leak) -> tuple[str, str, int, str, int]:
+    return (leak.kind, leak.src, leak.sport, leak.dst, leak.dport)
+
+
+def _fallen(
+    axis: Any,
+    outage: Outage,
+    losses: Sequence[Explained],
+    leaks: Sequence[e.Leak],
+    seen: Mapping[tuple[str, str, int, str, int], int],
+) -> None:
+    """The attempts that a gap took, one mark each, by their first packet; ``seen``: when each flow leaked first."""
     kinds = sorted({one.loss.kind for one in losses} | {one.kind for one in leaks})
     rows = {kind: place for place, kind in enumerate(kinds)}
     for cause in dict.fromkeys(one.cause for one in losses):
@@ -253,10 +280,14 @@ def _fallen(axis: Any, outage: Outage, losses: Sequence[Explained], leaks: Seque
         times = [(one.loss.t - outage.begin) / 1e9 for one in mine]
         label = f"lost: {cause.replace('_', ' ')} ({len(mine):,})"
         axis.plot(times, [rows[one.loss.kind] for one in mine], "o", color=CAUSES[cause], markersize=3.2, label=label)
-    if leaks:
-        times = [(one.t - outage.begin) / 1e9 for one in leaks]
-        places = [rows[one.kind] + 0.28 for one in leaks]
-        axis.plot(times, places, "x", color=INK, markersize=3.2, label=f"leaked packet ({len(leaks):,})")
+    again = [leak for leak in leaks if leak.t > seen[_flow(leak)]]
+    first = [leak for leak in leaks if leak.t <= seen[_flow(leak)]]
+    for label, packets, mark, colour in (("first packet", first, "x", INK), ("its retries", again, "+", BLUE)):
+        if packets:
+            times = [(leak.t - outage.begin) / 1e9 for leak in packets]
+            places = [rows[leak.kind] + (0.28 if mark == "x" else 0.42) for leak in packets]
+            label = f"leaked: {label} ({len(packets):,})"
+            axis.plot(times, places, mark, color=colour, markersize=3.2, label=label)
     axis.set_yticks(list(rows.values()), list(rows))
     axis.set_ylim(-0.6, max(1, len(rows)) - 0.3)
     axis.legend(**_LEGEND)
