@@ -176,7 +176,7 @@ class _Live:
             box=box.SIMPLE_HEAD,
             pad_edge=False,
             padding=(0, 1, 0, 0),
-            title=Text(f"{time.monotonic() - self._begin:.0f} s{f'  {place}' if place else ''}"),
+            title=Text(f"{time.monotonic() - self._begin:.0f} s{f'  {clean(place)}' if place else ''}"),
             title_justify="left",
             caption=Text(clean(self._rows.warning), style="yellow") if self._rows.warning else None,
             caption_justify="left",

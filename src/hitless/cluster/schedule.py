@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+from hitless.cleaning import clean
 from hitless.cluster.access import httpx2
 from hitless.cluster.api import Api
 from hitless.cluster.manifests import MANAGED, Document
@@ -60,7 +61,7 @@ def event(verdict: Verdict, node: str, identity: str, now: dt.datetime) -> Docum
         "metadata": {"name": f"hitless-{identity}-{node}"[:253].rstrip("-."), "namespace": "default"},
         "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": node, "uid": node},
         "reason": word,
-        "message": f"restart of {verdict.judge}: {reasons}"[:_LONGEST],
+        "message": clean(f"restart of {verdict.judge}: {reasons}", _LONGEST),
         "type": "Normal" if verdict.verdict == "pass" else "Warning",
         "source": {"component": "hitless-drill", "host": node},
         "firstTimestamp": time,

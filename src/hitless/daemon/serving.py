@@ -108,9 +108,17 @@ class Server:
         return int(next(iter(self._listeners.values())).getsockname()[1])
 
     def run(self) -> None:
-        """Serve until ``stop``; for a thread of its own."""
-        while self._turn():
-            pass
+        """Serve until ``stop``; for a thread of its own, which nothing that goes wrong in a turn ends."""
+        going = True
+        while going:
+            try:
+                going = self._turn()
+            except Exception as error:  # noqa: BLE001 - a thread's border: without it /healthz would be silent for ever
+                for visitor in self._visitors:
+                    self._end(visitor)
+                self._untold += 1
+                self._tell(self._now(), f"all connections were closed: {type(error).__name__}: {error}; ")
+                time.sleep(_NO_ROOM)
 
     def stop(self) -> None:
         """End ``run``; from any thread."""
@@ -249,8 +257,12 @@ class Server:
     def _turned_away(self, number: int, now: float) -> None:
         self.turned_away += number
         self._untold += number
-        if self._untold and now - self._told >= _QUIET:
-            self._say(f"{self._untold} connections were too slow or too many: they were closed without an answer")
+        if self._untold:
+            self._tell(now)
+
+    def _tell(self, now: float, why: str = "") -> None:
+        if now - self._told >= _QUIET:
+            self._say(f"{why}{self._untold} connections were too slow or too many: they were closed without an answer")
             self._told, self._untold = now, 0
 
 

@@ -81,7 +81,13 @@ class Ration:
         while True:
             wait.wait(_EVERY)
             with self._lock:
-                self._look(time.monotonic())
+                try:
+                    self._look(time.monotonic())
+                except Exception:  # noqa: BLE001 - a thread's border: who cannot be looked at is not urgent either
+                    self._resting = True
+                    self.given_back += 1
+                    self._give(_ordinary)
+                    return
 
     def _look(self, now: float) -> None:
         for thread in list(self._levels):

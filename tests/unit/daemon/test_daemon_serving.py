@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +55,13 @@ def told(sock: socket.socket) -> bytes:
         while more := sock.recv(65536):
             data += more
     return data
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_pages_are_answered_and_mistakes_are_told() -> None:
@@ -105,11 +112,8 @@ def test_a_reader_that_does_not_read_is_left(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "PATIENCE", 0.4)
     with serving("127.0.0.1", 0, lambda _: Page(200, "x" * 50_000_000), where="") as one, connect(one.port) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        deadline = time.monotonic() + 20
-        while not one.turned_away and len(one._visitors) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.6)
-        assert len(one._visitors) == 0
+        until(lambda: len(one._visitors) == 1)
+        until(lambda: len(one._visitors) == 0)
 
 
 def test_a_head_without_an_end_is_refused_and_pipelined_requests_get_one_whole_answer() -> None:
@@ -146,6 +150,24 @@ def test_no_descriptor_for_a_visitor_is_waited_for_without_spinning() -> None:
         assert told(sock).endswith(b"ok\n")
         sock.close()
         assert one.turned_away >= 1
+
+
+def test_whatever_goes_wrong_in_a_turn_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    says: list[str] = []
+    with server(says) as (one, port):
+        answer, broken = one._answer, [True]
+
+        def breaks(heard: bytes) -> bytes | None:
+            if broken.pop() if broken else False:
+                raise RecursionError("deep")
+            return answer(heard)
+
+        monkeypatch.setattr(one, "_answer", breaks)
+        with connect(port) as sock:
+            sock.sendall(b"GET /healthz HTTP/1.1\r\n\r\n")
+            assert told(sock) == b""
+        assert ask(port)[:2] == (200, "ok\n")
+    assert len(says) == 1 and "RecursionError: deep" in says[0]
 
 
 def test_an_address_that_cannot_be_had_is_a_wrong_input() -> None:
