@@ -20,6 +20,7 @@ import click
 
 from hitless.cleaning import cleaned
 from hitless.cli.lines import hear
+from hitless.cli.zones import zone
 from hitless.model import events as e
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ class ProbeView:
 
     def _begin(self, header: e.Header) -> None:
         config = header.config
-        self._say(f"probing {_where(config['endpoints'])} at {config['rate']:,g} new flows a second; Ctrl-C ends")
+        what = f"probing {_where(config['endpoints'])} at {config['rate']:,g} new flows a second"
+        self._say(f"{what}; Ctrl-C ends; times are {zone(header.t)}")
 
     def _say(self, text: str) -> None:
         click.echo(text)

@@ -19,6 +19,7 @@ import click
 
 from hitless.cleaning import cleaned
 from hitless.cli.lines import hear
+from hitless.cli.zones import zone
 from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary, Writer
 
 __all__ = ["View"]
@@ -106,7 +107,7 @@ class View:
                 f"pod networks {networks} (from the {config['networks_from']})" if networks else "no pod network yet"
             )
             self._began = event.t
-            self._wrapped(f"profile {config['profile']}, {known}", "", indent=2)
+            self._wrapped(f"profile {config['profile']}, {known}; times are {zone(event.t)}", "", indent=2)
         elif isinstance(event, RuleState):
             self._network(event.network).state = event.state
             self._network(event.network).partly = _partly(event)
