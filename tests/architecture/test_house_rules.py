@@ -105,3 +105,31 @@ def test_only_the_one_reader_turns_text_into_addresses_networks_and_numbers(path
             assert node.attr not in OF_TEXT | GUESSES, f"{where}: use hitless.model.reading"
         if isinstance(node, ast.Call) and _name(node.func) in OF_VALUES and node.args:
             assert _typed(node.args[0], path), f"{where}: use hitless.model.reading"
+
+
+def _imports(path: Path, modules: set[str]) -> set[str]:
+    """The modules of the project that a module imports anywhere, for types alone included."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for one in node.names:
+                inside = f"{node.module}.{one.name}"
+                found.add(inside if inside in modules else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {one.name for one in node.names}
+    return found & modules
+
+
+def test_no_module_imports_another_in_a_circle() -> None:
+    """Also not for a type or inside a function: two modules that need each other are one, or three."""
+    names = {path: ".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in SOURCES}
+    named = {name.removesuffix(".__init__"): path for path, name in names.items()}
+    graph = {name: _imports(path, set(named)) - {name} for name, path in named.items()}
+    while True:
+        leaves = {name for name, needs in graph.items() if not needs & graph.keys()}
+        if not leaves:
+            break
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+    # what is left is in a circle, or imports one
+    needed = {name for name in graph if any(name in needs for needs in graph.values())}
+    assert not graph, f"in a circle: {', '.join(sorted(needed))}"

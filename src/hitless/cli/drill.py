@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import click
 
 from hitless import lab
-from hitless.cli import drill_cluster
+from hitless.cli import drill_choices, drill_cluster
 from hitless.cli.drill_cleanup import cleanup
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP, Exit
@@ -265,7 +265,7 @@ _SECTIONS = {
 @click.option("--anonymous", is_flag=True, help="No names of hosts and nodes in log and reports (addresses stay).")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
-@drill_cluster.options
+@drill_choices.options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -301,7 +301,7 @@ def command(
 
     Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
     """
-    in_cluster = drill_cluster.asked(ctx, cluster)
+    in_cluster = drill_choices.asked(ctx, cluster)
     method = _method(restart, cluster=cluster["cluster"])
     for flag, name, methods in _ONLY_WITH:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and method not in methods:
@@ -321,7 +321,7 @@ def command(
     if in_cluster:
         if guard:
             raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
-        choices = drill_cluster.choices(ctx, cluster)
+        choices = drill_choices.choices(ctx, cluster)
         origin = here(typed(ctx), anonymous=anonymous)
         return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet, origin=origin)
     if restart is not None and restart not in METHODS:
@@ -368,7 +368,7 @@ def _method(restart: str | None, *, cluster: bool) -> Method | Outside:
 
 def _in_cluster(
     plan: Plan,
-    choices: drill_cluster.Choices,
+    choices: drill_choices.Choices,
     grace: float | None,
     *,
     out: Path | None,
@@ -377,7 +377,7 @@ def _in_cluster(
     origin: Origin,
 ) -> int:
     if choices.cleanup:
-        given = choices.namespaces or (drill_cluster.DEFAULT_NAMESPACE,)
+        given = choices.namespaces or (drill_choices.DEFAULT_NAMESPACE,)
         cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
     ready = drill_cluster.prepare(choices, plan, grace)

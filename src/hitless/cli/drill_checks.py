@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_cluster import Choices
+    from hitless.cli.drill_choices import Choices
 
 __all__ = ["abort_after", "check", "check_places"]
 

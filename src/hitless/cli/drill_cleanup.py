@@ -19,7 +19,7 @@ from hitless.cli.drill_checks import check_places
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_cluster import Choices
+    from hitless.cli.drill_choices import Choices
     from hitless.cluster.leftovers import Drill
 
 __all__ = ["cleanup"]

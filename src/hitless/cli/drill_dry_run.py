@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hitless.drill import Plan
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_cluster import Choices
+    from hitless.cli.drill_choices import Choices
     from hitless.cluster.manifests import Pods, Restart
     from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey

@@ -12,7 +12,7 @@ import click
 
 from hitless import __version__
 from hitless.cleaning import clean
-from hitless.cli import COMMANDS, DAEMONS
+from hitless.cli.commands import COMMANDS, DAEMONS
 from hitless.cli.exits import HELP, Exit
 from hitless.errors import HitlessError
 

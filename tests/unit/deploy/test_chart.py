@@ -182,7 +182,7 @@ def test_the_chart_the_package_the_image_and_the_drill_are_of_one_version() -> N
     from tools import build_image
 
     from hitless import __version__
-    from hitless.cli.drill_cluster import DEFAULT_IMAGE
+    from hitless.cli.drill_choices import DEFAULT_IMAGE
 
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == __version__

@@ -1,0 +1,147 @@
+"""The options of ``hitless drill --cluster``, and what was asked with them.
+
+Problem: one command drills the lab and clusters, and an option of the one means nothing to the other. Promise: an
+option that was typed and has no effect is refused, so are two that contradict each other; what was asked is one value.
+Nothing of the
+cluster is imported or asked here. Next stages: ``drill_checks``, ``drill_cluster``, ``drill_cleanup``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+from hitless import __version__
+from hitless.errors import InputError
+
+__all__ = ["DEFAULT_IMAGE", "DEFAULT_NAMESPACE", "Choices", "asked", "choices", "options"]
+
+DEFAULT_NAMESPACE = "hitless-drill"
+DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
+
+_LAB_ONLY = (
+    "agents",
+    "agent_command",
+    "agent_name",
+    "ready_command",
+    "ready_http",
+    "judge",
+    "stop_for",
+    "backend",
+    "services",
+    "forward_policy",
+)
+
+_TYPED = click.core.ParameterSource.COMMANDLINE
+_CLEANUP = frozenset(
+    {"cluster", "cleanup", "dry_run", "yes", "force", "kubeconfig", "context"}
+    | {"namespaces", "probe_namespace", "as_object", "quiet"}
+)
+"""What --cleanup goes with; everything else is about a drill."""
+_NO_DRY_RUN = {"yes": "asks for nothing", "as_object": "prints YAML"}
+"""What contradicts the dry run of a drill."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def options(command: _F) -> _F:
+    """The options of ``--cluster``."""
+    for option in reversed(
+        (
+            click.option("--cluster", is_flag=True, help="Drill a Kubernetes cluster's own agent."),
+            click.option("--cleanup", is_flag=True, help="List what drills left in a cluster, ask, and remove it."),
+            click.option("--dry-run", is_flag=True, help="With --cluster or --cleanup: say all, change nothing."),
+            click.option("--yes", is_flag=True, help="With --cluster or --cleanup: do not ask."),
+            click.option("--force", is_flag=True, help="With --cleanup: drills that are alive too."),
+            click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: KUBECONFIG, ~/.kube/config]"),
+            click.option("--context", metavar="NAME", help="The context of the kubeconfig."),
+            click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
+            click.option("--nodes", "count", type=click.IntRange(1), metavar="N", help="So many nodes. [default: 1]"),
+            click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),
+            click.option("--agent", default="", metavar="NAMESPACE/DAEMONSET", help="[default: found by what it runs]"),
+            click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Nodes at a time."),
+            click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
+            click.option("--abort-after", metavar="LOSSES|SECONDSs", help="Stop when that is lost: 500, or 10s."),
+            click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help=f"[{DEFAULT_NAMESPACE}]"),
+            click.option("--probe-namespace", default="", metavar="NAME", help="Where the probes' pods go."),
+            click.option("--image", default=DEFAULT_IMAGE, show_default=True, help="The pods' image."),
+            click.option(
+                "--pull-policy", type=click.Choice(["IfNotPresent", "Never", "Always"]), default="IfNotPresent"
+            ),
+            click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
+            click.option("--round-robin", is_flag=True, help="The nodes whose turn it is: for drills on a schedule."),
+            click.option("--post-events", is_flag=True, help="Tell the result as Kubernetes Events of the nodes."),
+            click.option("--push-metrics", default="", metavar="URL", help="Give the result to this Pushgateway."),
+            click.option("--watch-profile", metavar="NAME", help="What the watch looks at. [default: by the CNI]"),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What was asked of ``--cluster``."""
+
+    cluster: bool
+    cleanup: bool
+    dry_run: bool
+    yes: bool
+    force: bool
+    kubeconfig: Path | None
+    context: str | None
+    nodes: tuple[str, ...]
+    count: int | None
+    node_selector: str
+    agent: str
+    at_once: int
+    to: tuple[str, ...]
+    abort_after: str | None
+    namespaces: tuple[str, ...]
+    probe_namespace: str
+    image: str
+    pull_policy: Literal["IfNotPresent", "Never", "Always"]
+    pull_secrets: tuple[str, ...]
+    watch_profile: str | None
+    round_robin: bool
+    post_events: bool
+    push_metrics: str
+    rate_given: bool = False
+    family_given: bool = False
+
+    @property
+    def namespace(self) -> str:
+        """The drill's own namespace."""
+        return self.namespaces[0] if self.namespaces else DEFAULT_NAMESPACE
+
+
+def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
+    """Whether a cluster is meant; raises ``InputError`` for options of the one that were given with the other."""
+    meant = bool(given["cluster"] or given["cleanup"])
+    names = {str(one.name): one.opts[0] for one in ctx.command.params}
+    typed = {name: flag for name, flag in names.items() if ctx.get_parameter_source(name) is _TYPED}
+    if given["cleanup"]:
+        for name, flag in typed.items():
+            if name not in _CLEANUP:
+                raise InputError("does not go with --cleanup, which drills nothing", where=flag)
+        if given["dry_run"] and given["yes"]:
+            raise InputError("contradicts --dry-run, which removes nothing", where="--yes", expected="one of the two")
+        return True
+    for name, flag in typed.items():
+        if name in (_LAB_ONLY if meant else given):
+            raise InputError("does not go with" + (" --cluster" if meant else "out --cluster"), where=flag)
+        if name == "force":
+            raise InputError("does not go without --cleanup", where=flag)
+        if name in _NO_DRY_RUN and given["dry_run"]:
+            raise InputError(f"contradicts --dry-run, which {_NO_DRY_RUN[name]}", where=flag)
+    return meant
+
+
+def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
+    """What was asked of ``--cluster``."""
+    rate, family = (ctx.get_parameter_source(name) is _TYPED for name in ("rate", "family"))
+    return Choices(**given, rate_given=rate, family_given=family)
