@@ -20,7 +20,20 @@ import click
 from hitless.cleaning import cleaned
 from hitless.cli.lines import hear
 from hitless.cli.zones import zone
-from hitless.model.events import Change, Event, Gap, Header, Heartbeat, LostEvents, Note, RuleState, Summary, Writer
+from hitless.model.events import (
+    Bridged,
+    Change,
+    Event,
+    Gap,
+    Header,
+    Heartbeat,
+    LostEvents,
+    Note,
+    RuleState,
+    Standby,
+    Summary,
+    Writer,
+)
 
 __all__ = ["View"]
 
@@ -79,6 +92,13 @@ def _partly(event: RuleState) -> str:
     return "not all for certain" if event.pods_unknown else "not the next pod"
 
 
+def _standby(event: Standby) -> str:
+    if not event.present:
+        return f"the guard's standby for {event.family} is gone"
+    whose = "a guard is at work" if event.guard else "a guard that is gone left its standby"
+    return f"{whose}: {event.family} flows carried by the standby so far: {event.flows:,}"
+
+
 class View:
     """The human side of ``hitless watch``; a context manager."""
 
@@ -119,6 +139,14 @@ class View:
             end = "still open" if event.open else f"closed by {_who(event.closed_by)}"
             words = f"GAP of {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
             self._line(event.t, f"{words}; opened by {_who(event.opened_by)}, {end}", "gap")
+        elif isinstance(event, Bridged):
+            end = "it goes on" if event.open else f"closed by {_who(event.closed_by)}"
+            words = (
+                f"bridged by the guard's standby: {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
+            )
+            self._line(event.t, f"{words}; opened by {_who(event.opened_by)}, {end}", "cannot_tell")
+        elif isinstance(event, Standby):
+            self._line(event.t, _standby(event))
         elif isinstance(event, Change):
             mark = "" if event.relevant else " (matters to no pod)"
             self._line(event.t, f"{event.backend} {event.table} by {_who(event.writer)}: {event.summary}{mark}")

@@ -55,7 +55,7 @@ async def guarded(node: Node, families: Sequence[Family], command: Sequence[str]
     tasks = [asyncio.create_task(listen()), asyncio.create_task(look_after())]
     try:
         if not await _stands_by(node.root, families, process) and not desk.trouble.is_set():
-            desk.fail(f"the guard does not stand by within {_PATIENCE:g} s")
+            desk.fail(f"the guard does not stand by within {_PATIENCE:g} s{_why_not(node.root)}")
         yield
         _tell(node.root, desk)
     finally:
@@ -81,6 +81,16 @@ async def _stands_by(root: Path, families: Sequence[Family], process: asyncio.su
             return True
         await asyncio.sleep(_TURN)
     return False
+
+
+def _why_not(root: Path) -> str:
+    """The guard's own words."""
+    try:
+        told = json.loads((root / _STATE).read_bytes())["families"]
+        words = [f"{name}: {one['state']}, {one['why']}" for name, one in told.items() if one["state"] != "standing by"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _tell(root: Path, desk: Desk) -> None:

@@ -123,7 +123,9 @@ class Watch:
     def once(self) -> Iterator[Event]:
         """How things stand now, as a whole stream: Header, the state of each pod network, Summary."""
         yield from self._opening()
-        yield self._summary(self.clock.now())
+        now = self.clock.now()
+        yield from self._standbys.finish(now)
+        yield self._summary(now)
 
     # --- the stream ----------------------------------------------------------------------------------------------
 

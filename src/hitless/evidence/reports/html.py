@@ -111,7 +111,7 @@ def _rounds(agent: AgentVerdict) -> str:
             + _cell(f"{one.gaps:,}", bad=bool(one.gaps))
             + _cell(words.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
             + _cell(ready, bad=one.ready_ms is None)
-            + f'<td class="left">{escape(one.evidence or "–")}</td>'
+            + _cell(one.evidence or "–")
             + "</tr>"
         )
     opened = " open" if len(rows) <= 6 else ""

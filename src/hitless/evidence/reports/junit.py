@@ -14,7 +14,7 @@ __all__ = ["render"]
 
 _PROPERTIES = (
     "attempted", "lost", "asked", "skipped", "undecided", "gaps", "longest_gap_ms", "gap_ms", "leaked",
-    "lost_outside", "poisoned", "slowest_recovery_ms",
+    "lost_outside", "poisoned", "slowest_recovery_ms", "standby", "bridged_gaps", "bridged_flows",
 )  # fmt: skip
 
 

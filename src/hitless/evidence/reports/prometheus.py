@@ -26,6 +26,8 @@ _GAUGES = (
     ("gaps", "gaps", 1.0, "Times in which the rules did not carry egress."),
     ("longest_gap_ms", "longest_gap_seconds", 1e-3, "The longest gap."),
     ("gap_ms", "gap_seconds", 1e-3, "All gaps together."),
+    ("bridged_gaps", "bridged_gaps", 1.0, "Gaps of the agent's rules that a guard's standby carried."),
+    ("bridged_flows", "bridged_flows", 1.0, "Flows that a guard's standby carried."),
     ("leaked", "leaked_packets", 1.0, "Packets that left the node with a pod's source address."),
     ("lost_outside", "lost_outside", 1.0, "Connections answered un-translated: lost to anything outside the cluster."),
     ("poisoned", "poisoned_flows", 1.0, "Flows that stayed dead after the rules were back."),

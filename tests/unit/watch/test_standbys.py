@@ -1,0 +1,87 @@
+"""What a guard's standby carried is told apart from what the agent's own rules carry. Pure: no kernel is asked."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.guard.flannels import NETWORK, nat
+
+from hitless.errors import MissingError
+from hitless.guard.learning import DESTINATIONS, learn
+from hitless.guard.primaries import PRIMARIES
+from hitless.kernel.namespaces import HERE
+from hitless.model.events import Bridged, Standby, Writer
+from hitless.model.families import Family
+from hitless.model.rules import Ruleset
+from hitless.observe import Asking, NodeView, find
+from hitless.watch import standbys
+from hitless.watch.judging import Judge
+from hitless.watch.networks import Watched
+from hitless.watch.standbys import Standbys
+from hitless.watch.tracking import Tracker
+
+WRITER = Writer(7, "iptables-nft")
+MS = 1_000_000
+WHOLE = nat()
+EMPTIED = nat(chain=())
+
+
+def standby() -> Ruleset:
+    return learn(nat(), Family.IPV4, PRIMARIES["flannel"]).ruleset()
+
+
+def both(one: Ruleset) -> Ruleset:
+    return Ruleset((*one.tables, *standby().tables))
+
+
+class Story:
+    """Rule sets, one after another, and what is told of them."""
+
+    def __init__(self) -> None:
+        network = NETWORK[Family.IPV4]
+        whom = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: 0)
+        self.watched = Watched(network, Judge(network, whom), Tracker(network))
+        self.standbys = Standbys((Family.IPV4,), HERE)
+
+    def see(self, t: int, ruleset: Ruleset) -> list[Bridged | Standby]:
+        answer = self.watched.judge.answer(ruleset)
+        told = list(self.standbys.seen(t, ruleset))
+        return [*told, *self.standbys.judge(t, self.watched, answer, ruleset, WRITER)]
+
+
+@pytest.fixture
+def story(monkeypatch: pytest.MonkeyPatch) -> Story:
+    def nobody(*_: object, **__: object) -> None:
+        raise MissingError("may not be asked", remedy="none")
+
+    monkeypatch.setattr(standbys, "OwnedTables", nobody)
+    return Story()
+
+
+def test_a_gap_of_the_agent_that_the_standby_carries_is_bridged_with_its_authors(story: Story) -> None:
+    assert story.see(0, both(WHOLE)) == [Standby(t=0, family="ipv4")]
+    assert story.see(10 * MS, both(EMPTIED)) == []
+    (told,) = story.see(60 * MS, both(WHOLE))
+    assert isinstance(told, Bridged)
+    assert (told.begin, told.end, told.opened_by, told.closed_by) == (10 * MS, 60 * MS, WRITER, WRITER)
+    assert "FLANNEL-POSTRTG" in told.reason
+    assert list(story.standbys.finish(70 * MS)) == [Standby(t=70 * MS, family="ipv4")]
+
+
+def test_what_is_bridged_when_watching_ends_is_told_as_open(story: Story) -> None:
+    story.see(0, both(EMPTIED))
+    (told, last) = story.standbys.finish(5 * MS)
+    assert isinstance(told, Bridged)
+    assert (told.begin, told.end, told.open) == (0, 5 * MS, True)
+    assert last == Standby(t=5 * MS, family="ipv4")
+
+
+def test_a_standby_that_goes_ends_what_it_bridged_and_the_rest_is_a_gap(story: Story) -> None:
+    story.see(0, both(EMPTIED))
+    told = story.see(5 * MS, EMPTIED)
+    assert [type(one) for one in told] == [Standby, Bridged]
+    assert told[0] == Standby(t=5 * MS, family="ipv4", present=False)
+    assert story.watched.judge.answer(EMPTIED).state == "not_carried"
+
+
+def test_without_a_standby_nothing_is_told(story: Story) -> None:
+    assert [*story.see(0, WHOLE), *story.see(1, EMPTIED), *story.see(2, WHOLE), *story.standbys.finish(3)] == []
