@@ -8,14 +8,18 @@ place (where the value is used has the same bounds: ``LIMITS`` of the plans).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from hitless.errors import InputError
+from hitless.model.reading import shown
 
 __all__ = ["Number", "number"]
+
+_PLAIN = re.compile(r"[-+.0-9A-Za-z]{1,40}")  # no blanks, no underscores, no digits of other scripts
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -34,10 +38,12 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
         """Raises ``InputError`` with the option's name."""
         flag = param.opts[0] if param is not None else ""
         try:
+            if isinstance(value, str) and not _PLAIN.fullmatch(value):
+                raise ValueError(value)
             found = self.kind(value)
         except ValueError as error:
             what = "whole number" if self.kind is int else "number"
-            raise InputError(f"{value!r} is no {what}", where=flag, expected=self.words) from error
+            raise InputError(f"{shown(value)} is no {what}", where=flag, expected=self.words) from error
         if not self.least <= found <= self.most or found == math.inf:
             raise InputError(f"{value} is out of range", where=flag, expected=self.words)
         return found

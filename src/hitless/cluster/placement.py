@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hitless.cluster.objects import DaemonSet, Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration
+from hitless.model.reading import number
 
 __all__ = ["runs_on"]
 
@@ -70,11 +71,10 @@ def _holds(one: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
         case "DoesNotExist":
             return value is None
         case "Gt" | "Lt":
-            try:
-                number, bound = int(value or ""), int(values[0])
-            except (ValueError, IndexError):
+            found, bound = number(value or ""), number(values[0]) if values else None
+            if found is None or bound is None:
                 return False  # the API's rule: what is no number does not match
-            return number > bound if one.operator == "Gt" else number < bound
+            return found > bound if one.operator == "Gt" else found < bound
         case _:
             return True
 

@@ -20,12 +20,14 @@ import msgspec
 
 from hitless.errors import MissingError, ProgramError
 from hitless.kernel import processes
+from hitless.model.reading import whole_of
 
 __all__ = ["Containers"]
 
 _COMMAND = 60.0  # beside the grace period
 _PERIOD = 0.05
 _GRACE = 30  # a pod's own, where it says nothing
+_LONGEST_GRACE = 86_400
 _LEAST = 2  # of a pod's 0 the kubelet makes two seconds
 _GRACE_ANNOTATION = "io.kubernetes.pod.terminationGracePeriod"
 _NAME_LABEL = 'labels."io.kubernetes.container.name"'
@@ -86,9 +88,10 @@ class Containers:
         """What the container's pod allows it, as the kubelet wrote it down."""
         told: Any = msgspec.json.decode(self._ask("inspect", "--output", "json", identity))
         try:
-            return max(_LEAST, int(told["status"]["annotations"][_GRACE_ANNOTATION]))
-        except (KeyError, TypeError, ValueError):
+            grace = whole_of(told["status"]["annotations"][_GRACE_ANNOTATION])
+        except (KeyError, TypeError):
             return _GRACE  # a container that no kubelet made
+        return _GRACE if grace is None else max(_LEAST, min(grace, _LONGEST_GRACE))
 
     def _stop_task(self, identity: str, grace: int) -> None:
         for number, patience in (("SIGTERM", float(grace)), ("SIGKILL", _COMMAND)):

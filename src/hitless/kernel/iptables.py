@@ -56,7 +56,7 @@ def _version(name: str, namespace: Namespace = HERE) -> tuple[int, ...] | None:
         text = processes.run([name, "--version"], namespace=namespace).stdout
     except (ProgramError, MissingError):
         return None
-    found = re.search(r"v(\d+)\.(\d+)(?:\.(\d+))?", text)
+    found = re.search(r"v([0-9]{1,6})\.([0-9]{1,6})(?:\.([0-9]{1,6}))?", text)
     return None if found is None else tuple(int(part or 0) for part in found.groups())
 
 

@@ -109,7 +109,7 @@ class NodeSource:
     def subnets(self) -> tuple[Network, ...]:
         """spec.podCIDRs of this node. Raises ``ApiError`` when it cannot be had now."""
         node = self.node or self._node_of_pod()
-        path = f"/api/v1/nodes/{quote(node)}"
+        path = f"/api/v1/nodes/{quote(node, safe='')}"
         spec = self._spec(path, "nodes")
         told = spec.get("podCIDRs") or ([spec["podCIDR"]] if spec.get("podCIDR") else [])
         if not isinstance(told, list):
@@ -124,7 +124,7 @@ class NodeSource:
 
     def _node_of_pod(self) -> str:
         namespace, name = self.pod
-        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
         node = self._spec(path, "pods").get("nodeName")
         if not isinstance(node, str) or not node:
             raise ApiError(f"GET {path}: the pod has no spec.nodeName")

@@ -22,10 +22,10 @@ from hitless.observe import Asking, NodeView, Poll, Viewer, Whom, find, looking_
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName
 from hitless.watch.judging import Judge
-from hitless.watch.profiles import Profile
+from hitless.watch.profiles import Profile, load, shipped
 from hitless.watch.tracking import Tracker
 
-__all__ = ["Networks", "Watched", "part_by_rules", "pod_networks"]
+__all__ = ["Networks", "Watched", "better", "part_by_rules", "pod_networks"]
 
 _LOOK_S = 5.0  # seconds between looks at the node's pods and routes
 _LOOK_SHARE = 300  # and at least so many times what the last look took: a third of a per cent of a core
@@ -152,6 +152,32 @@ def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:
                     if isinstance(step, Source) and not step.negated and step.network.prefixlen:
                         found.setdefault(step.network, chain.name)
     return found
+
+
+def better(ruleset: Ruleset, profile: Profile) -> str:
+    """What to tell people where the agent's rules stand in no chain of this profile: which one fits. Else empty."""
+    if _standing(ruleset, profile):
+        return ""
+    shipped_ones = (load(name) for name in shipped())
+    found = {one.name: places for one in shipped_ones if (places := _standing(ruleset, one))}
+    if not found:
+        return ""
+    return (
+        f"the profile {profile.name} watches none of the agent's rules that stand here: they are in "
+        f"{next(iter(found.values()))}; --profile {' or '.join(found)} fits"
+    )
+
+
+def _standing(ruleset: Ruleset, profile: Profile) -> str:
+    """The agent's own chains of a profile that are there and hold rules, for people."""
+    return ", ".join(
+        f"{table.family} {table.name} {chain}"
+        for table in ruleset.tables
+        for interest in profile.tables
+        if interest.name == table.name
+        for chain in interest.networks_from
+        if chain in table.chains and table.chains[chain].rules
+    )
 
 
 def part_by_rules(ruleset: Ruleset, profile: Profile, network: Network) -> Network | None:

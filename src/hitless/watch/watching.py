@@ -26,7 +26,7 @@ from hitless.model.families import Backend, Family, Network, family_of
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.interest import interest
-from hitless.watch.networks import Networks
+from hitless.watch.networks import Networks, better
 from hitless.watch.profiles import Profile
 from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
 from hitless.watch.standbys import Standbys
@@ -164,6 +164,8 @@ class Watch:
         yield from found
         if not any(self._networks):
             yield Note(t=now, level="warning", text=self._networks.unknown())
+        if fits := better(self._feed.current, self.options.profile):
+            yield Note(t=now, level="warning", text=fits)
         yield from self._judge(self.clock.now(), None, self._feed.generation, whole=True)
 
     def _find_networks(self, t: int) -> Iterator[Note]:

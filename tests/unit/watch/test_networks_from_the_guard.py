@@ -11,7 +11,7 @@ from hitless.guard.learning import learn
 from hitless.guard.primaries import PRIMARIES
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
-from hitless.watch.networks import part_by_rules, pod_networks
+from hitless.watch.networks import better, part_by_rules, pod_networks
 from hitless.watch.profiles import load
 
 BOTH = pytest.mark.parametrize("family", list(Family))
@@ -54,3 +54,15 @@ def test_the_agents_own_chains_speak_first(family: Family) -> None:
 def test_what_the_guard_keeps_of_other_agents_is_not_asked() -> None:
     standby = learn(nat(), Family.IPV4, PRIMARIES["flannel"]).ruleset()
     assert pod_networks(standby, load("flannel-nftables")) == {}
+
+
+@BOTH
+def test_a_profile_that_watches_none_of_the_agents_rules_is_told_which_one_fits(family: Family) -> None:
+    natives, chains = native(family), nat(family)
+    for profile in ("canal", "flannel"):
+        told = better(natives, load(profile))
+        assert told.endswith("--profile flannel-nftables fits") and f"flannel-{family.value} postrtg" in told
+        assert better(Ruleset((*natives.tables, *nat(family, chain=()).tables)), load(profile)) == told
+        assert [better(one, load(profile)) for one in (chains, nat(family, chain=()), Ruleset())] == [""] * 3
+    assert better(chains, load("flannel-nftables")).endswith("--profile canal or flannel fits")
+    assert better(natives, load("flannel-nftables")) == ""
