@@ -11,8 +11,8 @@ from tests.kernel.guard.test_guard_limits import translated
 from tests.kernel.guard.test_pools import quick_guard, state
 from tests.kernel.nftables.nodes import programs
 
-from hitless.guard import running
 from hitless.model.families import Backend, Family
+from hitless.observe import surroundings
 
 pytestmark = pytest.mark.kernel
 V4 = Family.IPV4
@@ -178,13 +178,13 @@ def test_a_guard_that_begins_before_there_is_a_way_out_learns_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At boot: the agent's rule names an interface that no default route leads to yet."""
-    monkeypatch.setattr(running, "_SAMPLE", 0.2)
+    monkeypatch.setattr(surroundings, "_EVERY", 0.2)
+    monkeypatch.setattr(surroundings, "_SOON", 0.2)
     with world(tmp_path) as made:
         route = made.on_node("ip", "-4", "route", "show", "default").split()
         interface = route[route.index("dev") + 1]
         made.on_node("ip", "link", "set", interface, "down")
         made.on_node("ip", "link", "set", interface, "name", "ens3")
-        made.on_node("ip", "link", "set", "ens3", "up")
         made.on_node("ip", "-4", "route", "flush", "default")
         chain = "FLANNEL-POSTRTG"
         text = f"*nat\n:{chain} - [0:0]\n-A POSTROUTING -j {chain}\n"
@@ -193,6 +193,7 @@ def test_a_guard_that_begins_before_there_is_a_way_out_learns_of_it(
         made.on_node("iptables-nft-restore", str(tmp_path / "rules"))
         with quick_guard(made, V4) as reporter:
             until(lambda: state(reporter, V4) == "waiting for rules to learn from", "the guard being there")
+            made.on_node("ip", "link", "set", "ens3", "up")
             made.on_node("ip", *f"route add default {' '.join(route[1 : route.index('dev')])} dev ens3".split())
             until(lambda: state(reporter, V4) == "standing by", "the standby")
             made.on_node("iptables-nft", "-t", "nat", "-F", chain)
