@@ -9,50 +9,46 @@ asking. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from itertools import islice
 
-from hitless.kernel.addresses import Paths
 from hitless.model.families import Backend, Family
-from hitless.model.packets import TCP, UDP
+from hitless.model.packets import TCP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Purpose
-from hitless.semantics import Outcome, evaluate, witnesses
+from hitless.observe import Asking, Fate, How, Panel, Pod, Surroundings, questions
+from hitless.semantics import evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
 __all__ = ["judge", "was_open"]
 
+_HOOKS = ("forward", "postrouting")  # what ``Node.egress`` reads
 
-_PODS = 4  # one pod's own policy must not look like an outage of the node
 
-
-def judge(ruleset: Ruleset, networks: FamilyNetworks, paths: Paths, *, masquerade: bool = True) -> str:
+def judge(ruleset: Ruleset, networks: FamilyNetworks, around: Surroundings, *, masquerade: bool = True) -> str:
     """What happens to the new flows of this node's pods that are certainly not carried, and why; empty: nothing is.
 
-    Where pods have routes of their own, the witnesses are some of them, with their interfaces: what keeps only some of
-    them in is somebody's policy for them. Without ``masquerade`` only refusals count.
+    The pods that are there are asked about, and what their answers come to is decided where the watch decides it: what
+    keeps only some of them in is somebody's policy for them. Without ``masquerade`` only refusals count.
     """
-    known = list(islice(paths.hosts(networks.subnet), _PODS))
-    for packet in witnesses(networks.network, networks.subnet, protocols=(TCP, UDP)):
-        lost: list[Outcome] = []
-        for src in known or [packet.src]:
-            told = replace(packet, src=src, iif=paths.interface(src), oif=paths.interface(packet.dst))
-            outcome = evaluate(ruleset, told, hooks=("forward", "postrouting"))  # what ``Node.egress`` reads
-            if outcome.state != "not_carried" or not (masquerade or outcome.dropped):
-                break
-            lost.append(outcome)
-        else:
-            return f"{_happens(lost[0])}: {lost[0].reason}"
-    return ""
+    whom = around.whom(Asking(networks.network, networks.subnet, destinations=1))
+
+    def ask(pod: Pod) -> Fate:
+        if masquerade:
+            return questions.egress(ruleset, whom.of(pod), whom.way, hooks=_HOOKS)
+        return questions.through(ruleset, whom.of(pod), whom.way, _HOOKS)
+
+    poll = Panel().poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=False)
+    if poll.state != "not_carried":
+        return ""
+    return f"{_HAPPENS[poll.how]}: {poll.reason}"
 
 
-def _happens(outcome: Outcome) -> str:
-    end = outcome.dropped
-    if end is not None:
-        return f"pods' new connections are {'rejected' if end.kind == 'reject' else 'dropped'}"
-    if any(ending.kind == "dropped" for ending in outcome.endings):
-        return "pods' packets are refused, or not translated"
-    return "pods' packets are not translated"
+_HAPPENS: Mapping[How, str] = {
+    "": "pods' packets are refused, or not translated",
+    "dropped": "pods' new connections are dropped",
+    "rejected": "pods' new connections are rejected",
+    "untranslated": "pods' packets are not translated",
+    "unanswered": "pods' new connections are not answered",
+}
 
 
 def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, str]:

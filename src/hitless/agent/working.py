@@ -22,6 +22,7 @@ from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
+from hitless.observe import Surroundings
 from hitless.plan import Plan, bridge, plan, torn
 from hitless.sources import FamilyNetworks, Snapshot
 
@@ -141,12 +142,15 @@ class Worker:
     def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
         """The families whose pods' packets certainly leave un-translated, or not at all: what happens, and why."""
         found: dict[Family, str] = {}
-        # one family at a time: a legacy table of 30,000 rules is 16 MB
-        for family, networks in snapshot.networks.items():
-            rules, paths = self._node.egress((family,)), self._node_facts().paths(family)
-            why = judge(rules, networks, paths, masquerade=snapshot.masquerade)
-            if why:
-                found[family] = why
+        around = Surroundings(self._node.namespace, tuple(snapshot.networks))
+        try:
+            # one family at a time: a legacy table of 30,000 rules is 16 MB
+            for family, networks in snapshot.networks.items():
+                why = judge(self._node.egress((family,)), networks, around, masquerade=snapshot.masquerade)
+                if why:
+                    found[family] = why
+        finally:
+            around.close()
         return found
 
     def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:

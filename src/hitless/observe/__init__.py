@@ -7,7 +7,7 @@ The watch, the guard and the agent all ask here. Next stages: ``agent``, ``guard
 """
 
 from hitless.observe.nodes import NodeView, Viewer
-from hitless.observe.panels import Ask, Fate, Panel, Poll
+from hitless.observe.panels import Ask, Fate, How, Panel, Poll
 from hitless.observe.pods import Pod, pods, strangers
 from hitless.observe.surroundings import Surroundings
 from hitless.observe.uplinks import Uplink, uplink
@@ -17,6 +17,7 @@ __all__ = [
     "Ask",
     "Asking",
     "Fate",
+    "How",
     "NodeView",
     "Panel",
     "Pod",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from hitless.model.events import State
 from hitless.model.families import Address
@@ -24,7 +25,9 @@ from hitless.observe.likeness import Likeness
 from hitless.observe.pods import Pod
 from hitless.semantics import ChainName
 
-__all__ = ["Ask", "Fate", "Panel", "Poll"]
+__all__ = ["Ask", "Fate", "How", "Panel", "Poll"]
+
+How = Literal["", "dropped", "rejected", "untranslated", "unanswered"]
 
 _LOST = {"untranslated": " not translated", "unanswered": " without answers"}
 _NAMED = 2
@@ -34,14 +37,14 @@ _NAMED = 2
 @dataclass(frozen=True, slots=True)
 class Fate:
     """What happens to one pod's packets. ``by``: the chain that drops them, empty when they are lost otherwise; ``how``
-    they are lost: dropped, untranslated, unanswered. ``replies``: chains whose rules saw an answer to the pod."""
+    they are lost. ``replies``: chains whose rules saw an answer to the pod."""
 
     state: State
     reason: str
     chains: frozenset[ChainName] = frozenset()
     replies: frozenset[ChainName] = frozenset()
     by: str = ""
-    how: str = ""
+    how: How = ""
 
     def saying(self, reason: str) -> Fate:
         """The same with another reason."""
@@ -70,7 +73,7 @@ class Poll:
     partly: str = ""
     whole: bool = True
     addresses: tuple[str, ...] = ()  # of the pods that are not carried
-    how: str = ""  # as of ``Fate``: why the network is not carried
+    how: How = ""  # as of ``Fate``: why the network is not carried
 
 
 class Panel:

@@ -12,7 +12,7 @@ from hitless.model.events import State
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset, Snat
-from hitless.observe.panels import Fate
+from hitless.observe.panels import Fate, How
 from hitless.observe.uplinks import Uplink
 from hitless.semantics import HOOKS, ChainName, Ending, Outcome, evaluate, way_back
 
@@ -58,7 +58,7 @@ def egress(
     return worst.with_chains(chains, replies)
 
 
-def through(ruleset: Ruleset, packets: Iterable[Packet], way: Uplink) -> Fate:
+def through(ruleset: Ruleset, packets: Iterable[Packet], way: Uplink, hooks: Sequence[str] = THROUGH) -> Fate:
     """The same of the way through the node alone, whatever source the packets are given.
 
     A flow that is hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it.
@@ -67,14 +67,14 @@ def through(ruleset: Ruleset, packets: Iterable[Packet], way: Uplink) -> Fate:
     replies: set[ChainName] = set()
     worst: Fate | None = None
     for packet in packets:
-        outcome = evaluate(ruleset, packet, THROUGH, nat=False)
+        outcome = evaluate(ruleset, packet, hooks, nat=False)
         chains |= outcome.chains
         kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
         if kinds == {"dropped"}:
-            worst = Fate("not_carried", outcome.reason, by=_dropping(outcome), how="dropped")
+            worst = Fate("not_carried", outcome.reason, by=_dropping(outcome), how=_refused(outcome))
             break
         open_ = kinds & {"dropped", "unknown"} or not kinds
-        back = way_back(ruleset, packet, address=way.address)
+        back = way_back(ruleset, packet, HOOKS if hooks == THROUGH else hooks, way.address)
         replies |= back.chains
         fate = there_and_back(Fate("cannot_tell" if open_ else "carried", outcome.reason), back)
         if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
@@ -122,7 +122,7 @@ def nat(ruleset: Ruleset, packets: Iterable[Packet]) -> Fate:
         state = "not_carried"
     elif lost or not told:
         state = "cannot_tell"
-    how = "untranslated" if state == "not_carried" else ""
+    how: How = "untranslated" if state == "not_carried" else ""
     return Fate(state, carried if state == "carried" else reason, frozenset(chains), how=how)
 
 
@@ -130,10 +130,14 @@ def _dropping(outcome: Outcome) -> str:
     return outcome.dropped.chain if outcome.dropped is not None else ""
 
 
-def _how(outcome: Outcome) -> str:
+def _how(outcome: Outcome) -> How:
     if outcome.state != "not_carried":
         return ""
-    return "dropped" if outcome.dropped is not None else "untranslated"
+    return "untranslated" if outcome.dropped is None else _refused(outcome)
+
+
+def _refused(outcome: Outcome) -> How:
+    return "rejected" if outcome.dropped is not None and outcome.dropped.kind == "reject" else "dropped"
 
 
 def _translated_to(outcome: Outcome, way: Uplink) -> Address | None:
