@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.reading import packed_network
 from hitless.observe.nodes import NodeView
 from hitless.semantics import strangers as made_up
 
@@ -21,6 +22,7 @@ __all__ = ["MOST", "Pod", "part", "pods", "strangers"]
 MOST = 256
 """Pods of a network that are asked about: twice what the kubelet allows on a node by default."""
 
+_BLOCK_BITS = 6
 _ELSEWHERE = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "wireguard", "tun", "xfrm"})
 """Kinds of links that lead to other nodes' pods."""
 
@@ -84,23 +86,32 @@ def _room(view: NodeView, index: int) -> int:
 
 
 def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network | None:
-    """The part of ``network`` that a route leads to by a pod's interface: a pod, or a bridge full of them."""
+    """The part of ``network`` that a route leads to by a pods' interface: a bridge full of them."""
     names = set(interfaces)
     for route in view.routes.get(family_of(network), ()):
         to = route.to
-        inside = to.prefixlen > network.prefixlen and to.network_address in network
+        inside = network.prefixlen < to.prefixlen < to.max_prefixlen and to.network_address in network
         if inside and view.name(route.oif) in names:
             return to
     return None
 
 
+def _block(network: Network, known: Sequence[Pod]) -> Network:
+    """Where a pod's neighbours are: Calico gives a node blocks of 64 addresses."""
+    if not known:
+        return network
+    around = packed_network(known[0].address.packed, known[0].address.max_prefixlen - _BLOCK_BITS)
+    return around if around.prefixlen > network.prefixlen else network
+
+
 def strangers(view: NodeView, network: Network, own: Network | None, known: Sequence[Pod]) -> tuple[Pod, ...]:
-    """Addresses that no pod has, each with the interface that a route names for it."""
+    """Addresses that no pod has, each with the interface that a route names for it. Where the node's part is not known,
+    they are neighbours of a pod that is here."""
     family = family_of(network)
     taken = {pod.address for pod in known} | set(view.addresses.get(family, ())) | view.given
     routes = sorted(view.routes.get(family, ()), key=lambda route: -route.to.prefixlen)
     found = []
-    for address in made_up(own or network, taken):
+    for address in made_up(own or _block(network, known), taken):
         index = next((route.oif for route in routes if route.to.prefixlen and address in route.to), 0)
         found.append(Pod(address, view.name(index) if _leads_to_pods(view, index) else ""))
     return tuple(found)
