@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hitless.errors import LostEvents
+from hitless.errors import KernelError, LostEvents
 from hitless.kernel.chains import ChainName
 from hitless.kernel.commits import Commits
 from hitless.kernel.namespaces import HERE, Namespace
@@ -107,9 +107,10 @@ class Watch:
                 if commit.generation > self._seen and commit.touched & self._interesting:
                     self._suspects.append(Suspect(time.monotonic(), commit.generation, commit.pid, commit.name))
                     self._wake()
-        except LostEvents:
+        except KernelError as error:  # LostEvents, or a message that nobody understands: all the same, look
             self.lost += 1
-            self._suspects.append(Suspect(time.monotonic(), self._seen + 1, 0, "unknown (the kernel dropped events)"))
+            why = "the kernel dropped events" if isinstance(error, LostEvents) else "an event is not understood"
+            self._suspects.append(Suspect(time.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
             self._wake()
 
     def take(self) -> list[Suspect]:

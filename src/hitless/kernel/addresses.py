@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.ports import only_ours
 from hitless.kernel.routing import Routing
 from hitless.model.families import Address, Family, Network
 
@@ -65,10 +66,12 @@ class NodeFacts:
         """Close the socket."""
         self._routing.close()
 
+    @only_ours("list", "addresses")
     def addresses(self, family: Family) -> frozenset[Address]:
         """The node's own addresses."""
         return frozenset(self._routing.addresses(family))
 
+    @only_ours("list", "links and routes")
     def paths(self, family: Family) -> Paths:
         """The routes with their interfaces' names."""
         links = self._routing.links()
@@ -77,4 +80,5 @@ class NodeFacts:
 
     def routes(self, family: Family) -> Iterator[tuple[Network, int]]:
         """Unicast routes of the main table: where to, and the number of the interface (0: several, or none)."""
-        return ((route.to, route.oif) for route in self._routing.routes(family) if route.table == _MAIN)
+        with only_ours("list", "routes"):
+            yield from ((route.to, route.oif) for route in self._routing.routes(family) if route.table == _MAIN)

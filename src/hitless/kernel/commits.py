@@ -15,6 +15,7 @@ from hitless.kernel import netlink
 from hitless.kernel.chains import ChainName
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import wire
+from hitless.kernel.ports import only_ours
 
 __all__ = ["Commit", "Commits"]
 
@@ -53,10 +54,11 @@ class Commits:
 
     def ready(self) -> Iterator[Commit]:
         """Commits that are there now, without waiting. Raises ``LostEvents`` when the kernel dropped some."""
-        while (data := self._socket.receive(wait=False)) is not None:
-            for event in netlink.messages(data):
-                if event.type >> 8 == wire.SUBSYSTEM:
-                    yield from self._event(event.type & 0xFF, event.payload)
+        with only_ours("follow", "the changes of the rules"):
+            while (data := self._socket.receive(wait=False)) is not None:
+                for event in netlink.messages(data):
+                    if event.type >> 8 == wire.SUBSYSTEM:
+                        yield from self._event(event.type & 0xFF, event.payload)
 
     def _event(self, kind: int, payload: bytes) -> Iterator[Commit]:
         if kind in _RULES:

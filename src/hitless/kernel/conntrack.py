@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hitless.errors import KernelError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Address, Family
 
 __all__ = ["CONFIRMED", "DST_NAT", "SEEN_REPLY", "SRC_NAT", "Conntrack", "Entry", "Flow"]
@@ -80,18 +81,20 @@ class Conntrack:
         if without:  # filtered in the kernel since 5.8; older ones ignore the attributes and send everything
             payload += netlink.be32(_STATUS, 0) + netlink.be32(_STATUS_MASK, without)
         # one by one: a table has a quarter of a million entries, and those that matter are few
-        replies = self._socket.stream(
-            _SUBSYSTEM << 8 | _GET, payload, operation="read", subject=f"{family.value} connection table", torn=True
-        )
-        for reply in replies:
-            entry = _entry(reply.payload, without)
-            if entry is not None:
-                yield entry
+        with only_ours("read", f"{family.value} connection table"):
+            replies = self._socket.stream(
+                _SUBSYSTEM << 8 | _GET, payload, operation="read", subject=f"{family.value} connection table", torn=True
+            )
+            for reply in replies:
+                entry = _entry(reply.payload, without)
+                if entry is not None:
+                    yield entry
 
     def delete(self, family: Family, entry: Entry) -> bool:
         """Delete exactly this entry; false when it is gone already."""
         return bool(self.delete_all(family, (entry,)))
 
+    @only_ours("delete", "connections")
     def delete_all(self, family: Family, entries: Sequence[Entry]) -> list[Entry]:
         """Delete exactly these entries; those that were still there. Raises at a refusal, when all were tried."""
         head = netlink.nfgenmsg(_NUMBERS[family])

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from hitless.errors import KernelError, MissingError
 from hitless.kernel import netlink
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 from hitless.model.packets import ICMP, ICMPV6, Packet
 
@@ -47,11 +48,13 @@ class Ipsets:
             self._socket.close()
             self._socket = None
 
+    @only_ours("read", "the name of a set")
     def name(self, number: int) -> str | None:
         """The set's name; ``None`` when there is none of this number, or the kernel does not say."""
         found = self._ask(_GET_BYINDEX, netlink.be16(_INDEX, number))
         return None if found is None else netlink.to_text(found.get(_SETNAME, b"")) or None
 
+    @only_ours("ask", "a set")
     def holds(self, name: str, directions: Sequence[str], packet: Packet) -> bool | None:
         """Whether a set holds what the packet has in these ``directions`` ("src", "dst"), one for each dimension."""
         return self._holds(name, directions, packet, 0)
@@ -159,6 +162,7 @@ def _port(packet: Packet, source: bool) -> int | None:
     return {ICMP: 8 << 8, ICMPV6: 128 << 8}.get(packet.protocol)
 
 
+@only_ours("read", "the names of sets")
 def names(numbers: Iterable[int], namespace: Namespace = HERE) -> dict[int, str]:
     """The sets' names by their numbers, of those that there are."""
     wanted = sorted(set(numbers))

@@ -117,14 +117,15 @@ def run(
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
+            errors="replace",  # a program's words need not be UTF-8
             env=_environment(environment),
             timeout=timeout,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ProgramError(command, -signal.SIGKILL, f"did not end within {timeout} s") from error
-    except OSError as error:
-        raise ProgramError(command, -1, str(error)) from error
+    except Exception as error:
+        raise ProgramError(command, -1, str(error) or type(error).__name__) from error
     if check and done.returncode != 0:
         raise ProgramError(command, done.returncode, done.stderr or done.stdout)
     return done
@@ -147,16 +148,20 @@ def start(
     The kernel ties the death signal to the *thread* that forks: start from a thread that lives as long as the child.
     ``tied`` false: it may outlive us (the keeper of a lab that stays up).
     """
-    return subprocess.Popen(
-        command_in(namespace, command),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=_environment(environment),
-        start_new_session=new_session,
-        preexec_fn=_die_with_parent if tied else None,
-        pass_fds=tuple(keep_fds),
-    )
+    line = command_in(namespace, command)
+    try:
+        return subprocess.Popen(
+            line,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=_environment(environment),
+            start_new_session=new_session,
+            preexec_fn=_die_with_parent if tied else None,
+            pass_fds=tuple(keep_fds),
+        )
+    except Exception as error:
+        raise ProgramError(command, -1, str(error) or type(error).__name__) from error
 
 
 def replace(
@@ -184,16 +189,20 @@ async def start_async(
     """As ``start``, with streams for an event loop; ``limit`` is the longest line in bytes."""
     import asyncio
 
-    return await asyncio.create_subprocess_exec(
-        *command_in(namespace, command),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        env=_environment(environment),
-        start_new_session=new_session,
-        preexec_fn=_die_with_parent,
-        limit=limit,
-    )
+    line = command_in(namespace, command)
+    try:
+        return await asyncio.create_subprocess_exec(
+            *line,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=_environment(environment),
+            start_new_session=new_session,
+            preexec_fn=_die_with_parent,
+            limit=limit,
+        )
+    except Exception as error:
+        raise ProgramError(command, -1, str(error) or type(error).__name__) from error
 
 
 def send(process: asyncio.subprocess.Process, number: int) -> None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from hitless.errors import HitlessError
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Socket, attribute, attributes, to_text, u32
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Address, Family, Network
 from hitless.model.reading import packed, packed_network
 
@@ -97,6 +98,7 @@ class Routing:
         """Close the socket."""
         self._socket.close()
 
+    @only_ours("list", "links")
     def links(self) -> Mapping[int, Link]:
         """All interfaces by index, in the kernel's order."""
         request = _LINK.pack(0, 0, 0, 0, 0)
@@ -114,6 +116,7 @@ class Routing:
             )
         return found
 
+    @only_ours("list", "addresses")
     def addresses(self, family: Family) -> Mapping[Address, int]:
         """The node's own addresses, each with its interface's index."""
         request = _ADDR.pack(_number(family), 0, 0, 0, 0)
@@ -126,6 +129,7 @@ class Routing:
                     found[packed(value)] = _ADDR.unpack_from(reply.payload)[4]
         return found
 
+    @only_ours("list", "routes")
     def routes(self, family: Family) -> tuple[Route, ...]:
         """The unicast routes of all tables."""
         request = _ROUTE.pack(_number(family), 0, 0, 0, 0, 0, 0, 0, 0)
@@ -150,6 +154,7 @@ class Routing:
             )
         return tuple(found)
 
+    @only_ours("list", "neighbours")
     def neighbours(self, family: Family) -> tuple[Neighbour, ...]:
         """Neighbours whose address on the link is known."""
         request = _NEIGH.pack(_number(family), 0, 0, 0, 0)
@@ -165,6 +170,7 @@ class Routing:
                 found.append(Neighbour(packed(told[_NDA_DST]), index, age))
         return tuple(found)
 
+    @only_ours("list", "the way of a packet")
     def way(self, destination: Address, source: Address | None = None, iif: int = 0, mark: int = 0) -> Way | None:
         """How the node would send a packet to ``destination``, by all its routing rules; ``None``: it would not.
 

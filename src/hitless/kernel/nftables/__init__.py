@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import NETFILTER, Socket
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 
@@ -37,6 +38,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(name)
 
 
+@only_ours("read", "the nf_tables rules")
 def read_ruleset(
     namespace: Namespace = HERE,
     families: Iterable[Family] = (Family.IPV4, Family.IPV6),

@@ -26,6 +26,7 @@ from hitless.kernel.nftables.receiving import Received, Receiver, after, who
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange, unkept
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey
+from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
@@ -195,7 +196,7 @@ class Mirror:
                 received.left_out,
                 received.collapsed,
             )
-        except (Desync, KernelError) as error:
+        except (Desync, KernelError, *UNREADABLE) as error:
             return self._resync(str(error), received.t)
         finally:
             if large:
@@ -273,6 +274,7 @@ class Mirror:
         foreign = unkept(state)
         return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
 
+    @only_ours("read", "the nf_tables rules")
     def _read(self) -> State:
         return dump.read_state(
             self._control, self._families, self._wanted, self._interest, undisturbed=self._undisturbed

@@ -17,6 +17,7 @@ from hitless.errors import HitlessError, KernelError, MissingError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import encoding, wire
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Hook
 
@@ -96,6 +97,7 @@ class OwnedTables:
         replies = self._socket.dump(wire.SUBSYSTEM << 8 | kind, payload, operation="read", subject=f"table {self.name}")
         return [netlink.attributes(reply.payload, 4) for reply in replies]
 
+    @only_ours("read", "the owner of a table")
     def owner(self, family: Family) -> Owner | None:
         """Who holds the family's table; ``None`` when there is none."""
         for found in self._dump(wire.GETTABLE, family):
@@ -105,6 +107,7 @@ class OwnedTables:
                 )
         return None
 
+    @only_ours("read", "counters")
     def counters(self, family: Family) -> dict[str, Count]:
         """The family's counter objects by name; empty when the table is not there."""
         try:
@@ -129,6 +132,7 @@ class OwnedTables:
 
     # --- writing
 
+    @only_ours("own", "tables")
     def own(self, families: Sequence[Family]) -> None:
         """Become the owner of tables that stand and belong to nobody; no rule is touched. Raises ``Taken``."""
         for family in families:
@@ -139,6 +143,7 @@ class OwnedTables:
             flags = netlink.be32(wire.TABLE_FLAGS, OWNER | PERSIST)
             self._batch([self._request(wire.NEWTABLE, netlink.CREATE, family, netlink.text(1, self.name), flags)])
 
+    @only_ours("write", "a table")
     def replace(self, desired: Mapping[Family, Sequence[OwnedChain]], counters: Sequence[str] = ()) -> None:
         """Make the tables of the named families hold exactly these chains, in one transaction.
 
@@ -166,6 +171,7 @@ class OwnedTables:
             self.available()
             raise
 
+    @only_ours("ask for", "the owner of a table")
     def available(self, families: Sequence[Family] = tuple(Family)) -> None:
         """Raise ``Taken`` when another living process owns the table of one of the families."""
         for family in families:
@@ -234,6 +240,7 @@ class OwnedTables:
             body += netlink.attribute(wire.RULE_USERDATA, encoding.userdata(comment))
         return self._request(wire.NEWRULE, netlink.CREATE | netlink.APPEND, family, body)
 
+    @only_ours("remove", "a table")
     def remove(self) -> tuple[Family, ...]:
         """Take the tables of both families away; returns the families that had one. Raises ``Taken``."""
         parts: list[tuple[int, int, bytes]] = []

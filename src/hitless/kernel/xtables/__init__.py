@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -31,6 +32,7 @@ def __getattr__(name: str) -> object:
     raise AttributeError(name)
 
 
+@only_ours("read", "the legacy tables")
 def read_ruleset(
     namespace: Namespace = HERE,
     families: Iterable[Family] = (Family.IPV4, Family.IPV6),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from hitless.errors import KernelError, MissingError
 from hitless.kernel.namespaces import Namespace, inside
+from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 
 __all__ = ["HOOKS", "TABLES", "Info", "Reading", "Tables", "decode_info"]
@@ -83,7 +84,8 @@ class Tables:
         self._questions: dict[str, _Question] = {}
         self._call = ctypes.CDLL(None, use_errno=True).getsockopt
         self._call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        self._socket = inside(namespace, lambda: self._open(domain))
+        with only_ours("open", f"{family.iptables}-legacy tables"):
+            self._socket = inside(namespace, lambda: self._open(domain))
         self._fd = self._socket.fileno()
 
     def _open(self, domain: int) -> socket.socket:
@@ -119,7 +121,8 @@ class Tables:
         """The tables that the kernel has made in this namespace."""
         # a table, once made, stays for the namespace's life
         if self._names_fd is not None and not self._known.issuperset(TABLES):
-            self._known = frozenset(os.pread(self._names_fd, 4096, 0).decode("ascii", "replace").split())
+            with only_ours("list", f"{self.family.iptables}-legacy tables"):
+                self._known = frozenset(os.pread(self._names_fd, 4096, 0).decode("ascii", "replace").split())
         return self._known
 
     def info_bytes(self, table: str) -> bytes | None:
@@ -141,6 +144,7 @@ class Tables:
         raw = self.info_bytes(table)
         return None if raw is None else decode_info(raw)
 
+    @only_ours("read", "a legacy table")
     def entries(self, table: str) -> Reading | None:
         """The table's entries as the kernel has them, with the info that belongs to them; ``None``: no such table."""
         for _ in range(_ATTEMPTS):

@@ -1,0 +1,36 @@
+"""What leaves a port: errors of ours, whatever the kernel, a library or a malformed message raised.
+
+Promise: ``only_ours`` makes a ``KernelError`` of every ``OSError``, and of whatever a decoder raises at bytes that it
+does not understand; errors of ours pass as they are, and what is neither (no memory) is a ``Defect``. For ``with``,
+and as a decorator of functions that are no generators.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hitless.errors import Defect, HitlessError, KernelError
+
+__all__ = ["UNREADABLE", "only_ours"]
+
+UNREADABLE = (struct.error, LookupError, ValueError, TypeError, OverflowError, RecursionError)
+"""What decoders raise at bytes that they do not understand."""
+
+
+@contextmanager
+def only_ours(operation: str, subject: str) -> Iterator[None]:
+    """Everything in the block is ``operation`` on ``subject``."""
+    try:
+        yield
+    except HitlessError:
+        raise
+    except OSError as error:
+        reason = "" if error.errno else str(error) or type(error).__name__
+        raise KernelError(operation, subject, error.errno or 0, reason) from error
+    except UNREADABLE as error:
+        words = f"what the kernel says is not understood ({type(error).__name__}: {error})"
+        raise KernelError(operation, subject, reason=words) from error
+    except Exception as error:
+        raise Defect(f"{operation} {subject}", error) from error
