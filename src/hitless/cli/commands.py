@@ -6,7 +6,7 @@ __all__ = ["COMMANDS", "DAEMONS"]
 
 COMMANDS: dict[str, str] = {
     "drill": "Restart agents under load and give a verdict (in the lab by default).",
-    "watch": "Show every change to the rules that carry egress: gaps and who made them.",
+    "watch": "Show changes to the rules that carry egress as they are made: gaps, and who made them.",
     "probe": "Open new connections all the time and record every one that fails.",
     "farend": "Answer probes, with the source address that it saw.",
     "lab": "A small cluster in network namespaces: up, exec, status, down.",

@@ -297,7 +297,7 @@ def command(
     quiet: bool,
     **cluster: Any,
 ) -> int:
-    """Restart agents under load, watch every rule change and every connection, and give a verdict.
+    """Restart agents under load, watch the rules and every new connection of a probe, and give a verdict.
 
     Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
     """

@@ -74,7 +74,9 @@ def command() -> None:
     show_default=True,
     help="drop: only the agent's FLANNEL-FWD lets pod traffic pass.",
 )
-@click.option("--agent", metavar="NAME", help=f"Run an agent on every node: {', '.join(AGENTS)}.")
+@click.option(
+    "--agent", metavar="NAME", help=f"Run an agent on every node: {', '.join(AGENTS)}; all but hitless are stand-ins."
+)
 @click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
 @click.option(
     "--ready",
@@ -124,11 +126,17 @@ def _present(state: State, seconds: float, as_json: bool) -> None:
     _draw(cluster)
     ready_on = tending.told(state.keep)
     if ready_on:
-        click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}")
+        click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}{_stand_in(state)}")
     pod = cluster.pods[0].name if cluster.pods else "node0"
     option = _option(state.name)
     click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
     click.echo(f"then: hitless lab down{option}")
+
+
+def _stand_in(state: State) -> str:
+    """That the agent is none, where it replays another's commands."""
+    agent = AGENTS.get(state.agent)
+    return f" (a stand-in: replays {agent.replays})" if agent is not None and agent.replays else ""
 
 
 def _option(name: str) -> str:
@@ -314,7 +322,8 @@ def status(name: str, as_json: bool) -> int:
         )
         for node, each in (tending.told(state.keep) if state.alive else {}).items():
             word = "ready" if each["ready"] else each["step"]
-            click.echo(f"  {node}: {each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)")
+            told = f"{each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)"
+            click.echo(f"  {node}: {told}{_stand_in(state)}")
     return Exit.PASS
 
 

@@ -166,6 +166,11 @@ def test_ctrl_c_prints_what_is_known_and_blames_no_tool(tmp_path: Path) -> None:
     assert "flannel-0.28 (stand-in)" in err and "verdict" in err and "interrupted" in err
     assert "ended by itself" not in err
     found = hitless("report", str(tmp_path), "--format", "json").agent("flannel-0.28")
+    (head, *_) = read(log).events
+    assert isinstance(head, e.Header) and head.machine is not None
+    assert head.command.startswith("hitless drill --agents flannel-0.28") and len(head.drill) == 8
+    assert (head.machine.host, head.machine.kernel) == (os.uname().nodename, os.uname().release)
+    assert head.machine.iptables and head.machine.nft and head.utc.endswith("Z")
     # what the last seconds began is neither lost nor answered: the prober said so itself
     events = read(log).events
     assert any(isinstance(one, e.Summary) and one.tool == "probe" for one in events)
