@@ -83,9 +83,11 @@ def of_processes(before: Before, name: str = "") -> tuple[str, str]:
     if before.agents:
         fresh = [one for one in now if (_is(one, name) if name else _known(one))]
         sign = _replaced(before.agents, fresh, keys, lambda one: one.program)
+        if sign:
+            return sign, ""
         alive = [one for one in before.agents if one.key in keys]
         still = ", ".join(f"{one.program} (process {one.pid})" for one in alive[:3])
-        return sign, f"{still} did not end" if alive else "the agent's process has ended, and no other has come"
+        return "", f"{still} did not end" if alive else "the agent's process has ended, and no other has come"
     return _replaced(before.others, now, keys, lambda one: one.argv), ""
 
 

@@ -191,17 +191,6 @@ def test_another_process_of_the_agent_is_the_sign_of_its_restart(
     assert agent["restarts"] == 2
 
 
-def test_rules_that_are_written_are_no_sign_while_the_agents_process_goes_on(
-    built: lab.Lab, flanneld: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "rules").write_text(RULES)
-    body = f"{' '.join(RESTORE)} < {tmp_path / 'rules'}"
-    code, told = drill(built, tmp_path, script(tmp_path, body), "--patience", "2")
-    (agent,) = told["agents"]
-    assert (code, agent["verdict"]) == (2, "inconclusive")
-    assert f"flanneld (process {flanneld.read_text().strip()}) did not end" in agent["reasons"][0]
-
-
 def test_nothing_is_restarted_without_a_yes(tmp_path: Path) -> None:
     mark = tmp_path / "restarted"
     words = ["node-drill", "--to", "http://127.0.0.1:1/", "--restart-command", f"touch {mark}"]

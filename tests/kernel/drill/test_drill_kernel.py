@@ -116,7 +116,10 @@ def test_an_agent_of_ones_own_is_drilled_by_its_command_and_its_own_word_for_rea
 
 
 def test_an_agent_that_carries_nothing_is_inconclusive_and_is_not_restarted(tmp_path: Path) -> None:
-    done = hitless("drill", "--agent-command", "sleep 600", *SHORT, "--out", str(tmp_path))
+    # hitless beside it, which loses nothing, does not answer for it
+    done = hitless("drill", "--agents", "hitless", "--agent-command", "sleep 600", *SHORT, "--out", str(tmp_path))
+    assert done.verdict()["judged"] == ["sleep"]
+    assert done.verdict()["headline"].startswith("INCONCLUSIVE for sleep; ")
     agent = done.agent("sleep")
     assert (done.code, agent["verdict"], agent["rounds"]) == (2, "inconclusive", 0), agent
     assert "did not carry" in " ".join(agent["reasons"])
