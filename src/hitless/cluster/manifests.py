@@ -53,7 +53,7 @@ CONTAINER = "hitless"
 SPOOL = "/spool"
 PEER_PORT = 7800
 
-_SPOOL_BYTES = 1 << 29
+SPOOL_BYTES = 1 << 29
 _USER = 65532  # "nonroot" by convention of small images
 
 
@@ -136,7 +136,7 @@ def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools
         "image": pods.image,
         "imagePullPolicy": pods.pull_policy,
         "command": ["hitless", "relay", "run"],
-        "args": ["--spool", SPOOL, "--for", str(pods.seconds), "--limit", str(_SPOOL_BYTES * 9 // 10), *tools],
+        "args": ["--spool", SPOOL, "--for", str(pods.seconds), "--limit", str(SPOOL_BYTES * 9 // 10), *tools],
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
@@ -172,7 +172,7 @@ def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools
             "tolerations": [{"operator": "Exists"}],
             **({"imagePullSecrets": [{"name": one} for one in pods.pull_secrets]} if pods.pull_secrets else {}),
             "containers": [container],
-            "volumes": [{"name": "spool", "emptyDir": {"sizeLimit": str(_SPOOL_BYTES)}}],
+            "volumes": [{"name": "spool", "emptyDir": {"sizeLimit": str(SPOOL_BYTES)}}],
         },
     }
 

@@ -185,6 +185,7 @@ class Station:
                 lambda offset: [*command, str(offset)],
                 self._take,
                 resumed=self._resumed,
+                most=manifests.SPOOL_BYTES,
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody listens any more, and the drill is told
             why = ours(error, "listening to it")

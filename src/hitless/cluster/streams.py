@@ -206,8 +206,9 @@ async def follow(
     line: Callable[[bytes], None],
     *,
     resumed: Callable[[int, str], None] | None = None,
+    most: int = 1 << 40,
 ) -> None:
-    """Give ``line`` every whole line that ``command(offset)`` prints, until it ends with 0.
+    """Give ``line`` every whole line that ``command(offset)`` prints, until it ends with 0, ``most`` bytes at most.
 
     ``command`` must print the same bytes whenever it runs, from the given offset on. ``resumed`` is told the offset
     and the reason each time that the connection had to be made again.
@@ -220,6 +221,8 @@ async def follow(
                 while piece := await running.read():
                     attempt, since = 0, api.patience.now()
                     offset += len(piece)
+                    if offset > most:
+                        raise ApiError(f"{namespace}/{pod}: its stream is longer than {most} bytes", status=500)
                     for one in lines.take(piece):
                         line(one)
             if running.code == 0:

@@ -14,9 +14,24 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from http.client import HTTPConnection
 
-__all__ = ["ask", "bearer"]
+__all__ = ["ask", "bearer", "trusting"]
+
+
+def trusting(authority: bytes | None) -> ssl.SSLContext:
+    """A context that trusts this authority (PEM), or this machine's own where there is none. Raises ``ValueError``.
+
+    Of the file's bytes and not its name: OpenSSL would wait for a FIFO.
+    """
+    import ssl  # 6 MB: not before there is something to ask
+
+    if authority is None:
+        return ssl.create_default_context()
+    if b"-----BEGIN" not in authority:  # of nothing Python would make the machine's own authorities
+        raise ValueError("the certificate authority is no PEM")
+    return ssl.create_default_context(cadata=authority.decode("ascii", "replace"))
 
 
 def bearer(token: str) -> dict[str, str]:

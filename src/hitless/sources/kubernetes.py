@@ -22,7 +22,7 @@ from hitless.kernel.memfiles import in_memory
 from hitless.model import reading
 from hitless.model.documents import Excess, from_json, from_yaml
 from hitless.model.families import Network
-from hitless.sources.asking import ask, bearer
+from hitless.sources.asking import ask, bearer, trusting
 from hitless.sources.flags import Options
 
 __all__ = ["NodeSource"]
@@ -73,7 +73,11 @@ class NodeSource:
         authority = _ACCOUNT / "ca.crt"
         context = None
         if url.startswith("https"):
-            context = ssl.create_default_context(cafile=str(authority) if authority.exists() else None)
+            try:
+                context = trusting(files.read(authority) if authority.exists() else None)
+            except (OSError, ValueError) as error:
+                words = "a pod's service account"
+                raise InputError(f"cannot be used: {error}", where=str(authority), expected=words) from error
         token = _ACCOUNT / "token"
         return cls(options.node_name, url, token_file=token if token.exists() else None, context=context, pod=pod)
 
@@ -240,20 +244,19 @@ def _refuse_unknown(cluster: Mapping[str, object], user: Mapping[str, object], p
 def _context(cluster: Mapping[str, object], user: Mapping[str, object], path: Path) -> ssl.SSLContext:
     try:
         authority = _text(cluster.get("certificate-authority-data"))
-        context = ssl.create_default_context(
-            cafile=None if authority else _beside(path, cluster.get("certificate-authority")) or None,
-            cadata=base64.b64decode(authority).decode() if authority else None,
-        )
+        file = _beside(path, cluster.get("certificate-authority"))
+        context = trusting(base64.b64decode(authority) if authority else files.read(Path(file)) if file else None)
         if cluster.get("insecure-skip-tls-verify") is True:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         if user.get("client-certificate"):
-            certificate, key = (_beside(path, user.get(name)) for name in ("client-certificate", "client-key"))
-            context.load_cert_chain(certificate, key or None)
+            names = (_beside(path, user.get(name)) for name in ("client-certificate", "client-key"))
+            with in_memory(b"\n".join(files.read(Path(name)) for name in names if name)) as memory:
+                context.load_cert_chain(memory)
         elif user.get("client-certificate-data"):
             parts = (_text(user.get(name)) for name in ("client-certificate-data", "client-key-data"))
-            with in_memory(b"\n".join(base64.b64decode(part) for part in parts)) as file:
-                context.load_cert_chain(file)
+            with in_memory(b"\n".join(base64.b64decode(part) for part in parts)) as memory:
+                context.load_cert_chain(memory)
     except (OSError, ValueError) as error:
         raise InputError(f"certificates cannot be used: {error}", where=str(path), expected="a kubeconfig") from error
     return context

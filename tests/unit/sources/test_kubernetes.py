@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -209,3 +210,18 @@ def test_a_kubeconfig_that_does_not_parse_is_not_quoted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not parse \(line 2\)") as caught:
         NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["authority", "client-certificate", "client-key"])
+def test_a_certificate_that_is_no_plain_file_is_refused_at_once(tmp_path: Path, what: str) -> None:
+    """OpenSSL would wait for a FIFO for ever; and of an empty authority Python would make the machine's own."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "empty").write_text("")
+    server: dict[str, object] = {"server": "https://127.0.0.1:1"}
+    for name in ("fifo", "empty"):
+        cluster = {**server, "certificate-authority": name} if what == "authority" else server
+        user: dict[str, object] = {"client-certificate": "empty", "client-key": "empty", what: name}
+        if what == "authority":
+            user = {"token": "t"}
+        with pytest.raises(InputError, match="certificates cannot be used"):
+            _kubeconfig(tmp_path, cluster, user)
