@@ -11,6 +11,7 @@ each expression is that of the kernel's net/netfilter/nft_*.c; attribute numbers
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import groupby
 
 from hitless.errors import KernelError
@@ -33,6 +34,7 @@ from hitless.model.rules import (
     OneOf,
     Opaque,
     OpaqueAction,
+    Property,
     Rule,
     Silent,
     SourcePort,
@@ -186,6 +188,8 @@ def _cmp(data: Attributes, branch: Branch) -> None:
         branch.steps.append(Opaque(words))
         return
     matches = within(loaded, low.to_bytes(width, "big"), high.to_bytes(width, "big"), False, branch.context)
+    if matches is not None:
+        matches = tuple(replace(each, text=words) if isinstance(each, Property) else each for each in matches)
     branch.require(matches, words)
 
 

@@ -125,13 +125,34 @@ def _payload(field: Field, data: bytes, mask: bytes, negated: bool, context: Con
         if match is None:
             number = int.from_bytes(part_data, "big")
             name = part.kind if part.kind not in _OWN else f"bits of the {part.kind}"
-            match = Property(
-                name, ((number, number),), _mask_of(part_mask), negated, _compared(field, data, negated, context)
-            )
+            text = _bits(part, part_data, part_mask, negated) or _compared(field, data, negated, context)
+            match = Property(name, ((number, number),), _mask_of(part_mask), negated, text)
         found.append(match)
     if covered != len(data) or not found or (negated and len(found) > 1):
         return None
     return tuple(found)
+
+
+_PARTS_OF_BYTES = {
+    ("ip version", 0xF0): ("ip version", 4),
+    ("ip version", 0x0F): ("ip hdrlength", 0),
+    ("ip dscp", 0xFC): ("ip dscp", 2),
+    ("ip dscp", 0x03): ("ip ecn", 0),
+    ("ip6 flowlabel", 0x0FC00000): ("ip6 dscp", 22),
+    ("ip6 flowlabel", 0x00300000): ("ip6 ecn", 20),
+    ("ip6 flowlabel", 0x000FFFFF): ("ip6 flowlabel", 0),
+    ("tcp doff", 0xF0): ("tcp doff", 4),
+}
+"""What nft calls some bits of a part, and how far they stand from its end."""
+
+
+def _bits(part: Part, data: bytes, mask: bytes, negated: bool) -> str:
+    """The words for bits of a part that have a name of their own; empty where they have none."""
+    named = _PARTS_OF_BYTES.get((part.words, int.from_bytes(mask, "big")))
+    if named is None:
+        return ""
+    words, shift = named
+    return f"{words} {'!= ' if negated else ''}{int.from_bytes(data, 'big') >> shift}"
 
 
 def _mask_of(mask: bytes) -> int | None:
@@ -141,6 +162,9 @@ def _mask_of(mask: bytes) -> int | None:
 def _compared(field: Field, data: bytes, negated: bool, context: Context) -> str:
     """A comparison with one value, as nft writes it."""
     values = field.called.values if field.kind == "ct" else {}
+    if any(field.mask) and not any(data) and field.kind == "ct" and field.called.name == "ct label":
+        bit = int.from_bytes(field.mask, field.order).bit_length() - 1
+        return f"ct label {'' if negated else '! '}{bit}"
     if any(field.mask) and not any(data) and values:  # "& bits != 0" is how "one of" is written
         bits = int.from_bytes(field.mask, field.order)
         listed = ",".join(name for bit, name in values.items() if bits & bit)

@@ -121,12 +121,16 @@ class Field:
         if self.kind == "payload":
             protocol = any(part.kind == "protocol" and part.start == self.offset for part in layout(self, context))
             words = Words("", "", PROTOCOLS if protocol and not any(self.mask) else {})
+            if self.key == 0 and self.length == 6:
+                return data.hex(":")
             width = self.length if any(self.mask) else 0
             return value(words, data, big=True, address=self._address(context), width=width)
         if self.kind == "fib" and self.direction:
             number = int.from_bytes(data, sys.byteorder)
             return ADDRESS_TYPES[number].lower() if number < len(ADDRESS_TYPES) else str(number)
         words = self.called
+        if words.name == "ct expiration":
+            return f"{int.from_bytes(data, self.order)}ms"
         width = self.length if any(self.mask) or "mark" in words.name else 0
         return value(words, data, big=self.order == "big", address=self._address(context), width=width)
 

@@ -29,6 +29,7 @@ from hitless.model.rules import (
 __all__ = ["LOADS"]
 
 _META_MARK, _CT_MARK = 3, 3
+_RANDOM = 24  # nft takes the bytes as they come for a number in network byte order
 _ALL = 0xFFFFFFFF
 
 
@@ -83,7 +84,7 @@ def _shown(value: Value, like: Field, branch: Branch) -> str:
 
 def _meta(data: Attributes, branch: Branch) -> None:
     key = wire.number(data.get(2, b""))
-    field = Field("meta", key, length=META_LENGTHS.get(key, 4))
+    field = Field("meta", key, length=META_LENGTHS.get(key, 4), big=key == _RANDOM)
     if 1 in data:
         branch.load(data[1], field)
         return
@@ -114,7 +115,7 @@ def _ct(data: Attributes, branch: Branch) -> None:
     key = wire.number(data.get(2, b""))
     direction = {0: "original", 1: "reply"}.get(wire.number(data[3]), "") if 3 in data else ""
     field = Field(
-        "ct", key, length=CT_LENGTHS.get(key, 4), direction=direction, big=key in (8, 9, 11, 12, 19, 20, 21, 22)
+        "ct", key, length=CT_LENGTHS.get(key, 4), direction=direction, big=key in (8, 9, 11, 12, 19, 20, 21, 22, 23)
     )
     if 1 in data:
         branch.load(data[1], field)
@@ -163,6 +164,7 @@ def _keyed(kind: str, register: int, key_at: int, lengths: Mapping[int, int]) ->
 
 
 _HEADERS = {0: "hbh", 43: "rt", 44: "frag", 60: "dst", 135: "mh"}
+_IP_OPTIONS = {7: "rr", 131: "lsrr", 137: "ssrr", 148: "ra"}
 _OPTIONS = {2: "maxseg", 3: "window", 4: "sack-permitted", 5: "sack", 8: "timestamp", 30: "mptcp"}
 _KINDS = ("exthdr", "tcp option", "ip option", "sctp chunk", "dccp option")
 
@@ -171,7 +173,7 @@ def _exthdr(data: Attributes, branch: Branch) -> None:
     """An extension header or option: DREG 1, TYPE 2, OFFSET 3, LEN 4, FLAGS 5, OP 6, SREG 7."""
     operation, kind = wire.number(data.get(6, b"")), wire.number(data.get(2, b""))
     word = _KINDS[operation] if operation < len(_KINDS) else f"exthdr {operation}"
-    named = {0: _HEADERS, 1: _OPTIONS}.get(operation, {}).get(kind, str(kind))
+    named = {0: _HEADERS, 1: _OPTIONS, 2: _IP_OPTIONS}.get(operation, {}).get(kind, str(kind))
     if 1 not in data:  # the packet is rewritten: an MSS is clamped, an option taken out
         branch.steps.append(SetProperty("tcp option", f"{word} {named} set"))
         return
@@ -209,7 +211,7 @@ def _xfrm(data: Attributes, branch: Branch) -> None:
     word = key.get(wire.number(data.get(2, b"")), "key")
     words = Words("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
     length = 16 if "ip6" in word else 4
-    branch.load(data.get(1), Field("named", 0, length=length, named=words, big=True))
+    branch.load(data.get(1), Field("named", 0, length=length, named=words, big=word != "reqid"))
 
 
 def _named(name: str, words: str, register: int, length: int = 4) -> Callable[[Attributes, Branch], None]:

@@ -363,6 +363,7 @@ PROPERTIES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("physdev", 0): _physdev,
         ("devgroup", 0): _devgroup,
         ("connbytes", 0): _connbytes,
+        ("connlabel", 0): _connlabel,
         ("connlabel", 1): _connlabel,
         ("dscp", 0): _dscp,
         ("tos", 1): _tos,

@@ -128,6 +128,9 @@ def _step(step: Step, protocol: int) -> tuple[str, str]:
             return "set", f"{_not(negated)}--match-set {shown} {direction}"
         case Property("ip fragment", ((0, 0),), 0x1FFF, negated):
             return "", "-f" if negated else "! -f"
+        case Opaque(text) if text.startswith("limit rate "):  # iptables-nft writes nft's own expression
+            rate, _, burst = text.removeprefix("limit rate ").removesuffix(" packets").partition(" burst ")
+            return "limit", f"--limit {rate}" + (f" --limit-burst {burst}" if burst else "")
         case Property() | AnyOf() | Element() | Opaque():
             return "", step.text
         case Comment(text):
