@@ -71,7 +71,18 @@ def here(owner: ConfigMap, proc: Path = Path("/proc")) -> Life:
     try:
         return "alive" if _start(pid, proc) == words[3] else "dead"
     except (OSError, IndexError):
-        return "dead"
+        # a process of somebody else may be hidden (/proc mounted with hidepid): then only its signs of life tell
+        return "unknown" if _exists(pid) else "dead"
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def number(owner: ConfigMap) -> str:
