@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from hitless.evidence.records import Story
-from hitless.evidence.verdict import Verdict
+from hitless.evidence.rules import not_sent
+from hitless.evidence.verdict import AgentVerdict, Verdict
 from hitless.model import events as e
 
 __all__ = ["Place", "Provenance", "cite", "facts", "provenance", "utc"]
@@ -119,13 +120,21 @@ def cite(told: Story, verdict: Verdict) -> str:
     found = provenance(told)
     results = "; ".join(
         f"{one.name}, {one.restarts} restart{'' if one.restarts == 1 else 's'}: "
-        f"{one.lost:,} of {one.attempted:,} lost{' (could not tell)' if one.verdict == 'inconclusive' else ''}"
+        f"{one.lost:,} of {one.attempted:,} lost{_besides(one)}"
         for one in verdict.agents
     )
     whole = "" if verdict.whole else "; cut off before its end"
     checksum = f"; log sha256 {found.log_sha256}" if found.log_sha256 else ""
     drill = f" {found.drill}" if found.drill else ""
     return f"hitless drill{drill}, {found.started}, {_where(found)}: {results}{whole}{checksum}; {_versions(found)}"
+
+
+def _besides(one: AgentVerdict) -> str:
+    """What "lost" does not say by itself."""
+    more = f", {one.lost_outside:,} more to anything outside" if one.lost_outside else ""
+    more += f", {one.undecided:,} undecided" if one.undecided else ""
+    more += f", {one.skipped:,} not sent" if not_sent(one) else ""
+    return more + (" (could not tell)" if one.verdict == "inconclusive" else "")
 
 
 def facts(told: Story) -> list[tuple[str, str]]:

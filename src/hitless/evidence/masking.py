@@ -33,7 +33,7 @@ _NO_SECRET = ("file", "files", "path", "dir", "name", "ttl", "type")
 """Ends of names of options whose value says where a secret is, and is none."""
 
 _URL_USER = re.compile(r"""(\b[A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#'"]*)@""")
-_ASSIGNED = re.compile(rf"""(?i)(?<![\w-])(-{{0,2}}{_NAME})(\\?["']?\s*[=:]\s*\\?)({_VALUE})""")
+_ASSIGNED = re.compile(rf"""(?i)(?<![\w-])(-{{0,2}}{_NAME})(\\?["']?(?:=|\s+=\s+|\s*:\s*)\\?)({_VALUE})""")
 _OPTION = re.compile(rf"""(?i)((?<!\S)["']?--?{_NAME})(["']?\s+)(?!-)({_VALUE})""")
 _USER = re.compile(r"""((?<!\S)(?:-u|--user|--proxy-user)[ =]["']?)([^\s:"']+:[^\s"']+)""")
 _HEADER = re.compile(r"""(?i)(authorization\\?["']?\s*[:=]\s*\\?["']?)((?:(?:bearer|basic|token)\s+)?[^\s"'\\]+)""")
@@ -57,7 +57,8 @@ _PLACE = re.compile(rf"(?<!\S)(--(?:context|kubeconfig|out)[ =])({_VALUE})")
 _FORMAT = frozenset(
     {"type", "kind", "family", "phase", "step", "cause", "stream", "tool", "level", "state", "backend", "version", "t"}
 )
-_SHORTEST = 4
+_SWITCHES = frozenset({"", "true", "false", "yes", "no", "on", "off", "none", "null"})
+_SHORTEST = 6
 """A secret of fewer characters is not looked for elsewhere: it would be found in ordinary words."""
 
 
@@ -100,10 +101,13 @@ class Mask:
             return f"{found[1]}{HIDDEN}"
 
         def named(found: re.Match[str]) -> str:
-            if found[1].lower().endswith(_NO_SECRET) or HIDDEN in found[3]:
+            value = found[3].strip("\"'")
+            if found[1].lower().endswith(_NO_SECRET) or HIDDEN in value or value.lower() in _SWITCHES:
                 return found[0]
             quote = found[3][0] if found[3][0] in "\"'" else ""
-            self._learn(found[3].strip("\"'"))
+            # "token: refused" is prose as likely as a secret: hidden, but not looked for elsewhere
+            if quote or ":" not in found[2] or '"' in found[2] or not value.isalpha():
+                self._learn(value)
             return f"{found[1]}{found[2]}{quote}{HIDDEN}{quote}"
 
         text = _URL_USER.sub(user, text)

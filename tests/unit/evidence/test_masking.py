@@ -67,6 +67,8 @@ def test_secrets_are_taken_out_of_texts(text: str) -> None:
         "farend://10.0.0.1",
         "lost 3 of 12,000 attempts",
         "ssh user@host uptime",
+        "--enable-bootstrap-token-auth=true --rounds 3",
+        "K3S_TOKEN= k3s server",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -101,6 +103,14 @@ def test_no_field_of_any_event_keeps_one(text: str) -> None:
         found = mask.event(event)
         assert type(found) is type(event)
         assert SECRET not in e.encode(found).decode()
+
+
+@pytest.mark.parametrize("text", ["cannot read the token: permission denied", "--password=abc", "token: Unauthorized"])
+def test_ordinary_words_are_not_hunted_for_elsewhere(text: str) -> None:
+    mask = Mask()
+    mask.text(text)
+    plain = "permission denied: Unauthorized, abc"
+    assert mask.text(plain) == plain
 
 
 def test_a_field_that_is_called_a_secret_is_one() -> None:

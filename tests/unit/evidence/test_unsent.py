@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.unit.evidence.drill_logs import Drill, at, outage_drill
 
 from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence.citing import cite
 from hitless.evidence.reports import render
 from hitless.model import events as e
 
@@ -45,6 +46,12 @@ def test_what_was_not_sent_keeps_a_drill_from_passing_and_stands_in_the_headline
     assert agent.reasons[0].startswith("only 9,000 of 21,100 planned attempts were sent (42 %), 12,100 were skipped")
     assert "too busy" in agent.reasons[0]
     assert "12,100 of 21,100 planned ones were not sent" in render("terminal", told, verdict).splitlines()[1]
+
+
+def test_the_line_to_cite_says_it_too() -> None:
+    assert "lost, 678 undecided, 12,345 not sent (could not tell)" in cite(
+        *told_of(Drill(), {"skipped_late": 12345}, begun=SENT + 678, skipped=12345)
+    )
 
 
 def test_a_failure_stays_one_and_says_it_too() -> None:
