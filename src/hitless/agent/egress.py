@@ -14,7 +14,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Purpose
-from hitless.observe import Asking, Fate, How, Panel, Pod, Surroundings, questions
+from hitless.observe import Asking, Fate, How, LiveNode, Panel, Pod, questions
 from hitless.semantics import evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
@@ -23,7 +23,7 @@ __all__ = ["judge", "was_open"]
 _HOOKS = ("forward", "postrouting")  # what ``Node.egress`` reads
 
 
-def judge(ruleset: Ruleset, networks: FamilyNetworks, around: Surroundings, *, masquerade: bool = True) -> str:
+def judge(ruleset: Ruleset, networks: FamilyNetworks, around: LiveNode, *, masquerade: bool = True) -> str:
     """What happens to the new flows of this node's pods that are certainly not carried, and why; empty: nothing is.
 
     The pods that are there are asked about, and what their answers come to is decided where the watch decides it: what

@@ -22,7 +22,7 @@ from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
-from hitless.observe import Surroundings
+from hitless.observe import LiveNode
 from hitless.plan import Plan, bridge, plan, torn
 from hitless.sources import FamilyNetworks, Snapshot
 
@@ -142,7 +142,7 @@ class Worker:
     def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
         """The families whose pods' packets certainly leave un-translated, or not at all: what happens, and why."""
         found: dict[Family, str] = {}
-        around = Surroundings(self._node.namespace, tuple(snapshot.networks))
+        around = LiveNode(self._node.namespace, tuple(snapshot.networks))
         try:
             # one family at a time: a legacy table of 30,000 rules is 16 MB
             for family, networks in snapshot.networks.items():

@@ -11,7 +11,7 @@ from typing import Protocol
 from hitless.guard.learning import DESTINATIONS, Place
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, family_of
-from hitless.observe import Asking, NodeView, Surroundings, Whom, find
+from hitless.observe import Asking, LiveNode, NodeView, Whom, find
 
 __all__ = ["NOWHERE", "Around", "Places"]
 
@@ -30,7 +30,7 @@ class Places:
     """The places of one node. Close it."""
 
     def __init__(self, namespace: Namespace, families: tuple[Family, ...], uplink: str = "") -> None:
-        self._node = Surroundings(namespace, families, uplink=uplink)
+        self._node = LiveNode(namespace, families, uplink=uplink)
         self._known: dict[Place, Whom] = {}
         self._ways: dict[Family, str] = {}
 

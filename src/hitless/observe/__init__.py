@@ -6,10 +6,10 @@ made-up interface, the answer is wrong in both directions. Promise: ``nodes`` re
 The watch, the guard and the agent all ask here. Next stages: ``agent``, ``guard``, ``watch``.
 """
 
+from hitless.observe.live import LiveNode
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.panels import Ask, Fate, How, Panel, Poll
 from hitless.observe.pods import Pod, pods, strangers
-from hitless.observe.surroundings import Surroundings
 from hitless.observe.uplinks import Uplink, uplink
 from hitless.observe.whom import Asking, Whom, checked_interface, find, looking_up, matching
 
@@ -18,11 +18,11 @@ __all__ = [
     "Asking",
     "Fate",
     "How",
+    "LiveNode",
     "NodeView",
     "Panel",
     "Pod",
     "Poll",
-    "Surroundings",
     "Uplink",
     "Viewer",
     "Whom",

@@ -14,7 +14,9 @@ from typing import get_args
 from hitless.model.families import Address, Network
 from hitless.model.rules import (
     AddrType,
+    AnyOf,
     Comment,
+    ConnMark,
     CtState,
     Destination,
     DestinationPort,
@@ -26,6 +28,7 @@ from hitless.model.rules import (
     Opaque,
     OutInterface,
     Ports,
+    Property,
     Protocol,
     ReversePath,
     Rule,
@@ -41,9 +44,31 @@ from hitless.semantics import ChainName
 
 __all__ = ["Likeness"]
 
-_SAME = (AddrType, Comment, CtState, DestinationPort, IcmpType, Mark, Opaque, Ports, Protocol, ReversePath, SourcePort)
+_SAME = (
+    AddrType,
+    Comment,
+    ConnMark,
+    CtState,
+    DestinationPort,
+    IcmpType,
+    Mark,
+    Opaque,
+    Ports,
+    Protocol,
+    ReversePath,
+    SourcePort,
+)
 _BLIND = frozenset({*_SAME, TcpFlags})
 """Conditions that say the same of every pod of a network: they ask for nothing of the pod."""
+_BLIND_PROPERTIES = frozenset(
+    {"ip head", "ip option", "ip option present", "ip length", "ip fragment", "ttl", "ip6 length", "ip6 extensions"}
+    | {"ip6 extension", "ip6 extension present", "family", "protocol family", "protocol", "icmp code", "anything"}
+    | {"tcp acknowledgement", "tcp urgent", "text", "udp length", "transport sport", "transport dport", "packet type"}
+    | {"mark", "traced", "socket user", "socket", "decrypted", "bound socket", "bridged", "ipvs", "master"}
+    | {"ipsec in state", "ipsec out", "ipsec out state", "ct direction", "ct status", "ct state", "ct mark"}
+    | {"ct helper", "ct zone", "ct label", "ct family", "ct protocol"}
+)
+"""Properties of which the same is true. Any other may be one of the pod's address or interface."""
 _MATCHES = frozenset(get_args(Match))
 
 
@@ -114,13 +139,20 @@ class Likeness:
                     self._stems[name[:-1]] = None
                 else:
                     self._names.add(name)
-            case SetMember(_, _, elements):
+            case SetMember(elements=elements):
                 if isinstance(elements, frozenset):
                     for network in elements:
                         self._network(network)
-                elif elements is not None and elements not in self._large:
+                elif elements is None:  # the kernel is asked what an ipset holds; a set that nobody knows is open
+                    self._exact = self._exact or step.number is not None
+                elif elements not in self._large:
                     self._large.append(elements)
-            case _ if type(step) in _MATCHES and type(step) not in _BLIND and not isinstance(step, SetMember):
+            case AnyOf(alternatives):
+                for part in (part for each in alternatives for part in each):
+                    self._take(part)
+            case Property(name):
+                self._exact = self._exact or name not in _BLIND_PROPERTIES
+            case _ if type(step) in _MATCHES and type(step) not in _BLIND:
                 self._exact = True
 
     def _network(self, network: Network) -> None:

@@ -18,7 +18,7 @@ from hitless.guard.learning import copied
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
-from hitless.observe import Asking, NodeView, Poll, Viewer, Whom, find, looking_up, matching
+from hitless.observe import Asking, LiveNode, Poll, Whom, matching
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName
 from hitless.watch.judging import Judge
@@ -26,9 +26,6 @@ from hitless.watch.profiles import Profile, load, shipped
 from hitless.watch.tracking import Tracker
 
 __all__ = ["Networks", "Watched", "better", "part_by_rules", "pod_networks"]
-
-_LOOK_S = 5.0  # seconds between looks at the node's pods and routes
-_LOOK_SHARE = 300  # and at least so many times what the last look took: a third of a per cent of a core
 
 
 @dataclass(slots=True)
@@ -55,15 +52,12 @@ class Networks:
     def __init__(self, profile: Profile, families: Sequence[Family], namespace: Namespace, uplink: str = "") -> None:
         """``uplink``: what people said, instead of the profile's."""
         self._profile, self._families = profile, tuple(families)
-        self._uplink = uplink or profile.uplink
         self._watched: dict[Network, Watched] = {}
-        self._viewer = Viewer(namespace, self._families)
-        self._due = 0.0
-        self._view = self._look()
+        self._node = LiveNode(namespace, self._families, uplink=uplink or profile.uplink)
 
     def close(self) -> None:
         """Look no more."""
-        self._viewer.close()
+        self._node.close()
 
     def __iter__(self) -> Iterator[Watched]:
         return iter(self._watched.values())
@@ -105,10 +99,8 @@ class Networks:
 
     def refresh(self) -> bool:
         """Look at the node again when it is time, or when something was missing; whether others are to be asked now."""
-        missing = any(not watched.judge.whom.known for watched in self._watched.values())
-        if time.monotonic() < self._due and not missing:
+        if not self._node.look(time.monotonic()):
             return False
-        self._view = self._look()
         changed = False
         for watched in self._watched.values():
             whom = self._whom(watched.network, watched.part)
@@ -116,15 +108,9 @@ class Networks:
                 watched.judge.whom, watched.counted, changed = whom, False, True
         return changed
 
-    def _look(self) -> NodeView:
-        begun = time.thread_time()
-        view = self._viewer.look()
-        self._due = time.monotonic() + max(_LOOK_S, _LOOK_SHARE * (time.thread_time() - begun))
-        return view
-
     def _by_routes(self, network: Network) -> Network | None:
-        up = (link.name for link in self._view.links.values() if link.up)
-        return part_by_routes(self._view, network, matching(up, self._profile.pod_interfaces))
+        up = (link.name for link in self._node.view.links.values() if link.up)
+        return part_by_routes(self._node.view, network, matching(up, self._profile.pod_interfaces))
 
     def _whom(self, network: Network, part: Network | None) -> Whom:
         profile = self._profile
@@ -137,9 +123,8 @@ class Networks:
             profile.far_ends,
             profile.marks,
             profile.pod_interfaces,
-            self._uplink,
         )
-        return find(asking, self._view, looking_up(self._viewer, self._view))
+        return self._node.whom(asking)
 
 
 def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:

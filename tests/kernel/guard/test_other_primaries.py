@@ -12,7 +12,7 @@ from tests.kernel.guard.test_pools import quick_guard, state
 from tests.kernel.nftables.nodes import programs
 
 from hitless.model.families import Backend, Family
-from hitless.observe import surroundings
+from hitless.observe import live
 
 pytestmark = pytest.mark.kernel
 V4 = Family.IPV4
@@ -178,8 +178,8 @@ def test_a_guard_that_begins_before_there_is_a_way_out_learns_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At boot: the agent's rule names an interface that no default route leads to yet."""
-    monkeypatch.setattr(surroundings, "_EVERY", 0.2)
-    monkeypatch.setattr(surroundings, "_SOON", 0.2)
+    monkeypatch.setattr(live, "_EVERY", 0.2)
+    monkeypatch.setattr(live, "_SOON", 0.2)
     with world(tmp_path) as made:
         route = made.on_node("ip", "-4", "route", "show", "default").split()
         interface = route[route.index("dev") + 1]

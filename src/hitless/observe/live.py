@@ -19,14 +19,14 @@ from hitless.observe.uplinks import uplink
 from hitless.observe.whom import Asking, Whom, find, looking_up
 from hitless.semantics import far_ends
 
-__all__ = ["Surroundings"]
+__all__ = ["LiveNode"]
 
 _EVERY = 5.0
 _SOON = 1.0
 _SHARE = 300  # and at least so many times what the last look took
 
 
-class Surroundings:
+class LiveNode:
     """One node. For one thread at a time."""
 
     def __init__(
