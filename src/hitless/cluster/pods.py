@@ -69,7 +69,7 @@ class Station:
     @cached_property
     def _streams(self) -> frozenset[str]:
         """The tools that the pod was given, and the relay's own words."""
-        arguments = self.document["spec"]["containers"][0].get("args", [])
+        arguments = (self.document["spec"].get("containers") or [{}])[0].get("args", [])
         given = [after for word, after in pairwise(arguments) if word == "--tool"]
         return frozenset({relay.OWN, *(one.partition("=")[0] for one in given)})
 

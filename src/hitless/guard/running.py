@@ -103,8 +103,11 @@ class Guard:
                         self._observe(observation)
                     self._timely(observer)
             except BaseException as error:
+                failure = ours(error, "the guard")
                 if self._up:  # what a guard that failed leaves behind says so, until the next one starts
-                    self.reporter.ended = str(ours(error, "the guard"))
+                    self.reporter.ended = str(failure)
+                if isinstance(error, Exception):
+                    raise failure from error
                 raise
             finally:
                 self._end()
