@@ -58,6 +58,7 @@ _FORMAT = frozenset(
     {"type", "kind", "family", "phase", "step", "cause", "stream", "tool", "level", "state", "backend", "version", "t"}
 )
 _SWITCHES = frozenset({"", "true", "false", "yes", "no", "on", "off", "none", "null"})
+_NUMBERS = (e.Attempts, e.Leak, e.Recovery)
 _SHORTEST = 6
 """A secret of fewer characters is not looked for elsewhere: it would be found in ordinary words."""
 
@@ -70,6 +71,7 @@ class Mask:
         ordered = "|".join(re.escape(name) for name in sorted(self._names, key=lambda one: (-len(one), one)))
         self._named = re.compile(rf"(?i)(?<![a-z0-9])(?:{ordered})(?![a-z0-9])") if ordered else None
         self._secrets: set[str] = set()
+        self._places: dict[str, str] = {}
         self._suspect = _SUSPECT
         self.anonymous = names is not None
         self._compile()
@@ -124,6 +126,8 @@ class Mask:
 
     def event(self, event: e.Event) -> e.Event:
         """The event, masked; itself where nothing in it has to go."""
+        if isinstance(event, _NUMBERS) or (isinstance(event, e.Loss) and not event.detail):
+            return self._named_place(event)
         if self.anonymous and isinstance(event, e.Header):
             machine = None if event.machine is None else msgspec.structs.replace(event.machine, host="")
             event = msgspec.structs.replace(event, machine=machine, anonymous=True)
@@ -131,6 +135,18 @@ class Mask:
         if not self._suspect.search(line):
             return event
         return e.decode(msgspec.json.encode(self._walked(msgspec.json.decode(line))))
+
+    def _named_place(self, event: e.Event) -> e.Event:
+        """An event that holds numbers and addresses, and the names of node and agent: these come by thousands."""
+        if not self.anonymous:
+            return event
+        for name in (event.node, event.agent):
+            if name not in self._places:
+                self._places[name] = self.text(name)
+        node, agent = self._places[event.node], self._places[event.agent]
+        if (node, agent) == (event.node, event.agent):
+            return event
+        return msgspec.structs.replace(event, node=node, agent=agent)
 
     def _walked(self, value: Any, key: str = "") -> Any:
         if isinstance(value, str):
