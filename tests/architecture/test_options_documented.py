@@ -14,6 +14,7 @@ import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WHERE = {
+    "doctor": ("doctor.md",),
     "drill": ("drill.md", "cluster.md"),
     "node-drill": ("cluster.md", "drill.md"),
     "watch": ("watch.md",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["COMMANDS", "DAEMONS"]
 
 COMMANDS: dict[str, str] = {
+    "doctor": "Look at a node or a cluster: what a restart costs, what is wrong, what to type next.",
     "drill": "Restart agents under load and give a verdict (in the lab by default).",
     "watch": "Show changes to the rules that carry egress as they are made: gaps, and who made them.",
     "probe": "Open new connections all the time and record every one that fails.",

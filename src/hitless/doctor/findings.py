@@ -1,0 +1,74 @@
+"""What a check found, and what all of them together say.
+
+A ``problem`` needs action; a ``note`` is worth knowing; ``unknown``: it could not be told, with why. The exit code is
+1 when there is a problem, 2 when something essential is unknown, else 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from hitless.errors import HitlessError, ours
+
+__all__ = ["Diagnosis", "Finding", "State", "checked"]
+
+State = Literal["ok", "note", "problem", "unknown"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check: ``id`` is stable, ``title`` a word or two, ``text`` sentences, ``command`` what helps.
+
+    ``essential``: without an answer to it the whole is "cannot tell".
+    """
+
+    id: str
+    title: str
+    state: State
+    text: str
+    command: str = ""
+    essential: bool = False
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """All findings in their order. ``subject`` names the node or the cluster; ``next`` is the command to type next."""
+
+    schema: int = 1
+    subject: str
+    verdict: Literal["ok", "problem", "unknown"]
+    findings: tuple[Finding, ...]
+    next: str
+    next_why: str
+    hitless: str
+
+    @classmethod
+    def of(cls, subject: str, findings: Sequence[Finding], following: tuple[str, str], version: str) -> Diagnosis:
+        """Put together: the worst finding is the verdict."""
+        states = {one.state for one in findings}
+        unknown = any(one.state == "unknown" and one.essential for one in findings)
+        verdict: Literal["ok", "problem", "unknown"] = (
+            "problem" if "problem" in states else "unknown" if unknown else "ok"
+        )
+        return cls(
+            subject=subject,
+            verdict=verdict,
+            findings=tuple(findings),
+            next=following[0],
+            next_why=following[1],
+            hitless=version,
+        )
+
+
+def checked(
+    id: str, title: str, check: Callable[[], Iterable[Finding] | Finding], *, essential: bool = False
+) -> list[Finding]:
+    """Run a check; what it cannot do is its finding."""
+    try:
+        found = check()
+        return [found] if isinstance(found, Finding) else list(found)
+    except HitlessError as error:
+        return [Finding(id, title, "unknown", str(error), essential=essential)]
+    except OSError as error:
+        return [Finding(id, title, "unknown", str(ours(error, title)), essential=essential)]

@@ -1,0 +1,166 @@
+"""A node's diagnosis: release and cost, egress now, backends, guard, kernel and system, and what to type next.
+
+Promise: it reads rules, /proc, the guard's state and program versions; nothing is changed. Ten seconds at most.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from hitless import __version__
+from hitless.cluster import advice, releases
+from hitless.cluster import node as this_node
+from hitless.doctor import machine
+from hitless.doctor.findings import Diagnosis, Finding, checked
+from hitless.errors import HitlessError, InputError
+from hitless.guard import status as guard_status
+from hitless.kernel import nftables, xtables
+from hitless.kernel.namespaces import HERE
+from hitless.model.events import Note, RuleState
+from hitless.model.families import Family, Network, family_of
+from hitless.model.reading import network as read_network
+from hitless.model.rules import Ruleset, Table
+from hitless.watch import DEFAULT, Options, Watch, load, shipped
+from hitless.watch.networks import better, pod_networks
+
+__all__ = ["GUARD_DIR", "diagnose_node"]
+
+GUARD_DIR = Path("/run/hitless-guard")
+_COST = {
+    "affected": "a restart takes every pod's new connections to the outside away until flannel is up again",
+    "window": "a restart empties flannel's rules for a moment; connections begun in it stay broken for longer",
+}
+
+
+def diagnose_node(networks: Sequence[Network] = (), profile: str = "", run_dir: Path = GUARD_DIR) -> Diagnosis:
+    """Everything about this node. ``networks`` and ``profile``: for what the rules do not tell."""
+    findings = checked("system", "this machine", machine.system)
+    findings += checked("rights", "permissions", machine.rights)
+    release = checked("release", "release and its cost", _release)
+    findings += release
+    whole = _ruleset()
+    name = profile or _profile(whole)
+    egress = checked("egress", "egress now", lambda: _egress(name, networks, whole), essential=True)
+    findings += egress
+    found = networks or tuple(pod_networks(whole, load(name)))
+    if whole.tables:
+        nft = Ruleset(tuple(one for one in whole.tables if not one.legacy))
+        legacy = Ruleset(tuple(one for one in whole.tables if one.legacy))
+        findings += checked("backends", "rule backends", lambda: machine.backends(nft, legacy))
+    guard = checked("guard", "guard", lambda: _guard(run_dir, release, egress))
+    findings += guard
+    families = tuple(family for family in Family if any(family_of(one) is family for one in found))
+    findings += checked("forwarding", "forwarding", lambda: machine.forwarding(families))
+    findings += checked("connections", "connection table", machine.connections)
+    findings += checked("clock", "clock", machine.clock)
+    following = _next({one.id: one for one in findings})
+    return Diagnosis.of(f"node {os.uname().nodename}", findings, following, __version__)
+
+
+def _release() -> Finding:
+    title = "release and its cost"
+    try:
+        here = this_node.look()
+    except InputError as error:
+        words = str(error).partition(" (expected")[0].removeprefix("--node: ")
+        return Finding("release", title, "unknown", words, "hitless advise --version RELEASE", essential=True)
+    told = advice.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
+    what = f"{told.subject}{f', flannel {told.flannel}' if told.flannel and told.flannel not in told.subject else ''}"
+    more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"
+    if told.status == "unknown":
+        return Finding("release", title, "unknown", f"{what}: {told.summary}", more, essential=True)
+    state = "problem" if told.status == "affected" else "note"
+    return Finding("release", title, "problem" if state == "problem" else "note", f"{what}: {_COST[told.status]}", more)
+
+
+def _ruleset() -> Ruleset:
+    """What can be read of both backends; nothing where it cannot."""
+    tables: list[Table] = []
+    for read in (nftables.read_ruleset, xtables.read_ruleset):
+        try:
+            tables += read(HERE).tables
+        except HitlessError:
+            continue  # the egress check says why
+    return Ruleset(tuple(tables))
+
+
+def _profile(ruleset: Ruleset) -> str:
+    """The default profile, or the first whose chains stand here while the default's do not."""
+    default = load(DEFAULT)
+    if better(ruleset, default):
+        return next((name for name in shipped() if not better(ruleset, load(name))), DEFAULT)
+    return DEFAULT
+
+
+def _egress(profile: str, networks: Sequence[Network], whole: Ruleset) -> list[Finding]:
+    found: list[Finding] = []
+    notes: list[str] = []
+    with Watch(Options(load(profile), networks=tuple(networks), urgent=False)) as watch:
+        for event in watch.once():
+            if isinstance(event, RuleState):
+                found.append(_of_state(event, profile))
+            elif isinstance(event, Note) and event.level != "info":
+                notes.append(event.text)
+    if not found:
+        if empty := _empty(whole, profile):
+            text = f"{empty} stands and is empty: new connections of pods leave with the pod's own address, unanswered"
+            command = f"hitless watch --profile {profile} --network CIDR"
+            return [Finding("egress", "egress now", "problem", text, command, essential=True)]
+        why = "; ".join(notes) or "no rules here name a pod network"
+        return [Finding("egress", "egress now", "unknown", why, "hitless doctor --network CIDR", essential=True)]
+    return found
+
+
+def _empty(ruleset: Ruleset, profile: str) -> str:
+    """The agent's own chain, where it is there without a rule and none with rules is: what a restart leaves behind."""
+    named = [
+        (table, chain)
+        for table in ruleset.tables
+        for interest in load(profile).tables
+        if interest.name == table.name
+        for chain in interest.networks_from
+        if chain in table.chains
+    ]
+    if not named or any(table.chains[chain].rules for table, chain in named):
+        return ""
+    return ", ".join(f"{table.family} {table.name} {chain}" for table, chain in named)
+
+
+def _of_state(event: RuleState, profile: str) -> Finding:
+    title = "egress now"
+    text = f"{event.network}: {event.state.replace('_', ' ')}: {event.reason}"
+    if event.partly:
+        return Finding("egress", title, "note", f"{text}; {event.partly}")
+    if event.state == "carried":
+        return Finding("egress", title, "ok", text)
+    command = f"hitless watch --profile {profile} --network {read_network(event.network, where='--network')}"
+    state = "problem" if event.state == "not_carried" else "unknown"
+    return Finding("egress", title, "problem" if state == "problem" else "unknown", text, command, essential=True)
+
+
+def _guard(run_dir: Path, release: Sequence[Finding], egress: Sequence[Finding]) -> Finding:
+    told = guard_status.read(run_dir)
+    text = told.text().splitlines()[0]
+    if told.verdict == "protected":
+        return Finding("guard", "guard", "ok", text)
+    if told.verdict == "unknown":
+        return Finding("guard", "guard", "problem", text, "hitless guard status")
+    if any(one.state in ("problem", "note") for one in release) or any(one.state == "ok" for one in egress):
+        return Finding("guard", "guard", "note", f"{text}: a restart is not bridged", "hitless guard --observe")
+    return Finding("guard", "guard", "ok", "no guard runs, and nothing that it could protect was found")
+
+
+def _next(found: dict[str, Finding]) -> tuple[str, str]:
+    """The command that brings the most now, and why."""
+    if found["rights"].state == "unknown":
+        return found["rights"].command, "the rules can only be read by root"
+    egress, release, guard = found["egress"], found["release"], found["guard"]
+    if egress.state == "problem":
+        return egress.command, "pods are cut off now: this shows which rule, and who changes it"
+    if release.state == "unknown" and egress.state == "unknown":
+        return "hitless drill", "nothing of a cluster is here; this shows in a lab what a restart costs (a minute)"
+    if guard.command:
+        return guard.command, "looks on beside your agent, touches nothing, and says whether the guard could protect"
+    return "hitless node-drill --help", "everything is in place: a drill proves it"
