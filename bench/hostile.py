@@ -1,11 +1,14 @@
 """Strangers at the doors: how quickly /healthz answers, what a far end can be made to do, what odd bytes do to readers.
 
-    sudo .venv/bin/python bench/hostile.py [--seconds 5] [--inputs 1000000] [--only servers|inputs]
+    sudo .venv/bin/python bench/hostile.py [--seconds 5] [--inputs 1000000] [--storm-seconds 300]
+        [--only servers|inputs|doors|memory|storm]
 
 In a lab of its own. ``servers``: a guard's /healthz is asked ten times a second while clients of every bad kind are at
 it; two far ends get a forged question of each other; one is flooded with what is no question. ``inputs``: so many odd
-inputs for each reader of the far end, the prober and the daemons' server. Prints a table; ends with 1 when a bound was
-missed.
+inputs for each reader of the far end, the prober and the daemons' server. ``doors``: the same for the readers of files,
+documents, event lines, netlink messages and xtables' tables. ``memory``: what strangers' sets, rules and legacy tables
+cost guard, watch and agent, and how soon a gap is noticed beside them. ``storm``: changes without end while there are
+gaps, the guard is killed and stopped, and its disk is full. Prints a table; ends with 1 when a bound was missed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.parts import hostile_doors, hostile_memory, hostile_storm
+from bench.parts.guard_bounds import failures
 
 from hitless import cleaning, lab
 from hitless.daemon.serving import Page, Server
@@ -255,17 +263,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each kind of visitor (%(default)s)")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="for each reader (%(default)s)")
-    parser.add_argument("--only", choices=["servers", "inputs"])
+    parser.add_argument("--only", choices=["servers", "inputs", "doors", "memory", "storm"])
+    parser.add_argument("--seed", default="1", help="of the doors (%(default)s)")
+    parser.add_argument("--storm-seconds", type=float, default=300.0, help="for each kind of storm (%(default)s)")
+    parser.add_argument("--rate", type=int, default=10_000, help="changes a second of the storm (%(default)s)")
+    parser.add_argument("--elements", type=int, default=1_000_000, help="that strangers own (%(default)s)")
+    parser.add_argument("--rules", type=int, default=50_000, help="that strangers own (%(default)s)")
+    parser.add_argument("--which", default="", help="only doors or strangers with this in their name")
     given = parser.parse_args()
     print(f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
-    if given.only != "inputs":
+    if given.only in (None, "servers"):
         with lab.up(lab.Plan(nodes=1, pods_per_node=1, family="ipv4", kubernetes=False)) as cluster:
             daemon(cluster, given.seconds)
             far_ends(cluster, given.seconds)
-    if given.only != "servers":
+    if given.only in (None, "inputs"):
         inputs(given.inputs)
-    print("all reached" if all(rows) else f"{rows.count(False)} missed")
-    return 0 if all(rows) else 1
+    if given.only in (None, "doors"):
+        hostile_doors.fuzz(given.inputs, given.seed, given.which)
+    if given.only in (None, "memory"):
+        hostile_memory.memory(given.elements, given.rules, given.which)
+    if given.only in (None, "storm"):
+        for single in (False, True):
+            hostile_storm.storm(given.storm_seconds, given.rate, commits=single)
+    missed = rows.count(False) + len(failures)
+    print(f"{missed} missed" if missed else "all reached")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

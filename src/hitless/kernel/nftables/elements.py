@@ -81,7 +81,7 @@ class Elements:
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        return self.count * self._size + 200 * len(self._blocks) + sum(60 + len(d) * 90 for d in self._data if d)
+        return self.count * (self._size + (90 if any(self._data[:1]) else 0)) + 200 * len(self._blocks)
 
     def __iter__(self) -> Iterator[Element]:
         for at in range(len(self._blocks)):

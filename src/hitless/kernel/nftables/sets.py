@@ -74,8 +74,21 @@ def _below(key: bytes) -> bytes:
     return (int.from_bytes(key, "big") - 1).to_bytes(len(key), "big")
 
 
+def _simple(width: int) -> bytes:
+    """An element of nothing but a key, byte for byte as the kernel tells of it, up to the key."""
+    key = netlink.attribute(wire.DATA_VALUE, bytes(width))
+    return netlink.nested(1, netlink.nested(wire.ELEMENT_KEY, key))[:-width]
+
+
+_SIMPLE = {width: _simple(width) for width in (4, 16)}
+
+
 def read_elements(listed: bytes) -> Iterator[Element]:
     """The elements of an element list."""
+    width = len(listed) - 12
+    if listed[:12] == _SIMPLE.get(width):  # one alone, as events tell of most
+        yield Element(listed[12:], b"", 0)
+        return
     for _, raw in netlink.attribute_list(listed):
         attributes = netlink.attributes(raw)
         yield Element(
@@ -157,13 +170,14 @@ class SetState:
         self._elements.load(self._plain(listed) for listed in lists)
         self._bounded()
 
-    def apply(self, listed: bytes, *, remove: bool = False) -> None:
-        """Add (or ``remove``) the elements of an element list, if it is kept."""
+    def apply(self, *lists: bytes, remove: bool = False) -> None:
+        """Add (or ``remove``) the elements of element lists, if it is kept."""
         if not self.kept:
             return
         if self._elements is None:
             self._elements = self._empty()
-        (self._elements.remove if remove else self._elements.add)(self._plain(listed, remove=remove))
+        elements = (each for listed in lists for each in self._plain(listed, remove=remove))
+        (self._elements.remove if remove else self._elements.add)(elements)
         self._known = False
         self._bounded()
 

@@ -157,7 +157,8 @@ class TableState:
         found = self.sets[body.name]
         if not found.is_map or not found.kept:
             return ()
-        return {Body(False, name) for each in found.elements for name in called(each.data)}
+        given = [each.data for each in found.elements] + [found.catch_all or b""]
+        return {Body(False, name) for data in given for name in called(data)}
 
     def copy(self) -> TableState:
         """A table of its own; its chains and sets are shared."""

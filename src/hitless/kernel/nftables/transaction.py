@@ -18,6 +18,8 @@ from hitless.kernel.nftables.state import ChainState, State, TableKey, TableStat
 
 __all__ = ["Transaction"]
 
+_RUN = 4096  # element messages that are held back
+
 
 class Transaction:
     """A state in the making; what it changes it copies first."""
@@ -30,18 +32,27 @@ class Transaction:
         self.gone: set[tuple[TableKey, Body]] = set()
         self.forgotten: set[tuple[TableKey, Body]] = set()
         self.needs: list[tuple[TableKey, Body]] = []
+        self._run: tuple[SetState, bool, list[bytes]] | None = None  # elements of one set, all added or all removed
         self._tables: set[TableKey] = set()
         self._edits: dict[tuple[TableKey, str], ChainEdit] = {}
         self._sets: set[tuple[TableKey, str]] = set()
         self.changes: dict[TableKey, TableChange] = {}
 
     def finish(self) -> tuple[TableChange, ...]:
+        self._apply_run()
         for edit in self._edits.values():
             edit.finish()
         for what, (added, removed) in self._left_out.items():
             self._account(what, added, removed)
         self._settle()
         return tuple(self.changes.values())
+
+    def _apply_run(self) -> None:
+        """Elements are told of one by one, and changed many at a time."""
+        if self._run is not None:
+            found, new, lists = self._run
+            found.apply(*lists, remove=not new)
+            self._run = None
 
     def _account(self, what: bytes, added: int, removed: int) -> None:
         """Messages about a chain or set that was not kept when they came, and that nobody has read."""
@@ -267,7 +278,10 @@ class Transaction:
             known = table.sets[name] = known.copy()
             self._sets.add((key, name))
         listed = attributes.get(wire.ELEMENTS_LIST, b"")
-        known.apply(listed, remove=not new)
+        if self._run is None or self._run[0] is not known or self._run[1] is not new or len(self._run[2]) >= _RUN:
+            self._apply_run()
+            self._run = (known, new, [])
+        self._run[2].append(listed)
         if (key, body) not in self._fresh:
             change.kept = True
             if new and known.is_map:
