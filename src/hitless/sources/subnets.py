@@ -50,7 +50,7 @@ def read_subnet_file(path: Path) -> SubnetFile | None:
             continue
         key, equals, value = stripped.partition("=")
         if not equals:
-            raise InputError(f"{stripped!r}", where=f"{path}, line {number}", expected="NAME=value")
+            raise InputError(reading.shown(stripped), where=f"{path}, line {number}", expected="NAME=value")
         values[key] = value.strip().strip("'\"")
     return SubnetFile(_networks(values, _SUBNET, path), _networks(values, _NETWORK, path), _mtu(values, path))
 
