@@ -18,7 +18,8 @@ from hitless.guard.primaries import PRIMARIES
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy/chart/files/alerts.yaml"
 UNIT = ROOT / "deploy/systemd/hitless-guard.service"
-GUIDE = (ROOT / "docs/guard.md").read_text()
+DOCS = Path(__file__).parents[3] / "docs"
+GUIDE = (DOCS / "guard.md").read_text()
 
 
 def program(name: str, package: str) -> str:
@@ -70,9 +71,11 @@ def test_the_unit_gives_one_right_and_starts_what_there_is() -> None:
 
 def test_the_guide_installs_the_program_that_the_unit_starts() -> None:
     (program,) = re.findall(r"^ExecStart=(\S+) guard ", UNIT.read_text(), re.M)
-    installed = GUIDE.partition("## Install")[2].partition("\n## ")[0]
-    assert re.search(rf"^ln -sf (\S+)/bin/hitless {re.escape(program)}$", installed, re.M)
-    assert "pip install ." in installed
+    installed = (DOCS / "install.md").read_text()
+    (folder,) = re.findall(rf"^ln -sf (\S+)/bin/hitless {re.escape(program)}$", installed, re.M)
+    assert f"{folder}/bin/pip install '.[" in installed
+    assert f"python3 -m venv {folder}\n" in installed
+    assert "(install.md)" in GUIDE.partition("## Install")[2].partition("\n## ")[0]
 
 
 def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other_metric() -> None:
