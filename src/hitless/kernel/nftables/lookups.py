@@ -23,6 +23,9 @@ from hitless.model.rules import AnyOf, Element, Match, Opaque, OpaqueAction, Set
 
 __all__ = ["BRANCHES", "SPELT", "SetLookup", "add", "lookup"]
 
+_ROOMY = 65535
+"""Elements that nft gives a set for rules' additions by itself; one that was given fewer is meant to become full."""
+
 SetLookup = Callable[[str], "SetState | None"]
 
 BRANCHES = 512
@@ -185,3 +188,5 @@ def add(data: Attributes, branch: Branch, sets: SetLookup) -> None:
     branch.steps.append(SetProperty(name, f"{word} @{name} {{ {' '.join([fields, *limits])} }}"))
     if limits:
         branch.steps.append(Opaque(" ".join(limits)))
+    elif found is not None and 0 < found.most < _ROOMY:
+        branch.steps.append(Opaque(f"@{name} has room (size {found.most})"))

@@ -124,6 +124,7 @@ class SetState:
         "kept",
         "key_length",
         "key_type",
+        "most",
         "name",
         "refused",
     )
@@ -133,6 +134,7 @@ class SetState:
     ) -> None:
         self.name, self.flags, self.key_type, self.key_length, self.handle = name, flags, key_type, key_length, handle
         self.data_type = data_type
+        self.most = 0  # how many elements it may have, where it says so
         self.catch_all: bytes | None = None  # what the element for everything else ("*") gives
         self.kept = True
         self.refused = False  # it was kept, and is too large for that
@@ -143,7 +145,7 @@ class SetState:
     @classmethod
     def read(cls, attributes: dict[int, bytes]) -> SetState:
         """The set that a message describes, without elements."""
-        return cls(
+        made = cls(
             netlink.to_text(attributes.get(wire.SET_NAME, b"")),
             wire.number(attributes.get(wire.SET_FLAGS, b"")),
             wire.number(attributes.get(wire.SET_KEY_TYPE, b"")),
@@ -151,11 +153,15 @@ class SetState:
             wire.number(attributes.get(wire.SET_HANDLE, b"")),
             wire.number(attributes.get(wire.SET_DATA_TYPE, b"")),
         )
+        described = netlink.attributes(attributes[wire.SET_DESC]) if wire.SET_DESC in attributes else {}
+        made.most = wire.number(described.get(wire.SET_DESC_SIZE, b""))
+        return made
 
     def copy(self) -> SetState:
         """A set of its own with the same elements."""
         other = SetState(self.name, self.flags, self.key_type, self.key_length, self.handle, self.data_type)
         other.kept, other.refused, other.catch_all = self.kept, self.refused, self.catch_all
+        other.most = self.most
         other._elements = None if self._elements is None else self._elements.copy()
         return other
 
