@@ -66,6 +66,7 @@ class Arrival:
     number: int
     src: Address
     sport: int
+    ident: int = 0  # of an echo request
 
 
 class Wires:
@@ -82,6 +83,15 @@ class Wires:
         self._answers = inside(pod, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0))
         self._answers.bind(("eth0", _ETH_ARP))
         self._answers.settimeout(_HANG)
+        self._back = inside(far, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+        self._back.bind(("eth0", 0))
+        self._home = inside(pod, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_ALL)))
+        self._home.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._home.bind(("eth0", _ETH_ALL))
+        self._home.setblocking(False)
+        self._far_answers = inside(far, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0))
+        self._far_answers.bind(("eth0", _ETH_ARP))
+        self._far_answers.settimeout(_HANG)
         self._number = 0
         self._port = 10000
 
@@ -89,6 +99,9 @@ class Wires:
         self._out.close()
         self._in.close()
         self._answers.close()
+        self._back.close()
+        self._home.close()
+        self._far_answers.close()
 
     def run(self, *command: str, stdin: str = "") -> str:
         """Run a program on the node; its failure is the test's."""
@@ -123,6 +136,32 @@ class Wires:
         arrived = {arrival.number: arrival for arrival in self._arrived()}
         return [arrived.get(number) for number in numbers]
 
+    def answered(self, arrived: Sequence[tuple[Packet, Arrival]]) -> list[bool]:
+        """Let the far end answer each of these packets as it arrived; whether the answer came to the pod. As in
+        ``passed``, the node's answer to a question that is asked last says that all is done."""
+        with suppress(BlockingIOError):
+            while True:
+                self._home.recv(2048)  # what came before
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+        try:
+            for packet, arrival in arrived:
+                ethertype = 0x0800 if packet.src.version == 4 else 0x86DD
+                head = _NODE_FAR_MAC + _FAR_MAC + struct.pack("!H", ethertype)
+                self._back.send(head + _answer(packet, arrival))
+            question = _ARP.pack(1, 0x0800, 6, 4, 1, _FAR_MAC, bytes(4), bytes(6), NODE_V4.packed)
+            self._back.send(_NODE_FAR_MAC + _FAR_MAC + struct.pack("!H", _ETH_ARP) + question)
+        finally:
+            os.sched_setaffinity(0, allowed)
+        self._far_answers.recv(64)
+        came = set()
+        with suppress(BlockingIOError):
+            while True:
+                number = _answered(self._home.recv(2048))
+                if number is not None:
+                    came.add(number)
+        return [arrival.number in came for _, arrival in arrived]
+
     def _send(self, packet: Packet) -> int:
         self._number += 1
         ethertype = 0x0800 if packet.src.version == 4 else 0x86DD
@@ -150,21 +189,48 @@ def _checksum(data: bytes) -> int:
     return int(~total & 0xFFFF)
 
 
-def _transport(packet: Packet, number: int) -> bytes:
+def _transport(packet: Packet, number: int, ident: int | None = None) -> bytes:
+    """``ident`` is given for an answer: of an echo request's number."""
     mark = struct.pack("!4sI", b"hitl", number)
+    if packet.protocol == TCP and ident is not None:
+        return struct.pack("!HHIIBBHHH", packet.sport, packet.dport, 1, number + 1, 5 << 4, 0x12, 64240, 0, 0)
     if packet.protocol == TCP:
         return struct.pack("!HHIIBBHHH", packet.sport, packet.dport, number, 0, 5 << 4, 0x02, 64240, 0, 0)
     if packet.protocol == UDP:
         return struct.pack("!HHHH", packet.sport, packet.dport, 8 + len(mark), 0) + mark
     kind = 8 if packet.protocol == ICMP else 128
+    if ident is not None:
+        return struct.pack("!BBHHH", 0 if kind == 8 else 129, 0, 0, ident, 1) + mark
     return struct.pack("!BBHHH", kind, 0, 0, number & 0xFFFF, 1) + mark
 
 
 _CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 
 
-def _ip(packet: Packet, number: int) -> bytes:
-    body = _transport(packet, number)
+def _answer(packet: Packet, arrival: Arrival) -> bytes:
+    """The far end's answer to a packet that arrived."""
+    turned = Packet(packet.dst, arrival.src, packet.protocol, packet.dport, arrival.sport)
+    return _ip(turned, arrival.number, arrival.ident)
+
+
+def _answered(data: bytes) -> int | None:
+    """The number of the packet that an answer is for."""
+    if data[0] >> 4 == 4:
+        head, protocol = (data[0] & 15) * 4, data[9]
+    elif data[0] >> 4 == 6:
+        head, protocol = 40, data[6]
+    else:
+        return None
+    body = data[head:]
+    if protocol == TCP and body[13] == 0x12:
+        return int(struct.unpack_from("!I", body, 8)[0]) - 1
+    if (protocol == UDP or body[:1] in (b"\0", b"\x81")) and body[8:12] == b"hitl":
+        return int(struct.unpack_from("!I", body, 12)[0])
+    return None
+
+
+def _ip(packet: Packet, number: int, ident: int | None = None) -> bytes:
+    body = _transport(packet, number, ident)
     source, destination = packet.src.packed, packet.dst.packed
     if packet.src.version == 4:
         pseudo = source + destination + struct.pack("!BBH", 0, packet.protocol, len(body))
@@ -193,7 +259,8 @@ def _parse(data: bytes) -> Arrival | None:
         return Arrival(struct.unpack_from("!I", body, 4)[0], source, struct.unpack_from("!H", body)[0])
     if protocol in (UDP, ICMP, ICMPV6) and body[8:12] == b"hitl":
         sport = struct.unpack_from("!H", body)[0] if protocol == UDP else 0
-        return Arrival(struct.unpack_from("!I", body, 12)[0], source, sport)
+        ident = 0 if protocol == UDP else struct.unpack_from("!H", body, 4)[0]
+        return Arrival(struct.unpack_from("!I", body, 12)[0], source, sport, ident)
     return None
 
 
