@@ -133,3 +133,42 @@ def test_no_module_imports_another_in_a_circle() -> None:
     # what is left is in a circle, or imports one
     needed = {name for name in graph if any(name in needs for needs in graph.values())}
     assert not graph, f"in a circle: {', '.join(sorted(needed))}"
+
+
+OPENING = {"read_text", "read_bytes", "write_text", "write_bytes"}
+OPENS_ITSELF: dict[str, str] = {
+    "agent/running.py": "/proc only",
+    "cli/__init__.py": "/dev/null only",
+    "cli/places.py": "what --out names and is no file: a pipe, a terminal",
+    "cluster/alive.py": "/proc only",
+    "cluster/node.py": "/proc only",
+    "cluster/relay.py": "/proc, and the spool in the pod's own volume",
+    "cluster/releases.py": "the package's own table",
+    "evidence/log.py": "a log is made new (O_EXCL) or not at all",
+    "guard/speakers.py": "/proc only",
+    "guard/statements.py": "asks more of a file than that it is one: who may write it, and when it was written",
+    "lab/keeping.py": "/proc only",
+    "lab/states.py": "/proc, and a folder to lock",
+    "watch/profiles/__init__.py": "the package's own profiles",
+}
+"""Modules outside of kernel/ that open files without ``kernel.files``, each with the reason."""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_are_opened_by_the_module_that_takes_regular_ones_only(path: Path) -> None:
+    name = str(path.relative_to(ROOT / "src" / "hitless"))
+    if name in OPENS_ITSELF or name.startswith(("kernel/", "testing/")):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        where = f"{relative(path)}:{node.lineno}: use hitless.kernel.files"
+        if isinstance(called, ast.Name):
+            assert called.id != "open", where
+        elif isinstance(called, ast.Attribute):
+            owner = called.value.id if isinstance(called.value, ast.Name) else ""
+            assert called.attr not in OPENING or owner == "files", where
+            mode = node.args[0] if node.args else None
+            plain = isinstance(mode, ast.Constant) and isinstance(mode.value, str) and mode.value.strip("rwabt+x") == ""
+            assert not (called.attr == "open" and (owner == "os" or plain)), where

@@ -19,16 +19,16 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless.errors import InputError, KernelError, MissingError, NotFound, ours
-from hitless.kernel import processes
+from hitless.kernel import files, processes
 from hitless.kernel.clock import Clock
-from hitless.model.events import Note, encode
+from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 
+_LAST_WORDS = 4096  # bytes of a tool's standard error
 __all__ = ["OWN", "TAKEN_OVER", "Relay", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
@@ -67,7 +67,8 @@ class Relay:
         environment = {**clock.environment(), "PYTHONUNBUFFERED": "1"}
         running: dict[str, processes.Process] = {}
         for name, arguments in self.tools.items():
-            with (self.folder / f"{name}.err").open("wb") as words:  # a file: nobody need empty it
+            errors = files.own(self.folder / f"{name}.err", os.O_WRONLY | os.O_TRUNC)  # a file: nobody need empty it
+            with os.fdopen(errors, "wb") as words:
                 running[name] = processes.start(
                     [*self.program, *arguments], stdout=processes.PIPE, stderr=words, environment=environment
                 )
@@ -122,7 +123,9 @@ class Relay:
         assert process.stdout is not None
         try:
             with process.stdout:
-                for line in process.stdout:
+                while line := process.stdout.readline(
+                    LONGEST + 1
+                ):  # what is longer is no event, and told by the driver
                     self._write(name, line.rstrip(b"\n"))
         except OSError as error:
             self._broken = f"cannot keep the lines of {name} in {self.folder}: {error.strerror or error}"
@@ -143,7 +146,9 @@ class Relay:
 
 def _told(name: str, code: int, folder: Path) -> str:
     """What to say of a tool's end; 1 and 2 are verdicts (something lost, could not tell) and no failures."""
-    words = (folder / f"{name}.err").read_text(errors="replace").strip()
+    with os.fdopen(files.opened(folder / f"{name}.err"), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS))
+        words = file.read(_LAST_WORDS).decode(errors="replace").strip()
     if code == 0 or (code in (1, 2) and not words):
         return ""
     return f"{name} ended with {code}: {words[-500:]}"
@@ -161,9 +166,8 @@ def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
             raise InputError("no relay has run here", where=str(folder), expected="the spool of `hitless relay run`")
         time.sleep(_TICK)
     mine = f"{os.getpid()} {time.monotonic_ns()}"
-    with suppress(OSError):  # a full disk must not keep anybody from reading
-        (folder / _READER).write_text(mine)
-    with (folder / _SPOOL).open("rb", buffering=0) as spool:
+    _sign(folder, mine)
+    with os.fdopen(files.opened(folder / _SPOOL), "rb", buffering=0) as spool:
         spool.seek(offset)
         while True:
             done = (folder / _DONE).exists()  # asked before reading: what comes after it cannot be missed
@@ -175,6 +179,15 @@ def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
                 _give(out, data, folder, mine)
             else:
                 time.sleep(_TICK)
+
+
+def _sign(folder: Path, mine: str) -> None:
+    """Say who reads; a full disk must not keep anybody from reading."""
+    try:
+        with os.fdopen(files.own(folder / _READER, os.O_WRONLY | os.O_TRUNC), "wb") as reader:
+            reader.write(mine.encode())
+    except OSError:
+        return
 
 
 def _give(out: int, data: bytes, folder: Path, mine: str) -> None:
@@ -190,7 +203,7 @@ def _give(out: int, data: bytes, folder: Path, mine: str) -> None:
 
 def _still_ours(folder: Path, mine: str) -> None:
     try:
-        latest = (folder / _READER).read_text()
+        latest = files.read(folder / _READER).decode(errors="replace")
     except OSError:
         return
     if latest and latest != mine:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hitless.doctor.findings import Finding
-from hitless.kernel import machine, privileges
+from hitless.kernel import files, machine, privileges
 from hitless.model import reading
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
@@ -118,6 +118,6 @@ def _rules(chains: Mapping[str, object]) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return files.read(path).decode("utf-8", "replace")
     except OSError:
         return ""

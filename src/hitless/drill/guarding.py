@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hitless.drill.recording import Desk
-from hitless.kernel import processes
+from hitless.kernel import files, processes
 from hitless.lab.clusters import Node
 from hitless.model.families import Family
 
@@ -74,7 +74,7 @@ async def _stands_by(root: Path, families: Sequence[Family], process: asyncio.su
     deadline = loop.time() + _PATIENCE
     while process.returncode is None and loop.time() < deadline:
         try:
-            told = json.loads((root / _STATE).read_bytes())["families"]
+            told = json.loads(files.read(root / _STATE))["families"]
         except (OSError, ValueError, KeyError):
             told = {}
         if all(told.get(family.value, {}).get("state") == "standing by" for family in families):
@@ -86,7 +86,7 @@ async def _stands_by(root: Path, families: Sequence[Family], process: asyncio.su
 def _why_not(root: Path) -> str:
     """The guard's own words."""
     try:
-        told = json.loads((root / _STATE).read_bytes())["families"]
+        told = json.loads(files.read(root / _STATE))["families"]
         words = [f"{name}: {one['state']}, {one['why']}" for name, one in told.items() if one["state"] != "standing by"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
@@ -97,7 +97,7 @@ def _tell(root: Path, desk: Desk) -> None:
     """What the guard says of itself, in one note."""
     gaps: list[dict[str, Any]] = []
     with suppress(OSError, ValueError):
-        lines = (root / _JOURNAL).read_text().splitlines()
+        lines = files.read(root / _JOURNAL).splitlines()
         # one that goes on is also told while it is open
         gaps = [record for record in map(json.loads, lines) if record["type"] == "gap" and not record.get("open")]
     carried, healed = (sum(gap.get(name, 0) for gap in gaps) for name in ("carried", "healed"))

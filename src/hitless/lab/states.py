@@ -203,6 +203,9 @@ class Store:
         except FileNotFoundError as error:
             known = ", ".join(each for each in self.names()) or "none"
             raise InputError(f"there is no lab {name}", expected=f"one that is up ({known})") from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise InputError(f"cannot be read: {why}", where=str(path), expected="the note of a lab") from error
 
     def names(self) -> tuple[str, ...]:
         """Every lab that has a note."""
@@ -247,7 +250,7 @@ class Store:
             self.read(name).end()
         except InputError:
             # written by another version, or damaged: what names the keeper is the part that never changes
-            with contextlib.suppress(ValueError, TypeError, KeyError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 raw = json.loads(files.read(self._path(name)))
                 keep = Keep(**raw["keep"])
                 if raw["boot"] == _boot() and alive(keep):

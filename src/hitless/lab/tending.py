@@ -13,6 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hitless.kernel import files
 from hitless.kernel.clock import Clock
 from hitless.lab.agents import Agent, Readiness, named, of_command
 from hitless.lab.clusters import Cluster
@@ -49,7 +50,7 @@ def told(keep: Keep) -> dict[str, dict[str, str | int | bool]]:
     """How each node's agent is, by node; empty when nobody said so."""
     path = Path(f"/proc/{keep.pid}/fd/{keep.root}") / _TOLD
     try:
-        found: dict[str, dict[str, str | int | bool]] = json.loads(path.read_text())
+        found: dict[str, dict[str, str | int | bool]] = json.loads(files.read(path))
     except (OSError, ValueError):
         return {}
     return found
@@ -74,9 +75,7 @@ async def _tend(cluster: Cluster, agent: Agent) -> None:
             }
             for name, each in supervisors.items()
         }
-        draft = path.with_suffix(".new")
-        draft.write_text(json.dumps(words))
-        draft.replace(path)
+        files.replace(path, json.dumps(words).encode(), durable=False)
 
     def write(line: str) -> None:
         sys.stdout.write(line + "\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hitless.errors import HitlessError, InputError
+from hitless.kernel import files
 from hitless.lab.standins.adopter import Adopter
 from hitless.lab.standins.commands import Counter
 from hitless.lab.standins.flannel import Flannel, FlannelNft, Subnets
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("ready")
         if ready is not None:  # last: who sees the file may end us at once, and has heard the word
             ready.parent.mkdir(parents=True, exist_ok=True)
-            ready.write_text(f"{os.getpid()}\n")
+            files.replace(ready, f"{os.getpid()}\n".encode(), durable=False)
         while not asked.wait(0.1):
             continue  # a signal to a process that stands still (SIGSTOP) may be taken by another thread, whose wake-up
             # does not end a wait here: the handler runs when this thread turns by itself

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless.errors import ProgramError
+from hitless.kernel import files
 from hitless.lab.standins import rules
 from hitless.lab.standins.commands import Counter, IpTables, Nft
 from hitless.lab.standins.rules import Pods, Spec
@@ -38,7 +39,7 @@ class Subnets:
         stem = "FLANNEL_" if family is Family.IPV4 else "FLANNEL_IPV6_"
         values: dict[str, str] = {}
         if self.path is not None and self.path.exists():
-            values = dict(line.split("=", 1) for line in self.path.read_text().splitlines() if "=" in line)
+            values = dict(line.split("=", 1) for line in files.read_text(self.path).splitlines() if "=" in line)
         if f"{stem}NETWORK" not in values or f"{stem}SUBNET" not in values:
             return Pods.nothing(family)
         return Pods(family, values[f"{stem}NETWORK"], values[f"{stem}SUBNET"])
@@ -52,9 +53,8 @@ class Subnets:
             stem = "FLANNEL_" if each.family is Family.IPV4 else "FLANNEL_IPV6_"
             lines += [f"{stem}NETWORK={each.network}", f"{stem}SUBNET={each.subnet}"]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(self.path.name + ".new")
-        draft.write_text("\n".join([*lines, "FLANNEL_MTU=1450", "FLANNEL_IPMASQ=true", ""]))
-        draft.replace(self.path)
+        text = "\n".join([*lines, "FLANNEL_MTU=1450", "FLANNEL_IPMASQ=true", ""])
+        files.replace(self.path, text.encode(), durable=False)
 
 
 @dataclass
