@@ -12,10 +12,13 @@ from pathlib import Path
 from bench.parts.guard_bounds import folder, require
 from tests.kernel.guard.guarded import CLI, World, world
 
-from hitless.kernel import processes
+from hitless.kernel import netlink, processes
+from hitless.kernel.namespaces import Namespace
+from hitless.kernel.nftables import wire
 from hitless.lab.agents import AGENTS
 from hitless.model.families import Backend
 
+_TRANSACTION, _LISTED = 50_000, 500
 BOUND_MB = 128
 NOTICED_MS = 1000
 
@@ -29,23 +32,28 @@ def memory_mb(pid: int) -> tuple[float, float]:
     return now, most
 
 
-def plain(number: int, first: int = 0x01000000) -> str:
-    values = range(first, first + number)
-    return ", ".join(f"{v >> 24}.{v >> 16 & 255}.{v >> 8 & 255}.{v & 255}" for v in values)
+def load(namespace: Namespace, number: int, *, intervals: bool) -> None:
+    """Elements of the strangers' set, 50,000 in a transaction: nft would read the whole set again for each."""
+    head = netlink.nfgenmsg(2) + netlink.text(1, "bl") + netlink.text(2, "s")
+    with netlink.Socket(netlink.NETFILTER, namespace, receive_buffer=16 << 20) as socket:
+        for at in range(0, number, _TRANSACTION):
+            parts = []
+            for first in range(at, min(at + _TRANSACTION, number), _LISTED):
+                elements = b"".join(_element(each, intervals) for each in range(first, first + _LISTED))
+                payload = head + netlink.nested(wire.ELEMENTS_LIST, elements)
+                parts.append((wire.SUBSYSTEM << 8 | wire.NEWSETELEM, netlink.CREATE, payload))
+            socket.batch(wire.SUBSYSTEM, parts, operation="fill", subject="a stranger's set")
 
 
-def ranges(number: int, first: int = 0x01000000) -> str:
-    values = range(first, first + 4 * number, 4)
-    return ", ".join(
-        f"{v >> 24}.{v >> 16 & 255}.{v >> 8 & 255}.{v & 255}-{v >> 24}.{v >> 16 & 255}.{v >> 8 & 255}.{(v & 255) + 1}"
-        for v in values
-    )
+def _element(number: int, interval: bool) -> bytes:
+    def one(value: int, *more: bytes) -> bytes:
+        key = netlink.nested(wire.ELEMENT_KEY, netlink.attribute(wire.DATA_VALUE, value.to_bytes(4, "big")))
+        return netlink.nested(1, key, *more)
 
-
-def _elements(name: str, make: Callable[[int, int], str], number: int, part: int) -> Iterator[str]:
-    for at in range(0, number, part):
-        first = 0x01000000 + (at if make is plain else 4 * at)
-        yield f"add element ip bl {name} {{ {make(min(part, number - at), first)} }}\n"
+    first = 0x01000000 + 4 * number
+    if not interval:
+        return one(first)
+    return one(first) + one(first + 2, netlink.be32(wire.ELEMENT_FLAGS, wire.ELEMENT_INTERVAL_END))
 
 
 @dataclass(frozen=True)
@@ -53,49 +61,54 @@ class Strangers:
     """What they own: made before the daemons start, or while they run."""
 
     name: str
-    head: str
-    fill: Callable[[], Iterator[str]]
+    fill: Callable[[Namespace], None]
     before: bool = False
     legacy: bool = False
 
 
-HEAD = "add table ip bl\nadd set ip bl s {{ type ipv4_addr; {flags} }}\nadd chain ip bl theirs\n"
-HOOK = "add chain ip bl c {{ type filter hook {hook} priority 0; }}\nadd rule ip bl c ip saddr @s drop\n"
+HEAD = """
+table ip bl {{
+  set s {{ type ipv4_addr; {flags} }}
+  chain theirs {{ }}
+  chain c {{ type filter hook {hook} priority 0; ip saddr @s drop; {jump} }}
+}}
+"""
+
+
+def _nft(namespace: Namespace, text: str) -> None:
+    processes.run(["nft", "-f", "-"], namespace=namespace, stdin=text, timeout=600)
 
 
 def kinds(number: int, rules: int) -> Iterator[Strangers]:
-    intervals = HEAD.format(flags="flags interval;")
     for hook, words in (("input", "that no pod's packet meets"), ("forward", "that pods' packets are asked for")):
-        end = HOOK.format(hook=hook)
-        yield Strangers(
-            f"{number} elements {words}, there before",
-            HEAD.format(flags="") + end,
-            lambda: _elements("s", plain, number, 50_000),
-            True,
-        )
-        yield Strangers(
-            f"{number} elements {words}, loaded meanwhile",
-            HEAD.format(flags="") + end,
-            lambda: _elements("s", plain, number, 50_000),
-        )
-        yield Strangers(
-            f"{number} intervals {words}, loaded meanwhile",
-            intervals + end,
-            lambda: _elements("s", ranges, number, 50_000),
-        )
-    lines = [
-        f"add rule ip bl theirs ip saddr 198.51.{n >> 8 & 255}.{n & 255} tcp dport {n % 60000 + 1} counter drop\n"
-        for n in range(rules)
-    ]
-    chunks = ["".join(lines[at : at + 10_000]) for at in range(0, rules, 10_000)]
-    yield Strangers(
-        f"{rules} rules in a chain of theirs, there before", HEAD.format(flags=""), lambda: iter(chunks), True
-    )
-    yield Strangers(f"{rules} rules in a chain of theirs, made meanwhile", HEAD.format(flags=""), lambda: iter(chunks))
-    yield Strangers(f"{rules} rules of iptables-legacy, there before", "", lambda: iter([_legacy(rules)]), True, True)
-    yield Strangers(
-        f"{rules} rules of iptables-legacy, made meanwhile", "", lambda: iter([_legacy(rules)]), False, True
-    )
+        for intervals in (False, True):
+
+            def fill(namespace: Namespace, hook: str = hook, intervals: bool = intervals) -> None:
+                _nft(namespace, HEAD.format(flags="flags interval;" if intervals else "", hook=hook, jump=""))
+                load(namespace, number, intervals=intervals)
+
+            kind = "intervals" if intervals else "elements"
+            yield Strangers(f"{number} {kind} {words}, there before", fill, True)
+            yield Strangers(f"{number} {kind} {words}, loaded meanwhile", fill)
+    for hook, words in (("input", "that no pod's packet meets"), ("forward", "that pods' packets pass")):
+
+        def make(namespace: Namespace, hook: str = hook) -> None:
+            _nft(namespace, HEAD.format(flags="", hook=hook, jump="jump theirs;"))
+            for at in range(0, rules, 10_000):
+                _nft(namespace, "".join(f"add rule ip bl theirs {_rule(n)}\n" for n in range(at, at + 10_000)))
+
+        yield Strangers(f"{rules} rules {words}, there before", make, True)
+        yield Strangers(f"{rules} rules {words}, made meanwhile", make)
+
+    def restore(namespace: Namespace) -> None:
+        processes.run(["iptables-legacy-restore", "--noflush"], namespace=namespace, stdin=_legacy(rules), timeout=600)
+
+    yield Strangers(f"{rules} rules of iptables-legacy, there before", restore, True, True)
+    yield Strangers(f"{rules} rules of iptables-legacy, made meanwhile", restore, False, True)
+
+
+def _rule(number: int) -> str:
+    return f"ip saddr 198.51.{number >> 8 & 255}.{number & 255} tcp dport {number % 60000 + 1} counter drop"
 
 
 def _legacy(rules: int) -> str:
@@ -116,16 +129,8 @@ def _measure(strangers: Strangers) -> None:
     backend = Backend.LEGACY if strangers.legacy else Backend.NFT
     program = f"iptables-{backend.value}"
     with folder() as there, world(there, backend=backend, family="ipv4", pods=1) as made:
-
-        def fill() -> None:
-            for text in (strangers.head, *strangers.fill()) if strangers.head else strangers.fill():
-                if strangers.legacy:
-                    processes.run(["iptables-legacy-restore", "--noflush"], namespace=made.node.namespace, stdin=text)
-                else:
-                    processes.run(["nft", "-f", "-"], namespace=made.node.namespace, stdin=text)
-
         if strangers.before:
-            fill()
+            strangers.fill(made.node.namespace)
         agent = processes.start(AGENTS["hitless"].command(made.cluster.plan, made.node), namespace=made.node.namespace)
         made.started.append(agent)
         _until(lambda: "MASQUERADE" in made.on_node(f"{program}-save", "-t", "nat"), 60)
@@ -138,7 +143,7 @@ def _measure(strangers: Strangers) -> None:
         made.started.append(watch)
         _until(lambda: (there / "watch.jsonl").read_bytes().count(b'"state"') > 0, 60)
         if not strangers.before:
-            fill()
+            strangers.fill(made.node.namespace)
         noticed = _flush(made, program, there)
         time.sleep(1.0)
         for name, process in (("guard", guard), ("watch", watch), ("agent", agent)):

@@ -10,7 +10,7 @@ are kept; who reads one of these all the same is told that nothing is known of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hitless.kernel.nftables.expressions import BRANCHES, decode
@@ -54,10 +54,16 @@ class ChainState:
     kept: bool = True
     leads: frozenset[Body] = frozenset()
     _memo: _Memo | None = None
+    # What was decoded, by handle, of rules that look into no set: the same for every destination, and in every copy
+    # that has the same message for the handle.
+    _plain: dict[int, tuple[bytes, tuple[Rule, ...]]] = field(default_factory=dict)
 
     def copy(self) -> ChainState:
         """A chain of its own with the same rules."""
-        return ChainState(self.name, self.handle, self.hook, dict(self.rules), self.kept, self.leads)
+        plain = self._plain
+        if len(plain) > 2 * len(self.rules) + LONG:
+            plain = {handle: made for handle, made in plain.items() if handle in self.rules}
+        return ChainState(self.name, self.handle, self.hook, dict(self.rules), self.kept, self.leads, None, plain)
 
     def lead(self, rule: bytes) -> frozenset[Body]:
         """What a rule message leads to, taken note of. (A name may have been there for another chain or set.)"""
@@ -68,7 +74,7 @@ class ChainState:
 
     def forget(self) -> None:
         """Keep no rules from now on."""
-        self.rules, self.kept, self.leads, self._memo = {}, False, frozenset(), None
+        self.rules, self.kept, self.leads, self._memo, self._plain = {}, False, frozenset(), None, {}
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
@@ -77,9 +83,8 @@ class ChainState:
             return Chain(self.name, _UNREAD, None if table.dormant else self.hook)
         if memo.decoded is None:
             rules: list[Rule] = []
-            lookup = self._lookup(table, memo)
-            for number, (handle, payload) in enumerate(self.rules.items(), 1):
-                made = decode(unpack(payload), FAMILIES[table.family], lookup, handle)
+            for number, handle in enumerate(self.rules, 1):
+                made = self._made(handle, table, memo)
                 if len(rules) + 1 != number or len(made) != 1:  # a map makes several rules of one: the number stays
                     made = tuple(replace(rule, number=number) for rule in made)
                 rules += made
@@ -96,24 +101,35 @@ class ChainState:
         memo = self._fresh(table)
         found = memo.towards.get(destination)
         if found is None:
-            family, lookup = FAMILIES[table.family], self._lookup(table, memo)
             if memo.sorted is None:
-                memo.sorted = by_destination(self.rules, family)
+                memo.sorted = by_destination(self.rules, FAMILIES[table.family])
             found = memo.towards[destination] = tuple(
                 (number, rule)
                 for number, handle in memo.sorted.towards(destination.packed)
-                for rule in decode(unpack(self.rules[handle]), family, lookup, handle, destination)
+                for rule in self._made(handle, table, memo, destination)
             )
         return found
 
-    @staticmethod
-    def _lookup(table: TableState, memo: _Memo) -> Callable[[str], SetState | None]:
+    def _made(
+        self, handle: int, table: TableState, memo: _Memo, destination: Address | None = None
+    ) -> tuple[Rule, ...]:
+        """One rule, decoded."""
+        packed, known = self.rules[handle], self._plain.get(handle)
+        if known is not None and known[0] is packed:
+            return known[1]
+        plain = True
+
         def lookup(name: str) -> SetState | None:
+            nonlocal plain
+            plain = False
             found = memo.sets[name] = table.sets.get(name)
             memo.large = memo.large or (found is not None and len(found.elements) > BRANCHES)
             return found
 
-        return lookup
+        made = decode(unpack(packed), FAMILIES[table.family], lookup, handle, destination)
+        if plain:
+            self._plain[handle] = (packed, made)
+        return made
 
     def _fresh(self, table: TableState) -> _Memo:
         """What was decoded, less what came of a set that is another one now."""
