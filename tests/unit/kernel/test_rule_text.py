@@ -182,7 +182,11 @@ def test_a_text_that_was_tampered_with_is_refused_or_still_one_of_ours(which: in
     if one.program == "nft":
         assert all(" flannel-ipv" in line for line in text.splitlines())
     else:
-        assert text.startswith(f"*{one.table}\n") and text.endswith("\nCOMMIT\n") and text.count("COMMIT") == 1
+        assert (
+            text.startswith(f"*{one.table}\n")
+            and text.endswith("\nCOMMIT\n")
+            and text.splitlines().count("COMMIT") == 1
+        )
         assert all("FLANNEL-" in line or "POSTROUTING" in line or "FORWARD" in line for line in text.splitlines()[1:-1])
 
 
