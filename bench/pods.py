@@ -80,7 +80,12 @@ def best(action: Callable[[], object], times: int = 5) -> float:
 
 
 def read(node: Namespace) -> Ruleset:
-    return Ruleset((*nftables.read_ruleset(node).tables, *xtables.read_ruleset(node).tables))
+    """As the watch has them: what was decoded once is kept."""
+    mirror = nftables.Mirror(node, (Family.IPV4,))
+    try:
+        return Ruleset((*mirror.current.tables, *xtables.read_ruleset(node).tables))
+    finally:
+        mirror.close()
 
 
 def answers(node: Namespace, program: str, pods: int) -> None:

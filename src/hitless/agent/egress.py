@@ -31,10 +31,10 @@ def judge(ruleset: Ruleset, networks: FamilyNetworks, around: LiveNode, *, masqu
     """
     whom = around.whom(Asking(networks.network, networks.subnet, destinations=1))
 
-    def ask(pod: Pod) -> Fate:
+    def ask(pod: Pod, explain: bool) -> Fate:
         if masquerade:
-            return questions.egress(ruleset, whom.of(pod), whom.way, hooks=_HOOKS)
-        return questions.through(ruleset, whom.of(pod), whom.way, _HOOKS)
+            return questions.egress(ruleset, whom.of(pod), whom.way, hooks=_HOOKS, explain=explain)
+        return questions.through(ruleset, whom.of(pod), whom.way, _HOOKS, explain=explain)
 
     poll = Panel().poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=False)
     if poll.state != "not_carried":

@@ -59,7 +59,7 @@ class Asker:
         """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
 
         def question(whom: Whom) -> Ask:
-            return lambda pod: questions.nat(others, whom.of(pod))
+            return lambda pod, explain: questions.nat(others, whom.of(pod), explain=explain)
 
         return self._fate("egress", others, places, around, question, whole=whole)
 
@@ -67,7 +67,7 @@ class Asker:
         """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
 
         def question(whom: Whom) -> Ask:
-            return lambda pod: questions.through(others, whom.of(pod), whom.way)
+            return lambda pod, explain: questions.through(others, whom.of(pod), whom.way, explain=explain)
 
         return self._fate("forward", others, places, around, question, whole=whole)
 

@@ -55,7 +55,8 @@ class Fate:
         return replace(self, chains=frozenset(chains), replies=frozenset(replies))
 
 
-Ask = Callable[[Pod], Fate]
+Ask = Callable[[Pod, bool], Fate]
+"""``ask(pod, explain)``: without ``explain`` the reason may be empty, and the answer is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +107,18 @@ class Panel:
             if fate.state == "carried":
                 self._last = pod
                 if not whole:
-                    return Poll("carried", fate.reason, asking.chains, whole=False)
+                    return Poll("carried", asking.why(pod, fate), asking.chains, whole=False)
         if not pods:
             return self._without_pods(asking, strangers)
         return _sum(asking, fates, self._next(asking, fates, strangers))
 
     def _without_pods(self, asking: _Asking, strangers: Sequence[Pod]) -> Poll:
-        first: Fate | None = None
-        unknown: Fate | None = None
-        for stranger in strangers:
-            fate = asking.fate(stranger)
-            first = first or fate
-            if fate.state == "carried":
-                return Poll("carried", fate.reason, asking.chains)
-            if fate.state == "cannot_tell":
-                unknown = unknown or fate
-        told = unknown or first
-        if told is None:
-            return Poll("cannot_tell", "there is no witness packet", frozenset())
-        return Poll(told.state, told.reason, asking.chains, how=told.how)
+        fates = [(stranger, asking.fate(stranger)) for stranger in strangers]
+        for state in ("carried", "cannot_tell", "not_carried"):
+            for stranger, fate in fates:
+                if fate.state == state:
+                    return Poll(fate.state, asking.why(stranger, fate), asking.chains, how=fate.how)
+        return Poll("cannot_tell", "there is no witness packet", frozenset())
 
     def _next(
         self, asking: _Asking, fates: Sequence[tuple[Pod, Fate]], strangers: Sequence[Pod]
@@ -156,13 +150,17 @@ class _Asking:
         key = self._likeness.key(pod)
         if (known := self._known.get(key)) is not None:
             return known
-        fate = self._ask(pod)
+        fate = self._ask(pod, False)
         self._asked.append((pod, fate))
         if self._likeness.learn(fate.chains, fate.replies):
             self._known = {self._likeness.key(asked): told for asked, told in self._asked}
         else:
             self._known[key] = fate
         return fate
+
+    def why(self, pod: Pod, fate: Fate) -> str:
+        """The reason, worked out only for those that are told of."""
+        return fate.reason or self._ask(pod, True).reason
 
     @property
     def chains(self) -> frozenset[ChainName]:
@@ -178,17 +176,17 @@ def _sum(asking: _Asking, fates: Sequence[tuple[Pod, Fate]], newcomer: tuple[Pod
     addresses = tuple(str(pod.address) for pod, _ in kept)
     facts = (asking.chains, len(fates), len(kept), len(unknown))
     if carried:
-        words = [_kept(kept, len(fates))] if kept else []
+        words = [_kept(asking, kept, len(fates))] if kept else []
         if unknown:
-            words.append(f"of {_count(len(unknown), len(fates))} it cannot be told: {unknown[0][1].reason}")
+            words.append(f"of {_count(len(unknown), len(fates))} it cannot be told: {asking.why(*unknown[0])}")
         if newcomer is not None and after == "not_carried":
-            words.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {newcomer[1].reason}")
-        return Poll("carried", carried[0][1].reason, *facts, "; ".join(words), addresses=addresses)
+            words.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {asking.why(*newcomer)}")
+        return Poll("carried", asking.why(*carried[0]), *facts, "; ".join(words), addresses=addresses)
     if unknown:
-        told = unknown[0][1].reason
-        more = f"; {_kept(kept, len(fates))}" if kept else ""
+        told = asking.why(*unknown[0])
+        more = f"; {_kept(asking, kept, len(fates))}" if kept else ""
         return Poll("cannot_tell", f"{told}{more}", *facts, addresses=addresses)
-    reason = kept[0][1].reason
+    reason = asking.why(*kept[0])
     if after == "carried":
         what = "the only pod" if len(kept) == 1 else f"all {len(kept)} pods"
         reason = f"{reason} (of {what} here; a pod without such a rule would be carried)"
@@ -199,7 +197,7 @@ def _count(some: int, whole: int) -> str:
     return f"{some} of {whole} pods"
 
 
-def _kept(kept: Sequence[tuple[Pod, Fate]], whole: int) -> str:
+def _kept(asking: _Asking, kept: Sequence[tuple[Pod, Fate]], whole: int) -> str:
     """E.g. ``3 of 7 pods are kept in by KUBE-POD-FW-ABC (10.42.0.7: KUBE-POD-FW-ABC rule 3 … rejects it)``."""
     pod, fate = kept[0]
     verb = "is" if len(kept) == 1 else "are"
@@ -208,4 +206,4 @@ def _kept(kept: Sequence[tuple[Pod, Fate]], whole: int) -> str:
         by = f" kept in by {', '.join(chains[:_NAMED])} and {len(chains) - _NAMED} more"
     else:
         by = f" kept in by {' and '.join(chains)}" if chains else _LOST.get(fate.how, " not carried")
-    return f"{_count(len(kept), whole)} {verb}{by} ({pod.address}: {fate.reason})"
+    return f"{_count(len(kept), whole)} {verb}{by} ({pod.address}: {asking.why(pod, fate)})"

@@ -6,7 +6,8 @@ too, and its loss is a "no" with a reason of its own. Next stage: ``panels``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from hitless.model.events import State
 from hitless.model.families import Address, Network
@@ -16,7 +17,7 @@ from hitless.observe.panels import Fate, How
 from hitless.observe.uplinks import Uplink
 from hitless.semantics import HOOKS, ChainName, Ending, Outcome, evaluate, way_back
 
-__all__ = ["THROUGH", "egress", "nat", "there_and_back", "through"]
+__all__ = ["THROUGH", "egress", "nat", "through"]
 
 THROUGH = ("prerouting", "forward")
 """Where a forwarded packet may be dropped before it is translated. What nat chains do at prerouting is not asked: they
@@ -33,56 +34,84 @@ def egress(
     unroutable: Sequence[Network] = (),
     hooks: Sequence[str] = HOOKS,
     expected: Sequence[tuple[str, str]] = (),
+    explain: bool = True,
 ) -> Fate:
-    """The worst answer of all packets. After a "no" the others need not be asked: they cannot change it. ``expected``:
-    the chains (table, name) that translate on a healthy node."""
-    chains: set[ChainName] = set()
-    replies: set[ChainName] = set()
-    worst: Fate | None = None
-    for number, packet in enumerate(packets):
-        outcome = evaluate(ruleset, packet, hooks, unroutable=unroutable, expected=expected)
-        chains |= outcome.chains
-        fate = Fate(outcome.state, outcome.reason, by=_dropping(outcome), how=_how(outcome))
-        if outcome.state != "not_carried":
-            back = way_back(ruleset, packet, hooks, _translated_to(outcome, way), outcome)
-            replies |= back.chains
-            fate = there_and_back(fate, back)
-        if number and fate.state != "carried":
-            fate = fate.saying(f"{fate.reason} ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})")
-        if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
-            worst = fate
-        if fate.state == "not_carried":
-            break
-    if worst is None:
-        return Fate("cannot_tell", "there is no witness packet")
-    return worst.with_chains(chains, replies)
+    """The worst answer of all packets. ``expected``: the chains (table, name) that translate on a healthy node. Without
+    ``explain`` the reason is empty, which is cheaper."""
+
+    def out(packet: Packet, reasons: bool) -> Outcome:
+        return evaluate(ruleset, packet, hooks, unroutable=unroutable, expected=expected, explain=reasons)
+
+    def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
+        return way_back(ruleset, packet, hooks, _translated_to(outcome, way), outcome, explain=reasons)
+
+    return _worst(packets, out, back, lambda outcome: (outcome.state, _how(outcome)), explain=explain)
 
 
-def through(ruleset: Ruleset, packets: Iterable[Packet], way: Uplink, hooks: Sequence[str] = THROUGH) -> Fate:
+def through(
+    ruleset: Ruleset, packets: Iterable[Packet], way: Uplink, hooks: Sequence[str] = THROUGH, *, explain: bool = True
+) -> Fate:
     """The same of the way through the node alone, whatever source the packets are given.
 
     A flow that is hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it.
     """
+
+    def out(packet: Packet, reasons: bool) -> Outcome:
+        return evaluate(ruleset, packet, hooks, nat=False, explain=reasons)
+
+    def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
+        all_hooks = HOOKS if hooks == THROUGH else hooks
+        return way_back(ruleset, packet, all_hooks, way.address, outcome, explain=reasons)
+
+    def judged(outcome: Outcome) -> tuple[State, How]:
+        kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
+        if kinds == {"dropped"}:
+            return "not_carried", _refused(outcome)
+        return ("cannot_tell" if kinds & {"dropped", "unknown"} or not kinds else "carried"), ""
+
+    return _worst(packets, out, back, judged, explain=explain)
+
+
+def _worst(
+    packets: Iterable[Packet],
+    out: Callable[[Packet, bool], Outcome],
+    back: Callable[[Packet, Outcome, bool], Outcome],
+    judged: Callable[[Outcome], tuple[State, How]],
+    *,
+    explain: bool,
+) -> Fate:
+    """The worst fate of all packets and their answers; only its reason is worked out. After a "no" the others need not
+    be asked: they cannot change it."""
     chains: set[ChainName] = set()
     replies: set[ChainName] = set()
     worst: Fate | None = None
-    for packet in packets:
-        outcome = evaluate(ruleset, packet, hooks, nat=False)
+    told: Callable[[], Outcome] | None = None
+    suffix = ""
+    for number, packet in enumerate(packets):
+        outcome = out(packet, False)
         chains |= outcome.chains
-        kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
-        if kinds == {"dropped"}:
-            worst = Fate("not_carried", outcome.reason, by=_dropping(outcome), how=_refused(outcome))
-            break
-        open_ = kinds & {"dropped", "unknown"} or not kinds
-        back = way_back(ruleset, packet, HOOKS if hooks == THROUGH else hooks, way.address)
-        replies |= back.chains
-        fate = there_and_back(Fate("cannot_tell" if open_ else "carried", outcome.reason), back)
+        state, how = judged(outcome)
+        fate = Fate(state, "", by=_dropping(outcome), how=how)
+        asked = partial(out, packet, True)
+        if state != "not_carried":
+            answer = back(packet, outcome, False)
+            replies |= answer.chains
+            if answer.state == "not_carried":
+                fate = Fate("not_carried", "", how="unanswered")
+            elif answer.state == "cannot_tell" and state == "carried":
+                fate = Fate("cannot_tell", "")
+            if fate.how == "unanswered" or fate.state != state:
+                asked = partial(back, packet, outcome, True)
         if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
-            worst = fate
+            worst, told = fate, asked
+            named = number and fate.state != "carried"
+            suffix = f" ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})" if named else ""
         if fate.state == "not_carried":
             break
-    if worst is None:
+    if worst is None or told is None:
         return Fate("cannot_tell", "there is no witness packet")
+    if explain:
+        worst = worst.saying(told().reason + suffix)
     return worst.with_chains(chains, replies)
 
 
@@ -90,17 +119,7 @@ def _hidden(ending: Ending) -> bool:
     return any(visit.kind == "notrack" for visit in ending.path)
 
 
-def there_and_back(out: Fate, back: Outcome) -> Fate:
-    """The fate of a flow whose first packet is not certainly lost."""
-    state: State = out.state
-    if back.state == "not_carried":
-        return Fate("not_carried", back.reason, how="unanswered")
-    if back.state == "cannot_tell" and state == "carried":
-        return Fate("cannot_tell", back.reason)
-    return out
-
-
-def nat(ruleset: Ruleset, packets: Iterable[Packet]) -> Fate:
+def nat(ruleset: Ruleset, packets: Iterable[Packet], *, explain: bool = True) -> Fate:
     """Whether the nat rules translate a pod's new flows: of each protocol to one far end at least, as a rule may exempt
     any one of them."""
     chains: set[ChainName] = set()
@@ -109,7 +128,7 @@ def nat(ruleset: Ruleset, packets: Iterable[Packet]) -> Fate:
     for packet in packets:
         states = told.setdefault(packet.protocol, set())
         if "carried" not in states:
-            outcome = evaluate(ruleset, packet, ("postrouting",))
+            outcome = evaluate(ruleset, packet, ("postrouting",), explain=explain)
             chains |= outcome.chains
             states.add(outcome.state)
             if outcome.state == "carried":

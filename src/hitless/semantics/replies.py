@@ -50,6 +50,8 @@ def way_back(
     hooks: Sequence[str] = _HOOKS,
     address: Address | None = None,
     carried: Outcome | None = None,
+    *,
+    explain: bool = True,
 ) -> Outcome:
     """The fate of the first answer to ``packet``, which was carried.
 
@@ -80,6 +82,8 @@ def way_back(
             state = "carried"
         elif kinds == {"dropped"}:
             state = "not_carried"
+        if not explain:
+            return Outcome(state, "", endings[0].path, frozenset(walk.chains), endings)
         told, splitter = endings[0], None
         if state == "cannot_tell":
             told, splitter = split(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})

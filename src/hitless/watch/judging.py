@@ -40,9 +40,14 @@ class Judge:
     def _poll(self, ruleset: Ruleset, *, whole: bool) -> Poll:
         whom = self.whom
 
-        def ask(pod: Pod) -> Fate:
+        def ask(pod: Pod, explain: bool) -> Fate:
             return questions.egress(
-                ruleset, whom.of(pod), whom.way, unroutable=(self.network,), expected=self._translators
+                ruleset,
+                whom.of(pod),
+                whom.way,
+                unroutable=(self.network,),
+                expected=self._translators,
+                explain=explain,
             )
 
         poll = self._panel.poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)

@@ -31,7 +31,7 @@ def one_each() -> Ruleset:
 def polled(states: dict[Pod, State], pods: tuple[Pod, ...] = PODS, *, whole: bool = True) -> Poll:
     """The fates of ``states``; everybody else is carried."""
 
-    def ask(pod: Pod) -> Fate:
+    def ask(pod: Pod, explain: bool) -> Fate:
         state = states.get(pod, "carried")
         by = f"KUBE-POD-FW-{pod.address}" if state == "not_carried" else ""
         return Fate(state, f"{by or 'rule'} of {pod.address}", frozenset({CHAIN}), by=by, how="dropped" if by else "")
@@ -79,9 +79,9 @@ def test_what_cannot_be_told_of_one_pod_is_told_as_such() -> None:
 def test_a_question_that_is_settled_is_not_asked_on() -> None:
     asked: list[Pod] = []
 
-    def ask(pod: Pod) -> Fate:
+    def ask(pod: Pod, explain: bool) -> Fate:
         asked.append(pod)
-        return Fate("carried" if pod == PODS[2] else "not_carried", "", frozenset({CHAIN}))
+        return Fate("carried" if pod == PODS[2] else "not_carried", "x", frozenset({CHAIN}))
 
     panel = Panel()
     poll = panel.poll(one_each(), ask, PODS, NOBODY, (FAR,), whole=False)
@@ -94,9 +94,9 @@ def test_a_question_that_is_settled_is_not_asked_on() -> None:
 def test_pods_that_no_rule_tells_apart_are_asked_about_once() -> None:
     asked: list[Pod] = []
 
-    def ask(pod: Pod) -> Fate:
+    def ask(pod: Pod, explain: bool) -> Fate:
         asked.append(pod)
-        return Fate("carried", "", frozenset({CHAIN}))
+        return Fate("carried", "x", frozenset({CHAIN}))
 
     ruleset = forward((InInterface("eth+"), Drop()), (Mark(1, 1), Drop()), (Source(ip_network("10.42.0.4")), Drop()))
     assert Panel().poll(ruleset, ask, PODS, (), (FAR,)).pods == 7

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hitless.kernel.netlink import attribute, be32, text
+from hitless.kernel.nftables.packing import unpack
 
 __all__ = ["LONG", "Places", "by_destination"]
 
@@ -47,11 +48,12 @@ class Places:
 
 
 def by_destination(rules: Mapping[int, bytes], family: str) -> Places:
-    """Sort packed rule messages of a table of ``family``. Packing leaves the bytes that are looked for as they are."""
+    """Sort packed rule messages of a table of ``family``."""
     exact: dict[bytes, list[tuple[int, int]]] = {}
     others: list[tuple[int, int]] = []
     needle, width = _NEEDLES.get(family, (b"", 0))
-    for number, (handle, payload) in enumerate(rules.items(), 1):
+    for number, (handle, packed) in enumerate(rules.items(), 1):
+        payload = unpack(packed)
         at = payload.find(needle) if needle else -1
         if at < 0:
             others.append((number, handle))
