@@ -5,8 +5,8 @@ may have waited for a core, for the interpreter, or been stopped with its proces
 ``Attendance.late`` bounds by how much what is received now may be older: all the time since the queue was last seen
 empty, less that for which the kernel says that the thread slept undisturbed. Both words are the kernel's, because the
 thread cannot know when it should have run: ppoll(2) tells how long it really waited, and the thread's schedstat how
-long it then waited for a core. What it cannot know: that the machine's host did not run an idle core, for less than a
-tick. Next stage: ``mirror``.
+long it then waited for a core. It is never more than the time since the queue was seen empty. What it cannot know: that
+the machine's host did not run an idle core, for less than a tick. Next stage: ``mirror``.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Attendance:
                 return [fd for fd, _ in ready]  # perhaps it was there before ``began``
             slept = self._sleep()
             if ready := self._poll.poll(0):
-                self._since = began + slept - (self._delay.read() - waited)
+                # the wait for a core may be part of the sleep as it is told, and last longer than that
+                self._since = began + max(0, slept - (self._delay.read() - waited))
                 return [fd for fd, _ in ready]
 
     def _sleep(self) -> int:
