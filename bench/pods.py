@@ -118,7 +118,7 @@ def idle(node: Namespace, words: list[str], seconds: float, folder: Path) -> Non
     with (folder / "out").open("wb") as out:
         process = processes.start(command, namespace=node, stdout=out.fileno(), stderr=out.fileno())
         try:
-            time.sleep(8)
+            time.sleep(12)
             before, began = ticks(process.pid), time.monotonic()
             time.sleep(seconds)
             share = 100 * (ticks(process.pid) - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)

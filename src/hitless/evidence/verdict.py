@@ -16,6 +16,7 @@ import msgspec
 
 from hitless.evidence import names
 from hitless.evidence.figures import Figures, add, count
+from hitless.evidence.partial import partly
 from hitless.evidence.records import Story, story
 from hitless.evidence.rules import Reasons, reasons
 from hitless.model.events import SCHEMA, Event
@@ -71,7 +72,7 @@ def judge(told: Story, *, path: str = "") -> Verdict:
     judged = told.settings.judged or tuple(one.agent for one in agents[-1:])
     words = {one.agent: one.verdict for one in agents}
     word = _worst([words.get(name, "inconclusive") for name in judged])
-    notes = tuple(note.text for note in told.notes if note.level != "info")
+    notes = (*(note.text for note in told.notes if note.level != "info"), *partly(told.records))
     if not agents:
         notes = (*notes, "the log tells of no agent")
     # a file's name is bytes, and a report is text
