@@ -16,7 +16,7 @@ __all__ = ["Claims", "refused"]
 
 _ALWAYS = (e.Header, e.Heartbeat, e.Note, e.Summary, e.Unknown)
 _KNOWS: dict[str, tuple[type, ...]] = {
-    "watch": (e.Change, e.RuleState, e.Gap, e.LostEvents),
+    "watch": (e.Change, e.RuleState, e.Gap, e.Bridged, e.Standby, e.LostEvents),
     "probe": (e.Attempts, e.Loss, e.Recovery, e.StreamBreak),
     "farend": (e.Leak,),
     "relay": (),

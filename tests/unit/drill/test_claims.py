@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 import msgspec
 import pytest
 
@@ -14,6 +16,8 @@ WATCHED: list[e.Event] = [
     e.RuleState(t=T, family="ipv4", network="10.42.0.0/16", state="carried"),
     e.Change(t=T, family="ipv4", backend="nft", table="nat"),
     e.Gap(t=T, family="ipv4", network="10.42.0.0/16", begin=T - 1, end=T),
+    e.Bridged(t=T, family="ipv4", network="10.42.0.0/16", begin=T - 1, end=T),
+    e.Standby(t=T, family="ipv4", guard=True),
     e.LostEvents(t=T),
     e.Heartbeat(t=T, tool="watch", interval_ns=1),
     e.Note(t=T, level="info", text="x"),
@@ -42,6 +46,11 @@ def test_what_a_tool_knows_is_taken(stream: str, events: list[e.Event]) -> None:
         assert refused(msgspec.structs.replace(event, node="n1"), stream, "n1") == ""
 
 
+def test_every_kind_of_event_is_either_a_tools_or_the_drills() -> None:
+    sent = {type(event) for event in WATCHED + PROBED + FAR}
+    assert set(typing.get_args(e.Event)) - sent == {e.Phase, e.Restart, e.Unknown}
+
+
 @pytest.mark.parametrize("stream", ["watch", "probe", "control_pods", "farend", "relay"])
 def test_nobody_but_the_drill_has_a_calendar_or_restarts_agents(stream: str) -> None:
     for event in OURS:
@@ -49,8 +58,8 @@ def test_nobody_but_the_drill_has_a_calendar_or_restarts_agents(stream: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("stream", "foreign"), [("watch", PROBED[1:4]), ("probe", WATCHED[1:5]), ("farend", WATCHED[1:5] + PROBED[1:4]),
-                            ("watch", FAR[:1]), ("probe", FAR[:1]), ("relay", WATCHED[:6])],
+    ("stream", "foreign"), [("watch", PROBED[1:4]), ("probe", WATCHED[1:7]), ("farend", WATCHED[1:7] + PROBED[1:4]),
+                            ("watch", FAR[:1]), ("probe", FAR[:1]), ("relay", WATCHED[:8])],
 )  # fmt: skip
 def test_no_tool_tells_what_another_one_sees(stream: str, foreign: list[e.Event]) -> None:
     for event in foreign:
