@@ -51,7 +51,9 @@ def uplink(
         return Uplink(named, _address(view, family, index))
     ways = [look_up(far_end, pod) or (look_up(far_end, None) if pod else 0) for far_end in far_ends]
     found = next((index for index in ways if _leads_on(view, index)), 0)
-    found = found or _other(view, family, inside) or next((index for index in ways if index), 0)
+    if inside:  # without it the pods' own bridge would be taken for a way out
+        found = found or _other(view, family, inside)
+    found = found or next((index for index in ways if index), 0)
     return Uplink(view.name(found), _address(view, family, found))
 
 
