@@ -107,7 +107,7 @@ def _from_pod(ask: str) -> Callable[[Sight], Possible | None]:
 
 
 def _to_outside(ask: str) -> Callable[[Sight], Possible | None]:
-    return lambda sight: ((0, 0),) if sight.hook == "prerouting" else _of_interface(sight, ask, sight.packet.oif)
+    return lambda sight: ABSENT if sight.hook == "prerouting" else _of_interface(sight, ask, sight.packet.oif)
 
 
 def _of_interface(sight: Sight, ask: str, interface: str) -> Possible | None:
@@ -116,6 +116,8 @@ def _of_interface(sight: Sight, ask: str, interface: str) -> Possible | None:
     answer = sight.node.group(interface) if ask == "group" else sight.node.kind(interface)
     if answer is None:
         return None
+    if answer == "":
+        return ABSENT  # hardware has no kind to compare
     value = answer if isinstance(answer, int) else _word(answer)
     return ((value, value),)
 
@@ -228,6 +230,12 @@ def _one(value: int | None) -> Possible | None:
     return None if value is None else ((value, value),)
 
 
+def _way_out(sight: Sight) -> int | None:
+    if sight.packet.own or not sight.leaves:
+        return None
+    return _word(sight.leaves)
+
+
 def _hidden(sight: Sight) -> bool:
     """Whether it goes to one of the node's own addresses, and to which one is not known."""
     return sight.packet.own and sight.packet.dst.is_unspecified
@@ -236,7 +244,7 @@ def _hidden(sight: Sight) -> bool:
 def _index(which: str) -> Callable[[Sight], Possible | None]:
     def known(sight: Sight) -> Possible | None:
         if which == "oif" and sight.hook == "prerouting":
-            return ABSENT
+            return ((0, 0),)
         name = sight.packet.iif if which == "iif" else sight.packet.oif
         index = sight.node.index(name) if sight.node is not None and name else None
         return None if index is None else ((index, index),)
@@ -299,9 +307,12 @@ PROPERTIES: Mapping[str, Callable[[Sight], Possible | None]] = MappingProxyType(
         "socket": _any_packet((0, 0)),
         "decrypted": lambda sight: ((0, 0),) if _in_clear(sight) else None,
         "ipsec in state": lambda sight: ABSENT if sight.plain and _in_clear(sight) else None,
-        "ipsec out": _ipsec_out,
+        "ipsec out": lambda sight: ABSENT if sight.hook == "prerouting" else _ipsec_out(sight),
         "ipsec out state": lambda sight: ABSENT if _ipsec_out(sight) is not None else None,
         "bound socket": _is(0),
+        # the source's route leads back by the interface that the packet came by, the destination's by which it leaves
+        "way back": lambda sight: _one(_word(sight.packet.iif) if sight.packet.iif and not sight.translated else None),
+        "way out": lambda sight: _one(_way_out(sight)),
         "route to source": _is(1),
         "route to destination": _any_packet((1, 1)),
         "in index": _index("iif"),
@@ -321,7 +332,7 @@ PROPERTIES: Mapping[str, Callable[[Sight], Possible | None]] = MappingProxyType(
         "ct helper": _helper,
         "ct zone": _connection(0, 0),
         "ct label": _connection(0),
-        "ct family": _by_family(2, 10),
+        "ct family": _of_connection(lambda sight: 2 if sight.packet.family is Family.IPV4 else 10),
         "ct protocol": _of_connection(lambda sight: sight.packet.protocol),
         "ct packets": _counted,
         "ct packets original": _counted,

@@ -22,6 +22,7 @@ class Sight(NamedTuple):
     position: Position
     hook: str
     node: Surroundings | None
+    leaves: str = ""  # the interface that it will leave by, also where no hook knows it yet
 
     @property
     def translated(self) -> bool:

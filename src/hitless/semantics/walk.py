@@ -137,7 +137,7 @@ class Walk:
         if (
             sight is None or sight.position is not position or sight.packet is not self._packet
         ):  # most flows are of one position
-            sight = self._sight_of = Sight(self._packet, position, self._hook, self._node)
+            sight = self._sight_of = Sight(self._packet, position, self._hook, self._node, self.packet.oif)
         return sight
 
     def _unordered(self, group: list[Stage], flow: Flow) -> Flow:

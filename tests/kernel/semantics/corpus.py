@@ -147,10 +147,12 @@ ip -6 route replace default via 2001:db8:0:1::1 dev {uplink}
 
 
 def _told(ruleset: Ruleset, packet: Packet, address: Address) -> tuple[str, str]:
-    """What the evaluator says: carried, leaked, dropped, unanswered or cannot_tell; and why."""
+    """What the evaluator says: carried, leaked, dropped, unanswered or cannot_tell; and why. ``lost``: leaked or
+    dropped, it cannot be told which."""
     outcome: Outcome = evaluate(ruleset, packet)
     if outcome.state != "carried":
-        how = "dropped" if outcome.dropped is not None else "leaked"
+        mixed = len({ending.kind for ending in outcome.endings}) > 1
+        how = "lost" if mixed else "dropped" if outcome.dropped is not None else "leaked"
         return (how if outcome.state == "not_carried" else "cannot_tell"), outcome.reason
     back = way_back(ruleset, packet, address=address, carried=outcome)
     if back.state == "carried":

@@ -116,6 +116,19 @@ class Wires:
         assert self._port < 65000, "there are no new source ports left"
         return first
 
+    def fresh(self) -> None:
+        """Begin with the source ports anew, when few are left; conntrack then forgets, too."""
+        if self._port > 50000:
+            from hitless.kernel.conntrack import Conntrack
+            from hitless.model.families import Family
+
+            table = Conntrack(self.node)
+            for family in Family:
+                for entry in table.dump(family):
+                    table.delete(family, entry)
+            table.close()
+            self._port = 10000
+
     def passed(self, flows: Iterable[Packet]) -> list[Arrival | None]:
         """Send each packet as the first of a new flow; how it arrived at the far end, ``None`` when it was dropped.
 

@@ -265,8 +265,12 @@ def masked(field: Field, data: bytes, negated: bool, context: Context) -> tuple[
             return _fib(field, data, negated)
     if found is not None or field.kind in ("payload", "fib"):
         return found
+    if len(data) < field.length and field.order == "big":  # a network of whole bytes is compared as a prefix
+        rest = bytes(field.length - len(data))
+        data, mask = data + rest, mask + rest
     number = int.from_bytes(data, field.order)
-    bits = None if not field.mask else int.from_bytes(mask, field.order)
+    whole = all(byte == 0xFF for byte in mask)
+    bits = None if whole else int.from_bytes(mask, field.order)
     return (Property(field.called.name, ((number, number),), bits, negated, _compared(field, plain, negated, context)),)
 
 

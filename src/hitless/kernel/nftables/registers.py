@@ -147,8 +147,8 @@ def _fib(data: Attributes, branch: Branch) -> None:
         name = "route to source" if direction == "src" else "route to destination"
         branch.load(data.get(1), Field("named", 0, length=1, named=Words(name, words, {0: "missing", 1: "exists"})))
     elif result == _FIB_OIFNAME and asked & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
-        # the source's route leads back by the interface that the packet came by, the destination's by which it leaves
-        branch.load(data.get(1), Field("meta", 6 if direction == "src" else 7, length=16))
+        name = "way back" if direction == "src" else "way out"
+        branch.load(data.get(1), Field("named", 0, length=16, named=Words(name, words, text=True)))
     else:
         branch.load(data.get(1), Field("named", 0, length=length, named=Words("route", words, text=length == 16)))
 

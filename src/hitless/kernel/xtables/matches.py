@@ -158,20 +158,17 @@ def _state(data: bytes, family: Family) -> tuple[Match, ...]:
 
 # match_flags and state_mask stand behind eight 16-byte addresses and masks, two 32-bit times, the protocol and 4 ports.
 _CONNTRACK_AT = 8 * 16 + 8
-_XT_STATE, _XT_PROTO = 1 << 0, 1 << 1
+_XT_STATE = 1 << 0
 _XT_KNOWN = (1 << 14) - 1
 
 
 def _conntrack(data: bytes, family: Family, revision: int) -> tuple[Match, ...]:
     # xt_conntrack_mtinfo1..3: the same head; the masks are 8 bits wide in revision 1, 16 in 2 and 3.
-    protocol = struct.unpack_from("=H", data, _CONNTRACK_AT)[0]
     flags, inverted = struct.unpack_from("=HH", data, _CONNTRACK_AT + 10)
     state_mask = struct.unpack_from("=B" if revision == 1 else "=H", data, _CONNTRACK_AT + 14)[0]
     steps: list[Match] = []
     if flags & _XT_STATE:
         steps.append(_states(state_mask, _STATES, bool(inverted & _XT_STATE)))
-    if flags & _XT_PROTO:
-        steps.append(Protocol(protocol, bool(inverted & _XT_PROTO)))
     steps += conntrack_properties(data, family, flags, inverted, revision)
     if unknown := flags & ~_XT_KNOWN:
         steps.append(Opaque(f"-m conntrack (flags {unknown:#x})"))

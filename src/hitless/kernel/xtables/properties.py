@@ -286,7 +286,7 @@ def _ipv6header(data: bytes, family: Family) -> tuple[Match, ...]:
     return (Property("ip6 extensions", ((0, 0),) if holds else ((1, 255),), None, False, text),)
 
 
-# --- conntrack: what it asks beside state and protocol
+# --- conntrack: what it asks beside the state
 
 _ADDRESSES = {1 << 2: ("origsrc", 0), 1 << 3: ("origdst", 32), 1 << 4: ("replsrc", 64), 1 << 5: ("repldst", 96)}
 _ADDRESS_NAMES = {
@@ -300,12 +300,13 @@ _PORTS = {
     1 << 11: ("repldstport", 3),
 }
 _PORT_NAMES = ("ct sport original", "ct dport original", "ct sport reply", "ct dport reply")
-_STATUS, _EXPIRES, _DIRECTION = 1 << 6, 1 << 7, 1 << 12
+_PROTOCOL, _STATUS, _EXPIRES, _DIRECTION = 1 << 1, 1 << 6, 1 << 7, 1 << 12
 _STATUS_NAMES = ((1, "EXPECTED"), (2, "SEEN_REPLY"), (4, "ASSURED"), (8, "CONFIRMED"))
 
 
 def conntrack_properties(data: bytes, family: Family, flags: int, inverted: int, revision: int) -> list[Match]:
-    """The conditions of a conntrack match beside state and protocol (xt_conntrack_mtinfo1..3)."""
+    """The conditions of a conntrack match beside the state (xt_conntrack_mtinfo1..3). Without a connection none of them
+    holds, inverted or not."""
     found: list[Match] = []
 
     def add(bit: int, name: str, ranges: tuple[tuple[int, int], ...], mask: int | None, option: str) -> None:
@@ -315,6 +316,9 @@ def conntrack_properties(data: bytes, family: Family, flags: int, inverted: int,
         text = f"-m conntrack {negation(inverted & bit and bit != _DIRECTION)}--{option}"
         found.append(Property(name, ranges, mask, negated, text))
 
+    if flags & _PROTOCOL:
+        (protocol,) = struct.unpack_from("=H", data, 136)
+        add(_PROTOCOL, "ct protocol", ((protocol, protocol),), None, f"ctproto {protocol}")
     size = 4 if family is Family.IPV4 else 16
     for bit, (option, at) in _ADDRESSES.items():
         if flags & bit:
