@@ -43,14 +43,18 @@ class HitlessError(Exception):
 class InputError(HitlessError):
     """Something that people wrote is wrong.
 
-    ``where`` names the file, flag, line or field; ``expected`` says what would be right.
+    ``where`` names the file, flag, line or field; ``expected`` says what would be right; ``remedy`` what to do.
     """
 
-    def __init__(self, message: str, *, where: str | None = None, expected: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, where: str | None = None, expected: str | None = None, remedy: str | None = None
+    ) -> None:
         self.where = where
         self.expected = expected
+        self.remedy = remedy
         text = f"{where}: {message}" if where else message
-        super().__init__(f"{text} (expected {expected})" if expected else text)
+        text = f"{text} (expected {expected})" if expected else text
+        super().__init__(f"{text}; {remedy}" if remedy else text)
 
 
 class MissingError(HitlessError):

@@ -22,6 +22,7 @@ WHERE = {
     "farend": ("probe.md",),
     "lab": ("lab.md",),
     "report": ("drill.md",),
+    "drills": ("drill.md",),
     "selftest": ("selftest.md",),
     "advise": ("advise.md",),
 }

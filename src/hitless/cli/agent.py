@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hitless.cleaning import clean
 from hitless.cli.exits import Exit
 from hitless.errors import HitlessError, InputError
 
@@ -42,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _say(plan_text(options, as_json=as_json) if command == "plan" else cleanup_text(options, as_json=as_json))
         return Exit.PASS
     except InputError as error:
-        _complain(str(error))
+        _complain(error)
         return Exit.FAIL
     except HitlessError as error:
-        _complain(str(error))
+        _complain(error)
         return Exit.ERROR
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
@@ -67,5 +66,7 @@ def _say(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
-def _complain(text: str) -> None:
-    sys.stderr.write(f"hitless agent: {clean(text)}\n")
+def _complain(error: HitlessError) -> None:
+    from hitless.cli.complaints import of_ours
+
+    sys.stderr.write(f"hitless: {of_ours(error, 'agent')}\n")

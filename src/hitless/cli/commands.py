@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-__all__ = ["COMMANDS", "DAEMONS"]
+__all__ = ["COMMANDS", "DAEMONS", "GROUPS", "HIDDEN"]
 
 COMMANDS: dict[str, str] = {
     "doctor": "Look at a node or a cluster: what a restart costs, what is wrong, what to type next.",
-    "drill": "Restart agents under load and give a verdict (in the lab by default).",
+    "advise": "Which flannel a release ships, what its restart costs, what helps.",
     "watch": "Show changes to the rules that carry egress as they are made: gaps, and who made them.",
+    "report": "Render a drill's event log again: terminal, HTML, JSON, JUnit, Prometheus.",
+    "drills": "List, show and prune the folders of past drills.",
+    "drill": "Restart agents under load and give a verdict (in the lab by default).",
+    "node-drill": "A drill on this machine, without Kubernetes access.",
     "probe": "Open new connections all the time and record every one that fails.",
     "farend": "Answer probes, with the source address that it saw.",
-    "lab": "A small cluster in network namespaces: up, exec, status, down.",
-    "report": "Render a drill's event log again: terminal, HTML, JSON, JUnit, Prometheus.",
     "selftest": "Test the tester: inject known gaps and losses and find them.",
-    "advise": "Which flannel a release ships, what its restart costs, what helps.",
-    "node-drill": "A drill on this machine, without Kubernetes access.",
+    "lab": "A small cluster in network namespaces: up, exec, status, down.",
     "relay": "The pod's side of a drill in a cluster.",
+    "version": "Print the version.",
+    "help": "Show the help of a command: hitless help drill.",
 }
-"""Tools (click) and what they are for, in the order of ``hitless --help``."""
+"""Tools (click) and what they are for."""
 
 DAEMONS: dict[str, str] = {
-    "agent": "The node agent: flannel's rules, that outlive their process; its own restarts make no gap.",
     "guard": "A hot standby for nodes that run somebody else's agent.",
+    "agent": "The node agent: flannel's rules, that outlive their process; its own restarts make no gap.",
 }
 """Daemons (argparse) and what they are for."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills"),
+    "Prove": ("drill", "node-drill", "probe", "farend", "selftest", "lab"),
+    "Keep": ("guard", "agent"),
+    "More": ("version", "help"),
+}
+"""How ``hitless --help`` shows them."""
+
+HIDDEN = frozenset({"relay"})
+"""Commands that work and that people do not need."""

@@ -8,37 +8,29 @@ nothing running. Nothing outside the lab is changed.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from hitless import lab
-from hitless.cli import drill_choices, drill_cluster
+from hitless.cli import drill_choices, drill_cluster, progress
 from hitless.cli.drill_cleanup import cleanup
-from hitless.cli.drill_view import view
+from hitless.cli.drilling import carry_out, run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
-from hitless.cli.places import Folder, write
-from hitless.cli.report import EXITS, show
+from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
 from hitless.cli.typed import typed
-from hitless.drill import Method, Outside, Plan, Target, run
+from hitless.drill import Method, Outside, Plan, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.origins import Origin, here
 from hitless.drill.plans import LIMITS
-from hitless.errors import HitlessError, InputError, MissingError
-from hitless.evidence import Story, Verdict, judge, read, story
-from hitless.evidence.reports import as_json, render
+from hitless.errors import InputError
+from hitless.evidence import Story, Verdict
 from hitless.kernel import privileges
 from hitless.lab import agents as known
 from hitless.lab.agents import Agent, Readiness
@@ -46,7 +38,7 @@ from hitless.lab.plans import LIMITS as LAB_LIMITS
 from hitless.model.events import Event
 from hitless.model.families import Backend
 
-__all__ = ["command", "place", "run_and_show"]
+__all__ = ["carry_out", "command", "judged_agents"]
 
 METHODS = [str(one) for one in Method]
 BACKENDS = [str(one) for one in Backend]
@@ -56,22 +48,6 @@ _ONLY_WITH: tuple[tuple[str, str, tuple[Method | Outside, ...]], ...] = (
 )
 """Options that mean something with some ways to restart alone."""
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
-
-_T = TypeVar("_T")
-
-
-def place(out: Path | None) -> Path:
-    """The folder of a drill: ``--out``, else a new one in the user's state folder (XDG_STATE_HOME)."""
-    if out is not None:
-        return out
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
-    state = os.environ.get("XDG_STATE_HOME") or (os.environ.get("HOME", "") and f"{os.environ['HOME']}/.local/state")
-    try:
-        folder = Path(state or "/nonexistent") / "hitless" / "drills" / name
-        folder.mkdir(parents=True)
-    except OSError:  # no home, or one that is not ours: a service's user
-        return Path(tempfile.mkdtemp(prefix="hitless-drill-"))
-    return folder
 
 
 def _agents(
@@ -110,106 +86,6 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
     return Readiness.parse(http, "--ready-http")
 
 
-def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run it; SIGTERM ends it as Ctrl-C does: cancelled, cleaned up, ``KeyboardInterrupt``."""
-
-    async def main() -> _T:
-        task = asyncio.current_task()
-        assert task is not None
-        asked = False
-
-        def ask() -> None:
-            nonlocal asked
-            asked = True
-            task.cancel()
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ask)
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if asked:
-                raise KeyboardInterrupt from None
-            raise
-
-    return asyncio.run(main())
-
-
-def run_and_show(
-    plan: Plan,
-    target: Target,
-    *,
-    judged: str | Sequence[str],
-    out: Path | None,
-    as_object: bool,
-    quiet: bool = False,
-    origin: Origin | None = None,
-) -> int:
-    """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
-    agents = list(dict.fromkeys(name.agent for name in target.subjects()))
-
-    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
-        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin)
-
-    return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet)
-
-
-def carry_out(
-    work: Callable[[Path, Callable[[Event], None]], Coroutine[Any, Any, tuple[Story, Verdict]]],
-    agents: list[str],
-    rounds: int,
-    *,
-    out: Path | None,
-    as_object: bool,
-    quiet: bool,
-) -> int:
-    """Do the work into a new log with the live view, write the reports, print the result."""
-    folder = place(out)
-    log = folder / "events.jsonl"
-    try:
-        with view(agents, rounds, quiet=quiet) as onlooker:
-            told, verdict = interruptible(work(log, onlooker))
-    except BaseException as error:
-        if log.exists() and log.stat().st_size:
-            if isinstance(error, KeyboardInterrupt):
-                _so_far(log)
-            click.echo(f"what was recorded so far: {log} (hitless report renders it)", err=True)
-        elif out is None and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    problem = _reports(folder, told, verdict)
-    if as_object:
-        click.echo(as_json(told, verdict), nl=False)
-    else:
-        show(told, verdict)
-        click.echo("" if problem else f"\nReport: {folder / 'report.html'}")
-        click.echo(f"Events: {log}")
-    if problem:
-        raise MissingError(
-            f"the log is whole, but {problem}",
-            remedy=f"then render it again: hitless report {log} --format html --out FILE",
-        )
-    return EXITS[verdict.verdict]
-
-
-def _so_far(log: Path) -> None:
-    """What is known of a drill that was cut off; on standard error, because it is no result."""
-    with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
-        recorded = read(log)
-        told = story(recorded.events, sha256=recorded.sha256)
-        if any(record.attempts for record in told.records):
-            show(told, judge(told, path=str(log)), err=True)
-
-
-def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
-    """Write the reports; says which one could not be written, and why."""
-    for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
-        try:
-            write(folder / name, render(form, told, verdict))
-        except MissingError as error:
-            return str(error)
-    return ""
-
-
 _SECTIONS = {
     "Agents": (
         "agents", "agent_command", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
@@ -218,7 +94,7 @@ _SECTIONS = {
         "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
     ),
     "The lab": ("backend", "services", "forward_policy"),
-    "The result": ("out", "anonymous", "as_object", "quiet", "--help"),
+    "The result": ("out", "anonymous", "as_object", "progress_", "quiet", "--help"),
     "In a cluster": (),
 }  # fmt: skip
 
@@ -264,7 +140,7 @@ _SECTIONS = {
 @click.option("--out", type=Folder(), metavar="DIR", help="Log and reports go here.")
 @click.option("--anonymous", is_flag=True, help="No names of hosts and nodes in log and reports (addresses stay).")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option("--quiet", is_flag=True, help="Lines instead of the live view.")
+@progress.options
 @drill_choices.options
 @click.pass_context
 def command(
@@ -295,6 +171,7 @@ def command(
     anonymous: bool,
     as_object: bool,
     quiet: bool,
+    progress_: str | None,
     **cluster: Any,
 ) -> int:
     """Restart agents under load, watch the rules and every new connection of a probe, and give a verdict.
@@ -302,6 +179,7 @@ def command(
     Without options: a small cluster in network namespaces on this machine, and three agents in it one after another.
     """
     in_cluster = drill_choices.asked(ctx, cluster)
+    shown = progress.chosen(progress_, quiet=quiet)
     method = _method(restart, cluster=cluster["cluster"])
     for flag, name, methods in _ONLY_WITH:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and method not in methods:
@@ -323,7 +201,7 @@ def command(
             raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
         choices = drill_choices.choices(ctx, cluster)
         origin = here(typed(ctx), anonymous=anonymous)
-        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, quiet=quiet, origin=origin)
+        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, shown=shown, origin=origin)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
     if forward_policy == "drop" and backend == Backend.NFTABLES:
@@ -340,7 +218,7 @@ def command(
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()
     origin = here(typed(ctx), anonymous=anonymous)
-    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, quiet=quiet, origin=origin)
+    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, progress=shown, origin=origin)
 
 
 def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
@@ -373,7 +251,7 @@ def _in_cluster(
     *,
     out: Path | None,
     as_object: bool,
-    quiet: bool,
+    shown: str | None,
     origin: Origin,
 ) -> int:
     if choices.cleanup:
@@ -390,4 +268,4 @@ def _in_cluster(
         await ready.after(told, verdict)
         return told, verdict
 
-    return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, quiet=quiet)
+    return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, progress=shown)

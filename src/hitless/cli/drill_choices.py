@@ -39,7 +39,7 @@ _LAB_ONLY = (
 _TYPED = click.core.ParameterSource.COMMANDLINE
 _CLEANUP = frozenset(
     {"cluster", "cleanup", "dry_run", "yes", "force", "kubeconfig", "context"}
-    | {"namespaces", "probe_namespace", "as_object", "quiet"}
+    | {"namespaces", "probe_namespace", "as_object", "quiet", "progress_"}
 )
 """What --cleanup goes with; everything else is about a drill."""
 _NO_DRY_RUN = {"yes": "asks for nothing", "as_object": "prints YAML"}

@@ -222,7 +222,23 @@ class _Live:
         self._live.__exit__(kind, error, at)
 
 
-def view(agents: Sequence[str], rounds: int, *, quiet: bool = False) -> View:
-    """The view that fits standard error."""
+class _Nothing:
+    """For who wants the result alone."""
+
+    def __call__(self, event: e.Event) -> None:
+        pass
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+
+def view(agents: Sequence[str], rounds: int, *, quiet: bool = False, progress: str | None = None) -> View:
+    """The view that was asked for (``live``, ``lines``, ``none``), else the one that fits standard error."""
+    word = progress or ("live" if sys.stderr.isatty() and not quiet else "lines")
+    if word == "none":
+        return _Nothing()
     rows = _Rows(agents, rounds)
-    return _Live(rows) if sys.stderr.isatty() and not quiet else _Lines(rows)
+    return _Live(rows) if word == "live" else _Lines(rows)

@@ -17,7 +17,13 @@ class Group(click.Group):
             front.append(word)
             if "=" not in word and words and self._takes_value(word):
                 front.append(words.pop(0))
+        if front and not words and all(self._known(word) for word in front if word.startswith("-")):
+            ctx.fail(f"names no command (expected {', '.join(self.commands)})")
         return super().parse_args(ctx, [words[0], *front, *words[1:]] if words else front)
+
+    def _known(self, word: str) -> bool:
+        name = word.partition("=")[0]
+        return any(name in (*one.opts, *one.secondary_opts) for each in self.commands.values() for one in each.params)
 
     def _takes_value(self, word: str) -> bool:
         options = [one for each in self.commands.values() for one in each.params if isinstance(one, click.Option)]

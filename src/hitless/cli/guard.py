@@ -12,18 +12,18 @@ import json
 import os
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hitless.cleaning import clean
 from hitless.cli.exits import HELP, Exit
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.model import reading
 from hitless.model.families import Family, Network
 
-__all__ = ["main"]
+__all__ = ["main", "words"]
 
 _RUN = Path("/run/hitless-guard")
 _JOURNAL = "/var/log/hitless/guard.jsonl"
@@ -34,19 +34,45 @@ _COMMANDS = {
 }
 
 
+_EXAMPLES = """examples:
+  hitless guard --observe
+      report gaps, touch nothing
+  hitless guard --profile canal
+      guard a node of RKE2 until SIGTERM
+  hitless guard status --json
+      is this node protected? (exit code 0 yes, 1 no, 2 cannot tell)
+  hitless guard remove
+      stop a running guard and take its standby away
+
+"""
+
+
 class _Parser(argparse.ArgumentParser):
-    """Errors quote what was given."""
+    """Errors in the one style of the command line, without usage in front."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(clean(message))
+        from hitless.cli.complaints import of_argparse
+
+        known = [word for action in self._actions for word in action.option_strings]
+        self.exit(Exit.ERROR, f"hitless: {of_argparse('guard', message, known)}\n")
+
+    def refuse_unknown(self, argv: Sequence[str]) -> None:
+        """Name the option that nobody knows; argparse would first complain of the word behind it."""
+        known = [word for action in self._actions for word in action.option_strings]
+        for word in argv:
+            if word == "--":
+                break
+            if word.startswith("--") and not any(one.startswith(word.partition("=")[0]) for one in known):
+                self.error(f"unrecognized arguments: {word}")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="hitless guard",
-        description="A hot standby for the masquerading of somebody else's node agent: while its rules are gone, new "
-        "connections of pods are translated all the same. Run it on the node, in the host's network.",
-        epilog=f"{HELP} See docs/guard.md.",
+        description="A hot standby for the masquerading of somebody else's node agent: while its rules are\n"
+        "gone, new connections of pods are translated all the same. Run it on the node, in\nthe host's network.",
+        epilog=_EXAMPLES + textwrap.fill(f"{HELP} See docs/guard.md.", 78),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run-dir", type=Path, default=_RUN, metavar="DIR", help="lock and state (%(default)s)")
     parser.add_argument("--profile", default="flannel", metavar="NAME|FILE", help="the primary's rules (%(default)s)")
@@ -70,13 +96,21 @@ def _commands() -> str:
     return "; ".join(f"{name}: {words}" for name, words in _COMMANDS.items()) + " (default: run)"
 
 
+def words() -> tuple[list[str], list[str], list[str]]:
+    """The commands, the options that take a value, and those that take none: for a shell's completion."""
+    actions = [one for one in _parser()._actions if one.option_strings]
+    names = {one.option_strings[-1]: one.nargs == 0 for one in actions}
+    return list(_COMMANDS), [word for word, bare in names.items() if not bare], [w for w, bare in names.items() if bare]
+
+
 def main(argv: Sequence[str]) -> int:
     """Run a subcommand; errors become one message and exit code 3."""
     try:
         parser = _parser()
+        parser.refuse_unknown(argv)
         options = parser.parse_intermixed_args(list(argv))
         if options.json and options.command != "status":
-            parser.error(f"--json belongs to status, not to {options.command}")
+            parser.error(f"argument --json: belongs to status, not to {options.command}")
     except SystemExit as end:
         return Exit.PASS if end.code in (0, None) else Exit.ERROR
     try:
@@ -90,7 +124,9 @@ def main(argv: Sequence[str]) -> int:
             return _remove(options)
         return _run(options)
     except HitlessError as error:
-        sys.stderr.write(f"hitless guard: {clean(str(error))}\n")
+        from hitless.cli.complaints import of_ours
+
+        sys.stderr.write(f"hitless: {of_ours(error, 'guard')}\n")
         return Exit.ERROR
     except KeyboardInterrupt:
         return Exit.INTERRUPTED

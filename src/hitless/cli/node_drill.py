@@ -14,7 +14,8 @@ from typing import Literal
 
 import click
 
-from hitless.cli.drill import run_and_show
+from hitless.cli import progress
+from hitless.cli.drilling import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
@@ -58,7 +59,7 @@ __all__ = ["command"]
 @click.option("--anonymous", is_flag=True, help="No names of hosts in log and reports (addresses stay).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option("--quiet", is_flag=True, help="No live view.")
+@progress.options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -88,8 +89,10 @@ def command(
     yes: bool,
     as_object: bool,
     quiet: bool,
+    progress_: str | None,
 ) -> int:
     """Restart this machine's network agent under load and give a verdict, without Kubernetes access."""
+    shown = progress.chosen(progress_, quiet=quiet)
     for name in ("rate", "streams"):
         given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and not any(is_far_end(url) for url in to):
@@ -130,4 +133,4 @@ def command(
         if not click.confirm(question, err=True):
             return Exit.PASS
     origin = here(typed(ctx), anonymous=anonymous)
-    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, quiet=quiet, origin=origin)
+    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, progress=shown, origin=origin)

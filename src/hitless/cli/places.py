@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from hitless.errors import InputError, MissingError
+from hitless.evidence.log import remedy
 from hitless.kernel import files
 
 __all__ = ["File", "Folder", "write"]
@@ -81,7 +82,7 @@ def write(path: Path, text: str) -> None:
     except OSError as error:
         nobody = error.errno == errno.ENXIO
         why = "it is a FIFO that nobody reads, or a socket" if nobody else error.strerror
-        raise MissingError(f"cannot write {path}: {why}", remedy="make room, or choose another --out") from error
+        raise MissingError(f"cannot write {path}: {why}", remedy=remedy(error)) from error
 
 
 def _pour(path: Path, data: bytes) -> None:

@@ -7,15 +7,23 @@ drill's, so that a script can judge a log. Never: touching the log.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
+from hitless.cli import folders
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.places import File, write
+from hitless.cli.sections import Sections
+from hitless.errors import InputError
 from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.masking import Mask, names_of
 from hitless.evidence.reports import FORMATS, render
+
+_SUFFIXES = {
+    ".html": "html", ".json": "json", ".xml": "junit", ".svg": "svg", ".prom": "prometheus", ".txt": "terminal",
+}  # fmt: skip
 
 __all__ = ["EXITS", "command", "show"]
 
@@ -36,13 +44,31 @@ def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
         click.echo(terminal.text(told, verdict, width=max(console.width, 120)), nl=False, err=err)
 
 
-@click.command(name="report", help="Render a drill's event log again, from the log alone.\n\n" + HELP)
-@click.argument("log", type=click.Path(path_type=Path))
-@click.option("--format", "form", type=click.Choice(sorted(FORMATS)), default="terminal", show_default=True)
+@click.command(
+    name="report",
+    cls=Sections,
+    help="Render a drill's event log again, from the log alone.\n\n"
+    "LOG is an event log (also as .gz), a drill's folder, or the name of a drill as `hitless drills "
+    "list` tells it; without it the newest drill of this user is taken.\n\n" + HELP,
+    examples={
+        "hitless report": "the newest drill, on the terminal",
+        "hitless report --out drill.html": "a page to look at, or to attach",
+        "hitless report results/events.jsonl --out junit.xml": "for CI, from a log",
+        "hitless report --anonymous --format json": "for machines, without names of hosts and nodes",
+    },
+)
+@click.argument("log", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(FORMATS)),
+    help=f"[default: by the end of --out's name ({', '.join(_SUFFIXES)}), else terminal]",
+)
 @click.option("--out", type=File(), metavar="FILE", help="Write to this file instead of stdout.")
 @click.option("--anonymous", is_flag=True, help="Leave out the names of hosts and nodes.")
-def command(log: Path, form: str, out: Path | None, anonymous: bool) -> int:
-    path = log / "events.jsonl" if log.is_dir() else log
+def command(log: Path | None, form: str | None, out: Path | None, anonymous: bool) -> int:
+    form = form or _form(out)
+    path = _place(log)
     recorded = read(path)
     mask = Mask(names_of(recorded.events) if anonymous else None)
     told = story((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
@@ -57,3 +83,34 @@ def command(log: Path, form: str, out: Path | None, anonymous: bool) -> int:
     else:
         click.echo(render(form, told, verdict), nl=False)
     return EXITS[verdict.verdict]
+
+
+def _form(out: Path | None) -> str:
+    """The format that the name of the file asks for."""
+    if out is None or not out.suffix:
+        return "terminal"
+    if out.suffix.lower() not in _SUFFIXES:
+        raise InputError(
+            f"{out.name!r} ends with no format's name", where="--out", expected=f"{', '.join(_SUFFIXES)}, or --format"
+        )
+    return _SUFFIXES[out.suffix.lower()]
+
+
+def _place(log: Path | None) -> Path:
+    """The log that is meant: a file, a folder's, a named drill's, or the newest one."""
+    if log is not None:
+        if not os.path.lexists(log) and (drill := folders.named(str(log))) is not None:
+            return drill.log
+        return log / folders.LOG if log.is_dir() else log
+    there = folders.found()
+    if not there:
+        raise InputError(
+            f"there is no drill in {folders.home() or 'a home of this user'}",
+            where="LOG",
+            expected="an event log, or a drill's folder",
+            remedy="run one first (hitless drill), or name the log",
+        )
+    newest = there[-1]
+    what = "is still running: what is known so far" if newest.running else f"of {newest.begun:%Y-%m-%d %H:%M:%SZ}"
+    click.echo(f"the newest drill: {newest.log} ({what})", err=True)
+    return newest.log

@@ -1,7 +1,9 @@
-"""A command whose options stand in the help by what they are about.
+"""A command whose help is read: options under headings by what they are about, examples at its end.
 
-Problem: forty options in one list are read by nobody. Promise: ``--help`` shows them under headings; an option that no
-heading names stands under the last one, so that none is ever hidden. Parsing is click's own.
+Problem: forty options in one list are read by nobody, and a table of two columns has no room on a narrow terminal.
+Promise: ``--help`` shows options under headings, and what no heading names under the last one, so that no option is
+hidden; every command ends with examples that can be copied; below 76 columns a description stands under its
+option. Parsing is click's own.
 """
 
 from __future__ import annotations
@@ -11,15 +13,31 @@ from typing import Any
 
 import click
 
-__all__ = ["Sections"]
+__all__ = ["Sections", "write_rows"]
+
+_NARROW = 76
+"""Columns below which there is no room for two of them."""
+
+
+def write_rows(formatter: click.HelpFormatter, rows: Sequence[tuple[str, str]], *, column: int = 28) -> None:
+    """Names and descriptions: side by side, or on a narrow terminal one above the other."""
+    formatter.write_dl(rows, col_max=column if formatter.width >= _NARROW else 4)
 
 
 class Sections(click.Command):
-    """``sections``: headings, and the parameters below each, by name or flag; the last one takes what is left."""
+    """``sections``: headings, and the parameters below each, by name or flag; the last one takes what is left.
+    ``examples``: commands, and what each is for."""
 
-    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]], **rest: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, Sequence[str]] | None = None,
+        examples: Mapping[str, str] | None = None,
+        **rest: Any,
+    ) -> None:
         super().__init__(*args, **rest)
-        self._sections = sections
+        self._sections = sections or {"Options": ()}
+        self.examples = examples or {}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the headings with their options."""
@@ -34,4 +52,32 @@ class Sections(click.Command):
         for title, records in found.items():
             if records:
                 with formatter.section(title):
-                    formatter.write_dl(records)
+                    write_rows(formatter, records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, then the epilog."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for command, what in self.examples.items():
+                    for line in _folded(command, formatter.width - formatter.current_indent):
+                        formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+                    with formatter.indentation():
+                        formatter.indent()
+                        formatter.write_text(what)
+                        formatter.dedent()
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write_text(self.epilog)
+
+
+def _folded(command: str, width: int) -> list[str]:
+    """A command in lines that a shell takes together, broken in front of an option."""
+    lines, line = [], ""
+    pieces = " ".join(command.split()).replace(" --", "\n--").replace("\n-- ", " -- ").split("\n")
+    for piece in pieces:
+        if line and len(f"{line} {piece}") > width - 2:
+            lines.append(f"{line} \\")
+            line = f"    {piece}"
+        else:
+            line = f"{line} {piece}" if line else piece
+    return [*lines, line]

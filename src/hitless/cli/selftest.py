@@ -16,8 +16,9 @@ from pathlib import Path
 import click
 
 from hitless import lab
-from hitless.cli.drill import BACKENDS, interruptible
+from hitless.cli.drill import BACKENDS
 from hitless.cli.drill_view import view
+from hitless.cli.drilling import interruptible
 from hitless.cli.exits import HELP
 from hitless.cli.places import Folder
 from hitless.cli.report import EXITS
@@ -25,6 +26,7 @@ from hitless.cli.typed import typed
 from hitless.drill import selftest
 from hitless.drill.origins import here
 from hitless.drill.trials import Finding, trials
+from hitless.errors import InputError
 from hitless.model.families import Backend
 
 __all__ = ["command"]
@@ -78,7 +80,9 @@ def command(
         unknown = names - {trial.name for trial in chosen}
         if unknown:
             known = ", ".join(trial.name for trial in chosen)
-            raise click.BadParameter(f"{', '.join(sorted(unknown))} (expected some of: {known})", param_hint="--only")
+            raise InputError(
+                f"there is no trial {', '.join(map(repr, sorted(unknown)))}", where="--only", expected=known
+            )
         chosen = [trial for trial in chosen if trial.name in names]
     with tempfile.TemporaryDirectory(prefix="hitless-selftest-") as folder:
         log = (out or Path(folder)) / "events.jsonl"

@@ -9,40 +9,58 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from hitless import __version__
 from hitless.cleaning import clean
-from hitless.cli.commands import COMMANDS, DAEMONS
+from hitless.cli import complaints
+from hitless.cli.commands import COMMANDS, DAEMONS, GROUPS, HIDDEN
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.sections import write_rows
 from hitless.errors import HitlessError
 
 __all__ = ["run_tools"]
 
-_LONGEST = 4000  # characters of an error: some quote a program's own
+_WIDTH = max(map(len, (*COMMANDS, *DAEMONS)))
 
 
 class _Tools(click.Group):
     """Commands by name; a command's module is imported when it is used, and its help line without importing it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *DAEMONS]
+        return [name for name in (*COMMANDS, *DAEMONS) if name not in HIDDEN]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
             module = importlib.import_module(f"hitless.cli.{cmd_name.replace('-', '_')}")
             command: click.Command = module.command
             return command
+        if cmd_name in DAEMONS and ctx.resilient_parsing:  # the shell asks what could stand here
+            from hitless.cli.completing import daemon
+
+            return daemon(cmd_name)
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([*COMMANDS.items(), *DAEMONS.items()])
+        told = COMMANDS | DAEMONS
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                write_rows(formatter, [(f"{name:{_WIDTH}}", told[name]) for name in names], column=_WIDTH)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        told = COMMANDS | DAEMONS
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=told[name]) for name in names] + click.Command.shell_complete(
+            self, ctx, incomplete
+        )
 
 
 @click.group(
     cls=_Tools,
     name="hitless",
-    help="Restart a Kubernetes node's network agent without a pod losing a connection, and prove it.\n\n" + HELP,
+    help="Restart a Kubernetes node's network agent without a pod losing a connection, and prove it.\n\n"
+    "Start with: hitless doctor (looks, changes nothing), then hitless drill.\n\n" + HELP,
+    epilog="The help of a command: hitless COMMAND --help. Completion of words in your shell: docs/install.md.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "--version", prog_name="hitless")
@@ -50,13 +68,14 @@ def tools() -> None:
     pass
 
 
-def _show(error: click.ClickException) -> None:
-    """As click's own ``show``; but an error quotes what was given, which may be anything."""
-    context: click.Context | None = getattr(error, "ctx", None)
-    if context is not None:
-        click.echo(context.get_usage(), err=True)
-        click.echo(f"Try '{context.command_path} {context.help_option_names[0]}' for help.\n", err=True)
-    click.echo(f"Error: {clean(error.format_message())}", err=True)
+def _named(arguments: Sequence[str]) -> str:
+    """The command that the arguments name, for messages."""
+    return next((word for word in arguments if word in COMMANDS), "")
+
+
+def complain(text: str) -> None:
+    """One message on standard error."""
+    click.echo(f"hitless: {text}", err=True)
 
 
 def run_tools(arguments: Sequence[str]) -> int:
@@ -67,17 +86,18 @@ def run_tools(arguments: Sequence[str]) -> int:
         click.echo(error.ctx.get_help())
         return Exit.PASS
     except click.ClickException as error:
-        _show(error)
+        complain(complaints.of_click(error, _named(arguments)))
         return Exit.ERROR
     except click.exceptions.Exit as error:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return Exit.INTERRUPTED
-    except (SystemExit, BrokenPipeError):  # click turns the second into the first; nothing else in a tool exits
-        return Exit.UNHEARD
+    except (SystemExit, BrokenPipeError) as error:
+        # click turns the second into the first; but for that only its answers to a shell exit
+        return Exit.PASS if isinstance(error, SystemExit) and not error.code else Exit.UNHEARD
     except HitlessError as error:
-        click.echo(f"hitless: {clean(str(error), _LONGEST)}", err=True)
+        complain(complaints.of_ours(error, _named(arguments)))
         return Exit.ERROR
     except Exception as error:  # noqa: BLE001 - the process's border: Python's exit code 1 would read as "fail"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

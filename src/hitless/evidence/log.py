@@ -10,21 +10,24 @@ Next stage: ``records`` groups the events by agent and node, ``verdict`` judges 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 import msgspec
 
 from hitless.errors import InputError, MissingError, ours
+from hitless.evidence import unpacking
 from hitless.kernel import files
-from hitless.model.events import LONGEST, SCHEMA, Event, Header, Summary, decode, encode
+from hitless.model.events import SCHEMA, Event, Header, Summary, decode, encode
 
-__all__ = ["Log", "LogWriter", "parse", "read"]
+__all__ = ["Log", "LogWriter", "parse", "read", "remedy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,15 @@ class LogWriter:
         except OSError as error:
             if path.exists():
                 raise InputError(
-                    "exists; a log is never overwritten", where=str(path), expected="a new place"
+                    "is there already, and a log is never overwritten",
+                    where=str(path),
+                    expected="--out with a folder that holds no log yet",
                 ) from error
             raise MissingError(
                 f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
             ) from error
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for who asks whether a drill still writes here
 
     def write(self, *events: Event) -> None:
         """Append whole lines, in one system call."""
@@ -82,9 +89,7 @@ class LogWriter:
                 # half a line would spoil the next one, should there be room again
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, self._size)
-                raise MissingError(
-                    f"cannot write {self.path}: {error.strerror}", remedy="make room or choose another --out"
-                ) from error
+                raise MissingError(f"cannot write {self.path}: {error.strerror}", remedy=remedy(error)) from error
         self._size = whole
 
     def close(self) -> None:
@@ -101,6 +106,17 @@ class LogWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def remedy(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room, or choose another --out"
+    if error.errno == errno.EROFS:
+        return "the file system is read-only: choose another --out"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "choose another --out, or run it as a user who may write there"
+    return "choose another --out"
 
 
 def parse(lines: Iterable[bytes], *, where: str) -> Log:
@@ -136,23 +152,19 @@ def parse(lines: Iterable[bytes], *, where: str) -> Log:
     return Log(tuple(events), torn, digest.hexdigest())
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file; one without an end is cut off, so that it is no event, and ends the reading."""
-    while line := file.readline(LONGEST + 2):
-        if len(line) > LONGEST + 1:
-            yield line + b"\n"
-            return
-        yield line
-
-
 def read(path: Path) -> Log:
-    """The log in the file; raises ``InputError`` when it cannot be read or a line of it is wrong."""
+    """The log in the file, also packed with gzip; raises ``InputError`` when it cannot be read or a line is wrong.
+
+    The ``sha256`` of a packed log is that of what is in it.
+    """
     try:
         with os.fdopen(files.opened(path), "rb") as file:
-            return parse(_lines(file), where=str(path))
-    except (OSError, MemoryError) as error:
+            return parse(unpacking.lines(file, path), where=str(path))
+    except (OSError, MemoryError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        memory = isinstance(error, MemoryError)
         raise InputError(
-            f"cannot be read: {getattr(error, 'strerror', None) or 'it does not fit into memory'}",
+            f"cannot be read: {'it does not fit into memory' if memory else why or str(error)}",
             where=str(path),
             expected="an event log",
         ) from error

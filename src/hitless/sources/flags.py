@@ -180,6 +180,16 @@ def usage() -> str:
             words = f"{flag.help} ({'; '.join(said)})" if said else flag.help
             lines.append(f"  --{flag.name:<30} {words}" if flag.acts else f"  --{flag.name}")
         lines.append("")
+    lines += [
+        "examples:",
+        "  hitless agent plan --ip-masq --node-subnet 10.42.3.0/24",
+        "      what would change on this node; nothing is changed",
+        "  hitless agent --ip-masq --kube-subnet-mgr --healthz-port 10260",
+        "      run it, as flanneld's container does",
+        "  hitless agent cleanup",
+        "      take away the rules that it keeps",
+        "",
+    ]
     lines.append("exit codes: 0 stopped as asked, 1 wrong input (nothing was changed), 3 this machine cannot do it")
     return "\n".join(lines)
 
@@ -198,7 +208,9 @@ def _pairs(argv: Sequence[str]) -> Iterator[tuple[Flag, str]]:
         name = "help" if name == "h" else name
         flag = _KNOWN.get(name)
         if flag is None:
-            raise InputError("unknown flag", where=word, expected=_nearest(name))
+            raise InputError(
+                "there is no such flag", where=word, expected=_nearest(name), remedy="see: hitless agent --help"
+            )
         if not equals and flag.kind == "switch":
             value = "true"
         elif not equals:
@@ -207,14 +219,19 @@ def _pairs(argv: Sequence[str]) -> Iterator[tuple[Flag, str]]:
             value = words.pop(0)
         yield flag, value
     if words:
-        raise InputError("not a flag", where=words[0], expected="flags only, like flanneld")
+        raise InputError(
+            "is not a flag",
+            where=words[0],
+            expected="plan, cleanup, or flags as flanneld's",
+            remedy="see: hitless agent --help",
+        )
 
 
 def _nearest(name: str) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, list(_KNOWN), n=1)
-    return f"perhaps --{near[0]}; see hitless agent --help" if near else "a flag of flanneld; see hitless agent --help"
+    return f"perhaps --{near[0]}" if near else "a flag of flanneld"
 
 
 @dataclass(frozen=True, slots=True)

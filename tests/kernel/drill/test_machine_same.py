@@ -102,6 +102,9 @@ COMMAND = {
     "guard": Command(GUARD, (0,), lambda machine: (machine.home / "guard/state.json").exists(), (TERM, KILL)),
     "guard status": Command(("guard", "status", "--run-dir", "HOME/guard"), (0, 1, 2, 3)),
     "relay": Command(("relay", "clock"), (0,)),
+    "drills": Command(("drills", "prune", "--keep", "0", "--dry-run")),
+    "version": Command(("version",)),
+    "help": Command(("help", "lab", "up")),
 }
 FOR_EVER = ("watch", "farend", "guard")
 """End by a signal only: that is their good end."""

@@ -1,0 +1,134 @@
+"""What every drill does around its rounds: the live view, the log, the reports, the result, the exit code.
+
+Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end the same way, also when they are cut off.
+Promise: standard output holds the result and nothing else; the log stays, whatever ends the drill, and what is known so
+far is told. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from hitless.cli import folders
+from hitless.cli.drill_view import view
+from hitless.cli.places import write
+from hitless.cli.report import EXITS, show
+from hitless.drill import Plan, Target, run
+from hitless.drill.origins import Origin
+from hitless.errors import HitlessError, MissingError
+from hitless.evidence import Story, Verdict, judge, read, story
+from hitless.evidence.reports import as_json, render
+from hitless.model.events import Event
+
+__all__ = ["carry_out", "interruptible", "run_and_show"]
+
+_T = TypeVar("_T")
+
+
+def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run it; SIGTERM ends it as Ctrl-C does: cancelled, cleaned up, ``KeyboardInterrupt``."""
+
+    async def main() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+        asked = False
+
+        def ask() -> None:
+            nonlocal asked
+            asked = True
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ask)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if asked:
+                raise KeyboardInterrupt from None
+            raise
+
+    return asyncio.run(main())
+
+
+def run_and_show(
+    plan: Plan,
+    target: Target,
+    *,
+    judged: str | Sequence[str],
+    out: Path | None,
+    as_object: bool,
+    quiet: bool = False,
+    progress: str | None = None,
+    origin: Origin | None = None,
+) -> int:
+    """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
+    agents = list(dict.fromkeys(name.agent for name in target.subjects()))
+
+    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
+        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin)
+
+    return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet, progress=progress)
+
+
+def carry_out(
+    work: Callable[[Path, Callable[[Event], None]], Coroutine[Any, Any, tuple[Story, Verdict]]],
+    agents: list[str],
+    rounds: int,
+    *,
+    out: Path | None,
+    as_object: bool,
+    quiet: bool = False,
+    progress: str | None = None,
+) -> int:
+    """Do the work into a new log with the live view, write the reports, print the result."""
+    folder = out if out is not None else folders.new()
+    log = folder / "events.jsonl"
+    try:
+        with view(agents, rounds, quiet=quiet, progress=progress) as onlooker:
+            told, verdict = interruptible(work(log, onlooker))
+    except BaseException as error:
+        if log.exists() and log.stat().st_size:
+            if isinstance(error, KeyboardInterrupt):
+                _so_far(log)
+            click.echo(f"what was recorded so far: {log} (hitless report renders it)", err=True)
+        elif out is None and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    problem = _reports(folder, told, verdict)
+    if as_object:
+        click.echo(as_json(told, verdict), nl=False)
+    else:
+        show(told, verdict)
+        click.echo("" if problem else f"\nReport: {folder / 'report.html'}")
+        click.echo(f"Events: {log}")
+    if problem:
+        raise MissingError(
+            f"the log is whole, but {problem}",
+            remedy=f"then render it again: hitless report {log} --format html --out FILE",
+        )
+    return EXITS[verdict.verdict]
+
+
+def _so_far(log: Path) -> None:
+    """What is known of a drill that was cut off; on standard error, because it is no result."""
+    with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
+        recorded = read(log)
+        told = story(recorded.events, sha256=recorded.sha256)
+        if any(record.attempts for record in told.records):
+            show(told, judge(told, path=str(log)), err=True)
+
+
+def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
+    """Write the reports; says which one could not be written, and why."""
+    for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
+        try:
+            write(folder / name, render(form, told, verdict))
+        except MissingError as error:
+            return str(error)
+    return ""

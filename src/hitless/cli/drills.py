@@ -1,0 +1,208 @@
+"""``hitless drills``: the folders of past drills: list, show, prune.
+
+Problem: every drill leaves a log and reports, and after a month they fill a home. Promise: ``list`` and ``show`` read
+only; ``prune`` says which folders it would remove, asks, and removes nothing else: a drill that runs, and a folder with
+files that no drill writes, are spared and named; ``--dry-run`` changes nothing. Exit codes: 0 done (``show``: the
+drill's verdict), 3 wrong input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from hitless.cleaning import clean
+from hitless.cli import folders, report
+from hitless.cli.exits import HELP, Exit
+from hitless.cli.folders import Folder
+from hitless.cli.groups import Group
+from hitless.cli.numbers import number
+from hitless.cli.sections import Sections
+from hitless.errors import InputError
+
+__all__ = ["command"]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@click.group(cls=Group, help="List, show and prune the folders of past drills (of this user).\n\n" + HELP)
+def command() -> None:
+    pass
+
+
+@command.command(
+    "list",
+    cls=Sections,
+    help="List the drills, the newest first: when, verdict, size.",
+    examples={
+        "hitless drills list": "all of this user",
+        "hitless drills list --json": "for machines, with the logs' paths",
+    },
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def list_(as_json: bool) -> int:
+    there = folders.found()[::-1]
+    if as_json:
+        place = folders.home()
+        told = {"schema": 1, "folder": str(place) if place else None, "drills": [_described(one) for one in there]}
+        click.echo(json.dumps(told, indent=2))
+        return Exit.PASS
+    if not there:
+        click.echo(f"there is no drill in {folders.home() or 'a home of this user'}")
+        return Exit.PASS
+    width = max(len(one.path.name) for one in there)
+    for one in there:
+        click.echo(f"{one.path.name:{width}}  {_size(one.size):>8}  {clean(_state(one), 200)}")
+    total = sum(one.size for one in there)
+    click.echo(f"{_count(there)}, {_size(total)}, in {folders.home()}", err=True)
+    return Exit.PASS
+
+
+@command.command(
+    "show",
+    cls=Sections,
+    help="Show a drill's report on the terminal, and its files; without NAME of the newest one.",
+    examples={
+        "hitless drills show": "the newest",
+        "hitless drills show 20260131T": "the only one whose name begins so",
+    },
+)
+@click.argument("name", required=False)
+def show(name: str | None) -> int:
+    drill = _named(name)
+    code: int = report.command.callback(drill.log, None, None, False)  # type: ignore[misc]
+    click.echo("")
+    for path in sorted(drill.path.iterdir()):
+        click.echo(str(path))
+    return code
+
+
+@command.command(
+    "prune",
+    cls=Sections,
+    help="Remove old drills' folders, after a question. Running drills and folders with other files are spared.",
+    examples={
+        "hitless drills prune --keep 10 --dry-run": "what would go, but for the ten newest",
+        "hitless drills prune --older-than 30d --yes": "on a schedule",
+    },
+)
+@number("--keep", limits=(0, 1_000_000), unset="", help="Keep so many, the newest.")
+@click.option("--older-than", metavar="AGE", help="Only what is older: 45m, 12h, 30d, 8w.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def prune(keep: int | None, older_than: str | None, dry_run: bool, yes: bool, as_json: bool) -> int:
+    if keep is None and older_than is None:
+        raise InputError("nothing says what is old", where="drills prune", expected="--keep N or --older-than AGE")
+    if dry_run and yes:
+        raise InputError("contradicts --dry-run, which removes nothing", where="--yes", expected="one of the two")
+    before = datetime.now(UTC) - _age(older_than) if older_than is not None else None
+    there = folders.found()
+    old = there[: max(0, len(there) - (keep or 0))]
+    old = [one for one in old if before is None or one.begun < before]
+    spared = {one.path.name: why for one in old if (why := _why_spared(one))}
+    doomed = [one for one in old if one.path.name not in spared]
+    for one in doomed:
+        click.echo(f"{one.path}  {_size(one.size)}  {clean(_state(one), 200)}", err=as_json)
+    for name, why in spared.items():
+        click.echo(f"{name} is left alone: {clean(why)}", err=as_json)
+    gone = doomed if doomed and not dry_run and _agreed(doomed, yes=yes) else []
+    removed: list[str] = []
+    try:
+        for one in gone:
+            folders.remove(one)
+            removed.append(str(one.path))
+    finally:
+        _told(doomed, removed, spared, dry_run=dry_run, as_json=as_json)
+    return Exit.PASS
+
+
+def _told(
+    doomed: Sequence[Folder], removed: Sequence[str], spared: dict[str, str], *, dry_run: bool, as_json: bool
+) -> None:
+    if as_json:
+        told = {
+            "schema": 1,
+            "dry_run": dry_run,
+            "to_be_removed": [str(one.path) for one in doomed],
+            "removed": removed,
+            "spared": spared,
+        }
+        click.echo(json.dumps(told, indent=2))
+    elif removed:
+        size = sum(one.size for one in doomed if str(one.path) in removed)
+        click.echo(f"removed {_count(removed)}, {_size(size)}")
+    else:
+        click.echo("dry run: nothing was removed" if dry_run else "nothing was removed")
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,5})([mhdw])", text, re.ASCII)
+    if found is None:
+        raise InputError(f"{clean(text, 60)!r} is no age", where="--older-than", expected="45m, 12h, 30d or 8w")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _named(name: str | None) -> Folder:
+    there = folders.found()
+    if not there:
+        raise InputError(
+            f"there is no drill in {folders.home() or 'a home of this user'}",
+            where="drills show",
+            expected="a drill of this user",
+            remedy="run one first: hitless drill",
+        )
+    found = there[-1] if name is None else folders.named(Path(name).name)
+    if found is None:
+        several = [one.path.name for one in there if name and one.path.name.startswith(name)]
+        what = f"{clean(name or '', 100)!r} is {'the begin of several drills' if several else 'no drill'}"
+        raise InputError(what, where="NAME", expected=", ".join((several or [one.path.name for one in there])[-3:]))
+    return found
+
+
+def _why_spared(one: Folder) -> str:
+    if one.running:
+        return "its drill is running"
+    return f"it holds files that are no drill's: {', '.join(one.strangers[:3])}" if one.strangers else ""
+
+
+def _agreed(doomed: Sequence[Folder], *, yes: bool) -> bool:
+    question = f"Remove {_count(doomed)} ({_size(sum(one.size for one in doomed))})?"
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+    return click.confirm(question, err=True)
+
+
+def _state(one: Folder) -> str:
+    if one.running:
+        return "running"
+    return one.headline or one.verdict or f"cut off, no report (hitless report {one.path.name})"
+
+
+def _described(one: Folder) -> dict[str, object]:
+    return {
+        "name": one.path.name,
+        "log": str(one.log),
+        "begun": one.begun.isoformat(),
+        "bytes": one.size,
+        "verdict": one.verdict or None,
+        "headline": one.headline or None,
+        "running": one.running,
+        "other_files": list(one.strangers),
+    }
+
+
+def _count(several: Sequence[object]) -> str:
+    return f"{len(several)} drill{'' if len(several) == 1 else 's'}"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -1,0 +1,183 @@
+"""The folders of drills: where a new one is made, which are there, and which may be taken away.
+
+Problem: after a week of drills nobody remembers where the logs are, and a tidy-up must not take what is no drill's.
+Promise: a folder counts only if it stands directly in the user's state folder under a name that a drill gave it, is
+ours and no link, and holds an event log that begins with a header; it is removed only when nothing but a drill's own
+files is in it, and no drill is writing there. Never: following a link, removing a file that it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from hitless.errors import MissingError
+from hitless.kernel import files
+from hitless.model.events import LONGEST, Header, decode
+
+__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove"]
+
+LOG = "events.jsonl"
+_NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
+_OWN = re.compile(r"events\.jsonl|report\.(json|html|svg|txt|prom|xml)|junit\.xml|\.(report|junit)\.\w+\.new")
+"""What a drill and ``hitless report`` write, and drafts of it that were cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A drill's folder. ``verdict`` and ``headline`` as its report tells them, empty when there is none;
+    ``strangers``: files in it that no drill writes."""
+
+    path: Path
+    begun: datetime
+    size: int = 0
+    verdict: str = ""
+    headline: str = ""
+    running: bool = False
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def log(self) -> Path:
+        """Its event log."""
+        return self.path / LOG
+
+
+class _Report(msgspec.Struct):
+    verdict: str = ""
+    headline: str = ""
+
+
+def home() -> Path | None:
+    """Where this user's drills go (XDG_STATE_HOME); ``None`` for who has no home."""
+    state = os.environ.get("XDG_STATE_HOME") or (os.environ.get("HOME", "") and f"{os.environ['HOME']}/.local/state")
+    return Path(state) / "hitless" / "drills" if state else None
+
+
+def new() -> Path:
+    """A new folder there, else (no home, or one that is not ours: a service's user) a temporary one."""
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
+    try:
+        folder = (home() or Path("/nonexistent")) / name
+        folder.mkdir(parents=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="hitless-drill-"))
+    return folder
+
+
+def found() -> list[Folder]:
+    """The drills' folders, the oldest first."""
+    place = home()
+    try:
+        paths = sorted(place.iterdir()) if place is not None else []
+    except OSError:
+        return []
+    return [one for path in paths if (one := _look(path)) is not None]
+
+
+def named(word: str) -> Folder | None:
+    """The folder of this name, or of the only one that begins so."""
+    there = found()
+    exact = [one for one in there if one.path.name == word]
+    begun = exact or [one for one in there if word and one.path.name.startswith(word)]
+    return begun[0] if len(begun) == 1 else None
+
+
+def remove(folder: Folder) -> None:
+    """Remove the files, the log last, and the folder; raises ``MissingError`` when something is in the way."""
+    try:
+        fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            # the log last: what is cut off in the middle is still a drill's folder
+            with os.scandir(fd) as entries:
+                names = sorted((entry.name for entry in entries), key=lambda one: one == LOG)
+            for name in names:
+                if not _OWN.fullmatch(name):
+                    raise MissingError(
+                        f"{folder.path}: {name} is no file of a drill's; the folder stays", remedy="move it away first"
+                    )
+                os.unlink(name, dir_fd=fd)
+        finally:
+            os.close(fd)
+        folder.path.rmdir()
+    except OSError as error:
+        raise MissingError(
+            f"cannot remove {folder.path}: {error.strerror}", remedy="look at what is in it, and at its permissions"
+        ) from error
+
+
+def _look(path: Path) -> Folder | None:
+    """What the folder is; ``None`` when it is no drill's."""
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        return None
+    try:
+        seen = path.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or not _is_log(path / LOG):
+            return None
+        entries = list(_entries(path))
+        begun = datetime.strptime(name[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except (OSError, ValueError):
+        return None
+    report = _Report()
+    with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
+        report = msgspec.json.decode(files.read(path / "report.json", most=64 << 20), type=_Report)
+    return Folder(
+        path,
+        begun,
+        sum(size for _, size in entries),
+        report.verdict,
+        report.headline,
+        _held(path / LOG) or (not report.verdict and _alive(int(name[2]))),
+        tuple(sorted(one for one, _ in entries if not _OWN.fullmatch(one))),
+    )
+
+
+def _entries(path: Path) -> Iterator[tuple[str, int]]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield entry.name, entry.stat(follow_symlinks=False).st_size
+
+
+def _is_log(path: Path) -> bool:
+    """Whether the file begins as a drill's log does."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    with os.fdopen(files.opened(path), "rb") as file:
+        line = file.readline(LONGEST + 1)
+    try:
+        return isinstance(decode(line), Header)
+    except msgspec.DecodeError:
+        return False
+
+
+def _held(log: Path) -> bool:
+    """Whether a drill has the log open to write (``evidence.log`` locks it)."""
+    try:
+        fd = files.opened(log)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process that the folder is named after runs, and is one of ours: it may be writing its reports."""
+    try:
+        return b"hitless" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
