@@ -95,7 +95,7 @@ def named(word: str) -> Folder | None:
 def remove(folder: Folder) -> None:
     """Remove the files, the log last, and the folder; raises ``MissingError`` when something is in the way."""
     try:
-        fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = files.directory(folder.path)
         try:
             # the log last: what is cut off in the middle is still a drill's folder
             with os.scandir(fd) as entries:

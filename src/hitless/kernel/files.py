@@ -16,7 +16,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MOST", "opened", "own", "read", "read_text", "replace"]
+__all__ = ["MOST", "directory", "opened", "own", "read", "read_text", "replace"]
 
 MOST = 8 << 20
 """Bytes that are read of a file where the caller names no other bound."""
@@ -39,6 +39,11 @@ def opened(path: Path) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def directory(path: Path) -> int:
+    """A descriptor of a directory that is no link, for working in it by ``dir_fd``; the caller closes it."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def read(path: Path, *, most: int = MOST) -> bytes:
