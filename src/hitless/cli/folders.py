@@ -178,6 +178,6 @@ def _held(log: Path) -> bool:
 def _alive(pid: int) -> bool:
     """Whether the process that the folder is named after runs, and is one of ours: it may be writing its reports."""
     try:
-        return b"hitless" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"hitless" in files.read(Path(f"/proc/{pid}/cmdline"))
     except OSError:
         return False

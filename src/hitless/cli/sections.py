@@ -61,13 +61,15 @@ class Sections(click.Command):
                 for command, what in self.examples.items():
                     for line in _folded(command, formatter.width - formatter.current_indent):
                         formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-                    with formatter.indentation():
-                        formatter.indent()
-                        formatter.write_text(what)
-                        formatter.dedent()
+                    _wrapped(formatter, what, formatter.current_indent + 4)
         if self.epilog:
             formatter.write_paragraph()
-            formatter.write_text(self.epilog)
+            _wrapped(formatter, self.epilog, 0)
+
+
+def _wrapped(formatter: click.HelpFormatter, text: str, indent: int) -> None:
+    lead = " " * indent
+    formatter.write(f"{click.wrap_text(text, formatter.width, lead, lead)}\n")
 
 
 def _folded(command: str, width: int) -> list[str]:
