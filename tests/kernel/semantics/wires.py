@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, ip_address
 import pytest
 from tests.unit.semantics.random_rules import NODE_V4, NODE_V6, POD_IN, UPLINK
 
+from hitless.kernel import netlink
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.model.families import Address
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
@@ -29,6 +30,7 @@ _POD_MAC, _NODE_POD_MAC = bytes.fromhex("020000000001"), bytes.fromhex("02000000
 _NODE_FAR_MAC, _FAR_MAC = bytes.fromhex("020000000003"), bytes.fromhex("020000000004")
 _ETH_ALL, _ETH_ARP = 3, 0x0806
 _GATEWAY_V4 = ip_address("10.42.1.1")
+_LAST_PORT = 50000
 _HANG = 60.0  # seconds: an answer that takes a millisecond
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 
@@ -118,15 +120,9 @@ class Wires:
 
     def fresh(self) -> None:
         """Begin with the source ports anew, when few are left; conntrack then forgets, too."""
-        if self._port > 50000:
-            from hitless.kernel.conntrack import Conntrack
-            from hitless.model.families import Family
-
-            table = Conntrack(self.node)
-            for family in Family:
-                for entry in table.dump(family):
-                    table.delete(family, entry)
-            table.close()
+        if self._port > _LAST_PORT:
+            with netlink.Socket(netlink.NETFILTER, self.node) as table:  # IPCTNL_MSG_CT_DELETE of everything
+                table.request(1 << 8 | 2, 0, netlink.nfgenmsg(0), operation="empty", subject="conntrack")
             self._port = 10000
 
     def passed(self, flows: Iterable[Packet]) -> list[Arrival | None]:
