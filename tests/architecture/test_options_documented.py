@@ -25,6 +25,7 @@ WHERE = {
     "drills": ("drill.md",),
     "selftest": ("selftest.md",),
     "advise": ("advise.md",),
+    "window": ("windows.md",),
 }
 """The documents of each command; ``relay`` is not for people."""
 

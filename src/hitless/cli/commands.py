@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "farend": "Answer probes, with the source address that it saw.",
     "selftest": "Test the tester: inject known gaps and losses and find them.",
     "lab": "A small cluster in network namespaces: up, exec, status, down.",
+    "window": "Maintenance windows: may something begin now, what comes next, wait for it.",
     "relay": "The pod's side of a drill in a cluster.",
     "version": "Print the version.",
     "help": "Show the help of a command: hitless help drill.",
@@ -29,7 +30,7 @@ DAEMONS: dict[str, str] = {
 """Daemons (argparse) and what they are for."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills"),
+    "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills", "window"),
     "Prove": ("drill", "node-drill", "probe", "farend", "selftest", "lab"),
     "Keep": ("guard", "agent"),
     "More": ("version", "help"),

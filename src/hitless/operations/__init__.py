@@ -1,0 +1,1 @@
+"""When and how network agents are restarted on purpose: maintenance windows."""
