@@ -185,7 +185,9 @@ class Receiver:
         attendance = Attendance((self._socket.fileno(), self._wake), self._began, watched=self._urgent)
         # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
         # with this thread for the interpreter, datagram by datagram.
-        while True:
+        while (
+            not self._closed
+        ):  # a storm, or a kernel that says time and again that it drops, leaves nothing to wait for
             try:
                 data = self._socket.receive(wait=False)
             except LostEvents:
@@ -194,8 +196,8 @@ class Receiver:
             if data is not None:
                 self._take(data, attendance)
             elif self._wake in attendance.wait():
-                attendance.close()
-                return
+                break
+        attendance.close()
 
     def _take(self, data: bytes, attendance: Attendance) -> None:
         """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
@@ -268,7 +270,7 @@ class Receiver:
     def _drain(self, attendance: Attendance) -> None:
         """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
         noticed = self._clock.now()
-        while True:
+        while not self._closed:
             try:
                 data = self._socket.receive(wait=False)
             except LostEvents:
