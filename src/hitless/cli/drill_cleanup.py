@@ -62,8 +62,14 @@ async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
         found = await leftovers.look(api, places)
         if waits := [one.identity for one in found if one.life == "unknown"]:
-            click.echo(f"looking for up to {alive.LOOK:g} s whether drill {', '.join(waits)} is alive …", err=True)
-        return await leftovers.judge(api, found)
+            within = alive.GLANCE if choices.force else alive.LOOK
+            click.echo(f"looking for up to {within:g} s whether drill {', '.join(waits)} is alive …", err=True)
+            if not choices.force:
+                click.echo(
+                    "(a drill may be cut off from the server for minutes, by the restart that it made)", err=True
+                )
+            found = await leftovers.judge(api, found, within)
+        return found
 
 
 async def _remove(choices: Choices, drills: Sequence[Drill]) -> list[str]:

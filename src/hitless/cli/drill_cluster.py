@@ -79,7 +79,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
             places = (choices.namespace, choices.probe_namespace or choices.namespace)
-            against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end)
+            against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=_warn)
             against[:0] = objections(survey, chosen, restart)
             return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 

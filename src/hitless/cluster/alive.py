@@ -2,9 +2,9 @@
 
 Problem: what a drill left and what a colleague's drill is working with look the same in the API, and two machines'
 clocks cannot be compared. Promise: the driver writes a number into its owner ConfigMap every few seconds; whoever asks
-sees it move, or not, for several times as long. A driver of this very machine is looked for itself: its process is
-there, with the start that was written down, or it is not. A drill of which neither can be said is "unknown", never
-dead. Next stage: ``leftovers``.
+sees it move, or not, for longer than a driver that is cut off from the server goes on. A driver of this very machine is
+looked for itself: its process is there, with the start that was written down, or it is not. A drill of which neither
+can be said is "unknown", never dead. Next stage: ``leftovers``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from hitless.cluster.api import Api
+from hitless.cluster.api import Api, Patience
 from hitless.cluster.objects import CONFIG_MAPS, ConfigMap
 from hitless.errors import ApiError, HitlessError
 from hitless.model import reading
 
-__all__ = ["BEAT", "LOOK", "Life", "beat", "driver", "here", "number"]
+__all__ = ["BEAT", "GLANCE", "LOOK", "Life", "beat", "driver", "here", "number"]
 
 BEAT = 5.0
 """Seconds between two signs of life of a drill."""
 
-LOOK = 30.0
-"""Seconds in which a living drill must show one: its way to the server may be slow, it restarts network agents."""
+LOOK = Patience().total + 60.0
+"""Seconds without one after which a drill is dead. The restart of an agent may cut the driver off from the
+server, and the driver then goes on for ``Patience.total`` seconds from when it noticed."""
+
+GLANCE = 30.0
+"""Seconds in which a drill that is not cut off shows one."""
 
 ANNOTATION = "hitless.dev/beat"
 _DRIVER, _PROCESS = "driver", "process"

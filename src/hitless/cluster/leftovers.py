@@ -96,16 +96,22 @@ def _at_once(drill: Drill) -> Drill:
         return replace(drill, life="alive", why="its process runs on this machine")
     if "dead" in local:
         return replace(drill, life="dead", why="its process on this machine has ended")
-    if not drill.running:
-        return replace(drill, life="dead", why="all its pods have ended" if drill.pods else "it has no pods")
-    return drill
+    if drill.pods and not drill.running:
+        return replace(drill, life="dead", why="all its pods have ended")
+    if not drill.pods and not drill.owners:
+        return replace(drill, life="dead", why="it has no pods")
+    return drill  # one without pods may be about to make them
 
 
-async def judge(api: Api, drills: Sequence[Drill]) -> list[Drill]:
-    """The same drills, those that were unknown looked at until they show a sign of life or should have."""
+async def judge(api: Api, drills: Sequence[Drill], within: float | None = None) -> list[Drill]:
+    """The same drills, those that were unknown looked at until they show a sign of life or should have.
+
+    ``within``: look no longer than so many seconds; a drill that was silent for less than ``alive.LOOK`` is not dead.
+    """
+    within = alive.LOOK if within is None else within
     waiting = {one.identity: one for one in drills if one.life == "unknown"}
     done = {one.identity: one for one in drills if one.life != "unknown"}
-    end = api.patience.now() + alive.LOOK
+    end = api.patience.now() + within
     for identity, one in list(waiting.items()):
         if not any(alive.number(owner) for owner in one.owners):
             why = "it gives no signs of life (an older hitless, or one without the right to patch ConfigMaps)"
@@ -118,7 +124,11 @@ async def judge(api: Api, drills: Sequence[Drill]) -> list[Drill]:
             if any(now.get(uid, told) != told for uid, told in before.items()):
                 done[identity] = replace(waiting.pop(identity), life="alive", why="it gives signs of life")
     for identity, one in waiting.items():
-        done[identity] = replace(one, life="dead", why=f"it gave no sign of life for {alive.LOOK:g} s")
+        why = f"it gave no sign of life for {within:g} s"
+        if within < alive.LOOK:
+            done[identity] = replace(one, why=f"{why}; it may be cut off from the server")
+        else:
+            done[identity] = replace(one, life="dead", why=why)
     return [done[one.identity] for one in drills]
 
 

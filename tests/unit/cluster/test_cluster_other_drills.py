@@ -1,0 +1,124 @@
+"""Other drills: one that is only cut off is not dead, and where none can be seen that is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.cluster.clusters import client, cluster
+
+from hitless.cluster import alive, leftovers, manifests
+from hitless.cluster.api import Api, Patience
+from hitless.cluster.manifests import Pods
+from hitless.cluster.neighbours import met
+from hitless.cluster.survey import choose, look
+from hitless.testing.api_kubelet import FakeNodes
+from hitless.testing.api_rights import Rights, Rule
+
+PLACE = "hitless-drill"
+PODS = Pods("x1", namespace=PLACE)
+Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
+
+
+def play(story: Story, folder: Path) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(240), cluster(2) as fake, client(fake, folder) as api:
+            await story(fake, api)
+
+    asyncio.run(run())
+
+
+@dataclass
+class Time:
+    """Virtual seconds; ``then`` happens at its moment."""
+
+    now: float = 0.0
+    then: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        while self.then and self.then[0][0] <= self.now:
+            self.then.pop(0)[1]()
+        await asyncio.sleep(0)
+
+
+def left(fake: FakeNodes, *, beat: str = "7", pods: bool = True) -> Callable[[], None]:
+    """A drill of another machine; what is returned makes it give a sign of life."""
+    store = fake.api.store
+    store.create("namespaces", "", {"metadata": {"name": PLACE}})
+    owner = manifests.owner(PODS, PLACE)
+    owner["metadata"]["annotations"] = {alive.ANNOTATION: beat} if beat else {}
+    owner["data"] = {"driver": "somebody@elsewhere", "process": "other 1 2 3"}
+    made = store.create("configmaps", PLACE, owner)
+    owner["metadata"]["uid"] = made["metadata"]["uid"]
+    if pods:
+        store.create("pods", PLACE, manifests.peer_pod(PODS, "node-1", owner))
+
+    def lives() -> None:
+        name = owner["metadata"]["name"]
+        store.change(
+            "configmaps", PLACE, name, lambda one: one["metadata"].update(annotations={alive.ANNOTATION: beat + "1"})
+        )
+
+    return lives
+
+
+@pytest.mark.parametrize("pods", [True, False])
+def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_wait(tmp_path: Path, pods: bool) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        lives = left(fake, pods=pods)
+        time = Time(then=[(Patience().total + 20.0, lives)])
+        api.patience = replace(api.patience, sleep=time.sleep, now=lambda: time.now)
+        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        assert (found.life, found.why) == ("alive", "it gives signs of life")
+
+        # looked at for less than that it is not known, and never dead
+        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]), alive.GLANCE)
+        assert (found.life, found.why) == (
+            "unknown",
+            "it gave no sign of life for 30 s; it may be cut off from the server",
+        )
+
+        begun = time.now
+        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        assert (found.life, found.why) == ("dead", "it gave no sign of life for 240 s")
+        assert time.now - begun >= alive.LOOK > Patience().total
+
+    play(story, tmp_path)
+
+
+def test_a_drill_that_has_no_pods_yet_and_gave_no_sign_yet_is_not_dead(tmp_path: Path) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        left(fake, beat="", pods=False)
+        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
+        assert found.life == "unknown", found.why
+
+    play(story, tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("sees_namespaces", [True, False])
+def test_where_other_drills_cannot_be_looked_for_is_said_unless_there_can_be_none(
+    tmp_path: Path, there: bool, sees_namespaces: bool
+) -> None:
+    async def story(fake: FakeNodes, api: Api) -> None:
+        survey = await look(api)
+        nodes = choose(survey, ["node-1"], None, "")
+        if there:
+            left(fake)
+        told: list[str] = []
+        against = await met(api, [PLACE], survey, nodes, "delete-pod", own_far_end=True, tell=told.append)
+        assert (told, bool(against)) == ([], False), "a peer alone is in nobody's way"
+        fake.api.rights = Rights([Rule("get", "", "namespaces")] if sees_namespaces else [])
+        against = await met(api, [PLACE], survey, nodes, "delete-pod", own_far_end=True, tell=told.append)
+        assert against == []
+        assert len(told) == (0 if sees_namespaces and not there else 1)
+        for one in told:
+            assert "cannot be seen in the namespace hitless-drill" in one
+            assert 'cannot list resource "pods"' in one
+
+    play(story, tmp_path)
