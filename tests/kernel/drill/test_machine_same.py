@@ -97,6 +97,8 @@ COMMAND = {
     "report junit": Command(("report", "HOME/log.jsonl", "--format", "junit"), (1,)),
     "selftest": Command(("selftest", "--only", "harmless changes", *OUT), (0, 2), _restarting, (KILL,)),
     "advise": Command(("advise", "--version", "v1.32.5+rke2r1"), (0, 1)),
+    "doctor": Command(("doctor", "--json"), (0, 1, 2)),
+    "doctor bundle": Command(("doctor", "--bundle", "HOME/report.tgz", "--mask"), (0, 1, 2)),
     "agent": Command(("agent", "plan", *PLAN)),
     "agent json": Command(("agent", "plan", "--json", *PLAN)),
     "guard": Command(GUARD, (0,), lambda machine: (machine.home / "guard/state.json").exists(), (TERM, KILL)),
