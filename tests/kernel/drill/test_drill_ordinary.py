@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel.drill.drills import HANG, unharmed
-from tests.kernel.lab.test_lab_command import ORDINARY, REACH
+from tests.kernel.lab.test_lab_command import NEEDED, ORDINARY, REACH
 from tests.kernel.lab.worlds import machine, missing
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -35,7 +35,7 @@ def _drill_as_somebody_else(home: Path, tmp_path: Path) -> None:
     )
     before = machine()
     done = subprocess.run(
-        ["unshare", "-m", "sh", str(script), str(Path(sys.base_prefix))],
+        ["unshare", "-m", "sh", str(script), *NEEDED],
         env={**os.environ, "SCRATCH": str(tmp_path), "PYTHON": sys.executable},
         capture_output=True,
         text=True,

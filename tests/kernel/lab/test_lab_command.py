@@ -245,17 +245,27 @@ def test_an_interrupted_up_leaves_nothing(hitless: Shell, tmp_path: Path, stage:
 
 
 ORDINARY = 65534
+NEEDED = [str(Path(folder)) for folder in (sys.base_prefix, Path(__file__).parents[3], sys.prefix)]
+"""What must be within reach of an ordinary user: Python, this checkout, and its environment."""
 REACH = """
 set -e
 mount --make-rprivate /
+number=0
 for folder in "$@"; do
+    number=$((number + 1))
+    mkdir -p "$SCRATCH/kept$number"
+    mount --bind "$folder" "$SCRATCH/kept$number"
+done
+number=0
+for folder in "$@"; do
+    number=$((number + 1))
     top=/$(echo "$folder" | cut -d/ -f2)
     if [ "$(stat -c %a "$top" | tail -c 2)" -lt 5 ]; then
-        mkdir -p "$SCRATCH/kept"
-        mount --bind "$folder" "$SCRATCH/kept"
         mount -t tmpfs -o mode=755 none "$top"
+    fi
+    if [ ! -e "$folder" ]; then
         mkdir -p "$folder"
-        mount --bind "$SCRATCH/kept" "$folder"
+        mount --bind "$SCRATCH/kept$number" "$folder"
     fi
 done
 """
@@ -277,7 +287,6 @@ def _lab_of_somebody_else(home: Path, tmp_path: Path) -> None:
         REACH + f"exec setpriv --reuid={ORDINARY} --regid={ORDINARY} --clear-groups env HOME={home} TMPDIR={home} "
         'HITLESS_RUNTIME_DIR="$HITLESS_RUNTIME_DIR" sh -c "$WORDS"\n'
     )
-    base = str(Path(sys.base_prefix))
     words = """
         set -e
         hitless() { "$PYTHON" -m hitless lab "$@"; }
@@ -294,7 +303,7 @@ def _lab_of_somebody_else(home: Path, tmp_path: Path) -> None:
         hitless down
     """
     done = subprocess.run(
-        ["unshare", "-m", "sh", str(script), base],
+        ["unshare", "-m", "sh", str(script), *NEEDED],
         env={
             **os.environ,
             "SCRATCH": str(tmp_path),
