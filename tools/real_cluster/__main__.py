@@ -1,7 +1,7 @@
 """``python -m tools.real_cluster``: start, use and stop a real Kubernetes on this machine. See CONTRIBUTING.md.
 
 up                 build or find the programs, start the control plane, two nodes and a Canal with the real flanneld
-test               up, then tests/cluster, the chart's installation and a drill with and without the guard, then down
+test               up, then every part (doctor, tests/cluster, drills, cleanup, the chart, a rollout), a table, down
 kubectl WORDS      kubectl as administrator
 shell [NODE]       a shell in the control plane's network namespace, or on a node
 down               stop everything and remove the namespaces
@@ -60,7 +60,7 @@ def main() -> int:
         case "test":
             try:
                 _up(folder, nodes, options)
-                return checks.run_all(folder, nodes)
+                return checks.run_all(folder, nodes, options.only)
             finally:
                 if not options.keep:
                     _down(folder)
@@ -83,6 +83,8 @@ def _options() -> argparse.Namespace:
     words.add_parser("up", parents=[shared, making], help="start it")
     test = words.add_parser("test", parents=[shared, making], help="start it, run what proves it, stop it")
     test.add_argument("--keep", action="store_true", help="leave the cluster up")
+    names = [part.name for part in checks.PARTS]
+    test.add_argument("--only", nargs="+", default=(), choices=names, help="these parts alone (default: all)")
     words.add_parser("down", parents=[shared], help="stop it")
     for name, what in (("kubectl", "its arguments"), ("shell", "a node's name, e.g. node1")):
         more = words.add_parser(name, parents=[shared], help=f"with {what}")
