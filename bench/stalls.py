@@ -147,8 +147,8 @@ def _stalls(log: Path) -> list[tuple[str, float, float]]:
         tool, t = str(event["tool"]), int(event["t"])
         apart = t - before.get(tool, t)
         before[tool] = t
-        if event["max_lag_ns"] > LONG:
-            found.append((tool, event["max_lag_ns"] / 1e9, apart / 1e9))
+        if event.get("max_lag_ns", 0) > LONG:
+            found.append((tool, event.get("max_lag_ns", 0) / 1e9, apart / 1e9))
         elif apart > 2 * LONG:
             found.append((tool, apart / 1e9, apart / 1e9))
     return found

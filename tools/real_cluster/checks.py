@@ -158,11 +158,11 @@ def _seconds(text: str) -> float:
 
 
 def _unguarded(folder: Folder, nodes: list[Node]) -> Row:
-    return drills.drill(folder, _ROUNDS, must_pass=False)
+    return drills.drill(folder, "unguarded", _ROUNDS, must_pass=False)
 
 
 def _guarded_drill(folder: Folder, nodes: list[Node]) -> Row:
-    return drills.drill(folder, _GUARDED_ROUNDS, must_pass=True)
+    return drills.drill(folder, "guarded", _GUARDED_ROUNDS, must_pass=True)
 
 
 PARTS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,10 +20,15 @@ _DRILLS = "hitless-drill"  # the namespace that a drill makes
 _PATIENCE = 120.0
 
 
-def drill(folder: Folder, rounds: int, *, must_pass: bool) -> Row:
-    """Restart the agent of one node under load. ``must_pass``: nothing may be lost; else any clear verdict will do."""
-    with far_end(folder), tempfile.TemporaryDirectory() as temporary:
-        done = in_cluster(folder, _command(rounds, Path(temporary) / "drill"))
+def drill(folder: Folder, name: str, rounds: int, *, must_pass: bool) -> Row:
+    """Restart the agent of one node under load. ``must_pass``: nothing may be lost; else any clear verdict will do.
+
+    Its log and reports stay in the folder, until the next one of this ``name``.
+    """
+    out = folder.make("drills") / name
+    shutil.rmtree(out, ignore_errors=True)
+    with far_end(folder):
+        done = in_cluster(folder, _command(rounds, out))
     try:
         told = json.loads(done.stdout)
         agents = told["agents"]
@@ -62,14 +68,25 @@ def cleanup(folder: Folder, nodes: list[Node]) -> Row:
             driver.wait()
     dead = _cleaned(folder, "--dry-run")
     removed = _cleaned(folder, "--yes")
-    left = folder.kubectl("get", "namespace", _DRILLS, "--ignore-not-found", "-o=name").stdout.strip()
+    left = _left(folder)
     after = _cleaned(folder, "--dry-run")
     states = [str(one["drills"][0]["state"]) if one["drills"] else "none" for one in (alive, dead)]
     figures = (
         f"told {states[0]} while it ran, {states[1]} after SIGKILL; {len(removed['removed'])} objects removed, "
         f"{len(after['drills'])} drills and {left or 'no namespace'} left"
     )
-    return Row(figures, held=states == ["alive", "dead"] and bool(removed["removed"]) and not after["drills"])
+    held = states == ["alive", "dead"] and bool(removed["removed"]) and not after["drills"] and not left
+    return Row(figures, held=held)
+
+
+def _left(folder: Folder) -> str:
+    """The drills' namespace, if it is still there after a while: what is deleted ends when its pods have."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        found = folder.kubectl("get", "namespace", _DRILLS, "--ignore-not-found", "-o=name").stdout.strip()
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
 
 
 def _cleaned(folder: Folder, *words: str) -> dict[str, list[dict[str, object]]]:
