@@ -141,20 +141,29 @@ def test_a_watch_in_the_servers_form_is_followed_over_bookmark_and_expiry(tmp_pa
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         if "watch" not in request.query:
-            return web.json_response({"metadata": {"resourceVersion": "12000"}, "items": []})
+            return web.json_response({"metadata": {"resourceVersion": "1000"}, "items": []})
         versions.append(request.query["resourceVersion"])
         return web.Response(body=b"".join(json.dumps(event).encode() + b"\n" for event in SAMPLES["watch"]))
 
     async def run() -> None:
-        seen = []
+        seen: list[list[tuple[str, str, bool]]] = []
         async with server(handler, tmp_path) as api:
             async for state in api.states(PODS, "default"):
-                seen.append([(pod.name, pod.status.phase, pod.ready) for pod in state.values()])
-                if len(seen) == 4:
+                now = [(pod.name, pod.status.phase, pod.ready) for pod in state.values()]
+                if not seen or seen[-1] != now:
+                    seen.append(now)
+                if len(versions) == 2:  # what was expired is listed again, and watched from there
                     break
-        assert seen == [[], [("a", "Pending", False)], [("a", "Running", False)], []]
-        assert versions[0] == "12000"
+        alive = [
+            [("a", "Pending", False)],
+            [("a", "Running", True)],
+            [("a", "Running", False)],
+        ]  # the last one is ending
+        assert seen[:5] == [[], *alive, []]
+        assert versions == ["1000", "1000"]
 
+    kinds = [event["type"] for event in SAMPLES["watch"]]
+    assert kinds[0] == "ADDED" and kinds[-3:] == ["DELETED", "BOOKMARK", "ERROR"]
     asyncio.run(run())
 
 
