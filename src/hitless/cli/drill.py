@@ -8,6 +8,7 @@ nothing running. Nothing outside the lab is changed.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import click
 
 from hitless import lab
-from hitless.cli import drill_choices, drill_cluster, progress
+from hitless.cli import drill_choices, drill_cluster, progress, window_gate
 from hitless.cli.drill_cleanup import cleanup
 from hitless.cli.drilling import carry_out, run_and_show
 from hitless.cli.exits import HELP, Exit
@@ -93,6 +94,7 @@ _SECTIONS = {
     "What is done": (
         "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
     ),
+    "When": ("window", "configmap", "window_cluster", "needs", "force_window"),
     "The lab": ("backend", "services", "forward_policy"),
     "The result": ("out", "anonymous", "as_object", "progress_", "quiet", "--help"),
     "In a cluster": (),
@@ -141,6 +143,7 @@ _SECTIONS = {
 @click.option("--anonymous", is_flag=True, help="No names of hosts and nodes in log and reports (addresses stay).")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @progress.options
+@window_gate.options
 @drill_choices.options
 @click.pass_context
 def command(
@@ -201,7 +204,7 @@ def command(
             raise InputError("is for the lab", where="--guard", expected="a guard that runs in the cluster: the chart")
         choices = drill_choices.choices(ctx, cluster)
         origin = here(typed(ctx), anonymous=anonymous)
-        return _in_cluster(plan, choices, grace, out=out, as_object=as_object, shown=shown, origin=origin)
+        return _in_cluster(ctx, plan, choices, grace, out=out, as_object=as_object, shown=shown, origin=origin)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
     if forward_policy == "drop" and backend == Backend.NFTABLES:
@@ -215,10 +218,13 @@ def command(
     target = LabTarget(chosen, plan, where, guard=guard)
     names = [name.agent for name in target.subjects()]
     chosen_rows = judged_agents(judge, names, brought=chosen[-1].name if agent_command is not None else "")
+    permit = window_gate.permit(ctx, (socket.gethostname(),))
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()
     origin = here(typed(ctx), anonymous=anonymous)
-    return run_and_show(plan, target, judged=chosen_rows, out=out, as_object=as_object, progress=shown, origin=origin)
+    return run_and_show(
+        plan, target, judged=chosen_rows, out=out, as_object=as_object, progress=shown, origin=origin, permit=permit
+    )
 
 
 def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
@@ -245,6 +251,7 @@ def _method(restart: str | None, *, cluster: bool) -> Method | Outside:
 
 
 def _in_cluster(
+    ctx: click.Context,
     plan: Plan,
     choices: drill_choices.Choices,
     grace: float | None,
@@ -258,13 +265,15 @@ def _in_cluster(
         given = choices.namespaces or (drill_choices.DEFAULT_NAMESPACE,)
         cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
-    ready = drill_cluster.prepare(choices, plan, grace)
+    ready = drill_cluster.prepare(choices, plan, grace, lambda nodes, way: window_gate.permit(ctx, nodes, way=way))
     if ready is None:
         return Exit.PASS
 
     async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
         async with ready.target() as target:
-            told, verdict = await run(ready.plan, target, log, judged=ready.agent, onlooker=onlooker, origin=origin)
+            told, verdict = await run(
+                ready.plan, target, log, judged=ready.agent, onlooker=onlooker, origin=origin, permit=ready.permit
+            )
         await ready.after(told, verdict)
         return told, verdict
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +22,7 @@ from hitless.cli.drill_checks import abort_after, check
 from hitless.cli.drill_choices import Choices
 from hitless.cli.drill_dry_run import dry_run
 from hitless.drill import Plan
+from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from hitless.cluster.target import ClusterTarget
     from hitless.evidence import Story, Verdict
 
-__all__ = ["RESTARTS", "Prepared", "prepare"]
+__all__ = ["RESTARTS", "Allow", "Prepared", "prepare"]
 
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 PATIENCE = 120.0
@@ -48,9 +49,14 @@ class Prepared:
     plan: Plan
     target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
     after: Callable[[Story, Verdict], Awaitable[None]]
+    permit: Permit
 
 
-def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | None:
+Allow = Callable[[Sequence[str], Choices], Permit]
+"""Whether a drill of these nodes may begin, by the maintenance windows; raises where it may not."""
+
+
+def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
     restart = next((one for one in RESTARTS if one == plan.method), None)
     if restart is None:
@@ -94,6 +100,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         return None
     if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
+    permit = allow([node.name for node in chosen], choices)
     if not _agreed(choices, way.cluster.server, plan, survey, chosen, restart):
         return None
 
@@ -122,7 +129,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None) -> Prepared | Non
         await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity)
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
-    return Prepared(name, plan, target, after)
+    return Prepared(name, plan, target, after, permit)
 
 
 async def _tell(choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str) -> None:

@@ -22,6 +22,7 @@ from hitless.cli.places import write
 from hitless.cli.report import EXITS, show
 from hitless.drill import Plan, Target, run
 from hitless.drill.origins import Origin
+from hitless.drill.permits import Permit
 from hitless.errors import HitlessError, MissingError
 from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.reports import as_json, render
@@ -66,12 +67,13 @@ def run_and_show(
     quiet: bool = False,
     progress: str | None = None,
     origin: Origin | None = None,
+    permit: Permit | None = None,
 ) -> int:
     """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
     agents = list(dict.fromkeys(name.agent for name in target.subjects()))
 
     def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
-        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin)
+        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin, permit=permit)
 
     return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet, progress=progress)
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import click
 
-from hitless.cli import progress
+from hitless.cli import progress, window_gate
 from hitless.cli.drilling import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
@@ -59,6 +59,7 @@ __all__ = ["command"]
 @click.option("--anonymous", is_flag=True, help="No names of hosts in log and reports (addresses stay).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
+@window_gate.options
 @progress.options
 @click.pass_context
 def command(
@@ -124,6 +125,7 @@ def command(
     where = named(pod, where="--pod") if pod is not None else HERE
     target = NodeTarget(way, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
     way.check()
+    permit = window_gate.permit(ctx, (socket.gethostname(),))
     question = f"Restart {way.title} on this machine ({way.words}), {rounds} times? Pods may lose connections"
     if not yes:
         if not sys.stdin.isatty():
@@ -133,4 +135,6 @@ def command(
         if not click.confirm(question, err=True):
             return Exit.PASS
     origin = here(typed(ctx), anonymous=anonymous)
-    return run_and_show(plan, target, judged=way.title, out=out, as_object=as_object, progress=shown, origin=origin)
+    return run_and_show(
+        plan, target, judged=way.title, out=out, as_object=as_object, progress=shown, origin=origin, permit=permit
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hitless.drill.origins import Origin
+from hitless.drill.permits import Permit
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk, Record
 from hitless.drill.targets import Name, Subject, Target
@@ -43,15 +44,18 @@ async def run(
     onlooker: Callable[[Event], None] = lambda _: None,
     clock: Clock | None = None,
     origin: Origin | None = None,
+    permit: Permit | None = None,
 ) -> tuple[Story, Verdict]:
-    """Drill every subject of the target into a new log, and judge it.
+    """Drill every subject of the target into a new log, and judge it; begin nothing without the ``permit``.
 
     Raises ``HitlessError`` when the first subject could not be made at all: then nothing was measured.
     """
+    permit = permit or Permit()
     names = target.subjects()
     chosen = [judged] if isinstance(judged, str) else list(judged)
     config = {
         **target.config,
+        **permit.config,
         "agents": list(dict.fromkeys(name.agent for name in names)),
         "judge": ", ".join(chosen),
         "judged": chosen,
@@ -69,8 +73,10 @@ async def run(
         record = Record(writer, clock or Clock(), onlooker, origin.mask(config, [name.node for name in names]))
         identity = str(config.get("drill", "")) or secrets.token_hex(4)
         record.begin("drill", config, drill=identity, origin=origin)
+        if permit.warning:
+            record.note("warning", permit.warning)
         try:
-            await _subjects(plan, target, names, record)
+            await _subjects(plan, target, names, record, permit)
         except asyncio.CancelledError:  # no summary: the log counts as cut off
             record.note(
                 "warning", "interrupted: the drill was ended before its time, and this is what was known by then"
@@ -82,14 +88,17 @@ async def run(
     return told, judge(told, path=log.name if origin.anonymous else str(log))
 
 
-async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record) -> None:
+async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record, permit: Permit) -> None:
     failures: list[HitlessError] = []
     try:
         async with asyncio.TaskGroup() as group:
             for name in names:
                 measured = asyncio.Event()
                 desk = record.desk(name.agent, name.node)
-                group.create_task(_whole(plan, target, name, desk, measured, failures))
+                if against := permit.refusal():
+                    desk.note("error", f"not begun: {against}")
+                    continue
+                group.create_task(_whole(plan, target, name, desk, measured, failures, permit))
                 # The last answers of this subject and the set-up of the next go on side by side.
                 await measured.wait()
                 if failures and name == names[0]:
@@ -108,14 +117,20 @@ def _leaves(error: BaseException) -> list[HitlessError]:
 
 
 async def _whole(
-    plan: Plan, target: Target, name: Name, desk: Desk, measured: asyncio.Event, failures: list[HitlessError]
+    plan: Plan,
+    target: Target,
+    name: Name,
+    desk: Desk,
+    measured: asyncio.Event,
+    failures: list[HitlessError],
+    permit: Permit,
 ) -> None:
     """One subject from nothing to nothing; ``measured`` is set when its rounds are over."""
     opened = False
     try:
         async with target.open(name, desk) as subject:
             opened = True
-            await _unless_trouble(_rounds(plan, subject, desk), desk)
+            await _unless_trouble(_rounds(plan, subject, desk, permit), desk)
             desk.phase("end")
             measured.set()
             await subject.quiet()
@@ -143,7 +158,7 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
         raise outcome
 
 
-async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
+async def _rounds(plan: Plan, subject: Subject, desk: Desk, permit: Permit) -> None:
     within = max(_FIRST_WORDS, plan.patience)
     if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), within):
         missing = "attempt" if not desk.attempted else "word of the rules"
@@ -156,6 +171,9 @@ async def _rounds(plan: Plan, subject: Subject, desk: Desk) -> None:
         return
     usual = dict(desk.states)
     for number in range(1, plan.rounds + 1):
+        if against := permit.refusal():
+            desk.note("error", f"ended after {number - 1} of {plan.rounds} rounds: {against}")
+            break
         desk.phase("round", number)
         await subject.restart(number)
         if not await _until(lambda: desk.restored(usual), plan.patience):

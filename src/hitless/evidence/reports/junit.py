@@ -44,7 +44,7 @@ def render(told: Story, verdict: Verdict) -> str:
         ET.SubElement(record, "property", name=name.replace(" ", "_"), value=text)
     for agent in verdict.agents:
         suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
-    ET.SubElement(suite, "system-out").text = verdict.headline
+    ET.SubElement(suite, "system-out").text = "\n".join((verdict.headline, *verdict.notes))
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)

@@ -70,6 +70,9 @@ def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
     found = citing.provenance(told)
     facts = {"drill": found.drill, "host": found.host, "kernel": found.kernel, "version": found.version}
     facts["log_sha256"] = found.log_sha256
+    forced = told.header.config.get("forced") if told.header is not None else None
+    if isinstance(forced, str) and forced:
+        facts["forced_window"] = forced
     named = ",".join(f'{key}="{_escape(text)}"' for key, text in facts.items())
     yield "# HELP hitless_drill_info Where and with what the drill was recorded; always 1."
     yield "# TYPE hitless_drill_info gauge"
