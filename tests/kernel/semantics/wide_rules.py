@@ -244,6 +244,8 @@ def nft_batch(random: Random, family: Family) -> str:
     for name, _, type_, hook, priority in _HOOKS:
         lines += [f"chain b{name} {{", f"type {type_} hook {hook} priority {priority}; policy accept;"]
         lines += [f"{word} saddr {address} jump {name}{number}" for number, address in enumerate(addresses)]
+        if name == "fwd":  # the answers, too
+            lines += [f"{word} daddr {address} jump {name}{number}" for number, address in enumerate(addresses)]
         lines.append("}")
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -377,6 +379,8 @@ def iptables_batch(random: Random, family: Family) -> str:
             name = f"{table[0].upper()}{number}"
             chains += [f":{name} - [0:0]", f":{name}S - [0:0]"]
             rules.append(f"-A {base} -s {address} -j {name}")
+            if base == "FORWARD":  # the answers, too
+                rules.append(f"-A {base} -d {address} -j {name}")
             many = {"filter": 4, "nat": 4, "mangle": 3, "raw": 1}[table]
             for chain, callee, most in ((f"{name}S", "", 2), (name, f"{name}S", many)):
                 for _ in range(random.randint(0, most)):
