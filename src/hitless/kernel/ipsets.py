@@ -156,10 +156,11 @@ def _key(kind: str, directions: Sequence[str], packet: Packet) -> bytes | None:
 
 
 def _port(packet: Packet, source: bool) -> int | None:
-    """What ipset takes for the packet's port: of an echo request its type and code (ip_set_get_ip4_port)."""
+    """What ipset takes for the packet's port: of an echo its type and code (ip_set_get_ip4_port)."""
     if packet.protocol in _WITH_PORTS:
         return packet.sport if source else packet.dport
-    return {ICMP: 8 << 8, ICMPV6: 128 << 8}.get(packet.protocol)
+    echo = {ICMP: 0, ICMPV6: 129 << 8} if packet.reply else {ICMP: 8 << 8, ICMPV6: 128 << 8}
+    return echo.get(packet.protocol)
 
 
 @only_ours("read", "the names of sets")

@@ -95,7 +95,16 @@ class Surroundings:
     def in_set(self, number: int, directions: Sequence[str], packet: Packet) -> bool | None:
         """Whether the ipset holds what the packet has there."""
         chosen = tuple(directions)
-        what = (packet.src, packet.dst, packet.protocol, packet.sport, packet.dport, packet.iif, packet.oif)
+        what = (
+            packet.src,
+            packet.dst,
+            packet.protocol,
+            packet.sport,
+            packet.dport,
+            packet.iif,
+            packet.oif,
+            packet.reply,
+        )
 
         def ask() -> bool | None:
             name = self.set_name(number)
