@@ -42,6 +42,11 @@ class Meter:
         self._wrong = 0
         self._wrong_flows = 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a sample from which on packets are counted."""
+        return bool(self._samples)
+
     def disturb(self, t: int) -> None:
         """Something happened at ``t`` (a change of the rules, an open gap, lost events): nothing can be concluded."""
         self._unquiet = max(self._unquiet, t)

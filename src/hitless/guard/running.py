@@ -223,6 +223,11 @@ class Guard:
                     self._heal_later(family)
             self._standing.install({family: side.installed for family, side in self._sides.items()})
             self.reporter.problem, self._failed = "", None
+            for side in self._sides.values():
+                if side.installed is not None and not side.meter.begun:
+                    self._count(
+                        side, self._clock.now()
+                    )  # before anybody is told that it stands by: from here on it counts
         except HitlessError as error:
             self.reporter.problem, self._failed = str(error), error
             self.reporter.bare()
