@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +18,17 @@ SLOWLY_READ = ("kubeconfig (tools)", "kubeconfig (agent)", "watch profile")  # a
 SLOW_S = 2.0  # of processor time, for one input of at most 64 KB
 
 SHARED = Path("/dev/shm")
-FOLDER = tempfile.TemporaryDirectory(prefix="hitless-doors-", dir=SHARED if SHARED.is_dir() else None)
-DOORS = list(doors(Path(FOLDER.name)))
+FOLDER = (SHARED if SHARED.is_dir() else Path(tempfile.gettempdir())) / f"hitless-doors-{uuid.uuid4().hex}"
+DOORS = list(doors(FOLDER))
 SEED = "the same for everybody" if "CI" in os.environ or "REQUIRE_KERNEL" in os.environ else os.urandom(8).hex()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder() -> Iterator[None]:
+    """Not made at import: what is, goes when a child that any other test forked ends."""
+    FOLDER.mkdir(mode=0o700)
+    yield
+    shutil.rmtree(FOLDER)
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
