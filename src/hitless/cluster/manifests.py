@@ -307,7 +307,7 @@ def rights(
             rule("", "configmaps", "create", "list", "patch", "delete"),
         ]
     if turn:
-        by_place[pods.namespace].append(rule("", "configmaps", "get", "patch", names=["hitless-drill-turn"]))
+        by_place[pods.namespace].append(rule("", "configmaps", "get", names=["hitless-drill-turn"]))
     if tells:
         by_place.setdefault("default", []).append(rule("", "events", "create"))
     if agent:
