@@ -32,6 +32,7 @@ _EXITS = (
     "Exit codes: 0 open, 1 closed or paused (wait: not within --timeout), 2 could not tell (the API server was not "
     "reached), 3 wrong input."
 )
+_YEARS = 366 * 86400
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -157,15 +158,23 @@ def _say(schedule: Schedule, state: State, following: Opening | None, at: int) -
     word = _word(state)
     if state.open and state.until is not None:
         what = "something may begin" if schedule.needs else "open"
-        click.echo(f"open: {clean(state.name)}; {what} until {utc(state.until)}, {span(state.until - at)} from then")
+        left = state.until - at
+        if left > _YEARS:
+            click.echo(f"open: {clean(state.name)}; for years without an end")
+            return
+        click.echo(f"open: {clean(state.name)}; {what} until {utc(state.until)}, for {span(left)} more")
     elif state.paused:
         click.echo(f"paused: {clean(state.paused)}")
     else:
         click.echo(word)
     if following is None:
-        click.echo("next: none")
+        click.echo(f"next: none{_short(schedule)}")
     else:
         click.echo(f"next: {_line(following, schedule)}, in {span(following.begin - at)}")
+
+
+def _short(schedule: Schedule) -> str:
+    return f" that is as long as --needs {span(schedule.needs)}" if schedule.needs else ""
 
 
 def _line(one: Opening, schedule: Schedule) -> str:
@@ -193,7 +202,8 @@ def next_(after: str | None, count: int, as_json: bool, **asked: Any) -> int:
             click.echo(_line(one, schedule))
         if not found:
             paused = schedule.paused(instant)
-            click.echo(f"hitless: no window opens again{f': paused, {clean(paused)}' if paused else ''}", err=True)
+            why = f": paused, {clean(paused)}" if paused else _short(schedule)
+            click.echo(f"hitless: no window opens again{why}", err=True)
         return Exit.PASS if found else Exit.FAIL
 
     return _telling(work)

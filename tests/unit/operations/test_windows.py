@@ -286,7 +286,7 @@ def test_the_command_answers_people_and_scripts(tmp_path: Path, capsys: pytest.C
     )
     assert run("status", "--at", "2026-03-29T10:30:00Z") == (
         0,
-        "open: cni; open until 2026-03-29T12:00:00Z, 1h30m from then\n"
+        "open: cni; open until 2026-03-29T12:00:00Z, for 1h30m more\n"
         "next: cni  2026-04-05T10:00:00Z  2026-04-05T12:00:00Z  (2h), in 6d23h30m\n",
     )
     code, out = run("status", "--at", "2026-03-29T12:00:00Z", "--json")

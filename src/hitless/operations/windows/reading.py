@@ -46,11 +46,15 @@ _LOOKED_AT = 800
 
 def read(path: Path, *, at: int | None = None) -> Windows:
     """The windows of a TOML file. Raises ``InputError``."""
-    text = _text(path, str(path))
-    return parsed(text, source=str(path), at=at, beside=lambda name: _text(path.parent / name, name))
+
+    def beside(name: str) -> str:
+        return _text(path.parent / name, f"{path}: {name}", "a calendar, by its path from the file's folder")
+
+    text = _text(path, str(path), "a file with [[window]] entries")
+    return parsed(text, source=str(path), at=at, beside=beside)
 
 
-def _text(path: Path, where: str) -> str:
+def _text(path: Path, where: str, expected: str) -> str:
     try:
         return files.read_text(path, most=_MOST_BYTES)
     except UnicodeDecodeError as error:
@@ -58,9 +62,7 @@ def _text(path: Path, where: str) -> str:
     except ValueError as error:  # a NUL in its name
         raise InputError("is no file's name", where=shown(where), expected="a file") from error
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", where=where, expected="a file with [[window]] entries"
-        ) from error
+        raise InputError(f"cannot be read: {error.strerror}", where=where, expected=expected) from error
 
 
 def parsed(text: str, *, source: str, beside: Callable[[str], str], at: int | None = None) -> Windows:
