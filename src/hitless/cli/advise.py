@@ -18,6 +18,7 @@ import click
 
 from hitless.cli.advise_view import text
 from hitless.cli.exits import Exit
+from hitless.cli.sections import Sections
 from hitless.cluster import advice as advising
 from hitless.cluster import releases
 from hitless.cluster.versions import find_flannel, find_releases
@@ -34,6 +35,12 @@ _LONGEST_INPUT = 1_000_000  # bytes
 
 @click.command(
     name="advise",
+    cls=Sections,
+    examples={
+        "hitless advise --node": "this machine",
+        "hitless advise --version v1.32.5+rke2r1": "a release",
+        "kubectl get nodes | hitless advise --version - --json": "every release of a cluster, for machines",
+    },
     help="Which flannel a release of RKE2 or K3s runs, what its restart costs the pods, and what helps.\n\n"
     "Exit codes: 0 nothing that --fail-on names, 1 found it, 2 unknown, 3 wrong input.",
 )

@@ -88,20 +88,31 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
 
 
 _SECTIONS = {
-    "Agents": (
+    "In the lab: the agents": (
         "agents", "agent_command", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
     ),
-    "What is done": (
+    "In the lab and in a cluster: what is done": (
         "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
     ),
-    "When": ("window", "configmap", "window_cluster", "needs", "force_window"),
-    "The lab": ("backend", "services", "forward_policy"),
+    "When (in the lab and in a cluster)": ("window", "configmap", "window_cluster", "needs", "force_window"),
+    "In the lab: what is built": ("backend", "services", "forward_policy"),
     "The result": ("out", "anonymous", "as_object", "progress_", "quiet", "--help"),
-    "In a cluster": (),
+    "In a cluster (--cluster)": (),
 }  # fmt: skip
 
 
-@click.command(name="drill", epilog=HELP, cls=Sections, sections=_SECTIONS)
+_EXAMPLES = {
+    "hitless drill": "three agents in a lab on this machine; needs root or user namespaces",
+    "hitless drill --agents flannel-0.28 --guard --rounds 20": "what a guard is worth, in twenty restarts",
+    "hitless drill --agent-command '/usr/local/bin/my-agent --flag' --ready-http http://127.0.0.1:8080/healthz "
+    "--json": "an agent of yours, judged by the exit code",
+    "hitless drill --cluster --dry-run": "every object, call and right that a drill would use; nothing is changed",
+    "hitless drill --cluster --node worker-1 --to https://example.org/": "one node of your cluster; it asks first",
+    "hitless drill --cleanup": "list what a drill that was killed left in the cluster, ask, remove it",
+}
+
+
+@click.command(name="drill", epilog=HELP, cls=Sections, sections=_SECTIONS, examples=_EXAMPLES)
 @click.option(
     "--agents",
     metavar="A,B,C",
@@ -124,16 +135,28 @@ _SECTIONS = {
 @click.option(
     "--restart",
     type=click.Choice([*METHODS, *drill_cluster.RESTARTS]),
-    help="[default: sigterm; with --cluster: delete-pod]",
+    help="How.  [default: sigterm; with --cluster: delete-pod]",
 )
 @number("--stop-for", limits=LIMITS["stop_for"], default=5.0, help="With --restart stop: away for so long.")
 @number("--grace", limits=(0.0, 3600.0), unset="30", help="SIGTERM to SIGKILL.")
 @click.option(
-    "--backend", type=click.Choice([str(one) for one in Backend]), default=str(Backend.NFT), show_default=True
+    "--backend",
+    type=click.Choice([str(one) for one in Backend]),
+    default=str(Backend.NFT),
+    show_default=True,
+    help="iptables-nft, iptables-legacy, or native nftables.",
 )
 @number("--services", limits=LAB_LIMITS["services"], default=0, help="Services in kube-proxy's rules.")
-@click.option("--forward-policy", type=click.Choice(["accept", "drop"]), default="accept", show_default=True)
-@click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
+@click.option(
+    "--forward-policy",
+    type=click.Choice(["accept", "drop"]),
+    default="accept",
+    show_default=True,
+    help="drop: only the agent's own rules let pods' packets pass.",
+)
+@click.option(
+    "--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True, help="Of the probes."
+)
 @number("--rate", limits=LIMITS["rate"], default=1000, help="New flows per second.")
 @number("--streams", limits=LIMITS["streams"], default=4, help="Long-lived TCP streams.")
 @number("--baseline", limits=LIMITS["baseline"], default=1.5, help="Before the first restart.")

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from hitless import __version__
+from hitless.cli.numbers import number
 from hitless.errors import InputError
 
 __all__ = ["DEFAULT_IMAGE", "DEFAULT_NAMESPACE", "Choices", "asked", "choices", "options"]
@@ -60,17 +61,32 @@ def options(command: _F) -> _F:
             click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: KUBECONFIG, ~/.kube/config]"),
             click.option("--context", metavar="NAME", help="The context of the kubeconfig."),
             click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
-            click.option("--nodes", "count", type=click.IntRange(1), metavar="N", help="So many nodes. [default: 1]"),
+            number("--nodes", limits=(1, 10_000), unset="1", help="So many nodes.", name="count"),
             click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),
             click.option("--agent", default="", metavar="NAMESPACE/DAEMONSET", help="[default: found by what it runs]"),
-            click.option("--at-once", type=click.IntRange(1), default=1, show_default=True, help="Nodes at a time."),
+            number("--at-once", limits=(1, 10_000), default=1, help="Nodes at a time."),
             click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
             click.option("--abort-after", metavar="LOSSES|SECONDSs", help="Stop when that is lost: 500, or 10s."),
-            click.option("--namespace", "namespaces", multiple=True, metavar="NAME", help=f"[{DEFAULT_NAMESPACE}]"),
-            click.option("--probe-namespace", default="", metavar="NAME", help="Where the probes' pods go."),
+            click.option(
+                "--namespace",
+                "namespaces",
+                multiple=True,
+                metavar="NAME",
+                help=f"Where the drill's pods go; with --cleanup repeat.  [default: {DEFAULT_NAMESPACE}]",
+            ),
+            click.option(
+                "--probe-namespace",
+                default="",
+                metavar="NAME",
+                help="Where the probes' pods go.  [default: --namespace]",
+            ),
             click.option("--image", default=DEFAULT_IMAGE, show_default=True, help="The pods' image."),
             click.option(
-                "--pull-policy", type=click.Choice(["IfNotPresent", "Never", "Always"]), default="IfNotPresent"
+                "--pull-policy",
+                type=click.Choice(["IfNotPresent", "Never", "Always"]),
+                default="IfNotPresent",
+                show_default=True,
+                help="When the nodes pull the image.",
             ),
             click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
             click.option("--round-robin", is_flag=True, help="The nodes whose turn it is: for drills on a schedule."),
@@ -132,6 +148,8 @@ def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
             raise InputError("contradicts --dry-run, which removes nothing", where="--yes", expected="one of the two")
         return True
     for name, flag in typed.items():
+        if name == "agent" and not meant:
+            raise InputError("is for clusters", where=flag, expected="--agents NAME,… in the lab, or --cluster with it")
         if name in (_LAB_ONLY if meant else given):
             raise InputError("does not go with" + (" --cluster" if meant else "out --cluster"), where=flag)
         if name == "force":

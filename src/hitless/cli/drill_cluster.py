@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
     from hitless.cluster.target import ClusterTarget
+    from hitless.cluster.ways import Way
     from hitless.evidence import Story, Verdict
 
-__all__ = ["RESTARTS", "Allow", "Prepared", "prepare"]
+__all__ = ["RESTARTS", "Allow", "Prepared", "place_of", "prepare", "waited_for"]
+
+_T = TypeVar("_T")
 
 RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
+_ASKED = 20.0
+"""Seconds that a server which does not answer is asked before anything is done."""
+_WONDER = 1.0
 PATIENCE = 120.0
 """Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium takes a minute."""
 
@@ -79,7 +85,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
     own_far_end = not choices.to or "node" in choices.to
 
     async def see() -> tuple[Survey, tuple[Node, ...], list[str], bool]:
-        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
+        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=_ASKED)) as api:
             survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
@@ -89,7 +95,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
             against[:0] = objections(survey, chosen, restart)
             return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 
-    survey, chosen, against, missing = asyncio.run(see())
+    survey, chosen, against, missing = asyncio.run(waited_for(see(), place_of(way)))
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
@@ -101,7 +107,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
     if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
     permit = allow([node.name for node in chosen], choices)
-    if not _agreed(choices, way.cluster.server, plan, survey, chosen, restart):
+    if not _agreed(choices, place_of(way), plan, survey, chosen, restart):
         return None
 
     @asynccontextmanager
@@ -236,18 +242,40 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
 
 
 def _agreed(
-    choices: Choices, server: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart
+    choices: Choices, place: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart
 ) -> bool:
     from hitless.evidence.rules import plural
 
     names = ", ".join(node.name for node in chosen)
     everywhere = "on every node, one after another, " if restart == "rollout-restart" else ""
     question = (
-        f"Restart {survey.cni.title} {everywhere}on {names} of {server}, {plural(plan.rounds, 'time')} by {restart}? "
+        f"Restart {survey.cni.title} {everywhere}on {names} of {place}, {plural(plan.rounds, 'time')} by {restart}? "
         "While it restarts, the pods there may lose connections"
     )
     if choices.yes:
         return True
     if not sys.stdin.isatty():
         raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
-    return click.confirm(question, err=True)
+    agreed = click.confirm(question, err=True)
+    if not agreed:
+        click.echo("nothing was changed", err=True)
+    return agreed
+
+
+def place_of(way: Way) -> str:
+    """Which cluster is meant, for people: its name, the context and the server."""
+    named = f"cluster {way.cluster_name} " if way.cluster_name else "the cluster "
+    context = f"context {way.context}, " if way.context else ""
+    return clean(f"{named}({context}server {way.cluster.server})")
+
+
+async def waited_for(work: Coroutine[Any, Any, _T], place: str) -> _T:
+    """The same; when nothing has come of it after a second, it is said who is waited for, and for how long."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=_WONDER)
+    if not done:
+        _warn(f"no answer yet from {place}; it is asked for up to {_ASKED:g} s (Ctrl-C ends it, nothing was changed)")
+    try:
+        return await task
+    finally:
+        task.cancel()

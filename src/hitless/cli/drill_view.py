@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from hitless.cleaning import clean
+from hitless.cli.drill_left import Left
 from hitless.evidence import names
 from hitless.evidence.records import Settings
+from hitless.evidence.rules import plural
 from hitless.model import events as e
 
 if TYPE_CHECKING:
@@ -75,6 +77,14 @@ class _Rows:
         self.nodes: list[str] = []
         self.node = ""
         self.warning = ""
+        self.left = Left(list(agents), rounds)
+        self._begun: dict[tuple[str, str, str], int] = {}
+        self._ended = 0
+
+    @property
+    def pending(self) -> int:
+        """Attempts that have begun and of which nothing is known yet."""
+        return max(0, sum(self._begun.values()) - self._ended)
 
     @property
     def place(self) -> str:
@@ -90,9 +100,11 @@ class _Rows:
             self.names = {agent: names.display(settings, agent) for agent in self.rows}
             if settings.target == "cluster":
                 self.nodes = [str(one) for one in event.config.get("nodes", ())]
+                self.left.nodes = max(1, len(self.nodes))
         row = self.rows.get(event.agent)
         if row is None or event.stream.startswith("control"):
             return None
+        self.left.take(event)
         match event:
             case e.Phase():
                 self.node = event.node
@@ -103,8 +115,13 @@ class _Rows:
                 if row.phase in ("waits", "set-up"):
                     row.phase = "starts"
             case e.Attempts():
+                self._ended += event.sent
                 row.attempted += event.sent
                 row.lost += event.lost
+            case e.Heartbeat(tool="probe"):
+                self._begun[event.agent, event.node, event.stream] = event.begun
+            case e.Summary(tool="probe"):  # whatever ended with its prober is pending no more
+                self._ended = sum(self._begun.values())
             case e.Gap():
                 row.gaps += 1
             case e.RuleState():
@@ -131,7 +148,7 @@ class _Lines:
         where = f"{name} on {event.node}" if event.node else name
         match event:
             case e.Phase():
-                so_far = f"{row.lost:,} of {row.attempted:,} lost, {row.gaps:,} gaps so far"
+                so_far = f"{row.lost:,} of {row.attempted:,} lost, {plural(row.gaps, 'gap')} so far"
                 self._say(f"{where}: {row.phase} ({so_far})")
             case e.Restart(step="failed"):
                 self._say(f"{where}: {event.detail}")
@@ -178,7 +195,7 @@ class _Live:
             padding=(0, 1, 0, 0),
             title=Text(f"{time.monotonic() - self._begin:.0f} s{f'  {clean(place)}' if place else ''}"),
             title_justify="left",
-            caption=Text(clean(self._rows.warning), style="yellow") if self._rows.warning else None,
+            caption=self._below(),
             caption_justify="left",
         )
         # widths that hold still while the words change; what does not fit into the terminal is left out
@@ -199,6 +216,16 @@ class _Live:
             cells = self._cells(self._rows.names[agent], row)
             table.add_row(*(cells[name] for name, _ in columns))
         return table
+
+    def _below(self) -> Text:
+        """What is open, how long it takes, what ends it; then the last warning."""
+        from rich.text import Text
+
+        left, pending = self._rows.left.seconds(), self._rows.pending
+        parts = [f"about {left:.0f} s left"] if left is not None else []
+        parts += [f"{plural(pending, 'attempt')} pending"] if pending else []
+        line = Text("; ".join([*parts, "Ctrl-C ends it and prints what is known"]), style="dim")
+        return line.append(f"\n{clean(self._rows.warning)}", style="not dim yellow") if self._rows.warning else line
 
     def _cells(self, agent: str, row: _Row) -> dict[str, Text]:
         from rich.text import Text

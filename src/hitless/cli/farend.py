@@ -15,6 +15,7 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import FarEndView
+from hitless.cli.sections import Sections
 from hitless.cli.stopping import on_signals
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
@@ -36,7 +37,13 @@ def _loopback() -> tuple[Address, ...]:
     return (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
-@click.command("farend", epilog=HELP)
+_EXAMPLES = {
+    "hitless farend --bind 192.0.2.7": "answer probes at this address",
+    "hitless farend --bind 192.0.2.7 --leaks 10.42.0.0/16 --json": "and record what arrives with a pod's address",
+}
+
+
+@click.command("farend", cls=Sections, examples=_EXAMPLES, epilog=HELP)
 @click.option(
     "--bind", "addresses", multiple=True, metavar="ADDRESS", help="Listen here; repeat. [default: 127.0.0.1 ::1]"
 )

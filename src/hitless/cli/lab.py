@@ -10,24 +10,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.groups import Group
+from hitless.cli.lab_view import describe, draw
 from hitless.cli.numbers import number
+from hitless.cli.sections import Sections
 from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
 from hitless.lab import building, features, tending
 from hitless.lab.agents import AGENTS, Readiness, named, runnable
-from hitless.lab.clusters import Cluster
 from hitless.lab.keeping import Keep, guests
 from hitless.lab.plans import LIMITS, Plan, Stack, check_name
 from hitless.lab.states import MARK, State, Store
@@ -36,7 +35,6 @@ from hitless.model.families import Backend
 __all__ = ["command"]
 
 _AGENTS_WITHIN = 60.0  # seconds for an agent to become ready with 5,000 Services on two slow cores
-_UNBROKEN = 1_000_000  # characters of a line that programs may read
 _SILENT = 2.0  # seconds that nobody wonders about
 _LOOK = (
     "the lab was taken down again. To look why: hitless lab up without an agent, then start it by hand with "
@@ -48,12 +46,24 @@ _name = click.option("--name", default=_NAME, show_default=True, help="Which lab
 _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
 
-@click.group(cls=Group, help="A small cluster in network namespaces: up, exec, status, down.\n\n" + HELP)
+@click.group(
+    cls=Group,
+    help="A small cluster in network namespaces: up, exec, status, down.\n\n" + HELP,
+    epilog="Examples: hitless lab up --agent flannel-0.28; hitless lab exec node0 -- ip addr; hitless lab down.",
+)
 def command() -> None:
     pass
 
 
-@command.command(help="Build a lab; it stays until `hitless lab down`.")
+@command.command(
+    cls=Sections,
+    help="Build a lab; it stays until `hitless lab down`.",
+    examples={
+        "hitless lab up --agent flannel-0.28": "one node, one pod, an agent that is a stand-in",
+        "hitless lab up --nodes 3 --pods 2 --backend legacy --name big": "a second one beside it",
+        "hitless lab up --check": "what does this machine lack for it?",
+    },
+)
 @_name
 @number("--nodes", limits=LIMITS["nodes"], default=1, help="Nodes.")
 @number("--pods", limits=LIMITS["pods_per_node"], default=1, help="Pods on each node.")
@@ -119,11 +129,11 @@ def up(
 
 def _present(state: State, seconds: float, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_describe(state), indent=2))
+        click.echo(json.dumps(describe(state), indent=2))
         return
     click.echo(f"{_title(state.name)} is up ({seconds:.1f} s)\n")
     cluster = state.cluster()
-    _draw(cluster)
+    draw(cluster)
     ready_on = tending.told(state.keep)
     if ready_on:
         click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}{_stand_in(state)}")
@@ -225,50 +235,10 @@ def _title(name: str) -> str:
     return "the lab" if name == _NAME else f"lab {name}"
 
 
-def _draw(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        _place(node.name, map(str, node.addresses.values()))
-        for pod in node.pods:
-            _place(f"  {pod.name}", [*map(str, pod.addresses.values()), f" ({pod.interface})"])
-    far = cluster.far_end
-    _place(far.name, (str(address) for addresses in far.addresses.values() for address in addresses))
-
-
-def _place(name: str, words: Iterable[str]) -> None:
-    """A line, broken between addresses on a terminal that is too narrow for it."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBROKEN
-    text = f"{name:<13} {' '.join(words)}"
-    click.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=" " * 14, break_on_hyphens=False)))
-
-
-def _describe(state: State) -> dict[str, object]:
-    summary: dict[str, object] = {
-        "name": state.name,
-        "alive": state.alive,
-        "created": int(state.created),
-        "keeper": state.keep.pid,
-        "plan": dataclasses.asdict(state.plan),
-        "agent": state.agent,
-        "agents": tending.told(state.keep) if state.alive else {},
-    }
-    if state.alive and state.held:
-        cluster = state.cluster()
-        summary["nodes"] = [
-            {
-                "name": node.name,
-                "addresses": [str(each) for each in node.addresses.values()],
-                "pods": [
-                    {"name": pod.name, "addresses": [str(a) for a in pod.addresses.values()]} for pod in node.pods
-                ],
-            }
-            for node in cluster.nodes
-        ]
-        summary["far_end"] = [str(a) for addresses in cluster.far_end.addresses.values() for a in addresses]
-    return summary
-
-
 @command.command(
     "exec",
+    cls=Sections,
+    examples={"hitless lab exec node0-pod0 -- ping -c1 198.51.100.1": "from a pod"},
     help="Run a command in a place of the lab: node0, node0-pod0, underlay, far-end.",
     short_help="Run a command in a place of the lab.",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
@@ -295,7 +265,11 @@ def exec_(name: str, place: str, words: Sequence[str]) -> int:
     processes.replace(line, namespace=places[place], environment={MARK: state.mark})
 
 
-@command.command(help="Show the labs of this user, the dead ones too.")
+@command.command(
+    cls=Sections,
+    help="Show the labs of this user, the dead ones too.",
+    examples={"hitless lab status --json": "for machines"},
+)
 @click.option("--name", default="", help="Only this one.")
 @_json
 def status(name: str, as_json: bool) -> int:
@@ -309,7 +283,7 @@ def status(name: str, as_json: bool) -> int:
                 raise
             click.echo(f"hitless: {error}", err=True)
     if as_json:
-        click.echo(json.dumps([_describe(state) for state in found], indent=2))
+        click.echo(json.dumps([describe(state) for state in found], indent=2))
         return Exit.PASS
     if not found:
         click.echo("no lab is up")
@@ -327,7 +301,14 @@ def status(name: str, as_json: bool) -> int:
     return Exit.PASS
 
 
-@command.command(help="Take a lab down, whatever state it is in.")
+@command.command(
+    cls=Sections,
+    help="Take a lab down, whatever state it is in.",
+    examples={
+        "hitless lab down": "the one without a name",
+        "hitless lab down --all --dry-run": "what would be taken down",
+    },
+)
 @click.option("--name", default=_NAME, show_default=True, help="Which lab.")
 @click.option("--all", "every", is_flag=True, help="All labs of this user, but for those that are in use.")
 @click.option("--force", is_flag=True, help="With --all: those that are being built, or in which commands run, too.")

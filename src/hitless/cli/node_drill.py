@@ -19,6 +19,7 @@ from hitless.cli.drilling import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
+from hitless.cli.sections import Sections
 from hitless.cli.typed import typed
 from hitless.drill import Outside, Plan
 from hitless.drill.nodes import NodeTarget, Way
@@ -27,12 +28,18 @@ from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, named
 from hitless.lab.agents import called
-from hitless.probe.targets import is_far_end
+from hitless.probe.targets import is_far_end, parse
 
 __all__ = ["command"]
 
 
-@click.command(name="node-drill", epilog=HELP)
+_EXAMPLES = {
+    "hitless node-drill --restart-unit k3s --to https://example.org/": "restart K3s three times; it asks first",
+    "hitless node-drill --restart-container kube-flannel --pod 4711 --to farend://192.0.2.7": "from a pod's network",
+}
+
+
+@click.command(name="node-drill", cls=Sections, examples=_EXAMPLES, epilog=HELP)
 @click.option("--restart-unit", default="", metavar="UNIT", help="systemctl restart UNIT, e.g. k3s or rke2-agent.")
 @click.option("--restart-container", default="", metavar="NAME", help="Stop it; the kubelet starts it again.")
 @click.option("--runtime", type=click.Choice(["crictl", "ctr"]), default="crictl", show_default=True)
@@ -102,6 +109,8 @@ def command(
                 where=f"--{name}",
                 expected="a --to farend://…",
             )
+    for url in to:
+        parse(url)
     for option, goes_with, flag in (
         ("grace", restart_container, "--restart-container"),
         ("runtime", restart_container, "--restart-container"),

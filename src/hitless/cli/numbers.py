@@ -56,12 +56,15 @@ def number(
     default: float | None = None,
     unset: str = "",
     metavar: str = "",
+    name: str = "",
 ) -> Callable[[_F], _F]:
-    """An option that takes a number. ``unset``: what stands in the help where there is no ``default``."""
+    """An option that takes a number. ``unset``: what stands in the help where there is no ``default``;
+    ``name``: of the function's parameter, where it is not the option's."""
     type_ = Number(*limits)
     shown = f"{default:g}" if default is not None else unset
     return click.option(
         *names,
+        *filter(None, [name]),
         type=type_,
         default=default,
         metavar=metavar or ("N" if type_.kind is int else "SECONDS"),

@@ -18,6 +18,7 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
+from hitless.cli.sections import Sections
 from hitless.cli.stopping import on_signals
 from hitless.errors import InputError, MissingError
 from hitless.evidence.masking import Mask
@@ -99,7 +100,14 @@ def _check_here(sources: dict[Family, str], interface: str) -> None:
                 ) from error
 
 
-@click.command("probe", epilog=HELP)
+_EXAMPLES = {
+    "hitless probe --to https://example.org/": "ten new connections a second, until Ctrl-C",
+    "hitless probe --to farend://192.0.2.7 --rate 1000 --duration 60": "to a host that runs hitless farend",
+    "hitless probe --namespace 4711 --to tcp://192.0.2.7:443": "from the network of a pod, by a process in it",
+}
+
+
+@click.command("probe", cls=Sections, examples=_EXAMPLES, epilog=HELP)
 @click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
 @number(
     "--rate",

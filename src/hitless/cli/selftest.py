@@ -22,6 +22,7 @@ from hitless.cli.drilling import interruptible
 from hitless.cli.exits import HELP
 from hitless.cli.places import Folder
 from hitless.cli.report import EXITS
+from hitless.cli.sections import Sections
 from hitless.cli.typed import typed
 from hitless.drill import selftest
 from hitless.drill.origins import here
@@ -61,7 +62,13 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
     click.echo(f"selftest: {verdict}, {len(findings) - wrong} of {len(findings)} right")
 
 
-@click.command(name="selftest", epilog=HELP)
+_EXAMPLES = {
+    "hitless selftest --quick": "does this machine measure right? About a minute",
+    "hitless selftest --backend legacy --json": "the same for iptables-legacy, for scripts",
+}
+
+
+@click.command(name="selftest", cls=Sections, examples=_EXAMPLES, epilog=HELP)
 @click.option("--backend", type=click.Choice(BACKENDS), default="nft", show_default=True)
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), default="ipv4", show_default=True)
 @click.option("--quick", is_flag=True, help="A third of the gaps.")

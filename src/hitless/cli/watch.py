@@ -2,11 +2,12 @@
 
 Promise: JSON lines (``--json``) or lines for people, made from the same events; it ends on SIGTERM, SIGINT,
 ``--duration``, or when its reader goes, and gaps that are open then are written as open. Nothing is changed in the
-kernel. Exit codes: 0, with ``--once`` also 1 (not carried) and 2 (cannot tell); 3 error.
+kernel. Exit codes: 0, 2 when it could not tell of anything all the time; with ``--once`` also 1 (not carried); 3 error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import sys
@@ -19,6 +20,7 @@ from hitless.cleaning import cleaned
 from hitless.cli.exits import Exit
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
+from hitless.cli.sections import Sections
 from hitless.cli.watch_view import View
 from hitless.errors import InputError
 from hitless.kernel import namespaces
@@ -46,7 +48,14 @@ def _namespace(text: str | None) -> namespaces.Namespace:
     return replace(named, pid=reading.whole_of(text))
 
 
-@click.command(name="watch")
+_EXAMPLES = {
+    "hitless watch": "on a node, as root: gaps and who made them, until Ctrl-C",
+    "hitless watch --once; echo $?": "is egress carried now? 0 yes, 1 no, 2 cannot tell",
+    "hitless watch --profile canal --network 10.42.0.0/16 --json": "for machines, a pod network that you name",
+}
+
+
+@click.command(name="watch", cls=Sections, examples=_EXAMPLES)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line (docs/events.md).")
 @click.option(
     "--profile",
@@ -117,15 +126,17 @@ def command(
             return _once(watch, lines if as_json else None)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: watch.stop())
-        if as_json:
+        judged = False
+        with contextlib.ExitStack() as stack:
+            view = None if as_json else stack.enter_context(View())
             for event in watch.events():
-                lines.emit(event)
-                lines.flush()
-        else:
-            with View() as view:
-                for event in watch.events():
+                judged = judged or (isinstance(event, RuleState) and event.state != "cannot_tell")
+                if view is not None:
                     view.emit(event)
-    return Exit.PASS
+                else:
+                    lines.emit(event)
+                    lines.flush()
+    return Exit.PASS if judged else Exit.INCONCLUSIVE
 
 
 def _once(watch: Watch, lines: Lines | None) -> int:

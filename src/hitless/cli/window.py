@@ -21,6 +21,7 @@ from hitless.cleaning import clean
 from hitless.cli.exits import Exit
 from hitless.cli.groups import Group
 from hitless.cli.numbers import number
+from hitless.cli.sections import Sections
 from hitless.errors import ApiError, InputError
 from hitless.operations.windows import Opening, Schedule, State, Windows, length, moment, read, span, utc
 from hitless.operations.windows.configmaps import of_configmap
@@ -118,7 +119,12 @@ def _echo_json(value: object) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-@command.command(name="status", epilog=_EXITS)
+@command.command(
+    name="status",
+    cls=Sections,
+    examples={"hitless window status --file windows.toml": "may something begin now?"},
+    epilog=_EXITS,
+)
 @click.option("--at", metavar="INSTANT", help="Instead of now, e.g. 2026-03-29T10:00:00Z.")
 @_common
 def status(at: str | None, as_json: bool, **asked: Any) -> int:
@@ -184,6 +190,8 @@ def _line(one: Opening, schedule: Schedule) -> str:
 
 @command.command(
     name="next",
+    cls=Sections,
+    examples={"hitless window next --file windows.toml --count 2": "the two windows that open next"},
     epilog=_EXITS.replace("0 open, 1 closed or paused (wait: not within --timeout)", "0 at least one, 1 none"),
 )
 @click.option("--after", metavar="INSTANT", help="What begins then or later.  [default: now]")
@@ -209,7 +217,12 @@ def next_(after: str | None, count: int, as_json: bool, **asked: Any) -> int:
     return _telling(work)
 
 
-@command.command(name="wait", epilog=_EXITS)
+@command.command(
+    name="wait",
+    cls=Sections,
+    examples={"hitless window wait --file windows.toml --timeout 12h": "go on when it opens"},
+    epilog=_EXITS,
+)
 @click.option("--timeout", metavar="DURATION", help="Give up after so long, e.g. 12h.  [default: never]")
 @_common
 def wait(timeout: str | None, as_json: bool, **asked: Any) -> int:

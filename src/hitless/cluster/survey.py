@@ -229,7 +229,9 @@ def choose(
     wanted = 1 if count is None else count
     if len(fit) < wanted:
         raise InputError(
-            f"only {len(fit)} nodes fit", where="--nodes", expected=f"at most {len(fit)} for this selector"
+            f"only {len(fit)} nodes fit" if fit else "no node fits",
+            where="--nodes",
+            expected=f"1 to {len(fit)}" if fit else "another --node-selector: no node has these labels and is Ready",
         )
     return tuple(fit[:wanted])
 

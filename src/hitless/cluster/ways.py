@@ -79,6 +79,7 @@ class Way:
     password: tuple[str, str] | None = field(default=None, repr=False)
     certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
     plugin: Plugin | None = None
+    cluster_name: str = ""
 
 
 class _Extension(msgspec.Struct):
@@ -199,6 +200,7 @@ def _chosen(config: Kubeconfig, context: str) -> Way:
         password,
         certificate,
         plugin,
+        chosen.cluster,
     )
 
 

@@ -52,7 +52,11 @@ class Containers:
         except MissingError:
             if (path := _RKE2 / self.runtime).is_file():
                 return str(path)
-            raise
+            other = "ctr" if self.runtime == "crictl" else "crictl"
+            raise MissingError(
+                f"the program {self.runtime} is not here, neither in PATH nor in {_RKE2}",
+                remedy=f"install it, put its folder into PATH, or choose --runtime {other} or --restart-command",
+            ) from None
 
     def _environment(self) -> Mapping[str, str]:
         told = any(one in os.environ for one in _ADDRESSES[self.runtime])

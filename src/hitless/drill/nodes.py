@@ -126,7 +126,7 @@ class Way:
             self._containers.stop()
             return ""
         line = ["systemctl", "restart", self.unit] if self.unit else shlex.split(self.command)
-        said = " ".join(processes.run(line, timeout=_COMMAND).stderr.split())
+        said = " ".join(processes.errors_of(line, timeout=_COMMAND).split())
         return said if len(said) <= _WORDS else f"…{said[-_WORDS:]}"
 
     def back(self, before: Before) -> bool:
@@ -163,7 +163,7 @@ class Way:
 
 def _succeeds(command: Sequence[str]) -> bool:
     try:
-        processes.run(command, timeout=30)
+        processes.errors_of(command, timeout=30)
     except ProgramError:
         return False
     return True

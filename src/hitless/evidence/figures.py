@@ -87,6 +87,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     bridged_ms: float = 0.0
     bridged_flows: int = 0
     leaked: int = 0
+    leaks_known: bool = True
+    """Whether anybody told the drill what leaked: a far end outside of it keeps its own record, and ``leaked`` is 0."""
     leaked_flows: int = 0
     lost_outside: int = 0
     poisoned: int = 0

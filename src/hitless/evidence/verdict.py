@@ -136,6 +136,8 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
         "reasons": tuple(texts),
         "display_name": names.display(told.settings, agent),
     }
+    told_of = told.settings.far_end or told.settings.target not in ("cluster", "node") or total.leaked > 0
+    judged |= {"leaks_known": told_of}
     judged |= {"stand_in": bool(replays), "replays": replays}
     return msgspec.convert({**msgspec.structs.asdict(total), **judged}, AgentVerdict, from_attributes=True)
 

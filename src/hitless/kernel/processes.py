@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ __all__ = [
     "STDOUT",
     "Process",
     "command_in",
+    "errors_of",
     "program",
     "replace",
     "run",
@@ -63,6 +65,7 @@ PACKAGES: Mapping[str, str] = {
 
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
+_WORDS = 1 << 16  # bytes of a program's last words
 
 
 def program(name: str) -> str:
@@ -129,6 +132,33 @@ def run(
     if check and done.returncode != 0:
         raise ProgramError(command, done.returncode, done.stderr or done.stdout)
     return done
+
+
+def errors_of(command: Sequence[str], *, timeout: float) -> str:
+    """Run a program to its end and return what was written to its standard error until then; raises ``ProgramError``.
+
+    What it leaves running (a daemon that it started) is not waited for, may hold that standard error for ever, and does
+    not end by it when we do: afterwards a write there fails, as on a full disk, and is no broken pipe.
+    """
+    words = os.memfd_create("hitless-stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        process = start(command, stderr=words, tied=False)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise ProgramError(command, -signal.SIGKILL, f"did not end within {timeout:g} s") from error
+        finally:
+            if process.returncode is None:
+                process.kill()
+                process.wait()
+            fcntl.fcntl(words, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        size = os.fstat(words).st_size
+        said = os.pread(words, _WORDS, max(0, size - _WORDS)).decode(errors="replace").replace("\0", "")
+    finally:
+        os.close(words)
+    if code != 0:
+        raise ProgramError(command, code, said)
+    return said
 
 
 def start(

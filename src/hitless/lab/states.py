@@ -202,7 +202,12 @@ class Store:
             return State.decode(files.read_text(path), str(path))
         except FileNotFoundError as error:
             known = ", ".join(each for each in self.names()) or "none"
-            raise InputError(f"there is no lab {name}", expected=f"one that is up ({known})") from error
+            raise InputError(
+                f"there is no lab {name}",
+                where="--name",
+                expected=f"one that is up: {known}",
+                remedy=f"hitless lab up{'' if name == 'lab' else f' --name {name}'} makes it",
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text"
             raise InputError(f"cannot be read: {why}", where=str(path), expected="the note of a lab") from error

@@ -158,6 +158,7 @@ def looking_up(viewer: Viewer, view: NodeView) -> LookUp:
 
 def checked_interface(name: str, where: str) -> str:
     """An interface's name as people gave it; raises ``InputError``."""
-    if not 0 < len(name) < 16 or any(letter.isspace() or letter == "/" for letter in name) or name in (".", ".."):
+    unfit = any(letter.isspace() or not letter.isprintable() or letter in "/:" for letter in name)
+    if not 0 < len(name.encode("utf-8", "replace")) < 16 or unfit or name in (".", ".."):
         raise InputError(f"{name!r} is no interface name", where=where, expected="up to 15 characters, such as eth0")
     return name

@@ -81,6 +81,14 @@ def test_the_help_of_the_drill_stands_under_headings_and_hides_no_option(capsys:
     assert run_tools(["drill", "--help"]) == 0
     text = capsys.readouterr().out
     headings = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert headings == ["Agents:", "What is done:", "The lab:", "The result:", "In a cluster:"]
+    assert headings == [
+        "In the lab: the agents:",
+        "In the lab and in a cluster: what is done:",
+        "When (in the lab and in a cluster):",
+        "In the lab: what is built:",
+        "The result:",
+        "In a cluster (--cluster):",
+        "Examples:",
+    ]
     for _, option in every_option("drill"):
         assert f"  {option.opts[-1]}" in text

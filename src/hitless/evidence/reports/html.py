@@ -61,7 +61,7 @@ def _columns(one: AgentVerdict, agents: Sequence[AgentVerdict]) -> list[tuple[st
         ("lost", f"{one.lost:,}", bool(one.lost)),
         ("of", f"{one.attempted:,}", False),
         *((name, f"{getattr(one, key):,}", bool(getattr(one, key))) for name, key in if_any),
-        ("leaked", f"{one.leaked:,}", bool(one.leaked)),
+        ("leaked", words.leaked(one), bool(one.leaked)),
         ("poisoned", f"{one.poisoned:,}", bool(one.poisoned)),
         ("dead for", words.recovery(one), bool(one.poisoned)),
         ("streams broken", f"{one.broken_streams:,}", bool(one.broken_streams)),
@@ -173,6 +173,8 @@ def _facts(agent: AgentVerdict, leaks: str) -> str:
 
 def _leaks(agent: AgentVerdict, written: int) -> str:
     """Packets by flows: the first of a flow, and its retries; a far end writes so many down, and counts the rest."""
+    if not agent.leaks_known:
+        return "not known: no far end of the drill's own could see it"
     if not agent.leaked or not agent.leaked_flows:
         return ""
     retries = f", {written - agent.leaked_flows:,} of them retries" if written > agent.leaked_flows else ""

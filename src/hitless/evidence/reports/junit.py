@@ -56,12 +56,16 @@ def _seconds(told: Story, agent: str) -> float:
     return sum((record.last - record.first) / 1e9 for record in mine)
 
 
+def _value(agent: AgentVerdict, key: str) -> str:
+    return "unknown" if key == "leaked" and not agent.leaks_known else str(getattr(agent, key))
+
+
 def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
     name = f"{agent.name} restart{f' by {restart}' if restart else ''}"
     case = ET.Element("testcase", classname="hitless.drill", name=name, time=f"{seconds:.3f}")
     properties = ET.SubElement(case, "properties")
     for key in _PROPERTIES:
-        ET.SubElement(properties, "property", name=key, value=str(getattr(agent, key)))
+        ET.SubElement(properties, "property", name=key, value=_value(agent, key))
     if agent.stand_in:
         ET.SubElement(properties, "property", name="stand_in", value=f"replays {agent.replays}")
     text = "\n".join(agent.reasons)

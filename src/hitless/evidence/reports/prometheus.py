@@ -52,6 +52,8 @@ def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
         yield f"# HELP hitless_drill_{name} {text}"
         yield f"# TYPE hitless_drill_{name} gauge"
         for agent in verdict.agents:
+            if key == "leaked" and not agent.leaks_known:
+                continue  # no sample: 0 would be an answer
             yield f'hitless_drill_{name}{{agent="{_escape(agent.agent)}"}} {_number(getattr(agent, key) * scale)}'
     yield "# HELP hitless_drill_stand_in 1 for an agent that replays another program's commands, 0 for a real one."
     yield "# TYPE hitless_drill_stand_in gauge"

@@ -141,7 +141,7 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
         "lost outside": _number(one.lost_outside),
         "not sent": Text(f"{one.skipped:,}", style="yellow" if one.skipped else ""),
         "undecided": Text(f"{one.undecided:,}", style="yellow" if one.undecided else ""),
-        "leaked": _number(one.leaked),
+        "leaked": Text(words.leaked(one), style="red" if one.leaked else ""),
         "poisoned": _number(one.poisoned),
         "dead for": Text(words.recovery(one), style="red" if one.poisoned else ""),
         "streams": Text(f"{one.broken_streams:,} broken" if one.broken_streams else "0"),

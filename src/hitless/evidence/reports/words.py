@@ -10,8 +10,8 @@ from hitless.evidence.rules import duration, not_sent, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
-    "SIGNS", "bridged", "duration", "headline", "longest", "moment", "of", "plural", "recovery", "setting_words",
-    "stand_ins", "titles",
+    "SIGNS", "bridged", "duration", "headline", "leaked", "longest", "moment", "of", "plural", "recovery",
+    "setting_words", "stand_ins", "titles",
 ]  # fmt: skip
 
 SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
@@ -42,6 +42,11 @@ def bridged(figures: Figures) -> str:
     if not figures.standby:
         return "–"
     return f"{plural(figures.bridged_gaps, 'gap')}, {plural(figures.bridged_flows, 'flow')}"
+
+
+def leaked(figures: Figures) -> str:
+    """Packets that left with a pod's address; a dash where no far end of the drill could see them."""
+    return f"{figures.leaked:,}" if figures.leaks_known else "–"
 
 
 def recovery(figures: Figures) -> str:

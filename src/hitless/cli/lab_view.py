@@ -1,0 +1,63 @@
+"""A lab for people, as a list of its places, and for machines, as one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+
+import click
+
+from hitless.lab import tending
+from hitless.lab.clusters import Cluster
+from hitless.lab.states import State
+
+__all__ = ["describe", "draw"]
+
+_UNBROKEN = 1_000_000  # characters of a line that programs may read
+
+
+def draw(cluster: Cluster) -> None:
+    """Print every place with its addresses."""
+    for node in cluster.nodes:
+        _place(node.name, map(str, node.addresses.values()))
+        for pod in node.pods:
+            _place(f"  {pod.name}", [*map(str, pod.addresses.values()), f" ({pod.interface})"])
+    far = cluster.far_end
+    _place(far.name, (str(address) for addresses in far.addresses.values() for address in addresses))
+
+
+def _place(name: str, words: Iterable[str]) -> None:
+    """A line, broken between addresses on a terminal that is too narrow for it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNBROKEN
+    text = f"{name:<13} {' '.join(words)}"
+    click.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=" " * 14, break_on_hyphens=False)))
+
+
+def describe(state: State) -> dict[str, object]:
+    """What ``--json`` tells of a lab."""
+    summary: dict[str, object] = {
+        "name": state.name,
+        "alive": state.alive,
+        "created": int(state.created),
+        "keeper": state.keep.pid,
+        "plan": dataclasses.asdict(state.plan),
+        "agent": state.agent,
+        "agents": tending.told(state.keep) if state.alive else {},
+    }
+    if state.alive and state.held:
+        cluster = state.cluster()
+        summary["nodes"] = [
+            {
+                "name": node.name,
+                "addresses": [str(each) for each in node.addresses.values()],
+                "pods": [
+                    {"name": pod.name, "addresses": [str(a) for a in pod.addresses.values()]} for pod in node.pods
+                ],
+            }
+            for node in cluster.nodes
+        ]
+        summary["far_end"] = [str(a) for addresses in cluster.far_end.addresses.values() for a in addresses]
+    return summary
