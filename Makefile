@@ -67,7 +67,7 @@ real-cluster: setup-test ## A real Kubernetes and flanneld on this machine: test
 	$(BIN)/python -m tools.real_cluster test $(REAL_ARGS)
 
 .PHONY: bench
-bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard, cluster, hostile
+bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts, false_alarm, prober, semantics, agent, guard, cluster, hostile, windows
 	$(BIN)/python bench/$(firstword $(ARGS)).py $(wordlist 2,99,$(ARGS))
 
 .PHONY: lock
