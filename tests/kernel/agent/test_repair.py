@@ -112,7 +112,9 @@ def test_a_foreign_drop_is_reported_on_readyz_and_not_overruled(made: Lab, port:
     target = Target.of(made.cluster, made.nodes[0])
     with agent_in(made, "--iptables-resync=1") as agent:
         with FAULTS["drop-in-front"](target):
-            agent.wait(lambda: not_ready(agent, "not translated"), "not ready, with the reason")
+            agent.wait(
+                lambda: not_ready(agent, "new connections are dropped: FORWARD rule 1"), "not ready, with the reason"
+            )
         agent.wait(lambda: agent.ready()[0] == 200, "ready again")
 
 
