@@ -173,6 +173,14 @@ def test_a_calendar_that_is_not_understood_is_refused_with_its_line(ics: str, sa
     assert says in str(caught.value)
 
 
+def test_a_calendar_that_closes_every_day_is_refused_in_bounded_time() -> None:
+    ics = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART;VALUE=DATE:20200101\nRRULE:FREQ=DAILY\nEND:VEVENT\nEND:VCALENDAR\n"
+    begun = time.monotonic()
+    with pytest.raises(InputError, match="is excluded whenever it would open"):
+        windows(of("Europe/Berlin", 'cron = "0 * * * *"', "5m", 'exclude = ["holidays.ics"]'), holidays=ics)
+    assert time.monotonic() - begun < 120
+
+
 def test_cron_reads_both_kinds_of_days_as_cron_does() -> None:
     friday_13th = cron("0 0 13 * fri", where="")
     assert friday_13th.either and not cron("0 0 */2 * fri", where="").either

@@ -108,15 +108,20 @@ def openings(window: Window, after: int, *, before: int | None = None) -> Iterat
     stop = min(after + AHEAD, LATEST) if before is None else min(before, LATEST)
     closed = _Closed(window)
     begin, piece = max(after - window.duration, EARLIEST), _SHORTEST_PIECE
+    thawed = begin
     while begin < stop:
         end = min(begin + piece, stop)
         for at in _starts(window, begin, end):
+            if at < thawed:
+                continue
             frozen = closed.until(at)
             if frozen is None:
                 yield from _opening(window, closed, at, after)
             elif frozen > end:  # a long freeze is passed over
                 end = frozen
                 break
+            else:
+                thawed = frozen
         begin, piece = end, min(2 * piece, _LONGEST_PIECE)
 
 
