@@ -13,6 +13,8 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tools.real_cluster import binaries, canal, certificates, checks, control_plane, images, node
@@ -116,9 +118,20 @@ def _down(folder: Folder) -> None:
     for number in range(1, _MOST_NODES + 1):
         one = node.Node(folder, number)
         if (folder.path / "nodes" / one.name).exists():
-            node.stop(one)
-    control_plane.stop(folder)
+            _surely(partial(node.stop, one), one.name)
+    _surely(partial(control_plane.stop, folder), "the control plane")
     say("down")
+
+
+def _surely(stop: Callable[[], None], what: str) -> None:
+    """A stop that breaks off is tried once more, and leaves no other part running."""
+    for _ in range(2):
+        try:
+            stop()
+        except Exception as error:  # noqa: BLE001 - the border of a part: the others are stopped all the same
+            say(f"{what} was not stopped whole: {type(error).__name__}: {error}")
+        else:
+            return
 
 
 if __name__ == "__main__":

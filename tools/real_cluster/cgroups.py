@@ -57,8 +57,9 @@ def _trees() -> list[Path]:
 
 
 def _processes(place: Path) -> Iterator[int]:
-    for one in place.rglob("cgroup.procs") if place.exists() else ():
+    for folder, _, _ in os.walk(place):  # passes over what is removed meanwhile
         try:
-            yield from (int(line) for line in one.read_text().split())
+            text = Path(folder, "cgroup.procs").read_text()
         except OSError:
-            continue  # removed meanwhile
+            continue
+        yield from (int(line) for line in text.split())

@@ -38,6 +38,8 @@ def drill(folder: Folder, name: str, rounds: int, *, must_pass: bool) -> Row:
     except (ValueError, KeyError) as error:
         return Row(f"no figures (exit {done.returncode}, {error!r}): {done.stderr.strip()[-300:]}", held=False)
     figures = f"{lost:,} of {tried:,} connections lost in {rounds} restarts ({gaps} gaps of the agent's rules)"
+    if bridged := sum(one.get("bridged_flows", 0) for one in agents):
+        figures += f", {bridged:,} flows in {sum(one['bridged_gaps'] for one in agents)} gaps carried by the standby"
     if outside:
         figures += f", {outside:,} more to anything outside"
     figures += f"; verdict {told.get('verdict', done.returncode)}"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from tools.real_cluster import background, images
-from tools.real_cluster.folder import Folder, need
+from tools.real_cluster import background, cgroups, checks, images
+from tools.real_cluster.folder import Folder, fail, need
+from tools.real_cluster.node import Node
+from tools.real_cluster.running import Row
 
 
 def test_an_image_archive_holds_its_files_as_root_and_names_its_layer(tmp_path: Path) -> None:
@@ -63,3 +66,38 @@ def test_every_word_has_a_help(word: str) -> None:
     )
     assert done.returncode == 0
     assert "--folder" in done.stdout
+
+
+def test_cgroups_that_go_away_meanwhile_are_passed_over(tmp_path: Path) -> None:
+    """Containers end while their processes are counted: ``down`` broke off, and left the rest running."""
+    for name in ("a", "b"):
+        (tmp_path / name / "below").mkdir(parents=True)
+        (tmp_path / name / "below/cgroup.procs").write_text("7\n")
+    found = cgroups._processes(tmp_path)
+    assert next(found) == 7
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name)
+    assert list(found) == []
+    assert list(cgroups._processes(tmp_path / "a")) == []
+
+
+def test_a_part_that_breaks_off_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(folder: Folder, nodes: list[Node]) -> Row:
+        fail("no kubectl")
+        return Row("", held=True)
+
+    def breaks(folder: Folder, nodes: list[Node]) -> Row:
+        raise ValueError("no figures")
+
+    def holds(folder: Folder, nodes: list[Node]) -> Row:
+        return Row("0 of 100 connections lost", held=True)
+
+    parts = [checks.Part("one", "", ends), checks.Part("two", "", breaks), checks.Part("three", "", holds)]
+    monkeypatch.setattr(checks, "PARTS", parts)
+    assert checks.run_all(Folder(tmp_path), []) == 1
+    table = capsys.readouterr().out
+    assert "FAILED" in table and "ValueError: no figures" in table and "broke off (exit 3)" in table
+    assert "0 of 100 connections lost" in table
+    assert checks.run_all(Folder(tmp_path), [], ["three"]) == 0
