@@ -6,7 +6,10 @@ each core. Promise: the real-time threads of this process together get at most `
 ``_EVERY`` seconds, by a thread above them, and when the last ``_WINDOW`` looks saw more, all become ordinary threads
 with a good nice value until they need less than half of it; ``given_back`` counts how often. Behind that stands
 RLIMIT_RTTIME: a thread that ran for ``_WALL`` seconds at real-time priority without once waiting, which can only be a
-defect (of this module's thread too), is killed by the kernel with its process. Touches only threads of this process.
+defect (of this module's thread too), is killed by the kernel with its process. And the other way round: the kernel
+leaves a real-time thread on a core where a long system call cannot be interrupted (a commit of 250,000 rules: 1.9 s;
+PREEMPT_NONE), while it takes ordinary ones elsewhere; an ordinary thread looks for such, and moves them to another
+core. Touches only threads of this process.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ class Ration:
         self._spent = 0
         self._resting = False  # they are ordinary threads, until they need less
         self._watched = False
+        self._watcher = 0
         self.given_back = 0
         """How often they used more than their share."""
 
@@ -67,6 +71,7 @@ class Ration:
                     if hard == resource.RLIM_INFINITY or hard > wall:
                         resource.setrlimit(resource.RLIMIT_RTTIME, (wall, wall))
                 threading.Thread(target=self._watch, name="ration", daemon=True).start()
+                threading.Thread(target=self._fetch, name="fetch", daemon=True).start()
             return not self._resting
 
     def leave(self) -> None:
@@ -75,8 +80,9 @@ class Ration:
             self._levels.pop(threading.get_native_id(), None)
 
     def _watch(self) -> None:
+        self._watcher = threading.get_native_id()
         with contextlib.suppress(OSError):
-            _urgent(threading.get_native_id(), _ABOVE)
+            _urgent(self._watcher, _ABOVE)
         wait = threading.Event()
         while True:
             wait.wait(_EVERY)
@@ -88,6 +94,17 @@ class Ration:
                     self.given_back += 1
                     self._give(_ordinary)
                     return
+
+    def _fetch(self) -> None:
+        """Move real-time threads from cores that cannot serve them, as an ordinary thread, which itself is moved."""
+        wait = threading.Event()
+        with contextlib.suppress(OSError):
+            _ordinary(threading.get_native_id())
+        seen: dict[int, int] = {}
+        while True:
+            wait.wait(_EVERY)
+            threads = [*self._levels, self._watcher]  # without the lock: who holds it may be who waits
+            seen = {thread: ran for thread in threads if (ran := _fetched(thread, seen.get(thread, -1))) >= 0}
 
     def _look(self, now: float) -> None:
         for thread in list(self._levels):
@@ -116,6 +133,29 @@ class Ration:
         for thread in self._levels:
             with contextlib.suppress(OSError):
                 what(thread)
+
+
+def _fetched(thread: int, before: int) -> int:
+    """Its processor time; where it is ready and did not run since it was ``before``, it goes to another of its cores.
+    -1: it has ended."""
+    try:
+        ran = time.clock_gettime_ns(_thread_clock(thread))
+        if ran == before:
+            state, core = _standing(thread)
+            cores = os.sched_getaffinity(thread)
+            if state == "R" and cores - {core}:
+                os.sched_setaffinity(thread, cores - {core})
+                os.sched_setaffinity(thread, cores)
+        return ran
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+def _standing(thread: int) -> tuple[str, int]:
+    """Its state and the core that it is or was on (proc_pid_stat(5))."""
+    with open(f"/proc/self/task/{thread}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        words = file.read().rpartition(") ")[2].split()
+    return words[0], int(words[36])
 
 
 def _urgent(thread: int, level: int) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+
+from hitless.kernel import rationing
 
 pytestmark = pytest.mark.kernel
 
@@ -45,15 +50,49 @@ def test_a_thread_that_does_not_sleep_is_made_ordinary_and_urgent_again_when_it_
 
 
 def test_the_kernel_ends_who_never_waits_and_is_not_looked_after() -> None:
-    """The last wall: nobody looks (here: no such thread), and the kernel counts."""
+    """The last wall: nobody looks (here: no thread of ours), and the kernel counts."""
     code = (
         "import resource, os\n"
         "from hitless.kernel import rationing\n"
         "rationing._WALL = 1\n"
-        "rationing.Ration._watch = lambda self: None\n"
+        "rationing.Ration._watch = rationing.Ration._fetch = lambda self: None\n"
         "from hitless.kernel.scheduling import hasten\n"
         "print(hasten(), flush=True)\n"
         "while True: pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.returncode) == ("realtime\n", -9)
+
+
+def test_a_thread_that_is_ready_and_does_not_run_is_moved_and_keeps_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel leaves it where a system call cannot be interrupted; ``bench/kept_core.py`` shows that with one."""
+    cores = os.sched_getaffinity(0)
+    moves: list[set[int]] = []
+    move = os.sched_setaffinity
+
+    def moved(thread: int, to: set[int]) -> None:
+        moves.append(set(to))
+        move(thread, to)
+
+    monkeypatch.setattr(os, "sched_setaffinity", moved)
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    number, core = thread.native_id or 0, min(cores)
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _clock: 7)  # it has run for 7 ns, and does not now
+    try:
+        monkeypatch.setattr(rationing, "_standing", lambda _thread: ("S", core))
+        assert rationing._fetched(number, 7) == 7
+        assert moves == [], "it sleeps: nobody keeps it from running"
+        monkeypatch.setattr(rationing, "_standing", lambda _thread: ("R", core))
+        assert rationing._fetched(number, 6) == 7
+        assert moves == [], "it ran since"
+        assert rationing._fetched(number, 7) == 7
+        assert moves == ([cores - {core}, cores] if len(cores) > 1 else [])
+        assert os.sched_getaffinity(number) == cores
+        monkeypatch.undo()
+        state, on = rationing._standing(number)
+        assert state in "RS" and on in cores
+    finally:
+        end.set()
+        thread.join()
