@@ -102,6 +102,10 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
     if own_far_end:
         _can_have_far_end(survey, chosen, pods)
     if choices.dry_run:
+        try:
+            allow([node.name for node in chosen], choices)
+        except MissingError as error:
+            against.append(str(error).removeprefix("not now: "))
         click.echo(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
     if against:

@@ -85,3 +85,11 @@ def test_a_drill_of_a_cluster_outside_of_its_windows_makes_nothing(
     assert "not now: no maintenance window of ConfigMap kube-system/windows: windows.toml is open for node" in told
     assert "the next opens at 2032-02-29T00:00:00Z" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_says_that_no_window_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"windows.toml": FILE, "holidays.ics": ICS}
+    words = ("drill", "--cluster", "--dry-run", "--configmap", "kube-system/windows")
+    assert play(tmp_path, data, *words) == (0, set())
+    told = " ".join(capsys.readouterr().out.replace("#", " ").split())
+    assert "no maintenance window of ConfigMap kube-system/windows: windows.toml is open" in told
