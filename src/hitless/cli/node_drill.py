@@ -7,6 +7,7 @@ restarted before it was asked for (``--yes``) and the baseline is healthy; the s
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -25,8 +26,9 @@ from hitless.drill import Outside, Plan
 from hitless.drill.nodes import NodeTarget, Way
 from hitless.drill.origins import here
 from hitless.drill.plans import LIMITS
-from hitless.errors import InputError
+from hitless.errors import InputError, MissingError
 from hitless.kernel.namespaces import HERE, named
+from hitless.kernel.privileges import net_admin
 from hitless.lab.agents import called
 from hitless.probe.targets import is_far_end, parse
 
@@ -134,6 +136,12 @@ def command(
     where = named(pod, where="--pod") if pod is not None else HERE
     target = NodeTarget(way, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
     way.check()
+    if not net_admin():
+        raise MissingError(
+            f"a node-drill reads this machine's rules and restarts its agent, and this process (user {os.geteuid()}) "
+            "has no CAP_NET_ADMIN; nothing was changed",
+            remedy="run it as root: sudo hitless node-drill …",
+        )
     permit = window_gate.permit(ctx, (socket.gethostname(),))
     question = f"Restart {way.title} on this machine ({way.words}), {rounds} times? Pods may lose connections"
     if not yes:

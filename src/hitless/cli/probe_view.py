@@ -174,6 +174,10 @@ def _remarks(totals: dict[str, int], mostly: Mapping[str, str]) -> list[str]:
     if causes:
         why = {cause: f" ({mostly[cause]})" if cause in mostly else "" for cause in causes}
         lines.append("lost because: " + ", ".join(f"{cause} {count:,}{why[cause]}" for cause, count in causes.items()))
+    if causes.get("refused"):
+        lines.append(
+            "refused is an answer: the packets came through, and nobody listens at that port (hitless farend?)"
+        )
     if totals.get("recovered") or totals.get("not_recovered"):
         lines.append(
             f"of the lost flows that were watched on, {totals.get('recovered', 0)} worked again, "
