@@ -103,16 +103,7 @@ def command(
 ) -> int:
     """Restart this machine's network agent under load and give a verdict, without Kubernetes access."""
     shown = progress.chosen(progress_, quiet=quiet)
-    for name in ("rate", "streams"):
-        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if given and not any(is_far_end(url) for url in to):
-            raise InputError(
-                "other people's hosts get ten new connections a second, and no streams",
-                where=f"--{name}",
-                expected="a --to farend://…",
-            )
-    for url in to:
-        parse(url)
+    _check_rate(ctx, to)
     for option, goes_with, flag in (
         ("grace", restart_container, "--restart-container"),
         ("runtime", restart_container, "--restart-container"),
@@ -136,12 +127,7 @@ def command(
     where = named(pod, where="--pod") if pod is not None else HERE
     target = NodeTarget(way, plan, node=socket.gethostname(), to=to, pod=where, networks=networks, profile=profile)
     way.check()
-    if not net_admin():
-        raise MissingError(
-            f"a node-drill reads this machine's rules and restarts its agent, and this process (user {os.geteuid()}) "
-            "has no CAP_NET_ADMIN; nothing was changed",
-            remedy="run it as root: sudo hitless node-drill …",
-        )
+    _permitted()
     permit = window_gate.permit(ctx, (socket.gethostname(),))
     question = f"Restart {way.title} on this machine ({way.words}), {rounds} times? Pods may lose connections"
     if not yes:
@@ -155,3 +141,27 @@ def command(
     return run_and_show(
         plan, target, judged=way.title, out=out, as_object=as_object, progress=shown, origin=origin, permit=permit
     )
+
+
+def _permitted() -> None:
+    """Say what an ordinary user lacks, before anybody is asked."""
+    if not net_admin():
+        raise MissingError(
+            f"a node-drill reads this machine's rules and restarts its agent, and this process (user {os.geteuid()}) "
+            "has no CAP_NET_ADMIN; nothing was changed",
+            remedy="run it as root: sudo hitless node-drill …",
+        )
+
+
+def _check_rate(ctx: click.Context, to: tuple[str, ...]) -> None:
+    """Refuse what is no far end, and what only a far end of ours bears."""
+    for url in to:
+        parse(url)
+    for name in ("rate", "streams"):
+        given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and not any(is_far_end(url) for url in to):
+            raise InputError(
+                "other people's hosts get ten new connections a second, and no streams",
+                where=f"--{name}",
+                expected="a --to farend://…",
+            )
