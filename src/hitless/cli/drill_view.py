@@ -6,6 +6,7 @@ holds the result and nothing else. Made from the events of the log as they are w
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -78,13 +79,12 @@ class _Rows:
         self.node = ""
         self.warning = ""
         self.left = Left(list(agents), rounds)
-        self._begun: dict[tuple[str, str, str], int] = {}
-        self._ended = 0
+        self._open: dict[tuple[str, str, str], int] = {}
 
     @property
     def pending(self) -> int:
-        """Attempts that have begun and of which nothing is known yet."""
-        return max(0, sum(self._begun.values()) - self._ended)
+        """Attempts that had no answer yet when their prober last told of itself."""
+        return sum(self._open.values())
 
     @property
     def place(self) -> str:
@@ -115,13 +115,13 @@ class _Rows:
                 if row.phase in ("waits", "set-up"):
                     row.phase = "starts"
             case e.Attempts():
-                self._ended += event.sent
                 row.attempted += event.sent
                 row.lost += event.lost
             case e.Heartbeat(tool="probe"):
-                self._begun[event.agent, event.node, event.stream] = event.begun
+                said = re.match(r"(\d{1,9}) open\b", event.detail, re.ASCII)
+                self._open[event.agent, event.node, event.stream] = int(said[1]) if said else 0
             case e.Summary(tool="probe"):  # whatever ended with its prober is pending no more
-                self._ended = sum(self._begun.values())
+                self._open.pop((event.agent, event.node, event.stream), None)
             case e.Gap():
                 row.gaps += 1
             case e.RuleState():
