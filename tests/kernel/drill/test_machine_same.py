@@ -98,6 +98,7 @@ COMMAND = {
     "selftest": Command(("selftest", "--only", "harmless changes", *OUT), (0, 2), _restarting, (KILL,)),
     "advise": Command(("advise", "--version", "v1.32.5+rke2r1"), (0, 1)),
     "doctor": Command(("doctor", "--json"), (0, 1, 2)),
+    "window": Command(("window", "status", "--file", "HOME/windows.toml"), (0, 1)),
     "doctor bundle": Command(("doctor", "--bundle", "HOME/report.tgz", "--mask"), (0, 1, 2)),
     "agent": Command(("agent", "plan", *PLAN)),
     "agent json": Command(("agent", "plan", "--json", *PLAN)),
@@ -121,6 +122,7 @@ def test_the_machine_is_the_same_after(name: str, machine: Machine) -> None:
     command = COMMAND[name]
     with LogWriter(machine.home / "log.jsonl") as log:
         log.write(*outage_drill().log())
+    (machine.home / "windows.toml").write_text('[[window]]\nname = "cni"\ncron = "0 2 * * 0"\nduration = "2h"\n')
     before = machine.state()
     done = machine.hitless(*command.filled(machine))
     assert done.returncode in command.codes, done.stdout + done.stderr
