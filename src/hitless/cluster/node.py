@@ -1,8 +1,9 @@
 """What this machine runs: the release of RKE2 or K3s, and the flannel that is running now.
 
 Problem: the release table says what a release ships; a node may run something else (an image override, an upgrade that
-is not finished). Promise: programs are asked for their version, never started otherwise; a running flanneld is asked
-inside its own mount namespace; what cannot be found out is left empty and said. It changes nothing on the machine.
+is not finished). Promise: programs are asked for their version, never started otherwise; a flanneld that runs in this
+network namespace (others belong to other nodes: containers, a lab) is asked inside its own mount namespace;
+what cannot be found out is left empty and said. It changes nothing on the machine.
 Next stage: ``advice``.
 """
 
@@ -65,6 +66,11 @@ def _release(places: tuple[str, ...], notes: list[str]) -> Release | Build | Non
 
 
 def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
+    try:
+        here = (proc / "self/ns/net").stat().st_ino
+    except OSError as error:
+        notes.append(f"running programs cannot be looked at: {error.strerror}")
+        return None, ""
     for entry in sorted(proc.iterdir()):
         pid = whole_of(entry.name)
         if pid is None:
@@ -72,9 +78,14 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
         try:
             if (entry / "comm").read_text().strip() != "flanneld":
                 continue
+            if (entry / "ns/net").stat().st_ino != here:
+                continue
             program = (entry / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
+        except PermissionError:
+            notes.append(f"flanneld runs (process {pid}), and only root may look at it")
+            continue
         except OSError:
-            continue  # it ended while we looked, or is not ours to read
+            continue  # it ended while we looked
         try:
             answer = processes.run(
                 [program, "--version"], namespace=Namespace(f"flanneld {pid}", mnt=f"{entry}/ns/mnt"), timeout=20

@@ -292,10 +292,34 @@ def test_a_node_is_asked_for_its_release(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho 'rke2 version v1.32.5+rke2r1 (abc)'\necho 'go version go1.23'\n")
     program.chmod(0o755)
     proc = tmp_path / "proc"
-    proc.mkdir()
+    (proc / "self/ns").mkdir(parents=True)
+    (proc / "self/ns/net").touch()
     found = node.look((str(tmp_path),), proc)
     assert str(found.release) == "v1.32.5+rke2r1"
     assert found.flannel is None
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_flanneld_of_another_network_namespace_is_not_this_nodes(tmp_path: Path, ours: bool) -> None:
+    """Of a container that is a node itself, or of a lab: its version says nothing about this node."""
+    program = tmp_path / "flanneld"
+    program.write_text("#!/bin/sh\necho v0.26.7\n")
+    program.chmod(0o755)
+    proc = tmp_path / "proc"
+    for name in ("self", "77"):
+        (proc / name / "ns").mkdir(parents=True)
+    (proc / "self/ns/net").touch()
+    (proc / "77/comm").write_text("flanneld\n")
+    (proc / "77/cmdline").write_bytes(f"{program}\0--ip-masq\0".encode())
+    (proc / "77/ns/mnt").symlink_to("/proc/self/ns/mnt")
+    if ours:
+        (proc / "77/ns/net").hardlink_to(proc / "self/ns/net")
+        found = node.look((), proc)
+        assert (str(found.flannel), found.flannel_source) == ("v0.26.7", "flanneld, process 77")
+        return
+    (proc / "77/ns/net").touch()
+    with pytest.raises(InputError, match=r"nor a running flanneld was found on this machine \(expected"):
+        node.look((), proc)
 
 
 def test_a_machine_that_is_no_node_is_said_to_be_none(tmp_path: Path) -> None:
