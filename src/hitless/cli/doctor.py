@@ -113,7 +113,10 @@ def text(diagnosis: Diagnosis, width: int) -> str:
     room = max(_NARROWEST, min(width, _WIDEST))
     shown = cleaned(diagnosis)
     word, colour = _WORDS[shown.verdict]
-    lines = [f"{click.style(word, fg=colour, bold=True)}  {shown.subject}", ""]
+    lines = [f"{click.style(word, fg=colour, bold=True)}  {shown.subject}"]
+    if shown.summary:
+        lines += textwrap.wrap(shown.summary, room, break_long_words=False, break_on_hyphens=False)
+    lines.append("")
     column = max(len(one.title) for one in shown.findings)
     for one in shown.findings:
         mark, colour = _MARKS[one.state]

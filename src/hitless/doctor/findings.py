@@ -33,7 +33,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """All findings in their order. ``subject`` names the node or the cluster; ``next`` is the command to type next."""
+    """All findings in their order. ``subject`` names the node or the cluster; ``summary`` is the answer in a sentence
+    (of a node); ``next`` is the command to type next."""
 
     schema: int = 1
     subject: str
@@ -42,9 +43,12 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     next: str
     next_why: str
     hitless: str
+    summary: str = ""
 
     @classmethod
-    def of(cls, subject: str, findings: Sequence[Finding], following: tuple[str, str], version: str) -> Diagnosis:
+    def of(
+        cls, subject: str, findings: Sequence[Finding], following: tuple[str, str], version: str, summary: str = ""
+    ) -> Diagnosis:
         """Put together: the worst finding is the verdict."""
         states = {one.state for one in findings}
         unknown = any(one.state == "unknown" and one.essential for one in findings)
@@ -58,6 +62,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
             next=following[0],
             next_why=following[1],
             hitless=version,
+            summary=summary,
         )
 
 

@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from hitless import __version__
 from hitless.cluster import advice, releases
 from hitless.cluster import node as this_node
@@ -39,24 +41,50 @@ def diagnose_node(networks: Sequence[Network] = (), profile: str = "", run_dir: 
     findings = checked("system", "this machine", machine.system)
     findings += checked("rights", "permissions", machine.rights)
     release = checked("release", "release and its cost", _release)
-    findings += release
     whole = _ruleset()
     name = profile or _profile(whole)
     egress = checked("egress", "egress now", lambda: _egress(name, networks, whole), essential=True)
-    findings += egress
     found = networks or tuple(pod_networks(whole, load(name)))
+    guard = checked("guard", "guard", lambda: _guard(run_dir, release, egress))
+    findings += [*bridged(release, guard), *egress]
     if whole.tables:
         nft = Ruleset(tuple(one for one in whole.tables if not one.legacy))
         legacy = Ruleset(tuple(one for one in whole.tables if one.legacy))
         findings += checked("backends", "rule backends", lambda: machine.backends(nft, legacy))
-    guard = checked("guard", "guard", lambda: _guard(run_dir, release, egress))
     findings += guard
     families = tuple(family for family in Family if any(family_of(one) is family for one in found))
     findings += checked("forwarding", "forwarding", lambda: machine.forwarding(families))
     findings += checked("connections", "connection table", machine.connections)
     findings += checked("clock", "clock", machine.clock)
     following = _next({one.id: one for one in findings})
-    return Diagnosis.of(f"node {os.uname().nodename}", findings, following, __version__)
+    return Diagnosis.of(f"node {os.uname().nodename}", findings, following, __version__, summary(findings))
+
+
+def bridged(release: Sequence[Finding], guard: Sequence[Finding]) -> list[Finding]:
+    """The release's finding, as it is with this guard: what a standby bridges is no problem of the node any more."""
+    if any(one.state != "ok" or not one.text.startswith("protected") for one in guard):
+        return list(release)
+    more = "; the guard's standby translates them meanwhile (FORWARD rules it cannot bridge: see its status)"
+    return [
+        msgspec.structs.replace(one, state="note", text=one.text + more) if one.state in ("problem", "note") else one
+        for one in release
+    ]
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Whether this node is affected, in one sentence: now, and at the agent's next restart."""
+    of = {one.id: {each.state for each in findings if each.id == one.id} for one in findings}
+    egress, release = of.get("egress", {"unknown"}), of.get("release", {"unknown"})
+    now = (
+        "pods are cut off from the outside now" if "problem" in egress
+        else "it cannot be told whether pods get out now" if "unknown" in egress
+        else "pods get out now"
+    )  # fmt: skip
+    if any(one.id == "guard" and one.state == "ok" and one.text.startswith("protected") for one in findings):
+        return f"{now}; a restart of the agent is bridged by the guard's standby"
+    if release & {"problem", "note"}:
+        return f"{now}; affected: a restart of the agent loses new connections, and no guard bridges it"
+    return f"{now}; what a restart of the agent would cost is not known" if "unknown" in release else now
 
 
 def _release() -> Finding:

@@ -42,7 +42,12 @@ def doctor(node: Node, *words: str) -> dict[str, Any]:
     assert done.returncode in (0, 1, 2), done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == {"ok": 0, "problem": 1, "unknown": 2}[told["verdict"]]
-    return {"verdict": told["verdict"], "next": told["next"], **{one["id"]: one for one in told["findings"]}}
+    return {
+        "verdict": told["verdict"],
+        "next": told["next"],
+        "summary": told["summary"],
+        **{one["id"]: one for one in told["findings"]},
+    }
 
 
 def state(node: Node) -> list[str]:
@@ -67,6 +72,7 @@ def test_egress_is_told_from_the_rules_that_stand_and_an_emptied_chain_is_a_prob
     told = doctor(node)
     assert told["verdict"] == "problem"
     assert "FLANNEL-POSTRTG stands and is empty" in told["egress"]["text"]
+    assert told["summary"].startswith("pods are cut off from the outside now")
     told = doctor(node, "--network", "10.42.0.0/16")
     assert told["egress"]["state"] == "problem"
     assert told["next"].startswith("hitless watch")

@@ -11,6 +11,7 @@ from hitless.cli.doctor import command, text
 from hitless.doctor import Diagnosis, Finding, machine
 from hitless.doctor.bundle import Masked, collect
 from hitless.doctor.findings import checked
+from hitless.doctor.node import bridged, summary
 from hitless.errors import InputError
 from hitless.model.families import Family
 
@@ -46,6 +47,44 @@ def test_the_worst_finding_is_the_verdict_and_only_an_essential_unknown_counts()
     assert of(fine, doubt).verdict == "ok"
     assert of(fine, essential).verdict == "unknown"
     assert of(bad, essential).verdict == "problem"
+
+
+CARRIED = Finding("egress", "egress now", "ok", "carried")
+CUT_OFF = Finding("egress", "egress now", "problem", "not carried")
+AFFECTED = Finding("release", "release and its cost", "problem", "flannel v0.26.7: a restart takes connections away")
+UNKNOWN = Finding("release", "release and its cost", "unknown", "no release")
+STANDBY = Finding("guard", "guard", "ok", "protected: guard runs (pid 7)")
+NO_GUARD = Finding("guard", "guard", "note", "unprotected: no guard runs: a restart is not bridged")
+
+
+def test_a_release_that_a_guard_bridges_is_a_note_and_without_one_a_problem() -> None:
+    (found,) = bridged([AFFECTED], [STANDBY])
+    assert found.state == "note"
+    assert found.text.startswith(AFFECTED.text)
+    assert "FORWARD rules it cannot bridge" in found.text
+    assert bridged([AFFECTED], [NO_GUARD]) == [AFFECTED]
+    assert bridged([AFFECTED], [Finding("guard", "guard", "ok", "no guard runs, and nothing …")]) == [AFFECTED]
+    assert bridged([UNKNOWN], [STANDBY]) == [UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        ((AFFECTED, CARRIED, NO_GUARD), ("pods get out now", "affected: a restart", "no guard bridges it")),
+        ((AFFECTED, CARRIED, STANDBY), ("pods get out now", "bridged by the guard")),
+        ((AFFECTED, CUT_OFF, NO_GUARD), ("pods are cut off", "affected")),
+        ((AFFECTED, CARRIED, CUT_OFF, STANDBY), ("pods are cut off", "bridged by the guard")),
+        ((UNKNOWN, CARRIED, NO_GUARD), ("pods get out now", "is not known")),
+        ((UNKNOWN, NO_GUARD), ("cannot be told",)),
+    ],
+)
+def test_the_first_sentence_says_whether_the_node_is_affected(
+    findings: tuple[Finding, ...], said: tuple[str, ...]
+) -> None:
+    told = summary(findings)
+    assert all(one in told for one in said), told
+    shown = text(Diagnosis.of("node x", findings, ("hitless drill", "why"), "1", told), 200)
+    assert " ".join(shown.partition("\n\n")[0].splitlines()[1:]) == told
 
 
 def test_a_check_that_fails_is_a_finding() -> None:
