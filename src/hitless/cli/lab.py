@@ -137,9 +137,12 @@ def _present(state: State, seconds: float, as_json: bool) -> None:
     ready_on = tending.told(state.keep)
     if ready_on:
         click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}{_stand_in(state)}")
+    elif not state.agent:
+        click.echo("\nno network agent runs: pods reach the outside only with one, e.g. --agent flannel-0.28")
     pod = cluster.pods[0].name if cluster.pods else "node0"
     option = _option(state.name)
-    click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {cluster.far_end.address}")
+    target = cluster.far_end.address if state.agent or not cluster.pods else cluster.nodes[0].address
+    click.echo(f"\ntry:  hitless lab exec{option} {pod} -- ping -c1 {target}")
     click.echo(f"then: hitless lab down{option}")
 
 

@@ -26,6 +26,7 @@ from hitless.model.documents import Excess, from_yaml
 __all__ = ["EXPECTED", "Entry", "Kubeconfig", "merged", "named_by_environment"]
 
 EXPECTED = "a kubeconfig that names a cluster and a user"
+_KEPT = f"{EXPECTED}: --kubeconfig FILE or KUBECONFIG; servers have /etc/rancher/rke2/rke2.yaml or …/k3s/k3s.yaml"
 
 _PATHS = {"cluster": ("certificate-authority",), "user": ("client-certificate", "client-key", "tokenFile")}
 
@@ -74,7 +75,7 @@ def named_by_environment() -> list[Path]:
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}", where="KUBECONFIG") from error
     if named and not there:
-        raise InputError(f"none of {', '.join(map(str, named))} is there", where="KUBECONFIG", expected=EXPECTED)
+        raise InputError(f"none of {', '.join(map(str, named))} is there", where="KUBECONFIG", expected=_KEPT)
     return there
 
 
@@ -85,6 +86,8 @@ def _document(path: Path) -> Mapping[str, Any]:
         document = from_yaml(files.read_text(path))
         # Halves of characters, and what holds itself, are YAML to Python and to nobody else: ValueError.
         json.dumps(document, skipkeys=True, default=repr, ensure_ascii=False).encode()
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=str(path), expected=_KEPT) from error
     except OSError as error:
         raise InputError(f"it cannot be read: {error.strerror}", where=str(path), expected=EXPECTED) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -100,7 +100,8 @@ _GUARD = Remedy(
     "guard",
     "run the guard on every node",
     "a second NAT chain carries new flows while flannel's is empty, for every version and both backends; "
-    "it covers the window at start too, which no release closes",
+    "it covers the window at start too, which no release closes. From a checkout of hitless, with its image on the "
+    "nodes or in a registry of yours (docs/install.md; none is published yet)",
     "helm upgrade --install hitless deploy/chart \\\n  --namespace hitless-system --create-namespace",
 )
 

@@ -41,7 +41,8 @@ class Status:
     def text(self) -> str:
         """For people."""
         facts = cleaned(self.facts)
-        lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else "no guard runs")]
+        left = " now; the standby that the last one left protects" if self.verdict == "protected" else ""
+        lines = [f"{self.verdict}: " + (f"guard runs (pid {facts['pid']})" if facts["pid"] else f"no guard runs{left}")]
         if facts.get("mode") == "observe":
             lines.append("  it only observes")
             for name, family in facts.get("standing", {}).items():

@@ -143,6 +143,7 @@ def test_without_its_process_the_standby_goes_on_and_a_new_guard_takes_over_in_t
             code, words = made.command("status")
             assert code == 0, words
             assert "without its guard" in words
+            assert words.startswith("protected: no guard runs now; the standby that the last one left protects")
             made.guard()
             made.until_state("carrying")
         assert unhurt(told), told

@@ -59,7 +59,11 @@ def hitless(tmp_path: Path) -> Iterator[Shell]:
 
 def test_a_lab_goes_up_runs_commands_and_comes_down_and_the_machine_is_the_same(hitless: Shell) -> None:
     before = machine()
-    assert "the lab is up" in hitless("up", "--nodes", "2").stdout
+    told = hitless("up", "--nodes", "2").stdout
+    assert "the lab is up" in told
+    assert "no network agent runs: pods reach the outside only with one" in told
+    tried = next(line for line in told.splitlines() if line.startswith("try:")).partition("hitless lab ")[2].split()
+    assert hitless(*tried).returncode == 0, "what is offered works, without an agent too"
     assert "10.42.1.2" in hitless("exec", "node1-pod0", "--", "ip", "addr").stdout
     assert hitless("exec", "node0-pod0", "--", "ping", "-c1", "-w30", "fd42:0:0:1::2").returncode == 0
     assert machine() == before

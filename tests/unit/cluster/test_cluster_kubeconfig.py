@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.unit.cluster import roads
 
-from hitless.cluster import proxies
+from hitless.cluster import kubeconfig, proxies
 from hitless.cluster.access import access
 from hitless.cluster.ways import Way, read
 from hitless.errors import InputError
@@ -55,6 +55,15 @@ def test_each_files_paths_are_relative_to_that_file(tmp_path: Path, monkeypatch:
     assert way.cluster.authority == b"authority"
     assert way.token_file == tmp_path / "b/sub/token"
     assert way.certificate == (b"chain", b"key")
+
+
+def test_without_any_kubeconfig_it_is_said_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
+    for look in (kubeconfig.named_by_environment, lambda: kubeconfig.merged([tmp_path / "gone"])):
+        with pytest.raises(InputError) as refused:
+            look()
+        assert "--kubeconfig FILE or KUBECONFIG" in str(refused.value)
+        assert "/etc/rancher/rke2/rke2.yaml" in str(refused.value)
 
 
 def test_a_login_program_is_relative_to_its_file_when_it_has_a_slash(
