@@ -47,6 +47,11 @@ class Sayings:
                 event = "the guard would refuse" if observing else "no standby"
                 remedy = "; name its chains with --profile" if observing else "; see hitless guard status"
                 self._log.warning(event, family=family.value, reason=words + remedy)
+            standby = side.installed if observing else None
+            able = "its rules have an exact copy for " + ", ".join(map(str, standby.networks)) if standby else ""
+            if self._new("able", family, able):
+                reason = f"{able}; nothing was written. To protect them: hitless guard"
+                self._log.info("the guard could protect this node", family=family.value, reason=reason)
             if self._new("doubt", family, side.doubt):
                 reason = f"cannot tell whether the primary carries {side.doubt}"
                 self._log.warning("cannot tell", family=family.value, reason=reason)

@@ -69,6 +69,13 @@ def test_a_guard_without_rules_says_what_it_waits_for() -> None:
     assert heard("flannel", nat()) == []
 
 
+def test_who_only_observes_says_once_that_the_guard_could_protect_and_what() -> None:
+    (line,) = heard("flannel", nat(), observing=True)
+    assert (line["level"], line["event"], line["family"]) == ("info", "the guard could protect this node", "ipv4")
+    assert "for 10.42.0.0/16; nothing was written. To protect them: hitless guard" in line["reason"]
+    assert heard("flannel", Ruleset(), observing=True)[0]["event"] == "waiting"
+
+
 def test_what_stays_is_said_at_the_end() -> None:
     networks = sides("flannel", nat())[V4].installed
     assert networks is not None
