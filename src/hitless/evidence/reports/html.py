@@ -42,8 +42,12 @@ def _cell(text: str, *, bad: bool = False) -> str:
     return f'<td class="bad">{escape(text)}</td>' if bad else f"<td>{escape(text)}</td>"
 
 
+_LEFT = {"sign of the restart": ' class="left"'}
+"""Columns of sentences, which wrap and begin at the left."""
+
+
 def _table(head: Sequence[str], rows: Iterable[str]) -> str:
-    cells = "".join(f"<th>{escape(name)}</th>" for name in head)
+    cells = "".join(f"<th{_LEFT.get(name, '')}>{escape(name)}</th>" for name in head)
     return f'<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -111,7 +115,7 @@ def _rounds(agent: AgentVerdict) -> str:
             + _cell(f"{one.gaps:,}", bad=bool(one.gaps))
             + _cell(words.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
             + _cell(ready, bad=one.ready_ms is None)
-            + _cell(one.evidence or "–")
+            + f'<td class="left sign">{escape(one.evidence or "–")}</td>'
             + "</tr>"
         )
     opened = " open" if len(rows) <= 6 else ""

@@ -36,7 +36,7 @@ h2 .badge { margin-left: 8px; vertical-align: 3px; }
 .badge.pass { background: var(--pass); } .badge.fail { background: var(--fail); }
 .badge.inconclusive { background: var(--inconclusive); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-td { white-space: nowrap; } td.left { white-space: normal; overflow-wrap: anywhere; }
+td { white-space: nowrap; } td.left { white-space: normal; overflow-wrap: anywhere; } td.sign { min-width: 220px; }
 th { text-align: right; vertical-align: bottom; font-weight: 600; color: var(--faint); font-size: 13px;
   line-height: 1.25; padding: 4px 8px; }
 td { text-align: right; border-top: 1px solid var(--line); padding: 7px 8px; }

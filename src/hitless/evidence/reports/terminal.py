@@ -24,7 +24,7 @@ __all__ = ["render", "text"]
 
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"
-_LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned")
+_LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned", "leaked", "longest")
 """Columns that go first where there is no room for all: the reasons say the same."""
 _IF_ANY = ("bridged", "lost outside", "not sent", "undecided")
 """Columns that are there only when one of the agents has something in them."""
