@@ -209,6 +209,12 @@ class Station:
             self._told = True
             self.fail(why)
 
+    async def confirm(self) -> None:
+        """Look whether somebody took the pod away, where that was not told yet: a drill may end before its stream."""
+        if not self._told and (why := await self._taken()):
+            self._told = True
+            self.fail(why)
+
     async def _taken(self) -> str:
         """Who or what ended the pod under us; empty when nobody did, or the server cannot be asked."""
         try:

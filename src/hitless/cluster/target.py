@@ -83,6 +83,8 @@ class Places:
     peers: tuple[tuple[str, str], ...] = ()
     troubles: list[str] = field(default_factory=list)
     """What happened to what stands for all nodes, for the record of whoever is drilled then."""
+    helpers: tuple[Station, ...] = ()
+    """The control pods themselves."""
 
 
 @dataclass
@@ -249,6 +251,8 @@ class _ClusterSubject:
         await asyncio.gather(*(one.check_clock() for one in self._of("watch")))
         for role in ("probe", "watch", "farend"):  # the watch and the far end see the last packets
             await asyncio.gather(*(one.stop(_LAST_WORDS) for one in self._of(role)))
+        if self._desk.trouble.is_set():
+            await asyncio.gather(*(one.confirm() for one in (*self._stations, *self._target.places.helpers)))
         for text in self._target.places.troubles:
             self._desk.note("error", text)
 
@@ -283,7 +287,7 @@ async def placed(
             helpers.append(Station(api, document, clock.now, lambda *_: None, trouble))
         await asyncio.gather(*(one.start(_START) for one in helpers))
         peers = tuple((one.node, one.ip) for one in helpers)
-        yield Places(owners, tuple(chosen) if own_far_end else (), peers, troubles)
+        yield Places(owners, tuple(chosen) if own_far_end else (), peers, troubles, tuple(helpers))
     finally:
         if beating is not None:
             beating.cancel()

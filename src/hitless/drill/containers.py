@@ -54,7 +54,7 @@ class Containers:
                 return str(path)
             other = "ctr" if self.runtime == "crictl" else "crictl"
             raise MissingError(
-                f"the program {self.runtime} is not here, neither in PATH nor in {_RKE2}",
+                f"the program {self.runtime} is not installed, neither in PATH nor in {_RKE2}",
                 remedy=f"install it, put its folder into PATH, or choose --runtime {other} or --restart-command",
             ) from None
 
