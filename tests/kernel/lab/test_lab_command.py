@@ -206,7 +206,7 @@ def test_an_agent_s_program_may_be_named_from_the_working_directory(hitless: She
         (("up", "--agent-command", ""), "--agent-command: is empty"),
         (("up", "--agent", "hitless", "--ready", "exec:true"), "--ready: is for an agent of your own"),
         (("up", "--agent", "hitless", "--agent-command", "a"), "exclude each other"),
-        (("up", "--family", "ipx"), "Invalid value"),
+        (("up", "--family", "ipx"), "none of the choices"),
     ],
 )
 def test_bad_input_is_exit_3_names_the_field_and_builds_nothing(
