@@ -132,3 +132,10 @@ def test_marked_ends_are_the_intervals_that_they_bound(pairs: list[tuple[int, in
     found = state.intervals()
     assert found is not None
     assert [(int.from_bytes(each.low, "big"), int.from_bytes(each.high, "big")) for each in found] == wanted
+
+
+def test_a_length_that_no_register_has_costs_no_memory() -> None:
+    """A message that the kernel would never make may name four gigabytes; digits are written for what can be there."""
+    from hitless.kernel.nftables.naming import Words, value
+
+    assert len(value(Words("payload", "a load"), b"\x01", big=True, width=1 << 31)) == 2 + 2 * 64

@@ -187,6 +187,10 @@ _KEYS: Mapping[str, Mapping[int, Words]] = {
 }
 
 
+_WIDEST = 64
+"""Bytes of all registers together (NFT_DATA_VALUE_MAXLEN): a message that names more was not made by the kernel."""
+
+
 def of_key(kind: str, key: int, direction: str = "") -> Words:
     """What a key is called; one that is not known is called by its number."""
     found = _KEYS.get(kind, {}).get(key)
@@ -205,4 +209,5 @@ def value(words: Words, data: bytes, *, big: bool, address: bool = False, width:
     if address and len(data) in (4, 16):
         return str(reading.packed(data))
     number = int.from_bytes(data, "big" if big else sys.byteorder)
-    return words.values.get(number) or (f"{number:#0{2 + 2 * width}x}" if width else str(number))
+    digits = 2 + 2 * min(width, _WIDEST)
+    return words.values.get(number) or (f"{number:#0{digits}x}" if width else str(number))
