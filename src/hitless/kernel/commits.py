@@ -81,6 +81,6 @@ class Commits:
             )
 
     def _touch(self, payload: bytes, table: str, chain: str) -> None:
-        family = wire.FAMILIES.get(payload[0])
+        family = wire.FAMILIES.get(payload[0]) if payload else None
         if family is not None:
             self._touched.add(ChainName(family, table, chain))

@@ -213,3 +213,11 @@ def test_noise_between_generations_is_a_commit_or_one_of_our_errors(noise: list[
         feed(replay, [*messages, kernel.newgen()])
     except (Desync, KernelError):
         assert replay.state.generation == 1
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_a_message_without_a_head_is_a_desync_and_no_error_of_pythons(length: int) -> None:
+    message = netlink.Message(wire.SUBSYSTEM << 8 | wire.NEWRULE, 0, 0, 0, bytes([2] * length))
+    end = netlink.Message(wire.SUBSYSTEM << 8 | wire.NEWGEN, 0, 0, 0, netlink.nfgenmsg(0) + netlink.be32(1, 2))
+    with pytest.raises(Desync):
+        Replay(State(1, {}), (2, 10, 1)).commit([message], end)

@@ -18,6 +18,7 @@ from hitless.kernel.nftables.state import ChainState, State, TableKey, TableStat
 
 __all__ = ["Transaction"]
 
+_HEAD = 4  # struct nfgenmsg, before the attributes
 _RUN = 4096  # element messages that are held back
 
 
@@ -137,6 +138,8 @@ class Transaction:
         return edit
 
     def apply(self, number: int, flags: int, payload: bytes) -> None:
+        if len(payload) < _HEAD:
+            raise Desync("a message without a head")
         family = payload[0]
         if number in (wire.NEWRULE, wire.DELRULE):
             self._rule(number == wire.NEWRULE, family, flags, payload)
