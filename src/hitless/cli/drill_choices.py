@@ -2,8 +2,7 @@
 
 Problem: one command drills the lab and clusters, and an option of the one means nothing to the other. Promise: an
 option that was typed and has no effect is refused, so are two that contradict each other; what was asked is one value.
-Nothing of the
-cluster is imported or asked here. Next stages: ``drill_checks``, ``drill_cluster``, ``drill_cleanup``.
+Nothing of the cluster is imported or asked here. Next stages: ``drill_checks``, ``drill_cluster``, ``drill_cleanup``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from hitless import __version__
 from hitless.cluster import cluster_advice, releases
 from hitless.cluster.api import Api, Patience, connect
 from hitless.cluster.objects import DAEMON_SETS, DaemonSet
+from hitless.cluster.remedies import Status
 from hitless.cluster.survey import Survey, look
 from hitless.cluster.ways import read
-from hitless.doctor.findings import Diagnosis, Finding
+from hitless.doctor.findings import Diagnosis, Finding, State
 from hitless.errors import ApiError
 
 __all__ = ["diagnose_cluster"]
 
 _PATIENCE = 10.0
+_OF_STATUS: Mapping[Status, State] = {"affected": "problem", "window": "note", "unknown": "unknown"}
 _CLOCK_APART = 5.0  # seconds; HTTP's Date has whole ones
 _GUARD_LABEL = ("app.kubernetes.io/component", "guard")
 _NEEDED = (("create", "", "pods"), ("create", "", "pods/exec"), ("delete", "", "pods"), ("list", "", "nodes"))
@@ -148,15 +150,8 @@ def _costs(kubeconfig: Path | None, context: str | None) -> list[Finding]:
         nodes = f"{len(one.nodes)} {'node' if len(one.nodes) == 1 else 'nodes'}"
         flannel = f", flannel {one.flannel}" if one.flannel and one.flannel not in one.subject else ""
         text = f"{one.subject}{flannel} on {nodes}: {one.summary}"
-        state = {"affected": "problem", "window": "note", "unknown": "unknown"}[one.status]
-        command = "hitless advise --cluster"
-        match state:
-            case "problem":
-                found.append(Finding("cost", "cost of a restart", "problem", text, command))
-            case "note":
-                found.append(Finding("cost", "cost of a restart", "note", text, command))
-            case _:
-                found.append(Finding("cost", "cost of a restart", "unknown", text, command, essential=True))
+        state, essential = _OF_STATUS[one.status], one.status == "unknown"
+        found.append(Finding("cost", "cost of a restart", state, text, "hitless advise --cluster", essential))
     return found + [Finding("cost", "cost of a restart", "note", note) for note in notes]
 
 

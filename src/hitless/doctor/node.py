@@ -15,7 +15,7 @@ from hitless import __version__
 from hitless.cluster import advice, releases
 from hitless.cluster import node as this_node
 from hitless.doctor import machine
-from hitless.doctor.findings import Diagnosis, Finding, checked
+from hitless.doctor.findings import Diagnosis, Finding, State, checked
 from hitless.errors import HitlessError, InputError
 from hitless.guard import status as guard_status
 from hitless.kernel import nftables, xtables
@@ -99,8 +99,8 @@ def _release() -> Finding:
     more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"
     if told.status == "unknown":
         return Finding("release", title, "unknown", f"{what}: {told.summary}", more, essential=True)
-    state = "problem" if told.status == "affected" else "note"
-    return Finding("release", title, "problem" if state == "problem" else "note", f"{what}: {_COST[told.status]}", more)
+    state: State = "problem" if told.status == "affected" else "note"
+    return Finding("release", title, state, f"{what}: {_COST[told.status]}", more)
 
 
 def _ruleset() -> Ruleset:
@@ -164,8 +164,8 @@ def _of_state(event: RuleState, profile: str) -> Finding:
     if event.state == "carried":
         return Finding("egress", title, "ok", text)
     command = f"hitless watch --profile {profile} --network {read_network(event.network, where='--network')}"
-    state = "problem" if event.state == "not_carried" else "unknown"
-    return Finding("egress", title, "problem" if state == "problem" else "unknown", text, command, essential=True)
+    state: State = "problem" if event.state == "not_carried" else "unknown"
+    return Finding("egress", title, state, text, command, essential=True)
 
 
 def _guard(run_dir: Path, release: Sequence[Finding], egress: Sequence[Finding]) -> Finding:
