@@ -380,7 +380,8 @@ def test_a_thousand_visitors_take_no_descriptor_from_repairs_and_write_nothing_t
             place.run("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
             agent.wait(lambda: right(kernel, Backend.NFT), "the repair")
         agent.wait(lambda: agent.events("visitors"), "a word about visitors")
-        assert readyz(place.namespace)[0] == 200
+        # the rules are right a moment before the agent has looked at them again and says so
+        agent.wait(lambda: readyz(place.namespace)[0] == 200, "ready beside the crowd")
         assert len(list(Path(f"/proc/{agent.process.pid}/fd").iterdir())) < 100
     finally:
         visitors.kill()
