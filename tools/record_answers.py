@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx2
 
-from hitless.cluster.api import Api, connect
+from hitless.kube.api import Api, connect
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "tests/samples/kubernetes/answers.json"

@@ -25,10 +25,10 @@ from typing import Any
 import pytest
 
 from hitless.cluster import manifests
-from hitless.cluster.access import httpx2
-from hitless.cluster.api import Api, connect
-from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, Namespace
 from hitless.errors import ApiError, HitlessError
+from hitless.kube.access import httpx2
+from hitless.kube.api import Api, connect
+from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Namespace
 
 TOKEN = secrets.token_hex(3)
 PREFIX = "hitless-e2e-"

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, broken
 
-from hitless.cluster.api import Api
-from hitless.cluster.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
 from hitless.cluster.survey import choose, look, objections
+from hitless.kube.api import Api
+from hitless.kube.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
 
 NAME = "hitless-e2e-agent"
 WORLD = "farend://198.51.100.1:7800"

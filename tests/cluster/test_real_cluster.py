@@ -32,7 +32,7 @@ from tests.cluster import stage as staging
 from tests.cluster.ground import ACCOUNTS, IMAGE, NAMESPACE, PATIENCE, POLICY, STAGE
 from tests.cluster.stage import Stage
 
-from hitless.cluster.api import connect
+from hitless.kube.api import connect
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -89,10 +89,10 @@ def words(stage: Stage, *more: str) -> list[str]:
 
 def leftovers() -> list[str]:
     """What the suite's drills still hold; asked through the product's own port."""
-    from hitless.cluster.api import Api
     from hitless.cluster.manifests import selector
-    from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS
     from hitless.errors import ApiError
+    from hitless.kube.api import Api
+    from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS
 
     async def look(api: Api) -> list[str]:
         found = [f"pod {one.name}" for one in await api.all(PODS, NAMESPACE, labels=selector())]
@@ -192,8 +192,8 @@ def _only_pod(documents: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 def _refusals(documents: list[dict[str, Any]], level: str, drop: tuple[str, ...] = ()) -> dict[str, str]:
     """What the server says to these objects in a namespace of that level, asked with dryRun and strict validation."""
-    from hitless.cluster.api import Api
-    from hitless.cluster.objects import NAMESPACES
+    from hitless.kube.api import Api
+    from hitless.kube.objects import NAMESPACES
 
     place = f"{NAMESPACE}-{level}"
 
@@ -267,8 +267,8 @@ class _granted:
             raise
 
     def _grant(self) -> None:
-        from hitless.cluster.api import Api
-        from hitless.cluster.objects import NAMESPACES
+        from hitless.kube.api import Api
+        from hitless.kube.objects import NAMESPACES
 
         async def grant(api: Api) -> str:
             # the account cannot live in the namespace that the drill itself makes and removes
@@ -320,7 +320,7 @@ class _granted:
         raise AssertionError(f"the rights are not in force after a minute: {[one.text for one in answers]}")
 
     def __exit__(self, *_: object) -> None:
-        from hitless.cluster.api import Api
+        from hitless.kube.api import Api
 
         async def take_back(api: Api) -> None:
             for document in self._documents:

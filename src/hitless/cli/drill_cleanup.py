@@ -57,7 +57,7 @@ def _say(lines: Sequence[str], *, as_object: bool) -> None:
 
 async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
     from hitless.cluster import alive, leftovers
-    from hitless.cluster.api import Patience, connect
+    from hitless.kube.api import Patience, connect
 
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
         found = await leftovers.look(api, places)
@@ -74,7 +74,7 @@ async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
 
 async def _remove(choices: Choices, drills: Sequence[Drill]) -> list[str]:
     from hitless.cluster import leftovers
-    from hitless.cluster.api import Patience, connect
+    from hitless.kube.api import Patience, connect
 
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0), answered=True) as api:
         return [line for one in drills for line in await leftovers.remove(api, one)]

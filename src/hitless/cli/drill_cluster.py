@@ -26,13 +26,13 @@ from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
 if TYPE_CHECKING:
-    from hitless.cluster.api import Api
     from hitless.cluster.manifests import Pods, Restart
-    from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
     from hitless.cluster.target import ClusterTarget
-    from hitless.cluster.ways import Way
     from hitless.evidence import Story, Verdict
+    from hitless.kube.api import Api
+    from hitless.kube.contexts import Way
+    from hitless.kube.objects import Node
 
 __all__ = ["RESTARTS", "Allow", "Prepared", "place_of", "prepare", "waited_for"]
 
@@ -71,12 +71,12 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     check(choices)
     plan = replace(plan, patience=PATIENCE)
-    from hitless.cluster.api import Patience, connect
     from hitless.cluster.neighbours import met
     from hitless.cluster.restarts import Agent
     from hitless.cluster.schedule import remember
     from hitless.cluster.survey import choose, look, objections
-    from hitless.cluster.ways import read
+    from hitless.kube.api import Patience, connect
+    from hitless.kube.contexts import read
 
     # The context that is current now is meant, whichever is when the question has been answered.
     way = read(choices.kubeconfig, choices.context)
@@ -144,9 +144,9 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
 
 async def _tell(choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str) -> None:
     """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
-    from hitless.cluster.api import connect
     from hitless.cluster.schedule import announce, push
     from hitless.evidence.reports import render
+    from hitless.kube.api import connect
 
     if choices.post_events:
         try:
@@ -179,7 +179,7 @@ def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> N
 
 async def _missing(api: Api, namespace: str) -> bool:
     """Whether the drill would have to make its namespace; who may not ask is told of the rights for it."""
-    from hitless.cluster.objects import NAMESPACES
+    from hitless.kube.objects import NAMESPACES
 
     try:
         await api.get(NAMESPACES, namespace)
@@ -191,8 +191,8 @@ async def _missing(api: Api, namespace: str) -> bool:
 
 
 async def _turn(api: Api, namespace: str) -> str:
-    from hitless.cluster.objects import NAMESPACES
     from hitless.cluster.schedule import last_turn
+    from hitless.kube.objects import NAMESPACES
 
     try:
         await api.get(NAMESPACES, namespace)

@@ -14,8 +14,8 @@ from hitless.drill import Plan
 if TYPE_CHECKING:
     from hitless.cli.drill_choices import Choices
     from hitless.cluster.manifests import Pods, Restart
-    from hitless.cluster.objects import Node
     from hitless.cluster.survey import Survey
+    from hitless.kube.objects import Node
 
 __all__ = ["dry_run"]
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from hitless.cluster.api import Api, Patience
-from hitless.cluster.objects import CONFIG_MAPS, ConfigMap
 from hitless.errors import ApiError, HitlessError
+from hitless.kube.api import Api, Patience
+from hitless.kube.objects import CONFIG_MAPS, ConfigMap
 from hitless.model import reading
 
 __all__ = ["BEAT", "GLANCE", "LOOK", "Life", "beat", "driver", "here", "number"]

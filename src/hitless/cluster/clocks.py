@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import msgspec
 
 from hitless.cluster import streams
-from hitless.cluster.api import Api
 from hitless.errors import ApiError
+from hitless.kube.api import Api
 from hitless.model.events import Event
 from hitless.model.reading import whole_of
 

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hitless.cluster import advice as advising
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import DAEMON_SETS, NODES, DaemonSet, Node
-from hitless.cluster.placement import runs_on
 from hitless.cluster.releases import Table
 from hitless.cluster.remedies import Setting, Workload
 from hitless.cluster.survey import Cni, flannels, look
 from hitless.cluster.versions import Build, Release, find_releases
 from hitless.errors import ApiError, InputError
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.objects import DAEMON_SETS, NODES, DaemonSet, Node
+from hitless.kube.placement import runs_on
 
 __all__ = ["advise_cluster"]
 

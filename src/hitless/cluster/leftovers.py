@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from hitless.cleaning import clean
 from hitless.cluster import alive, manifests
 from hitless.cluster.alive import Life
-from hitless.cluster.api import Api
-from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, Namespace, Pod
 from hitless.errors import ApiError
+from hitless.kube.api import Api
+from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, Namespace, Pod
 
 __all__ = ["Drill", "judge", "look", "remove"]
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from hitless.cluster import manifests
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import Restart
-from hitless.cluster.objects import NAMESPACES, PODS, Node, Pod
 from hitless.cluster.survey import Survey
 from hitless.cluster.target import far_ends
 from hitless.errors import ApiError
+from hitless.kube.api import Api
+from hitless.kube.objects import NAMESPACES, PODS, Node, Pod
 
 __all__ = ["met"]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from hitless.cluster import alive, manifests
 from hitless.cluster.manifests import Document, Pods, Restart
-from hitless.cluster.objects import Node
 from hitless.cluster.survey import Survey
 from hitless.cluster.target import far_ends, spots
+from hitless.kube.objects import Node
 
 __all__ = ["Rehearsal", "rehearse"]
 

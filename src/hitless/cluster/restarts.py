@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hitless.cluster import streams
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import CONTAINER, Restart
-from hitless.cluster.objects import DAEMON_SETS, PODS, ContainerStatus, Pod
 from hitless.cluster.survey import Cni
 from hitless.errors import ApiError, InputError
 from hitless.evidence.rules import NO_SIGN
+from hitless.kube.api import Api
+from hitless.kube.objects import DAEMON_SETS, PODS, ContainerStatus, Pod
 
 __all__ = ["Agent", "Tell", "restart"]
 

@@ -12,12 +12,12 @@ import datetime as dt
 from collections.abc import Sequence
 
 from hitless.cleaning import clean
-from hitless.cluster.access import httpx2
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import MANAGED, Document
-from hitless.cluster.objects import CONFIG_MAPS, EVENTS
 from hitless.errors import ApiError
 from hitless.evidence import Verdict
+from hitless.kube.access import httpx2
+from hitless.kube.api import Api
+from hitless.kube.objects import CONFIG_MAPS, EVENTS
 
 __all__ = ["TURN", "announce", "event", "last_turn", "push", "remember"]
 

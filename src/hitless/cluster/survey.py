@@ -13,8 +13,10 @@ from typing import Literal
 
 import msgspec
 
-from hitless.cluster.api import Api
-from hitless.cluster.objects import (
+from hitless.cluster.versions import Flannel, parse_flannel
+from hitless.errors import InputError
+from hitless.kube.api import Api
+from hitless.kube.objects import (
     CONFIG_MAPS,
     DAEMON_SETS,
     DISRUPTION_BUDGETS,
@@ -24,8 +26,6 @@ from hitless.cluster.objects import (
     DisruptionBudget,
     Node,
 )
-from hitless.cluster.versions import Flannel, parse_flannel
-from hitless.errors import InputError
 
 __all__ = ["Cni", "Survey", "choose", "flannels", "look", "objections"]
 

@@ -16,9 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hitless.cluster import alive, manifests
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import Document, Pods
-from hitless.cluster.objects import CONFIG_MAPS, NAMESPACES, Node
 from hitless.cluster.pods import Station, gone, sweep
 from hitless.cluster.restarts import Agent, Step, restart
 from hitless.cluster.survey import Survey
@@ -29,6 +27,8 @@ from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
 from hitless.evidence.rules import NO_SIGN
 from hitless.kernel.clock import Clock
+from hitless.kube.api import Api
+from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Node
 from hitless.model import events as e
 
 __all__ = ["Abort", "ClusterTarget", "Places", "far_ends", "placed", "spots"]

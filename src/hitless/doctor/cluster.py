@@ -14,13 +14,13 @@ from pathlib import Path
 
 from hitless import __version__
 from hitless.cluster import cluster_advice, releases
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import DAEMON_SETS, DaemonSet
 from hitless.cluster.remedies import Status
 from hitless.cluster.survey import Survey, look
-from hitless.cluster.ways import read
 from hitless.doctor.findings import Diagnosis, Finding, State
 from hitless.errors import ApiError
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.contexts import read
+from hitless.kube.objects import DAEMON_SETS, DaemonSet
 
 __all__ = ["diagnose_cluster"]
 

@@ -24,9 +24,9 @@ from hitless.cleaning import clean
 from hitless.errors import InputError, ours
 from hitless.guard import records
 from hitless.kernel import files
+from hitless.kube.asking import ask, bearer, trusting
 from hitless.model.documents import from_json
 from hitless.model.reading import whole_of
-from hitless.sources.asking import ask, bearer, trusting
 
 __all__ = ["Poster", "Refused", "Server", "event"]
 

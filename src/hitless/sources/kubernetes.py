@@ -19,10 +19,10 @@ from urllib.parse import quote, urlsplit
 from hitless.errors import ApiError, InputError
 from hitless.kernel import files
 from hitless.kernel.memfiles import in_memory
+from hitless.kube.asking import ask, bearer, trusting
 from hitless.model import reading
 from hitless.model.documents import Excess, from_json, from_yaml
 from hitless.model.families import Network
-from hitless.sources.asking import ask, bearer, trusting
 from hitless.sources.flags import Options
 
 __all__ = ["NodeSource"]

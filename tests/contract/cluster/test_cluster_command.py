@@ -255,9 +255,9 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
 
     async def story(shell: Shell) -> None:
         from hitless.cluster import rehearsal
-        from hitless.cluster.api import connect
         from hitless.cluster.manifests import Pods
         from hitless.cluster.survey import look
+        from hitless.kube.api import connect
 
         store = shell.fake.api.store
         store.create("namespaces", "", {"metadata": {"name": "hitless-system"}})

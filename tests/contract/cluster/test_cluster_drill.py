@@ -13,7 +13,6 @@ import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
 from hitless.cluster import manifests, rehearsal, restarts, schedule
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import Pods, Restart
 from hitless.cluster.pods import sweep
 from hitless.cluster.restarts import Agent
@@ -23,6 +22,7 @@ from hitless.drill import Plan
 from hitless.drill import run as run_drill
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence import Verdict, read
+from hitless.kube.api import Api
 from hitless.model import events as e
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, rules_of

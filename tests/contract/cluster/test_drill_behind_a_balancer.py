@@ -9,8 +9,8 @@ from tests.contract.cluster.test_cluster_drill import drill, nothing_left, whole
 from tests.unit.cluster import roads
 from tests.unit.cluster.clusters import cluster, until
 
-from hitless.cluster.api import Patience, connect
 from hitless.evidence import read
+from hitless.kube.api import Patience, connect
 from hitless.model import events as e
 
 AWAY_S = 3.0

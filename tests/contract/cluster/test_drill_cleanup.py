@@ -13,10 +13,10 @@ from tests.contract.cluster.test_cluster_drill import play as play_by_hand
 from tests.unit.cluster.clusters import until
 
 from hitless.cluster import alive, leftovers
-from hitless.cluster.api import Api
 from hitless.cluster.manifests import Pods
 from hitless.cluster.survey import choose, look
 from hitless.cluster.target import placed
+from hitless.kube.api import Api
 from hitless.testing.api_kubelet import FakeNodes
 
 

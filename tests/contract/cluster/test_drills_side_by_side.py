@@ -12,8 +12,8 @@ from tests.contract.cluster.test_cluster_drill import drill
 from tests.contract.cluster.test_cluster_drill import play as play_by_hand
 from tests.unit.cluster.clusters import until
 
-from hitless.cluster.api import Api
 from hitless.errors import MissingError
+from hitless.kube.api import Api
 from hitless.model import events as e
 from hitless.testing.api_kubelet import FakeNodes, Spool
 

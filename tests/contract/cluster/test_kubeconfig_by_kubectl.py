@@ -17,11 +17,11 @@ import pytest
 from tests.unit.cluster import roads
 from tests.unit.cluster.roads import NAME, World, play, works
 
-from hitless.cluster import proxies
-from hitless.cluster.access import access
-from hitless.cluster.api import connect
-from hitless.cluster.ways import Way, read
 from hitless.errors import HitlessError, InputError
+from hitless.kube import proxies
+from hitless.kube.access import access
+from hitless.kube.api import connect
+from hitless.kube.contexts import Way, read
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 pytestmark = pytest.mark.skipif(not KUBECTL.exists(), reason="no kubectl beside this Python")

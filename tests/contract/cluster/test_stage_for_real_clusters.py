@@ -11,7 +11,7 @@ import pytest
 from tests.cluster import stage as staging
 from tests.unit.cluster.clusters import canal, cluster
 
-from hitless.cluster.api import Api, connect
+from hitless.kube.api import Api, connect
 from hitless.testing.api_kubelet import FakeNodes
 
 PLACE, DRILLS = "hitless-e2e-0-stage", "hitless-e2e-0"

@@ -21,9 +21,9 @@ from tests.unit.cluster.clusters import until
 from tools.build_image import Layout
 
 from hitless import __version__
-from hitless.cluster.api import connect
-from hitless.cluster.objects import CONFIG_MAPS
 from hitless.errors import ApiError
+from hitless.kube.api import connect
+from hitless.kube.objects import CONFIG_MAPS
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_server import FakeApi
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hitless.cluster.api import Api, Patience, connect
+from hitless.kube.api import Api, Patience, connect
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_server import FakeApi
 

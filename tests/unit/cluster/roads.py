@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 from tests.unit.cluster.clusters import cluster, until
 
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import NODES
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.objects import NODES
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_kubelet import FakeNodes, Spool
 

@@ -13,10 +13,10 @@ import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
 from hitless.cluster import streams
-from hitless.cluster.access import access
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import CONFIG_MAPS, NODES
 from hitless.errors import ApiError, InputError
+from hitless.kube.access import access
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.objects import CONFIG_MAPS, NODES
 from hitless.testing.api_kubelet import FakeNodes, Spool
 
 QUICK = Patience(total=30.0, first=0.02, longest=0.1)

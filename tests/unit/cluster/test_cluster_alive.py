@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hitless.cluster import alive
-from hitless.cluster.objects import ConfigMap
+from hitless.kube.objects import ConfigMap
 
 
 def owner(**told: str) -> ConfigMap:

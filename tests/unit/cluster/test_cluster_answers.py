@@ -14,9 +14,9 @@ from aiohttp import web
 from tests.unit.cluster.clusters import client, cluster
 
 from hitless.cluster import streams
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import CONFIG_MAPS, PODS
 from hitless.errors import ApiError
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.objects import CONFIG_MAPS, PODS
 from hitless.testing.api_store import Answer
 
 SAMPLES = json.loads((Path(__file__).parents[2] / "samples/kubernetes/answers.json").read_text())

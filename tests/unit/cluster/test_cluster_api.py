@@ -12,9 +12,9 @@ import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
 from hitless.cluster import clocks, streams
-from hitless.cluster.api import Api, Patience, connect
-from hitless.cluster.objects import CONFIG_MAPS, NODES, PODS
 from hitless.errors import ApiError, InputError
+from hitless.kube.api import Api, Patience, connect
+from hitless.kube.objects import CONFIG_MAPS, NODES, PODS
 from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import Rights, Rule
 from hitless.testing.api_server import FakeApi

@@ -10,9 +10,9 @@ from tests.unit.cluster.clusters import until
 from tests.unit.cluster.test_cluster_api import play
 
 from hitless.cluster import streams
-from hitless.cluster.api import Api
 from hitless.cluster.pods import Station
 from hitless.errors import HitlessError
+from hitless.kube.api import Api
 from hitless.model import events as e
 from hitless.testing.api_kubelet import FakeNodes, Spool
 

@@ -14,14 +14,15 @@ from aiohttp import web
 from tests.unit.cluster.clusters import client, cluster, until
 from tests.unit.cluster.test_cluster_answers import server
 
-from hitless.cluster import access, rehearsal, restarts, streams
-from hitless.cluster.api import Api
+from hitless.cluster import rehearsal, restarts, streams
 from hitless.cluster.manifests import Pods
-from hitless.cluster.objects import CONFIG_MAPS, PODS
 from hitless.cluster.pods import sweep
 from hitless.cluster.survey import choose, look
 from hitless.cluster.target import placed
 from hitless.errors import ApiError, MissingError
+from hitless.kube import access
+from hitless.kube.api import Api
+from hitless.kube.objects import CONFIG_MAPS, PODS
 from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import Rights, rules_of
 from hitless.testing.api_store import Answer
@@ -302,7 +303,7 @@ def test_kubeconfig_comes_before_the_pods_account_and_may_name_several_files(
 ) -> None:
     for name, words in (("token", "t"), ("namespace", "pods-own"), ("ca.crt", "")):
         (tmp_path / name).write_text(words)
-    monkeypatch.setattr("hitless.cluster.ways.ACCOUNT", tmp_path)
+    monkeypatch.setattr("hitless.kube.contexts.ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "pods-own.example")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     where = {"name": "x", "cluster": {"server": "http://one.example:1"}}

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 from tests.unit.cluster.test_cluster_answers import server
 
-from hitless.cluster import access, answers, api
-from hitless.cluster.objects import NODES, PODS
 from hitless.errors import ApiError, HitlessError
+from hitless.kube import access, answers, api
+from hitless.kube.objects import NODES, PODS
 
 NO_ANSWERS = {
     "a login page": b"<html>please log in</html>",

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from tests.unit.cluster import roads
 
-from hitless.cluster import kubeconfig, proxies
-from hitless.cluster.access import access
-from hitless.cluster.ways import Way, read
 from hitless.errors import InputError
+from hitless.kube import kubeconfig, proxies
+from hitless.kube.access import access
+from hitless.kube.contexts import Way, read
 
 SERVER = "https://one.example:6443"
 V1 = "client.authentication.k8s.io/v1"
@@ -194,7 +194,7 @@ def test_what_is_said_itself_counts_before_a_login_program(tmp_path: Path, user:
 def test_a_missing_login_program_is_said_with_how_to_get_it(tmp_path: Path) -> None:
     import asyncio
 
-    from hitless.cluster.login import from_plugin
+    from hitless.kube.login import from_plugin
 
     program = {**EXEC, "command": "no-such-login", "installHint": "get it from\nexample.org"}
     way = one(tmp_path, {"server": SERVER}, {"exec": program})
@@ -314,6 +314,6 @@ def test_a_variable_that_names_no_proxy_is_refused_and_not_passed_over() -> None
 
 
 def test_a_client_that_is_not_installed_is_said_with_how_to_get_it() -> None:
-    code = "import sys; sys.modules['yaml'] = None; import hitless.cluster.access"
+    code = "import sys; sys.modules['yaml'] = None; import hitless.kube.access"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingError: the Kubernetes client is not installed (yaml); install it: pip" in done.stderr

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hitless.cluster.access import access
 from hitless.errors import HitlessError
+from hitless.kube.access import access
 
 ODD = [
     "https://a:1",

@@ -15,9 +15,9 @@ from tests.unit.cluster import roads
 from tests.unit.cluster.clusters import until
 from tests.unit.cluster.roads import NAME, World, play, works
 
-from hitless.cluster.api import Patience, connect
-from hitless.cluster.objects import NODES
 from hitless.errors import InputError
+from hitless.kube.api import Patience, connect
+from hitless.kube.objects import NODES
 
 V1 = "client.authentication.k8s.io/v1"
 

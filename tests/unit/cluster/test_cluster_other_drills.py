@@ -12,10 +12,10 @@ import pytest
 from tests.unit.cluster.clusters import client, cluster
 
 from hitless.cluster import alive, leftovers, manifests
-from hitless.cluster.api import Api, Patience
 from hitless.cluster.manifests import Pods
 from hitless.cluster.neighbours import met
 from hitless.cluster.survey import choose, look
+from hitless.kube.api import Api, Patience
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, Rule
 

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hitless.cluster.objects import DaemonSet, Node
-from hitless.cluster.placement import runs_on
+from hitless.kube.objects import DaemonSet, Node
+from hitless.kube.placement import runs_on
 
 
 def node(name: str = "n", system: str = "linux", labels: dict[str, str] | None = None, *taints: str) -> Node:

@@ -18,9 +18,9 @@ from tests.unit.cluster.roads import NAME, World, play, works
 
 from hitless.cli.tools import run_tools
 from hitless.cluster import streams
-from hitless.cluster.api import Patience, connect
-from hitless.cluster.objects import CONFIG_MAPS, NODES
 from hitless.errors import ApiError
+from hitless.kube.api import Patience, connect
+from hitless.kube.objects import CONFIG_MAPS, NODES
 from hitless.testing.api_store import Answer
 
 USER = {"token": "t"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hitless.cluster import alive
-from hitless.cluster.objects import ConfigMap
+from hitless.kube.objects import ConfigMap
 
 
 def owner() -> ConfigMap:

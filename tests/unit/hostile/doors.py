@@ -14,8 +14,6 @@ from tests.unit.hostile.mutating import Target
 from tests.unit.nftables.rule_samples import RECORDED
 from tests.unit.xtables.blobs import Blob, error, extension, standard
 
-from hitless.cluster import answers, kubeconfig
-from hitless.cluster.objects import NODES, PODS
 from hitless.errors import HitlessError, InputError
 from hitless.evidence import log
 from hitless.guard import status
@@ -32,6 +30,8 @@ from hitless.kernel.routing import Routing
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.tables import decode_table
+from hitless.kube import answers, kubeconfig
+from hitless.kube.objects import NODES, PODS
 from hitless.model import events, reading
 from hitless.model.families import Family
 from hitless.probe import http

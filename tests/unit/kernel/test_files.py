@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from hitless.cli.places import write
-from hitless.cluster.kubeconfig import merged
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.evidence.log import LogWriter
 from hitless.evidence.log import read as read_log
@@ -23,6 +22,7 @@ from hitless.guard.journal import Journal
 from hitless.guard.locking import Lock
 from hitless.guard.status import read as read_status
 from hitless.kernel import files
+from hitless.kube.kubeconfig import merged
 from hitless.sources import read_netconf
 from hitless.sources.subnets import read_subnet_file, write_subnet_file
 from hitless.watch.profiles import load

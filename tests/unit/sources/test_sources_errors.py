@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from hitless.cluster import kubeconfig
 from hitless.errors import HitlessError
 from hitless.evidence import log
 from hitless.guard import primaries
+from hitless.kube import kubeconfig
 from hitless.sources.kubernetes import NodeSource
 from hitless.sources.netconf import read_netconf
 from hitless.sources.subnets import read_subnet_file

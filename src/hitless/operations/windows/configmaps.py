@@ -42,8 +42,8 @@ def of_configmap(named: str, kubeconfig: Path | None, context: str | None, *, at
 
 
 async def _data(namespace: str, name: str, kubeconfig: Path | None, context: str | None) -> dict[str, str]:
-    from hitless.cluster.api import Patience, connect
-    from hitless.cluster.objects import CONFIG_MAPS
+    from hitless.kube.api import Patience, connect
+    from hitless.kube.objects import CONFIG_MAPS
 
     async with connect(kubeconfig, context, patience=Patience(total=20.0)) as api:
         try:

@@ -12,8 +12,8 @@ import ssl
 
 import httpx2
 
-from hitless.cluster.ways import Cluster
 from hitless.kernel.memfiles import in_memory
+from hitless.kube.contexts import Cluster
 
 __all__ = ["Certificate", "recognising", "show"]
 

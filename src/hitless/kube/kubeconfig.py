@@ -4,7 +4,7 @@ Problem: several files make one configuration, each with paths that are relative
 them. Promise: the first word on a name counts, whole (nothing of a second entry is added to it), and so does the first
 current-context; paths are made whole before they leave their file, a login program's too; a file that names something
 twice is refused, as kubectl does. No value of a file is in a message, as it may be a secret. What the entries mean is
-``ways``.
+``contexts``.
 """
 
 from __future__ import annotations

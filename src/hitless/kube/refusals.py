@@ -18,9 +18,9 @@ import ssl
 import httpx2
 import msgspec
 
-from hitless.cluster import proxies
-from hitless.cluster.ways import Way
 from hitless.errors import ApiError
+from hitless.kube import proxies
+from hitless.kube.contexts import Way
 from hitless.model.documents import decoded
 from hitless.model.reading import whole_of
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from hitless.cluster.objects import Kind, Object
+from hitless.kube.objects import Kind, Object
 from hitless.model.documents import decoded
 
 __all__ = ["ListMeta", "WatchEvent", "done", "lines", "one", "page", "read"]

@@ -13,10 +13,11 @@ import pytest
 from tests.unit.cluster import roads
 from tests.unit.cluster.roads import NAME, World, play, works
 
-from hitless.cluster import streams, ways
-from hitless.cluster.api import connect
-from hitless.cluster.objects import NODES
+from hitless.cluster import streams
 from hitless.errors import ApiError, MissingError
+from hitless.kube import contexts
+from hitless.kube.api import connect
+from hitless.kube.objects import NODES
 
 READ = ["hitless", "relay", "read", "--from", "0"]
 
@@ -118,7 +119,7 @@ def test_a_pods_account_goes_by_the_pods_proxy(tmp_path: Path, pki: Path, monkey
     (tmp_path / "token").write_text("t\n")
     (tmp_path / "namespace").write_text("mine")
     (tmp_path / "ca.crt").write_bytes((pki / "ca.pem").read_bytes())
-    monkeypatch.setattr(ways, "ACCOUNT", tmp_path)
+    monkeypatch.setattr(contexts, "ACCOUNT", tmp_path)
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
     async def story(world: World) -> None:

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from hitless.cluster import proxies
-from hitless.cluster.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 from hitless.errors import InputError
 from hitless.kernel import files
+from hitless.kube import proxies
+from hitless.kube.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 
 __all__ = ["Cluster", "Plugin", "Way", "read"]
 

@@ -20,10 +20,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from hitless.cluster import answers, refusals
-from hitless.cluster.access import Access, access, httpx2
-from hitless.cluster.objects import PODS, Kind, Object
 from hitless.errors import ApiError, ours
+from hitless.kube import answers, refusals
+from hitless.kube.access import Access, access, httpx2
+from hitless.kube.objects import PODS, Kind, Object
 from hitless.model.documents import decoded
 
 __all__ = ["Api", "Patience", "connect"]

@@ -2,10 +2,9 @@
 
 Problem: everything that a drill does goes by one client, and must go where the kubeconfig says and as whom it says, by
 proxy or not, by exec too. Promise: one address, one server name, one proxy, one identity for every request and
-websocket (``ways``); a credential that is asked for again (``login``) comes from the same context, and is never shown
-to another server than the first. What cannot be read or run is an ``InputError`` that names the
-kubeconfig; a server or a proxy that would go on refusing us ends the first call at once (``refusals``). Next stage:
-``api``.
+websocket (``contexts``); a credential that is asked for again (``login``) comes from the same context, and is never
+shown to another server than the first. What cannot be read or run is an ``InputError`` that names the kubeconfig; a
+server or a proxy that would go on refusing us ends the first call at once (``refusals``). Next stage: ``api``.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from hitless.errors import ApiError, InputError, MissingError
 try:
     import httpx2
 
-    from hitless.cluster import login, proxies, refusals, tls
-    from hitless.cluster.ways import Cluster, Way, read
+    from hitless.kube import login, proxies, refusals, tls
+    from hitless.kube.contexts import Cluster, Way, read
 except ModuleNotFoundError as error:
     raise MissingError(
         f"the Kubernetes client is not installed ({error.name})", remedy="install it: pip install 'hitless[cluster]'"

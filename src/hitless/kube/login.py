@@ -23,10 +23,10 @@ from typing import Any
 import httpx2
 import msgspec
 
-from hitless.cluster.tls import Certificate
-from hitless.cluster.ways import Plugin, Way
 from hitless.errors import HitlessError, InputError
 from hitless.kernel import files, processes
+from hitless.kube.contexts import Plugin, Way
+from hitless.kube.tls import Certificate
 
 __all__ = ["Credential", "Login", "from_plugin", "from_way"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hitless.cluster.objects import DaemonSet, Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration
+from hitless.kube.objects import DaemonSet, Node, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration
 from hitless.model.reading import number
 
 __all__ = ["runs_on"]

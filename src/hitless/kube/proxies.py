@@ -4,7 +4,7 @@ Problem: a cluster behind a proxy is reached by kubectl and not by us when we re
 on this machine (kind, a port-forward) must be reached without it. Promise: HTTPS_PROXY, HTTP_PROXY and NO_PROXY mean
 what they mean to kubectl, that is to Go's golang.org/x/net/http/httpproxy: no ALL_PROXY, upper case first, this machine
 never by proxy, names with and without their subdomains, addresses, networks, ports. Passwords are in no message.
-Next stage: ``ways``, ``access``.
+Next stage: ``contexts``, ``access``.
 """
 
 from __future__ import annotations
