@@ -23,7 +23,7 @@ from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Limits
 from hitless.guard.freeing import Healer
 from hitless.guard.gaps import OpenGap
-from hitless.guard.observing import Observation, Observer
+from hitless.guard.learning import TABLE
 from hitless.guard.places import Places
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.reporting import Reporter
@@ -34,6 +34,7 @@ from hitless.kernel import ipsets
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Family, Network
+from hitless.observe.rules import Observation, RulesObserver
 
 __all__ = ["Guard", "Settings"]
 
@@ -92,7 +93,7 @@ class Guard:
 
     def run(self, stop: threading.Event) -> None:
         """Guard until ``stop``. Raises ``Unclear`` when the primary cannot be understood at start."""
-        with Observer(self.settings.families, self._namespace, self._clock) as observer:
+        with RulesObserver(self.settings.families, self._namespace, self._clock, tables=(TABLE,)) as observer:
             self._healer = Healer(self._namespace)
             self._places = Places(self._namespace, self.settings.families, self.settings.uplink)
             try:
@@ -264,7 +265,7 @@ class Guard:
 
     # --- time
 
-    def _timely(self, observer: Observer) -> None:
+    def _timely(self, observer: RulesObserver) -> None:
         now = time.monotonic()
         for family, due in list(self._due.items()):
             if now >= due:

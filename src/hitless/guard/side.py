@@ -15,13 +15,13 @@ from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Decider, Decision, Limits
 from hitless.guard.learning import Place, Standby, learn
 from hitless.guard.meter import Meter
-from hitless.guard.observing import Observation
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
 from hitless.observe.questions import THROUGH
+from hitless.observe.rules import Observation
 
 __all__ = ["Seen", "Side", "Stated"]
 

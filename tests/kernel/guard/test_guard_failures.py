@@ -15,11 +15,11 @@ from tests.kernel.guard.test_guard_hardening import NET_ADMIN_ONLY, flush, stand
 from tests.kernel.guard.test_guard_limits import translated
 
 from hitless.errors import Defect
-from hitless.guard.observing import Observer
 from hitless.kernel import netlink, processes
 from hitless.kernel.nftables.mirror import Mirror
 from hitless.kernel.nftables.receiving import Receiver
 from hitless.model.families import Family
+from hitless.observe.rules import RulesObserver
 
 pytestmark = pytest.mark.kernel
 
@@ -94,7 +94,7 @@ def test_whatever_ends_a_thread_comes_out_of_next(monkeypatch: pytest.MonkeyPatc
                 return receive(self, wait=wait)
 
             monkeypatch.setattr(netlink.Socket, "receive", fails)
-            with Observer((Family.IPV4,), made.node.namespace) as observer:
+            with RulesObserver((Family.IPV4,), made.node.namespace) as observer:
                 begin.set()
                 made.on_node("nft", "add", "table", "ip", "x")
                 with pytest.raises(Defect, match=type(error).__name__):

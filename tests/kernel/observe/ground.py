@@ -14,7 +14,6 @@ from typing import Literal
 from tests.kernel.nftables.nodes import HANG, Node
 from tests.kernel.nftables.nodes import node as bare
 
-from hitless.guard.observing import Observation
 from hitless.guard.places import Places
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.side import Side
@@ -23,6 +22,7 @@ from hitless.kernel.namespaces import inside
 from hitless.model.events import RuleState
 from hitless.model.families import Address, Family, Network
 from hitless.model.rules import Ruleset
+from hitless.observe.rules import Observation
 from hitless.watch import Options, Watch, load
 
 Shape = Literal["bridge", "links"]

@@ -12,7 +12,6 @@ from hitless.agent.logs import Log
 from hitless.cli.guard_words import Words
 from hitless.guard import serving
 from hitless.guard.journal import Journal
-from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.saying import Sayings, stays
@@ -20,6 +19,7 @@ from hitless.guard.side import Side
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.model.rules import Chain, Jump, Masquerade, Rule, Ruleset, SetMember, Table
+from hitless.observe.rules import Observation
 
 V4 = Family.IPV4
 UNCLEAR = Ruleset(

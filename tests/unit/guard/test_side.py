@@ -9,7 +9,6 @@ from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
 from hitless.guard.learning import learn
-from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.side import Seen, Side
 from hitless.model.families import Family
@@ -29,6 +28,7 @@ from hitless.model.rules import (
     Table,
 )
 from hitless.observe import Pod
+from hitless.observe.rules import Observation
 
 V4 = Family.IPV4
 

@@ -13,7 +13,6 @@ from tests.unit.guard.flannels import nat
 from hitless.agent.logs import Log
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.observing import Observation
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.running import Guard, Settings
@@ -22,6 +21,7 @@ from hitless.guard.standing import Standing
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
+from hitless.observe.rules import Observation
 
 
 def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:

@@ -151,6 +151,12 @@ class Mirror:
         """The kernel's generation now, which ``current`` may not show yet."""
         return dump.generation(self._control)
 
+    def catch_up(self, patience: float = _CATCH_UP_S) -> bool:
+        """Wait for the events of everything that is committed by now; ``next`` then gives it without waiting. Whether
+        they came in time."""
+        last = self.committed
+        return not after(last, self.generation) or self._receiver.caught_up(last, patience)
+
     @property
     def waiting(self) -> int:
         """How many transactions are received and not yet applied."""

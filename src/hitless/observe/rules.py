@@ -1,11 +1,15 @@
-"""Every change of the node's rules, from both of the kernel's paths, as one queue.
+"""The one observer of a node's rules: both of the kernel's paths, as one rule set.
 
-Problem: nf_tables tells by events, the legacy path must be asked, and strangers change their own rules all day long.
-Promise: what was committed comes out of ``next`` one state after the other, with the other path's latest state beside
-it, the time and the writer. States in which nobody touched anything that a pod's packet may meet are one with the next
-in which somebody did; only one state of nf_tables is held at a time, whatever waits. The legacy path has a thread of
-its own, of which at most ``_MOST_SNAPSHOTS`` wait. A failure of a thread comes out of ``next`` as the error that it
-is. What it never does: evaluate. Next stage: ``running``.
+Problem: nf_tables reports commits by events, the legacy path must be asked, and other programs change their own rules
+all day long. Promise: everything that a pod's packet may meet at the hooks of ``semantics.HOOKS`` is known, sets and
+maps too, with the node's facts beside it. There are two ways to read it. ``next`` gives each committed state after the
+other, with its time and its writer; commits that touch nothing that a pod's packet may meet are part of the next one
+that does. ``now`` gives what is committed at this moment, for a caller that only wants to know how things stand.
+
+Only one state of nf_tables is held at a time, whatever waits. With ``follow_legacy`` the legacy path has a thread of
+its own, of which at most ``_MOST_SNAPSHOTS`` wait; without it the tables are read when ``now`` is called, and nothing
+of them is kept. A failure of a thread comes out of ``next`` as the error that it is. It never evaluates. Next stages:
+``agent``, ``guard``.
 """
 
 from __future__ import annotations
@@ -13,37 +17,37 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from hitless.errors import HitlessError, ours
-from hitless.guard.learning import TABLE
-from hitless.kernel import memory
+from hitless.errors import HitlessError, KernelError, MissingError, ours
+from hitless.kernel import memory, xtables
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.interest import Interest
 from hitless.kernel.nftables.mirror import Mirror, Update
 from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
-from hitless.kernel.xtables.sockopt import Tables
+from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.semantics import HOOKS
 
-__all__ = ["Observation", "Observer"]
+__all__ = ["Observation", "RulesObserver"]
 
-_INTEREST = Interest(frozenset(HOOKS), frozenset({TABLE}))
 _MOST_SNAPSHOTS = 8  # of the legacy tables, each of which is a copy of what was changed
 _BRIEFLY = 0.01
 _OVERTIME = 0.5  # seconds of work on what waits, beyond the time that a caller allows
 _TURN = 0.5  # seconds between looks at whether it is time to stop
+_PATIENCE = 0.2  # seconds for the events of what is committed already
 _AROUND = 1.0  # seconds between questions whether ipsets and interfaces are as they were
 _ABSENT = 1.0  # seconds between looks for legacy tables while there are none
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The rules from ``t`` on, not before ``before``. ``own``: the guard's own table was touched."""
+    """The rules from ``t`` on, not before ``before``. ``own``: one of the observer's ``tables`` was touched."""
 
     t: int
     before: int
@@ -53,37 +57,60 @@ class Observation:
     own: bool = False
 
 
-class Observer:
-    """A context manager; ``first`` is the state at the beginning."""
+class RulesObserver:
+    """A context manager; ``first`` is the state at the beginning. For one thread.
 
-    def __init__(self, families: tuple[Family, ...], namespace: Namespace = HERE, clock: Clock | None = None) -> None:
+    ``tables``: names of nf_tables tables that are kept whole, whatever they hold. ``follow_legacy``: see above. Raises
+    ``MissingError`` without permission or nf_tables.
+    """
+
+    def __init__(
+        self,
+        families: Collection[Family] = tuple(Family),
+        namespace: Namespace = HERE,
+        clock: Clock | None = None,
+        *,
+        tables: Collection[str] = (),
+        follow_legacy: bool = True,
+    ) -> None:
         memory.return_large_blocks()
-        self._families = families
+        self.families = tuple(families)
         self._namespace = namespace
         self._clock = clock or Clock.from_environment()
+        self._own = frozenset(tables)
         self._waiting: deque[Snapshot | HitlessError] = deque()
         self._stop = threading.Event()
-        self._mirror = Mirror(namespace, families, interest=_INTEREST, clock=self._clock, collapse=True)
+        interest = Interest(frozenset(HOOKS), self._own)
+        self._mirror = Mirror(namespace, self.families, interest=interest, clock=self._clock, collapse=True)
         self._legacy = Ruleset()
         self._surroundings = Surroundings(namespace)
         self._asked = time.monotonic()
+        self._poller: Poller | None = None
+        self._thread: threading.Thread | None = None
         try:
-            self._poller: Poller | None = self._find_legacy()
+            if follow_legacy:
+                self._poller = self._find_legacy()
+                self._thread = threading.Thread(target=self._run, name="legacy-tables", daemon=True)
         except BaseException:
             self._mirror.close()
             raise
         memory.trim()
-        self._thread = threading.Thread(target=self._run, name="legacy-tables", daemon=True)
 
-    def __enter__(self) -> Observer:
-        self._thread.start()
+    def __enter__(self) -> RulesObserver:
+        if self._thread is not None:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End observing."""
         self._stop.set()
         if self._poller is not None:
             self._poller.wake()
-        self._thread.join()
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join()
         self._mirror.close()
         self._surroundings.close()
         if self._poller is not None:
@@ -114,6 +141,29 @@ class Observer:
             if not self._waiting and (over > _OVERTIME or (over >= 0 and not self._mirror.waiting)):
                 return self._changed_around()
 
+    # --- how things stand, for who does not follow every state
+
+    def settle(self, patience: float = _PATIENCE) -> bool:
+        """Take in what is committed by now. Whether the answer to any question may be another one since the last call:
+        rules of nf_tables, or a fact of the node, have changed. The legacy tables are not looked at."""
+        changed = False
+        whole = self._mirror.catch_up(patience)
+        while (update := self._mirror.next(0)) is not None:
+            changed = changed or update.changes is None or any(change.kept for change in update.changes)
+        if time.monotonic() - self._asked >= _AROUND:
+            changed = self._surroundings.refresh() or changed
+            self._asked = time.monotonic()
+        return changed or not whole
+
+    def now(self, families: Collection[Family]) -> Ruleset:
+        """The rules of these families that are committed at this moment, the legacy tables read anew."""
+        self.settle()
+        wanted = {"inet", *(family.nft for family in families)}
+        tables = [table for table in self._mirror.current.tables if table.family in wanted]
+        return Ruleset((*tables, *xtables.read_ruleset(self._namespace, families).tables), self._surroundings)
+
+    # --- the next state
+
     def _from_legacy(self, item: Snapshot | HitlessError) -> Observation:
         if isinstance(item, HitlessError):
             raise item
@@ -125,7 +175,7 @@ class Observer:
         changes = update.changes
         if changes is None:  # everything was read again
             memory.trim()
-        own = changes is None or any(change.key[1] == TABLE for change in changes)
+        own = changes is None or any(change.key[1] in self._own for change in changes)
         if changes and not own and not any(change.kept for change in changes):
             return None
         writer = Writer(update.pid, update.comm, update.argv, update.parent) if update.pid else None
@@ -177,10 +227,13 @@ class Observer:
         self._mirror.wake()
 
     def _any_legacy(self) -> bool:
-        for family in self._families:
-            with Tables(self._namespace, family) as tables:
-                if any(tables.present(name) for name in ("nat", "filter")):
-                    return True
+        for family in self.families:
+            try:
+                with Tables(self._namespace, family) as tables:
+                    if any(tables.present(name) for name in TABLES):
+                        return True
+            except (KernelError, MissingError):  # this kernel has no such family, or no legacy path
+                continue
         return False
 
     def _find_legacy(self) -> Poller | None:
@@ -191,4 +244,4 @@ class Observer:
         return poller
 
     def _start_poller(self) -> Poller:
-        return Poller(self._namespace, self._families, clock=self._clock, gentle=True)
+        return Poller(self._namespace, self.families, clock=self._clock, gentle=True)
