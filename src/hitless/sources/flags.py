@@ -9,123 +9,22 @@ environment come in as values. Next stage: ``hitless.sources.snapshot``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hitless.errors import InputError
 from hitless.model import reading
-from hitless.model.families import Backend, Network
+from hitless.model.families import Address, Backend, Family, Network
+from hitless.sources.flag_table import FLAGS, Flag
+from hitless.sources.options import EtcdOptions, Options, OuterOptions
 
 __all__ = ["FLAGS", "Flag", "Options", "parse_flags", "usage", "verb"]
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """``kind``: switch, text, number (within ``bounds``), list (may be repeated). ``acts``: this version does what it
-    says."""
-
-    name: str
-    kind: str
-    default: str
-    help: str
-    acts: bool = True
-    ours: bool = False
-    bounds: tuple[int, int] = (0, 0)
-
-
-_OVERLAY = "overlay and leases: not in this version"
-FLAGS: tuple[Flag, ...] = (
-    Flag("ip-masq", "switch", "false", "keep the masquerade rules for pod traffic that leaves the cluster's network"),
-    Flag("ip-masq-fully-random-disable", "switch", "false", "masquerade without --random-fully"),
-    Flag("iptables-forward-rules", "switch", "true", "keep the rules that accept forwarding from and to pods"),
-    Flag(
-        "iptables-resync",
-        "number",
-        "5",
-        "seconds between full comparisons; events come before that",
-        bounds=(1, 86_400),
-    ),
-    Flag("net-config-path", "text", "/etc/kube-flannel/net-conf.json", "flannel's network configuration"),
-    Flag("subnet-file", "text", "/run/flannel/subnet.env", "where the node's subnet is kept between starts"),
-    Flag("kube-subnet-mgr", "switch", "false", "take the node's subnet from the Kubernetes API"),
-    Flag("kube-api-url", "text", "", "the API server, where it is not the in-cluster one"),
-    Flag("kubeconfig-file", "text", "", "credentials for the API server (JSON, or YAML where PyYAML is installed)"),
-    Flag("healthz-ip", "text", "0.0.0.0", "address for /healthz, /readyz and /metrics"),
-    Flag("healthz-port", "number", "0", "port for /healthz, /readyz and /metrics; 0 is none", bounds=(0, 65_535)),
-    Flag("v", "number", "0", "log more: 1 and higher shows every decision to change nothing", bounds=(0, 100)),
-    Flag("version", "switch", "false", "print the version and exit"),
-    Flag("help", "switch", "false", "print this text and exit"),
-    Flag("etcd-endpoints", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-prefix", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-keyfile", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-certfile", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-cafile", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-username", "text", "", _OVERLAY, acts=False),
-    Flag("etcd-password", "text", "", _OVERLAY, acts=False),
-    Flag("kube-annotation-prefix", "text", "", _OVERLAY, acts=False),
-    Flag("iface", "list", "", _OVERLAY, acts=False),
-    Flag("iface-regex", "list", "", _OVERLAY, acts=False),
-    Flag("iface-can-reach", "text", "", _OVERLAY, acts=False),
-    Flag("public-ip", "text", "", _OVERLAY, acts=False),
-    Flag("public-ipv6", "text", "", _OVERLAY, acts=False),
-    Flag("subnet-lease-renew-margin", "number", "60", _OVERLAY, acts=False, bounds=(1, 1439)),
-    Flag("ip-blackhole-route", "switch", "false", _OVERLAY, acts=False),
-    Flag("set-node-network-unavailable", "switch", "true", _OVERLAY, acts=False),
-    Flag("persistent-mac", "switch", "false", _OVERLAY, acts=False),
-    Flag("use-multi-cluster-cidr", "switch", "false", "flannel 0.21 to 0.24: no meaning here", acts=False),
-    Flag("vmodule", "text", "", "flannel's log library: no meaning here", acts=False),
-    Flag("log_backtrace_at", "text", "", "flannel's log library: no meaning here", acts=False),
-    Flag("backend", "text", "auto", "nft, legacy, nftables, or auto: as the kubelet and kube-proxy do", ours=True),
-    Flag("net-config", "text", "", "flannel's network configuration itself, instead of a file", ours=True),
-    Flag("node-subnet", "list", "", "this node's subnet, one for each family, instead of asking anybody", ours=True),
-    Flag(
-        "node-name",
-        "text",
-        "",
-        "this node's name in Kubernetes (default: NODE_NAME, else the node of POD_NAME)",
-        ours=True,
-    ),
-    Flag(
-        "lock-wait",
-        "number",
-        "5",
-        "seconds to wait for the xtables lock before trying again later",
-        ours=True,
-        bounds=(1, 600),
-    ),
-    Flag("heal", "switch", "true", "after a gap, delete conntrack entries bound un-translated", ours=True),
-)
-"""flanneld's flags (its main.go and Documentation/configuration.md) and ours."""
-
+_URL = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+/?")
+_PREFIX = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z0-9_-]+/(?:[a-z0-9_-]*-)?")
 _KNOWN = {flag.name: flag for flag in FLAGS}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line, checked. ``backend`` is ``None`` for auto. ``ignored`` names what was set and has no effect."""
-
-    masquerade: bool = False
-    random_fully: bool = True
-    forward: bool = True
-    resync: float = 5.0
-    netconf: str = "/etc/kube-flannel/net-conf.json"
-    netconf_text: str = ""
-    subnet_file: str = "/run/flannel/subnet.env"
-    kubernetes: bool = False
-    kube_api_url: str = ""
-    kubeconfig: str = ""
-    node_name: str = ""
-    node_subnets: tuple[Network, ...] = ()
-    healthz_ip: str = "0.0.0.0"
-    healthz_port: int = 0
-    verbosity: int = 0
-    backend: Backend | None = None
-    lock_wait: int = 5
-    heal: bool = True
-    version: bool = False
-    help: bool = False
-    ignored: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def parse_flags(argv: Sequence[str], environment: Mapping[str, str]) -> Options:
@@ -170,7 +69,7 @@ def usage() -> str:
     lines += ["flanneld's flags and FLANNELD_* variables work unchanged; -flag and --flag are the same.", ""]
     for title, wanted in (
         ("flags", lambda flag: flag.acts and not flag.ours),
-        ("flags that flanneld does not have (variables HITLESS_AGENT_*)", lambda flag: flag.ours),
+        ("flags that flanneld does not have (variables HITLESS_AGENT_*)", lambda flag: flag.acts and flag.ours),
         ("accepted and named in the log, without effect in this version", lambda flag: not flag.acts),
     ):
         lines.append(f"{title}:")
@@ -266,7 +165,6 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
     for flag in FLAGS:  # a wrong value is wrong even where this version does not act on it
         if not flag.acts and flag.kind == "switch":
             values.switch(flag.name)
-    values.number("subnet-lease-renew-margin")
     return Options(
         masquerade=values.switch("ip-masq"),
         random_fully=not values.switch("ip-masq-fully-random-disable"),
@@ -288,6 +186,14 @@ def _options(values: _Values, environment: Mapping[str, str]) -> Options:
         backend=_backend(values),
         lock_wait=values.number("lock-wait"),
         heal=values.switch("heal"),
+        etcd=_etcd(values),
+        lease_dir=values.text("lease-dir"),
+        annotation_prefix=_prefix(values),
+        outer=_outer(values),
+        blackhole=values.switch("ip-blackhole-route"),
+        set_condition=values.switch("set-node-network-unavailable"),
+        state_file=values.text("state-file"),
+        overlay=values.switch("overlay"),
         version=values.switch("version"),
         help=values.switch("help"),
         ignored=tuple(flag.name for flag in FLAGS if not flag.acts and flag.name in values.values),
@@ -310,3 +216,53 @@ def _backend(values: _Values) -> Backend | None:
         raise InputError(
             f"{value!r}", where=values.where("backend"), expected="nft, legacy, nftables or auto"
         ) from error
+
+
+def _etcd(values: _Values) -> EtcdOptions:
+    endpoints = tuple(values.several("etcd-endpoints"))
+    for one in endpoints:
+        if not _URL.fullmatch(one):
+            expected = "http://HOST:PORT or https://HOST:PORT"
+            raise InputError(reading.shown(one), where=values.where("etcd-endpoints"), expected=expected)
+    return EtcdOptions(
+        endpoints,
+        "/" + values.text("etcd-prefix").strip("/"),
+        values.text("etcd-keyfile"),
+        values.text("etcd-certfile"),
+        values.text("etcd-cafile"),
+        values.text("etcd-username"),
+        values.text("etcd-password"),
+        values.number("subnet-lease-renew-margin") * 60.0,
+    )
+
+
+def _prefix(values: _Values) -> str:
+    """flannel's rule (its pkg/subnet/kube/annotations.go): one slash, and an end that names can follow."""
+    text = values.text("kube-annotation-prefix")
+    prefix = text if "/" in text else f"{text}/"
+    prefix = prefix if prefix.endswith(("/", "-")) else f"{prefix}-"
+    if not _PREFIX.fullmatch(prefix):
+        expected = "a domain, or a domain/word, in lower case"
+        raise InputError(reading.shown(text), where=values.where("kube-annotation-prefix"), expected=expected)
+    return prefix
+
+
+def _outer(values: _Values) -> OuterOptions:
+    public: dict[Family, Address] = {}
+    for family, name in ((Family.IPV4, "public-ip"), (Family.IPV6, "public-ipv6")):
+        if text := values.text(name):
+            public[family] = reading.address(text, where=values.where(name), family=family)
+    reach = values.text("iface-can-reach")
+    patterns = tuple(filter(None, values.values.get("iface-regex", [])))  # a comma may belong to an expression
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            words = f"{reading.shown(pattern)}: {error}"
+            raise InputError(words, where=values.where("iface-regex"), expected="a regular expression") from error
+    return OuterOptions(
+        tuple(values.several("iface")),
+        patterns,
+        reading.address(reach, where=values.where("iface-can-reach")) if reach else None,
+        public,
+    )

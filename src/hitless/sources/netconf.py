@@ -19,7 +19,8 @@ from pathlib import Path
 from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.model import reading
-from hitless.model.families import Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of
+from hitless.sources.cuts import Cutting
 
 __all__ = ["BACKENDS", "NetConf", "parse_netconf", "read_netconf"]
 
@@ -39,7 +40,9 @@ _LONGEST = 1 << 20  # what Kubernetes lets a ConfigMap hold
 @dataclass(frozen=True, slots=True)
 class NetConf:
     """What the file says. ``networks`` has the enabled families only; ``where`` is the file's name for messages;
-    ``unused``: known fields that have no effect, each with the reason."""
+    ``unused``: known fields that have no effect, each with the reason. ``cuttings``: SubnetLen, SubnetMin and SubnetMax
+    of each enabled family, which count where nodes take their subnets themselves (etcd, --lease-dir). ``backend``: the
+    fields of Backend as they stand, their names in lower case."""
 
     networks: Mapping[Family, Network]
     nftables: bool = False
@@ -47,12 +50,14 @@ class NetConf:
     mtu: int | None = None
     where: str = field(default="net-conf.json", compare=False)
     unused: tuple[str, ...] = field(default=(), compare=False)
+    cuttings: Mapping[Family, Cutting] = field(default_factory=dict)
+    backend: Mapping[str, object] = field(default_factory=dict)
 
 
-def read_netconf(path: Path, text: str = "") -> NetConf:
+def read_netconf(path: Path, text: str = "", *, cuts: bool = False) -> NetConf:
     """Read and check a file, or the text that stands for it; raises ``InputError`` that names where it came from."""
     if text:
-        return parse_netconf(text, where="--net-config")
+        return parse_netconf(text, where="--net-config", cuts=cuts)
     try:
         text = files.read(path, most=_LONGEST).decode("utf-8", "replace")  # as Go's decoder does
     except FileNotFoundError as error:
@@ -61,11 +66,14 @@ def read_netconf(path: Path, text: str = "") -> NetConf:
         ) from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path), expected="a JSON file") from error
-    return parse_netconf(text, where=str(path))
+    return parse_netconf(text, where=str(path), cuts=cuts)
 
 
-def parse_netconf(text: str, *, where: str = "net-conf.json") -> NetConf:
-    """Check the text of a net-conf.json; raises ``InputError`` naming ``where``, the field and what was expected."""
+def parse_netconf(text: str, *, where: str = "net-conf.json", cuts: bool = False) -> NetConf:
+    """Check the text of a net-conf.json; raises ``InputError`` naming ``where``, the field and what was expected.
+
+    ``cuts``: this node takes its subnet itself, so that SubnetLen and its like have an effect.
+    """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -76,11 +84,13 @@ def parse_netconf(text: str, *, where: str = "net-conf.json") -> NetConf:
     # Go's decoder matches keys without regard to case, and so must we
     fields = {str(key).lower(): value for key, value in data.items()}
     networks: dict[Family, Network] = {}
+    cuttings: dict[Family, Cutting] = {}
     unused: list[str] = []
     for family, (switch, key, default) in _KEYS.items():
         if _boolean(fields, switch, default, where):
             networks[family] = _network(fields, key, switch, family, where)
-            unused += _parts(fields, family, where)
+            cuttings[family], parts = _parts(fields, family, where)
+            unused += [] if cuts else parts
         else:
             prefix = "" if family is Family.IPV4 else "IPv6"
             named = [name for name in (key, *(prefix + part for part in _PARTS)) if fields.get(name.lower())]
@@ -91,7 +101,7 @@ def parse_netconf(text: str, *, where: str = "net-conf.json") -> NetConf:
         )
     overlay, mtu, more = _backend(fields, where)
     nftables = _boolean(fields, "EnableNFTables", False, where)
-    return NetConf(networks, nftables, overlay, mtu, where, (*unused, *more))
+    return NetConf(networks, nftables, overlay, mtu, where, (*unused, *more), cuttings, _inner(fields))
 
 
 def _boolean(fields: Mapping[str, object], key: str, default: bool, where: str) -> bool:
@@ -118,13 +128,15 @@ def _network(fields: Mapping[str, object], key: str, switch: str, family: Family
     return found
 
 
-def _parts(fields: Mapping[str, object], family: Family, where: str) -> list[str]:
-    """SubnetLen, SubnetMin and SubnetMax of an enabled family: of the kind that flannel's reader takes, and not used.
+def _parts(fields: Mapping[str, object], family: Family, where: str) -> tuple[Cutting, list[str]]:
+    """SubnetLen, SubnetMin and SubnetMax of an enabled family, of the kind that flannel's reader takes; and what is to
+    be said of them where they are not used.
 
     flannel: pkg/subnet/config.go, whose CheckNetworkConfig is for subnets that are cut by means of etcd only.
     """
     prefix = "" if family is Family.IPV4 else "IPv6"
     found: list[str] = []
+    length, ends = 0, dict[str, Address]()
     for part in _PARTS:
         key = prefix + part
         value = fields.get(key.lower())
@@ -133,16 +145,22 @@ def _parts(fields: Mapping[str, object], family: Family, where: str) -> list[str
         if part == "SubnetLen":
             if not isinstance(value, int):
                 raise _of_no_kind(value, f"{where}: {key}", "a whole number")
-            reading.whole(value, where=f"{where}: {key}", most=_LARGEST, expected="a whole number")
+            length = reading.whole(value, where=f"{where}: {key}", most=_LARGEST, expected="a whole number")
         else:
-            reading.address(value, where=f"{where}: {key}", expected=f"an {family} address", family=family)
+            ends[part] = reading.address(value, where=f"{where}: {key}", expected=f"an {family} address", family=family)
         if value:
             found.append(f"{key}: the node's subnet is not cut here, but given (Kubernetes, --node-subnet, subnet.env)")
-    return found
+    return Cutting(length, ends.get("SubnetMin"), ends.get("SubnetMax")), found
 
 
 def _of_no_kind(value: object, where: str, expected: str) -> InputError:
     return InputError(reading.shown(value), where=where, expected=expected)
+
+
+def _inner(fields: Mapping[str, object]) -> dict[str, object]:
+    """What stands in Backend; Go's decoder matches keys without regard to case."""
+    backend = fields.get("backend")
+    return {str(key).lower(): value for key, value in backend.items()} if isinstance(backend, dict) else {}
 
 
 def _backend(fields: Mapping[str, object], where: str) -> tuple[str, int | None, tuple[str, ...]]:
@@ -152,7 +170,7 @@ def _backend(fields: Mapping[str, object], where: str) -> tuple[str, int | None,
         return "udp", None, ()  # flannel's default
     if not isinstance(backend, dict):
         raise _of_no_kind(backend, f"{where}: Backend", 'an object like {"Type": "vxlan"}')
-    inner = {str(key).lower(): value for key, value in backend.items()}
+    inner = _inner(fields)
     kind = inner.get("type", "")
     if not isinstance(kind, str) or kind.lower() not in BACKENDS:
         known = ", ".join(sorted(BACKENDS))

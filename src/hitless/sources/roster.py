@@ -1,0 +1,183 @@
+"""Who may be served together: every node's word, checked against everybody else's.
+
+Problem: two nodes that claim one subnet, a copied machine with somebody's MAC, a peer that claims our own subnet or
+address: served blindly, the last one to speak takes the others' traffic. Promise: what a node says is served family by
+family, unless it collides with this node or with a node that was there before; who is refused is named with the reason,
+and is served as soon as the obstacle goes. A change costs (nearly) the same whatever the number of nodes. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+
+from hitless.model.families import Address, Family, Network
+from hitless.model.leases import Endpoint, Lease, Leases
+
+__all__ = ["Roster"]
+
+_Span = tuple[int, int, str]  # first address, last address, node
+
+
+class Roster:
+    """``own``: this node's name, whose word comes before everybody's. ``networks``: the cluster's, outside which no
+    peer's subnet may lie. ``reserved``: addresses that no peer's subnet may cover (this node's, the API server's)."""
+
+    def __init__(self, networks: Mapping[Family, Network], own: str = "", reserved: Iterable[Address] = ()) -> None:
+        self._networks, self.own, self.synced = dict(networks), own, False
+        self._reserved = frozenset(reserved)
+        self._told: dict[str, tuple[Lease | None, str]] = {}
+        self._served: dict[str, Lease] = {}
+        self._refused: dict[str, str] = {}
+        self._waiting: set[str] = set()  # refused for somebody's sake
+        self._spans: dict[Family, list[_Span]] = {family: [] for family in Family}
+        self._holders: dict[tuple[Family, str], dict[str, Address]] = {}  # of a MAC or key: who, and behind what
+        self._touched: set[str] = set()
+        self._last: dict[str, Lease] = {}
+
+    def reserve(self, addresses: Iterable[Address]) -> None:
+        """These addresses are in nobody's subnet; everybody is looked at again where that is news."""
+        if (reserved := frozenset(addresses)) != self._reserved:
+            self._reserved = reserved
+            for name in self._told:
+                self._withdraw(name)
+            for name in sorted(self._told, key=lambda one: one != self.own):
+                self._admit(name)
+
+    def put(self, name: str, lease: Lease | None, why: str = "") -> None:
+        """A node's word: its lease, and why it has none, or not for every family."""
+        if self._told.get(name) == (lease, why):
+            return
+        self._withdraw(name)
+        self._told[name] = (lease, why)
+        ousted = self._rivals(lease) if name == self.own and lease is not None else set()
+        for other in ousted:
+            self._withdraw(other)
+        self._admit(name)
+        for other in ousted | self._waiting - {name}:
+            self._withdraw(other)
+            self._admit(other)
+
+    def remove(self, name: str) -> None:
+        """A node is gone."""
+        if name in self._told:
+            self._withdraw(name)
+            del self._told[name]
+            for other in list(self._waiting):
+                self._withdraw(other)
+                self._admit(other)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """A whole list was told: whoever is not on it is gone."""
+        for name in self._told.keys() - set(names):
+            self.remove(name)
+
+    def told(self) -> Iterator[tuple[str, Lease]]:
+        """What nodes said, whether it is served or not."""
+        return ((name, lease) for name, (lease, _) in self._told.items() if lease is not None)
+
+    def leases(self) -> tuple[Leases, frozenset[str]]:
+        """Everybody who is served, who is refused and why, and whose lease changed since the last call."""
+        last, now = self._last, dict(self._served)
+        changed = frozenset(name for name in self._touched if last.get(name) != now.get(name))
+        self._last, self._touched = now, set()
+        return Leases(now, dict(self._refused), self.synced), changed
+
+    def _withdraw(self, name: str) -> None:
+        self._refused.pop(name, None)
+        self._waiting.discard(name)
+        lease = self._served.pop(name, None)
+        if lease is None:
+            return
+        self._touched.add(name)
+        for family, endpoint in lease.endpoints.items():
+            spans, span = self._spans[family], _span(endpoint.subnet, name)
+            del spans[bisect_left(spans, span)]
+            for mark in _marks(endpoint):
+                holders = self._holders[family, mark]
+                del holders[name]
+                if not holders:
+                    del self._holders[family, mark]
+
+    def _admit(self, name: str) -> None:
+        lease, why = self._told[name]
+        words = [why] if why else []
+        good: dict[Family, Endpoint] = {}
+        for family, endpoint in lease.endpoints.items() if lease is not None else ():
+            lasting, passing = self._objections(name, family, endpoint)
+            if lasting or passing:
+                words.append(f"{family.value}: {lasting or passing}")
+            else:
+                good[family] = endpoint
+            if passing and not lasting:
+                self._waiting.add(name)
+        if words:
+            self._refused[name] = "; ".join(words)
+        if lease is None or not good:
+            return
+        for family, endpoint in good.items():
+            insort(self._spans[family], _span(endpoint.subnet, name))
+            for mark in _marks(endpoint):
+                self._holders.setdefault((family, mark), {})[name] = endpoint.public_ip
+        self._served[name] = lease if len(good) == len(lease.endpoints) else Lease(name, lease.backend, good)
+        self._touched.add(name)
+
+    def _objections(self, name: str, family: Family, endpoint: Endpoint) -> tuple[str, str]:
+        """Why an endpoint is not served: for what it says, or because somebody else is there."""
+        subnet, network = endpoint.subnet, self._networks.get(family)
+        if network is None:
+            return "", ""  # a family that is not served here: whoever plans leaves it out
+        if not subnet.subnet_of(network):  # type: ignore[arg-type]  # of one family by construction
+            return f"the subnet {subnet} is outside the network {network}", ""
+        if name == self.own:
+            return "", ""
+        covered = next((one for one in self._reserved if one.version == subnet.version and one in subnet), None)
+        if covered is not None:
+            return f"the subnet {subnet} covers {covered}, which is no pod's", ""
+        public = endpoint.public_ip
+        inside = self._networks.get(Family.IPV4 if public.version == 4 else Family.IPV6)
+        if inside is not None and public in inside:
+            return f"its address {public} is inside the pods' network {inside}", ""
+        mine = self._served.get(self.own)
+        if mine is not None and any(public == one.public_ip for one in mine.endpoints.values()):
+            return "", f"its address {public} is this node's"
+        for other in self._over(family, subnet):
+            return "", f"the subnet {subnet} overlaps that of {other}"
+        for mark in _marks(endpoint):
+            for other, behind in self._holders.get((family, mark), {}).items():
+                if other == self.own or behind != public:
+                    kind = "MAC" if endpoint.mac else "public key"
+                    return "", f"the {kind} {mark} is that of {other}"
+        return "", ""
+
+    def _over(self, family: Family, subnet: Network) -> list[str]:
+        """Who holds a part of a subnet. Served spans never overlap, so that only the ones beside it count."""
+        spans = self._spans[family]
+        first, last, _ = _span(subnet, "")
+        at = bisect_left(spans, (first, -1, ""))
+        found = [spans[at - 1][2]] if at and spans[at - 1][1] >= first else []
+        while at < len(spans) and spans[at][0] <= last:
+            found.append(spans[at][2])
+            at += 1
+        return found
+
+    def _rivals(self, lease: Lease) -> set[str]:
+        """Who stands where this node's own lease belongs."""
+        found: set[str] = set()
+        ours = {endpoint.public_ip for endpoint in lease.endpoints.values()}
+        for family, endpoint in lease.endpoints.items():
+            found.update(self._over(family, endpoint.subnet))
+            for mark in _marks(endpoint):
+                found.update(self._holders.get((family, mark), {}))
+        for name, other in self._served.items():
+            if any(endpoint.public_ip in ours for endpoint in other.endpoints.values()):
+                found.add(name)
+        return found - {self.own}
+
+
+def _span(subnet: Network, name: str) -> _Span:
+    return int(subnet.network_address), int(subnet.broadcast_address), name
+
+
+def _marks(endpoint: Endpoint) -> list[str]:
+    return [mark for mark in (endpoint.mac, endpoint.public_key) if mark]
