@@ -23,10 +23,8 @@ from hitless.agent.logs import Log
 from hitless.cleaning import clean
 from hitless.errors import InputError, ours
 from hitless.guard import records
-from hitless.kernel import files
-from hitless.kube.asking import ask, bearer, trusting
-from hitless.model.documents import from_json
-from hitless.model.reading import whole_of
+from hitless.kube import contexts
+from hitless.kube.objects import EVENTS
 
 __all__ = ["Poster", "Refused", "Server", "event"]
 
@@ -34,7 +32,6 @@ _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NAMESPACE = "default"  # where Events about what has no namespace belong, as Nodes
 _QUIET = 60.0
 _WAITING = 100
-_PATIENCE = 10.0
 _WHOLE = 30.0  # seconds for a whole answer
 _LONGEST = 1 << 18  # bytes of an answer: the Event
 _MOST = 1024
@@ -53,41 +50,25 @@ class Refused(Exception):
 class Server:
     """The API server as a pod sees it: one connection for each Event, they are rare."""
 
-    host: str
-    port: int
+    environment: Mapping[str, str]
     account: Path
 
     def send(self, body: bytes) -> None:
         """POST an Event; one that is there already was posted by an earlier try."""
-        import http.client  # 6 MB with TLS: not before there is something to post
+        from hitless.kube import answers, transport  # 8 MB with TLS: not before there is something to post
 
-        context = trusting(files.read(self.account / "ca.crt"))
-        token = files.read_text(self.account / "token").strip()  # it is renewed on disk
-        connection = http.client.HTTPSConnection(self.host, self.port, timeout=_PATIENCE, context=context)
-        headers = {
-            **bearer(token),
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "User-Agent": "hitless-guard",
-        }
-        path = f"/api/v1/namespaces/{_NAMESPACE}/events"
-        status, words = ask(connection, "POST", path, body, headers, within=_WHOLE, most=_LONGEST)
-        if 200 <= status < 300 or status == 409:
+        way = contexts.account(self.environment, folder=self.account)  # it is renewed on disk
+        if way is None:
+            raise OSError(f"there is no account in {self.account}")
+        to = transport.Transport(way, self.environment, "hitless-guard")
+        headers = {"Content-Type": "application/json"}
+        answer = to.ask("POST", EVENTS.path(_NAMESPACE), body, headers, within=_WHOLE, most=_LONGEST)
+        if 200 <= answer.status < 300 or answer.status == 409:
             return
-        problem = f"HTTP {status}: {_message(words)}"
-        if status in _FINAL:
+        problem = f"HTTP {answer.status}: {answers.message(answer.body)[:300]}"
+        if answer.status in _FINAL:
             raise Refused(problem)
         raise OSError(problem)
-
-
-def _message(answer: bytes) -> str:
-    """What the server says about it: a ``Status`` mostly."""
-    try:
-        said = from_json(answer)
-    except ValueError:
-        said = None
-    text = said.get("message", "") if isinstance(said, dict) else answer.decode("utf-8", "replace")
-    return str(text)[:300]
 
 
 def event(record: records.Record, node: str) -> dict[str, object] | None:
@@ -170,17 +151,12 @@ class Poster:
     @classmethod
     def from_cluster(cls, environment: Mapping[str, str], log: Log, account: Path = _ACCOUNT) -> Poster:
         """From a pod's service account; raises ``InputError`` outside a cluster."""
-        host, port = (
-            environment.get("KUBERNETES_SERVICE_HOST"),
-            whole_of(environment.get("KUBERNETES_SERVICE_PORT", "443")),
-        )
         node = environment.get("NODE_NAME", "")
-        files = all((account / name).exists() for name in ("token", "ca.crt"))
-        if not host or not port or not node or not files:
+        if not node or contexts.account(environment, folder=account) is None:
             raise InputError(
                 "this is no pod of a cluster", where="--events", expected="a service account and NODE_NAME"
             )
-        return cls(node, Server(host, port, account).send, log)
+        return cls(node, Server(environment, account).send, log)
 
     def post(self, record: records.Record) -> None:
         """Queue the record's Event, if it has one and its kind was not posted just now."""
@@ -227,6 +203,6 @@ class Poster:
             self._send(body)
         except Refused as refused:
             return str(refused), False
-        except (OSError, ValueError) as error:  # TLS errors and timeouts are OSErrors
+        except (OSError, ValueError, InputError) as error:  # TLS errors and timeouts are OSErrors
             return str(error) or type(error).__name__, True
         return "", False

@@ -19,9 +19,10 @@ from hitless.errors import ApiError, InputError, MissingError
 
 try:
     import httpx2
+    import yaml  # noqa: F401 - most kubeconfigs are YAML
 
-    from hitless.kube import login, proxies, refusals, tls
-    from hitless.kube.contexts import Cluster, Way, read
+    from hitless.kube import credentials, login, proxies, refusals, tls
+    from hitless.kube.contexts import Certificate, Way, read
 except ModuleNotFoundError as error:
     raise MissingError(
         f"the Kubernetes client is not installed ({error.name})", remedy="install it: pip install 'hitless[cluster]'"
@@ -48,9 +49,9 @@ def access(kubeconfig: Path | None, context: str | None, *, answered: bool = Fal
     way = read(kubeconfig, context)
     cluster = way.cluster
     proxy = cluster.proxy or proxies.chosen(cluster.server, os.environ)
-    now = None if way.plugin is not None else login.from_way(way)
+    now = None if way.plugin is not None else credentials.from_way(way)
 
-    async def fetch() -> login.Credential:
+    async def fetch() -> credentials.Credential:
         again = read(kubeconfig, way.context)  # somebody may have logged in again
         if (again.cluster, again.user, again.impersonation) != (cluster, way.user, way.impersonation):
             raise InputError(
@@ -60,14 +61,18 @@ def access(kubeconfig: Path | None, context: str | None, *, answered: bool = Fal
             )
         if again.plugin is not None:
             return await login.from_plugin(again.plugin, way.where)
-        return login.from_way(again)
+        return credentials.from_way(again)
 
-    def transport(certificate: tls.Certificate | None) -> httpx2.AsyncHTTPTransport:
-        return _transport(_tls(cluster, certificate, way), proxy)
+    def transport(certificate: Certificate | None) -> httpx2.AsyncHTTPTransport:
+        return _transport(tls.towards(way, certificate), proxy)
 
     connections = _Connections(transport, now.certificate if now else None, way, proxy, answered)
+    try:
+        address = httpx2.URL(cluster.server)
+    except httpx2.InvalidURL:
+        raise InputError("its server is no URL", where=way.where, expected="server: https://HOST:PORT") from None
     client = httpx2.AsyncClient(
-        base_url=cluster.server,
+        base_url=address,
         auth=login.Login(fetch, connections.present, now),
         headers=[(name.encode(), value) for name, value in way.impersonation],
         transport=connections,
@@ -87,8 +92,8 @@ class _Connections(httpx2.AsyncBaseTransport):
 
     def __init__(
         self,
-        make: Callable[[tls.Certificate | None], httpx2.AsyncHTTPTransport],
-        certificate: tls.Certificate | None,
+        make: Callable[[Certificate | None], httpx2.AsyncHTTPTransport],
+        certificate: Certificate | None,
         way: Way,
         proxy: str,
         answered: bool,
@@ -101,7 +106,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         self._by = f" (by the proxy {proxies.shown(proxy)})" if proxy else ""
         self._by_connect = proxy.startswith("http")
 
-    def present(self, certificate: tls.Certificate | None) -> None:
+    def present(self, certificate: Certificate | None) -> None:
         """Show this certificate from now on."""
         self._all.append(self._make(certificate))
 
@@ -176,20 +181,6 @@ def _transport(context: ssl.SSLContext, proxy: str) -> httpx2.AsyncHTTPTransport
             f"the proxy {proxies.shown(proxy)} speaks SOCKS, and the package for it is not installed",
             remedy="install it: pip install 'httpx2[socks]'; or name an http:// proxy",
         ) from error
-
-
-def _tls(cluster: Cluster, certificate: tls.Certificate | None, way: Way) -> ssl.SSLContext:
-    """How the server is recognised, and the certificate that we show it."""
-    try:
-        context = tls.recognising(cluster)
-    except ValueError as error:
-        raise InputError(f"the certificate authority of {cluster.server}: {error}", where=way.where) from error
-    if certificate is not None:
-        try:
-            tls.show(context, certificate)
-        except ValueError as error:
-            raise InputError(f"the client certificate of user {way.user}: {error}", where=way.where) from error
-    return context
 
 
 async def _read_refusal(response: httpx2.Response) -> None:

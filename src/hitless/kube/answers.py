@@ -15,13 +15,31 @@ import msgspec
 
 from hitless.kube.objects import Kind, Object
 from hitless.model.documents import decoded
+from hitless.model.lines import Lines, TooLong
 
-__all__ = ["ListMeta", "WatchEvent", "done", "lines", "one", "page", "read"]
+__all__ = ["LONGEST_LINE", "ListMeta", "Status", "WatchEvent", "done", "lines", "message", "one", "page", "read"]
 
-_LONGEST_LINE = 1 << 24  # bytes of one object in a watch; etcd takes 1.5 MB
+LONGEST_LINE = 1 << 24
+"""Bytes of one object in a watch; etcd takes 1.5 MB."""
 
 _R = TypeVar("_R")
 _T = TypeVar("_T", bound=Object)
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+
+
+class _Details(msgspec.Struct):
+    causes: list[_Cause] | None = None
+
+
+class Status(msgspec.Struct):
+    """What a server says of a call that it refuses, and in a watch that it ends."""
+
+    message: str = ""
+    code: int = 0
+    details: _Details | None = None
 
 
 class ListMeta(msgspec.Struct, rename="camel"):
@@ -68,23 +86,28 @@ def done(raw: bytes) -> None:
         raise ValueError("no answer of a Kubernetes API")
 
 
+def message(body: bytes) -> str:
+    """The server's own words in a refusal: a ``Status`` mostly; else what a proxy or another server says."""
+    try:
+        return read(body, Status).message
+    except ValueError:
+        return " ".join(body[:200].decode(errors="replace").split())
+
+
 async def lines(pieces: AsyncIterator[bytes], *, until: float, now: Callable[[], float]) -> AsyncGenerator[bytes, None]:
     """The lines of a watch. JSON allows letters that end a line in Unicode (U+0085), and httpx's lines end at them.
 
     A server that has not ended it by then has it ended here: else one that drips is listened to for ever.
     """
-    rest = bytearray()
+    cutter = Lines(LONGEST_LINE)
     async for piece in pieces:
-        begin = len(rest)
-        rest += piece
-        while (newline := rest.find(b"\n", begin)) >= 0:
-            line = bytes(rest[:newline])
-            del rest[: newline + 1]
-            begin = 0
+        try:
+            whole = list(cutter.take(piece))
+        except TooLong as error:
+            raise ValueError(f"an object is longer than {LONGEST_LINE} bytes") from error
+        for line in whole:
             yield line
-        if len(rest) > _LONGEST_LINE:
-            raise ValueError(f"an object is longer than {_LONGEST_LINE} bytes")
         if now() > until:
             return
-    if rest:
-        yield bytes(rest)
+    if rest := cutter.rest():
+        yield rest

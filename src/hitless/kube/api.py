@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, assert_never
 
 import msgspec
 
@@ -24,6 +24,7 @@ from hitless.errors import ApiError, ours
 from hitless.kube import answers, refusals
 from hitless.kube.access import Access, access, httpx2
 from hitless.kube.objects import PODS, Kind, Object
+from hitless.kube.watching import Change, EndlessList, Gone, Put, Synced, Watching, by_name
 from hitless.model.documents import decoded
 
 __all__ = ["Api", "Patience", "connect"]
@@ -34,8 +35,6 @@ _R = TypeVar("_R")
 PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
 
 _PAGE = 500
-_PAGES = 1000  # 500,000 objects: Kubernetes is made for 150,000 pods
-_AGED = 5  # times that a list is begun anew because its pages grew too old
 _WHOLE_S = 60.0  # for a whole answer; a page of 500 nodes has 10 MB
 # Watches are short: a connection that died without a word is noticed after one, not after the server's half hour.
 _WATCH_S = 20
@@ -99,7 +98,11 @@ class Api:
 
     async def all(self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = "") -> list[_T]:
         """All objects (of a namespace, or of all), page by page."""
-        return (await self._list(kind, namespace, labels, fields))[0]
+        watching = Watching(kind, labels=labels, fields=fields, key=by_name, page=_PAGE)
+        found: dict[str, _T] = {}
+        async for change in self._listed(watching, kind, namespace):
+            self._apply(change, found)
+        return list(found.values())
 
     async def create(self, kind: Kind[_T], document: Mapping[str, Any], namespace: str = "") -> _T | None:
         """Make an object; repeated after a lost answer, when the one that is there has the name that we gave.
@@ -164,17 +167,28 @@ class Api:
         self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[Mapping[str, _T], None]:
         """The objects by uid, whole, now and after every change; never ends by itself."""
+        watching = Watching(kind, labels=labels, fields=fields, page=_PAGE, seconds=_WATCH_S)
+        state: dict[str, _T] = {}
         while True:
-            objects, version = await self._list(kind, namespace, labels, fields)
-            state = {one.metadata.uid: one for one in objects}
+            async for change in self._listed(watching, kind, namespace):
+                self._apply(change, state)
             yield dict(state)
-            async with aclosing(self._watch(kind, namespace, labels, fields, version)) as events:
-                async for what, one in events:
-                    if what == "DELETED":
-                        state.pop(one.metadata.uid, None)
-                    else:
-                        state[one.metadata.uid] = one
+            async with aclosing(self._watched(watching, kind, namespace)) as changes:
+                async for change in changes:
+                    self._apply(change, state)
                     yield dict(state)
+
+    @staticmethod
+    def _apply(change: Change[_T], state: dict[str, _T]) -> None:
+        match change:
+            case Put(key, value):
+                state[key] = value
+            case Gone(key):
+                state.pop(key, None)
+            case Synced():
+                pass
+            case _:
+                assert_never(change)
 
     async def wait_for(
         self,
@@ -228,48 +242,40 @@ class Api:
         """Whether a refusal with this status may be gone a moment later; 401 only from a server that knew us."""
         return status in _PASSING or (status == 401 and self._known)
 
-    async def _list(self, kind: Kind[_T], namespace: str, labels: str, fields: str) -> tuple[list[_T], str]:
-        first = {"limit": str(_PAGE), **_selectors(labels, fields)}
-        params, found, aged = first, list[_T](), 0
-        for _ in range(_PAGES):
+    async def _listed(self, watching: Watching[_T], kind: Kind[_T], namespace: str) -> AsyncGenerator[Change[_T], None]:
+        """The changes up to the end of a list, page by page."""
+        while not (question := watching.question()).watch:
             try:
-                objects, page = await self._call(
-                    "GET", kind.path(namespace), params=params, read=lambda body: answers.page(body, kind)
+                changes = await self._call(
+                    "GET", kind.path(namespace), params=question.parameters, read=lambda body: list(watching.page(body))
                 )
+            except EndlessList as error:
+                raise ApiError(f"{kind.plural}: {self.server} gives {error}; {self._look}") from error
             except ApiError as error:
-                if error.status != 410 or "continue" not in params or aged == _AGED:
+                if not watching.refused(error):
                     raise
-                params, found, aged = first, [], aged + 1  # the pages grew old: again
-                continue
-            found += objects
-            if not page.continue_:
-                return found, page.resource_version
-            if page.continue_ == params.get("continue"):
-                raise ApiError(f"{kind.plural}: {self.server} gives the same page again and again; {self._look}")
-            params = {**first, "continue": page.continue_}
-        raise ApiError(f"{kind.plural}: {self.server} gives a list without an end ({_PAGES} pages); {self._look}")
+                continue  # the pages grew old: again
+            for change in changes:
+                yield change
 
     @property
     def _look(self) -> str:
         """The field that may be wrong."""
         return f"is it an API server? Look at server: of the cluster in {self._where}"
 
-    async def _watch(
-        self, kind: Kind[_T], namespace: str, labels: str, fields: str, version: str
-    ) -> AsyncGenerator[tuple[str, _T], None]:
-        """Events after ``version`` until the server says that it is too old (then the caller lists again)."""
+    async def _watched(
+        self, watching: Watching[_T], kind: Kind[_T], namespace: str
+    ) -> AsyncGenerator[Change[_T], None]:
+        """The changes from then on, until the server says that the version is too old: then it is listed again."""
         failures, since = 0, self.patience.now()
-        while True:
-            params = {
-                "watch": "true",
-                "allowWatchBookmarks": "true",
-                "resourceVersion": version,
-                "timeoutSeconds": str(_WATCH_S),
-                **_selectors(labels, fields),
-            }
+        what = f"WATCH {kind.path(namespace)}"
+        while (question := watching.question()).watch:
             try:
                 timeout = httpx2.Timeout(15.0, read=_WATCH_S + _WATCH_SLACK_S)
-                async with self.client.stream("GET", kind.path(namespace), params=params, timeout=timeout) as response:
+                parameters = dict(question.parameters)
+                async with self.client.stream(
+                    "GET", kind.path(namespace), params=parameters, timeout=timeout
+                ) as response:
                     if response.status_code != 200:
                         raise refusals.refusal("WATCH", kind.path(namespace), response)
                     self._known = True
@@ -277,28 +283,22 @@ class Api:
                     async for line in answers.lines(
                         response.aiter_bytes(), until=since + _WATCH_S + _WHOLE_S, now=self.patience.now
                     ):
-                        event = answers.read(line, answers.WatchEvent)
-                        if event.type == "ERROR":
-                            status = answers.read(event.object, refusals.Status)
-                            raise ApiError(f"WATCH {kind.path(namespace)}: {status.message}", status=status.code)
-                        one = answers.read(event.object, kind.read)
-                        version = one.metadata.resource_version
-                        if event.type != "BOOKMARK":
-                            yield event.type, one
+                        if change := watching.line(line):
+                            yield change
             except (httpx2.RequestError, OSError, ValueError) as error:
-                problem = ApiError(f"WATCH {kind.path(namespace)}: {self.server}: {_words(error)}")
+                problem = ApiError(f"{what}: {self.server}: {_words(error)}")
             except (MemoryError, RecursionError, OverflowError) as error:
-                raise ours(error, f"WATCH {kind.path(namespace)}") from error
+                raise ours(error, what) from error
             except ApiError as error:
-                if error.status == 410:
+                if watching.refused(error):
                     return
-                if not self.passing(error.status):
+                if not self.passing(error.status) and watching.question().watch:
                     raise
                 problem = error
             else:
                 if self.patience.now() - since >= 1.0:
                     continue  # the server ended it in good order
-                problem = ApiError(f"WATCH {kind.path(namespace)}: {self.server} ends every watch at once")
+                problem = ApiError(f"{what}: {self.server} ends every watch at once")
             self._trouble()
             if self.patience.now() - since > self.patience.total:
                 raise problem
@@ -357,10 +357,6 @@ class Api:
 
 class _MadeBefore(Exception):
     """A repeated POST met the object that the first one made."""
-
-
-def _selectors(labels: str, fields: str) -> dict[str, str]:
-    return ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
 
 
 def _words(error: Exception) -> str:

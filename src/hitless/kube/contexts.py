@@ -18,18 +18,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
 import msgspec
 
 from hitless.errors import InputError
 from hitless.kernel import files
-from hitless.kube import proxies
+from hitless.kube import proxies, urls
 from hitless.kube.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 
-__all__ = ["Cluster", "Plugin", "Way", "read"]
+__all__ = ["Certificate", "Cluster", "Plugin", "Way", "account", "read"]
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts a pod's own account: ``token``, ``ca.crt`` and ``namespace``."""
+
+Certificate = tuple[bytes, bytes]
+"""A chain and its key, PEM."""
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -65,7 +67,7 @@ class Plugin:
 class Way:
     """What a context says. ``plugin`` is None when something else says who we are, as that counts before it.
 
-    ``impersonation`` are the headers that ask to act as somebody else; ``certificate`` is a chain and its key, PEM.
+    ``impersonation`` are the headers that ask to act as somebody else; ``cluster_name`` is the kubeconfig's.
     """
 
     where: str
@@ -77,7 +79,7 @@ class Way:
     token: str = field(default="", repr=False)
     token_file: Path | None = None
     password: tuple[str, str] | None = field(default=None, repr=False)
-    certificate: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    certificate: Certificate | None = field(default=None, repr=False)
     plugin: Plugin | None = None
     cluster_name: str = ""
 
@@ -140,9 +142,9 @@ def read(kubeconfig: Path | None, context: str | None) -> Way:
     """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     files = [kubeconfig.expanduser()] if kubeconfig is not None else named_by_environment()
     if not files:
-        account = _account() if context is None else None
-        if account is not None:
-            return account
+        own = account(os.environ) if context is None else None
+        if own is not None:
+            return own
         files = [Path(os.environ.get("HOME", "/")) / ".kube/config"]
     config = merged(files)
     chosen = context or config.current
@@ -151,16 +153,18 @@ def read(kubeconfig: Path | None, context: str | None) -> Way:
     return _chosen(config, chosen)
 
 
-def _account() -> Way | None:
-    """The account of the pod that we run in; None where there is none."""
-    where, token = "this pod's service account", ACCOUNT / "token"
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
-    if not host or not port or not token.exists():
+def account(environment: Mapping[str, str], server: str = "", folder: Path | None = None) -> Way | None:
+    """The account of the pod that we run in, for this server where one is named; None where there is no account."""
+    where, folder = "this pod's service account", folder or ACCOUNT
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
+    if not server and host and port:
+        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    token, namespace = folder / "token", folder / "namespace"
+    if not server or not token.exists():
         return None
-    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    cluster = Cluster(server, _bytes(str(ACCOUNT / "ca.crt"), where))
-    namespace = _bytes(str(ACCOUNT / "namespace"), where).decode(errors="replace").strip()
-    return Way(where, None, namespace, cluster, "", token_file=token)
+    authority = _content(str(folder / "ca.crt"), where) if server.startswith("https") else b""
+    inside = _bytes(str(namespace), where).decode(errors="replace").strip() if namespace.exists() else ""
+    return Way(where, None, inside, Cluster(server, authority), "", token_file=token)
 
 
 def _chosen(config: Kubeconfig, context: str) -> Way:
@@ -222,19 +226,19 @@ def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[Cluster, tuple[str,
     text = said.server if "://" in said.server else f"{'https' if tls else 'http'}://{said.server}"
     expected = "server: https://HOST:PORT"
     try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
+        url = urls.parsed(text)
+    except ValueError:
         raise InputError("its server is no URL", where=where, expected=expected) from None
     if url.scheme not in ("http", "https") or not url.host:
         raise InputError("its server is no URL of a server", where=where, expected=expected)
     cluster = Cluster(
-        str(url.copy_with(username=None, password=None)) if url.userinfo else text,
+        url.shown,
         authority,
         said.insecure_skip_tls_verify,
         said.tls_server_name,
         proxies.proxy(said.proxy_url, f"{where}: proxy-url") if said.proxy_url else "",
     )
-    return cluster, (url.username, url.password) if url.userinfo else None
+    return cluster, url.user
 
 
 def _check_user(user: _User, where: str) -> None:
@@ -259,7 +263,7 @@ def _one_of(where: str, **given: str) -> None:
         raise InputError(f"{names} are both given", where=where, expected="one of them")
 
 
-def _certificate(user: _User, where: str) -> tuple[bytes, bytes] | None:
+def _certificate(user: _User, where: str) -> Certificate | None:
     chain = _given(user.client_certificate, user.client_certificate_data, "client-certificate-data", where)
     if not chain:
         return None
@@ -272,7 +276,15 @@ def _certificate(user: _User, where: str) -> tuple[bytes, bytes] | None:
 def _given(file: str, data: str, name: str, where: str) -> bytes:
     if data:
         return _decoded(data, name, where)
-    return _bytes(file, where) if file else b""
+    return _content(file, where) if file else b""
+
+
+def _content(file: str, where: str) -> bytes:
+    """Of an empty authority the machine's own would be made, and another server trusted than was meant."""
+    found = _bytes(file, where)
+    if not found.strip():
+        raise InputError(f"{file} is empty", where=where, expected="a certificate or a key in PEM")
+    return found
 
 
 def _decoded(data: str, name: str, where: str) -> bytes:

@@ -11,12 +11,10 @@ the call. Secrets are in no message. Next stage: ``access``.
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,27 +22,13 @@ import httpx2
 import msgspec
 
 from hitless.errors import HitlessError, InputError
-from hitless.kernel import files, processes
-from hitless.kube.contexts import Plugin, Way
-from hitless.kube.tls import Certificate
+from hitless.kernel import processes
+from hitless.kube.contexts import Certificate, Plugin
+from hitless.kube.credentials import Credential
 
-__all__ = ["Credential", "Login", "from_plugin", "from_way"]
+__all__ = ["Login", "from_plugin"]
 
 _LOGIN_S = 200.0  # a person at a browser may be part of it: kubelogin waits for 180 s
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """The value of the Authorization header, a client certificate, or both; empty for nobody."""
-
-    authorization: str = field(default="", repr=False)
-    certificate: Certificate | None = field(default=None, repr=False)
-    ends: datetime | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it said that it would be over by now."""
-        return self.ends is not None and datetime.now(UTC) >= self.ends
 
 
 class Login(httpx2.Auth):
@@ -95,22 +79,6 @@ class Login(httpx2.Auth):
             if before is None:
                 raise
             raise httpx2.TransportError(str(error)) from error
-
-
-def from_way(way: Way) -> Credential:
-    """What the kubeconfig itself says."""
-    if way.password is not None:
-        name_and_password = ":".join(way.password).encode()
-        return Credential(f"Basic {base64.b64encode(name_and_password).decode()}", way.certificate)
-    token = way.token
-    if way.token_file is not None:
-        try:
-            token = files.read_text(way.token_file, most=files.MOST).strip() or token
-        except (OSError, ValueError) as error:
-            if not token:
-                why = error.strerror if isinstance(error, OSError) else "it is no text"
-                raise InputError(f"the token file {way.token_file} cannot be read: {why}", where=way.where) from error
-    return Credential(f"Bearer {token}" if token else "", way.certificate)
 
 
 class _Status(msgspec.Struct, rename="camel"):

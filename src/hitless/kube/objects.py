@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -367,8 +368,9 @@ class Kind(Generic[T]):
     def path(self, namespace: str = "", name: str = "", sub: str = "") -> str:
         """The path on the API server; no namespace: all of them."""
         base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
-        inside = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
-        return base + inside + f"/{self.plural}" + (f"/{name}" if name else "") + (f"/{sub}" if sub else "")
+        inside = f"/namespaces/{quote(namespace, safe='')}" if namespace and self.namespaced else ""
+        whole = f"{base}{inside}/{self.plural}" + (f"/{quote(name, safe='')}" if name else "")
+        return whole + (f"/{sub}" if sub else "")
 
 
 NODES = Kind("", "v1", "nodes", Node, namespaced=False)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import httpx2
-
 from hitless.errors import InputError
+from hitless.kube import urls
 from hitless.model import reading
 from hitless.model.families import Address
 
@@ -24,7 +23,7 @@ _PORTS = {"http": 80, "https": 443}
 
 def chosen(server: str, environment: Mapping[str, str]) -> str:
     """The proxy that the environment names for this server; empty for none."""
-    url = httpx2.URL(server)
+    url = urls.parsed(server)
     names = (f"{url.scheme}_proxy".upper(), f"{url.scheme}_proxy")
     name = next((one for one in names if environment.get(one)), "")
     if not name or _direct(url.host, url.port or _PORTS[url.scheme], _first(environment, "NO_PROXY")):
@@ -37,8 +36,8 @@ def proxy(text: str, where: str, schemes: tuple[str, ...] = ("http", "https", "s
     """``text`` when it is a proxy's URL; ``InputError``, without it as it may hold a password, when it is not."""
     expected = f"{', '.join(f'{one}://' for one in schemes)} HOST:PORT"
     try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
+        url = urls.parsed(text)
+    except ValueError:
         raise InputError("the proxy is no URL", where=where, expected=expected) from None
     if url.scheme not in schemes or not url.host:
         raise InputError(f"a proxy by {url.scheme or 'no scheme'} is not known", where=where, expected=expected)
@@ -47,7 +46,7 @@ def proxy(text: str, where: str, schemes: tuple[str, ...] = ("http", "https", "s
 
 def shown(text: str) -> str:
     """A proxy's or a server's URL without its password."""
-    return str(httpx2.URL(text).copy_with(username=None, password=None))
+    return urls.parsed(text).shown
 
 
 def _first(environment: Mapping[str, str], name: str) -> str:

@@ -16,15 +16,13 @@ import re
 import ssl
 
 import httpx2
-import msgspec
 
 from hitless.errors import ApiError
-from hitless.kube import proxies
+from hitless.kube import answers, proxies
 from hitless.kube.contexts import Way
-from hitless.model.documents import decoded
 from hitless.model.reading import whole_of
 
-__all__ = ["Status", "budget_says_no", "lasting", "refusal", "retry_after", "said"]
+__all__ = ["budget_says_no", "lasting", "refusal", "retry_after", "said"]
 
 # X509_V_ERR_*, openssl-verification-options(1)
 _NO_AUTHORITY = frozenset({2, 18, 19, 20, 21, 24})
@@ -93,29 +91,9 @@ def _by_proxy(words: str, way: Way, proxy: str) -> str:
     return f"the proxy {proxies.shown(proxy)} does not let us through to {way.cluster.server}: {words}; {remedy}"
 
 
-class _Cause(msgspec.Struct):
-    reason: str = ""
-
-
-class _Details(msgspec.Struct):
-    causes: list[_Cause] | None = None
-
-
-class Status(msgspec.Struct):
-    """What a server says of a call that it refuses, and in a watch that it ends."""
-
-    message: str = ""
-    code: int = 0
-    details: _Details | None = None
-
-
 def said(response: httpx2.Response) -> str:
     """The server's own words in a refusal."""
-    try:
-        words = decoded(lambda: msgspec.json.decode(response.content, type=Status)).message
-    except ValueError:
-        words = response.text[:200].strip()
-    return words or response.reason_phrase
+    return answers.message(response.content) or response.reason_phrase
 
 
 def refusal(method: str, path: str, response: httpx2.Response) -> ApiError:
@@ -134,7 +112,7 @@ def budget_says_no(response: httpx2.Response) -> bool:
     if response.status_code == 500:  # more than one budget means the pod, and none of them can be asked
         return True
     try:
-        details = decoded(lambda: msgspec.json.decode(response.content, type=Status)).details
+        details = answers.read(response.content, answers.Status).details
     except ValueError:
         return False
     causes = details.causes if details is not None else None

@@ -2,41 +2,54 @@
 
 Problem: OpenSSL reads certificates and keys from files; a kubeconfig or a login program gives them as text. A key in
 a temporary file may outlive us, and there may be nowhere to put one. Promise: what is text is given to OpenSSL in
-memory; what cannot be used is a ``ValueError`` that says why without quoting it; nobody is ever asked for a key's
-password. Next stage: ``access``.
+memory; what cannot be used is an ``InputError`` that says why without quoting it; nobody is ever asked for a key's
+password. It costs 6 MB: daemons import it when there is something to ask. Next stages: ``access``, ``transport``.
 """
 
 from __future__ import annotations
 
 import ssl
 
-import httpx2
-
+from hitless.errors import InputError
 from hitless.kernel.memfiles import in_memory
-from hitless.kube.contexts import Cluster
+from hitless.kube.contexts import Certificate, Cluster, Way
 
-__all__ = ["Certificate", "recognising", "show"]
-
-Certificate = tuple[bytes, bytes]
-"""A chain and its key, PEM."""
+__all__ = ["towards"]
 
 
-def recognising(cluster: Cluster) -> ssl.SSLContext:
-    """TLS that trusts what the cluster is to be recognised by: its authority, else those of this machine."""
-    if not cluster.authority:
-        context = httpx2.create_ssl_context(verify=not cluster.insecure)
-    else:
+def towards(way: Way, certificate: Certificate | None) -> ssl.SSLContext:
+    """How the server is recognised, and the certificate that we show it."""
+    try:
+        context = _recognising(way.cluster)
+    except ValueError as error:
+        raise InputError(f"the certificate authority of {way.cluster.server}: {error}", where=way.where) from error
+    if certificate is not None:
         try:
+            _show(context, certificate)
+        except ValueError as error:
+            raise InputError(f"the client certificate of user {way.user}: {error}", where=way.where) from error
+    return context
+
+
+def _recognising(cluster: Cluster) -> ssl.SSLContext:
+    """TLS that trusts what the cluster is to be recognised by: its authority, else those of this machine."""
+    try:
+        if cluster.authority:
             with in_memory(cluster.authority) as path:
                 context = ssl.create_default_context(cafile=path)
-        except ssl.SSLError as error:
-            raise ValueError("it is no PEM") from error
+        else:
+            context = ssl.create_default_context()
+    except ssl.SSLError as error:
+        raise ValueError("it is no PEM") from error
+    if cluster.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     # Python 3.13 asks for RFC 5280 to the letter; clusters give less, and no other client of theirs asks for it.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
-def show(context: ssl.SSLContext, certificate: Certificate) -> None:
+def _show(context: ssl.SSLContext, certificate: Certificate) -> None:
     """Show the client certificate in what connects by ``context`` from now on."""
 
     def locked() -> bytes:

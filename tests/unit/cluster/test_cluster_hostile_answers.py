@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.unit.cluster.test_cluster_answers import server
 
 from hitless.errors import ApiError, HitlessError
-from hitless.kube import access, answers, api
+from hitless.kube import access, answers, api, watching
 from hitless.kube.objects import NODES, PODS
 
 NO_ANSWERS = {
@@ -94,7 +94,7 @@ def test_a_page_in_the_middle_of_a_drill_is_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_list_without_an_end_is_ended(tmp_path: Path, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_PAGES", 20)
+    monkeypatch.setattr(watching, "_PAGES", 20)
     asked: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -165,7 +165,7 @@ def test_an_answer_without_end_is_not_kept(tmp_path: Path, status: int, monkeypa
 
 
 def test_a_watch_line_without_end_and_a_watch_that_never_ends_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_LONGEST_LINE", 100)
+    monkeypatch.setattr(answers, "LONGEST_LINE", 100)
     times = iter(range(1000))
 
     async def pieces(piece: bytes):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from tests.unit.hostile.mutating import Target
 from tests.unit.nftables.rule_samples import RECORDED
@@ -31,7 +31,10 @@ from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.tables import decode_table
 from hitless.kube import answers, kubeconfig
+from hitless.kube.client import Client
+from hitless.kube.contexts import Cluster, Way
 from hitless.kube.objects import NODES, PODS
+from hitless.kube.transport import Answer
 from hitless.model import events, reading
 from hitless.model.families import Family
 from hitless.probe import http
@@ -183,18 +186,19 @@ def _agent_kubeconfig(path: Path) -> object:
     return kubernetes.NodeSource.from_options(options)
 
 
-class _Answering(kubernetes.NodeSource):
+class _Answering(Client):
     """What the agent makes of a server's answer, without the server."""
 
-    told: ClassVar[list[bytes]] = [b""]
+    told = b""
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        return 200, self.told[0]
+    def _answer(self, *_: object, **__: object) -> Answer:
+        return Answer(200, self.told)
 
 
 def _node_answer(data: bytes) -> object:
-    _Answering.told[0] = data
-    return _Answering("n", "http://192.0.2.1").subnets()
+    client = _Answering(Way("a test", None, "", Cluster("http://192.0.2.1"), ""), {})
+    client.told = data
+    return kubernetes.NodeSource("n", client).subnets()
 
 
 def _watched(data: bytes) -> None:

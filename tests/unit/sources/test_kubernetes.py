@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -31,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Server)
         self.server.seen = (self.path, self.headers.get("Authorization", ""))
         body = self.server.pods if "/pods/" in self.path and self.server.pods is not None else self.server.body
+        if isinstance(body, dict) and self.server.status == 200:
+            body = {"metadata": {"name": unquote(self.path.rpartition("/")[2])}, **body}
         text = body if isinstance(body, str) else json.dumps(body)
         data = text.encode()
         self.send_response(self.server.status)
@@ -129,9 +132,9 @@ def test_every_failure_says_what_it_is(api: Server, tmp_path: Path, status: int,
 
 def test_an_api_that_is_away_is_an_api_error(api: Server, tmp_path: Path) -> None:
     asked = source(api, tmp_path)
-    gone = NodeSource(asked.node, "http://127.0.0.1:1")
+    api.server_close()
     with pytest.raises(ApiError, match="cannot be reached"):
-        gone.subnets()
+        asked.subnets()
 
 
 @pytest.mark.parametrize(
@@ -183,31 +186,40 @@ def _kubeconfig(folder: Path, cluster: dict[str, object], user: dict[str, object
 @pytest.mark.parametrize(
     ("cluster", "user", "named"),
     [
-        ({"proxy-url": "http://p:1"}, {"token": "t"}, "proxy-url"),
-        ({"tls-server-name": "n"}, {"token": "t"}, "tls-server-name"),
-        ({}, {"token": "t", "as": "somebody"}, "as is not known"),
+        ({"proxy-url": "socks5://p:1"}, {"token": "t"}, "proxy by socks5 is not known.*proxy-url"),
+        ({"proxy-url": "https://p:1"}, {"token": "t"}, "proxy by https is not known.*proxy-url"),
         ({}, {"token": "t", "as-groups": ["g"]}, "as-groups"),
-        ({}, {"username": "me", "password": "p"}, "username"),
-        ({}, {"exec": {"command": "login"}}, "exec"),
+        ({}, {"token": "t", "username": "me", "password": "p"}, "both given"),
+        ({}, {"exec": {"command": "login", "apiVersion": "client.authentication.k8s.io/v1"}}, "exec is not known"),
         ({}, {"auth-provider": {"name": "oidc"}}, "auth-provider"),
     ],
 )
 def test_whom_to_ask_and_as_whom_is_never_passed_over(
     tmp_path: Path, cluster: dict[str, object], user: dict[str, object], named: str
 ) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(InputError, match=named.partition(".*")[0]) as refused:
         _kubeconfig(tmp_path, cluster, user)
+    assert named.rpartition(".*")[2] in str(refused.value)
 
 
-def test_a_token_counts_before_a_login_program_and_its_file_is_relative_to_the_kubeconfig(tmp_path: Path) -> None:
-    made = _kubeconfig(tmp_path, {}, {"tokenFile": "sub/token", "exec": {"command": "login"}})
-    assert made.token_file == tmp_path / "sub/token"
+def test_a_token_counts_before_a_login_program_and_its_file_is_relative_to_the_kubeconfig(
+    api: Server, tmp_path: Path
+) -> None:
+    api.body = {"spec": {"podCIDR": "10.42.3.0/24"}}
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/token").write_text("of the file\n")
+    login = {"command": "login", "apiVersion": "client.authentication.k8s.io/v1"}
+    made = _kubeconfig(
+        tmp_path, {"server": f"http://127.0.0.1:{api.server_port}"}, {"tokenFile": "sub/token", "exec": login}
+    )
+    made.subnets()
+    assert api.seen == ("/api/v1/nodes/n", "Bearer of the file")
 
 
 def test_a_kubeconfig_that_does_not_parse_is_not_quoted(tmp_path: Path) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text("a: b\ntoken: *secret\n")
-    with pytest.raises(InputError, match=r"does not parse \(line 2\)") as caught:
+    with pytest.raises(InputError, match=r"undefined alias … \(line 2\)") as caught:
         NodeSource.from_options(parse_flags([f"--kubeconfig-file={path}", "--node-name=n"], {}))
     assert "secret" not in str(caught.value)
 
@@ -217,11 +229,12 @@ def test_a_certificate_that_is_no_plain_file_is_refused_at_once(tmp_path: Path, 
     """OpenSSL would wait for a FIFO for ever; and of an empty authority Python would make the machine's own."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "empty").write_text("")
+    (tmp_path / "filled").write_text("x")
     server: dict[str, object] = {"server": "https://127.0.0.1:1"}
     for name in ("fifo", "empty"):
         cluster = {**server, "certificate-authority": name} if what == "authority" else server
-        user: dict[str, object] = {"client-certificate": "empty", "client-key": "empty", what: name}
+        user: dict[str, object] = {"client-certificate": "filled", "client-key": "filled", what: name}
         if what == "authority":
             user = {"token": "t"}
-        with pytest.raises(InputError, match="certificates cannot be used"):
+        with pytest.raises(InputError, match=f"{name} is empty|{name} cannot be read"):
             _kubeconfig(tmp_path, cluster, user)

@@ -18,6 +18,8 @@ from hitless.errors import HitlessError
 from hitless.evidence import log
 from hitless.guard import primaries
 from hitless.kube import kubeconfig
+from hitless.kube.client import Client
+from hitless.kube.contexts import Cluster, Way
 from hitless.sources.kubernetes import NodeSource
 from hitless.sources.netconf import read_netconf
 from hitless.sources.subnets import read_subnet_file
@@ -75,16 +77,18 @@ def test_a_file_of_something_else(tmp_path: Path, reader: str, data: bytes) -> N
         assert len(str(error)) < 2000
 
 
-@pytest.mark.parametrize("at", ["request", "getresponse"])
+@pytest.mark.parametrize("at", ["putheader", "endheaders", "getresponse"])
 @pytest.mark.parametrize("error", WIRE, ids=lambda error: type(error).__name__)
 def test_a_server_that_cannot_be_asked(at: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(http.client.HTTPConnection, "request", lambda *_, **__: None)
+    for step in ("putrequest", "putheader", "endheaders"):
+        monkeypatch.setattr(http.client.HTTPConnection, step, lambda *_, **__: None)
     monkeypatch.setattr(http.client.HTTPConnection, at, fails)
+    way = Way("a test", None, "", Cluster("http://127.0.0.1:1"), "", token="secret")
     with pytest.raises(HitlessError) as caught:
-        NodeSource("node-1", "http://127.0.0.1:1", token="secret").subnets()
+        NodeSource("node-1", Client(way, {})).subnets()
     assert "secret" not in str(caught.value)
 
 

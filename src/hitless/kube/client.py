@@ -1,0 +1,223 @@
+"""The client of daemons: one server, the standard library, typed objects.
+
+Problem: a client library costs a daemon more memory than it may use, and each daemon that spoke HTTP by itself knew
+less of kubeconfigs, proxies and dying connections than the next one. Promise: ``get``, ``create`` and ``patch`` are one
+request each, with a bound on time and size, and ``ApiError`` for whatever went wrong (``status`` 0: no answer);
+``follow`` lists, watches and lists again for ever (``watching``), says when the server is away, and waits longer each
+time. What a context says of proxies, names, impersonation and certificates is done or refused (``transport``). Where
+the server says 401 the kubeconfig is read again, as certificates and tokens are renewed on disk. For threads: nothing
+here is asynchronous, and ``close`` ends a ``follow`` of another thread. Next stages: ``hitless.sources``, the guard's
+Events.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+
+from hitless.errors import ApiError, HitlessError
+from hitless.kube import answers
+from hitless.kube.contexts import Way
+from hitless.kube.objects import Kind, Object
+from hitless.kube.transport import Answer, Transport
+from hitless.kube.watching import Change, Watching, by_uid
+from hitless.model.lines import Lines, TooLong
+
+__all__ = ["Away", "Client", "PatchType"]
+
+_T = TypeVar("_T", bound=Object)
+
+PatchType = Literal["application/strategic-merge-patch+json", "application/merge-patch+json"]
+
+_WHOLE = 30.0  # seconds for a whole answer
+_MOST = 8 << 20  # bytes of one object, or of a page
+_PAGE = 50  # objects of a page: 50 nodes with many images have less than 2 MB
+_WATCH_S = 60  # seconds of one watch: a connection that died without a word is noticed after it
+_SLACK_S = 15.0
+_WAITS = (0.5, 30.0)  # seconds between tries, doubled from the first to the last
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """The server cannot be asked just now: why, and the seconds until the next try."""
+
+    error: ApiError
+    wait: float
+
+
+class Client:
+    """Calls on one API server. ``again`` reads the kubeconfig anew; ``agent`` is what the server logs of us."""
+
+    def __init__(
+        self,
+        way: Way,
+        environment: Mapping[str, str],
+        *,
+        agent: str = "hitless",
+        again: Callable[[], Way] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.server = way.cluster.server
+        self._way = way
+        self._environment = environment
+        self._agent = agent
+        self._again = again
+        self._now = now
+        self._stopped = threading.Event()
+        self._transport = Transport(way, environment, agent)
+
+    def get(self, kind: Kind[_T], name: str, namespace: str = "") -> _T:
+        """One object."""
+        return self._call("GET", kind.path(namespace, name), kind)
+
+    def create(self, kind: Kind[_T], document: Mapping[str, Any], namespace: str = "") -> _T:
+        """Make an object; ``ApiError`` 409 where it is there already."""
+        return self._call("POST", kind.path(namespace), kind, document)
+
+    def patch(self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType) -> _T:
+        """Change an object."""
+        return self._call("PATCH", kind.path(namespace, name), kind, document, how)
+
+    def follow(
+        self,
+        kind: Kind[_T],
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        key: Callable[[Object], str] = by_uid,
+        page: int = _PAGE,
+    ) -> Iterator[Change[_T] | Away]:
+        """What the server has, object by object, and every change from then on, until ``close``.
+
+        Whoever applies each ``Put`` and ``Gone`` is right at each ``Synced`` and after it; between an ``Away`` and the
+        next change nothing is known. One page is held at a time.
+        """
+        watching = Watching(kind, labels=labels, fields=fields, key=key, page=page, seconds=_WATCH_S)
+        failures = 0
+        while not self._stopped.is_set():
+            begun, said = self._now(), False
+            problem: ApiError | None = None
+            try:
+                with closing(self._changes(watching, kind.path(namespace))) as changes:
+                    for change in changes:
+                        failures, said = 0, True
+                        if change is not None:
+                            yield change
+            except ApiError as error:
+                problem = None if watching.refused(error) else error
+            else:
+                if not said and self._now() - begun < 1.0:
+                    problem = ApiError(f"WATCH {kind.plural}: {self.server} ends every watch at once")
+            if problem is None or self._stopped.is_set():
+                continue
+            wait = min(_WAITS[1], _WAITS[0] * 2.0 ** min(failures, 16)) * random.uniform(0.5, 1.0)
+            wait = max(wait, problem.after if isinstance(problem, _Refused) else 0.0)
+            failures += 1
+            yield Away(problem, wait)
+            self._stopped.wait(wait)
+
+    def close(self) -> None:
+        """End every call that another thread waits for."""
+        self._stopped.set()
+        self._transport.close()
+
+    def _changes(self, watching: Watching[_T], path: str) -> Generator[Change[_T] | None, None, None]:
+        """The answer to the next question; None for a line that changes nothing. Raises ``ApiError``."""
+        question = watching.question()
+        target = f"{path}?{urlencode(question.parameters)}"
+        what = f"{'WATCH' if question.watch else 'GET'} {path}"
+        try:
+            if question.watch:
+                for line in self._lines(target, what):
+                    yield watching.line(line)
+            else:
+                yield from watching.page(self._answer("GET", target, what).body)
+        except OSError as error:
+            raise ApiError(f"{what}: {self.server} cannot be reached: {error}") from error
+        except (ValueError, TooLong) as error:
+            raise ApiError(f"{what}: the server's answer is not understood: {error}") from error
+
+    def _lines(self, target: str, what: str) -> Iterator[bytes]:
+        """The lines of a watch, which is ended here when the server does not."""
+        until = self._now() + _WATCH_S + _SLACK_S
+        lines = Lines(answers.LONGEST_LINE)
+        with self._transport.stream(target, silence=_WATCH_S + _SLACK_S, most=_MOST) as pieces:
+            if isinstance(pieces, Answer):
+                if pieces.status == 401:
+                    self._renew()
+                raise _Refused(what, pieces)
+            for piece in pieces:
+                yield from lines.take(piece)
+                if self._now() > until:
+                    return
+        if rest := lines.rest():
+            yield rest
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        kind: Kind[_T],
+        document: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+    ) -> _T:
+        body = msgspec.json.encode(document) if document is not None else None
+        headers = {"Content-Type": content_type} if body is not None else {}
+        what = f"{method} {path}"
+        try:
+            answer = self._answer(method, path, what, body, headers)
+        except OSError as error:
+            raise ApiError(f"{what}: {self.server} cannot be reached: {error}") from error
+        try:
+            return answers.one(answer.body, kind)
+        except ValueError as error:
+            raise ApiError(f"{what}: the answer is no {kind.plural.removesuffix('s')} ({error})") from error
+
+    def _answer(
+        self, method: str, target: str, what: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """An answer that is no refusal; asked twice where another credential has come to be. Raises ``OSError``."""
+        answer = self._transport.ask(method, target, body, headers, within=_WHOLE, most=_MOST)
+        if answer.status == 401 and self._renew():
+            answer = self._transport.ask(method, target, body, headers, within=_WHOLE, most=_MOST)
+        if not 200 <= answer.status < 300:
+            raise _Refused(what, answer)
+        return answer
+
+    def _renew(self) -> bool:
+        """Whether the kubeconfig says another credential by now, of the same user for the same server."""
+        if self._again is None:
+            return False
+        try:
+            way = self._again()
+            same = (way.cluster, way.user, way.impersonation) == (
+                self._way.cluster,
+                self._way.user,
+                self._way.impersonation,
+            )
+            if not same or way == self._way:
+                return False
+            transport = Transport(way, self._environment, self._agent)
+        except HitlessError:
+            return False  # half written, perhaps; the refusal is what there is to say
+        self._way, self._transport = way, transport
+        if self._stopped.is_set():
+            transport.close()
+        return True
+
+
+class _Refused(ApiError):
+    """A server's refusal, which may say for how long."""
+
+    def __init__(self, what: str, answer: Answer) -> None:
+        super().__init__(f"{what}: {answer.status} {answers.message(answer.body)}".rstrip(), status=answer.status)
+        self.after = answer.after

@@ -1,0 +1,233 @@
+"""Requests to one API server with the standard library: for daemons, whose memory does not allow for more.
+
+Problem: the library's timeout is one for each read, so that a server that sends a byte every few seconds is listened to
+for ever; and what it says of a header that it refuses to send quotes the header, token and all. Promise: every answer
+has a bound on its time and on its size; every request goes where the context says (by its proxy, under its server
+name) and as whom it says, or the context is refused whole (``InputError``) before anything is asked; what goes wrong is
+an ``OSError`` in words without a secret. A connection for each request: they are rare. It costs 8 MB of memory: daemons
+import it when there is something to ask. Next stage: ``client``.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+
+from hitless.errors import InputError
+from hitless.kube import credentials, proxies, tls, urls
+from hitless.kube.contexts import Way
+from hitless.model.reading import whole_of
+
+__all__ = ["Answer", "Transport"]
+
+_PATIENCE = 10.0  # seconds for the server to go on
+_PIECE = 1 << 16  # bytes that are read at once of a stream
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and body; ``after``: the seconds that the server asks us to wait."""
+
+    status: int
+    body: bytes
+    after: float = 0.0
+
+
+class Transport:
+    """The way to the server of one context. ``close`` may be called by another thread: it ends what is being read."""
+
+    def __init__(self, way: Way, environment: Mapping[str, str], agent: str) -> None:
+        if way.plugin is not None:
+            expected = "a token, a tokenFile or a client certificate"
+            raise InputError("exec is not known to a daemon", where=way.where, expected=expected)
+        self._way = way
+        self._agent = agent
+        self._server = urls.parsed(way.cluster.server)
+        self._proxy = _proxy(way, environment)
+        secure = self._server.scheme == "https"
+        self._context = tls.towards(way, way.certificate) if secure else None
+        self._lock = threading.Lock()
+        self._open: set[HTTPConnection] = set()
+        self._closed = False
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        within: float,
+        most: int,
+    ) -> Answer:
+        """One request and its whole answer. Raises ``OSError``."""
+        with self._connected(_PATIENCE) as connection:
+            with _bounded(connection, within):
+                response = self._begin(connection, method, path, body, headers or {})
+                data = response.read(most + 1)
+            if len(data) > most:
+                raise OSError(f"the answer is longer than {most} bytes")
+            after = min(float(whole_of(response.headers.get("Retry-After", "")) or 0), 30.0)
+            return Answer(response.status, data, after)
+
+    @contextmanager
+    def stream(self, path: str, *, silence: float, most: int) -> Iterator[Iterator[bytes] | Answer]:
+        """The body of a GET in pieces as they come, with ``silence`` seconds between two of them at most.
+
+        An ``Answer`` (of at most ``most`` bytes) where the server refuses. Raises ``OSError``, also while it is read.
+        """
+        with self._connected(silence) as connection:
+            with _bounded(connection, silence):
+                response = self._begin(connection, "GET", path, None, {})
+                refusal = response.read(most) if response.status != 200 else b""
+            if response.status != 200:
+                yield Answer(response.status, refusal)
+            else:
+                yield iter(lambda: response.read1(_PIECE), b"")
+
+    def close(self) -> None:
+        """End what is being read; what is asked from now on is refused."""
+        with self._lock:
+            self._closed = True
+            for one in self._open:
+                _cut(one)
+
+    @contextmanager
+    def _connected(self, timeout: float) -> Iterator[HTTPConnection]:
+        """A connection to be; whatever goes wrong in the block is an ``OSError``."""
+        connection = self._connection(timeout)
+        with self._lock:
+            if self._closed:
+                raise OSError("the client was closed")
+            self._open.add(connection)
+        try:
+            yield connection
+        except (OSError, HTTPException, ValueError) as error:
+            if type(error) is OSError and error.errno is None:
+                raise  # words of ours
+            quoting = isinstance(error, ValueError) and not isinstance(error, OSError)  # a header, token and all
+            raise OSError(type(error).__name__ + ("" if quoting or not str(error) else f" {error}")) from error
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+    def _connection(self, timeout: float) -> HTTPConnection:
+        host, port = self._server.host, self._server.port or _PORTS[self._server.scheme]
+        if self._context is not None:
+            return _Secure(host, port, timeout, self._context, self._way.cluster.server_name, self._proxy)
+        if self._proxy is not None:
+            return HTTPConnection(self._proxy.host, self._proxy.port or _PORTS["http"], timeout=timeout)
+        return HTTPConnection(host, port, timeout=timeout)
+
+    def _begin(
+        self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> HTTPResponse:
+        sent: dict[str, str | bytes] = {"Accept": "application/json", "User-Agent": self._agent, **headers}
+        sent |= dict(self._way.impersonation)
+        target = self._server.path.rstrip("/") + path
+        if self._proxy is not None and self._context is None:
+            target = self._server.shown.rstrip("/") + path
+            sent |= _authorization(self._proxy)
+        try:
+            shown = credentials.from_way(self._way).authorization
+        except InputError as error:
+            raise OSError(str(error)) from error
+        if shown:
+            sent["Authorization"] = shown
+        connection.putrequest(method, target)
+        for name, value in sent.items():
+            connection.putheader(name, value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        return connection.getresponse()
+
+
+class _Secure(HTTPConnection):
+    """TLS under the name that the context gives, by a proxy or not.
+
+    The library's own tunnel leaves the brackets of an IPv6 address out (Python 3.11), and knows one name for all.
+    """
+
+    def __init__(
+        self, host: str, port: int, timeout: float, context: ssl.SSLContext, name: str, proxy: urls.Url | None
+    ) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._secure, self._name, self._by = context, name or host, proxy
+
+    def connect(self) -> None:
+        if self._by is None:
+            super().connect()
+        else:
+            self._tunnelled(self._by)
+        self.sock = self._secure.wrap_socket(self.sock, server_hostname=self._name)
+
+    def _tunnelled(self, proxy: urls.Url) -> None:
+        place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
+        lines += [f"{name}: {value}" for name, value in _authorization(proxy).items()]
+        self.sock = socket.create_connection((proxy.host, proxy.port or _PORTS["http"]), self.timeout)
+        self.sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        answer = HTTPResponse(self.sock, method="CONNECT")
+        try:
+            answer.begin()
+            if answer.status != 200:
+                raise OSError(f"the proxy {proxy.shown} does not let us through: {answer.status} {answer.reason}")
+        finally:
+            answer.close()
+
+
+def _proxy(way: Way, environment: Mapping[str, str]) -> urls.Url | None:
+    text = way.cluster.proxy or proxies.chosen(way.cluster.server, environment)
+    if not text:
+        return None
+    found = urls.parsed(text)
+    if found.scheme != "http":
+        where = f"proxy-url in {way.where}" if way.cluster.proxy else "HTTPS_PROXY, HTTP_PROXY"
+        expected = "http://HOST:PORT, or the server in NO_PROXY"
+        raise InputError(f"a proxy by {found.scheme} is not known to a daemon", where=where, expected=expected)
+    return found
+
+
+def _authorization(proxy: urls.Url) -> dict[str, str]:
+    """What the proxy is shown."""
+    if proxy.user is None:
+        return {}
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(':'.join(proxy.user).encode()).decode()}"}
+
+
+@contextmanager
+def _bounded(connection: HTTPConnection, within: float) -> Iterator[None]:
+    """End the connection after ``within`` seconds: then the block raises ``OSError`` that says so."""
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        _cut(connection)
+
+    timer = threading.Timer(within, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, HTTPException, ValueError) as error:
+        if over.is_set():
+            raise OSError(f"the answer was not whole within {within:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+    if over.is_set():
+        raise OSError(f"the answer was not whole within {within:g} s")
+
+
+def _cut(connection: HTTPConnection) -> None:
+    with suppress(OSError, AttributeError):  # not connected (yet)
+        connection.sock.shutdown(socket.SHUT_RDWR)
