@@ -19,6 +19,7 @@ import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.groups import Group
+from hitless.cli.lab_agents import agent_options, lease_source, orders, wiring_options
 from hitless.cli.lab_view import describe, draw
 from hitless.cli.numbers import number
 from hitless.cli.sections import Sections
@@ -26,7 +27,7 @@ from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
 from hitless.lab import building, features, tending
-from hitless.lab.agents import AGENTS, Readiness, named, runnable
+from hitless.lab.agents import AGENTS
 from hitless.lab.keeping import Keep, guests
 from hitless.lab.plans import LIMITS, Plan, Stack, check_name
 from hitless.lab.states import MARK, State, Store
@@ -84,16 +85,8 @@ def command() -> None:
     show_default=True,
     help="drop: only the agent's FLANNEL-FWD lets pod traffic pass.",
 )
-@click.option(
-    "--agent", metavar="NAME", help=f"Run an agent on every node: {', '.join(AGENTS)}; all but hitless are stand-ins."
-)
-@click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="Run any program as the agent.")
-@click.option(
-    "--ready",
-    metavar="PROBE",
-    help="How --agent-command says that it is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.  "
-    "[default: started]",
-)
+@wiring_options
+@agent_options
 @click.option("--check", is_flag=True, help="Say what this machine has and lacks for such a lab; build nothing.")
 @_json
 def up(
@@ -105,19 +98,32 @@ def up(
     services: int,
     far_addresses: int,
     forward_policy: str,
-    agent: str | None,
-    agent_command: str | None,
-    ready: str | None,
+    overlay: str | None,
+    underlay: str,
+    agents: tuple[str, ...],
+    agent_commands: tuple[str, ...],
+    ready: tuple[str, ...],
     check: bool,
     as_json: bool,
 ) -> int:
-    plan = Plan(nodes, pods, Stack(family), Backend(backend), services, far_addresses, forward_policy)
+    plan = Plan(
+        nodes,
+        pods,
+        Stack(family),
+        Backend(backend),
+        services,
+        far_addresses,
+        forward_policy,
+        overlay=overlay or "",
+        wiring=underlay,
+        leases=lease_source(agent_commands),
+    )
     if check:
         return _check(plan, as_json)
-    order = _order(agent, agent_command, ready)
+    ordered = orders(agents, agent_commands, ready, plan)
     begin = time.monotonic()
     with as_interrupt():
-        state = _build(Store(), check_name(name), plan, order)
+        state = _build(Store(), check_name(name), plan, ordered)
     try:
         _present(state, time.monotonic() - begin, as_json)
     except OSError:  # nobody reads on, or the disk is full: the words are lost, and not the lab
@@ -134,10 +140,12 @@ def _present(state: State, seconds: float, as_json: bool) -> None:
     click.echo(f"{_title(state.name)} is up ({seconds:.1f} s)\n")
     cluster = state.cluster()
     draw(cluster)
-    ready_on = tending.told(state.keep)
-    if ready_on:
-        click.echo(f"\n{next(iter(ready_on.values()))['agent']} is ready on {', '.join(ready_on)}{_stand_in(state)}")
-    elif not state.agent:
+    ready_on: dict[str, list[str]] = {}
+    for node, each in tending.told(state.keep).items():
+        ready_on.setdefault(str(each["agent"]), []).append(node)
+    for agent, nodes in ready_on.items():
+        click.echo(f"\n{agent} is ready on {', '.join(nodes)}{_stand_in(agent)}")
+    if not state.agent:
         click.echo("\nno network agent runs: pods reach the outside only with one, e.g. --agent flannel-0.28")
     pod = cluster.pods[0].name if cluster.pods else "node0"
     option = _option(state.name)
@@ -146,9 +154,9 @@ def _present(state: State, seconds: float, as_json: bool) -> None:
     click.echo(f"then: hitless lab down{option}")
 
 
-def _stand_in(state: State) -> str:
+def _stand_in(name: str) -> str:
     """That the agent is none, where it replays another's commands."""
-    agent = AGENTS.get(state.agent)
+    agent = AGENTS.get(name)
     return f" (a stand-in: replays {agent.replays})" if agent is not None and agent.replays else ""
 
 
@@ -156,22 +164,7 @@ def _option(name: str) -> str:
     return "" if name == _NAME else f" --name {name}"
 
 
-def _order(agent: str | None, command: str | None, ready: str | None) -> tending.Order | None:
-    """The agent that is asked for; refuses what contradicts itself and what can never run."""
-    if agent is not None and command is not None:
-        raise InputError("--agent and --agent-command exclude each other")
-    if ready is not None and command is None:
-        raise InputError("is for an agent of your own", where="--ready", expected="--agent-command")
-    if agent is not None:
-        return tending.Order(named(agent).name)
-    if command is None:
-        return None
-    probe = ready if ready is not None else "started"
-    Readiness.parse(probe)
-    return tending.Order(command=runnable(command), ready=probe)
-
-
-def _build(store: Store, name: str, plan: Plan, order: tending.Order | None) -> State:
+def _build(store: Store, name: str, plan: Plan, ordered: Sequence[tending.Order]) -> State:
     """Build, write down, cut loose, wait for the agent; a failure or Ctrl-C in between leaves nothing."""
     reserved: list[State] = []
 
@@ -183,16 +176,18 @@ def _build(store: Store, name: str, plan: Plan, order: tending.Order | None) -> 
     try:
         lab = building.up(plan, stays=True, started=reserve)
         try:
-            state = dataclasses.replace(reserved[0], agent=(order.name or order.command) if order else "")
+            agent = ", ".join(f"{one.node}={one.name or one.command}".removeprefix("=") for one in ordered)
+            state = dataclasses.replace(reserved[0], agent=agent)
             state = store.finish(state, lab.members)
-            if order is not None:
+            if ordered:
                 lab.keeper.spawn(
                     [sys.executable, "-P", "-m", "hitless.lab.tending"],
                     environment={MARK: state.mark},
-                    stdin=order.encode(state),
+                    stdin=tending.encode(ordered, state),
                     log=tending.LOG,
                 )
-                _wait_for_agents(state.keep, plan.nodes)
+                named = {one.node for one in ordered}
+                _wait_for_agents(state.keep, plan.nodes if "" in named else len(named))
             lab.keeper.stay()
         except BaseException:
             with undisturbed():
@@ -300,7 +295,7 @@ def status(name: str, as_json: bool) -> int:
         for node, each in (tending.told(state.keep) if state.alive else {}).items():
             word = "ready" if each["ready"] else each["step"]
             told = f"{each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)"
-            click.echo(f"  {node}: {told}{_stand_in(state)}")
+            click.echo(f"  {node}: {told}{_stand_in(str(each['agent']))}")
     return Exit.PASS
 
 

@@ -41,8 +41,20 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
         raise KernelError("mount", f"{kind or source} on {target}", ctypes.get_errno())
 
 
-def _private_run() -> None:
-    _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=64m")
+def _private_run(shared: str = "") -> None:
+    """A /run of our own; but the folder ``shared`` in it stays the one that was there (and is made if it was not)."""
+    there = -1
+    if shared:
+        Path(shared).mkdir(mode=0o755, parents=True, exist_ok=True)
+        there = os.open(shared, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755,size=512m")
+        if shared:
+            Path(shared).mkdir(mode=0o755, parents=True)
+            _mount(f"/proc/self/fd/{there}", shared, None, _MS_BIND)
+    finally:
+        if shared:
+            os.close(there)
 
 
 def _show_instead(programs: Mapping[str, str]) -> None:
@@ -97,16 +109,19 @@ class _Keeper:
             "mnt_inode": os.fstat(self.base).st_ino,
         }
 
-    def make(self, *, mount: bool, sysctls: Mapping[str, str], programs: Mapping[str, str]) -> dict[str, Any]:
+    def make(
+        self, *, mount: bool, sysctls: Mapping[str, str], programs: Mapping[str, str], shared: str
+    ) -> dict[str, Any]:
         """A new network namespace, with ``sysctls`` (paths below /proc/sys) written in it before it has a link.
 
-        With ``mount`` a mount namespace too, in which ``programs`` are others than on the machine.
+        With ``mount`` a mount namespace too, in which ``programs`` are others than on the machine, and whose /run is
+        its own but for the folder ``shared``, which all have in common.
         """
         mnt, root = self.base, self.base_root
         if mount:
             unshare(CLONE_NEWNS)
             try:
-                _private_run()
+                _private_run(shared)
                 _show_instead(programs)
                 mnt, root = _open("/proc/self/ns/mnt"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             finally:
@@ -154,7 +169,8 @@ def _answer(keeper: _Keeper, request: dict[str, Any]) -> dict[str, Any]:
     try:
         match request["do"]:
             case "make":
-                return keeper.make(mount=request["mount"], sysctls=request["sysctls"], programs=request["programs"])
+                wanted = {key: request[key] for key in ("mount", "sysctls", "programs", "shared")}
+                return keeper.make(**wanted)
             case "spawn":
                 return keeper.spawn(request["argv"], request["environment"], request["stdin"], request["log"])
             case other:

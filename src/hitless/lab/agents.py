@@ -4,12 +4,12 @@ Problem: a drill compares agents side by side and must not know how each is star
 whether it is ready. Promise: ``AGENTS`` has one entry per name; ``of_command`` makes an entry from a user's own command
 line (split as a shell would, run without one). Every agent finds its networks in its environment too
 (``HITLESS_NODE``, ``HITLESS_BACKEND``, ``HITLESS_NETWORK``, ``HITLESS_SUBNET``, ``HITLESS_IPV6_NETWORK``,
-``HITLESS_IPV6_SUBNET``). Next stage: ``hitless.lab.supervisor`` runs them.
+``HITLESS_IPV6_SUBNET``), and what else only the lab knows by words in braces (``filling``). Next stages: ``teams`` says
+which runs on which node, ``hitless.lab.supervisor`` runs them.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 from hitless.errors import InputError
 from hitless.kernel import processes
+from hitless.lab import filling
 from hitless.lab.clusters import Node
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LeaseSource, Plan
 from hitless.model.families import Family
 from hitless.model.reading import shown
 
@@ -111,18 +112,16 @@ _HEALTH = "127.0.0.1:10990"
 
 
 def _hitless(plan: Plan, node: Node) -> tuple[str, ...]:
-    families = plan.families
-    conf: dict[str, object] = {"Backend": {"Type": "vxlan"}, "EnableIPv4": Family.IPV4 in families}
-    conf["EnableIPv6"] = Family.IPV6 in families
-    for family, key in ((Family.IPV4, "Network"), (Family.IPV6, "IPv6Network")):
-        if family in families:
-            conf[key] = str(plan.network(family))
     address, _, port = _HEALTH.partition(":")
-    return (
-        sys.executable, "-P", "-m", "hitless", "agent", "--ip-masq", f"--net-config={json.dumps(conf)}",
-        f"--node-subnet={','.join(str(node.subnets[family]) for family in families)}", f"--backend={plan.backend}",
-        f"--healthz-ip={address}", f"--healthz-port={port}",
-    )  # fmt: skip
+    words = ["--ip-masq", f"--backend={plan.backend}", f"--healthz-ip={address}", f"--healthz-port={port}"]
+    if plan.overlay:
+        words.append("--iface={iface}")
+    if plan.overlay and plan.leases == LeaseSource.ETCD:
+        words.append("--etcd-endpoints={etcd}")
+    else:
+        words += ["--net-config={net_conf}", "--node-subnet={subnet}"]
+        words += ["--lease-dir={lease_dir}"] if plan.overlay else []
+    return (sys.executable, "-P", "-m", "hitless", "agent", *filling.fill(words, plan, node))
 
 
 AGENTS: Mapping[str, Agent] = MappingProxyType(
@@ -189,4 +188,8 @@ def runnable(text: str, where: str = "--agent-command") -> str:
 def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 30.0, name: str = "") -> Agent:
     """An agent from ``--agent-command``; its name is the program's unless one is given."""
     line = words(text, "--agent-command")
-    return Agent(name or line[0].rpartition("/")[2], lambda _plan, _node: line, readiness or Readiness(), grace)
+
+    def command(plan: Plan, node: Node) -> tuple[str, ...]:
+        return filling.fill(line, plan, node)
+
+    return Agent(name or line[0].rpartition("/")[2], command, readiness or Readiness(), grace)

@@ -15,72 +15,22 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
-from hitless.lab import features, kube, plain_names, topology
-from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
-from hitless.lab.keeping import Held, Keep, Keeper
+from hitless.lab import features, kube, overlays, plain_names, topology
+from hitless.lab.clusters import FarEnd, Node, Pod, Underlay
+from hitless.lab.keeping import Keep, Keeper
+from hitless.lab.members import Members, view
+from hitless.lab.overlays import SHARED
 from hitless.lab.plans import Plan
 from hitless.model.families import Backend, Family
 
 __all__ = ["Lab", "Members", "restore", "up", "up_async", "view"]
 
 _WORKERS = 4  # more do not help: the kernel serialises link changes (rtnl), and two are waiting for programs to start
-
-
-class Members:
-    """The namespaces of a lab by name; enough to see the cluster again from another process."""
-
-    def __init__(self, plan: Plan, held: dict[str, Held]) -> None:
-        self.plan = plan
-        self.held = held
-
-    @property
-    def inodes(self) -> frozenset[int]:
-        """What the kernel calls them."""
-        return frozenset(each.inode for each in self.held.values())
-
-
-def view(members: Members, keep: Keep) -> Cluster:
-    """The cluster as values, for whoever can see the keeper."""
-    plan, held = members.plan, members.held
-
-    def place(name: str) -> Namespace:
-        return held[name].namespace(keep)
-
-    nodes = []
-    for i in range(plan.nodes):
-        name = plan.node_name(i)
-        pods = tuple(
-            Pod(
-                plan.pod_name(i, p),
-                name,
-                place(plan.pod_name(i, p)),
-                plan.pod_interface(i, p),
-                MappingProxyType({family: plan.pod_address(family, i, p) for family in plan.families}),
-            )
-            for p in range(plan.pods_per_node)
-        )
-        nodes.append(
-            Node(
-                name,
-                i,
-                place(name),
-                held[name].root_path(keep),
-                pods,
-                MappingProxyType({family: plan.node_address(family, i) for family in plan.families}),
-                MappingProxyType({family: plan.subnet(family, i) for family in plan.families}),
-            )
-        )
-    return Cluster(
-        plan,
-        tuple(nodes),
-        Underlay("underlay", place("underlay")),
-        FarEnd("far-end", place("far-end"), MappingProxyType({f: plan.far(f) for f in plan.families})),
-    )
 
 
 class Lab:
@@ -162,8 +112,11 @@ async def up_async(plan: Plan | None = None) -> AsyncIterator[Lab]:
 
 def _build(plan: Plan, keeper: Keeper) -> Members:
     programs = plain_names.replaced(plan.rules_backend)
+    shared = SHARED if plan.overlay else ""
     held = {
-        name: keeper.make(name, mount=place == "node", sysctls=topology.sysctls(place), programs=programs)
+        name: keeper.make(
+            name, mount=place == "node", sysctls=topology.sysctls(place), programs=programs, shared=shared
+        )
         for name, place in _places(plan)
     }
     members = Members(plan, held)
@@ -198,6 +151,8 @@ def _build(plan: Plan, keeper: Keeper) -> Members:
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="lab") as pool:
         for done in [pool.submit(task) for task in tasks]:
             done.result()
+    if plan.overlay:
+        overlays.prepare(members, keeper)
     return members
 
 

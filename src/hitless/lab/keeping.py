@@ -164,12 +164,14 @@ class Keeper:
         mount: bool = False,
         sysctls: Mapping[str, str] | None = None,
         programs: Mapping[str, str] | None = None,
+        shared: str = "",
     ) -> Held:
         """A network namespace (with a mount namespace and a /run of its own when ``mount``).
 
-        ``programs``: in that mount namespace, the first path of each pair shows the program at the second.
+        ``programs``: in that mount namespace, the first path of each pair shows the program at the second. ``shared``:
+        a folder of /run that all which are made with it have in common, and that is the keeper's own too.
         """
-        what = {"mount": mount, "sysctls": dict(sysctls or {}), "programs": dict(programs or {})}
+        what = {"mount": mount, "sysctls": dict(sysctls or {}), "programs": dict(programs or {}), "shared": shared}
         answer = self._ask("make", f"namespace {name}", **what)
         self._inodes.add(answer["inode"])
         return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))

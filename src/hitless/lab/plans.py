@@ -5,8 +5,9 @@ is a frozen value, refused whole when it says something impossible; names and ad
 Nothing here touches the machine. Next stage: ``hitless.lab.building``.
 
 Address plan (both families by one rule): pod NETWORK 10.42.0.0/16 and fd42::/48, node i's SUBNET 10.42.i.0/24 and
-fd42:0:0:i::/64, Services 10.43.0.0/16 and fd43::/112, underlay 192.0.2.0/24 and 2001:db8:0:1::/64, far end
-198.51.100.1… and 2001:db8:ffff::1… (documentation ranges, RFC 5737 and 3849, so that nothing real is ever shadowed).
+fd42:0:0:i::/64, Services 10.43.0.0/16 and fd43::/112, underlay 192.0.2.0/24 and 2001:db8:0:1::/64 (routed: node i in
+198.18.i.0/24 and 2001:db8:1:i::/64), far end 198.51.100.1… and 2001:db8:ffff::1… (documentation and benchmark ranges,
+RFC 5737, 2544 and 3849, so that nothing real is ever shadowed).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hitless.errors import InputError
 from hitless.model import reading
 from hitless.model.families import Address, Backend, Family, Network, family_of
 
-__all__ = ["LIMITS", "Plan", "Stack"]
+__all__ = ["LIMITS", "LeaseSource", "Overlay", "Plan", "Stack", "Wiring"]
 
 
 class Stack(StrEnum):
@@ -34,14 +35,44 @@ class Stack(StrEnum):
     DUAL = "dual"
 
 
+class Overlay(StrEnum):
+    """How pods reach pods on other nodes, where that is the agents' work; flannel's names of its backends."""
+
+    VXLAN = "vxlan"
+    HOST_GW = "host-gw"
+    WIREGUARD = "wireguard"
+
+
+class Wiring(StrEnum):
+    """The underlay: one switch for all nodes, or a router with a network for each."""
+
+    L2 = "l2"
+    ROUTED = "routed"
+
+
+class LeaseSource(StrEnum):
+    """Where agents tell each other which pods are behind which node: a directory that all nodes see, or etcd."""
+
+    DIRECTORY = "directory"
+    ETCD = "etcd"
+
+
 def _both(ipv4: str, ipv6: str) -> Mapping[Family, Network]:
     networks = (reading.network(text, where="the lab's plan") for text in (ipv4, ipv6))
     return MappingProxyType({family_of(network): network for network in networks})
 
 
+def _part(network: Network, number: int) -> Network:
+    """The /24 or /64 of that number."""
+    if isinstance(network, IPv4Network):
+        return IPv4Network((int(network.network_address) + (number << 8), 24))
+    return IPv6Network((int(network.network_address) + (number << 64), 64))
+
+
 _NETWORK = _both("10.42.0.0/16", "fd42::/48")
 _SERVICES = _both("10.43.0.0/16", "fd43::/112")
 _UNDERLAY = _both("192.0.2.0/24", "2001:db8:0:1::/64")
+_ROUTED = _both("198.18.0.0/16", "2001:db8:1::/48")
 _TRANSIT = _both("203.0.113.0/30", "2001:db8:0:2::/64")
 _FAR = _both("198.51.100.0/24", "2001:db8:ffff::/64")
 
@@ -66,7 +97,8 @@ class Plan:
     with native nftables the node's own rules are iptables-nft, as kube-proxy's are. ``services`` (0 to 5,000) is how
     many Services kube-proxy's rules know. ``far_addresses`` is how many addresses the far end has in each family.
     ``forward_policy`` "drop" gives the node FORWARD policy DROP and Felix's "Return" mode, so that pod traffic passes
-    by FLANNEL-FWD alone. ``kubernetes`` false leaves the nodes without any rule.
+    by FLANNEL-FWD alone. ``kubernetes`` false leaves the nodes without any rule. With an ``overlay`` pods reach pods on
+    other nodes by their agents' work alone, which tell each other by ``leases``; without one the lab itself routes.
     """
 
     nodes: int = 1
@@ -77,6 +109,9 @@ class Plan:
     far_addresses: int = 4
     forward_policy: str = "accept"
     kubernetes: bool = True
+    overlay: Overlay | str = ""
+    wiring: Wiring | str = Wiring.L2
+    leases: LeaseSource | str = LeaseSource.DIRECTORY
 
     def __post_init__(self) -> None:
         for name, (least, most) in LIMITS.items():
@@ -89,6 +124,25 @@ class Plan:
         if self.forward_policy not in ("accept", "drop"):
             raise InputError(
                 f"{self.forward_policy!r} is no policy", where="--forward-policy", expected="accept or drop"
+            )
+        for text, words, flag in (
+            (self.overlay, ("", *Overlay), "--overlay"),
+            (self.wiring, tuple(Wiring), "--underlay"),
+            (self.leases, tuple(LeaseSource), "the lab's lease source"),
+        ):
+            if text not in words:
+                raise InputError(f"{text!r} is unknown", where=flag, expected=" or ".join(filter(None, words)))
+        if self.leases == LeaseSource.ETCD and Family.IPV4 not in self.families:
+            raise InputError(
+                "flannel's keys in etcd begin with an IPv4 subnet",
+                where="--family",
+                expected="ipv4 or dual with {etcd}",
+            )
+        if self.overlay == Overlay.HOST_GW and self.wiring == Wiring.ROUTED:
+            raise InputError(
+                "host-gw needs nodes that reach each other without a router",
+                where="--overlay",
+                expected="--underlay l2, or vxlan or wireguard",
             )
 
     @property
@@ -109,18 +163,19 @@ class Plan:
 
     def subnet(self, family: Family, node: int) -> Network:
         """The pod subnet of node ``node`` (flannel's SUBNET)."""
-        network = _NETWORK[family]
-        if isinstance(network, IPv4Network):
-            return IPv4Network((int(network.network_address) + (node << 8), 24))
-        return IPv6Network((int(network.network_address) + (node << 64), 64))
+        return _part(_NETWORK[family], node)
 
     def services_network(self, family: Family) -> Network:
         """The range of Service addresses."""
         return _SERVICES[family]
 
     def underlay(self, family: Family) -> Network:
-        """The network that the nodes stand in."""
-        return _UNDERLAY[family]
+        """The network that the nodes stand in; of a routed one, what holds all of them."""
+        return _ROUTED[family] if self.wiring == Wiring.ROUTED else _UNDERLAY[family]
+
+    def uplink_network(self, family: Family, node: int) -> Network:
+        """The network of the node's own link."""
+        return _part(_ROUTED[family], node) if self.wiring == Wiring.ROUTED else _UNDERLAY[family]
 
     def transit(self, family: Family) -> Network:
         """The link between the underlay's router and the far end."""
@@ -132,13 +187,13 @@ class Plan:
 
     # --- addresses ------------------------------------------------------------------------------------------------
 
-    def gateway(self, family: Family) -> Address:
-        """The underlay router, the nodes' default gateway."""
-        return _UNDERLAY[family][1]
+    def gateway(self, family: Family, node: int = 0) -> Address:
+        """The underlay's router as the node sees it: its default gateway."""
+        return self.uplink_network(family, node)[1]
 
     def node_address(self, family: Family, node: int) -> Address:
         """The node's address in the underlay."""
-        return _UNDERLAY[family][10 + node]
+        return self.uplink_network(family, node)[10 if self.wiring == Wiring.ROUTED else 10 + node]
 
     def pod_address(self, family: Family, node: int, pod: int) -> Address:
         """The pod's address: host-local gives .2 first, as .1 is the subnet's gateway address."""

@@ -1,8 +1,8 @@
 """Looks after the agents of a lab that stays up: one supervisor per node, until the lab ends.
 
 Started by the lab's keeper (``hitless lab up --agent``), and gone with it, the agents too. It is told on standard input
-which lab and which agent (``Order``), and writes how each node's agent is to /run/hitless/agents.json of the lab, which
-``hitless lab status`` reads. Nothing listens; an agent is restarted by hand with a signal to its process.
+which lab and which agents (``Order``), and writes how each node's agent is to /run/hitless/agents.json of the lab,
+which ``hitless lab status`` reads. Nothing listens; an agent is restarted by hand with a signal to its process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hitless.lab.states import State
 from hitless.lab.supervisor import Supervisor
 from hitless.model.events import Restart
 
-__all__ = ["LOG", "Order", "main", "told"]
+__all__ = ["LOG", "Order", "encode", "main", "told"]
 
 _TOLD = "run/hitless/agents.json"
 LOG = "/run/hitless-agents.log"
@@ -31,19 +32,21 @@ _BACKOFF = 1.0  # a person who kills an agent to see what happens does not want 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Which agent to run: one of the table by ``name``, or a command line."""
+    """Which agent to run: one of the table by ``name``, or a command line; on ``node``, or on all others."""
 
     name: str = ""
     command: str = ""
     ready: str = "started"
+    node: str = ""
 
     def agent(self) -> Agent:
         """The agent that is meant; raises ``InputError`` when there is none such."""
         return of_command(self.command, Readiness.parse(self.ready)) if self.command else named(self.name)
 
-    def encode(self, state: State) -> str:
-        """For standard input."""
-        return json.dumps({"order": asdict(self), "state": state.encode()})
+
+def encode(orders: Sequence[Order], state: State) -> str:
+    """For standard input."""
+    return json.dumps({"orders": [asdict(one) for one in orders], "state": state.encode()})
 
 
 def told(keep: Keep) -> dict[str, dict[str, str | int | bool]]:
@@ -56,7 +59,7 @@ def told(keep: Keep) -> dict[str, dict[str, str | int | bool]]:
     return found
 
 
-async def _tend(cluster: Cluster, agent: Agent) -> None:
+async def _tend(cluster: Cluster, orders: Sequence[Order]) -> None:
     path = Path("/", _TOLD)
     path.parent.mkdir(parents=True, exist_ok=True)
     supervisors: dict[str, Supervisor] = {}
@@ -66,7 +69,7 @@ async def _tend(cluster: Cluster, agent: Agent) -> None:
         last[event.node] = event
         words = {
             name: {
-                "agent": agent.name,
+                "agent": each.agent.name,
                 "pid": each.pid,
                 "ready": each.ready,
                 "restarts": each.restarts,
@@ -81,10 +84,13 @@ async def _tend(cluster: Cluster, agent: Agent) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
+    agents = {one.node: one.agent() for one in orders}
     for node in cluster.nodes:
-        supervisors[node.name] = Supervisor(
-            node, agent, cluster.plan, emit=hear, clock=Clock(), backoff=_BACKOFF, output=write
-        )
+        agent = agents.get(node.name, agents.get(""))
+        if agent is not None:
+            supervisors[node.name] = Supervisor(
+                node, agent, cluster.plan, emit=hear, clock=Clock(), backoff=_BACKOFF, output=write
+            )
     try:
         await asyncio.gather(*(each.start() for each in supervisors.values()))
         await asyncio.Event().wait()
@@ -96,7 +102,7 @@ def main() -> int:
     """Run until killed."""
     words = json.loads(sys.stdin.read())
     state = State.decode(words["state"], "standard input")
-    asyncio.run(_tend(state.cluster(), Order(**words["order"]).agent()))
+    asyncio.run(_tend(state.cluster(), [Order(**one) for one in words["orders"]]))
     return 0
 
 

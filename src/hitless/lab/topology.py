@@ -2,9 +2,10 @@
 
 A pod hangs on its node as under Calico: a veth whose host side has the address ee:ee:ee:ee:ee:ee, a host route to the
 pod, and in the pod a default route over a link-local gateway that exists nowhere else. Neighbours on these links are
-permanent, so that no measurement waits for ARP. The underlay is a bridge that the nodes are plugged into and a router
-with one more link, to the far end; the far end knows the underlay and has no other route, so that a packet which leaves
-a node with a pod's address arrives and cannot be answered. Next stage: ``hitless.lab.building`` runs it.
+permanent, so that no measurement waits for ARP. The underlay is a bridge that the nodes are plugged into (or, routed, a
+link for each) and a router with one more link, to the far end; the far end knows the underlay and has no other route,
+so that a packet which leaves a node with a pod's address arrives and cannot be answered. Next stage:
+``hitless.lab.building`` runs it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from hitless.lab.plans import Plan
+from hitless.lab.plans import Plan, Wiring
 from hitless.model.families import Address, Family
 
 __all__ = ["far_end", "node", "pod", "sysctls", "underlay"]
@@ -69,20 +70,26 @@ def _address(address: Address, length: int, device: str) -> str:
 
 def underlay(plan: Plan, node_net: Callable[[int], str], far_net: str) -> str:
     """The switch, its router and every link that leaves it; ``node_net`` and ``far_net`` are namespace paths."""
+    routed = plan.wiring == Wiring.ROUTED
+    bridge = ["link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set br0 up"]
     lines = [
         "link set lo up",
-        "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-        "link set br0 up",
+        *([] if routed else bridge),
         f"link add far type veth peer name eth0 netns {far_net}",
         "link set far up",
     ]
     for i in range(plan.nodes):
         name = plan.node_name(i)
-        lines += [f"link add {name} type veth peer name eth0 netns {node_net(i)}", f"link set {name} master br0 up"]
+        master = "" if routed else "master br0 "
+        lines += [f"link add {name} type veth peer name eth0 netns {node_net(i)}", f"link set {name} {master}up"]
     for family in plan.families:
         transit = plan.transit(family)
+        for i, device in enumerate(map(plan.node_name, range(plan.nodes)) if routed else ("br0",)):
+            lines.append(_address(plan.gateway(family, i), plan.uplink_network(family, i).prefixlen, device))
+        if routed and not plan.overlay:
+            for i in range(plan.nodes):
+                lines.append(f"route add {plan.subnet(family, i)} via {plan.node_address(family, i)}")
         lines += [
-            _address(plan.gateway(family), plan.underlay(family).prefixlen, "br0"),
             _address(transit[1], transit.prefixlen, "far"),
             f"route add {plan.far_network(family)} via {transit[2]}",
         ]
@@ -101,14 +108,16 @@ def far_end(plan: Plan) -> str:
 
 
 def node(plan: Plan, index: int, pod_net: Callable[[int], str]) -> str:
-    """A node: its uplink, routes to the other nodes' pods, a link and a host route for each pod."""
+    """A node: its uplink, routes to the others' pods unless agents make them, a link and a host route for each pod."""
     lines = ["link set lo up", "link set eth0 up"]
     for family in plan.families:
-        lines.append(_address(plan.node_address(family, index), plan.underlay(family).prefixlen, "eth0"))
-        lines.append(f"route add default via {plan.gateway(family)} dev eth0")
-        for other in range(plan.nodes):
+        lines.append(_address(plan.node_address(family, index), plan.uplink_network(family, index).prefixlen, "eth0"))
+        gateway = plan.gateway(family, index)
+        lines.append(f"route add default via {gateway} dev eth0")
+        for other in range(0 if plan.overlay else plan.nodes):
             if other != index:
-                lines.append(f"route add {plan.subnet(family, other)} via {plan.node_address(family, other)} dev eth0")
+                via = gateway if plan.wiring == Wiring.ROUTED else plan.node_address(family, other)
+                lines.append(f"route add {plan.subnet(family, other)} via {via} dev eth0")
     for number in range(plan.pods_per_node):
         name, mac = plan.pod_interface(index, number), plan.pod_mac(index, number)
         lines.append(

@@ -1,0 +1,110 @@
+"""An etcd for the agents of a lab, in the underlay's namespace, where every node reaches it without any agent.
+
+Problem: flanneld without Kubernetes keeps its leases in etcd, and takes any free subnet; the lab's pods already stand
+in theirs. Promise: the etcd is this lab's own, in memory, seen by nobody outside, and ends with the lab; it holds
+flannel's configuration and, for each node, a reservation of the subnet that its pods stand in (flannel's
+Documentation/reservations.md). When etcd is not installed the error says so before any agent runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hitless.errors import HitlessError, KernelError, MissingError
+from hitless.kernel import files, namespaces, processes
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.keeping import Keeper
+from hitless.lab.members import Members
+from hitless.lab.plans import Plan
+from hitless.model.families import Family
+
+__all__ = ["PREFIX", "PROGRAM", "endpoint", "start"]
+
+PROGRAM = "etcd"
+PREFIX = "/coreos.com/network"
+"""flanneld's default for --etcd-prefix."""
+
+_PORT = 2379
+_LOG = "/run/hitless-etcd.log"
+_ANSWERS_WITHIN = 20.0  # seconds; it needs half a one on a quiet machine
+_REMEDY = "install etcd (Debian and Ubuntu: etcd-server), or give agents {lease_dir} where they can use it"
+
+
+def endpoint(plan: Plan, node: int) -> str:
+    """Where the node reaches it: flanneld's --etcd-endpoints."""
+    return f"http://{plan.gateway(Family.IPV4, node)}:{_PORT}"
+
+
+def start(members: Members, keeper: Keeper, net_conf: str) -> None:
+    """Start it, wait until it answers, and write flannel's configuration and the nodes' subnets into it."""
+    plan = members.plan
+    try:
+        program = processes.program(PROGRAM)
+    except MissingError as error:
+        raise MissingError("agents of this lab keep their leases in etcd, which is not here", remedy=_REMEDY) from error
+    own, client = "http://127.0.0.1:2380", f"http://0.0.0.0:{_PORT}"
+    line = [
+        "nsenter", f"--net=/proc/{keeper.keep.pid}/fd/{members.held['underlay'].net}", "--", program,
+        "--name=lab", "--data-dir=/run/hitless-etcd", "--log-level=error",
+        f"--listen-client-urls={client}", f"--advertise-client-urls={endpoint(plan, 0)}",
+        f"--listen-peer-urls={own}", f"--initial-advertise-peer-urls={own}", f"--initial-cluster=lab={own}",
+    ]  # fmt: skip
+    keeper.spawn(line, environment={}, stdin="", log=_LOG)
+    held = members.held["underlay"]
+    place = held.namespace(keeper.keep)
+    _wait(place, held.root_path(keeper.keep) / _LOG.lstrip("/"))
+    for key, value in {f"{PREFIX}/config": net_conf, **_reservations(plan)}.items():
+        put(place, key, value)
+
+
+def _reservations(plan: Plan) -> Mapping[str, str]:
+    """A subnet without an end for each node, by its address: whoever runs there takes it as its lease."""
+    found = {}
+    for node in range(plan.nodes):
+        subnets = [plan.subnet(family, node) for family in plan.families]
+        name = "&".join(f"{subnet.network_address}-{subnet.prefixlen}" for subnet in subnets)
+        told = {"PublicIP": str(plan.node_address(Family.IPV4, node))}
+        if Family.IPV6 in plan.families:
+            told["PublicIPv6"] = str(plan.node_address(Family.IPV6, node))
+        found[f"{PREFIX}/subnets/{name}"] = json.dumps(told)
+    return found
+
+
+def put(place: Namespace, key: str, value: str) -> None:
+    """Write a key; raises ``KernelError`` when etcd does not take it."""
+    body = {name: base64.b64encode(text.encode()).decode() for name, text in (("key", key), ("value", value))}
+    status, answer = _ask(place, "POST", "/v3/kv/put", json.dumps(body))
+    if status != 200:
+        raise KernelError("write", f"{key} in the lab's etcd", reason=f"HTTP {status} {answer[:200]}")
+
+
+def _ask(place: Namespace, method: str, path: str, body: str = "") -> tuple[int, str]:
+    def ask() -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2.0)
+        try:
+            connection.request(method, path, body or None)
+            answer = connection.getresponse()
+            return answer.status, answer.read(4096).decode("utf-8", "replace")
+        finally:
+            connection.close()
+
+    return namespaces.inside(place, ask)
+
+
+def _wait(place: Namespace, log: Path) -> None:
+    end = time.monotonic() + _ANSWERS_WITHIN
+    while True:
+        try:
+            if _ask(place, "GET", "/health")[0] == 200:
+                return
+        except (OSError, http.client.HTTPException, HitlessError):
+            pass
+        if time.monotonic() > end:
+            said = files.read(log).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise MissingError(f"the lab's etcd did not answer within {_ANSWERS_WITHIN:g} s: {said[0]}", remedy=_REMEDY)
+        time.sleep(0.05)

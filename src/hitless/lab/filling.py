@@ -1,0 +1,56 @@
+"""Words in an agent's command line that stand for what only the lab knows.
+
+Problem: one command line starts the agent of every node, and the address of the lab's etcd is nobody's to know before
+the lab is there. Promise: a word in braces that is listed in ``WORDS`` is replaced by the node's own; every other brace
+(of JSON, say) stays as it is. Nothing else of the command line is looked at. Next stage: ``agents``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from hitless.errors import InputError
+from hitless.lab import etcd, overlays
+from hitless.lab.clusters import Node
+from hitless.lab.plans import LeaseSource, Plan
+
+__all__ = ["WORDS", "check", "fill", "lease_source"]
+
+WORDS: Mapping[str, Callable[[Plan, Node], str]] = MappingProxyType(
+    {
+        "node": lambda _plan, node: node.name,
+        "iface": lambda _plan, node: node.uplink,
+        "public_ip": lambda _plan, node: str(node.address),
+        "subnet": lambda _plan, node: ",".join(map(str, node.subnets.values())),
+        "net_conf": lambda plan, _node: overlays.net_conf(plan),
+        "etcd": lambda plan, node: etcd.endpoint(plan, node.index),
+        "lease_dir": lambda _plan, _node: overlays.LEASE_DIRECTORY,
+    }
+)
+"""Each word with what it becomes on a node."""
+
+_WORD = re.compile(r"\{(" + "|".join(WORDS) + r")\}")
+_OVERLAY = ("net_conf", "etcd", "lease_dir")
+
+
+def _named(texts: Iterable[str]) -> set[str]:
+    return {found for text in texts for found in _WORD.findall(text)}
+
+
+def fill(line: Iterable[str], plan: Plan, node: Node) -> tuple[str, ...]:
+    """The command line for a node."""
+    return tuple(_WORD.sub(lambda found: WORDS[found[1]](plan, node), word) for word in line)
+
+
+def lease_source(commands: Iterable[str]) -> LeaseSource:
+    """Where the agents of these command lines keep their leases: one of them that names etcd decides for all."""
+    return LeaseSource.ETCD if "etcd" in _named(commands) else LeaseSource.DIRECTORY
+
+
+def check(commands: Iterable[str], plan: Plan, where: str = "--agent-command") -> None:
+    """Refuse words that mean nothing in a lab without an overlay; raises ``InputError``."""
+    idle = sorted(_named(commands) & set(_OVERLAY))
+    if idle and not plan.overlay:
+        raise InputError(f"{{{idle[0]}}} is for labs with an overlay", where=where, expected="--overlay with it")

@@ -1,0 +1,68 @@
+"""The namespaces of a lab by name, and the cluster that they are.
+
+Promise: whoever can see the keeper sees the same cluster: the process that built it, and any other later. Nothing here
+makes or changes anything. Next stage: ``hitless.lab.building`` fills them.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from hitless.kernel.namespaces import Namespace
+from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
+from hitless.lab.keeping import Held, Keep
+from hitless.lab.plans import Plan
+
+__all__ = ["Members", "view"]
+
+
+class Members:
+    """The namespaces of a lab by name; enough to see the cluster again from another process."""
+
+    def __init__(self, plan: Plan, held: dict[str, Held]) -> None:
+        self.plan = plan
+        self.held = held
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """What the kernel calls them."""
+        return frozenset(each.inode for each in self.held.values())
+
+
+def view(members: Members, keep: Keep) -> Cluster:
+    """The cluster as values, for whoever can see the keeper."""
+    plan, held = members.plan, members.held
+
+    def place(name: str) -> Namespace:
+        return held[name].namespace(keep)
+
+    nodes = []
+    for i in range(plan.nodes):
+        name = plan.node_name(i)
+        pods = tuple(
+            Pod(
+                plan.pod_name(i, p),
+                name,
+                place(plan.pod_name(i, p)),
+                plan.pod_interface(i, p),
+                MappingProxyType({family: plan.pod_address(family, i, p) for family in plan.families}),
+            )
+            for p in range(plan.pods_per_node)
+        )
+        nodes.append(
+            Node(
+                name,
+                i,
+                place(name),
+                held[name].root_path(keep),
+                pods,
+                MappingProxyType({family: plan.node_address(family, i) for family in plan.families}),
+                MappingProxyType({family: plan.subnet(family, i) for family in plan.families}),
+            )
+        )
+    return Cluster(
+        plan,
+        tuple(nodes),
+        Underlay("underlay", place("underlay")),
+        FarEnd("far-end", place("far-end"), MappingProxyType({f: plan.far(f) for f in plan.families})),
+    )

@@ -1,0 +1,64 @@
+"""What an overlay needs in a lab: flannel's network configuration, and a place where agents tell each other of leases.
+
+Problem: agents of different makers must meet in one cluster, so each must be told the same networks and find the same
+leases. Promise: ``net_conf`` is the one configuration of a lab; node i's lease is always for the subnet that its pods
+stand in. Leases live in a directory that all nodes see, or in an etcd that this lab starts (``hitless.lab.etcd``).
+A kernel without the device that the overlay needs is found out before any agent runs. Next stages: ``filling`` tells
+agents in their command lines, ``agents`` tells ours.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hitless.errors import MissingError, ProgramError
+from hitless.kernel import processes
+from hitless.lab import etcd
+from hitless.lab.keeping import Keeper
+from hitless.lab.members import Members
+from hitless.lab.plans import LeaseSource, Overlay, Plan
+from hitless.model.families import Family
+
+__all__ = ["DEVICES", "LEASE_DIRECTORY", "SHARED", "net_conf", "prepare"]
+
+SHARED = "/run/hitless-shared"
+"""A folder that all nodes of a lab with an overlay have in common."""
+
+LEASE_DIRECTORY = f"{SHARED}/leases"
+
+DEVICES = {
+    Overlay.VXLAN: ("link add p0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
+    Overlay.WIREGUARD: ("link add p0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
+}
+"""For each overlay that has a device: how to try it, its kernel module, and the kernel's option."""
+
+
+def net_conf(plan: Plan) -> str:
+    """flannel's net-conf.json for the lab; an overlay that nobody asked for is vxlan, as in Canal."""
+    conf: dict[str, object] = {}
+    for family, stem, length in ((Family.IPV4, "", 24), (Family.IPV6, "IPv6", 64)):
+        conf[f"Enable{'IPv4' if family is Family.IPV4 else 'IPv6'}"] = family in plan.families
+        if family in plan.families:
+            conf[f"{stem}Network"] = str(plan.network(family))
+            conf[f"{stem}SubnetLen"] = length
+            # flannel gives away from the second subnet on unless it is told; the lab's node0 stands in the first
+            conf[f"{stem}SubnetMin"] = str(plan.network(family).network_address)
+    return json.dumps({**conf, "Backend": {"Type": str(plan.overlay or Overlay.VXLAN)}})
+
+
+def prepare(members: Members, keeper: Keeper) -> None:
+    """Make sure that this kernel has the overlay's device, and start what its leases need."""
+    plan = members.plan
+    place = members.held["underlay"].namespace(keeper.keep)
+    attempt = DEVICES.get(Overlay(plan.overlay))
+    if attempt is not None:
+        words, module, option = attempt
+        try:
+            processes.run(["ip", "-batch", "-"], namespace=place, stdin=f"{words}\nlink del p0\n")
+        except ProgramError as error:
+            raise MissingError(
+                f"this kernel has no {module} devices",
+                remedy=f"load the module (modprobe {module}), use a kernel with {option}, or another --overlay",
+            ) from error
+    if plan.leases == LeaseSource.ETCD:
+        etcd.start(members, keeper, net_conf(plan))
