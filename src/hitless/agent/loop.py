@@ -17,13 +17,13 @@ from typing import TypeVar
 
 from hitless.agent.fights import Fights
 from hitless.agent.health import Health
-from hitless.agent.logs import Log
-from hitless.agent.metrics import Metrics
-from hitless.agent.notify import Notifier
 from hitless.agent.reloads import Reload
 from hitless.agent.retries import Retries
 from hitless.agent.watching import Suspect, Watch
 from hitless.agent.working import Look, Worker
+from hitless.daemon.logs import Log
+from hitless.daemon.metrics import Metrics
+from hitless.daemon.notify import Notifier
 from hitless.errors import HitlessError, ours
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family

@@ -1,20 +1,12 @@
-"""Counters and gauges, and Prometheus' text form of them.
-
-Problem: the client library costs 10 MB and 0.1 s of start, and the agent has a dozen numbers. Promise: the text format
-0.0.4, with HELP and TYPE; label values are bounded (a writer's name comes from outside), the rest is counted as
-"other". One thread writes, one reads; numbers are plain.
-"""
+"""What the agent counts; ``hitless.daemon.metrics`` keeps the numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hitless.cleaning import clean
+from hitless.daemon.metrics import Metrics
 
-__all__ = ["Metrics"]
-
-_MOST_LABELS = 64
-_LONGEST_LABEL = 200
+__all__ = ["agent_metrics"]
 
 _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_agent_ready": ("gauge", "1 while every rule stands and the egress path is carried."),
@@ -44,58 +36,6 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
 }
 
 
-class Metrics:
-    """Numbers by name and labels."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-
-    def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
-        """Count."""
-        series, key = self._series(name, labels)
-        series[key] = series.get(key, 0.0) + amount
-
-    def set(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
-        series, key = self._series(name, labels)
-        series[key] = value
-
-    def value(self, name: str, **labels: str) -> float:
-        """What stands there; 0 where nothing does."""
-        return self._values.get(name, {}).get(_key(labels), 0.0)
-
-    def total(self, name: str) -> float:
-        """The sum over all labels."""
-        return sum(self._values.get(name, {}).values())
-
-    def render(self) -> str:
-        """Prometheus' text."""
-        lines: list[str] = []
-        for name, (kind, words) in _KNOWN.items():
-            lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}"]
-            series = dict(self._values.get(name, {}))
-            if not series and kind == "counter":
-                series = {(): 0.0}
-            for key, value in sorted(series.items()):
-                labels = ",".join(f'{label}="{_escape(text)}"' for label, text in key)
-                lines.append(f"{name}{{{labels}}} {value:.10g}" if labels else f"{name} {value:.10g}")
-        return "\n".join(lines) + "\n"
-
-    def _series(
-        self, name: str, labels: Mapping[str, str]
-    ) -> tuple[dict[tuple[tuple[str, str], ...], float], tuple[tuple[str, str], ...]]:
-        if name not in _KNOWN:
-            raise KeyError(name)
-        series = self._values.setdefault(name, {})
-        key = _key(labels)
-        if key not in series and len(series) >= _MOST_LABELS:
-            key = tuple((label, "other") for label, _ in key)
-        return series, key
-
-
-def _key(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((label, clean(text, _LONGEST_LABEL)) for label, text in sorted(labels.items()))
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+def agent_metrics() -> Metrics:
+    """All at their beginning."""
+    return Metrics(_KNOWN)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
-from hitless.agent.logs import Log, Stream
 from hitless.agent.loop import Loop
-from hitless.agent.metrics import Metrics
+from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import Node
-from hitless.agent.notify import Notifier
 from hitless.agent.serving import serve
 from hitless.agent.watching import Watch
 from hitless.agent.working import Worker
+from hitless.daemon.logs import Log, Stream
+from hitless.daemon.metrics import Metrics
+from hitless.daemon.notify import Notifier
+from hitless.daemon.signals import when_ended
 from hitless.errors import InputError, ours
 from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.scheduling import favour
@@ -89,7 +90,7 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     netconf = read_netconf(Path(options.netconf), options.netconf_text)
     snapshot = first_snapshot(options, netconf)
     kubernetes = _kubernetes(options)
-    metrics, notifier = Metrics(), Notifier(options.environment)
+    metrics, notifier = agent_metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
     with contextlib.ExitStack() as serving:
@@ -125,8 +126,7 @@ async def _work(
         loop.wake()  # it may have been what tells of changes
 
     asyncio.get_running_loop().set_exception_handler(failed)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, loop.stop)
+    when_ended(asyncio.get_running_loop(), loop.stop)
     log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
     if options.ignored:
         words = ", ".join(f"--{name}" for name in options.ignored)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hitless.agent.health import Health
-from hitless.agent.logs import Log
-from hitless.agent.metrics import Metrics
+from hitless.daemon.exposition import CONTENT_TYPE
+from hitless.daemon.logs import Log
+from hitless.daemon.metrics import Metrics
 from hitless.daemon.serving import Page, Server, serving
 
 __all__ = ["page", "serve"]
@@ -26,7 +27,7 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
         return Page(503 if reasons else 200, json.dumps(body) + "\n", "application/json")
     if path == "/metrics":
         metrics.set("hitless_agent_ready", 0.0 if health.reasons(now) else 1.0)
-        return Page(200, metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
+        return Page(200, metrics.render(), CONTENT_TYPE)
     return Page(404, "/healthz, /readyz, /metrics\n")
 
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hitless.agent.egress import judge, was_open
-from hitless.agent.healing import heal
 from hitless.agent.node import Node
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
 from hitless.errors import HitlessError, MissingError
+from hitless.heal import heal
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network

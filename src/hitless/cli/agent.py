@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: object) -> None:
     import asyncio
 
-    from hitless.agent.lines import Lines
     from hitless.agent.running import run, started_at
+    from hitless.daemon.lines import Lines
     from hitless.sources import Options
 
     assert isinstance(options, Options)

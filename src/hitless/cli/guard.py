@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import signal
 import sys
 import textwrap
 import threading
@@ -141,10 +140,11 @@ def _families(word: str) -> tuple[Family, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from hitless.agent.lines import Lines
-    from hitless.agent.logs import Log
-    from hitless.agent.notify import Notifier
     from hitless.cli.guard_words import Words
+    from hitless.daemon.lines import Lines
+    from hitless.daemon.logs import Log
+    from hitless.daemon.notify import Notifier
+    from hitless.daemon.signals import set_on_end
     from hitless.guard import primaries
     from hitless.guard.journal import Journal
     from hitless.guard.locking import Lock
@@ -169,8 +169,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     clock = Clock.from_environment()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_on_end(stop)
     with Lines(sys.stderr.fileno()) as lines:
         # for a person words, for everything else JSON
         log = Log(Words(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
@@ -201,8 +200,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     from hitless.guard import locking
-    from hitless.guard.learning import TABLE
     from hitless.kernel.nftables.owned import OwnedTables
+    from hitless.model.standby import TABLE
 
     stopped = locking.stop(options.run_dir / "lock")
     tables = OwnedTables(TABLE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hitless.agent.logs import Stream
+from hitless.daemon.logs import Stream
 
 __all__ = ["Words"]
 

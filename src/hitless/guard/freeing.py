@@ -1,6 +1,6 @@
 """Healing, with the standby as the judge: flows that it says must be translated, and that were bound without.
 
-Promise: the agent's rule for what is poisoned (``hitless.agent.healing``) and nothing more; what was freed is listed,
+Promise: the agent's rule for what is poisoned (``hitless.heal.flows``) and nothing more; what was freed is listed,
 bounded. ``look`` lists without freeing, for ``--observe``. Next stage: ``running`` says when.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from hitless.agent.healing import heal, poisoned
 from hitless.guard.learning import Standby
+from hitless.heal import heal, poisoned
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import SRC_NAT, Conntrack, Entry
 from hitless.kernel.namespaces import HERE, Namespace

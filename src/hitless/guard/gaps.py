@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from hitless.guard.learning import TABLE, Place
+from hitless.guard.learning import Place
 from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
 from hitless.observe import Ask, Panel, Whom, questions
 
-__all__ = ["Asker", "Fate", "OpenGap", "Tracker", "without_guard"]
+__all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,6 @@ class OpenGap:
     networks: tuple[str, ...]
     reason: str
     opened_by: Writer | None
-
-
-def without_guard(ruleset: Ruleset) -> Ruleset:
-    """The rules of everybody else."""
-    return Ruleset(tuple(table for table in ruleset.tables if table.name != TABLE), ruleset.node)
 
 
 class Asker:

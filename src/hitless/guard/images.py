@@ -9,7 +9,7 @@ sets no mark and has no verdict but accept. Next stage: ``hitless.kernel.nftable
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import encoding, expressions, wire
@@ -29,17 +29,14 @@ from hitless.model.rules import (
     Snat,
     Source,
     Step,
-    Table,
 )
+from hitless.model.standby import ABOUT, CARRIED, LEAK, LEAKED, METER
 
-__all__ = ["ABOUT", "CARRIED", "COUNTERS", "LEAKED", "canonical", "image", "standby_chains"]
+__all__ = ["COUNTERS", "canonical", "image"]
 
-CARRIED, LEAKED = "carried", "leaked"
 COUNTERS = (CARRIED, LEAKED)
-"""Counter objects: flows that the standby translated; packets that left un-translated and should not have."""
+"""Counter objects of the table."""
 
-ABOUT = "about"
-_LEAK = "leak."
 _METER_PRIORITY = 200  # behind the nat core (100), so that it sees what really leaves
 
 
@@ -105,36 +102,22 @@ def _meter(chains: Sequence[Chain], networks: tuple[Network, ...], version: int)
             for form in encoding.expressions(plain, version):
                 (accept,) = encoding.expressions(Rule((Accept(),)), version)
                 rules.append((form + counted + accept, "") if translates else (form, ""))
-        written.append(OwnedChain(_LEAK + chain.name, tuple(rules)))
+        written.append(OwnedChain(LEAK + chain.name, tuple(rules)))
         if chain.hook is not None:
             gate = tuple(
                 (form, "")
                 for network in networks
                 for form in encoding.expressions(
                     # the source first: it ends the rule at once for what is translated, which is nearly everything
-                    Rule((Source(network), Jump(_LEAK + chain.name))),
+                    Rule((Source(network), Jump(LEAK + chain.name))),
                     version,
                     before_effect=encoding.direction_original(),
                 )
             )
             priority = _METER_PRIORITY + chain.hook.priority
-            written.append(OwnedChain(f"meter.{chain.name}", gate, Hook("filter", "postrouting", priority)))
+            written.append(OwnedChain(f"{METER}{chain.name}", gate, Hook("filter", "postrouting", priority)))
     return written
 
 
 def _renamed(step: Step) -> Step:
-    return type(step)(_LEAK + step.chain) if isinstance(step, Jump | Goto) else step
-
-
-def standby_chains(table: Table) -> tuple[tuple[Chain, ...], tuple[tuple[str, str], ...]]:
-    """The standby's chains of a table that was read, and its noted places as (network, part) texts."""
-    chains: Mapping[str, Chain] = table.chains
-    own = tuple(chains[name] for name in sorted(chains) if name != ABOUT and not name.startswith((_LEAK, "meter.")))
-    notes = []
-    about = chains.get(ABOUT)
-    for rule in about.rules if about is not None else ():
-        word, _, rest = _comment(rule).partition(" ")
-        if word == "pods":
-            network, _, part = rest.partition(" ")
-            notes.append((network, part))
-    return own, tuple(notes)
+    return type(step)(LEAK + step.chain) if isinstance(step, Jump | Goto) else step

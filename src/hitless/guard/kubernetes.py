@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from hitless.agent.logs import Log
 from hitless.cleaning import clean
+from hitless.daemon.logs import Log
 from hitless.errors import InputError, ours
 from hitless.guard import records
 from hitless.kube import contexts

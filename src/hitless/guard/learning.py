@@ -17,12 +17,10 @@ from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
+from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, strangers, witnesses
 
-__all__ = ["BEHIND", "DESTINATIONS", "TABLE", "Place", "Standby", "copied", "learn", "standby_of"]
-
-TABLE = "hitless-guard"
-"""The guard's own table, in families ip and ip6: its mark of ownership."""
+__all__ = ["BEHIND", "DESTINATIONS", "Place", "Standby", "learn", "standby_of"]
 
 BEHIND = 1
 """How far a copy stands behind its original: as near as can be, so that no other base chain (Felix's and firewalld's
@@ -117,11 +115,6 @@ def standby_of(
     told = {place: _carries(rules, place, uplink) for place in places}
     carried = tuple(place for place, answer in told.items() if answer)
     return Standby(family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None))
-
-
-def copied(table: str, chain: str = "") -> tuple[str, str]:
-    """What the copy of a chain is called in the guard's table: of one of nf_tables, and of one of legacy iptables."""
-    return f"nft.{table}.{chain}", f"legacy.{table}.{chain}"
 
 
 def _carries(rules: Ruleset, place: Place, uplink: str) -> bool | None:

@@ -1,7 +1,7 @@
-"""The guard's numbers in Prometheus' text form (0.0.4).
+"""The guard's metrics.
 
-Promise: bounded labels (writers beyond 64 are "other"), escaped; rendered when asked. The alert rules that go with them
-are in deploy/chart/files/alerts.yaml.
+Promise: bounded labels (writers beyond 64 are "other"); made when asked. The alert rules that go with them are in
+deploy/chart/files/alerts.yaml.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hitless import __version__
-from hitless.cleaning import clean
+from hitless.daemon.exposition import Sample, exposition, label_text
 from hitless.guard.reporting import Numbers, Reporter
 
 __all__ = ["render"]
-
-_LONGEST_LABEL = 200
 
 _HELP = {
     "hitless_guard_protected": ("gauge", "1 while a standby for a pod network stands in the kernel."),
@@ -45,57 +43,42 @@ _HELP = {
 
 def render(reporter: Reporter, turned_away: int = 0) -> str:
     """The whole page."""
-    samples: dict[str, list[str]] = {name: [] for name in _HELP}
+    return exposition(_HELP, _samples(reporter, turned_away))
+
+
+def _samples(reporter: Reporter, turned_away: int) -> Iterator[Sample]:
     for family, numbers in reporter.numbers.items():
-        for name, labels, value in _family(numbers):
-            text = ",".join(f'{key}="{_escape(word)}"' for key, word in {"family": family.value, **labels}.items())
-            samples[name].append(f"{name}{{{text}}} {value:.10g}")
+        yield from _of_family(numbers, family.value)
     families = reporter.status.get("families", {})
     for name, facts in families.items() if isinstance(families, dict) else ():
-        state = facts["state"]
-        for metric, holds in (
-            ("hitless_guard_protected", state in ("standing by", "carrying")),
-            ("hitless_guard_withdrawn", state == "withdrawn"),
-            ("hitless_guard_gap_open", bool(facts["gap_since"])),
-            ("hitless_guard_forward_gap_open", bool(facts["forward_gap_since"])),
-        ):
-            samples[metric].append(f'{metric}{{family="{name}"}} {int(holds)}')
-        for metric, number in (
-            ("hitless_guard_pods", facts.get("pods", 0)),
-            ("hitless_guard_pods_not_carried", facts.get("pods_not_carried", 0)),
-        ):
-            samples[metric].append(f'{metric}{{family="{name}"}} {number}')
-    samples["hitless_guard_lost_events_total"].append(
-        f"hitless_guard_lost_events_total {reporter.counts['lost_events']}"
-    )
-    samples["hitless_guard_records_lost_total"].append(
-        f"hitless_guard_records_lost_total {reporter.status.get('records_lost', 0)}"
-    )
-    samples["hitless_guard_visitors_turned_away_total"].append(
-        f"hitless_guard_visitors_turned_away_total {turned_away}"
-    )
-    samples["hitless_guard_problem"].append(f"hitless_guard_problem {int(bool(reporter.status.get('problem')))}")
-    samples["hitless_build_info"].append(f'hitless_build_info{{version="{__version__}"}} 1')
-    lines: list[str] = []
-    for name, (kind, words) in _HELP.items():
-        lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", *samples[name]]
-    return "\n".join(lines) + "\n"
+        of_family, state = {"family": name}, facts["state"]
+        yield Sample("hitless_guard_protected", state in ("standing by", "carrying"), of_family)
+        yield Sample("hitless_guard_withdrawn", state == "withdrawn", of_family)
+        yield Sample("hitless_guard_gap_open", bool(facts["gap_since"]), of_family)
+        yield Sample("hitless_guard_forward_gap_open", bool(facts["forward_gap_since"]), of_family)
+        yield Sample("hitless_guard_pods", facts.get("pods", 0), of_family)
+        yield Sample("hitless_guard_pods_not_carried", facts.get("pods_not_carried", 0), of_family)
+    yield Sample("hitless_guard_lost_events_total", reporter.counts["lost_events"])
+    lost = reporter.status.get("records_lost", 0)
+    yield Sample("hitless_guard_records_lost_total", lost if isinstance(lost, int) else 0)
+    yield Sample("hitless_guard_visitors_turned_away_total", turned_away)
+    yield Sample("hitless_guard_problem", bool(reporter.status.get("problem")))
+    yield Sample("hitless_build_info", 1, {"version": __version__})
 
 
-def _family(numbers: Numbers) -> Iterator[tuple[str, dict[str, str], float]]:
-    gaps: Counter[str] = Counter()  # two names may be the same when they are clean, and a series must not come twice
+def _of_family(numbers: Numbers, family: str) -> Iterator[Sample]:
+    gaps: Counter[str] = Counter()  # two names may be the same when they are clean: one series, and all of its gaps
     for writer, count in numbers.gaps.items():
-        gaps[clean(writer, _LONGEST_LABEL)] += count
+        gaps[label_text(writer)] += count
     for writer, count in gaps.items():
-        yield "hitless_guard_gaps_total", {"writer": writer}, count
-    yield "hitless_guard_gap_seconds_total", {}, numbers.gap_ns / 1e9
-    yield "hitless_guard_uncovered_gaps_total", {}, numbers.uncovered
-    yield "hitless_guard_forward_gaps_total", {}, numbers.forward_gaps
-    yield "hitless_guard_forward_gap_seconds_total", {}, numbers.forward_gap_ns / 1e9
-    yield "hitless_guard_carried_flows_total", {}, numbers.carried
-    yield "hitless_guard_leaked_packets_total", {}, numbers.leaked
-    yield "hitless_guard_healed_flows_total", {}, numbers.healed
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        yield Sample("hitless_guard_gaps_total", count, {"family": family, "writer": writer})
+    for name, value in (
+        ("gap_seconds", numbers.gap_ns / 1e9),
+        ("uncovered_gaps", numbers.uncovered),
+        ("forward_gaps", numbers.forward_gaps),
+        ("forward_gap_seconds", numbers.forward_gap_ns / 1e9),
+        ("carried_flows", numbers.carried),
+        ("leaked_packets", numbers.leaked),
+        ("healed_flows", numbers.healed),
+    ):
+        yield Sample(f"hitless_guard_{name}_total", value, {"family": family})

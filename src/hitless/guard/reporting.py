@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless import __version__
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard import records
 from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap

@@ -16,14 +16,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from hitless import __version__
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.errors import HitlessError, ours
 from hitless.guard import records, statements
 from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Limits
 from hitless.guard.freeing import Healer
 from hitless.guard.gaps import OpenGap
-from hitless.guard.learning import TABLE
 from hitless.guard.places import Places
 from hitless.guard.primaries import PRIMARIES, Primary
 from hitless.guard.reporting import Reporter
@@ -34,6 +33,7 @@ from hitless.kernel import ipsets
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Family, Network
+from hitless.model.standby import TABLE
 from hitless.observe.rules import Observation, RulesObserver
 
 __all__ = ["Guard", "Settings"]

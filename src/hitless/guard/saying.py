@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard.primaries import Primary
 from hitless.guard.side import Side
 from hitless.model.families import Family, Network

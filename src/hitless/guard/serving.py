@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hitless.agent.logs import Log
 from hitless.daemon import serving as visitors
+from hitless.daemon.exposition import CONTENT_TYPE
+from hitless.daemon.logs import Log
 from hitless.daemon.serving import Page
 from hitless.errors import InputError
 from hitless.guard.metrics import render
@@ -36,7 +37,7 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
 
     def page(path: str) -> Page:
         if path == "/metrics":
-            return Page(200, render(reporter, server.turned_away), "text/plain; version=0.0.4; charset=utf-8")
+            return Page(200, render(reporter, server.turned_away), CONTENT_TYPE)
         if path == "/healthz":
             late = time.monotonic() - reporter.turned
             ok = late < _LATE

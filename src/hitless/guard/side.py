@@ -20,6 +20,7 @@ from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
+from hitless.model.standby import without_guard
 from hitless.observe.questions import THROUGH
 from hitless.observe.rules import Observation
 
@@ -116,7 +117,7 @@ class Side:
         """Ask about all pods, if that was not done yet; whether there is something new to say of them."""
         if self.counted:
             return False
-        others = gaps.without_guard(ruleset)
+        others = without_guard(ruleset)
         fates = [
             ask(others, self._places, self.around, whole=True) for ask in (self._asker.egress, self._asker.forward)
         ]
@@ -133,7 +134,7 @@ class Side:
         self._unclear = ""
         try:
             self._standby = learn(
-                gaps.without_guard(ruleset),
+                without_guard(ruleset),
                 self.family,
                 self.primary,
                 networks=self.networks,
@@ -162,7 +163,7 @@ class Side:
     def judge(self, observation: Observation, decision: Decision) -> Seen:
         """What the rules do to what is guarded since ``decision``."""
         t, writer = observation.t, observation.writer
-        others = gaps.without_guard(observation.ruleset)
+        others = without_guard(observation.ruleset)
         fate = self._asker.egress(others, self._places, self.around)
         onward = self._asker.forward(others, self._places, self.around)
         self.counted = False
@@ -199,7 +200,7 @@ def _asked(hook: Hook) -> bool:
 def _passed(ruleset: Ruleset, family: Family) -> Iterator[object]:
     """Every chain that a forwarded packet may pass at the hooks that matter, as values that compare cheaply."""
     yield None if ruleset.node is None else ruleset.node.version
-    for table in gaps.without_guard(ruleset).tables:
+    for table in without_guard(ruleset).tables:
         if table.family not in (family.nft, "inet"):
             continue
         todo: list[Chain] = [base for base in table.base_chains() if base.hook is not None and _asked(base.hook)]

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hitless.guard import images
-from hitless.guard.learning import TABLE, Place, Standby, standby_of
+from hitless.guard.learning import Place, Standby, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedTables, Owner
 from hitless.model import reading
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
+from hitless.model.standby import TABLE, standby_chains
 
 __all__ = ["Standing", "found_in"]
 
@@ -35,7 +36,7 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
     table = next((t for t in ruleset.tables if t.name == TABLE and t.family == family.nft and not t.legacy), None)
     if table is None:
         return None
-    chains, notes = images.standby_chains(table)
+    chains, notes = standby_chains(table)
     named = [(reading.network_of(network), reading.network_of(part)) for network, part in notes]
     places = [Place(network, part) for network, part in named if network is not None]
     standby = standby_of(family, chains, places, uplink=uplink) if chains else None

@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 from hitless.cleaning import cleaned
 from hitless.errors import HitlessError
-from hitless.guard import images, locking
-from hitless.guard.learning import TABLE
+from hitless.guard import locking
 from hitless.kernel import files
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.documents import from_json
 from hitless.model.families import Family
+from hitless.model.standby import CARRIED, LEAKED, TABLE, standby_chains
 
 __all__ = ["Status", "protects", "read"]
 
@@ -146,7 +146,7 @@ def _from_kernel() -> dict[str, Any]:
         ruleset = read_ruleset(tables=(TABLE,))
         for table in ruleset.tables:
             family = next(each for each in Family if each.nft == table.family)
-            chains, notes = images.standby_chains(table)
+            chains, notes = standby_chains(table)
             owner = tables.owner(family)
             counts = tables.counters(family)
             found[family.value] = {
@@ -154,8 +154,8 @@ def _from_kernel() -> dict[str, Any]:
                 "why": "the standby stands without its guard",
                 "networks": [network for network, _ in notes],
                 "protected": owner is not None and owner.protected,
-                "carried": counts[images.CARRIED].packets if images.CARRIED in counts else 0,
-                "leaked": counts[images.LEAKED].packets if images.LEAKED in counts else 0,
+                "carried": counts[CARRIED].packets if CARRIED in counts else 0,
+                "leaked": counts[LEAKED].packets if LEAKED in counts else 0,
             }
     except StopIteration as stop:
         raise HitlessError(f"table {TABLE} is of an unknown family") from stop

@@ -4,7 +4,7 @@ Problem: ``conntrack -D`` takes 23 ms and deletes by pattern; healing must delet
 out of 100,000, in milliseconds. Promise: ``dump`` lets the kernel filter by status bits where it can and checks them
 again; ``delete`` names the original tuple, the zone *and* the entry's id, so that a new entry of the same flow is never
 hit. ENOENT is a fact (``False``), not an error. Protocol: include/uapi/linux/netfilter/nfnetlink_conntrack.h. It judges
-nothing: that is ``hitless.agent.healing``'s business, and the guard's.
+nothing: that is ``hitless.heal.flows``'s business, and the guard's.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hitless.guard.learning import TABLE as STANDBY
-from hitless.guard.learning import copied
 from hitless.kernel.nftables.interest import Interest
+from hitless.model.standby import TABLE as STANDBY
+from hitless.model.standby import copied
 from hitless.semantics import HOOKS
 from hitless.watch.profiles import Profile
 

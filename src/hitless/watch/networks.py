@@ -13,11 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hitless.guard.learning import TABLE as STANDBY
-from hitless.guard.learning import copied
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
+from hitless.model.standby import TABLE as STANDBY
+from hitless.model.standby import copied
 from hitless.observe import Asking, LiveNode, Poll, Whom, matching
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName

@@ -13,14 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hitless.errors import HitlessError
-from hitless.guard.gaps import without_guard
-from hitless.guard.images import CARRIED, standby_chains
-from hitless.guard.learning import TABLE
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.events import Bridged, Standby, Writer
 from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Ruleset
+from hitless.model.standby import CARRIED, TABLE, standby_chains, without_guard
 from hitless.observe import Poll
 from hitless.watch.judging import Judge
 from hitless.watch.networks import Watched

@@ -16,10 +16,10 @@ from typing import Any
 from tests.kernel.lab.worlds import HANG, need, run, stand_in, until, up
 
 from hitless import lab
-from hitless.guard.learning import TABLE
 from hitless.kernel import namespaces, processes
 from hitless.kernel.nftables.owned import Count, OwnedTables
 from hitless.model.families import Backend, Family
+from hitless.model.standby import TABLE
 from hitless.probe.tuples import FIRST_PORT
 
 __all__ = ["HANG", "World", "nft", "tables", "unhurt", "until", "world"]

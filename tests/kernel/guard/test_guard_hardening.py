@@ -17,10 +17,10 @@ import pytest
 from tests.kernel.guard.guarded import CLI, HANG, World, nft, tables, unhurt, until, world
 from tests.kernel.guard.test_guard_limits import poison, translated
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard import images, running
 from hitless.guard.journal import Journal
-from hitless.guard.learning import TABLE, learn
+from hitless.guard.learning import learn
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.standing import Standing
@@ -29,6 +29,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.families import Backend, Family
+from hitless.model.standby import TABLE
 
 pytestmark = pytest.mark.kernel
 V4 = Family.IPV4

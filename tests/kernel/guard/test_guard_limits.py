@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from tests.kernel.guard.guarded import HANG, World, tables, until, world
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard import learning, running, side
 from hitless.guard.journal import Journal
-from hitless.guard.learning import TABLE, Standby, standby_of
+from hitless.guard.learning import Standby, standby_of
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.standing import Standing
@@ -28,6 +28,7 @@ from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Destination, Masquerade, Rule
+from hitless.model.standby import TABLE
 
 pytestmark = pytest.mark.kernel
 V4 = Family.IPV4

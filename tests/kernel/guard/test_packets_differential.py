@@ -17,7 +17,7 @@ from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import UPLINK, iptables_text, nft_text
 
 from hitless.guard.copying import Unclear
-from hitless.guard.learning import TABLE, learn
+from hitless.guard.learning import learn
 from hitless.guard.primaries import PRIMARIES
 from hitless.guard.standing import Standing
 from hitless.kernel import nftables, xtables
@@ -26,6 +26,7 @@ from hitless.kernel.nftables.owned import OwnedTables
 from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
+from hitless.model.standby import TABLE
 
 pytestmark = pytest.mark.kernel
 

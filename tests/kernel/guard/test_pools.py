@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.guard.guarded import World, until, world
 from tests.kernel.guard.test_guard_limits import kept, sources, translated
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard import running
 from hitless.guard.deciding import Limits
 from hitless.guard.journal import Journal

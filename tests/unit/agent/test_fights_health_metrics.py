@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from hitless.agent.fights import Fights
 from hitless.agent.health import Health
-from hitless.agent.logs import Log
-from hitless.agent.metrics import Metrics
-from hitless.agent.notify import Notifier
+from hitless.agent.metrics import agent_metrics
 from hitless.agent.retries import Retries
 from hitless.agent.serving import page
+from hitless.daemon.logs import Log
+from hitless.daemon.notify import Notifier
 
 
 def test_a_third_damage_within_a_minute_is_a_fight_and_is_told_once() -> None:
@@ -74,7 +74,7 @@ def test_ready_is_said_only_while_it_is_true() -> None:
 
 
 def test_the_addresses_answer() -> None:
-    health, metrics = Health(stale_after=25.0), Metrics()
+    health, metrics = Health(stale_after=25.0), agent_metrics()
     assert page("/readyz", health, metrics, 0.0).status == 503
     assert page("/healthz", health, metrics, 0.0).status == 200
     health.last_pass = 0.0
@@ -94,7 +94,7 @@ def test_a_loop_that_hangs_is_not_alive_although_the_server_answers() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    metrics = Metrics()
+    metrics = agent_metrics()
     metrics.add("hitless_agent_gaps_total", family="ipv4", writer='ip"tables\n\\')
     metrics.add("hitless_agent_gaps_total", 2, family="ipv4", writer='ip"tables\n\\')
     text = metrics.render()
@@ -108,7 +108,7 @@ def test_metrics_are_prometheus_text() -> None:
 
 @given(st.lists(st.text(max_size=8), max_size=300))
 def test_names_from_outside_do_not_grow_the_metrics_without_bound(writers: list[str]) -> None:
-    metrics = Metrics()
+    metrics = agent_metrics()
     for writer in writers:
         metrics.add("hitless_agent_repairs_total", writer=writer)
     assert metrics.total("hitless_agent_repairs_total") == len(writers)
@@ -153,7 +153,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
 def test_every_metric_is_in_the_documentation_and_every_documented_one_exists() -> None:
     text = (Path(__file__).parents[3] / "docs" / "agent.md").read_text()
     documented = set(re.findall(r"`(hitless_\w+)", text))
-    names = {line.split()[2] for line in Metrics().render().splitlines() if line.startswith("# TYPE")}
+    names = {line.split()[2] for line in agent_metrics().render().splitlines() if line.startswith("# TYPE")}
     assert documented == names
 
 

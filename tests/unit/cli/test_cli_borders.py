@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tests.unit.evidence.drill_logs import Drill
 
-from hitless.agent.logs import Log
 from hitless.cli.tools import run_tools
+from hitless.daemon.logs import Log
 from hitless.errors import InputError, MissingError
 from hitless.guard.locking import Lock
 from hitless.kernel.processes import program

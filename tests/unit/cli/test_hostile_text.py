@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from tests.unit.evidence.drill_logs import Drill
 
-from hitless.agent.logs import Log
-from hitless.agent.metrics import Metrics
+from hitless.agent.metrics import agent_metrics
 from hitless.cleaning import LONGEST, clean, cleaned, for_terminal, in_json
 from hitless.cli.drill_view import _Lines, _Live, _Rows
 from hitless.cli.probe_view import FarEndView, ProbeView
 from hitless.cli.watch_view import View
+from hitless.daemon.exposition import exposition
+from hitless.daemon.logs import Log
 from hitless.evidence import judge, story
 from hitless.evidence.reports import FORMATS, picture, render
 from hitless.guard import metrics as guard_metrics
@@ -146,16 +147,17 @@ def test_guard_status() -> None:
 
 
 def test_metrics_logs_and_what_systemd_is_told() -> None:
-    metrics = Metrics()
+    metrics = agent_metrics()
     metrics.add("hitless_agent_gaps_total", family="ipv4", writer=HOSTILE * 100)
     page = metrics.render()
     harmless(page)
     assert max(map(len, page.splitlines())) < 1000
     numbers = Numbers()
     numbers.gaps.update({HOSTILE * 100: 1, clean(HOSTILE * 100, 200): 2, "flanneld": 3})
-    lines = [guard_metrics._escape(one["writer"]) for name, one, _ in guard_metrics._family(numbers) if "writer" in one]
-    assert len(lines) == 2  # the same series must not come twice
-    harmless("\n".join(lines))
+    page = exposition(guard_metrics._HELP, guard_metrics._of_family(numbers, HOSTILE))
+    lines = [line for line in page.splitlines() if line.startswith("hitless_guard_gaps_total{")]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["3", "3"]  # the same series must not come twice
+    harmless(page)
     written = io.StringIO()
     Log(written).warning("gap", writer=HOSTILE)
     harmless(written.getvalue())

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from hitless.agent.health import Health
-from hitless.agent.logs import Log
 from hitless.agent.loop import Loop
-from hitless.agent.metrics import Metrics
+from hitless.agent.metrics import agent_metrics
 from hitless.cluster import pods, streams
 from hitless.cluster import relay as relays
 from hitless.cluster.relay import Relay
+from hitless.daemon.logs import Log
 from hitless.drill import Record, Tool
 from hitless.errors import ApiError, Defect, HitlessError, KernelError, MissingError, ours
 from hitless.evidence import LogWriter, read
@@ -106,7 +106,9 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
     notifier: Any = SimpleNamespace(say=lambda _: None)
 
     async def run() -> Failing:
-        loop = Failing(worker, watch, Log(stream), Metrics(), health, notifier, resync=5.0, heal=True, started=0.0)
+        loop = Failing(
+            worker, watch, Log(stream), agent_metrics(), health, notifier, resync=5.0, heal=True, started=0.0
+        )
         await loop.run()
         return loop
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.errors import InputError
 from hitless.guard import kubernetes, records
 from hitless.guard.kubernetes import Poster, Refused

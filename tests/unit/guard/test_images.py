@@ -14,6 +14,7 @@ from hitless.guard.primaries import PRIMARIES
 from hitless.kernel.nftables import encoding
 from hitless.model.families import Family
 from hitless.model.rules import Opaque, Rule
+from hitless.model.standby import ABOUT
 
 V4 = Family.IPV4
 
@@ -40,7 +41,7 @@ def test_the_image_has_the_chains_a_meter_and_a_note_of_its_places() -> None:
     assert {chain.name for chain in standby.chains} < set(names)
     meters = [chain for chain in image if chain.hook is not None and chain.hook.type == "filter"]
     assert [chain.name for chain in meters] == ["meter.nft.nat.POSTROUTING"]
-    about = next(chain for chain in image if chain.name == images.ABOUT)
+    about = next(chain for chain in image if chain.name == ABOUT)
     assert [comment for _, comment in about.rules] == [f"pods {NETWORK[V4]} {SUBNET[V4]}"]
 
 

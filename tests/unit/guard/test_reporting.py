@@ -17,7 +17,7 @@ import pytest
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.errors import HitlessError, InputError
 from hitless.guard import gaps, records, status
 from hitless.guard.freeing import Freed

@@ -8,8 +8,8 @@ import json
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, nat
 
-from hitless.agent.logs import Log
 from hitless.cli.guard_words import Words
+from hitless.daemon.logs import Log
 from hitless.guard import serving
 from hitless.guard.journal import Journal
 from hitless.guard.primaries import PRIMARIES

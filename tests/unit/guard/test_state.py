@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
 
-from hitless.agent.logs import Log
+from hitless.daemon.logs import Log
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
 from hitless.guard.primaries import PRIMARIES

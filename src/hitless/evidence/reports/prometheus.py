@@ -1,13 +1,11 @@
-"""Prometheus text, for node_exporter's textfile collector or a push gateway: gauges of one drill, labelled by agent.
-
-Written by hand: the format is a few lines, and a report must not need the metrics extra.
-"""
+"""Prometheus text, for node_exporter's textfile collector or a push gateway: gauges of one drill, labelled by agent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from hitless.cleaning import cleaned
+from hitless.daemon.exposition import Sample, exposition
 from hitless.evidence import citing
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import Verdict
@@ -38,53 +36,42 @@ _GAUGES = (
 )
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+_OTHERS = {
+    "stand_in": "1 for an agent that replays another program's commands, 0 for a real one.",
+    "verdict": "1 for the verdict that the agent got.",
+    "judged": "1 for an agent whose verdict is the drill's; of several the worst is.",
+    "info": "Where and with what the drill was recorded; always 1.",
+    "end_timestamp_seconds": "When the drill's last event was recorded.",
+}
+_KNOWN = {
+    f"hitless_drill_{name}": ("gauge", text)
+    for name, text in (*((name, text) for _, name, _, text in _GAUGES), *_OTHERS.items())
+}
 
 
-def _number(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".") if value % 1 else str(int(value))
-
-
-def _lines(told: Story, verdict: Verdict) -> Iterable[str]:
+def _samples(told: Story, verdict: Verdict) -> Iterator[tuple[str, float, dict[str, str]]]:
     told, verdict = cleaned((told, verdict))
-    for key, name, scale, text in _GAUGES:
-        yield f"# HELP hitless_drill_{name} {text}"
-        yield f"# TYPE hitless_drill_{name} gauge"
-        for agent in verdict.agents:
+    for agent in verdict.agents:
+        of_agent = {"agent": agent.agent}
+        for key, name, scale, _ in _GAUGES:
             if key == "leaked" and not agent.leaks_known:
                 continue  # no sample: 0 would be an answer
-            yield f'hitless_drill_{name}{{agent="{_escape(agent.agent)}"}} {_number(getattr(agent, key) * scale)}'
-    yield "# HELP hitless_drill_stand_in 1 for an agent that replays another program's commands, 0 for a real one."
-    yield "# TYPE hitless_drill_stand_in gauge"
-    for agent in verdict.agents:
-        yield f'hitless_drill_stand_in{{agent="{_escape(agent.agent)}"}} {int(agent.stand_in)}'
-    yield "# HELP hitless_drill_verdict 1 for the verdict that the agent got."
-    yield "# TYPE hitless_drill_verdict gauge"
-    for agent in verdict.agents:
+            yield name, round(getattr(agent, key) * scale, 6), of_agent
+        yield "stand_in", agent.stand_in, of_agent
         for word in ("pass", "fail", "inconclusive"):
-            labels = f'agent="{_escape(agent.agent)}",verdict="{word}"'
-            yield f"hitless_drill_verdict{{{labels}}} {int(agent.verdict == word)}"
-    yield "# HELP hitless_drill_judged 1 for an agent whose verdict is the drill's; of several the worst is."
-    yield "# TYPE hitless_drill_judged gauge"
-    for agent in verdict.agents:
-        yield f'hitless_drill_judged{{agent="{_escape(agent.agent)}"}} {int(agent.agent in verdict.judged)}'
+            yield "verdict", agent.verdict == word, {**of_agent, "verdict": word}
+        yield "judged", agent.agent in verdict.judged, of_agent
     found = citing.provenance(told)
     facts = {"drill": found.drill, "host": found.host, "kernel": found.kernel, "version": found.version}
     facts["log_sha256"] = found.log_sha256
     forced = told.header.config.get("forced") if told.header is not None else None
     if isinstance(forced, str) and forced:
         facts["forced_window"] = forced
-    named = ",".join(f'{key}="{_escape(text)}"' for key, text in facts.items())
-    yield "# HELP hitless_drill_info Where and with what the drill was recorded; always 1."
-    yield "# TYPE hitless_drill_info gauge"
-    yield f"hitless_drill_info{{{named}}} 1"
-    yield "# HELP hitless_drill_end_timestamp_seconds When the drill's last event was recorded."
-    yield "# TYPE hitless_drill_end_timestamp_seconds gauge"
-    last = max((record.last for record in told.records), default=0)
-    yield f"hitless_drill_end_timestamp_seconds {last // 1_000_000_000}"
+    yield "info", 1, facts
+    yield "end_timestamp_seconds", max((record.last for record in told.records), default=0) // 1_000_000_000, {}
 
 
 def render(told: Story, verdict: Verdict) -> str:
     """The gauges as text."""
-    return "\n".join(_lines(told, verdict)) + "\n"
+    samples = (Sample(f"hitless_drill_{name}", value, labels) for name, value, labels in _samples(told, verdict))
+    return exposition(_KNOWN, samples)

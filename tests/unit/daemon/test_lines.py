@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from hitless.agent.lines import Lines
+from hitless.daemon.lines import Lines
 
 
 def test_lines_come_out_whole_and_in_their_order(tmp_path: Path) -> None:

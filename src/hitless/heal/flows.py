@@ -4,7 +4,7 @@ Problem: a flow whose first packet left during a gap keeps its null binding for 
 after the rules are back. Promise: exactly those entries are deleted: from a pod of this node, never answered, not
 translated, to an address outside that is not the node's own, and which the rules *as they stand now* would translate
 (asked of the evaluator; "cannot tell" is no). A flow that was ever answered, that a rule exempts on purpose, or that
-stays inside the cluster is not touched. ``poisoned`` is pure; ``heal`` reads and deletes by key. Shared with the guard.
+stays inside the cluster is not touched. ``poisoned`` is pure; ``heal`` reads and deletes by key.
 """
 
 from __future__ import annotations
@@ -13,30 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol as Interface
 
+from hitless.heal.grouping import Grouping
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import Packet
-from hitless.model.rules import (
-    AddrType,
-    AnyOf,
-    Destination,
-    DestinationPort,
-    Element,
-    IcmpType,
-    OneOf,
-    Opaque,
-    OpaqueAction,
-    Ports,
-    Property,
-    Protocol,
-    Ruleset,
-    SetMember,
-    Source,
-    SourcePort,
-    Step,
-    TcpFlags,
-)
+from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
 
 __all__ = ["ConntrackPort", "heal", "poisoned"]
@@ -103,7 +85,7 @@ def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset, 
     """The candidates that the rules would translate now. One evaluation serves all flows that no rule tells apart: a
     gap under load leaves thousands, and an evaluation takes half a millisecond."""
     known: dict[tuple[object, ...], bool] = {}
-    alike = _Alike(rules, paths)
+    alike = Grouping(rules, paths)
     for entry in entries:
         target = entry.reply.src
         if target in own:
@@ -123,86 +105,3 @@ def poisoned(entries: Iterable[Entry], own: frozenset[Address], rules: Ruleset, 
             known[key] = outcome.state == "carried"
         if known[key]:
             yield entry
-
-
-class _Alike:
-    """Which flows the rules on their way cannot tell apart.
-
-    Two flows that pass the same interfaces, and of which every condition in the chains that the first one passed says
-    the same, take the same way. Conditions that are not understood here make every address a case of its own.
-    """
-
-    def __init__(self, rules: Ruleset, paths: Paths) -> None:
-        self._rules, self._paths = rules, paths
-        self._chains: set[tuple[str, str, str]] = set()
-        self._networks: list[Network] = []
-        self._protocol = self._sport = self._dport = self._exact = False
-        self._interfaces: dict[Address, str] = {}
-        self._classes: dict[Address, object] = {}
-
-    def interface(self, address: Address) -> str:
-        """The interface that leads to an address."""
-        if address not in self._interfaces:
-            self._interfaces[address] = self._paths.interface(address)
-        return self._interfaces[address]
-
-    def key(self, entry: Entry) -> tuple[object, ...]:
-        """What tells this flow from others, as far as the rules are concerned."""
-        original, target = entry.original, entry.reply.src
-        return (
-            self.interface(original.src),
-            self.interface(target),
-            self._class(original.src),
-            self._class(target),
-            original.protocol if self._protocol else None,
-            original.sport if self._sport else None,
-            entry.reply.sport if self._dport else None,
-        )
-
-    def learn(self, chains: Iterable[tuple[str, str, str]]) -> bool:
-        """Look at chains that took part in an answer; true when keys are finer from now on."""
-        new = set(chains) - self._chains
-        self._chains |= new
-        before = (len(self._networks), self._protocol, self._sport, self._dport, self._exact)
-        for table in self._rules.tables:
-            for family, name, chain in new:
-                if (table.family, table.name) == (family, name) and chain in table.chains:
-                    for rule in table.chains[chain].rules:
-                        for step in rule.steps:
-                            self._see(step)
-        if before == (len(self._networks), self._protocol, self._sport, self._dport, self._exact):
-            return False
-        self._classes.clear()
-        return True
-
-    def _see(self, step: Step) -> None:
-        match step:
-            case Source(network) | Destination(network):
-                if network not in self._networks:
-                    self._networks.append(network)
-            case Protocol() | TcpFlags() | IcmpType():
-                self._protocol = True
-            case SourcePort():
-                self._protocol = self._sport = True
-            case DestinationPort():
-                self._protocol = self._dport = True
-            case Ports():
-                self._protocol = self._sport = self._dport = True
-            case Property(name):
-                self._protocol = True
-                if any(word in name for word in ("source", "destination", "port", "recent")):
-                    self._sport = self._dport = self._exact = True
-            case SetMember() | AddrType() | AnyOf() | Element() | Opaque() | OpaqueAction() | OneOf():
-                self._protocol = self._sport = self._dport = self._exact = True
-            case _:
-                pass  # marks, states, interfaces and effects do not look at addresses or ports
-
-    def _class(self, address: Address) -> object:
-        if self._exact:
-            return address
-        if address not in self._classes:
-            version = address.version
-            self._classes[address] = tuple(
-                network.version == version and address in network for network in self._networks
-            )
-        return self._classes[address]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract.start_states import NETWORKS, our_text
 
-from hitless.agent.healing import heal, poisoned
+from hitless.heal import heal, poisoned
+from hitless.heal.grouping import Grouping
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry, Flow
 from hitless.model.families import Backend, Family
@@ -19,10 +20,12 @@ from hitless.model.packets import Packet
 from hitless.model.rules import (
     Accept,
     AddrType,
+    Chain,
     Destination,
     DestinationPort,
     OutInterface,
     Ports,
+    Property,
     Protocol,
     Return,
     Rule,
@@ -30,7 +33,11 @@ from hitless.model.rules import (
     Source,
     SourcePort,
 )
+from hitless.model.rules import (
+    Table as RuleTable,
+)
 from hitless.semantics import Outcome, evaluate
+from hitless.semantics.properties import PROPERTIES
 from hitless.testing.fake_kernel import FakeKernel
 
 POD, FAR, NODE = ip_address("10.42.1.7"), ip_address("198.51.100.1"), ip_address("192.0.2.10")
@@ -136,7 +143,7 @@ def test_one_evaluation_serves_all_flows_that_no_rule_tells_apart(monkeypatch: p
         asked.append(packet)
         return evaluate(rules, packet, hooks=hooks)
 
-    monkeypatch.setattr("hitless.agent.healing.evaluate", counting)
+    monkeypatch.setattr("hitless.heal.flows.evaluate", counting)
     many = [entry(sport=number) for number in range(1, 500)]
     assert len(list(poisoned(many, frozenset(), rules().ruleset(), PATHS))) == 499
     assert len(asked) < 5
@@ -149,7 +156,7 @@ def test_flows_to_many_places_are_one_case_while_no_rule_asks_where_to(monkeypat
         asked.append(packet)
         return evaluate(rules, packet, hooks=hooks)
 
-    monkeypatch.setattr("hitless.agent.healing.evaluate", counting)
+    monkeypatch.setattr("hitless.heal.flows.evaluate", counting)
     many = [entry(f"198.51.{high}.{low}") for high in range(20) for low in range(1, 40)]
     assert len(list(poisoned(many, frozenset(), rules().ruleset(), PATHS))) == len(many)
     assert len(asked) < 6
@@ -200,3 +207,56 @@ def test_judging_flows_together_says_what_judging_each_alone_says(
     entries = [entry(to, src=src, protocol=kind, sport=sport, dport=dport) for to, src, kind, sport, dport in flows]
     alone = [one for one in entries for _ in poisoned([one], frozenset(), ruleset, paths)]
     assert list(poisoned(entries, frozenset(), ruleset, paths)) == alone
+
+
+PROPERTY_VALUES = {
+    "bits of the destination": int(ip_address("198.51.100.1")),
+    "bits of the source": int(POD),
+    "ct destination original": int(ip_address("198.51.100.1")),
+    "ct destination reply": int(POD),
+    "ct dport original": 53,
+    "ct source original": int(POD),
+    "ct source reply": int(ip_address("198.51.100.1")),
+    "ct sport original": 1000,
+    "ct sport reply": 53,
+    "transport dport": 53,
+    "transport sport": 1000,
+    "protocol": 17,
+    "ct protocol": 17,
+}
+
+
+@pytest.mark.parametrize("name", [*sorted(PROPERTIES), "recent guests source listed", "of a later kernel"])
+@pytest.mark.parametrize("negated", [False, True])
+def test_no_property_of_an_address_or_a_port_merges_flows(name: str, negated: bool) -> None:
+    """Flows that a property tells apart are judged apart, whatever the property is called."""
+    value = PROPERTY_VALUES.get(name, 0)
+    rule = Rule((Property(name, ((value, value),), negated=negated), Return()))
+    tables = []
+    for table in rules().ruleset().tables:
+        chains = dict(table.chains)
+        if "POSTROUTING" in chains:
+            chains["POSTROUTING"] = replace(chains["POSTROUTING"], rules=(rule, *chains["POSTROUTING"].rules))
+        tables.append(replace(table, chains=chains))
+    entries = [
+        entry(to, src=src, protocol=kind, sport=sport, dport=dport)
+        for to in ("198.51.100.1", "198.51.100.2")
+        for src in ("10.42.1.7", "10.42.1.8")
+        for kind in (6, 17)
+        for sport in (1000, 1001)
+        for dport in (53, 54)
+    ]
+    for order in (entries, entries[::-1]):
+        alone = [one for one in order for _ in poisoned([one], frozenset(), Ruleset(tuple(tables)), PATHS)]
+        assert list(poisoned(order, frozenset(), Ruleset(tuple(tables)), PATHS)) == alone
+
+
+def test_a_property_that_is_not_known_makes_every_flow_a_case_of_its_own() -> None:
+    grouping = Grouping(
+        Ruleset((RuleTable("ip", "nat", {"C": Chain("C", (Rule((Property("of a later kernel", ((1, 1),)),)),))}),)),
+        PATHS,
+    )
+    assert grouping.key(entry(sport=1)) == grouping.key(entry(sport=2))
+    assert grouping.learn([("ip", "nat", "C")])
+    assert grouping.key(entry(sport=1)) != grouping.key(entry(sport=2))
+    assert grouping.key(entry("198.51.100.1")) != grouping.key(entry("198.51.100.2"))
