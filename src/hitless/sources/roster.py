@@ -44,10 +44,21 @@ class Roster:
             for name in sorted(self._told, key=lambda one: one != self.own):
                 self._admit(name)
 
+    def belongs(self, name: str) -> None:
+        """This is this node's own name from now on; empty: it has none."""
+        if name == self.own:
+            return
+        before, self.own = self.own, name
+        for one in (before, name):
+            if one in self._told:
+                self._place(one, *self._told[one])
+
     def put(self, name: str, lease: Lease | None, why: str = "") -> None:
         """A node's word: its lease, and why it has none, or not for every family."""
-        if self._told.get(name) == (lease, why):
-            return
+        if self._told.get(name) != (lease, why):
+            self._place(name, lease, why)
+
+    def _place(self, name: str, lease: Lease | None, why: str) -> None:
         self._withdraw(name)
         self._told[name] = (lease, why)
         ousted = self._rivals(lease) if name == self.own and lease is not None else set()
@@ -75,6 +86,10 @@ class Roster:
     def told(self) -> Iterator[tuple[str, Lease]]:
         """What nodes said, whether it is served or not."""
         return ((name, lease) for name, (lease, _) in self._told.items() if lease is not None)
+
+    def word(self, name: str) -> Lease | None:
+        """What a node said, whether it is served or not."""
+        return self._told.get(name, (None, ""))[0]
 
     def leases(self) -> tuple[Leases, frozenset[str]]:
         """Everybody who is served, who is refused and why, and whose lease changed since the last call."""

@@ -1,0 +1,340 @@
+"""Leases from etcd: everybody's by one list and one watch, this node's by a few transactions.
+
+Problem: flannel asks for every peer's time to live one after another, exits when its own key goes or a race is lost,
+and never notices an etcd that was put back to an earlier state. Promise: peers cost no call of their own; this node's
+subnet is told to the overlay when etcd's own order of events says that nobody was there before; our key is made again
+or put right when somebody removes or changes it, and its lease renewed ``margin`` seconds before its end. While etcd is
+away everything stays as it was told (``News.trouble`` says why). Two threads: one reads, one decides.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hitless.errors import ApiError, HitlessError, InputError, ours
+from hitless.model.families import Address, Family, Network, family_of
+from hitless.sources.attributes import decoded, encoded
+from hitless.sources.cuts import Cut
+from hitless.sources.etcd.choosing import Held, choose, held_by, mine, overlap
+from hitless.sources.etcd.client import UNAUTHENTICATED, Etcd
+from hitless.sources.etcd.keys import subnets_of
+from hitless.sources.etcd.registry import Registry
+from hitless.sources.etcd.watching import Change, Following, Gone, Put, Synced
+from hitless.sources.leasing import News, Offer, Teller
+from hitless.sources.options import EtcdOptions
+from hitless.sources.roster import Roster
+
+__all__ = ["EtcdLeases", "EtcdLeasesOptions"]
+
+_TTL = 86_400  # seconds; flannel's
+_WAITS = (0.2, 5.0)  # seconds between tries, doubled from the first to the last
+_AGAIN = 600.0  # seconds of one watch: then etcd is asked again, and says whether its state is still the one we know
+_OUT_OF_RANGE = 11  # gRPC's code: the list's revision was compacted away while it was read
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdLeasesOptions:
+    """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that are no pod's;
+    ``public``: this node's own, by which its lease of an earlier start is known before the first offer."""
+
+    etcd: EtcdOptions
+    cuts: Mapping[Family, Cut]
+    given: tuple[Network, ...] = ()
+    previous: tuple[Network, ...] = ()
+    reserved: frozenset[Address] = field(default_factory=frozenset)
+    public: tuple[Address, ...] = ()
+    ttl: int = _TTL
+
+
+@dataclass(frozen=True, slots=True)
+class _Away:
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Back:
+    pass
+
+
+class EtcdLeases:
+    """A ``LeaseSource``. The name of a node is the last part of its key."""
+
+    def __init__(self, options: EtcdLeasesOptions, etcd: Etcd | None = None) -> None:
+        self._options = options
+        self.etcd = etcd or Etcd(options.etcd)
+        self._registry = Registry(self.etcd, options.etcd.prefix)
+        self._roster = Roster({family: cut.network for family, cut in options.cuts.items()}, "", options.reserved)
+        self._teller = Teller()
+        self._inbox: queue.Queue[Change | _Away | _Back | None] = queue.Queue()
+        self._held: dict[str, Held] = {}
+        self._offer: Offer | None = None
+        self._key = ""  # ours, as soon as it was asked for
+        self._known = False  # etcd told us of our key: all that came before it is known
+        self._asked, self._fresh = "", False  # a key whose making may have been done; ours was made in this run
+        self._subnets: dict[Family, Network] = {}
+        self._lost: set[str] = set()
+        self._renew_due: float | None = None
+        self._away, self._trouble, self._retry, self._failures = "", "", 0.0, 0
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._follow, name="etcd watch", daemon=True),
+            threading.Thread(target=self._run, name="leases", daemon=True),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.etcd)
+
+    def start(self, tell: Callable[[News], None]) -> None:
+        """Begin."""
+        self._teller.to(tell)
+        for thread in self._threads:
+            thread.start()
+
+    def publish(self, offer: Offer) -> None:
+        """Keep this published."""
+        self._offer = offer
+        self._inbox.put(None)
+
+    def stop(self) -> None:
+        """End; the lease stays until its time is over."""
+        self._stopping.set()
+        self._inbox.put(None)
+        self.etcd.close()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(5.0)
+
+    # --- the thread that reads
+
+    def _follow(self) -> None:
+        following, failures = Following(self._registry.subnets), 0
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                if not self._read(following) and time.monotonic() - begun < 1.0:
+                    raise ApiError("etcd ends every watch at once")
+                failures = 0
+                continue
+            except ApiError as error:
+                problem: HitlessError = error
+                if error.status == UNAUTHENTICATED:
+                    self.etcd.forget_token()
+                elif error.status == _OUT_OF_RANGE:
+                    following.again()
+                else:
+                    self.etcd.next_endpoint()
+            except Exception as error:  # noqa: BLE001 - the thread's border: it is tried again, and told
+                problem = ours(error, "following etcd")
+                following.again()
+            if self._stopping.is_set():
+                return
+            self._inbox.put(_Away(str(problem)))
+            self._stopping.wait(min(_WAITS[1], _WAITS[0] * 2.0 ** min(failures, 16)) * random.uniform(0.5, 1.0))
+            failures += 1
+
+    def _read(self, following: Following) -> bool:
+        """Ask the next question to the end of its answer; whether anything was heard."""
+        path, body = following.question()
+        try:
+            if path != "watch":
+                for change in following.page(self.etcd.call(path, body)):
+                    self._inbox.put(change)
+                return True
+            heard = False
+            until = time.monotonic() + _AGAIN
+            with self.etcd.stream(path, body) as results:
+                for result in results:
+                    changes: list[Change | _Back] = [*following.result(result)]
+                    heard |= bool(changes)
+                    for one in changes or [_Back()]:
+                        self._inbox.put(one)
+                    if following.lists() or time.monotonic() > until:
+                        break
+            return heard
+        except ValueError as error:
+            following.again()
+            raise ApiError(f"etcd {path}: the answer is not understood ({error})") from error
+
+    # --- the thread that decides
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._take()
+            if self._stopping.is_set():
+                return
+            now = time.monotonic()
+            if self._roster.synced and self._offer is not None and now >= self._retry:
+                try:
+                    self._keep(self._offer, now)
+                    self._trouble, self._failures, self._retry = "", 0, 0.0
+                except HitlessError as error:
+                    self._failed(error)
+                except Exception as error:  # noqa: BLE001 - the thread's border: it is tried again, and told
+                    self._failed(ours(error, "keeping the lease in etcd"))
+            self._say()
+
+    def _failed(self, error: HitlessError) -> None:
+        self._trouble = str(error)
+        wait = min(60.0, 0.1 * 2.0 ** min(self._failures, 16)) * random.uniform(0.5, 1.0)
+        self._failures += 1
+        self._retry = time.monotonic() + wait
+
+    def _take(self) -> None:
+        """Wait for news, and take all that is there."""
+        due = self._retry or self._renew_due
+        wait = max(0.0, due - time.monotonic()) if due else None
+        try:
+            item = self._inbox.get(timeout=wait)
+        except queue.Empty:
+            return
+        while True:
+            if item is not None:
+                self._one(item)
+            try:
+                item = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+
+    def _one(self, item: Change | _Away | _Back) -> None:
+        if isinstance(item, _Away):
+            self._away = item.why
+            return
+        self._away = ""
+        if isinstance(item, Put):
+            self._put(item)
+        elif isinstance(item, Gone):
+            held = self._held.get(item.key)
+            if held is not None and held.modified <= item.modified:
+                self._gone(item.key)
+        elif isinstance(item, Synced):
+            for key in self._held.keys() - item.keys:
+                self._gone(key)
+            self._roster.synced = True
+            self._lost.clear()
+
+    def _put(self, put: Put) -> None:
+        subnets = subnets_of(put.key)
+        if not subnets:
+            self._roster.put(put.key, None, "the key names no subnet")
+            return
+        self._held[put.key] = held_by(put.value, put.lease, put.created, put.modified)
+        self._lost.discard(put.key)
+        try:
+            lease, why, _ = decoded(put.key, put.value, subnets)
+            self._roster.put(put.key, lease, "; ".join(why))
+        except InputError as error:
+            self._roster.put(put.key, None, str(error))
+        if put.key == self._key:
+            self._known, self._subnets = True, subnets
+
+    def _gone(self, key: str) -> None:
+        del self._held[key]
+        self._roster.remove(key)
+        if key == self._key:
+            self._renew_due = None
+
+    def _keep(self, offer: Offer, now: float) -> None:
+        """See that our key stands and says what we offer. Raises ``ApiError``, ``InputError``."""
+        if self._fresh and self._known and (held := self._held.get(self._key)) is not None:
+            self._fresh = False
+            if self._beaten(held):
+                self._registry.delete(self._key, held.modified)
+                self._leave()
+        text = encoded(offer)
+        if not self._key:
+            self._adopt(offer)
+        if not self._key:
+            self._create(self._asked or self._choose(), text)
+            return
+        self._roster.reserve(self._options.reserved | {reach.public_ip for reach in offer.reach.values()})
+        self._roster.belongs(self._key)
+        own = self._held.get(self._key)
+        if own is None:
+            if self._known:  # somebody removed it, or its time was over while it could not be renewed
+                self._known = False
+                self._create(self._key, text)
+        elif own.mark != hash(text.encode()):
+            self._registry.change(self._key, text, own.modified)  # if it is another one by now, etcd tells of that
+        elif own.lease:
+            self._renew(own.lease, now)
+
+    def _renew(self, lease: int, now: float) -> None:
+        if self._renew_due is None:
+            self._renew_due = self._due(self._registry.remaining(lease), now)
+        if now >= self._renew_due:
+            left = self._registry.renew(lease)
+            if left <= 0:
+                raise ApiError("the lease in etcd is over")  # its key goes with it, and is made again
+            self._renew_due = self._due(left, now)
+
+    def _choose(self) -> str:
+        options = self._options
+        return choose(self._held, options.cuts, options.given, options.previous, self._lost, random.choice)
+
+    def _due(self, left: float, now: float) -> float:
+        """When a lease that has so many seconds left is renewed."""
+        return now + max(0.0, left - min(self._options.etcd.margin, self._options.ttl / 2, max(left, 0) / 2 + 1))
+
+    def _adopt(self, offer: Offer) -> None:
+        """Take up the key that says our address; those that do not fit the configuration any more go."""
+        said = offer.reach.get(Family.IPV4) or offer.reach.get(Family.IPV6)
+        for key in mine(self._held, said.public_ip) if said is not None else ():
+            subnets, cuts = subnets_of(key), self._options.cuts
+            if subnets.keys() == cuts.keys() and all(self._fits(family, one) for family, one in subnets.items()):
+                self._key, self._known, self._subnets = key, True, subnets
+                self._renew_due, self._asked = None, ""
+                return
+            self._registry.delete(key, self._held[key].modified)
+
+    def _fits(self, family: Family, subnet: Network) -> bool:
+        """Whether a subnet is what a flag gives, else of the configuration's range."""
+        given = next((one for one in self._options.given if family_of(one) is family), None)
+        return given == subnet if given is not None else self._options.cuts[family].fits(subnet)
+
+    def _create(self, key: str, text: str) -> None:
+        self._asked = key  # if the answer is lost, the same one is asked for again
+        lease = self._registry.grant(self._options.ttl)
+        won = self._registry.create(key, text, lease)
+        self._asked = ""
+        if won:
+            self._key, self._renew_due, self._fresh = key, None, True
+            return
+        self._registry.revoke(lease)
+        self._leave()
+        self._lost.add(key)
+        raise ApiError(f"another node was quicker to take {key} in etcd")
+
+    def _leave(self) -> None:
+        self._key, self._known = "", False
+        self._renew_due = None
+        self._roster.belongs("")
+
+    def _beaten(self, held: Held) -> bool:
+        """Whether somebody with an overlapping subnet was there before our key was made."""
+        subnets = subnets_of(self._key)
+        for key, other in self._held.items():
+            if other.created < held.created:
+                theirs = subnets_of(key)
+                if any(family in theirs and overlap(one, theirs[family]) for family, one in subnets.items()):
+                    return True
+        return False
+
+    def _say(self) -> None:
+        leases, changed = self._roster.leases()
+        held, offer = self._held.get(self._key), self._offer
+        published = held is not None and offer is not None and held.mark == hash(encoded(offer).encode())
+        own = self._roster.word(self._key or self._before())
+        trouble = self._away or self._trouble
+        subnets = dict(self._subnets)
+        self._teller.say(News(leases, changed, self._key, subnets, own, published=published, trouble=trouble))
+
+    def _before(self) -> str:
+        """The key that says our address, while nothing was offered."""
+        if self._offer is not None or not self._options.public:
+            return ""
+        return next(iter(mine(self._held, self._options.public[0])), "")

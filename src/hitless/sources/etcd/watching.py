@@ -1,0 +1,212 @@
+"""List, then watch: what the answers of etcd change, and what to ask next.
+
+Problem: a list comes in pages that belong to one revision, a watch goes on after it, is refused when that revision was
+compacted away, and says nothing at all when etcd was put back to an earlier state, where it would wait for revisions
+that come again for ever. Promise: ``Following`` says the next question and takes the answers; before a watch begins
+again it asks for one key that is known, which shows another history. Whoever applies each ``Put`` and ``Gone`` has what
+etcd has at every ``Synced`` and after each change that follows it. It does no I/O and knows no clock; what is no answer
+of etcd is a ``ValueError``. Next stage: ``source``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hitless.model.reading import number
+from hitless.sources.etcd.keys import decoded, encoded, past
+
+__all__ = ["Change", "Following", "Gone", "Put", "Synced"]
+
+_PAGE = 1000  # keys of a page: a quarter of a megabyte
+_PAGES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A key has this value; ``lease`` 0: it stays for ever. ``created`` and ``modified`` are revisions."""
+
+    key: str
+    value: bytes
+    lease: int
+    created: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A key is not there any more."""
+
+    key: str
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A list was read to its end: ``keys`` are all there are, at ``revision``. It may come again."""
+
+    keys: frozenset[str]
+    revision: int
+
+
+Change = Put | Gone | Synced
+
+
+class Following:
+    """All keys below a prefix."""
+
+    def __init__(self, prefix: str, *, page: int = _PAGE) -> None:
+        self._prefix, self._page = prefix, page
+        self._cluster = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._next = "list"
+        self._revision = 0
+        self._witness: tuple[str, int, int] | None = None  # a key that is there: when it was made, and changed last
+        self._from = self._prefix.encode()
+        self._listed: set[str] = set()
+        self._pages = 0
+
+    def lists(self) -> bool:
+        """Whether the next question is for the list."""
+        return self._next == "list"
+
+    def again(self) -> None:
+        """Read the list from its beginning."""
+        self._begin()
+
+    def question(self) -> tuple[str, dict[str, Any]]:
+        """The path and the body of what to ask now."""
+        end = encoded(past(self._prefix))
+        if self._next == "check" and self._witness is None:
+            self._begin()
+        if self._next == "check" and self._witness is not None:
+            return "kv/range", {"key": encoded(self._prefix + self._witness[0])}
+        if self._next != "list":
+            self._next = "check"  # whoever asks again has lost the watch
+            create = {
+                "key": encoded(self._prefix),
+                "range_end": end,
+                "start_revision": str(self._revision + 1),
+                "fragment": True,
+            }
+            return "watch", {"create_request": create}
+        body: dict[str, Any] = {"key": encoded(self._from), "range_end": end, "limit": str(self._page)}
+        if self._revision:
+            body["revision"] = str(self._revision)
+        return "kv/range", body
+
+    def page(self, answer: Mapping[str, Any]) -> Iterator[Change]:
+        """What a page of the list changes. Raises ``ValueError``."""
+        if self._next == "check":
+            return self._check(answer)
+        header = _object(answer, "header")
+        self._cluster = _number(header, "cluster_id")
+        self._revision = self._revision or _number(header, "revision")
+        if not self._revision:
+            raise ValueError("an answer without a revision")
+        self._pages += 1
+        if self._pages > _PAGES:
+            raise ValueError("a list without an end")
+        changes: list[Change] = []
+        last = self._from
+        for kv in _objects(answer, "kvs"):
+            last = max(last, decoded(kv.get("key")))
+            if (put := self._put(kv)) is not None:
+                self._listed.add(put.key)
+                self._note(put)
+                changes.append(put)
+        if answer.get("more") is True and changes:
+            self._from = last + b"\0"
+        else:
+            changes.append(Synced(frozenset(self._listed), self._revision))
+            self._next, self._listed = "watch", set()
+        return iter(changes)
+
+    def _check(self, answer: Mapping[str, Any]) -> Iterator[Change]:
+        """Whether etcd's history is the one that we followed: a key that we know was made and changed in it."""
+        assert self._witness is not None, "it was asked for"
+        _, created, modified = self._witness
+        found = next(_objects(answer, "kvs"), {})
+        same = _number(found, "create_revision") == created
+        if same and (_number(found, "mod_revision") == modified or _number(found, "mod_revision") > self._revision):
+            self._next = "watch"
+        else:
+            self._begin()
+        return iter(())
+
+    def _note(self, put: Put) -> None:
+        if self._witness is None or put.modified >= self._witness[2] or put.key == self._witness[0]:
+            self._witness = (put.key, put.created, put.modified)
+
+    def result(self, answer: Mapping[str, Any]) -> Iterator[Change]:
+        """What a message of the watch changes; ``lists`` is true afterwards where the list has to be read again."""
+        header = _object(answer, "header")
+        revision, cluster = _number(header, "revision"), _number(header, "cluster_id")
+        if answer.get("canceled") is True or _number(answer, "compact_revision"):
+            self._begin()
+            return iter(())
+        if cluster != self._cluster or (answer.get("created") is True and revision < self._revision):
+            self._begin()  # another cluster, or this one put back to an earlier state
+            return iter(())
+        changes: list[Change] = []
+        for event in _objects(answer, "events"):
+            kv = _object(event, "kv")
+            modified = _number(kv, "mod_revision")
+            if event.get("type", "PUT") == "DELETE":
+                key = self._name(kv)
+                if key is not None:
+                    changes.append(Gone(key, modified))
+                    if self._witness is not None and self._witness[0] == key:
+                        self._witness = None
+            elif (put := self._put(kv)) is not None:
+                changes.append(put)
+                self._note(put)
+        if changes and answer.get("fragment") is not True:
+            # of a revision that comes in fragments the rest is still to come: after a break it is asked for again
+            self._revision = max(self._revision, *(one.modified for one in changes if not isinstance(one, Synced)))
+        return iter(changes)
+
+    def _put(self, kv: Mapping[str, Any]) -> Put | None:
+        key = self._name(kv)
+        value = decoded(kv.get("value", ""))
+        numbers = (_number(kv, "lease"), _number(kv, "create_revision"), _number(kv, "mod_revision"))
+        return None if key is None else Put(key, value, *numbers)
+
+    def _name(self, kv: Mapping[str, Any]) -> str | None:
+        """The key without the prefix; ``None`` for one that is not below it, or no text."""
+        try:
+            key = decoded(kv.get("key")).decode()
+        except UnicodeDecodeError:
+            return None
+        return key.removeprefix(self._prefix) if key.startswith(self._prefix) else None
+
+
+def _object(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"an answer without {key}")
+    return found
+
+
+def _objects(value: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    found = value.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
+        raise ValueError(f"{key} is no list of objects")
+    return iter(found)
+
+
+def _number(value: Mapping[str, Any], key: str) -> int:
+    """JSON carries 64 bits as text, and leaves out what is zero."""
+    found = value.get(key, 0)
+    if isinstance(found, bool) or not isinstance(found, int | str):
+        raise ValueError(f"{key} is no number")
+    if isinstance(found, str):
+        # a cluster's number has up to 20 digits, and is only compared
+        parsed = number(found) if len(found) < 20 else hash(found)
+        if parsed is None:
+            raise ValueError(f"{key} is no number")
+        return parsed
+    return found
