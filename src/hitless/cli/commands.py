@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "selftest": "Test the tester: inject known gaps and losses and find them.",
     "lab": "A small cluster in network namespaces: up, exec, status, down.",
     "window": "Maintenance windows: may something begin now, what comes next, wait for it.",
+    "retry": "Run a command again where a gap kept it from connecting: hitless retry -- COMMAND.",
     "relay": "The pod's side of a drill in a cluster.",
     "version": "Print the version.",
     "help": "Show the help of a command: hitless help drill.",
@@ -33,7 +34,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills", "window"),
     "Prove": ("drill", "node-drill", "probe", "farend", "selftest", "lab"),
     "Keep": ("guard", "agent"),
-    "More": ("version", "help"),
+    "More": ("retry", "version", "help"),
 }
 """How ``hitless --help`` shows them."""
 

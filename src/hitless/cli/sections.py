@@ -46,7 +46,7 @@ class Sections(click.Command):
         found: dict[str, list[tuple[str, str]]] = {title: [] for title in self._sections}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and record[1]:  # arguments stand in the usage
                 title = place.get(parameter.name or "") or place.get(parameter.opts[-1], last)
                 found[title].append(record)
         for title, records in found.items():

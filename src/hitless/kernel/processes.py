@@ -32,6 +32,7 @@ __all__ = [
     "STDOUT",
     "Process",
     "command_in",
+    "ended",
     "errors_of",
     "program",
     "replace",
@@ -172,9 +173,11 @@ def start(
     new_session: bool = False,
     keep_fds: Sequence[int] = (),
     tied: bool = True,
+    untouched: bool = False,
 ) -> Process:
     """Start a program that dies with its parent thread; the caller owns the process and must wait for it.
 
+    ``untouched``: with the environment that we have, language included (a person's own command).
     The kernel ties the death signal to the *thread* that forks: start from a thread that lives as long as the child.
     ``tied`` false: it may outlive us (the keeper of a lab that stays up).
     """
@@ -185,13 +188,21 @@ def start(
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            env=_environment(environment),
+            env=None if untouched else _environment(environment),
             start_new_session=new_session,
             preexec_fn=_die_with_parent if tied else None,
             pass_fds=tuple(keep_fds),
         )
     except Exception as error:
         raise ProgramError(command, -1, str(error) or type(error).__name__) from error
+
+
+def ended(process: Process, seconds: float) -> int | None:
+    """The exit code of a process of ``start``, minus the signal's number; ``None`` when it runs after ``seconds``."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def replace(
