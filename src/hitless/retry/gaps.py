@@ -92,7 +92,7 @@ def _own(error: Exception) -> tuple[bool, Gap | None]:
     names = _names(error)
     if names & _PERMANENT_NAMES:
         return True, None
-    if names & _CONNECT_NAMES:
+    if names & _CONNECT_NAMES and "NewConnectionError" not in names:  # urllib3 derives one from the other
         return True, Gap.CONNECT
     return False, Gap.BROKEN if names & _BROKEN_NAMES and not names & {"ClientConnectorError"} else None
 
