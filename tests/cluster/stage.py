@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, broken
 
-from hitless.cluster.survey import choose, look, objections
 from hitless.kube.api import Api
 from hitless.kube.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
+from hitless.survey.cni import look
+from hitless.survey.nodes import choose, objections
 
 NAME = "hitless-e2e-agent"
 WORLD = "farend://198.51.100.1:7800"

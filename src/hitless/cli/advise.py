@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hitless.advice import judgement as advising
+from hitless.advice import releases
 from hitless.cli.advise_view import text
 from hitless.cli.exits import Exit
 from hitless.cli.sections import Sections
-from hitless.cluster import advice as advising
-from hitless.cluster import releases
-from hitless.cluster.versions import find_flannel, find_releases
 from hitless.errors import InputError
+from hitless.model.versions import find_flannel, find_releases
 
 if TYPE_CHECKING:
-    from hitless.cluster.advice import Advice
-    from hitless.cluster.releases import Table
+    from hitless.advice.judgement import Advice
+    from hitless.advice.releases import Table
 
 __all__ = ["command"]
 
@@ -143,7 +143,7 @@ def _where(option: str, given: str) -> str:
 
 
 def _of_node(table: Table, notes: list[str]) -> Advice:
-    from hitless.cluster import node as this_node
+    from hitless.advice import nodes as this_node
 
     found = this_node.look()
     notes.extend(found.notes)
@@ -151,7 +151,7 @@ def _of_node(table: Table, notes: list[str]) -> Advice:
 
 
 def _of_cluster(table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
-    from hitless.cluster.cluster_advice import advise_cluster
+    from hitless.advice.clusters import advise_cluster
 
     return advise_cluster(table, kubeconfig, context, notes)
 

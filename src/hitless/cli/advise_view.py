@@ -3,7 +3,7 @@
 Problem: an operator reads one screen and must know what it costs, whether to upgrade, and what to type. Promise: it
 fits the terminal's width (80 columns where there is none, never more than 100); commands and manifests stand as they
 are, on lines of their own, so that they can be copied; colours only mark what the words say too, and are left out for
-NO_COLOR and pipes. It decides nothing: that is ``hitless.cluster.advice``.
+NO_COLOR and pipes. It decides nothing: that is ``hitless.advice.judgement``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import click
 from hitless.cleaning import clean
 
 if TYPE_CHECKING:
-    from hitless.cluster.advice import Advice
+    from hitless.advice.judgement import Advice
 
 __all__ = ["text"]
 

@@ -25,7 +25,7 @@ from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
 from hitless.cli.typed import typed
-from hitless.drill import Method, Outside, Plan, run
+from hitless.drill import ByApi, Method, Plan, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.origins import Origin, here
@@ -38,14 +38,15 @@ from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import LIMITS as LAB_LIMITS
 from hitless.model.events import Event
 from hitless.model.families import Backend
+from hitless.restarts.methods import about
 
 __all__ = ["carry_out", "command", "judged_agents"]
 
 METHODS = [str(one) for one in Method]
 BACKENDS = [str(one) for one in Backend]
-_ONLY_WITH: tuple[tuple[str, str, tuple[Method | Outside, ...]], ...] = (
+_ONLY_WITH: tuple[tuple[str, str, tuple[Method | ByApi, ...]], ...] = (
     ("--stop-for", "stop_for", (Method.STOP,)),
-    ("--grace", "grace", (Method.SIGTERM, Method.STOP, Outside.DELETE_POD, Outside.EVICT)),
+    ("--grace", "grace", (Method.SIGTERM, Method.STOP, *(one for one in ByApi if about(one).grace))),
 )
 """Options that mean something with some ways to restart alone."""
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
@@ -134,7 +135,7 @@ _EXAMPLES = {
 @number("--rounds", limits=LIMITS["rounds"], default=5, help="Restarts of each agent.")
 @click.option(
     "--restart",
-    type=click.Choice([*METHODS, *drill_cluster.RESTARTS]),
+    type=click.Choice([*METHODS, *map(str, ByApi)]),
     help="How.  [default: sigterm; with --cluster: delete-pod]",
 )
 @number("--stop-for", limits=LIMITS["stop_for"], default=5.0, help="With --restart stop: away for so long.")
@@ -267,10 +268,10 @@ def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> t
     return guarded or (names[-1],)
 
 
-def _method(restart: str | None, *, cluster: bool) -> Method | Outside:
+def _method(restart: str | None, *, cluster: bool) -> Method | ByApi:
     if restart is None:
-        return Outside.DELETE_POD if cluster else Method.SIGTERM
-    return Method(restart) if restart in METHODS else Outside(restart)
+        return ByApi.DELETE_POD if cluster else Method.SIGTERM
+    return Method(restart) if restart in METHODS else ByApi(restart)
 
 
 def _in_cluster(

@@ -24,21 +24,21 @@ from hitless.cli.drill_dry_run import dry_run
 from hitless.drill import Plan
 from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
+from hitless.restarts.methods import Method, about
 
 if TYPE_CHECKING:
-    from hitless.cluster.manifests import Pods, Restart
-    from hitless.cluster.survey import Survey
+    from hitless.cluster.manifests import Pods
     from hitless.cluster.target import ClusterTarget
     from hitless.evidence import Story, Verdict
     from hitless.kube.api import Api
     from hitless.kube.contexts import Way
     from hitless.kube.objects import Node
+    from hitless.survey.cni import Survey
 
-__all__ = ["RESTARTS", "Allow", "Prepared", "place_of", "prepare", "waited_for"]
+__all__ = ["Allow", "Prepared", "place_of", "prepare", "waited_for"]
 
 _T = TypeVar("_T")
 
-RESTARTS: tuple[Restart, ...] = ("delete-pod", "kill", "rollout-restart", "evict")
 _ASKED = 20.0
 """Seconds that a server which does not answer is asked before anything is done."""
 _WONDER = 1.0
@@ -64,19 +64,20 @@ Allow = Callable[[Sequence[str], Choices], Permit]
 
 def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
-    restart = next((one for one in RESTARTS if one == plan.method), None)
-    if restart is None:
-        raise InputError(f"{plan.method} is for the lab", where="--restart", expected=", ".join(RESTARTS))
+    restart = plan.method
+    if not isinstance(restart, Method):
+        raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(Method))
     if grace is not None and not float(grace).is_integer():
         raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
     check(choices)
     plan = replace(plan, patience=PATIENCE)
     from hitless.cluster.neighbours import met
-    from hitless.cluster.restarts import Agent
     from hitless.cluster.schedule import remember
-    from hitless.cluster.survey import choose, look, objections
     from hitless.kube.api import Patience, connect
     from hitless.kube.contexts import read
+    from hitless.restarts.agents import Agent
+    from hitless.survey.cni import look
+    from hitless.survey.nodes import choose, objections
 
     # The context that is current now is meant, whichever is when the question has been answered.
     way = read(choices.kubeconfig, choices.context)
@@ -92,7 +93,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
             await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
             places = (choices.namespace, choices.probe_namespace or choices.namespace)
             against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=_warn)
-            against[:0] = objections(survey, chosen, restart)
+            against[:0] = objections(survey, chosen, by_rollout=about(restart).by_rollout)
             return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 
     survey, chosen, against, missing = asyncio.run(waited_for(see(), place_of(way)))
@@ -209,7 +210,7 @@ def _warn(text: str) -> None:
     click.echo(f"hitless: {clean(text)}", err=True)
 
 
-def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pods:
+def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Method) -> Pods:
     from hitless.cluster.alive import driver
     from hitless.cluster.manifests import Pods
     from hitless.probe.targets import is_far_end
@@ -222,9 +223,9 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
     if plan.families == ("ipv6",):
         family = "ipv6"
     wanted = [one for one in survey.cni.networks if ("ipv6" if ":" in one else "ipv4") in plan.families]
-    nodes = 1 if restart == "rollout-restart" else max(1, choices.count or len(choices.nodes) or 1)
-    held = 300 if restart == "kill" else 0  # so long a kubelet may hold back a container that was killed
-    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + held) + 300
+    method = about(restart)
+    nodes = 1 if method.everywhere else max(1, choices.count or len(choices.nodes) or 1)
+    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + method.held) + 300
     ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
     return Pods(
         identity=secrets.token_hex(4),
@@ -239,19 +240,19 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Restart) -> Pod
         networks=tuple(wanted),
         profile=profile,
         seconds=int(length * nodes),
-        see_processes=restart == "kill",
+        see_processes=method.sees_processes,
         rules=survey.cni.known or choices.watch_profile is not None,
         driver=driver(),
     )
 
 
 def _agreed(
-    choices: Choices, place: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Restart
+    choices: Choices, place: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Method
 ) -> bool:
     from hitless.evidence.rules import plural
 
     names = ", ".join(node.name for node in chosen)
-    everywhere = "on every node, one after another, " if restart == "rollout-restart" else ""
+    everywhere = "on every node, one after another, " if about(restart).everywhere else ""
     question = (
         f"Restart {survey.cni.title} {everywhere}on {names} of {place}, {plural(plan.rounds, 'time')} by {restart}? "
         "While it restarts, the pods there may lose connections"

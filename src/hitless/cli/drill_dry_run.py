@@ -13,9 +13,10 @@ from hitless.drill import Plan
 
 if TYPE_CHECKING:
     from hitless.cli.drill_choices import Choices
-    from hitless.cluster.manifests import Pods, Restart
-    from hitless.cluster.survey import Survey
+    from hitless.cluster.manifests import Pods
     from hitless.kube.objects import Node
+    from hitless.restarts.methods import Method
+    from hitless.survey.cni import Survey
 
 __all__ = ["dry_run"]
 
@@ -26,7 +27,7 @@ def dry_run(
     pods: Pods,
     survey: Survey,
     chosen: tuple[Node, ...],
-    restart: Restart,
+    restart: Method,
     grace: float | None,
     own_far_end: bool,
     against: list[str],

@@ -1,7 +1,7 @@
-"""What runs against Kubernetes for users: advice, drill pods, schedules.
+"""A drill in a Kubernetes cluster: its pods, their streams, who is alive, what is left, when it is whose turn.
 
-Problem: operators need the same verdict on a real cluster as in the lab, and a straight answer to "does my release
-have this?". Promise: ``advice`` is pure; everything that talks to an API server goes through ``hitless.kube``;
-whatever the drill makes carries a label and an owner, and is removed. It never writes to an object that it did not
-make, except for the one that a restart method names. Next stage: ``hitless.cli``.
+Problem: operators need the same verdict on a real cluster as in the lab. Promise: whatever a drill makes carries a
+label and an owner, and is removed; everything that talks to an API server goes through ``hitless.kube``; it never
+writes to an object that it did not make, except for the one that a restart method names (``hitless.restarts``). Next
+stage: ``hitless.cli``.
 """

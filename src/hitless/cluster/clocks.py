@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from hitless.cluster import streams
 from hitless.errors import ApiError
+from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.model.events import Event
 from hitless.model.reading import whole_of

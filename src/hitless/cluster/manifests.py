@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from hitless import __version__
 from hitless.probe.targets import is_far_end
+from hitless.restarts.methods import Method, about
 
 __all__ = [
     "CONTAINER",
@@ -25,7 +26,6 @@ __all__ = [
     "MANAGED",
     "Document",
     "Pods",
-    "Restart",
     "far_addresses",
     "far_urls",
     "farend_pod",
@@ -43,8 +43,6 @@ Document = dict[str, Any]
 
 IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 """Its tag is the package's version: pods of another version might write what this one does not read."""
-
-Restart = Literal["delete-pod", "kill", "rollout-restart", "evict"]
 
 DRILL_LABEL = "hitless.dev/drill"
 CREATED_LABEL = "hitless.dev/created"
@@ -276,7 +274,7 @@ def farend_pod(pods: Pods, node: str, addresses: Sequence[str], owned_by: Docume
 
 def rights(
     pods: Pods,
-    restart: Restart,
+    restart: Method,
     agent_namespace: str,
     agent: str,
     config_maps: Sequence[str],
@@ -316,12 +314,9 @@ def rights(
         if config_maps:
             there.append(rule("", "configmaps", "get", names=config_maps))
         there.append(rule("", "pods", "list", "watch"))
-        if restart == "delete-pod":
-            there.append(rule("", "pods", "delete"))
-        if restart == "evict":
-            there.append(rule("", "pods/eviction", "create"))
-        if restart == "rollout-restart":
-            there.append(rule("apps", "daemonsets", "patch", names=[agent]))
+        method = about(restart)
+        if method.right is not None:
+            there.append(rule(*method.right, names=[agent] if method.named else ()))
     return _bound("hitless-drill", pods.namespace, everywhere, by_place)
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
-from hitless.cluster import clocks, manifests, relay, streams
+from hitless.cluster import clocks, manifests, relay
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
 from hitless.drill.claims import Claims
 from hitless.errors import ApiError, HitlessError, MissingError, ours
+from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
 from hitless.model import events as e

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hitless.cluster import alive, manifests
-from hitless.cluster.manifests import Document, Pods, Restart
-from hitless.cluster.survey import Survey
+from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.target import far_ends, spots
 from hitless.kube.objects import Node
+from hitless.restarts.methods import Method, about
+from hitless.survey.cni import Survey
 
 __all__ = ["Rehearsal", "rehearse"]
 
@@ -34,7 +35,7 @@ def rehearse(
     pods: Pods,
     survey: Survey,
     nodes: Sequence[Node],
-    restart: Restart,
+    restart: Method,
     *,
     to: Sequence[str],
     own_far_end: bool,
@@ -62,12 +63,7 @@ def rehearse(
     rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells)
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
-    verbs = {
-        "delete-pod": f"delete the pod of {agent} in {place}",
-        "kill": f"exec in the node's watch pod: SIGKILL to the process of {agent}'s container {survey.cni.container}",
-        "rollout-restart": f"patch daemonsets/{agent} in {place} (an annotation of its template)",
-        "evict": f"create pods/eviction for the pod of {agent} in {place}",
-    }
+    verb = about(restart).call.format(agent=agent, place=place, container=survey.cni.container)
     calls = [
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
@@ -75,7 +71,7 @@ def rehearse(
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         f"patch that ConfigMap every {alive.BEAT:g} s (an annotation: the drill is alive)",
         "exec in the pods: hitless relay read, clock, stop",
-        f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verbs[restart]}; watch its pods",
+        f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verb}; watch its pods",
         *([f"get, create and patch the ConfigMap hitless-drill-turn in {pods.namespace}"] if turn else []),
         *(["create an Event in default for each node"] if tells else []),
         "delete the pods and the ConfigMap by label and uid"
@@ -92,7 +88,7 @@ def _far(pods: Pods, node: Node) -> list[str]:
 def grants(
     pods: Pods,
     survey: Survey,
-    restart: Restart,
+    restart: Method,
     *,
     makes_namespace: bool = True,
     turn: bool = False,

@@ -25,14 +25,14 @@ from pathlib import Path
 from hitless.errors import InputError, KernelError, MissingError, NotFound, ours
 from hitless.kernel import files, processes
 from hitless.kernel.clock import Clock
+from hitless.kube.words import TAKEN_OVER
 from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 
 _LAST_WORDS = 4096  # bytes of a tool's standard error
-__all__ = ["OWN", "TAKEN_OVER", "Relay", "answer_clock", "read", "signal_container", "stop"]
+__all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
-TAKEN_OVER = "another reader has taken over"
 _SPOOL, _DONE, _STOP, _READER = "events", "done", "stop", "reader"
 _TICK = 0.05
 _GRACE = 15.0  # what a tool may take to end its pending attempts; then it is killed

@@ -18,8 +18,7 @@ from typing import Any
 from hitless.cluster import alive, manifests
 from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.pods import Station, gone, sweep
-from hitless.cluster.restarts import Agent, Step, restart
-from hitless.cluster.survey import Survey
+from hitless.cluster.signals import killer
 from hitless.drill.plans import Plan
 from hitless.drill.recording import Desk
 from hitless.drill.targets import Name, Subject
@@ -30,6 +29,10 @@ from hitless.kernel.clock import Clock
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Node
 from hitless.model import events as e
+from hitless.restarts.agents import Agent, Step
+from hitless.restarts.methods import about
+from hitless.restarts.restarting import restart
+from hitless.survey.cni import Survey
 
 __all__ = ["Abort", "ClusterTarget", "Places", "far_ends", "placed", "spots"]
 
@@ -130,7 +133,7 @@ class ClusterTarget:
         return self.survey.cni.daemon_set.name if self.survey.cni.daemon_set else self.survey.cni.name
 
     def _groups(self) -> list[list[Node]]:
-        size = len(self.nodes) if self.agent.method == "rollout-restart" else max(1, self.at_once)
+        size = len(self.nodes) if about(self.agent.method).everywhere else max(1, self.at_once)
         return [list(self.nodes[start : start + size]) for start in range(0, len(self.nodes), size)]
 
     def subjects(self) -> Sequence[Name]:
@@ -240,9 +243,9 @@ class _ClusterSubject:
             if step == "failed" and detail.startswith(NO_SIGN):  # more restarts of this kind would prove as little
                 self._desk.fail(detail)
 
-        watchers = {one.node: (one.name, one.namespace) for one in self._of("watch")}
         agent, patience = self._target.agent, self._target.plan.patience
-        await restart(agent, self._nodes, tell, patience=patience, killers=watchers)
+        kill = killer(self._target.api, {one.node: (one.name, one.namespace) for one in self._of("watch")})
+        await restart(agent, self._nodes, tell, patience=patience, kill=kill)
 
     def _of(self, *roles: str) -> list[Station]:
         return [one for one in self._stations if one.role in roles]

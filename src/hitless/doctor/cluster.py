@@ -13,14 +13,14 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from hitless import __version__
-from hitless.cluster import cluster_advice, releases
-from hitless.cluster.remedies import Status
-from hitless.cluster.survey import Survey, look
+from hitless.advice import clusters, releases
+from hitless.advice.remedies import Status
 from hitless.doctor.findings import Diagnosis, Finding, State
 from hitless.errors import ApiError
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.contexts import read
 from hitless.kube.objects import DAEMON_SETS, DaemonSet
+from hitless.survey.cni import Survey, look
 
 __all__ = ["diagnose_cluster"]
 
@@ -142,7 +142,7 @@ def _costs(kubeconfig: Path | None, context: str | None) -> list[Finding]:
     """What a restart costs, per release, in the words of ``advise``."""
     notes: list[str] = []
     try:
-        answers = cluster_advice.advise_cluster(releases.packaged(), kubeconfig, context, notes)
+        answers = clusters.advise_cluster(releases.packaged(), kubeconfig, context, notes)
     except ApiError as error:
         return [Finding("cost", "cost of a restart", "unknown", str(error))]
     found: list[Finding] = []

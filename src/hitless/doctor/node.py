@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from hitless import __version__
-from hitless.cluster import advice, releases
-from hitless.cluster import node as this_node
+from hitless.advice import judgement, releases
+from hitless.advice import nodes as this_node
 from hitless.doctor import machine
 from hitless.doctor.findings import Diagnosis, Finding, State, checked
 from hitless.errors import HitlessError, InputError
@@ -94,7 +94,7 @@ def _release() -> Finding:
     except InputError as error:
         words = str(error).partition(" (expected")[0].removeprefix("--node: ")
         return Finding("release", title, "unknown", words, "hitless advise --version RELEASE", essential=True)
-    told = advice.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
+    told = judgement.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
     what = f"{told.subject}{f', flannel {told.flannel}' if told.flannel and told.flannel not in told.subject else ''}"
     more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"
     if told.status == "unknown":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hitless.drill.plans import Method, Outside, Plan
+from hitless.drill.plans import ByApi, Method, Outside, Plan
 from hitless.drill.recording import Desk, Record, Tool
 from hitless.drill.running import run
 from hitless.drill.targets import Name, Subject, Target
 
-__all__ = ["Desk", "Method", "Name", "Outside", "Plan", "Record", "Subject", "Target", "Tool", "run"]
+__all__ = ["ByApi", "Desk", "Method", "Name", "Outside", "Plan", "Record", "Subject", "Target", "Tool", "run"]

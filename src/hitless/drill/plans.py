@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.lab.supervisor import Method
+from hitless.restarts.methods import Method as ByApi
 
-__all__ = ["LIMITS", "Method", "Outside", "Plan"]
+__all__ = ["LIMITS", "ByApi", "Method", "Outside", "Plan"]
 
 _LONGEST = 3600.0
 
@@ -35,12 +36,8 @@ LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 
 class Outside(StrEnum):
-    """How an agent is restarted where it is not ours to run: somebody else starts it again."""
+    """How an agent is restarted where neither the lab nor the Kubernetes API does it."""
 
-    DELETE_POD = "delete-pod"
-    KILL = "kill"  # its container's process
-    ROLLOUT_RESTART = "rollout-restart"
-    EVICT = "evict"
     COMMAND = "command"  # whatever the operator's own command does
 
 
@@ -52,7 +49,7 @@ class Plan:
     """
 
     rounds: int = 5
-    method: Method | Outside = Method.SIGTERM
+    method: Method | ByApi | Outside = Method.SIGTERM
     stop_for: float = 5.0
     crashes: int = 3
     baseline: float = 1.5

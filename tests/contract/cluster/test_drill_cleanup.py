@@ -14,9 +14,10 @@ from tests.unit.cluster.clusters import until
 
 from hitless.cluster import alive, leftovers
 from hitless.cluster.manifests import Pods
-from hitless.cluster.survey import choose, look
 from hitless.cluster.target import placed
 from hitless.kube.api import Api
+from hitless.survey.cni import look
+from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes
 
 

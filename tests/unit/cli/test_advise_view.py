@@ -8,20 +8,20 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from hitless.advice import judgement, releases
 from hitless.cli import advise
 from hitless.cli.advise_view import text
-from hitless.cluster import advice, releases
-from hitless.cluster.versions import Flannel, parse_flannel, parse_release
+from hitless.model.versions import Flannel, parse_flannel, parse_release
 
 TABLE = releases.packaged()
 VERSIONS = ["v1.28.15+rke2r1", "v1.32.5+rke2r1", "v1.31.10+rke2r1", "v1.30.14+k3s1", "v1.30.4+k3s1", "v1.99.0+rke2r1"]
 
 
-def about(version: str, flannel: Flannel | None = None, nodes: tuple[str, ...] = ()) -> advice.Advice:
-    return advice.advise(TABLE, parse_release(version), running=flannel, nodes=nodes)
+def about(version: str, flannel: Flannel | None = None, nodes: tuple[str, ...] = ()) -> judgement.Advice:
+    return judgement.advise(TABLE, parse_release(version), running=flannel, nodes=nodes)
 
 
-def plain(*answers: advice.Advice, width: int = 80) -> str:
+def plain(*answers: judgement.Advice, width: int = 80) -> str:
     return click.unstyle(text(list(answers), [], width))
 
 

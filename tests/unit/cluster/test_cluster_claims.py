@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.unit.cluster.clusters import until
-from tests.unit.cluster.test_cluster_api import play
+from tests.unit.kube.test_api import play
 
-from hitless.cluster import streams
 from hitless.cluster.pods import Station
 from hitless.errors import HitlessError
+from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.model import events as e
 from hitless.testing.api_kubelet import FakeNodes, Spool

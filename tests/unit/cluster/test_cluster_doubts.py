@@ -12,17 +12,22 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.unit.cluster.clusters import client, cluster, until
-from tests.unit.cluster.test_cluster_answers import server
+from tests.unit.kube.test_answers import server
 
-from hitless.cluster import rehearsal, restarts, streams
+from hitless.cluster import rehearsal
 from hitless.cluster.manifests import Pods
 from hitless.cluster.pods import sweep
-from hitless.cluster.survey import choose, look
+from hitless.cluster.signals import killer
 from hitless.cluster.target import placed
 from hitless.errors import ApiError, MissingError
-from hitless.kube import access
+from hitless.kube import access, streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, PODS
+from hitless.restarts import restarting
+from hitless.restarts.agents import Agent, Tell
+from hitless.restarts.methods import Method
+from hitless.survey.cni import look
+from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import Rights, rules_of
 from hitless.testing.api_store import Answer
@@ -85,7 +90,7 @@ def test_creates_whose_answers_were_lost_need_no_right_to_get_what_they_made(tmp
         pods = Pods("d1")
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
-        fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, "delete-pod")))
+        fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, Method.DELETE_POD)))
         fake.api.faults.lose(3)  # the namespace, the owner, a pod
         async with placed(api, survey, nodes, pods, own_far_end=True, tell=lambda _: None) as places:
             (owner,) = fake.api.store.all("configmaps", "hitless-drill")
@@ -130,7 +135,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = restarts.Agent(api, survey.cni, "kill")
+        agent = Agent(api, survey.cni, Method.KILL)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         fake.api.store.create("namespaces", "", {"metadata": {"name": "d"}})
@@ -156,8 +161,12 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
             return None  # the agent's own time is over as soon as the kubelet is seen to hold it back
 
         monkeypatch.setattr(api, "wait_for", wait_for)
-        await restarts.restart(
-            agent, ["node-1"], lambda _, step, *__: steps.append(step), patience=0.5, killers={"node-1": ("w", "d")}
+        await restarting.restart(
+            agent,
+            ["node-1"],
+            lambda _, step, *__: steps.append(step),
+            patience=0.5,
+            kill=killer(api, {"node-1": ("w", "d")}),
         )
         assert steps == ["killed", "started", "ready"]
         assert waits[0] == 0.5 < 300.0 < waits[1], "the kubelet's longest back-off"
@@ -177,14 +186,14 @@ def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
 
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = restarts.Agent(api, survey.cni, "kill")
+        agent = Agent(api, survey.cni, Method.KILL)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         killers = {"node-1": ((await agent.pods(["node-1"]))["node-1"].name, "kube-system")}
         monkeypatch.setattr(streams, "output", twice)
         steps: list[str] = []
-        tell: restarts.Tell = lambda _, step, *__: steps.append(step)  # noqa: E731
-        await restarts.restart(agent, ["node-1"], tell, patience=30.0, killers=killers)
+        tell: Tell = lambda _, step, *__: steps.append(step)  # noqa: E731
+        await restarting.restart(agent, ["node-1"], tell, patience=30.0, kill=killer(api, killers))
         assert steps == ["killed", "started", "ready"]
 
     play(story, tmp_path)
@@ -215,7 +224,7 @@ def test_a_letter_that_ends_a_line_in_unicode_does_not_end_a_watchs_line(tmp_pat
 
 
 def test_a_pod_that_hangs_is_told_with_what_is_known_and_where_to_look(tmp_path: Path) -> None:
-    from tests.unit.cluster.test_cluster_access import _station
+    from tests.unit.kube.test_access import _station
 
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.create("namespaces", "", {"metadata": {"name": "n"}})
@@ -259,7 +268,7 @@ def test_a_namespace_that_never_goes_is_told_with_the_servers_reason(
 
 
 def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) -> None:
-    from tests.unit.cluster.test_cluster_access import _station
+    from tests.unit.kube.test_access import _station
 
     async def story(fake: FakeNodes, api: Api) -> None:
         station = _station(api)
@@ -350,7 +359,7 @@ def test_rights_are_those_of_the_options_one_by_one(tmp_path: Path) -> None:
         survey = await look(api)
 
         def rights(**options: bool) -> set[str]:
-            documents = rehearsal.grants(Pods("d1"), survey, "delete-pod", **options)
+            documents = rehearsal.grants(Pods("d1"), survey, Method.DELETE_POD, **options)
             return {f"{rule.verb} {rule.resource} {rule.namespace}".strip() for rule in rules_of(documents)}
 
         usual = rights()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hitless.cluster import relay, streams
+from hitless.cluster import relay
 from hitless.errors import ApiError, InputError, KernelError, NotFound
+from hitless.kube import streams
 
 WRITER = """
 import signal, sys, time

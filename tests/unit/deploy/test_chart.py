@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from hitless.cluster import manifests
-from hitless.cluster.manifests import Pods, Restart
+from hitless.cluster.manifests import Pods
+from hitless.restarts.methods import Method
 from hitless.testing.api_rights import Rule, rules_of
 
 ROOT = Path(__file__).parents[3]
@@ -132,8 +133,8 @@ def test_every_value_is_in_the_schema_and_every_schema_value_has_a_default() -> 
     )
 
 
-@pytest.mark.parametrize("restart", ["delete-pod", "kill", "rollout-restart", "evict"])
-def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: Restart) -> None:
+@pytest.mark.parametrize("restart", list(Method))
+def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: Method) -> None:
     chart = rules_of(render("guard.enabled=false", "drill.enabled=true", f"drill.restart={restart}"))
     pods = Pods("x", namespace=NAMESPACE)
     told = manifests.rights(

@@ -17,7 +17,7 @@ import pytest
 from hitless.agent.health import Health
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
-from hitless.cluster import pods, streams
+from hitless.cluster import pods
 from hitless.cluster import relay as relays
 from hitless.cluster.relay import Relay
 from hitless.daemon.logs import Log
@@ -25,6 +25,7 @@ from hitless.drill import Record, Tool
 from hitless.errors import ApiError, Defect, HitlessError, KernelError, MissingError, ours
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import Clock
+from hitless.kube import streams
 from hitless.model import events as e
 
 HEADER = '{"type":"header","t":1,"tool":"probe","version":"0","schema":1}'

@@ -19,11 +19,11 @@ import httpx2
 import msgspec
 from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
 
-from hitless.cluster.relay import TAKEN_OVER
 from hitless.errors import ApiError, ours
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS
 from hitless.kube.refusals import said
+from hitless.kube.words import TAKEN_OVER
 from hitless.model.documents import decoded
 from hitless.model.events import LONGEST
 from hitless.model.lines import Lines

@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from hitless.cluster.releases import Shipped, Table
-from hitless.cluster.remedies import Remedy, Setting, Status, Workload, default_workload, remedies
-from hitless.cluster.versions import Build, Flannel, Release
+from hitless.advice.releases import Shipped, Table
+from hitless.advice.remedies import Remedy, Setting, Status, Workload, default_workload, remedies
+from hitless.model.versions import Build, Flannel, Release
 
 __all__ = ["Advice", "Finding", "Upgrade", "advise"]
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hitless.cluster import advice as advising
-from hitless.cluster.releases import Table
-from hitless.cluster.remedies import Setting, Workload
-from hitless.cluster.survey import Cni, flannels, look
-from hitless.cluster.versions import Build, Release, find_releases
+from hitless.advice import judgement as advising
+from hitless.advice.releases import Table
+from hitless.advice.remedies import Setting, Workload
 from hitless.errors import ApiError, InputError
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import DAEMON_SETS, NODES, DaemonSet, Node
 from hitless.kube.placement import runs_on
+from hitless.model.versions import Build, Release, find_releases
+from hitless.survey.cni import Cni, flannels, look
 
 __all__ = ["advise_cluster"]
 

@@ -18,9 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from hitless.cluster.versions import Build, Flannel, Product, Release, parse_flannel, parse_release
 from hitless.errors import InputError
 from hitless.kernel import files
+from hitless.model.versions import Build, Flannel, Product, Release, parse_flannel, parse_release
 
 __all__ = ["Ended", "Shipped", "Table", "packaged", "read_table"]
 
@@ -110,7 +110,7 @@ def read_table(text: str, name: str) -> list[Shipped]:
 
 
 def _packaged_text(name: str) -> str:
-    return resources.files("hitless.cluster").joinpath("data", name).read_text(encoding="utf-8")
+    return resources.files("hitless.advice").joinpath("data", name).read_text(encoding="utf-8")
 
 
 @cache

@@ -13,9 +13,8 @@ import pytest
 from tests.unit.cluster import roads
 from tests.unit.cluster.roads import NAME, World, play, works
 
-from hitless.cluster import streams
 from hitless.errors import ApiError, MissingError
-from hitless.kube import contexts
+from hitless.kube import contexts, streams
 from hitless.kube.api import connect
 from hitless.kube.objects import NODES
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
-from hitless.cluster import streams
 from hitless.errors import ApiError, InputError
+from hitless.kube import streams
 from hitless.kube.access import access
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, NODES

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from hitless.cluster.versions import Flannel
+from hitless.model.versions import Flannel
 
 __all__ = ["Remedy", "Setting", "Status", "Workload", "default_workload", "remedies"]
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hitless.cluster.versions import Build, Flannel, Release, find_releases, parse_flannel
 from hitless.errors import HitlessError, InputError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.model.reading import whole_of
+from hitless.model.versions import Build, Flannel, Release, find_releases, parse_flannel
 
 __all__ = ["Installed", "look"]
 

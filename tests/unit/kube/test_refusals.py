@@ -17,8 +17,8 @@ from tests.unit.cluster.clusters import until
 from tests.unit.cluster.roads import NAME, World, play, works
 
 from hitless.cli.tools import run_tools
-from hitless.cluster import streams
 from hitless.errors import ApiError
+from hitless.kube import streams
 from hitless.kube.api import Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, NODES
 from hitless.testing.api_store import Answer

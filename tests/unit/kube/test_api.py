@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import client, cluster, until
 
-from hitless.cluster import clocks, streams
+from hitless.cluster import clocks
 from hitless.errors import ApiError, InputError
+from hitless.kube import streams
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, NODES, PODS
 from hitless.testing.api_kubelet import FakeNodes, Spool

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hitless.advice import judgement, nodes, releases
 from hitless.cli.advise import command
-from hitless.cluster import advice, node, releases
-from hitless.cluster.versions import (
+from hitless.errors import InputError
+from hitless.model.versions import (
     Flannel,
     Release,
     find_flannel,
@@ -20,13 +21,12 @@ from hitless.cluster.versions import (
     parse_flannel,
     parse_release,
 )
-from hitless.errors import InputError
 
 TABLE = releases.packaged()
 
 
-def about(version: str) -> advice.Advice:
-    return advice.advise(TABLE, parse_release(version))
+def about(version: str) -> judgement.Advice:
+    return judgement.advise(TABLE, parse_release(version))
 
 
 AFFECTED_RKE2 = {
@@ -46,7 +46,7 @@ def test_exactly_the_rke2_releases_with_flannel_0_25_0_to_0_26_7_are_affected() 
         if release.product != "rke2" or release.minor < 27:
             continue
         first, last = AFFECTED_RKE2.get(release.line, (1, 0))
-        status = advice.advise(TABLE, release).status
+        status = judgement.advise(TABLE, release).status
         assert (status == "affected") == (first <= release.patch <= last), (str(release), status)
         seen += 1
     assert seen > 100
@@ -87,12 +87,12 @@ def test_a_lower_bound_decides_only_where_everything_above_behaves_the_same() ->
 
 
 def test_a_flannel_newer_than_what_was_read_is_unknown() -> None:
-    assert advice.advise(TABLE, None, running=parse_flannel("v0.28.9")).status == "window"
-    assert advice.advise(TABLE, None, running=parse_flannel("v0.29.0")).status == "unknown"
+    assert judgement.advise(TABLE, None, running=parse_flannel("v0.28.9")).status == "window"
+    assert judgement.advise(TABLE, None, running=parse_flannel("v0.29.0")).status == "unknown"
 
 
 def test_what_runs_wins_over_what_the_release_ships() -> None:
-    answer = advice.advise(
+    answer = judgement.advise(
         TABLE, parse_release("v1.32.5+rke2r1"), running=parse_flannel("v0.27.4-build20251204"), running_source="image"
     )
     assert (answer.status, answer.certainty, answer.source) == ("window", "running", "image")
@@ -210,7 +210,7 @@ def test_the_flannel_of_a_text_is_found_and_the_cni_plugin_is_not_taken_for_it()
 @pytest.mark.parametrize("version", ["v1.32.5-rc2+rke2r1", "v1.32.5+rke2r1-rc1"])
 def test_a_release_candidate_is_unknown_and_gets_its_neighbours(version: str) -> None:
     (build,) = find_releases(version)
-    answer = advice.advise(TABLE, build)
+    answer = judgement.advise(TABLE, build)
     assert answer.status == "unknown"
     assert "v1.32.4+rke2r1" in answer.summary
     assert "v1.32.5+rke2r1" in answer.summary
@@ -243,8 +243,8 @@ def test_a_users_own_table_adds_and_corrects_releases(tmp_path: Path, mark: str)
         f"{mark}version,flannel,certainty,source\nv1.40.0+rke2r1,v0.28.9,exact,me\nv1.30.14+k3s1,v0.26.7,exact,me\n"
     )
     table = releases.with_file(TABLE, path)
-    assert advice.advise(table, parse_release("v1.40.0+rke2r1")).status == "window"
-    assert advice.advise(table, parse_release("v1.30.14+k3s1")).status == "affected"
+    assert judgement.advise(table, parse_release("v1.40.0+rke2r1")).status == "window"
+    assert judgement.advise(table, parse_release("v1.30.14+k3s1")).status == "affected"
     assert about("v1.40.0+rke2r1").status == "unknown"
 
 
@@ -294,7 +294,7 @@ def test_a_node_is_asked_for_its_release(tmp_path: Path) -> None:
     proc = tmp_path / "proc"
     (proc / "self/ns").mkdir(parents=True)
     (proc / "self/ns/net").touch()
-    found = node.look((str(tmp_path),), proc)
+    found = nodes.look((str(tmp_path),), proc)
     assert str(found.release) == "v1.32.5+rke2r1"
     assert found.flannel is None
 
@@ -314,14 +314,14 @@ def test_a_flanneld_of_another_network_namespace_is_not_this_nodes(tmp_path: Pat
     (proc / "77/ns/mnt").symlink_to("/proc/self/ns/mnt")
     if ours:
         (proc / "77/ns/net").hardlink_to(proc / "self/ns/net")
-        found = node.look((), proc)
+        found = nodes.look((), proc)
         assert (str(found.flannel), found.flannel_source) == ("v0.26.7", "flanneld, process 77")
         return
     (proc / "77/ns/net").touch()
     with pytest.raises(InputError, match=r"nor a running flanneld was found on this machine \(expected"):
-        node.look((), proc)
+        nodes.look((), proc)
 
 
 def test_a_machine_that_is_no_node_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither rke2, k3s nor a running flanneld"):
-        node.look((str(tmp_path),), tmp_path)
+        nodes.look((str(tmp_path),), tmp_path)

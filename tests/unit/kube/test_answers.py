@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from tests.unit.cluster.clusters import client, cluster
 
-from hitless.cluster import streams
 from hitless.errors import ApiError
+from hitless.kube import streams
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, PODS
 from hitless.testing.api_store import Answer

@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 from aiohttp import web
-from tests.unit.cluster.test_cluster_answers import server
+from tests.unit.kube.test_answers import server
 
 from hitless.errors import ApiError, HitlessError
 from hitless.kube import access, answers, api, watching

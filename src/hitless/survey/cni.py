@@ -1,8 +1,8 @@
-"""Looking at a cluster before touching it: which CNI it runs, which nodes are fit, who objects.
+"""Which network agent a cluster runs, as which DaemonSet.
 
-Problem: the same flannel is found under a dozen names, and a drill on an unhealthy cluster measures somebody else's
-trouble. Promise: the CNI is found by what its DaemonSets run (images, commands, ConfigMaps), not by one name; every
-reason against a drill is collected and said at once; nothing is written. Next stage: ``manifests``, ``target``.
+Problem: the same flannel is found under a dozen names. Promise: the CNI is found by what its DaemonSets run (images,
+commands, ConfigMaps), not by one name; nothing is written. Next stages: ``nodes``, ``hitless.restarts``,
+``hitless.advice``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Literal
 
 import msgspec
 
-from hitless.cluster.versions import Flannel, parse_flannel
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import (
@@ -26,8 +25,9 @@ from hitless.kube.objects import (
     DisruptionBudget,
     Node,
 )
+from hitless.model.versions import Flannel, parse_flannel
 
-__all__ = ["Cni", "Survey", "choose", "flannels", "look", "objections"]
+__all__ = ["Cni", "Survey", "flannels", "look"]
 
 CniName = Literal["canal", "flannel", "calico", "cilium", "k3s", "other", "none"]
 """``other``: an agent that people named; ``none``: nothing that is known, and nothing was named."""
@@ -204,82 +204,3 @@ def _version(image: str) -> Flannel | None:
         return parse_flannel(image)
     except InputError:
         return None
-
-
-def choose(
-    survey: Survey, names: Sequence[str], count: int | None, selector: str, *, after: str | None = None
-) -> tuple[Node, ...]:
-    """The nodes to drill: those named, or ``count`` (default 1) of those that the selector takes, workers first.
-
-    ``after``: in turn, those that follow this name (empty: from the first).
-    """
-    by_name = {node.name: node for node in survey.nodes}
-    if names:
-        missing = [name for name in names if name not in by_name]
-        if missing:
-            raise InputError(
-                f"there is no node {missing[0]!r}", where="--node", expected=", ".join(by_name) or "a node"
-            )
-        return tuple(by_name[name] for name in dict.fromkeys(names))
-    fit = [node for node in survey.nodes if _selected(node, selector) and _linux(node)]
-    if after is None:
-        fit.sort(key=lambda node: (_control_plane(node), not node.ready, node.name))
-    else:
-        fit.sort(key=lambda node: (node.name <= after, node.name))
-    wanted = 1 if count is None else count
-    if len(fit) < wanted:
-        raise InputError(
-            f"only {len(fit)} nodes fit" if fit else "no node fits",
-            where="--nodes",
-            expected=f"1 to {len(fit)}" if fit else "another --node-selector: no node has these labels and is Ready",
-        )
-    return tuple(fit[:wanted])
-
-
-def _linux(node: Node) -> bool:
-    return node.status.node_info.operating_system in ("", "linux")
-
-
-def _control_plane(node: Node) -> bool:
-    labels = node.metadata.labels or {}
-    return any(
-        key.startswith("node-role.kubernetes.io/") and key.endswith(("control-plane", "master")) for key in labels
-    )
-
-
-def _selected(node: Node, selector: str) -> bool:
-    labels = node.metadata.labels or {}
-    for term in filter(None, (part.strip() for part in selector.split(","))):
-        key, sign, value = term.partition("=")
-        if not key or key.endswith("!") or value.startswith("="):
-            raise InputError(f"{term!r}", where="--node-selector", expected="KEY=VALUE or KEY, separated by commas")
-        if key not in labels or (sign and labels[key] != value):
-            return False
-    return True
-
-
-def objections(survey: Survey, chosen: Sequence[Node], restart: str = "delete-pod") -> list[str]:
-    """Every reason not to begin now; empty when there is none."""
-    found = [f"node {node.name} is not ready" for node in survey.nodes if not node.ready]
-    found += [f"node {node.name} is no Linux node" for node in chosen if not _linux(node)]
-    daemon_set = survey.cni.daemon_set
-    if daemon_set is None:
-        return found
-    if restart == "rollout-restart" and daemon_set.spec.update_strategy.type == "OnDelete":
-        found.append(
-            f"DaemonSet {survey.cni.namespace}/{daemon_set.name} has updateStrategy OnDelete: a rollout does nothing"
-        )
-    status = daemon_set.status
-    name = f"DaemonSet {survey.cni.namespace}/{daemon_set.name}"
-    if status.number_ready < status.desired_number_scheduled:
-        found.append(f"{name}: {status.number_ready} of {status.desired_number_scheduled} pods are ready")
-    if status.observed_generation and status.observed_generation < daemon_set.metadata.generation:
-        found.append(f"{name}: a change of it is still being carried out")
-    labels = daemon_set.spec.template.metadata.labels or {}
-    for budget in survey.budgets:
-        selector = budget.spec.selector
-        wanted = (selector.match_labels if selector else None) or {}
-        # A selector by expressions may or may not mean the agent: then its word counts only by labels.
-        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
-            found.append(f"PodDisruptionBudget {survey.cni.namespace}/{budget.name} allows no disruption now")
-    return found

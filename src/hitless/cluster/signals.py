@@ -1,0 +1,32 @@
+"""SIGKILL for a container's process, by a pod of the drill that sees the node's processes.
+
+Problem: the API cannot kill a process, and the answer to a command in a pod may be lost after it did its work. Promise:
+a process that is gone when it is asked for again was killed. Next stages: ``target``, ``hitless.restarts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hitless.cluster.manifests import CONTAINER
+from hitless.errors import ApiError
+from hitless.kube import streams
+from hitless.kube.api import Api
+from hitless.restarts.agents import Kill
+
+__all__ = ["killer"]
+
+
+def killer(api: Api, pods: Mapping[str, tuple[str, str]]) -> Kill:
+    """By these pods (name, namespace), one on each node."""
+
+    async def kill(node: str, container: str) -> None:
+        command = ["hitless", "relay", "signal", "--container", container, "--signal", "KILL"]
+        try:
+            await streams.output(api, *pods[node], CONTAINER, command)
+        except ApiError as error:
+            # The signal came, its answer was lost, and it was sent again; whether the container starts is waited for.
+            if "no process of it is seen" not in str(error):
+                raise
+
+    return kill

@@ -1,0 +1,78 @@
+"""The agent that is to be restarted: its pods, the method, and who is told.
+
+Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise: ``Agent`` is
+refused when it is made where there is nothing that could be restarted; its pods are those that its DaemonSet owns.
+Next stages: ``methods``, ``restarting``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from hitless.errors import InputError
+from hitless.kube.api import Api
+from hitless.kube.objects import PODS, Pod
+from hitless.restarts.methods import Method
+from hitless.survey.cni import Cni
+
+__all__ = ["Agent", "Kill", "Step", "Tell"]
+
+Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
+
+Kill = Callable[[str, str], Awaitable[None]]
+"""Ends the process of a container (its id) on a node with SIGKILL."""
+
+
+class Tell(Protocol):
+    """Told the node, the step, a detail, and by what it is known that the agent ended or began."""
+
+    def __call__(self, node: str, step: Step, detail: str, evidence: str = "", /) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The agent's pods, and how to restart them. ``grace`` None: as the pod says."""
+
+    api: Api
+    cni: Cni
+    method: Method
+    grace: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cni.name == "none":
+            there = ", ".join(self.cni.others)
+            raise InputError(
+                "no network agent was found that this tool knows (Canal, flannel, Calico, Cilium, K3s)",
+                where=self.api.server,
+                expected=f"--agent NAMESPACE/DAEMONSET, one of {there}"
+                if there
+                else "an agent that runs as a DaemonSet; for others there is hitless node-drill, on the node",
+            )
+        if self.cni.daemon_set is None:
+            raise InputError(
+                "K3s runs flannel inside its own process: there is no pod to restart",
+                where="drill --cluster",
+                expected="hitless node-drill on the node, with --restart-unit k3s",
+            )
+
+    async def pods(self, nodes: Sequence[str]) -> dict[str, Pod]:
+        """The agent's pod on each of these nodes; raises ``InputError`` when one has none."""
+        by_node = {pod.spec.node_name: pod for pod in await self._own() if pod.metadata.deletion_timestamp is None}
+        for node in nodes:
+            if node not in by_node:
+                raise InputError(
+                    f"node {node} runs no pod of {self.cni.title}", where="--node", expected="one that does"
+                )
+        return {node: by_node[node] for node in nodes}
+
+    async def everywhere(self) -> dict[str, Pod]:
+        """The agent's pod on every node that has one."""
+        return {pod.spec.node_name: pod for pod in await self._own() if pod.spec.node_name}
+
+    async def _own(self) -> list[Pod]:
+        assert self.cni.daemon_set is not None
+        found = await self.api.all(PODS, self.cni.namespace, labels=self.cni.daemon_set.selector)
+        uid = self.cni.daemon_set.metadata.uid
+        return [pod for pod in found if pod.owner is not None and pod.owner.uid == uid]

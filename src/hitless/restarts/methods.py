@@ -1,0 +1,138 @@
+"""The methods by which a network agent is restarted through the Kubernetes API, each with everything about it.
+
+Problem: a method needs rights, says something of itself in a dry run, may hold a node back for minutes, takes a grace
+period or none, and is recognised by what changes; written where each of these is used, a new method was nine places.
+Promise: an entry of ``about`` says all of it, and a new method is an entry. What the API is asked to do stands in
+``begin`` of the entry; whoever only reads a method (options, rights, plans) imports no client. Next stage:
+``restarting``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, assert_never
+
+from hitless.errors import ApiError
+from hitless.kube.objects import DAEMON_SETS, PODS
+
+if TYPE_CHECKING:
+    from hitless.kube.objects import Pod
+    from hitless.restarts.agents import Agent, Kill, Tell
+
+__all__ = ["About", "Method", "about"]
+
+
+class Method(StrEnum):
+    """How an agent is restarted: by whom, and what of it goes."""
+
+    DELETE_POD = "delete-pod"
+    KILL = "kill"  # its container's process
+    ROLLOUT_RESTART = "rollout-restart"
+    EVICT = "evict"
+
+
+Begin = Callable[["Agent", Mapping[str, "Pod"], "Tell", "Kill"], Awaitable[None]]
+"""Restarts the agent's pods, by node, and tells how it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Everything about a method.
+
+    ``call`` is what a dry run says of it, with {agent}, {place} and {container}; ``right`` the RBAC rule (group,
+    resource, verb) that it needs in the agent's namespace beside reading, None for none, ``named`` whether for the
+    agent's own object only. ``everywhere``: it goes on to every node, whichever are meant. ``same_pod``: the pod stays,
+    and another run of its container is the restart. ``sees_processes``: whoever carries it out must see the node's
+    processes. ``held``: seconds for which a kubelet may hold the next start back. ``by_rollout``: it does nothing where
+    the DaemonSet's pods are replaced on their deletion only.
+    """
+
+    begin: Begin
+    call: str
+    right: tuple[str, str, str] | None = None
+    named: bool = False
+    grace: bool = False
+    everywhere: bool = False
+    same_pod: bool = False
+    sees_processes: bool = False
+    held: float = 0.0
+    by_rollout: bool = False
+
+
+def about(method: Method) -> About:
+    """The entry of a method."""
+    match method:
+        case Method.DELETE_POD:
+            return _DELETE_POD
+        case Method.KILL:
+            return _KILL
+        case Method.ROLLOUT_RESTART:
+            return _ROLLOUT_RESTART
+        case Method.EVICT:
+            return _EVICT
+        case _:
+            assert_never(method)
+
+
+async def _delete(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+    grace = "" if agent.grace is None else f", grace period {agent.grace} s"
+    for node, pod in pods.items():
+        tell(node, "stop", f"pod {pod.name} deleted{grace}")
+        await agent.api.delete(PODS, pod.name, agent.cni.namespace, grace=agent.grace, uid=pod.metadata.uid)
+
+
+async def _kill(agent: Agent, pods: Mapping[str, Pod], tell: Tell, kill: Kill) -> None:
+    for node, pod in pods.items():
+        container = pod.container(agent.cni.container)
+        if container is None or not container.container_id:
+            raise ApiError(f"pod {pod.name} on {node} does not tell the id of its container {agent.cni.container}")
+        tell(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
+        await kill(node, container.container_id)
+
+
+async def _roll(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+    """As kubectl does: a template annotation with the time, but to the microsecond. To the second, the next one within
+    it would change nothing, and nothing would be rolled out."""
+    assert agent.cni.daemon_set is not None
+    for node in pods:
+        tell(node, "stop", "rollout restart of the DaemonSet")
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    annotations = {"kubectl.kubernetes.io/restartedAt": now}
+    patch: dict[str, Any] = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    name, place = agent.cni.daemon_set.name, agent.cni.namespace
+    await agent.api.patch(DAEMON_SETS, name, place, patch, "application/merge-patch+json")
+
+
+async def _evict(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+    for node, pod in pods.items():
+        tell(node, "stop", f"pod {pod.name} evicted")
+        try:
+            await agent.api.evict(pod.name, agent.cni.namespace, grace=agent.grace)
+        except ApiError as error:
+            if error.status == 429:
+                raise ApiError(f"the eviction of {pod.name} is not allowed now: {error}", status=429) from error
+            raise
+
+
+_DELETE_POD = About(_delete, "delete the pod of {agent} in {place}", ("", "pods", "delete"), grace=True)
+_KILL = About(
+    _kill,
+    "exec in the node's watch pod: SIGKILL to the process of {agent}'s container {container}",
+    same_pod=True,
+    sees_processes=True,
+    held=300.0,  # a kubelet waits 10 s, and twice as long each time, before it starts a container that was killed again
+)
+_ROLLOUT_RESTART = About(
+    _roll,
+    "patch daemonsets/{agent} in {place} (an annotation of its template)",
+    ("apps", "daemonsets", "patch"),
+    named=True,
+    everywhere=True,
+    by_rollout=True,
+)
+_EVICT = About(
+    _evict, "create pods/eviction for the pod of {agent} in {place}", ("", "pods/eviction", "create"), grace=True
+)

@@ -1,0 +1,125 @@
+"""Restarting the network agent of nodes, once, and knowing that it was.
+
+Problem: a pod deleted, a process killed, a rollout and an eviction end an agent differently, and the API can be away
+while it happens. Promise: the method (``methods``) is carried out once, against exactly the pods that were seen; every
+step is told with the driver's time; the agent counts as back when another pod (where the pod stays: another run of the
+container) is ready on the node. Nothing is forced. Next stages: ``hitless.cluster.target``, ``hitless.operations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hitless.evidence.rules import NO_SIGN
+from hitless.kube.objects import PODS, ContainerStatus, Pod
+from hitless.restarts.agents import Agent, Kill, Step, Tell
+from hitless.restarts.methods import about
+
+__all__ = ["restart"]
+
+_BACK_OFF = 330.0
+"""Seconds. A kubelet waits 10 s, twice as long each time and up to 300 s, before it starts a container that was killed
+again within ten minutes: that is not the agent's time. It looks every 10 s whether a wait is over."""
+
+
+async def restart(agent: Agent, nodes: Sequence[str], tell: Tell, *, patience: float, kill: Kill) -> None:
+    """Restart the agent on the nodes and wait until it is ready on all of them.
+
+    What does not come back within ``patience`` seconds is told as "failed".
+    """
+    before = await agent.pods(nodes)
+    waited = before
+    method = about(agent.method)
+    if method.everywhere:  # the next round begins when all nodes have had it
+        waited = await agent.everywhere()
+        patience *= max(1, len(waited))
+    await method.begin(agent, before, tell, kill)
+
+    def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+        if node in before:
+            tell(node, step, detail, evidence)
+
+    await _wait(agent, waited, tell_drilled, patience)
+
+
+async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float) -> None:
+    assert agent.cni.daemon_set is not None
+    told: dict[str, set[str]] = {node: set() for node in before}
+
+    def once(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+        if step not in told[node]:
+            told[node].add(step)
+            tell(node, step, detail, evidence)
+
+    held: set[str] = set()
+    ending: set[str] = set()
+
+    def done(pods: Mapping[str, Pod]) -> bool:
+        held.clear()
+        ending.clear()
+        for node, old in before.items():
+            here = [pod for pod in pods.values() if pod.spec.node_name == node]
+            if about(agent.method).same_pod:
+                _after_kill(agent, node, old, here, once)
+                held.update(node for pod in here if "CrashLoopBackOff" in pod.trouble)
+            else:
+                _after_stop(node, old, here, once)
+                ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)
+        return all("ready" in steps for steps in told.values())
+
+    place, labels = agent.cni.namespace, agent.cni.daemon_set.selector
+    back = await agent.api.wait_for(PODS, place, done, within=patience, labels=labels)
+    if back is None and held:
+        await agent.api.wait_for(PODS, place, done, within=_BACK_OFF + patience, labels=labels)
+    for node, steps in told.items():
+        if "ready" not in steps:
+            why = "; the kubelet holds it back (CrashLoopBackOff)" if node in held else ""
+            pod = before[node].name
+            if node in ending:
+                tell(node, "failed", f"pod {pod} does not go within {patience:g} s", f"pod {pod} is being deleted")
+            elif steps or node in held:
+                tell(node, "failed", f"not ready {patience:g} s after the restart{why}")
+            else:
+                text = (
+                    f"{NO_SIGN} on {node} within {patience:g} s: pod {pod} runs on, its container was not started again"
+                )
+                tell(node, "failed", text)
+
+
+def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+    if not any(_same(pod, old) for pod in here):
+        once(node, "exited", f"pod {old.name} is gone", f"pod {old.name} (uid {old.metadata.uid}) is gone")
+    for pod in here:
+        if _same(pod, old) or pod.metadata.deletion_timestamp is not None:
+            continue
+        if pod.status.phase == "Running":
+            evidence = f"pod {pod.name} (uid {pod.metadata.uid}) runs, before: {old.name} (uid {old.metadata.uid})"
+            once(node, "started", f"pod {pod.name} runs", evidence)
+        if pod.ready:
+            once(node, "ready", f"pod {pod.name} is ready")
+
+
+def _same(pod: Pod, old: Pod) -> bool:
+    return pod.metadata.uid == old.metadata.uid
+
+
+def _another(name: str, first: ContainerStatus | None, now: ContainerStatus | None) -> str:
+    """What tells two runs of a container apart: its id, and how often the kubelet has started it again."""
+
+    def run(status: ContainerStatus | None) -> str:
+        return f"{status.container_id.rpartition('://')[2][:12]}, restarts {status.restart_count}" if status else "none"
+
+    return f"{name}: {run(now)} (before: {run(first)})"
+
+
+def _after_kill(agent: Agent, node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+    first = old.container(agent.cni.container)
+    for pod in here:
+        now = pod.container(agent.cni.container)
+        replaced = not _same(pod, old)
+        again = now is not None and first is not None and now.restart_count > first.restart_count
+        if replaced or again:
+            container = f"container {agent.cni.container} of pod {pod.name}"
+            once(node, "started", f"{container} runs again", _another(container, first, now))
+            if pod.ready:
+                once(node, "ready", f"pod {pod.name} is ready")
