@@ -90,7 +90,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
             survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
-            await Agent(api, survey.cni, restart).pods([node.name for node in chosen])
+            await Agent(api, survey.cni).pods([node.name for node in chosen])
             places = (choices.namespace, choices.probe_namespace or choices.namespace)
             against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=_warn)
             against[:0] = objections(survey, chosen, by_rollout=about(restart).by_rollout)
@@ -129,7 +129,8 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
                     chosen,
                     pods,
                     plan,
-                    Agent(api, survey.cni, restart, None if grace is None else int(grace)),
+                    Agent(api, survey.cni, None if grace is None else int(grace)),
+                    restart,
                     places,
                     [one for one in choices.to if one != "node"],
                     choices.at_once,

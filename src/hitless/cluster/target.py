@@ -30,7 +30,7 @@ from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Node
 from hitless.model import events as e
 from hitless.restarts.agents import Agent, Step
-from hitless.restarts.methods import about
+from hitless.restarts.methods import Method, about
 from hitless.restarts.restarting import restart
 from hitless.survey.cni import Survey
 
@@ -100,6 +100,7 @@ class ClusterTarget:
     pods: Pods
     plan: Plan
     agent: Agent
+    method: Method
     places: Places
     to: Sequence[str]
     at_once: int = 1
@@ -121,7 +122,7 @@ class ClusterTarget:
             "helpers": sorted({*(one.name for one in self.places.far_ends), *(name for name, _ in self.places.peers)}),
             "kubelets": sorted({node.status.node_info.kubelet_version for node in self.nodes}),
             "at_once": self.at_once,
-            "method": self.agent.method,
+            "method": self.method,
             "to": list(self.to),
             "drill": self.pods.identity,
             **({} if self.pods.rules else {"judged_by": "traffic"}),
@@ -133,7 +134,7 @@ class ClusterTarget:
         return self.survey.cni.daemon_set.name if self.survey.cni.daemon_set else self.survey.cni.name
 
     def _groups(self) -> list[list[Node]]:
-        size = len(self.nodes) if about(self.agent.method).everywhere else max(1, self.at_once)
+        size = len(self.nodes) if about(self.method).everywhere else max(1, self.at_once)
         return [list(self.nodes[start : start + size]) for start in range(0, len(self.nodes), size)]
 
     def subjects(self) -> Sequence[Name]:
@@ -235,7 +236,7 @@ class _ClusterSubject:
 
     async def restart(self, round: int) -> None:
         desks = {desk.node: desk for desk in (self._desk, *self._desk.companions)}
-        method = self._target.agent.method
+        method = self._target.method
 
         def tell(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
             event = e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail, evidence=evidence)
@@ -245,7 +246,7 @@ class _ClusterSubject:
 
         agent, patience = self._target.agent, self._target.plan.patience
         kill = killer(self._target.api, {one.node: (one.name, one.namespace) for one in self._of("watch")})
-        await restart(agent, self._nodes, tell, patience=patience, kill=kill)
+        await restart(agent, method, self._nodes, tell, patience=patience, kill=kill)
 
     def _of(self, *roles: str) -> list[Station]:
         return [one for one in self._stations if one.role in roles]

@@ -1,4 +1,4 @@
-"""The agent that is to be restarted: its pods, the method, and who is told.
+"""The agent that is to be restarted: its pods, and who is told.
 
 Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise: ``Agent`` is
 refused when it is made where there is nothing that could be restarted; its pods are those that its DaemonSet owns.
@@ -14,7 +14,6 @@ from typing import Literal, Protocol
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS, Pod
-from hitless.restarts.methods import Method
 from hitless.survey.cni import Cni
 
 __all__ = ["Agent", "Kill", "Step", "Tell"]
@@ -33,11 +32,10 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """The agent's pods, and how to restart them. ``grace`` None: as the pod says."""
+    """The agent's pods. ``grace``: seconds that they are given to end; None: as the pod says."""
 
     api: Api
     cni: Cni
-    method: Method
     grace: int | None = None
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from hitless.evidence.rules import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
 from hitless.restarts.agents import Agent, Kill, Step, Tell
-from hitless.restarts.methods import about
+from hitless.restarts.methods import About, Method, about
 
 __all__ = ["restart"]
 
@@ -22,27 +22,29 @@ _BACK_OFF = 330.0
 again within ten minutes: that is not the agent's time. It looks every 10 s whether a wait is over."""
 
 
-async def restart(agent: Agent, nodes: Sequence[str], tell: Tell, *, patience: float, kill: Kill) -> None:
+async def restart(
+    agent: Agent, method: Method, nodes: Sequence[str], tell: Tell, *, patience: float, kill: Kill
+) -> None:
     """Restart the agent on the nodes and wait until it is ready on all of them.
 
     What does not come back within ``patience`` seconds is told as "failed".
     """
     before = await agent.pods(nodes)
     waited = before
-    method = about(agent.method)
-    if method.everywhere:  # the next round begins when all nodes have had it
+    entry = about(method)
+    if entry.everywhere:  # the next round begins when all nodes have had it
         waited = await agent.everywhere()
         patience *= max(1, len(waited))
-    await method.begin(agent, before, tell, kill)
+    await entry.begin(agent, before, tell, kill)
 
     def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
         if node in before:
             tell(node, step, detail, evidence)
 
-    await _wait(agent, waited, tell_drilled, patience)
+    await _wait(agent, waited, tell_drilled, patience, entry)
 
 
-async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float) -> None:
+async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float, entry: About) -> None:
     assert agent.cni.daemon_set is not None
     told: dict[str, set[str]] = {node: set() for node in before}
 
@@ -59,7 +61,7 @@ async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: f
         ending.clear()
         for node, old in before.items():
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
-            if about(agent.method).same_pod:
+            if entry.same_pod:
                 _after_kill(agent, node, old, here, once)
                 held.update(node for pod in here if "CrashLoopBackOff" in pod.trouble)
             else:

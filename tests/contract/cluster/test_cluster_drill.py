@@ -71,9 +71,19 @@ async def drill(
     told: list[str] = []
     log = folder / "events.jsonl"
     async with placed(api, survey, nodes, chosen, own_far_end=True, tell=told.append) as places:
-        agent = Agent(api, survey.cni, restart)
+        agent = Agent(api, survey.cni)
         target = ClusterTarget(
-            api, survey, nodes, chosen, plan, agent, places, [], at_once, abort if abort is not None else Abort()
+            api,
+            survey,
+            nodes,
+            chosen,
+            plan,
+            agent,
+            restart,
+            places,
+            [],
+            at_once,
+            abort if abort is not None else Abort(),
         )
         other = asyncio.create_task(meanwhile()) if meanwhile else None
         _, verdict = await run_drill(plan, target, log, judged=target.title)
@@ -368,7 +378,7 @@ def test_unready_nodes_and_agents_are_objections(tmp_path: Path) -> None:
         assert any("node-9 is not ready" in one for one in found)
         assert any("1 of 3 pods are ready" in one for one in found)
         with pytest.raises(InputError, match="runs no pod"):
-            await Agent(api, survey.cni, Method.DELETE_POD).pods(["node-9"])
+            await Agent(api, survey.cni).pods(["node-9"])
 
     play(story, tmp_path)
 
@@ -443,12 +453,12 @@ def test_k3s_is_found_by_its_kubelets_and_sent_to_the_node_drill(tmp_path: Path)
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.remove("daemonsets.apps", "kube-system", "rke2-canal")
         with pytest.raises(InputError, match="no network agent"):
-            Agent(api, (await look(api)).cni, Method.DELETE_POD)
+            Agent(api, (await look(api)).cni)
         fake.add_node("k", version="v1.32.5+k3s1")
         survey = await look(api)
         assert survey.cni.name == "k3s"
         with pytest.raises(InputError, match="node-drill"):
-            Agent(api, survey.cni, Method.DELETE_POD)
+            Agent(api, survey.cni)
 
     play(story, tmp_path, nodes=1)
 
@@ -460,7 +470,7 @@ def kindnet() -> dict[str, Any]:
 def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         with pytest.raises(InputError, match="--agent NAMESPACE/DAEMONSET, one of kube-system/kindnet"):
-            Agent(api, (await look(api)).cni, Method.DELETE_POD)
+            Agent(api, (await look(api)).cni)
         with pytest.raises(InputError, match="kube-system/kindnet"):
             await look(api, agent="kube-system/kindnetd")
         with pytest.raises(InputError, match="no container 'x'"):

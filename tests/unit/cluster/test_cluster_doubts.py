@@ -135,7 +135,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = Agent(api, survey.cni, Method.KILL)
+        agent = Agent(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         fake.api.store.create("namespaces", "", {"metadata": {"name": "d"}})
@@ -163,6 +163,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
         monkeypatch.setattr(api, "wait_for", wait_for)
         await restarting.restart(
             agent,
+            Method.KILL,
             ["node-1"],
             lambda _, step, *__: steps.append(step),
             patience=0.5,
@@ -186,14 +187,14 @@ def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
 
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = Agent(api, survey.cni, Method.KILL)
+        agent = Agent(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         killers = {"node-1": ((await agent.pods(["node-1"]))["node-1"].name, "kube-system")}
         monkeypatch.setattr(streams, "output", twice)
         steps: list[str] = []
         tell: Tell = lambda _, step, *__: steps.append(step)  # noqa: E731
-        await restarting.restart(agent, ["node-1"], tell, patience=30.0, kill=killer(api, killers))
+        await restarting.restart(agent, Method.KILL, ["node-1"], tell, patience=30.0, kill=killer(api, killers))
         assert steps == ["killed", "started", "ready"]
 
     play(story, tmp_path)
