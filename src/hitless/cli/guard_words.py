@@ -10,7 +10,7 @@ from hitless.daemon.logs import Stream
 __all__ = ["Words"]
 
 _FIRST = ("reason", "why", "text", "found")  # what is said in words anyway
-_LEFT_OUT = ("time", "level", "event", *_FIRST)
+_LEFT_OUT = ("time", "level", "event", "code", *_FIRST)
 
 
 class Words:

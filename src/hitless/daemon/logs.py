@@ -1,10 +1,13 @@
-"""Structured logs: one JSON object a line, one line a decision.
+"""Structured logs: one JSON object a line, one line for each decision, record and failure.
 
 Problem: a failure that repeats every five seconds buries everything else, and what repeats ten times a second fills the
-node's disk. Promise: each decision is one line with ``time``, ``level``, ``event`` and its facts. The same warning or
-error again within a minute is counted, not printed; of what counts each time (a gap, a repair, a change) the same is
-printed at most sixty times a minute, and counted from there. The count appears as ``repeated_before`` in the next line
-of its kind, or as an event ``repeated`` when its minute is over. What is written is flushed.
+node's disk; but two gaps are two gaps, although the words are the same. Promise: each line has ``time``, ``level``,
+``event``, the event's stable ``code``, and its facts; no fact takes the place of one of these. A failure (``warning``,
+``error``) is known by its event and facts: the same one again within a minute is counted, not printed. Records
+(``notice``, ``info``) are all printed, up to sixty a minute of one kind, and counted from there. What a line is about
+(``_IDENTITY``: the family, the networks, the file, …) is never left out of the comparison; numbers and times elsewhere
+are. The count appears as ``repeated_before`` in the next line of its kind, or as an event ``repeated`` when its minute
+is over. What is written is flushed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from hitless.cleaning import in_json
+from hitless.daemon.log_codes import code_of
 
 __all__ = ["Log", "Stream"]
 
@@ -35,6 +39,12 @@ class Stream(Protocol):
 
 
 _NUMBERS = re.compile(r"[0-9]+")
+_IDENTITY = frozenset(
+    {"backend", "family", "fields", "flags", "kind", "network", "networks", "path", "place", "subnets", "where"}
+)
+"""Facts that say what a line is about: two lines that differ in one of them are never the same."""
+_OWN = frozenset({"time", "level", "event", "code", "node"})
+"""What a line has of itself; a fact of that name is written with ``fact_`` in front."""
 _WINDOW = 60.0  # seconds for which what is the same is looked upon as a repetition
 _OFTEN = 60  # lines of one kind in that time, of what counts each time
 _MOST_LINES = 1000  # of all kinds, in that time
@@ -84,7 +94,7 @@ class Log:
         self._bounded("warning", event, facts, 1)
 
     def error(self, event: str, **facts: Fact) -> None:
-        """Something is wrong and is somebody's to mend."""
+        """Something is wrong, and somebody has to repair it."""
         self._bounded("error", event, facts, 1)
 
     def close(self) -> None:
@@ -94,9 +104,7 @@ class Log:
 
     def _bounded(self, level: str, event: str, facts: dict[str, Fact], most: int) -> None:
         reason = str(facts.get("reason", ""))
-        # a number or a time that differs makes nothing new of it
-        rest = () if most == 1 else sorted((name, str(value)) for name, value in facts.items())
-        key = f"{level} {event} {_NUMBERS.sub('#', f'{reason} {rest}')}"
+        key = _key(level, event, facts)
         with self._lock:
             now = self._monotonic()
             kind = self._kinds.get(key)
@@ -144,12 +152,25 @@ class Log:
 
     def _write(self, level: str, event: str, facts: dict[str, Fact]) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event}
+        line["code"] = code_of(event)
         if self._node:
             line["node"] = self._node
-        kept = {name: value for name, value in facts.items() if value is not None and value != ""}
+        kept = {
+            f"fact_{name}" if name in _OWN else name: value
+            for name, value in facts.items()
+            if value is not None and value != ""
+        }
         try:
             self._stream.write(in_json(json.dumps({**line, **kept}, ensure_ascii=False)) + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             # nobody reads it any more, or its disk is full: the rules matter more than the log
             self._verbosity = 0
+
+
+def _key(level: str, event: str, facts: dict[str, Fact]) -> str:
+    """Equal for lines that say the same. A number or a time that differs makes nothing new of it; another family, or
+    another file, does."""
+    about = sorted((name, str(value)) for name, value in facts.items() if name in _IDENTITY)
+    rest = sorted((name, str(value)) for name, value in facts.items() if name not in _IDENTITY)
+    return f"{level} {event} {about} {_NUMBERS.sub('#', str(rest))}"

@@ -104,7 +104,9 @@ class Reporter:
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
             isinstance(record, records.Gap) and not record.covered
         )
-        (self._log.warning if loud else self._log.info)(event, **facts)
+        if isinstance(record, records.Note):
+            loud = facts.pop("level") != "info"
+        (self._log.notice if loud else self._log.info)(event, **facts)
         if self._post is not None:
             self._post(record)
 
