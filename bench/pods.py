@@ -28,7 +28,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.observe import Asking, LiveNode
-from hitless.watch.judging import Judge
+from hitless.observe.judging import Judge
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

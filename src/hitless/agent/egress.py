@@ -1,47 +1,67 @@
 """Is the egress path carried? The evaluator's answer, for the agent.
 
-Two questions: ``judge`` asks about the rules as they stand now, with everything that a pod's packet passes, and says
-in words what happens to it (refused is not the same as un-translated);
-``was_open`` asks about an observed state after the fact, without reading again, so that a repair is not delayed by
-asking. Pure.
+Two questions. ``Egress.ask`` asks about the node as it stands now: what ``hitless.observe`` answers, which is what
+``hitless watch`` says of the same rules, and says in words what happens to the pods' packets (refused is not the same
+as un-translated). ``was_open`` asks about an observed state after the fact, without reading again, so that a repair is
+not delayed by asking. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from hitless.model.families import Backend, Family
+from hitless.agent.ports import AroundPort
+from hitless.model.events import State
+from hitless.model.families import Backend, Family, Network
 from hitless.model.packets import TCP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
-from hitless.model.state import NodeState, Purpose
-from hitless.observe import Asking, Fate, How, LiveNode, Panel, Pod, questions
+from hitless.model.state import NodeState, Place, Purpose
+from hitless.observe import Asking, How, Judge
 from hitless.semantics import evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
-__all__ = ["judge", "was_open"]
-
-_HOOKS = ("forward", "postrouting")  # what ``Node.egress`` reads
+__all__ = ["Answer", "Egress", "was_open"]
 
 
-def judge(ruleset: Ruleset, networks: FamilyNetworks, around: LiveNode, *, masquerade: bool = True) -> str:
-    """What happens to the new flows of this node's pods that are certainly not carried, and why; empty: nothing is.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What happens to a network's pods, and ``why``: in words, empty where all is well."""
 
-    The pods that are there are asked about, and what their answers come to is decided where the watch decides it: what
-    keeps only some of them in is somebody's policy for them. Without ``masquerade`` only refusals count.
-    """
-    whom = around.whom(Asking(networks.network, networks.subnet, destinations=1))
-
-    def ask(pod: Pod, explain: bool) -> Fate:
-        if masquerade:
-            return questions.egress(ruleset, whom.of(pod), whom.way, hooks=_HOOKS, explain=explain)
-        return questions.through(ruleset, whom.of(pod), whom.way, _HOOKS, explain=explain)
-
-    poll = Panel().poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=False)
-    if poll.state != "not_carried":
-        return ""
-    return f"{_HAPPENS[poll.how]}: {poll.reason}"
+    state: State = "carried"
+    why: str = ""
 
 
+class Egress:
+    """Asks about the pod networks of one node; it remembers who was carried last, to ask about it first."""
+
+    def __init__(self) -> None:
+        self._judges: dict[tuple[Network, bool], Judge] = {}
+
+    def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> Answer:
+        """What happens to the new flows of this node's pods. Without ``masquerade`` only refusals count."""
+        network = networks.network
+        whom = around.whom(Asking(network, networks.subnet))
+        judge = self._judges.setdefault(
+            (network, masquerade), Judge(network, whom, _TRANSLATORS, masquerade=masquerade)
+        )
+        judge.whom = whom
+        poll = judge.answer(ruleset)
+        if poll.state == "carried":
+            return Answer()
+        if poll.state == "cannot_tell":
+            return Answer("cannot_tell", poll.reason)
+        return Answer("not_carried", f"{_HAPPENS[poll.how]}: {poll.reason}")
+
+
+_TRANSLATORS = tuple(
+    dict.fromkeys(
+        (place.names.table, place.names.chain)
+        for family in Family
+        for backend in Backend
+        for place in (Place(backend, family, Purpose.MASQUERADE),)
+    )
+)
 _HAPPENS: Mapping[How, str] = {
     "": "pods' packets are refused, or not translated",
     "dropped": "pods' new connections are dropped",

@@ -26,6 +26,7 @@ class Health:
     last_pass: float | None = None
     problems: tuple[str, ...] = ()
     not_carried: Mapping[str, str] = field(default_factory=dict)
+    doubtful: Mapping[str, str] = field(default_factory=dict)  # families of which it cannot be told, and why
     fighting: tuple[str, ...] = ()
     turned: float | None = None
 

@@ -10,29 +10,70 @@ size is followed, but not more often than a fifth of the time allows. Nothing is
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from hitless.agent.ports import Clock
 from hitless.kernel.namespaces import Namespace
-from hitless.kernel.xtables.lockwatch import LockWatch, lock_paths
-from hitless.kernel.xtables.sockopt import Tables
+from hitless.kernel.xtables.lockwatch import Holder, LockWatch, lock_paths
+from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.families import Family
 
-__all__ = ["LegacyWatch"]
+__all__ = ["LegacyWatch", "legacy_watch"]
 
 _GAP = 0.05
 _SHARE = 4  # a look without a visible change may follow after this many times what the last one took
+
+
+class InfoPort(Protocol):
+    """The legacy tables of one family. Real: ``hitless.kernel.xtables.sockopt.Tables``."""
+
+    def info_bytes(self, table: str) -> bytes | None:
+        """A table's sizes and counts as the kernel has them; ``None``: there is no such table."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class LockPort(Protocol):
+    """Uses of the xtables lock. Real: ``hitless.kernel.xtables.lockwatch.LockWatch``."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """What becomes readable at a use."""
+
+    def drain(self, now: int) -> tuple[bool, bool]:
+        """Take what happened: whether it was opened, and let go."""
+
+    def writer(self, since: int) -> Holder | None:
+        """Who used it."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def legacy_watch(
+    namespace: Namespace, loop: asyncio.AbstractEventLoop, clock: Clock, changed: Callable[[int, str], None]
+) -> LegacyWatch:
+    """One for the real tables of a namespace."""
+    tables = [Tables(namespace, family) for family in Family]
+    return LegacyWatch(tables, LockWatch(lock_paths(namespace)), loop, clock, changed)
 
 
 class LegacyWatch:
     """In the event loop; ``changed`` gets the writer's process id (0: not known) and name."""
 
     def __init__(
-        self, namespace: Namespace, loop: asyncio.AbstractEventLoop, changed: Callable[[int, str], None]
+        self,
+        tables: Sequence[InfoPort],
+        lock: LockPort,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        changed: Callable[[int, str], None],
     ) -> None:
-        self._loop, self._changed = loop, changed
-        self._tables = {family: Tables(namespace, family) for family in Family}
-        self._lock = LockWatch(lock_paths(namespace))
+        """``tables``: of each family; ``lock``: the xtables lock."""
+        self._loop, self._clock, self._changed = loop, clock, changed
+        self._tables, self._lock = tuple(tables), lock
         self._known = self._sizes()
         self._quiet_until = 0.0
         self._hinted: asyncio.TimerHandle | None = None
@@ -42,7 +83,7 @@ class LegacyWatch:
 
     def looked(self, cost: float) -> None:
         """A look has just ended, and took so long (seconds)."""
-        self._quiet_until = time.monotonic() + _SHARE * cost
+        self._quiet_until = self._clock.monotonic() + _SHARE * cost
 
     def close(self) -> None:
         """Stop, and close everything."""
@@ -52,11 +93,11 @@ class LegacyWatch:
         for fd in self._lock.fds:
             self._loop.remove_reader(fd)
         self._lock.close()
-        for tables in self._tables.values():
+        for tables in self._tables:
             tables.close()
 
     def _sizes(self) -> tuple[bytes | None, ...]:
-        return tuple(tables.info_bytes(name) for tables in self._tables.values() for name in ("nat", "filter"))
+        return tuple(tables.info_bytes(name) for tables in self._tables for name in TABLES)
 
     def _poll(self) -> None:
         self._timer = self._loop.call_later(_GAP, self._poll)
@@ -72,11 +113,11 @@ class LegacyWatch:
         return True
 
     def _used(self) -> None:
-        _, closed = self._lock.drain(time.time_ns())
+        _, closed = self._lock.drain(int(self._clock.wall() * 1e9))
         if not closed or self._compare() or self._hinted is not None:
             return
         # rules may have been replaced by as many of the same size
-        wait = max(0.0, self._quiet_until - time.monotonic())
+        wait = max(0.0, self._quiet_until - self._clock.monotonic())
         self._hinted = self._loop.call_later(wait, self._follow_hint)
 
     def _follow_hint(self) -> None:

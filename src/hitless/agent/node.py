@@ -1,4 +1,9 @@
-"""The real node behind ``RulesPort``: reads by netlink and getsockopt, writes by one program call a transaction."""
+"""The real node behind ``NodePort``: reads by netlink and getsockopt, writes by one program call a transaction.
+
+Two readers: the chains that a plan is made for are read alone and anew each time (``observing``); what is said about
+the node comes from the observer that the guard uses too (``hitless.observe.rules``), which is started at the first
+question and kept current from then on.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,15 @@ from typing import Self
 
 from hitless.agent.observing import Observer
 from hitless.kernel import iptables
+from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.chains import ChainName
+from hitless.kernel.conntrack import Conntrack
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
+from hitless.observe import LiveNode
+from hitless.observe.rules import RulesObserver
 from hitless.plan import Transaction
 
 __all__ = ["HINTS", "Node"]
@@ -27,6 +36,7 @@ class Node:
         self.namespace = namespace
         self._lock_wait = lock_wait
         self._observer = Observer(namespace)
+        self._rules: RulesObserver | None = None
         self.commands = 0
 
     def __enter__(self) -> Self:
@@ -38,6 +48,8 @@ class Node:
     def close(self) -> None:
         """Close all sockets; the rules stay."""
         self._observer.close()
+        if self._rules is not None:
+            self._rules.close()
 
     @property
     def generation(self) -> int:
@@ -61,8 +73,34 @@ class Node:
             iptables.restore(transaction.program, transaction.text, namespace=self.namespace, lock_wait=self._lock_wait)
 
     def egress(self, families: Collection[Family]) -> Ruleset:
-        """The rules that a pod's packet to the outside passes."""
-        return self._observer.egress_rules(families)
+        """Everything that a pod's packet to the outside may meet, sets and facts of the node included."""
+        return self._following(families).now(families)
+
+    def changed(self, families: Collection[Family]) -> bool:
+        """Whether a question about ``egress`` may have another answer since the last call: nf_tables' rules, or facts
+        of the node, have changed. The legacy tables are not looked at."""
+        return self._following(families).settle()
+
+    def conntrack(self) -> Conntrack:
+        """The connection table, opened."""
+        return Conntrack(self.namespace)
+
+    def facts(self) -> NodeFacts:
+        """Addresses and routes, opened."""
+        return NodeFacts(self.namespace)
+
+    def around(self, families: tuple[Family, ...]) -> LiveNode:
+        """The pods and the way out, opened."""
+        return LiveNode(self.namespace, families)
+
+    def _following(self, families: Collection[Family]) -> RulesObserver:
+        found = self._rules
+        if found is None or not set(families) <= set(found.families):
+            wanted = tuple(family for family in Family if family in families or (found and family in found.families))
+            if found is not None:
+                found.close()
+            found = self._rules = RulesObserver(wanted, self.namespace, follow_legacy=False)
+        return found
 
     def hinted(self) -> Backend | None:
         """The iptables backend in which the kubelet left its hints; ``None`` where it left none."""

@@ -1,16 +1,37 @@
-"""What the agent needs of a node's rules: the few methods that the real kernel and the fake one share."""
+"""What the agent needs of the world, as the few methods that the real one and the fake one share.
+
+``RulesPort`` is what a plan needs, ``NodePort`` is all of a node's kernel, ``Commits`` and ``LegacyTables`` are what
+says that rules have changed, and ``Runtime`` is time itself: clock, waiting, and the thread in which the kernel is
+asked. Everything that runs gets these handed in, so that tests run it in virtual time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Protocol, TypeVar
 
-from hitless.model.families import Backend, Family
+from hitless.heal import ConntrackPort
+from hitless.kernel.addresses import Paths
+from hitless.kernel.commits import Commit
+from hitless.model.families import Address, Backend, Family, Network
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
+from hitless.observe import Asking, Whom
 from hitless.plan import Transaction
 
-__all__ = ["RulesPort"]
+__all__ = [
+    "AroundPort",
+    "Clock",
+    "ClosingConntrack",
+    "Commits",
+    "FactsPort",
+    "LegacyTables",
+    "NodePort",
+    "RulesPort",
+    "Runtime",
+]
+
+_T = TypeVar("_T")
 
 
 class RulesPort(Protocol):
@@ -30,3 +51,118 @@ class RulesPort(Protocol):
 
     def knows_random_fully(self, backend: Backend) -> bool:
         """Whether MASQUERADE --random-fully can be had."""
+
+
+class ClosingConntrack(ConntrackPort, Protocol):
+    """The connection table of one namespace."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class FactsPort(Protocol):
+    """Addresses and routes of a node. Real: ``hitless.kernel.addresses.NodeFacts``."""
+
+    def addresses(self, family: Family) -> frozenset[Address]:
+        """The node's own addresses."""
+
+    def routes(self, family: Family) -> Iterable[tuple[Network, int]]:
+        """Its routes: where to, and by which interface."""
+
+    def paths(self, family: Family) -> Paths:
+        """The ways to addresses, as the node is now."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class AroundPort(Protocol):
+    """Whom questions are about. Real: ``hitless.observe.LiveNode``."""
+
+    def look(self, now: float) -> bool:
+        """Look again when it is time; whether that was done."""
+
+    def whom(self, asking: Asking) -> Whom:
+        """Whom to ask about a network."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class NodePort(RulesPort, Protocol):
+    """All of a node's kernel that the agent reads and writes."""
+
+    @property
+    def commands(self) -> int:
+        """How many programs were run."""
+
+    @property
+    def generation(self) -> int:
+        """The nf_tables generation that the last observation belongs to."""
+
+    def changed(self, families: Collection[Family]) -> bool:
+        """Whether ``egress`` may give another answer since the last call; legacy tables are not looked at."""
+
+    def hinted(self) -> Backend | None:
+        """The backend in which the kubelet left its hints."""
+
+    def has_legacy(self) -> bool:
+        """Whether legacy tables stand here."""
+
+    def conntrack(self) -> ClosingConntrack:
+        """The connection table, opened."""
+
+    def facts(self) -> FactsPort:
+        """Addresses and routes, opened."""
+
+    def around(self, families: tuple[Family, ...]) -> AroundPort:
+        """The pods and the way out, opened."""
+
+    def close(self) -> None:
+        """Close everything; the rules stay."""
+
+
+class Commits(Protocol):
+    """Commits to nf_tables as they happen. Real: ``hitless.kernel.commits.Commits``."""
+
+    def ready(self) -> Iterator[Commit]:
+        """Those that are there now; raises ``KernelError`` (``LostEvents``) where some cannot be had."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class LegacyTables(Protocol):
+    """Changes of the legacy tables. Real: ``hitless.agent.legacy.LegacyWatch``."""
+
+    def looked(self, cost: float) -> None:
+        """A look has just ended, and took so long (seconds)."""
+
+    def close(self) -> None:
+        """Stop."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def monotonic(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def wall(self) -> float:
+        """The time of day, in seconds since 1970."""
+
+
+class Runtime(Clock, Protocol):
+    """Time, waiting, and the thread in which the kernel is asked. Real: ``hitless.agent.runtime.AsyncRuntime``."""
+
+    async def wait(self, seconds: float) -> None:
+        """Until so much time is over, or ``wake`` is called: it counts also when it was called before."""
+
+    def wake(self) -> None:
+        """End ``wait``."""
+
+    async def run(self, action: Callable[[], _T]) -> _T:
+        """Do this in the kernel's thread: one after the other."""
+
+    async def end(self, action: Callable[[], None]) -> None:
+        """Do this there as the last."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from hitless.agent.health import Health
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import Node
+from hitless.agent.ports import LegacyTables
+from hitless.agent.reporting import Reporter
+from hitless.agent.runtime import SYSTEM, AsyncRuntime
 from hitless.agent.serving import serve
 from hitless.agent.watching import Watch
 from hitless.agent.working import Worker
@@ -25,7 +28,9 @@ from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
 from hitless.daemon.signals import when_ended
 from hitless.errors import InputError, ours
+from hitless.kernel.commits import Commits
 from hitless.kernel.memory import return_large_blocks
+from hitless.kernel.namespaces import HERE
 from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
 from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
@@ -95,15 +100,36 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     metrics.set("hitless_build_info", 1, version=_version())
     with contextlib.ExitStack() as serving:
         if options.healthz_port:
-            health.turned = time.monotonic()
+            health.turned = SYSTEM.monotonic()
             serving.enter_context(serve(options.healthz_ip, options.healthz_port, health, metrics, log))
         await _work(options, log, metrics, health, notifier, netconf, snapshot, kubernetes, started)
+
+
+def _watch(runtime: AsyncRuntime) -> Watch:
+    """What says that rules have changed, in this event loop."""
+    turning = asyncio.get_running_loop()
+    commits = Commits()
+
+    def listen(collect: Callable[[], None]) -> Callable[[], None]:
+        turning.add_reader(commits.fileno(), collect)
+
+        def end() -> None:
+            turning.remove_reader(commits.fileno())
+
+        return end
+
+    def legacy(changed: Callable[[int, str], None]) -> LegacyTables:
+        from hitless.agent.legacy import legacy_watch
+
+        return legacy_watch(HERE, turning, runtime, changed)
+
+    return Watch(commits, runtime, listen=listen, legacy=legacy)
 
 
 async def _turn(health: Health) -> None:
     """Say once a second that the event loop turns."""
     while True:
-        health.turned = time.monotonic()
+        health.turned = SYSTEM.monotonic()
         await asyncio.sleep(1.0)
 
 
@@ -111,13 +137,17 @@ async def _work(
     options: Options, log: Log, metrics: Metrics, health: Health, notifier: Notifier, netconf: NetConf,
     snapshot: Snapshot | None, kubernetes: NodeSource | None, started: float,
 ) -> None:  # fmt: skip
-    worker = Worker(Node(lock_wait=options.lock_wait), options.backend)
-    wakers: list[Loop] = []
-    watch = Watch(lambda: wakers[0].wake())
+    runtime = AsyncRuntime()
+    watch = _watch(runtime)
     loop = Loop(
-        worker, watch, log, metrics, health, notifier, resync=options.resync, heal=options.heal, started=started
+        Worker(Node(lock_wait=options.lock_wait), options.backend, runtime),
+        watch,
+        Reporter(log, metrics, health, notifier, started=started),
+        runtime,
+        resync=options.resync,
+        heal=options.heal,
     )
-    wakers.append(loop)
+    watch.wake, watch.stir = loop.wake, loop.stirred
 
     def failed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
@@ -217,6 +247,6 @@ def started_at() -> float:
         import os
 
         age = uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return time.monotonic() - max(0.0, age)
+        return SYSTEM.monotonic() - max(0.0, age)
     except (OSError, ValueError, IndexError):
-        return time.monotonic()
+        return SYSTEM.monotonic()

@@ -23,7 +23,12 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
         return Page(200 if alive else 503, "ok\n" if alive else "the loop does not turn\n")
     if path == "/readyz":
         reasons = health.reasons(now)
-        body = {"ready": not reasons, "reasons": list(reasons), "fighting": list(health.fighting)}
+        body = {
+            "ready": not reasons,
+            "reasons": list(reasons),
+            "fighting": list(health.fighting),
+            "cannot_tell": [f"{family}: {why}" for family, why in health.doubtful.items()],
+        }
         return Page(503 if reasons else 200, json.dumps(body) + "\n", "application/json")
     if path == "/metrics":
         metrics.set("hitless_agent_ready", 0.0 if health.reasons(now) else 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hitless.agent.node import Node
 from hitless.agent.running import first_snapshot
+from hitless.agent.runtime import SYSTEM
 from hitless.agent.working import Worker
 from hitless.errors import InputError
 from hitless.model.families import Backend, Family
@@ -25,7 +26,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
     snapshot = first_snapshot(options, netconf)
     if snapshot is None:
         snapshot = _ask_kubernetes(options)
-    worker = Worker(Node(), options.backend)
+    worker = Worker(Node(), options.backend, SYSTEM)
     try:
         backend = worker.backend(native=netconf.nftables)
         made = worker.plan(snapshot, backend)
@@ -40,9 +41,9 @@ def _cut_off(worker: Worker, snapshot: Snapshot, backend: Backend, made: Plan) -
     """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
     said = {note.place.family for note in made.notes if note.refusal}
     return [
-        Note(Place(backend, family, Purpose.FORWARD), why, refusal=True)
-        for family, why in worker.judge(snapshot).items()
-        if family not in said
+        Note(Place(backend, family, Purpose.FORWARD), answer.why, refusal=True)
+        for family, answer in (worker.judge(snapshot) or {}).items()
+        if answer.state == "not_carried" and family not in said
     ]
 
 

@@ -8,21 +8,14 @@ our own among them.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from hitless.agent.ports import Clock, Commits, LegacyTables
 from hitless.errors import KernelError, LostEvents
 from hitless.kernel.chains import ChainName
-from hitless.kernel.commits import Commits
-from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Backend, Family
 from hitless.model.state import Place, Purpose
-
-if TYPE_CHECKING:
-    from hitless.agent.legacy import LegacyWatch
 
 __all__ = ["Suspect", "Watch"]
 
@@ -61,39 +54,49 @@ def interesting(families: Collection[Family]) -> frozenset[ChainName]:
 
 
 class Watch:
-    """Listens in the event loop; ``wake`` is called when it is time to look."""
+    """Listens in the event loop; ``wake`` is called when it is time to look, ``stir`` when others have changed rules
+    of theirs. ``listen`` (a function and what to call) begins to listen and returns how to end it; ``legacy`` makes
+    what watches the legacy tables."""
 
-    def __init__(self, wake: Callable[[], None], namespace: Namespace = HERE) -> None:
-        self._wake = wake
-        self._namespace = namespace
-        self._commits = Commits(namespace)
+    def __init__(
+        self,
+        commits: Commits,
+        clock: Clock,
+        *,
+        listen: Callable[[Callable[[], None]], Callable[[], None]],
+        legacy: Callable[[Callable[[int, str], None]], LegacyTables],
+    ) -> None:
+        self.wake: Callable[[], None] = lambda: None
+        self.stir: Callable[[], None] = lambda: None
+        self._commits, self._clock = commits, clock
+        self._listen, self._make_legacy = listen, legacy
+        self._end: Callable[[], None] | None = None
         self._interesting = interesting(tuple(Family))
         self._suspects: list[Suspect] = []
         self._seen = 0
-        self._legacy: LegacyWatch | None = None
+        self._legacy: LegacyTables | None = None
         self.lost = 0
 
     def start(self) -> None:
         """Begin to listen."""
-        asyncio.get_running_loop().add_reader(self._commits.fileno(), self.collect)
+        self._end = self._listen(self.collect)
 
     def follow_legacy(self) -> None:
         """From now on watch the legacy tables too."""
         if self._legacy is None:
-            from hitless.agent.legacy import LegacyWatch
-
-            self._legacy = LegacyWatch(self._namespace, asyncio.get_running_loop(), self._legacy_changed)
+            self._legacy = self._make_legacy(self._legacy_changed)
 
     def close(self) -> None:
         """Stop listening."""
-        asyncio.get_running_loop().remove_reader(self._commits.fileno())
+        if self._end is not None:
+            self._end()
         self._commits.close()
         if self._legacy is not None:
             self._legacy.close()
 
     def _legacy_changed(self, pid: int, name: str) -> None:
-        self._suspects.append(Suspect(time.monotonic(), 0, pid, name))
-        self._wake()
+        self._suspects.append(Suspect(self._clock.monotonic(), 0, pid, name))
+        self.wake()
 
     def looked(self, cost: float) -> None:
         """A look is over, and took so long."""
@@ -105,13 +108,15 @@ class Watch:
         try:
             for commit in self._commits.ready():
                 if commit.generation > self._seen and commit.touched & self._interesting:
-                    self._suspects.append(Suspect(time.monotonic(), commit.generation, commit.pid, commit.name))
-                    self._wake()
+                    self._suspects.append(Suspect(self._clock.monotonic(), commit.generation, commit.pid, commit.name))
+                    self.wake()
+                elif commit.generation > self._seen:
+                    self.stir()
         except KernelError as error:  # LostEvents, or a message that nobody understands: all the same, look
             self.lost += 1
             why = "the kernel dropped events" if isinstance(error, LostEvents) else "an event is not understood"
-            self._suspects.append(Suspect(time.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
-            self._wake()
+            self._suspects.append(Suspect(self._clock.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
+            self.wake()
 
     def take(self) -> list[Suspect]:
         """The suspects since the last call, oldest first."""

@@ -7,22 +7,18 @@ thread only (the loop's executor). It decides nothing about *when*. Never remove
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from hitless.agent.egress import judge, was_open
-from hitless.agent.node import Node
+from hitless.agent.egress import Answer, Egress, was_open
+from hitless.agent.ports import AroundPort, Clock, ClosingConntrack, FactsPort, NodePort
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
 from hitless.errors import HitlessError, MissingError
 from hitless.heal import heal
-from hitless.kernel.addresses import NodeFacts
-from hitless.kernel.conntrack import Conntrack
 from hitless.model.families import Backend, Family, Network
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
-from hitless.observe import LiveNode
 from hitless.plan import Plan, bridge, plan, torn
 from hitless.sources import FamilyNetworks, Snapshot
 
@@ -54,23 +50,26 @@ class Look:
 class Worker:
     """One thread at a time."""
 
-    def __init__(self, node: Node, backend: Backend | None) -> None:
-        self._node = node
+    def __init__(self, node: NodePort, backend: Backend | None, clock: Clock) -> None:
+        self._node, self._clock = node, clock
         self._chosen = backend
-        self._conntrack: Conntrack | None = None
-        self._facts: NodeFacts | None = None
+        self._conntrack: ClosingConntrack | None = None
+        self._facts: FactsPort | None = None
+        self._around: AroundPort | None = None
+        self._around_of: tuple[Family, ...] = ()
+        self._egress = Egress()
         self._random_fully: bool | None = None
         self._bridges = True
 
     @property
-    def node(self) -> Node:
-        """The node's rules."""
-        return self._node
+    def commands(self) -> int:
+        """How many programs were run."""
+        return self._node.commands
 
     def close(self) -> None:
         """Close all sockets; the kernel keeps everything."""
         self._node.close()
-        for port in (self._conntrack, self._facts):
+        for port in (self._conntrack, self._facts, self._around):
             if port is not None:
                 port.close()
 
@@ -99,7 +98,7 @@ class Worker:
         """One pass. ``heal``: where it made rules, free at once what was bound without them; that comes before all
         that only concerns people, because flows wait for it. ``may_bridge``: when whole tables were flushed, carry the
         pods beside them instead; ``must_bridge``: go on with that."""
-        begun = time.monotonic()
+        begun = self._clock.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
         first = self._node.generation
@@ -109,7 +108,7 @@ class Worker:
             passed, unbridged = self._bridge(wanted, backend, before)
         bridged = passed is not None
         result = passed or reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
-        ended = time.monotonic()
+        ended = self._clock.monotonic()
         if not bridged and result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully
         healed, ill = None, ""
@@ -139,19 +138,26 @@ class Worker:
             return None, str(result.error)
         return result, ""
 
-    def judge(self, snapshot: Snapshot) -> Mapping[Family, str]:
-        """The families whose pods' packets certainly leave un-translated, or not at all: what happens, and why."""
-        found: dict[Family, str] = {}
-        around = LiveNode(self._node.namespace, tuple(snapshot.networks))
-        try:
-            # one family at a time: a legacy table of 30,000 rules is 16 MB
-            for family, networks in snapshot.networks.items():
-                why = judge(self._node.egress((family,)), networks, around, masquerade=snapshot.masquerade)
-                if why:
-                    found[family] = why
-        finally:
-            around.close()
-        return found
+    def judge(self, snapshot: Snapshot, *, changed: bool = True) -> Mapping[Family, Answer] | None:
+        """What happens to each family's pods, and why. ``changed`` false: ``None`` where nothing that the last answer
+        came from has changed; legacy tables are not looked at then."""
+        families = tuple(snapshot.networks)
+        around = self._surrounding(families)
+        moved = around.look(self._clock.monotonic())
+        if not (self._node.changed(families) or moved or changed):
+            return None
+        # one family at a time: a legacy table of 30,000 rules is 16 MB
+        return {
+            family: self._egress.ask(self._node.egress((family,)), networks, around, masquerade=snapshot.masquerade)
+            for family, networks in snapshot.networks.items()
+        }
+
+    def _surrounding(self, families: tuple[Family, ...]) -> AroundPort:
+        if self._around is None or self._around_of != families:
+            if self._around is not None:
+                self._around.close()
+            self._around, self._around_of = self._node.around(families), families
+        return self._around
 
     def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
         """What a pass would do."""
@@ -164,7 +170,7 @@ class Worker:
         if not snapshot.masquerade:
             return {}
         if self._conntrack is None:
-            self._conntrack = Conntrack(self._node.namespace)
+            self._conntrack = self._node.conntrack()
         facts = self._node_facts()
         found: dict[Family, int] = {}
         for family, networks in snapshot.networks.items():
@@ -204,9 +210,9 @@ class Worker:
             for route, _ in self._node_facts().routes(family)
         )
 
-    def _node_facts(self) -> NodeFacts:
+    def _node_facts(self) -> FactsPort:
         if self._facts is None:
-            self._facts = NodeFacts(self._node.namespace)
+            self._facts = self._node.facts()
         return self._facts
 
 

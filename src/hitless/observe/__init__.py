@@ -6,6 +6,7 @@ made-up interface, the answer is wrong in both directions. Promise: ``nodes`` re
 The watch, the guard and the agent all ask here. Next stages: ``agent``, ``guard``, ``watch``.
 """
 
+from hitless.observe.judging import Judge
 from hitless.observe.live import LiveNode
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.panels import Ask, Fate, How, Panel, Poll
@@ -18,6 +19,7 @@ __all__ = [
     "Asking",
     "Fate",
     "How",
+    "Judge",
     "LiveNode",
     "NodeView",
     "Panel",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from hitless.errors import InputError
 from hitless.model.families import Address, Network, family_of
-from hitless.model.packets import TCP, UDP, Packet
+from hitless.model.packets import ICMP, TCP, UDP, Packet
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.pods import Pod, pods, strangers
 from hitless.observe.uplinks import LookUp, Uplink, uplink
@@ -28,7 +28,7 @@ class Asking:
     network: Network
     own: Network | None = None
     inside: tuple[Network, ...] = ()
-    protocols: tuple[int, ...] = (TCP, UDP)
+    protocols: tuple[int, ...] = (TCP, UDP, ICMP)
     destinations: int = 2
     far_ends: tuple[Address, ...] = ()
     marks: tuple[int, ...] = (0,)

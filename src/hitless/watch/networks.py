@@ -18,10 +18,9 @@ from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.model.standby import TABLE as STANDBY
 from hitless.model.standby import copied
-from hitless.observe import Asking, LiveNode, Poll, Whom, matching
+from hitless.observe import Asking, Judge, LiveNode, Poll, Whom, matching
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName
-from hitless.watch.judging import Judge
 from hitless.watch.profiles import Profile, load, shipped
 from hitless.watch.tracking import Tracker
 

@@ -19,8 +19,7 @@ from hitless.model.events import Bridged, Standby, Writer
 from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Ruleset
 from hitless.model.standby import CARRIED, TABLE, standby_chains, without_guard
-from hitless.observe import Poll
-from hitless.watch.judging import Judge
+from hitless.observe import Judge, Poll
 from hitless.watch.networks import Watched
 
 __all__ = ["Standbys"]

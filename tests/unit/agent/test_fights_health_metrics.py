@@ -79,7 +79,12 @@ def test_the_addresses_answer() -> None:
     assert page("/healthz", health, metrics, 0.0).status == 200
     health.last_pass = 0.0
     assert page("/readyz", health, metrics, 1.0).status == 200
-    assert json.loads(page("/readyz", health, metrics, 1.0).text) == {"ready": True, "reasons": [], "fighting": []}
+    assert json.loads(page("/readyz", health, metrics, 1.0).text) == {
+        "ready": True,
+        "reasons": [],
+        "fighting": [],
+        "cannot_tell": [],
+    }
     assert page("/healthz", health, metrics, 1000.0).status == 503
     assert page("/", health, metrics, 1.0).status == 404
     shown = page("/metrics", health, metrics, 1.0)

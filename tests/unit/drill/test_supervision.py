@@ -17,6 +17,8 @@ import pytest
 from hitless.agent.health import Health
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
+from hitless.agent.reporting import Reporter
+from hitless.agent.runtime import AsyncRuntime
 from hitless.cluster import pods
 from hitless.cluster import relay as relays
 from hitless.cluster.relay import Relay
@@ -107,9 +109,8 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
     notifier: Any = SimpleNamespace(say=lambda _: None)
 
     async def run() -> Failing:
-        loop = Failing(
-            worker, watch, Log(stream), agent_metrics(), health, notifier, resync=5.0, heal=True, started=0.0
-        )
+        reporter = Reporter(Log(stream), agent_metrics(), health, notifier, started=0.0)
+        loop = Failing(worker, watch, reporter, AsyncRuntime(), resync=5.0, heal=True)
         await loop.run()
         return loop
 

@@ -31,9 +31,9 @@ from hitless.model.rules import (
     Table,
 )
 from hitless.observe import Asking, NodeView, find, matching
+from hitless.observe.judging import Judge
 from hitless.watch import load
 from hitless.watch.feeds import _changed, _compared
-from hitless.watch.judging import Judge
 from hitless.watch.networks import pod_networks
 
 NETWORK = ip_network("10.42.0.0/16")

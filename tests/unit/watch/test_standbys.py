@@ -13,8 +13,8 @@ from hitless.model.events import Bridged, Standby, Writer
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.observe import Asking, NodeView, find
+from hitless.observe.judging import Judge
 from hitless.watch import standbys
-from hitless.watch.judging import Judge
 from hitless.watch.networks import Watched
 from hitless.watch.standbys import Standbys
 from hitless.watch.tracking import Tracker

@@ -8,7 +8,7 @@ import pytest
 
 from hitless.model.rules import Chain, Drop, Hook, Jump, Masquerade, Rule, Ruleset, Source, Step, Table
 from hitless.observe import Asking, NodeView, find
-from hitless.watch.judging import Judge
+from hitless.observe.judging import Judge
 
 NETWORK = ip_network("10.42.0.0/16")
 

@@ -1,10 +1,10 @@
-"""Would pods' packets get out, and would they be answered? The question, put to every committed rule set.
+"""Do pods' packets get out, and are they answered? The question, put to one rule set.
 
 Problem: a chain's text proves nothing, and neither does one packet of one pod. Promise: ``Judge.answer`` asks about the
-pods that are there, by several packets each, and about an address that none has; what their answers come to is decided
-in ``hitless.observe``, for the guard too. A change must be judged at once, so that ``answer`` ends with the first pod
-that is carried; ``count`` asks about all of them, and says how many are not. What it never does: look at rules itself.
-Next stage: ``watching``.
+pods that are there, by several packets each, and about an address that none has; ``panels`` decides what their answers
+come to. The watch and the agent ask here and nowhere else, so that they give the same answer. A change must be judged
+at once, so that ``answer`` ends with the first pod that is carried; ``count`` asks about all of them, and says how many
+are not. Pure: it looks at the rules that it is given. Next stages: ``watch``, ``agent``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,30 @@ from dataclasses import replace
 
 from hitless.model.families import Network, family_of
 from hitless.model.rules import Ruleset
-from hitless.observe import Fate, Panel, Pod, Poll, Whom, questions
+from hitless.observe import questions
+from hitless.observe.panels import Fate, Panel, Poll
+from hitless.observe.pods import Pod
+from hitless.observe.whom import Whom
 
 __all__ = ["Judge"]
 
 
 class Judge:
     """Answers for one pod network. ``translators`` are the chains (table, name) that translate on a healthy node: where
-    one is gone, that is the reason to tell. ``whom`` may be set again at any time."""
+    one is gone, that is the reason to tell. ``whom`` may be set again at any time. Without ``masquerade`` only what
+    refuses packets counts, whatever source they leave with."""
 
-    def __init__(self, network: Network, whom: Whom, translators: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        whom: Whom,
+        translators: Sequence[tuple[str, str]] = (),
+        *,
+        masquerade: bool = True,
+    ) -> None:
         self.network = network
         self.whom = whom
+        self._masquerade = masquerade
         self._translators = tuple(translators)
         self._panel = Panel()
 
@@ -41,6 +53,8 @@ class Judge:
         whom = self.whom
 
         def ask(pod: Pod, explain: bool) -> Fate:
+            if not self._masquerade:
+                return questions.through(ruleset, whom.of(pod), whom.way, explain=explain)
             return questions.egress(
                 ruleset,
                 whom.of(pod),
