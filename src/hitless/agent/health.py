@@ -19,7 +19,8 @@ _LATE = 30.0  # seconds; the loop says that it turns every second
 @dataclass(slots=True)
 class Health:
     """Written by the loop, read by the server. ``stale_after`` seconds without a comparison is not ready; ``turned`` is
-    when the event loop last ran, for the server has a thread of its own."""
+    when the event loop last ran, for the server has a thread of its own; ``overlay``: why pods of other nodes are not
+    all reached."""
 
     stale_after: float
     waiting_for: str = "the first comparison with the kernel"
@@ -29,16 +30,18 @@ class Health:
     doubtful: Mapping[str, str] = field(default_factory=dict)  # families of which it cannot be told, and why
     fighting: tuple[str, ...] = ()
     turned: float | None = None
+    overlay: tuple[str, ...] = ()
 
     def reasons(self, now: float) -> tuple[str, ...]:
         """Why this node is not ready; empty: it is."""
         if self.last_pass is None:
-            return (f"waiting for {self.waiting_for}", *self.problems)
+            return (f"waiting for {self.waiting_for}", *self.problems, *self.overlay)
         found = list(self.problems)
         age = now - self.last_pass
         if age > self.stale_after:
             found.append(f"the last comparison was {age:.0f} s ago")
         found += [f"{family}: {why}" for family, why in self.not_carried.items()]
+        found += self.overlay
         return tuple(found)
 
     def alive(self, now: float) -> bool:

@@ -32,6 +32,13 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
         "counter",
         "Connections to this page's address that were too slow or too many.",
     ),
+    "hitless_overlay_peers": ("gauge", "Nodes whose pods are reached."),
+    "hitless_overlay_peers_left_out": ("gauge", "Nodes (or one family of them) that are not served; the log says why."),
+    "hitless_overlay_turns_total": ("counter", "Comparisons of the overlay, of one object or of all."),
+    "hitless_overlay_full_reads_total": ("counter", "Those of them that read everything from the kernel."),
+    "hitless_overlay_writes_total": ("counter", "Objects written, by what was done and to which kind."),
+    "hitless_overlay_repairs_total": ("counter", "Damage of links, routes or neighbours repaired."),
+    "hitless_overlay_synced": ("gauge", "1 when the source of leases has told everything, and can be asked."),
     "hitless_build_info": ("gauge", "This version."),
 }
 

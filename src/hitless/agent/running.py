@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from hitless.agent.health import Health
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import Node
+from hitless.agent.overlay.running import Overlay
+from hitless.agent.overlay.source import lease_source
 from hitless.agent.ports import LegacyTables
 from hitless.agent.reporting import Reporter
 from hitless.agent.runtime import SYSTEM, AsyncRuntime
@@ -33,7 +36,10 @@ from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.namespaces import HERE
 from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
+from hitless.model.overlay import BackendConfig
 from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
+from hitless.sources.backends import backend_config
+from hitless.sources.leasing import LeaseSource
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
     except InputError:
         if not options.kubernetes:
             raise
-    if options.kubernetes:
+    if options.kubernetes or options.lease_dir:
         return None
     raise InputError(
         "this node's subnet is not known",
@@ -92,9 +98,11 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     return_large_blocks()
     favour()
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
-    netconf = read_netconf(Path(options.netconf), options.netconf_text)
+    netconf = read_netconf(Path(options.netconf), options.netconf_text, cuts=bool(options.lease_dir))
     snapshot = first_snapshot(options, netconf)
-    kubernetes = _kubernetes(options)
+    source = lease_source(options, netconf)
+    kubernetes = _kubernetes(options) if source is None else None
+    backend = backend_config(netconf) if source is not None else None
     metrics, notifier = agent_metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
@@ -102,7 +110,18 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
         if options.healthz_port:
             health.turned = SYSTEM.monotonic()
             serving.enter_context(serve(options.healthz_ip, options.healthz_port, health, metrics, log))
-        await _work(options, log, metrics, health, notifier, netconf, snapshot, kubernetes, started)
+        feeds = _Feeds(snapshot, kubernetes, source, backend)
+        await _work(options, log, metrics, health, notifier, netconf, feeds, started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Feeds:
+    """Where the node's subnet comes from: what is known already, Kubernetes for the rules alone, or the leases."""
+
+    snapshot: Snapshot | None
+    kubernetes: NodeSource | None
+    source: LeaseSource | None
+    backend: BackendConfig | None
 
 
 def _watch(runtime: AsyncRuntime) -> Watch:
@@ -135,7 +154,7 @@ async def _turn(health: Health) -> None:
 
 async def _work(
     options: Options, log: Log, metrics: Metrics, health: Health, notifier: Notifier, netconf: NetConf,
-    snapshot: Snapshot | None, kubernetes: NodeSource | None, started: float,
+    feeds: _Feeds, started: float,
 ) -> None:  # fmt: skip
     runtime = AsyncRuntime()
     watch = _watch(runtime)
@@ -164,14 +183,20 @@ async def _work(
     if netconf.unused:
         log.info("no effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)
-    if snapshot is None:
-        health.waiting_for = "this node's subnet from Kubernetes"
-        log.info("waiting", reason="this node's subnet is asked of Kubernetes; existing rules stay")
+    whom = "Kubernetes" if feeds.source is None else str(feeds.source)
+    if feeds.snapshot is None:
+        health.waiting_for = f"this node's subnet from {whom}"
+        log.info("waiting", reason=f"this node's subnet is asked of {whom}; existing rules stay")
     else:
-        keeper.adopt(snapshot)
+        keeper.adopt(feeds.snapshot)
     tasks = [asyncio.create_task(_turn(health))]
-    if kubernetes is not None:
-        tasks.append(asyncio.create_task(keeper.follow(kubernetes, health)))
+    if feeds.kubernetes is not None:
+        tasks.append(asyncio.create_task(keeper.follow(feeds.kubernetes, health)))
+    if feeds.source is not None and feeds.backend is not None:
+        overlay = Overlay(
+            options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take
+        )
+        tasks.append(asyncio.create_task(overlay.run()))
     try:
         await loop.run()
     finally:
@@ -188,7 +213,11 @@ class _SubnetKeeper:
     def __init__(self, options: Options, netconf: NetConf, loop: Loop, log: Log) -> None:
         self._options, self._netconf, self._loop, self._log = options, netconf, loop, log
 
-    def adopt(self, snapshot: Snapshot) -> None:
+    def take(self, subnets: Sequence[Network], mtu: int) -> None:
+        """The overlay's subnets, and what its pods' interfaces may send at once."""
+        self.adopt(_snapshot(self._options, self._netconf, tuple(subnets), "leases"), mtu)
+
+    def adopt(self, snapshot: Snapshot, mtu: int | None = None) -> None:
         """From now on this is what the node should look like."""
         subnets = [str(networks.subnet) for networks in snapshot.networks.values()]
         self._log.info("snapshot", origin=snapshot.origin, subnets=subnets)
@@ -199,7 +228,7 @@ class _SubnetKeeper:
         except InputError:
             known = None
         try:
-            text = render_subnet_file(snapshot, _mtu(self._netconf, known))
+            text = render_subnet_file(snapshot, mtu or _mtu(self._netconf, known))
             if write_subnet_file(path, text):
                 self._log.info("subnet file", path=str(path))
         except OSError as error:

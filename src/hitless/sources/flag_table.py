@@ -28,8 +28,8 @@ class Flag:
 _LATER = frozenset({
     "etcd-endpoints", "etcd-prefix", "etcd-keyfile", "etcd-certfile", "etcd-cafile",
     "etcd-username", "etcd-password", "kube-annotation-prefix", "iface", "iface-regex",
-    "iface-can-reach", "public-ip", "public-ipv6", "ip-blackhole-route", "set-node-network-unavailable",
-    "subnet-lease-renew-margin", "lease-dir", "state-file", "overlay",
+    "iface-can-reach", "set-node-network-unavailable",
+    "subnet-lease-renew-margin", "state-file",
 })  # fmt: skip
 _FLAGS: tuple[Flag, ...] = (
     Flag("ip-masq", "switch", "false", "keep the masquerade rules for pod traffic that leaves the cluster's network"),

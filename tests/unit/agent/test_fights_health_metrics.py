@@ -165,7 +165,7 @@ def test_every_metric_is_in_the_documentation_and_every_documented_one_exists() 
 def test_every_event_of_the_log_is_in_the_documentation() -> None:
     folder = Path(__file__).parents[3]
     said = set()
-    for file in sorted((folder / "src" / "hitless" / "agent").glob("*.py")):
+    for file in sorted((folder / "src" / "hitless" / "agent").rglob("*.py")):
         said |= set(re.findall(r"_?log\.(?:info|notice|warning|error|debug)\(\s*\"([^\"]+)\"", file.read_text()))
     assert len(said) > 15
     text = " ".join((folder / "docs" / "agent.md").read_text().split())

@@ -28,7 +28,7 @@ def test_the_canal_charts_arguments_and_environment_are_understood() -> None:
     options = parse_flags(CANAL, {"FLANNELD_IFACE": "", "FLANNELD_IP_MASQ": "true", "NODE_NAME": "n1"})
     assert options.masquerade and options.kubernetes and not options.forward
     assert options.node_name == "n1"
-    assert options.blackhole and options.ignored == ("ip-blackhole-route",)
+    assert options.blackhole and options.ignored == ()
 
 
 def test_the_defaults_are_flannels() -> None:

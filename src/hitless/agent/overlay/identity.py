@@ -1,0 +1,74 @@
+"""What this node says of itself: the hardware address of its VXLAN device, by which its peers find it.
+
+Problem: a node whose MAC changes at each start makes all its peers change their entries; a MAC that the kernel gives is
+lost with the device. Promise: the MAC that the source of leases holds is kept, else the one that a device of this name
+has, else one is made as flannel does (random, locally administered). Next stage: the source publishes it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+
+from hitless.errors import MissingError
+from hitless.model.families import Family
+from hitless.model.leases import BackendType, Lease
+from hitless.model.links import LinkState
+from hitless.model.overlay import Alloc, BackendConfig, HostGw, Outer, VxlanConfig, WireguardConfig
+from hitless.sources.leasing import Offer, Reach
+
+__all__ = ["backend_type", "is_unicast", "offer"]
+
+
+def backend_type(backend: BackendConfig) -> BackendType:
+    """flannel's word for it."""
+    match backend:
+        case VxlanConfig():
+            return BackendType.VXLAN
+        case HostGw():
+            return BackendType.HOST_GW
+        case WireguardConfig():
+            return BackendType.WIREGUARD
+        case Alloc():
+            return BackendType.ALLOC
+
+
+def is_unicast(mac: str) -> bool:
+    """Whether a hardware address can be a device's."""
+    return len(mac) == 17 and not int(mac[:2], 16) & 1 and any(character not in "0:" for character in mac)
+
+
+def offer(
+    backend: BackendConfig,
+    families: Collection[Family],
+    outer: Mapping[Family, Outer],
+    stored: Lease | None,
+    observed: LinkState,
+) -> Offer:
+    """What this node publishes. ``stored``: its lease as the source holds it, of an earlier start."""
+    reach: dict[Family, Reach] = {}
+    for family in families:
+        public = outer[family].external
+        match backend:
+            case VxlanConfig(vni=vni):
+                name = f"flannel.{vni}" if family is Family.IPV4 else f"flannel-v6.{vni}"
+                reach[family] = Reach(public, _mac(family, name, stored, observed), vni)
+            case WireguardConfig():
+                raise MissingError(
+                    "WireGuard devices are not made by this version yet", remedy="use vxlan or host-gw, or flanneld"
+                )
+            case _:
+                reach[family] = Reach(public)
+    return Offer(backend_type(backend), reach)
+
+
+def _mac(family: Family, name: str, stored: Lease | None, observed: LinkState) -> str:
+    endpoint = stored.endpoints.get(family) if stored is not None else None
+    if endpoint is not None and is_unicast(endpoint.mac):
+        return endpoint.mac
+    device = observed.device(name)
+    if device is not None and device.kind == "vxlan" and is_unicast(device.mac):
+        return device.mac
+    made = bytearray(secrets.token_bytes(6))
+    made[0] = made[0] & 0xFE | 0x02  # of one device, given by whoever runs it
+    return made.hex(":")

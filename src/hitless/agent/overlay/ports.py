@@ -1,0 +1,30 @@
+"""What the overlay's loop needs of a node: the few methods that the real kernel and the fake one share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from hitless.errors import HitlessError
+from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.events import LinkEvent
+from hitless.model.families import Address
+from hitless.model.links import LinkChange, LinkState
+
+__all__ = ["LinksPort"]
+
+
+class LinksPort(Protocol):
+    """Links and routes of one node. Real: ``hitless.kernel.links.Links``; fake: ``hitless.testing.fake_links``."""
+
+    def observe(self, scope: Scope) -> LinkState:
+        """What is there, whole."""
+
+    def apply(self, changes: Sequence[LinkChange]) -> Mapping[int, HitlessError]:
+        """Write in order; why some were refused, by place."""
+
+    def direct(self, addresses: Iterable[Address]) -> Mapping[Address, str]:
+        """Which are reached without a gateway, by which interface."""
+
+    def events(self, scope: Scope) -> Iterator[LinkEvent]:
+        """What has changed since the last call; raises ``LostEvents``. The first call begins to listen."""

@@ -1,0 +1,149 @@
+"""From a source of leases to a running overlay: who this node is, what it should have, and the loop that keeps it.
+
+Problem: a node's own word needs the outer interface and the device's MAC, its subnet comes from the source, and peers
+come and go all the while. Promise: one order: the source tells; this node's word is decided once and published; with a
+subnet there is a snapshot, for the overlay's loop and for the rules. While the source cannot be asked, what it told
+last stays true. The composition root of the overlay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from hitless.agent.health import Health
+from hitless.agent.overlay.identity import offer
+from hitless.agent.overlay.loop import OverlayLoop
+from hitless.agent.overlay.outer import outer_interfaces
+from hitless.agent.overlay.worker import Worker
+from hitless.daemon.logs import Log
+from hitless.daemon.metrics import Metrics
+from hitless.desired.overlay import overlay_mtu
+from hitless.errors import HitlessError, ours
+from hitless.kernel.links import Links
+from hitless.kernel.links.decoding import Scope
+from hitless.model.families import Family, Network
+from hitless.model.overlay import BackendConfig, Outer, OverlaySnapshot
+from hitless.sources.leasing import LeaseSource, News, Offer
+from hitless.sources.netconf import NetConf
+from hitless.sources.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Overlay"]
+
+_AGAIN = 2.0  # seconds, where there is no outer interface yet
+
+
+class _Reader:
+    """Wakes once when the kernel has events."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._watched: int | None = None
+
+    def watch(self, wake: Callable[[], None]) -> None:
+        fd = self._links.listening
+        if fd is None or self._watched is not None:
+            return
+
+        def readable() -> None:
+            self.close()
+            wake()
+
+        self._watched = fd
+        asyncio.get_running_loop().add_reader(fd, readable)
+
+    def close(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
+
+
+class Overlay:
+    """``on_subnets`` is called with this node's subnets and the pods' MTU whenever they change."""
+
+    def __init__(
+        self, options: Options, netconf: NetConf, backend: BackendConfig, source: LeaseSource,
+        log: Log, metrics: Metrics, health: Health, clock: Callable[[], float],
+        on_subnets: Callable[[Sequence[Network], int], None],
+    ) -> None:  # fmt: skip
+        self._options, self._netconf, self._backend, self._source = options, netconf, backend, source
+        self._log, self._metrics, self._health, self._on_subnets = log, metrics, health, on_subnets
+        self._links = Links()
+        self._loop = OverlayLoop(
+            Worker(self._links, clock), _Reader(self._links), log, metrics, health, resync=options.resync, clock=clock
+        )
+        self._offer: Offer | None = None
+        self._outer: Mapping[Family, Outer] = {}
+        self._news: News | None = None
+        self._snapshot: OverlaySnapshot | None = None
+        self._told: tuple[tuple[Network, ...], int] | None = None
+        self._trouble = ""
+        self._missed = True  # news that no snapshot was made of
+
+    async def run(self) -> None:
+        """Until cancelled; what stands in the kernel stays."""
+        loop = asyncio.get_running_loop()
+        self._health.overlay = ("overlay: waiting for leases",)
+
+        def tell(news: News) -> None:
+            loop.call_soon_threadsafe(self._hear, news)
+
+        self._source.start(tell)
+        try:
+            await self._loop.run()
+        finally:
+            self._source.stop()
+            self._links.close()
+
+    def _hear(self, news: News) -> None:
+        """What the source tells; in the event loop."""
+        self._news, missed, self._missed = news, self._missed, True
+        self._metrics.set("hitless_overlay_synced", float(news.leases.synced and not news.trouble))
+        if news.trouble != self._trouble:
+            if news.trouble:
+                self._log.warning("leases", source=str(self._source), reason=news.trouble)
+            else:
+                self._log.info("leases", source=str(self._source), state="can be asked again")
+            self._trouble = news.trouble
+        try:
+            self._follow(news, None if missed else news.changed)
+        except HitlessError as error:
+            self._later(error)
+        except Exception as error:  # noqa: BLE001 - a callback's border
+            self._later(ours(error, "following the leases"))
+
+    def _later(self, error: HitlessError) -> None:
+        self._log.error("overlay not planned", reason=str(error))
+        self._health.overlay = (f"overlay: {error}",)
+        asyncio.get_running_loop().call_later(_AGAIN, self._again)
+
+    def _again(self) -> None:
+        if self._missed and self._news is not None:
+            self._hear(self._news)
+
+    def _follow(self, news: News, changed: frozenset[str] | None) -> None:
+        families = tuple(self._netconf.networks)
+        if self._offer is None:
+            if news.own is None and not news.leases.synced:
+                return  # its MAC is perhaps kept there
+            observed = self._links.observe(Scope(tuple(self._netconf.networks.values())))
+            self._outer = outer_interfaces(families, self._options.outer, news.addresses, observed)
+            self._offer = offer(self._backend, families, self._outer, news.own, observed)
+            self._source.publish(self._offer)
+        if not news.subnets:
+            return
+        own = self._offer.lease(news.node, news.subnets)
+        snapshot = OverlaySnapshot(
+            self._backend, self._netconf.networks, self._outer, own, news.leases, self._options.blackhole
+        )
+        self._snapshot = snapshot
+        self._loop.desire(snapshot, changed)
+        self._missed = False
+        told = tuple(news.subnets.values()), overlay_mtu(snapshot)
+        if told != self._told:
+            self._told = told
+            self._on_subnets(*told)

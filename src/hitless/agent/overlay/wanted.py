@@ -1,0 +1,75 @@
+"""What the overlay should be, kept up to date peer by peer.
+
+Problem: the desired state is a function of the whole snapshot, and with 5,000 peers computing it takes longer than one
+peer's change may. Promise: ``update`` does for the peers that changed what ``desired_overlay`` does for all, and says
+which keys that touched; wherever one peer's change could concern another's objects (a collision, a device of an earlier
+configuration) it says ``None``, and everything is computed anew. That both lead to the same is a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from hitless.desired.overlay import Ground, desired_overlay, peer_objects
+from hitless.model.leases import Leases
+from hitless.model.links import Key, LinkObject, LinkState
+from hitless.model.overlay import OverlaySnapshot
+
+__all__ = ["Wanted"]
+
+
+class Wanted:
+    """``objects`` by key, ``by_node`` the peers' keys, ``refused`` who is left out and why."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, LinkObject] = {}
+        self.by_node: dict[str, tuple[Key, ...]] = {}
+        self.refused: dict[str, str] = {}
+        self._snapshot: OverlaySnapshot | None = None
+        self._collided = False
+
+    @property
+    def state(self) -> LinkState:
+        """All of it; no copy."""
+        return LinkState(self.objects)
+
+    def whole(self, snapshot: OverlaySnapshot, ground: Ground) -> None:
+        """From the beginning."""
+        found = desired_overlay(snapshot, ground)
+        self.objects, self.by_node = dict(found.state.objects), dict(found.by_node)
+        self.refused, self._collided = dict(found.refused), bool(found.collided)
+        self._snapshot = snapshot
+
+    def update(self, snapshot: OverlaySnapshot, ground: Ground, changed: Collection[str]) -> set[Key] | None:
+        """After a change of these peers' leases; the keys that it concerns, or ``None``: use ``whole``."""
+        before = self._snapshot
+        if before is None or ground.kept or self._collided or _without_leases(before) != _without_leases(snapshot):
+            return None
+        keys: set[Key] = set()
+        for node in changed:
+            if node == snapshot.own.node:
+                continue
+            old = self.by_node.pop(node, ())
+            for key in old:
+                self.objects.pop(key, None)
+            keys.update(old)
+            for name in (node, *(f"{node} ({family})" for family in snapshot.own.endpoints)):
+                self.refused.pop(name, None)
+            lease = snapshot.leases.by_node.get(node)
+            if lease is None:
+                continue
+            found, refused = peer_objects(snapshot, ground, lease)
+            if any(one.key in self.objects for one in found):  # a collision, perhaps with one that changes too
+                self._snapshot = None
+                return None
+            self.objects.update((one.key, one) for one in found)
+            self.refused.update(refused)
+            self.by_node[node] = tuple(one.key for one in found)
+            keys.update(self.by_node[node])
+        self._snapshot = snapshot
+        return keys
+
+
+def _without_leases(snapshot: OverlaySnapshot) -> OverlaySnapshot:
+    return replace(snapshot, leases=Leases())

@@ -1,0 +1,267 @@
+"""flannel's overlay as values: devices, addresses, routes, neighbours and forwarding entries of one node.
+
+Problem: flannel replays events of peers into the kernel, each family by its own code, and drops a change that concerns
+one family only. Promise: one function of the whole snapshot, the family a parameter, each peer's families apart; a peer
+whose word cannot be followed is left out with the reason, and the others are served. How a peer is reached is what
+*its* lease says, so that a cluster is whole while its nodes change their backend one after another; but a node that
+encrypts (WireGuard) sends nothing in the clear. It never looks at the kernel: what depends on it is in ``Ground``.
+Next stage: ``hitless.plan.links``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hitless.model.families import Address, Family
+from hitless.model.leases import BackendType, Endpoint, Lease
+from hitless.model.links import (
+    Device,
+    DeviceAddress,
+    ForwardingEntry,
+    Key,
+    LinkObject,
+    LinkState,
+    Neighbour,
+    Route,
+    Vxlan,
+    Wireguard,
+    WireguardPeer,
+    default_metric,
+)
+from hitless.model.overlay import Alloc, HostGw, OverlaySnapshot, VxlanConfig, WireguardConfig
+
+__all__ = ["DesiredOverlay", "Ground", "base_objects", "desired_overlay", "device_names", "overlay_mtu", "peer_objects"]
+
+_VXLAN_OVERHEAD = {Family.IPV4: 50, Family.IPV6: 70}  # outer IP, UDP, VXLAN, inner Ethernet; flannel: 50 for both
+_WIREGUARD_OVERHEAD = 80
+_LINK_SCOPE = 253  # RT_SCOPE_LINK
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What of the node's own network the overlay depends on.
+
+    ``direct``: addresses of peers that are reached without a gateway, each with the interface. ``kept``: VXLAN devices
+    of an earlier configuration, by family and VNI, with their addresses: peers that still use them are served by them.
+    """
+
+    direct: Mapping[Address, str] = field(default_factory=dict)
+    kept: Mapping[tuple[Family, int], tuple[Device, tuple[DeviceAddress, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredOverlay:
+    """``by_node``: the keys of each peer's objects; ``refused``: peers (or one family of them) left out, and why;
+    ``collided``: those of them that are in another peer's way."""
+
+    state: LinkState
+    by_node: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    collided: frozenset[str] = frozenset()
+
+
+class _Refused(Exception):
+    """A peer's word, in one family, that cannot be followed."""
+
+
+def device_names(snapshot: OverlaySnapshot) -> Mapping[Family, str]:
+    """The overlay device of each family, by flannel's names."""
+    match snapshot.backend:
+        case VxlanConfig(vni=vni):
+            names = {Family.IPV4: f"flannel.{vni}", Family.IPV6: f"flannel-v6.{vni}"}
+        case WireguardConfig(mode="separate"):
+            names = {Family.IPV4: "flannel-wg", Family.IPV6: "flannel-wg-v6"}
+        case WireguardConfig():
+            names = {Family.IPV4: "flannel-wg", Family.IPV6: "flannel-wg"}
+        case _:
+            names = {}
+    return {family: name for family, name in names.items() if family in snapshot.own.endpoints}
+
+
+def overlay_mtu(snapshot: OverlaySnapshot) -> int:
+    """What pods' interfaces should have (FLANNEL_MTU): the smallest of the families'."""
+    return min(_mtu(snapshot, family) for family in snapshot.own.endpoints)
+
+
+def _mtu(snapshot: OverlaySnapshot, family: Family) -> int:
+    outer, backend = snapshot.outer[family].mtu, snapshot.backend
+    match backend:
+        case VxlanConfig():
+            # more than the outer interface has is cut down by the kernel, again and again
+            return min(backend.mtu or outer, outer) - _VXLAN_OVERHEAD[family]
+        case WireguardConfig():
+            return (backend.mtu or outer) - _WIREGUARD_OVERHEAD
+        case _:
+            return outer
+
+
+def desired_overlay(snapshot: OverlaySnapshot, ground: Ground) -> DesiredOverlay:
+    """Everything that this node should have for its overlay."""
+    objects: dict[Key, LinkObject] = {one.key: one for one in base_objects(snapshot)}
+    refused: dict[str, str] = {}
+    by_node: dict[str, tuple[Key, ...]] = {}
+    collided: set[str] = set()
+    for node, lease in sorted(snapshot.leases.by_node.items()):
+        if node == snapshot.own.node:
+            continue
+        found, reasons = peer_objects(snapshot, ground, lease)
+        refused.update(reasons)
+        taken = [one for one in found if one.key in objects and objects[one.key] != one]
+        if taken:
+            refused[node] = f"collides with another node's: {taken[0]}"
+            collided.add(node)
+            continue
+        objects.update((one.key, one) for one in found)
+        by_node[node] = tuple(one.key for one in found)
+    for device, addresses in ground.kept.values():
+        used = any(isinstance(one, Neighbour) and one.device == device.name for one in objects.values())
+        if used:
+            objects[device.key] = device
+            objects.update((one.key, one) for one in addresses)
+    return DesiredOverlay(LinkState(objects), by_node, refused, frozenset(collided))
+
+
+def base_objects(snapshot: OverlaySnapshot) -> Iterator[LinkObject]:
+    """What is there without any peer."""
+    names = device_names(snapshot)
+    for family, endpoint in snapshot.own.endpoints.items():
+        if snapshot.blackhole:
+            yield Route(endpoint.subnet, "", kind="blackhole", metric=default_metric(endpoint.subnet))
+        if family not in names:
+            continue
+        outer, name, subnet = snapshot.outer[family], names[family], endpoint.subnet
+        match snapshot.backend:
+            case VxlanConfig() as backend:
+                vxlan = Vxlan(
+                    backend.vni, backend.port, outer.external, outer.name, backend.learning, backend.gbp
+                )  # fmt: skip
+                yield Device(
+                    name, "vxlan", _mtu(snapshot, family), endpoint.mac, True, vxlan,
+                    tx_checksum=backend.tx_checksum, gro=backend.gro,
+                )  # fmt: skip
+            case WireguardConfig() as backend:
+                v6 = family is Family.IPV6 and backend.mode == "separate"
+                wireguard = Wireguard(backend.port_v6 if v6 else backend.port, endpoint.public_key)
+                yield Device(name, "wireguard", overlay_mtu(snapshot), wireguard=wireguard)
+                network = snapshot.networks[family]
+                scope = _LINK_SCOPE if family is Family.IPV4 else 0
+                yield Route(network, name, scope=scope, metric=default_metric(network))
+        yield DeviceAddress(name, subnet.network_address, subnet.max_prefixlen)
+
+
+def peer_objects(snapshot: OverlaySnapshot, ground: Ground, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
+    """What is there for one peer, and which families of it are left out, and why."""
+    found: list[LinkObject] = []
+    refused: dict[str, str] = {}
+    for family, endpoint in lease.endpoints.items():
+        if family not in snapshot.own.endpoints:
+            continue  # this node has no pods of that family
+        try:
+            _check(snapshot, family, endpoint)
+            found += _way(snapshot, ground, lease.backend, family, endpoint)
+        except _Refused as reason:
+            refused[lease.node if len(lease.endpoints) == 1 else f"{lease.node} ({family})"] = str(reason)
+    return _joined(found), refused
+
+
+def _check(snapshot: OverlaySnapshot, family: Family, endpoint: Endpoint) -> None:
+    own, network, subnet = snapshot.own.endpoints[family], snapshot.networks[family], endpoint.subnet
+    if subnet.overlaps(own.subnet):
+        raise _Refused(f"its subnet {subnet} overlaps this node's, {own.subnet}")
+    if subnet.version != network.version or not subnet.subnet_of(network):  # type: ignore[arg-type]  # same version
+        raise _Refused(f"its subnet {subnet} is outside of the network {network}")
+    mine = {one for outer in snapshot.outer.values() for one in (outer.address, outer.external)}
+    if endpoint.public_ip in mine | {one.public_ip for one in snapshot.own.endpoints.values()}:
+        raise _Refused(f"its address {endpoint.public_ip} is this node's own")
+
+
+def _way(
+    snapshot: OverlaySnapshot, ground: Ground, kind: BackendType, family: Family, endpoint: Endpoint
+) -> Iterable[LinkObject]:
+    """How the peer is reached: as its own lease says."""
+    backend, address = snapshot.backend, endpoint.public_ip
+    if isinstance(backend, Alloc):
+        return ()
+    if isinstance(backend, WireguardConfig):
+        if kind is not BackendType.WIREGUARD:
+            raise _Refused(f"its backend is {kind}: nothing is sent in the clear from a node that encrypts")
+        return _by_wireguard(snapshot, backend, family, endpoint)
+    if kind is BackendType.VXLAN:
+        if isinstance(backend, VxlanConfig):
+            if backend.direct_routing and address in ground.direct:
+                return (_plain(ground, endpoint),)
+            if endpoint.vni in (0, backend.vni):
+                return _by_vxlan(snapshot, device_names(snapshot)[family], family, endpoint)
+        kept = ground.kept.get((family, endpoint.vni))
+        if kept is not None:
+            return _by_vxlan(snapshot, kept[0].name, family, endpoint)
+        if isinstance(backend, VxlanConfig):
+            raise _Refused(f"its VNI is {endpoint.vni}, this node's is {backend.vni}")
+    elif kind is not BackendType.HOST_GW:
+        raise _Refused(f"its backend is {kind}, this node's is {_words(backend)}")
+    if address not in ground.direct:
+        raise _Refused(f"its address {address} is not on a network that this node is on")
+    return (_plain(ground, endpoint),)
+
+
+def _words(backend: VxlanConfig | HostGw) -> str:
+    return (BackendType.VXLAN if isinstance(backend, VxlanConfig) else BackendType.HOST_GW).value
+
+
+def _plain(ground: Ground, endpoint: Endpoint) -> Route:
+    metric, address = default_metric(endpoint.subnet), endpoint.public_ip
+    return Route(endpoint.subnet, ground.direct[address], address, metric=metric)
+
+
+def _by_vxlan(snapshot: OverlaySnapshot, name: str, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
+    mac, subnet = endpoint.mac, endpoint.subnet
+    if len(mac) != 17 or int(mac[:2], 16) & 1 or not any(character not in "0:" for character in mac):
+        raise _Refused(f"its hardware address {mac!r} is none of a single device")
+    if mac == snapshot.own.endpoints[family].mac:
+        raise _Refused(f"its hardware address {mac} is this node's own")
+    if endpoint.public_ip.version != snapshot.outer[family].external.version:
+        raise _Refused(f"its address {endpoint.public_ip} is not of the family {family}")
+    return (
+        ForwardingEntry(name, mac, endpoint.public_ip),
+        Neighbour(name, subnet.network_address, mac),
+        Route(subnet, name, subnet.network_address, onlink=True, metric=default_metric(subnet)),
+    )
+
+
+def _by_wireguard(
+    snapshot: OverlaySnapshot, backend: WireguardConfig, family: Family, endpoint: Endpoint
+) -> Iterable[LinkObject]:
+    if not endpoint.public_key:
+        raise _Refused("its lease has no public key")
+    own = snapshot.own.endpoints[family]
+    if endpoint.public_key == own.public_key:
+        raise _Refused("its public key is this node's own")
+    return (
+        WireguardPeer(
+            device_names(snapshot)[family],
+            endpoint.public_key,
+            endpoint.public_ip,
+            endpoint.port or backend.port,
+            frozenset((endpoint.subnet,)),
+            backend.keepalive,
+            bool(backend.preshared_key),
+        ),
+    )
+
+
+def _joined(found: list[LinkObject]) -> list[LinkObject]:
+    """One device for both families has one peer with the subnets of both."""
+    peers: dict[Key, WireguardPeer] = {}
+    rest: list[LinkObject] = []
+    for one in found:
+        if isinstance(one, WireguardPeer):
+            other = peers.get(one.key)
+            both = one.allowed | other.allowed if other is not None else one.allowed
+            first = other if other is not None else one
+            peers[one.key] = WireguardPeer(
+                first.device, first.public_key, first.endpoint, first.port, both, first.keepalive, first.preshared
+            )
+        else:
+            rest.append(one)
+    return [*rest, *peers.values()]

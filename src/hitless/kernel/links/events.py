@@ -1,0 +1,102 @@
+"""Changes of links, addresses, routes, neighbours and forwarding entries as they happen.
+
+Promise: ``ready`` gives each change as the value that is there now, or the one that went, with who asked for it (a
+netlink port, which is mostly the process id; 0: the kernel itself). ``doubtful``: the key has several objects now, and
+only a full read says which. ``LostEvents``: a full read is due. Routes of IPv4 that go with a device or an address go
+without an event: after such a change a full read is due as well (``whole``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hitless.kernel.links import decoding, wire
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.netlink import APPEND, ROUTE, Message, Socket, messages
+from hitless.kernel.ports import only_ours
+from hitless.model.links import LinkObject, is_overlay_device
+
+__all__ = ["LinkEvent", "LinkEvents"]
+
+_BUFFER = 16 << 20  # 5,000 peers' objects, made or gone at once, are about 4 MB in the kernel's accounting
+_GROUPS = (
+    wire.GROUP_LINK, wire.GROUP_NEIGH, wire.GROUP_IPV4_ADDR, wire.GROUP_IPV4_ROUTE, wire.GROUP_IPV6_ADDR,
+    wire.GROUP_IPV6_ROUTE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """``value``: what is there now, or (``gone``) what went; ``None``: something outside of the scope, but of the
+    underlay. ``whole``: more may have changed than was said."""
+
+    value: LinkObject | None
+    gone: bool = False
+    port: int = 0
+    doubtful: bool = False
+    whole: bool = False
+
+
+class LinkEvents:
+    """A subscription in a namespace; ``fileno`` is for selectors."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._socket = Socket(
+            ROUTE, namespace, groups=_GROUPS, receive_buffer=_BUFFER, timeout=0, subject="changes of links and routes"
+        )
+        self._names: dict[int, str] = {}
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def know(self, names: dict[int, str]) -> None:
+        """The devices' names by their numbers, as a full read has seen them."""
+        self._names = names
+
+    def ready(self, scope: decoding.Scope) -> Iterator[LinkEvent]:
+        """Changes that are there now, without waiting. Raises ``LostEvents`` where the kernel dropped some."""
+        with only_ours("follow", "the changes of links and routes"):
+            while (data := self._socket.receive(wait=False)) is not None:
+                for message in messages(data):
+                    event = self._event(message, scope)
+                    if event is not None:
+                        yield event
+
+    def _event(self, message: Message, scope: decoding.Scope) -> LinkEvent | None:
+        kind, payload, port = message.type, message.payload, message.port
+        if kind in (wire.NEWNEIGH, wire.DELNEIGH):
+            entry = decoding.neighbour(payload, self._names)
+            return None if entry is None else LinkEvent(entry, kind == wire.DELNEIGH, port)
+        if kind in (wire.NEWROUTE, wire.DELROUTE):
+            route = decoding.route(payload, self._names, scope)
+            if route is None:
+                return LinkEvent(None, port=port) if decoding.is_underlay(payload) else None
+            return LinkEvent(route, kind == wire.DELROUTE, port, doubtful=bool(message.flags & APPEND))
+        if kind in (wire.NEWLINK, wire.DELLINK):
+            return self._link(payload, port, gone=kind == wire.DELLINK)
+        if kind in (wire.NEWADDR, wire.DELADDR):
+            address = decoding.address(payload, self._names)
+            if address is None:
+                return None
+            ours = is_overlay_device(address.device)
+            return LinkEvent(address if ours else None, kind == wire.DELADDR, port, whole=kind == wire.DELADDR)
+        return None
+
+    def _link(self, payload: bytes, port: int, *, gone: bool) -> LinkEvent | None:
+        device = decoding.device(payload, self._names)
+        if device is None:
+            return None
+        known = self._names.get(device.index)
+        if gone:
+            self._names.pop(device.index, None)
+        else:
+            self._names[device.index] = device.name
+        if is_overlay_device(device.name) or (known is not None and is_overlay_device(known)):
+            return LinkEvent(device, gone, port, whole=gone or not device.up or known != device.name)
+        return LinkEvent(None, gone, port, whole=gone or not device.up)

@@ -1,0 +1,256 @@
+"""Links, addresses, routes, neighbours and forwarding entries as values with keys.
+
+Problem: what carries traffic between nodes is spread over five kinds of kernel objects, written by three kinds of
+messages; whoever replays events into them loses some. Promise: each object is a frozen value with a ``key``, by which
+the kernel tells it from others of its kind; desired and observed are the same type (``LinkState``), so that a
+difference means something. Devices are named, not numbered: a number changes when a device is made anew. What is
+observed of a foreign object and has no field here is in ``other``, so that it is never taken for ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from hitless.model.families import Address, Family, Network, family_of
+
+__all__ = [
+    "BOOT",
+    "MAIN",
+    "Device",
+    "DeviceAddress",
+    "ForwardingEntry",
+    "Key",
+    "LinkChange",
+    "LinkObject",
+    "LinkState",
+    "Neighbour",
+    "Route",
+    "Verb",
+    "Vxlan",
+    "Wireguard",
+    "WireguardPeer",
+    "default_metric",
+    "is_overlay_device",
+    "key_of_route",
+]
+
+Key = tuple[object, ...]
+"""What tells an object from the others of its kind; the kind comes first."""
+
+MAIN = 254
+"""The routing table that everybody uses (RT_TABLE_MAIN)."""
+BOOT = 3
+"""The route protocol of flannel's routes, and of what people type without naming one (RTPROT_BOOT)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """What makes a VXLAN device. ``link``: the outer interface; ``local``: the address that its packets come from."""
+
+    vni: int
+    port: int
+    local: Address | None
+    link: str
+    learning: bool = False
+    gbp: bool = False
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wireguard:
+    """What makes a WireGuard device; the private key itself stays in its file, here is the public one."""
+
+    port: int
+    public_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A network device. ``kind``: the driver's word; ``up``: switched on, whatever its carrier says.
+
+    ``tx_checksum`` and ``gro``: what ``ethtool -K DEVICE tx`` and ``gro`` say; desired ``None``: as it is. ``index`` is
+    the kernel's number of what was observed, and no part of a comparison.
+    """
+
+    name: str
+    kind: str
+    mtu: int = 0
+    mac: str = ""
+    up: bool = True
+    vxlan: Vxlan | None = None
+    wireguard: Wireguard | None = None
+    tx_checksum: bool | None = None
+    gro: bool | None = None
+    index: int = field(default=0, compare=False)
+
+    @property
+    def key(self) -> Key:
+        return ("device", self.name)
+
+    def __str__(self) -> str:
+        return f"device {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAddress:
+    """An address of a device, with its prefix length."""
+
+    device: str
+    address: Address
+    length: int
+
+    @property
+    def key(self) -> Key:
+        return ("address", self.device, self.address, self.length)
+
+    def __str__(self) -> str:
+        return f"address {self.address}/{self.length} of {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route; ``kind``: unicast, blackhole, or what else was observed. ``device`` is empty where there is none."""
+
+    to: Network
+    device: str
+    gateway: Address | None = None
+    onlink: bool = False
+    kind: str = "unicast"
+    scope: int = 0
+    protocol: int = BOOT
+    table: int = MAIN
+    metric: int = 0
+    other: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("route", self.to, self.metric, self.table)
+
+    def __str__(self) -> str:
+        words = f"route {self.to}" if self.kind == "unicast" else f"{self.kind} route {self.to}"
+        words += f" via {self.gateway}" if self.gateway is not None else ""
+        return f"{words} dev {self.device}" if self.device else words
+
+
+def key_of_route(to: Network, metric: int | None = None, table: int = MAIN) -> Key:
+    """The key of a route of ours: IPv6 routes have the kernel's default metric, 1024, IPv4 routes 0."""
+    return ("route", to, metric if metric is not None else default_metric(to), table)
+
+
+def default_metric(to: Network) -> int:
+    """The metric that a route has when nobody names one."""
+    return 0 if family_of(to) is Family.IPV4 else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Which hardware address an address has behind a device."""
+
+    device: str
+    address: Address
+    mac: str
+    permanent: bool = True
+
+    @property
+    def key(self) -> Key:
+        return ("neighbour", self.device, self.address)
+
+    def __str__(self) -> str:
+        return f"neighbour {self.address} dev {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingEntry:
+    """Where a VXLAN device sends frames for a hardware address."""
+
+    device: str
+    mac: str
+    to: Address | None
+    permanent: bool = True
+    other: str = ""
+
+    @property
+    def key(self) -> Key:
+        return ("forwarding", self.device, self.mac)
+
+    def __str__(self) -> str:
+        return f"forwarding entry {self.mac} dev {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireguardPeer:
+    """Another node behind a WireGuard device. ``preshared``: whether a preshared key is set (never the key itself)."""
+
+    device: str
+    public_key: str
+    endpoint: Address | None
+    port: int
+    allowed: frozenset[Network]
+    keepalive: int = 0
+    preshared: bool = False
+
+    @property
+    def key(self) -> Key:
+        return ("peer", self.device, self.public_key)
+
+    def __str__(self) -> str:
+        return f"WireGuard peer {self.public_key} dev {self.device}"
+
+
+def is_overlay_device(name: str) -> bool:
+    """Whether a device bears a name of flannel's, or the one that a device of ours has while it is replaced."""
+    return _OVERLAY_DEVICE.fullmatch(name) is not None
+
+
+_OVERLAY_DEVICE = re.compile(r"flannel(-v6)?\.[0-9]{1,8}|flannel-wg(-v6)?|flold[0-9]{1,10}")
+
+LinkObject = Device | DeviceAddress | Route | Neighbour | ForwardingEntry | WireguardPeer
+
+
+class Verb(StrEnum):
+    """What is done to an object."""
+
+    ADD = "add"
+    CHANGE = "change"
+    RENAME = "rename"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """One write. ``object``: as it shall be (for REMOVE: what goes); ``before``: as it was observed."""
+
+    verb: Verb
+    object: LinkObject
+    before: LinkObject | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.object}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """Objects by key: what should be there, or what is."""
+
+    objects: Mapping[Key, LinkObject] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, objects: Iterable[LinkObject]) -> LinkState:
+        """From objects; of two with one key the first counts, as it does for the kernel's routes."""
+        found: dict[Key, LinkObject] = {}
+        for one in objects:
+            found.setdefault(one.key, one)
+        return cls(found)
+
+    def device(self, name: str) -> Device | None:
+        """The device of that name."""
+        found = self.objects.get(("device", name))
+        return found if isinstance(found, Device) else None
+
+    def devices(self) -> tuple[Device, ...]:
+        """All devices."""
+        return tuple(one for one in self.objects.values() if isinstance(one, Device))

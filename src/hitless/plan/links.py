@@ -1,0 +1,244 @@
+"""From two states of links and routes to the writes between them, in an order that interrupts nothing.
+
+Problem: a device that is deleted and made again, a neighbour that goes before its route, a route that is deleted before
+its successor is there: each is a loss of connections. Promise: everything is made before anything goes; what can be
+changed in place is; a device that cannot be is renamed out of the way, carries traffic until its successor is whole,
+and goes last. Nothing is removed before the source of the leases has told everything, and only what has flannel's form
+goes at all. A kernel's own route in the way is left and named. Pure. Next stage: ``hitless.kernel.links``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from hitless.model.families import Network
+from hitless.model.keyed import delta
+from hitless.model.links import (
+    BOOT,
+    MAIN,
+    Device,
+    DeviceAddress,
+    ForwardingEntry,
+    Key,
+    LinkChange,
+    LinkObject,
+    LinkState,
+    Neighbour,
+    Route,
+    Verb,
+    WireguardPeer,
+    default_metric,
+    is_overlay_device,
+)
+
+__all__ = ["Bounds", "LinkPlan", "plan_links"]
+
+_KERNEL = 2  # RTPROT_KERNEL: comes with an address
+_MAKE: tuple[type, ...] = (Device, DeviceAddress, ForwardingEntry, Neighbour, WireguardPeer, Route)
+_BREAK: tuple[type, ...] = (Route, Neighbour, ForwardingEntry, WireguardPeer, DeviceAddress, Device)
+ASIDE = "flold"
+"""The name, with its number, of a device that is being replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What this node's overlay may take away.
+
+    ``networks``: those of the pods. ``lengths``: of this node's subnets, which are those of all nodes. ``outer``: the
+    interfaces of plain routes (host-gw, DirectRouting), where such may be ours. ``synced``: all leases are known.
+    """
+
+    networks: tuple[Network, ...]
+    lengths: frozenset[int] = frozenset()
+    outer: frozenset[str] = frozenset()
+    synced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPlan:
+    """``changes`` in order, ``makes`` of them before the first removal; ``notes``: what stands in the way."""
+
+    changes: tuple[LinkChange, ...] = ()
+    makes: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+
+def plan_links(
+    desired: LinkState, observed: LinkState, bounds: Bounds, *, keys: Collection[Key] | None = None
+) -> LinkPlan:
+    """The writes that lead from ``observed`` to ``desired``; with ``keys``: as far as these objects go."""
+    wanted, seen, devices = _devices(desired, observed, keys)
+    found = delta(wanted, seen, keys)
+    notes: list[str] = []
+    makes = [LinkChange(Verb.ADD, one, None, "it is missing") for one in found.add if not _weak(one, seen)]
+    for old, new in found.change:
+        if isinstance(old, Device):
+            continue  # they are in ``devices``
+        if isinstance(new, Route) and new.kind == "blackhole":
+            continue  # something leads to this node's pods
+        if isinstance(old, Route) and old.protocol == _KERNEL:
+            notes.append(f"{old} comes with an address of this node and stands in the way of {new}")
+            continue
+        makes.append(LinkChange(Verb.CHANGE, new, old, _difference(old, new)))
+    makes = devices + _ordered((one for one in makes if not isinstance(one.object, Device)), _MAKE)
+    removals = list(_removals(found.remove, wanted, seen, bounds)) if bounds.synced else []
+    return LinkPlan((*makes, *_ordered(removals, _BREAK)), len(makes), tuple(notes))
+
+
+def _weak(one: LinkObject, seen: Mapping[Key, LinkObject]) -> bool:
+    """A blackhole for this node's own subnet is only for where nothing else leads there."""
+    if not isinstance(one, Route) or one.kind != "blackhole":
+        return False
+    return any(isinstance(other, Route) and other.to == one.to for other in seen.values())
+
+
+def _ordered(changes: Iterable[LinkChange], kinds: tuple[type, ...]) -> list[LinkChange]:
+    return sorted(changes, key=lambda one: kinds.index(type(one.object)))
+
+
+# --- devices
+
+
+def _devices(
+    desired: LinkState, observed: LinkState, keys: Collection[Key] | None
+) -> tuple[Mapping[Key, LinkObject], Mapping[Key, LinkObject], list[LinkChange]]:
+    """The states with what is not asked of devices filled in, and what is done to devices, renaming included."""
+    if keys is not None:
+        return desired.objects, observed.objects, []
+    wanted: dict[Key, LinkObject] = dict(desired.objects)
+    moved: dict[str, str] = {}
+    changes: list[LinkChange] = []
+    for device in desired.devices():
+        old = observed.device(device.name)
+        if old is None:
+            changes.append(LinkChange(Verb.ADD, device, None, "it is missing"))
+            continue
+        full = _filled(device, old)
+        wanted[device.key] = full
+        if full == old:
+            continue
+        lasting = _lasting(full, old)
+        if not lasting:
+            changes.append(LinkChange(Verb.CHANGE, full, old, _difference(old, full)))
+            continue
+        aside = replace(old, name=f"{ASIDE}{old.index}")
+        moved[old.name] = aside.name
+        reason = f"{lasting} cannot be changed while it is there"
+        changes.append(LinkChange(Verb.RENAME, aside, old, reason))
+        changes.append(LinkChange(Verb.ADD, device, None, reason))
+    return wanted, _moved(observed.objects, moved), changes
+
+
+def _filled(device: Device, old: Device) -> Device:
+    """What is not asked for is as it is."""
+    vxlan = device.vxlan
+    if vxlan is not None and old.vxlan is not None and not vxlan.port:
+        vxlan = replace(vxlan, port=old.vxlan.port)
+    return replace(
+        device,
+        mac=device.mac or old.mac,
+        mtu=device.mtu or old.mtu,
+        vxlan=vxlan,
+        tx_checksum=old.tx_checksum if device.tx_checksum is None else device.tx_checksum,
+        gro=old.gro if device.gro is None else device.gro,
+    )
+
+
+def _lasting(device: Device, old: Device) -> str:
+    """What differs and lasts as long as the device (drivers/net/vxlan: "Cannot change …"); empty: nothing."""
+    if device.kind != old.kind:
+        return f"the kind ({old.kind or 'hardware'})"
+    new, was = device.vxlan, old.vxlan
+    if new is None or was is None:
+        return ""
+    found = [name for name in ("vni", "port", "gbp", "other") if getattr(new, name) != getattr(was, name)]
+    if new.local is not None and was.local is not None and new.local.version != was.local.version:
+        found.append("local")
+    return ", ".join(f"{name} {getattr(was, name)}" for name in found)
+
+
+def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str]) -> Mapping[Key, LinkObject]:
+    """The observed objects as they are after the renaming."""
+    if not moved:
+        return objects
+    found: dict[Key, LinkObject] = {}
+    for one in objects.values():
+        if isinstance(one, Device):
+            changed: LinkObject = replace(one, name=moved.get(one.name, one.name))
+        else:
+            changed = replace(one, device=moved.get(one.device, one.device))
+        found[changed.key] = changed
+    return found
+
+
+def _difference(old: LinkObject, new: LinkObject) -> str:
+    """In which fields two objects differ."""
+    names = [name for name in type(new).__slots__ if name != "index"]
+    pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
+    return ", ".join(
+        f"{name} is {was if was not in (None, '') else 'none'}" for name, was, now in pairs if was != now
+    )  # fmt: skip
+
+
+# --- removals
+
+
+def _removals(
+    extra: Iterable[LinkObject], wanted: Mapping[Key, LinkObject], seen: Mapping[Key, LinkObject], bounds: Bounds
+) -> Iterator[LinkChange]:
+    extra = tuple(extra)
+    going = {one.name for one in extra if isinstance(one, Device) and _stale_device(one, seen, bounds)}
+    for one in extra:
+        if isinstance(one, Device):
+            if one.name in going:
+                yield LinkChange(Verb.REMOVE, one, one, "nothing uses it any more")
+        elif one.device not in going and _ours(one, bounds):
+            yield LinkChange(Verb.REMOVE, one, one, "no node has it")
+
+
+def _stale_device(device: Device, seen: Mapping[Key, LinkObject], bounds: Bounds) -> bool:
+    """A device of flannel's form that served this node's pods: its address is in their network."""
+    if not is_overlay_device(device.name) or device.kind not in ("vxlan", "wireguard"):
+        return False
+    if device.name.startswith(ASIDE):
+        return True
+    return any(
+        isinstance(one, DeviceAddress) and one.device == device.name and _inside(one, bounds) for one in seen.values()
+    )
+
+
+def _inside(one: DeviceAddress, bounds: Bounds) -> bool:
+    return one.length == one.address.max_prefixlen and any(one.address in network for network in bounds.networks)
+
+
+def _ours(one: LinkObject, bounds: Bounds) -> bool:
+    """Whether it has flannel's form, so that it may go."""
+    match one:
+        case Route():
+            return _our_route(one, bounds)
+        case DeviceAddress():
+            return is_overlay_device(one.device) and _inside(one, bounds)
+        case Neighbour():
+            return one.permanent and any(one.address in network for network in bounds.networks)
+        case ForwardingEntry():
+            plain = one.permanent and one.to is not None and not one.other
+            return plain and any(character not in "0:" for character in one.mac) and not int(one.mac[:2], 16) & 1
+        case WireguardPeer():
+            return True
+    return False
+
+
+def _our_route(one: Route, bounds: Bounds) -> bool:
+    plain = one.kind == "unicast" and one.protocol == BOOT and one.table == MAIN and not one.other
+    if not plain or one.metric != default_metric(one.to):
+        return False
+    if is_overlay_device(one.device):
+        through = one.onlink and one.gateway == one.to.network_address
+        return through or (one.gateway is None and one.to in bounds.networks)
+    return (
+        one.device in bounds.outer
+        and one.gateway is not None
+        and not one.onlink
+        and one.to.prefixlen in bounds.lengths
+    )  # fmt: skip
