@@ -14,6 +14,7 @@ classes to exit codes in one table (``hitless.cli.exits``).
     │   └── LostEvents       the kernel dropped events for us: what we know is incomplete
     ├── ProgramError         a program that we ran failed; carries its command, exit code and standard error
     ├── ApiError             the Kubernetes API refused or could not be reached
+    ├── Displaced            somebody else took over what this process was doing: it must do nothing more
     └── Defect               a part of hitless ended by an error that is none of these; ``ours`` makes one of any
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "AlreadyExists",
     "ApiError",
     "Defect",
+    "Displaced",
     "HitlessError",
     "InputError",
     "KernelError",
@@ -109,6 +111,10 @@ class ApiError(HitlessError):
     def __init__(self, message: str, *, status: int = 0) -> None:
         self.status = status
         super().__init__(message)
+
+
+class Displaced(HitlessError):
+    """Somebody else took over what this process was doing; ``str()`` says who, and what that means."""
 
 
 class Defect(HitlessError):

@@ -26,6 +26,7 @@ WHERE = {
     "selftest": ("selftest.md",),
     "advise": ("advise.md",),
     "window": ("windows.md",),
+    "rollout": ("rollout.md",),
 }
 """The documents of each command; ``relay`` is not for people."""
 

@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "report": "Render a drill's event log again: terminal, HTML, JSON, JUnit, Prometheus.",
     "drills": "List, show and prune the folders of past drills.",
     "drill": "Restart agents under load and give a verdict (in the lab by default).",
+    "rollout": "Restart or change a network agent node by node; stop at the first loss, resume, undo.",
     "node-drill": "A drill on this machine, without Kubernetes access.",
     "probe": "Open new connections all the time and record every one that fails.",
     "farend": "Answer probes, with the source address that it saw.",
@@ -33,7 +34,7 @@ DAEMONS: dict[str, str] = {
 GROUPS: dict[str, tuple[str, ...]] = {
     "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills", "window"),
     "Prove": ("drill", "node-drill", "probe", "farend", "selftest", "lab"),
-    "Keep": ("guard", "agent"),
+    "Keep": ("rollout", "guard", "agent"),
     "More": ("retry", "version", "help"),
 }
 """How ``hitless --help`` shows them."""

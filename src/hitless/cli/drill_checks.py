@@ -9,6 +9,7 @@ survey's question. Next stage: ``hitless.cli.drill_cluster``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from hitless.errors import InputError
 if TYPE_CHECKING:
     from hitless.cli.drill_choices import Choices
 
-__all__ = ["abort_after", "check", "check_places"]
+__all__ = ["abort_after", "check", "check_places", "check_rollout"]
 
 # Names of the Kubernetes API (RFC 1123): a label, and labels joined by dots.
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
@@ -64,11 +65,44 @@ def check(choices: Choices) -> None:
             targets.parse(url)
 
 
+def check_rollout(
+    *,
+    namespaces: Sequence[str],
+    nodes: Sequence[str],
+    secrets: Sequence[str],
+    agent: str,
+    selector: str,
+    image: str,
+    profile: str | None,
+    to: Sequence[str],
+) -> None:
+    """The same for ``hitless rollout``, which has some of a drill's options; raises ``InputError``."""
+    named = zip(("--namespace", "--probe-namespace"), namespaces, strict=True)
+    _places((flag, one) for flag, one in named if one or flag == "--namespace")
+    for name in nodes:
+        _name(name, "--node", "node")
+    for name in secrets:
+        _name(name, "--pull-secret", "Secret")
+    _agent(agent)
+    _selector(selector)
+    _image(image)
+    _profile(profile)
+    from hitless.probe import targets
+
+    for url in to:
+        if url != "node":
+            targets.parse(url)
+
+
 def check_places(choices: Choices) -> None:
     """Refuse what is no name of a namespace; raises ``InputError``."""
     places = [("--namespace", one) for one in choices.namespaces]
     if choices.probe_namespace:
         places.append(("--probe-namespace", choices.probe_namespace))
+    _places(places)
+
+
+def _places(places: Iterable[tuple[str, str]]) -> None:
     for flag, one in places:
         if not _LABEL.fullmatch(one):
             raise InputError(f"{one!r} can be no namespace's name", where=flag, expected=f"up to 63 {_LETTERS}")

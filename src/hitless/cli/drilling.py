@@ -28,7 +28,7 @@ from hitless.evidence import Story, Verdict, judge, read, story
 from hitless.evidence.reports import as_json, render
 from hitless.model.events import Event
 
-__all__ = ["carry_out", "interruptible", "run_and_show"]
+__all__ = ["carry_out", "interruptible", "reports", "run_and_show"]
 
 _T = TypeVar("_T")
 
@@ -102,7 +102,7 @@ def carry_out(
         elif out is None and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    problem = _reports(folder, told, verdict)
+    problem = reports(folder, told, verdict)
     if as_object:
         click.echo(as_json(told, verdict), nl=False)
     else:
@@ -126,7 +126,7 @@ def _so_far(log: Path) -> None:
             show(told, judge(told, path=str(log)), err=True)
 
 
-def _reports(folder: Path, told: Story, verdict: Verdict) -> str:
+def reports(folder: Path, told: Story, verdict: Verdict) -> str:
     """Write the reports; says which one could not be written, and why."""
     for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
         try:

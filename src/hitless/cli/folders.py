@@ -25,7 +25,7 @@ from hitless.errors import MissingError
 from hitless.kernel import files
 from hitless.model.events import LONGEST, Header, decode
 
-__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove"]
+__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove", "rollout_folder"]
 
 LOG = "events.jsonl"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
@@ -63,14 +63,24 @@ def home() -> Path | None:
     return Path(state) / "hitless" / "drills" if state else None
 
 
+def rollout_folder() -> Path:
+    """A new folder for the steps of a rollout, beside those of drills."""
+    place = home()
+    return _made(place.parent / "rollouts" if place is not None else None, "hitless-rollout-")
+
+
 def new() -> Path:
     """A new folder there, else (no home, or one that is not ours: a service's user) a temporary one."""
+    return _made(home(), "hitless-drill-")
+
+
+def _made(place: Path | None, temporary: str) -> Path:
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     try:
-        folder = (home() or Path("/nonexistent")) / name
+        folder = (place or Path("/nonexistent")) / name
         folder.mkdir(parents=True)
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="hitless-drill-"))
+        return Path(tempfile.mkdtemp(prefix=temporary))
     return folder
 
 

@@ -8,18 +8,21 @@ later rounds begin as long as the window is open.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from hitless.cleaning import clean
-from hitless.cli.drill_choices import Choices
 from hitless.drill.permits import Permit
 from hitless.errors import InputError, MissingError
 
-__all__ = ["options", "permit"]
+if TYPE_CHECKING:
+    from hitless.operations.windows import Gate, Windows
+
+__all__ = ["Asked", "Way", "asked", "options", "permit"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _KEY = "hitless.cli.window_gate"
@@ -51,45 +54,83 @@ def _option(*names: str, **rest: Any) -> Callable[[_F], _F]:
     return click.option(*names, expose_value=False, callback=_keep, **rest)
 
 
-def permit(ctx: click.Context, nodes: Sequence[str], *, way: Choices | None = None) -> Permit:
-    """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
-    now."""
-    asked = ctx.meta.get(_KEY, {})
-    if asked.get("window") is None and asked.get("configmap") is None:
+class Way(Protocol):
+    """How the cluster is reached, where the windows may be kept in it."""
+
+    @property
+    def kubeconfig(self) -> Path | None: ...
+
+    @property
+    def context(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The windows that were asked for, read once. ``reason``: why they are overruled; empty when they are not."""
+
+    windows: Windows
+    clusters: tuple[str, ...]
+    needs: int
+    reason: str
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """For the log's header."""
+        return {"windows": self.windows.source, "windows_sha256": self.windows.sha256}
+
+    def gate(self, nodes: Sequence[str], *, needs: int = 0) -> Gate:
+        """For a run on these nodes."""
+        from hitless.operations.windows import Gate
+
+        return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs)
+
+
+def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
+    """What the options say (``way``: of that cluster), None without windows; raises ``InputError``."""
+    given_ = ctx.meta.get(_KEY, {})
+    if given_.get("window") is None and given_.get("configmap") is None:
         for key in ("window_cluster", "needs", "force_window"):
-            if asked.get(key) is not None:
+            if given_.get(key) is not None:
                 flag = f"--{key.replace('_', '-')}"
                 raise InputError("means nothing without windows", where=flag, expected="--window or --configmap")
-        return Permit()
+        return None
     from hitless.cli.window import given
-    from hitless.operations.windows import Gate, length
+    from hitless.operations.windows import length
 
-    reason = asked.get("force_window")
+    reason = given_.get("force_window")
     if reason is not None and not 0 < len(reason.strip()) <= _LONGEST:
         raise InputError("gives no reason", where="--force-window", expected=f"one of up to {_LONGEST} characters")
-    needs = length(asked["needs"], where="--needs") if asked.get("needs") is not None else 0
-    with_map = asked.get("configmap") is not None
+    needs = length(given_["needs"], where="--needs") if given_.get("needs") is not None else 0
+    with_map = given_.get("configmap") is not None
     windows = given(
-        asked.get("window"),
-        asked.get("configmap"),
+        given_.get("window"),
+        given_.get("configmap"),
         way.kubeconfig if with_map and way is not None else None,
         way.context if with_map and way is not None else None,
         at=int(time.time()),
         flag="--window",
     )
-    name: str | None = asked.get("window_cluster") or (way.context if way is not None else None)
-    clusters = (name,) if name else ()
-    first = Gate(windows, clusters=clusters, nodes=nodes, needs=needs)
-    config = {"windows": windows.source, "windows_sha256": windows.sha256}
+    name: str | None = given_.get("window_cluster") or (way.context if way is not None else None)
+    return Asked(windows, (name,) if name else (), needs, reason or "")
+
+
+def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None) -> Permit:
+    """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
+    now."""
+    given_ = asked(ctx, way=way)
+    if given_ is None:
+        return Permit()
+    first = given_.gate(nodes, needs=given_.needs)
     against = first.refusal()
-    if reason is not None:
+    if given_.reason:
         outside = against or "a window is open"
         return Permit(
-            config={**config, "forced": reason}, warning=f"--force-window: {clean(reason)} ({clean(outside)})"
+            config={**given_.config, "forced": given_.reason},
+            warning=f"--force-window: {clean(given_.reason)} ({clean(outside)})",
         )
     if against:
         raise MissingError(
             f"not now: {clean(against)}",
             remedy="nothing was touched; wait for it with hitless window wait, or give --force-window REASON",
         )
-    return Permit(Gate(windows, clusters=clusters, nodes=nodes).refusal, {**config, "window": first.name})
+    return Permit(given_.gate(nodes).refusal, {**given_.config, "window": first.name})

@@ -16,6 +16,7 @@ import msgspec
 
 __all__ = [
     "CONFIG_MAPS",
+    "CONTROLLER_REVISIONS",
     "DAEMON_SETS",
     "DISRUPTION_BUDGETS",
     "EVENTS",
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigMap",
     "Container",
     "ContainerStatus",
+    "ControllerRevision",
     "DaemonSet",
     "DisruptionBudget",
     "Kind",
@@ -35,7 +37,6 @@ __all__ = [
     "OwnerReference",
     "Pod",
 ]
-
 
 _LAST_WORDS = 400  # of what the kubelet tells of a container's log
 
@@ -50,6 +51,12 @@ class OwnerReference(_Read, frozen=True):
     uid: str = ""
 
 
+class ManagedFields(_Read, frozen=True):
+    manager: str = ""
+    time: str = ""
+    subresource: str = ""
+
+
 class Meta(_Read, frozen=True):
     name: str = ""
     namespace: str = ""
@@ -61,6 +68,7 @@ class Meta(_Read, frozen=True):
     deletion_timestamp: str | None = None
     creation_timestamp: str | None = None
     generation: int = 0
+    managed_fields: list[ManagedFields] | None = None
 
 
 class Object(_Read, frozen=True):
@@ -199,6 +207,7 @@ class Toleration(_Read, frozen=True):
 class PodSpec(_Read, frozen=True):
     node_name: str = ""
     containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
     volumes: list[Volume] | None = None
     termination_grace_period_seconds: int | None = None
     node_selector: dict[str, str] | None = None
@@ -290,6 +299,7 @@ class LabelSelector(_Read, frozen=True):
 
 class UpdateStrategy(_Read, frozen=True):
     type: str = "RollingUpdate"
+    rolling_update: dict[str, Any] | None = None
 
 
 class DaemonSetSpec(_Read, frozen=True):
@@ -314,6 +324,13 @@ class DaemonSet(Object, frozen=True):
     def selector(self) -> str:
         """The label selector of its pods, as the API takes it."""
         return ",".join(f"{key}={value}" for key, value in sorted((self.spec.selector.match_labels or {}).items()))
+
+
+class ControllerRevision(Object, frozen=True):
+    """A DaemonSet's template as it was: ``data`` is a strategic merge patch that puts it back."""
+
+    data: dict[str, Any] | None = None
+    revision: int = 0
 
 
 class ConfigMap(Object, frozen=True):
@@ -379,4 +396,5 @@ PODS = Kind("", "v1", "pods", Pod)
 CONFIG_MAPS = Kind("", "v1", "configmaps", ConfigMap)
 EVENTS = Kind("", "v1", "events", Object)
 DAEMON_SETS = Kind("apps", "v1", "daemonsets", DaemonSet)
+CONTROLLER_REVISIONS = Kind("apps", "v1", "controllerrevisions", ControllerRevision)
 DISRUPTION_BUDGETS = Kind("policy", "v1", "poddisruptionbudgets", DisruptionBudget)

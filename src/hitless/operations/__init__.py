@@ -1,1 +1,1 @@
-"""When and how network agents are restarted on purpose: maintenance windows."""
+"""When and how network agents are restarted on purpose: maintenance windows, and rollouts node by node."""

@@ -15,7 +15,7 @@ from hitless.kube.objects import PODS, ContainerStatus, Pod
 from hitless.restarts.agents import Agent, Kill, Step, Tell
 from hitless.restarts.methods import About, Method, about
 
-__all__ = ["restart"]
+__all__ = ["restart", "until_back"]
 
 _BACK_OFF = 330.0
 """Seconds. A kubelet waits 10 s, twice as long each time and up to 300 s, before it starts a container that was killed
@@ -41,10 +41,11 @@ async def restart(
         if node in before:
             tell(node, step, detail, evidence)
 
-    await _wait(agent, waited, tell_drilled, patience, entry)
+    await until_back(agent, waited, tell_drilled, patience, entry)
 
 
-async def _wait(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float, entry: About) -> None:
+async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float, entry: About) -> None:
+    """Wait until another pod (or run) than the one ``before`` is ready on each node, and tell its steps."""
     assert agent.cni.daemon_set is not None
     told: dict[str, set[str]] = {node: set() for node in before}
 

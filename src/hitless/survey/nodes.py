@@ -13,7 +13,7 @@ from hitless.errors import InputError
 from hitless.kube.objects import Node
 from hitless.survey.cni import Survey
 
-__all__ = ["choose", "objections"]
+__all__ = ["choose", "objections", "selected"]
 
 
 def choose(
@@ -31,7 +31,7 @@ def choose(
                 f"there is no node {missing[0]!r}", where="--node", expected=", ".join(by_name) or "a node"
             )
         return tuple(by_name[name] for name in dict.fromkeys(names))
-    fit = [node for node in survey.nodes if _selected(node, selector) and _linux(node)]
+    fit = [node for node in survey.nodes if selected(node, selector) and _linux(node)]
     if after is None:
         fit.sort(key=lambda node: (_control_plane(node), not node.ready, node.name))
     else:
@@ -57,7 +57,8 @@ def _control_plane(node: Node) -> bool:
     )
 
 
-def _selected(node: Node, selector: str) -> bool:
+def selected(node: Node, selector: str) -> bool:
+    """Whether the node has the labels; raises ``InputError`` for what is no selector."""
     labels = node.metadata.labels or {}
     for term in filter(None, (part.strip() for part in selector.split(","))):
         key, sign, value = term.partition("=")

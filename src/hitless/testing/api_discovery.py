@@ -19,6 +19,7 @@ KINDS = {
     "configmaps": "ConfigMap",
     "serviceaccounts": "ServiceAccount",
     "events": "Event",
+    "controllerrevisions.apps": "ControllerRevision",
     "daemonsets.apps": "DaemonSet",
     "cronjobs.batch": "CronJob",
     "poddisruptionbudgets.policy": "PodDisruptionBudget",

@@ -39,6 +39,11 @@ def read(content_type: str, body: bytes) -> Any:
 
 def patched(document: Document, content_type: str, patch: Any) -> None:
     """Change the document in place."""
+    wanted = "" if content_type == _JSON else ((patch.get("metadata") or {}).get("resourceVersion") or "")
+    if wanted and wanted != document["metadata"]["resourceVersion"]:
+        name = document["metadata"]["name"]
+        words = "the object has been modified; please apply your changes to the latest version and try again"
+        raise Answer(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {words}', {"name": name})
     if content_type == _JSON:
         _operations(document, patch)
     else:
@@ -84,6 +89,8 @@ def _merge(target: Document, patch: Document, *, strategic: bool) -> None:
             continue  # a directive (the order of a list), not a field
         if value is None:
             target.pop(key, None)
+        elif isinstance(value, dict) and strategic and value.get("$patch") == "replace":
+            target[key] = {name: copy.deepcopy(each) for name, each in value.items() if name != "$patch"}
         elif isinstance(value, dict):
             here = target.setdefault(key, {})
             if not isinstance(here, dict):

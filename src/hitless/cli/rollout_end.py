@@ -1,0 +1,87 @@
+"""``hitless rollout end``: a stopped rollout is given up, and the DaemonSet's updateStrategy comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from hitless.cli import rollout_view
+from hitless.cli.rollout_choices import Way
+from hitless.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.values import Rollout
+
+__all__ = ["give_up"]
+
+
+def give_up(way: Way, *, take_over: bool, yes: bool) -> Rollout | None:
+    """The state after it; None when the answer was no."""
+    found, life, why = asyncio.run(_look(way, take_over=take_over))
+    if found.state.phase == "ended":
+        raise InputError("the rollout has ended already", where="rollout end", expected="one that stopped")
+    if life != "dead":
+        raise MissingError(
+            f"not now: {found.driver} drives it ({why})", remedy="end it there, or take it over with --take-over"
+        )
+    if not _agreed(found.state, yes=yes):
+        return None
+    return asyncio.run(_end(way, found))
+
+
+async def _look(way: Way, *, take_over: bool) -> tuple[Found, str, str]:
+    from hitless.kube.api import Patience, connect
+    from hitless.operations.rollout import record
+
+    async with connect(way.kubeconfig, way.context, patience=Patience(total=20.0)) as api:
+        found = record.found_or_missing(await record.look(api))
+        life, why = ("dead", "") if take_over else await record.life(api, found)
+        return found, life, why
+
+
+def _agreed(state: Rollout, *, yes: bool) -> bool:
+    left = [one.node for one in state.turns if one.course in ("pending", "restarting", "skipped")]
+    rest = ""
+    if state.replaces:
+        strategy = (state.strategy or {}).get("type", "")
+        rest = f"; {state.agent} gets updateStrategy {strategy} back"
+        if strategy == "RollingUpdate" and left:
+            rest += f", and its controller then restarts the pods of {len(left)} nodes by itself, unmeasured"
+    question = f"Give up the rollout of {state.agent} ({state.change.words}){rest}?"
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+    agreed = click.confirm(question, err=True)
+    if not agreed:
+        click.echo("nothing was changed", err=True)
+    return agreed
+
+
+async def _end(way: Way, found: Found) -> Rollout:
+    import msgspec
+
+    from hitless.cluster.pods import sweep
+    from hitless.kube.api import connect
+    from hitless.operations.rollout import changing, record
+    from hitless.operations.rollout.crews import now
+
+    async with connect(way.kubeconfig, way.context, answered=True) as api:
+        mine = record.Record(api)
+        await mine.claim(found)
+        state = found.state
+        if state.replaces and (why := await changing.restore(api, state)):
+            rollout_view.warn(f"updateStrategy was left as it is: {why}")
+        ended = partial(
+            msgspec.structs.replace, phase="ended", ended=now(), driver="", stopped=f"given up: {state.stopped}"
+        )
+        await mine.write(ended)
+        if state.drill:
+            places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
+            await sweep(api, dict.fromkeys(places), state.drill)
+        return mine.state

@@ -1,0 +1,31 @@
+"""What ``hitless rollout`` found before it did anything: a value that its plan, its question and its work share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hitless.cli.window_gate import Asked
+    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.seeing import Seen
+    from hitless.operations.rollout.values import Rollout
+    from hitless.survey.cni import Survey
+
+__all__ = ["Looked"]
+
+
+@dataclass
+class Looked:
+    """``state`` would be written down first; ``against``: every reason not to begin now; ``guarded``: nodes with
+    a guard that is ready, None where there is none; ``missing``: the pods' namespace is not there yet."""
+
+    survey: Survey
+    found: Found | None
+    state: Rollout
+    seen: Seen
+    against: list[str]
+    guarded: frozenset[str] | None = None
+    guards: tuple[str, ...] = ()
+    missing: bool = False
+    windows: Asked | None = None

@@ -1,0 +1,265 @@
+"""``hitless rollout``: what every command that restarts something does, from the first look to the last word.
+
+Problem: restart, image, patch, resume and undo differ in what is written down first, and in nothing else. Promise: the
+cluster is looked at and every objection said before anything is asked or written; ``--plan`` prints all of it and
+changes nothing; standard output holds the result alone; whatever ends it, what was done is in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hitless.cleaning import clean
+from hitless.cli import progress, rollout_view, window_gate
+from hitless.cli.drill_cluster import place_of, waited_for
+from hitless.cli.drilling import interruptible, reports
+from hitless.cli.exits import Exit
+from hitless.cli.folders import rollout_folder
+from hitless.cli.rollout_choices import Way
+from hitless.cli.rollout_looks import Looked
+from hitless.cli.typed import typed
+from hitless.errors import ApiError, InputError, MissingError
+
+if TYPE_CHECKING:
+    from hitless.evidence import Story, Verdict
+    from hitless.kube.api import Api
+    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.values import Rollout
+    from hitless.survey.cni import Survey
+
+__all__ = ["Asked", "carry_out"]
+
+_LOOKS = 20.0
+"""Seconds that a server which does not answer is asked before anything is done."""
+
+
+@dataclass
+class Asked:
+    """A command that restarts something. ``state`` makes what is written down first, of what is there; ``resumes``:
+    it goes on with what is written down, whoever drives it now, as far as ``take_over`` allows."""
+
+    ctx: click.Context
+    given: dict[str, Any]
+    state: Callable[[Api, Survey, Found | None], Awaitable[Rollout]]
+    resumes: bool = False
+    take_over: bool = False
+
+    @property
+    def way(self) -> Way:
+        """Which cluster is meant."""
+        return Way(self.given["kubeconfig"], self.given["context"])
+
+
+def carry_out(asked: Asked) -> int:
+    """Look, object, ask, drive, tell; the exit code."""
+    from hitless.kube.contexts import read
+
+    given = asked.given
+    shown = progress.chosen(given["progress_"], quiet=given["quiet"])
+    if given["plan"] and given["yes"]:
+        raise InputError("contradicts --plan, which asks for nothing", where="--yes", expected="one of the two")
+    way = read(given["kubeconfig"], given["context"])
+    asked.given["context"] = way.context  # the one that is current now is meant, whichever is after the question
+    windows = window_gate.asked(asked.ctx, way=asked.way)
+    looked = asyncio.run(waited_for(_look(asked), place_of(way)))
+    looked.windows = windows
+    _check_windows(looked)
+    if given["plan"]:
+        click.echo(rollout_view.plan(looked, as_object=given["as_object"]))
+        return Exit.PASS
+    if looked.against:
+        raise MissingError(
+            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was touched; wait, or mend that first"
+        )
+    if not _agreed(asked, looked, place_of(way)):
+        return Exit.PASS
+    folder = given["out"] if given["out"] is not None else rollout_folder()
+    tell = rollout_view.teller(shown)
+    state = interruptible(_drive(asked, looked, folder, tell))
+    return rollout_view.show(state, folder, as_object=given["as_object"])
+
+
+async def _look(asked: Asked) -> Looked:
+    from hitless.cluster.neighbours import met
+    from hitless.kube.api import Patience, connect
+    from hitless.kube.objects import NAMESPACES
+    from hitless.operations.rollout import beginning, guards, measuring, record, seeing
+    from hitless.restarts.agents import Agent
+    from hitless.restarts.methods import Method
+    from hitless.survey.cni import look
+
+    async with connect(asked.way.kubeconfig, asked.way.context, patience=Patience(total=_LOOKS)) as api:
+        found = await record.look(api)
+        if asked.resumes:
+            found = record.found_or_missing(found)
+        agent = found.state.agent if asked.resumes and found is not None else asked.given["agent"]
+        survey = await look(api, agent=agent)
+        Agent(api, survey.cni)
+        state = await asked.state(api, survey, found)
+        measuring.check_far_end(state.choices, survey)
+        seen = await seeing.see(api, state.namespace, state.name)
+        looked = Looked(survey, found, state, seen, [])
+        if asked.resumes and found is not None:
+            looked.against += await _driven(api, found, asked)
+        else:
+            other = found if found is not None and found.state.phase != "ended" else None
+            looked.against += [rollout_view.under_way(other)] if other is not None else []
+            known = other.state.identity if other is not None else ""
+            looked.against += await beginning.against(api, state, survey, seen, known=known)
+        sets = await guards.find(api)
+        looked.guards = tuple(sorted({one.metadata.namespace for one in sets}))
+        looked.guarded = await guards.guarded(api) if sets else None
+        places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
+        others = await met(
+            api,
+            places,
+            survey,
+            [seen.nodes[one.node] for one in state.turns if one.node in seen.nodes],
+            Method.DELETE_POD,
+            own_far_end=measuring.own_far_end(state.choices),
+            tell=rollout_view.warn,
+        )
+        looked.against += [one for one in others if not (state.drill and state.drill in one)]
+        try:
+            await api.get(NAMESPACES, state.choices.namespace)
+        except ApiError as error:
+            if error.status not in (403, 404):
+                raise
+            looked.missing = True
+        return looked
+
+
+async def _driven(api: Api, found: Found, asked: Asked) -> list[str]:
+    """Why somebody else's rollout may not be gone on with."""
+    from hitless.operations.rollout import record
+
+    if asked.take_over or not found.state.driver or found.state.phase == "ended":
+        return []
+    rollout_view.warn(f"it is looked whether {found.driver} still drives it: up to 30 s")
+    life, why = await record.life(api, found)
+    if life == "dead":
+        return []
+    return [f"{found.driver} drives it ({why}): end it there, or take it over with --take-over"]
+
+
+def _check_windows(looked: Looked) -> None:
+    state, windows = looked.state, looked.windows
+    if state.windows and windows is None:
+        raise InputError(
+            f"this rollout goes by the maintenance windows of {state.windows}",
+            where="rollout",
+            expected="--window or --configmap with them, and --force-window REASON to go over them",
+        )
+    if windows is not None and not windows.reason:
+        from hitless.operations.rollout.planning import next_step
+
+        step = [one.node for one in next_step(looked.state.turns, looked.state.choices.width)]
+        if step and (why := windows.gate(step, needs=windows.needs).refusal()):
+            looked.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
+
+
+def _agreed(asked: Asked, looked: Looked, place: str) -> bool:
+    question = rollout_view.question(looked, place)
+    if asked.given["yes"]:
+        return True
+    if not sys.stdin.isatty():
+        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+    agreed = click.confirm(question, err=True)
+    if not agreed:
+        click.echo("nothing was changed", err=True)
+    return agreed
+
+
+async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
+    import msgspec
+
+    from hitless.cluster.pods import sweep
+    from hitless.cluster.target import placed
+    from hitless.drill.origins import here
+    from hitless.kube.api import connect
+    from hitless.operations.rollout import measuring, probing
+    from hitless.operations.rollout.crews import Crew, now
+    from hitless.operations.rollout.driving import drive
+    from hitless.operations.rollout.record import Found, Record
+    from hitless.restarts.agents import Agent
+
+    state, windows = looked.state, looked.windows
+    identity = secrets.token_hex(4)
+    before = state.drill
+    changes: dict[str, Any] = {"drill": identity}
+    if windows is not None:
+        changes["windows"] = windows.windows.source
+        if windows.reason:
+            changes["forced"] = (*state.forced, f"{now()} {windows.reason}")
+            tell(f"--force-window: {windows.reason}")
+    state = msgspec.structs.replace(state, **changes)
+    async with connect(asked.way.kubeconfig, asked.way.context, answered=True) as api:
+        record = Record(api)
+        if asked.resumes and looked.found is not None:
+            await record.claim(Found(state, looked.found.map))
+        else:
+            await record.begin(state, looked.found)
+        tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
+        if before:
+            await sweep(
+                api,
+                dict.fromkeys((state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)),
+                before,
+            )
+        survey, choices = looked.survey, state.choices
+        pods = measuring.pods(choices, survey, identity)
+        agent = Agent(api, survey.cni)
+        nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
+        far = measuring.own_far_end(choices)
+        steps = _Steps(folder)
+
+        def permit(names: Sequence[str]) -> str:
+            return "" if windows is None or windows.reason else windows.gate(names, needs=windows.needs).refusal()
+
+        async with placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places:
+            prober = probing.DrillProber(
+                api,
+                survey,
+                agent,
+                pods,
+                measuring.plan(choices),
+                places,
+                [one for one in choices.to if one != "node"],
+                steps.folder,
+                steps.done,
+                here(typed(asked.ctx)),
+            )
+            crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0))
+            await drive(crew)
+        return record.state
+
+
+@dataclass
+class _Steps:
+    """The folders of the steps, one after another."""
+
+    root: Path
+    count: int = 0
+
+    def folder(self, nodes: Sequence[str]) -> Path:
+        """A new one."""
+        while True:
+            self.count += 1
+            found = self.root / f"{self.count:03d}-{nodes[0]}"
+            if not found.exists():
+                found.mkdir(parents=True)
+                return found
+
+    @staticmethod
+    def done(log: Path, told: Story, verdict: Verdict) -> None:
+        """Write a step's reports."""
+        if problem := reports(log.parent, told, verdict):
+            rollout_view.warn(f"the log is whole, but {problem}")

@@ -1,0 +1,67 @@
+"""Who drives a rollout, with what, and what a step came to: the values that its parts share."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hitless.kube.api import Api
+from hitless.kube.objects import Node
+from hitless.operations.rollout.record import Record
+from hitless.operations.rollout.values import Rollout, Word
+from hitless.restarts.agents import Agent, Tell
+
+__all__ = ["RESUME", "Crew", "Outcome", "Prober", "Work", "now"]
+
+RESUME = "go on with hitless rollout resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a node's pods felt. ``clean``: nothing was lost in what was measured."""
+
+    verdict: Word
+    attempted: int = 0
+    lost: int = 0
+    reasons: tuple[str, ...] = ()
+    clean: bool = True
+
+
+class Work(Protocol):
+    """What happens between the probe before and the probe after."""
+
+    async def __call__(self, tell: Tell, /) -> None: ...
+
+
+class Prober(Protocol):
+    """Measures nodes while something is done to them."""
+
+    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
+        """Probe, work, probe again. ``unseen``: the restart itself was before this measurement."""
+
+
+@dataclass
+class Crew:
+    """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``most``: stop
+    after so many steps (0: never)."""
+
+    api: Api
+    agent: Agent
+    record: Record
+    prober: Prober
+    permit: Callable[[Sequence[str]], str] = lambda _: ""
+    tell: Callable[[str], None] = lambda _: None
+    most: int = 0
+    taken: int = field(default=0, init=False)
+
+    @property
+    def state(self) -> Rollout:
+        """What is written down."""
+        return self.record.state
+
+
+def now() -> str:
+    """This instant, for people."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

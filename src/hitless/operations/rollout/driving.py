@@ -1,0 +1,139 @@
+"""A rollout, driven: step after step from what is written down and what is seen, until it ended or must stop.
+
+Problem: a driver may die at every instruction, and be told to go on by somebody else. Promise: what is about to be
+done to a node (the one pod, by its uid) is written down before it is done, and only that pod is ever deleted; whoever
+goes on sees from the cluster whether it was. A node is restarted once. Nothing is begun on a DaemonSet that somebody
+else changed, outside of a maintenance window, or after a loss; why it stopped is written down, and what to do.
+Next stage: ``hitless.cli.rollout``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+
+from hitless.errors import HitlessError
+from hitless.operations.rollout import changing, planning, stepping
+from hitless.operations.rollout.crews import RESUME, Crew, now
+from hitless.operations.rollout.seeing import foreign, see
+from hitless.operations.rollout.values import Rollout
+
+__all__ = ["drive"]
+
+
+async def drive(crew: Crew) -> None:
+    """Go on until the rollout ended or has to stop; ``crew.state`` says which.
+
+    Raises ``Displaced`` when somebody else took it, and what broke it, after writing that down where that can be done.
+    """
+    going = asyncio.create_task(_go(crew))
+
+    def cut_off(_: HitlessError) -> None:
+        going.cancel()
+
+    async with crew.record.alive(cut_off):
+        try:
+            stopped = await _ended(going)
+        except (HitlessError, asyncio.CancelledError) as error:
+            if crew.record.lost is not None:
+                raise crew.record.lost from None
+            why = "interrupted" if isinstance(error, asyncio.CancelledError) else str(error)
+            with suppress(HitlessError):
+                await crew.record.release(why)
+            raise
+    if crew.state.driver:
+        await crew.record.release(stopped)
+
+
+async def _ended(going: asyncio.Task[str]) -> str:
+    """Wait for it; whoever is cancelled while waiting cancels it, and lets it end in good order."""
+    try:
+        return await going
+    finally:
+        if not going.done():
+            going.cancel()
+            await asyncio.gather(going, return_exceptions=True)
+
+
+async def _go(crew: Crew) -> str:
+    """Everything there is to do; why it stopped, or empty when it has ended."""
+    if crew.state.phase == "preparing" and (why := await _prepare(crew)):
+        return why
+    while crew.state.phase == "rolling":
+        state = crew.state
+        seen = await see(crew.api, state.namespace, state.name)
+        if why := foreign(state, seen.daemon_set):
+            return why
+        told = planning.reconciled(state, seen)
+        if told != state:
+            _tell_changes(crew, state, told)
+            await crew.record.write(lambda one, seen=seen: planning.reconciled(one, seen))  # type: ignore[misc]
+        step = planning.next_step(crew.state.turns, crew.state.choices.width)
+        if not step:
+            break
+        if crew.most and crew.taken >= crew.most:
+            return f"{crew.most} steps were asked for (--steps); go on with hitless rollout resume"
+        if why := await stepping.against(crew, step) or await stepping.take(crew, step):
+            return why
+        crew.taken += 1
+    return await _finish(crew)
+
+
+def _tell_changes(crew: Crew, before: Rollout, after: Rollout) -> None:
+    for one in after.turns:
+        had = before.of(one.node)
+        if had is None or had.course != one.course:
+            crew.tell(f"{one.node}: {one.course}{f': {one.reason}' if one.reason else ''}")
+
+
+async def _prepare(crew: Crew) -> str:
+    state = crew.state
+    if not state.replaces:
+        await crew.record.write(partial(_changed, phase="rolling"))
+        return ""
+    crew.tell(f"{state.agent}: updateStrategy OnDelete, and the {_template_words(state)} template")
+    generation, target, why = await changing.change(crew.api, state, state.choices.patience)
+    if why:
+        return why
+    if state.direction == "forward" and target == state.before:
+        left = tuple(msgspec.structs.replace(one, course="skipped", reason="nothing changes") for one in state.turns)
+        await crew.record.write(partial(_changed, phase="restoring", generation=generation, turns=left))
+        return ""
+    await crew.record.write(partial(_changed, phase="rolling", generation=generation, target=target))
+    return ""
+
+
+def _template_words(state: Rollout) -> str:
+    return "former" if state.direction == "undo" else "new"
+
+
+def _changed(state: Rollout, **changes: object) -> Rollout:
+    return msgspec.structs.replace(state, **changes)
+
+
+async def _finish(crew: Crew) -> str:
+    """All turns are over: the updateStrategy comes back."""
+    state = crew.state
+    left = [one for one in state.turns if one.course == "skipped"]
+    if state.phase == "rolling" and left:
+        names = ", ".join(f"{one.node} ({one.reason})" for one in left[:5]) + (" …" if len(left) > 5 else "")
+        kept = "; updateStrategy stays OnDelete, so that they are not restarted unseen" if state.replaces else ""
+        return f"{len(left)} of {len(state.turns)} nodes were left out: {names}{kept}; {RESUME} when they are back"
+    if state.phase == "rolling":
+        await crew.record.write(partial(_changed, phase="restoring"))
+    if state.replaces:
+        words = (state.strategy or {}).get("type", "")
+        crew.tell(f"{state.agent}: updateStrategy {words} again")
+        if why := await changing.restore(crew.api, crew.state):
+            return why
+    generation = await _generation(crew)
+    await crew.record.write(partial(_changed, phase="ended", ended=now(), generation=generation, driver=""))
+    return ""
+
+
+async def _generation(crew: Crew) -> int:
+    seen = await see(crew.api, crew.state.namespace, crew.state.name)
+    return seen.daemon_set.metadata.generation if seen.daemon_set is not None else crew.state.generation

@@ -1,0 +1,231 @@
+"""One step of a rollout: may it begin, what is done to its nodes, and what that cost.
+
+Problem: between "delete the pod" and "it was deleted" a driver may die. Promise: the one pod of each node is written
+down by its uid before it is deleted, and only that pod ever is; a node whose restart nobody measured is probed
+afterwards, and told as such; what a step came to is written down before the next one begins. Why the rollout stops is a
+sentence with what to do; empty: it goes on. Next stage: ``driving``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hitless.errors import HitlessError
+from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Pod, PodSpec
+from hitless.operations.rollout import guards, planning
+from hitless.operations.rollout.crews import RESUME, Crew, Outcome, now
+from hitless.operations.rollout.seeing import Seen, foreign, hash_of, see
+from hitless.operations.rollout.values import Rollout, Turn, Word
+from hitless.restarts.agents import Step, Tell
+from hitless.restarts.methods import Method, about
+from hitless.restarts.restarting import until_back
+
+__all__ = ["against", "take"]
+
+_LOOK = 0.5
+
+
+async def against(crew: Crew, step: Sequence[Turn]) -> str:
+    """Why this step may not begin now. What was begun before is brought to its end."""
+    state = crew.state
+    if all(one.course == "restarting" for one in step):
+        return ""
+    names = [one.node for one in step]
+    if why := crew.permit(names):
+        return f"{why}; {RESUME} in a window"
+    end = crew.api.patience.now() + state.choices.patience
+    while True:
+        seen = await see(crew.api, state.namespace, state.name)
+        why = foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(crew, seen)
+        if not why and state.choices.require_guard:
+            why = guards.missing(await guards.guarded(crew.api), names)
+        if not why or crew.api.patience.now() > end:
+            return f"{why}; nothing was done to {', '.join(names)}: mend that, then {RESUME}" if why else ""
+        await crew.api.patience.sleep(_LOOK)
+
+
+def _unready(state: Rollout, seen: Seen, names: Sequence[str]) -> str:
+    """An agent that is not well is no ground for a measurement; an undo is there to mend just that."""
+    if state.direction == "undo":
+        return ""
+    for name in names:
+        pod = seen.pods.get(name)
+        if pod is None or not pod.ready:
+            why = f" ({pod.trouble})" if pod is not None and pod.trouble else ""
+            return f"the agent on {name} is not ready before its turn{why}"
+    return ""
+
+
+async def _budget(crew: Crew, seen: Seen) -> str:
+    """A PodDisruptionBudget of the agent's pods that allows none to go just now."""
+    assert seen.daemon_set is not None
+    labels = seen.daemon_set.spec.template.metadata.labels or {}
+    for budget in await crew.api.all(DISRUPTION_BUDGETS, crew.state.namespace):
+        wanted = (budget.spec.selector.match_labels if budget.spec.selector else None) or {}
+        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
+            return f"PodDisruptionBudget {crew.state.namespace}/{budget.name} allows no disruption now"
+    return ""
+
+
+async def take(crew: Crew, step: Sequence[Turn]) -> str:
+    """One step, from what is seen; why the rollout stops after it, or empty."""
+    seen = await see(crew.api, crew.state.namespace, crew.state.name)
+    late = [one for one in step if one.course == "restarting" and not seen.has(one.node, one.uid)]
+    ailing = [one for one in step if (pod := seen.pods.get(one.node)) is not None and not pod.ready]
+    # those whose restart nobody measured, and those that cannot be measured before it, are done by themselves
+    unseen = late or ailing
+    chosen = [one for one in step if one in unseen] if unseen else list(step)
+    work = _Restart(crew, chosen, seen)
+    where = ", ".join(f"{one.node}{f' ({one.zone})' if one.zone else ''}" for one in chosen)
+    crew.tell(f"{where}: {'restarted before this driver came; ' if late else ''}probing")
+    nodes = [seen.nodes[one.node] for one in chosen]
+    if unseen:  # a probe before would measure what is not there
+        await work(_silent)
+        if work.failed:
+            return await _not_back(crew, work)
+        outcomes = await crew.prober.around(nodes, _Nothing(chosen), unseen=True)
+    else:
+        outcomes = await crew.prober.around(nodes, work, unseen=False)
+    if not work.begun:
+        why = "; ".join(text for one in outcomes.values() for text in one.reasons) or "the probe could not begin"
+        return f"before {where} was touched: {why}; nothing was restarted there: mend that, then {RESUME}"
+    if work.broke:
+        return f"{where}: the restart broke off: {work.broke}; {RESUME} looks at what was done, and does the rest"
+    if work.failed:
+        return await _not_back(crew, work)
+    return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
+
+
+def _silent(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+    pass
+
+
+async def _not_back(crew: Crew, work: _Restart) -> str:
+    why = "; ".join(f"{node}: {text}" for node, text in sorted(work.failed.items()))
+    await crew.record.write(
+        lambda state: state.turned(
+            msgspec.structs.replace(one, reason=text)
+            for node, text in work.failed.items()
+            if (one := state.of(node)) is not None
+        )
+    )
+    undo = ", or put the former revision back with hitless rollout undo" if crew.state.replaces else ""
+    return f"the agent did not come back: {why}; mend it there, then {RESUME}{undo}"
+
+
+async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outcome], *, unseen: bool) -> str:
+    """Write down what the nodes felt; why the rollout stops, or empty."""
+    turns = []
+    for one in step:
+        outcome = outcomes.get(one.node, Outcome("inconclusive", reasons=("nothing was measured",), clean=False))
+        word: Word = "inconclusive" if unseen and outcome.verdict == "pass" else outcome.verdict
+        turns.append(
+            msgspec.structs.replace(
+                one,
+                course="done",
+                verdict=word,
+                attempted=outcome.attempted,
+                lost=outcome.lost,
+                unseen=unseen,
+                reason="; ".join(outcome.reasons)[:300] if word != "pass" else "",
+            )
+        )
+        crew.tell(f"{one.node}: {word}, {outcome.lost:,} of {outcome.attempted:,} lost")
+    await crew.record.write(lambda state: _with_lines(state.turned(turns), turns))
+    hurt = [one for one in turns if one.verdict == "fail"]
+    last = not any(one.course in (*planning.OPEN, "skipped") for one in crew.state.turns)
+    if hurt and not last:
+        undo = " or hitless rollout undo" if crew.state.replaces else ""
+        guard = "hitless guard bridges such gaps (docs/guard.md)"
+        told = "; ".join(f"{one.node}: {one.reason}" for one in hurt)
+        return f"the first loss: {told}; {guard}; then {RESUME}{undo}"
+    doubtful = [one for one in turns if one.verdict == "inconclusive"]
+    measured = all(outcomes[one.node].clean for one in doubtful if one.node in outcomes)
+    if doubtful and not last and not crew.state.choices.accept_inconclusive and not (unseen and measured):
+        told = "; ".join(f"{one.node}: {one.reason}" for one in doubtful)
+        return f"it cannot be told what that cost: {told}; {RESUME} (--accept-inconclusive does not stop at such)"
+    return ""
+
+
+def _with_lines(state: Rollout, turns: Sequence[Turn]) -> Rollout:
+    at = now()
+    for one in turns:
+        state = state.logged(f"{at} {state.driver}: {one.node}: {one.verdict}, {one.lost} of {one.attempted} lost")
+    return state
+
+
+@dataclass
+class _Nothing:
+    """Tells that the agents are ready again: they were restarted before."""
+
+    step: Sequence[Turn]
+
+    async def __call__(self, tell: Tell, /) -> None:
+        for one in self.step:
+            tell(one.node, "ready", "restarted before this record begins", f"pod {one.pod} (uid {one.uid}) is gone")
+
+
+@dataclass
+class _Restart:
+    """Writes down which pods go, deletes them, and waits until others are ready in their place."""
+
+    crew: Crew
+    step: Sequence[Turn]
+    seen: Seen
+    begun: bool = False
+    broke: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
+
+    async def __call__(self, tell: Tell, /) -> None:
+        self.broke = "it was cut off"
+        try:
+            await self._restart(tell)
+        except HitlessError as error:
+            self.broke = str(error)
+            raise
+        self.broke = ""
+
+    async def _restart(self, tell: Tell) -> None:
+        crew, state = self.crew, self.crew.state
+        turns = [one if one.course == "restarting" else self._intent(one) for one in self.step]
+        fresh = [one for one, before in zip(turns, self.step, strict=True) if one != before]
+        if fresh:
+            await crew.record.write(lambda state: state.turned(fresh))
+        self.begun = True
+        before = {one.node: _pod(one, state.namespace) for one in turns}
+        for one in turns:
+            tell(one.node, "stop", f"pod {one.pod} deleted")
+            await crew.api.delete(PODS, one.pod, state.namespace, uid=one.uid)
+
+        def told(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+            if step == "failed":
+                self.failed[node] = detail
+            tell(node, step, detail, evidence)
+
+        await until_back(crew.agent, before, told, state.choices.patience, about(Method.DELETE_POD))
+        if self.failed or state.target:
+            await self._look_at(state)
+
+    def _intent(self, turn: Turn) -> Turn:
+        pod = self.seen.pods.get(turn.node)
+        assert pod is not None, "a turn whose node has no pod is skipped"
+        return msgspec.structs.replace(turn, course="restarting", pod=pod.name, uid=pod.metadata.uid, reason="")
+
+    async def _look_at(self, state: Rollout) -> None:
+        """Why they are not back, in the kubelet's words; or that they came back with another revision."""
+        seen = await see(self.crew.api, state.namespace, state.name)
+        for one in self.step:
+            pod = seen.pods.get(one.node)
+            if one.node in self.failed and pod is not None and pod.trouble:
+                self.failed[one.node] += f" ({pod.trouble})"
+            elif one.node not in self.failed and hash_of(pod) not in ("", state.target):
+                why = foreign(state, seen.daemon_set) or "the DaemonSet controller made it from another one"
+                self.failed[one.node] = f"it runs revision {hash_of(pod)} and not {state.target}: {why}"
+
+
+def _pod(turn: Turn, namespace: str) -> Pod:
+    """The pod that goes, as far as it matters."""
+    return Pod(metadata=Meta(name=turn.pod, namespace=namespace, uid=turn.uid), spec=PodSpec(node_name=turn.node))
