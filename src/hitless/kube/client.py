@@ -82,9 +82,11 @@ class Client:
         """Make an object; ``ApiError`` 409 where it is there already."""
         return self._call("POST", kind.path(namespace), kind, document)
 
-    def patch(self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType) -> _T:
-        """Change an object."""
-        return self._call("PATCH", kind.path(namespace, name), kind, document, how)
+    def patch(
+        self, kind: Kind[_T], name: str, namespace: str, document: Mapping[str, Any], how: PatchType, sub: str = ""
+    ) -> _T:
+        """Change an object; ``sub``: by one of its subresources, such as ``status``."""
+        return self._call("PATCH", kind.path(namespace, name, sub), kind, document, how)
 
     def follow(
         self,

@@ -147,7 +147,9 @@ class Transport:
             connection.putheader(name, value)
         if body is not None:
             connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body)
+        connection.endheaders(body)  # connects
+        if self._closed:  # meanwhile, when there was nothing to end yet
+            raise OSError("the client was closed")
         return connection.getresponse()
 
 

@@ -298,6 +298,8 @@ class FakeApi:
             told = api_admission.token(await request.json())
             self.faults.account(told["status"]["token"])
             return web.json_response(told, status=201)
+        if sub == "status" and request.method == "PATCH" and not namespace:
+            return web.json_response(self._patch(request, await request.read(), "nodes", "", name))
         pod = self.store.get("pods", namespace, name)
         if self.kubelet is None:
             raise Answer(500, "InternalError", "no kubelet runs this pod")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.leases.followers import CUTS, Follower, following, offer
 from tests.kernel.leases.etcd_server import Server, free_ports, serving
-from tests.kernel.leases.followers import CUTS, Follower, following, offer
 
 from hitless.model.families import Family
 from hitless.sources.attributes import encoded

@@ -152,6 +152,8 @@ class Etcd:
             headers["Authorization"] = self._token
         if connection.sock is None:
             connection.connect()
+        if self._closed:  # between its being opened and connected, when there was nothing to end yet
+            raise OSError("the client was closed")
         connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _TCP:
             connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
