@@ -6,7 +6,7 @@ import struct
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hitless.kernel.xtables.extensions import decode_match, decode_target
@@ -211,6 +211,7 @@ names_or_noise = names | st.tuples(st.text(max_size=8), st.integers(0, 255))
 
 
 @given(names_or_noise, st.binary(max_size=300), st.sampled_from(list(Family)))
+@example(("TCPMSS", 0), b"", V4)
 def test_no_bytes_make_the_decoders_fail_or_say_nothing(key: tuple[str, int], data: bytes, family: Family) -> None:
     name, revision = key
     matches = decode_match(name, revision, data, family)

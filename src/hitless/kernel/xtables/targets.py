@@ -70,7 +70,7 @@ def silent(name: str, data: bytes) -> str:
         group, prefix = struct.unpack_from("=H", data, 4)[0], data[16:80].split(b"\0", 1)[0].decode("utf-8", "replace")
         words = [f'--nflog-prefix "{prefix}"'] if prefix else []
         return " ".join(["-j NFLOG", *words, *([f"--nflog-group {group}"] if group else [])])
-    if name == "TCPMSS":
+    if name == "TCPMSS" and len(data) >= 2:
         (size,) = struct.unpack_from("=H", data)
         return "-j TCPMSS --clamp-mss-to-pmtu" if size == 0xFFFF else f"-j TCPMSS --set-mss {size}"
     return f"-j {name}"
