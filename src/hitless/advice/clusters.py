@@ -120,7 +120,7 @@ def _workload(cni: Cni, daemon_set: DaemonSet) -> Workload:
 async def _without_daemon_set(api: Api, table: Table, nodes: Sequence[Node], notes: list[str]) -> list[advising.Advice]:
     """K3s runs flannel in its own process; other clusters may run another network agent, or none that is known."""
     survey = await look(api, with_budgets=False)
-    if survey.cni.name in ("calico", "cilium"):
+    if survey.cni.daemon_set is not None and not survey.cni.facts.net_conf:
         notes.append(
             f"{survey.cni.title} runs here, not flannel: this advice is about flannel. Drill it: "
             "hitless drill --cluster"

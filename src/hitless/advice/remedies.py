@@ -9,10 +9,11 @@ distribution installs). Next stage: ``advice``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
+from hitless import profiles
 from hitless.model.versions import Flannel
 
 __all__ = ["Remedy", "Setting", "Status", "Workload", "default_workload", "remedies"]
@@ -65,10 +66,18 @@ def default_workload(setting: Setting) -> Workload:
     match setting:
         case "rke2":
             return Workload("kube-system", "rke2-canal", config_map="rke2-canal-config", chart="rke2-canal", grace=0)
-        case "canal":
-            return Workload("kube-system", "canal", config_map="canal-config", grace=0)
-        case "flannel" | "k3s":
-            return Workload("kube-flannel", "kube-flannel-ds", config_map="kube-flannel-cfg", keeps_run_flannel=True)
+        case "canal" | "flannel" | "k3s":
+            installed = profiles.clusters()["flannel" if setting == "k3s" else setting].installed
+            assert installed is not None
+            return Workload(
+                installed.namespace,
+                installed.daemon_set,
+                config_map=installed.config_map,
+                keeps_run_flannel=installed.keeps_run_flannel,
+                grace=installed.grace,
+            )
+        case _:
+            assert_never(setting)
 
 
 def remedies(

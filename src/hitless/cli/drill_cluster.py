@@ -172,8 +172,9 @@ def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> N
         raise InputError(
             "the cluster has one node, and a far end must be outside of it", where="--to", expected=expected
         )
-    if survey.cni.name == "cilium":
-        raise InputError("Cilium does not translate flows between nodes", where="--to", expected=expected)
+    if not survey.cni.facts.translates_between_nodes:
+        name = survey.cni.facts.title
+        raise InputError(f"{name} does not translate flows between nodes", where="--to", expected=expected)
     for place in spots(survey, chosen):
         if not far_addresses(pods, place.internal_ips):
             raise InputError(f"node {place.name} has no {pods.family} address", where="--family", expected="one it has")
@@ -216,10 +217,7 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Method) -> Pods
     from hitless.cluster.manifests import Pods
     from hitless.probe.targets import is_far_end
 
-    profiles = {"canal": "canal", "flannel": "flannel"}
-    profile = choices.watch_profile or profiles.get(survey.cni.name, "")
-    if survey.cni.nftables and choices.watch_profile is None and survey.cni.known:
-        profile = "flannel-nftables"
+    profile = choices.watch_profile or survey.cni.profile
     family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
     if plan.families == ("ipv6",):
         family = "ipv6"

@@ -97,7 +97,7 @@ def grants(
     """The rights of a drill with these choices."""
     daemon_set = survey.cni.daemon_set
     maps: list[str] = []
-    if daemon_set is not None and survey.cni.name in ("canal", "flannel"):
+    if daemon_set is not None and survey.cni.facts.net_conf:
         volumes = daemon_set.spec.template.spec.volumes or []
         maps = sorted({volume.config_map.name for volume in volumes if volume.config_map is not None})
     name = daemon_set.name if daemon_set else ""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from hitless import profiles
 from hitless.errors import HitlessError
 from hitless.kernel import processes
 from hitless.kernel.proc import Running, running
@@ -20,13 +22,9 @@ from hitless.model import events as e
 
 __all__ = ["Before", "by_rules", "ended", "of_processes", "of_unit", "processes_of", "unit_state"]
 
-AGENTS = frozenset(
-    {
-        *("flanneld", "calico-node", "calico-felix", "kube-router", "cilium-agent", "antrea-agent", "weaver"),
-        *("k3s-server", "k3s-agent", "ovnkube", "kube-ovn-daemon", "aws-k8s-agent", "canal"),
-    }
-)
-"""Network agents by the names of their processes; K3s runs flannel in its own."""
+_OTHER_AGENTS = ("kube-router", "antrea-agent", "weaver", "ovnkube", "kube-ovn-daemon", "aws-k8s-agent")
+_K3S = ("k3s-server", "k3s-agent")
+"""K3s runs flannel in its own process."""
 
 _WAITING = frozenset({"sleep", "timeout", "tail", "cat", "watch", "pause", "inotifywait", "crictl", "kubectl", "ctr"})
 """Programs that scripts start again and again while they wait: another one of them is no sign."""
@@ -60,6 +58,13 @@ def processes_of(name: str = "") -> tuple[tuple[Running, ...], tuple[Running, ..
     return agents, daemons
 
 
+@cache
+def _agents() -> frozenset[str]:
+    """Network agents by the names of their processes: of the plugins that have a profile, and some that have none."""
+    profiled = (program for one in profiles.clusters().values() for program in one.programs)
+    return frozenset((*profiled, *_OTHER_AGENTS, *_K3S))
+
+
 def _is(one: Running, name: str) -> bool:
     """By the kernel's name, the program's, or that of the script that an interpreter runs."""
     script = next((word for word in one.argv[1:] if not word.startswith("-")), "")
@@ -69,7 +74,8 @@ def _is(one: Running, name: str) -> bool:
 def _known(one: Running) -> bool:
     words = [word.rpartition("/")[2] for word in one.argv[:5]]
     ours = "hitless" in words and words[words.index("hitless") + 1 :][:1] == ["agent"]
-    return ours or one.name in AGENTS or one.program in AGENTS or one.program in ("k3s server", "k3s agent")
+    agents = _agents()
+    return ours or one.name in agents or one.program in agents or one.program in ("k3s server", "k3s agent")
 
 
 def _lasting(one: Running) -> bool:

@@ -18,13 +18,13 @@ from dataclasses import dataclass, field, replace
 from hitless import __version__
 from hitless.daemon.logs import Log
 from hitless.errors import HitlessError, ours
-from hitless.guard import records, statements
+from hitless.guard import primaries, records, statements
 from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Limits
 from hitless.guard.freeing import Healer
 from hitless.guard.gaps import OpenGap
 from hitless.guard.places import Places
-from hitless.guard.primaries import PRIMARIES, Primary
+from hitless.guard.primaries import Primary
 from hitless.guard.reporting import Reporter
 from hitless.guard.saying import unclear
 from hitless.guard.side import Seen, Side
@@ -47,7 +47,7 @@ _AGAIN = (0.1, 1.0)  # seconds after a first healing: flows that were on their w
 class Settings:
     """What people may set."""
 
-    primary: Primary = field(default_factory=lambda: PRIMARIES["flannel"])
+    primary: Primary = field(default_factory=lambda: primaries.load("flannel"))
     families: tuple[Family, ...] = (Family.IPV4, Family.IPV6)
     networks: tuple[Network, ...] = ()
     uplink: str = ""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from hitless import profiles
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS, Pod
@@ -41,8 +42,9 @@ class Agent:
     def __post_init__(self) -> None:
         if self.cni.name == "none":
             there = ", ".join(self.cni.others)
+            known = ", ".join([*(one.title for one in profiles.clusters().values()), "K3s"])
             raise InputError(
-                "no network agent was found that this tool knows (Canal, flannel, Calico, Cilium, K3s)",
+                f"no network agent was found that this tool knows ({known})",
                 where=self.api.server,
                 expected=f"--agent NAMESPACE/DAEMONSET, one of {there}"
                 if there

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
+from hitless import profiles
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import (
@@ -26,18 +26,9 @@ from hitless.kube.objects import (
     Node,
 )
 from hitless.model.versions import Flannel, parse_flannel
+from hitless.profiles import Cluster
 
 __all__ = ["Cni", "Survey", "flannels", "look"]
-
-CniName = Literal["canal", "flannel", "calico", "cilium", "k3s", "other", "none"]
-"""``other``: an agent that people named; ``none``: nothing that is known, and nothing was named."""
-
-_AGENTS: tuple[tuple[CniName, str], ...] = (
-    ("flannel", "flannel"),
-    ("cilium", "cilium"),
-    ("calico", "calico"),
-)
-"""Words in the image of an agent's container, most telling first: Canal's DaemonSet has flannel and calico."""
 
 _NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha", "controllers", "envoy", "hubble")
 
@@ -46,10 +37,12 @@ _NOT_AGENTS = ("operator", "cni-plugin", "install", "csi", "apiserver", "typha",
 class Cni:
     """The network agent of a cluster. ``container`` is the one that programs egress; K3s has no DaemonSet for it.
 
-    ``others``: the DaemonSets that run beside it, as NAMESPACE/NAME. ``config_map`` holds flannel's net-conf.json.
+    ``name`` is a profile's (``hitless.profiles``), ``k3s``, ``other`` (an agent that users named) or ``none`` (nothing
+    that is known, and nothing was named). ``others``: the DaemonSets that run beside it, as NAMESPACE/NAME.
+    ``config_map`` holds flannel's net-conf.json.
     """
 
-    name: CniName
+    name: str
     daemon_set: DaemonSet | None = None
     container: str = ""
     image: str = ""
@@ -60,9 +53,19 @@ class Cni:
     config_map: str = ""
 
     @property
+    def facts(self) -> Cluster:
+        """What its profile says of it."""
+        return profiles.clusters().get(self.name, Cluster(self.name))
+
+    @property
     def known(self) -> bool:
         """Whether this tool knows the rules that it programs; else a drill goes by traffic alone."""
-        return self.name in ("canal", "flannel")
+        return self.name in profiles.names() and bool(profiles.shipped(self.name).tables)
+
+    @property
+    def profile(self) -> str:
+        """What the watch's profile of its rules is called; empty where there is none."""
+        return (self.nftables and self.facts.nftables) or (self.name if self.known else "")
 
     @property
     def namespace(self) -> str:
@@ -99,18 +102,11 @@ async def look(api: Api, *, agent: str = "", with_budgets: bool = True) -> Surve
 
 
 async def _find(api: Api, sets: Iterable[DaemonSet], nodes: Sequence[Node]) -> Cni:
-    found: dict[str, tuple[DaemonSet, Container]] = {}
-    for one in sorted(sets, key=lambda one: (one.metadata.namespace, one.name)):
-        for name, container in _agents(one):
-            found.setdefault(name, (one, container))
-    for name, _ in _AGENTS:
-        if name not in found:
-            continue
-        daemon_set, container = found[name]
-        if name == "flannel":
-            others = {other for other, _ in _agents(daemon_set)}
-            return await _flannel(api, "canal" if "calico" in others else "flannel", daemon_set, container)
-        return Cni(name, daemon_set, container.name, container.image)
+    ordered = sorted(sets, key=lambda one: (one.metadata.namespace, one.name))
+    found = [(name, one, container) for one in ordered for name, container in _agents(one).items()]
+    if found:
+        name, one, container = min(found, key=lambda it: profiles.clusters()[it[0]].precedence)
+        return await _cni(api, name, one, container)
     if any("+k3s" in node.status.node_info.kubelet_version for node in nodes):
         return Cni("k3s", networks=tuple(sorted({cidr for node in nodes for cidr in node.pod_cidrs})))
     return Cni("none", others=tuple(f"{one.metadata.namespace}/{one.name}" for one in sets))
@@ -120,9 +116,9 @@ async def flannels(api: Api, sets: Iterable[DaemonSet]) -> list[Cni]:
     """Every DaemonSet that runs flannel: a cluster may have one for each architecture or kind of node."""
     found: list[Cni] = []
     for one in sorted(sets, key=lambda one: (one.metadata.namespace, one.name)):
-        agents = dict(_agents(one))
-        if "flannel" in agents:
-            found.append(await _flannel(api, "canal" if "calico" in agents else "flannel", one, agents["flannel"]))
+        for name, container in _agents(one).items():
+            if profiles.clusters()[name].net_conf:
+                found.append(await _cni(api, name, one, container))
     return found
 
 
@@ -136,35 +132,43 @@ async def _named(api: Api, agent: str, sets: Iterable[DaemonSet]) -> Cni:
         there = ", ".join(sorted(f"{space}/{one}" for space, one in known)) or "the cluster has none"
         raise InputError(f"there is no DaemonSet {agent!r}", where="--agent", expected=f"NAMESPACE/NAME: {there}")
     containers = daemon_set.spec.template.spec.containers or []
-    found = dict(_agents(daemon_set))
     chosen = next((one for one in containers if one.name == wanted), None) if wanted else None
     if wanted and chosen is None:
         names = ", ".join(one.name for one in containers)
         raise InputError(f"{place}/{name} has no container {wanted!r}", where="--agent", expected=names)
-    if "flannel" in found and chosen in (None, found["flannel"]):
-        return await _flannel(api, "canal" if "calico" in found else "flannel", daemon_set, found["flannel"])
-    kind: CniName
-    for kind, container in found.items():
+    for kind, container in _agents(daemon_set).items():
         if chosen in (None, container):
-            return Cni(kind, daemon_set, container.name, container.image)
+            return await _cni(api, kind, daemon_set, container)
     container = chosen or (containers[0] if containers else Container())
     return Cni("other", daemon_set, container.name, container.image)
 
 
-def _agents(daemon_set: DaemonSet) -> list[tuple[CniName, Container]]:
-    found: list[tuple[CniName, Container]] = []
+def _agents(daemon_set: DaemonSet) -> dict[str, Container]:
+    """The plugins that the DaemonSet runs, each with its container, the most telling first.
+
+    Where one is another one beside a third (Canal is flannel beside Calico), it is that one and not the other.
+    """
+    known = profiles.clusters()
+    alone: dict[str, Container] = {}
     for container in daemon_set.spec.template.spec.containers or []:
-        image = container.image.split("@", 1)[0].rsplit("/", 1)[-1].lower()
-        path = container.image.lower()
-        words = " ".join([*(container.command or []), *(container.args or [])])
-        for name, mark in _AGENTS:
-            fits = mark in path and (mark in image or image.startswith("node:"))
-            if name == "flannel":
-                fits = fits or "flanneld" in words
-            if fits and not any(other in image for other in _NOT_AGENTS):
-                found.append((name, container))
-                break
+        name = next((name for name, facts in known.items() if _runs(facts, container)), None)
+        if name is not None:
+            alone.setdefault(name, container)
+    found: dict[str, Container] = {}
+    for name in sorted(alone, key=list(known).index):
+        whole = (of for of, facts in known.items() if facts.of == name and facts.beside in alone)
+        found[next(whole, name)] = alone[name]
     return found
+
+
+def _runs(facts: Cluster, container: Container) -> bool:
+    path = container.image.lower()
+    image = container.image.split("@", 1)[0].rsplit("/", 1)[-1].lower()
+    if any(other in image for other in _NOT_AGENTS):
+        return False
+    words = " ".join([*(container.command or []), *(container.args or [])])
+    by_image = any(mark in path and (mark in image or image.startswith("node:")) for mark in facts.images)
+    return by_image or any(mark in words for mark in facts.commands)
 
 
 class _NetConf(msgspec.Struct):
@@ -173,7 +177,9 @@ class _NetConf(msgspec.Struct):
     enable_nftables: bool = msgspec.field(name="EnableNFTables", default=False)
 
 
-async def _flannel(api: Api, name: CniName, daemon_set: DaemonSet, container: Container) -> Cni:
+async def _cni(api: Api, name: str, daemon_set: DaemonSet, container: Container) -> Cni:
+    if not profiles.clusters()[name].net_conf:
+        return Cni(name, daemon_set, container.name, container.image)
     conf, config_map = _NetConf(), ""
     for volume in daemon_set.spec.template.spec.volumes or []:
         if volume.config_map is None:

@@ -18,10 +18,9 @@ from tests.kernel.guard.guarded import CLI, HANG, World, nft, tables, unhurt, un
 from tests.kernel.guard.test_guard_limits import poison, translated
 
 from hitless.daemon.logs import Log
-from hitless.guard import images, running
+from hitless.guard import images, primaries, running
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.standing import Standing
 from hitless.kernel import processes
@@ -232,7 +231,7 @@ def test_a_table_of_another_version_is_replaced_in_one_step(tmp_path: Path) -> N
     """The upgrade happens in the gap, with the older version's table the only one that carries."""
     with world(tmp_path) as made:
         made.agent("flannel-0.28", "--resync", "3600")
-        learned = learn(read_ruleset(made.node.namespace, (V4,)), V4, PRIMARIES["flannel"])
+        learned = learn(read_ruleset(made.node.namespace, (V4,)), V4, primaries.load("flannel"))
         places = [(place.network, place.subnet) for place in learned.places]
         older = OwnedTables(TABLE, made.node.namespace)
         older.replace({V4: images.image(V4, learned.chains, places, meter=False)}, images.COUNTERS)

@@ -15,10 +15,9 @@ import pytest
 from tests.kernel.guard.guarded import HANG, World, tables, until, world
 
 from hitless.daemon.logs import Log
-from hitless.guard import learning, running, side
+from hitless.guard import learning, primaries, running, side
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby, standby_of
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.standing import Standing
 from hitless.kernel import processes
@@ -239,7 +238,7 @@ def test_on_kernels_without_persistent_owners_the_standby_is_restored_at_once(tm
     with world(tmp_path) as made:
         made.agent("flannel-0.28")
         ruleset = read_ruleset(made.node.namespace, (V4,))
-        standby = learning.learn(ruleset, V4, PRIMARIES["flannel"])
+        standby = learning.learn(ruleset, V4, primaries.load("flannel"))
         plain = Standing((V4,), made.node.namespace, flags=0)
         plain.install({V4: standby})
         before = tables(made)

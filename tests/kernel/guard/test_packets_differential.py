@@ -16,9 +16,9 @@ from tests.kernel.semantics.wires import Wires, need, packets, wires
 from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import UPLINK, iptables_text, nft_text
 
+from hitless.guard import primaries
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.standing import Standing
 from hitless.kernel import nftables, xtables
 from hitless.kernel.conntrack import Conntrack
@@ -86,7 +86,7 @@ def compare(net: Wires, seed: str, family: Family, tally: Counter[str]) -> None:
     legacy = writer(whole, family) == "legacy"
     read = xtables.read_ruleset(net.node, (family,), ("nat",)) if legacy else nftables.read_ruleset(net.node, (family,))
     try:
-        standby = learn(read, family, PRIMARIES["flannel"], uplink=UPLINK)
+        standby = learn(read, family, primaries.load("flannel"), uplink=UPLINK)
     except Unclear:
         tally["refused"] += 1
         return

@@ -14,8 +14,8 @@ from typing import Literal
 from tests.kernel.nftables.nodes import HANG, Node
 from tests.kernel.nftables.nodes import node as bare
 
+from hitless.guard import primaries
 from hitless.guard.places import Places
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.side import Side
 from hitless.kernel import nftables, xtables
 from hitless.kernel.namespaces import inside
@@ -121,7 +121,7 @@ class Ground:
         """A guard's side that has seen ``standing`` first and then the rules of now, and counted all pods."""
         around = Places(self.node.namespace, (family,), uplink)
         try:
-            side = Side.of(family, PRIMARIES[profile], (), around, None)
+            side = Side.of(family, primaries.load(profile), (), around, None)
             now = self.ruleset()
             for t, ruleset in enumerate((standing, now), 1):
                 side.see(Observation(t, t, ruleset), 0.0, lambda: None)

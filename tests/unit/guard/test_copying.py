@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 from tests.unit.guard.flannels import HOOK, KUBE, NETWORK, SUBNET, flannel_rules, nat, native
 
+from hitless.guard import primaries
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import Standby, learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import (
@@ -40,7 +40,7 @@ POD, FAR = SUBNET[V4][10], "198.51.100.77"
 
 
 def learned(ruleset: Ruleset, family: Family = V4) -> Standby:
-    return learn(ruleset, family, PRIMARIES["flannel"])
+    return learn(ruleset, family, primaries.load("flannel"))
 
 
 def carries(standby: Standby, **changes: object) -> bool:
@@ -152,7 +152,7 @@ def test_an_emptied_chain_or_a_missing_jump_carries_nothing() -> None:
 def test_rules_without_a_network_are_carried_for_networks_that_people_name() -> None:
     ruleset = nat(chain=(Rule((Masquerade(),)),))
     assert learned(ruleset).places == ()
-    named = learn(ruleset, V4, PRIMARIES["flannel"], networks=[NETWORK[V4]])
+    named = learn(ruleset, V4, primaries.load("flannel"), networks=[NETWORK[V4]])
     assert named.networks == (NETWORK[V4],)
 
 

@@ -8,9 +8,9 @@ from ipaddress import ip_network
 import pytest
 from tests.unit.guard.flannels import NETWORK, OTHER, flannel_rules, nat
 
+from hitless.guard import primaries
 from hitless.guard.deciding import Decider, extends
 from hitless.guard.learning import Standby, learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.statements import Statement
 from hitless.model.families import Family
 from hitless.model.rules import Accept, Destination, Masquerade, Return, Rule, Ruleset, Source
@@ -22,7 +22,7 @@ ON = Statement(True, "flanneld runs with --ip-masq")
 
 
 def seen(ruleset: Ruleset) -> Standby:
-    return learn(ruleset, V4, PRIMARIES["flannel"])
+    return learn(ruleset, V4, primaries.load("flannel"))
 
 
 WHOLE = seen(nat())

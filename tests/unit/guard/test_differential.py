@@ -14,9 +14,9 @@ from random import Random
 from tests.unit.guard.flannels import NETWORK, OTHER, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import POD_IN, UPLINK
 
+from hitless.guard import primaries
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.model.families import Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset
@@ -57,7 +57,7 @@ def compare(seed: str, family: Family, tally: Counter[str], packets: int = 16) -
     random = Random(seed)
     whole = random_primary(random, family)
     try:
-        standby = learn(whole, family, PRIMARIES["flannel"], uplink=UPLINK)
+        standby = learn(whole, family, primaries.load("flannel"), uplink=UPLINK)
     except Unclear:
         tally["refused"] += 1
         return

@@ -7,10 +7,9 @@ from random import Random
 import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat, random_primary
 
-from hitless.guard import images
+from hitless.guard import images, primaries
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.kernel.nftables import encoding
 from hitless.model.families import Family
 from hitless.model.rules import Opaque, Rule
@@ -25,7 +24,7 @@ def test_canonical_chains_are_their_own_canonical_form() -> None:
         for family in Family:
             try:
                 standby = learn(
-                    random_primary(Random(f"canonical {case} {family}"), family), family, PRIMARIES["flannel"]
+                    random_primary(Random(f"canonical {case} {family}"), family), family, primaries.load("flannel")
                 )
             except Unclear:
                 continue
@@ -35,7 +34,7 @@ def test_canonical_chains_are_their_own_canonical_form() -> None:
 
 
 def test_the_image_has_the_chains_a_meter_and_a_note_of_its_places() -> None:
-    standby = learn(nat(), V4, PRIMARIES["flannel"])
+    standby = learn(nat(), V4, primaries.load("flannel"))
     image = images.image(V4, standby.chains, [(place.network, place.subnet) for place in standby.places])
     names = [chain.name for chain in image]
     assert {chain.name for chain in standby.chains} < set(names)
@@ -46,7 +45,7 @@ def test_the_image_has_the_chains_a_meter_and_a_note_of_its_places() -> None:
 
 
 def test_the_meter_never_sets_a_mark_and_never_translates() -> None:
-    standby = learn(nat(), V4, PRIMARIES["flannel"])
+    standby = learn(nat(), V4, primaries.load("flannel"))
     image = images.image(V4, standby.chains, [(NETWORK[V4], None)])
     written = b"".join(form for chain in image if chain.name.startswith(("leak.", "meter.")) for form, _ in chain.rules)
     assert b"masq\0" not in written

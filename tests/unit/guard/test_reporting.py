@@ -19,7 +19,7 @@ from tests.unit.guard.flannels import nat
 
 from hitless.daemon.logs import Log
 from hitless.errors import HitlessError, InputError
-from hitless.guard import gaps, records, status
+from hitless.guard import gaps, primaries, records, status
 from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
@@ -27,7 +27,6 @@ from hitless.guard.learning import learn
 from hitless.guard.locking import Lock, Running, holder, stop
 from hitless.guard.meter import Moved
 from hitless.guard.metrics import render
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.serving import serving
 from hitless.guard.side import Side
@@ -45,7 +44,7 @@ def reporter(tmp_path: Path) -> Reporter:
 
 
 def side() -> Side:
-    return Side.of(V4, PRIMARIES["flannel"], (), Node(), learn(nat(), V4, PRIMARIES["flannel"]))
+    return Side.of(V4, primaries.load("flannel"), (), Node(), learn(nat(), V4, primaries.load("flannel")))
 
 
 def one_gap(told: Reporter, leaked: int = 0) -> None:

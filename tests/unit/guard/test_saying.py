@@ -10,9 +10,8 @@ from tests.unit.guard.flannels import HOOK, nat
 
 from hitless.cli.guard_words import Words
 from hitless.daemon.logs import Log
-from hitless.guard import serving
+from hitless.guard import primaries, serving
 from hitless.guard.journal import Journal
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
@@ -39,7 +38,7 @@ UNCLEAR = Ruleset(
 
 
 def sides(name: str, ruleset: Ruleset) -> dict[Family, Side]:
-    side = Side.of(V4, PRIMARIES[name], (), Node(), None)
+    side = Side.of(V4, primaries.load(name), (), Node(), None)
     side.see(Observation(1, 1, ruleset), 0, lambda: None)
     return {V4: side}
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from hitless.cli import guard as command
-from hitless.guard import metrics, records
-from hitless.guard.primaries import PRIMARIES
+from hitless.guard import metrics, primaries, records
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy/chart/files/alerts.yaml"
@@ -83,7 +82,7 @@ def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other
     missing = {name for name in known if name not in GUIDE}
     assert missing == set()
     assert set(re.findall(r"hitless_guard_[a-z_]+", GUIDE)) <= known
-    for name in PRIMARIES:
+    for name in primaries.names():
         assert f"`{name}`" in GUIDE, name
     for kind in (
         records.Started, records.Followed, records.Withdrawn, records.Gap, records.ForwardGap, records.Healed,

@@ -8,8 +8,9 @@ from ipaddress import ip_address, ip_network
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 
+from hitless.guard import primaries
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES, Primary
+from hitless.guard.primaries import Primary
 from hitless.guard.side import Seen, Side
 from hitless.model.families import Family
 from hitless.model.rules import (
@@ -33,7 +34,10 @@ from hitless.observe.rules import Observation
 V4 = Family.IPV4
 
 
-def side(primary: Primary = PRIMARIES["flannel"], around: Node | None = None) -> Side:
+FLANNEL = primaries.load("flannel")
+
+
+def side(primary: Primary = FLANNEL, around: Node | None = None) -> Side:
     return Side.of(V4, primary, (), around or Node(), None)
 
 
@@ -110,7 +114,7 @@ def test_a_gap_begins_with_the_damage_and_ends_with_the_repair() -> None:
 
 
 def test_pools_in_a_set_that_the_rules_show_are_learned() -> None:
-    one = side(PRIMARIES["calico"])
+    one = side(primaries.load("calico"))
     seen = see(one, calico("10.42.0.0/16"))
     assert seen is not None and seen.decision.standby is not None
     assert seen.decision.standby.networks == (ip_network("10.42.0.0/16"),)
@@ -121,7 +125,7 @@ def test_pools_in_a_set_that_the_rules_show_are_learned() -> None:
 
 
 def test_pools_in_a_set_that_the_rules_do_not_show_are_refused_and_it_is_named() -> None:
-    one = side(PRIMARIES["calico"])
+    one = side(primaries.load("calico"))
     see(one, calico(known=False))
     assert "cali40masq-ipam-pools" in one.unclear
     assert one.installed is None
@@ -153,7 +157,7 @@ def test_such_an_exemption_that_comes_later_makes_the_standby_withdraw() -> None
 
 def test_what_rules_know_by_numbers_is_named() -> None:
     numbered = Rule((SetMember("#7", "dst", None), Return()))
-    one = Side.of(V4, PRIMARIES["flannel"], (), Node(), None, speak=lambda words: words.replace("#7", "no-nat-for"))
+    one = Side.of(V4, FLANNEL, (), Node(), None, speak=lambda words: words.replace("#7", "no-nat-for"))
     see(one, nat(chain=(numbered, *flannel_rules(V4))))
     assert "set no-nat-for" in one.unclear
     foreign = Rule((SetMember("#7", "src", None), Masquerade()))
@@ -169,4 +173,4 @@ def test_somebody_elses_translation_that_cannot_be_copied_is_no_reason_to_refuse
     assert one.unclear == ""
     seen = see(one, nat(front=(foreign,)), 2)
     assert seen is not None and seen.decision.action == "install"
-    assert learn(nat(front=(foreign,)), V4, PRIMARIES["flannel"]).left_out
+    assert learn(nat(front=(foreign,)), V4, primaries.load("flannel")).left_out

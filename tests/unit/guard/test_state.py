@@ -11,9 +11,9 @@ from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
 
 from hitless.daemon.logs import Log
+from hitless.guard import primaries
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.guard.reporting import Reporter
 from hitless.guard.running import Guard, Settings
 from hitless.guard.side import Side
@@ -38,7 +38,7 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
             assert opened & over[-1] <= written
 
     guard = Guard(Settings(), Reading(log, Journal(journal), Clock()), log)
-    primary = PRIMARIES["flannel"]
+    primary = primaries.load("flannel")
     guard._sides = {f: Side.of(f, primary, (), Node(), learn(nat(f), f, primary)) for f in Family}
     whole = Ruleset(tuple(nat(f).tables[0] for f in Family))
     flushed = Ruleset(tuple(nat(f, chain=()).tables[0] for f in Family))

@@ -14,6 +14,7 @@ from tests.unit.hostile.mutating import Target
 from tests.unit.nftables.rule_samples import RECORDED
 from tests.unit.xtables.blobs import Blob, error, extension, standard
 
+from hitless import profiles as plugins
 from hitless.errors import HitlessError, InputError
 from hitless.evidence import log
 from hitless.guard import status
@@ -94,7 +95,7 @@ def _texts(folder: Path) -> Iterator[Target]:
         OURS,
     )
     yield Target("addresses and numbers", [b"10.42.0.7", b"fd42::7/64", b"10.0.0.0/8", b"%65535", b"12"], _read, OURS)
-    shipped = [text.encode() for text in profiles.shipped().values()]
+    shipped = [(Path(plugins.__file__).parent / f"{name}.toml").read_bytes() for name in plugins.names()]
     yield Target("watch profile", shipped, lambda data: profiles.parse(data.decode("utf-8", "replace"), "p.toml"), OURS)
 
 

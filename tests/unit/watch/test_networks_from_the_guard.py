@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat, native
 
+from hitless.guard import primaries
 from hitless.guard.learning import learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.watch.networks import better, part_by_rules, pod_networks
@@ -34,7 +34,7 @@ def legacy(family: Family, **more: object) -> Ruleset:
 def test_the_guard_knows_what_the_emptied_chains_named(
     family: Family, rules: Callable[..., Ruleset], profile: str, chain: str
 ) -> None:
-    standby = learn(rules(family), family, PRIMARIES["flannel"]).ruleset()
+    standby = learn(rules(family), family, primaries.load("flannel")).ruleset()
     emptied = rules(family, chain=())
     watched = load(profile)
     assert pod_networks(emptied, watched) == {}
@@ -46,13 +46,13 @@ def test_the_guard_knows_what_the_emptied_chains_named(
 @BOTH
 def test_the_agents_own_chains_speak_first(family: Family) -> None:
     whole = nat(family)
-    standby = learn(whole, family, PRIMARIES["flannel"]).ruleset()
+    standby = learn(whole, family, primaries.load("flannel")).ruleset()
     both = Ruleset((*standby.tables, *whole.tables))
     assert pod_networks(both, load("canal")) == {NETWORK[family]: "FLANNEL-POSTRTG"}
 
 
 def test_what_the_guard_keeps_of_other_agents_is_not_asked() -> None:
-    standby = learn(nat(), Family.IPV4, PRIMARIES["flannel"]).ruleset()
+    standby = learn(nat(), Family.IPV4, primaries.load("flannel")).ruleset()
     assert pod_networks(standby, load("flannel-nftables")) == {}
 
 

@@ -6,8 +6,8 @@ import pytest
 from tests.unit.guard.flannels import NETWORK, nat
 
 from hitless.errors import MissingError
+from hitless.guard import primaries
 from hitless.guard.learning import DESTINATIONS, learn
-from hitless.guard.primaries import PRIMARIES
 from hitless.kernel.namespaces import HERE
 from hitless.model.events import Bridged, Standby, Writer
 from hitless.model.families import Family
@@ -26,7 +26,7 @@ EMPTIED = nat(chain=())
 
 
 def standby() -> Ruleset:
-    return learn(nat(), Family.IPV4, PRIMARIES["flannel"]).ruleset()
+    return learn(nat(), Family.IPV4, primaries.load("flannel")).ruleset()
 
 
 def both(one: Ruleset) -> Ruleset:

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from hitless.model.families import Backend
+from hitless.profiles import File, TableOfInterest
 from hitless.semantics import witnesses
 from hitless.watch import parse, shipped
-from hitless.watch.profiles import TableOfInterest, _File
 
 TEXT = (Path(__file__).parents[3] / "docs/watch.md").read_text()
 
@@ -26,4 +26,4 @@ def test_the_profile_of_the_document_is_one_and_its_witnesses_go_where_it_says()
 
 def test_every_field_and_every_shipped_profile_is_told() -> None:
     named = set(re.findall(r"`(\w[\w-]*)`", TEXT))
-    assert {*_File.__struct_fields__, *TableOfInterest.__struct_fields__, *shipped()} <= named
+    assert {*File.__struct_fields__, *TableOfInterest.__struct_fields__, *shipped()} <= named
