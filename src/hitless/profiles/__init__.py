@@ -70,8 +70,8 @@ class Cluster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the plugin is known in a cluster and on a node.
 
     ``title`` is its name for users. ``images`` and ``commands``: words in the image or the command line of its
-    container; the lower ``precedence`` counts where a cluster has several. ``of``, ``beside``: it is the plugin ``of`` in
-    a DaemonSet that has a container of the plugin ``beside`` too. ``net_conf``: a ConfigMap of it holds flannel's
+    container; the lower ``precedence`` counts where a cluster has several. ``of``, ``beside``: it is the plugin ``of``
+    in a DaemonSet that has a container of the plugin ``beside`` too. ``net_conf``: a ConfigMap of it holds flannel's
     net-conf.json. ``programs``: its processes. ``nftables``: the mode that it is in where net-conf.json says
     EnableNFTables. ``translates_between_nodes``: flows of pods to other nodes' addresses are masqueraded.
     """
