@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model.documents import Excess, decoded
 
 __all__ = [
@@ -134,7 +135,7 @@ def clusters() -> dict[str, Cluster]:
 @cache
 def shipped(name: str) -> File:
     """The profile of a plugin that is known."""
-    return parse((_FOLDER / f"{name}.toml").read_text("utf-8"), f"{name}.toml")
+    return parse(files.read_text(_FOLDER / f"{name}.toml"), f"{name}.toml")
 
 
 def parse(text: str, origin: str) -> File:
