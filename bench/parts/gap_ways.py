@@ -73,8 +73,8 @@ class NftWays:
         self.socket = netlink.Socket(netlink.NETFILTER, node)
         state = dump.read_state(self.socket, (2,))
         self.chains = state.tables[2, "nat"].chains
-        rules = [unpack(rule) for rule in self.chains["FLANNEL-POSTRTG"].rules.values()]
-        jump = unpack(next(iter(self.chains["POSTROUTING"].rules.values())))
+        rules = [unpack(rule) for _, rule in self.chains["FLANNEL-POSTRTG"].rules.entries()]
+        jump = unpack(next(self.chains["POSTROUTING"].rules.entries())[1])
         verdict = netlink.be32(wire.VERDICT_CODE, -5)
         immediate = netlink.be32(1, 0) + netlink.nested(2, netlink.nested(wire.DATA_VERDICT, verdict))
         expression = netlink.text(wire.EXPRESSION_NAME, "immediate") + netlink.nested(wire.EXPRESSION_DATA, immediate)

@@ -9,13 +9,14 @@ reported as a doubt. Next stage: ``running``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hitless.guard.learning import Place
 from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
 from hitless.observe import Ask, Panel, Whom, questions
+from hitless.semantics import ChainName
 
 __all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
 
@@ -24,7 +25,7 @@ __all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
 class Fate:
     """What the rules do to pods: networks that are cut off, and networks of which it cannot be told, with the
     ``reason``; ``partly``: networks of which some pods are cut off, with words for people. Of ``pods`` that were all
-    asked about (0: they were not), ``kept`` are cut off."""
+    asked about (0: they were not), ``kept`` are cut off. ``chains`` took part."""
 
     cut: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class Fate:
     partly: str = ""
     pods: int = 0
     kept: int = 0
+    chains: frozenset[ChainName] = field(default=frozenset(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,13 @@ class Asker:
         reasons: list[str] = []
         partly: list[str] = []
         pods = kept = 0
+        chains: set[ChainName] = set()
         for place in places:
             whom = around.whom(place)
             panel = self._panels.setdefault((kind, place), Panel())
             poll = panel.poll(others, question(whom), whom.pods, whom.strangers, whom.far_ends, whole=whole)
             pods, kept = pods + poll.pods, kept + poll.kept
+            chains |= poll.chains
             if poll.state == "not_carried":
                 cut.append(str(place.network))
                 reasons.append(poll.reason)
@@ -94,7 +98,9 @@ class Asker:
                 reasons.append(poll.reason)
             elif poll.partly:
                 partly.append(f"{place.network}: {poll.partly}")
-        return Fate(tuple(cut), tuple(doubtful), next(iter(reasons), ""), "; ".join(partly), pods, kept)
+        return Fate(
+            tuple(cut), tuple(doubtful), next(iter(reasons), ""), "; ".join(partly), pods, kept, frozenset(chains)
+        )
 
 
 class Tracker:

@@ -16,7 +16,7 @@ from hitless.guard import images
 from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
 from hitless.model.families import Address, Family, Network, family_of
-from hitless.model.rules import Chain, Goto, Jump, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
+from hitless.model.rules import Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, strangers, witnesses
 
@@ -29,6 +29,9 @@ nat core orders base chains by priority, and calls all of them from its own plac
 
 DESTINATIONS = 2
 """How many far ends the witnesses of a place have."""
+
+_MOST_RULES = 32768
+"""Behind one base chain that translates."""
 
 _MOST_MEMBERS = 4096  # a set with more elements is no list of pod networks
 
@@ -78,7 +81,7 @@ def learn(
     ``networks``: pod networks that people named, beside those that the rules name. ``uplink`` empty: not known.
     """
     bases = list(_bases(ruleset, family))
-    chosen = [(table, base) for table, base in bases if _leads(table, base, primary)]
+    chosen = [(table, base) for table, base in bases if _leads(table, base.name, primary)]
     chains: list[Chain] = []
     left_out: list[str] = []
     bits = 0
@@ -142,13 +145,16 @@ def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
     for table in ruleset.tables:
         if table.family not in (family.nft, "inet") or table.name == TABLE:
             continue
-        for chain in table.base_chains():
-            if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting":
-                yield table, chain
+        for name, hook in table.hooks():
+            if hook.type == "nat" and hook.hook == "postrouting":
+                number = sum(map(table.size, table.reached(name)))
+                if number > _MOST_RULES:
+                    raise Unclear(f"{table.name} {name} leads to {number} rules, more than can be copied")
+                yield table, table.chains[name]
 
 
-def _leads(table: Table, base: Chain, primary: Primary) -> bool:
-    return any(chain.name == name for name in _named(table, primary) for chain in _closure(table, base.name))
+def _leads(table: Table, base: str, primary: Primary) -> bool:
+    return not table.reached(base).isdisjoint(_named(table, primary))
 
 
 def _named(table: Table, primary: Primary) -> tuple[str, ...]:
@@ -156,16 +162,7 @@ def _named(table: Table, primary: Primary) -> tuple[str, ...]:
 
 
 def _closure(table: Table, name: str) -> Iterator[Chain]:
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        current = todo.pop()
-        if current in seen or (chain := table.chains.get(current)) is None:
-            continue
-        seen.add(current)
-        yield chain
-        for rule in chain.rules:
-            todo += [step.chain for step in rule.steps if isinstance(step, Jump | Goto)]
+    return (table.chains[each] for each in table.reached(name))
 
 
 def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[Place]:

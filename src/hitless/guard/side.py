@@ -7,7 +7,7 @@ chains that matter stay the same. It reads rules and asks the evaluator; it neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from hitless.guard import gaps
@@ -19,10 +19,11 @@ from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
-from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset
+from hitless.model.rules import Hook, Ruleset
 from hitless.model.standby import without_guard
 from hitless.observe.questions import THROUGH
 from hitless.observe.rules import Observation
+from hitless.semantics import ChainName
 
 __all__ = ["Seen", "Side", "Stated"]
 
@@ -66,6 +67,7 @@ class Side:
     _unclear: str = ""
     _places: tuple[Place, ...] = ()
     _asker: gaps.Asker = field(default_factory=gaps.Asker)
+    _met: frozenset[ChainName] = frozenset()
 
     @classmethod
     def of(
@@ -94,12 +96,11 @@ class Side:
 
     def see(self, observation: Observation, now: float, stated: Stated) -> Seen | None:
         """The rules of this moment; ``None`` when nothing that matters here has changed."""
-        passed = tuple(_passed(observation.ruleset, self.family))
+        passed = tuple(_passed(observation.ruleset, self.family, self._met))
         if passed == self._passed:
             if observation.lost:
                 self.meter.disturb(observation.t)
             return None
-        self._passed = passed
         self.meter.disturb(observation.t)
         self._learn(observation.ruleset)
         decision = self._decide(now, stated)
@@ -124,6 +125,9 @@ class Side:
         before, self.partly = self.partly, "; ".join(dict.fromkeys(fate.partly for fate in fates if fate.partly))
         self.pods, self.kept = max(fate.pods for fate in fates), max(fate.kept for fate in fates)
         self.counted = True
+        self._met = self._met.union(*(fate.chains for fate in fates))
+        if self._passed is not None:
+            self._passed = tuple(_passed(ruleset, self.family, self._met))
         return self.partly != before
 
     def withdraw(self, reason: str) -> None:
@@ -167,6 +171,8 @@ class Side:
         fate = self._asker.egress(others, self._places, self.around)
         onward = self._asker.forward(others, self._places, self.around)
         self.counted = False
+        self._met = fate.chains | onward.chains
+        self._passed = tuple(_passed(observation.ruleset, self.family, self._met))
         self.doubt = f"{', '.join(fate.doubtful)}: {fate.reason}" if fate.doubtful else ""
         self.forward_doubt = f"{', '.join(onward.doubtful)}: {onward.reason}" if onward.doubtful else ""
         was_open = self.open
@@ -197,21 +203,17 @@ def _asked(hook: Hook) -> bool:
     return hook.hook in _HOOKS and (hook.type != "nat" or hook.hook == "postrouting")
 
 
-def _passed(ruleset: Ruleset, family: Family) -> Iterator[object]:
-    """Every chain that a forwarded packet may pass at the hooks that matter, as values that compare cheaply."""
+def _passed(ruleset: Ruleset, family: Family, met: Collection[ChainName]) -> Iterator[object]:
+    """What the answers and the standby were made of, as values that compare cheaply: where base chains stand, the
+    chains that the packets met, and all that is copied."""
     yield None if ruleset.node is None else ruleset.node.version
     for table in without_guard(ruleset).tables:
         if table.family not in (family.nft, "inet"):
             continue
-        todo: list[Chain] = [base for base in table.base_chains() if base.hook is not None and _asked(base.hook)]
-        seen: set[str] = set()
-        while todo:
-            chain = todo.pop()
-            if chain.name in seen:
-                continue
-            seen.add(chain.name)
-            yield table.family, table.name, table.legacy, chain
-            for rule in chain.rules:
-                for step in rule.steps:
-                    if isinstance(step, Jump | Goto) and (called := table.chains.get(step.chain)) is not None:
-                        todo.append(called)
+        names = {chain for nft, name, chain in met if (nft, name) == (table.family, table.name)}
+        for name, hook in table.hooks():
+            if _asked(hook):
+                yield table.family, table.name, table.legacy, name, hook
+            if hook.type == "nat" and hook.hook == "postrouting":
+                names |= table.reached(name)
+        yield from ((name, table.version(name)) for name in sorted(names) if name in table.chains)

@@ -9,13 +9,36 @@ tell"). Next stages: ``plan`` compares, ``semantics`` evaluates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol as Interface
 from typing import cast
 
-from hitless.model.families import Address
+from hitless.model.effects import (
+    Accept,
+    Action,
+    Dnat,
+    Drop,
+    Goto,
+    Jump,
+    Masquerade,
+    MoveMark,
+    NoTrack,
+    OneOf,
+    OpaqueAction,
+    Reject,
+    Return,
+    SetConnMark,
+    SetMark,
+    SetProperty,
+    Silent,
+    Snat,
+    Step,
+    UnknownMark,
+    inner_steps,
+)
+from hitless.model.headers import PacketHeader
 from hitless.model.matches import (
     AddrType,
     AnyOf,
@@ -44,7 +67,9 @@ from hitless.model.matches import (
 from hitless.model.surroundings import Surroundings
 
 __all__ = [
+    "MOST_MET",
     "PRIORITIES",
+    "TOO_MANY",
     "Accept",
     "Action",
     "AddrType",
@@ -63,8 +88,7 @@ __all__ = [
     "IcmpType",
     "InInterface",
     "Jump",
-    "KnowsBaseChains",
-    "KnowsDestinations",
+    "Lazy",
     "Mark",
     "Masquerade",
     "Match",
@@ -95,6 +119,7 @@ __all__ = [
     "Table",
     "TcpFlags",
     "UnknownMark",
+    "called",
     "inner_steps",
 ]
 
@@ -113,183 +138,6 @@ _XTABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """iptables' tables and their base chains, by which iptables-nft's are told from native ones of the same name."""
-
-
-# --- effects -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """Ends the hook's chain of this base chain with acceptance."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Ends the packet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """Ends the packet, with an answer to its sender; ``how`` is the reader's text for the answer."""
-
-    how: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Back to the calling chain; in a base chain: its policy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Jump:
-    """Call another chain of the same table."""
-
-    chain: str
-
-
-@dataclass(frozen=True, slots=True)
-class Goto:
-    """Go to another chain of the same table, without coming back to this one."""
-
-    chain: str
-
-
-@dataclass(frozen=True, slots=True)
-class Masquerade:
-    """Source NAT to the output interface's address."""
-
-    random_fully: bool = False
-    random: bool = False
-    persistent: bool = False
-    ports: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snat:
-    """Source NAT to addresses ``first``..``last``."""
-
-    first: Address
-    last: Address
-    random_fully: bool = False
-    random: bool = False
-    persistent: bool = False
-    ports: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Dnat:
-    """Destination NAT; ``text`` is the reader's words for where to."""
-
-    text: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NoTrack:
-    """Connection tracking leaves the packet alone, if it has not seen it yet: no NAT chain is asked for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SetMark:
-    """``mark = (mark & ~mask) ^ value`` (xt_MARK revision 2; nft's bitwise on meta mark)."""
-
-    value: int
-    mask: int = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class SetConnMark:
-    """``connection mark = (connection mark & ~mask) ^ value``."""
-
-    value: int
-    mask: int = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, slots=True)
-class MoveMark:
-    """One mark becomes part of the other: ``to = (to & ~cleared) ^ ((from & taken) << shift) ^ value``. ``restore``:
-    the packet's mark from the connection's, else the other way. A negative ``shift`` is to the right."""
-
-    restore: bool
-    cleared: int = 0xFFFFFFFF
-    taken: int = 0xFFFFFFFF
-    shift: int = 0
-    value: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownMark:
-    """The bits ``mask`` of the packet mark (``connection``: of the connection's) become something that the rules alone
-    do not tell (hashed, looked up in a set). Decides nothing by itself. ``text``: as its tool writes it."""
-
-    mask: int = 0xFFFFFFFF
-    connection: bool = False
-    text: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SetProperty:
-    """From here on the property or the set ``name`` may be anything: a rule changes it (a TTL, a label, an element that
-    is added). Decides nothing by itself. ``text``: as its tool writes it."""
-
-    name: str
-    text: str = field(default="", compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """An effect that decides nothing and changes nothing that rules ask for: a log, a counter elsewhere. ``text``: as
-    its tool writes it."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpaqueAction:
-    """An effect that the reader does not understand, and that might decide the packet's fate."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of several ways on, and the rules do not tell which (a random number, a hash): each is a list of steps.
-    ``exhaustive``: one of them is taken in any case. ``text`` is what chooses, as its tool writes it."""
-
-    ways: tuple[tuple[Step, ...], ...]
-    exhaustive: bool = False
-    text: str = field(default="", compare=False)
-
-
-Action = (
-    Accept
-    | Drop
-    | Reject
-    | Return
-    | Jump
-    | Goto
-    | Masquerade
-    | Snat
-    | Dnat
-    | NoTrack
-    | SetMark
-    | SetConnMark
-    | MoveMark
-    | UnknownMark
-    | SetProperty
-    | Silent
-    | OneOf
-    | OpaqueAction
-)
-Step = Match | Action
-
-
-def inner_steps(steps: Iterable[Step]) -> Iterator[Step]:
-    """All steps, those of a choice's ways too."""
-    for step in steps:
-        yield step
-        if isinstance(step, OneOf):
-            for way in step.ways:
-                yield from inner_steps(way)
 
 
 # --- rules, chains, tables ---------------------------------------------------------------------------------------
@@ -328,18 +176,44 @@ class Chain:
     hook: Hook | None = None
 
 
-class KnowsBaseChains(Interface):
-    """What a lazy ``Table.chains`` offers so that asking for base chains does not decode every chain."""
+def called(chain: Chain) -> set[str]:
+    """The chains that its rules jump or go to."""
+    return {step.chain for rule in chain.rules for step in inner_steps(rule.steps) if isinstance(step, Jump | Goto)}
+
+
+MOST_MET = 16384
+"""Rules of one chain that a packet may meet: reading more would take longer than anybody can wait."""
+_UNTOLD = "more rules than can be told apart"
+TOO_MANY: Sequence[tuple[int, Rule]] = ((1, Rule((Opaque(_UNTOLD), OpaqueAction(_UNTOLD)))),)
+"""What ``Table.rules_for`` gives for a chain with more of them."""
+
+
+class Lazy(Interface):
+    """What a ``Table.chains`` offers that decodes as little as it can."""
 
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook."""
 
+    def hooks(self) -> tuple[tuple[str, Hook], ...]:
+        """Their names, and where they are attached."""
 
-class KnowsDestinations(Interface):
-    """What a lazy ``Table.chains`` offers so that one packet need not decode a chain of thousands of Services."""
+    def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules of a chain that may match a packet with this header, with their numbers, in order."""
 
-    def rules_towards(self, name: str, destination: Address) -> Sequence[tuple[int, Rule]]:
-        """The rules of a chain that may match a packet to ``destination``, with their numbers, in order."""
+    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+        """What stands for those of them that were left out for packets with another header."""
+
+    def parts_asked(self, name: str) -> frozenset[str]:
+        """By which parts of a header (``PacketHeader.part``) its rules were decoded so far."""
+
+    def version(self, name: str) -> object:
+        """Equal for chains of which it is certain that they do the same."""
+
+    def calls(self, name: str) -> Collection[str]:
+        """The chains that a chain's rules jump or go to; of a long one perhaps some more."""
+
+    def size(self, name: str) -> int:
+        """How many rules a chain has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,20 +232,62 @@ class Table:
             self.family != "inet" and self.name in _XTABLES and any(name in self.chains for name in _XTABLES[self.name])
         )
 
+    @property
+    def _lazy(self) -> Lazy | None:
+        # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
+        return cast(Lazy, self.chains) if hasattr(self.chains, "rules_for") else None
+
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
-        # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
-        known = getattr(self.chains, "base_chains", None)
-        if known is not None:
-            return cast(KnowsBaseChains, self.chains).base_chains()
+        if (lazy := self._lazy) is not None:
+            return lazy.base_chains()
         return tuple(chain for chain in self.chains.values() if chain.hook is not None)
 
-    def rules_towards(self, name: str, destination: Address) -> Sequence[tuple[int, Rule]]:
-        """The rules of chain ``name``, numbered from 1, less some that no packet to ``destination`` matches."""
-        known = getattr(self.chains, "rules_towards", None)
-        if known is not None:
-            return cast(KnowsDestinations, self.chains).rules_towards(name, destination)
+    def hooks(self) -> tuple[tuple[str, Hook], ...]:
+        """The names of the base chains, and where they are attached; no rule is read for that."""
+        if (lazy := self._lazy) is not None:
+            return lazy.hooks()
+        return tuple((name, chain.hook) for name, chain in self.chains.items() if chain.hook is not None)
+
+    def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules of chain ``name``, numbered from 1, less some that no packet with this header matches."""
+        if (lazy := self._lazy) is not None:
+            return lazy.rules_for(name, header)
         return tuple(enumerate(self.chains[name].rules, 1))
+
+    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+        """Equal for packets for which ``rules_for`` leaves out the same rules."""
+        return () if (lazy := self._lazy) is None else lazy.singled_out(name, header)
+
+    def parts_asked(self, name: str) -> frozenset[str]:
+        """The parts of a header (``PacketHeader.part``) by which ``rules_for`` has read rules: for packets in which
+        these differ, the same rule may read otherwise."""
+        return frozenset() if (lazy := self._lazy) is None else lazy.parts_asked(name)
+
+    def version(self, name: str) -> object:
+        """Equal for chains of which it is certain that they do the same; cheap for long ones."""
+        return self.chains[name] if (lazy := self._lazy) is None else lazy.version(name)
+
+    def calls(self, name: str) -> Collection[str]:
+        """The chains that the rules of chain ``name`` jump or go to; of a long one perhaps some more."""
+        if (lazy := self._lazy) is not None:
+            return lazy.calls(name)
+        return called(self.chains[name])
+
+    def reached(self, name: str) -> set[str]:
+        """Chain ``name``, and all that its rules lead to."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            current = todo.pop()
+            if current not in found and current in self.chains:
+                found.add(current)
+                todo += self.calls(current)
+        return found
+
+    def size(self, name: str) -> int:
+        """How many rules chain ``name`` has; no rule is read for that."""
+        return len(self.chains[name].rules) if (lazy := self._lazy) is None else lazy.size(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from hitless.model.families import Address, Network
+from hitless.model.headers import PacketHeader
+from hitless.model.packets import TCP, UDP
 from hitless.model.rules import (
+    TOO_MANY,
     AddrType,
     AnyOf,
     Comment,
@@ -40,7 +43,7 @@ from hitless.model.rules import (
     TcpFlags,
 )
 from hitless.observe.pods import Pod
-from hitless.semantics import ChainName
+from hitless.semantics import PORTS, ChainName
 
 __all__ = ["Likeness"]
 
@@ -70,13 +73,16 @@ _BLIND_PROPERTIES = frozenset(
 )
 """Properties of which the same is true. Any other may be one of the pod's address or interface."""
 _MATCHES = frozenset(get_args(Match))
+_OF_A_POD = {False: frozenset({"source", "in name"}), True: frozenset({"destination", "out name"})}
+_LONG = 64
+"""Rules; of shorter chains all are looked at."""
 
 
 class Likeness:
     """Grows with every chain that an asked pod passed; ``key`` is then finer."""
 
     def __init__(self, ruleset: Ruleset, towards: Iterable[Address]) -> None:
-        """``towards``: the far ends. Of a chain with a rule for each Service only those for them are decoded."""
+        """``towards``: the far ends. Of a chain with a rule for each address only those for them are decoded."""
         self._towards = tuple(towards)
         self._tables: dict[tuple[str, str], list[Table]] = {}
         for table in ruleset.tables:
@@ -87,6 +93,7 @@ class Likeness:
         self._names: set[str] = set()
         self._stems: dict[str, None] = {}
         self._large: list[Members] = []
+        self._long: list[tuple[Table, str, bool]] = []
         self._exact = False
 
     def key(self, pod: Pod) -> object:
@@ -100,35 +107,52 @@ class Likeness:
             tuple(members.covers(address) for members in self._large),
             interface if interface in self._names else bool(interface),
             tuple(interface.startswith(stem) for stem in self._stems),
+            tuple(
+                tuple(table.singled_out(chain, header))
+                for table, chain, answers in self._long
+                for header in self._headers(pod, answers)
+            ),
         )
 
-    def learn(self, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> bool:
-        """Take up the conditions of chains; whether pods may now be told apart that were alike before."""
+    def _headers(self, pod: Pod, answers: bool) -> Iterator[PacketHeader]:
+        """Of a pod's packets out, or of the answers to it, as far as pods differ in them."""
+        for far_end in self._towards:
+            ends = (far_end.packed, pod.address.packed) if answers else (pod.address.packed, far_end.packed)
+            for protocol in (TCP, UDP):
+                yield PacketHeader(far_end.version, protocol, *ends, *(reversed(PORTS) if answers else PORTS))
+
+    def learn(self, pod: Pod, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> bool:
+        """Take up the conditions of chains that this pod's packets passed; whether pods may now be told apart that were
+        alike before."""
         before = self._size()
         for answers, names in ((True, set(replies)), (False, set(chains))):
             for name in names:
                 if (answers, name) not in self._chains:
                     self._chains.add((answers, name))
-                    for rule in self._rules(name, answers):
+                    for rule in self._rules(pod, name, answers):
                         for step in rule.steps:
                             self._take(step)
         return self._size() != before
 
     def _size(self) -> tuple[int, ...]:
-        parts = (self._hosts, self._networks, self._large, self._names, self._stems)
+        parts = (self._hosts, self._networks, self._large, self._names, self._stems, self._long)
         return *map(len, parts), self._exact
 
-    def _rules(self, name: ChainName, answers: bool) -> Iterator[Rule]:
-        """The rules that may tell pods apart: for answers all, as they go to the pods."""
+    def _rules(self, pod: Pod, name: ChainName, answers: bool) -> Iterator[Rule]:
+        """The rules that may tell pods apart. Those which a long chain leaves out for this pod because they name
+        another address tell it by ``singled_out``."""
         family, table, chain = name
         for each in self._tables.get((family, table), ()):
             if chain not in each.chains:
                 continue
-            if answers:
-                yield from each.chains[chain].rules
-            else:
-                for far_end in self._towards:
-                    yield from (rule for _, rule in each.rules_towards(chain, far_end))
+            if each.size(chain) > _LONG:
+                self._long.append((each, chain, answers))
+            for header in self._headers(pod, answers):
+                met = each.rules_for(chain, header)
+                self._exact = self._exact or met is TOO_MANY
+                yield from (rule for _, rule in met)
+            # a rule that was read for a packet's own address or interface may read otherwise for another pod
+            self._exact = self._exact or bool(each.parts_asked(chain) & _OF_A_POD[answers])
 
     def _take(self, step: object) -> None:
         match step:

@@ -152,7 +152,7 @@ class _Asking:
             return known
         fate = self._ask(pod, False)
         self._asked.append((pod, fate))
-        if self._likeness.learn(fate.chains, fate.replies):
+        if self._likeness.learn(pod, fate.chains, fate.replies):
             self._known = {self._likeness.key(asked): told for asked, told in self._asked}
         else:
             self._known[key] = fate

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from hitless.errors import InputError
 from hitless.model.families import Address, Network, family_of
+from hitless.model.headers import PacketHeader
 from hitless.model.packets import ICMP, TCP, UDP, Packet
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.pods import Pod, pods, strangers
@@ -53,6 +54,16 @@ class Whom:
     def of(self, pod: Pod) -> Iterator[Packet]:
         """The first packets of the flows that are asked about, as this pod would send them."""
         return (replace(packet, src=pod.address, iif=pod.interface) for packet in self.packets)
+
+    @property
+    def headers(self) -> Iterator[PacketHeader]:
+        """What these packets, and the answers to them, have in their headers, whatever their interfaces are."""
+        for pod in (*self.pods, *self.strangers):
+            for packet in self.of(pod):
+                ports = (packet.sport, packet.dport) if packet.protocol in (TCP, UDP) else (None, None)
+                version, source, destination = packet.src.version, packet.src.packed, packet.dst.packed
+                yield PacketHeader(version, packet.protocol, source, destination, *ports)
+                yield PacketHeader(version, packet.protocol, destination, source, *ports[::-1])
 
     @property
     def witnesses(self) -> list[str]:

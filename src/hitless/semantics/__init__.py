@@ -5,10 +5,11 @@ code that produces rules, so that the two can prove each other. Three-valued: ca
 from hitless.semantics.evaluation import HOOKS, evaluate
 from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
 from hitless.semantics.replies import way_back
-from hitless.semantics.witness import far_ends, strangers, witnesses
+from hitless.semantics.witness import PORTS, far_ends, strangers, witnesses
 
 __all__ = [
     "HOOKS",
+    "PORTS",
     "ChainName",
     "Ending",
     "Outcome",

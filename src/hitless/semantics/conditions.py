@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hitless.model.families import Address, Family
+from hitless.model.families import Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.model.rules import (
     AddrType,
@@ -36,14 +36,13 @@ from hitless.model.rules import (
     Protocol,
     ReversePath,
     SetMember,
-    Snat,
     Source,
     SourcePort,
     TcpFlags,
 )
 from hitless.semantics.positions import with_mark
 from hitless.semantics.properties import ABSENT, Possible, possible
-from hitless.semantics.sight import Sight
+from hitless.semantics.sight import Sight, addresses
 
 __all__ = ["CHECKS", "Check"]
 
@@ -55,24 +54,12 @@ _SYN, _SYN_ACK = 0x02, 0x12
 _ECHO_REQUEST, _ECHO_REPLY = {ICMP: 8, ICMPV6: 128}, {ICMP: 0, ICMPV6: 129}
 
 
-def _addresses(sight: Sight) -> tuple[Address, Address] | None:
-    """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
-    chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
-    translation = sight.position.translation
-    if translation is None:
-        return sight.packet.src, sight.packet.src
-    if isinstance(translation.action, Snat):
-        return translation.action.first, translation.action.last
-    given = sight.node.address(sight.packet.oif, sight.packet.family) if sight.node is not None else None
-    return None if given is None else (given, given)
-
-
 def _source(step: Source, sight: Sight) -> bool | None:
     if step.network.version != sight.packet.src.version:
         return step.negated
     if step.network.prefixlen == 0:
         return not step.negated
-    known = _addresses(sight)
+    known = addresses(sight)
     if known is None:
         return None
     first, last = (int(address) for address in known)
@@ -197,7 +184,7 @@ def _set_member(step: SetMember, sight: Sight) -> bool | None:
     if step.elements is None:
         return _in_ipset(step, directions, sight)
     if directions == ["src"]:
-        known = _addresses(sight)
+        known = addresses(sight)
         if known is None or known[0] != known[1]:
             return None
         address = known[0]

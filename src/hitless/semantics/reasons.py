@@ -18,8 +18,6 @@ from hitless.model.packets import Packet
 from hitless.model.rules import (
     Chain,
     Destination,
-    Goto,
-    Jump,
     Masquerade,
     Rule,
     Ruleset,
@@ -34,6 +32,7 @@ from hitless.semantics.outcome import Ending, State, Visit
 __all__ = ["Reasons"]
 
 _MOST_CHAINS = 2000
+_LONG = 1024  # rules of a chain that is read for a reason
 _MOST_WAYS = 3  # different causes that are told of one packet
 _IPTABLES = "nat"
 """The table that people mean when they name none: iptables has one for translations."""
@@ -138,11 +137,11 @@ class Reasons:
         packet = self._packet
         families = (packet.family.nft, "inet")
         bases = [
-            (table, chain)
+            (table, name)
             for table in self._ruleset.tables
             if table.family in families
-            for chain in table.base_chains()
-            if chain.hook is not None and chain.hook.type == "nat" and chain.hook.hook == "postrouting"
+            for name, hook in table.hooks()
+            if hook.type == "nat" and hook.hook == "postrouting"
         ]
         if not bases:
             return f"no NAT chain stands at postrouting for {'IPv4' if packet.family is Family.IPV4 else 'IPv6'}"
@@ -152,17 +151,17 @@ class Reasons:
                 return f"{_rule(visit)} ({where}) hides it from conntrack, so that no NAT chain is asked"
         if packet.state in ("INVALID", "UNTRACKED"):
             return f"{packet.state} packets are never translated"
-        if all(not chain.rules for _, chain in bases):
-            return f"chain {bases[0][1].name} is empty"
-        walked = _nat_part(path, {(*_key(table), chain.name) for table, chain in bases})
+        if not any(table.size(name) for table, name in bases):
+            return f"chain {bases[0][1]} is empty"
+        walked = _nat_part(path, {(*_key(table), name) for table, name in bases})
         return (
-            self._ended_early(walked, {(*_key(table), chain.name) for table, chain in bases})
+            self._ended_early(walked, {(*_key(table), name) for table, name in bases})
             or self._of_expected(walked, bases)
             or _unreached(walked, bases)
             or self._turned_back(walked)
             or _empty(walked, bases)
             or self._unmatched(walked, bases)
-            or f"no rule of {', '.join(dict.fromkeys(chain.name for _, chain in bases))} translates {packet.src}"
+            or f"no rule of {', '.join(dict.fromkeys(name for _, name in bases))} translates {packet.src}"
         )
 
     def _ended_early(self, walked: Iterable[Visit], bases: set[_ChainKey]) -> str | None:
@@ -173,33 +172,18 @@ class Reasons:
                 return f"{_rule(visit)} {verb} before it is translated{self._with_conditions(visit)}"
         return None
 
-    def _of_expected(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+    def _of_expected(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
         """What has become of the chains that translate it on a healthy node."""
         for name, chain in self._expected:
             for table, base in bases:
                 if table.name != name or chain not in table.chains:
                     continue
-                if not table.chains[chain].rules:
+                if not table.size(chain):
                     return f"chain {chain} is empty"
                 calls = {visit.text for visit in walked if visit.kind in ("jump", "goto") and visit.of(table)}
-                if chain not in calls and chain != base.name and not self._called_below(table, base, chain):
-                    return f"no jump from {base.name} leads to {chain}"
+                if chain not in calls and chain != base and chain not in table.reached(base):
+                    return f"no jump from {base} leads to {chain}"
         return None
-
-    @staticmethod
-    def _called_below(table: Table, base: Chain, wanted: str) -> bool:
-        """Whether some rule on the ways from a base chain calls a chain."""
-        seen, todo = set[str](), [base.name]
-        while todo:
-            chain = table.chains.get(todo.pop())
-            if chain is None or chain.name in seen:
-                continue
-            seen.add(chain.name)
-            called = _calls(chain)
-            if wanted in called:
-                return True
-            todo += called
-        return False
 
     def _turned_back(self, walked: Sequence[Visit]) -> str | None:
         """A RETURN that speaks of addresses, or of nothing at all."""
@@ -211,7 +195,7 @@ class Reasons:
                     return f"{_rule(visit)} returns every packet"
         return None
 
-    def _unmatched(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+    def _unmatched(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
         """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
         for chain in reversed(_entered(walked, bases)):
             if any(map(_by_address, chain.rules)):
@@ -257,19 +241,19 @@ def _nat_part(path: Sequence[Visit], bases: set[_ChainKey]) -> list[Visit]:
     return walked
 
 
-def _entered(walked: Iterable[Visit], bases: Iterable[tuple[Table, Chain]]) -> list[Chain]:
-    """The chains that were called, in their order."""
+def _entered(walked: Iterable[Visit], bases: Iterable[tuple[Table, str]]) -> list[Chain]:
+    """The chains that were called, in their order; those are left out that are too long to be read for a reason."""
     tables = {_key(table): table for table, _ in bases}
     found = []
     for visit in walked:
         if visit.kind in ("jump", "goto"):
-            chain = tables[visit.place[:3]].chains.get(visit.text)
-            if chain is not None:
-                found.append(chain)
+            table = tables[visit.place[:3]]
+            if visit.text in table.chains and table.size(visit.text) <= _LONG:
+                found.append(table.chains[visit.text])
     return found
 
 
-def _empty(walked: Iterable[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+def _empty(walked: Iterable[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
     entered = list(reversed(_entered(walked, bases)))
     flannel = [chain for chain in entered if chain.name.upper().startswith("FLANNEL")]
     if not flannel and any(_translates(chain) and any(map(_by_address, chain.rules)) for chain in entered):
@@ -284,23 +268,19 @@ def _translates(chain: Chain) -> bool:
     return any(isinstance(step, Masquerade | Snat) for rule in chain.rules for step in inner_steps(rule.steps))
 
 
-def _calls(chain: Chain) -> set[str]:
-    return {step.chain for rule in chain.rules for step in inner_steps(rule.steps) if isinstance(step, Jump | Goto)}
-
-
-def _unreached(walked: Sequence[Visit], bases: Sequence[tuple[Table, Chain]]) -> str | None:
+def _unreached(walked: Sequence[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
     for table, base in bases:
-        known = {base.name} | {visit.text for visit in walked if visit.of(table)}
-        called = set().union(*(_calls(chain) for name in known if (chain := table.chains.get(name)) is not None))
+        known = {base} | {visit.text for visit in walked if visit.of(table)}
+        called = set[str]().union(*(table.calls(name) for name in known if name in table.chains))
         names = list(table.chains)
         if len(names) > _MOST_CHAINS:
             names = [name for name in names if any(part in name.lower() for part in _LIKELY)]
         for name in names:
-            if name in known or name in called:
+            if name in known or name in called or table.size(name) > _LONG:
                 continue
             chain = table.chains[name]
             if chain.hook is None and (_translates(chain) or (name.upper() == "FLANNEL-POSTRTG")):
-                return f"no jump from {base.name} leads to {name}"
+                return f"no jump from {base} leads to {name}"
     return None
 
 

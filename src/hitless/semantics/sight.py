@@ -1,18 +1,22 @@
 """What a condition may look at: the packet, what it is like by now, and the node.
 
 Promise: a value that is made once for each position of a packet; ``conditions`` and ``properties`` read it and nothing
-else.
+else. ``header_of`` is what several of them have in common, by which tables leave rules out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from hitless.model.packets import Packet
+from hitless.model.families import Address
+from hitless.model.headers import PacketHeader
+from hitless.model.packets import TCP, UDP, Packet
+from hitless.model.rules import Snat
 from hitless.model.surroundings import Surroundings
 from hitless.semantics.positions import Position
 
-__all__ = ["Sight"]
+__all__ = ["Sight", "addresses", "header_of"]
 
 
 class Sight(NamedTuple):
@@ -38,3 +42,36 @@ class Sight(NamedTuple):
     def plain(self) -> bool:
         """Whether this is a flow's first packet or the first answer to one: both are made by an ordinary stack."""
         return self.packet.state == "NEW" or self.packet.reply
+
+
+def addresses(sight: Sight) -> tuple[Address, Address] | None:
+    """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
+    chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
+    translation = sight.position.translation
+    if translation is None:
+        return sight.packet.src, sight.packet.src
+    if isinstance(translation.action, Snat):
+        return translation.action.first, translation.action.last
+    given = sight.node.address(sight.packet.oif, sight.packet.family) if sight.node is not None else None
+    return None if given is None else (given, given)
+
+
+def header_of(packet: Packet, hook: str, sights: Sequence[Sight]) -> PacketHeader:
+    """What the packet's headers are at a hook, in all of these positions."""
+    moved = [sight for sight in sights if sight.translated]
+    source: bytes | None = packet.src.packed
+    if moved:
+        given = {addresses(sight) for sight in moved}
+        known = given.pop() if len(given) == 1 and len(moved) == len(sights) else None
+        source = known[0].packed if known is not None and known[0] == known[1] else None
+    ports = packet.protocol in (TCP, UDP)
+    return PacketHeader(
+        packet.src.version,
+        packet.protocol,
+        source,
+        None if packet.own and packet.dst.is_unspecified else packet.dst.packed,
+        packet.sport if ports and not moved else None,
+        packet.dport if ports and not packet.own else None,
+        packet.iif,
+        "" if hook == "prerouting" else packet.oif,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import NamedTuple
 
-from hitless.model.rules import Chain, Hook, Rule, Step, Table
+from hitless.model.rules import Hook, Rule, Step, Table
 from hitless.semantics.outcome import Visit, VisitKind
 from hitless.semantics.positions import Flow
 
@@ -28,7 +28,7 @@ class Base(NamedTuple):
 
     priority: int
     table: Table
-    chain: Chain
+    chain: str
     hook: Hook
 
 

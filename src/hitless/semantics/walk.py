@@ -41,7 +41,7 @@ from hitless.model.rules import (
 from hitless.semantics.conditions import CHECKS
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
 from hitless.semantics.positions import CHANGES, Flow, Position, Trace, changed, unwind, with_mark
-from hitless.semantics.sight import Sight
+from hitless.semantics.sight import Sight, header_of
 from hitless.semantics.stages import NAT_POSITION, TRACKING_AT, Base, Here, Nat, Stage, Tracking, priority_of
 
 __all__ = ["Assumed", "TooMuchError", "Walk"]
@@ -97,10 +97,10 @@ class Walk:
         self._nats: dict[str, list[Base]] = {}
         for table in ruleset.tables:
             if table.family in families:
-                for chain in table.base_chains():
-                    if chain.hook is not None and (nat or chain.hook.type != "nat"):
-                        kind = self._nats if chain.hook.type == "nat" else self._filters
-                        kind.setdefault(chain.hook.hook, []).append(Base(chain.hook.priority, table, chain, chain.hook))
+                for name, at in table.hooks():
+                    if nat or at.type != "nat":
+                        kind = self._nats if at.type == "nat" else self._filters
+                        kind.setdefault(at.hook, []).append(Base(at.priority, table, name, at))
         for bases in (*self._filters.values(), *self._nats.values()):
             bases.sort(key=priority_of)
 
@@ -139,6 +139,11 @@ class Walk:
         ):  # most flows are of one position
             sight = self._sight_of = Sight(self._packet, position, self._hook, self._node, self.packet.oif)
         return sight
+
+    def _rules(self, table: Table, chain: str, positions: Iterable[Position]) -> Sequence[tuple[int, Rule]]:
+        """The rules that the packet may meet in any of these positions."""
+        sights = [self._sight(position) for position in positions]
+        return table.rules_for(chain, header_of(self._packet, self._hook, sights))
 
     def _unordered(self, group: list[Stage], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
@@ -220,11 +225,11 @@ class Walk:
     def _base(self, base: Base, flow: Flow) -> Flow:
         table, chain, hook = base.table, base.chain, base.hook
         accepted: Flow = {}
-        entered = Visit("base", table.family, table.name, chain.name, legacy=table.legacy)
+        entered = Visit("base", table.family, table.name, chain, legacy=table.legacy)
         translates = hook.type == "nat" and hook.hook in ("postrouting", "input")
         start: Flow = {position: (trace, entered) for position, trace in flow.items()}
-        rules = tuple(enumerate(chain.rules, 1))
-        back = self._chain(table, chain.name, rules, start, accepted, (), translates)
+        rules = self._rules(table, chain, flow)
+        back = self._chain(table, chain, rules, start, accepted, (), translates)
         dropping = hook.policy == "drop"
         end = entered._replace(kind="policy drop" if dropping else "policy accept")
         for position, trace in back.items():
@@ -372,9 +377,7 @@ class Walk:
         elif len(here.stack) >= _DEEPEST:
             problem = "jumps are nested too deep"
         else:
-            seen = self._packet
-            unknown = seen.own and seen.dst.is_unspecified
-            rules = tuple(enumerate(table.chains[name].rules, 1)) if unknown else table.rules_towards(name, seen.dst)
+            rules = self._rules(table, name, (position,))
             return self._chain(table, name, rules, {position: trace}, here.accepted, here.stack, here.translates)
         self._end("unknown", position, trace, here.visit("opaque", problem))
         return {}

@@ -15,12 +15,14 @@ from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
-__all__ = ["far_ends", "strangers", "witnesses"]
+__all__ = ["PORTS", "far_ends", "strangers", "witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
     Family.IPV4: tuple(map(IPv4Address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
     Family.IPV6: tuple(map(IPv6Address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
 }
+PORTS = (40000, 443)
+"""A witness's source and destination port, where its protocol has some."""
 _POD = 10
 """Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""
 
@@ -79,7 +81,7 @@ def witnesses(
     for destination in outside if named else outside[:destinations]:
         for protocol in protocols:
             number = echo if protocol in (ICMP, ICMPV6) else protocol
-            sport, dport = (40000, 443) if number in (TCP, UDP) else (0, 0)
+            sport, dport = PORTS if number in (TCP, UDP) else (0, 0)
             found.append(Packet(source, destination, number, sport, dport, iif, oif, mark))
     return tuple(found)
 

@@ -25,7 +25,8 @@ from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
-from hitless.model.families import Address, Backend, Family, family_of
+from hitless.model.families import Backend, Family
+from hitless.model.headers import PacketHeader
 from hitless.model.rules import Hook, Rule, Ruleset, Table
 
 __all__ = ["Changed", "Feed", "Step"]
@@ -67,8 +68,8 @@ class Step:
 
 class Feed:
     """A context manager. ``interest``: what of nf_tables is kept. ``follow`` names the chains that the reader cares
-    about, ``towards`` the destinations: the legacy path's are compared rule by rule, as far as packets to there may
-    meet them. For one thread; ``wake`` may come from anywhere. Raises ``MissingError`` without permission."""
+    about, ``towards`` the packets: the legacy path's are compared rule by rule, as far as these may meet them. For one
+    thread; ``wake`` may come from anywhere. Raises ``MissingError`` without permission."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Feed:
         self.surroundings = Surroundings(namespace)
         self._last = 0
         self.follow: frozenset[ChainName] = frozenset()
-        self.towards: frozenset[Address] = frozenset()
+        self.towards: Callable[[], Iterable[PacketHeader]] = tuple
         # without an nf_tables backend there are no events to wait for, but its waiting serves the legacy path too
         self._mirror = Mirror(
             namespace,
@@ -232,10 +233,11 @@ class Feed:
         self._legacy = snapshot.ruleset.tables
         new = {(table.family, table.name): table for table in self._legacy}
         changes = []
+        headers = tuple(self.towards())
         for family, name in snapshot.changed:
             key = (family.nft, name)
             followed = {chain for nft, table, chain in self.follow if (nft, table) == key}
-            towards = [address for address in self.towards if family_of(address) is family]
+            towards = [header for header in headers if header.version == (4 if family is Family.IPV4 else 6)]
             changes.append(_compared(key, old.get(key), new.get(key), followed, towards))
         return Step(snapshot.t, self.current, self.generation, snapshot.writer, tuple(changes))
 
@@ -312,7 +314,7 @@ def _changed(change: TableChange) -> Changed:
 
 
 def _compared(
-    key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str], towards: Sequence[Address]
+    key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str], towards: Sequence[PacketHeader]
 ) -> Changed:
     """A legacy change, as far as the chains that somebody follows tell it: the path replaces whole tables."""
     chains, words, added, removed = set(), [], 0, 0
@@ -341,14 +343,14 @@ def _compared(
     )
 
 
-def _rules(table: Table | None, name: str, towards: Sequence[Address]) -> list[Rule] | None:
-    """The rules of a chain that packets to one of these destinations may meet; of a short chain these are nearly all,
-    of one with a rule for each Service a few."""
+def _rules(table: Table | None, name: str, towards: Sequence[PacketHeader]) -> list[Rule] | None:
+    """The rules of a chain that one of these packets may meet; of a short chain these are nearly all, of one with a
+    rule for each Service a few."""
     if table is None or name not in table.chains:
         return None
     if not towards:
         return list(table.chains[name].rules)
-    found = {number: rule for each in towards for number, rule in table.rules_towards(name, each)}
+    found = {number: rule for each in towards for number, rule in table.rules_for(name, each)}
     return [found[number] for number in sorted(found)]
 
 
@@ -364,5 +366,4 @@ def _count(before: Sequence[Rule] | None, after: Sequence[Rule] | None) -> tuple
 
 
 def _hooks(table: Table | None) -> frozenset[tuple[str, Hook]]:
-    chains = () if table is None else table.base_chains()
-    return frozenset((chain.name, chain.hook) for chain in chains if chain.hook is not None)
+    return frozenset() if table is None else frozenset(table.hooks())

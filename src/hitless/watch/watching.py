@@ -23,6 +23,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.events import Change, Event, Header, LostEvents, Note, Summary
 from hitless.model.families import Backend, Family, Network, family_of
+from hitless.model.headers import PacketHeader
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.interest import interest
@@ -95,6 +96,7 @@ class Watch:
             receive_buffer=options.receive_buffer,
             urgent=options.urgent,
         )
+        self._feed.towards = self._headers
         try:
             for network in named:
                 self._networks.add(network)
@@ -292,7 +294,6 @@ class Watch:
             events += watched.tracker.observe(t, answer, writer, generation)
             events += self._standbys.judge(t, watched, answer, ruleset, writer)
         self._feed.follow = self._followed()
-        self._feed.towards = frozenset(far_end for each in self._networks for far_end in each.judge.whom.far_ends)
         return events
 
     def _count(self, now_s: float) -> Iterator[Event]:
@@ -301,6 +302,11 @@ class Watch:
             begun = time.thread_time()
             yield from self._judge(self.clock.now(), None, self._feed.generation, whole=True)
             self._count_at = now_s + _COUNT_SHARE * (time.thread_time() - begun)
+
+    def _headers(self) -> Iterator[PacketHeader]:
+        """What the packets that are asked about, and the answers to them, have in their headers."""
+        for each in self._networks:
+            yield from each.judge.whom.headers
 
     def _followed(self) -> frozenset[tuple[str, str, str]]:
         """What is compared with the kernel: chains that took part in an answer, and those of the profile."""

@@ -42,7 +42,7 @@ def written(node: Node, sample: Sample) -> Written:
     family = wire.NUMBERS[sample.family]
     with netlink.Socket(netlink.NETFILTER, node.namespace) as control:
         state = dump.read_state(control, (family,))
-        rule = unpack(*state.tables[family, table].chains[chain].rules.values())
+        rule = unpack(next(state.tables[family, table].chains[chain].rules.entries())[1])
         sets = []
         for head in dumped(control, wire.GETSET, family):
             name = netlink.to_text(netlink.attributes(head, 4)[wire.SET_NAME])

@@ -360,7 +360,7 @@ def test_a_difference_from_the_kernel_is_found_by_comparing_and_mended(node: Nod
         chains = {("ip", "t", "base"), ("ip", "t", "c0"), ("ip", "t", "nowhere"), ("ip", "u", "c0")}
         assert mirror.verify(chains) is None
         state = mirror.state.tables[2, "t"].chains["c0"]
-        state.rules.pop(next(iter(state.rules)))
+        state.rules.remove(state.rules.first)
         state._memo = None
         update = mirror.verify(chains)
         assert update is not None and "c0" in update.reason

@@ -21,8 +21,7 @@ from hitless.guard import status
 from hitless.kernel import conntrack, netlink
 from hitless.kernel.nftables import expressions, interest, wire
 from hitless.kernel.nftables.changes import Desync
-from hitless.kernel.nftables.packing import pack
-from hitless.kernel.nftables.places import by_destination
+from hitless.kernel.nftables.places import Known, Sorted
 from hitless.kernel.nftables.receiving import Receiver
 from hitless.kernel.nftables.replay import Replay
 from hitless.kernel.nftables.sets import SetState
@@ -38,12 +37,17 @@ from hitless.kube.objects import NODES, PODS
 from hitless.kube.transport import Answer
 from hitless.model import events, reading
 from hitless.model.families import Family
+from hitless.model.headers import PacketHeader
 from hitless.probe import http
 from hitless.probe import wire as probe
 from hitless.sources import flags, kubernetes, netconf, subnets
 from hitless.watch import profiles
 
 OURS = (HitlessError,)
+HEADERS = (
+    PacketHeader(4, 6, IPv4Address("10.0.0.1").packed, IPv4Address("192.0.2.1").packed, 40000, 443),
+    PacketHeader(6, 17, IPv6Address("fd00::1").packed, None),
+)
 
 
 def doors(folder: Path) -> Iterator[Target]:
@@ -234,7 +238,8 @@ def _nftables() -> Iterator[Target]:
         for family in ("ip", "ip6", "inet"):
             expressions.decode(data, family, known.get)
         interest.links(data)
-        by_destination({1: pack(data)}, "ip")
+        for header in HEADERS:
+            Sorted([data]).meeting(Known(header))
 
     yield Target("nft rule", rules, rule, ())
 
@@ -245,7 +250,7 @@ def _nftables() -> Iterator[Target]:
                 found.apply(data)
             finally:
                 found.intervals()
-                found.holding(slice(0, 4), b"\x0a\0\0\1")
+                found.holding(((slice(0, 4), b"\x0a\0\0\1"),))
                 if (members := found.members()) is not None:
                     members.covers(IPv4Address("10.0.0.1"))
                     members.covers(IPv6Address("::1"))
@@ -397,7 +402,6 @@ def _table(family: Family) -> Target:
     made.built_in("POSTROUTING", extension("MASQUERADE", 0, bytes(24)), standard(0))
     made.user("A", standard(-5), error("x"))
     info, entries = made.finish()
-    towards = IPv4Address("192.0.2.1") if family is Family.IPV4 else IPv6Address("2001:db8::1")
     whole = struct.pack("=I", len(entries)) + entries
 
     def take(data: bytes) -> None:
@@ -405,7 +409,10 @@ def _table(family: Family) -> Target:
         table = decode_table(family, "nat", replace(info, size=len(body)), body)
         for name in list(table.chains):
             len(table.chains[name].rules)
-            table.rules_towards(name, towards)
+            for header in HEADERS:
+                table.rules_for(name, header)
+                table.singled_out(name, header)
+            table.calls(name)
         same_entries(family, entry_offsets(family, body), body, body[::-1])
 
     return Target(f"xtables table {family.value}", [whole], take, OURS)

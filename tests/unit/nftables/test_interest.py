@@ -128,7 +128,7 @@ def test_what_becomes_of_interest_later_must_be_read_and_then_leads_on() -> None
     assert commit.changes[0].kept
     read = ChainState("far", 102)
     payload = rule("far", 106, lookup="s").payload
-    read.rules[106] = payload
+    read.rules.append(106, payload)
     read.lead(payload)
     assert told.replay.supply(KEY, Body(False, "far"), read) == [(KEY, Body(True, "s"))]
     assert told.kept() == {"base", "far"}

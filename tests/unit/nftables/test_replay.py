@@ -10,6 +10,7 @@ from tests.unit.nftables.announcing_kernel import FAMILY, TABLE, AnnouncingKerne
 from hitless.errors import KernelError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
+from hitless.kernel.nftables.blocks import Rules
 from hitless.kernel.nftables.replay import Commit, Desync, Replay
 from hitless.kernel.nftables.state import ChainState, State, TableState
 
@@ -102,7 +103,9 @@ def test_what_a_dump_already_holds_is_not_applied_again(
             ask(kernel, *operation)
         queued += kernel.commit()
         if number == min(dumped_after, len(transactions) - 1):
-            chains = {name: ChainState(name, rules=dict.fromkeys(kernel.live(name), b"")) for name in kernel.chains}
+            chains = {
+                name: ChainState(name, rules=Rules(dict.fromkeys(kernel.live(name), b""))) for name in kernel.chains
+            }
             dump = State(kernel.generation, {KEY: TableState(FAMILY, TABLE, chains=chains, top=0)})
             dump.tables[KEY].top = kernel.handles
     assert dump is not None

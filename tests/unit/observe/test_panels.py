@@ -116,7 +116,7 @@ def test_pods_with_one_key_get_one_answer_from_every_condition(pair: list[Pod], 
     names = st.sampled_from(["cali2", "cali+", "cali3", "c+", "eth0"]).map(InInterface)
     steps = data.draw(st.lists(st.one_of(networks, names), max_size=4))
     likeness = Likeness(forward(*((step,) for step in steps)), (FAR,))
-    likeness.learn({CHAIN}, ())
+    likeness.learn(pair[0], {CHAIN}, ())
     if likeness.key(pair[0]) == likeness.key(pair[1]):
         for step in steps:
             if isinstance(step, Source):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hitless.kernel.nftables import TableChange
 from hitless.kernel.routing import Link
-from hitless.model.families import Address, Backend
+from hitless.model.families import Backend
+from hitless.model.headers import PacketHeader
 from hitless.model.rules import (
     Accept,
     Chain,
@@ -161,9 +162,13 @@ def test_a_legacy_change_is_told_by_the_chains_that_are_followed() -> None:
 
 def test_a_legacy_change_that_no_packet_to_the_far_ends_can_meet_is_told_as_none() -> None:
     class Sorted(dict[str, Chain]):
-        """A lazy table's chains, as far as rules towards a destination go."""
+        """A lazy table's chains, as far as rules for a destination go."""
 
-        def rules_towards(self, name: str, destination: Address) -> list[tuple[int, Rule]]:
+        def hooks(self) -> tuple[()]:
+            return ()
+
+        def rules_for(self, name: str, header: PacketHeader) -> list[tuple[int, Rule]]:
+            destination = ip_address(header.destination or b"")
             return [
                 (number, each)
                 for number, each in enumerate(self[name].rules, 1)
@@ -174,7 +179,7 @@ def test_a_legacy_change_that_no_packet_to_the_far_ends_can_meet_is_told_as_none
         rules = [rule(Destination(ip_network(address)), Return()) for address in addresses]
         return Table("ip", "nat", Sorted({"KUBE-SERVICES": Chain("KUBE-SERVICES", (*rules, rule(Return())))}))
 
-    far = [ip_address("198.51.100.77"), ip_address("8.8.8.8")]
+    far = [PacketHeader(4, 6, None, ip_address(each).packed) for each in ("198.51.100.77", "8.8.8.8")]
     two, three = services("10.43.0.1", "10.43.0.2"), services("10.43.0.1", "10.43.0.2", "10.43.0.3")
     assert not _compared(("ip", "nat"), two, three, ["KUBE-SERVICES"], far).chains
     own = _compared(("ip", "nat"), two, services("10.43.0.1", "8.8.8.8"), ["KUBE-SERVICES"], far)

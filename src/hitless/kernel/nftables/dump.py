@@ -188,7 +188,7 @@ class _Read:
                 raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
             if name in ("", head.chain):
                 chain.lead(payload)
-                chain.rules[head.handle] = pack(payload)
+                chain.rules.append(head.handle, pack(payload))
             table.top = max(table.top, head.handle)
 
     def _elements(self, table: TableState, into: SetState) -> None:
@@ -250,7 +250,7 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool =
     )
     for reply in found:
         chain.lead(reply.payload)
-        chain.rules[wire.rule_head(reply.payload).handle] = pack(reply.payload)
+        chain.rules.append(wire.rule_head(reply.payload).handle, pack(reply.payload))
     return chain
 
 

@@ -9,7 +9,7 @@ what stands at or before a key is found by bisection. What it never does: say wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from operator import itemgetter
@@ -45,7 +45,7 @@ class Elements:
     counted in ``misfits``, and otherwise dropped.
     """
 
-    __slots__ = ("_blocks", "_data", "_ends", "_firsts", "_size", "count", "misfits", "width")
+    __slots__ = ("_blocks", "_data", "_ends", "_firsts", "_size", "_zones", "count", "misfits", "width")
 
     def __init__(self, width: int, *, ends: bool = False) -> None:
         self.width, self._ends = width, ends
@@ -53,6 +53,7 @@ class Elements:
         self._blocks: list[bytes] = []
         self._data: list[tuple[bytes, ...]] = []
         self._firsts: list[bytes] = []
+        self._zones: dict[bytes, dict[tuple[int, int], tuple[bytes, bytes]]] = {}
         self.count = 0
         self.misfits = 0
 
@@ -61,6 +62,7 @@ class Elements:
         other = Elements(self.width, ends=self._ends)
         other._blocks, other._data, other._firsts = self._blocks.copy(), self._data.copy(), self._firsts.copy()
         other.count, other.misfits = self.count, self.misfits
+        other._zones = self._zones
         return other
 
     def __len__(self) -> int:
@@ -267,6 +269,28 @@ class Elements:
             for index in range(number, len(block) // size):
                 yield self._element(block[index * size : (index + 1) * size], data[index] if data else b"")
             at, number = at + 1, 0
+
+    def spanning(self, known: Sequence[tuple[slice, bytes]]) -> Iterator[Element]:
+        """The elements with ends that may hold these values in these parts of their keys. Blocks whose elements are all
+        above or below are passed over; what they span is worked out once, and remembered for all copies."""
+        if len(self._zones) > 2 * len(self._blocks) + _BLOCK:
+            self._zones = {block: self._zones[block] for block in self._blocks if block in self._zones}
+        for at, block in enumerate(self._blocks):
+            zone = self._zones.setdefault(block, {})
+            for part, value in known:
+                place = (part.start, part.stop)
+                if place not in zone:
+                    zone[place] = self._zone(block, part)
+                low, high = zone[place]
+                if not low <= value <= high:
+                    break
+            else:
+                yield from self._of_block(at)
+
+    def _zone(self, block: bytes, part: slice) -> tuple[bytes, bytes]:
+        starts, shift = range(0, len(block), self._size), self.width
+        low = min(block[at + part.start : at + part.stop] for at in starts)
+        return low, max(block[at + shift + part.start : at + shift + part.stop] for at in starts)
 
 
 def networks_between(low: bytes, high: bytes) -> tuple[Network, ...]:

@@ -22,10 +22,10 @@ from hitless.kernel.nftables.effects import immediate, masquerade, nat, object_r
 from hitless.kernel.nftables.fields import masked, within
 from hitless.kernel.nftables.limits import CONDITIONS, limited
 from hitless.kernel.nftables.loads import Constant, Context, Field, Unknown
-from hitless.kernel.nftables.lookups import BRANCHES, SPELT, SetLookup, add, lookup
+from hitless.kernel.nftables.lookups import SetLookup, Towards, add, lookup
 from hitless.kernel.nftables.registers import LOADS
 from hitless.kernel.xtables.extensions import decode_match, decode_target
-from hitless.model.families import Address, Family
+from hitless.model.families import Family
 from hitless.model.rules import (
     Comment,
     DestinationPort,
@@ -41,7 +41,7 @@ from hitless.model.rules import (
     Step,
 )
 
-__all__ = ["BRANCHES", "SPELT", "decode"]
+__all__ = ["decode"]
 
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
@@ -51,11 +51,11 @@ _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
 
 
 def decode(
-    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: Address | None = None
+    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: Towards | None = None
 ) -> tuple[Rule, ...]:
     """The model rules (one, except where a map stands for several) of a rule message of a table of ``family``.
 
-    ``towards``: of what a lookup by destination address finds, only what holds for packets to that address.
+    ``towards``: of what a lookup finds, only what holds for packets with that header.
     """
     try:
         attributes = netlink.attributes(payload, 4)
@@ -117,7 +117,7 @@ def _merged(steps: list[Step]) -> tuple[Step, ...]:
 
 
 def _apply(
-    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: Address | None
+    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: Towards | None
 ) -> list[Branch]:
     if name in _COUNTS:
         return branches

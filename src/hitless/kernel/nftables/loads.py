@@ -98,14 +98,6 @@ class Field:
             return ""
         return self.called.name if self.kind == "meta" and not self.big else ""
 
-    def is_destination(self, context: Context) -> bool:
-        """Whether it is the packet's destination address, whole and as it stands."""
-        plain = self.kind == "payload" and not self.mask and not self.shift
-        return plain and any(
-            part.kind == "destination" and (part.start, part.size) == (self.offset, self.length)
-            for part in layout(self, context)
-        )
-
     @property
     def called(self) -> Words:
         """Its names, for a field that is no payload."""

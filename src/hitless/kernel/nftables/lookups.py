@@ -18,10 +18,10 @@ from hitless.kernel.nftables.fields import among, any_of, membership, within
 from hitless.kernel.nftables.limits import condition_of
 from hitless.kernel.nftables.loads import Context, Field, Unknown
 from hitless.kernel.nftables.sets import Interval, SetState
-from hitless.model.families import Address
+from hitless.model.headers import PacketHeader
 from hitless.model.rules import AnyOf, Element, Match, Opaque, OpaqueAction, SetProperty
 
-__all__ = ["BRANCHES", "SPELT", "SetLookup", "add", "lookup"]
+__all__ = ["BRANCHES", "SPELT", "SetLookup", "Towards", "add", "lookup"]
 
 _ROOMY = 65535
 """Elements that nft gives a set for rules' additions by itself; one that was given fewer is meant to become full."""
@@ -32,13 +32,28 @@ BRANCHES = 512
 """A map that would need more rules than this stays opaque."""
 
 SPELT = 64
-"""A set of addresses with more elements is asked for a packet's address; a smaller one is spelt out in the rule."""
+"""A set of addresses with more elements is asked for a packet's address; a smaller one is spelt out in the rule. Of a
+larger map, or set of anything else, only what a packet may be in is decoded."""
+
+
+class Towards:
+    """The packets that a rule is decoded for; ``asked`` are the parts of their header that made a difference."""
+
+    def __init__(self, header: PacketHeader) -> None:
+        self._header = header
+        self.asked: set[str] = set()
+
+    def part(self, name: str) -> bytes | None:
+        """What the packets have there; ``None``: not known."""
+        self.asked.add(name)
+        return self._header.part(name)
+
 
 _OPERATIONS = ("add", "update", "delete")
 _Parts = list[tuple[slice, Field]]
 
 
-def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address | None) -> list[Branch]:
+def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Towards | None) -> list[Branch]:
     """Membership, or the branches of a map. ``LOOKUP``: set 1, source register 2, destination register 3, flags 5."""
     name = netlink.to_text(data.get(1, b""))
     found, negated, is_map = sets(name), bool(wire.number(data.get(5, b"")) & 1), 3 in data
@@ -63,7 +78,7 @@ def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Address |
 
 
 def _members(
-    found: SetState, key: _Parts, label: str, negated: bool, context: Context, towards: Address | None
+    found: SetState, key: _Parts, label: str, negated: bool, context: Context, towards: Towards | None
 ) -> tuple[Match, ...] | None:
     """One condition for the elements of a set; ``None`` where there are too many."""
     if len(key) == 1 and len(found.elements) > SPELT:
@@ -135,11 +150,17 @@ def _covers(intervals: Sequence[Interval], counted: Field, found: SetState) -> b
     return values >= set(range(counted.offset, counted.offset + counted.count))
 
 
-def _held(found: SetState, parts: _Parts, context: Context, towards: Address | None) -> tuple[Interval, ...] | None:
-    """The elements that a packet to ``towards`` may be in: all, where their keys do not name the destination."""
-    for part, loaded in parts:
-        if towards is not None and loaded.is_destination(context) and loaded.length == len(towards.packed):
-            return found.holding(part, towards.packed)
+def _held(found: SetState, parts: _Parts, context: Context, towards: Towards | None) -> tuple[Interval, ...] | None:
+    """The elements that such a packet may be in; all, where nothing of their keys is known of it."""
+    if towards is not None and len(found.elements) > SPELT:
+        asked = [(part, loaded.plain(context), loaded.length) for part, loaded in parts]
+        known = [
+            (part, value)
+            for part, name, width in asked
+            if name and (value := towards.part(name)) is not None and len(value) == width
+        ]
+        if known:
+            return found.holding(known)
     return found.intervals()
 
 

@@ -21,80 +21,62 @@ class ChainEdit:
 
     def __init__(self, chain: ChainState) -> None:
         self.chain = chain
-        self._order: list[int] | None = None  # made when a rule is put anywhere but at the end
-        self._waiting: dict[int, int] = {}  # rule -> the predecessor that it waits for
+        self._waiting: dict[int, tuple[int, bytes]] = {}  # rule -> the predecessor that it waits for, and its message
         self._gone_was_first: bool | None = False  # None: its place was not known yet
 
     def remove(self, handle: int) -> None:
         if not self.chain.kept:
             return
-        if handle not in self.chain.rules:
-            raise Desync(f"rule {handle} of chain {self.chain.name} went away, but was not known")
         if handle in self._waiting:
             self._gone_was_first = None
-            before = self._waiting.pop(handle)
-            for rule, predecessor in self._waiting.items():
+            before, _ = self._waiting.pop(handle)
+            for rule, (predecessor, message) in self._waiting.items():
                 if predecessor == handle:
-                    self._waiting[rule] = before
-        elif self._order is not None:
-            self._gone_was_first = self._order[0] == handle
-            self._order.remove(handle)
-        else:
-            self._gone_was_first = next(iter(self.chain.rules)) == handle
-        del self.chain.rules[handle]
+                    self._waiting[rule] = (before, message)
+            return
+        first = self.chain.rules.first == handle
+        try:
+            self.chain.rules.remove(handle)
+        except KeyError as error:
+            raise Desync(f"rule {handle} of chain {self.chain.name} went away, but was not known") from error
+        self._gone_was_first = first
 
-    def add(self, handle: int, payload: bytes, position: int, flags: int) -> None:
-        rules = self.chain.rules
+    def add(self, handle: int, payload: bytes, position: int, flags: int, *, fresh: bool = False) -> None:
+        """``fresh``: the handle is larger than any that was there."""
         if not self.chain.kept:
             return
-        if handle in rules:
+        rules = self.chain.rules
+        if handle in self._waiting or (not fresh and handle in rules):
             raise Desync(f"rule {handle} of chain {self.chain.name} was added, but is there already")
         # Without a position it is the first or the last. An appended rule is the last one, an inserted one the first;
         # a replacing one (APPEND without CREATE) stands where the rule stood whose end was announced just before.
         replacing = bool(flags & netlink.APPEND) and not flags & netlink.CREATE
-        if replacing and self._gone_was_first is None and rules and not position:
+        if replacing and self._gone_was_first is None and (rules or self._waiting) and not position:
             raise Desync(f"a rule of chain {self.chain.name} was added and replaced at once")
+        message = pack(payload)
         if position:
-            self._after(position, handle)
-        elif not rules or (flags & netlink.APPEND and not (replacing and self._gone_was_first)):
-            if self._order is not None:
-                self._order.append(handle)
+            try:
+                rules.insert_after(position, handle, message)
+            except KeyError:
+                self._waiting[handle] = (position, message)
+        elif flags & netlink.APPEND and not (replacing and self._gone_was_first):
+            rules.append(handle, message)
         else:
-            self._ordered().insert(0, handle)
-        rules[handle] = pack(payload)
+            rules.prepend(handle, message)
         self._gone_was_first = False
         if self._waiting and handle not in self._waiting:
             self._release(handle)
 
-    def _ordered(self) -> list[int]:
-        if self._order is None:
-            self._order = [rule for rule in self.chain.rules if rule not in self._waiting]
-        return self._order
-
-    def _after(self, position: int, handle: int) -> None:
-        if position in self._waiting or position not in self.chain.rules:
-            self._ordered()
-            self._waiting[handle] = position
-        elif self._order is not None:
-            self._order.insert(self._order.index(position) + 1, handle)
-        elif next(reversed(self.chain.rules)) != position:
-            order = self._ordered()
-            order.insert(order.index(position) + 1, handle)
-
     def _release(self, placed: int) -> None:
         """Place the rules that waited for ``placed``, and those that waited for them."""
-        order = self._ordered()
         due = [placed]
         while due:
             predecessor = due.pop()
-            for rule in [rule for rule, wanted in self._waiting.items() if wanted == predecessor]:
+            for rule, (_, message) in [each for each in self._waiting.items() if each[1][0] == predecessor]:
                 del self._waiting[rule]
-                order.insert(order.index(predecessor) + 1, rule)
+                self.chain.rules.insert_after(predecessor, rule, message)
                 due.append(rule)
 
     def finish(self) -> None:
         if self._waiting:
             raise Desync(f"chain {self.chain.name} has rules after rules that nobody announced")
-        if self._order is not None:
-            rules = self.chain.rules
-            self.chain.rules = {handle: rules[handle] for handle in self._order}

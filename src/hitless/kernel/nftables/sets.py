@@ -10,7 +10,7 @@ time, or it is larger than anybody's). Next stage: ``expressions`` makes conditi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -255,20 +255,24 @@ class SetState:
             self._known = True
         return self._intervals
 
-    def holding(self, part: slice, value: bytes) -> tuple[Interval, ...] | None:
-        """The elements whose key holds ``value`` in that part; ``None`` when they cannot be told, or are too many."""
+    def holding(self, known: Sequence[tuple[slice, bytes]]) -> tuple[Interval, ...] | None:
+        """The elements whose keys hold these values in these parts; ``None`` when they cannot be told, or are too
+        many."""
         if not self.told:
             return None
-        if part.start == 0 and self._by_ends and len(value) == self.key_length:
-            found = _covering(self.elements, value, True)
-            return () if found is None else (found,)
-        if part.start == 0 and not self.flags & wire.SET_INTERVAL:
-            listed: Iterable[Interval] = map(_pair, self._from(value))
+        if self._by_ends:
+            part, value = known[0]
+            if len(known) == 1 and part.start == 0 and len(value) == self.key_length:
+                found = _covering(self.elements, value, True)
+                return () if found is None else (found,)
+            listed: Iterable[Interval] = self._read_intervals()
+        elif self.flags & wire.SET_INTERVAL:
+            listed = map(_pair, self.elements.spanning(known))
         else:
-            listed = self._read_intervals()
+            listed = map(_pair, self._from(_leading(known)[: self.key_length]))
         held: list[Interval] = []
         for each in listed:
-            if each.low[part] <= value <= each.high[part]:
+            if all(each.low[part] <= value <= each.high[part] for part, value in known):
                 held.append(each)
                 if len(held) > LIMIT:
                     return None
@@ -300,6 +304,16 @@ def _marked_ends(elements: Iterable[Element]) -> Iterator[Interval]:
             open_at = element
     if open_at is not None:
         yield Interval(open_at.key, b"\xff" * len(open_at.key), open_at.data)
+
+
+def _leading(known: Iterable[tuple[slice, bytes]]) -> bytes:
+    """The first bytes of every key that holds these values; parts stand in registers of four bytes."""
+    found = b""
+    for part, value in known:
+        if part.start != len(found):
+            break
+        found = (found + value).ljust((part.stop + 3) & ~3, b"\0")
+    return found
 
 
 def _pair(element: Element) -> Interval:

@@ -10,17 +10,21 @@ are kept; who reads one of these all the same is told that nothing is known of i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hitless.kernel.nftables.expressions import BRANCHES, decode
+from hitless.kernel.nftables import lookups, places
+from hitless.kernel.nftables.blocks import Rules
+from hitless.kernel.nftables.expressions import decode
 from hitless.kernel.nftables.interest import Body, called, links
+from hitless.kernel.nftables.lookups import Towards
 from hitless.kernel.nftables.packing import unpack
-from hitless.kernel.nftables.places import LONG, Places, by_destination
+from hitless.kernel.nftables.places import Known
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
-from hitless.model.families import Address
-from hitless.model.rules import Chain, Hook, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.model.headers import PacketHeader
+from hitless.model.rules import MOST_MET, TOO_MANY, Chain, Hook, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.model.rules import called as called_by
 
 __all__ = ["ChainState", "Chains", "State", "TableKey", "TableState"]
 
@@ -33,12 +37,14 @@ class _Memo:
     """What was decoded of a chain. Few chains are ever read, and of those that are not none has this."""
 
     decoded: Chain | None = None
-    large: bool = False  # a rule looks into a set that is too large to be spelt out
+    numbered: tuple[tuple[int, Rule], ...] | None = None
     sets: dict[str, SetState | None] = field(default_factory=dict)
-    sorted: Places | None = None
-    towards: dict[Address, tuple[tuple[int, Rule], ...]] = field(default_factory=dict)
+    # of rules that look into sets: which parts of a packet's header they were decoded for, and what came of it
+    parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    looked: dict[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
 
 
+_MOST_LOOKED = 4096
 _UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
 
 
@@ -50,7 +56,7 @@ class ChainState:
     name: str
     handle: int = 0
     hook: Hook | None = None
-    rules: dict[int, bytes] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
     kept: bool = True
     leads: frozenset[Body] = frozenset()
     _memo: _Memo | None = None
@@ -61,9 +67,9 @@ class ChainState:
     def copy(self) -> ChainState:
         """A chain of its own with the same rules."""
         plain = self._plain
-        if len(plain) > 2 * len(self.rules) + LONG:
+        if len(plain) > 2 * len(self.rules) + places.LONG:
             plain = {handle: made for handle, made in plain.items() if handle in self.rules}
-        return ChainState(self.name, self.handle, self.hook, dict(self.rules), self.kept, self.leads, None, plain)
+        return ChainState(self.name, self.handle, self.hook, self.rules.copy(), self.kept, self.leads, None, plain)
 
     def lead(self, rule: bytes) -> frozenset[Body]:
         """What a rule message leads to, taken note of. (A name may have been there for another chain or set.)"""
@@ -74,7 +80,7 @@ class ChainState:
 
     def forget(self) -> None:
         """Keep no rules from now on."""
-        self.rules, self.kept, self.leads, self._memo, self._plain = {}, False, frozenset(), None, {}
+        self.rules, self.kept, self.leads, self._memo, self._plain = Rules(), False, frozenset(), None, {}
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
@@ -83,61 +89,88 @@ class ChainState:
             return Chain(self.name, _UNREAD, None if table.dormant else self.hook)
         if memo.decoded is None:
             rules: list[Rule] = []
-            for number, handle in enumerate(self.rules, 1):
-                made = self._made(handle, table, memo)
+            for number, (handle, message) in enumerate(self.rules.entries(), 1):
+                made = self._made(handle, message, table, memo)
                 if len(rules) + 1 != number or len(made) != 1:  # a map makes several rules of one: the number stays
                     made = tuple(replace(rule, number=number) for rule in made)
                 rules += made
             memo.decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
         return memo.decoded
 
-    def towards(self, table: TableState, destination: Address) -> tuple[tuple[int, Rule], ...]:
-        """The rules, with their numbers, less some that no packet to ``destination`` matches; of a long chain few are
-        decoded, and of a large set only what holds for that destination."""
-        if len(self.rules) <= LONG:
-            chain = self.decoded(table)
-            if not self._fresh(table).large:
-                return tuple(enumerate(chain.rules, 1))
+    def meeting(self, table: TableState, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules, with their numbers, less some that a packet with this header does not match; of a long chain few
+        are decoded, and of a large set only what holds for the packet."""
+        if not self.kept:
+            return ((1, _UNREAD[0]),)
         memo = self._fresh(table)
-        found = memo.towards.get(destination)
-        if found is None:
-            if memo.sorted is None:
-                memo.sorted = by_destination(self.rules, FAMILIES[table.family])
-            found = memo.towards[destination] = tuple(
-                (number, rule)
-                for number, handle in memo.sorted.towards(destination.packed)
-                for rule in self._made(handle, table, memo, destination)
-            )
+        if self.spelt_out(table):
+            if memo.numbered is None:
+                memo.numbered = tuple(enumerate(self.decoded(table).rules, 1))
+            return memo.numbered
+        found: list[tuple[int, Rule]] = []
+        for met, (number, handle, message) in enumerate(self.rules.meeting(Known(header))):
+            if met >= MOST_MET:
+                return TOO_MANY
+            found += [(number, rule) for rule in self._made(handle, message, table, memo, header)]
         return found
 
+    def spelt_out(self, table: TableState) -> bool:
+        """Whether it is decoded whole, once for all packets: where it is short, and so are the sets that it asks."""
+        if len(self.rules) > places.LONG:
+            return False
+        sets = (table.sets.get(body.name) for body in self.leads if body.is_set)
+        return not any(found is not None and len(found.elements) > lookups.SPELT for found in sets)
+
+    def singled_out(self, header: PacketHeader) -> tuple[int, ...]:
+        """What of ``meeting`` it meets by what it alone has, by handle; of a short chain nothing."""
+        return () if len(self.rules) <= places.LONG else self.rules.singled_out(Known(header))
+
+    def parts_asked(self, table: TableState) -> frozenset[str]:
+        """By which parts of a header its rules were decoded, as far as they were."""
+        return frozenset(part for parts in self._fresh(table).parts.values() for part in parts)
+
+    def version(self, table: TableState) -> object:
+        """Equal for chains that certainly do the same; cheap for those that are long."""
+        if self.spelt_out(table) or not self.kept:
+            return self.decoded(table)
+        sets = tuple(table.sets.get(body.name) for body in sorted(self.leads) if body.is_set)
+        return self.rules.version, sets, None if table.dormant else self.hook
+
     def _made(
-        self, handle: int, table: TableState, memo: _Memo, destination: Address | None = None
+        self, handle: int, packed: bytes, table: TableState, memo: _Memo, header: PacketHeader | None = None
     ) -> tuple[Rule, ...]:
         """One rule, decoded."""
-        packed, known = self.rules[handle], self._plain.get(handle)
+        known = self._plain.get(handle)
         if known is not None and known[0] is packed:
             return known[1]
+        if header is not None and (parts := memo.parts.get(handle)) is not None:
+            made = memo.looked.get((handle, *map(header.part, parts)))
+            if made is not None:
+                return made
         plain = True
 
         def lookup(name: str) -> SetState | None:
             nonlocal plain
             plain = False
             found = memo.sets[name] = table.sets.get(name)
-            memo.large = memo.large or (found is not None and len(found.elements) > BRANCHES)
             return found
 
-        made = decode(unpack(packed), FAMILIES[table.family], lookup, handle, destination)
+        towards = None if header is None else Towards(header)
+        made = decode(unpack(packed), FAMILIES[table.family], lookup, handle, towards)
         if plain:
             self._plain[handle] = (packed, made)
+        elif towards is not None and header is not None:
+            if len(memo.looked) >= _MOST_LOOKED:
+                memo.looked.clear()
+            parts = memo.parts[handle] = tuple(sorted(towards.asked))
+            memo.looked[(handle, *map(header.part, parts))] = made
         return made
 
     def _fresh(self, table: TableState) -> _Memo:
         """What was decoded, less what came of a set that is another one now."""
         memo = self._memo
-        if memo is None:
+        if memo is None or any(table.sets.get(name) is not used for name, used in memo.sets.items()):
             memo = self._memo = _Memo()
-        elif any(table.sets.get(name) is not used for name, used in memo.sets.items()):
-            memo = self._memo = _Memo(sorted=memo.sorted)
         return memo
 
     @property
@@ -207,9 +240,41 @@ class Chains(Mapping[str, Chain]):
             return ()
         return tuple(self[name] for name, chain in self._table.chains.items() if chain.hook is not None)
 
-    def rules_towards(self, name: str, destination: Address) -> tuple[tuple[int, Rule], ...]:
-        """The rules of a chain that may match a packet to ``destination``, with their numbers."""
-        return self._table.chains[name].towards(self._table, destination)
+    def hooks(self) -> tuple[tuple[str, Hook], ...]:
+        """The same, of which nothing is decoded."""
+        if self._table.dormant:
+            return ()
+        return tuple((name, chain.hook) for name, chain in self._table.chains.items() if chain.hook is not None)
+
+    def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules of a chain that may match a packet with this header, with their numbers."""
+        return self._table.chains[name].meeting(self._table, header)
+
+    def singled_out(self, name: str, header: PacketHeader) -> tuple[int, ...]:
+        """Those of them that name what few packets have."""
+        return self._table.chains[name].singled_out(header)
+
+    def parts_asked(self, name: str) -> frozenset[str]:
+        """By which parts of a header its rules were decoded."""
+        return self._table.chains[name].parts_asked(self._table)
+
+    def version(self, name: str) -> object:
+        """Equal for chains that certainly do the same."""
+        return self._table.chains[name].version(self._table)
+
+    def calls(self, name: str) -> Collection[str]:
+        """The chains that its rules lead to; of a long one perhaps some more."""
+        chain = self._table.chains[name]
+        if chain.spelt_out(self._table):
+            return called_by(self[name])
+        sets = (body for body in chain.leads if body.is_set and body.name in self._table.sets)
+        leads = chain.leads.union(*(self._table.leads(body) for body in sets))
+        return {body.name for body in leads if not body.is_set}
+
+    def size(self, name: str) -> int:
+        """How many rules a chain has, where that is known without decoding them."""
+        chain = self._table.chains[name]
+        return len(chain.rules) if chain.kept else 1
 
     def sets_used(self, name: str) -> frozenset[str]:
         """The sets that chain ``name`` looked into when it was read."""

@@ -159,13 +159,13 @@ class Transaction:
         edit = self.edit(family, table, chain)
         change = self.change((family, table))
         if new:
-            edit.add(handle, payload, position, flags)
+            owner = self.table(family, table)
+            edit.add(handle, payload, position, flags, fresh=handle > owner.top)
             change.count(chain, added=1)
             if edit.chain.kept:
                 leads = edit.chain.lead(payload)
                 if ((family, table), Body(False, chain)) not in self._fresh:
                     self._reached += (((family, table), body) for body in leads)
-            owner = self.table(family, table)
             owner.top = max(owner.top, handle)
         else:
             edit.remove(handle)

@@ -102,6 +102,8 @@ def rule_head(payload: bytes) -> RuleHead:
         elif kind == RULE_POSITION:
             position = number(payload[offset + 4 : offset + length])
         offset += (length + 3) & ~3
+    if max(handle, position) >> 64:
+        raise KernelError("read", "nf_tables rule", reason="a handle of more than eight bytes")
     return RuleHead(table, chain, handle, position)
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
 from hitless.model.families import Family
+from hitless.model.headers import PacketHeader
 
-__all__ = ["LAYOUTS", "Layout", "Places", "by_destination", "entry_offsets", "same_entries"]
+__all__ = ["LAYOUTS", "Layout", "Places", "compared", "entry_offsets", "same_entries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,56 +44,78 @@ LAYOUTS: Mapping[Family, Layout] = MappingProxyType(
 )
 
 _COUNTERS = 16
-_INVERTED_DESTINATION = 0x10  # IPT_INV_DSTIP, IP6T_INV_DSTIP
+_INVERTED_SOURCE, _INVERTED_DESTINATION = 0x08, 0x10  # IPT_INV_SRCIP, IPT_INV_DSTIP, and IP6T's
+_NOTHING = {4: bytes(4), 16: bytes(16)}
+_PLACE = struct.Struct(">II")
 _BLOCK = 128  # entries that are compared at once: about 25 kB, which memcmp does in microseconds
 
 
-@dataclass(frozen=True, slots=True)
 class Places:
-    """The entries of one user chain, each as (number from 1, offset): those for one destination only, by that address,
-    and all others. ``count`` of them, with the RETURN that ends the chain."""
+    """The entries of one chain, sorted by the address that each compares: the source or the destination, whichever says
+    more. ``count`` of them, with the RETURN that ends a user chain. Each is known by its number, from 1, and offset."""
 
-    exact: Mapping[bytes, Sequence[tuple[int, int]]]
-    others: Sequence[tuple[int, int]]
-    count: int
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self._width = width
+        self._sorted: dict[tuple[int, bytes], list[bytes]] = {}  # by field (0 source, 1 destination) and mask
+        self._rest: list[tuple[int, int]] = []
 
-    def towards(self, destination: bytes) -> Sequence[tuple[int, int]]:
-        """Those that may match a packet to ``destination``, in order."""
-        found = self.exact.get(destination)
-        return sorted((*found, *self.others)) if found else self.others
-
-
-def by_destination(
-    layout: Layout,
-    entries: bytes,
-    at: int,
-    sizes: Callable[[int], tuple[int, int]],
-    head_name: Callable[[int, int], str | None],
-) -> Places:
-    """Sort the entries of the user chain that begins at ``at``, looking at nothing but their destination.
-
-    ``sizes`` gives an entry's checked sizes, ``head_name`` the name of the chain that an entry begins, if it does.
-    """
-    width = layout.address
-    whole, length = b"\xff" * width, struct.Struct("=H").unpack_from
-    exact: dict[bytes, list[tuple[int, int]]] = {}
-    others: list[tuple[int, int]] = []
-    number = 0
-    while True:
-        single = entries[at + 3 * width : at + 4 * width] == whole
-        if single and not entries[at + layout.inverted_at] & _INVERTED_DESTINATION:
-            number += 1
-            exact.setdefault(entries[at + width : at + 2 * width], []).append((number, at))
-            after = length(entries, at + layout.sizes_at + 2)[0]
-            if after < layout.head:
-                sizes(at)  # says what is wrong
+    def add(self, at: int, key: tuple[int, bytes] | None, value: bytes) -> None:
+        """Take up an entry; ``key`` ``None``: it may match any address."""
+        self.count += 1
+        if key is None:
+            self._rest.append((self.count, at))
         else:
-            target, after = sizes(at)
-            if head_name(at, target) is not None:
-                return Places(exact, others, number)
-            number += 1
-            others.append((number, at))
-        at += after
+            self._sorted.setdefault(key, []).append(value + _PLACE.pack(self.count, at))
+
+    def finish(self) -> Places:
+        """No more are to come."""
+        for records in self._sorted.values():
+            records.sort()
+        return self
+
+    @property
+    def offsets(self) -> Iterator[int]:
+        """Of all entries, in no order."""
+        yield from (at for _, at in self._rest)
+        for records in self._sorted.values():
+            yield from (_PLACE.unpack(record[self._width :])[1] for record in records)
+
+    def meeting(self, header: PacketHeader) -> list[tuple[int, int]]:
+        """The entries that a packet may match, in order."""
+        found = self.singled_out(header)
+        return sorted((*found, *self._rest)) if found else self._rest
+
+    def singled_out(self, header: PacketHeader) -> list[tuple[int, int]]:
+        """Those of them that compare an address."""
+        found: list[tuple[int, int]] = []
+        for (field, mask), records in self._sorted.items():
+            address = header.destination if field else header.source
+            if address is None or len(address) != self._width:
+                found += (_PLACE.unpack(record[self._width :]) for record in records)
+                continue
+            masked = int.from_bytes(address, "big") & int.from_bytes(mask, "big")
+            value = masked.to_bytes(self._width, "big")
+            for number in range(bisect_left(records, value), len(records)):
+                if not records[number].startswith(value):
+                    break
+                found.append(_PLACE.unpack(records[number][self._width :]))
+        return found
+
+
+def compared(layout: Layout, entries: bytes, at: int) -> tuple[tuple[int, bytes] | None, bytes]:
+    """The address that the entry at ``at`` compares (``Places.add``)."""
+    width, inverted = layout.address, entries[at + layout.inverted_at]
+    best: tuple[int, bytes] | None = None
+    bits, value = 0, b""
+    for field, inversion in ((1, _INVERTED_DESTINATION), (0, _INVERTED_SOURCE)):
+        mask = entries[at + (field + 2) * width : at + (field + 3) * width]
+        if inverted & inversion or mask == _NOTHING[width]:
+            continue
+        says = int.from_bytes(mask, "big").bit_count()
+        if says > bits:
+            best, bits, value = (field, mask), says, entries[at + field * width : at + (field + 1) * width]
+    return best, value
 
 
 def entry_offsets(family: Family, entries: bytes) -> Sequence[int]:

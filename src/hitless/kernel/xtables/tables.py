@@ -11,49 +11,40 @@ ip_tables.h, netfilter_ipv6/ip6_tables.h; semantics: net/ipv4/netfilter/ip_table
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from hitless.errors import KernelError
+from hitless.kernel.xtables.addressing import head_steps
 from hitless.kernel.xtables.extensions import decode_match, decode_target
-from hitless.kernel.xtables.layout import LAYOUTS, Places, by_destination
+from hitless.kernel.xtables.layout import LAYOUTS, Places, compared
 from hitless.kernel.xtables.sockopt import HOOKS, Info
 from hitless.kernel.xtables.storing import Entries
-from hitless.model import reading
-from hitless.model.families import Address, Family
+from hitless.model.families import Family
+from hitless.model.headers import PacketHeader
 from hitless.model.rules import (
+    MOST_MET,
+    TOO_MANY,
     Accept,
     Chain,
-    Destination,
     Drop,
     Goto,
     Hook,
-    InInterface,
     Jump,
-    Match,
-    Opaque,
     OpaqueAction,
-    OutInterface,
-    Property,
-    Protocol,
     Return,
     Rule,
-    Source,
     Step,
     Table,
+    called,
 )
 
 __all__ = ["Chains", "decode_table", "unread_table"]
 
 
-_INV_IN, _INV_OUT, _INV_SOURCE, _INV_DESTINATION, _INV_PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40
-_FRAGMENT, _INV_FRAGMENT = 0x01, 0x20
-_INV_OPAQUE = 0xFF & ~(_INV_IN | _INV_OUT | _INV_SOURCE | _INV_DESTINATION | _INV_PROTOCOL)
-
 _TARGET_HEAD = 32  # struct xt_entry_target: size, name[29], revision
 _ERROR_TARGET = 64  # XT_ALIGN(sizeof(struct xt_error_target)): a chain's head is an entry with this target
 _ERROR_NAME = 30
-_INTERFACE = 16  # IFNAMSIZ
 
 _HOOK_NAMES = ("prerouting", "input", "forward", "output", "postrouting")
 _PRIORITIES: Mapping[str, tuple[int, ...]] = {
@@ -81,8 +72,8 @@ class Chains(Mapping[str, Chain]):
         self._offsets: dict[str, int] = {}  # of user chains: their first entry
         self._names: dict[int, str] = {}
         self._indexed = False
-        self._sorted: dict[int, Places] = {}
-        self._towards: dict[tuple[int, bytes], tuple[tuple[int, Rule], ...]] = {}
+        self._sorted: dict[str, Places] = {}
+        self._read: dict[int, Rule] = {}  # entries that some packet met, by offset
         self._hooks = {
             name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
             for number, name in enumerate(_HOOK_NAMES)
@@ -114,24 +105,88 @@ class Chains(Mapping[str, Chain]):
         self._index()
         return name in self._offsets
 
-    def rules_towards(self, name: str, destination: Address) -> tuple[tuple[int, Rule], ...]:
-        """The rules of a user chain, numbered from 1, less those for exactly one other destination: none is decoded."""
+    def hooks(self) -> tuple[tuple[str, Hook], ...]:
+        """Their names, and where they are attached."""
+        return tuple((name, self._attached(name)) for name in self._hooks)
+
+    def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules of a chain, numbered from 1, less those that compare another address: these are not decoded."""
+        places = self._places(name)
+        met = places.meeting(header)
+        if len(met) > MOST_MET:
+            return TOO_MANY
+        found = [(number, self._rule_at(at)) for number, at in met]
         if name in self._hooks:
-            return tuple(enumerate(self[name].rules, 1))
+            return found
+        if found and found[-1] == (places.count, _END):
+            return found[:-1]
+        return [*found, (places.count, _runs_on(name))]
+
+    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+        """Those that compare an address, and may match."""
+        return sorted(self._places(name).singled_out(header))
+
+    def parts_asked(self, name: str) -> frozenset[str]:
+        """None: a rule reads the same for every packet."""
+        return frozenset()
+
+    def version(self, name: str) -> object:
+        """The chain, or of a long one, what was read of the whole table."""
+        return self._stored if self._places(name).count > _LONG else self[name]
+
+    def calls(self, name: str) -> Collection[str]:
+        """The chains that its rules jump or go to."""
+        places = self._places(name)
+        if places.count <= _LONG:
+            return called(self[name])
+        found = set()
+        for at in places.offsets:
+            target, after = self._sizes(at)
+            start = at + target
+            verdict = struct.unpack_from("=i", self._entries, start + _TARGET_HEAD)[0] if after - target > 32 else -1
+            if self._entries[start + 2] == 0 and verdict >= 0 and (name := self._name_at(verdict) or ""):
+                found.add(name)
+        return found
+
+    def size(self, name: str) -> int:
+        """How many rules a chain has."""
+        return self._places(name).count - (name not in self._hooks)
+
+    def _places(self, name: str) -> Places:
+        places = self._sorted.get(name)
+        if places is None:
+            places = self._sorted[name] = self._sort(name)
+        return places
+
+    def _sort(self, name: str) -> Places:
+        """Look at nothing but the addresses that a chain's entries compare."""
+        layout, entries = self._layout, self._entries
+        places = Places(layout.address)
+        if name in self._hooks:
+            number, _ = self._hooks[name]
+            at, end = self._info.hook_entry[number], self._info.underflow[number]
+            while at < end:
+                places.add(at, *compared(layout, entries, at))
+                at += self._sizes(at)[1]
+            if at != end:
+                raise self._without_policy(name)
+            return places.finish()
         if name not in self._offsets:
             self._index()
         at = self._offsets[name]
-        known = self._towards.get((at, destination.packed))
-        if known is None:
-            places = self._sorted.get(at)
-            if places is None:
-                places = by_destination(self._layout, self._entries, at, self._sizes, self._head_name)
-                self._sorted[at] = places
-            found = [(number, self._rule(each)) for number, each in places.towards(destination.packed)]
-            whole = bool(found) and found[-1] == (places.count, _END)
-            known = tuple(found[:-1]) if whole else (*found, (places.count, _runs_on(name)))
-            self._towards[at, destination.packed] = known
-        return known
+        while True:
+            target, after = self._sizes(at)
+            key, value = compared(layout, entries, at)
+            if key is None and self._head_name(at, target) is not None:
+                return places.finish()
+            places.add(at, key, value)
+            at += after
+
+    def _rule_at(self, at: int) -> Rule:
+        rule = self._read.get(at)
+        if rule is None:
+            rule = self._read[at] = self._rule(at)
+        return rule
 
     # --- entries
 
@@ -193,17 +248,26 @@ class Chains(Mapping[str, Chain]):
     # --- chains
 
     def _built_in(self, name: str) -> Chain:
-        number, hook = self._hooks[name]
+        number, _ = self._hooks[name]
         at, policy_at = self._info.hook_entry[number], self._info.underflow[number]
         rules = []
         while at < policy_at:
             rules.append(self._rule(at))
             at += self._sizes(at)[1]
-        policy = self._rule(policy_at).steps
+        if at != policy_at:
+            raise self._without_policy(name)
+        return Chain(name, tuple(rules), self._attached(name))
+
+    def _attached(self, name: str) -> Hook:
+        number, hook = self._hooks[name]
+        policy = self._rule_at(self._info.underflow[number]).steps
         word = {Accept(): "accept", Drop(): "drop"}.get(policy[0]) if len(policy) == 1 else None
-        if word is None or at != policy_at:
-            raise KernelError("decode", f"legacy table {self._table}", reason=f"chain {name} has no policy")
-        return Chain(name, tuple(rules), Hook(hook.type, hook.hook, hook.priority, word))
+        if word is None:
+            raise self._without_policy(name)
+        return replace(hook, policy=word)
+
+    def _without_policy(self, name: str) -> KernelError:
+        return KernelError("decode", f"legacy table {self._table}", reason=f"chain {name} has no policy")
 
     def _user(self, name: str) -> Chain:
         if name not in self._offsets:
@@ -224,7 +288,7 @@ class Chains(Mapping[str, Chain]):
 
     def _rule(self, at: int) -> Rule:
         target, after = self._sizes(at)
-        steps: list[Step] = list(self._head_steps(at))
+        steps: list[Step] = list(head_steps(self._family, self._entries, at))
         entries, cursor, end = self._entries, at + self._layout.head, at + target
         while cursor < end:
             size = struct.unpack_from("=H", entries, cursor)[0] if end - cursor >= _TARGET_HEAD else 0
@@ -260,80 +324,16 @@ class Chains(Mapping[str, Chain]):
         goto = self._entries[at + self._layout.flags_at] & self._layout.goto
         return (Goto(chain) if goto else Jump(chain),)
 
-    def _head_steps(self, at: int) -> Iterator[Match]:
-        layout, entries, size = self._layout, self._entries, self._layout.address
-        flags, inverted = entries[at + layout.flags_at], entries[at + layout.inverted_at]
-        for kind, field, bit in ((Source, 0, _INV_SOURCE), (Destination, 1, _INV_DESTINATION)):
-            address = entries[at + field * size : at + (field + 1) * size]
-            mask = entries[at + (field + 2) * size : at + (field + 3) * size]
-            if any(mask) or inverted & bit:
-                network = _network(address, mask)
-                if network is None:
-                    yield _bits(kind, address, mask, bool(inverted & bit))
-                else:
-                    yield kind(network, bool(inverted & bit))
-        names = at + 4 * size
-        for interface, field, bit in ((InInterface, 0, _INV_IN), (OutInterface, 1, _INV_OUT)):
-            name = entries[names + field * _INTERFACE : names + (field + 1) * _INTERFACE]
-            mask = entries[names + (field + 2) * _INTERFACE : names + (field + 3) * _INTERFACE]
-            if any(mask) or inverted & bit:
-                text = _interface(name, mask)
-                if text is None:
-                    yield Opaque(f"interface {name.hex()} mask {mask.hex()}")
-                else:
-                    yield interface(text, bool(inverted & bit))
-        (protocol,) = struct.unpack_from("=H", entries, at + layout.protocol_at)
-        if flags & layout.protocol_flag or (not layout.protocol_flag and protocol):
-            yield Protocol(protocol, bool(inverted & _INV_PROTOCOL))
-        opaque = layout.opaque_flags
-        if self._family is Family.IPV4 and (flags | inverted) & (_FRAGMENT | _INV_FRAGMENT):
-            if flags & _FRAGMENT:  # "-f": not the first fragment, that is, its offset is not 0
-                yield Property("ip fragment", ((0, 0),), 0x1FFF, not inverted & _INV_FRAGMENT)
-            opaque, inverted = opaque & ~_FRAGMENT, inverted & ~_INV_FRAGMENT
-        if flags & opaque or inverted & _INV_OPAQUE:
-            yield Opaque(f"flags {flags:#x}, inverted {inverted:#x}")
-
 
 _END = Rule((Return(),))
 """What the kernel wants at the end of each user chain; no rule of anybody."""
 
 
+_LONG = 64  # chains of more rules are not compared rule by rule
+
+
 def _runs_on(name: str) -> Rule:
     return Rule((OpaqueAction(f"chain {name} runs into the next one"),))
-
-
-def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
-    bits = int.from_bytes(mask, "big")
-    width = len(mask) * 8
-    length = bits.bit_count()
-    if bits != ((1 << length) - 1) << (width - length):
-        return None
-    # ip_packet_match compares the masked packet address with the stored one: stored bits outside the mask never match.
-    if int.from_bytes(address, "big") & ~bits:
-        return None
-    return IPv4Network((IPv4Address(address), length)) if width == 32 else IPv6Network((IPv6Address(address), length))
-
-
-def _bits(kind: type[Source | Destination], address: bytes, mask: bytes, negated: bool) -> Property:
-    """An address under a mask that is no network's."""
-    value, option = int.from_bytes(address, "big"), "s" if kind is Source else "d"
-    text = f"{'! ' if negated else ''}-{option} {reading.packed(address)}/{reading.packed(mask)}"
-    name = f"bits of the {kind.__name__.lower()}"
-    return Property(name, ((value, value),), int.from_bytes(mask, "big"), negated, text)
-
-
-def _interface(name: bytes, mask: bytes) -> str | None:
-    length = len(mask.rstrip(b"\0"))
-    if mask[:length] != b"\xff" * length:
-        return None
-    stem = name[:length]
-    if stem.endswith(b"\0"):  # the terminator is compared too: the exact name
-        text = stem[:-1]
-        return None if b"\0" in text else text.decode("utf-8", "replace")
-    if b"\0" in stem:
-        return None
-    # a full-length name has no room for its terminator and is exact as well
-    return stem.decode("utf-8", "replace") + ("" if length == _INTERFACE else "+")
 
 
 def decode_table(family: Family, name: str, info: Info, entries: bytes | Entries) -> Table:

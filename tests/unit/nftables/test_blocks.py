@@ -1,0 +1,70 @@
+"""The rules of a chain, in blocks that copies share."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.nftables.test_places import DROP, header, rule, source
+
+from hitless.kernel.nftables import blocks, places
+from hitless.kernel.nftables.blocks import Rules
+from hitless.kernel.nftables.places import Known
+from hitless.model.headers import PacketHeader
+
+OPERATIONS = st.tuples(st.sampled_from(["append", "prepend", "after", "remove"]), st.integers(0, 10**6))
+
+
+@given(st.lists(OPERATIONS, max_size=60))
+def test_rules_stand_as_in_a_list(operations: list[tuple[str, int]]) -> None:
+    listed: list[int] = []
+    rules = Rules()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_BLOCK", 4)
+        for handle, (operation, chance) in enumerate(operations, 1):
+            other = listed[chance % len(listed)] if listed else 0
+            if operation == "append":
+                rules.append(handle, b"%d" % handle)
+                listed.append(handle)
+            elif operation == "prepend":
+                rules.prepend(handle, b"%d" % handle)
+                listed.insert(0, handle)
+            elif operation == "after" and listed:
+                rules.insert_after(other, handle, b"%d" % handle)
+                listed.insert(listed.index(other) + 1, handle)
+            elif operation == "remove" and listed:
+                rules.remove(other)
+                listed.remove(other)
+    assert list(rules) == listed
+    assert len(rules) == len(listed)
+    assert list(rules.entries()) == [(handle, b"%d" % handle) for handle in listed]
+    assert rules.first == (listed[0] if listed else 0)
+
+
+def test_a_copy_shares_what_did_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = Rules({number: rule(*source(f"10.{number >> 8}.{number & 255}.1/32"), DROP) for number in range(1, 5001)})
+    looked: list[int] = []
+    before = places.clue
+
+    def counting(payload: bytes) -> places.Found | None:
+        looked.append(1)
+        return before(payload)
+
+    monkeypatch.setattr(places, "clue", counting)
+    known = Known(header("10.0.7.1"))
+    assert [handle for _, handle, _ in rules.meeting(known)] == [7]
+    assert len(looked) == 5000
+    looked.clear()
+    changed = rules.copy()
+    changed.remove(3000)
+    changed.append(5001, rule(*source("10.0.7.1/32"), DROP))
+    assert [(number, handle) for number, handle, _ in changed.meeting(known)] == [(7, 7), (5000, 5001)]
+    assert len(looked) <= 4 * blocks._BLOCK  # two blocks of forty
+    assert [handle for _, handle, _ in rules.meeting(known)] == [7]  # what was before stays
+
+
+def test_packets_that_a_rule_singles_out_are_told_from_others() -> None:
+    rules = Rules({number: rule(*source(f"10.0.0.{number}/32"), DROP) for number in range(1, 200)})
+    one, other = header("10.0.0.9"), header("10.0.1.9")
+    assert rules.singled_out(Known(one)) == (9,) and rules.singled_out(Known(other)) == ()
+    assert rules.singled_out(Known(PacketHeader(4, 6))) == tuple(range(1, 200))
