@@ -108,7 +108,6 @@ class Place:
     fake: FakeNodes
     config: Path
     gone: Counter[str] = field(default_factory=Counter)
-    refused: list[str] = field(default_factory=list)
 
     @property
     def daemon_set(self) -> Document:
@@ -130,6 +129,10 @@ class Place:
         """What is written down."""
         found = self.fake.api.store.objects[("configmaps", record.PLACE, record.NAME)]
         return read(found["data"]["state.json"], "test")
+
+    def on(self, node: str) -> list[Document]:
+        """The agent's pods on a node."""
+        return [one for one in self.fake.api.store.all("pods", PLACE) if one["spec"]["nodeName"] == node]
 
     @asynccontextmanager
     async def api(self) -> AsyncIterator[Api]:
