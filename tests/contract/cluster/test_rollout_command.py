@@ -1,0 +1,182 @@
+"""``hitless rollout``, the command itself, in a process of its own against the fake API server and its nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.cluster.clusters import cluster, until
+
+from hitless.testing.api_kubelet import FakeNodes
+from hitless.testing.api_rights import Rights, rules_of
+from hitless.testing.api_store import Document, Stored
+
+HITLESS = (sys.executable, "-P", "-m", "hitless", "rollout")
+QUICK = ("--probe", "1", "--bake", "3", "--rate", "100", "--progress", "lines")
+IMAGE = "kube-flannel=flannel:v0.28.9"
+
+
+class Shell:
+    """Runs the command with a kubeconfig for the fake, and counts the agent's pods that went."""
+
+    def __init__(self, fake: FakeNodes, folder: Path) -> None:
+        self.fake, self.folder, self.runs = fake, folder, 0
+        self.gone: Counter[str] = Counter()
+        (folder / "kubeconfig").write_text(fake.api.kubeconfig())
+        fake.api.store.listeners.append(self._seen)
+
+    def _seen(self, event: Stored) -> None:
+        if event.resource == "pods" and event.type == "DELETED" and "canal" in event.document["metadata"]["name"]:
+            self.gone[event.document["spec"]["nodeName"]] += 1
+
+    async def begin(self, verb: str, *words: str) -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        self.runs += 1
+        out = ["--out", str(self.folder / f"out{self.runs}")] if verb not in ("status", "end") else []
+        line = [*HITLESS, verb, "--kubeconfig", str(self.folder / "kubeconfig"), *words, *out]
+        return await asyncio.create_subprocess_exec(*line, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+
+    async def run(self, verb: str, *words: str) -> tuple[int, str, str]:
+        process = await self.begin(verb, *words)
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    @property
+    def strategy(self) -> Document:
+        found: Document = self.fake.api.store.objects[("daemonsets.apps", "kube-system", "rke2-canal")]["spec"]
+        return found["updateStrategy"]  # type: ignore[no-any-return]
+
+    def left(self) -> list[str]:
+        """What is left of the pods that measured."""
+        store = self.fake.api.store
+        found = [*store.all("pods"), *store.all("configmaps"), *store.all("namespaces")]
+        return [one["metadata"]["name"] for one in found if "hitless-drill" in one["metadata"]["name"]]
+
+
+def play(story: Callable[[Shell], Coroutine[Any, Any, None]], folder: Path, **options: Any) -> None:
+    async def run() -> None:
+        async with asyncio.timeout(240), cluster(2, **options) as fake:
+            shell = Shell(fake, folder)
+            fake.api.store.change(
+                *("daemonsets.apps", "kube-system", "rke2-canal"),
+                lambda one: one["spec"].__setitem__("updateStrategy", {"type": "RollingUpdate"}),
+            )
+            await until(lambda: sum("status" in pod for pod in fake.api.store.all("pods")) == 2)
+            await story(shell)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("words", [("restart",), ("image", IMAGE)], ids=["restart", "image"])
+def test_it_runs_with_the_rights_that_its_plan_printed_and_no_others(tmp_path: Path, words: tuple[str, ...]) -> None:
+    async def story(shell: Shell) -> None:
+        code, printed, err = await shell.run(*words, "--plan")
+        assert code == 0, err
+        reading = ("get", "list", "watch")
+        assert [one for one in shell.fake.api.rights.requests if one.verb not in reading] == []
+        assert "# step 1: node-1 (no guard)\n# step 2: node-0 (no guard)" in printed
+        documents = [one for one in yaml.safe_load_all(printed) if one]
+        shell.fake.api.rights = Rights(rules_of(documents))
+        code, out, err = await shell.run(*words, "--yes", "--json", *QUICK)
+        told = json.loads(out)
+        assert (code, told["verdict"], told["state"]) == (0, "pass", "ended"), err
+        assert dict(shell.gone) == {"node-0": 1, "node-1": 1}
+        assert shell.left() == []
+        assert [str(one) for one in shell.fake.api.rights.denied] == []
+        assert [str(rule) for rule in shell.fake.api.rights.unused] == []
+        assert shell.strategy == {"type": "RollingUpdate"}
+        logs = sorted(path.parent.name for path in (tmp_path / "out2").glob("*/report.json"))
+        assert logs == ["001-node-1", "002-node-0"]
+
+    play(story, tmp_path, gap=0.0)
+
+
+def test_it_stops_at_the_first_loss_is_refused_a_second_time_and_undone(tmp_path: Path) -> None:
+    async def story(shell: Shell) -> None:
+        code, out, err = await shell.run("image", IMAGE, "--yes", *QUICK)
+        assert (code, dict(shell.gone)) == (1, {"node-1": 1}), err
+        assert "FAIL: image kube-flannel=flannel:v0.28.9 of kube-system/rke2-canal: 1 of 2 nodes, stopped" in out
+        assert "why: the first loss: node-1: lost " in out
+        assert "has updateStrategy OnDelete until then: hitless rollout resume, undo or end" in out
+        code, out, err = await shell.run("restart", "--yes", *QUICK)
+        assert (code, out, shell.gone.total()) == (3, "", 1)
+        assert "a rollout of kube-system/rke2-canal (image kube-flannel=flannel:v0.28.9) is under way, stopped" in err
+        assert (await shell.run("status"))[0] == 1
+        shell.fake.gap = 0.0
+        code, out, err = await shell.run("undo", "--yes", "--json")
+        told = json.loads(out)
+        assert (code, told["verdict"], told["state"], told["direction"]) == (0, "pass", "ended", "undo"), err
+        assert dict(shell.gone) == {"node-1": 2}
+        assert shell.strategy == {"type": "RollingUpdate"}
+
+    play(story, tmp_path)
+
+
+def test_a_driver_that_was_killed_is_followed_by_another_which_cleans_up_after_it(tmp_path: Path) -> None:
+    async def story(shell: Shell) -> None:
+        process = await shell.begin("restart", "--yes", *QUICK)
+        await until(lambda: shell.gone.total() == 1)
+        code, _, err = await shell.run("resume", "--yes")
+        assert (code, "drives it (its process runs on this machine)" in err) == (3, True), err
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+        assert shell.left() != []
+        code, out, err = await shell.run("resume", "--yes", "--json")
+        told = json.loads(out)
+        assert (code, told["state"], told["verdict"]) == (2, "ended", "inconclusive"), err
+        assert dict(shell.gone) == {"node-0": 1, "node-1": 1}
+        assert [(one["node"], one["verdict"], one["unseen"]) for one in told["nodes"]] == [
+            ("node-1", "inconclusive", True),
+            ("node-0", "pass", False),
+        ]
+        assert shell.left() == []
+
+    play(story, tmp_path, gap=0.0)
+
+
+def test_a_driver_that_is_told_to_end_leaves_everything_for_the_next_one(tmp_path: Path) -> None:
+    async def story(shell: Shell) -> None:
+        process = await shell.begin("image", IMAGE, "--yes", *QUICK)
+        await until(lambda: shell.gone.total() == 1)
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        assert process.returncode == 130
+        assert shell.left() == []
+        code, out, _ = await shell.run("status", "--json")
+        told = json.loads(out)
+        assert (told["state"], told["stopped"], told["driver"]) == ("stopped", "interrupted", None)
+        code, out, err = await shell.run("end", "--yes")
+        assert (code, shell.strategy) == (0, {"type": "RollingUpdate"}), err
+        await until(lambda: dict(shell.gone) == {"node-0": 1, "node-1": 1})  # now by the controller
+
+    play(story, tmp_path, gap=0.0)
+
+
+def test_it_needs_a_window_and_a_guard_where_they_are_asked_for(tmp_path: Path) -> None:
+    async def story(shell: Shell) -> None:
+        windows = tmp_path / "windows.toml"
+        windows.write_text('[[window]]\nname = "leap"\ncron = "0 0 29 2 *"\nduration = "1h"\n')
+        code, _, err = await shell.run("restart", "--yes", "--window", str(windows))
+        assert (code, "not now: no maintenance window of" in err) == (3, True), err
+        code, _, err = await shell.run("restart", "--yes", "--require-guard")
+        assert (code, "no hitless guard is installed" in err) == (3, True), err
+        assert shell.gone.total() == 0
+        assert ("configmaps", "kube-system", "hitless-rollout") not in shell.fake.api.store.objects
+        forced = ("--window", str(windows), "--force-window", "ticket 7")
+        code, out, err = await shell.run("restart", "--yes", "--json", "--steps", "1", *forced, *QUICK)
+        told = json.loads(out)
+        assert (code, told["state"]) == (2, "stopped"), err
+        assert told["forced"][0].endswith(" ticket 7")
+        code, _, err = await shell.run("resume", "--yes")
+        assert (code, "goes by the maintenance windows of" in err) == (3, True), err
+
+    play(story, tmp_path, gap=0.0)
