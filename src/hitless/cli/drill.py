@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hitless import lab
-from hitless.cli import drill_choices, drill_cluster, progress, window_gate
+from hitless.cli import drill_choices, drill_cluster, drill_lab, progress, window_gate
 from hitless.cli.drill_cleanup import cleanup
 from hitless.cli.drilling import carry_out, run_and_show
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.lab_agents import wiring_options
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
@@ -34,7 +33,6 @@ from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
 from hitless.kernel import privileges
 from hitless.lab import agents as known
-from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import LIMITS as LAB_LIMITS
 from hitless.model.events import Event
 from hitless.model.families import Backend
@@ -46,57 +44,24 @@ METHODS = [str(one) for one in Method]
 BACKENDS = [str(one) for one in Backend]
 _ONLY_WITH: tuple[tuple[str, str, tuple[Method | ByApi, ...]], ...] = (
     ("--stop-for", "stop_for", (Method.STOP,)),
-    ("--grace", "grace", (Method.SIGTERM, Method.STOP, *(one for one in ByApi if about(one).grace))),
+    ("--replace-by", "replace_by", (Method.REPLACE,)),
+    (
+        "--grace",
+        "grace",
+        (Method.SIGTERM, Method.STOP, Method.REPLACE, *(one for one in ByApi if about(one).grace)),
+    ),
 )
 """Options that mean something with some ways to restart alone."""
-DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
-
-
-def _agents(
-    names: str | None,
-    command: str | None,
-    name: str | None,
-    readiness: Readiness | None,
-    within: float,
-    grace: float | None,
-) -> list[Agent]:
-    chosen: list[Agent] = []
-    listed = names if names is not None else ("" if command else DEFAULT_AGENTS)
-    chosen += [known.named(one.strip(), "--agents") for one in listed.split(",") if one.strip()]
-    own = known.called(name) if name is not None else ""
-    if command is not None:
-        chosen.append(known.of_command(known.runnable(command), readiness, name=own))
-    elif readiness is not None or own:
-        flag = "--agent-name" if own else "--ready-command, --ready-http"
-        raise InputError("is for an agent of your own", where=flag, expected="--agent-command")
-    patient = [replace(agent, readiness=replace(agent.readiness, patience=within)) for agent in chosen]
-    return [replace(agent, grace=grace) for agent in patient] if grace is not None else patient
-
-
-def _readiness(command: str | None, http: str | None) -> Readiness | None:
-    if command is not None and http is not None:
-        raise InputError("were both given", where="--ready-command and --ready-http", expected="one of them")
-    if command is not None:
-        known.words(command, "--ready-command")
-        return Readiness.parse(f"exec:{command}")
-    if http is None:
-        return None
-    if not http.startswith("http://"):
-        raise InputError(
-            f"{http!r} is no such URL", where="--ready-http", expected="http://ADDRESS:PORT/PATH, asked in the node"
-        )
-    return Readiness.parse(http, "--ready-http")
-
-
 _SECTIONS = {
     "In the lab: the agents": (
-        "agents", "agent_command", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
+        "agents", "agent_commands", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
     ),
     "In the lab and in a cluster: what is done": (
-        "rounds", "restart", "stop_for", "grace", "rate", "streams", "family", "baseline", "settle", "recovery",
+        "count", "at_once", "rounds", "restart", "replace_by", "stop_for", "grace", "rate", "streams", "family",
+        "baseline", "settle", "recovery",
     ),
     "When (in the lab and in a cluster)": ("window", "configmap", "window_cluster", "needs", "force_window"),
-    "In the lab: what is built": ("backend", "services", "forward_policy"),
+    "In the lab: what is built": ("overlay", "underlay", "backend", "services", "forward_policy"),
     "The result": ("out", "anonymous", "as_object", "progress_", "quiet", "--help"),
     "In a cluster (--cluster)": (),
 }  # fmt: skip
@@ -105,6 +70,7 @@ _SECTIONS = {
 _EXAMPLES = {
     "hitless drill": "three agents in a lab on this machine; needs root or user namespaces",
     "hitless drill --agents flannel-0.28 --guard --rounds 20": "what a guard is worth, in twenty restarts",
+    "hitless drill --nodes 2 --overlay vxlan --agents hitless": "what a restart costs from pod to pod on another node",
     "hitless drill --agent-command '/usr/local/bin/my-agent --flag' --ready-http http://127.0.0.1:8080/healthz "
     "--json": "an agent of yours, judged by the exit code",
     "hitless drill --cluster --dry-run": "every object, call and right that a drill would use; nothing is changed",
@@ -118,9 +84,15 @@ _EXAMPLES = {
     "--agents",
     metavar="A,B,C",
     help=f"Agents by name: {', '.join(known.AGENTS)}; all but hitless are stand-ins, which replay the commands of that "
-    f"release. For the real program: --agent-command.  [default: {DEFAULT_AGENTS}]",
+    f"release. For the real program: --agent-command.  [default: {drill_lab.DEFAULT_AGENTS}]",
 )
-@click.option("--agent-command", metavar="'PROGRAM ARGS…'", help="An agent of your own, run in the node; last in line.")
+@click.option(
+    "--agent-command",
+    "agent_commands",
+    multiple=True,
+    metavar="[NODE=]'PROGRAM ARGS…'",
+    help="An agent of your own, run in the node; last in line. With NODE=: runs there instead of every other.",
+)
 @click.option("--agent-name", metavar="NAME", help="What it is called.  [default: its program's name]")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")
 @click.option("--ready-http", metavar="URL", help="It is ready when this answers, asked from the node.")
@@ -138,8 +110,10 @@ _EXAMPLES = {
     type=click.Choice([*METHODS, *map(str, ByApi)]),
     help="How.  [default: sigterm; with --cluster: delete-pod]",
 )
+@drill_lab.replace_option
 @number("--stop-for", limits=LIMITS["stop_for"], default=5.0, help="With --restart stop: away for so long.")
 @number("--grace", limits=(0.0, 3600.0), unset="30", help="SIGTERM to SIGKILL.")
+@wiring_options
 @click.option(
     "--backend",
     type=click.Choice([str(one) for one in Backend]),
@@ -174,7 +148,7 @@ def command(
     ctx: click.Context,
     /,
     agents: str | None,
-    agent_command: str | None,
+    agent_commands: tuple[str, ...],
     agent_name: str | None,
     ready_command: str | None,
     ready_http: str | None,
@@ -183,8 +157,11 @@ def command(
     judge: str | None,
     rounds: int,
     restart: str | None,
+    replace_by: str | None,
     stop_for: float,
     grace: float | None,
+    overlay: str | None,
+    underlay: str,
     backend: str,
     services: int,
     forward_policy: str,
@@ -231,17 +208,15 @@ def command(
         return _in_cluster(ctx, plan, choices, grace, out=out, as_object=as_object, shown=shown, origin=origin)
     if restart is not None and restart not in METHODS:
         raise InputError(f"{restart} is for clusters", where="--restart", expected=", ".join(METHODS))
-    if forward_policy == "drop" and backend == Backend.NFTABLES:
-        raise InputError(
-            "no agent can become ready: an accept in a native table does not overrule iptables' DROP",
-            where="--forward-policy",
-            expected="accept, or --backend nft or legacy",
-        )
-    chosen = _agents(agents, agent_command, agent_name, _readiness(ready_command, ready_http), ready_within, grace)
-    where = lab.Plan(family=family, backend=Backend(backend), services=services, forward_policy=forward_policy)
-    target = LabTarget(chosen, plan, where, guard=guard)
+    team = drill_lab.agents(agents, agent_commands, agent_name, ready_command, ready_http, ready_within, grace)
+    where = drill_lab.place(
+        cluster["count"], overlay, underlay, team.commands, family=family, backend=Backend(backend), services=services,
+        forward_policy=forward_policy,
+    )  # fmt: skip
+    ways = drill_lab.ways(team, where, method, replace_by, cluster["at_once"], ready_within, grace)
+    target = LabTarget(team.rows, plan, where, guard=guard, ways=ways)
     names = [name.agent for name in target.subjects()]
-    chosen_rows = judged_agents(judge, names, brought=chosen[-1].name if agent_command is not None else "")
+    chosen_rows = judged_agents(judge, names, brought=team.brought)
     permit = window_gate.permit(ctx, (socket.gethostname(),))
     # an ordinary user's readiness probes must enter the node too, so this whole process goes where the lab will be
     privileges.ensure()

@@ -25,7 +25,6 @@ DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 
 _LAB_ONLY = (
     "agents",
-    "agent_command",
     "agent_name",
     "ready_command",
     "ready_http",
@@ -34,7 +33,13 @@ _LAB_ONLY = (
     "backend",
     "services",
     "forward_policy",
+    "agent_commands",
+    "overlay",
+    "underlay",
+    "replace_by",
 )
+_BOTH = frozenset({"count", "at_once"})
+"""Options of ``--cluster`` that mean the same in the lab."""
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 _CLEANUP = frozenset(
@@ -60,10 +65,16 @@ def options(command: _F) -> _F:
             click.option("--kubeconfig", type=click.Path(path_type=Path), help="[default: KUBECONFIG, ~/.kube/config]"),
             click.option("--context", metavar="NAME", help="The context of the kubeconfig."),
             click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node to drill; repeat."),
-            number("--nodes", limits=(1, 10_000), unset="1", help="So many nodes.", name="count"),
+            number(
+                "--nodes",
+                limits=(1, 10_000),
+                unset="1",
+                help="So many nodes; in the lab with an agent on each.",
+                name="count",
+            ),
             click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),
             click.option("--agent", default="", metavar="NAMESPACE/DAEMONSET", help="[default: found by what it runs]"),
-            number("--at-once", limits=(1, 10_000), default=1, help="Nodes at a time."),
+            number("--at-once", limits=(1, 10_000), default=1, help="Nodes whose agents are restarted at a time."),
             click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
             click.option("--abort-after", metavar="LOSSES|SECONDSs", help="Stop when that is lost: 500, or 10s."),
             click.option(
@@ -149,7 +160,7 @@ def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
     for name, flag in typed.items():
         if name == "agent" and not meant:
             raise InputError("is for clusters", where=flag, expected="--agents NAME,… in the lab, or --cluster with it")
-        if name in (_LAB_ONLY if meant else given):
+        if name in (_LAB_ONLY if meant else given) and name not in _BOTH:
             raise InputError("does not go with" + (" --cluster" if meant else "out --cluster"), where=flag)
         if name == "force":
             raise InputError("does not go without --cleanup", where=flag)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hitless.evidence.records import PODS
 from hitless.model import events as e
 
 __all__ = ["Claims", "refused"]
@@ -21,13 +22,14 @@ _KNOWS: dict[str, tuple[type, ...]] = {
     "farend": (e.Leak,),
     "relay": (),
 }
+_FAR_ENDS = frozenset({"farend", f"{PODS}_farend"})
 _CONTROL = "control"  # a probe's own mark for what does not pass the egress path
 _SAID = 3
 
 
 def _tool(stream: str) -> str:
-    """The command behind a stream: whatever is neither watch, far end nor relay is a prober (probe, control_…)."""
-    return stream if stream in _KNOWS else "probe"
+    """The command behind a stream: whatever is no watch, far end or relay is a prober (probe, control_…, pods)."""
+    return "farend" if stream in _FAR_ENDS else stream if stream in _KNOWS else "probe"
 
 
 def refused(event: e.Event, stream: str, node: str) -> str:

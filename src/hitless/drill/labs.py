@@ -1,13 +1,14 @@
-"""The lab as a target: for each agent a fresh node with a pod, so that no agent inherits another's rules.
+"""The lab as a target: for each agent a fresh lab, so that no agent inherits another's rules.
 
 Problem: agents shall be compared under the same conditions, on a machine where nothing else is needed. Promise: each
-subject gets a lab of its own (node, pod, far end without a route back), its agent under a supervisor that stands in for
-the kubelet, the far end's answers, the rules' watch in the node and the probe in the pod, all on one clock. Everything
+subject gets a lab of its own (a node with a pod, or several, and a far end without a route back), the agent of each
+node under a supervisor that stands in for the kubelet, and its streams (``stations``), all on one clock. Everything
 is taken away when the subject closes or this process dies. Nothing outside the lab's namespaces is touched.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,25 +16,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from hitless import lab
+from hitless.drill import stations
 from hitless.drill.guarding import SUFFIX, guarded
 from hitless.drill.plans import Method, Plan
 from hitless.drill.recording import Desk, Tool
+from hitless.drill.stations import PODS_FAR_END, Companion, Station
 from hitless.drill.targets import Name, Subject
 from hitless.errors import InputError
-from hitless.kernel.namespaces import Namespace
+from hitless.evidence.records import PODS
 from hitless.lab.agents import Agent
 from hitless.lab.supervisor import How, Supervisor
+from hitless.lab.teams import Team
 
-__all__ = ["HITLESS", "LabSubject", "LabTarget", "Opened"]
-
-_HEADER = 20.0
-"""Seconds until a tool must have said its first word: Python starts in 0.2 s, or in many on a machine that is busy."""
+__all__ = ["HITLESS", "LabSubject", "LabTarget", "Opened", "Ways"]
 
 _DRAIN = 10.0
 """Seconds that a tool may take to end: the prober waits for what it has open, 2.5 s by default."""
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
 """This very installation, whatever PATH says in the namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What else than one agent on one node: ``others`` run on their nodes in every row; so many nodes ``at_once``;
+    ``by``: what takes the agent's place in odd rounds, and gives it back in even ones."""
+
+    others: Mapping[str, Agent] | None = None
+    at_once: int = 1
+    by: Agent | None = None
 
 
 class LabTarget:
@@ -43,7 +54,15 @@ class LabTarget:
     is alone).
     """
 
-    def __init__(self, agents: Sequence[Agent], plan: Plan, place: lab.Plan, *, guard: bool = False) -> None:
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        plan: Plan,
+        place: lab.Plan,
+        *,
+        guard: bool = False,
+        ways: Ways | None = None,
+    ) -> None:
         names = [agent.name for agent in agents]
         for name in names:
             if names.count(name) > 1:
@@ -58,18 +77,26 @@ class LabTarget:
         }
         self._plan = plan
         self._place = place
+        self._ways = ways or Ways()
 
     @property
     def config(self) -> Mapping[str, Any]:
         """What the header says of the lab."""
-        return {
+        agents, place, ways = self._agents.values(), self._place, self._ways
+        config: dict[str, Any] = {
             "target": "lab",
             "far_end": True,
-            "stand_ins": {agent.name: agent.replays for agent in self._agents.values() if agent.replays},
-            "backend": str(self._place.backend),
-            "services": self._place.services,
-            "forward_policy": self._place.forward_policy,
+            "stand_ins": {agent.name: agent.replays for agent in agents if agent.replays},
+            "backend": str(place.backend),
+            "services": place.services,
+            "forward_policy": place.forward_policy,
         }
+        if place.nodes > 1:
+            config |= {"nodes": [place.node_name(number) for number in range(place.nodes)], "pod_to_pod": True}
+            config |= {"overlay": str(place.overlay or "none"), "underlay": str(place.wiring), "at_once": ways.at_once}
+        if ways.others:
+            config["agents_on"] = {node: agent.name for node, agent in ways.others.items()}
+        return config | ({"replace_by": ways.by.name} if ways.by is not None else {})
 
     def subjects(self) -> Sequence[Name]:
         """The agents in their order, each on the first node of its lab."""
@@ -82,59 +109,35 @@ class LabTarget:
 
     @asynccontextmanager
     async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
-        """A lab with the agent running and everything streaming."""
-        agent = self._rows[name.agent]
-        async with lab.up_async(self._place) as built:
-            supervisor = Supervisor(
-                built.nodes[0], agent, built.plan, emit=desk.write, clock=desk.record.clock, backoff=1.0
-            )
-            async with supervisor, AsyncExitStack() as stack:
-                if not await supervisor.start():
-                    words = supervisor.last_words[-1:] or ("it wrote nothing",)
-                    desk.fail(f"{agent.name} did not become ready: {words[0]}")
-                if name.agent in self._guarded:
-                    guard = guarded(built.nodes[0], built.plan.families, HITLESS, desk)
-                    await stack.enter_async_context(guard)
-                opened = Opened(name, desk, built, supervisor, await self._stream(built, desk, stack))
-                yield self.subject(opened)
+        """A lab with the agents running and everything streaming."""
+        team = Team(self._rows[name.agent], self._ways.others or {})
+        async with lab.up_async(self._place) as built, AsyncExitStack() as stack:
+            found: list[Station] = []
+            for node in built.nodes:
+                own = desk
+                if found:
+                    own = Companion(desk.record, name.agent, node.name, trouble=desk.trouble, first=desk)
+                    desk.companions.append(own)
+                supervisor = Supervisor(
+                    node, team.on(node), built.plan, emit=own.write, clock=desk.record.clock, backoff=1.0
+                )
+                found.append(Station(node, own, await stack.enter_async_context(supervisor)))
+            await asyncio.gather(*(self._start(one) for one in found))
+            if name.agent in self._guarded:
+                for one in found:
+                    await stack.enter_async_context(guarded(one.node, built.plan.families, HITLESS, one.desk))
+            farend = await stations.begin(built, found, self._plan, HITLESS, stack)
+            yield self.subject(Opened(name, desk, built, tuple(found), farend, self._ways))
+
+    @staticmethod
+    async def _start(one: Station) -> None:
+        if not await one.supervisor.start():
+            words = one.supervisor.last_words[-1:] or ("it wrote nothing",)
+            one.desk.fail(f"{one.supervisor.agent.name} did not become ready: {words[0]}")
 
     def subject(self, opened: Opened) -> Subject:
         """What is drilled, once all of it runs."""
         return LabSubject(self._plan, opened)
-
-    async def _stream(self, built: lab.Lab, desk: Desk, stack: AsyncExitStack) -> Mapping[str, Tool]:
-        """Start far end, watch and probe; whatever happens, ``stack`` ends them."""
-        node, pod, far = built.nodes[0], built.nodes[0].pods[0], built.far_end
-        families = built.plan.families
-        addresses = [str(address) for family in families for address in far.addresses[family]]
-        watch, farend = ["watch", "--json"], ["farend", "--json"]
-        for address in addresses:
-            farend += ["--bind", address]
-        for family in families:
-            watch += ["--network", str(built.plan.network(family))]
-            farend += ["--leaks", str(built.plan.network(family))]
-        probe = ["probe", "--json", "--rate", str(self._plan.rate), "--streams", str(self._plan.streams)]
-        probe += ["--family", "dual" if len(families) > 1 else str(families[0])]
-        for address in addresses:
-            probe += ["--to", f"farend://[{address}]" if ":" in address else f"farend://{address}"]
-        tools: dict[str, Tool] = {}
-
-        async def start(name: str, words: Sequence[str], namespace: Namespace) -> None:
-            tools[name] = await Tool.start(name, [*HITLESS, *words], desk, namespace=namespace)
-            stack.push_async_callback(tools[name].hasten)
-
-        await start("farend", farend, far.namespace)
-        await start("watch", watch, node.namespace)
-        for name in ("farend", "watch"):
-            await _heard(tools[name], desk)
-        await start("probe", probe, pod.namespace)
-        await _heard(tools["probe"], desk)
-        return tools
-
-
-async def _heard(tool: Tool, desk: Desk) -> None:
-    if not await tool.heard(_HEADER) and not desk.trouble.is_set():
-        desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +147,43 @@ class Opened:
     name: Name
     desk: Desk
     lab: lab.Lab
-    supervisor: Supervisor
-    tools: Mapping[str, Tool]
+    stations: tuple[Station, ...]
+    farend: Tool
+    ways: Ways
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The first node's streams by name, and the far end's."""
+        return {**self.stations[0].tools, "farend": self.farend}
 
 
 class LabSubject:
-    """An agent in a lab, restarted by the plan's method."""
+    """An agent in a lab, restarted by the plan's method on every node in every round."""
 
     def __init__(self, plan: Plan, opened: Opened) -> None:
         self.opened = opened
         if not isinstance(plan.method, Method):
             raise InputError(f"{plan.method} is for clusters", where="--restart", expected=", ".join(Method))
         self.how = How(plan.method, away=plan.stop_for, crashes=plan.crashes)
+        self._settle = plan.settle
+        self._own = {one.node.name: one.supervisor.agent for one in opened.stations}
 
     async def restart(self, round: int) -> None:
-        """As ``targets.Subject``."""
-        await self.opened.supervisor.restart(self.how, round)
+        """As ``targets.Subject``: so many nodes at a time as was asked for, the calm of a round between them."""
+        found, size = self.opened.stations, max(1, self.opened.ways.at_once)
+        for start in range(0, len(found), size):
+            if start:
+                await asyncio.sleep(self._settle)
+            await asyncio.gather(*(self._restart(one, round) for one in found[start : start + size]))
+
+    async def _restart(self, one: Station, round: int) -> None:
+        own, by = self._own[one.node.name], self.opened.ways.by
+        then = by if by is not None and round % 2 else own
+        await one.supervisor.restart(self.how, round, then=then)
 
     async def quiet(self) -> None:
-        """As ``targets.Subject``: the probe ends first, so that nobody else's end looks like a loss."""
-        for name in ("probe", "watch", "farend"):
-            await self.opened.tools[name].stop(_DRAIN)
+        """As ``targets.Subject``: the probes end first, so that nobody else's end looks like a loss."""
+        for names in (("probe", PODS), ("watch", PODS_FAR_END)):
+            tools = [one.tools[name] for one in self.opened.stations for name in names if name in one.tools]
+            await asyncio.gather(*(tool.stop(_DRAIN) for tool in tools))
+        await self.opened.farend.stop(_DRAIN)

@@ -131,7 +131,9 @@ def cite(told: Story, verdict: Verdict) -> str:
 
 def _besides(one: AgentVerdict) -> str:
     """What "lost" does not say by itself."""
-    more = f", {one.lost_outside:,} more to anything outside" if one.lost_outside else ""
+    pods = one.pod_to_pod
+    more = f", pod to pod {pods.lost:,} of {pods.attempted:,} lost" if pods.attempted else ""
+    more += f", {one.lost_outside:,} more to anything outside" if one.lost_outside else ""
     more += f", {one.undecided:,} undecided" if one.undecided else ""
     more += f", {one.skipped:,} not sent" if not_sent(one) else ""
     return more + (" (could not tell)" if one.verdict == "inconclusive" else "")

@@ -60,6 +60,7 @@ class Round(msgspec.Struct, frozen=True):
     gap_ms: float
     ready_ms: float | None
     evidence: str = ""
+    pod_to_pod: Count = Count()
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +74,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     time_to_ready_ms: float = 0.0
     attempted: int = 0
     lost: int = 0
+    pod_to_pod: Count = Count()
+    """Connections between pods of different nodes, from both sides; they are in none of the other figures."""
     asked: int = 0
     skipped: int = 0
     skipped_why: dict[str, int] = {}
@@ -172,6 +175,7 @@ def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
                 milliseconds(sum(one.length for one in inside)),
                 None if ready is None else milliseconds(ready),
                 _evidence(record, span),
+                _within(record.pods, span.begin, span.end) if record.pods is not None else Count(),
             )
         )
     return tuple(found)
@@ -245,6 +249,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
     ready = [one.ready_ms for one in per_round if one.ready_ms is not None]
     unwritten, (skipped, skipped_why) = _unwritten(record), _skipped(record)
     attempted = sum(one.sent for one in record.attempts) + unwritten
+    between = count(record.pods) if record.pods is not None else None
     return Figures(
         agent=record.agent,
         nodes=(record.node,) if record.node else (),
@@ -255,6 +260,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         attempted=attempted,
         # A stream that was cut off may have told of losses and not of the interval that they belong to.
         lost=max(sum(one.lost for one in record.attempts), len(explained)),
+        pod_to_pod=Count(between.attempted, between.lost) if between is not None else Count(),
         asked=attempted + skipped,
         skipped=skipped,
         skipped_why=skipped_why,
@@ -350,6 +356,7 @@ def add(agent: str, parts: Sequence[Figures]) -> Figures:
         "baseline": _total(part.baseline for part in parts),
         "recovery": _total(part.recovery for part in parts),
         "control": _total(part.control for part in parts),
+        "pod_to_pod": _total(part.pod_to_pod for part in parts),
         "writers": _sum_writers(writer for part in parts for writer in part.writers),
         "per_round": tuple(one for part in parts for one in part.per_round),
     }

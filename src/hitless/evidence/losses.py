@@ -70,17 +70,16 @@ def _flow(event: e.Loss | e.Recovery | e.Leak) -> Flow:
 
 
 def down_times(record: Record) -> tuple[tuple[int, int], ...]:
-    """When the far end was not heard of: silences of more than three of its heartbeats, and after a death."""
-    beats = sorted((beat.t, beat.interval_ns) for beat in record.heartbeats if beat.tool == "farend")
-    if not beats:
-        return ()
+    """When a far end was not heard of: silences of more than three of its heartbeats, and after a death."""
     found: list[tuple[int, int]] = []
-    for (t, interval), (after, _) in pairwise(beats):
-        if after - t > 3 * interval + SLACK:
-            found.append((t, after))
-    if not any(summary.tool == "farend" for summary in record.summaries):
-        # It died some time after its last word: what was waiting from then on proves nothing.
-        found.append((beats[-1][0], record.last + 1))
+    # between pods there is a far end on each node
+    for node in sorted({beat.node for beat in record.heartbeats if beat.tool == "farend"}):
+        mine = (beat for beat in record.heartbeats if beat.tool == "farend" and beat.node == node)
+        beats = sorted((beat.t, beat.interval_ns) for beat in mine)
+        found += [(t, after) for (t, interval), (after, _) in pairwise(beats) if after - t > 3 * interval + SLACK]
+        if not any(summary.tool == "farend" and summary.node == node for summary in record.summaries):
+            # It died some time after its last word: what was waiting from then on proves nothing.
+            found.append((beats[-1][0], record.last + 1))
     return tuple(found)
 
 

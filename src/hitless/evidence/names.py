@@ -40,7 +40,9 @@ def bare(name: str) -> str:
 
 def display(settings: Settings, agent: str) -> str:
     """The agent's name for people."""
+    others = ", ".join(f"{name} on {node}" for node, name in settings.mixed)
+    mixed = f" with {others}" if others else ""
     if not replays(settings, agent):
-        return agent
+        return agent + mixed
     base = agent.removesuffix(GUARDED)
-    return f"{base} (stand-in)" + (" + guard" if base != agent else "")
+    return f"{base} (stand-in)" + (" + guard" if base != agent else "") + mixed

@@ -21,6 +21,9 @@ __all__ = ["LONGEST_COMM", "Outage", "Record", "Settings", "Span", "Story", "pro
 CONTROL = "control"
 """A stream whose name begins so does not pass the egress path: what it loses was not the agent's doing."""
 
+PODS = "pods"
+"""A stream whose name begins so is about pods of different nodes: the overlay carries it, and no egress path."""
+
 DRILLS = frozenset({"drill", "node-drill", "selftest"})
 """Tools whose log is a whole drill: their header says what was asked for."""
 
@@ -55,6 +58,10 @@ class Settings:
     """Agents that replay another's commands, each with what it replays; ``None`` where the header does not say."""
     evidence: bool = False
     """The steps of its restarts carry their evidence; logs of before have none, and are not asked for it."""
+    pod_to_pod: bool = False
+    """Connections between pods of different nodes were to be tried."""
+    mixed: tuple[tuple[str, str], ...] = ()
+    """Nodes that ran another agent than the one that was drilled, each with what it ran."""
     words: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -76,6 +83,8 @@ class Settings:
 
         listed = config.get("stand_ins")
         stand_ins = tuple((str(key), str(text)) for key, text in listed.items()) if isinstance(listed, dict) else None
+        others = config.get("agents_on")
+        mixed = tuple((str(key), str(name)) for key, name in others.items()) if isinstance(others, dict) else ()
         words = tuple((key, _words(value)) for key, value in sorted(config.items()) if value not in ("", None, [], ()))
         return cls(
             tool=header.tool,
@@ -92,6 +101,8 @@ class Settings:
             evidence=config.get("restart_evidence") is True,
             by_traffic=config.get("judged_by") == "traffic",
             stand_ins=stand_ins,
+            pod_to_pod=config.get("pod_to_pod") is True,
+            mixed=mixed,
             words=words,
         )
 
@@ -157,6 +168,8 @@ class Record:
     notes: list[e.Note] = field(default_factory=list)
     control_attempts: list[e.Attempts] = field(default_factory=list)
     control_losses: list[e.Loss] = field(default_factory=list)
+    pods: Record | None = None
+    """What the log says about connections from this node's pods to other nodes' pods, as a record of its own."""
     first: int = 0
     last: int = 0
 
@@ -176,6 +189,8 @@ class Record:
             if kind:
                 times += [kind[0].t, max(_end(event) for event in kind)]
         self.first, self.last = (min(times), max(times)) if times else (0, 0)
+        if self.pods is not None:
+            self.pods.finish()
         return self
 
     @property
@@ -275,6 +290,15 @@ class Story:
 
 
 def _put(record: Record, event: e.Event) -> None:
+    if not event.stream.startswith(PODS):
+        _file(record, event)
+        return
+    if record.pods is None:
+        record.pods = Record(record.agent, record.node)
+    _file(record.pods, event)
+
+
+def _file(record: Record, event: e.Event) -> None:
     control = event.stream.startswith(CONTROL)
     match event:
         case e.Attempts():
@@ -350,5 +374,22 @@ def story(events: Iterable[e.Event], *, sha256: str = "") -> Story:
     for agent in settings.agents:  # asked for and never heard of: an empty record, which cannot pass
         if all(name != agent for name, _ in records):
             records[agent, ""] = Record(agent, "")
+    _between(list(records.values()))
     done = tuple(records[key].finish() for key in sorted(records))
     return Story(settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)), first, sha256)
+
+
+def _between(records: Sequence[Record]) -> None:
+    """Complete the records of what pods say to pods: their calendar is the node's, and who answers stands elsewhere."""
+    told = [(one, one.pods, _far_end_words(one.pods)) for one in records if one.pods is not None]
+    for record, pods, _ in told:
+        pods.phases, pods.restarts = record.phases, record.restarts
+        for other, _, (beats, summaries) in told:
+            if other.agent == record.agent and other is not record:
+                pods.heartbeats += beats
+                pods.summaries += summaries
+
+
+def _far_end_words(pods: Record) -> tuple[list[e.Heartbeat], list[e.Summary]]:
+    beats = [beat for beat in pods.heartbeats if beat.tool == "farend"]
+    return beats, [one for one in pods.summaries if one.tool == "farend"]

@@ -72,14 +72,19 @@ def duration(ms: float) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.1f} ms"
 
 
-def _causes(losses: Iterable[Explained]) -> str:
+def _causes(losses: Iterable[Explained], settings: Settings) -> str:
     counted = Counter(one.cause for one in losses)
     # an error can be the prober's own, or an answer such as HTTP 503: only its words tell
     details = Counter(one.loss.detail for one in losses if one.cause == "error" and one.loss.detail)
     mostly = f": {_by_number(details)[0][0]}" if details else ""
     return ", ".join(
-        f"{number:,} {_WHY[cause]}{mostly if cause == 'error' else ''}" for cause, number in _by_number(counted)
+        f"{number:,} {_why(cause, by_traffic=settings.by_traffic)}{mostly if cause == 'error' else ''}"
+        for cause, number in _by_number(counted)
     )
+
+
+def _why(cause: str, *, by_traffic: bool) -> str:
+    return "no answer" if cause == "timeout" and by_traffic else _WHY[cause]
 
 
 def _by_number(counted: Mapping[_Word, int]) -> list[tuple[_Word, int]]:
@@ -134,7 +139,7 @@ def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence
     early = [one for one in losses if one.loss.t < measured.begin and one.blames_agent]
     if early:
         share = f"{len(early):,} of {figures.baseline.attempted:,}"
-        yield f"unhealthy before the first restart: {share} attempts failed ({_causes(early)})"
+        yield f"unhealthy before the first restart: {share} attempts failed ({_causes(early, settings)})"
     for outage in record.outages:
         if outage.begin < measured.begin:
             why = f": {outage.reason}" if outage.reason else ""
@@ -149,7 +154,7 @@ def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence
     measured = record.measured
     blamed = [one for one in losses if measured.holds(one.loss.t) and one.blames_agent]
     if blamed:
-        yield f"lost {len(blamed):,} of {figures.attempted:,} attempts ({_causes(blamed)})"
+        yield f"lost {len(blamed):,} of {figures.attempted:,} attempts ({_causes(blamed, settings)})"
     unlisted = figures.lost - len(losses)
     if unlisted > 0:
         yield f"lost {unlisted:,} attempts that the prober counted without saying which"
@@ -212,7 +217,7 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
         yield f"the agent ended by itself {plural(alone, 'time')}"
     excused = [one for one in losses if not one.blames_agent and not one.shared]
     if excused:
-        yield f"{plural(len(excused), 'failure')} without proof ({_causes(excused)})"
+        yield f"{plural(len(excused), 'failure')} without proof ({_causes(excused, settings)})"
     shared = sum(1 for one in losses if one.shared)
     if shared:
         yield f"{plural(shared, 'failure')} while a control probe failed too: more than egress was down"
@@ -312,14 +317,17 @@ def _sent(record: Record, span: Span, family: str = "") -> float:
 
 
 def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
-    begun = {header.tool for header in record.headers} | {beat.tool for beat in record.heartbeats}
-    ended = {summary.tool for summary in record.summaries}
+    # by node: between pods there is a far end on each
+    begun = {(header.tool, header.node) for header in record.headers}
+    begun |= {(beat.tool, beat.node) for beat in record.heartbeats}
+    ended = {(summary.tool, summary.node) for summary in record.summaries}
     expected = ["probe"] if settings.by_traffic else ["watch", "probe"]
     expected += ["farend"] if settings.far_end else []
     for tool in expected:
-        if tool not in begun and not (tool == "probe" and record.attempts):
+        mine = {one for one in begun if one[0] == tool}
+        if not mine and not (tool == "probe" and record.attempts):
             yield f"there is no record of {tool}: what it would have seen is unknown"
-        elif tool not in ended:
+        elif mine - ended or not any(one[0] == tool for one in ended):
             yield f"the record of {tool} is cut off: it did not come to its end"
     if not whole:
         yield "the log is cut off: the drill did not come to its end"

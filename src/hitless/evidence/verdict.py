@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from hitless.evidence import names
+from hitless.evidence.between import with_pods
 from hitless.evidence.figures import Figures, add, count
 from hitless.evidence.partial import partly
 from hitless.evidence.records import Story, story
@@ -117,7 +118,7 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
     records = [record for record in told.records if record.agent == agent]
     figures = [count(record, told.settings.rounds) for record in records]
     found = [
-        reasons(record, figure, told.settings, whole=told.whole)
+        with_pods(record, told.settings, reasons(record, figure, told.settings, whole=told.whole))
         for record, figure in zip(records, figures, strict=True)
     ]
     words = [_word(one) for one in found]

@@ -48,6 +48,8 @@ class Method(StrEnum):
     SIGKILL = "sigkill"
     CRASH_LOOP = "crash-loop"
     STOP = "stop"
+    REPLACE = "replace"
+    """Another agent is started in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,15 @@ class Supervisor:
         self._watch = asyncio.create_task(self._look_after())
         return ready
 
-    async def restart(self, how: How, round: int = 0) -> bool:
-        """Restart it as ``how`` says; whether it became ready again. ``round`` goes into every step's record."""
+    async def restart(self, how: How, round: int = 0, *, then: Agent | None = None) -> bool:
+        """Restart it as ``how`` says; whether it became ready again. ``round`` goes into every step's record.
+
+        ``then``: what is started in its place.
+        """
         self._round, self._method = round, str(how.method)
         try:
             match how.method:
-                case Method.SIGTERM:
+                case Method.SIGTERM | Method.REPLACE:
                     await self.stop()
                 case Method.SIGKILL:
                     await self.kill()
@@ -145,6 +150,7 @@ class Supervisor:
                     await asyncio.sleep(how.away)
             await asyncio.sleep(how.start_delay)
             self.restarts += 1
+            self.agent = then or self.agent
             return await self.start()
         finally:
             self._method = ""
@@ -237,7 +243,7 @@ class Supervisor:
             self._say("failed", 0, f"{command[0]} cannot be started: {error}")
             return False
         evidence = f"process {self.pid} runs, process {self._gone} has ended" if self._gone else ""
-        self._say("started", self.pid, " ".join(command[:1]), evidence)
+        self._say("started", self.pid, f"{self.agent.name}: {command[0]}", evidence)
         return True
 
     async def _until_ready(self) -> bool:

@@ -38,7 +38,15 @@ OURS: list[e.Event] = [e.Phase(t=T, phase="end"), e.Restart(t=T, step="killed", 
 
 
 @pytest.mark.parametrize(
-    ("stream", "events"), [("watch", WATCHED), ("probe", PROBED), ("control_host", PROBED), ("farend", FAR)]
+    ("stream", "events"),
+    [
+        ("watch", WATCHED),
+        ("probe", PROBED),
+        ("control_host", PROBED),
+        ("farend", FAR),
+        ("pods", PROBED),
+        ("pods_farend", FAR),
+    ],
 )
 def test_what_a_tool_knows_is_taken(stream: str, events: list[e.Event]) -> None:
     for event in events:
@@ -51,7 +59,7 @@ def test_every_kind_of_event_is_either_a_tools_or_the_drills() -> None:
     assert set(typing.get_args(e.Event)) - sent == {e.Phase, e.Restart, e.Unknown}
 
 
-@pytest.mark.parametrize("stream", ["watch", "probe", "control_pods", "farend", "relay"])
+@pytest.mark.parametrize("stream", ["watch", "probe", "control_pods", "farend", "relay", "pods", "pods_farend"])
 def test_nobody_but_the_drill_has_a_calendar_or_restarts_agents(stream: str) -> None:
     for event in OURS:
         assert "does not know of" in refused(event, stream, "n1")

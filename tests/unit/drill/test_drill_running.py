@@ -193,4 +193,4 @@ def test_a_plan_that_asks_for_the_impossible_is_refused_by_its_flag(flag: str, c
 
 
 def test_every_method_has_the_word_of_the_command_line() -> None:
-    assert [str(method) for method in Method] == ["sigterm", "sigkill", "crash-loop", "stop"]
+    assert [str(method) for method in Method] == ["sigterm", "sigkill", "crash-loop", "stop", "replace"]

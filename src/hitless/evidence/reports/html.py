@@ -62,13 +62,22 @@ def _columns(one: AgentVerdict, agents: Sequence[AgentVerdict]) -> list[tuple[st
         ("longest", words.longest(one), gaps),
         ("in all", words.duration(one.gap_ms) if gaps else "–", gaps),
         *bridged,
-        ("lost", f"{one.lost:,}", bool(one.lost)),
-        ("of", f"{one.attempted:,}", False),
+        *_lost(one, between=any(other.pod_to_pod.attempted for other in agents)),
         *((name, f"{getattr(one, key):,}", bool(getattr(one, key))) for name, key in if_any),
         ("leaked", words.leaked(one), bool(one.leaked)),
         ("poisoned", f"{one.poisoned:,}", bool(one.poisoned)),
         ("dead for", words.recovery(one), bool(one.poisoned)),
         ("streams broken", f"{one.broken_streams:,}", bool(one.broken_streams)),
+    ]
+
+
+def _lost(one: AgentVerdict, *, between: bool) -> list[tuple[str, str, bool]]:
+    if not between:
+        return [("lost", f"{one.lost:,}", bool(one.lost)), ("of", f"{one.attempted:,}", False)]
+    pods = one.pod_to_pod
+    return [
+        ("egress lost", words.of(one.lost, one.attempted), bool(one.lost)),
+        ("pod-to-pod lost", words.of(pods.lost, pods.attempted), bool(pods.lost)),
     ]
 
 
@@ -94,11 +103,13 @@ def _breakable(name: str) -> str:
 
 def _rounds(agent: AgentVerdict) -> str:
     several = len(agent.nodes) > 1
+    between = bool(agent.pod_to_pod.attempted)
     head = (
         *(("node",) if several else ()),
         "round",
         "attempted",
         "lost",
+        *(("pod-to-pod lost",) if between else ()),
         "gaps",
         "gap time",
         "ready again after",
@@ -112,6 +123,7 @@ def _rounds(agent: AgentVerdict) -> str:
             f"<tr>{first}<td>{one.round}</td>"
             + _cell(f"{one.attempted:,}")
             + _cell(f"{one.lost:,}", bad=bool(one.lost))
+            + (_cell(words.of(one.pod_to_pod.lost, one.pod_to_pod.attempted), bad=bool(one.pod_to_pod.lost)) * between)
             + _cell(f"{one.gaps:,}", bad=bool(one.gaps))
             + _cell(words.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
             + _cell(ready, bad=one.ready_ms is None)
@@ -159,11 +171,13 @@ def _losses(losses: Sequence[Explained], begin: int) -> str:
 
 
 def _facts(agent: AgentVerdict, leaks: str) -> str:
+    pods = agent.pod_to_pod
     facts = [
         ("baseline", f"{words.of(agent.baseline.lost, agent.baseline.attempted)} lost"),
         ("after the last restart", f"{words.of(agent.recovery.lost, agent.recovery.attempted)} lost"),
         ("by family", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.families.items())),
         ("by kind", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.kinds.items())),
+        ("pod to pod", f"{words.of(pods.lost, pods.attempted)} lost" if pods.attempted else ""),
         ("leaked", leaks),
         ("answered after a retry", f"{agent.delayed:,}" if agent.delayed else ""),
         ("control", f"{words.of(agent.control.lost, agent.control.attempted)} lost" if agent.control.attempted else ""),
@@ -197,6 +211,9 @@ def _pictures(record: Record, several: bool, scope: str) -> str:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
     text = f"<h3>{escape(title)}</h3>{_picture(picture.timeline(record), scope)}"
+    if record.pods is not None and record.pods.attempts:
+        drawn = picture.timeline(record.pods, rules=False)
+        text += f"<h3>{escape(title)}, pod to pod</h3>{_picture(drawn, f'{scope}-pods')}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
@@ -223,7 +240,7 @@ def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
     records = [record for record in told.records if record.agent == agent.agent]
     begin = min((record.first for record in records if record.first), default=0)
     several = len(records) > 1
-    losses = [one for record in records for one in explain(record)]
+    losses = [one for record in records for part in (record, record.pods) if part for one in explain(part)]
     notes = [note for record in records for note in record.notes if note.level != "info"]
     parts = [
         f"<section><h2>{escape(agent.name)}{_badge(agent.verdict)}</h2>",

@@ -66,6 +66,9 @@ def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
     properties = ET.SubElement(case, "properties")
     for key in _PROPERTIES:
         ET.SubElement(properties, "property", name=key, value=_value(agent, key))
+    if agent.pod_to_pod.attempted:
+        for key in ("attempted", "lost"):
+            ET.SubElement(properties, "property", name=f"pod_to_pod_{key}", value=str(getattr(agent.pod_to_pod, key)))
     if agent.stand_in:
         ET.SubElement(properties, "property", name="stand_in", value=f"replays {agent.replays}")
     text = "\n".join(agent.reasons)

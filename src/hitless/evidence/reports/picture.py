@@ -214,24 +214,26 @@ def _flows(axis: Any, losses: Sequence[Explained], begin: int) -> None:
     axis.legend(**_LEGEND)
 
 
-def timeline(record: Record) -> str:
-    """The whole drill of one agent on one node, as SVG."""
+def timeline(record: Record, *, rules: bool = True) -> str:
+    """The whole drill of one agent on one node, as SVG; without ``rules``: restarts and traffic alone."""
     begin = min([phase.t for phase in record.phases[:1]] + [one.t for one in record.attempts[:1]] or [record.first])
     end = max(begin + 1, max((phase.t for phase in record.phases), default=record.last))
     if not any(phase.phase == "end" for phase in record.phases):
         end = max(end, record.last)
     families = sorted({one.family for one in record.states} | {one.family for one in record.gaps}) or ["ipv4"]
     losses = explain(record)
-    heights = [0.3, *([0.26] * len(families)), 0.3, 1.5, *([1.3] if losses else [])]
+    heights = [0.3, *([*([0.26] * len(families)), 0.3] if rules else []), 1.5, *([1.3] if losses else [])]
     figure, axes = _figure(heights)
     _calendar(axes[0], record, begin, end)
-    for axis, family in zip(axes[1:], families, strict=False):
-        _rules(axis, record, family, begin, end, (end - begin) / 1e9 * _LEAST_WIDTH)
-    here = 1 + len(families)
-    _writing(axes[here], record.changes, begin)
-    _traffic(axes[here + 1], record, begin, end)
+    here = 1
+    if rules:
+        for axis, family in zip(axes[1:], families, strict=False):
+            _rules(axis, record, family, begin, end, (end - begin) / 1e9 * _LEAST_WIDTH)
+        here += len(families) + 1
+        _writing(axes[here - 1], record.changes, begin)
+    _traffic(axes[here], record, begin, end)
     if losses:
-        _flows(axes[here + 2], losses, begin)
+        _flows(axes[here + 1], losses, begin)
     axes[-1].set_xlim(0, (end - begin) / 1e9)
     axes[-1].set_xlabel("seconds", fontsize=8, color=INK)
     return _svg(figure)

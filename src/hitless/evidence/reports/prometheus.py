@@ -37,6 +37,8 @@ _GAUGES = (
 
 
 _OTHERS = {
+    "pod_to_pod_attempted": "Connections attempted between pods of different nodes.",
+    "pod_to_pod_lost": "Connections lost between pods of different nodes.",
     "stand_in": "1 for an agent that replays another program's commands, 0 for a real one.",
     "verdict": "1 for the verdict that the agent got.",
     "judged": "1 for an agent whose verdict is the drill's; of several the worst is.",
@@ -57,6 +59,9 @@ def _samples(told: Story, verdict: Verdict) -> Iterator[tuple[str, float, dict[s
             if key == "leaked" and not agent.leaks_known:
                 continue  # no sample: 0 would be an answer
             yield name, round(getattr(agent, key) * scale, 6), of_agent
+        if agent.pod_to_pod.attempted:
+            yield "pod_to_pod_attempted", agent.pod_to_pod.attempted, of_agent
+            yield "pod_to_pod_lost", agent.pod_to_pod.lost, of_agent
         yield "stand_in", agent.stand_in, of_agent
         for word in ("pass", "fail", "inconclusive"):
             yield "verdict", agent.verdict == word, {**of_agent, "verdict": word}

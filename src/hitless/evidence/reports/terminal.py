@@ -87,6 +87,8 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
     """The table, and the columns for which there was no room."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     rows = [_cells(one) for one in agents]
+    if any(one.pod_to_pod.attempted for one in agents):
+        rows = [_both_ways(row, one) for row, one in zip(rows, agents, strict=True)]
     for name in [name for name in _IF_ANY if all(row[name].plain in ("0", "–") for row in rows)]:
         for row in rows:
             del row[name]
@@ -99,6 +101,22 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
     for one, cells in zip(agents, rows, strict=True):
         table.add_row(Text(fold(one.name, room)), *(cells[name] for name in shown))
     return table, [name for name in (rows[0] if rows else ()) if name not in shown]
+
+
+def _both_ways(cells: dict[str, Text], one: AgentVerdict) -> dict[str, Text]:
+    """What was lost to the outside and between pods, side by side, in place of the columns for one of them."""
+    columns: dict[str, Text] = {}
+    for name, cell in cells.items():
+        if name == "lost":
+            columns["egress lost"] = _lost(one.lost, one.attempted)
+            columns["pod-to-pod lost"] = _lost(one.pod_to_pod.lost, one.pod_to_pod.attempted)
+        elif name != "of":
+            columns[name] = cell
+    return columns
+
+
+def _lost(lost: int, attempted: int) -> Text:
+    return Text(words.of(lost, attempted), style="red" if lost else "")
 
 
 def fold(name: str, width: int) -> str:
@@ -159,10 +177,16 @@ def _strips(told: Story, width: int) -> Table:
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
     several = several or told.settings.target == "cluster"  # "which node was it?" is asked of a single one, too
     shown = {agent: names.display(told.settings, agent) for agent in told.agents}
-    titles = [f"{shown[one.agent]} {one.node}" if several else shown[one.agent] for one in records[:12]]
+    strips: list[tuple[str, Record]] = []
+    for one in records[:12]:
+        title = f"{shown[one.agent]} {one.node}" if several else shown[one.agent]
+        strips.append((title, one))
+        if one.pods is not None and one.pods.attempts:
+            strips.append(("  pod to pod", one.pods))
+    titles = [title for title, _ in strips]
     longest = min(_LONGEST_NAME, max(map(len, titles), default=0))
     room = max(20, min(80, width - longest - 3))
-    for title, record in zip(titles, records, strict=False):
+    for title, record in strips:
         table.add_row(Text(fold(title, _LONGEST_NAME)), _strip(record, room))
     if records:
         legend = Text("R", style="bold cyan").append(" restart  ", style="default")

@@ -18,7 +18,22 @@ SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 titles = {"pass": "pass", "fail": "fail", "inconclusive": "inconclusive"}
 
-_SHOWN = ("target", "restart", "rounds", "families", "backend", "services", "rate", "kinds", "judge")
+_SHOWN = (
+    "target",
+    "nodes",
+    "overlay",
+    "underlay",
+    "restart",
+    "at_once",
+    "replace_by",
+    "rounds",
+    "families",
+    "backend",
+    "services",
+    "rate",
+    "kinds",
+    "judge",
+)
 """Settings worth a reader's first look, in this order; the rest stands in the log."""
 
 
@@ -58,6 +73,8 @@ def recovery(figures: Figures) -> str:
 
 def _told(agent: AgentVerdict) -> str:
     what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
+    if agent.pod_to_pod.attempted:
+        what += f", {of(agent.pod_to_pod.lost, agent.pod_to_pod.attempted)} from pod to pod on other nodes"
     if agent.gaps and not agent.lost:
         what += f" but left {plural(agent.gaps, 'gap')} in the rules"
     if agent.bridged_gaps or agent.bridged_flows:

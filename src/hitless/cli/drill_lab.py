@@ -1,0 +1,139 @@
+"""What was asked of a drill in the lab: which agents, on which nodes, in what kind of lab, restarted how.
+
+Problem: an agent is named, or brought by a command line, for all nodes or for one; and some of it means something in
+some labs alone. Promise: what contradicts itself is refused before anything is built, with its flag. Next stage:
+``hitless.drill.labs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import click
+
+from hitless import lab
+from hitless.drill import Method
+from hitless.drill.labs import Ways
+from hitless.drill.plans import ByApi
+from hitless.errors import InputError
+from hitless.lab import agents as known
+from hitless.lab import filling, teams
+from hitless.lab.agents import Agent, Readiness
+from hitless.lab.plans import Wiring
+
+__all__ = ["DEFAULT_AGENTS", "Asked", "agents", "place", "replace_option", "ways"]
+
+DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
+_BY = "hitless"
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def replace_option(command: _F) -> _F:
+    """``--replace-by``."""
+    return click.option(
+        "--replace-by",
+        metavar="NAME",
+        help="With --restart replace: what takes the agent's place on each node, and gives it back in the next round.  "
+        f"[default: {_BY}]",
+    )(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The ``rows`` of the table; what runs on single nodes in each; the user's own command lines and their agent."""
+
+    rows: Sequence[Agent]
+    others: Mapping[str, Agent]
+    commands: Sequence[str]
+    brought: str
+
+
+def agents(
+    names: str | None,
+    commands: Sequence[str],
+    name: str | None,
+    ready_command: str | None,
+    ready_http: str | None,
+    within: float,
+    grace: float | None,
+) -> Asked:
+    """The agents that were asked for."""
+    readiness = _readiness(ready_command, ready_http)
+    given: dict[str, str] = {}
+    for node, text in map(teams.split, commands):
+        if node in given:
+            raise InputError(
+                f"is given twice for {node or 'all nodes'}", where="--agent-command", expected="once, or NODE=…"
+            )
+        given[node] = known.runnable(text)
+    own = known.called(name) if name is not None else ""
+    if not given and (readiness is not None or own):
+        flag = "--agent-name" if own else "--ready-command, --ready-http"
+        raise InputError("is for an agent of your own", where=flag, expected="--agent-command")
+    if own and "" not in given:
+        raise InputError("names the agent of all nodes", where="--agent-name", expected="--agent-command without NODE=")
+    listed = names if names is not None else ("" if "" in given else DEFAULT_AGENTS)
+    rows = [known.named(one.strip(), "--agents") for one in listed.split(",") if one.strip()]
+    brought = ""
+    if "" in given:
+        rows.append(known.of_command(given[""], readiness, name=own))
+        brought = rows[-1].name
+    others = {node: known.of_command(text, readiness) for node, text in given.items() if node}
+    return Asked(
+        [_patient(agent, within, grace) for agent in rows],
+        {node: _patient(agent, within, grace) for node, agent in others.items()},
+        tuple(given.values()),
+        brought,
+    )
+
+
+def _patient(agent: Agent, within: float, grace: float | None) -> Agent:
+    patient = replace(agent, readiness=replace(agent.readiness, patience=within))
+    return replace(patient, grace=grace) if grace is not None else patient
+
+
+def _readiness(command: str | None, http: str | None) -> Readiness | None:
+    if command is not None and http is not None:
+        raise InputError("were both given", where="--ready-command and --ready-http", expected="one of them")
+    if command is not None:
+        known.words(command, "--ready-command")
+        return Readiness.parse(f"exec:{command}")
+    if http is None:
+        return None
+    if not http.startswith("http://"):
+        raise InputError(
+            f"{http!r} is no such URL", where="--ready-http", expected="http://ADDRESS:PORT/PATH, asked in the node"
+        )
+    return Readiness.parse(http, "--ready-http")
+
+
+def place(nodes: int | None, overlay: str | None, underlay: str, commands: Sequence[str], **more: Any) -> lab.Plan:
+    """The lab to build; an overlay means nothing with one node, so that it brings a second one."""
+    count = nodes if nodes is not None else 2 if overlay else 1
+    for flag, given in (("--overlay", bool(overlay)), ("--underlay", underlay != Wiring.L2)):
+        if given and count == 1:
+            raise InputError("means nothing with one node", where=flag, expected="--nodes 2 or more")
+    plan = lab.Plan(nodes=count, overlay=overlay or "", wiring=underlay, leases=filling.lease_source(commands), **more)
+    filling.check(commands, plan)
+    return plan
+
+
+def ways(
+    asked: Asked,
+    plan: lab.Plan,
+    method: Method | ByApi,
+    by: str | None,
+    at_once: int,
+    within: float,
+    grace: float | None,
+) -> Ways:
+    """How the nodes' agents are restarted."""
+    others = teams.by_node(asked.others.items(), plan, "--agent-command")
+    successor = None
+    if method is Method.REPLACE:
+        successor = _patient(known.named(by or _BY, "--replace-by"), within, grace)
+        if [agent.name for agent in asked.rows] == [successor.name]:
+            raise InputError(f"{successor.name} would replace itself", where="--replace-by", expected="another agent")
+    return Ways(others, at_once, successor)
