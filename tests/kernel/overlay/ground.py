@@ -65,7 +65,7 @@ class Member:
         ):  # fmt: skip
             found += self.ip(words).splitlines()
         found += self.node.run("bridge", "fdb", "show").splitlines()
-        return sorted(line for line in found if "fe80:" not in line)  # the kernel's own
+        return sorted(line.replace(" tentative", "") for line in found if "fe80:" not in line)  # those are the kernel's
 
 
 @dataclass
