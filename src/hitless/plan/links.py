@@ -3,8 +3,9 @@
 Problem: a device that is deleted and made again, a neighbour that goes before its route, a route that is deleted before
 its successor is there: each is a loss of connections. Promise: everything is made before anything goes; what can be
 changed in place is; a device that cannot be is renamed out of the way, carries traffic until its successor is whole,
-and goes last. Nothing is removed before the source of the leases has told everything, and only what has flannel's form
-goes at all. A kernel's own route in the way is left and named. Pure. Next stage: ``hitless.kernel.links``.
+and goes last (but where the kernel does not take both at once). Nothing is removed before the source of the leases has
+told everything, and only what has flannel's form goes at all. A kernel's own route in the way is left and named. Pure.
+Next stage: ``hitless.kernel.links``.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def plan_links(
     desired: LinkState, observed: LinkState, bounds: Bounds, *, keys: Collection[Key] | None = None
 ) -> LinkPlan:
     """The writes that lead from ``observed`` to ``desired``; with ``keys``: as far as these objects go."""
-    wanted, seen, devices = _devices(desired, observed, keys)
-    found = delta(wanted, seen, keys)
     notes: list[str] = []
+    wanted, seen, devices = _devices(desired, observed, keys, notes)
+    found = delta(wanted, seen, keys)
     makes = [LinkChange(Verb.ADD, one, None, "it is missing") for one in found.add if not _weak(one, seen)]
     for old, new in found.change:
         if isinstance(old, Device):
@@ -101,18 +102,21 @@ def _ordered(changes: Iterable[LinkChange], kinds: tuple[type, ...]) -> list[Lin
 
 
 def _devices(
-    desired: LinkState, observed: LinkState, keys: Collection[Key] | None
+    desired: LinkState, observed: LinkState, keys: Collection[Key] | None, notes: list[str]
 ) -> tuple[Mapping[Key, LinkObject], Mapping[Key, LinkObject], list[LinkChange]]:
     """The states with what is not asked of devices filled in, and what is done to devices, renaming included."""
     if keys is not None:
         return desired.objects, observed.objects, []
     wanted: dict[Key, LinkObject] = dict(desired.objects)
-    moved: dict[str, str] = {}
+    moved: dict[str, str | None] = {}
     changes: list[LinkChange] = []
     for device in desired.devices():
         old = observed.device(device.name)
         if old is None:
             changes.append(LinkChange(Verb.ADD, device, None, "it is missing"))
+            continue
+        if old.kind != device.kind:
+            notes.append(f"a device of kind {old.kind or 'hardware'} bears the name {old.name}: rename or remove it")
             continue
         full = _filled(device, old)
         wanted[device.key] = full
@@ -122,10 +126,14 @@ def _devices(
         if not lasting:
             changes.append(LinkChange(Verb.CHANGE, full, old, _difference(old, full)))
             continue
-        aside = replace(old, name=f"{ASIDE}{old.index}")
-        moved[old.name] = aside.name
         reason = f"{lasting} cannot be changed while it is there"
-        changes.append(LinkChange(Verb.RENAME, aside, old, reason))
+        if _side_by_side(full, old):
+            aside = replace(old, name=f"{ASIDE}{old.index}")
+            moved[old.name] = aside.name
+            changes.append(LinkChange(Verb.RENAME, aside, old, reason))
+        else:  # its successor cannot be made while it is there
+            moved[old.name] = None
+            changes.append(LinkChange(Verb.REMOVE, old, old, reason))
         changes.append(LinkChange(Verb.ADD, device, None, reason))
     return wanted, _moved(observed.objects, moved), changes
 
@@ -147,8 +155,6 @@ def _filled(device: Device, old: Device) -> Device:
 
 def _lasting(device: Device, old: Device) -> str:
     """What differs and lasts as long as the device (drivers/net/vxlan: "Cannot change …"); empty: nothing."""
-    if device.kind != old.kind:
-        return f"the kind ({old.kind or 'hardware'})"
     new, was = device.vxlan, old.vxlan
     if new is None or was is None:
         return ""
@@ -158,17 +164,28 @@ def _lasting(device: Device, old: Device) -> str:
     return ", ".join(f"{name} {getattr(was, name)}" for name in found)
 
 
-def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str]) -> Mapping[Key, LinkObject]:
-    """The observed objects as they are after the renaming."""
+def _side_by_side(device: Device, old: Device) -> bool:
+    """Whether the kernel takes both at once: a VNI at a port is one device's (drivers/net/vxlan: vxlan_vni_in_use)."""
+    new, was = device.vxlan, old.vxlan
+    if new is None or was is None:
+        return True
+    families = [one.local.version if one.local is not None else 0 for one in (new, was)]
+    return (new.vni, new.port, families[0]) != (was.vni, was.port, families[1])
+
+
+def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str | None]) -> Mapping[Key, LinkObject]:
+    """The observed objects as they are after devices were renamed (or, ``None``, are gone)."""
     if not moved:
         return objects
     found: dict[Key, LinkObject] = {}
     for one in objects.values():
-        if isinstance(one, Device):
-            changed: LinkObject = replace(one, name=moved.get(one.name, one.name))
-        else:
-            changed = replace(one, device=moved.get(one.device, one.device))
-        found[changed.key] = changed
+        name = one.name if isinstance(one, Device) else one.device
+        other = moved.get(name, name)
+        if other is None:
+            continue
+        if other != name:
+            one = replace(one, name=other) if isinstance(one, Device) else replace(one, device=other)
+        found[one.key] = one
     return found
 
 

@@ -112,7 +112,8 @@ def flanneld(member: Member) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("kind", ["vxlan", "host-gw"])
 def test_flanneld_is_replaced_and_comes_back_without_a_write_of_ours(one: Ground, tmp_path: Path, kind: str) -> None:
-    member, backend = one.members[0], {"Type": kind}
+    member = one.members[0]
+    backend: dict[str, object] = {"Type": kind}
     with etcd(member, tmp_path / "etcd", backend):
         with flanneld(member):
             pass

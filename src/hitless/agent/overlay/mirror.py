@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from hitless.kernel.links.events import LinkEvent
-from hitless.model.links import Device, Key, LinkObject, LinkState, Neighbour
+from hitless.model.links import Device, DeviceAddress, Key, LinkChange, LinkObject, LinkState, Neighbour, Verb
 
 __all__ = ["Mirror"]
 
@@ -27,6 +27,7 @@ class Mirror:
         self.writers: set[int] = set()
         self.whole = True
         self.underlay = True
+        self._names: dict[int, str] = {}
 
     def take(self) -> set[Key]:
         """The touched keys, for the last time."""
@@ -36,8 +37,14 @@ class Mirror:
     def replace(self, state: LinkState) -> None:
         """A full read."""
         self.objects = dict(state.objects)
+        self._names = {one.index: one.name for one in state.devices()}
         self.touched.clear()
         self.whole = False
+
+    def wrote(self, change: LinkChange) -> None:
+        """The kernel took an address; its event for one of IPv6 comes later, from a queue."""
+        if isinstance(change.object, DeviceAddress) and change.verb is not Verb.REMOVE:
+            self.objects[change.object.key] = change.object
 
     def update(self, events: Iterable[LinkEvent]) -> None:
         """What has happened since."""
@@ -47,6 +54,9 @@ class Mirror:
             if value is None:
                 self.underlay = True
                 continue
+            if isinstance(value, Device):  # with another name, everything on it has another name
+                self.whole = self.whole or self._names.get(value.index, value.name) != value.name
+                self._names[value.index] = value.name
             key = value.key
             old = self.objects.get(key)
             if event.gone:

@@ -104,6 +104,8 @@ class Worker:
             if not plan.changes or not left_passes:
                 break
             written, refused = self._apply(plan)
+            for change in written:
+                self._mirror.wrote(change)
             done += written
             self._pending |= {one.object.key for one in plan.changes}
         if plan.changes:

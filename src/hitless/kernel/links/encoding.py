@@ -122,6 +122,8 @@ def _changed(before: Vxlan | None, value: Vxlan, index: Index) -> list[bytes]:
         parts.append(_local(value))
     if value.link and (before is None or value.link != before.link):
         parts.append(u32(wire.VXLAN_LINK, index(value.link)))
+    if before is not None and value.port != before.port:
+        parts.append(be16(wire.VXLAN_PORT, value.port))  # the kernel says why not
     if before is None or value.learning != before.learning:
         parts.append(attribute(wire.VXLAN_LEARNING, _U8.pack(value.learning)))
     return parts

@@ -1,0 +1,123 @@
+"""From every way of carrying pods' packets to every other one: no peer is without a way after any write, wherever the
+agent dies, and the next start leads to where it was going."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from tests.unit.overlay.worlds import MOST, OUTER, World, at, cluster, lease, mac, unreached, with_lease, without
+
+from hitless.agent.overlay.worker import Worker
+from hitless.model.families import Family
+from hitless.model.leases import BackendType
+from hitless.model.links import Device, LinkObject, LinkState
+from hitless.model.overlay import HostGw, Outer, OverlaySnapshot, VxlanConfig
+from hitless.testing.fake_kernel import Death
+from hitless.testing.fake_links import FakeLinks
+
+
+def moved(snapshot: OverlaySnapshot) -> OverlaySnapshot:
+    """This node has another address."""
+    address = IPv4Address("192.0.2.200")
+    return replace(snapshot, outer={**OUTER, Family.IPV4: Outer("eth0", 1500, address, address)})
+
+
+def with_mac(snapshot: OverlaySnapshot) -> OverlaySnapshot:
+    """This node's devices have other hardware addresses."""
+    ends = {family: replace(end, mac=mac(family, 1, salt=9)) for family, end in snapshot.own.endpoints.items()}
+    return replace(snapshot, own=replace(snapshot.own, endpoints=ends))
+
+
+OLD = BackendType.VXLAN
+TRANSITIONS = {
+    "nothing": (cluster(), cluster()),
+    "MTU": (cluster(), cluster(VxlanConfig(mtu=1400))),
+    "port": (cluster(), cluster(VxlanConfig(port=4789))),
+    "GBP": (cluster(), cluster(VxlanConfig(gbp=True))),
+    "learning": (cluster(), cluster(VxlanConfig(learning=True))),
+    "VNI, peers still use the old one": (cluster(), cluster(VxlanConfig(vni=7), vni=1)),
+    "VNI, peers use the new one": (cluster(), cluster(VxlanConfig(vni=7))),
+    "VNI, the last peers follow": (cluster(VxlanConfig(vni=7), vni=1), cluster(VxlanConfig(vni=7))),
+    "vxlan to host-gw, peers still use vxlan": (cluster(), cluster(HostGw(), kind=OLD)),
+    "vxlan to host-gw": (cluster(), cluster(HostGw())),
+    "host-gw to vxlan, peers still use host-gw": (cluster(HostGw()), cluster(kind=BackendType.HOST_GW)),
+    "host-gw to vxlan": (cluster(HostGw()), cluster()),
+    "DirectRouting on": (cluster(), cluster(VxlanConfig(direct_routing=True))),
+    "DirectRouting off": (cluster(VxlanConfig(direct_routing=True)), cluster()),
+    "this node's address": (cluster(), moved(cluster())),
+    "this node's hardware address": (cluster(), with_mac(cluster())),
+    "a peer's hardware address": (cluster(), with_lease(cluster(), lease(3, salt=5))),
+    "a peer goes": (cluster(), without(cluster(), "node4")),
+    "a peer's name is used again": (cluster(), with_lease(without(cluster(), "node4"), lease(99, node="node4"))),
+}
+
+
+def kept(target: OverlaySnapshot, before: OverlaySnapshot) -> OverlaySnapshot:
+    """The peers of both, as the target knows them."""
+    nodes = before.leases.by_node.keys() & target.leases.by_node.keys()
+    same = {
+        name: target.leases.by_node[name]
+        for name in nodes
+        if all(
+            end.subnet == before.leases.by_node[name].endpoints[family].subnet
+            for family, end in target.leases.by_node[name].endpoints.items()
+        )
+    }
+    return replace(target, leases=replace(target.leases, by_node=same))
+
+
+def numberless(kernel: FakeLinks) -> LinkState:
+    values: list[LinkObject] = [
+        replace(one, index=0) if isinstance(one, Device) else one for one in kernel.objects.values()
+    ]
+    return LinkState.of(values)
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_no_write_leaves_a_peer_without_a_way_and_death_at_any_of_them_is_made_good(name: str) -> None:
+    before, after = TRANSITIONS[name]
+    start = World.new()
+    if name == "VNI, the last peers follow":  # then the first device is still there
+        start.reach(cluster())
+    assert not start.reach(before).left
+    assert unreached(start.kernel, before) == []
+    watched = kept(after, before)
+    # the kernel forgets a device's neighbours with its MAC; and two devices may not have one VNI and port
+    gap = name in ("this node's hardware address", "GBP")
+
+    whole = World(start.kernel.fork())
+    turn = whole.reach(after)
+    assert not turn.left and not turn.refused and unreached(whole.kernel, after) == []
+    for state in whole.kernel.history if not gap else ():
+        assert unreached(at(whole.kernel, state), watched) == []
+    target, total = numberless(whole.kernel), whole.kernel.writes
+    assert (total == 0) is (name in ("nothing", "vxlan to host-gw, peers still use vxlan"))
+    names = [one.name for one in target.devices()]
+    assert not [one for one in names if one.startswith("flold")]
+
+    for number in range(total):
+        for early in (True, False):
+            world = World(start.kernel.fork())
+            world.kernel.die_at(number, before=early)
+            with pytest.raises(Death):
+                world.reach(after)
+            world.kernel.die_at(None)
+            turn = world.reach(after)
+            assert not turn.left and numberless(world.kernel).objects == target.objects
+            for state in world.kernel.history if not gap else ():
+                assert unreached(at(world.kernel, state), watched) == []
+
+
+def test_nothing_goes_before_everybody_is_known_and_then_it_goes() -> None:
+    world = World.new()
+    world.reach(cluster())
+    alone = without(cluster(), "node4")
+    unsure = replace(alone, leases=replace(alone.leases, synced=False))
+    worker = Worker(world.kernel, lambda: 0.0)
+    assert not world.reach(unsure, worker).done
+    assert unreached(world.kernel, cluster()) == []
+    world.reach(alone, worker)
+    assert len(unreached(world.kernel, cluster())) == 2
+    assert len(cluster().leases.by_node) == MOST - 2
