@@ -117,6 +117,14 @@ class Displaced(HitlessError):
     """Somebody else took over what this process was doing; ``str()`` says who, and what that means."""
 
 
+class CommandFailed(ApiError):
+    """A command in a pod ended with ``code``."""
+
+    def __init__(self, message: str, code: int) -> None:
+        self.code = code
+        super().__init__(message, status=500)
+
+
 class Defect(HitlessError):
     """A ``part`` of hitless ended by an error that nobody expected: what it was, and where it came from."""
 

@@ -38,5 +38,7 @@ def test_every_event_of_the_log_has_a_code() -> None:
 
 
 def test_the_documentation_lists_every_code() -> None:
-    section = (ROOT / "docs" / "events.md").read_text().partition("## Codes of the daemons' log")[2]
+    section = (
+        (ROOT / "docs" / "events.md").read_text().partition("## Codes of the daemons' log")[2].partition("\n## ")[0]
+    )
     assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == {c: e for e, c in CODES.items()}

@@ -6,7 +6,6 @@ holds the result and nothing else. Made from the events of the log as they are w
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -118,8 +117,7 @@ class _Rows:
                 row.attempted += event.sent
                 row.lost += event.lost
             case e.Heartbeat(tool="probe"):
-                said = re.match(r"(\d{1,9}) open\b", event.detail, re.ASCII)
-                self._open[event.agent, event.node, event.stream] = int(said[1]) if said else 0
+                self._open[event.agent, event.node, event.stream] = event.open
             case e.Summary(tool="probe"):  # whatever ended with its prober is pending no more
                 self._open.pop((event.agent, event.node, event.stream), None)
             case e.Gap():

@@ -1,7 +1,8 @@
 """``hitless relay``: the pod's side of a drill in a cluster. People do not need it.
 
 ``run`` keeps what the tools write, ``read`` gives it out from any byte on, ``stop`` ends the tools, ``clock`` tells the
-node's time, ``signal`` ends a container's process. Exit codes: 0 done, 3 error; ``run``: 1 when a tool failed.
+node's time, ``signal`` ends a container's process. Exit codes: 0 done, 3 error; ``run``: 1 when a tool failed;
+``signal``: 2 when no process of the container is seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 
 from hitless.cli.exits import Exit
 from hitless.cli.groups import Group
-from hitless.errors import InputError
+from hitless.errors import InputError, NotFound
 
 __all__ = ["command"]
 
@@ -78,7 +79,12 @@ def clock() -> None:
 @command.command(name="signal", help="Send a signal to a container's first process (needs the host's process ids).")
 @click.option("--container", required=True, help="Its id, as in the pod's status.")
 @click.option("--signal", "name", type=click.Choice(["KILL", "TERM"]), default="KILL", show_default=True)
-def signal(container: str, name: str) -> None:
-    from hitless.cluster.relay import signal_container
+def signal(container: str, name: str) -> int:
+    from hitless.cluster.relay import NO_PROCESS, signal_container
 
-    click.echo(str(signal_container(container, signals.Signals[f"SIG{name}"])))
+    try:
+        click.echo(str(signal_container(container, signals.Signals[f"SIG{name}"])))
+    except NotFound as error:
+        click.echo(f"hitless: {error}", err=True)
+        return NO_PROCESS
+    return Exit.PASS

@@ -29,6 +29,9 @@ from hitless.kube.words import TAKEN_OVER
 from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 
+NO_PROCESS = 2
+"""Exit code of ``relay signal`` when no process of the container is seen."""
+
 _LAST_WORDS = 4096  # bytes of a tool's standard error
 __all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hitless.cluster.manifests import CONTAINER
-from hitless.errors import ApiError
+from hitless.cluster.relay import NO_PROCESS
+from hitless.errors import CommandFailed
 from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.restarts.agents import Kill
@@ -24,9 +25,9 @@ def killer(api: Api, pods: Mapping[str, tuple[str, str]]) -> Kill:
         command = ["hitless", "relay", "signal", "--container", container, "--signal", "KILL"]
         try:
             await streams.output(api, *pods[node], CONTAINER, command)
-        except ApiError as error:
+        except CommandFailed as error:
             # The signal came, its answer was lost, and it was sent again; whether the container starts is waited for.
-            if "no process of it is seen" not in str(error):
+            if error.code != NO_PROCESS:
                 raise
 
     return kill

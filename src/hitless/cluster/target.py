@@ -24,7 +24,6 @@ from hitless.drill.recording import Desk
 from hitless.drill.targets import Name, Subject
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
-from hitless.evidence.rules import NO_SIGN
 from hitless.kernel.clock import Clock
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Node
@@ -238,10 +237,12 @@ class _ClusterSubject:
         desks = {desk.node: desk for desk in (self._desk, *self._desk.companions)}
         method = self._target.method
 
-        def tell(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
-            event = e.Restart(t=self._desk.now, step=step, round=round, method=method, detail=detail, evidence=evidence)
+        def tell(node: str, step: Step, detail: str, evidence: str = "", code: e.RestartCode = "", /) -> None:
+            event = e.Restart(
+                t=self._desk.now, step=step, round=round, method=method, detail=detail, evidence=evidence, code=code
+            )
             desks[node].write(event)
-            if step == "failed" and detail.startswith(NO_SIGN):  # more restarts of this kind would prove as little
+            if code == "no_sign":  # more restarts of this kind would prove as little
                 self._desk.fail(detail)
 
         agent, patience = self._target.agent, self._target.plan.patience

@@ -18,10 +18,15 @@ __all__ = ["Diagnosis", "Finding", "State", "checked"]
 State = Literal["ok", "note", "problem", "unknown"]
 
 
+FindingCode = Literal["", "protected"]
+"""``protected``: a standby protects the pods of this node."""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One check: ``id`` is stable, ``title`` a word or two, ``text`` sentences, ``command`` what helps.
 
-    ``essential``: without an answer to it the whole is "cannot tell".
+    ``code``: what was found, where something depends on it. ``essential``: without an answer to it the whole is
+    "cannot tell".
     """
 
     id: str
@@ -30,6 +35,7 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
     command: str = ""
     essential: bool = False
+    code: FindingCode = ""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

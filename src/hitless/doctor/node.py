@@ -62,7 +62,7 @@ def diagnose_node(networks: Sequence[Network] = (), profile: str = "", run_dir: 
 
 def bridged(release: Sequence[Finding], guard: Sequence[Finding]) -> list[Finding]:
     """The release's finding, as it is with this guard: what a standby bridges is no problem of the node any more."""
-    if any(one.state != "ok" or not one.text.startswith("protected") for one in guard):
+    if any(one.state != "ok" or one.code != "protected" for one in guard):
         return list(release)
     more = "; the guard's standby translates them meanwhile (FORWARD rules it cannot bridge: see its status)"
     return [
@@ -80,7 +80,7 @@ def summary(findings: Sequence[Finding]) -> str:
         else "it cannot be told whether pods get out now" if "unknown" in egress
         else "pods get out now"
     )  # fmt: skip
-    if any(one.id == "guard" and one.state == "ok" and one.text.startswith("protected") for one in findings):
+    if any(one.id == "guard" and one.state == "ok" and one.code == "protected" for one in findings):
         return f"{now}; a restart of the agent is bridged by the guard's standby"
     if release & {"problem", "note"}:
         return f"{now}; affected: a restart of the agent loses new connections, and no guard bridges it"
@@ -172,7 +172,7 @@ def _guard(run_dir: Path, release: Sequence[Finding], egress: Sequence[Finding])
     told = guard_status.read(run_dir)
     text = told.text().splitlines()[0]
     if told.verdict == "protected":
-        return Finding("guard", "guard", "ok", text)
+        return Finding("guard", "guard", "ok", text, code="protected")
     if told.verdict == "unknown":
         return Finding("guard", "guard", "problem", text, "hitless guard status")
     if any(one.state in ("problem", "note") for one in release) or any(one.state == "ok" for one in egress):

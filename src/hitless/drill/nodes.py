@@ -251,7 +251,7 @@ class _NodeSubject:
         self._tools = tools
 
     async def restart(self, round: int) -> None:
-        def tell(step: Step, detail: str = "", evidence: str = "") -> None:
+        def tell(step: Step, detail: str = "", evidence: str = "", code: e.RestartCode = "") -> None:
             self._desk.write(
                 e.Restart(
                     t=self._desk.now,
@@ -260,6 +260,7 @@ class _NodeSubject:
                     method=self._way.words,
                     detail=detail,
                     evidence=evidence,
+                    code=code,
                 )
             )
 
@@ -280,7 +281,7 @@ class _NodeSubject:
             text = f"{NO_SIGN} in round {round}: {against or 'no process of it is known, and no rule was written'}"
             if not self._way.container:
                 text += f"; {self._way.words} said on standard error: {said or 'nothing'}"
-            tell("failed", text)
+            tell("failed", text, code="no_sign")
             self._desk.fail(text)  # more restarts of this kind would prove as little
             return
         tell("started", evidence=sign)

@@ -119,8 +119,8 @@ def _unproven(record: Record, settings: Settings) -> list[int]:
 
 def _no_sign(record: Record, numbers: Sequence[int]) -> str:
     """With the words of whoever looked for a sign, where it left some."""
-    words = (step.detail for step in record.restarts if step.step == "failed" and step.round in numbers)
-    return next((text for text in words if text.startswith(NO_SIGN)), f"{NO_SIGN} in {_rounds(numbers)}")
+    told = (step.detail for step in record.restarts if step.code == "no_sign" and step.round in numbers)
+    return next(told, f"{NO_SIGN} in {_rounds(numbers)}")
 
 
 def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:

@@ -45,7 +45,7 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["Copy", "Unclear", "copy", "disturbance", "tested_bits"]
+__all__ = ["Copy", "LeftOut", "Unclear", "copy", "disturbance", "tested_bits"]
 
 _MOST_RULES = 2000  # a nat postrouting path has tens; thousands mean that something else is wrong
 _DEEPEST = 15  # nf_tables allows 16 nested jumps
@@ -54,15 +54,40 @@ _TRANSLATIONS = (Masquerade, Snat)
 
 
 class Unclear(HitlessError):
-    """The primary's rules cannot be copied exactly: what they mean cannot be told."""
+    """The primary's rules cannot be copied exactly: what they mean cannot be told. ``at``: the table and chain."""
+
+    def __init__(self, message: str, at: tuple[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A translation that has no exact form: at which rule, why, and the chains that it is about: the rule's own, one
+    that the rule calls and that is left out ``whole``, and one that stopped the copy further down."""
+
+    table: str
+    chain: str
+    rule: int
+    problem: str
+    whole: str = ""
+    within: tuple[str, str] | None = None
+
+    def concerns(self, table: str, chain: str) -> bool:
+        """Whether it is a rule of this chain, or a call of it."""
+        return (table, chain) in ((self.table, self.chain), (self.table, self.whole), self.within)
+
+    def __str__(self) -> str:
+        where = f"{self.table} {self.chain} rule {self.rule}"
+        return f"{where}, all of {self.whole} ({self.problem})" if self.whole else f"{where} ({self.problem})"
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """``chains`` in the standby's names, the base chain first; ``left_out`` in words."""
+    """``chains`` in the standby's names, the base chain first; what was ``left_out``."""
 
     chains: tuple[Chain, ...]
-    left_out: tuple[str, ...]
+    left_out: tuple[LeftOut, ...]
 
 
 @dataclass(slots=True)
@@ -187,7 +212,7 @@ class _Copier:
         self.prefix = prefix
         self.version = version
         self.parts: dict[str, _Part] = {}
-        self.left_out: list[str] = []
+        self.left_out: list[LeftOut] = []
         self._count = 0
 
     def chain(self, name: str, stack: tuple[str, ...]) -> _Part:
@@ -196,27 +221,27 @@ class _Copier:
         source = self.table.chains.get(name)
         if source is None or name in stack or len(stack) > _DEEPEST:
             raise Unclear(
-                f"{self.table.name} {name}: " + ("no such chain" if source is None else "jumps nest too deep")
+                f"{self.table.name} {name}: " + ("no such chain" if source is None else "jumps nest too deep"),
+                (self.table.name, name),
             )
         part = _Part()
         for number, rule in enumerate(source.rules):
             self._count += 1
             if self._count > _MOST_RULES:
                 raise Unclear(f"{self.table.name}: more than {_MOST_RULES} rules on the way")
-            where = f"{self.table.name} {name} rule {number + 1}"
-            self._rule(part, source, number, rule, where, (*stack, name))
+            self._rule(part, source, number, rule, (*stack, name))
         self.parts[name] = part
         return part
 
-    def _rule(self, part: _Part, chain: Chain, number: int, rule: Rule, where: str, stack: tuple[str, ...]) -> None:
+    def _rule(self, part: _Part, chain: Chain, number: int, rule: Rule, stack: tuple[str, ...]) -> None:
         rule = Rule(tuple(step for step in rule.steps if not self._without_effect(step)))
         verdict = _verdict(rule)
         if verdict is None and not any(_sets(step) for step in rule.steps):
             return
-        self._check_marks(chain, number, rule, where)
+        self._check_marks(chain, number, rule)
         match verdict:
             case Jump(target):
-                self._jump(part, rule, target, where, stack)
+                self._jump(part, chain, number, rule, target, stack)
                 return
             case Goto(target):
                 called = self.chain(target, stack)
@@ -227,7 +252,7 @@ class _Copier:
                     rule = _with_verdict(rule, Goto(self.prefix + target))
             case Masquerade() | Snat():
                 if problem := self._inexact(rule):
-                    self.left_out.append(f"{where} ({problem})")
+                    self.left_out.append(LeftOut(self.table.name, chain.name, number + 1, problem))
                     return
                 part.translates = True
             case Accept():
@@ -235,9 +260,9 @@ class _Copier:
             case Return() | None:
                 pass
             case _:
-                raise Unclear(f"{where}: {words.rule(Rule((verdict,)), iptables=self.table.iptables)}")
+                raise self._unclear(chain, number, words.rule(Rule((verdict,)), iptables=self.table.iptables))
         if problem := self._inexact(rule):
-            raise Unclear(f"{where}: {problem}")
+            raise self._unclear(chain, number, problem)
         part.rules.append(rule)
 
     def _without_effect(self, step: Step) -> bool:
@@ -247,30 +272,36 @@ class _Copier:
             return True
         return _sets(step) and not _touched(step) & self.bits
 
-    def _check_marks(self, chain: Chain, number: int, rule: Rule, where: str) -> None:
+    def _check_marks(self, chain: Chain, number: int, rule: Rule) -> None:
         """The standby sees the mark as the primary left it: a change counts only if the primary translates then."""
         if not any(_sets(step) for step in rule.steps):
             return
         after = chain.rules[number : number + 2]
         if not _translated_next(chain, number) or any(self._inexact(each) for each in after):
-            raise Unclear(f"{where}: changes mark bits that rules test, and goes on")
+            raise self._unclear(chain, number, "changes mark bits that rules test, and goes on")
 
-    def _jump(self, part: _Part, rule: Rule, target: str, where: str, stack: tuple[str, ...]) -> None:
+    def _unclear(self, chain: Chain, number: int, problem: str) -> Unclear:
+        table = self.table.name
+        return Unclear(f"{table} {chain.name} rule {number + 1}: {problem}", (table, chain.name))
+
+    def _jump(self, part: _Part, chain: Chain, number: int, rule: Rule, target: str, stack: tuple[str, ...]) -> None:
         if self._neutral(target):
             return
         noted = len(self.left_out)
+        stopped: Unclear | None = None
         try:
             called = self.chain(target, stack)
             problem = "" if called.neutral else self._inexact(rule)
         except Unclear as unclear:
-            called, problem = None, str(unclear)
+            called, problem, stopped = None, str(unclear), unclear
         if called is not None and called.neutral:
             return
         if problem:
             if not self._only_translates(target):
-                raise Unclear(problem if called is None else f"{where}: {problem}")
+                raise stopped if stopped is not None else self._unclear(chain, number, problem)
             del self.left_out[noted:]
-            self.left_out.append(f"{where}, all of {target} ({problem})")
+            within = None if stopped is None else stopped.at
+            self.left_out.append(LeftOut(self.table.name, chain.name, number + 1, problem, target, within))
             return
         assert called is not None
         part.translates, part.ends = part.translates or called.translates, part.ends or called.ends

@@ -21,10 +21,11 @@ Time comes in as an argument. Never touches the kernel. Next stage: ``standing``
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hitless.guard.learning import Standby
+from hitless.guard.reasons import NOTHING, Code, Reason
 from hitless.guard.statements import Statement
 from hitless.model.families import Network
 from hitless.model.rules import Masquerade, Rule, Snat
@@ -47,7 +48,7 @@ class Decision:
     that time although nothing happened."""
 
     action: Literal["keep", "install", "withdraw"]
-    why: str
+    why: Reason
     standby: Standby | None = None
     again: float | None = None
 
@@ -78,62 +79,62 @@ class Decider:
         if self._unclear_since is None:
             self._unclear_since = now
         if self.installed is None:
-            return Decision("keep", f"cannot tell what the primary means: {reason}")
+            return Decision("keep", Reason(Code.NO_EXACT_COPY, detail=reason))
         due = self._unclear_since + self.limits.settle
         if now < due:
-            return Decision("keep", f"cannot tell yet what the primary means: {reason}", again=due)
+            return Decision("keep", Reason(Code.NO_EXACT_COPY_YET, detail=reason), again=due)
         self._give_up(self._unclear_since, said=False)
-        return Decision("withdraw", f"cannot tell what the primary means: {reason}")
+        return Decision("withdraw", Reason(Code.NO_EXACT_COPY, detail=reason))
 
     def see(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """The primary's rules mean ``seen`` now. ``stated`` is asked only when everything is lost."""
         self._unclear_since = None
         if self.installed is None:
             if seen.places:
-                return self._follow(seen, now, "learned")
+                return self._follow(seen, now, Reason(Code.LEARNED))
             return self._without(seen, now, stated)
         if self.whole(seen):
             return self._whole(seen, now)
         if self._lost_since is None:
             self._lost_since = now
         if extends(seen, self.installed):
-            return self._follow(seen, now, "the primary exempts flows by a rule", at_once=True)
+            return self._follow(seen, now, Reason(Code.EXEMPTION_ADDED), at_once=True)
         if unknown := [n for n in self.installed.networks if not _covers(seen, (n,)) and _in_any(n, seen.doubtful)]:
-            return self._hold(now, f"cannot tell whether {', '.join(map(str, unknown))} is still translated", None)
+            return self._hold(now, Reason(Code.CANNOT_TELL_WHETHER_TRANSLATED, tuple(unknown)), None)
         if seen.places:
             due = self._lost_since + self.limits.partial
             if now >= due:
-                return self._follow(seen, now, "translation of some pod networks was taken away, others keep it")
-            return self._hold(now, "translation of some pod networks is missing", due)
+                return self._follow(seen, now, Reason(Code.PARTLY_TAKEN_AWAY))
+            return self._hold(now, Reason(Code.PARTLY_MISSING), due)
         statement = stated()
         if statement is not None and not statement.masquerade:
             self._give_up(now, said=True)
             again = now + self.limits.ask
-            return Decision("withdraw", f"masquerading is switched off: {statement.source}", again=again)
-        return self._hold(now, "the primary's rules are missing", None)
+            return Decision("withdraw", Reason(Code.SWITCHED_OFF, detail=statement.source), again=again)
+        return self._hold(now, Reason(Code.RULES_MISSING), None)
 
     def _without(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """Nothing stands, and the rules carry nothing: what was given up comes back when the reason has ended."""
         if self._given_up is None:
-            return Decision("keep", "no rules to learn from yet")
+            return Decision("keep", NOTHING)
         if self._given_up.said:
             statement = stated()
             if statement is not None and not statement.masquerade:
                 self._given_up.since = None
-                why = f"masquerading is switched off: {statement.source}"
+                why = Reason(Code.SWITCHED_OFF, detail=statement.source)
                 return Decision("keep", why, again=now + self.limits.ask)
             if self._given_up.since is None:
                 self._given_up.since = now
             due = self._given_up.since + self.limits.settle
             if now < due:
-                return Decision("keep", "masquerading was switched off, and nobody says so just now", again=due)
-            why = "nobody says any more that masquerading is switched off, and the primary's rules are missing"
+                return Decision("keep", Reason(Code.STATEMENT_GONE), again=due)
+            why = Reason(Code.STATEMENT_ENDED)
         else:
             since = self._given_up.since
             if since is None or now - since > self.limits.partial:
                 self._given_up = None  # they stood for so long that they were the primary's word
-                return Decision("keep", "no rules to learn from yet")
-            why = "the rules without an exact copy are gone, and the primary's are missing"
+                return Decision("keep", NOTHING)
+            why = Reason(Code.INEXACT_RULES_GONE)
         self.installed = self.proven = self._given_up.standby
         self._given_up = None
         decision = self.see(seen, now, stated)
@@ -143,15 +144,15 @@ class Decider:
         self._lost_since = None
         assert self.installed is not None
         if seen != self.installed:
-            return self._follow(seen, now, "the primary changed")
+            return self._follow(seen, now, Reason(Code.PRIMARY_CHANGED))
         if self._candidate_since is not None:
             due = self._candidate_since + self.limits.settle
             if now < due:
-                return Decision("keep", "whole, not yet proven", again=due)
+                return Decision("keep", Reason(Code.NOT_YET_PROVEN), again=due)
             self.proven, self._candidate_since = self.installed, None
-        return Decision("keep", "whole")
+        return Decision("keep", Reason(Code.WHOLE))
 
-    def _follow(self, seen: Standby, now: float, why: str, *, at_once: bool = False) -> Decision:
+    def _follow(self, seen: Standby, now: float, why: Reason, *, at_once: bool = False) -> Decision:
         if self.proven is None or at_once:
             self.proven, self._candidate_since = seen, None
         elif seen == self.proven:
@@ -163,14 +164,14 @@ class Decider:
         again = None if self._candidate_since is None else now + self.limits.settle
         return Decision("install", why, seen, again)
 
-    def _hold(self, now: float, why: str, due: float | None) -> Decision:
+    def _hold(self, now: float, why: Reason, due: float | None) -> Decision:
         """Bridge; an unproven standby gives way to the one before it."""
         if self._candidate_since is not None:
             young = now - self._candidate_since < self.limits.settle
             self._candidate_since = None
             if young and self.proven is not None and self.proven != self.installed:
                 self.installed = self.proven
-                return Decision("install", f"{why}; back to what stood before", self.proven, due)
+                return Decision("install", replace(why, restored=True), self.proven, due)
             self.proven = self.installed
         return Decision("keep", why, again=due)
 

@@ -9,13 +9,14 @@ reported as a doubt. Next stage: ``running``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hitless.guard.learning import Place
 from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
 from hitless.observe import Ask, Panel, Whom, questions
+from hitless.observe.panels import How
 from hitless.semantics import ChainName
 
 __all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
@@ -30,6 +31,7 @@ class Fate:
     cut: tuple[str, ...] = ()
     doubtful: tuple[str, ...] = ()
     reason: str = ""
+    how: How = ""
     partly: str = ""
     pods: int = 0
     kept: int = 0
@@ -44,6 +46,7 @@ class OpenGap:
     networks: tuple[str, ...]
     reason: str
     opened_by: Writer | None
+    how: How = ""
 
 
 class Asker:
@@ -80,7 +83,7 @@ class Asker:
     ) -> Fate:
         cut: list[str] = []
         doubtful: list[str] = []
-        reasons: list[str] = []
+        reasons: list[tuple[str, How]] = []
         partly: list[str] = []
         pods = kept = 0
         chains: set[ChainName] = set()
@@ -92,15 +95,15 @@ class Asker:
             chains |= poll.chains
             if poll.state == "not_carried":
                 cut.append(str(place.network))
-                reasons.append(poll.reason)
+                reasons.append((poll.reason, poll.how))
             elif poll.state == "cannot_tell":
                 doubtful.append(str(place.network))
-                reasons.append(poll.reason)
+                reasons.append((poll.reason, ""))
             elif poll.partly:
                 partly.append(f"{place.network}: {poll.partly}")
-        return Fate(
-            tuple(cut), tuple(doubtful), next(iter(reasons), ""), "; ".join(partly), pods, kept, frozenset(chains)
-        )
+        reason, how = next(iter(reasons), ("", ""))
+        said = "; ".join(partly)
+        return Fate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
 
 
 class Tracker:
@@ -114,11 +117,11 @@ class Tracker:
         """The state from ``t`` on; returns the gap that it ends."""
         if fate.cut and self.open is None:
             self.count += 1
-            self.open = OpenGap(t, fate.cut, fate.reason, writer)
+            self.open = OpenGap(t, fate.cut, fate.reason, writer, fate.how)
             return None
         if fate.cut and self.open is not None:
             networks = tuple(dict.fromkeys((*self.open.networks, *fate.cut)))
-            self.open = OpenGap(self.open.begin, networks, self.open.reason, self.open.opened_by)
+            self.open = replace(self.open, networks=networks)
             return None
         ended, self.open = self.open, None
         return ended

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hitless.guard import images
-from hitless.guard.copying import Unclear, copy, disturbance, tested_bits
+from hitless.guard.copying import LeftOut, Unclear, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.rules import Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
@@ -55,7 +55,7 @@ class Standby:
     family: Family
     chains: tuple[Chain, ...]
     places: tuple[Place, ...] = ()
-    left_out: tuple[str, ...] = field(default=(), compare=False)
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     doubtful: tuple[Network, ...] = field(default=(), compare=False)
 
     @property
@@ -83,7 +83,7 @@ def learn(
     bases = list(_bases(ruleset, family))
     chosen = [(table, base) for table, base in bases if _leads(table, base.name, primary)]
     chains: list[Chain] = []
-    left_out: list[str] = []
+    left_out: list[LeftOut] = []
     bits = 0
     for number, (table, base) in enumerate(chosen):
         prefix = copied(table.name)[table.legacy]
@@ -109,7 +109,7 @@ def standby_of(
     places: Iterable[Place],
     *,
     uplink: str = "",
-    left_out: tuple[str, ...] = (),
+    left_out: tuple[LeftOut, ...] = (),
 ) -> Standby:
     """The standby of these chains with those of ``places`` that it carries."""
     chains = images.canonical(chains, family)

@@ -1,15 +1,18 @@
-"""The journal's words: what the guard saw and did, one JSON object a line.
+"""The journal: what the guard saw and did, one JSON object a line.
 
 Promise: every record has ``t`` (Unix nanoseconds) and ``type``; numbers are counted by the kernel, not estimated; a
-record is written when what it tells is over (a gap at its end). Described for people in docs/guard.md. Next stage:
-``journal`` keeps them, ``metrics`` counts them, ``events`` posts them.
+record is written when what it reports is over (a gap at its end); ``code`` is its reason for machines, and never
+changes its meaning. Described in docs/guard.md. Next stage: ``journal`` keeps them, ``metrics`` counts them,
+``kubernetes`` posts them.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from hitless.model.events import FamilyName, Writer
+from hitless.guard.reasons import Code
+from hitless.model.event_words import FamilyName, Writer
+from hitless.model.rule_events import Interval
 
 __all__ = [
     "Followed",
@@ -44,6 +47,7 @@ class Followed(_Record, tag="followed", frozen=True, kw_only=True):
 
     family: FamilyName
     why: str
+    code: Code | None = None
     networks: list[str]
     left_out: list[str] = []
     writer: Writer | None = None
@@ -54,40 +58,27 @@ class Withdrawn(_Record, tag="withdrawn", frozen=True, kw_only=True):
 
     family: FamilyName
     why: str
+    code: Code | None = None
 
 
-class Gap(_Record, tag="gap", frozen=True, kw_only=True):
-    """A time in which the primary did not carry a pod network; ``t == end``.
+class Gap(Interval, tag="gap", frozen=True, kw_only=True):
+    """A time in which the primary did not carry pod networks.
 
     ``covered``: the standby stood throughout. ``carried``: flows that it translated meanwhile (the family's counter).
     ``leaked``: packets that left un-translated. ``healed``: flows that were freed afterwards.
     """
 
-    family: FamilyName
     networks: list[str]
-    begin: int
-    end: int
     covered: bool
     carried: int = 0
     leaked: int = 0
     healed: int = 0
-    reason: str = ""
-    opened_by: Writer | None = None
-    closed_by: Writer | None = None
-    open: bool = False
 
 
-class ForwardGap(_Record, tag="forward_gap", frozen=True, kw_only=True):
+class ForwardGap(Interval, tag="forward_gap", frozen=True, kw_only=True):
     """A time in which forwarding dropped pods' flows: the guard cannot bridge it, only say so."""
 
-    family: FamilyName
     networks: list[str]
-    begin: int
-    end: int
-    reason: str = ""
-    opened_by: Writer | None = None
-    closed_by: Writer | None = None
-    open: bool = False
 
 
 class Partly(_Record, tag="partly", frozen=True, kw_only=True):

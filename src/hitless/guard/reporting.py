@@ -22,6 +22,7 @@ from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby
 from hitless.guard.meter import Moved
+from hitless.guard.reasons import Reason, State
 from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
 from hitless.guard.standing import Standing
@@ -104,6 +105,8 @@ class Reporter:
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
             isinstance(record, records.Gap) and not record.covered
         )
+        if "code" in facts:
+            facts["reason_code"] = facts.pop("code")
         if isinstance(record, records.Note):
             loud = facts.pop("level") != "info"
         (self._log.notice if loud else self._log.info)(event, **facts)
@@ -118,24 +121,25 @@ class Reporter:
         """Count something that belongs to no family."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
-    def followed(self, side: Side, why: str, standby: Standby, t: int, writer: Writer | None) -> None:
+    def followed(self, side: Side, why: Reason, standby: Standby, t: int, writer: Writer | None) -> None:
         """The standby follows the primary."""
         self.numbers[side.family].followed += 1
         self.record(
             records.Followed(
                 t=t,
                 family=side.family.value,
-                why=why,
+                why=str(why),
+                code=why.code,
                 networks=[str(network) for network in standby.networks],
-                left_out=list(standby.left_out),
+                left_out=[str(one) for one in standby.left_out],
                 writer=writer,
             )
         )
 
-    def withdrawn(self, side: Side, why: str, t: int) -> None:
+    def withdrawn(self, side: Side, why: Reason, t: int) -> None:
         """The standby is empty."""
         self.numbers[side.family].withdrawn += 1
-        self.record(records.Withdrawn(t=t, family=side.family.value, why=why))
+        self.record(records.Withdrawn(t=t, family=side.family.value, why=str(why), code=why.code))
 
     def gap(
         self, side: Side, gap: OpenGap, t: int, writer: Writer | None, *, healed: int, still_open: bool = False
@@ -171,6 +175,7 @@ class Reporter:
             carried=numbers.carried - carried,
             leaked=numbers.leaked - leaked,
             healed=healed,
+            code=gap.how,
             reason=gap.reason,
             opened_by=gap.opened_by,
             closed_by=writer,
@@ -274,19 +279,15 @@ class Reporter:
     def _family(self, side: Side, standing: Standing | None) -> dict[str, object]:
         numbers, installed = self.numbers[side.family], side.installed
         owner = standing.owner(side.family) if standing is not None else None
-        state = "waiting for rules to learn from"
-        if side.withdrawn or side.decider.withdrawn or (side.unclear and installed is None):
-            state = "withdrawn"
-        elif side.open:
-            state = "carrying" if installed is not None and standing is not None else "gap"
-        elif installed is not None:
-            state = "standing by" if standing is not None else "watching"
+        state, why = _state(side, observing=standing is None), side.withdrawn or side.why
         gap = side.egress.open
         return {
-            "state": state,
-            "why": side.withdrawn or side.why,
+            "state": state.value,
+            "code": state.code,
+            "why": str(why),
+            "why_code": why.code.value,
             "networks": [str(network) for network in installed.networks] if installed is not None else [],
-            "left_out": list(installed.left_out) if installed is not None else [],
+            "left_out": [str(one) for one in installed.left_out] if installed is not None else [],
             "protected": owner is not None and owner.protected,
             "doubt": side.doubt,
             "forward_doubt": side.forward_doubt,
@@ -338,6 +339,17 @@ class Reporter:
                 self._state.unlink(missing_ok=True)
 
 
+def _state(side: Side, *, observing: bool) -> State:
+    installed = side.installed
+    if side.withdrawn or side.decider.withdrawn or (side.unclear and installed is None):
+        return State.WITHDRAWN
+    if side.open:
+        return State.CARRYING if installed is not None and not observing else State.GAP
+    if installed is not None:
+        return State.WATCHING if observing else State.STANDING_BY
+    return State.WAITING
+
+
 def _forward_record(side: Side, gap: OpenGap, t: int, writer: Writer | None, *, still_open: bool) -> records.ForwardGap:
     return records.ForwardGap(
         t=t,
@@ -345,6 +357,7 @@ def _forward_record(side: Side, gap: OpenGap, t: int, writer: Writer | None, *, 
         networks=list(gap.networks),
         begin=gap.begin,
         end=t,
+        code=gap.how,
         reason=gap.reason,
         opened_by=gap.opened_by,
         closed_by=writer,

@@ -25,6 +25,7 @@ from hitless.guard.freeing import Healer
 from hitless.guard.gaps import OpenGap
 from hitless.guard.places import Places
 from hitless.guard.primaries import Primary
+from hitless.guard.reasons import Code, Reason
 from hitless.guard.reporting import Reporter
 from hitless.guard.saying import unclear
 from hitless.guard.side import Seen, Side
@@ -346,7 +347,7 @@ class Guard:
         if moved.leaked:
             self._heal(side.family, "leak", moved.leaked)
         if moved.wrongly and not side.withdrawn:
-            reason = f"it translated {moved.wrongly} flows that the primary, whole, left alone"
+            reason = Reason(Code.CONTRADICTED, flows=moved.wrongly)
             side.withdraw(reason)
             self._stand(None)
             self.reporter.withdrawn(side, reason, t)
@@ -371,7 +372,7 @@ class Guard:
         if self._healer is None or standby is None:
             return
         begin = self._clock.now()
-        dry = self._standing is None or side.withdrawn != ""
+        dry = self._standing is None or side.withdrawn is not None
         try:
             freed = self._healer.heal(standby, dry=dry)
         except HitlessError as error:

@@ -17,6 +17,7 @@ from hitless.guard.learning import Place, Standby, learn
 from hitless.guard.meter import Meter
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
+from hitless.guard.reasons import NOTHING, Reason
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Hook, Ruleset
@@ -53,8 +54,8 @@ class Side:
     meter: Meter = field(default_factory=Meter)
     egress: gaps.Tracker = field(default_factory=gaps.Tracker)
     forward: gaps.Tracker = field(default_factory=gaps.Tracker)
-    withdrawn: str = ""
-    why: str = ""
+    withdrawn: Reason | None = None
+    why: Reason = NOTHING
     doubt: str = ""
     forward_doubt: str = ""
     partly: str = ""  # which pods of it are cut off although others are not
@@ -130,7 +131,7 @@ class Side:
             self._passed = tuple(_passed(ruleset, self.family, self._met))
         return self.partly != before
 
-    def withdraw(self, reason: str) -> None:
+    def withdraw(self, reason: Reason) -> None:
         """Give up: the standby did, or might do, what the primary would not."""
         self.withdrawn = reason
 
@@ -147,7 +148,8 @@ class Side:
         except Unclear as unclear:
             self._standby, self._unclear = None, self.speak(str(unclear))
         else:
-            self._standby = replace(self._standby, left_out=tuple(map(self.speak, self._standby.left_out)))
+            named = tuple(replace(one, problem=self.speak(one.problem)) for one in self._standby.left_out)
+            self._standby = replace(self._standby, left_out=named)
         legacy = any(chain.name.startswith("legacy.") for chain in (self._standby.chains if self._standby else ()))
         self.meter.polled = self.meter.polled or legacy
 
@@ -184,18 +186,13 @@ class Side:
         """Why the primary's rules have no exact copy; empty when they have (or there are none)."""
         if self._unclear or self._standby is None or self._standby.places:
             return self._unclear
-        left_out = self._standby.left_out
-        return next((words for words in left_out if any(_about(words, *chain) for chain in self.primary.chains)), "")
+        about = (one for one in self._standby.left_out if any(one.concerns(*chain) for chain in self.primary.chains))
+        return next(map(str, about), "")
 
     @property
     def whole(self) -> bool:
         """Whether the primary and the standby say the same just now."""
         return self._standby is not None and self.installed is not None and self._standby == self.installed
-
-
-def _about(words: str, table: str, chain: str) -> bool:
-    """Whether what was left out is a rule of this chain, or a call of it."""
-    return f"{table} {chain} rule " in words or (words.startswith(f"{table} ") and f", all of {chain} (" in words)
 
 
 def _asked(hook: Hook) -> bool:

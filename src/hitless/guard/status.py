@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hitless.cleaning import cleaned
 from hitless.errors import HitlessError
 from hitless.guard import locking
+from hitless.guard.reasons import PROTECTING, Code, Reason, State
 from hitless.kernel import files
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
@@ -27,8 +28,6 @@ __all__ = ["Status", "protects", "read"]
 
 _LATE = 60.0  # seconds; a guard marks the file every ten
 _LONGEST = 1 << 20  # bytes of a state file; one has 20 records
-
-_GOOD = ("standing by", "carrying")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +133,9 @@ def _written(path: Path) -> tuple[dict[str, Any], float]:
 def protects(families: dict[str, Any], ours: bool = False) -> bool:
     """Whether every pod network is protected. A running guard (``ours``) that withdrew names no networks any more."""
     states = [family["state"] for family in families.values() if family["networks"]]
-    if ours and any(family["state"] == "withdrawn" for family in families.values()):
+    if ours and any(family["state"] == State.WITHDRAWN for family in families.values()):
         return False
-    return bool(states) and all(state in _GOOD for state in states)
+    return bool(states) and all(state in PROTECTING for state in states)
 
 
 def _from_kernel() -> dict[str, Any]:
@@ -149,9 +148,12 @@ def _from_kernel() -> dict[str, Any]:
             chains, notes = standby_chains(table)
             owner = tables.owner(family)
             counts = tables.counters(family)
+            state = State.STANDING_BY if chains else State.WITHDRAWN
             found[family.value] = {
-                "state": "standing by" if chains else "withdrawn",
-                "why": "the standby stands without its guard",
+                "state": state.value,
+                "code": state.code,
+                "why": str(Reason(Code.LEFT_BY_EARLIER_GUARD)),
+                "why_code": Code.LEFT_BY_EARLIER_GUARD.value,
                 "networks": [network for network, _ in notes],
                 "protected": owner is not None and owner.protected,
                 "carried": counts[CARRIED].packets if CARRIED in counts else 0,

@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
 
-from hitless.errors import ApiError, ours
+from hitless.errors import ApiError, CommandFailed, ours
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS
 from hitless.kube.refusals import said
@@ -184,10 +184,8 @@ async def output(api: Api, pod: str, namespace: str, container: str, command: Se
                         raise ApiError(f"{said_by} says more than {_MOST_OUTPUT} bytes", status=500)
             if running.code != 0:
                 words = running.stderr.decode(errors="replace").strip().splitlines()
-                raise ApiError(
-                    f"{' '.join(command[:4])} in {namespace}/{pod} ended with {running.code}: {words[-1:] or ''}",
-                    status=500,
-                )
+                said_by = f"{' '.join(command[:4])} in {namespace}/{pod}"
+                raise CommandFailed(f"{said_by} ended with {running.code}: {words[-1:] or ''}", running.code or 0)
             return b"".join(pieces)
         except ApiError as error:
             wait = api.patience.wait(attempt)

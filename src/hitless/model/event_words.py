@@ -9,11 +9,14 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Cause", "FamilyName", "Kind", "Machine", "Stamped", "State", "Writer"]
+__all__ = ["Cause", "Code", "FamilyName", "Kind", "Machine", "Stamped", "State", "Writer"]
 
 FamilyName = Literal["ipv4", "ipv6"]
 Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
 State = Literal["carried", "not_carried", "cannot_tell"]
+Code = Literal["", "dropped", "rejected", "untranslated", "unanswered"]
+"""How packets are lost: dropped or rejected by a rule, sent out with the pod's own address, or their answers do not
+come back. Empty: they are not, or it cannot be told."""
 Cause = Literal[
     "gap", "poisoned", "refused", "timeout", "unreachable", "far_end_down", "far_end_full", "starved", "error"
 ]

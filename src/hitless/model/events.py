@@ -82,6 +82,7 @@ class Heartbeat(Stamped, tag="heartbeat", frozen=True, kw_only=True):
     """A tool's measure of itself over the last interval: its largest lag behind its own plan or the kernel.
 
     ``begun``, ``skipped``: a prober's attempts since its start, and those that it had planned and did not make.
+    ``open``: of a prober, attempts without an answer yet.
     ``full``: connections that a far end had to close, or could not take, because there were too many.
     """
 
@@ -93,6 +94,7 @@ class Heartbeat(Stamped, tag="heartbeat", frozen=True, kw_only=True):
     begun: int = 0
     skipped: int = 0
     full: int = 0
+    open: int = 0
 
 
 class Attempts(Stamped, tag="attempts", frozen=True, kw_only=True):
@@ -182,9 +184,13 @@ class Phase(Stamped, tag="phase", frozen=True, kw_only=True):
     detail: str = ""
 
 
+RestartCode = Literal["", "no_sign"]
+"""``no_sign``: nothing says that an agent restarted; more restarts of this kind would prove as little."""
+
+
 class Restart(Stamped, tag="restart", frozen=True, kw_only=True):
     """What was done to the agent, and what it did. ``evidence``: by what it is known that the agent ended or began:
-    another process, container, pod or activation of a unit."""
+    another process, container, pod or activation of a unit. ``code``: of a step that failed, why."""
 
     step: Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
     round: int = 0
@@ -192,6 +198,7 @@ class Restart(Stamped, tag="restart", frozen=True, kw_only=True):
     method: str = ""
     detail: str = ""
     evidence: str = ""
+    code: RestartCode = ""
 
 
 class Summary(Stamped, tag="summary", frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ Promise: as ``events``, which reads and writes them and is where everybody takes
 
 from __future__ import annotations
 
-from hitless.model.event_words import FamilyName, Stamped, State, Writer
+from hitless.model.event_words import Code, FamilyName, Stamped, State, Writer
 
-__all__ = ["Bridged", "Change", "Gap", "LostEvents", "RuleState", "Standby"]
+__all__ = ["Bridged", "Change", "Gap", "Interval", "LostEvents", "RuleState", "Standby"]
 
 
 class Change(Stamped, tag="change", frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class RuleState(Stamped, tag="state", frozen=True, kw_only=True):
     family: FamilyName
     network: str
     state: State
+    code: Code = ""
     reason: str = ""
     writer: Writer | None = None
     generation: int = 0
@@ -44,30 +45,38 @@ class RuleState(Stamped, tag="state", frozen=True, kw_only=True):
     partly: str = ""
 
 
-class Gap(Stamped, tag="gap", frozen=True, kw_only=True):
-    """A closed time without egress, written at its end (``t == end``); ``open`` when the stream ended inside it."""
+class Interval(Stamped, frozen=True, kw_only=True):
+    """A time in which pods' packets were lost, or would have been: the one record of it, for watch, guard and agent.
+
+    Written at its end (``t == end``); ``open`` when it went on then. ``code`` says how packets were lost, ``reason`` by
+    which rules, for people.
+    """
 
     family: FamilyName
-    network: str
     begin: int
     end: int
+    code: Code = ""
     reason: str = ""
     opened_by: Writer | None = None
     closed_by: Writer | None = None
     open: bool = False
 
+    @property
+    def lasted_ns(self) -> int:
+        """How long it lasted, so far as it is known."""
+        return self.end - self.begin
 
-class Bridged(Stamped, tag="bridged", frozen=True, kw_only=True):
-    """A time in which everybody else's rules did not carry a network and a guard's standby did, written at its end."""
 
-    family: FamilyName
+class Gap(Interval, tag="gap", frozen=True, kw_only=True):
+    """A time in which the rules did not carry a network's egress."""
+
     network: str
-    begin: int
-    end: int
-    reason: str = ""
-    opened_by: Writer | None = None
-    closed_by: Writer | None = None
-    open: bool = False
+
+
+class Bridged(Interval, tag="bridged", frozen=True, kw_only=True):
+    """A time in which everybody else's rules did not carry a network and a guard's standby did."""
+
+    network: str
 
 
 class Standby(Stamped, tag="standby", frozen=True, kw_only=True):

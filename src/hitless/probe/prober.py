@@ -167,6 +167,7 @@ class Prober:
                 f"{len(self._outcomes.knocking)} knocking",
                 begun=self._outcomes.ledger.begun(),
                 skipped=self._skipped(),
+                open=self._outcomes.ledger.open,
             )
         )
         self._cpu = cpu

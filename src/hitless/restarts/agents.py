@@ -15,6 +15,7 @@ from hitless import profiles
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS, Pod
+from hitless.model.events import RestartCode
 from hitless.survey.cni import Cni
 
 __all__ = ["Agent", "Kill", "Step", "Tell"]
@@ -26,9 +27,9 @@ Kill = Callable[[str, str], Awaitable[None]]
 
 
 class Tell(Protocol):
-    """Told the node, the step, a detail, and by what it is known that the agent ended or began."""
+    """Told the node, the step, a detail, by what it is known that the agent ended or began, and a failure's code."""
 
-    def __call__(self, node: str, step: Step, detail: str, evidence: str = "", /) -> None: ...
+    def __call__(self, node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from hitless.evidence.rules import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
+from hitless.model.events import RestartCode
 from hitless.restarts.agents import Agent, Kill, Step, Tell
 from hitless.restarts.methods import About, Method, about
 
@@ -37,9 +38,9 @@ async def restart(
         patience *= max(1, len(waited))
     await entry.begin(agent, before, tell, kill)
 
-    def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+    def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
         if node in before:
-            tell(node, step, detail, evidence)
+            tell(node, step, detail, evidence, code)
 
     await until_back(agent, waited, tell_drilled, patience, entry)
 
@@ -49,10 +50,10 @@ async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patien
     assert agent.cni.daemon_set is not None
     told: dict[str, set[str]] = {node: set() for node in before}
 
-    def once(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+    def once(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
         if step not in told[node]:
             told[node].add(step)
-            tell(node, step, detail, evidence)
+            tell(node, step, detail, evidence, code)
 
     held: set[str] = set()
     ending: set[str] = set()
@@ -86,7 +87,7 @@ async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patien
                 text = (
                     f"{NO_SIGN} on {node} within {patience:g} s: pod {pod} runs on, its container was not started again"
                 )
-                tell(node, "failed", text)
+                tell(node, "failed", text, "", "no_sign")
 
 
 def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:

@@ -28,7 +28,7 @@ __all__ = ["Standbys"]
 @dataclass(frozen=True, slots=True)
 class _Open:
     begin: int
-    reason: str
+    answer: Poll
     writer: Writer | None
 
 
@@ -65,7 +65,7 @@ class Standbys:
             watched.chains |= without.chains
         if without is not None and without.state == "not_carried":
             if begun is None:
-                self._open[network] = _Open(t, without.reason, writer)
+                self._open[network] = _Open(t, without, writer)
             return []
         return [self._close(network, t, writer)] if begun is not None else []
 
@@ -83,7 +83,8 @@ class Standbys:
             network=str(network),
             begin=begun.begin,
             end=t,
-            reason=begun.reason,
+            code=begun.answer.how,
+            reason=begun.answer.reason,
             opened_by=begun.writer,
             closed_by=writer,
             open=still,

@@ -27,22 +27,21 @@ class Tracker:
         self.gaps = 0
         self.gap_ns = 0
         self.longest_ns = 0
-        self._opened: tuple[int, str, Writer | None] | None = None
+        self._opened: tuple[int, Poll, Writer | None] | None = None
 
     def observe(self, t: int, answer: Poll, writer: Writer | None = None, generation: int = 0) -> list[RuleState | Gap]:
         """The answer holds since ``t``, when ``writer`` committed ``generation``."""
         same = answer.state == self.state
         if same and (not answer.whole or answer.partly == self.partly):
             return []
-        state, reason = answer.state, answer.reason
-        self.state, self.partly = state, answer.partly
+        self.state, self.partly = answer.state, answer.partly
         if same:
             return [self._told(t, answer, writer, generation)]
         events: list[RuleState | Gap] = [self._told(t, answer, writer, generation)]
         if self._opened is not None:
             events.append(self._close(self._opened, t, writer))
-        if state == "not_carried":
-            self._opened = (t, reason, writer)
+        if answer.state == "not_carried":
+            self._opened = (t, answer, writer)
         return events
 
     def _told(self, t: int, answer: Poll, writer: Writer | None, generation: int) -> RuleState:
@@ -51,6 +50,7 @@ class Tracker:
             family=self.family.value,
             network=str(self.network),
             state=answer.state,
+            code=answer.how,
             reason=answer.reason,
             writer=writer,
             generation=generation,
@@ -65,9 +65,9 @@ class Tracker:
         return [] if self._opened is None else [self._close(self._opened, t, None, still_open=True)]
 
     def _close(
-        self, opened: tuple[int, str, Writer | None], t: int, writer: Writer | None, *, still_open: bool = False
+        self, opened: tuple[int, Poll, Writer | None], t: int, writer: Writer | None, *, still_open: bool = False
     ) -> Gap:
-        begin, reason, opened_by = opened
+        begin, answer, opened_by = opened
         self._opened = None
         self.gaps += 1
         self.gap_ns += t - begin
@@ -78,7 +78,8 @@ class Tracker:
             network=str(self.network),
             begin=begin,
             end=t,
-            reason=reason,
+            code=answer.how,
+            reason=answer.reason,
             opened_by=opened_by,
             closed_by=writer,
             open=still_open,

@@ -53,7 +53,7 @@ CARRIED = Finding("egress", "egress now", "ok", "carried")
 CUT_OFF = Finding("egress", "egress now", "problem", "not carried")
 AFFECTED = Finding("release", "release and its cost", "problem", "flannel v0.26.7: a restart takes connections away")
 UNKNOWN = Finding("release", "release and its cost", "unknown", "no release")
-STANDBY = Finding("guard", "guard", "ok", "protected: guard runs (pid 7)")
+STANDBY = Finding("guard", "guard", "ok", "protected: guard runs (pid 7)", code="protected")
 NO_GUARD = Finding("guard", "guard", "note", "unprotected: no guard runs: a restart is not bridged")
 
 

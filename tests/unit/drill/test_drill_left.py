@@ -31,7 +31,7 @@ def test_nothing_is_told_before_a_round_was_seen_and_the_rest_is_counted_then() 
 def test_attempts_that_are_open_and_what_ends_the_drill_stand_below() -> None:
     view = _Live(_Rows(["a"], 2))
     assert view._below().plain == "Ctrl-C ends it and prints what is known"
-    view(e.Heartbeat(t=1, agent="a", node="n", stream="probe", tool="probe", interval_ns=1, detail="1 open, 0 skipped"))
+    view(e.Heartbeat(t=1, agent="a", node="n", stream="probe", tool="probe", interval_ns=1, open=1))
     assert view._below().plain == "1 attempt pending; Ctrl-C ends it and prints what is known"
     view(e.Summary(t=2, agent="a", node="n", stream="probe", tool="probe"))
     assert view._below().plain == "Ctrl-C ends it and prints what is known"

@@ -283,7 +283,9 @@ def test_the_words_of_whoever_looked_for_a_sign_are_the_reason() -> None:
     said = (
         "no sign that an agent restarted in round 1: flanneld (process 7) did not end; true said on standard error: x"
     )
-    drill.extra.append(e.Restart(t=at(3.9), step="failed", round=1, detail=said, **drill.where("drill")))
+    drill.extra.append(
+        e.Restart(t=at(3.9), step="failed", round=1, detail=said, code="no_sign", **drill.where("drill"))
+    )
     assert the(drill.log()).reasons[0] == said
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from hitless.cli import guard as command
 from hitless.guard import metrics, primaries, records
+from hitless.guard.reasons import Code, State
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy/chart/files/alerts.yaml"
@@ -91,6 +92,8 @@ def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other
         assert f"| `{kind.__struct_config__.tag}` |" in GUIDE, kind
         for field in kind.__struct_fields__:
             assert field == "t" or f"`{field}`" in GUIDE, f"{kind.__name__}.{field}"
+    for code in (*Code, *(state.code for state in State)):
+        assert f"`{code}`" in GUIDE, code
     for action in command._parser()._actions:
         long = [flag for flag in action.option_strings if flag.startswith("--")]
         assert not long or long == ["--help"] or long[0] in GUIDE, long

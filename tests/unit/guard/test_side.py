@@ -20,6 +20,7 @@ from hitless.model.rules import (
     Hook,
     Jump,
     Masquerade,
+    Opaque,
     OutInterface,
     Return,
     Rule,
@@ -163,7 +164,7 @@ def test_what_rules_know_by_numbers_is_named() -> None:
     foreign = Rule((SetMember("#7", "src", None), Masquerade()))
     seen = see(one, nat(front=(foreign,)), 2)
     assert seen is not None and seen.decision.standby is not None
-    assert "set no-nat-for" in seen.decision.standby.left_out[0]
+    assert "set no-nat-for" in str(seen.decision.standby.left_out[0])
 
 
 def test_somebody_elses_translation_that_cannot_be_copied_is_no_reason_to_refuse() -> None:
@@ -174,3 +175,21 @@ def test_somebody_elses_translation_that_cannot_be_copied_is_no_reason_to_refuse
     seen = see(one, nat(front=(foreign,)), 2)
     assert seen is not None and seen.decision.action == "install"
     assert learn(nat(front=(foreign,)), V4, primaries.load("flannel")).left_out
+
+
+def test_words_of_somebody_elses_rule_do_not_make_the_primary_unclear() -> None:
+    """What was left out is compared by table and chain: text that strangers choose may name the primary's chain."""
+    for words in ("string match nat FLANNEL-POSTRTG rule 1 ", ", all of FLANNEL-POSTRTG ("):
+        foreign = Rule((Opaque(words), Source(ip_network("172.17.0.0/16")), Masquerade()))
+        one = side()
+        see(one, nat(chain=(), front=(foreign,)))
+        assert one.unclear == "", words
+
+
+def test_what_stops_the_copy_further_down_in_the_primarys_own_chain_makes_it_unclear() -> None:
+    """Left out as a whole with whoever calls it, the primary's chain is still what it is about."""
+    odd = Rule((Opaque("recent"), Return()))
+    calls = Chain("CALLS", (Rule((Jump("FLANNEL-POSTRTG"),)),))
+    one = side()
+    see(one, nat(chain=(odd, *flannel_rules(V4)), front=(Rule((Jump("CALLS"),)),), more=(calls,)))
+    assert "FLANNEL-POSTRTG" in one.unclear

@@ -16,6 +16,7 @@ from tests.unit.cluster.clusters import canal, cluster, until
 
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import Node
+from hitless.model.events import RestartCode
 from hitless.operations.rollout import beginning, record
 from hitless.operations.rollout.crews import Crew, Outcome, Work
 from hitless.operations.rollout.driving import drive
@@ -73,7 +74,7 @@ class Mortal:
         api.client.request = passing  # type: ignore[method-assign, assignment]
 
 
-def silent(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+def silent(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
     """Listens to nobody."""
 
 

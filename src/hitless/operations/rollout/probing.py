@@ -121,9 +121,17 @@ class _Subject:
     async def restart(self, round: int) -> None:
         desks = {one.node: one for one in (self.desk, *self.desk.companions)}
 
-        def tell(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+        def tell(node: str, step: Step, detail: str, evidence: str = "", code: e.RestartCode = "", /) -> None:
             desks[node].write(
-                e.Restart(t=self.desk.now, step=step, round=round, method=self.method, detail=detail, evidence=evidence)
+                e.Restart(
+                    t=self.desk.now,
+                    step=step,
+                    round=round,
+                    method=self.method,
+                    detail=detail,
+                    evidence=evidence,
+                    code=code,
+                )
             )
 
         for one in desks.values() if self.unseen else ():

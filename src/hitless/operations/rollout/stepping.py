@@ -15,6 +15,7 @@ import msgspec
 
 from hitless.errors import HitlessError
 from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Pod, PodSpec
+from hitless.model.events import RestartCode
 from hitless.operations.rollout import guards, planning
 from hitless.operations.rollout.crews import RESUME, Crew, Outcome, now
 from hitless.operations.rollout.seeing import Seen, foreign, hash_of, see
@@ -99,7 +100,7 @@ async def take(crew: Crew, step: Sequence[Turn]) -> str:
     return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
 
 
-def _silent(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+def _silent(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
     pass
 
 
@@ -200,10 +201,10 @@ class _Restart:
             tell(one.node, "stop", f"pod {one.pod} deleted")
             await crew.api.delete(PODS, one.pod, state.namespace, uid=one.uid)
 
-        def told(node: str, step: Step, detail: str, evidence: str = "", /) -> None:
+        def told(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
             if step == "failed":
                 self.failed[node] = detail
-            tell(node, step, detail, evidence)
+            tell(node, step, detail, evidence, code)
 
         await until_back(crew.agent, before, told, state.choices.patience, about(Method.DELETE_POD))
         if self.failed or state.target:
