@@ -19,7 +19,7 @@ from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import Node
 from hitless.agent.overlay.running import Overlay
-from hitless.agent.overlay.source import lease_source
+from hitless.agent.overlay.source import lease_source, network_configuration, remembered
 from hitless.agent.ports import LegacyTables
 from hitless.agent.reporting import Reporter
 from hitless.agent.runtime import SYSTEM, AsyncRuntime
@@ -37,7 +37,7 @@ from hitless.kernel.namespaces import HERE
 from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
 from hitless.model.overlay import BackendConfig
-from hitless.sources import NetConf, Options, Snapshot, read_netconf, snapshot_from
+from hitless.sources import NetConf, Options, Snapshot, snapshot_from
 from hitless.sources.backends import backend_config
 from hitless.sources.leasing import LeaseSource
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
@@ -63,13 +63,13 @@ def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
     except InputError:
         if not options.kubernetes:
             raise
-    if options.kubernetes or options.lease_dir:
+    if options.kubernetes or options.lease_dir or options.etcd.endpoints:
         return None
     raise InputError(
         "this node's subnet is not known",
-        where=f"--kube-subnet-mgr, --node-subnet, {path}",
-        expected="--kube-subnet-mgr to ask Kubernetes, --node-subnet NETWORK, or a subnet.env of an earlier run "
-        "(leases in etcd are not in this version)",
+        where=f"--kube-subnet-mgr, --etcd-endpoints, --node-subnet, {path}",
+        expected="--kube-subnet-mgr to ask Kubernetes, --etcd-endpoints URL, --node-subnet NETWORK, or a subnet.env "
+        "of an earlier run",
     )
 
 
@@ -98,9 +98,14 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     return_large_blocks()
     favour()
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
-    netconf = read_netconf(Path(options.netconf), options.netconf_text, cuts=bool(options.lease_dir))
+
+    def say(words: str) -> None:
+        log.warning("leases", reason=words)
+
+    state = remembered(options, say)
+    netconf, config = network_configuration(options, state, say)
     snapshot = first_snapshot(options, netconf)
-    source = lease_source(options, netconf)
+    source = lease_source(options, netconf, state, say, config)
     kubernetes = _kubernetes(options) if source is None else None
     backend = backend_config(netconf) if source is not None else None
     metrics, notifier = agent_metrics(), Notifier(options.environment)
@@ -179,7 +184,7 @@ async def _work(
     log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
     if options.ignored:
         words = ", ".join(f"--{name}" for name in options.ignored)
-        log.info("ignored", flags=words, reason="no effect in this version (overlay and leases are not part of it)")
+        log.info("ignored", flags=words, reason="no effect in this version")
     if netconf.unused:
         log.info("no effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)

@@ -20,11 +20,12 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
     """The answer for a path."""
     if path == "/healthz":
         alive = health.alive(now)
-        return Page(200 if alive else 503, "ok\n" if alive else "the loop does not turn\n")
+        return Page(200 if alive else 503, "flanneld is running\n" if alive else "the loop does not turn\n")
     if path == "/readyz":
         reasons = health.reasons(now)
         body = {
             "ready": not reasons,
+            "message": "flanneld is not ready yet" if reasons else "flanneld is ready",  # flannel's words
             "reasons": list(reasons),
             "fighting": list(health.fighting),
             "cannot_tell": [f"{family}: {why}" for family, why in health.doubtful.items()],

@@ -5,7 +5,7 @@ Values only; ``flags`` reads the command line by them. ``acts`` is false where t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 __all__ = ["FLAGS", "Flag"]
 
@@ -24,14 +24,7 @@ class Flag:
     bounds: tuple[int, int] = (0, 0)
 
 
-# what is read already, and acted on when the overlay takes it up
-_LATER = frozenset({
-    "etcd-endpoints", "etcd-prefix", "etcd-keyfile", "etcd-certfile", "etcd-cafile",
-    "etcd-username", "etcd-password", "kube-annotation-prefix", "iface", "iface-regex",
-    "iface-can-reach", "set-node-network-unavailable",
-    "subnet-lease-renew-margin", "state-file",
-})  # fmt: skip
-_FLAGS: tuple[Flag, ...] = (
+FLAGS: tuple[Flag, ...] = (
     Flag("ip-masq", "switch", "false", "keep the masquerade rules for pod traffic that leaves the cluster's network"),
     Flag("ip-masq-fully-random-disable", "switch", "false", "masquerade without --random-fully"),
     Flag("iptables-forward-rules", "switch", "true", "keep the rules that accept forwarding from and to pods"),
@@ -138,5 +131,4 @@ _FLAGS: tuple[Flag, ...] = (
     Flag("overlay", "switch", "true", "keep devices, routes and peers too; false: the rules alone", ours=True),
     Flag("heal", "switch", "true", "after a gap, delete conntrack entries bound un-translated", ours=True),
 )
-FLAGS: tuple[Flag, ...] = tuple(replace(one, acts=False) if one.name in _LATER else one for one in _FLAGS)
 """flanneld's flags (its main.go and Documentation/configuration.md) and ours."""

@@ -62,6 +62,7 @@ def agent(place: Node, tmp_path: Path) -> Iterator[Callable[[], Process]]:
         "FLANNELD_NET_CONFIG_PATH": str(tmp_path / "net-conf.json"),
         "FLANNELD_SUBNET_FILE": str(tmp_path / "subnet.env"),
         "FLANNELD_HEALTHZ_IP": "127.0.0.1", "FLANNELD_HEALTHZ_PORT": "10990",
+        "HITLESS_AGENT_OVERLAY": "false",  # this server knows one node, and no list
     }  # fmt: skip
 
     def start() -> Process:

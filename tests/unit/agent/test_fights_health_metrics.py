@@ -81,6 +81,7 @@ def test_the_addresses_answer() -> None:
     assert page("/readyz", health, metrics, 1.0).status == 200
     assert json.loads(page("/readyz", health, metrics, 1.0).text) == {
         "ready": True,
+        "message": "flanneld is ready",
         "reasons": [],
         "fighting": [],
         "cannot_tell": [],

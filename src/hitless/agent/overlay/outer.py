@@ -1,8 +1,16 @@
-"""The interface by which other nodes are reached: the one of the default route, or the one that --iface names."""
+"""The interface by which other nodes are reached, and this node's addresses there, by flannel's rules.
+
+Problem: a node has many addresses, and peers that are told the wrong one reach nobody. Promise: --iface (names or
+addresses, the first that is there), else --iface-regex (an address before a name), else --iface-can-reach; without any
+of them the interface that has the address of node-public-ip or --public-ip, else the one of the default route. What is
+named and is not there is an error with what there is (flannel's pkg/ipmatch). ``choose`` is pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, Namespace
@@ -10,9 +18,19 @@ from hitless.kernel.routing import Routing
 from hitless.model.families import Address, Family
 from hitless.model.links import MAIN, LinkState
 from hitless.model.overlay import Outer
+from hitless.model.reading import address_of
 from hitless.sources.options import OuterOptions
 
-__all__ = ["outer_interfaces"]
+__all__ = ["Interface", "choose", "outer_interfaces"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """``addresses``: of one family, in the kernel's order."""
+
+    name: str
+    mtu: int
+    addresses: tuple[Address, ...]
 
 
 def outer_interfaces(
@@ -27,26 +45,99 @@ def outer_interfaces(
     mtus = {one.name: one.mtu for one in observed.devices()}
     with Routing(namespace) as routing:
         names = {index: link.name for index, link in routing.links().items()}
+        holders = {one: names.get(at, "") for family in Family for one, at in routing.addresses(family).items()}
+
+        def leads(address: Address) -> str:
+            way = routing.way(address)
+            return names.get(way.oif, "") if way is not None else ""
+
         found: dict[Family, Outer] = {}
         for family in families:
-            addresses = {
-                address: names.get(index, "")
-                for address, index in routing.addresses(family).items()
-                if not address.is_link_local and not address.is_loopback
-            }
-            defaults = sorted(
+            held: dict[str, list[Address]] = {name: [] for name in names.values()}
+            for address, index in routing.addresses(family).items():
+                if index in names and not address.is_loopback:
+                    held[names[index]].append(address)
+            interfaces = [
+                Interface(name, mtus.get(name, 1500), tuple(_best_first(all_))) for name, all_ in held.items()
+            ]
+            routes = sorted(
                 (one.metric, names.get(one.oif, ""))
                 for one in routing.routes(family)
                 if one.table == MAIN and one.to.prefixlen == 0
             )
-            wanted = [*options.names, *(name for _, name in defaults)] if options.names else [n for _, n in defaults]
-            external = given.get(family) or options.public.get(family)
-            if external in addresses and not options.names:
-                wanted = [addresses[external]]
-            name = next((one for one in wanted if one in addresses.values()), "")
-            if not name:
-                expected = "a default route, or --iface NAME"
-                raise InputError(f"no interface with an {family} address leads to other nodes", expected=expected)
-            address = next(one for one, at in addresses.items() if at == name)
-            found[family] = Outer(name, mtus.get(name, 1500), address, external or address)
+            public = given.get(family) or options.public.get(family)
+            defaults = [name for _, name in routes]
+            found[family] = choose(family, options, public, interfaces, defaults, leads, holders)
     return found
+
+
+def choose(
+    family: Family,
+    options: OuterOptions,
+    public: Address | None,
+    interfaces: Sequence[Interface],
+    defaults: Sequence[str],
+    leads: Callable[[Address], str],
+    holders: Mapping[Address, str],
+) -> Outer:
+    """One family's outer interface. ``defaults``: of the default routes, the best first; ``leads``: the interface by
+    which an address is reached; ``holders``: on which one an address of any family is. Raises ``InputError``."""
+    usable = {one.name: one for one in interfaces if one.addresses}
+    if options.names or options.patterns or options.can_reach is not None:
+        found = _named(options, usable, leads, holders)
+        if found is None:
+            where, words = (
+                "--iface, --iface-regex, --iface-can-reach",
+                f"no interface with an {family} address is named",
+            )
+            raise InputError(words, where=where, expected=_there(usable))
+    elif public is not None:
+        holder = next((one for one in usable.values() if public in one.addresses), None)
+        if holder is None:
+            words = f"{public} is on no interface (behind NAT: --iface, and the annotation public-ip-overwrite)"
+            raise InputError(words, where="--public-ip, node-public-ip", expected=_there(usable))
+        found = holder, public
+    else:
+        name = next((one for one in defaults if one in usable), "")
+        if not name:
+            words = f"no default route leads over an interface with an {family} address"
+            raise InputError(words, where="--iface", expected=_there(usable))
+        found = usable[name], usable[name].addresses[0]
+    interface, address = found
+    return Outer(interface.name, interface.mtu, address, public or address)
+
+
+def _named(
+    options: OuterOptions,
+    usable: Mapping[str, Interface],
+    leads: Callable[[Address], str],
+    holders: Mapping[Address, str],
+) -> tuple[Interface, Address] | None:
+    """What --iface, --iface-regex and --iface-can-reach name, in this order."""
+    for name in options.names:
+        wanted = address_of(name)
+        one = usable.get(holders.get(wanted, "") if wanted is not None else name)
+        if one is not None:
+            return one, wanted if wanted is not None and wanted in one.addresses else one.addresses[0]
+    for pattern in options.patterns:
+        expression = re.compile(pattern)
+        for one in usable.values():
+            for address in one.addresses:
+                if expression.search(str(address)):
+                    return one, address
+        for one in usable.values():
+            if expression.search(one.name):
+                return one, one.addresses[0]
+    if options.can_reach is not None and (name := leads(options.can_reach)) in usable:
+        return usable[name], usable[name].addresses[0]
+    return None
+
+
+def _best_first(addresses: Sequence[Address]) -> tuple[Address, ...]:
+    """Link-local ones last, where nothing else is there; the kernel's order otherwise."""
+    return tuple(sorted(addresses, key=lambda one: one.is_link_local))
+
+
+def _there(usable: Mapping[str, Interface]) -> str:
+    held = ", ".join(f"{one.name} ({one.addresses[0]})" for one in list(usable.values())[:8])
+    return f"one of {held}" if held else "an interface with an address"

@@ -109,6 +109,8 @@ class Overlay:
             else:
                 self._log.info("leases", source=str(self._source), state="can be asked again")
             self._trouble = news.trouble
+            if news.trouble and self._snapshot is None:
+                self._health.overlay = (f"overlay: waiting for leases: {news.trouble}",)
         try:
             self._follow(news, None if missed else news.changed)
         except HitlessError as error:

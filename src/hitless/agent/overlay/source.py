@@ -1,36 +1,117 @@
-"""Which source of leases the flags name."""
+"""Which source of leases the flags name, and what is remembered of it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hitless.errors import InputError
-from hitless.sources.cuts import cut
+from hitless.model.families import Address, Family, Network
+from hitless.model.reading import address_of
+from hitless.sources.cuts import Cut, cut
 from hitless.sources.leasing import LeaseSource
-from hitless.sources.netconf import NetConf
+from hitless.sources.netconf import NetConf, parse_netconf, read_netconf
 from hitless.sources.options import Options
+from hitless.sources.remembering import Remembering, State, read_state
 from hitless.sources.subnets import read_subnet_file
 
-__all__ = ["lease_source"]
+__all__ = ["lease_source", "network_configuration", "remembered"]
 
 
-def lease_source(options: Options, netconf: NetConf) -> LeaseSource | None:
-    """``None``: there is none, and the agent keeps the rules alone. Raises ``InputError``."""
-    if not options.overlay or not options.lease_dir:
+def remembered(options: Options, say: Callable[[str], None]) -> State | None:
+    """What the state file holds; ``say`` is told where it is refused."""
+    if not options.overlay or not options.state_file or not _kind(options):
         return None
-    if not options.node_name:
-        raise InputError("is needed with --lease-dir", where="--node-name", expected="this node's name")
+    try:
+        return read_state(Path(options.state_file))
+    except InputError as error:
+        say(f"{error}; it is not used")
+        return None
+
+
+def network_configuration(options: Options, state: State | None, say: Callable[[str], None]) -> tuple[NetConf, str]:
+    """net-conf.json, and its text where it came from etcd. Raises ``InputError``; waits for etcd."""
+    if _kind(options) != "etcd" or options.netconf_text:
+        cuts = _kind(options) in ("etcd", "directory")
+        return read_netconf(Path(options.netconf), options.netconf_text, cuts=cuts), ""
+    from hitless.sources.etcd.config import config_text
+
+    text = config_text(options.etcd, state.config if state is not None else "", say)
+    return parse_netconf(text, where=f"etcd: {options.etcd.prefix}/config", cuts=True), text
+
+
+def lease_source(
+    options: Options, netconf: NetConf, state: State | None, say: Callable[[str], None], config: str = ""
+) -> LeaseSource | None:
+    """``None``: there is none, and the agent keeps the rules alone. Raises ``InputError``."""
+    kind = _kind(options)
+    if not options.overlay or not kind:
+        return None
+    source = {"directory": _directory, "etcd": _etcd, "kubernetes": _kubernetes}[kind](options, netconf)
+    if not options.state_file:
+        return source
+    return Remembering(source, Path(options.state_file), _fitting(state, netconf), say, config=config)
+
+
+def _kind(options: Options) -> str:
+    if options.lease_dir:
+        return "directory"
+    if options.kubernetes:
+        return "kubernetes"
+    return "etcd" if options.etcd.endpoints else ""
+
+
+def _fitting(state: State | None, netconf: NetConf) -> State | None:
+    """The state, unless it is of other networks than today's."""
+    if state is None or state.subnets.keys() != netconf.networks.keys():
+        return None
+    inside = (one.subnet_of(netconf.networks[family]) for family, one in state.subnets.items())  # type: ignore[arg-type]
+    return state if all(inside) else None
+
+
+def _directory(options: Options, netconf: NetConf) -> LeaseSource:
     from hitless.sources.shared import SharedDirectory, SharedOptions
 
-    cuts = {
+    previous = _previous(options)
+    node = options.node_name or os.uname().nodename
+    return SharedDirectory(SharedOptions(Path(options.lease_dir), node, _cuts(netconf), options.node_subnets, previous))
+
+
+def _etcd(options: Options, netconf: NetConf) -> LeaseSource:
+    from hitless.sources.etcd.source import EtcdLeases, EtcdLeasesOptions
+
+    public = tuple(options.outer.public.values())
+    return EtcdLeases(
+        EtcdLeasesOptions(options.etcd, _cuts(netconf), options.node_subnets, _previous(options), public=public)
+    )
+
+
+def _kubernetes(options: Options, netconf: NetConf) -> LeaseSource:
+    from hitless.sources.kubernetes import NodeSource
+    from hitless.sources.nodes import NodeLeases, NodeLeasesOptions
+
+    asked = NodeSource.from_options(options)
+    server = address_of(options.environment.get("KUBERNETES_SERVICE_HOST", ""))
+    reserved: frozenset[Address] = frozenset({server} if server is not None else ())
+    return NodeLeases(
+        NodeLeasesOptions(
+            netconf.networks, asked.node, asked.pod, options.annotation_prefix, options.set_condition, reserved
+        ),
+        asked.client,
+    )
+
+
+def _cuts(netconf: NetConf) -> Mapping[Family, Cut]:
+    return {
         family: cut(network, netconf.cuttings[family], where=netconf.where)
         for family, network in netconf.networks.items()
     }
+
+
+def _previous(options: Options) -> tuple[Network, ...]:
     try:
         known = read_subnet_file(Path(options.subnet_file))
     except InputError:
         known = None
-    previous = known.subnets if known is not None else ()
-    return SharedDirectory(
-        SharedOptions(Path(options.lease_dir), options.node_name, cuts, options.node_subnets, previous)
-    )
+    return known.subnets if known is not None else ()
