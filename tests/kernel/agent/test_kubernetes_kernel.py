@@ -36,7 +36,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         spec = {"/api/v1/nodes/n1": {"podCIDRs": ["10.42.5.0/24", "fd42:0:0:5::/64"]},
                 "/api/v1/namespaces/kube-system/pods/rke2-canal-x": {"nodeName": "n1"}}[self.path]  # fmt: skip
-        data = json.dumps({"spec": spec}).encode()
+        name = self.path.rpartition("/")[2]
+        data = json.dumps({"metadata": {"name": name}, "spec": spec}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
