@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hitless.agent.ports import AroundPort
-from hitless.model.events import State
 from hitless.model.families import Backend, Family, Network
 from hitless.model.packets import TCP
 from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Place, Purpose
 from hitless.observe import Asking, How, Judge
-from hitless.semantics import evaluate, witnesses
+from hitless.semantics import State, evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
 __all__ = ["Answer", "Egress", "was_open"]

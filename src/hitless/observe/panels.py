@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hitless.model.events import State
 from hitless.model.families import Address
 from hitless.model.rules import Ruleset
 from hitless.observe.likeness import Likeness
 from hitless.observe.pods import Pod
-from hitless.semantics import ChainName
+from hitless.semantics import ChainName, State
 
 __all__ = ["Ask", "Fate", "How", "Panel", "Poll"]
 

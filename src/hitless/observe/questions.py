@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from hitless.model.events import State
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset, Snat
 from hitless.observe.panels import Fate, How
 from hitless.observe.uplinks import Uplink
-from hitless.semantics import HOOKS, ChainName, Ending, Outcome, evaluate, way_back
+from hitless.semantics import HOOKS, ChainName, Ending, Outcome, State, evaluate, way_back
 
 __all__ = ["THROUGH", "egress", "nat", "through"]
 

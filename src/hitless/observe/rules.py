@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hitless.errors import HitlessError, KernelError, MissingError, ours
 from hitless.kernel import memory, xtables
@@ -27,12 +28,14 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.interest import Interest
 from hitless.kernel.nftables.mirror import Mirror, Update
 from hitless.kernel.surroundings import Surroundings
-from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
-from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.semantics import HOOKS
+
+if TYPE_CHECKING:
+    from hitless.kernel.xtables.polling import Poller, Snapshot
+    from hitless.model.events import Writer
 
 __all__ = ["Observation", "RulesObserver"]
 
@@ -175,6 +178,8 @@ class RulesObserver:
         changes = update.changes
         if changes is None:  # everything was read again
             memory.trim()
+        from hitless.model.events import Writer  # 4 MB, for those who ask who it was
+
         own = changes is None or any(change.key[1] in self._own for change in changes)
         if changes and not own and not any(change.kept for change in changes):
             return None
@@ -244,4 +249,6 @@ class RulesObserver:
         return poller
 
     def _start_poller(self) -> Poller:
+        from hitless.kernel.xtables.polling import Poller
+
         return Poller(self._namespace, self.families, clock=self._clock, gentle=True)

@@ -9,6 +9,7 @@ Next stages: ``state`` (views), ``mirror`` (events from here on).
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -262,7 +263,7 @@ def is_dormant(attributes: dict[int, bytes]) -> bool:
 def chain_of(attributes: dict[int, bytes]) -> ChainState:
     """The chain that a message describes, without rules."""
     return ChainState(
-        netlink.to_text(attributes.get(wire.CHAIN_NAME, b"")),
+        sys.intern(netlink.to_text(attributes.get(wire.CHAIN_NAME, b""))),
         wire.number(attributes.get(wire.CHAIN_HANDLE, b"")),
         wire.hook_of(attributes),
     )

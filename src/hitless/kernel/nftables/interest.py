@@ -83,7 +83,7 @@ def called(data: bytes) -> set[str]:
             begin = at + len(code)
             length = int.from_bytes(data[begin : begin + 2], sys.byteorder)
             if int.from_bytes(data[begin + 2 : begin + 4], sys.byteorder) == wire.VERDICT_CHAIN and length > 4:
-                found.add(netlink.to_text(data[begin + 4 : begin + length]))
+                found.add(sys.intern(netlink.to_text(data[begin + 4 : begin + length])))  # as the chain itself
             at = data.find(code, begin)
     return found
 

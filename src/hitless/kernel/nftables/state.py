@@ -45,6 +45,7 @@ class _Memo:
 
 
 _MOST_LOOKED = 4096
+_FEW = 8  # names that a chain leads to and that are kept in a row
 _UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
 
 
@@ -58,7 +59,7 @@ class ChainState:
     hook: Hook | None = None
     rules: Rules = field(default_factory=Rules)
     kept: bool = True
-    leads: frozenset[Body] = frozenset()
+    leads: Collection[Body] = ()
     _memo: _Memo | None = None
     # What was decoded, by handle, of rules that look into no set: the same for every destination, and in every copy
     # that has the same message for the handle.
@@ -74,13 +75,20 @@ class ChainState:
     def lead(self, rule: bytes) -> frozenset[Body]:
         """What a rule message leads to, taken note of. (A name may have been there for another chain or set.)"""
         found = frozenset(links(rule))
-        if found - self.leads:
-            self.leads |= found
+        new = [each for each in found if each not in self.leads]
+        if not new:
+            return found
+        if isinstance(self.leads, set):  # former states may see what comes later: they may find too much
+            self.leads.update(new)
+        elif len(self.leads) + len(new) > _FEW:
+            self.leads = {*self.leads, *new}
+        else:  # nearly all of a node's thousands of chains lead to one or two others, and sets are four times as large
+            self.leads = (*self.leads, *new)
         return found
 
     def forget(self) -> None:
         """Keep no rules from now on."""
-        self.rules, self.kept, self.leads, self._memo, self._plain = Rules(), False, frozenset(), None, {}
+        self.rules, self.kept, self.leads, self._memo, self._plain = Rules(), False, (), None, {}
 
     def decoded(self, table: TableState) -> Chain:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
