@@ -8,18 +8,23 @@ reported as a doubt. Next stage: ``running``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from hitless.guard.learning import Place
 from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
-from hitless.observe import Ask, Panel, Whom, questions
+from hitless.observe import Fate as PodFate
+from hitless.observe import Panel, Pod, Poll, Whom, questions
 from hitless.observe.panels import How
 from hitless.semantics import ChainName
 
 __all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
+
+Kind = Literal["egress", "forward"]
+_KINDS: tuple[Kind, ...] = ("egress", "forward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +59,18 @@ class Asker:
 
     def __init__(self) -> None:
         self._panels: dict[tuple[str, Place], Panel] = {}
+        self._answered: tuple[Ruleset, dict[tuple[str, Place, bool], tuple[Whom, Poll]]] = (Ruleset(()), {})
+        self._version = 0
 
     def egress(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
         """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
-
-        def question(whom: Whom) -> Ask:
-            return lambda pod, explain: questions.nat(others, whom.of(pod), explain=explain)
-
-        return self._fate("egress", others, places, around, question, whole=whole)
+        return self._fate("egress", others, places, around, whole=whole)
 
     def forward(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
         """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
+        return self._fate("forward", others, places, around, whole=whole)
 
-        def question(whom: Whom) -> Ask:
-            return lambda pod, explain: questions.through(others, whom.of(pod), whom.way, explain=explain)
-
-        return self._fate("forward", others, places, around, question, whole=whole)
-
-    def _fate(
-        self,
-        kind: str,
-        others: Ruleset,
-        places: Iterable[Place],
-        around: Around,
-        question: Callable[[Whom], Ask],
-        *,
-        whole: bool,
-    ) -> Fate:
+    def _fate(self, kind: Kind, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool) -> Fate:
         cut: list[str] = []
         doubtful: list[str] = []
         reasons: list[tuple[str, How]] = []
@@ -89,8 +79,7 @@ class Asker:
         chains: set[ChainName] = set()
         for place in places:
             whom = around.whom(place)
-            panel = self._panels.setdefault((kind, place), Panel())
-            poll = panel.poll(others, question(whom), whom.pods, whom.strangers, whom.far_ends, whole=whole)
+            poll = self._of_kind(kind, others, place, whom, whole=whole)
             pods, kept = pods + poll.pods, kept + poll.kept
             chains |= poll.chains
             if poll.state == "not_carried":
@@ -104,6 +93,52 @@ class Asker:
         reason, how = next(iter(reasons), ("", ""))
         said = "; ".join(partly)
         return Fate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
+
+    def _of_kind(self, kind: Kind, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+        """``_part`` of this kind, with the chains of all that was asked."""
+        poll = self._part(kind, others, place, whom, whole=whole)
+        asked = (each for (_, where, _), (_, each) in self._answered[1].items() if where == place)
+        return replace(poll, chains=poll.chains.union(*(each.chains for each in asked)))
+
+    def _part(self, kind: Kind, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+        """The answer of the watch, and where that is no "carried" the part of it that is of this kind.
+
+        The parts are asked about by themselves, as both may be lost at once; but they do not see everything: a mark
+        that was set on the way may make all the difference to the nat rules. So they never say more than the whole.
+        """
+        answer = self._poll("whole", others, place, whom, whole=whole)
+        if answer.state == "carried":
+            return answer
+        parts: dict[Kind, Poll] = {each: self._poll(each, others, place, whom, whole=whole) for each in _KINDS}
+        part, other = parts[kind], parts["forward" if kind == "egress" else "egress"]
+        if answer.state == "not_carried":
+            fallen = kind == ("egress" if answer.how == "untranslated" else "forward")
+            if part.state == "not_carried":
+                return part
+            return answer if fallen and other.state != "not_carried" else replace(part, state="carried")
+        if part.state != "carried" or (kind == "egress" and other.state == "carried"):
+            return answer
+        return part
+
+    def _poll(self, name: str, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+        """Ask, unless it was asked about these rules and these pods already."""
+        if self._answered[0] is not others or (others.node is not None and self._version != others.node.version):
+            self._answered, self._version = (others, {}), others.node.version if others.node is not None else 0
+        known = self._answered[1]
+        if (found := known.get((name, place, whole))) is not None and found[0] == whom:
+            return found[1]
+
+        def ask(pod: Pod, explain: bool) -> PodFate:
+            if name == "egress":
+                return questions.nat(others, whom.of(pod), explain=explain)
+            if name == "forward":
+                return questions.through(others, whom.of(pod), whom.way, explain=explain)
+            return questions.egress(others, whom.of(pod), whom.way, unroutable=(place.network,), explain=explain)
+
+        panel = self._panels.setdefault((name, place), Panel())
+        poll = panel.poll(others, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)
+        known[name, place, whole] = (whom, poll)
+        return poll
 
 
 class Tracker:

@@ -276,7 +276,7 @@ class Chains(Mapping[str, Chain]):
         if chain.spelt_out(self._table):
             return called_by(self[name])
         sets = (body for body in chain.leads if body.is_set and body.name in self._table.sets)
-        leads = chain.leads.union(*(self._table.leads(body) for body in sets))
+        leads = set(chain.leads).union(*(self._table.leads(body) for body in sets))
         return {body.name for body in leads if not body.is_set}
 
     def size(self, name: str) -> int:

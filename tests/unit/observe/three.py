@@ -1,0 +1,116 @@
+"""One rule set, and what each of the three observers says of it: the watch, the agent and the guard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+
+from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
+from tests.unit.semantics.random_rules import POD_IN, UPLINK, random_iptables, random_nft
+
+from hitless.agent.egress import Egress
+from hitless.guard.gaps import Asker
+from hitless.guard.learning import Place
+from hitless.kernel.routing import Link
+from hitless.model.families import Family, Network
+from hitless.model.rules import Ruleset
+from hitless.model.standby import without_guard
+from hitless.observe import Asking, Judge, NodeView, Pod, Whom, find
+from hitless.sources import FamilyNetworks
+from hitless.watch.profiles import load
+
+_profile = cache(load)
+STATES = ("carried", "cannot_tell", "not_carried")
+
+
+@dataclass
+class Node:
+    """A node as the tests say it: these pods, packets leave by ``way``."""
+
+    pods: tuple[Pod, ...]
+    way: str
+
+    def whom(self, asking: Asking | Place) -> Whom:
+        """For the guard's places as for the agent's and the watch's questions."""
+        if isinstance(asking, Place):
+            asking = Asking(asking.network, asking.subnet)
+        links = {1: Link(1, self.way, True, True)} if self.way else {}
+        found = find(replace(asking, uplink=self.way), NodeView(links), lambda *_: 0)
+        return replace(found, pods=self.pods) if self.pods else found
+
+    def uplink(self, family: Family) -> str:
+        return self.way
+
+    def look(self, now: float) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def said(
+    ruleset: Ruleset, network: Network, subnet: Network | None, node: Node, *, profile: str = "flannel"
+) -> dict[str, tuple[str, str]]:
+    """State and reason of each observer."""
+    asked = _profile(profile)
+    translators = [(table.name, chain) for table in asked.tables for chain in table.networks_from]
+    asking = Asking(
+        network, subnet, asked.inside, asked.protocols, asked.destinations, asked.far_ends, asked.marks,
+        asked.pod_interfaces,
+    )  # fmt: skip
+    watch = Judge(network, node.whom(asking), translators).answer(ruleset)
+    agent = Egress().ask(ruleset, FamilyNetworks(network, subnet or network), node, masquerade=True)
+    others, asker, places = without_guard(ruleset), Asker(), [Place(network, subnet)]
+    fates = [asker.egress(others, places, node), asker.forward(others, places, node)]
+    guard = "not_carried" if any(fate.cut for fate in fates) else "carried"
+    if guard == "carried" and any(fate.doubtful for fate in fates):
+        guard = "cannot_tell"
+    return {
+        "watch": (watch.state, watch.reason),
+        "agent": (agent.state, agent.why),
+        "guard": (guard, "; ".join(fate.reason for fate in fates if fate.reason)),
+    }
+
+
+def random_rules(random: Random, family: Family) -> Ruleset:
+    """Flannel's rules, whole or damaged, among random rules of others, in one backend or in several."""
+    primary = random_primary(random, family)
+    if random.random() < 0.3:
+        primary = damaged(random, primary)
+    tables = list(primary.tables)
+    names = {table.name for table in tables}
+    more = random_iptables(random, family) if random.random() < 0.5 else random_nft(random, family)
+    chosen = [table for table in more if table.name not in names and random.random() < 0.5]
+    return Ruleset((*tables, *chosen))
+
+
+def random_node(random: Random, family: Family) -> Node:
+    """Some pods or none, each with a link that is known or not, and a way out that is known or not."""
+    home = SUBNET[family]
+    pods = tuple(
+        Pod(home[number], random.choice((POD_IN, POD_IN, "lan0", "")))
+        for number in random.sample((10, 11, 0x20, 77), random.choice((0, 1, 1, 2, 3)))
+    )
+    return Node(pods, random.choice((UPLINK, UPLINK, UPLINK, "")))
+
+
+def disagreements(seed: str, count: int, tally: Counter[str]) -> Iterator[str]:
+    """Ask about so many random rule sets; those of which not all say the same, in words."""
+    for number in range(count):
+        random = Random(f"{seed} {number}")
+        family = random.choice(list(Family))
+        ruleset, node = random_rules(random, family), random_node(random, family)
+        told = said(ruleset, NETWORK[family], SUBNET[family], node)
+        tally["rule sets"] += 1
+        tally[told["watch"][0]] += 1
+        if len({state for state, _ in told.values()}) > 1:
+            tally[" ".join(f"{name}={state}" for name, (state, _) in told.items())] += 1
+            yield f"{seed} {number}: {told}"
+
+
+def rate(tally: Counter[str], states: Sequence[str] = STATES) -> dict[str, float]:
+    """The share of each answer: where one is missing, agreement proves nothing."""
+    return {state: tally[state] / max(1, tally["rule sets"]) for state in states}
