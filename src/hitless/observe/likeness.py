@@ -145,8 +145,10 @@ class Likeness:
         for each in self._tables.get((family, table), ()):
             if chain not in each.chains:
                 continue
-            if each.size(chain) > _LONG:
-                self._long.append((each, chain, answers))
+            if each.size(chain) <= _LONG:
+                yield from each.chains[chain].rules
+                continue
+            self._long.append((each, chain, answers))
             for header in self._headers(pod, answers):
                 met = each.rules_for(chain, header)
                 self._exact = self._exact or met is TOO_MANY
