@@ -74,7 +74,7 @@ bench: setup-test ## Reproduce a figure: make bench ARGS='gaps --help', restarts
 lock: ## Resolve the dependencies again and write the hashed lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --quiet -o requirements.lock $(ARGS)
-	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra metrics --extra windows --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra cluster --extra windows --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --quiet -c requirements.lock -o deploy/image.lock
 	echo hatchling | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 	  --generate-hashes --no-header --no-emit-index-url --quiet -c requirements.lock -o deploy/build.lock

@@ -27,7 +27,7 @@ from hitless.cli.watch_view import View
 from hitless.daemon.exposition import exposition
 from hitless.daemon.logs import Log
 from hitless.evidence import judge, story
-from hitless.evidence.reports import FORMATS, picture, render
+from hitless.evidence.reports import FORMATS, render
 from hitless.guard import metrics as guard_metrics
 from hitless.guard.reporting import Numbers
 from hitless.guard.status import Status
@@ -83,8 +83,6 @@ def harmless(text: str) -> None:
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_reports(form: str) -> None:
-    if form == "svg" and not picture.available():
-        pytest.skip("no matplotlib here")
     told = story(log("") if form == "json" else log())
     text = render(form, told, judge(told, path="/log"))
     if form == "json":

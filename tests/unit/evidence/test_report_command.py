@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_refused_by_its_flag(
 def test_pictures_cost_no_words_where_there_is_no_home(tmp_path: Path, log: Path) -> None:
     page = tmp_path / "report.html"
     command = [sys.executable, "-m", "hitless", "report", str(log), "--format", "html", "--out", str(page)]
-    environment = {**os.environ, "MPLCONFIGDIR": "/proc/none"}
+    environment = {**os.environ, "HOME": "/proc/none"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stderr) == (Exit.FAIL, f"fail: {page}\n")
     assert "<svg" in page.read_text()

@@ -1,8 +1,7 @@
 """One HTML file that holds everything: no network, no script, no other file.
 
 Problem: the report is read a month later, on another machine, from an attachment. Promise: rendered from the log alone;
-every picture is inlined, every text from the log is escaped; the first screen says who lost what. Without matplotlib
-the pictures are left out and the page says how to get them.
+every picture is inlined, every text from the log is escaped; the first screen says who lost what.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hitless.evidence.reports import picture, words
 from hitless.evidence.reports.style import STYLE
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
-__all__ = ["render", "scoped"]
+__all__ = ["render"]
 
 _MOST_LOSSES = 25
 _MOST_NODES = 12
@@ -206,37 +205,29 @@ def _line(facts: Iterable[tuple[str, str]]) -> str:
     return f'<p class="facts">{items}</p>'
 
 
-def _pictures(record: Record, several: bool, scope: str) -> str:
-    if not picture.available() or not record.attempts:
+def _pictures(record: Record, several: bool) -> str:
+    if not record.attempts:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
-    text = f"<h3>{escape(title)}</h3>{_picture(picture.timeline(record), scope)}"
+    text = f"<h3>{escape(title)}</h3>{_picture(picture.timeline(record))}"
     if record.pods is not None and record.pods.attempts:
         drawn = picture.timeline(record.pods, rules=False)
-        text += f"<h3>{escape(title)}, pod to pod</h3>{_picture(drawn, f'{scope}-pods')}"
+        text += f"<h3>{escape(title)}, pod to pod</h3>{_picture(drawn)}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
         length = words.duration(longest.length / 1e6)
         why = f": {escape(longest.reason)}" if longest.reason else ""
         text += f"<h3>The longest gap close up ({length}, {longest.family}{why})</h3>"
-        text += _picture(picture.closeup(record, longest), f"{scope}-gap")
+        text += _picture(picture.closeup(record, longest))
     return text
 
 
-def _picture(svg: str, scope: str) -> str:
-    return f'<div class="scroll pic">{scoped(svg, scope)}</div>'
+def _picture(svg: str) -> str:
+    return f'<div class="scroll pic">{svg}</div>'
 
 
-def scoped(svg: str, scope: str) -> str:
-    """Ids are made unique in the page, else two pictures would take each other's clip paths; and numbered in their
-    order, because matplotlib makes them from addresses in memory."""
-    names = {name: f"{scope}-{place}" for place, name in enumerate(re.findall(r'\bid="([^"]+)"', svg))}
-    reference = re.compile(r'(\bid="|href="#|url\(#)([^")]+)')
-    return reference.sub(lambda found: found[1] + names.get(found[2], found[2]), svg)
-
-
-def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
+def _agent(told: Story, agent: AgentVerdict) -> str:
     records = [record for record in told.records if record.agent == agent.agent]
     begin = min((record.first for record in records if record.first), default=0)
     several = len(records) > 1
@@ -246,7 +237,7 @@ def _agent(told: Story, agent: AgentVerdict, place: int) -> str:
         f"<section><h2>{escape(agent.name)}{_badge(agent.verdict)}</h2>",
         "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in agent.reasons[:20]) + "</ul>",
         _facts(agent, _leaks(agent, sum(len(record.leaks) for record in records))),
-        *(_pictures(record, several, f"a{place}-{number}") for number, record in enumerate(records[:_MOST_NODES])),
+        *(_pictures(record, several) for record in records[:_MOST_NODES]),
         f'<p class="facts">Pictures of the first {_MOST_NODES} nodes.</p>' if len(records) > _MOST_NODES else "",
         _writers(agent),
         _rounds(agent) if agent.per_round else "",
@@ -275,8 +266,6 @@ def render(told: Story, verdict: Verdict) -> str:
     facts += [("from", words.moment(begin)), ("for", words.duration((end - begin) / 1e6))] if begin else []
     warnings = [] if verdict.whole else ["The log is cut off: this page is made from what is whole."]
     warnings += verdict.notes
-    if not picture.available():
-        warnings.append("The pictures are missing: install the extra, pip install 'hitless[report]', and render again.")
     body = [
         f'<header class="{verdict.verdict}"><h1>{words.SIGNS[verdict.verdict]} {escape(verdict.headline)}</h1>',
         f"<p>{escape(words.headline(verdict))}</p></header>",
@@ -284,7 +273,7 @@ def render(told: Story, verdict: Verdict) -> str:
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
         *(f'<p class="facts">{escape(text)}</p>' for text in [words.stand_ins(verdict)] if text),
         f"{_line(facts)}</section>",
-        *(_agent(told, agent, place) for place, agent in enumerate(verdict.agents)),
+        *(_agent(told, agent) for agent in verdict.agents),
         _record(told, verdict),
         f"<footer>{_FOOTER} Recorded by hitless {escape(told.settings.version)}.</footer>",
     ]

@@ -2,26 +2,22 @@
 
 Problem: a gap of 50 ms in a drill of 30 s is two pixels, and it is the whole story. Promise: nothing that happened is
 too thin to be seen (gaps have a least width, in the overview; the close-up is to scale), and nothing is smoothed away.
-Pictures are SVG text without any reference to the outside. Needs matplotlib (the extra ``report``), imported here only;
-without it ``available`` is false and the report says how to get it.
+Pictures are SVG text without any reference to the outside (``drawing``).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import io
-import logging
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import LONGEST_COMM, Outage, Record, program
+from hitless.evidence.reports.drawing import FAINT, INK, Panel, draw, rounded
+from hitless.evidence.reports.words import duration
 from hitless.model import events as e
 
-__all__ = ["CAUSES", "UNKNOWN_WRITER", "available", "closeup", "timeline"]
+__all__ = ["CAUSES", "UNKNOWN_WRITER", "closeup", "timeline"]
 
-CARRIED, GAP, UNKNOWN, INK, FAINT, BLUE = "#2f9e44", "#e03131", "#adb5bd", "#343a40", "#e9ecef", "#1971c2"
+CARRIED, GAP, UNKNOWN, BLUE = "#2f9e44", "#e03131", "#adb5bd", "#1971c2"
 CAUSES = {
     "gap": "#e03131",
     "poisoned": "#9c36b5",
@@ -35,13 +31,6 @@ CAUSES = {
 }
 _WRITERS = ("#1971c2", "#e8590c", "#5f3dc4", "#a61e4d", "#5c940d")
 _STATES = {"carried": CARRIED, "not_carried": GAP, "cannot_tell": UNKNOWN}
-_LEGEND: dict[str, Any] = {
-    "loc": "center left",
-    "bbox_to_anchor": (1.0, 0.5),
-    "fontsize": 7.5,
-    "frameon": False,
-    "handlelength": 0.8,
-}
 UNKNOWN_WRITER = "unknown writer"
 _MOST_FLOWS = 400
 _MOST_NUMBERS = 12
@@ -51,103 +40,53 @@ _LEAST_WIDTH = 0.0025
 """The share of the picture's width that a gap takes at least: about two pixels."""
 
 
-def available() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def plain(text: str) -> str:
-    """A name from the log as the picture's font can draw it; the page beside it has the whole text."""
-    drawn = "".join(one if one.isascii() and one.isprintable() else "?" for one in text[:24])
-    return drawn.replace("$", r"\$")  # matplotlib reads dollars as mathematics
+    """A name from the log as it has room in a legend; the page beside it has the whole text."""
+    return "".join(one if one.isprintable() else "?" for one in text[:24])
 
 
-def _figure(heights: Sequence[float]) -> tuple[Any, list[Any]]:
-    # That it builds its list of fonts (once in a home, for seconds), or has no home to keep it in, is nobody's concern.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    # The object interface: pyplot would keep global state and look for a display.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.5, sum(heights) + 0.55), layout="constrained")
-    grid = figure.add_gridspec(len(heights), 1, height_ratios=list(heights), hspace=0.02)
-    axes: list[Any] = []
-    for index in range(len(heights)):
-        axis = figure.add_subplot(grid[index], sharex=axes[0] if axes else None)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8, colors=INK, labelbottom=index == len(heights) - 1, length=2)
-        axes.append(axis)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:
-    from matplotlib import rc_context
-
-    out = io.StringIO()
-    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "hitless", "font.family": "sans-serif", "text.parse_math": False}
-    ):
-        figure.savefig(out, format="svg", metadata=nothing, transparent=True)
-    text = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
-    # Without a size of its own the picture takes the width of the page.
-    return re.sub(r'(?<=<svg )(?:width|height)="[^"]*"|(?<=" )(?:width|height)="[\d.]+pt"', "", text).strip()
-
-
-def _band(axis: Any, label: str) -> None:
-    axis.set_yticks([])
-    axis.set_ylim(0, 1)
-    axis.spines[["left", "bottom"]].set_visible(False)
-    axis.tick_params(bottom=False)
-    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
-
-
-def _calendar(axis: Any, record: Record, begin: int, end: int) -> None:
-    _band(axis, "restarts")
+def _calendar(panel: Panel, record: Record, begin: int, end: int) -> None:
     phases = [phase for phase in record.phases if phase.phase != "end"]
     ends = [*(phase.t for phase in phases[1:]), end][: len(phases)]
     rounds = sum(phase.phase == "round" for phase in phases)
     every = next(
         step for step in (1, 2, 5, 10, 20, 50, 100, rounds + 1) if rounds <= step * _MOST_NUMBERS or step > 100
     )
+    texts: list[tuple[float, str, str]] = []
     for phase, until in zip(phases, ends, strict=True):
-        left, width = (phase.t - begin) / 1e9, (until - phase.t) / 1e9
+        left, right = (phase.t - begin) / 1e9, (until - begin) / 1e9
         shade = "#d0ebff" if phase.phase == "round" and phase.round % 2 else FAINT
-        axis.broken_barh([(left, width)], (0.05, 0.9), facecolors=shade)
-        name = str(phase.round) if phase.phase == "round" else phase.phase
+        panel.bars([(left, right)], shade, 0.05, 0.95)
         if phase.phase != "round" or phase.round % every == 0:
-            # numbers stand free of the marks of their own stop and start, and of the neighbours'
-            axis.text(
-                left + width / 2, 0.5, name, ha="center", va="center", fontsize=9.5, fontweight="bold", color=INK,
-                clip_on=True, zorder=5, bbox={"facecolor": shade, "edgecolor": "none", "pad": 1.2},
-            )  # fmt: skip
+            name = str(phase.round) if phase.phase == "round" else phase.phase
+            texts.append(((left + right) / 2, name, shade))
     for label, colour, steps in (("stopped", BLUE, ("stop", "killed")), ("ready", CARRIED, ("ready",))):
         mine = [step for step in record.restarts if step.step in steps and record.measured.holds(step.t)]
-        times = [(step.t - begin) / 1e9 for step in mine]
-        axis.vlines(times, 0.05, 0.95, color=colour, linewidth=1.6, label=label)
-    if record.spans:
-        axis.legend(**_LEGEND, ncols=2, columnspacing=0.8)
+        panel.lines([(step.t - begin) / 1e9 for step in mine], colour, 0.05, 0.95, 2)
+        if record.spans:
+            panel.legend(label, colour, "bar")
+    for place, name, shade in texts:  # numbers stand free of the marks of their own stop and start, and of neighbours'
+        panel.text(place, name, shade)
 
 
-def _rules(axis: Any, record: Record, family: str, begin: int, end: int, least: float) -> None:
-    _band(axis, f"rules {family}")
+def _rules(panel: Panel, record: Record, family: str, begin: int, end: int, least: float) -> None:
     states = [one for one in record.states if one.family == family]
     bars = [(begin, end, UNKNOWN)] if not states else []
     for network in {one.network for one in states}:
         mine = [one for one in states if one.network == network]
         ends = [one.t for one in mine[1:]] + [end]
         bars += [(one.t, until, _STATES[one.state]) for one, until in zip(mine, ends, strict=True)]
-    for first, last, colour in sorted(bars, key=lambda bar: bar[2] == GAP):
-        if colour != GAP:
-            axis.broken_barh([((first - begin) / 1e9, (last - first) / 1e9)], (0.15, 0.7), facecolors=colour)
+    for colour in (UNKNOWN, CARRIED):
+        spans = sorted(((first - begin) / 1e9, (last - begin) / 1e9) for first, last, its in bars if its == colour)
+        panel.bars(spans, colour, 0.15, 0.85)
     gaps = [one for one in record.outages if one.family == family]
     for outage in gaps:
-        axis.broken_barh([((outage.begin - begin) / 1e9, max(outage.length / 1e9, least))], (0, 1), facecolors=GAP)
+        span = ((outage.begin - begin) / 1e9, (outage.end - begin) / 1e9)
+        panel.bars([span], GAP, 0, 1, f"gap of {duration(outage.length / 1e6)}", least)
     shown = {colour for *_, colour in bars} | ({GAP} if gaps else set())
     for label, colour in (("carried", CARRIED), ("gap", GAP), ("cannot tell", UNKNOWN)):
         if colour in shown:
-            axis.plot([], [], "s", color=colour, markersize=5, label=label)
-    if shown:
-        axis.legend(**_LEGEND, ncols=len(shown), columnspacing=0.8)
+            panel.legend(label, colour)
 
 
 def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
@@ -165,19 +104,14 @@ def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
     return dict(sorted(found.items()))
 
 
-def _writing(axis: Any, changes: Sequence[e.Change], begin: int) -> None:
+def _writing(panel: Panel, changes: Sequence[e.Change], begin: int) -> None:
     """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
-    _band(axis, "rule changes")
-    names = _programs(changes)
-    for colour, (name, mine) in zip(_WRITERS, names.items(), strict=False):
-        times = [(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]]
-        label = f"{len(mine):,} × {plain(name)}"
-        axis.plot(times, [0.5] * len(times), "|", color=colour, markersize=9, label=label)
-    if names:
-        axis.legend(**_LEGEND)
+    for colour, (name, mine) in zip(_WRITERS, _programs(changes).items(), strict=False):
+        panel.lines([(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]], colour, 0.25, 0.75, 1.2)
+        panel.legend(f"{len(mine):,} × {plain(name)}", colour, "bar")
 
 
-def _traffic(axis: Any, record: Record, begin: int, end: int) -> None:
+def _traffic(record: Record, begin: int, end: int) -> Panel:
     count = max(1, min(240, round((end - begin) / 1e8)))
     step = (end - begin) / count
     sent, lost = [0.0] * count, [0.0] * count
@@ -188,30 +122,29 @@ def _traffic(axis: Any, record: Record, begin: int, end: int) -> None:
             share = (min(last, cell + 1) - max(first, cell)) / (last - first)
             sent[cell] += one.sent * share * 1e9 / step
             lost[cell] += one.lost * share * 1e9 / step
+    most = max(*sent, 1.0)
+    panel = Panel("attempts\nper second", 150, 0.0, (end - begin) / 1e9, high=most * 1.12, band=False)
+    panel.ticks = [(place, f"{place:g}") for place in rounded(0, most, 5)]
     edges = [cell * step / 1e9 for cell in range(count + 1)]
-    axis.stairs(sent, edges, fill=True, color="#b2dfbb", label="attempts")
-    axis.stairs(lost, edges, fill=True, color=GAP, label="lost")
-    axis.set_ylabel("attempts\nper second", rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
-    axis.set_ylim(0, max(*sent, 1.0) * 1.12)
-    axis.legend(**_LEGEND)
+    panel.steps(sent, edges, "#b2dfbb")
+    panel.steps(lost, edges, GAP)
+    panel.legend("attempts", "#b2dfbb")
+    panel.legend("lost", GAP)
+    return panel
 
 
-def _flows(axis: Any, losses: Sequence[Explained], begin: int) -> None:
-    shown = losses if len(losses) <= _MOST_FLOWS else losses[:: -(-len(losses) // _MOST_FLOWS)]
+def _flows(losses: Sequence[Explained], begin: int, end: int) -> Panel:
+    every = -(-len(losses) // _MOST_FLOWS)
+    shown = losses[::every]
+    some = "" if every == 1 else f"\n(1 of {every})"
+    label = f"lost flows,\nfirst packet\nto end{some}"
+    panel = Panel(label, 130, 0.0, (end - begin) / 1e9, low=float(len(shown)), high=-1.0, band=False)
     for cause in dict.fromkeys(one.cause for one in shown):
-        rows = [(row, one) for row, one in enumerate(shown) if one.cause == cause]
-        lefts = [(one.loss.t - begin) / 1e9 for _, one in rows]
-        rights = [(one.loss.t + one.dead_for - begin) / 1e9 for _, one in rows]
+        rows = [(row, one.loss.t - begin, one.dead_for) for row, one in enumerate(shown) if one.cause == cause]
+        panel.rows([(first / 1e9, (first + dead) / 1e9, row) for row, first, dead in rows], CAUSES[cause])
         number = sum(1 for one in losses if one.cause == cause)
-        label = f"{cause.replace('_', ' ')} ({number:,})"
-        axis.hlines([row for row, _ in rows], lefts, rights, color=CAUSES[cause], linewidth=0.9, label=label)
-        axis.plot(lefts, [row for row, _ in rows], ".", color=CAUSES[cause], markersize=2.5)
-    every = "" if len(shown) == len(losses) else f"\n(1 of {-(-len(losses) // _MOST_FLOWS)})"
-    label = f"lost flows,\nfirst packet\nto end{every}"
-    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
-    axis.set_yticks([])
-    axis.set_ylim(len(shown), -1)
-    axis.legend(**_LEGEND)
+        panel.legend(f"{cause.replace('_', ' ')} ({number:,})", CAUSES[cause], "line")
+    return panel
 
 
 def timeline(record: Record, *, rules: bool = True) -> str:
@@ -222,21 +155,22 @@ def timeline(record: Record, *, rules: bool = True) -> str:
         end = max(end, record.last)
     families = sorted({one.family for one in record.states} | {one.family for one in record.gaps}) or ["ipv4"]
     losses = explain(record)
-    heights = [0.3, *([*([0.26] * len(families)), 0.3] if rules else []), 1.5, *([1.3] if losses else [])]
-    figure, axes = _figure(heights)
-    _calendar(axes[0], record, begin, end)
-    here = 1
+    length = (end - begin) / 1e9
+    panels = [Panel("restarts", 30, 0.0, length, columns=2)]
+    _calendar(panels[0], record, begin, end)
     if rules:
-        for axis, family in zip(axes[1:], families, strict=False):
-            _rules(axis, record, family, begin, end, (end - begin) / 1e9 * _LEAST_WIDTH)
-        here += len(families) + 1
-        _writing(axes[here - 1], record.changes, begin)
-    _traffic(axes[here], record, begin, end)
+        for family in families:
+            panels.append(Panel(f"rules {family}", 26, 0.0, length, columns=3))
+            _rules(panels[-1], record, family, begin, end, length * _LEAST_WIDTH)
+        programs = min(len(_WRITERS), len(_programs(record.changes)))
+        panels.append(Panel("rule changes", max(30, 14 * programs), 0.0, length))
+        _writing(panels[-1], record.changes, begin)
+    panels.append(_traffic(record, begin, end))
     if losses:
-        _flows(axes[here + 1], losses, begin)
-    axes[-1].set_xlim(0, (end - begin) / 1e9)
-    axes[-1].set_xlabel("seconds", fontsize=8, color=INK)
-    return _svg(figure)
+        panels.append(_flows(losses, begin, end))
+    what = "restarts, rules, attempts and lost flows" if rules else "restarts, attempts and lost flows"
+    title = f"timeline on {record.node}: {what} over {duration(length * 1e3)}"
+    return draw(panels, "seconds", lambda value: f"{value:g}", title)
 
 
 def closeup(record: Record, outage: Outage) -> str:
@@ -246,21 +180,23 @@ def closeup(record: Record, outage: Outage) -> str:
     losses = [one for one in explain(record) if first <= one.loss.t <= last and one.loss.family == outage.family]
     changes = [one for one in record.changes if first <= one.t <= last and one.family == outage.family]
     leaks = [one for one in record.leaks if first <= one.t <= last and one.family == outage.family]
-    figure, axes = _figure([0.3, 0.4, *([0.9] if losses or leaks else [])])
     # Time zero is the gap's begin, and the unit is the millisecond.
-    _rules(axes[0], record, outage.family, outage.begin, last, 0.0)
-    _writing(axes[1], changes, outage.begin)
+    left, right = -margin / 1e9, (outage.length + margin) / 1e9
+    panels = [
+        Panel(f"rules {outage.family}", 30, left, right, columns=3),
+        Panel("rule changes", max(40, 14 * min(len(_WRITERS), len(_programs(changes)))), left, right),
+    ]
+    _rules(panels[0], record, outage.family, outage.begin, last, 0.0)
+    _writing(panels[1], changes, outage.begin)
     if losses or leaks:
         seen = {_flow(leak): leak.t for leak in reversed(record.leaks)}  # sorted by time: the first one stays
-        _fallen(axes[2], outage, losses, leaks, seen)
-    for one in axes:
-        one.axvline(0, color=INK, linewidth=0.6, linestyle=":")
-        one.axvline(outage.length / 1e9, color=INK, linewidth=0.6, linestyle=":")
-    axes[-1].set_xlim(-margin / 1e9, (outage.length + margin) / 1e9)
-    axes[-1].tick_params(bottom=True)
-    axes[-1].xaxis.set_major_formatter(lambda value, _: f"{value * 1000:g}")
-    axes[-1].set_xlabel("milliseconds after the gap began", fontsize=8, color=INK)
-    return _svg(figure)
+        panels.append(_fallen(outage, losses, leaks, seen, left, right))
+    for one in panels:
+        one.lines([0, outage.length / 1e9], INK, one.low, one.high, 0.8, dots=True)
+    title = (
+        f"a gap of {duration(outage.length / 1e6)} in {outage.family} close up: rules, rule changes and lost attempts"
+    )
+    return draw(panels, "milliseconds after the gap began", lambda value: f"{value * 1000:g}", title)
 
 
 def _flow(leak: e.Leak) -> tuple[str, str, int, str, int]:
@@ -268,28 +204,27 @@ def _flow(leak: e.Leak) -> tuple[str, str, int, str, int]:
 
 
 def _fallen(
-    axis: Any,
     outage: Outage,
     losses: Sequence[Explained],
     leaks: Sequence[e.Leak],
     seen: Mapping[tuple[str, str, int, str, int], int],
-) -> None:
+    left: float,
+    right: float,
+) -> Panel:
     """The attempts that a gap took, one mark each, by their first packet; ``seen``: when each flow leaked first."""
     kinds = sorted({one.loss.kind for one in losses} | {one.kind for one in leaks})
     rows = {kind: place for place, kind in enumerate(kinds)}
+    panel = Panel("", 90, left, right, low=-0.6, high=max(1, len(rows)) - 0.3, band=False)
+    panel.ticks = [(place, kind) for kind, place in rows.items()]
     for cause in dict.fromkeys(one.cause for one in losses):
         mine = [one for one in losses if one.cause == cause]
-        times = [(one.loss.t - outage.begin) / 1e9 for one in mine]
-        label = f"lost: {cause.replace('_', ' ')} ({len(mine):,})"
-        axis.plot(times, [rows[one.loss.kind] for one in mine], "o", color=CAUSES[cause], markersize=3.2, label=label)
+        panel.marks([((one.loss.t - outage.begin) / 1e9, rows[one.loss.kind]) for one in mine], CAUSES[cause], "dot")
+        panel.legend(f"lost: {cause.replace('_', ' ')} ({len(mine):,})", CAUSES[cause], "dot")
     again = [leak for leak in leaks if leak.t > seen[_flow(leak)]]
     first = [leak for leak in leaks if leak.t <= seen[_flow(leak)]]
-    for label, packets, mark, colour in (("first packet", first, "x", INK), ("its retries", again, "+", BLUE)):
+    for label, packets, mark, colour in (("first packet", first, "cross", INK), ("its retries", again, "plus", BLUE)):
         if packets:
-            times = [(leak.t - outage.begin) / 1e9 for leak in packets]
-            places = [rows[leak.kind] + (0.28 if mark == "x" else 0.42) for leak in packets]
-            label = f"leaked: {label} ({len(packets):,})"
-            axis.plot(times, places, mark, color=colour, markersize=3.2, label=label)
-    axis.set_yticks(list(rows.values()), list(rows))
-    axis.set_ylim(-0.6, max(1, len(rows)) - 0.3)
-    axis.legend(**_LEGEND)
+            above = 0.28 if mark == "cross" else 0.42
+            panel.marks([((leak.t - outage.begin) / 1e9, rows[leak.kind] + above) for leak in packets], colour, mark)
+            panel.legend(f"leaked: {label} ({len(packets):,})", colour, mark)
+    return panel

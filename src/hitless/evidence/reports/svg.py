@@ -1,7 +1,7 @@
 """One SVG picture: the timelines of all agents, one below the other; for a README, a slide, an issue.
 
 Promise: the same pictures as on the HTML page, from the log alone, to the same scale of the page, in a file that needs
-nothing else. Needs matplotlib (the extra ``report``) and says so. Next stage: people.
+nothing else. Next stage: people.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import textwrap
 from html import escape
 
 from hitless.cleaning import cleaned
-from hitless.errors import MissingError
 from hitless.evidence import citing
 from hitless.evidence.records import Story
-from hitless.evidence.reports import html, picture, words
+from hitless.evidence.reports import picture, words
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render"]
@@ -26,20 +25,18 @@ _LETTERS = 180  # of the small print that fit into a line
 
 
 def render(told: Story, verdict: Verdict) -> str:
-    """The picture as text; raises ``MissingError`` without matplotlib."""
-    if not picture.available():
-        raise MissingError("pictures need matplotlib", remedy="install the extra: pip install 'hitless[report]'")
+    """The picture as text."""
     told, verdict = cleaned((told, verdict))
     agents = {one.agent: one for one in verdict.agents}
     records = [one for agent in told.agents for one in told.records if one.agent == agent and one.attempts][:_MOST]
     parts: list[str] = []
     y = _MARGIN
-    for number, record in enumerate(records):
+    for record in records:
         agent = agents[record.agent]
         several = len(agent.nodes) > 1
         parts.append(_title(f"{agent.name} on {record.node}" if several else agent.name, agent, y))
         y += _TITLE
-        drawn = html.scoped(picture.timeline(record), f"t{number}")
+        drawn = picture.timeline(record)
         height = _height(drawn)
         parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
         y += height + _MARGIN
@@ -66,5 +63,5 @@ def _title(name: str, agent: AgentVerdict, y: int) -> str:
 def _height(svg: str) -> int:
     """As high as the picture is at our width."""
     found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
-    assert found is not None, "matplotlib gives every picture a viewBox"
+    assert found is not None, "every picture has a viewBox"
     return round(_WIDTH * float(found[2]) / float(found[1]))
