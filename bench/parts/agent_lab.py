@@ -36,7 +36,7 @@ from hitless.model.families import Address, Backend, Family
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
 CLOCK = Clock()
-_LINK, _NEIGH, _ROUTE4, _RULE4, _ROUTE6, _RULE6 = 1, 3, 7, 8, 11, 19  # RTNLGRP_*
+_LINK, _NEIGH, _ADDRESS4, _ROUTE4, _RULE4, _ADDRESS6, _ROUTE6, _RULE6 = 1, 3, 5, 7, 8, 9, 11, 19  # RTNLGRP_*
 _NEWNEIGH, _DELNEIGH, _PERMANENT = 28, 29, 0x80
 _TABLES = ("nat", "filter")
 
@@ -167,10 +167,10 @@ def watch(lab: Lab, families: Sequence[Family]) -> Stream:
 
 
 class Changes:
-    """A node's events: links, routes, rules, permanent neighbours; nf_tables commits, legacy replacements by table."""
+    """A node's events: links, addresses, routes, rules, permanent neighbours; commits, legacy replacements."""
 
     def __init__(self, namespace: Namespace) -> None:
-        groups = (_LINK, _NEIGH, _ROUTE4, _RULE4, _ROUTE6, _RULE6)
+        groups = (_LINK, _NEIGH, _ADDRESS4, _ROUTE4, _RULE4, _ADDRESS6, _ROUTE6, _RULE6)
         self._socket = netlink.Socket(netlink.ROUTE, namespace, groups=groups, receive_buffer=8 << 20, timeout=0)
         self._control = netlink.Socket(netlink.NETFILTER, namespace)
         self._generation = dump.generation(self._control)

@@ -290,7 +290,7 @@ def status(name: str, as_json: bool) -> int:
         plan = state.plan
         click.echo(
             f"{state.name}: {kind}, {plan.nodes} node(s), {plan.nodes * plan.pods_per_node} pod(s), {plan.family}, "
-            f"{plan.backend}, {plan.services} Services"
+            f"{plan.backend}, {plan.services} Services{f', {plan.overlay}' if plan.overlay else ''}"
         )
         for node, each in (tending.told(state.keep) if state.alive else {}).items():
             word = "ready" if each["ready"] else each["step"]

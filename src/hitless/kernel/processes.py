@@ -47,6 +47,7 @@ Process = subprocess.Popen[bytes]
 PIPE, DEVNULL, STDOUT = subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT
 
 PACKAGES: Mapping[str, str] = {
+    "etcd": "etcd-server",
     "ip": "iproute2",
     "nft": "nftables",
     "iptables-nft": "iptables",

@@ -23,7 +23,7 @@ from hitless.lab.members import Members
 from hitless.lab.plans import Plan
 from hitless.model.families import Family
 
-__all__ = ["PREFIX", "PROGRAM", "endpoint", "start"]
+__all__ = ["PREFIX", "PROGRAM", "REMEDY", "endpoint", "start"]
 
 PROGRAM = "etcd"
 PREFIX = "/coreos.com/network"
@@ -32,7 +32,10 @@ PREFIX = "/coreos.com/network"
 _PORT = 2379
 _LOG = "/run/hitless-etcd.log"
 _ANSWERS_WITHIN = 20.0  # seconds; it needs half a one on a quiet machine
-_REMEDY = "install etcd (Debian and Ubuntu: etcd-server), or give agents {lease_dir} where they can use it"
+REMEDY = (
+    "install it (Debian and Ubuntu: etcd-server); agents that can keep their leases in files do without it: {lease_dir} "
+    "instead of {etcd}"
+)
 
 
 def endpoint(plan: Plan, node: int) -> str:
@@ -43,10 +46,7 @@ def endpoint(plan: Plan, node: int) -> str:
 def start(members: Members, keeper: Keeper, net_conf: str) -> None:
     """Start it, wait until it answers, and write flannel's configuration and the nodes' subnets into it."""
     plan = members.plan
-    try:
-        program = processes.program(PROGRAM)
-    except MissingError as error:
-        raise MissingError("agents of this lab keep their leases in etcd, which is not here", remedy=_REMEDY) from error
+    program = processes.program(PROGRAM)
     own, client = "http://127.0.0.1:2380", f"http://0.0.0.0:{_PORT}"
     line = [
         "nsenter", f"--net=/proc/{keeper.keep.pid}/fd/{members.held['underlay'].net}", "--", program,
@@ -106,5 +106,5 @@ def _wait(place: Namespace, log: Path) -> None:
             pass
         if time.monotonic() > end:
             said = files.read(log).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-            raise MissingError(f"the lab's etcd did not answer within {_ANSWERS_WITHIN:g} s: {said[0]}", remedy=_REMEDY)
+            raise MissingError(f"the lab's etcd did not answer within {_ANSWERS_WITHIN:g} s: {said[0]}", remedy=REMEDY)
         time.sleep(0.05)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from hitless.errors import HitlessError, KernelError, MissingError, ProgramError
 from hitless.kernel import iptables, processes
 from hitless.kernel.namespaces import Namespace
+from hitless.lab import etcd, overlays
 from hitless.lab.keeping import Keeper
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LeaseSource, Overlay, Plan
 from hitless.model.families import Backend, Family
 
 __all__ = ["Feature", "explain", "probe", "require_programs"]
@@ -38,6 +39,7 @@ class Feature:
 def _programs(plan: Plan) -> tuple[str, ...]:
     tools = [f"{family.iptables}-{plan.rules_backend}{end}" for family in plan.families for end in ("", "-restore")]
     extra = ["nft"] if plan.backend is Backend.NFTABLES else []
+    extra += [etcd.PROGRAM] if plan.leases == LeaseSource.ETCD else []
     return ("ip", "nsenter", *(tools if plan.kubernetes else ()), *extra)
 
 
@@ -48,7 +50,14 @@ def _program(name: str) -> str:
 def require_programs(plan: Plan) -> None:
     """Raise ``MissingError`` for the first program that the plan needs and that is not installed."""
     for name in _programs(plan):
-        _program(name)
+        try:
+            _program(name)
+        except MissingError as error:
+            if name != etcd.PROGRAM:
+                raise
+            raise MissingError(
+                "the program etcd is not installed, in which agents of this lab keep their leases", remedy=etcd.REMEDY
+            ) from error
 
 
 def probe(plan: Plan) -> tuple[Feature, ...]:
@@ -99,6 +108,9 @@ def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
         ("veth links", kernel("CONFIG_VETH", "veth"), ip("link add p0 type veth peer name p1\n")),
         ("bridge links", kernel("CONFIG_BRIDGE", "bridge"), ip("link add b0 type bridge\n")),
     ]
+    if plan.overlay in overlays.DEVICES:
+        words, module, option = overlays.DEVICES[Overlay(plan.overlay)]
+        attempts.append((f"{module} links", kernel(option, module), ip(f"{words}\n")))
     for family in plan.families:
         if family is Family.IPV6:
             check = "link set lo up\naddr add fd00::1/128 dev lo nodad\n"
