@@ -33,8 +33,8 @@ _PORT = 2379
 _LOG = "/run/hitless-etcd.log"
 _ANSWERS_WITHIN = 20.0  # seconds; it needs half a one on a quiet machine
 REMEDY = (
-    "install it (Debian and Ubuntu: etcd-server); agents that can keep their leases in files do without it: {lease_dir} "
-    "instead of {etcd}"
+    "install it (Debian and Ubuntu: etcd-server), or give {lease_dir} instead of {etcd} to agents that can keep their "
+    "leases in files"
 )
 
 

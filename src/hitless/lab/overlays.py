@@ -27,8 +27,8 @@ SHARED = "/run/hitless-shared"
 LEASE_DIRECTORY = f"{SHARED}/leases"
 
 DEVICES = {
-    Overlay.VXLAN: ("link add p0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
-    Overlay.WIREGUARD: ("link add p0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
+    Overlay.VXLAN: ("link add ov0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
+    Overlay.WIREGUARD: ("link add ov0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
 }
 """For each overlay that has a device: how to try it, its kernel module, and the kernel's option."""
 
@@ -54,7 +54,7 @@ def prepare(members: Members, keeper: Keeper) -> None:
     if attempt is not None:
         words, module, option = attempt
         try:
-            processes.run(["ip", "-batch", "-"], namespace=place, stdin=f"{words}\nlink del p0\n")
+            processes.run(["ip", "-batch", "-"], namespace=place, stdin=f"{words}\nlink del ov0\n")
         except ProgramError as error:
             raise MissingError(
                 f"this kernel has no {module} devices",

@@ -12,8 +12,9 @@ from tests.kernel.lab.test_lab_command import Shell
 from tests.kernel.lab.worlds import missing, need, reaches, run, silent, up
 
 from hitless import lab
+from hitless.errors import MissingError
 from hitless.kernel import processes
-from hitless.lab import overlays
+from hitless.lab import features, overlays
 from hitless.lab.etcd import PREFIX, PROGRAM
 from hitless.lab.plans import LeaseSource, Overlay, Wiring
 from hitless.model.families import Family
@@ -102,3 +103,15 @@ def test_one_command_makes_a_mixed_cluster_and_says_who_runs_where(hitless: Shel
     assert "node1: sh ready" in status
     (state,) = hitless.status()
     assert state["plan"]["overlay"] == "vxlan"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("overlay", [Overlay.VXLAN, Overlay.WIREGUARD])
+def test_what_the_overlay_needs_is_tried_beforehand_and_told_as_building_tells_it(overlay: Overlay) -> None:
+    plan = lab.Plan(nodes=2, overlay=overlay, kubernetes=False)
+    (device,) = [one for one in features.probe(plan) if one.name == f"{overlay} links"]
+    if device.present:
+        up(plan).close()
+        return
+    with pytest.raises(MissingError, match=f"this kernel has no {overlay} devices; load the module"):
+        lab.up(plan)
+    assert "Unknown device type" in device.problem
