@@ -31,7 +31,16 @@ from hitless.model.links import (
 )
 from hitless.model.overlay import Alloc, HostGw, OverlaySnapshot, VxlanConfig, WireguardConfig
 
-__all__ = ["DesiredOverlay", "Ground", "base_objects", "desired_overlay", "device_names", "overlay_mtu", "peer_objects"]
+__all__ = [
+    "DesiredOverlay",
+    "Ground",
+    "Place",
+    "base_objects",
+    "desired_overlay",
+    "device_names",
+    "overlay_mtu",
+    "peer_objects",
+]
 
 _VXLAN_OVERHEAD = {Family.IPV4: 50, Family.IPV6: 70}  # outer IP, UDP, VXLAN, inner Ethernet; flannel: 50 for both
 _WIREGUARD_OVERHEAD = 80
@@ -59,6 +68,23 @@ class DesiredOverlay:
     by_node: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     collided: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is asked about each of thousands of peers, worked out once: this node's devices, and its own addresses."""
+
+    snapshot: OverlaySnapshot
+    ground: Ground
+    devices: Mapping[Family, str]
+    mine: frozenset[Address]
+
+    @classmethod
+    def of(cls, snapshot: OverlaySnapshot, ground: Ground) -> Place:
+        """The place that a snapshot describes."""
+        mine = {one for outer in snapshot.outer.values() for one in (outer.address, outer.external)}
+        mine |= {one.public_ip for one in snapshot.own.endpoints.values()}
+        return cls(snapshot, ground, device_names(snapshot), frozenset(mine))
 
 
 class _Refused(Exception):
@@ -102,18 +128,20 @@ def desired_overlay(snapshot: OverlaySnapshot, ground: Ground) -> DesiredOverlay
     refused: dict[str, str] = {}
     by_node: dict[str, tuple[Key, ...]] = {}
     collided: set[str] = set()
+    place = Place.of(snapshot, ground)
     for node, lease in sorted(snapshot.leases.by_node.items()):
         if node == snapshot.own.node:
             continue
-        found, reasons = peer_objects(snapshot, ground, lease)
+        found, reasons = peer_objects(place, lease)
         refused.update(reasons)
-        taken = [one for one in found if one.key in objects and objects[one.key] != one]
+        keyed = {one.key: one for one in found}
+        taken = keyed.keys() & objects.keys()
         if taken:
-            refused[node] = f"collides with another node's: {taken[0]}"
+            refused[node] = f"collides with another node's: {keyed[taken.pop()]}"
             collided.add(node)
             continue
-        objects.update((one.key, one) for one in found)
-        by_node[node] = tuple(one.key for one in found)
+        objects.update(keyed)
+        by_node[node] = tuple(keyed)
     for device, addresses in ground.kept.values():
         used = any(isinstance(one, Neighbour) and one.device == device.name for one in objects.values())
         if used:
@@ -150,49 +178,48 @@ def base_objects(snapshot: OverlaySnapshot) -> Iterator[LinkObject]:
         yield DeviceAddress(name, subnet.network_address, subnet.max_prefixlen)
 
 
-def peer_objects(snapshot: OverlaySnapshot, ground: Ground, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
+def peer_objects(place: Place, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
     """What is there for one peer, and which families of it are left out, and why."""
     found: list[LinkObject] = []
     refused: dict[str, str] = {}
     for family, endpoint in lease.endpoints.items():
-        if family not in snapshot.own.endpoints:
+        if family not in place.snapshot.own.endpoints:
             continue  # this node has no pods of that family
         try:
-            _check(snapshot, family, endpoint)
-            found += _way(snapshot, ground, lease.backend, family, endpoint)
+            _check(place, family, endpoint)
+            found += _way(place, lease.backend, family, endpoint)
         except _Refused as reason:
             refused[lease.node if len(lease.endpoints) == 1 else f"{lease.node} ({family})"] = str(reason)
-    return _joined(found), refused
+    return (_joined(found) if lease.backend is BackendType.WIREGUARD else found), refused
 
 
-def _check(snapshot: OverlaySnapshot, family: Family, endpoint: Endpoint) -> None:
+def _check(place: Place, family: Family, endpoint: Endpoint) -> None:
+    snapshot = place.snapshot
     own, network, subnet = snapshot.own.endpoints[family], snapshot.networks[family], endpoint.subnet
     if subnet.overlaps(own.subnet):
         raise _Refused(f"its subnet {subnet} overlaps this node's, {own.subnet}")
     if subnet.version != network.version or not subnet.subnet_of(network):  # type: ignore[arg-type]  # same version
         raise _Refused(f"its subnet {subnet} is outside of the network {network}")
-    mine = {one for outer in snapshot.outer.values() for one in (outer.address, outer.external)}
-    if endpoint.public_ip in mine | {one.public_ip for one in snapshot.own.endpoints.values()}:
+    if endpoint.public_ip in place.mine:
         raise _Refused(f"its address {endpoint.public_ip} is this node's own")
 
 
-def _way(
-    snapshot: OverlaySnapshot, ground: Ground, kind: BackendType, family: Family, endpoint: Endpoint
-) -> Iterable[LinkObject]:
+def _way(place: Place, kind: BackendType, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
     """How the peer is reached: as its own lease says."""
+    snapshot, ground = place.snapshot, place.ground
     backend, address = snapshot.backend, endpoint.public_ip
     if isinstance(backend, Alloc):
         return ()
     if isinstance(backend, WireguardConfig):
         if kind is not BackendType.WIREGUARD:
             raise _Refused(f"its backend is {kind}: nothing is sent in the clear from a node that encrypts")
-        return _by_wireguard(snapshot, backend, family, endpoint)
+        return _by_wireguard(place, backend, family, endpoint)
     if kind is BackendType.VXLAN:
         if isinstance(backend, VxlanConfig):
             if backend.direct_routing and address in ground.direct:
                 return (_plain(ground, endpoint),)
             if endpoint.vni in (0, backend.vni):
-                return _by_vxlan(snapshot, device_names(snapshot)[family], family, endpoint)
+                return _by_vxlan(snapshot, place.devices[family], family, endpoint)
         kept = ground.kept.get((family, endpoint.vni))
         if kept is not None:
             return _by_vxlan(snapshot, kept[0].name, family, endpoint)
@@ -229,17 +256,15 @@ def _by_vxlan(snapshot: OverlaySnapshot, name: str, family: Family, endpoint: En
     )
 
 
-def _by_wireguard(
-    snapshot: OverlaySnapshot, backend: WireguardConfig, family: Family, endpoint: Endpoint
-) -> Iterable[LinkObject]:
+def _by_wireguard(place: Place, backend: WireguardConfig, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
     if not endpoint.public_key:
         raise _Refused("its lease has no public key")
-    own = snapshot.own.endpoints[family]
+    own = place.snapshot.own.endpoints[family]
     if endpoint.public_key == own.public_key:
         raise _Refused("its public key is this node's own")
     return (
         WireguardPeer(
-            device_names(snapshot)[family],
+            place.devices[family],
             endpoint.public_key,
             endpoint.public_ip,
             endpoint.port or backend.port,

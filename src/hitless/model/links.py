@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from hitless.model.families import Address, Family, Network, family_of
 
@@ -200,6 +201,7 @@ class WireguardPeer:
         return f"WireGuard peer {self.public_key} dev {self.device}"
 
 
+@lru_cache(4096)  # asked for each of thousands of messages, of a few names
 def is_overlay_device(name: str) -> bool:
     """Whether a device bears a name of flannel's, or the one that a device of ours has while it is replaced."""
     return _OVERLAY_DEVICE.fullmatch(name) is not None

@@ -83,6 +83,12 @@ class Ground:
         member.agents.append(agent)
         return agent
 
+    def start_with(self, member: Member, net_conf: str, *more: str) -> OverlayAgent:
+        """The same with a whole net-conf.json."""
+        agent = OverlayAgent(self, member, net_conf, more)
+        member.agents.append(agent)
+        return agent
+
     def reached(self, one: Member, other: Member, version: int, tries: int = 1) -> bool:
         """Whether a pod's question to another node's pod is answered."""
         words = ("ping", f"-{version}", "-c1", "-W1", other.pod_address(version))
@@ -132,8 +138,21 @@ class OverlayAgent:
         self.wait(lambda: self.metric("hitless_overlay_peers") == peers, f"{peers} peers")
         self.wait(lambda: readyz(self.member.namespace)[0] == 200, "readiness")
 
+    def series(self, name: str) -> list[str]:
+        """The metric's series with their labels."""
+        try:
+            _, body = readyz(self.member.namespace, "metrics")
+        except OSError:
+            return []
+        return [
+            line.rpartition(" ")[0] for line in body["text"].splitlines() if line.startswith((f"{name} ", f"{name}{{"))
+        ]
+
     def metric(self, name: str) -> float:
-        _, body = readyz(self.member.namespace, "metrics")
+        try:
+            _, body = readyz(self.member.namespace, "metrics")
+        except OSError:  # it does not listen yet
+            return 0.0
         for line in body["text"].splitlines():
             if line.startswith(f"{name} "):
                 return float(line.rpartition(" ")[2])

@@ -8,8 +8,9 @@ never decide anything: they only say what is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from hitless.kernel.links.events import LinkEvent
 from hitless.model.links import Device, DeviceAddress, Key, LinkChange, LinkObject, LinkState, Neighbour, Verb
@@ -34,9 +35,12 @@ class Mirror:
         found, self.touched = self.touched, set()
         return found
 
-    def replace(self, state: LinkState) -> None:
-        """A full read."""
-        self.objects = dict(state.objects)
+    def replace(self, state: LinkState, desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
+        """A full read; what equals something desired is that object, so that it is in memory once."""
+        self.objects = {}
+        for key, value in state.objects.items():
+            same = desired.get(key)
+            self.objects[key] = same if same is not None and same == value and not isinstance(same, Device) else value
         self._names = {one.index: one.name for one in state.devices()}
         self.touched.clear()
         self.whole = False
@@ -46,7 +50,7 @@ class Mirror:
         if isinstance(change.object, DeviceAddress) and change.verb is not Verb.REMOVE:
             self.objects[change.object.key] = change.object
 
-    def update(self, events: Iterable[LinkEvent]) -> None:
+    def update(self, events: Iterable[LinkEvent], desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
         """What has happened since."""
         for event in events:
             self.whole = self.whole or event.whole or event.doubtful
@@ -67,10 +71,11 @@ class Mirror:
             if isinstance(value, Device) and isinstance(old, Device):
                 # events do not carry them; whether they changed is for a full read
                 value = replace(value, tx_checksum=old.tx_checksum, gro=old.gro)
-                self.whole = self.whole or value.index != old.index or value == old
+                self.whole = self.whole or value.index != old.index or value == old or (old.up and not value.up)
             if old == value:
                 continue
-            self.objects[key] = value
+            same = desired.get(key)
+            self.objects[key] = same if same is not None and same == value and not isinstance(same, Device) else value
             self.touched.add(key)
             self.writers.add(event.port)
 

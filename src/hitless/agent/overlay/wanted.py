@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from hitless.desired.overlay import Ground, desired_overlay, peer_objects
+from hitless.desired.overlay import Ground, Place, desired_overlay, peer_objects
 from hitless.model.leases import Leases
 from hitless.model.links import Key, LinkObject, LinkState
 from hitless.model.overlay import OverlaySnapshot
@@ -47,6 +47,7 @@ class Wanted:
         if before is None or ground.kept or self._collided or _without_leases(before) != _without_leases(snapshot):
             return None
         keys: set[Key] = set()
+        place = Place.of(snapshot, ground)
         for node in changed:
             if node == snapshot.own.node:
                 continue
@@ -59,7 +60,7 @@ class Wanted:
             lease = snapshot.leases.by_node.get(node)
             if lease is None:
                 continue
-            found, refused = peer_objects(snapshot, ground, lease)
+            found, refused = peer_objects(place, lease)
             if any(one.key in self.objects for one in found):  # a collision, perhaps with one that changes too
                 self._snapshot = None
                 return None

@@ -98,7 +98,7 @@ class Worker:
             touched = touched or bool(self._mirror.touched) or self._mirror.whole
             whole = whole or self._mirror.whole or not self._compared
             if whole:
-                self._mirror.replace(self._port.observe(_scope(snapshot)))
+                self._mirror.replace(self._port.observe(_scope(snapshot)), self._wanted.objects)
             plan = self._plan(snapshot, whole)
             read, whole, self._compared = read or whole, False, True
             if not plan.changes or not left_passes:
@@ -129,7 +129,7 @@ class Worker:
 
     def _collect(self, snapshot: OverlaySnapshot) -> bool:
         try:
-            self._mirror.update(self._port.events(_scope(snapshot)))
+            self._mirror.update(self._port.events(_scope(snapshot)), self._wanted.objects)
         except LostEvents:
             self._mirror.whole = self._mirror.underlay = True
             return True
@@ -145,13 +145,16 @@ class Worker:
         self._mirror.underlay = False
         if not whole and changed is not None:
             self._look_up(snapshot, changed)
+            self._ground = Ground(self._direct, self._ground.kept)
             keys = self._wanted.update(snapshot, self._ground, changed)
             if keys is not None:
                 found, self._pending = keys | self._pending, set()
                 return found
         self._look_up(snapshot, snapshot.leases.by_node)
-        self._ground = Ground(self._direct, _kept(snapshot, LinkState(self._mirror.objects)))
-        self._wanted.whole(snapshot, self._ground)
+        ground = Ground(dict(self._direct), _kept(snapshot, LinkState(self._mirror.objects)))
+        if changed is None or changed or ground != self._ground:
+            self._ground = ground
+            self._wanted.whole(snapshot, ground)
         self._pending = set()
         return None
 

@@ -98,5 +98,5 @@ class LinkEvents:
         else:
             self._names[device.index] = device.name
         if is_overlay_device(device.name) or (known is not None and is_overlay_device(known)):
-            return LinkEvent(device, gone, port, whole=gone or not device.up or known != device.name)
+            return LinkEvent(device, gone, port, whole=gone)
         return LinkEvent(None, gone, port, whole=gone or not device.up)
