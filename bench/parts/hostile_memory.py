@@ -100,22 +100,37 @@ def kinds(number: int, rules: int) -> Iterator[Strangers]:
         yield Strangers(f"{rules} rules {words}, there before", make, True)
         yield Strangers(f"{rules} rules {words}, made meanwhile", make)
 
-    def restore(namespace: Namespace) -> None:
-        processes.run(["iptables-legacy-restore", "--noflush"], namespace=namespace, stdin=_legacy(rules), timeout=600)
+    def direct(namespace: Namespace) -> None:
+        _nft(namespace, "table inet bl { chain c { type filter hook forward priority 0; }; }")
+        for at in range(0, rules, 10_000):
+            _nft(namespace, "".join(f"add rule inet bl c {_networks(n)}\n" for n in range(at, at + 10_000)))
 
-    yield Strangers(f"{rules} rules of iptables-legacy, there before", restore, True, True)
-    yield Strangers(f"{rules} rules of iptables-legacy, made meanwhile", restore, False, True)
+    yield Strangers(f"{rules} rules for networks and ranges, that pods' packets pass, there before", direct, True)
+    for chain, words in (("INPUT", "that no pod's packet meets"), ("FORWARD", "that pods' packets pass")):
+
+        def restore(namespace: Namespace, chain: str = chain) -> None:
+            text = _legacy(rules, chain)
+            processes.run(["iptables-legacy-restore", "--noflush"], namespace=namespace, stdin=text, timeout=600)
+
+        yield Strangers(f"{rules} rules of iptables-legacy {words}, there before", restore, True, True)
+        yield Strangers(f"{rules} rules of iptables-legacy {words}, made meanwhile", restore, False, True)
 
 
 def _rule(number: int) -> str:
     return f"ip saddr 198.51.{number >> 8 & 255}.{number & 255} tcp dport {number % 60000 + 1} counter drop"
 
 
-def _legacy(rules: int) -> str:
+def _networks(number: int) -> str:
+    high, low = number >> 8 & 255, number & 255
+    kinds = f"198.{high}.{low}.0/24", f"198.{high}.{low & 240}.0/20", f"198.{high}.{low}.3-198.{high}.{low}.9"
+    return f"ip saddr {kinds[number % 3]} counter drop"
+
+
+def _legacy(rules: int, chain: str) -> str:
     lines = [
         f"-A THEIRS -s 198.51.{n >> 8 & 255}.{n & 255}/32 -p tcp --dport {n % 60000 + 1} -j DROP" for n in range(rules)
     ]
-    return "\n".join(["*filter", ":THEIRS - [0:0]", "-A INPUT -j THEIRS", *lines, "COMMIT", ""])
+    return "\n".join(["*filter", ":THEIRS - [0:0]", f"-A {chain} -j THEIRS", *lines, "COMMIT", ""])
 
 
 def memory(number: int, rules: int, only: str = "") -> None:

@@ -12,6 +12,7 @@ Clues are read from the rule's own expressions, one by one, never searched for: 
 from __future__ import annotations
 
 import re
+import struct
 import sys
 from array import array
 from bisect import bisect_right
@@ -31,6 +32,7 @@ LONG = 64
 """Chains of more rules than this are not decoded whole for one packet."""
 
 _NETWORK, _TRANSPORT = 1, 2
+_ATTRIBUTE, _LEAST = struct.Struct("=HH"), 12  # of an expression: two heads and the shortest name
 _EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
 
 
@@ -73,7 +75,10 @@ _LOAD = _expression(
 )
 _COMPARE = _expression("cmp", _be32(1, _FIRST), _be32(2, rb"\0\0\0(.)"), b".." + _kind(3), b"(..)" + _kind(1), b"(.*)")
 _MASK = _expression(
-    "bitwise", _be32(1, _FIRST), _be32(2, _FIRST), _be32(3, b"...."), b"(?:" + _be32(6, rb"\0\0\0\0") + b")?"
+    "bitwise",
+    *(_be32(1, _FIRST), _be32(2, _FIRST), _be32(3, b"....")),
+    b"(?:" + _be32(6, rb"\0\0\0\0") + b")?",
+    *(b".." + _kind(4), b"(..)" + _kind(1), b"(.*)"),  # the mask, and behind it in two heads what is xored
 )
 _META = _expression("meta", _be32(2, rb"\0\0\0(.)"), _be32(1, b"...."))
 _LOADS_OF = {text(1, name): keys for name, keys in (("ct", {1, 2, 3}), ("meta", {1, 2}), ("payload", {1, 2, 3, 4}))}
@@ -86,21 +91,21 @@ _MATCH = text(1, "match")
 def clue(payload: bytes) -> Found | None:
     """The clue of a rule message that says most; ``None`` where it has none."""
     best: Found | None = None
-    bits = 0.0
+    bits = 0
     try:
         for found in _clues(payload):
-            value = _bits(*found)
+            field, low, high = found
+            if field.mask:
+                value = int.from_bytes(field.mask, "big").bit_count()
+            else:
+                value = 8 * field.length
+                if low != high:
+                    value -= (int.from_bytes(high, "big") - int.from_bytes(low, "big")).bit_length()
             if value > bits:
                 best, bits = found, value
-    except (KernelError, IndexError, ValueError):
+    except (KernelError, IndexError, ValueError, struct.error):
         return None  # who decodes it says what is wrong
     return best
-
-
-def _bits(field: Clue, low: bytes, high: bytes) -> float:
-    if field.mask:
-        return int.from_bytes(field.mask, "big").bit_count()
-    return 8 * field.length - (int.from_bytes(high, "big") - int.from_bytes(low, "big")).bit_length()
 
 
 def _clues(payload: bytes) -> Iterable[Found]:
@@ -108,67 +113,67 @@ def _clues(payload: bytes) -> Iterable[Found]:
     loaded: Clue | None = None
     low: bytes | None = None
     version = 0
-    for at, end in _expressions(payload):
-        if (match := _LOAD.fullmatch(payload, at, end)) is not None:
-            header, offset, length = match.groups()
-            loaded, low = Clue(header[0], offset[0], length[0], b"", version), None
-        elif (match := _COMPARE.fullmatch(payload, at, end)) is not None:
+    unpack = _ATTRIBUTE.unpack_from
+    at, stop = _expressions(payload)
+    while at < stop:
+        length, _ = unpack(payload, at)
+        end = at + length
+        if length < _LEAST or end > stop:
+            return
+        name, at, begin = payload[at + 8 : at + 12], at + ((length + 3) & ~3), at + 4
+        if name == b"payl" and (match := _LOAD.fullmatch(payload, begin, end)) is not None:
+            header, offset, width = match.groups()
+            loaded, low = Clue(header[0], offset[0], width[0], b"", version), None
+        elif name == b"cmp\0" and (match := _COMPARE.fullmatch(payload, begin, end)) is not None:
             if loaded is None:
                 continue
             operation, value = match[1][0], match[3][: int.from_bytes(match[2], sys.byteorder) - 4]
             if loaded.header == _VERSION:
                 version = _VERSIONS.get(value, 0) if operation == _EQUAL else version
             elif operation == _EQUAL and len(value) <= loaded.length:
-                if not loaded.mask:
-                    yield loaded._replace(length=len(value)), value, value
-                elif len(value) == loaded.length:
+                if len(value) == loaded.length:
                     yield loaded, value, value
+                elif not loaded.mask:
+                    yield loaded._replace(length=len(value)), value, value
             elif operation == _AT_LEAST and not loaded.mask and len(value) == loaded.length:
                 low = value
             elif operation == _AT_MOST and low is not None and len(value) == len(low) and low <= value:
                 yield loaded, low, value
-        elif _MASK.match(payload, at, end) is not None:
-            loaded, low = _masked(loaded, payload[at:end]), None
-        elif (match := _META.fullmatch(payload, at, end)) is not None:
+        elif name == b"bitw" and (match := _MASK.fullmatch(payload, begin, end)) is not None:
+            loaded, low = _masked(loaded, match), None
+        elif name == b"meta" and (match := _META.fullmatch(payload, begin, end)) is not None:
             loaded = Clue(_VERSION, 0, 0) if match[1][0] in (_NFPROTO, _PROTOCOL) else None
-        elif payload.startswith(_MATCH, at):
-            yield from _iprange(payload[0], payload[at:end])
+        elif name == b"matc" and payload.startswith(_MATCH, begin):
+            yield from _iprange(payload[0], payload[begin:end])
             return
-        elif not payload.startswith(_COUNTER, at):
-            keys = next((keys for name, keys in _LOADS_OF.items() if payload.startswith(name, at)), None)
-            data = netlink.attributes(netlink.attributes(payload[at:end]).get(wire.EXPRESSION_DATA, b""))
+        elif name != b"coun" or not payload.startswith(_COUNTER, begin):
+            keys = next((keys for head, keys in _LOADS_OF.items() if payload.startswith(head, begin)), None)
+            data = netlink.attributes(netlink.attributes(payload[begin:end]).get(wire.EXPRESSION_DATA, b""))
             if keys is None or not data.keys() <= keys or 1 not in data:
                 return  # it may do something already
             loaded = None
 
 
-def _expressions(payload: bytes) -> Iterable[tuple[int, int]]:
-    """Where each expression begins and ends."""
-    for at, end, kind in _attributes(payload, 4, len(payload)):
-        if kind == wire.RULE_EXPRESSIONS:
-            for first, behind, _ in _attributes(payload, at, end):
-                yield first, behind
-            return
-
-
-def _attributes(payload: bytes, at: int, end: int) -> Iterable[tuple[int, int, int]]:
+def _expressions(payload: bytes) -> tuple[int, int]:
+    """Where the expressions begin and end; the same twice when there are none."""
+    at, end = 4, len(payload)
     while at + 4 <= end:
-        length = int.from_bytes(payload[at : at + 2], sys.byteorder)
+        length, kind = _ATTRIBUTE.unpack_from(payload, at)
         if length < 4 or at + length > end:
-            raise ValueError(length)
-        yield at + 4, at + length, int.from_bytes(payload[at + 2 : at + 4], sys.byteorder) & 0x3FFF
+            break
+        if kind & 0x3FFF == wire.RULE_EXPRESSIONS:
+            return at + 4, at + length
         at += (length + 3) & ~3
+    return 0, 0
 
 
-def _masked(loaded: Clue | None, expression: bytes) -> Clue | None:
+def _masked(loaded: Clue | None, match: re.Match[bytes]) -> Clue | None:
     """A field under a mask, as networks are compared; ``None`` for any other arithmetic."""
     if loaded is None or loaded.mask:
         return None
-    data = netlink.attributes(netlink.attributes(expression).get(wire.EXPRESSION_DATA, b""))
-    mask, xor = (netlink.attributes(data.get(key, b"")).get(wire.DATA_VALUE, b"") for key in (4, 5))
-    if len(mask) != loaded.length or any(xor) or int.from_bytes(data.get(3, b""), "big") != loaded.length:
-        return None
-    return loaded._replace(mask=mask)
+    width = int.from_bytes(match[1], sys.byteorder) - 4
+    mask, xor = match[2][:width], match[2][(width + 3 & ~3) + 8 :]
+    return None if width != loaded.length or len(xor) < width or any(xor) else loaded._replace(mask=mask)
 
 
 _ADDRESSES = {2: (12, 16, 4), 10: (8, 24, 16)}
