@@ -45,7 +45,7 @@ from hitless.model.rules import (
     UnknownMark,
 )
 
-__all__ = ["Copy", "LeftOut", "Unclear", "copy", "disturbance", "tested_bits"]
+__all__ = ["Copy", "LeftOut", "Unclear", "Unread", "copy", "disturbance", "tested_bits"]
 
 _MOST_RULES = 2000  # a nat postrouting path has tens; thousands mean that something else is wrong
 _DEEPEST = 15  # nf_tables allows 16 nested jumps
@@ -80,6 +80,10 @@ class LeftOut:
     def __str__(self) -> str:
         where = f"{self.table} {self.chain} rule {self.rule}"
         return f"{where}, all of {self.whole} ({self.problem})" if self.whole else f"{where} ({self.problem})"
+
+
+class Unread(Unclear):
+    """The rules could not be read just now; what they mean is for later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hitless.guard import images
-from hitless.guard.copying import LeftOut, Unclear, copy, disturbance, tested_bits
+from hitless.guard.copying import LeftOut, Unclear, Unread, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
 from hitless.model.families import Address, Family, Network, family_of
-from hitless.model.rules import Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
+from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, strangers, witnesses
 
@@ -150,7 +150,10 @@ def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
                 number = sum(map(table.size, table.reached(name)))
                 if number > _MOST_RULES:
                     raise Unclear(f"{table.name} {name} leads to {number} rules, more than can be copied")
-                yield table, table.chains[name]
+                chain = table.chains[name]
+                if chain.rules == UNREAD:
+                    raise Unread("the rules could not be read, as others change them all the time")
+                yield table, chain
 
 
 def _leads(table: Table, base: str, primary: Primary) -> bool:

@@ -50,6 +50,7 @@ class Code(StrEnum):
     PARTLY_MISSING = "partly_missing"
     RULES_MISSING = "rules_missing"
     CANNOT_TELL_WHETHER_TRANSLATED = "cannot_tell_whether_translated"
+    RULES_UNREADABLE = "rules_unreadable"
     SWITCHED_OFF = "switched_off"
     STATEMENT_GONE = "statement_gone"
     STATEMENT_ENDED = "statement_ended"
@@ -100,6 +101,8 @@ def _sentence(reason: Reason) -> str:
             return "the primary's rules are missing"
         case Code.CANNOT_TELL_WHETHER_TRANSLATED:
             return f"cannot tell whether {_list(reason.networks)} is still translated"
+        case Code.RULES_UNREADABLE:
+            return "the rules could not be read, as others change them all the time; it is tried again"
         case Code.SWITCHED_OFF:
             return f"masquerading is switched off: {reason.detail}"
         case Code.STATEMENT_GONE:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from hitless.guard import gaps
-from hitless.guard.copying import Unclear
+from hitless.guard.copying import Unclear, Unread
 from hitless.guard.deciding import Decider, Decision, Limits
 from hitless.guard.learning import Place, Standby, learn
 from hitless.guard.meter import Meter
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
-from hitless.guard.reasons import NOTHING, Reason
+from hitless.guard.reasons import NOTHING, Code, Reason
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.model.rules import Hook, Ruleset
@@ -66,6 +66,7 @@ class Side:
     _passed: tuple[object, ...] | None = None
     _standby: Standby | None = None
     _unclear: str = ""
+    _unread: bool = False
     _places: tuple[Place, ...] = ()
     _asker: gaps.Asker = field(default_factory=gaps.Asker)
     _met: frozenset[ChainName] = frozenset()
@@ -136,7 +137,7 @@ class Side:
         self.withdrawn = reason
 
     def _learn(self, ruleset: Ruleset) -> None:
-        self._unclear = ""
+        self._unclear, self._unread = "", False
         try:
             self._standby = learn(
                 without_guard(ruleset),
@@ -145,6 +146,8 @@ class Side:
                 networks=self.networks,
                 uplink=self.around.uplink(self.family),
             )
+        except Unread:
+            self._unread = True
         except Unclear as unclear:
             self._standby, self._unclear = None, self.speak(str(unclear))
         else:
@@ -155,7 +158,9 @@ class Side:
 
     def _decide(self, now: float, stated: Stated) -> Decision:
         reason = self.unclear
-        if self._standby is None or reason:
+        if self._unread:  # no word for or against what stands
+            decision = Decision("keep", Reason(Code.RULES_UNREADABLE))
+        elif self._standby is None or reason:
             decision = self.decider.unclear(reason, now)
         else:
             decision = self.decider.see(self._standby, now, stated)

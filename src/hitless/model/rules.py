@@ -70,6 +70,7 @@ __all__ = [
     "MOST_MET",
     "PRIORITIES",
     "TOO_MANY",
+    "UNREAD",
     "Accept",
     "Action",
     "AddrType",
@@ -180,6 +181,9 @@ def called(chain: Chain) -> set[str]:
     """The chains that its rules jump or go to."""
     return {step.chain for rule in chain.rules for step in inner_steps(rule.steps) if isinstance(step, Jump | Goto)}
 
+
+UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
+"""The rules of a chain of which it is only known that it is there."""
 
 MOST_MET = 16384
 """Rules of one chain that a packet may meet: reading more would take longer than anybody can wait."""

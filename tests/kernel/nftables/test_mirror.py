@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from tests.kernel.nftables.nodes import HANG, Node
 
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import Mirror, Update, dump
+from hitless.kernel.nftables import mirror as mirror_module
 from hitless.kernel.nftables.state import State
+from hitless.model.packets import Packet
+from hitless.semantics import evaluate
 
 pytestmark = pytest.mark.kernel
 
@@ -383,3 +387,36 @@ def test_thirty_thousand_foreign_rules_cost_one_dump_and_no_decoding(node: Node)
         updates = follow(mirror)
         assert [update.changes and update.changes[0].chains for update in updates] == [{"svc7"}]
         assert all(chain._memo is None for chain in mirror.state.tables[2, "big"].chains.values())
+
+
+def test_rules_that_change_all_the_time_are_told_as_unknown_and_read_later(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packet = Packet(ip_address("10.42.0.5"), ip_address("192.0.2.1"))
+    read = dump.read_state
+
+    def restless(*arguments: Any, **more: Any) -> State:
+        raise dump.RestlessError("read", "the rules", reason="they changed all the time")
+
+    node.nft("table ip t { chain forward { type filter hook forward priority 0; drop; }; chain c0 {}; }")
+    monkeypatch.setattr(mirror_module, "_AGAIN_S", (0.01, 0.01))
+    monkeypatch.setattr(dump, "read_state", restless)
+    with Mirror(node.namespace) as mirror:  # at the start, too
+        assert evaluate(mirror.current, packet).state == "cannot_tell"
+        assert mirror.next(0.1) is None
+        monkeypatch.setattr(dump, "read_state", read)
+        update = mirror.next(HANG)
+        assert update is not None and update.lost and "could not be read before" in update.reason
+        assert evaluate(mirror.current, packet).state == "not_carried"
+        monkeypatch.setattr(dump, "read_state", restless)
+        node.nft("rename chain ip t c0 another")  # what the events tell of this cannot be followed
+        update = mirror.next(HANG)
+        assert update is not None and update.lost and "changed all the time" in update.reason
+        assert evaluate(update.ruleset, packet).state == "cannot_tell"
+        node.nft("flush chain ip t forward")  # nobody can follow it now
+        assert mirror.next(0.1) is None
+        monkeypatch.setattr(dump, "read_state", read)
+        update = mirror.next(HANG)
+        assert update is not None and evaluate(update.ruleset, packet).state == "not_carried"
+        assert "drops it" not in evaluate(update.ruleset, packet).reason
+        compare(mirror)

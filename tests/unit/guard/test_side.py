@@ -11,7 +11,9 @@ from tests.unit.guard.flannels import HOOK, NETWORK, flannel_rules, nat
 from hitless.guard import primaries
 from hitless.guard.learning import learn
 from hitless.guard.primaries import Primary
+from hitless.guard.reasons import Code
 from hitless.guard.side import Seen, Side
+from hitless.kernel.nftables.state import unread_state
 from hitless.model.families import Family
 from hitless.model.rules import (
     Chain,
@@ -193,3 +195,24 @@ def test_what_stops_the_copy_further_down_in_the_primarys_own_chain_makes_it_unc
     one = side()
     see(one, nat(chain=(odd, *flannel_rules(V4)), front=(Rule((Jump("CALLS"),)),), more=(calls,)))
     assert "FLANNEL-POSTRTG" in one.unclear
+
+
+def test_rules_that_could_not_be_read_are_no_word_for_or_against_the_standby() -> None:
+    one = side()
+    assert see(one, nat()) is not None
+    standby = one.installed
+    assert standby is not None
+    unread = unread_state(7, (2, 1)).ruleset()
+    seen = see(one, unread)
+    assert seen is not None
+    assert (seen.decision.action, one.open, one.unclear) == ("keep", False, "")
+    assert one.why.code == Code.RULES_UNREADABLE
+    assert "were not read" in one.doubt
+    assert one.installed == standby
+    fresh = side()  # a guard that starts in such a moment waits
+    begun = see(fresh, unread)
+    assert begun is not None
+    assert (begun.decision.action, fresh.unclear) == ("keep", "")
+    later = see(fresh, nat())
+    assert later is not None
+    assert later.decision.action == "install"

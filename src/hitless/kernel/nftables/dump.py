@@ -23,11 +23,24 @@ from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 from hitless.model.families import Family
 
-__all__ = ["Reading", "generation", "numbers_of", "read_body", "read_chain", "read_state"]
+__all__ = [
+    "PATIENCE_S",
+    "Reading",
+    "RestlessError",
+    "generation",
+    "numbers_of",
+    "read_body",
+    "read_chain",
+    "read_state",
+]
 
 _MOST_PAUSE_S = 0.5  # between two tries to read it
-_PATIENCE_S = 20.0  # how long a read may be disturbed by commits of others before it gives up
+PATIENCE_S = 20.0  # how long a read may be disturbed by commits of others before it gives up
 _SUBJECT = "the nf_tables rule set"
+
+
+class RestlessError(KernelError):
+    """The rules changed all the time while they were read."""
 
 
 def _kind(number: int) -> int:
@@ -63,14 +76,16 @@ def read_state(
     interest: Interest = EVERYTHING,
     *,
     undisturbed: Callable[[State, int], bool] = lambda state, generation: False,
+    patience: float = PATIENCE_S,
 ) -> State:
     """All tables of the ``families`` (numbers), or those with a name in ``tables``, as one generation held them; rules
     and elements only of what is of ``interest``.
 
     Commits that come in between make it begin again, except when ``undisturbed(state, generation)`` says that none of
-    them, up to that generation, touched anything of it. Raises ``KernelError`` when others disturb it all the time.
+    them, up to that generation, touched anything of it. Raises ``RestlessError`` when others disturb it for all of
+    ``patience`` seconds.
     """
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience
     pause, careful = 0.0, False
     while True:
         before = generation(socket)
@@ -87,7 +102,7 @@ def read_state(
                 state.generation = after
                 return state
         if time.monotonic() > deadline:
-            raise KernelError("read", _SUBJECT, reason=f"it changed all the time for {_PATIENCE_S:.0f} s")
+            raise RestlessError("read", _SUBJECT, reason=f"it changed all the time for {patience:.0f} s")
         # who reads again and again takes the time that others need to come to an end
         time.sleep(pause)
         pause, careful = min(_MOST_PAUSE_S, 2 * pause + 0.001), not careful

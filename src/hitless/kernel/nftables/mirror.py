@@ -4,8 +4,9 @@ Problem: a gap may last a fraction of a millisecond, its writer lives little lon
 is taken in the next gap may begin. Promise: a thread of its own (``receiving``) stamps every commit the moment it
 arrives; the transactions are applied when the caller asks (``next``). The subscription stands before the first read, so
 that nothing falls between the two. Dropped events, and anything that does not fit, end in a full read, and the update
-says so. Only what is of ``interest`` is kept; what becomes of interest is read then, as the generation at hand holds
-it. What it never does: evaluate. Next stages: ``watch``, ``guard``.
+says so. Where others change the rules so quickly that they cannot be read, nothing is known of them until they can: the
+update says that too, and the read is tried again. Only what is of ``interest`` is kept; what becomes of interest is
+read then, as the generation at hand holds it. What it never does: evaluate. Next stages: ``watch``, ``guard``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hitless.kernel.nftables.places import LONG
 from hitless.kernel.nftables.receiving import Received, Receiver, after, who
 from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange, unkept
 from hitless.kernel.nftables.sets import SetState
-from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey
+from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
@@ -39,6 +40,8 @@ _CATCH_UP_S = 0.2  # waiting for events of commits that a read met
 _FETCHES = 4  # tries to read a chain or set before others have their turn
 _FETCH_AGAIN_S = 0.1
 _OVERTIME_S = 0.5  # of work on what waits, beyond the time that a caller allows
+_READ_S = 2.0  # a read that others disturb for longer is tried again later
+_AGAIN_S = (0.5, 8.0)  # the first pause before that, and the longest
 _MOST_KEPT = 48 << 20  # bytes of elements, over all sets
 
 
@@ -104,16 +107,18 @@ class Mirror:
         self._needs: list[tuple[TableKey, Body]] = []  # to be read, as soon as others leave the time
         self._coming: list[tuple[int, TableKey, Body, ChainState | SetState]] = []  # read ahead of the state
         self._fetch_at = 0.0
+        self._unread_since = 0  # when a read was given up that is to be tried again
+        self._read_at = self._pause = 0.0
         try:
             self._receiver.start()
             names = None if tables is None else tuple(tables)
             self._replay = Replay(State(), self._families, names, interest)
             self._receiver.skipped = self._replay.skipped
-            self._replay.reset(self._read())
+            self._view: dict[TableKey, Table] = {}
+            self._begin()
         except BaseException:
             self._close_files()
             raise
-        self._view: dict[TableKey, Table] = self._replay.state.view()
 
     def __enter__(self) -> Mirror:
         return self
@@ -171,24 +176,36 @@ class Mirror:
         deadline = None if timeout is None else time.monotonic() + timeout
         left = timeout
         while True:
+            if self._unread_since and time.monotonic() >= self._read_at:
+                update = self._read_again()
+                if update is not None:
+                    return update
             if self._needs and time.monotonic() >= self._fetch_at:
                 update = self._fetch_late()
                 if update is not None:
                     return update
-            received = self._receiver.take(left if left is None or not self._needs else min(left, _FETCH_AGAIN_S))
+            received = self._receiver.take(self._bounded(left))
             if received is not None:
                 if not received.t:
                     return None
-                if not received.datagrams:
+                if self._unread_since:
+                    pass  # the next read shows what it did
+                elif not received.datagrams:
                     return self._resync(received.reason, received.t, lost=True)
-                update = self._apply(received)
-                if update is not None:
+                elif (update := self._apply(received)) is not None:
                     return update
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0 and (received is None or not self._receiver.queue.qsize() or left < -_OVERTIME_S):
                     return None
                 left = max(0.0, left)
+
+    def _bounded(self, left: float | None) -> float | None:
+        """How long to wait, where something else is due before that."""
+        due = [] if left is None else [left]
+        due += [self._read_at - time.monotonic()] if self._unread_since else []
+        due += [_FETCH_AGAIN_S] if self._needs else []
+        return max(0.0, min(due)) if due else None
 
     def _apply(self, received: Received) -> Update | None:
         large = self._urgent and len(received.datagrams) > _LARGE
@@ -281,10 +298,39 @@ class Mirror:
         return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
 
     @only_ours("read", "the nf_tables rules")
-    def _read(self) -> State:
+    def _begin(self) -> None:
+        try:
+            self._replay.reset(self._read(dump.PATIENCE_S))
+        except dump.RestlessError as error:
+            self._give_up(str(error), self._clock.now())
+        else:
+            self._view = self._replay.state.view()
+
+    def _read(self, patience: float = _READ_S) -> State:
         return dump.read_state(
-            self._control, self._families, self._wanted, self._interest, undisturbed=self._undisturbed
+            self._control,
+            self._families,
+            self._wanted,
+            self._interest,
+            undisturbed=self._undisturbed,
+            patience=patience,
         )
+
+    def _read_again(self) -> Update | None:
+        """Try what was given up; ``None``: in vain."""
+        since, reason = self._unread_since, "the rules could not be read before, as they changed all the time"
+        self._unread_since = 0
+        update = self._resync(reason, since, lost=True)
+        return None if self._unread_since else update
+
+    def _give_up(self, reason: str, noticed: int) -> Update:
+        """Nothing is known of the rules until they can be read."""
+        self._unread_since = noticed or self._clock.now()
+        self._pause = min(_AGAIN_S[1], 2 * self._pause or _AGAIN_S[0])
+        self._read_at = time.monotonic() + self._pause
+        self._replay.reset(unread_state(self._replay.state.generation, self._families))
+        self._view = self._replay.state.view()
+        return Update(self._clock.now(), self.current, self.generation, lost=True, reason=reason, noticed=noticed)
 
     def _committed(self, received: Received, commit: Commit) -> Update:
         self._view = self._replay.state.view(self._view)
@@ -296,7 +342,11 @@ class Mirror:
         before = self.generation
         self._needs.clear()
         self._coming.clear()
-        self._replay.reset(self._read())
+        try:
+            self._replay.reset(self._read())
+        except dump.RestlessError as error:
+            return self._give_up(f"{reason}; {error}", noticed)
+        self._pause = 0.0
         self._view = self._replay.state.view()
         # Commits between the last one known and the one that needed the read, or during it: what they did, when, and
         # who made them is not known, and a gap may have begun and ended among them.

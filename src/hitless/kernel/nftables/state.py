@@ -23,10 +23,10 @@ from hitless.kernel.nftables.places import Known
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.model.headers import PacketHeader
-from hitless.model.rules import MOST_MET, TOO_MANY, Chain, Hook, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.model.rules import MOST_MET, TOO_MANY, UNREAD, Chain, Hook, Rule, Ruleset, Table
 from hitless.model.rules import called as called_by
 
-__all__ = ["ChainState", "Chains", "State", "TableKey", "TableState"]
+__all__ = ["ChainState", "Chains", "State", "TableKey", "TableState", "unread_state"]
 
 TableKey = tuple[int, str]
 """A table: its family number and name."""
@@ -46,7 +46,6 @@ class _Memo:
 
 _MOST_LOOKED = 4096
 _FEW = 8  # names that a chain leads to and that are kept in a row
-_UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
 
 
 @dataclass(slots=True)
@@ -94,7 +93,7 @@ class ChainState:
         """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
         memo = self._fresh(table)
         if not self.kept:
-            return Chain(self.name, _UNREAD, None if table.dormant else self.hook)
+            return Chain(self.name, UNREAD, None if table.dormant else self.hook)
         if memo.decoded is None:
             rules: list[Rule] = []
             for number, (handle, message) in enumerate(self.rules.entries(), 1):
@@ -109,7 +108,7 @@ class ChainState:
         """The rules, with their numbers, less some that a packet with this header does not match; of a long chain few
         are decoded, and of a large set only what holds for the packet."""
         if not self.kept:
-            return ((1, _UNREAD[0]),)
+            return ((1, UNREAD[0]),)
         memo = self._fresh(table)
         if self.spelt_out(table):
             if memo.numbered is None:
@@ -288,6 +287,24 @@ class Chains(Mapping[str, Chain]):
         """The sets that chain ``name`` looked into when it was read."""
         chain = self._table.chains.get(name)
         return frozenset() if chain is None else chain.sets_used
+
+
+def unread_state(generation: int, families: Iterable[int]) -> State:
+    """What stands for rules that could not be read: base chains that may do anything."""
+    tables = {}
+    for family in families:
+        key = family, "rules that could not be read"
+        tables[key] = table = TableState(*key)
+        for kind, hook, priority in _ANYWHERE:
+            name = f"{hook} ({kind})"
+            table.chains[name] = ChainState(name, 0, Hook(kind, hook, priority), kept=False)
+    return State(generation, tables)
+
+
+_ANYWHERE = (
+    *(("filter", hook, 0) for hook in ("prerouting", "forward", "postrouting")),
+    *(("nat", hook, priority) for hook, priority in (("prerouting", -100), ("postrouting", 100))),
+)
 
 
 class State:
