@@ -206,6 +206,8 @@ class Remembering:
 
     def _later(self, news: News) -> None:
         """Write soon: at once, unless it was written a moment ago."""
+        if not news.subnets:
+            return  # nothing was offered yet
         with self._lock:
             self._due = news
             if self._timer is not None:
@@ -218,7 +220,7 @@ class Remembering:
     def _save(self) -> None:
         with self._lock:
             news, self._due, self._timer, self._at = self._due, None, None, time.monotonic()
-            if news is None or not news.subnets:
+            if news is None:
                 return
             state = State(str(self._source), news.node, news.subnets, news.addresses, news.leases.by_node, self._config)
             if state == self._written:
