@@ -31,6 +31,7 @@ class Health:
     fighting: tuple[str, ...] = ()
     turned: float | None = None
     overlay: tuple[str, ...] = ()
+    leases: str = ""  # why the source of leases cannot be asked; what it told last goes on
 
     def reasons(self, now: float) -> tuple[str, ...]:
         """Why this node is not ready; empty: it is."""

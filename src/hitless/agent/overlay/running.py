@@ -108,7 +108,7 @@ class Overlay:
                 self._log.warning("leases", source=str(self._source), reason=news.trouble)
             else:
                 self._log.info("leases", source=str(self._source), state="can be asked again")
-            self._trouble = news.trouble
+            self._trouble = self._health.leases = news.trouble
             if news.trouble and self._snapshot is None:
                 self._health.overlay = (f"overlay: waiting for leases: {news.trouble}",)
         try:
