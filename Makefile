@@ -20,7 +20,7 @@ drill: setup ## Install what is missing, then restart three agents under load in
 	@$(BIN)/hitless drill $(ARGS)
 
 .PHONY: test
-test: setup-test check kernel image ## Install what is missing, then all checks and all tests
+test: setup-test check contract kernel image ## Install what is missing, then all checks and all tests
 
 .PHONY: setup
 setup: ## Install what the product needs (apt, .venv)
@@ -41,8 +41,12 @@ lint: ## ruff, mypy, import layers
 	$(BIN)/lint-imports
 
 .PHONY: unit
-unit: ## Unit tests
-	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture tests/contract
+unit: ## Unit tests and the rules of the house
+	$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture
+
+.PHONY: contract
+contract: ## Tests of what our doubles and the real things have in common: no kernel needed, a few minutes
+	$(BIN)/pytest -q -n $(WORKERS) tests/contract
 
 .PHONY: kernel
 kernel: ## Tests in namespaces, with real rules and packets

@@ -14,6 +14,7 @@ import contextlib
 import os
 import platform
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -23,8 +24,10 @@ from pathlib import Path
 
 from hitless import lab
 from hitless.kernel import privileges, processes
+from hitless.kernel.namespaces import inside
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "retry"
+SYN_SENT = "net.netfilter.nf_conntrack_tcp_timeout_syn_sent"
 PATIENCE = 40.0  # seconds after which a row is given up
 RULES = """
 table ip bench {
@@ -89,8 +92,42 @@ def measure(node: lab.Node, command: Sequence[str], gap: float) -> str:
     return f"{'answered' if code == 0 else 'failed'} after {taken:.1f} s ({words})"
 
 
+def life(node: lab.Node, host: str, patience: float) -> None:
+    """How long a flow of the gap stays dead: from one port every two seconds, and once more after a rest."""
+
+    def tried() -> bool:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("", 4712))
+            sock.settimeout(1.5)
+            return sock.connect_ex((host, 7880)) == 0
+
+    timeout = int(processes.run(["sysctl", "-n", SYN_SENT], namespace=node.namespace).stdout)
+    processes.run(["nft", "flush", "chain", "ip", "bench", "postrouting"], namespace=node.namespace)
+    inside(node.pods[0].namespace, tried)
+    processes.run(["nft", "-f", "-"], namespace=node.namespace, stdin=RULES)
+    begin, tries = time.monotonic(), 0
+    while time.monotonic() - begin < patience:
+        tries += 1
+        if inside(node.pods[0].namespace, tried):
+            print(
+                f"    one port, every 2 s: answered after {time.monotonic() - begin:.0f} s (a flow's life: {timeout} s)"
+            )
+            return
+        time.sleep(0.5)
+    print(
+        f"    one port, every 2 s: {tries} tries in {patience:g} s, none answered (each renews the flow's {timeout} s)"
+    )
+    time.sleep(timeout + 5)
+    answered = inside(node.pods[0].namespace, tried)
+    print(f"    the same port after a rest of {timeout + 5} s: {'answered' if answered else 'dead'}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--life", type=float, default=0.0, help="also: how long a flow stays dead; tries so many seconds"
+    )
     parser.add_argument("--only", default="", help="rows that begin with this")
     parser.add_argument("--gap", type=float, default=2.0, help="seconds without translation")
     options = parser.parse_args()
@@ -117,6 +154,8 @@ def main() -> int:
             program = Path(command[0]).name
             missing = program not in there and program != Path(sys.executable).name
             print(f"    {word:44} {'not installed' if missing else measure(node, command, options.gap)}", flush=True)
+        if options.life:
+            life(node, host, options.life)
         farend.kill()
         farend.communicate()
     return 0
