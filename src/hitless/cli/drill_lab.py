@@ -22,6 +22,7 @@ from hitless.lab import agents as known
 from hitless.lab import filling, teams
 from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import Wiring
+from hitless.model.families import Backend
 
 __all__ = ["DEFAULT_AGENTS", "Asked", "agents", "place", "replace_option", "ways"]
 
@@ -117,6 +118,12 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
             raise InputError("means nothing with one node", where=flag, expected="--nodes 2 or more")
     plan = lab.Plan(nodes=count, overlay=overlay or "", wiring=underlay, leases=filling.lease_source(commands), **more)
     filling.check(commands, plan)
+    if plan.forward_policy == "drop" and plan.backend is Backend.NFTABLES:
+        raise InputError(
+            "no agent can become ready: an accept in a native table does not overrule iptables' DROP",
+            where="--forward-policy",
+            expected="accept, or --backend nft or legacy",
+        )
     return plan
 
 

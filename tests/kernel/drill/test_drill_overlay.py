@@ -50,20 +50,22 @@ def agent(tmp_path: Path) -> str:
     return f"{script} {{node}} {{lease_dir}} {{subnet}} {{public_ip}}"
 
 
-def test_agents_that_keep_their_routes_lose_nothing_all_replaced_at_once_and_back(agent: str, tmp_path: Path) -> None:
-    words = ("--nodes", "2", "--overlay", "host-gw", "--at-once", "2", "--agent-command", f"{agent} keeps")
-    ready = ("--ready-command", "test -e /run/routing.ready", "--restart", "replace", "--replace-by", "adopter")
-    done = hitless("drill", *words, *ready, *SHORT, "--rounds", "2", "--out", str(tmp_path / "out"))
-    found = done.agent("routing.sh")
+def test_our_agents_lose_nothing_in_both_families_all_replaced_at_once_and_back(tmp_path: Path) -> None:
+    need(lab.Plan(nodes=2, family="dual", overlay="vxlan"))
+    words = ("--nodes", "2", "--overlay", "vxlan", "--underlay", "routed", "--family", "dual", "--at-once", "2")
+    how = ("--agents", "hitless", "--restart", "replace", "--replace-by", "adopter", *SHORT, "--rounds", "2")
+    found = hitless("drill", *words, *how, "--out", str(tmp_path / "out")).agent("hitless")
     assert (found["nodes"], found["restarts"]) == (["node0", "node1"], 4)
     assert found["pod_to_pod"]["attempted"] > 200
     assert found["attempted"] > 200
     assert (found["lost"], found["pod_to_pod"]["lost"]) == (0, 0) or busy(found), found
     assert found["verdict"] == "pass" or busy(found), found
     assert {one["node"] for one in found["per_round"] if one["pod_to_pod"]["attempted"]} == {"node0", "node1"}
-    steps = [one for one in read(tmp_path / "out/events.jsonl").events if isinstance(one, e.Restart)]
-    ran = [one.detail.partition(":")[0] for one in steps if one.step == "started" and one.node == "node1"]
-    assert ran == ["routing.sh", "adopter", "routing.sh"]
+    log = read(tmp_path / "out/events.jsonl").events
+    steps = [one for one in log if isinstance(one, e.Restart) and one.step == "started" and one.node == "node1"]
+    assert [one.detail.partition(":")[0] for one in steps] == ["hitless", "adopter", "hitless"]
+    between = [one for one in log if isinstance(one, e.Attempts) and one.stream == "pods"]
+    assert {(one.node, one.family) for one in between} == {(n, f) for n in ("node0", "node1") for f in ("ipv4", "ipv6")}
 
 
 def test_one_node_whose_agent_takes_its_routes_along_is_told_from_the_others(agent: str, tmp_path: Path) -> None:

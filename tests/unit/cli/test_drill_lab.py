@@ -58,6 +58,7 @@ def test_the_successor_is_ours_unless_another_is_named() -> None:
         (["--restart", "replace", "--agents", "hitless"], "would replace itself"),
         (["--restart", "replace", "--replace-by", "nobody"], "--replace-by"),
         (["--cluster", "--overlay", "vxlan"], "does not go with --cluster"),
+        (["--forward-policy", "drop", "--backend", "nftables"], "no agent can become ready"),
     ],
 )
 def test_what_means_nothing_is_refused_before_anything_is_built(words: list[str], problem: str) -> None:
