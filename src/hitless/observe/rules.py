@@ -153,10 +153,16 @@ class RulesObserver:
         whole = self._mirror.catch_up(patience)
         while (update := self._mirror.next(0)) is not None:
             changed = changed or update.changes is None or any(change.kept for change in update.changes)
-        if time.monotonic() - self._asked >= _AROUND:
-            changed = self._surroundings.refresh() or changed
-            self._asked = time.monotonic()
+        # a rule may ask for a set, or an interface, that was made right before it
+        if changed or time.monotonic() - self._asked >= _AROUND:
+            changed = self.look_around() or changed
         return changed or not whole
+
+    def look_around(self) -> bool:
+        """Ask again what rules ask about the node, such as members of ipsets; whether any answer is another one."""
+        changed = self._surroundings.refresh()
+        self._asked = time.monotonic()
+        return changed
 
     def now(self, families: Collection[Family]) -> Ruleset:
         """The rules of these families that are committed at this moment, the legacy tables read anew."""
@@ -191,8 +197,7 @@ class RulesObserver:
         if time.monotonic() - self._asked < _AROUND:
             return None
         before = self._clock.now()
-        changed = self._surroundings.refresh()
-        self._asked = time.monotonic()
+        changed = self.look_around()
         return Observation(self._clock.now(), before - int(_AROUND * 1e9), self._both()) if changed else None
 
     @property

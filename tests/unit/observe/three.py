@@ -12,8 +12,10 @@ from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
 from tests.unit.semantics.random_rules import POD_IN, UPLINK, random_iptables, random_nft
 
 from hitless.agent.egress import Egress
+from hitless.agent.ports import AroundPort
 from hitless.guard.gaps import Asker
 from hitless.guard.learning import Place
+from hitless.guard.places import Around
 from hitless.kernel.routing import Link
 from hitless.model.families import Family, Network
 from hitless.model.rules import Ruleset
@@ -55,24 +57,41 @@ def said(
     ruleset: Ruleset, network: Network, subnet: Network | None, node: Node, *, profile: str = "flannel"
 ) -> dict[str, tuple[str, str]]:
     """State and reason of each observer."""
+    return {
+        "watch": watch_says(ruleset, network, subnet, node, profile),
+        "agent": agent_says(ruleset, network, subnet, node),
+        "guard": guard_says(ruleset, network, subnet, node),
+    }
+
+
+def watch_says(
+    ruleset: Ruleset, network: Network, subnet: Network | None, node: Node, profile: str = "flannel"
+) -> tuple[str, str]:
+    """What ``watch --once`` writes."""
     asked = _profile(profile)
     translators = [(table.name, chain) for table in asked.tables for chain in table.networks_from]
     asking = Asking(
         network, subnet, asked.inside, asked.protocols, asked.destinations, asked.far_ends, asked.marks,
         asked.pod_interfaces,
     )  # fmt: skip
-    watch = Judge(network, node.whom(asking), translators).answer(ruleset)
-    agent = Egress().ask(ruleset, FamilyNetworks(network, subnet or network), node, masquerade=True)
+    poll = Judge(network, node.whom(asking), translators).answer(ruleset)
+    return poll.state, poll.reason
+
+
+def agent_says(ruleset: Ruleset, network: Network, subnet: Network | None, around: AroundPort) -> tuple[str, str]:
+    """What /readyz is made of."""
+    told = Egress().ask(ruleset, FamilyNetworks(network, subnet or network), around, masquerade=True)
+    return told.state, told.why
+
+
+def guard_says(ruleset: Ruleset, network: Network, subnet: Network | None, around: Around) -> tuple[str, str]:
+    """What its gaps of both kinds come to."""
     others, asker, places = without_guard(ruleset), Asker(), [Place(network, subnet)]
-    fates = [asker.egress(others, places, node), asker.forward(others, places, node)]
-    guard = "not_carried" if any(fate.cut for fate in fates) else "carried"
-    if guard == "carried" and any(fate.doubtful for fate in fates):
-        guard = "cannot_tell"
-    return {
-        "watch": (watch.state, watch.reason),
-        "agent": (agent.state, agent.why),
-        "guard": (guard, "; ".join(fate.reason for fate in fates if fate.reason)),
-    }
+    fates = [asker.egress(others, places, around), asker.forward(others, places, around)]
+    why = "; ".join(fate.reason for fate in fates if fate.reason)
+    if any(fate.cut for fate in fates):
+        return "not_carried", why
+    return ("cannot_tell" if any(fate.doubtful for fate in fates) else "carried"), why
 
 
 def random_rules(random: Random, family: Family) -> Ruleset:

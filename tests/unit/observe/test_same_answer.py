@@ -1,0 +1,19 @@
+"""The watch, the agent and the guard say the same of the same rules (bench/observers.py tries 100,000 of them)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+from tests.unit.observe.three import disagreements, rate
+
+CASES = int(os.environ.get("HITLESS_OBSERVER_CASES", "150"))
+SEED = os.environ.get("HITLESS_SEED", "1")
+
+
+def test_all_three_observers_give_the_same_answer_on_random_rule_sets() -> None:
+    tally: Counter[str] = Counter()
+    assert not list(disagreements(SEED, CASES, tally))
+    assert tally["rule sets"] == CASES
+    # answers of one kind alone would prove nothing
+    assert all(share > least for share, least in zip(rate(tally).values(), (0.2, 0.005, 0.2), strict=True)), tally
