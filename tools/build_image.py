@@ -6,7 +6,9 @@ and its dependencies (``deploy/image.lock``, by their hashes) are put beside Pyt
 one layer with fixed times, modes and order is written per architecture: the same Debian packages and the same source
 give the same bytes, which a test builds twice to see. The archive is an OCI image layout that ``ctr images import`` and
 ``skopeo`` take; beside it stands what is in it, as SPDX (``tools/sbom.py``). There is no shell in it and no setuid
-program. Size and contents are printed. ``deploy/Containerfile`` says the same to engines.
+program. ``--flanneld`` makes the image that takes the place of flannel's: the same files, /opt/bin/flanneld as its
+program, and root as its user, as flannel's has. Size and contents are printed. ``deploy/Containerfile`` says the same
+to engines.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase"
 SITE = Path("usr/lib/python3/dist-packages")
 NAME = "ghcr.io/hitless/hitless"
 USER = 65532
+FLANNELD = "opt/bin/flanneld"
+"""Where flannel's image has its program: charts and manifests name it."""
 PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 
 KEEP_PROGRAMS = {
@@ -216,6 +220,12 @@ def install(architecture: str, folder: Path, scratch: Path) -> None:
     start = folder / "usr/bin/hitless"
     start.write_text("#!/usr/bin/python3 -sP\nfrom hitless.cli import main\n\nmain()\n")
     start.chmod(0o755)
+    flanneld = folder / FLANNELD
+    flanneld.parent.mkdir(parents=True)
+    flanneld.write_text(
+        "#!/usr/bin/python3 -sP\nimport sys\n\nsys.argv.insert(1, 'agent')\nfrom hitless.cli import main\n\nmain()\n"
+    )
+    flanneld.chmod(0o755)
     for place in (folder / "usr/lib/python3.11", site):
         compileall.compile_dir(
             place,
@@ -277,8 +287,10 @@ def layer(folder: Path, epoch: int) -> tuple[bytes, str]:
 class Layout:
     """An OCI image layout, collected and written as one archive."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, flanneld: bool = False) -> None:
         self.name = name
+        self.user = "0:0" if flanneld else f"{USER}:{USER}"
+        self.program = f"/{FLANNELD}" if flanneld else "/usr/bin/hitless"
         self.blobs: dict[str, bytes] = {}
         self.manifests: list[dict[str, Any]] = []
 
@@ -305,9 +317,9 @@ class Layout:
             "architecture": architecture,
             "os": "linux",
             "config": {
-                "User": f"{USER}:{USER}",
+                "User": self.user,
                 "Env": ["PATH=/usr/sbin:/usr/bin", "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"],
-                "Entrypoint": ["/usr/bin/hitless"],
+                "Entrypoint": [self.program],
                 "Labels": labels,
             },
             "rootfs": {"type": "layers", "diff_ids": [diff]},
@@ -368,8 +380,11 @@ def show(folder: Path, architecture: str, compressed: int) -> None:
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description="Build the container image as an OCI archive.")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist/hitless-image.tar", help="the archive")
+    parser.add_argument("--out", type=Path, help="the archive (default: dist/hitless-image.tar, hitless-flanneld.tar)")
     parser.add_argument("--name", help=f"the image's name in the archive (default: {NAME}:VERSION)")
+    parser.add_argument(
+        "--flanneld", action="store_true", help=f"the image that takes flannel's place ({NAME}-flanneld)"
+    )
     parser.add_argument("--arch", action="append", choices=list(PLATFORMS), help="repeat; default: this machine's")
     parser.add_argument("--mirror", help="a Debian mirror or sources file; default: this machine's")
     given = parser.parse_args()
@@ -380,9 +395,10 @@ def main() -> None:
         if line.startswith("__version__")
     )
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1767225600"))
-    name = whole_name(given.name or f"{NAME}:{version}")
+    name = whole_name(given.name or f"{NAME}{'-flanneld' if given.flanneld else ''}:{version}")
+    out = given.out or ROOT / "dist" / ("hitless-flanneld.tar" if given.flanneld else "hitless-image.tar")
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    layout = Layout(name)
+    layout = Layout(name, flanneld=given.flanneld)
     packages: dict[sbom.Package, None] = {}
     with tempfile.TemporaryDirectory(prefix="hitless-image-") as box:
         scratch = Path(box)
@@ -398,10 +414,10 @@ def main() -> None:
             compressed, diff = layer(folder, epoch)
             layout.add(architecture, compressed, diff, version, created)
             show(folder, architecture, len(compressed))
-        digest = layout.write(given.out)
-    bill = given.out.with_suffix(".spdx.json")
+        digest = layout.write(out)
+    bill = out.with_suffix(".spdx.json")
     bill.write_text(sbom.document(name, version, digest, packages, created))
-    print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, {name}, sha256 {digest}")
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {name}, sha256 {digest}")
     print(f"{bill}: {len(packages)} packages")
 
 

@@ -101,6 +101,7 @@ def remedies(
                 found.append(_nftables_config_map(workload))
             elif workload.chart == "rke2-flannel" or chart_build >= _NFTABLES_CHART_BUILD:
                 found.append(_nftables_chart(workload))
+        found.append(_agent(workload))
     found.append(_drill(setting))
     return tuple(found)
 
@@ -151,6 +152,25 @@ def _image(workload: Workload, hardened: Flannel | None) -> Remedy:
         f"kubectl -n {workload.namespace} set image \\\n"
         f"  daemonset/{workload.daemon_set} \\\n"
         f"  {workload.container}={_UPSTREAM}",
+    )
+
+
+def _agent(workload: Workload) -> Remedy:
+    text = (
+        "hitless agent takes flanneld's container arguments, rules, devices and annotations; its own restarts change "
+        "nothing. For the backends vxlan and host-gw; the image is yours to make (docs/replace-flannel.md; none is "
+        "published yet). Taking it away again is the way back"
+    )
+    if workload.chart:
+        lines = "image:\n  repository: REGISTRY/hitless-flanneld\n  tag: TAG"
+        return Remedy("agent", "run hitless agent in flanneld's place", text, _chart_config(workload.chart, lines))
+    return Remedy(
+        "agent",
+        "run hitless agent in flanneld's place",
+        f"{text}. {_lasting(workload)}",
+        f"kubectl -n {workload.namespace} set image \\\n"
+        f"  daemonset/{workload.daemon_set} \\\n"
+        f"  {workload.container}=REGISTRY/hitless-flanneld:TAG",
     )
 
 

@@ -100,7 +100,7 @@ def test_what_runs_wins_over_what_the_release_ships() -> None:
 
 def test_canal_is_told_of_the_longer_window_and_of_its_remedies_and_k3s_is_not() -> None:
     canal, k3s = about("v1.32.5+rke2r1"), about("v1.32.5+k3s1")
-    assert {one.id for one in canal.remedies} == {"guard", "image-tag", "run-flannel", "drill"}
+    assert {one.id for one in canal.remedies} == {"guard", "image-tag", "run-flannel", "agent", "drill"}
     assert {one.id for one in k3s.remedies} == {"guard", "drill"}
     assert any("/run/flannel" in one.why for one in canal.findings)
     assert not any("/run/flannel" in one.why for one in k3s.findings)

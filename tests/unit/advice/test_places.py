@@ -125,7 +125,7 @@ def test_what_is_mounted_decides_whether_a_start_is_a_first_start(tmp_path: Path
     container["volumeMounts"] = [{"name": "r", "mountPath": "/run/flannel"}]
     answers, _, text = ask(tmp_path, [node("a", "v1.31.0")], [one])
     assert "18 commands" in " ".join(text.split())
-    assert set(snippets(answers[0])) == {"guard", "nftables-mode", "drill"}
+    assert set(snippets(answers[0])) == {"guard", "nftables-mode", "agent", "drill"}
 
 
 def test_nftables_mode_is_told_as_what_it_is(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_nftables_mode_is_told_as_what_it_is(tmp_path: Path) -> None:
     answers, _, _ = ask(tmp_path, [node("a", "v1.31.0")], [one], nftables=True)
     assert {found["id"] for found in answers[0]["findings"]} == {"nftables-no-resync", "poisoned-flows"}
     assert "one transaction" in answers[0]["summary"]
-    assert set(snippets(answers[0])) == {"guard", "drill"}
+    assert set(snippets(answers[0])) == {"guard", "agent", "drill"}
 
 
 def test_an_image_without_a_version_is_not_guessed_from_a_release_that_did_not_install_it(tmp_path: Path) -> None:
