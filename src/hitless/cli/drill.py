@@ -28,6 +28,7 @@ from hitless.drill import ByApi, Method, Plan, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.origins import Origin, here
+from hitless.drill.permits import Permit
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
@@ -264,7 +265,11 @@ def _in_cluster(
         given = choices.namespaces or (drill_choices.DEFAULT_NAMESPACE,)
         cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
-    ready = drill_cluster.prepare(choices, plan, grace, lambda nodes, way: window_gate.permit(ctx, nodes, way=way))
+
+    def allow(labels: window_gate.Labels, way: drill_choices.Choices) -> Permit:
+        return window_gate.permit(ctx, list(labels), way=way, labels=labels)
+
+    ready = drill_cluster.prepare(choices, plan, grace, allow)
     if ready is None:
         return Exit.PASS
 

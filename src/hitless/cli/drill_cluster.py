@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -58,8 +58,8 @@ class Prepared:
     permit: Permit
 
 
-Allow = Callable[[Sequence[str], Choices], Permit]
-"""Whether a drill of these nodes may begin, by the maintenance windows; raises where it may not."""
+Allow = Callable[[Mapping[str, Mapping[str, str]], Choices], Permit]
+"""Whether a drill of these nodes (their labels by name) may begin, by the windows; raises where it may not."""
 
 
 def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
@@ -67,9 +67,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
     restart = plan.method
     if not isinstance(restart, Method):
         raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(Method))
-    if grace is not None and not float(grace).is_integer():
-        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
-    check(choices)
+    _check(choices, grace)
     plan = replace(plan, patience=PATIENCE)
     from hitless.cluster.neighbours import met
     from hitless.cluster.schedule import remember
@@ -102,16 +100,17 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
     pods = _pods(choices, plan, survey, restart)
     if own_far_end:
         _can_have_far_end(survey, chosen, pods)
+    labels = {node.name: node.metadata.labels or {} for node in chosen}
     if choices.dry_run:
         try:
-            allow([node.name for node in chosen], choices)
+            allow(labels, choices)
         except MissingError as error:
             against.append(str(error).removeprefix("not now: "))
         click.echo(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
     if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
-    permit = allow([node.name for node in chosen], choices)
+    permit = allow(labels, choices)
     if not _agreed(choices, place_of(way), plan, survey, chosen, restart):
         return None
 
@@ -142,6 +141,12 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> 
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after, permit)
+
+
+def _check(choices: Choices, grace: float | None) -> None:
+    if grace is not None and not float(grace).is_integer():
+        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
+    check(choices)
 
 
 async def _tell(choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str) -> None:

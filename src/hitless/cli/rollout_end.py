@@ -40,7 +40,7 @@ async def _look(way: Way, *, take_over: bool) -> tuple[Found, str, str]:
 
     async with connect(way.kubeconfig, way.context, patience=Patience(total=20.0)) as api:
         found = record.found_or_missing(await record.look(api))
-        life, why = ("dead", "") if take_over else await record.life(api, found)
+        life, why = ("dead", "") if take_over else await record.life(api, found, tell=rollout_view.warn)
         return found, life, why
 
 

@@ -29,3 +29,8 @@ class Looked:
     guards: tuple[str, ...] = ()
     missing: bool = False
     windows: Asked | None = None
+
+    @property
+    def labels(self) -> dict[str, dict[str, str]]:
+        """The nodes' labels, by their names."""
+        return {name: node.metadata.labels or {} for name, node in self.seen.nodes.items()}

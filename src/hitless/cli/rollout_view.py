@@ -218,7 +218,7 @@ def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = 
     )
     for text in state.forced:
         click.echo(f"outside of the maintenance windows: {clean(text, _LONGEST)}")
-    if not ended and state.stopped:
+    if state.stopped:
         click.echo(f"why: {clean(state.stopped)}")
     if not ended and not state.driver and state.replaces:
         click.echo(f"{state.agent} has updateStrategy OnDelete until then: hitless rollout resume, undo or end")

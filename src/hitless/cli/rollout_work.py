@@ -143,8 +143,7 @@ async def _driven(api: Api, found: Found, asked: Asked) -> list[str]:
 
     if asked.take_over or not found.state.driver or found.state.phase == "ended":
         return []
-    rollout_view.warn(f"it is looked whether {found.driver} still drives it: up to 30 s")
-    life, why = await record.life(api, found)
+    life, why = await record.life(api, found, tell=rollout_view.warn)
     if life == "dead":
         return []
     return [f"{found.driver} drives it ({why}): end it there, or take it over with --take-over"]
@@ -162,7 +161,7 @@ def _check_windows(looked: Looked) -> None:
         from hitless.operations.rollout.planning import next_step
 
         step = [one.node for one in next_step(looked.state.turns, looked.state.choices.width)]
-        if step and (why := windows.gate(step, needs=windows.needs).refusal()):
+        if step and (why := windows.gate(step, needs=windows.needs, labels=looked.labels).refusal()):
             looked.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
 
 
@@ -222,7 +221,9 @@ async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str
         steps = _Steps(folder)
 
         def permit(names: Sequence[str]) -> str:
-            return "" if windows is None or windows.reason else windows.gate(names, needs=windows.needs).refusal()
+            if windows is None or windows.reason:
+                return ""
+            return windows.gate(names, needs=windows.needs, labels=looked.labels).refusal()
 
         async with placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places:
             prober = probing.DrillProber(

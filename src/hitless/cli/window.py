@@ -26,6 +26,7 @@ from hitless.errors import ApiError, InputError
 from hitless.operations.windows import Opening, Schedule, State, Windows, length, moment, read, span, utc
 from hitless.operations.windows.configmaps import of_configmap
 from hitless.operations.windows.gates import wait as wait_for
+from hitless.operations.windows.selectors import labels_of
 
 __all__ = ["command", "given"]
 
@@ -46,6 +47,7 @@ def _common(command: _F) -> _F:
             click.option("--context", metavar="NAME", help="The context of the kubeconfig, with --configmap."),
             click.option("--cluster", metavar="NAME", default="", help="Also the windows that are for this cluster."),
             click.option("--node", metavar="NAME", default="", help="Also the windows that are for this node."),
+            click.option("--labels", metavar="KEY=VALUE,…", default="", help="Of the node, for windows by labels."),
             click.option("--needs", metavar="DURATION", help="What is to be done takes so long, e.g. 45m."),
             click.option("--json", "as_json", is_flag=True, help="JSON instead of lines."),
         )
@@ -90,13 +92,14 @@ def _schedule(asked: dict[str, Any], at: int) -> Schedule:
         asked["file"], asked["configmap"], asked["kubeconfig"], asked["context"], at=min(at, int(time.time()))
     )
     needs = length(asked["needs"], where="--needs") if asked["needs"] is not None else 0
-    schedule = Schedule(windows, (asked["cluster"],) if asked["cluster"] else (), asked["node"], needs)
+    labels = labels_of(asked["labels"], where="--labels")
+    schedule = Schedule(windows, (asked["cluster"],) if asked["cluster"] else (), asked["node"], needs, labels)
     if not schedule.entries:
         names = ", ".join(clean(one.name) for one in windows.entries)
         raise InputError(
             f"none of its windows ({names}) is for this place",
             where=clean(windows.source),
-            expected="--cluster NAME, --node NAME",
+            expected="--cluster NAME, --node NAME, --labels KEY=VALUE",
         )
     return schedule
 

@@ -22,9 +22,12 @@ from hitless.errors import InputError, MissingError
 if TYPE_CHECKING:
     from hitless.operations.windows import Gate, Windows
 
-__all__ = ["Asked", "Way", "asked", "options", "permit"]
+__all__ = ["Asked", "Labels", "Way", "asked", "options", "permit"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+Labels = Mapping[str, Mapping[str, str]]
+"""Of nodes, by their names."""
+
 _KEY = "hitless.cli.window_gate"
 _LONGEST = 500
 
@@ -78,11 +81,11 @@ class Asked:
         """For the log's header."""
         return {"windows": self.windows.source, "windows_sha256": self.windows.sha256}
 
-    def gate(self, nodes: Sequence[str], *, needs: int = 0) -> Gate:
-        """For a run on these nodes."""
+    def gate(self, nodes: Sequence[str], *, needs: int = 0, labels: Labels | None = None) -> Gate:
+        """For a run on these nodes; ``labels`` by node, as far as they are known."""
         from hitless.operations.windows import Gate
 
-        return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs)
+        return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs, labels=labels)
 
 
 def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
@@ -114,13 +117,13 @@ def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
     return Asked(windows, (name,) if name else (), needs, reason or "")
 
 
-def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None) -> Permit:
+def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None, labels: Labels | None = None) -> Permit:
     """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
     now."""
     given_ = asked(ctx, way=way)
     if given_ is None:
         return Permit()
-    first = given_.gate(nodes, needs=given_.needs)
+    first = given_.gate(nodes, needs=given_.needs, labels=labels)
     against = first.refusal()
     if given_.reason:
         outside = against or "a window is open"
@@ -133,4 +136,4 @@ def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None) 
             f"not now: {clean(against)}",
             remedy="nothing was touched; wait for it with hitless window wait, or give --force-window REASON",
         )
-    return Permit(given_.gate(nodes).refusal, {**given_.config, "window": first.name})
+    return Permit(given_.gate(nodes, labels=labels).refusal, {**given_.config, "window": first.name})

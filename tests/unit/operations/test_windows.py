@@ -216,6 +216,29 @@ def test_windows_for_one_place_are_not_for_another_or_for_one_who_does_not_say()
     )
 
 
+def test_windows_by_labels_are_for_nodes_that_have_all_of_one_selector() -> None:
+    found = windows(of("UTC", 'cron = "0 1 * * *"', more='labels = ["pool=edge,zone=a", "canary"]'))
+    for labels, fits in (
+        ({"pool": "edge", "zone": "a"}, True),
+        ({"pool": "edge", "zone": "b"}, False),
+        ({"pool": "edge"}, False),
+        ({"canary": ""}, True),
+        ({}, False),
+        (None, False),
+    ):
+        assert bool(Schedule(found, (), "edge1", labels=labels).entries) is fits, labels
+    labels_of = {"a": {"canary": "yes"}, "b": {}}
+    gate = Gate(found, nodes=("a", "b"), labels=labels_of, now=lambda: AT + 3600)
+    assert gate.refusal() == "no maintenance window of windows.toml is for node b"
+    assert Gate(found, nodes=("a",), labels=labels_of, now=lambda: AT + 3600).refusal() == ""
+
+
+@pytest.mark.parametrize("labels", ["[]", "[1]", '[""]', '["a=b=c"]', '["a b"]', '["=x"]', '["a,"]', '["Pre/fix/a=b"]'])
+def test_labels_that_are_none_are_refused_with_their_window(labels: str) -> None:
+    with pytest.raises(InputError, match=r"windows\.toml: window w: labels: .* \(expected \["):
+        windows(of("UTC", 'cron = "0 1 * * *"', more=f"labels = {labels}"))
+
+
 def test_what_a_run_needs_moves_the_latest_start() -> None:
     found = windows(CNI)
     begin = moment("2026-03-29T10:00:00Z", where="")

@@ -62,9 +62,11 @@ async def look(api: Api) -> Found | None:
     return Found(read((found.data or {}).get(_STATE, ""), WHERE), found)
 
 
-async def life(api: Api, found: Found, within: float = alive.GLANCE) -> tuple[alive.Life, str]:
+async def life(
+    api: Api, found: Found, within: float = alive.GLANCE, *, tell: Callable[[str], None] = lambda _: None
+) -> tuple[alive.Life, str]:
     """Whether its driver is at work, and by what that is known; watches it for ``within`` seconds where nothing else
-    tells."""
+    tells, which ``tell`` is told."""
     if not found.state.driver:
         return "dead", "nobody drives it"
     match alive.here(found.map):
@@ -74,6 +76,7 @@ async def life(api: Api, found: Found, within: float = alive.GLANCE) -> tuple[al
             return "dead", "its process on this machine has ended"
         case _:
             pass
+    tell(f"it is looked whether {found.driver} still drives it: up to {within:g} s")
     end = api.patience.now() + within
     while api.patience.now() < end:
         await api.patience.sleep(1.0)

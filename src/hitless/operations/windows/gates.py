@@ -8,7 +8,7 @@ that stretch alone. ``wait`` sleeps in short pieces for the same reason.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hitless.operations.windows.openings import Schedule, State
 from hitless.operations.windows.values import Windows
@@ -20,7 +20,7 @@ _LONGEST_SLEEP = 15.0
 
 
 class Gate:
-    """For a run on these nodes ("" where it is not known) of the cluster that has these names.
+    """For a run on these nodes ("" where it is not known; ``labels`` by node) of the cluster that has these names.
 
     Where a run touches several nodes, a window must be open for each of them.
     """
@@ -32,11 +32,13 @@ class Gate:
         clusters: tuple[str, ...] = (),
         nodes: Sequence[str] = ("",),
         needs: int = 0,
+        labels: Mapping[str, Mapping[str, str]] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.windows = windows
         self._now = now
-        self._schedules = {node: Schedule(windows, clusters, node, needs) for node in nodes or ("",)}
+        known = labels or {}
+        self._schedules = {node: Schedule(windows, clusters, node, needs, known.get(node)) for node in nodes or ("",)}
         self._known: dict[str, tuple[int, State]] = {}
 
     def state(self, node: str) -> State:

@@ -8,7 +8,7 @@ between two instants that it names nothing changes. Everything is bounded by ``A
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -136,11 +136,18 @@ def _opening(window: Window, closed: _Closed, at: int, after: int) -> Iterator[O
 
 
 class Schedule:
-    """A file's windows that are for one place: a cluster by its names, a node by its name, or neither."""
+    """A file's windows that are for one place: a cluster by its names, a node by its name and labels, or neither."""
 
-    def __init__(self, windows: Windows, clusters: tuple[str, ...] = (), node: str = "", needs: int = 0) -> None:
+    def __init__(
+        self,
+        windows: Windows,
+        clusters: tuple[str, ...] = (),
+        node: str = "",
+        needs: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self.windows = windows
-        self.entries = tuple(one for one in windows.entries if one.is_for(clusters, node))
+        self.entries = tuple(one for one in windows.entries if one.is_for(clusters, node, labels))
         self.needs = needs
 
     def openings(self, after: int, *, before: int | None = None) -> Iterator[Opening]:

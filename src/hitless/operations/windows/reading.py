@@ -26,6 +26,7 @@ from hitless.operations.windows import calendars
 from hitless.operations.windows.cron import cron
 from hitless.operations.windows.openings import AHEAD, openings
 from hitless.operations.windows.recurrences import Rule, rule
+from hitless.operations.windows.selectors import selectors
 from hitless.operations.windows.values import Freeze, Pause, Recurrence, Repeated, Window, Windows
 from hitless.operations.windows.words import LATEST, length, moment, span, utc
 from hitless.operations.windows.zones import local, zone
@@ -39,7 +40,7 @@ _MOST_STARTS = 288
 """A day: every five minutes."""
 _LONGEST = 31 * 86400
 _NAME = 63
-_KEYS = ("name", "rrule", "cron", "start", "duration", "zone", "exclude", "clusters", "nodes", "pause")
+_KEYS = ("name", "rrule", "cron", "start", "duration", "zone", "exclude", "clusters", "nodes", "labels", "pause")
 _LOOKED_AT = 800
 """Starts that are compared with the next one."""
 
@@ -134,6 +135,7 @@ def _window(
         calendars=repeated,
         clusters=_patterns(entry.get("clusters"), f"{where}: clusters"),
         nodes=_patterns(entry.get("nodes"), f"{where}: nodes"),
+        labels=selectors(entry.get("labels"), where=f"{where}: labels"),
         pause=_pause(entry.get("pause"), f"{where}: pause"),
     )
 

@@ -6,7 +6,7 @@ are whole Unix seconds. Next stage: ``openings``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from fnmatch import fnmatchcase
@@ -55,7 +55,8 @@ class Repeated:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One entry: it opens at every start of its recurrence for ``duration`` seconds of elapsed time."""
+    """One entry: it opens at every start of its recurrence for ``duration`` seconds of elapsed time. ``labels``:
+    selectors of nodes, each a number of labels (None: of any value) that a node must have."""
 
     name: str
     recurrence: Recurrence
@@ -65,12 +66,19 @@ class Window:
     calendars: tuple[Repeated, ...] = ()
     clusters: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    labels: tuple[tuple[tuple[str, str | None], ...], ...] = ()
     pause: Pause | None = None
 
-    def is_for(self, clusters: tuple[str, ...], node: str) -> bool:
-        """Whether it is for this node of the cluster that has these names. Who does not know where a run will be
-        ("" or none) is given only the windows that are for every place."""
+    def is_for(self, clusters: tuple[str, ...], node: str, labels: Mapping[str, str] | None = None) -> bool:
+        """Whether it is for this node, with these labels, of the cluster that has these names. Who does not know where
+        a run will be ("" or none) is given only the windows that are for every place."""
+        if self.labels and not any(_has(labels or {}, one) for one in self.labels):
+            return False
         return _named(self.clusters, clusters) and _named(self.nodes, (node,) if node else ())
+
+
+def _has(labels: Mapping[str, str], selector: tuple[tuple[str, str | None], ...]) -> bool:
+    return all(key in labels and value in (None, labels[key]) for key, value in selector)
 
 
 def _named(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:

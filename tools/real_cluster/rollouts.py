@@ -1,0 +1,242 @@
+"""``hitless rollout`` of the real flanneld: a stop at the first loss without the guard; with it, a killed driver.
+
+Promise: the driver is killed at every step and followed by another; each node is restarted once; pods that probe all
+the time, whoever drives, lose nothing. Next stage: ``checks``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.real_cluster.drills import far_end
+from tools.real_cluster.folder import HUB, NAMESPACE, ROOT, Folder, within
+from tools.real_cluster.node import Node
+from tools.real_cluster.running import HITLESS, Row, environment, in_cluster
+
+from hitless import __version__
+
+_AGENT = ("kube-system", "rke2-canal")
+_RECORD = ("kube-system", "hitless-rollout")
+_WITNESSES = "hitless-witnesses"
+_PATIENCE = 240.0
+_LOOK = 0.1
+_QUICK = ("--probe", "3", "--bake", "5", "--rate", "300", "--pull-policy", "Never", "--to", f"farend://{HUB}:7800")
+
+State = Mapping[str, Any]
+
+
+def stops(folder: Folder, nodes: list[Node]) -> Row:
+    """Without the guard: a restart costs connections, so that it must stop after the first node."""
+    before = _pods(folder)
+    with far_end(folder):
+        done = _run(folder, "restart", *_QUICK, "--yes", "--json", "--out", str(_out(folder, "stops")))
+    told = _told(done)
+    again = _run(folder, "restart", *_QUICK, "--yes")
+    _run(folder, "end", "--yes")
+    gone = [node for node, uid in _pods(folder).items() if before.get(node) != uid]
+    lost = sum(one["lost"] for one in told["nodes"])
+    held = done.returncode == 1 and len(gone) == 1 and told["state"] == "stopped" and again.returncode == 3
+    return Row(f"{len(gone)} of {len(nodes)} nodes restarted, {lost} lost there; {told['stopped']}", held=held)
+
+
+def resumes(folder: Folder, nodes: list[Node]) -> Row:
+    """With the guard: a new template, its driver killed at every step and resumed, then undone."""
+    with far_end(folder), _witnesses(folder, nodes) as witnesses:
+        forward = _Round(folder, nodes, _patch(folder))
+        forward.drive()
+        undo = _run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "undo")))
+        back = _told(undo)
+        sent, lost = witnesses()
+    strategy = _get(folder, "daemonset", *_AGENT)["spec"]["updateStrategy"]
+    counted = Counter(forward.gone.values())
+    figures = (
+        f"killed {len(forward.killed)} times ({', '.join(forward.killed)}), pods that went by node: "
+        f"{dict(sorted(forward.gone.items()))}; undone: {back['verdict']}; witnesses lost {lost} of {sent:,}; "
+        f"verdicts {', '.join(forward.verdicts)}; updateStrategy {strategy['type']}"
+    )
+    held = counted == {1: len(nodes)} and forward.ended and undo.returncode == 0 and lost == 0 and sent > 0
+    held = held and strategy == forward.strategy and len(forward.killed) >= 6
+    return Row(figures, held=held)
+
+
+@dataclass
+class _Round:
+    """One rollout, whose driver is killed whenever it is a step further."""
+
+    folder: Folder
+    nodes: list[Node]
+    patch: Path
+    gone: Counter[str] = field(default_factory=Counter)
+    killed: list[str] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+    ended: bool = False
+    strategy: Any = None
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def drive(self) -> None:
+        self._known = _pods(self.folder)
+        self.strategy = _get(self.folder, "daemonset", *_AGENT)["spec"]["updateStrategy"]
+        moments = self._moments()
+        verb = ["patch", str(self.patch), "--require-guard", *_QUICK]
+        for name, come in moments.items():
+            process = self._begin(*verb)
+            if self._until(process, come):
+                process.send_signal(signal.SIGKILL)
+                self.killed.append(name)
+            process.wait()
+            verb = ["resume"]
+            if _state(self.folder).get("phase") == "ended":
+                break
+        else:
+            self._until(process := self._begin(*verb), lambda _: False)
+            process.wait()
+        state = _state(self.folder)
+        self.ended = state.get("phase") == "ended"
+        self.verdicts = [str(one.get("verdict", "none")) for one in state.get("turns", ())]
+        self._count()
+
+    def _moments(self) -> dict[str, Callable[[State], bool]]:
+        """When it is killed: each is a step of what is written down, or of what can be seen."""
+
+        def courses(state: State) -> list[str]:
+            return [str(one.get("course", "pending")) for one in state.get("turns", ())]
+
+        def went(number: int) -> Callable[[State], bool]:
+            return lambda _: self.gone.total() >= number
+
+        return {
+            "written down": lambda state: bool(state),
+            "changed": lambda state: state.get("phase") == "rolling",
+            "intent 1": lambda state: "restarting" in courses(state),
+            "deleted 1": went(1),
+            "done 1": lambda state: courses(state).count("done") >= 1,
+            "intent 2": lambda state: courses(state).count("done") >= 1 and "restarting" in courses(state),
+            "deleted 2": went(2),
+            "done 2": lambda state: courses(state).count("done") >= 2,
+        }
+
+    def _begin(self, *words: str) -> subprocess.Popen[bytes]:
+        command = [HITLESS, "rollout", *words, "--yes", "--out", str(_out(self.folder, "resumes", fresh=False))]
+        with (self.folder.logs / "rollout.log").open("ab") as log:
+            return subprocess.Popen(
+                within(NAMESPACE, command),
+                cwd=ROOT,
+                env=environment(self.folder),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def _until(self, process: subprocess.Popen[bytes], come: Callable[[State], bool]) -> bool:
+        """Whether the moment came before the driver ended; pods that go are counted meanwhile."""
+        end = time.monotonic() + _PATIENCE
+        while process.poll() is None and time.monotonic() < end:
+            self._count()
+            if come(_state(self.folder)):
+                return process.poll() is None
+            time.sleep(_LOOK)
+        return False
+
+    def _count(self) -> None:
+        for node, uid in _pods(self.folder).items():
+            if self._known.get(node, uid) != uid:
+                self.gone[node] += 1
+            self._known[node] = uid
+
+
+def _run(folder: Folder, *words: str) -> subprocess.CompletedProcess[str]:
+    return in_cluster(folder, [HITLESS, "rollout", *words])
+
+
+def _told(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        raise RuntimeError(f"the rollout ended with {done.returncode}: {done.stderr.strip()[-400:]}") from None
+    return found
+
+
+def _out(folder: Folder, name: str, *, fresh: bool = True) -> Path:
+    out = folder.make("rollouts") / name
+    if fresh:
+        shutil.rmtree(out, ignore_errors=True)
+    return out
+
+
+def _patch(folder: Folder) -> Path:
+    """Another template: a variable that flanneld does not read."""
+    shutil.rmtree(_out(folder, "resumes"), ignore_errors=True)
+    path = folder.make("rollouts") / "patch.json"
+    variables = [{"name": "ROLLED_OUT", "value": str(time.time_ns())}]
+    path.write_text(json.dumps({"spec": {"containers": [{"name": "kube-flannel", "env": variables}]}}))
+    return path
+
+
+def _get(folder: Folder, kind: str, place: str, name: str) -> dict[str, Any]:
+    done = folder.kubectl("-n", place, "get", kind, name, "-o=json", "--ignore-not-found", check=False)
+    found: dict[str, Any] = json.loads(done.stdout or "{}")
+    return found
+
+
+def _state(folder: Folder) -> State:
+    """What is written down; nothing where that cannot be read just now."""
+    found: State = json.loads((_get(folder, "configmap", *_RECORD).get("data") or {}).get("state.json", "{}"))
+    return found
+
+
+def _pods(folder: Folder) -> dict[str, str]:
+    """The agent's pods: by node their uids, of those that are not being deleted."""
+    done = folder.kubectl("-n", _AGENT[0], "get", "pods", "-l", "k8s-app=canal", "-o=json", check=False)
+    pods = json.loads(done.stdout or '{"items": []}')["items"]
+    return {
+        one["spec"].get("nodeName", ""): one["metadata"]["uid"]
+        for one in pods
+        if "deletionTimestamp" not in one["metadata"]
+    }
+
+
+@contextmanager
+def _witnesses(folder: Folder, nodes: list[Node]) -> Iterator[Callable[[], tuple[int, int]]]:
+    """A pod on each node that probes the far end all the time; gives what they sent and lost so far."""
+    command = ["hitless", "probe", "--json", "--rate", "50", "--mix", "tcp=1", "--to", f"farend://{HUB}:7800"]
+    folder.kubectl("create", "namespace", _WITNESSES)
+    try:
+        for node in nodes:
+            container = {
+                "name": "probe",
+                "image": f"ghcr.io/hitless/hitless:{__version__}",
+                "imagePullPolicy": "Never",
+                "command": command,
+            }
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"witness-{node.name}", "namespace": _WITNESSES},
+                "spec": {"nodeName": node.name, "restartPolicy": "Never", "containers": [container]},
+            }
+            folder.kubectl("apply", "-f", "-", text=json.dumps(pod))
+        folder.kubectl("-n", _WITNESSES, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
+        yield lambda: _counted(folder, nodes)
+    finally:
+        folder.kubectl("delete", "namespace", _WITNESSES, "--wait=false", check=False)
+
+
+def _counted(folder: Folder, nodes: list[Node]) -> tuple[int, int]:
+    time.sleep(5)  # what is open ends
+    sent = lost = 0
+    for node in nodes:
+        log = folder.kubectl("-n", _WITNESSES, "logs", f"witness-{node.name}").stdout
+        events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        sent += sum(one["sent"] for one in events if one["type"] == "attempts")
+        lost += sum(one["type"] == "loss" for one in events)
+    return sent, lost
