@@ -42,11 +42,12 @@ PEER: tuple[LinkObject, ...] = (
     Neighbour("flannel.1", IPv4Address("10.42.2.0"), "02:00:00:00:04:02"),
     ROUTE,
 )
+ROUTE6 = Route(IPv6Network("fd42:0:0:2::/64"), "flannel-v6.1", IPv6Address("fd42:0:0:2::"), True, metric=1024)
 PEER6: tuple[LinkObject, ...] = (
     DeviceAddress("flannel-v6.1", IPv6Address("fd42:0:0:1::"), 128),
     ForwardingEntry("flannel-v6.1", "02:00:00:00:06:02", IPv6Address("fd00::2")),
     Neighbour("flannel-v6.1", IPv6Address("fd42:0:0:2::"), "02:00:00:00:06:02"),
-    Route(IPv6Network("fd42:0:0:2::/64"), "flannel-v6.1", IPv6Address("fd42:0:0:2::"), True, metric=1024),
+    ROUTE6,
 )
 PLAIN = Route(IPv4Network("10.42.9.0/24"), "eth0", IPv4Address("192.0.2.9"))
 
@@ -65,6 +66,8 @@ def remove(value: LinkObject) -> LinkChange:
 
 BOTH = add(V4, V6, *PEER, *PEER6)
 TWIN = replace(V4, name="flannel.2")
+V6_TWIN = replace(V6, name="flannel-v6.2", vxlan=Vxlan(2, 8472, IPv6Address("fd00::1"), "eth0"))
+WAY6 = Route(IPv6Network("fd42:0:0:2::/128"), "flannel-v6.2", metric=1024)
 ASIDE = replace(V4, name="flold9")
 STORIES: Mapping[str, list[LinkChange]] = {
     "two devices with a peer each": BOTH,
@@ -98,6 +101,14 @@ STORIES: Mapping[str, list[LinkChange]] = {
     ],
     "another route than the one that is there is removed": [
         *BOTH, remove(replace(ROUTE, gateway=IPv4Address("10.42.2.9"))),
+    ],
+    "an IPv6 route whose gateway is behind another device": [
+        *BOTH,
+        *add(V6_TWIN),
+        change(ROUTE6, device="flannel-v6.2"),
+        *add(WAY6),
+        change(ROUTE6, device="flannel-v6.2"),
+        remove(WAY6),
     ],
     "a route on a device that is off": [*add(replace(V4, up=False)), *add(PEER[3])],
     "a plain route": add(PLAIN),

@@ -215,16 +215,16 @@ def _way(place: Place, kind: BackendType, family: Family, endpoint: Endpoint) ->
             raise _Refused(f"its backend is {kind}: nothing is sent in the clear from a node that encrypts")
         return _by_wireguard(place, backend, family, endpoint)
     if kind is BackendType.VXLAN:
-        if isinstance(backend, VxlanConfig):
-            if backend.direct_routing and address in ground.direct:
-                return (_plain(ground, endpoint),)
-            if endpoint.vni in (0, backend.vni):
-                return _by_vxlan(snapshot, place.devices[family], family, endpoint)
+        own = isinstance(backend, VxlanConfig)
+        if isinstance(backend, VxlanConfig) and backend.direct_routing and address in ground.direct:
+            return (_plain(ground, endpoint),)
         kept = ground.kept.get((family, endpoint.vni))
-        if kept is not None:
+        if kept is not None and not (isinstance(backend, VxlanConfig) and endpoint.vni == backend.vni):
             return _by_vxlan(snapshot, kept[0].name, family, endpoint)
-        if isinstance(backend, VxlanConfig):
-            raise _Refused(f"its VNI is {endpoint.vni}, this node's is {backend.vni}")
+        if (
+            own
+        ):  # also to a node that has changed its VNI before us: as flannel does, and it keeps its old device for us
+            return _by_vxlan(snapshot, place.devices[family], family, endpoint)
     elif kind is not BackendType.HOST_GW:
         raise _Refused(f"its backend is {kind}, this node's is {_words(backend)}")
     if address not in ground.direct:

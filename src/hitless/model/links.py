@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from hitless.model.families import Address, Family, Network, family_of
 
@@ -36,6 +37,7 @@ __all__ = [
     "default_metric",
     "is_overlay_device",
     "key_of_route",
+    "network_of_one",
 ]
 
 Key = tuple[object, ...]
@@ -144,6 +146,11 @@ def key_of_route(to: Network, metric: int | None = None, table: int = MAIN) -> K
 def default_metric(to: Network) -> int:
     """The metric that a route has when nobody names one."""
     return 0 if family_of(to) is Family.IPV4 else 1024
+
+
+def network_of_one(address: Address) -> Network:
+    """The network that is this address alone."""
+    return IPv4Network(int(address)) if isinstance(address, IPv4Address) else IPv6Network(int(address))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,10 +31,12 @@ from hitless.model.links import (
     WireguardPeer,
     default_metric,
     is_overlay_device,
+    network_of_one,
 )
 
 __all__ = ["Bounds", "LinkPlan", "plan_links"]
 
+_NARROW = 64  # bits of an IPv6 network that cannot cover several nodes' subnets, which are of 64 bits and more
 _KERNEL = 2  # RTPROT_KERNEL: comes with an address
 _MAKE: tuple[type, ...] = (Device, DeviceAddress, ForwardingEntry, Neighbour, WireguardPeer, Route)
 _BREAK: tuple[type, ...] = (Route, Neighbour, ForwardingEntry, WireguardPeer, DeviceAddress, Device)
@@ -48,12 +50,14 @@ class Bounds:
 
     ``networks``: those of the pods. ``lengths``: of this node's subnets, which are those of all nodes. ``outer``: the
     interfaces of plain routes (host-gw, DirectRouting), where such may be ours. ``synced``: all leases are known.
+    ``lingering``: devices that nothing uses any more, but peers may still send to: they stay, with what is on them.
     """
 
     networks: tuple[Network, ...]
     lengths: frozenset[int] = frozenset()
     outer: frozenset[str] = frozenset()
     synced: bool = False
+    lingering: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +86,31 @@ def plan_links(
             notes.append(f"{old} comes with an address of this node and stands in the way of {new}")
             continue
         makes.append(LinkChange(Verb.CHANGE, new, old, _difference(old, new)))
+    makes = list(_helped(makes, seen))
     makes = devices + _ordered((one for one in makes if not isinstance(one.object, Device)), _MAKE)
     removals = list(_removals(found.remove, wanted, seen, bounds)) if bounds.synced else []
     return LinkPlan((*makes, *_ordered(removals, _BREAK)), len(makes), tuple(notes))
+
+
+def _helped(changes: Iterable[LinkChange], seen: Mapping[Key, LinkObject]) -> Iterator[LinkChange]:
+    """The kernel refuses an IPv6 route whose gateway is reached by another device as yet (ip6_route_check_nh_onlink): a
+    route to the gateway alone goes before, and goes after."""
+    routes = [one for one in seen.values() if isinstance(one, Route) and one.to.version == 6]
+    wide = [one for one in routes if one.to.prefixlen < _NARROW]
+    for change in changes:
+        new = change.object
+        if not isinstance(new, Route) or not new.onlink or new.gateway is None or new.to.version == 4:
+            yield change
+            continue
+        others = [one for one in (change.before, *wide) if isinstance(one, Route) and one.to.overlaps(new.to)]
+        if all(one.device == new.device for one in others):
+            yield change
+            continue
+        way = Route(network_of_one(new.gateway), new.device, metric=new.metric)
+        reason = f"the kernel wants the gateway of {new.to} behind its device"
+        yield LinkChange(Verb.ADD, way, None, reason)
+        yield change
+        yield LinkChange(Verb.REMOVE, way, way, reason)
 
 
 def _weak(one: LinkObject, seen: Mapping[Key, LinkObject]) -> bool:
@@ -208,9 +234,11 @@ def _removals(
     going = {one.name for one in extra if isinstance(one, Device) and _stale_device(one, seen, bounds)}
     for one in extra:
         if isinstance(one, Device):
-            if one.name in going:
+            if one.name in going and one.name not in bounds.lingering:
                 yield LinkChange(Verb.REMOVE, one, one, "nothing uses it any more")
-        elif one.device not in going and _ours(one, bounds):
+        elif (one.device not in going or (isinstance(one, Route) and one.device in bounds.lingering)) and _ours(
+            one, bounds
+        ):
             yield LinkChange(Verb.REMOVE, one, one, "no node has it")
 
 
@@ -252,7 +280,8 @@ def _our_route(one: Route, bounds: Bounds) -> bool:
         return False
     if is_overlay_device(one.device):
         through = one.onlink and one.gateway == one.to.network_address
-        return through or (one.gateway is None and one.to in bounds.networks)
+        alone = one.gateway is None and one.to.prefixlen == one.to.max_prefixlen  # of ``_helped``
+        return through or alone or (one.gateway is None and one.to in bounds.networks)
     return (
         one.device in bounds.outer
         and one.gateway is not None

@@ -193,8 +193,20 @@ class FakeLinks:
                 raise KernelError("write", str(value), errno.ENETDOWN)
             if value.gateway is not None and not value.onlink and not self.direct((value.gateway,)):
                 raise KernelError("write", str(value), errno.ENETUNREACH)
+            if value.onlink and value.to.version == 6 and self._elsewhere(value):
+                raise KernelError("write", str(value), errno.EINVAL, "Nexthop has invalid gateway or device mismatch")
         if isinstance(value, ForwardingEntry) and device.vxlan is None:
             raise KernelError("write", str(value), errno.EOPNOTSUPP)
+
+    def _elsewhere(self, value: Route) -> bool:
+        """Whether the gateway of an IPv6 route is behind another device."""
+        covering = [
+            one
+            for one in self.objects.values()
+            if isinstance(one, Route) and one.to.version == 6 and value.gateway in one.to
+        ]
+        nearest = max(covering, key=lambda one: one.to.prefixlen, default=value)
+        return nearest.device != value.device
 
     def _write_device(self, change: LinkChange, value: Device, port: int) -> None:
         old = self.objects.get(("device", change.before.name if isinstance(change.before, Device) else value.name))

@@ -121,3 +121,16 @@ def test_nothing_goes_before_everybody_is_known_and_then_it_goes() -> None:
     world.reach(alone, worker)
     assert len(unreached(world.kernel, cluster())) == 2
     assert len(cluster().leases.by_node) == MOST - 2
+
+
+def test_what_peers_may_still_send_to_stays_for_a_while() -> None:
+    world, now = World.new(), [0.0]
+    world.reach(cluster())
+    worker = Worker(world.kernel, lambda: now[0], linger=60.0)
+    world.reach(cluster(VxlanConfig(vni=7)), worker)
+    assert {"flannel.1", "flannel.7"} <= {one.name for one in numberless(world.kernel).devices()}
+    now[0] = 59.0
+    assert not worker.turn(whole=True).done
+    now[0] = 61.0
+    assert worker.turn(whole=True).done
+    assert "flannel.1" not in {one.name for one in numberless(world.kernel).devices()}

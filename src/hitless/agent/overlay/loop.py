@@ -41,14 +41,14 @@ class Waker(Protocol):
 
 
 class OverlayLoop:
-    """``desire`` gives it a snapshot; ``run`` turns until cancelled."""
+    """``desire`` gives it a snapshot; ``run`` turns until cancelled; ``on_turned`` is called after each turn."""
 
     def __init__(
         self, worker: Worker, waker: Waker, log: Log, metrics: Metrics, health: Health, *,
-        resync: float, clock: Callable[[], float], on_programmed: Callable[[], None] = lambda: None,
+        resync: float, clock: Callable[[], float], on_turned: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._worker, self._waker, self._log, self._metrics, self._health = worker, waker, log, metrics, health
-        self._resync, self._clock, self._on_programmed = resync, clock, on_programmed
+        self._resync, self._clock, self._on_turned = resync, clock, on_turned
         self._thread = ThreadPoolExecutor(1, "links")
         self._news = asyncio.Event()
         self._waiting: list[tuple[OverlaySnapshot, Collection[str] | None]] = []
@@ -115,6 +115,7 @@ class OverlayLoop:
         finally:
             self._waker.watch(self.wake)
         self._account(turn)
+        self._on_turned()
 
     def _failed(self, error: HitlessError) -> None:
         self._settled = False
@@ -141,7 +142,6 @@ class OverlayLoop:
         if self._settled:
             self._retries.anew()
             self._health.overlay = ()
-            self._on_programmed()
         else:
             self._retries.failed(turn.ended)
             metrics.add("hitless_agent_errors_total", kind="overlay")

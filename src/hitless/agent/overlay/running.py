@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Overlay"]
 
+_LINGER = 60.0  # seconds for which a device of an earlier VNI, port or backend takes what peers still send to it
 _AGAIN = 2.0  # seconds, where there is no outer interface yet
 
 
@@ -74,8 +75,9 @@ class Overlay:
         self._log, self._metrics, self._health, self._on_subnets = log, metrics, health, on_subnets
         self._links = Links()
         self._loop = OverlayLoop(
-            Worker(self._links, clock), _Reader(self._links), log, metrics, health, resync=options.resync, clock=clock
-        )
+            Worker(self._links, clock, linger=_LINGER), _Reader(self._links), log, metrics, health,
+            resync=options.resync, clock=clock, on_turned=self._publish,
+        )  # fmt: skip
         self._offer: Offer | None = None
         self._outer: Mapping[Family, Outer] = {}
         self._news: News | None = None
@@ -83,6 +85,7 @@ class Overlay:
         self._told: tuple[tuple[Network, ...], int] | None = None
         self._trouble = ""
         self._missed = True  # news that no snapshot was made of
+        self._published = False
 
     async def run(self) -> None:
         """Until cancelled; what stands in the kernel stays."""
@@ -127,6 +130,12 @@ class Overlay:
         if self._missed and self._news is not None:
             self._hear(self._news)
 
+    def _publish(self) -> None:
+        """Tell the others, but not before there is a device that can take what they send."""
+        if self._offer is not None and not self._published:
+            self._published = True
+            self._source.publish(self._offer)
+
     def _follow(self, news: News, changed: frozenset[str] | None) -> None:
         families = tuple(self._netconf.networks)
         if self._offer is None:
@@ -135,8 +144,8 @@ class Overlay:
             observed = self._links.observe(Scope(tuple(self._netconf.networks.values())))
             self._outer = outer_interfaces(families, self._options.outer, news.addresses, observed)
             self._offer = offer(self._backend, families, self._outer, news.own, observed)
-            self._source.publish(self._offer)
         if not news.subnets:
+            self._publish()  # the source gives a subnet in exchange
             return
         own = self._offer.lease(news.node, news.subnets)
         snapshot = OverlaySnapshot(

@@ -32,7 +32,7 @@ from hitless.model.links import (
     Verb,
     is_overlay_device,
 )
-from hitless.model.overlay import HostGw, OverlaySnapshot, VxlanConfig
+from hitless.model.overlay import HostGw, OverlaySnapshot, VxlanConfig, WireguardConfig
 from hitless.plan.links import Bounds, LinkPlan, plan_links
 
 __all__ = ["Turn", "Worker"]
@@ -63,8 +63,9 @@ class Turn:
 class Worker:
     """One thread at a time."""
 
-    def __init__(self, port: LinksPort, clock: Callable[[], float]) -> None:
-        self._port, self._clock = port, clock
+    def __init__(self, port: LinksPort, clock: Callable[[], float], *, linger: float = 0.0) -> None:
+        self._port, self._clock, self._linger = port, clock, linger
+        self._unused: dict[str, float] = {}  # devices, since when
         self._mirror, self._wanted = Mirror(), Wanted()
         self._snapshot: OverlaySnapshot | None = None
         self._ground = Ground()
@@ -125,7 +126,19 @@ class Worker:
         if keys is not None and any(key[0] == "device" for key in keys):
             keys = None  # what becomes of a device concerns everything on it
         observed = LinkState(self._mirror.objects)
-        return plan_links(self._wanted.state, observed, _bounds(snapshot), keys=keys)
+        bounds = _bounds(snapshot, self._lingering(snapshot) if keys is None else frozenset())
+        return plan_links(self._wanted.state, observed, bounds, keys=keys)
+
+    def _lingering(self, snapshot: OverlaySnapshot) -> frozenset[str]:
+        """Devices that nothing has used for a short time only: peers that do not know of it yet send to them."""
+        if isinstance(snapshot.backend, WireguardConfig):
+            return frozenset()  # what they take is in the clear
+        now, names = self._clock(), {key[1] for key in self._mirror.objects if key[0] == "device"}
+        unused = {
+            str(name) for name in names if is_overlay_device(str(name)) and ("device", name) not in self._wanted.objects
+        }
+        self._unused = {name: self._unused.get(name, now) for name in unused}
+        return frozenset(name for name, since in self._unused.items() if now - since < self._linger)
 
     def _collect(self, snapshot: OverlaySnapshot) -> bool:
         try:
@@ -203,10 +216,10 @@ def _asks_ways(snapshot: OverlaySnapshot) -> bool:
     return isinstance(backend, HostGw) or (isinstance(backend, VxlanConfig) and backend.direct_routing)
 
 
-def _bounds(snapshot: OverlaySnapshot) -> Bounds:
+def _bounds(snapshot: OverlaySnapshot, lingering: frozenset[str]) -> Bounds:
     outer = {one.name for one in snapshot.outer.values()} if _asks_ways(snapshot) else set()
     lengths = frozenset(one.subnet.prefixlen for one in snapshot.own.endpoints.values())
-    return Bounds(tuple(snapshot.networks.values()), lengths, frozenset(outer), snapshot.leases.synced)
+    return Bounds(tuple(snapshot.networks.values()), lengths, frozenset(outer), snapshot.leases.synced, lingering)
 
 
 def _kept(
