@@ -24,6 +24,7 @@ from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
 from hitless.cli.typed import typed
+from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
 from hitless.drill import ByApi, Method, Plan, run
 from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
@@ -253,7 +254,7 @@ def _method(restart: str | None, *, cluster: bool) -> Method | ByApi:
 def _in_cluster(
     ctx: click.Context,
     plan: Plan,
-    choices: drill_choices.Choices,
+    choices: Choices,
     grace: float | None,
     *,
     out: Path | None,
@@ -262,11 +263,11 @@ def _in_cluster(
     origin: Origin,
 ) -> int:
     if choices.cleanup:
-        given = choices.namespaces or (drill_choices.DEFAULT_NAMESPACE,)
+        given = choices.namespaces or (DEFAULT_NAMESPACE,)
         cleanup(choices, [*given, *filter(None, [choices.probe_namespace])], as_object=as_object)
         return Exit.PASS
 
-    def allow(labels: window_gate.Labels, way: drill_choices.Choices) -> Permit:
+    def allow(labels: window_gate.Labels, way: Choices) -> Permit:
         return window_gate.permit(ctx, list(labels), way=way, labels=labels)
 
     ready = drill_cluster.prepare(choices, plan, grace, allow)

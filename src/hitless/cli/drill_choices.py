@@ -2,25 +2,24 @@
 
 Problem: one command drills the lab and clusters, and an option of the one means nothing to the other. Promise: an
 option that was typed and has no effect is refused, so are two that contradict each other; what was asked is one value.
-Nothing of the cluster is imported or asked here. Next stages: ``drill_checks``, ``drill_cluster``, ``drill_cleanup``.
+Nothing of the cluster is imported or asked here. Next stages: ``drill_cluster``, ``drill_cleanup``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from hitless import __version__
 from hitless.cli.numbers import number
+from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
 from hitless.errors import InputError
 
-__all__ = ["DEFAULT_IMAGE", "DEFAULT_NAMESPACE", "Choices", "asked", "choices", "options"]
+__all__ = ["DEFAULT_IMAGE", "asked", "choices", "options"]
 
-DEFAULT_NAMESPACE = "hitless-drill"
 DEFAULT_IMAGE = f"ghcr.io/hitless/hitless:{__version__}"
 
 _LAB_ONLY = (
@@ -107,42 +106,6 @@ def options(command: _F) -> _F:
     ):
         command = option(command)
     return command
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What was asked of ``--cluster``."""
-
-    cluster: bool
-    cleanup: bool
-    dry_run: bool
-    yes: bool
-    force: bool
-    kubeconfig: Path | None
-    context: str | None
-    nodes: tuple[str, ...]
-    count: int | None
-    node_selector: str
-    agent: str
-    at_once: int
-    to: tuple[str, ...]
-    abort_after: str | None
-    namespaces: tuple[str, ...]
-    probe_namespace: str
-    image: str
-    pull_policy: Literal["IfNotPresent", "Never", "Always"]
-    pull_secrets: tuple[str, ...]
-    watch_profile: str | None
-    round_robin: bool
-    post_events: bool
-    push_metrics: str
-    rate_given: bool = False
-    family_given: bool = False
-
-    @property
-    def namespace(self) -> str:
-        """The drill's own namespace."""
-        return self.namespaces[0] if self.namespaces else DEFAULT_NAMESPACE
 
 
 def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hitless.cli.drill_checks import check_places
+from hitless.cluster.checking import check_places
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_choices import Choices
+    from hitless.cluster.choices import Choices
     from hitless.cluster.leftovers import Drill
 
 __all__ = ["cleanup"]

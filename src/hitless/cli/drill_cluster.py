@@ -1,274 +1,77 @@
-"""``hitless drill --cluster``: the same drill on a Kubernetes cluster.
+"""``hitless drill --cluster``: who asked for a drill of a Kubernetes cluster, at a terminal.
 
-Problem: an operator has a cluster and one question. Promise: nothing is touched before the cluster was looked at, every
-objection was said, and the operator agreed (``--yes``); ``--dry-run`` prints every object, call and right as YAML and
-touches nothing; what a drill made is removed at its end, and by ``--cleanup`` after a crash.
+Problem: the same drill is asked for by a person, a script and a schedule. Promise: a question is asked where somebody
+can answer, and names what ``--yes`` would agree to; a server that does not answer at once is said to be waited for.
+What a drill does is ``hitless.cluster.preparing``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hitless.cleaning import clean
-from hitless.cli.drill_checks import abort_after, check
-from hitless.cli.drill_choices import Choices
-from hitless.cli.drill_dry_run import dry_run
+from hitless.cluster.choices import Choices
 from hitless.drill import Plan
 from hitless.drill.permits import Permit
-from hitless.errors import ApiError, HitlessError, InputError, MissingError
-from hitless.restarts.methods import Method, about
+from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cluster.manifests import Pods
-    from hitless.cluster.target import ClusterTarget
-    from hitless.evidence import Story, Verdict
-    from hitless.kube.api import Api
+    from hitless.cluster.preparing import Prepared
     from hitless.kube.contexts import Way
-    from hitless.kube.objects import Node
-    from hitless.survey.cni import Survey
 
-__all__ = ["Allow", "Prepared", "place_of", "prepare", "waited_for"]
+__all__ = ["Allow", "place_of", "prepare", "waited_for"]
 
 _T = TypeVar("_T")
 
-_ASKED = 20.0
-"""Seconds that a server which does not answer is asked before anything is done."""
 _WONDER = 1.0
-PATIENCE = 120.0
-"""Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium takes a minute."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A drill that was looked at and agreed to: ``target`` makes its surroundings and gives the target; ``after`` tells
-    the cluster."""
-
-    agent: str
-    plan: Plan
-    target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
-    after: Callable[[Story, Verdict], Awaitable[None]]
-    permit: Permit
-
+"""Seconds after which it is said who is waited for."""
 
 Allow = Callable[[Mapping[str, Mapping[str, str]], Choices], Permit]
 """Whether a drill of these nodes (their labels by name) may begin, by the windows; raises where it may not."""
 
 
+class _AtTerminal:
+    """``hitless.cluster.preparing.People``."""
+
+    def __init__(self, allow: Allow) -> None:
+        self.allow = allow
+
+    def warn(self, text: str) -> None:
+        _warn(text)
+
+    def show(self, text: str) -> None:
+        click.echo(text)
+
+    def agree(self, question: str) -> bool:
+        if not sys.stdin.isatty():
+            expected = f"--yes, which says yes to: {question}"
+            raise InputError("nobody is there to agree", where="--yes", expected=expected)
+        agreed = click.confirm(question, err=True)
+        if not agreed:
+            click.echo("nothing was changed", err=True)
+        return agreed
+
+    def wait_for(self, work: Coroutine[Any, Any, _T], way: Way) -> _T:
+        return asyncio.run(waited_for(work, place_of(way)))
+
+    def place_of(self, way: Way) -> str:
+        return place_of(way)
+
+
 def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
-    restart = plan.method
-    if not isinstance(restart, Method):
-        raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(Method))
-    _check(choices, grace)
-    plan = replace(plan, patience=PATIENCE)
-    from hitless.cluster.neighbours import met
-    from hitless.cluster.schedule import remember
-    from hitless.kube.api import Patience, connect
-    from hitless.kube.contexts import read
-    from hitless.restarts.agents import Agent
-    from hitless.survey.cni import look
-    from hitless.survey.nodes import choose, objections
+    from hitless.cluster import preparing
 
-    # The context that is current now is meant, whichever is when the question has been answered.
-    way = read(choices.kubeconfig, choices.context)
-    choices = replace(choices, context=way.context)
-
-    own_far_end = not choices.to or "node" in choices.to
-
-    async def see() -> tuple[Survey, tuple[Node, ...], list[str], bool]:
-        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=_ASKED)) as api:
-            survey = await look(api, agent=choices.agent)
-            last = await _turn(api, choices.namespace) if choices.round_robin else None
-            chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
-            await Agent(api, survey.cni).pods([node.name for node in chosen])
-            places = (choices.namespace, choices.probe_namespace or choices.namespace)
-            against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=_warn)
-            against[:0] = objections(survey, chosen, by_rollout=about(restart).by_rollout)
-            return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
-
-    survey, chosen, against, missing = asyncio.run(waited_for(see(), place_of(way)))
-    if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
-        plan = replace(plan, families=("ipv6",))
-    pods = _pods(choices, plan, survey, restart)
-    if own_far_end:
-        _can_have_far_end(survey, chosen, pods)
-    labels = {node.name: node.metadata.labels or {} for node in chosen}
-    if choices.dry_run:
-        try:
-            allow(labels, choices)
-        except MissingError as error:
-            against.append(str(error).removeprefix("not now: "))
-        click.echo(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
-        return None
-    if against:
-        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
-    permit = allow(labels, choices)
-    if not _agreed(choices, place_of(way), plan, survey, chosen, restart):
-        return None
-
-    @asynccontextmanager
-    async def target() -> AsyncIterator[ClusterTarget]:
-        from hitless.cluster.target import Abort, ClusterTarget, placed
-
-        async with connect(choices.kubeconfig, choices.context) as api:
-            if choices.round_robin:  # before it begins: a node whose drill breaks off does not hold up the others
-                await remember(api, choices.namespace, chosen[-1].name)
-            async with placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=_warn) as places:
-                yield ClusterTarget(
-                    api,
-                    survey,
-                    chosen,
-                    pods,
-                    plan,
-                    Agent(api, survey.cni, None if grace is None else int(grace)),
-                    restart,
-                    places,
-                    [one for one in choices.to if one != "node"],
-                    choices.at_once,
-                    Abort(*abort_after(choices.abort_after)),
-                )
-
-    async def after(told: Story, verdict: Verdict) -> None:
-        await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity)
-
-    name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
-    return Prepared(name, plan, target, after, permit)
-
-
-def _check(choices: Choices, grace: float | None) -> None:
-    if grace is not None and not float(grace).is_integer():
-        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
-    check(choices)
-
-
-async def _tell(choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str) -> None:
-    """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
-    from hitless.cluster.schedule import announce, push
-    from hitless.evidence.reports import render
-    from hitless.kube.api import connect
-
-    if choices.post_events:
-        try:
-            async with connect(choices.kubeconfig, choices.context, answered=True) as api:
-                await announce(api, verdict, nodes, identity)
-        except HitlessError as error:
-            _warn(f"the Events could not be posted: {error}")
-    if choices.push_metrics:
-        try:
-            await push(choices.push_metrics, render("prometheus", told, verdict), nodes[-1])
-        except HitlessError as error:
-            _warn(f"the metrics could not be pushed: {error}")
-
-
-def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> None:
-    from hitless.cluster.manifests import far_addresses
-    from hitless.cluster.target import spots
-
-    expected = "--to URL of something outside the cluster, e.g. https://example.org/ or farend://HOST (hitless farend)"
-    if len(survey.nodes) < 2:
-        raise InputError(
-            "the cluster has one node, and a far end must be outside of it", where="--to", expected=expected
-        )
-    if not survey.cni.facts.translates_between_nodes:
-        name = survey.cni.facts.title
-        raise InputError(f"{name} does not translate flows between nodes", where="--to", expected=expected)
-    for place in spots(survey, chosen):
-        if not far_addresses(pods, place.internal_ips):
-            raise InputError(f"node {place.name} has no {pods.family} address", where="--family", expected="one it has")
-
-
-async def _missing(api: Api, namespace: str) -> bool:
-    """Whether the drill would have to make its namespace; who may not ask is told of the rights for it."""
-    from hitless.kube.objects import NAMESPACES
-
-    try:
-        await api.get(NAMESPACES, namespace)
-    except ApiError as error:
-        if error.status not in (403, 404):
-            raise
-        return True
-    return False
-
-
-async def _turn(api: Api, namespace: str) -> str:
-    from hitless.cluster.schedule import last_turn
-    from hitless.kube.objects import NAMESPACES
-
-    try:
-        await api.get(NAMESPACES, namespace)
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        raise InputError(
-            f"there is no namespace {namespace}", where="--round-robin", expected="one that stays, to keep the turn in"
-        ) from error
-    return await last_turn(api, namespace)
+    return preparing.prepare(choices, plan, grace, _AtTerminal(allow))
 
 
 def _warn(text: str) -> None:
     click.echo(f"hitless: {clean(text)}", err=True)
-
-
-def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Method) -> Pods:
-    from hitless.cluster.alive import driver
-    from hitless.cluster.manifests import Pods
-    from hitless.probe.targets import is_far_end
-
-    profile = choices.watch_profile or survey.cni.profile
-    family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
-    if plan.families == ("ipv6",):
-        family = "ipv6"
-    wanted = [one for one in survey.cni.networks if ("ipv6" if ":" in one else "ipv4") in plan.families]
-    method = about(restart)
-    nodes = 1 if method.everywhere else max(1, choices.count or len(choices.nodes) or 1)
-    length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + method.held) + 300
-    ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
-    return Pods(
-        identity=secrets.token_hex(4),
-        namespace=choices.namespace,
-        probe_namespace=choices.probe_namespace,
-        image=choices.image,
-        pull_policy=choices.pull_policy,
-        pull_secrets=choices.pull_secrets,
-        rate=plan.rate if choices.rate_given or ours else None,
-        streams=plan.streams if ours else 0,
-        family=family,
-        networks=tuple(wanted),
-        profile=profile,
-        seconds=int(length * nodes),
-        see_processes=method.sees_processes,
-        rules=survey.cni.known or choices.watch_profile is not None,
-        driver=driver(),
-    )
-
-
-def _agreed(
-    choices: Choices, place: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Method
-) -> bool:
-    from hitless.evidence.rules import plural
-
-    names = ", ".join(node.name for node in chosen)
-    everywhere = "on every node, one after another, " if about(restart).everywhere else ""
-    question = (
-        f"Restart {survey.cni.title} {everywhere}on {names} of {place}, {plural(plan.rounds, 'time')} by {restart}? "
-        "While it restarts, the pods there may lose connections"
-    )
-    if choices.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
-    agreed = click.confirm(question, err=True)
-    if not agreed:
-        click.echo("nothing was changed", err=True)
-    return agreed
 
 
 def place_of(way: Way) -> str:
@@ -280,10 +83,12 @@ def place_of(way: Way) -> str:
 
 async def waited_for(work: Coroutine[Any, Any, _T], place: str) -> _T:
     """The same; when nothing has come of it after a second, it is said who is waited for, and for how long."""
+    from hitless.cluster.preparing import ASKED
+
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait([task], timeout=_WONDER)
     if not done:
-        _warn(f"no answer yet from {place}; it is asked for up to {_ASKED:g} s (Ctrl-C ends it, nothing was changed)")
+        _warn(f"no answer yet from {place}; it is asked for up to {ASKED:g} s (Ctrl-C ends it, nothing was changed)")
     try:
         return await task
     finally:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from hitless.cli import progress, window_gate
-from hitless.cli.drill_choices import DEFAULT_IMAGE, DEFAULT_NAMESPACE
+from hitless.cli.drill_choices import DEFAULT_IMAGE
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
+from hitless.cluster.choices import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from hitless.operations.rollout.values import Choices
@@ -117,13 +118,13 @@ def starting(command: _F) -> _F:
 
 def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: str = "") -> Choices:
     """The choices of a new rollout, checked; raises ``InputError``. ``family`` empty: by the nodes."""
-    from hitless.cli import drill_checks
+    from hitless.cluster import checking
     from hitless.errors import InputError
     from hitless.operations.rollout.values import Choices
 
     if nodes and node_selector:
         raise InputError("goes by labels, and --node by name", where="--node-selector", expected="one of the two")
-    drill_checks.check_rollout(
+    checking.check_rollout(
         namespaces=(given["namespace"], given["probe_namespace"]),
         nodes=(*nodes, *given["first"]),
         secrets=given["pull_secrets"],

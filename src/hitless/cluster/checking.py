@@ -3,7 +3,7 @@
 Problem: a slip of the pen in the tenth option must not be found by a server, after half of a drill was made. Promise:
 every value that can be judged without the cluster is judged here, before the first request to a server; what is wrong
 is an ``InputError`` with the option, the value and what was expected. Whether a thing of that name is there is the
-survey's question. Next stage: ``hitless.cli.drill_cluster``.
+survey's question. Next stage: ``preparing``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_choices import Choices
+    from hitless.cluster.choices import Choices
 
 __all__ = ["abort_after", "check", "check_places", "check_rollout"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hitless.drill import Plan
 
 if TYPE_CHECKING:
-    from hitless.cli.drill_choices import Choices
+    from hitless.cluster.choices import Choices
     from hitless.cluster.manifests import Pods
     from hitless.kube.objects import Node
     from hitless.restarts.methods import Method
