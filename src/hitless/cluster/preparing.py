@@ -60,7 +60,7 @@ class People(Protocol):
         """Ask whether it may begin; raises ``InputError`` when nobody is there."""
 
     def allow(self, nodes: Mapping[str, Mapping[str, str]], choices: Choices) -> Permit:
-        """Whether these nodes (their labels by name) may be drilled now, by the maintenance windows; raises ``MissingError`` otherwise."""
+        """Whether these nodes (their labels by name) may be drilled now, by the windows; ``MissingError`` if not."""
 
     def wait_for(self, work: Coroutine[Any, Any, _T], way: Way) -> _T:
         """Carry out the first questions to a server."""
@@ -86,9 +86,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
     restart = plan.method
     if not isinstance(restart, Method):
         raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(Method))
-    if grace is not None and not float(grace).is_integer():
-        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
-    check(choices)
+    _check(choices, grace)
     plan = replace(plan, patience=PATIENCE)
     # The context that is current now is meant, whichever is when the question has been answered.
     way = read(choices.kubeconfig, choices.context)
@@ -152,6 +150,12 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after, permit)
+
+
+def _check(choices: Choices, grace: float | None) -> None:
+    if grace is not None and not float(grace).is_integer():
+        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
+    check(choices)
 
 
 async def _tell(
