@@ -93,7 +93,8 @@ _EXAMPLES = {
     "agent_commands",
     multiple=True,
     metavar="[NODE=]'PROGRAM ARGS…'",
-    help="An agent of your own, run in the node; last in line. With NODE=: runs there instead of every other.",
+    help="An agent of your own, run in the node; last in line. With NODE=: runs there instead of every other. Words "
+    "that are filled in: hitless lab up --help.",
 )
 @click.option("--agent-name", metavar="NAME", help="What it is called.  [default: its program's name]")
 @click.option("--ready-command", metavar="'PROGRAM ARGS…'", help="It is ready when this, run in the node, ends with 0.")

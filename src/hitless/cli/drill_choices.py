@@ -68,7 +68,7 @@ def options(command: _F) -> _F:
                 "--nodes",
                 limits=(1, 10_000),
                 unset="1",
-                help="So many nodes; in the lab with an agent on each.",
+                help="So many nodes; in the lab with an agent on each, and 2 with --overlay.",
                 name="count",
             ),
             click.option("--node-selector", default="", metavar="KEY=VALUE,…", help="Of the nodes with these labels."),

@@ -30,17 +30,21 @@ class _Course:
 
 
 class Left:
-    """``nodes``: on how many nodes each agent is drilled, one after another."""
+    """``nodes``: on how many nodes each agent is drilled, one after another; where it is 1, nodes beside the first one
+    that an agent is heard of on (in the lab) go through the same rounds at the same time."""
 
     def __init__(self, agents: Sequence[str], rounds: int, nodes: int = 1) -> None:
         self._agents, self._rounds, self.nodes = agents, rounds, nodes
         self._courses: dict[tuple[str, str], _Course] = {}
+        self._first: dict[str, str] = {}
         self._now = 0
 
     def take(self, event: e.Event) -> None:
         """Go on to the time of the event."""
         self._now = max(self._now, event.t)
         if not isinstance(event, e.Phase):
+            return
+        if self.nodes == 1 and self._first.setdefault(event.agent, event.node) != event.node:
             return
         course = self._courses.setdefault((event.agent, event.node), _Course(event.t))
         match event.phase:

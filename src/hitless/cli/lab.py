@@ -62,6 +62,8 @@ def command() -> None:
     examples={
         "hitless lab up --agent flannel-0.28": "one node, one pod, an agent that is a stand-in",
         "hitless lab up --nodes 3 --pods 2 --backend legacy --name big": "a second one beside it",
+        "hitless lab up --nodes 2 --overlay vxlan --agent hitless --agent-command "
+        "'node1=flanneld -etcd-endpoints={etcd} -iface={iface} -ip-masq'": "a mixed cluster, with an etcd of its own",
         "hitless lab up --check": "what does this machine lack for it?",
     },
 )

@@ -28,6 +28,14 @@ def test_nothing_is_told_before_a_round_was_seen_and_the_rest_is_counted_then() 
     assert left.seconds() == pytest.approx(2 + 6 + 3 - 1)
 
 
+def test_nodes_of_a_lab_go_through_the_same_rounds_and_count_once() -> None:
+    left = Left(["a"], 3)
+    for t, phase, number in ((0, "baseline", 0), (2, "round", 1), (4, "round", 2)):
+        for node in ("node0", "node1"):
+            left.take(e.Phase(t=t * SECOND, agent="a", node=node, phase=phase, round=number))  # type: ignore[arg-type]
+    assert left.seconds() == pytest.approx(2 + 2 + 2)
+
+
 def test_attempts_that_are_open_and_what_ends_the_drill_stand_below() -> None:
     view = _Live(_Rows(["a"], 2))
     assert view._below().plain == "Ctrl-C ends it and prints what is known"
