@@ -1,12 +1,14 @@
 """The overlay with many nodes: start, one node's change, repair, memory, idle; beside the real flanneld.
 
-    python bench/overlay.py [kernel] [flanneld] [--peers 100,1000,5000] [--times 60] [--idle 20]
+    python bench/overlay.py [kernel] [flanneld] [sources] [--peers 100,1000,5000] [--times 60] [--idle 20]
 
 Without a name, everything. In namespaces of its own; root is needed. Prints the machine, the figures and what was
 asked; ends with 1 where one was missed (times depend on the machine's load, which is printed too).
 
 kernel    hitless agent with leases in a shared directory: what it does to the kernel
 flanneld  the real one (HITLESS_FLANNELD names its program) with the same leases in etcd: start, memory, idle
+sources   a real etcd, and a real API server (HITLESS_KUBE_APISERVER) with Node objects of 10 KB: start to all peers
+          known, one node's change until it is known, requests, memory and idle of the source by itself
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.parts import overlay_flanneld, overlay_kernel
+from bench.parts import overlay_flanneld, overlay_kernel, overlay_sources
 from tests.kernel.overlay.ground import ground
 
 failures: list[str] = []
@@ -90,20 +92,39 @@ def flanneld(count: int, idle: float) -> None:
     print(f"  {count} peers: {told}")
 
 
+def sources(count: int, times: int, idle: float) -> None:
+    """etcd and Kubernetes with so many nodes, without a kernel behind them."""
+    for name, measure in (("etcd", overlay_sources.etcd), ("Kubernetes", overlay_sources.kubernetes)):
+        found = measure(count, times, idle)
+        if found is None:
+            print(f"  {name}: HITLESS_KUBE_APISERVER names no API server: not run")
+            continue
+        p50, p99 = overlay_kernel.middle(found.changes) * 1000, overlay_kernel.quantile(found.changes, 0.99) * 1000
+        print(f"  {name}, {count} nodes: start to all known {found.synced:.2f} s ({found.cpu:.2f} s of processor, "
+              f"{found.requests} requests), one change {p50:.1f} ms, p99 {p99:.1f}, resident {found.resident:.0f} MB "
+              f"(at most {found.peak:.0f}), idle {found.idle:.2f} % of a core")  # fmt: skip
+        require(found.synced <= 3.0, "start to all known within 3 s")
+        require(p99 <= 20, "one change known within 20 ms (p99)")
+        require(found.resident <= 60, "at most 60 MB")
+        require(found.idle <= 0.5, "idle at most 0.5 %")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=["kernel", "flanneld", []], help="default: all")
+    parser.add_argument("parts", nargs="*", choices=["kernel", "flanneld", "sources", []], help="default: all")
     parser.add_argument("--peers", default="100,1000,5000")
     parser.add_argument("--times", type=int, default=60)
     parser.add_argument("--idle", type=float, default=20.0)
     options = parser.parse_args()
-    parts = options.parts or ["kernel", "flanneld"]
+    parts = options.parts or ["kernel", "flanneld", "sources"]
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for part in parts:
         print(part)
         for count in (int(one) for one in options.peers.split(",")):
             if part == "kernel":
                 kernel(count, options.times, options.idle)
+            elif part == "sources":
+                sources(count, options.times, options.idle)
             else:
                 flanneld(count, options.idle)
     if failures:
