@@ -10,8 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless import __version__
@@ -22,11 +20,10 @@ from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby
 from hitless.guard.meter import Moved
-from hitless.guard.reasons import Reason, State
+from hitless.guard.reasons import Reason
 from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
-from hitless.guard.standing import Standing
-from hitless.kernel import files
+from hitless.guard.statefile import Holder, Numbers, StateFile, family_facts
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -37,25 +34,7 @@ _LAST = 20  # gaps that status shows
 _MOST_WRITERS = 64
 _LISTED = 20
 _LONG = 10_000_000_000  # nanoseconds after which a gap is told although it is not over
-_TOUCH = 10.0  # seconds between marks that the loop turns
 _QUIET = 60_000_000_000  # nanoseconds between records of a leak that goes on
-
-
-@dataclass(slots=True)
-class Numbers:
-    """Totals of one family."""
-
-    gaps: dict[str, int] = field(default_factory=dict)  # by writer
-    gap_ns: int = 0
-    longest_gap_ns: int = 0
-    uncovered: int = 0
-    forward_gaps: int = 0
-    forward_gap_ns: int = 0
-    carried: int = 0
-    leaked: int = 0
-    healed: int = 0
-    followed: int = 0
-    withdrawn: int = 0
 
 
 class Reporter:
@@ -69,24 +48,24 @@ class Reporter:
         *,
         state: Path | None = None,
         post: Callable[[records.Record], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._sayings = Sayings(log)
         self._journal = journal
         self._clock = clock
-        self._state = state
+        self._state = StateFile(state, monotonic)
+        self._monotonic = monotonic
         self._post = post
         self.numbers: dict[Family, Numbers] = {family: Numbers() for family in Family}
         self.counts: dict[str, int] = {"lost_events": 0}
         self.recent: list[records.Record] = []
+        self._recent: list[dict[str, object]] = []  # as status shows them
         self.problem = ""
         self.ended = ""  # why the guard ended, when that was a failure
         self.guarding = True  # false: it only observes
         self.status: dict[str, object] = {}
-        self.turned = time.monotonic()  # when the loop was last here
-        self._written = b""
-        self._unwritten = ""
-        self._touch_due = 0.0
+        self.turned = monotonic()  # when the loop was last here
         self._long: dict[tuple[Family, str], int] = {}
         self._leaks: dict[Family, tuple[int, list[str]]] = {}
         self._leak_due: dict[Family, int] = {}
@@ -100,6 +79,7 @@ class Reporter:
         self._journal.write(record)
         self.recent = [*self.recent, record][-_LAST:]
         facts = json.loads(records.encode(record))
+        self._recent = [*self._recent, dict(facts)][-_LAST:]
         event = str(facts.pop("type"))
         facts.pop("t")
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
@@ -257,73 +237,24 @@ class Reporter:
 
     # --- state
 
-    def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
+    def state(self, sides: Mapping[Family, Side], holder: Holder | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
-        self.turned = time.monotonic()
-        self._sayings.hear(sides, observing=standing is None)
+        self.turned = self._monotonic()
+        self._sayings.hear(sides, observing=holder is None)
         for family in list(self._leaks):
             self._leaked(family, self._clock.now())
         self.status = {
             "schema": 1,
             "pid": os.getpid(),
             "version": __version__,
-            "mode": "observe" if standing is None else "guard",
+            "mode": "observe" if holder is None else "guard",
             "problem": self.problem,
-            "journal_problem": self._journal.problem or self._unwritten,
+            "journal_problem": self._journal.problem or self._state.problem,
             "records_lost": self._journal.failed,
-            "families": {family.value: self._family(side, standing) for family, side in sides.items()},
-            "recent": [json.loads(records.encode(record)) for record in self.recent],
+            "families": {f.value: family_facts(side, self.numbers[f], holder) for f, side in sides.items()},
+            "recent": list(self._recent),
         }
-        self._write(json.dumps(self.status, indent=1).encode())
-
-    def _family(self, side: Side, standing: Standing | None) -> dict[str, object]:
-        numbers, installed = self.numbers[side.family], side.installed
-        owner = standing.owner(side.family) if standing is not None else None
-        state, why = _state(side, observing=standing is None), side.withdrawn or side.why
-        gap = side.egress.open
-        return {
-            "state": state.value,
-            "code": state.code,
-            "why": str(why),
-            "why_code": why.code.value,
-            "networks": [str(network) for network in installed.networks] if installed is not None else [],
-            "left_out": [str(one) for one in installed.left_out] if installed is not None else [],
-            "protected": owner is not None and owner.protected,
-            "doubt": side.doubt,
-            "forward_doubt": side.forward_doubt,
-            "partly": side.partly,
-            "pods": side.pods,
-            "pods_not_carried": side.kept,
-            "gap_since": gap.begin if gap is not None else 0,
-            "gaps": sum(numbers.gaps.values()),
-            "gaps_by_writer": numbers.gaps,
-            "uncovered_gaps": numbers.uncovered,
-            "gap_ms": numbers.gap_ns // 1_000_000,
-            "longest_gap_ms": numbers.longest_gap_ns // 1_000_000,
-            "forward_gap_since": side.forward.open.begin if side.forward.open is not None else 0,
-            "forward_reason": side.forward.open.reason if side.forward.open is not None else "",
-            "forward_gaps": numbers.forward_gaps,
-            "carried": numbers.carried,
-            "leaked": numbers.leaked,
-            "healed": numbers.healed,
-        }
-
-    def _write(self, data: bytes) -> None:
-        if self._state is None:
-            return
-        now = time.monotonic()
-        if data == self._written:
-            if now >= self._touch_due:  # whoever asks for the status sees by the file's time that the loop turns
-                self._touch_due = now + _TOUCH
-                with suppress(OSError):
-                    os.utime(self._state)
-            return
-        try:
-            self._state.parent.mkdir(parents=True, exist_ok=True)
-            files.replace(self._state, data, mode=0o600, durable=False)
-            self._written, self._unwritten, self._touch_due = data, "", now + _TOUCH
-        except OSError as error:
-            self._unwritten = f"{self._state}: {error.strerror or error}"
+        self._state.write(self.status)
 
     def close(self, sides: Mapping[Family, Side]) -> None:
         """The guard ends: the journal stays, and of the state only that it ended by a failure."""
@@ -333,21 +264,9 @@ class Reporter:
             networks = [network for side in sides.values() if side.installed for network in side.installed.networks]
             self._log.info("stopped", reason=stays(networks, guarding=self.guarding))
         if self.ended:
-            self._write(json.dumps({**self.status, "problem": self.ended, "ended": True}, indent=1).encode())
-        elif self._state is not None:
-            with suppress(OSError):
-                self._state.unlink(missing_ok=True)
-
-
-def _state(side: Side, *, observing: bool) -> State:
-    installed = side.installed
-    if side.withdrawn or side.decider.withdrawn or (side.unclear and installed is None):
-        return State.WITHDRAWN
-    if side.open:
-        return State.CARRYING if installed is not None and not observing else State.GAP
-    if installed is not None:
-        return State.WATCHING if observing else State.STANDING_BY
-    return State.WAITING
+            self._state.write({**self.status, "problem": self.ended, "ended": True})
+        else:
+            self._state.remove()
 
 
 def _forward_record(side: Side, gap: OpenGap, t: int, writer: Writer | None, *, still_open: bool) -> records.ForwardGap:

@@ -7,14 +7,15 @@ same thing twice writes once. With ``observe`` it never writes. Next stage: ``ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from hitless.guard import images
 from hitless.guard.learning import Place, Standby, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
-from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedTables, Owner
+from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedChain, OwnedTables, Owner
 from hitless.model import reading
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
@@ -43,15 +44,44 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
     return Found(standby if standby is not None and standby.places else None, table)
 
 
+class Tables(Protocol):
+    """Tables of one name that are ours. Real: ``hitless.kernel.nftables.owned.OwnedTables``."""
+
+    def available(self, families: Sequence[Family]) -> object:
+        """Raise ``Taken`` when somebody alive holds one of them."""
+
+    def own(self, families: Sequence[Family]) -> object:
+        """Take over what is there, without a change to any rule."""
+
+    def replace(self, desired: Mapping[Family, Sequence[OwnedChain]], counters: Sequence[str]) -> object:
+        """Write whole tables, in one transaction."""
+
+    def owner(self, family: Family) -> Owner | None:
+        """Who holds the family's table."""
+
+    def counters(self, family: Family) -> Mapping[str, Count]:
+        """What its counters say."""
+
+    def close(self) -> None:
+        """Let go of them; they stay."""
+
+
 class Standing:
     """The tables of both families, over one socket: as long as it is open, nobody else may change them."""
 
     def __init__(
-        self, families: tuple[Family, ...], namespace: Namespace = HERE, *, flags: int = OWNER | PERSIST
+        self,
+        families: tuple[Family, ...],
+        namespace: Namespace = HERE,
+        *,
+        flags: int = OWNER | PERSIST,
+        tables: Tables | None = None,
+        read: Callable[[Family], Ruleset] | None = None,
     ) -> None:
-        self._tables = OwnedTables(TABLE, namespace, flags=flags)
+        """``tables`` and ``read`` (the guard's table of a family as it is now): the namespace's, or a test's."""
+        self._tables: Tables = OwnedTables(TABLE, namespace, flags=flags) if tables is None else tables
+        self._read = read or (lambda family: read_ruleset(namespace, (family,), (TABLE,)))
         self._families = families
-        self._namespace = namespace
         self._installed: dict[Family, Standby | None] = {}
         self.writes = 0
 
@@ -107,7 +137,7 @@ class Standing:
         owner = self._tables.owner(family)
         if owner is None or owner.protected or standby is None:
             return owner is None
-        table = next(iter(read_ruleset(self._namespace, (family,), (TABLE,)).tables), None)
+        table = next(iter(self._read(family).tables), None)
         return table is None or not _same_image(table, standby)
 
     def owner(self, family: Family) -> Owner | None:

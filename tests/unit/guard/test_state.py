@@ -9,15 +9,16 @@ from pathlib import Path
 
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import nat
+from tests.unit.guard.worlds import World
 
 from hitless.daemon.logs import Log
 from hitless.guard import primaries
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
+from hitless.guard.loop import Loop, Settings
 from hitless.guard.reporting import Reporter
-from hitless.guard.running import Guard, Settings
 from hitless.guard.side import Side
-from hitless.guard.standing import Standing
+from hitless.guard.statefile import Holder
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
@@ -30,22 +31,23 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
     over: list[set[str]] = []
 
     class Reading(Reporter):
-        def state(self, sides: Mapping[Family, Side], standing: Standing | None) -> None:
-            super().state(sides, standing)
+        def state(self, sides: Mapping[Family, Side], holder: Holder | None) -> None:
+            super().state(sides, holder)
             text = journal.read_text() if journal.exists() else ""
             written = {json.loads(line)["family"] for line in text.splitlines()}
             over.append({family.value for family, side in sides.items() if not side.open})
             assert opened & over[-1] <= written
 
-    guard = Guard(Settings(), Reading(log, Journal(journal), Clock()), log)
+    reporter = Reading(log, Journal(journal), Clock())
     primary = primaries.load("flannel")
-    guard._sides = {f: Side.of(f, primary, (), Node(), learn(nat(f), f, primary)) for f in Family}
+    guard = Loop(Settings(), World().ports(tables=False), reporter, log)
+    guard.sides = {f: Side.of(f, primary, (), Node(), learn(nat(f), f, primary)) for f in Family}
     whole = Ruleset(tuple(nat(f).tables[0] for f in Family))
     flushed = Ruleset(tuple(nat(f, chain=()).tables[0] for f in Family))
     opened: set[str] = set()
     guard._observe(Observation(1, 1, whole))
     guard._observe(Observation(2, 2, flushed))
-    opened = {family.value for family, side in guard._sides.items() if side.open}
+    opened = {family.value for family, side in guard.sides.items() if side.open}
     assert opened == {"ipv4", "ipv6"}
     guard._observe(Observation(3, 3, whole))
     assert over[-1] == opened
