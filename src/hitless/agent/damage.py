@@ -39,6 +39,10 @@ class Damage:
         """Whether there is damage that is not repaired yet."""
         return self._since is not None
 
+    def over(self) -> None:
+        """There is none any more, whoever repaired it."""
+        self._since = self._by = None
+
     def seen(self, begun: float, ended: float, suspects: Sequence[Suspect], *, settled: bool) -> Blame:
         """A look from ``begun`` to ``ended`` found damage; ``settled``: and repaired it."""
         named = [one for one in suspects if one.name] or suspects

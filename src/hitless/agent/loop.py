@@ -67,7 +67,8 @@ class Loop:
         self._snapshot: Snapshot | None = None
         self._native = False
         self._backend: Backend | None = None
-        self._clean = False  # the last look found, or left, everything right
+        self._clean = False  # the last look found, or left, everything right, and none has failed since
+        self._stood = False  # the last look that did not fail found, or left, everything right
         self._suspects: list[Suspect] = []  # of a look that failed
 
     # --- from outside, in the event loop's thread
@@ -90,7 +91,8 @@ class Loop:
     def desire(self, snapshot: Snapshot, *, native: bool) -> None:
         """From now on the node should look like this."""
         if snapshot != self._snapshot or native != self._native:
-            self._snapshot, self._native, self._clean = snapshot, native, False
+            self._snapshot, self._native = snapshot, native
+            self._clean = self._stood = False
             self._schedule.anew()
             self._host.wake()
 
@@ -175,7 +177,7 @@ class Loop:
         reload = self._schedule.reload
         if suspects:
             reload.touched(now)
-        goes_on, harmed = reload.goes_on(now), self._clean or self._damage.stands
+        goes_on, harmed = reload.goes_on(now), self._stood or self._damage.stands
         may = reload.begun is None and harmed and self._health.last_pass is not None
         look = await self._host.run(
             lambda: self._kernel.look(snapshot, backend, heal=self._heals, may_bridge=may, must_bridge=goes_on)
@@ -193,10 +195,12 @@ class Loop:
         first = self._health.last_pass is None
         lag = look.begun - suspects[0].time if suspects else None
         reporter.looked(look, lag=lag, lost=self._watch.lost, commands=self._kernel.commands)
-        was_clean, self._clean = self._clean, result.settled and not look.bridged
+        stood, self._stood = self._stood, result.settled and not look.bridged
+        self._clean = self._stood
         if not result.applied and result.settled:
+            self._damage.over()
             reporter.as_desired(look)
-        elif (was_clean or self._damage.stands) and not first:
+        elif (stood or self._damage.stands) and not first:
             blame = self._damage.seen(look.begun, look.ended, suspects, settled=result.settled)
             schedule.slow_down(look.ended, blame.verdict.delay)
             reporter.damaged(look, blame)
@@ -215,7 +219,7 @@ class Loop:
         if look.ill:
             reporter.not_healed(look.ill)
         reporter.healed(look.healed or {})
-        if self._heals and result.settled and (first or look.opened or not (was_clean or look.bridged)):
+        if self._heals and result.settled and (first or look.opened or not (stood or look.bridged)):
             schedule.repaired(look.ended, healed=look.healed is not None)
 
     def _failed(self, error: HitlessError) -> None:

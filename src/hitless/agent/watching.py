@@ -105,11 +105,17 @@ class Watch:
 
     def collect(self) -> None:
         """Take what has been committed."""
+        if self._collect():
+            self.wake()
+
+    def _collect(self) -> bool:
+        """Whether there was anything that may have touched our rules."""
+        found = False
         try:
             for commit in self._commits.ready():
                 if commit.generation > self._seen and commit.touched & self._interesting:
                     self._suspects.append(Suspect(self._clock.monotonic(), commit.generation, commit.pid, commit.name))
-                    self.wake()
+                    found = True
                 elif commit.generation > self._seen:
                     self.stir()
         except KernelError as error:  # LostEvents, or a message that nobody understands: all the same, look
@@ -117,6 +123,7 @@ class Watch:
             why = "the kernel dropped events" if isinstance(error, LostEvents) else "an event is not understood"
             self._suspects.append(Suspect(self._clock.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
             self.wake()
+        return found
 
     def take(self) -> list[Suspect]:
         """The suspects since the last call, oldest first."""
@@ -128,8 +135,10 @@ class Watch:
 
         Returns the commits that the look had seen already when it began and that are not taken yet.
         """
-        self.collect()
+        self._collect()
         seen = [one for one in self._suspects if 0 < one.generation <= first]
         self._seen = max(self._seen, last)
         self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > last]
+        if self._suspects:
+            self.wake()
         return seen

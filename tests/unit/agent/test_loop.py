@@ -1,0 +1,271 @@
+"""The agent's loop in virtual time: repair, retries, fights, reloads, healing, what others' rules do, and the end."""
+
+from __future__ import annotations
+
+import pytest
+from tests.contract.start_states import our_text, snapshot
+from tests.unit.agent.virtual import Agent, Time
+
+from hitless.agent.reconciling import plan_pass
+from hitless.errors import KernelError, ProgramError
+from hitless.kernel.iptables import LockBusy
+from hitless.model.families import Backend, Family
+from hitless.testing.fake_node import FakeNode
+
+V4 = Family.IPV4
+WANTED = snapshot(V4)
+FLUSH = "*nat\n-F FLANNEL-POSTRTG\nCOMMIT\n"
+FOREIGN = "*filter\n-I FORWARD 1 -s 10.42.0.0/16 -j DROP\nCOMMIT\n"
+
+
+def started(backend: Backend = Backend.NFT, *, whole: bool = False) -> Agent:
+    node = FakeNode()
+    if whole:
+        for text in our_text(backend, V4):
+            node.write(backend, V4, text)
+    agent = Agent(node, Time(), WANTED, backend=backend)
+    agent.turn()
+    return agent
+
+
+def whole(agent: Agent, backend: Backend = Backend.NFT) -> bool:
+    return not plan_pass(agent.node, WANTED, backend).transactions
+
+
+@pytest.mark.parametrize("backend", list(Backend))
+def test_an_empty_node_gets_its_rules_and_is_ready(backend: Backend) -> None:
+    agent = started(backend)
+    assert whole(agent, backend)
+    assert agent.ready()
+    assert [one["backend"] for one in agent.events("ready")] == [backend.value]
+    assert agent.metrics.value("hitless_agent_passes_total") == 1
+
+
+def test_a_whole_node_is_not_written_to() -> None:
+    agent = started(whole=True)
+    commits = agent.node.commits
+    agent.sleep(300.0)
+    assert agent.node.commits == commits
+    assert agent.metrics.value("hitless_agent_passes_total") == pytest.approx(61, abs=2)
+    assert agent.metrics.value("hitless_agent_commands_total") == 0
+
+
+@pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY])
+def test_damage_is_repaired_when_its_event_arrives_and_reported_once_with_its_writer(backend: Backend) -> None:
+    agent = started(backend)
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(backend, V4, FLUSH, name="firewalld", pid=9)
+    agent.time.now += 0.05
+    agent.deliver()
+    agent.turn()
+    assert whole(agent, backend)
+    (repaired,) = agent.events("repaired")
+    assert repaired["writer"] == "firewalld (pid 9)"
+    if backend is Backend.NFT:
+        assert repaired["milliseconds"] == 0.0  # from the event's arrival
+    (gap,) = agent.events("gap")
+    assert gap["writer"] == "firewalld (pid 9)"
+    agent.sleep(20.0)
+    assert len(agent.events("repaired")) == 1
+    assert agent.metrics.total("hitless_agent_repairs_total") == 1
+
+
+def test_damage_without_an_event_is_found_by_the_next_comparison() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.node.events.waiting.clear()
+    agent.sleep(6.0)
+    assert whole(agent)
+    (repaired,) = agent.events("repaired")
+    assert repaired["writer"] == "unknown"
+
+
+def test_lost_events_are_a_reason_to_look() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.node.events.lose()
+    agent.deliver()
+    agent.turn()
+    assert whole(agent)
+    assert "dropped events" in agent.events("repaired")[0]["writer"]
+    agent.sleep(6.0)
+    assert agent.metrics.value("hitless_agent_lost_events_total") == 1
+
+
+def test_a_lock_that_is_busy_is_tried_again_soon_and_told_of() -> None:
+    node = FakeNode()
+    node.fail_next(LockBusy(("iptables-restore",), 4, "another app is holding the lock"), 6)
+    agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
+    agent.turn()
+    assert not agent.ready()
+    assert any("xtables lock" in reason for reason in agent.health.reasons(agent.time.now))
+    agent.sleep(4.0)  # six tries, half a second apart
+    assert whole(agent)
+    assert agent.ready()
+    assert {one["kind"] for one in agent.events("not applied")} == {"lock"}
+
+
+def test_what_fails_for_good_is_tried_more_and_more_seldom_and_events_do_not_shorten_that() -> None:
+    node = FakeNode()
+    node.fail_next(ProgramError(("iptables-restore",), 2, "no chain, target or match"), 10_000)
+    agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
+    for _ in range(600):
+        agent.loop.wake()
+        agent.sleep(0.1)
+    passes = agent.metrics.value("hitless_agent_passes_total")
+    assert 8 <= passes <= 14
+    node.heal_faults()
+    agent.sleep(11.0)
+    assert whole(agent)
+    assert agent.ready()
+
+
+def test_a_reading_that_fails_makes_the_node_not_ready_until_one_works() -> None:
+    agent = started()
+    agent.deliver()
+    agent.node.fail_reads(KernelError("read", "chain"), 2)
+    agent.loop.wake()
+    agent.turn()
+    assert not agent.ready()
+    agent.sleep(3.0)
+    assert agent.ready()
+    assert agent.events("cannot look")
+
+
+def test_damage_that_a_failed_reading_kept_from_sight_is_reported_all_the_same() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(Backend.NFT, V4, FLUSH, name="fw", pid=7)
+    agent.node.fail_reads(KernelError("read", "chain"))
+    agent.deliver()
+    agent.turn()
+    agent.sleep(2.0)
+    assert whole(agent)
+    assert [one["writer"] for one in agent.events("repaired")] == ["fw (pid 7)"]
+
+
+def test_a_fight_is_told_once_and_slowed_down() -> None:
+    agent = started()
+    agent.deliver()
+    for _ in range(40):
+        agent.node.other(Backend.NFT, V4, FLUSH, name="other", pid=5)
+        agent.deliver()
+        agent.sleep(0.05)
+    assert len(agent.events("fight")) == 1
+    assert agent.events("slowed down")
+    assert agent.health.fighting
+    agent.sleep(90.0)
+    assert whole(agent)
+    assert agent.ready()
+    assert not agent.health.fighting
+
+
+def test_others_rules_make_the_node_not_ready_and_ready_again_and_both_are_logged_once() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(
+        Backend.NFTABLES, V4, "add table ip fw\nadd chain ip fw f { type filter hook forward priority 5 ; }\n"
+    )
+    agent.node.other(Backend.NFTABLES, V4, "add rule ip fw f ip saddr 10.42.0.0/16 accept\n")
+    agent.node.other(Backend.NFT, V4, FOREIGN)
+    agent.deliver()
+    agent.sleep(1.0)
+    assert not agent.ready()
+    assert any("dropped" in reason for reason in agent.health.reasons(agent.time.now))
+    agent.sleep(30.0)
+    assert len(agent.events("not carried")) == 1
+    agent.node.other(Backend.NFT, V4, "*filter\n-D FORWARD 1\nCOMMIT\n")
+    agent.deliver()
+    agent.sleep(1.0)
+    assert agent.ready()
+    assert len(agent.events("carried again")) == 1
+
+
+def test_a_judgement_that_fails_is_met_by_the_next_look() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.5)
+    agent.node.fail_reads(KernelError("read", "the rules"), 2)
+    agent.sleep(1.2)
+    agent.sleep(3.0)
+    assert agent.ready()
+    assert len(agent.events("cannot look")) == 1
+
+
+def test_a_flushed_node_is_carried_beside_the_tables_until_nobody_touches_them() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.other(Backend.NFT, V4, "*nat\n-F POSTROUTING\n-F FLANNEL-POSTRTG\nCOMMIT\n")
+    agent.node.other(Backend.NFT, V4, "*filter\n-F FORWARD\n-F FLANNEL-FWD\nCOMMIT\n")
+    agent.deliver()
+    agent.turn()
+    assert not whole(agent)
+    assert not agent.ready()
+    assert any("beside them" in reason for reason in agent.health.reasons(agent.time.now))
+    agent.sleep(3.0)
+    assert whole(agent)
+    assert agent.ready()
+
+
+def test_after_a_repair_flows_are_freed_at_once_and_twice_again() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    before = agent.node.flows.dumps
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.deliver()
+    agent.sleep(1.0)
+    assert agent.node.flows.dumps == before + 3
+
+
+def test_a_new_configuration_is_taken_up_at_once() -> None:
+    agent = started()
+    agent.loop.desire(snapshot(*Family), native=False)
+    agent.turn()
+    assert not plan_pass(agent.node, snapshot(*Family), Backend.NFT).transactions
+    agent.loop.desire(snapshot(*Family), native=True)
+    assert not agent.events("repaired")
+
+
+def test_without_a_configuration_nothing_is_done() -> None:
+    agent = Agent(FakeNode(), Time(), None)
+    agent.sleep(7200.0)
+    assert agent.node.commits == 0
+    assert not agent.ready()
+
+
+def test_the_end_changes_nothing() -> None:
+    agent = started()
+    commits = agent.node.commits
+    agent.loop.stop()
+    agent.turn()
+    assert agent.over
+    assert agent.time.ended
+    assert agent.node.commits == commits
+
+
+def test_plain_masquerade_is_told_once() -> None:
+    node = FakeNode(random_fully=False)
+    agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
+    agent.sleep(30.0)
+    assert len(agent.events("plain masquerade")) == 1
+    assert agent.ready()
+
+
+def test_an_error_that_nobody_foresaw_does_not_end_the_loop() -> None:
+    agent = started()
+    agent.worker.look = None  # type: ignore[method-assign,assignment]  # a defect
+    agent.loop.wake()
+    agent.turn()
+    assert not agent.ready()
+    del agent.worker.look
+    agent.sleep(5.0)
+    assert agent.ready()

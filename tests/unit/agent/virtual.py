@@ -1,0 +1,140 @@
+"""The agent's loop in virtual time, on a fake node; the test says when time goes on and when events arrive."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+from hitless.agent.health import Health
+from hitless.agent.loop import Loop
+from hitless.agent.metrics import agent_metrics
+from hitless.agent.reporting import Reporter
+from hitless.agent.watching import Watch
+from hitless.agent.working import Worker
+from hitless.daemon.logs import Log
+from hitless.daemon.notify import Notifier
+from hitless.model.families import Backend
+from hitless.sources import Snapshot
+from hitless.testing.fake_node import FakeNode
+
+_T = TypeVar("_T")
+
+
+class _Pause:
+    """The loop sleeps until then."""
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def __await__(self) -> Generator[_Pause, None, None]:
+        yield self
+
+
+class Time:
+    """A ``Runtime``: nothing runs but what ``Agent.turn`` lets run."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.awake = False
+        self.cost = 0.0  # seconds that each call of the kernel's thread takes
+        self.ended = False
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return 1.7e9 + self.now
+
+    async def wait(self, seconds: float) -> None:
+        if seconds > 0 and not self.awake:
+            await _Pause(self.now + seconds)
+        self.awake = False
+
+    def wake(self) -> None:
+        self.awake = True
+
+    async def run(self, action: Callable[[], _T]) -> _T:
+        self.now += self.cost
+        return action()
+
+    async def end(self, action: Callable[[], None]) -> None:
+        action()
+        self.ended = True
+
+
+class _Legacy:
+    def __init__(self) -> None:
+        self.costs: list[float] = []
+
+    def looked(self, cost: float) -> None:
+        self.costs.append(cost)
+
+    def close(self) -> None:
+        pass
+
+
+class Agent:
+    """One life of an agent. ``said`` is its log."""
+
+    def __init__(
+        self, node: FakeNode, time: Time, snapshot: Snapshot | None, *, backend: Backend | None = None
+    ) -> None:
+        self.node, self.time = node, time
+        self._stream = io.StringIO()
+        self.health, self.metrics = Health(stale_after=15.0), agent_metrics()
+        log = Log(self._stream, verbosity=2, monotonic=time.monotonic)
+        reporter = Reporter(log, self.metrics, self.health, Notifier({}), started=time.now)
+        self.watch = Watch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
+        self.worker = Worker(node, backend, time)
+        self.loop = Loop(self.worker, self.watch, reporter, time, resync=5.0, heal=True)
+        self.watch.wake, self.watch.stir = self.loop.wake, self.loop.stirred
+        if snapshot is not None:
+            self.loop.desire(snapshot, native=False)
+        self._running: Coroutine[Any, Any, None] = self.loop.run()
+        self._until = 0.0
+        self.over = False
+
+    def _legacy(self, changed: Callable[[int, str], None]) -> _Legacy:
+        self.node.legacy = changed
+        return _Legacy()
+
+    @property
+    def said(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._stream.getvalue().splitlines()]
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [one for one in self.said if one["event"] == name]
+
+    def ready(self) -> bool:
+        return not self.health.reasons(self.time.now)
+
+    def deliver(self) -> None:
+        """Events arrive."""
+        self.watch.collect()
+
+    def turn(self) -> None:
+        """Let the loop run until it waits again, if it is awake or its time has come."""
+        while not self.over and (self.time.awake or self.time.now >= self._until):
+            try:
+                pause = self._running.send(None)
+            except StopIteration:
+                self.over = True
+                return
+            self._until = pause.until
+
+    def sleep(self, seconds: float) -> None:
+        """Time goes on, and the loop runs whenever its time has come."""
+        end = self.time.now + seconds
+        self.turn()
+        while not self.over and self._until <= end:
+            self.time.now = max(self.time.now, self._until)
+            self.turn()
+        self.time.now = max(self.time.now, end)
+
+    def kill(self) -> None:
+        """The end, as by SIGKILL: nothing of it runs any more."""
+        self.over = True
+        self.node.legacy = None
+        self._running.close()
