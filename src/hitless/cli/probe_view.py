@@ -14,7 +14,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -31,7 +31,7 @@ __all__ = ["FarEndView", "LiveView", "ProbeView", "probe_view"]
 
 _WIDE = 80  # columns that the whole live table needs
 _SHOWN = 5  # losses and the like a second; the line counts them all
-_KINDS = ("tcp", "udp", "icmp", "http", "stream")
+_KINDS = get_args(e.Kind)
 _COLUMNS = ("sent", "ok", "lost", "delayed", "leaked")
 
 _Incident = e.Loss | e.Recovery | e.StreamBreak | e.Leak

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
-from hitless.model.events import Cause
+from hitless.model.events import Cause, Kind
 
 __all__ = ["Cause", "Verdict", "cause_of_errno", "cause_of_silence", "verdict"]
 
@@ -56,8 +56,8 @@ def verdict(totals: Mapping[str, int]) -> Verdict:
     Inconclusive: nothing was attempted, only starved attempts were lost, some were abandoned before they ended, or more
     than half of the planned ones were skipped.
     """
-    sent = sum(totals.get(f"{kind}_sent", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
-    lost = sum(totals.get(f"{kind}_lost", 0) for kind in ("tcp", "udp", "icmp", "http", "stream"))
+    sent = sum(totals.get(f"{kind}_sent", 0) for kind in get_args(Kind))
+    lost = sum(totals.get(f"{kind}_lost", 0) for kind in get_args(Kind))
     starved = totals.get("cause_starved", 0)
     leaked = sum(count for name, count in totals.items() if name.endswith("_leaked"))
     if lost > starved or leaked or totals.get("stream_breaks", 0):
