@@ -165,6 +165,12 @@ def test_a_relay_runs_a_far_end_in_it_and_keeps_its_words(image: Image) -> None:
     assert lines[-1]["type"] == "summary"
 
 
+def test_flanneld_is_the_agent(image: Image) -> None:
+    done = image.run("/opt/bin/flanneld", "-version")
+    assert (done.returncode, done.stdout.strip()) == (0, __version__), done.stderr
+    assert "usage: hitless agent" in image.run("/opt/bin/flanneld", "--help").stdout
+
+
 def test_the_rule_programs_are_there_and_are_the_nft_ones(image: Image) -> None:
     assert "nf_tables" in image.run("/usr/sbin/iptables", "--version").stdout
     assert "nf_tables" in image.run("/usr/sbin/ip6tables-restore", "--version").stdout
