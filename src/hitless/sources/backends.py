@@ -45,7 +45,7 @@ def backend_config(netconf: NetConf) -> BackendConfig:
             mode = fields.text("Mode", "separate").lower()
             if mode not in _MODES:
                 raise InputError(reading.shown(mode), where=fields.name("Mode"), expected=", ".join(_MODES))
-            return WireguardConfig(
+            config = WireguardConfig(
                 port=fields.number("ListenPort", 51820, 1, 65535),
                 port_v6=fields.number("ListenPortV6", 51821, 1, 65535),
                 mode=mode,
@@ -53,6 +53,7 @@ def backend_config(netconf: NetConf) -> BackendConfig:
                 preshared_key=fields.text("PSK", ""),
                 keepalive=fields.number("PersistentKeepaliveInterval", 0, 0, 65535),
             )
+            raise _not_yet(config, fields)
         case "alloc":
             return Alloc()
     raise InputError(
@@ -61,6 +62,13 @@ def backend_config(netconf: NetConf) -> BackendConfig:
         expected=_INSTEAD.get(netconf.overlay, "vxlan, host-gw, wireguard or alloc"),
         remedy="or run the agent for the rules alone, beside flanneld: --overlay=false",
     )
+
+
+def _not_yet(config: WireguardConfig, fields: _Fields) -> InputError:
+    """WireGuard is planned (``desired.overlay``), but not written to the kernel by this version."""
+    remedy = "leave this node to flanneld, or run the agent for the rules alone, beside it: --overlay=false"
+    words = f"wireguard ({config.mode}) is not written by this version"
+    return InputError(words, where=fields.name("Type"), expected="vxlan, host-gw or alloc", remedy=remedy)
 
 
 class _Fields:
