@@ -10,17 +10,17 @@ guard's copies of them say it, where a guard is at work. Next stage: ``watching`
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.model.standby import TABLE as STANDBY
 from hitless.model.standby import copied
-from hitless.observe import Asking, Judge, LiveNode, Poll, Whom, matching
+from hitless.observe import Asking, Judge, Poll, Whom, matching
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName
+from hitless.watch.ports import NodePort
 from hitless.watch.profiles import Profile, load, shipped
 from hitless.watch.tracking import Tracker
 
@@ -48,11 +48,16 @@ class Watched:
 class Networks:
     """Those that are watched, in the order in which they became known."""
 
-    def __init__(self, profile: Profile, families: Sequence[Family], namespace: Namespace, uplink: str = "") -> None:
-        """``uplink``: what people said, instead of the profile's."""
+    def __init__(
+        self,
+        profile: Profile,
+        families: Sequence[Family],
+        node: NodePort,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._profile, self._families = profile, tuple(families)
         self._watched: dict[Network, Watched] = {}
-        self._node = LiveNode(namespace, self._families, uplink=uplink or profile.uplink)
+        self._node, self._monotonic = node, monotonic
 
     def close(self) -> None:
         """Look no more."""
@@ -98,7 +103,7 @@ class Networks:
 
     def refresh(self) -> bool:
         """Look at the node again when it is time, or when something was missing; whether others are to be asked now."""
-        if not self._node.look(time.monotonic()):
+        if not self._node.look(self._monotonic()):
             return False
         changed = False
         for watched in self._watched.values():

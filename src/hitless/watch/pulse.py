@@ -6,6 +6,7 @@ Promise: lateness and processor time are measured where they arise and told once
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hitless.kernel.scheduling import given_back, hasten, relax
@@ -66,12 +67,13 @@ class Pulse:
     """When the next heartbeat is due, and what was measured since the last one."""
 
     interval_s: float
+    monotonic: Callable[[], float] = time.monotonic
     due: float = field(init=False)
     _began: float = field(init=False)
     _cpu: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self._began = time.monotonic()
+        self._began = self.monotonic()
         self._cpu = time.process_time_ns()
         # without heartbeats somebody must still look for legacy tables now and then
         self.due = self._began + (self.interval_s or 1.0)

@@ -24,10 +24,12 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.events import Change, Event, Header, LostEvents, Note, Summary
 from hitless.model.families import Backend, Family, Network, family_of
 from hitless.model.headers import PacketHeader
+from hitless.observe import LiveNode
 from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.interest import interest
 from hitless.watch.networks import Networks, better
+from hitless.watch.ports import MachineTime, World
 from hitless.watch.profiles import Profile
 from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
 from hitless.watch.standbys import Standbys
@@ -71,7 +73,8 @@ class Watch:
     Opening raises ``MissingError`` without permission, ``InputError`` when the options contradict each other.
     """
 
-    def __init__(self, options: Options, clock: Clock | None = None) -> None:
+    def __init__(self, options: Options, clock: Clock | None = None, *, world: World | None = None) -> None:
+        """``world``: another one than this machine's."""
         profile = options.profile
         self.options = options
         self.clock = clock or Clock.from_environment()
@@ -81,27 +84,38 @@ class Watch:
         for network in named:
             if family_of(network) not in self.families:
                 raise InputError(f"{network} is of a family that is not watched", where="--network")
-        self._networks = Networks(profile, self.families, options.namespace, options.uplink)
+        world = world or self._machine()
+        self._feed, self._time = world.feed, world.time
+        self._networks = Networks(profile, self.families, world.node, self._time.monotonic)
         self._named = bool(named)
         self._standbys = Standbys(self.families, options.namespace)
         self._totals = Totals()
         self._count_at = 0.0
         self._stopping = False
-        self._feed = Feed(
-            options.namespace,
-            self.families,
-            self.backends,
-            clock=self.clock,
-            interest=interest(profile),
-            receive_buffer=options.receive_buffer,
-            urgent=options.urgent,
-        )
         self._feed.towards = self._headers
         try:
             for network in named:
                 self._networks.add(network)
         except BaseException:
             self.close()
+            raise
+
+    def _machine(self) -> World:
+        options = self.options
+        feed = Feed(
+            options.namespace,
+            self.families,
+            self.backends,
+            clock=self.clock,
+            interest=interest(options.profile),
+            receive_buffer=options.receive_buffer,
+            urgent=options.urgent,
+        )
+        try:
+            uplink = options.uplink or options.profile.uplink
+            return World(feed, LiveNode(options.namespace, self.families, uplink=uplink), MachineTime())
+        except BaseException:
+            feed.close()
             raise
 
     def __enter__(self) -> Watch:
@@ -133,14 +147,14 @@ class Watch:
 
     def events(self) -> Iterator[Event]:
         """Header, what happens, Summary."""
-        begin = time.monotonic()
+        begin = self._time.monotonic()
         urgency = Urgency(self.options.urgent)
         yield from self._opening()
         end = None if self.options.duration_s is None else begin + self.options.duration_s
-        pulse = Pulse(self.options.heartbeat_s)
+        pulse = Pulse(self.options.heartbeat_s, self._time.monotonic)
         verify_at = begin + self.options.verify_s
         while not self._stopping:
-            now_s = time.monotonic()
+            now_s = self._time.monotonic()
             if end is not None and now_s >= end:
                 break
             due = min(pulse.due, verify_at, end if end is not None else pulse.due)
@@ -148,13 +162,13 @@ class Watch:
             step = self._feed.next(max(0.0, due - now_s))
             if step is not None:
                 yield from self._step(step)
-            now_s = time.monotonic()
+            now_s = self._time.monotonic()
             if now_s >= pulse.due:
                 yield from self._beat(pulse, now_s)
             if now_s >= verify_at:
-                begun = time.thread_time()  # a stop of this process, or of the reader, is no work
+                begun = self._time.worked()  # a stop of this process, or of the reader, is no work
                 yield from self._verify()
-                verify_at = now_s + max(self.options.verify_s, _VERIFY_SHARE * (time.thread_time() - begun))
+                verify_at = now_s + max(self.options.verify_s, _VERIFY_SHARE * (self._time.worked() - begun))
         urgency.end()
         yield from self._finish()
 
@@ -179,8 +193,8 @@ class Watch:
     def _finish(self) -> Iterator[Event]:
         # what was committed before the end belongs to the record, however late this process is run
         self._feed.finish()
-        waits, worked = _LAST_WAITS, time.thread_time()
-        while (behind := self._feed.behind) and waits and time.thread_time() - worked < _LAST_S:
+        waits, worked = _LAST_WAITS, self._time.worked()
+        while (behind := self._feed.behind) and waits and self._time.worked() - worked < _LAST_S:
             step = self._feed.next(_LAST_S / _LAST_WAITS)
             if step is None:
                 waits -= 1
@@ -299,9 +313,9 @@ class Watch:
     def _count(self, now_s: float) -> Iterator[Event]:
         """Of how many pods it is so: told soon after a change, and not while one is judged."""
         if now_s >= self._count_at and not all(watched.counted for watched in self._networks):
-            begun = time.thread_time()
+            begun = self._time.worked()
             yield from self._judge(self.clock.now(), None, self._feed.generation, whole=True)
-            self._count_at = now_s + _COUNT_SHARE * (time.thread_time() - begun)
+            self._count_at = now_s + _COUNT_SHARE * (self._time.worked() - begun)
 
     def _headers(self) -> Iterator[PacketHeader]:
         """What the packets that are asked about, and the answers to them, have in their headers."""
