@@ -72,6 +72,16 @@ imagePullSecrets:
 {{- with .Values.drill.pushgateway }}
 - {{ printf "--push-metrics=%s" . | quote }}
 {{- end }}
+{{- with .Values.drill.windows }}{{ if .configMap }}
+- --configmap={{ $.Release.Namespace }}/{{ .configMap }}
+- --skip-outside
+{{- with .cluster }}
+- {{ printf "--window-cluster=%s" . | quote }}
+{{- end }}
+{{- with .needs }}
+- --needs={{ . }}
+{{- end }}
+{{- end }}{{ end }}
 {{- with .Values.drill.abortAfter }}
 - --abort-after={{ if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end }}
 {{- end }}

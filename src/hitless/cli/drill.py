@@ -62,7 +62,9 @@ _SECTIONS = {
         "count", "at_once", "rounds", "restart", "replace_by", "stop_for", "grace", "rate", "streams", "family",
         "baseline", "settle", "recovery",
     ),
-    "When (in the lab and in a cluster)": ("window", "configmap", "window_cluster", "needs", "force_window"),
+    "When (in the lab and in a cluster)": (
+        "window", "configmap", "window_cluster", "needs", "skip_outside", "force_window",
+    ),
     "In the lab: what is built": ("overlay", "underlay", "backend", "services", "forward_policy"),
     "The result": ("out", "anonymous", "as_object", "progress_", "quiet", "--help"),
     "In a cluster (--cluster)": (),

@@ -26,7 +26,7 @@ SECTIONS = {
     "Which nodes, in which order": ("nodes", "node_selector", "first", "zones", "width", "steps"),
     "How each is measured": ("probe", "bake", "ready_within", "rate", "family", "to", "watch_profile"),
     "When it stops": ("require_guard", "accept_inconclusive"),
-    "When (maintenance windows)": ("window", "configmap", "window_cluster", "needs", "force_window"),
+    "When (maintenance windows)": ("window", "configmap", "window_cluster", "needs", "skip_outside", "force_window"),
     "The cluster": (
         "agent", "kubeconfig", "context", "namespace", "probe_namespace", "image_", "pull_policy", "pull_secrets",
     ),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hitless.cleaning import clean
+from hitless.cli import window_gate
 from hitless.cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def plan(looked: Looked, *, as_object: bool) -> str:
         own_far_end=measuring.own_far_end(state.choices),
         makes_namespace=looked.missing,
         guards=looked.guards,
+        windows=window_gate.configmap(),
     )
     order = steps(state.turns, state.choices.width)
     if as_object:

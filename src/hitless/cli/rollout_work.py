@@ -71,7 +71,7 @@ def carry_out(asked: Asked) -> int:
     windows = window_gate.asked(asked.ctx, way=asked.way)
     looked = asyncio.run(waited_for(_look(asked), place_of(way)))
     looked.windows = windows
-    _check_windows(looked)
+    _check_windows(looked, plan=given["plan"])
     if given["plan"]:
         click.echo(rollout_view.plan(looked, as_object=given["as_object"]))
         return Exit.PASS
@@ -149,7 +149,7 @@ async def _driven(api: Api, found: Found, asked: Asked) -> list[str]:
     return [f"{found.driver} drives it ({why}): end it there, or take it over with --take-over"]
 
 
-def _check_windows(looked: Looked) -> None:
+def _check_windows(looked: Looked, *, plan: bool) -> None:
     state, windows = looked.state, looked.windows
     if state.windows and windows is None:
         raise InputError(
@@ -162,6 +162,8 @@ def _check_windows(looked: Looked) -> None:
 
         step = [one.node for one in next_step(looked.state.turns, looked.state.choices.width)]
         if step and (why := windows.gate(step, needs=windows.needs, labels=looked.labels).refusal()):
+            if windows.skips and not plan:
+                window_gate.skipped(why)
             looked.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -22,7 +22,7 @@ from hitless.errors import InputError, MissingError
 if TYPE_CHECKING:
     from hitless.operations.windows import Gate, Windows
 
-__all__ = ["Asked", "Labels", "Way", "asked", "options", "permit"]
+__all__ = ["Asked", "Labels", "Way", "asked", "configmap", "options", "permit", "skipped"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Labels = Mapping[str, Mapping[str, str]]
@@ -46,6 +46,7 @@ def options(command: _F) -> _F:
             _option("--configmap", metavar="NAMESPACE/NAME", help="The same, from a ConfigMap."),
             _option("--window-cluster", metavar="NAME", help="Which cluster this is, for its windows. [the context's]"),
             _option("--needs", metavar="DURATION", help="Begin only when so much of the window is left, e.g. 45m."),
+            _option("--skip-outside", is_flag=True, help="Outside of them end with 0: for schedules."),
             _option("--force-window", metavar="REASON", help="Also outside of them; the reason is recorded."),
         )
     ):
@@ -75,6 +76,7 @@ class Asked:
     clusters: tuple[str, ...]
     needs: int
     reason: str
+    skips: bool = False
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -92,8 +94,8 @@ def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
     """What the options say (``way``: of that cluster), None without windows; raises ``InputError``."""
     given_ = ctx.meta.get(_KEY, {})
     if given_.get("window") is None and given_.get("configmap") is None:
-        for key in ("window_cluster", "needs", "force_window"):
-            if given_.get(key) is not None:
+        for key in ("window_cluster", "needs", "skip_outside", "force_window"):
+            if given_.get(key) not in (None, False):
                 flag = f"--{key.replace('_', '-')}"
                 raise InputError("means nothing without windows", where=flag, expected="--window or --configmap")
         return None
@@ -114,7 +116,22 @@ def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
         flag="--window",
     )
     name: str | None = given_.get("window_cluster") or (way.context if way is not None else None)
-    return Asked(windows, (name,) if name else (), needs, reason or "")
+    skips = bool(given_.get("skip_outside"))
+    if skips and reason:
+        raise InputError("contradicts --force-window", where="--skip-outside", expected="one of the two")
+    return Asked(windows, (name,) if name else (), needs, reason or "", skips)
+
+
+def skipped(why: str) -> NoReturn:
+    """Nothing is done, and that is right: a schedule asks at every hour, and not every hour is in a window."""
+    click.echo(f"hitless: nothing is done: {clean(why)}", err=True)
+    raise click.exceptions.Exit(0)
+
+
+def configmap() -> str:
+    """The ConfigMap of windows that the command was given; empty where there is none."""
+    context = click.get_current_context(silent=True)
+    return str((context.meta.get(_KEY, {}) if context is not None else {}).get("configmap") or "")
 
 
 def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None, labels: Labels | None = None) -> Permit:
@@ -131,6 +148,8 @@ def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None, 
             config={**given_.config, "forced": given_.reason},
             warning=f"--force-window: {clean(given_.reason)} ({clean(outside)})",
         )
+    if against and given_.skips and not getattr(way, "dry_run", False):
+        skipped(against)
     if against:
         raise MissingError(
             f"not now: {clean(against)}",

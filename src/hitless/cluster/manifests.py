@@ -282,10 +282,12 @@ def rights(
     makes_namespace: bool,
     turn: bool = False,
     tells: bool = False,
+    windows: str = "",
 ) -> list[Document]:
     """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more.
 
-    ``turn``: it writes down whose turn it was; ``tells``: by Events, which for nodes live in the namespace default.
+    ``turn``: it writes down whose turn it was; ``tells``: by Events, which for nodes live in the namespace default;
+    ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows.
     """
 
     def rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> Document:
@@ -308,6 +310,9 @@ def rights(
         by_place[pods.namespace].append(rule("", "configmaps", "get", names=["hitless-drill-turn"]))
     if tells:
         by_place.setdefault("default", []).append(rule("", "events", "create"))
+    if windows:
+        place, _, its_name = windows.partition("/")
+        by_place.setdefault(place, []).append(rule("", "configmaps", "get", names=[its_name]))
     if agent:
         there = by_place.setdefault(agent_namespace, [])
         there.append(rule("policy", "poddisruptionbudgets", "list"))

@@ -43,6 +43,7 @@ def rehearse(
     makes_namespace: bool = True,
     turn: bool = False,
     tells: bool = False,
+    windows: str = "",
 ) -> Rehearsal:
     """The whole of a drill with these choices."""
     owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
@@ -60,12 +61,13 @@ def rehearse(
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
         stations.append(manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], far, peer="192.0.2.1"))
-    rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells)
+    rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells, windows=windows)
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
     verb = about(restart).call.format(agent=agent, place=place, container=survey.cni.container)
     calls = [
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
+        *([f"get the ConfigMap {windows} (maintenance windows)"] if windows else []),
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
@@ -93,6 +95,7 @@ def grants(
     makes_namespace: bool = True,
     turn: bool = False,
     tells: bool = False,
+    windows: str = "",
 ) -> list[Document]:
     """The rights of a drill with these choices."""
     daemon_set = survey.cni.daemon_set
@@ -110,4 +113,5 @@ def grants(
         makes_namespace=makes_namespace,
         turn=turn,
         tells=tells,
+        windows=windows,
     )

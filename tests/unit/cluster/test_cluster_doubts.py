@@ -359,7 +359,7 @@ def test_rights_are_those_of_the_options_one_by_one(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
 
-        def rights(**options: bool) -> set[str]:
+        def rights(**options: Any) -> set[str]:
             documents = rehearsal.grants(Pods("d1"), survey, Method.DELETE_POD, **options)
             return {f"{rule.verb} {rule.resource} {rule.namespace}".strip() for rule in rules_of(documents)}
 

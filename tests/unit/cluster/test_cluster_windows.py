@@ -87,6 +87,24 @@ def test_a_drill_of_a_cluster_outside_of_its_windows_makes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_drill_on_a_schedule_that_skips_what_is_outside_ends_well_and_makes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"windows.toml": FILE, "holidays.ics": ICS}
+    words = ("drill", "--cluster", "--yes", "--configmap", "kube-system/windows", "--skip-outside")
+    assert play(tmp_path, data, *words) == (0, set())
+    assert "hitless: nothing is done: no maintenance window of" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_of_the_right_to_read_the_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"windows.toml": FILE, "holidays.ics": ICS}
+    words = ("drill", "--cluster", "--dry-run", "--configmap", "kube-system/windows")
+    assert play(tmp_path, data, *words) == (0, set())
+    told = capsys.readouterr().out
+    assert "#   get the ConfigMap kube-system/windows (maintenance windows)" in told
+    assert "  resourceNames:\n  - windows\n" in told
+
+
 def test_a_dry_run_says_that_no_window_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"windows.toml": FILE, "holidays.ics": ICS}
     words = ("drill", "--cluster", "--dry-run", "--configmap", "kube-system/windows")

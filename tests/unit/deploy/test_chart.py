@@ -144,6 +144,29 @@ def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: Method
     assert set(chart) == set(rules_of(told))
 
 
+def test_drills_in_maintenance_windows_may_read_the_config_map_of_the_windows_and_no_other() -> None:
+    chart = render(
+        "guard.enabled=false", "drill.enabled=true", "drill.windows.configMap=cni", "drill.windows.cluster=prod eu"
+    )
+    told = manifests.rights(
+        Pods("x", namespace=NAMESPACE),
+        Method.DELETE_POD,
+        "kube-system",
+        "rke2-canal",
+        ["rke2-canal-config"],
+        makes_namespace=False,
+        turn=True,
+        tells=True,
+        windows=f"{NAMESPACE}/cni",
+    )
+    assert set(rules_of(chart)) == set(rules_of(told))
+    (job,) = of(chart, "CronJob")
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    words = {f"--configmap={NAMESPACE}/cni", "--skip-outside", "--window-cluster=prod eu"}
+    assert words <= set(container["args"])
+    assert not any("needs" in word for word in container["args"])
+
+
 def test_the_guard_may_create_events_and_nothing_else() -> None:
     assert rules_of(render()) == [Rule("create", "", "events", "default")]
     quiet = render("guard.events=false")

@@ -32,8 +32,10 @@ def rehearse(
     own_far_end: bool,
     makes_namespace: bool,
     guards: Iterable[str],
+    windows: str = "",
 ) -> Rehearsal:
-    """The whole of a rollout in documents. ``guards``: the namespaces of guards that are looked at."""
+    """The whole of a rollout in documents. ``guards``: the namespaces of guards that are looked at; ``windows``: the
+    ConfigMap (NAMESPACE/NAME) of its maintenance windows."""
     drill = rehearsal.rehearse(
         pods,
         survey,
@@ -43,6 +45,7 @@ def rehearse(
         own_far_end=own_far_end,
         rounds=1,
         makes_namespace=makes_namespace,
+        windows=windows,
     )
     own = f"{NAME} in {PLACE}"
     calls = [
