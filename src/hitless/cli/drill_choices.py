@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from hitless import __version__
+from hitless.cli import window_gate
 from hitless.cli.numbers import number
 from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
 from hitless.errors import InputError
@@ -135,4 +136,4 @@ def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
 def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
     """What was asked of ``--cluster``."""
     rate, family = (ctx.get_parameter_source(name) is _TYPED for name in ("rate", "family"))
-    return Choices(**given, rate_given=rate, family_given=family)
+    return Choices(**given, rate_given=rate, family_given=family, windows=window_gate.configmap())

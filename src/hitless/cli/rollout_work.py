@@ -240,9 +240,35 @@ async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str
                 steps.done,
                 here(typed(asked.ctx)),
             )
-            crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0))
+            others = _Others(api, looked, identity)
+            crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
             await drive(crew)
         return record.state
+
+
+@dataclass
+class _Others:
+    """Drills that began since on the nodes of a step: two measurements of one node spoil each other."""
+
+    api: Api
+    looked: Looked
+    mine: str
+
+    async def __call__(self, names: Sequence[str]) -> str:
+        from hitless.cluster.neighbours import met
+        from hitless.restarts.methods import Method
+
+        choices, nodes = self.looked.state.choices, self.looked.seen.nodes
+        found = await met(
+            self.api,
+            (choices.namespace, choices.probe_namespace or choices.namespace),
+            self.looked.survey,
+            [nodes[name] for name in names if name in nodes],
+            Method.DELETE_POD,
+            own_far_end=False,
+            tell=lambda _: None,
+        )
+        return "; ".join(one for one in found if self.mine not in one)
 
 
 @dataclass

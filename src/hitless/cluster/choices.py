@@ -17,7 +17,7 @@ DEFAULT_NAMESPACE = "hitless-drill"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """What was asked of ``--cluster``."""
+    """What was asked of ``--cluster``. ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows."""
 
     cluster: bool
     cleanup: bool
@@ -44,6 +44,7 @@ class Choices:
     push_metrics: str
     rate_given: bool = False
     family_given: bool = False
+    windows: str = ""
 
     @property
     def namespace(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hitless.cli import window_gate
 from hitless.drill import Plan
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def dry_run(
         makes_namespace=missing,
         turn=choices.round_robin,
         tells=choices.post_events,
-        windows=window_gate.configmap(),
+        windows=choices.windows,
     )
     names = ", ".join(node.name for node in chosen)
     lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,6 +193,7 @@ class Driver:
     undo: bool = False
     permit: Callable[[Sequence[str]], str] = lambda _: ""
     most: int = 0
+    others: Callable[[Sequence[str]], Awaitable[str]] | None = None
     said: list[str] = field(default_factory=list)
 
     async def run(self) -> Rollout:
@@ -209,5 +210,8 @@ class Driver:
                 state = await beginning.undone(api, found.state) if self.undo else found.state
                 await mine.claim(record.Found(state, found.map))
             agent = Agent(api, survey.cni)
-            await drive(Crew(api, agent, mine, self.hands, self.permit, self.said.append, self.most))
+            crew = Crew(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
+            if self.others is not None:
+                crew.others = self.others
+            await drive(crew)
             return mine.state

@@ -284,6 +284,29 @@ def test_a_window_that_closes_ends_the_node_and_begins_no_other(tmp_path: Path) 
     play(tmp_path, story)
 
 
+def test_a_drill_that_began_on_the_next_node_is_waited_for_and_told(tmp_path: Path) -> None:
+    async def story(there: Place) -> None:
+        asked: list[tuple[str, ...]] = []
+
+        async def others(nodes: Sequence[str]) -> str:
+            asked.append(tuple(nodes))
+            return (
+                "another drill, x, is at work on node-2" if nodes == ["node-2"] and asked.count(("node-2",)) < 4 else ""
+            )
+
+        state = await Driver(there, others=others).run()
+        assert state.phase == "ended", "it went away in time"
+
+        async def always(nodes: Sequence[str]) -> str:
+            return "another drill, x, is at work on node-1"
+
+        state = await Driver(there, RESTART, Choices(patience=0.3), others=always).run()
+        assert state.stopped.startswith("another drill, x, is at work on node-1; nothing was done to node-1")
+        assert dict(there.gone) == dict.fromkeys(("node-0", "node-1", "node-2"), 1)
+
+    play(tmp_path, story)
+
+
 def test_what_cannot_be_told_stops_it_unless_that_is_accepted(tmp_path: Path) -> None:
     doubt = Outcome("inconclusive", 1000, 0, ("the prober was late",), clean=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,10 +42,14 @@ class Prober(Protocol):
         """Probe, work, probe again. ``unseen``: the restart itself was before this measurement."""
 
 
+async def _nobody(_: Sequence[str]) -> str:
+    return ""
+
+
 @dataclass
 class Crew:
-    """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``most``: stop
-    after so many steps (0: never)."""
+    """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``others``: who
+    else is at work on them, or empty; ``most``: stop after so many steps (0: never)."""
 
     api: Api
     agent: Agent
@@ -54,6 +58,7 @@ class Crew:
     permit: Callable[[Sequence[str]], str] = lambda _: ""
     tell: Callable[[str], None] = lambda _: None
     most: int = 0
+    others: Callable[[Sequence[str]], Awaitable[str]] = _nobody
     taken: int = field(default=0, init=False)
 
     @property

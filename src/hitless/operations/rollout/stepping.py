@@ -43,6 +43,7 @@ async def against(crew: Crew, step: Sequence[Turn]) -> str:
         why = foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(crew, seen)
         if not why and state.choices.require_guard:
             why = guards.missing(await guards.guarded(crew.api), names)
+        why = why or await crew.others(names)
         if not why or crew.api.patience.now() > end:
             return f"{why}; nothing was done to {', '.join(names)}: mend that, then {RESUME}" if why else ""
         await crew.api.patience.sleep(_LOOK)
