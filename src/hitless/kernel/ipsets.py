@@ -32,6 +32,7 @@ _OF_TYPES = 4352  # from here on the numbers are the types' own: such a key can 
 _WITH_PORTS = frozenset({6, 17, 132, 136})
 _FAMILIES = {2: Family.IPV4, 10: Family.IPV6}
 _NUMBERED = re.compile(r"(?<![\w#])#(\d+)\b")
+_MOST_MEMBERS = 256  # sets in a list; "ipset create" gives a list room for 8
 _DEEPEST = 2  # lists of sets hold sets, and no lists
 
 
@@ -65,7 +66,7 @@ class Ipsets:
             return None
         kind = netlink.to_text(head.get(_TYPENAME, b""))
         if kind == "list:set":
-            members = self._members(name) if depth < _DEEPEST else None
+            members = self._members(name) if depth < _DEEPEST else None  # of all other types none are read
             if members is None:
                 return None
             answers = [self._holds(member, directions, packet, depth + 1) for member in members]
@@ -89,17 +90,20 @@ class Ipsets:
         return True
 
     def _members(self, name: str) -> list[str] | None:
-        """The sets that a list holds."""
+        """The sets that a list holds; ``None`` also where they are too many to ask each of them."""
+        found: list[str] = []
         try:
             payload = _head() + netlink.text(_SETNAME, name)
-            replies = self._opened().dump(_SUBSYSTEM << 8 | _LIST, payload, operation="read", subject=f"set {name}")
+            socket = self._opened()
+            for reply in socket.stream(_SUBSYSTEM << 8 | _LIST, payload, operation="read", subject=f"set {name}"):
+                listed = netlink.attributes(reply.payload, 4).get(_ADT, b"")
+                names = (netlink.attributes(raw).get(_NAME, b"") for _, raw in netlink.attribute_list(listed))
+                found += map(netlink.to_text, names)
+                if len(found) > _MOST_MEMBERS:
+                    self.close()  # the rest of the answer is not waited for
+                    return None
         except (KernelError, MissingError):
             return None
-        found = []
-        for reply in replies:
-            listed = netlink.attributes(reply.payload, 4).get(_ADT, b"")
-            for _, raw in netlink.attribute_list(listed):
-                found.append(netlink.to_text(netlink.attributes(raw).get(_NAME, b"")))
         return found
 
     def _ask(self, command: int, payload: bytes) -> dict[int, bytes] | None:

@@ -1,7 +1,8 @@
 """Netlink messages and attributes: bytes to values and back.
 
-Promise: exact for any protocol, rtnetlink and nfnetlink alike, with ``struct`` only; a malformed message is
-``KernelError``, never an ``IndexError``. What it never does: interpret a payload. Next stage: ``netlink``.
+Promise: exact for any protocol, rtnetlink and nfnetlink alike, with ``struct`` only; a malformed message, and an
+attribute that is too long to be written, is ``KernelError``, never an ``IndexError`` or a ``struct.error``. What it
+never does: interpret a payload. Next stage: ``netlink``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
+_LONGEST = 0xFFFF  # the length of an attribute is a number of 16 bits
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _GENMSG = struct.Struct(">BBH")
@@ -69,8 +71,10 @@ def nfgenmsg(family: int, resource: int = 0) -> bytes:
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    """An attribute, padded."""
+    """An attribute, padded. Raises ``KernelError`` where the payload is longer than an attribute can be."""
     length = 4 + len(payload)
+    if length > _LONGEST:
+        raise KernelError("write", "netlink attribute", reason=f"{length:,} bytes, of {_LONGEST:,} that fit")
     return _ATTRIBUTE.pack(length, kind) + payload + b"\0" * (-length % 4)
 
 

@@ -36,6 +36,7 @@ __all__ = [
 
 _MOST_PAUSE_S = 0.5  # between two tries to read it
 PATIENCE_S = 20.0  # how long a read may be disturbed by commits of others before it gives up
+_MOST_LISTED = 2 << 20  # bytes of elements: about 130,000 IPv4 addresses, 50,000 intervals
 _SUBJECT = "the nf_tables rule set"
 
 
@@ -208,11 +209,35 @@ class _Read:
             table.top = max(table.top, head.handle)
 
     def _elements(self, table: TableState, into: SetState) -> None:
-        parts = netlink.text(wire.ELEMENTS_TABLE, table.name), netlink.text(wire.ELEMENTS_SET, into.name)
-        into.load(
-            netlink.attributes(payload, 4).get(wire.ELEMENTS_LIST, b"")
-            for payload in self._stream(wire.GETSETELEM, table.family, *parts)
-        )
+        asked = netlink.nfgenmsg(table.family) + netlink.text(wire.ELEMENTS_TABLE, table.name)
+        most = None if self._interest is EVERYTHING else _MOST_LISTED
+        _fill(self._socket, into, asked + netlink.text(wire.ELEMENTS_SET, into.name), torn=self._careful, most=most)
+
+
+class _TooLargeError(Exception):
+    """A set has more elements than are read."""
+
+
+def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, most: int | None) -> None:
+    """Read a set's elements, or none of them where they are too many: the kernel begins its walk anew for each piece of
+    a dump, so that a million elements cost it a minute. What such a set holds, it is asked (``refused``)."""
+
+    def lists(stream: Iterable[netlink.Message]) -> Iterator[bytes]:
+        size = 0
+        for each in stream:
+            listed = netlink.attributes(each.payload, 4).get(wire.ELEMENTS_LIST, b"")
+            size += len(listed)
+            if most is not None and size > most:
+                raise _TooLargeError
+            yield listed
+
+    # a socket of its own: only with it a dump that is not wanted any more ends
+    with netlink.Socket(netlink.NETFILTER, socket.namespace) as own:
+        stream = own.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {into.name}", torn=torn)
+        try:
+            into.load(lists(stream))
+        except _TooLargeError:
+            into.refuse()
 
 
 class Reading(NamedTuple):
@@ -241,8 +266,7 @@ def _read_set(socket: netlink.Socket, key: TableKey, name: str) -> SetState:
     asked = netlink.nfgenmsg(family) + netlink.text(wire.SET_TABLE, table) + netlink.text(wire.SET_NAME, name)
     replies = socket.request(_kind(wire.GETSET), 0, asked, operation="read", subject=f"set {name}")
     found = SetState.read(netlink.attributes(replies[0].payload, 4) if replies else {})
-    stream = socket.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {name}", torn=True)
-    found.load(netlink.attributes(each.payload, 4).get(wire.ELEMENTS_LIST, b"") for each in stream)
+    _fill(socket, found, asked, torn=True, most=_MOST_LISTED)
     return found
 
 

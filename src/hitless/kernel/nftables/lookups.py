@@ -62,7 +62,7 @@ def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Towards |
     if found is None or not key:
         return _opaque(data, branch, words)
     label = "" if found.anonymous else name
-    if found.dynamic and not is_map:
+    if (found.dynamic or found.refused) and not is_map:
         branch.require(_asked(key, name, negated, words, branch), words)
         return [branch]
     if not found.told:

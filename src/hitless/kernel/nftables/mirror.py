@@ -250,8 +250,8 @@ class Mirror:
                     break  # it went away again, as a later commit will say
                 except netlink.TornError:
                     continue
-                if not self._fits(reading.found):
-                    break
+                if isinstance(reading.found, SetState) and not self._fits(reading.found):
+                    reading.found.refuse()
                 what = identity(key, body)
                 if self._untouched(what, self.generation, reading.last):
                     todo += self._replay.supply(key, body, reading.found)
@@ -263,9 +263,7 @@ class Mirror:
                 self._needs.append((key, body))
                 self._fetch_at = time.monotonic() + _FETCH_AGAIN_S
 
-    def _fits(self, found: ChainState | SetState) -> bool:
-        if isinstance(found, ChainState):
-            return True
+    def _fits(self, found: SetState) -> bool:
         sets = (each for table in self._replay.state.tables.values() for each in table.sets.values())
         return found.kept and sum(each.size for each in sets if each.size) + found.size <= _MOST_KEPT
 

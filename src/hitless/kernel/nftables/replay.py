@@ -108,6 +108,8 @@ class Replay:
         table = table.copy()
         if isinstance(found, SetState):
             table.sets[body.name] = found
+            if not found.kept:  # it was too large
+                self.skipped.add(identity(key, body))
         else:
             table.chains[body.name] = found
         self.state = State(self.state.generation, {**self.state.tables, key: table})

@@ -169,6 +169,11 @@ class SetState:
         """Keep no elements from now on."""
         self.kept, self._elements, self._intervals, self._known = False, None, None, False
 
+    def refuse(self) -> None:
+        """Keep no elements, as they are too many; the kernel can be asked whether something is among them."""
+        self.forget()
+        self.refused = True
+
     def load(self, lists: Iterable[bytes]) -> None:
         """Keep what these element lists hold, and nothing else."""
         self.kept, self._elements, self._known = True, self._empty(), False
@@ -200,8 +205,7 @@ class SetState:
 
     def _bounded(self) -> None:
         if self._elements is not None and self._elements.size > _MOST_BYTES:
-            self.forget()
-            self.refused = True
+            self.refuse()
 
     @property
     def elements(self) -> Elements:
