@@ -16,8 +16,8 @@ from hitless.kernel import processes
 __all__ = ["interleaved"]
 
 _PORT = 5001
-_SECONDS = 0.8
-_QUESTIONS = 3000
+_SECONDS = 0.4
+_QUESTIONS = 2000
 
 _SERVER = """
 import socket, sys
