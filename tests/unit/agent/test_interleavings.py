@@ -7,7 +7,7 @@ from collections import Counter
 
 from tests.unit.agent.interleavings import run
 
-STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "1200"))
+STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "800"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
