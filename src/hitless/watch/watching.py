@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -29,7 +29,7 @@ from hitless.semantics import HOOKS
 from hitless.watch.feeds import Changed, Feed, Step
 from hitless.watch.interest import interest
 from hitless.watch.networks import Networks, better
-from hitless.watch.ports import MachineTime, World
+from hitless.watch.ports import FeedPort, MachineTime, World
 from hitless.watch.profiles import Profile
 from hitless.watch.pulse import TOOL, Pulse, Totals, Urgency
 from hitless.watch.standbys import Standbys
@@ -141,7 +141,7 @@ class Watch:
         yield from self._opening()
         now = self.clock.now()
         yield from self._standbys.finish(now)
-        yield self._summary(now)
+        yield _summary(now, self._networks, self._totals)
 
     # --- the stream ----------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Watch:
         now = self.clock.now()
         found = list(self._find_networks(now))
         self._networks.settle(self._feed.current)
-        yield self._header(now)
+        yield _header(now, self, self._feed, self._networks, named=self._named)
         yield from found
         if not any(self._networks):
             yield Note(t=now, level="warning", text=self._networks.unknown())
@@ -208,23 +208,7 @@ class Watch:
         for watched in self._networks:
             yield from watched.tracker.finish(now)
         yield from self._standbys.finish(now)
-        yield self._summary(now)
-
-    def _header(self, now: int) -> Header:
-        options = self.options
-        config = {
-            "profile": options.profile.name,
-            "families": [family.value for family in self.families],
-            "backends": sorted(backend.value for backend in self.backends),
-            "legacy_tables": self._feed.legacy,
-            "networks": [str(watched.network) for watched in self._networks],
-            "networks_from": ("option" if options.networks else "profile") if self._named else "rules",
-            "namespace": options.namespace.name,
-            "witnesses": {str(each.network): each.judge.whom.witnesses for each in self._networks},
-            "interfaces": {str(each.network): each.judge.whom.interfaces for each in self._networks},
-            "pods": {str(each.network): len(each.judge.whom.pods) for each in self._networks},
-        }
-        return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config, machine=machine.kernel())
+        yield _summary(now, self._networks, self._totals)
 
     def _step(self, step: Step) -> Iterator[Event]:
         self._totals.commits += 1
@@ -238,7 +222,7 @@ class Watch:
                 relevant = relevant or matters
                 if matters or self.options.all_changes or self._of_interest(change):
                     self._totals.changes += 1
-                    yield from self._changes(step, change, matters)
+                    yield from _changes(step, change, self.families, matters=matters)
         if relevant:
             self._totals.relevant += 1
         else:
@@ -258,22 +242,6 @@ class Watch:
             return
         self._totals.resyncs += 1
         yield Note(t=step.t, level="info", text=f"everything was read again: {step.reason}")
-
-    def _changes(self, step: Step, change: Changed, matters: bool) -> Iterator[Change]:
-        families = self.families if change.family == "inet" else (_family(change.family),)
-        for family in families:
-            yield Change(
-                t=step.t,
-                family=family.value,
-                backend=change.backend.value,
-                table=change.table,
-                writer=step.writer,
-                generation=step.generation,
-                added=change.added,
-                removed=change.removed,
-                summary=change.summary,
-                relevant=matters,
-            )
 
     def _matters(self, change: Changed) -> bool:
         """Whether it touched what some answer was made of."""
@@ -349,27 +317,61 @@ class Watch:
             yield Note(t=self.clock.now(), level="warning", text=step.reason)
             yield from self._step(step)
 
-    def _summary(self, now: int) -> Summary:
-        trackers = [watched.tracker for watched in self._networks]
-        totals = self._totals
-        return Summary(
-            t=now,
-            tool=TOOL,
-            totals={
-                "commits": totals.commits,
-                "changes": totals.changes,
-                "relevant": totals.relevant,
-                "evaluations": totals.evaluations,
-                "gaps": sum(tracker.gaps for tracker in trackers),
-                "gap_ns": sum(tracker.gap_ns for tracker in trackers),
-                "longest_gap_ns": max((tracker.longest_ns for tracker in trackers), default=0),
-                "lost_events": totals.lost_events,
-                "resyncs": totals.resyncs,
-                "verified": totals.verified,
-                "max_lag_ns": totals.max_lag_ns,
-                "cpu_ns": time.process_time_ns(),
-            },
+
+def _summary(now: int, networks: Networks, totals: Totals) -> Summary:
+    trackers = [watched.tracker for watched in networks]
+    return Summary(
+        t=now,
+        tool=TOOL,
+        totals={
+            "commits": totals.commits,
+            "changes": totals.changes,
+            "relevant": totals.relevant,
+            "evaluations": totals.evaluations,
+            "gaps": sum(tracker.gaps for tracker in trackers),
+            "gap_ns": sum(tracker.gap_ns for tracker in trackers),
+            "longest_gap_ns": max((tracker.longest_ns for tracker in trackers), default=0),
+            "lost_events": totals.lost_events,
+            "resyncs": totals.resyncs,
+            "verified": totals.verified,
+            "max_lag_ns": totals.max_lag_ns,
+            "cpu_ns": time.process_time_ns(),
+        },
+    )
+
+
+def _changes(step: Step, change: Changed, families: Sequence[Family], *, matters: bool) -> Iterator[Change]:
+    concerned = families if change.family == "inet" else (_family(change.family),)
+    for family in concerned:
+        yield Change(
+            t=step.t,
+            family=family.value,
+            backend=change.backend.value,
+            table=change.table,
+            writer=step.writer,
+            generation=step.generation,
+            added=change.added,
+            removed=change.removed,
+            summary=change.summary,
+            relevant=matters,
         )
+
+
+def _header(now: int, watch: Watch, feed: FeedPort, networks: Networks, *, named: bool) -> Header:
+    options = watch.options
+    config = {
+        "profile": options.profile.name,
+        "families": [family.value for family in watch.families],
+        "backends": sorted(backend.value for backend in watch.backends),
+        "legacy_tables": feed.legacy,
+        "networks": [str(watched.network) for watched in networks],
+        "networks_from": ("option" if options.networks else "profile") if named else "rules",
+        "namespace": options.namespace.name,
+        "witnesses": {str(each.network): each.judge.whom.witnesses for each in networks},
+        "interfaces": {str(each.network): each.judge.whom.interfaces for each in networks},
+        "pods": {str(each.network): len(each.judge.whom.pods) for each in networks},
+    }
+    return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config, machine=machine.kernel())
 
 
 def _family(word: str) -> Family:
