@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from tests.contract.start_states import our_text, snapshot
 from tests.unit.agent.virtual import Agent, Time
 
 from hitless.agent.reconciling import plan_pass
-from hitless.errors import KernelError, ProgramError
+from hitless.errors import KernelError, MissingError, ProgramError
+from hitless.kernel.conntrack import Entry
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
+from hitless.plan import Transaction
 from hitless.testing.fake_node import FakeNode
 
 V4 = Family.IPV4
@@ -269,3 +273,54 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_loop() -> None:
     del agent.worker.look
     agent.sleep(5.0)
     assert agent.ready()
+
+
+def test_the_backend_is_the_kubelets_unless_the_configuration_says_native() -> None:
+    agent = Agent(FakeNode(detected=Backend.LEGACY), Time(), WANTED)
+    agent.turn()
+    assert whole(agent, Backend.LEGACY)
+    agent.sleep(70.0)  # asked again, and no other hint came
+    assert [one["backend"] for one in agent.events("backend")] == ["legacy"]
+    agent.loop.desire(WANTED, native=True)
+    agent.sleep(1.0)
+    assert whole(agent, Backend.NFTABLES)
+    assert [one["backend"] for one in agent.events("backend")] == ["legacy", "nftables"]
+
+
+def test_healing_that_fails_is_told_and_ends_nothing() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+
+    def fails(*_: object, **__: object) -> Iterator[Entry]:
+        raise KernelError("read", "connections")
+
+    agent.node.flows.dump = fails  # type: ignore[method-assign]
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.deliver()
+    agent.sleep(1.0)
+    assert agent.events("cannot heal")
+    assert (
+        agent.metrics.value("hitless_agent_errors_total", kind="heal") == 4
+    )  # behind the repair, and three times more
+    assert agent.ready()
+
+
+def test_where_nft_is_missing_flushed_rules_are_put_back_at_once() -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    apply = agent.node.apply
+
+    def without_nft(transaction: Transaction) -> None:
+        if transaction.backend is Backend.NFTABLES:
+            raise MissingError("there is no nft", remedy="install nftables")
+        apply(transaction)
+
+    agent.node.apply = without_nft  # type: ignore[method-assign]
+    agent.node.other(Backend.NFT, V4, "*nat\n-F POSTROUTING\n-F FLANNEL-POSTRTG\nCOMMIT\n")
+    agent.node.other(Backend.NFT, V4, "*filter\n-F FORWARD\n-F FLANNEL-FWD\nCOMMIT\n")
+    agent.deliver()
+    agent.turn()
+    assert whole(agent)
+    assert len(agent.events("no bridge")) == 1
