@@ -45,7 +45,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("v", "number", "0", "log more: 1 and higher shows every decision to change nothing", bounds=(0, 100)),
     Flag("version", "switch", "false", "print the version and exit"),
     Flag("help", "switch", "false", "print this text and exit"),
-    Flag("etcd-endpoints", "list", "", "take leases from etcd (v3), by one of these URLs"),
+    Flag("etcd-endpoints", "list", "", "take leases from etcd (v3) at one of these URLs"),
     Flag("etcd-prefix", "text", "/coreos.com/network", "where flannel's keys are in etcd"),
     Flag("etcd-keyfile", "text", "", "the client certificate's key for etcd"),
     Flag("etcd-certfile", "text", "", "a client certificate for etcd"),
@@ -55,7 +55,7 @@ FLAGS: tuple[Flag, ...] = (
         "etcd-password",
         "text",
         "",
-        "its password (rather FLANNELD_ETCD_PASSWORD: arguments are seen by everybody)",
+        "its password (better FLANNELD_ETCD_PASSWORD: arguments are visible to every user)",
     ),
     Flag("kube-annotation-prefix", "text", "flannel.alpha.coreos.com", "the annotations' prefix"),
     Flag(
@@ -84,7 +84,7 @@ FLAGS: tuple[Flag, ...] = (
         "ip-blackhole-route",
         "switch",
         "false",
-        "a blackhole route for the node's subnet (Canal: no bridge has it)",
+        "a blackhole route for the node's subnet (for Canal, which has no bridge with that subnet)",
     ),
     Flag(
         "set-node-network-unavailable",
@@ -98,7 +98,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("log_backtrace_at", "text", "", "flannel's log library: no meaning here", acts=False),
     Flag("backend", "text", "auto", "nft, legacy, nftables, or auto: as the kubelet and kube-proxy do", ours=True),
     Flag("net-config", "text", "", "flannel's network configuration itself, instead of a file", ours=True),
-    Flag("node-subnet", "list", "", "this node's subnet, one for each family, instead of asking anybody", ours=True),
+    Flag("node-subnet", "list", "", "this node's subnet, one for each family, instead of asking a source", ours=True),
     Flag(
         "node-name",
         "text",
