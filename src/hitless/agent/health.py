@@ -3,7 +3,7 @@
 Problem: a readiness that is set once and never turns back is a lie. Promise: ready means that the last comparison is
 recent, found (or made) everything as it should be, and that the evaluator does not say that pods' packets are refused
 or go out un-translated; anything else is not ready, with every reason in words. Health (/healthz) means that the loop
-turns.
+turns. What is not known is ``cannot_tell``, and never a reason not to be ready.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Health"]
+__all__ = ["UNREAD", "Health"]
 
+UNREAD = "everybody's rules are still being read: so far flannel's, and those beside them in their chains, are known"
+
+_LONG = 3.0  # seconds of reading that are worth a word
 _LATE = 30.0  # seconds; the loop says that it turns every second
 
 
@@ -28,6 +31,7 @@ class Health:
     problems: tuple[str, ...] = ()
     not_carried: Mapping[str, str] = field(default_factory=dict)
     doubtful: Mapping[str, str] = field(default_factory=dict)  # families of which it cannot be told, and why
+    asked_since: float | None = None  # what becomes of the pods' packets is being asked since then
     fighting: tuple[str, ...] = ()
     turned: float | None = None
     overlay: tuple[str, ...] = ()
@@ -43,6 +47,16 @@ class Health:
             found.append(f"the last comparison was {age:.0f} s ago")
         found += [f"{family}: {why}" for family, why in self.not_carried.items()]
         found += self.overlay
+        return tuple(found)
+
+    def cannot_tell(self, now: float) -> tuple[str, ...]:
+        """What is not known, and why."""
+        found = [f"{family}: {why}" for family, why in self.doubtful.items()]
+        since = self.asked_since
+        if since is not None and now - since > _LONG and UNREAD not in self.doubtful.values():
+            found.append(f"rules: being read again for {now - since:.0f} s; what is said of them is from before that")
+        if self.leases:
+            found.append(f"leases: {self.leases}")
         return tuple(found)
 
     def alive(self, now: float) -> bool:

@@ -1,7 +1,8 @@
 """The loop: wait until something is due, look, repair, heal, judge, say so.
 
 Problem: rules must be back within milliseconds of damage, and nothing may depend on how this process ends. Promise:
-every look starts from the kernel; repair waits for neither judging nor healing; stopping changes nothing. *When* is
+every look starts from the kernel; repair waits for neither judging nor healing: everybody's rules are read in a thread
+of their own, one question at a time, and the loop goes on meanwhile; stopping changes nothing. *When* is
 ``schedule``'s, *what* ``hitless.plan``'s, *how* the worker's, whose fault it was ``damage``'s, and what is said of it
 ``reporting``'s. Time, the kernel and the events are handed in.
 """
@@ -9,6 +10,8 @@ every look starts from the kernel; repair waits for neither judging nor healing;
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Protocol
 
 from hitless.agent.damage import Damage
@@ -23,7 +26,7 @@ from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.sources import Snapshot
 
-__all__ = ["Kernel", "Loop"]
+__all__ = ["Judge", "Kernel", "Loop"]
 
 _REMEMBERED = 16  # suspects of a look that failed
 _RETRY = 0.5  # after an error that nobody foresaw
@@ -42,8 +45,8 @@ class Kernel(Protocol):
     def look(self, snapshot: Snapshot, backend: Backend, *, heal: bool, may_bridge: bool, must_bridge: bool) -> Look:
         """One pass."""
 
-    def judge(self, snapshot: Snapshot, *, changed: bool) -> Mapping[Family, Answer] | None:
-        """What becomes of the pods' packets; ``None``: as before."""
+    def judge_own(self, snapshot: Snapshot) -> Mapping[Family, Answer]:
+        """What becomes of the pods' packets, as far as the chains beside ours say."""
 
     def heal(self, snapshot: Snapshot) -> Mapping[Family, int]:
         """Free the flows that were bound without translation."""
@@ -52,13 +55,35 @@ class Kernel(Protocol):
         """The end; the rules stay."""
 
 
+class Judge(Protocol):
+    """Who is asked about everybody's rules, in the judging thread. Real: ``hitless.agent.judging.Judging``."""
+
+    def judge(self, snapshot: Snapshot, *, changed: bool) -> Mapping[Family, Answer] | None:
+        """What becomes of the pods' packets; ``None``: as before."""
+
+    def close(self) -> None:
+        """The end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Asked, and not answered yet. ``whole``: whatever has changed. ``changes``: the loop's when it was asked."""
+
+    answer: Future[Mapping[Family, Answer] | None]
+    snapshot: Snapshot
+    whole: bool
+    begun: float
+    changes: int
+
+
 class Loop:
     """One node's loop. ``desire`` gives it a snapshot (again: when the facts change); ``run`` turns until ``stop``."""
 
     def __init__(
-        self, kernel: Kernel, watch: Watch, reporter: Reporter, runtime: Runtime, *, resync: float, heal: bool
-    ) -> None:
-        self._kernel, self._watch, self._reporter, self._host = kernel, watch, reporter, runtime
+        self, kernel: Kernel, judge: Judge, watch: Watch, reporter: Reporter, runtime: Runtime, *,
+        resync: float, heal: bool,
+    ) -> None:  # fmt: skip
+        self._kernel, self._judge, self._watch, self._reporter, self._host = kernel, judge, watch, reporter, runtime
         self._health = reporter.health
         self._heals = heal
         self._schedule = Schedule(resync)
@@ -70,6 +95,10 @@ class Loop:
         self._clean = False  # the last look found, or left, everything right, and none has failed since
         self._stood = False  # the last look that did not fail found, or left, everything right
         self._suspects: list[Suspect] = []  # of a look that failed
+        self._changes = 0  # looks that found our rules changed, or that they may have been
+        self._question: _Question | None = None  # about everybody's rules; one at a time
+        self._told: frozenset[Family] = frozenset()  # of whom everybody's rules have told once
+        self._put_off = False  # the last answer was from before a change, and is asked for again
 
     # --- from outside, in the event loop's thread
 
@@ -110,7 +139,7 @@ class Loop:
                     await self._host.wait(_RETRY)
         finally:
             self._watch.close()
-            await self._host.end(self._kernel.close)
+            await self._host.end(self._kernel.close, self._judge.close)
 
     async def _turn(self) -> None:
         await self._pause()
@@ -122,8 +151,8 @@ class Loop:
             await self._heal(snapshot)
         if self._schedule.look_due(now):
             await self._look(snapshot, now)
-        elif self._judges and self._schedule.pulse_due(now):
-            await self._pulse(snapshot)
+        self._hear()
+        self._ask(snapshot)
 
     async def _pause(self) -> None:
         due = self._schedule.pause(self._host.monotonic(), looks=self._snapshot is not None, judges=self._judges)
@@ -133,9 +162,10 @@ class Loop:
 
     @property
     def _judges(self) -> bool:
-        """Whether there is something to judge: not before the first look, nor while pods are carried by a bridge."""
+        """Whether to ask about the pods' packets: not before the first look, nor while pods are carried by a bridge,
+        nor while it is being asked."""
         started = self._snapshot is not None and self._health.last_pass is not None
-        return started and self._schedule.reload.begun is None
+        return self._question is None and started and self._schedule.reload.begun is None
 
     # --- looking at our own rules
 
@@ -150,8 +180,10 @@ class Loop:
             look = await self._pass(snapshot, self._backend, suspects, now)
             self._account(look, suspects)
             self._reporter.plain(look, snapshot)
-            if (called or look.result.applied) and not look.bridged:
-                await self._judge(snapshot, changed=True)
+            if not look.bridged:
+                await self._judge_own(snapshot)
+                if called or look.result.applied:
+                    self._schedule.ask()
         except HitlessError as error:
             self._suspects = suspects[-_REMEMBERED:]
             self._failed(error)
@@ -195,6 +227,7 @@ class Loop:
         first = self._health.last_pass is None
         lag = look.begun - suspects[0].time if suspects else None
         reporter.looked(look, lag=lag, lost=self._watch.lost, commands=self._kernel.commands)
+        self._changes += bool(suspects or result.applied or not result.settled)
         stood, self._stood = self._stood, result.settled and not look.bridged
         self._clean = self._stood
         if not result.applied and result.settled:
@@ -229,31 +262,59 @@ class Loop:
 
     # --- the node
 
-    async def _judge(self, snapshot: Snapshot, *, changed: bool) -> bool:
-        """Ask what becomes of the pods' packets, everybody's rules included. Not ``changed``: unless nothing that the
-        last answer came from has. Whether there is another answer."""
-        begun = self._host.monotonic()
-        self._schedule.judging()
-        found = await self._host.run(lambda: self._kernel.judge(snapshot, changed=changed))
-        ended = self._host.monotonic()
-        self._schedule.judged(ended, ended - begun, asked=changed)
-        if found is None:
-            return False
-        before = self._health.not_carried
-        self._reporter.judged(found, log=changed and self._clean)
-        return self._health.not_carried != before
+    async def _judge_own(self, snapshot: Snapshot) -> None:
+        """While everybody's rules are being read for the first time: what our own part does is known at once."""
+        if not set(snapshot.networks) <= self._told:
+            own = await self._host.run(lambda: self._kernel.judge_own(snapshot))
+            self._reporter.unread({family: answer for family, answer in own.items() if family not in self._told})
 
-    async def _pulse(self, snapshot: Snapshot) -> None:
-        """Others write rules too, and sets, interfaces and pods change without an event. Where the answer is another
-        one, or there is none, a look follows: what is missing of our own is repaired, and only what stands then is
-        logged."""
-        try:
-            again = await self._judge(snapshot, changed=False)
-        except HitlessError:  # the look meets it too, and reports it
-            now, again = self._host.monotonic(), True
-            self._schedule.judged(now, 0.0, asked=False)
-        if again:
-            self._schedule.confirm()
+    def _ask(self, snapshot: Snapshot) -> None:
+        """Begin to ask what becomes of the pods' packets, where that is due: whatever has changed, or only if something
+        has. Others write rules too, and sets, interfaces and pods change without an event."""
+        now = self._host.monotonic()
+        whole = self._schedule.asks(now)
+        if not self._judges or not (whole or self._schedule.pulse_due(now)):
+            return
+        self._schedule.judging(whole=whole)
+        self._health.asked_since = now
+        answer = self._host.begin(lambda: self._judge.judge(snapshot, changed=whole))
+        self._question = _Question(answer, snapshot, whole, now, self._changes)
+
+    def _hear(self) -> None:
+        """Take the answer, when it is there. Where other families are cut off than before a look follows, and the
+        question is asked again behind that: what is missing of our own is repaired, and only what stands then is
+        logged. An answer from before a change of our rules does not say that pods are cut off, unless the next one
+        does too."""
+        asked = self._question
+        if asked is None or not asked.answer.done():
+            return
+        self._question, self._health.asked_since = None, None
+        now, schedule = self._host.monotonic(), self._schedule
+        error = asked.answer.exception()
+        if error is not None:
+            schedule.not_judged(now, now - asked.begun)
+            self._reporter.not_judged(ours(error, "judging the node's rules"), asked.snapshot.networks)
+            return
+        found = asked.answer.result()
+        schedule.judged(now, now - asked.begun, asked=asked.whole, answered=found is not None)
+        if found is None:
+            return
+        if asked.snapshot is not self._snapshot:
+            schedule.ask()
+            return
+        stale = asked.changes != self._changes
+        if stale and not self._put_off and any(answer.state == "not_carried" for answer in found.values()):
+            self._put_off = True
+            schedule.ask()
+            return
+        self._put_off, self._told = False, frozenset(found)
+        before = self._health.not_carried.keys()
+        same = before == {family.value for family, answer in found.items() if answer.state == "not_carried"}
+        self._reporter.judged(found, log=same and asked.whole and self._clean and not stale)
+        if not same:
+            schedule.confirm()
+        if self._backend is not None:
+            self._reporter.announce(self._backend, now)
 
     async def _heal(self, snapshot: Snapshot) -> None:
         """Free what was bound without translation."""

@@ -1,8 +1,9 @@
 """The real node behind ``NodePort``: reads by netlink and getsockopt, writes by one program call a transaction.
 
-Two readers: the chains that a plan is made for are read alone and anew each time (``observing``); what is said about
-the node comes from the observer that the guard uses too (``hitless.observe.rules``), which is started at the first
-question and kept current from then on.
+Two readers, for two threads. ``Node``: the chains that a plan and healing need are read alone, and anew each time
+(``observing``), in milliseconds. ``AllRules``: what is said about the node comes from the observer that the guard uses
+too (``hitless.observe.rules``), which is started at the first question and kept current from then on; with 50,000
+rules that first reading takes seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.chains import ChainName
 from hitless.kernel.conntrack import Conntrack
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.surroundings import Surroundings
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
@@ -23,7 +25,7 @@ from hitless.observe import LiveNode
 from hitless.observe.rules import RulesObserver
 from hitless.plan import Transaction
 
-__all__ = ["HINTS", "Node"]
+__all__ = ["HINTS", "AllRules", "Node"]
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 """Chains that the kubelet makes in the mangle table of the backend that it uses (kubernetes-sigs/iptables-wrappers)."""
@@ -36,7 +38,7 @@ class Node:
         self.namespace = namespace
         self._lock_wait = lock_wait
         self._observer = Observer(namespace)
-        self._rules: RulesObserver | None = None
+        self._surroundings: Surroundings | None = None
         self.commands = 0
 
     def __enter__(self) -> Self:
@@ -48,8 +50,8 @@ class Node:
     def close(self) -> None:
         """Close all sockets; the rules stay."""
         self._observer.close()
-        if self._rules is not None:
-            self._rules.close()
+        if self._surroundings is not None:
+            self._surroundings.close()
 
     @property
     def generation(self) -> int:
@@ -73,13 +75,11 @@ class Node:
             iptables.restore(transaction.program, transaction.text, namespace=self.namespace, lock_wait=self._lock_wait)
 
     def egress(self, families: Collection[Family]) -> Ruleset:
-        """Everything that a pod's packet to the outside may meet, sets and facts of the node included."""
-        return self._following(families).now(families)
-
-    def changed(self, families: Collection[Family]) -> bool:
-        """Whether a question about ``egress`` may have another answer since the last call: nf_tables' rules, or facts
-        of the node, have changed. The legacy tables are not looked at."""
-        return self._following(families).settle()
+        """The few chains that a forwarded packet passes beside ours, as they are now; sets are not read."""
+        if self._surroundings is None:
+            self._surroundings = Surroundings(self.namespace)
+        self._surroundings.refresh()
+        return Ruleset(self._observer.egress_rules(families).tables, self._surroundings)
 
     def conntrack(self) -> Conntrack:
         """The connection table, opened."""
@@ -92,15 +92,6 @@ class Node:
     def around(self, families: tuple[Family, ...]) -> LiveNode:
         """The pods and the way out, opened."""
         return LiveNode(self.namespace, families)
-
-    def _following(self, families: Collection[Family]) -> RulesObserver:
-        found = self._rules
-        if found is None or not set(families) <= set(found.families):
-            wanted = tuple(family for family in Family if family in families or (found and family in found.families))
-            if found is not None:
-                found.close()
-            found = self._rules = RulesObserver(wanted, self.namespace, follow_legacy=False)
-        return found
 
     def hinted(self) -> Backend | None:
         """The iptables backend in which the kubelet left its hints; ``None`` where it left none."""
@@ -131,3 +122,38 @@ class Node:
             return True
         self.commands += 1
         return iptables.knows_random_fully(f"iptables-{backend.value}", namespace=self.namespace)
+
+
+class AllRules:
+    """Everybody's rules in one namespace. For one thread, which need not be the ``Node``'s."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._namespace = namespace
+        self._rules: RulesObserver | None = None
+
+    def close(self) -> None:
+        """Observe no more."""
+        if self._rules is not None:
+            self._rules.close()
+
+    def everything(self, families: Collection[Family]) -> Ruleset:
+        """Everything that a pod's packet to the outside may meet, sets and facts of the node included."""
+        return self._following(families).now(families)
+
+    def changed(self, families: Collection[Family]) -> bool:
+        """Whether a question about ``everything`` may have another answer since the last call: nf_tables' rules, or
+        facts of the node, have changed. The legacy tables are not looked at."""
+        return self._following(families).settle()
+
+    def around(self, families: tuple[Family, ...]) -> LiveNode:
+        """The pods and the way out, opened."""
+        return LiveNode(self._namespace, families)
+
+    def _following(self, families: Collection[Family]) -> RulesObserver:
+        found = self._rules
+        if found is None or not set(families) <= set(found.families):
+            wanted = tuple(family for family in Family if family in families or (found and family in found.families))
+            if found is not None:
+                found.close()
+            found = self._rules = RulesObserver(wanted, self._namespace, follow_legacy=False)
+        return found

@@ -3,25 +3,28 @@
 Problem: an agent that asks iptables for its rules waits for 30,000 others. Promise: exactly our chains and the base
 chains that lead to them are read, in all three backends, by netlink and getsockopt, without running a program and
 without making a table that is not there; what is read belongs to one generation (nf_tables) or one table (legacy).
-What it reads is for planning alone; what is said about the node comes from ``hitless.observe.rules``. It never writes.
-Next stage: ``hitless.plan``.
+``egress_rules`` follows the jumps from the base chains, up to a bound, for healing and for the first answer about the
+node; what is said about it from then on comes from ``hitless.observe.rules``. It never writes. Next stage:
+``hitless.plan``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from hitless.kernel.chains import ChainName, ChainReader
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.kernel.xtables.tables import decode_table
 from hitless.model.families import Backend, Family
-from hitless.model.rules import Chain, Table
+from hitless.model.rules import Chain, Goto, Jump, Opaque, OpaqueAction, Rule, Ruleset, Table
 from hitless.model.state import Holding, NodeState, Place, Purpose
 
 __all__ = ["Observer"]
 
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
+_MOST_CHAINS = 400  # a node's forward path with 250 Calico endpoints passes fewer
+_UNREAD = Rule((Opaque("a chain that was not read"), OpaqueAction("not read")))
 
 
 class Observer:
@@ -108,7 +111,37 @@ class Observer:
             self._legacy[family] = Tables(self._namespace, family)
         return self._legacy[family].present(name)
 
+    # --- for healing, and until everybody's rules are read
+
+    def egress_rules(self, families: Collection[Family]) -> Ruleset:
+        """The chains that a forwarded packet can pass, from FORWARD, POSTROUTING and our native tables."""
+        tables: list[Table] = []
+        for family in families:
+            for table, bases in (("nat", ("POSTROUTING",)), ("filter", ("FORWARD",))):
+                tables.append(self._reachable(family, table, bases))
+                legacy = self.legacy_table(family, table)
+                if legacy is not None:
+                    tables.append(legacy)
+            tables.append(self._reachable(family, f"flannel-{family.value}", ("postrtg", "forward")))
+        return Ruleset(tuple(table for table in tables if table.legacy or table.chains))
+
+    def _reachable(self, family: Family, table: str, bases: Iterable[str]) -> Table:
+        chains: dict[str, Chain] = {}
+        pending = list(bases)
+        while pending and len(chains) < _MOST_CHAINS:
+            read = self._chains.read(ChainName(family.nft, table, name) for name in pending)
+            chains.update({name.chain: chain for name, chain in read.items()})
+            targets = {name for chain in read.values() for name in _targets(chain)}
+            pending = sorted(targets - chains.keys())[: _MOST_CHAINS - len(chains)]
+        for name in {name for chain in chains.values() for name in _targets(chain)} - chains.keys():
+            chains[name] = Chain(name, (_UNREAD,))
+        return Table(family.nft, table, chains)
+
 
 def _policy(base: Chain | None) -> str:
     """What a base chain does with what no rule took."""
     return base.hook.policy if base and base.hook else "accept"
+
+
+def _targets(chain: Chain) -> set[str]:
+    return {step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)}

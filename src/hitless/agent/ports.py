@@ -1,13 +1,15 @@
 """What the agent needs of the world, as the few methods that the real one and the fake one share.
 
-``RulesPort`` is what a plan needs, ``NodePort`` is all of a node's kernel, ``Commits`` and ``LegacyTables`` are what
-says that rules have changed, and ``Runtime`` is time itself: clock, waiting, and the thread in which the kernel is
-asked. Everything that runs gets these handed in, so that tests run it in virtual time.
+``RulesPort`` is what a plan needs, ``NodePort`` is all of a node's kernel, ``AllRulesPort`` is what everybody's rules
+say, ``Commits`` and ``LegacyTables`` are what says that rules have changed, and ``Runtime`` is time itself: clock,
+waiting, and the two threads in which the kernel is asked. Everything that runs gets these handed in, so that tests run
+it in virtual time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Protocol, TypeVar
 
 from hitless.heal import ConntrackPort
@@ -20,6 +22,7 @@ from hitless.observe import Asking, Whom
 from hitless.plan import Transaction
 
 __all__ = [
+    "AllRulesPort",
     "AroundPort",
     "Clock",
     "ClosingConntrack",
@@ -44,7 +47,7 @@ class RulesPort(Protocol):
         """Commit one transaction, whole or not at all; raises ``ProgramError`` (``LockBusy``, ``NotSupported``)."""
 
     def egress(self, families: Collection[Family]) -> Ruleset:
-        """The rules that a pod's packet to the outside passes, for the evaluator."""
+        """The rules that a pod's packet to the outside passes at our chains, as far as they can be read at once."""
 
     def detect(self) -> Backend:
         """The iptables backend that the kubelet and kube-proxy use."""
@@ -100,9 +103,6 @@ class NodePort(RulesPort, Protocol):
     def generation(self) -> int:
         """The nf_tables generation that the last observation belongs to."""
 
-    def changed(self, families: Collection[Family]) -> bool:
-        """Whether ``egress`` may give another answer since the last call; legacy tables are not looked at."""
-
     def hinted(self) -> Backend | None:
         """The backend in which the kubelet left its hints."""
 
@@ -120,6 +120,22 @@ class NodePort(RulesPort, Protocol):
 
     def close(self) -> None:
         """Close everything; the rules stay."""
+
+
+class AllRulesPort(Protocol):
+    """Everybody's rules on one node; belongs to the judging thread. Real: ``hitless.agent.node.AllRules``."""
+
+    def everything(self, families: Collection[Family]) -> Ruleset:
+        """All that a pod's packet to the outside may meet."""
+
+    def changed(self, families: Collection[Family]) -> bool:
+        """Whether ``everything`` may give another answer since the last call; legacy tables are not looked at."""
+
+    def around(self, families: tuple[Family, ...]) -> AroundPort:
+        """The pods and the way out, opened."""
+
+    def close(self) -> None:
+        """Observe no more."""
 
 
 class Commits(Protocol):
@@ -153,7 +169,7 @@ class Clock(Protocol):
 
 
 class Runtime(Clock, Protocol):
-    """Time, waiting, and the thread in which the kernel is asked. Real: ``hitless.agent.runtime.AsyncRuntime``."""
+    """Time, waiting, and the threads in which the kernel is asked. Real: ``hitless.agent.runtime.AsyncRuntime``."""
 
     async def wait(self, seconds: float) -> None:
         """Until so much time is over, or ``wake`` is called: it counts also when it was called before."""
@@ -164,5 +180,8 @@ class Runtime(Clock, Protocol):
     async def run(self, action: Callable[[], _T]) -> _T:
         """Do this in the kernel's thread: one after the other."""
 
-    async def end(self, action: Callable[[], None]) -> None:
-        """Do this there as the last."""
+    def begin(self, action: Callable[[], _T]) -> Future[_T]:
+        """Do this in the judging thread, for which nothing waits; ``wake`` when it is over."""
+
+    async def end(self, action: Callable[[], None], judging: Callable[[], None]) -> None:
+        """Do these as the last, each in its thread; what the judging thread is busy with is not waited for."""

@@ -8,12 +8,12 @@ stage: ``loop``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hitless.agent.damage import Blame
 from hitless.agent.egress import Answer
 from hitless.agent.fights import Verdict
-from hitless.agent.health import Health
+from hitless.agent.health import UNREAD, Health
 from hitless.agent.watching import Suspect
 from hitless.agent.working import Look
 from hitless.daemon.logs import Log
@@ -148,19 +148,33 @@ class Reporter:
     # --- the node
 
     def judged(self, found: Mapping[Family, Answer], *, log: bool) -> None:
-        """What becomes of the pods' packets. ``log``: our own rules stand, so that what cuts pods off is said once, and
-        once when it is over."""
+        """What becomes of the pods' packets. ``log``: our own rules stand, so that what cuts pods off is logged, once;
+        its end is in any case."""
         cut = {family.value: answer.why for family, answer in found.items() if answer.state == "not_carried"}
         self.health.not_carried = cut
         self.health.doubtful = {f.value: answer.why for f, answer in found.items() if answer.state == "cannot_tell"}
-        if not log:
-            return
-        for family, why in cut.items():
-            if self._cut_off.get(family) != why:
-                self._log.notice("not carried", family=family, reason=why)
-        for family in self._cut_off.keys() - cut.keys():
+        for family in sorted(self._cut_off.keys() - cut.keys()):
             self._log.info("carried again", family=family)
-        self._cut_off = cut
+        said = {family: why for family, why in self._cut_off.items() if family in cut}
+        for family, why in cut.items() if log else ():
+            if said.get(family) != why:
+                self._log.notice("not carried", family=family, reason=why)
+        self._cut_off = cut if log else said
+
+    def unread(self, own: Mapping[Family, Answer]) -> None:
+        """Everybody's rules are not read yet for these families; ``own``: what the chains that are known do. Where they
+        let nobody through, others cannot either; all else is not known."""
+        cut = {family.value: answer.why for family, answer in own.items() if answer.state == "not_carried"}
+        unread = {family.value: UNREAD for family in own if family.value not in cut}
+        self.health.not_carried = {**self.health.not_carried, **cut}
+        self.health.doubtful = {**self.health.doubtful, **unread}
+
+    def not_judged(self, error: HitlessError, families: Collection[Family]) -> None:
+        """What becomes of the pods' packets cannot be told; what was known to cut them off stays said."""
+        told = {family.value for family in families} - self.health.not_carried.keys()
+        self.health.doubtful = {family: str(error) for family in sorted(told)}
+        self._metrics.add("hitless_agent_errors_total", kind="observe")
+        self._log.error("cannot look", reason=str(error))
 
     def healed(self, found: Mapping[Family, int]) -> None:
         """So many flows were freed."""

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
+from hitless.agent.judging import Judging
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
-from hitless.agent.node import Node
+from hitless.agent.node import AllRules, Node
 from hitless.agent.overlay.running import Overlay
 from hitless.agent.overlay.source import lease_source, network_configuration, remembered
 from hitless.agent.ports import LegacyTables
@@ -165,6 +166,7 @@ async def _work(
     watch = _watch(runtime)
     loop = Loop(
         Worker(Node(lock_wait=options.lock_wait), options.backend, runtime),
+        Judging(AllRules(), runtime),
         watch,
         Reporter(log, metrics, health, notifier, started=started),
         runtime,

@@ -3,8 +3,9 @@
 Problem: damage must be repaired within milliseconds, a fight or a failure must not become a loop at full speed, and
 what costs much must not be asked often. Promise: a look at our own rules is due at once when something called for it,
 but never before a fight's delay or a retry's gap is over, and otherwise every ``resync`` seconds; healing is due at
-once after a repair and twice again; the question what becomes of the pods' packets is due every second, sooner after
-somebody else's change, and takes a fiftieth of the time at most. Comparisons and evaluations that take long are made
+once after a repair and twice again; the question what becomes of the pods' packets is due every second, at once behind
+a repair, soon after somebody else's change, and takes a fiftieth of the time at most (what took long once, as the first
+reading does, does not count: only what does so again). Comparisons and evaluations that take long are made
 more seldom. Next stage: ``loop``.
 """
 
@@ -22,6 +23,7 @@ _RETRY = 0.5  # after a failure, unless an event comes first
 _PULSE = 1.0  # seconds between questions whether anything else that pods' packets meet has changed
 _PULSE_LEAST = 0.1  # from a change of somebody else's rules to the question what it means
 _PULSE_SHARE = 50  # and such questions take a fiftieth of the time, however often others write
+_FAILED_SHARE = 3  # a question that failed is asked again after so many times what it took
 _SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
 _IDLE = 3600.0  # while there is nothing to do
 
@@ -37,6 +39,8 @@ class Schedule:
         self._called = self._stirred = False  # since the last look, or judgement, began
         self._backend = 0.0
         self._judge = 0.0
+        self._asks: float | None = None  # when to ask about the pods' packets whatever has changed
+        self._asking = 0.0  # seconds that the last answer took
         self._pulse = self._pulse_after = 0.0
         self._heals: list[float] = []
 
@@ -63,7 +67,7 @@ class Schedule:
         """Seconds until something is due. A fight's delay holds looks back, not healing."""
         times = [self._look_at() if looks else now + _IDLE, *self._heals[:1]]
         if judges:
-            times.append(self._pulse)
+            times.append(self._pulse if self._asks is None else min(self._pulse, self._asks))
         return max(0.0, min(times) - now)
 
     def look_due(self, now: float) -> bool:
@@ -77,6 +81,10 @@ class Schedule:
     def pulse_due(self, now: float) -> bool:
         """Whether to see if the answer about the pods' packets may have changed."""
         return now >= self._pulse
+
+    def asks(self, now: float) -> bool:
+        """Whether to ask about the pods' packets whatever has changed."""
+        return self._asks is not None and now >= self._asks
 
     def backend_due(self, now: float) -> bool:
         """Whether to choose the backend again: the kubelet may come after us, or change its mind."""
@@ -109,16 +117,30 @@ class Schedule:
         """The backend was chosen."""
         self._backend = now + _BACKEND_EVERY
 
-    def judging(self) -> None:
-        """The pods' packets are asked about: what is stirred from now on may be too late for the answer."""
-        self._stirred = False
+    def ask(self) -> None:
+        """Ask about the pods' packets as soon as may be, whatever has changed."""
+        self._asks = 0.0
 
-    def judged(self, now: float, cost: float, *, asked: bool) -> None:
-        """The pods' packets were asked about; not ``asked``: only whether anything had changed."""
+    def judging(self, *, whole: bool) -> None:
+        """The pods' packets are asked about: what is stirred from now on may be too late for the answer. ``whole``:
+        whatever has changed."""
+        self._stirred = False
+        if whole:
+            self._asks = None
+
+    def judged(self, now: float, cost: float, *, asked: bool, answered: bool) -> None:
+        """The pods' packets were asked about; not ``asked``: only if anything had changed. ``answered``: they were
+        judged."""
+        if answered:
+            cost, self._asking = min(cost, self._asking), cost
         self._pulse_after = now + max(_PULSE_LEAST, _PULSE_SHARE * cost)
         self._pulse = self._pulse_after if self._stirred else max(now + _PULSE, self._pulse_after)
         if asked:
             self._judge = now + max(self._resync, _SHARE * cost)
+
+    def not_judged(self, now: float, cost: float) -> None:
+        """That failed: ask again later."""
+        self._asks = self._pulse = self._pulse_after = now + max(_PULSE, _FAILED_SHARE * cost)
 
     def confirm(self) -> None:
         """The answer is another one: look, and ask again behind that."""

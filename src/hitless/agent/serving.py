@@ -28,8 +28,7 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
             "message": "flanneld is not ready yet" if reasons else "flanneld is ready",  # flannel's words
             "reasons": list(reasons),
             "fighting": list(health.fighting),
-            "cannot_tell": [f"{family}: {why}" for family, why in health.doubtful.items()]
-            + ([f"leases: {health.leases}"] if health.leases else []),
+            "cannot_tell": list(health.cannot_tell(now)),
         }
         return Page(503 if reasons else 200, json.dumps(body) + "\n", "application/json")
     if path == "/metrics":

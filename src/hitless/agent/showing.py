@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hitless.agent.node import Node
+from hitless.agent.judging import Judging
+from hitless.agent.node import AllRules, Node
 from hitless.agent.running import first_snapshot
 from hitless.agent.runtime import SYSTEM
 from hitless.agent.working import Worker
@@ -31,18 +33,20 @@ def plan_text(options: Options, *, as_json: bool) -> str:
         backend = worker.backend(native=netconf.nftables)
         made = worker.plan(snapshot, backend)
         if not made.transactions:
-            made = replace(made, notes=(*made.notes, *_cut_off(worker, snapshot, backend, made)))
+            made = replace(made, notes=(*made.notes, *_cut_off(snapshot, backend, made)))
         return render(made, backend, as_json=as_json, unused=netconf.unused)
     finally:
         worker.close()
 
 
-def _cut_off(worker: Worker, snapshot: Snapshot, backend: Backend, made: Plan) -> list[Note]:
+def _cut_off(snapshot: Snapshot, backend: Backend, made: Plan) -> list[Note]:
     """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
+    with contextlib.closing(Judging(AllRules(), SYSTEM)) as judging:
+        found = judging.judge(snapshot) or {}
     said = {note.place.family for note in made.notes if note.refusal}
     return [
         Note(Place(backend, family, Purpose.FORWARD), answer.why, refusal=True)
-        for family, answer in (worker.judge(snapshot) or {}).items()
+        for family, answer in found.items()
         if answer.state == "not_carried" and family not in said
     ]
 

@@ -1,8 +1,9 @@
 """Everything that the agent does to the kernel, in one thread.
 
 Problem: a lock may be waited for, a dump may be long, and /healthz must answer meanwhile; and netlink sockets belong
-to one thread. Promise: ``Worker`` holds the node, the connection table and the node's facts, and is called from one
-thread only (the loop's executor). It decides nothing about *when*. Never removes anything on its own.
+to one thread (everybody's rules are read in another one, by ``judging``). Promise: ``Worker`` holds the node, the
+connection table and the node's facts, and is called from one thread only (the loop's executor). It decides nothing
+about *when*. Never removes anything on its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hitless.agent.egress import Answer, Egress, was_open
-from hitless.agent.ports import AroundPort, Clock, ClosingConntrack, FactsPort, NodePort
+from hitless.agent.ports import Clock, ClosingConntrack, FactsPort, NodePort
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
 from hitless.errors import HitlessError, MissingError
@@ -55,9 +56,6 @@ class Worker:
         self._chosen = backend
         self._conntrack: ClosingConntrack | None = None
         self._facts: FactsPort | None = None
-        self._around: AroundPort | None = None
-        self._around_of: tuple[Family, ...] = ()
-        self._egress = Egress()
         self._random_fully: bool | None = None
         self._bridges = True
 
@@ -69,7 +67,7 @@ class Worker:
     def close(self) -> None:
         """Close all sockets; the kernel keeps everything."""
         self._node.close()
-        for port in (self._conntrack, self._facts, self._around):
+        for port in (self._conntrack, self._facts):
             if port is not None:
                 port.close()
 
@@ -138,26 +136,17 @@ class Worker:
             return None, str(result.error)
         return result, ""
 
-    def judge(self, snapshot: Snapshot, *, changed: bool = True) -> Mapping[Family, Answer] | None:
-        """What happens to each family's pods, and why. ``changed`` false: ``None`` where nothing that the last answer
-        came from has changed; legacy tables are not looked at then."""
-        families = tuple(snapshot.networks)
-        around = self._surrounding(families)
-        moved = around.look(self._clock.monotonic())
-        if not (self._node.changed(families) or moved or changed):
-            return None
-        # one family at a time: a legacy table of 30,000 rules is 16 MB
-        return {
-            family: self._egress.ask(self._node.egress((family,)), networks, around, masquerade=snapshot.masquerade)
-            for family, networks in snapshot.networks.items()
-        }
-
-    def _surrounding(self, families: tuple[Family, ...]) -> AroundPort:
-        if self._around is None or self._around_of != families:
-            if self._around is not None:
-                self._around.close()
-            self._around, self._around_of = self._node.around(families), families
-        return self._around
+    def judge_own(self, snapshot: Snapshot) -> Mapping[Family, Answer]:
+        """What the few chains on the way beside ours do to each family's pods: certain where they let none through.
+        For as long as everybody's rules are not read yet."""
+        around = self._node.around(tuple(snapshot.networks))
+        try:
+            return {
+                family: Egress().ask(self._node.egress((family,)), networks, around, masquerade=snapshot.masquerade)
+                for family, networks in snapshot.networks.items()
+            }
+        finally:
+            around.close()
 
     def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
         """What a pass would do."""

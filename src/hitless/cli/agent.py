@@ -14,6 +14,9 @@ from hitless.errors import HitlessError, InputError
 
 __all__ = ["main"]
 
+_SWITCH_S = 0.0002
+"""How long the thread that reads everybody's rules may keep the one that repairs ours waiting, each time."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent, or one of its commands."""
@@ -58,6 +61,7 @@ def _run(options: object) -> None:
     from hitless.sources import Options
 
     assert isinstance(options, Options)
+    sys.setswitchinterval(_SWITCH_S)
     with Lines(sys.stderr.fileno()) as lines:
         asyncio.run(run(options, lines, started_at()))
 

@@ -1,9 +1,9 @@
 """A whole node in memory, for running the agent in virtual time: rules, events, connection table, pods.
 
-Promise: ``FakeNode`` is a ``NodePort``. Every commit, whoever made it, is announced as the kernel announces it: for
-nf_tables by its generation, its writer and the chains that it touched (``events``, which may be told to lose some), for
-the legacy tables by a call. What is read may be told to fail (``fail_reads``). Pods and the way out are known, and no
-connection is poisoned. ``forget`` drops the history, for runs of any length.
+Promise: ``FakeNode`` is a ``NodePort`` and an ``AllRulesPort``. Every commit, whoever made it, is announced as the
+kernel announces it: for nf_tables by its generation, its writer and the chains that it touched (``events``, which may
+be told to lose some), for the legacy tables by a call. What is read may be told to fail (``fail_reads``). Pods and the
+way out are known, and no connection is poisoned. ``forget`` drops the history, for runs of any length.
 """
 
 from __future__ import annotations
@@ -149,6 +149,13 @@ class FakeNode(FakeKernel):
 
     def egress(self, families: Collection[Family]) -> Ruleset:
         """As the kernel's, or a failure."""
+        self._may_fail()
+        return super().egress(families)
+
+    # --- AllRulesPort
+
+    def everything(self, families: Collection[Family]) -> Ruleset:
+        """All rules, or a failure."""
         self._may_fail()
         self._asked = self.version
         return super().egress(families)

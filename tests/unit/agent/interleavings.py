@@ -1,8 +1,9 @@
 """Random interleavings of events, failures, time and death around the agent's loop, and what must hold throughout.
 
 ``World.step`` does one thing: somebody writes rules (or undoes ours), events arrive or are lost, time goes on, a
-program or a reading fails, the lock is busy, the configuration changes, the agent dies before or after a commit and
-another one starts. After each step, and inside each pass, the invariants are asserted:
+program or a reading fails, everybody's rules take seconds to be read, the lock is busy, the configuration changes, the
+agent dies before or after a commit and another one starts. After each step, and inside each pass, the invariants are
+asserted:
 
 - the agent never changes a rule that is not its own;
 - a pass over a node that is as desired commits nothing, and no commit leaves the rules as they were;
@@ -133,6 +134,7 @@ class World:
             self.a_program_fails: 5,
             self.the_lock_is_busy: 4,
             self.a_reading_fails: 4,
+            self.a_reading_takes_long: 3,
             self.configuration: 3,
             self.death: 4,
         }
@@ -185,6 +187,9 @@ class World:
 
     def a_reading_fails(self) -> None:
         self.node.fail_reads(KernelError("read", "rules"), self.random.choice((1, 1, 3)))
+
+    def a_reading_takes_long(self) -> None:
+        self.time.reading = self.random.choice((0.0, 0.2, 3.0))
 
     def configuration(self) -> None:
         wanted = self.random.choice(CONFIGURATIONS)

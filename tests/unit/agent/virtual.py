@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from hitless.agent.health import Health
+from hitless.agent.judging import Judging
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.reporting import Reporter
@@ -39,6 +41,8 @@ class Time:
         self.now = 1000.0
         self.awake = False
         self.cost = 0.0  # seconds that each call of the kernel's thread takes
+        self.reading = 0.0  # seconds from a question to the judging thread to its answer, which is as things were then
+        self.begun: list[tuple[float, Callable[[], None]]] = []
         self.ended = False
 
     def monotonic(self) -> float:
@@ -59,8 +63,35 @@ class Time:
         self.now += self.cost
         return action()
 
-    async def end(self, action: Callable[[], None]) -> None:
+    def begin(self, action: Callable[[], _T]) -> Future[_T]:
+        assert not self.begun, "one question at a time"
+        inner, outer = Future[_T](), Future[_T]()
+        try:
+            inner.set_result(action())
+        except Exception as error:  # noqa: BLE001 - whoever asked gets it
+            inner.set_exception(error)
+
+        def over() -> None:
+            error = inner.exception()
+            outer.set_result(inner.result()) if error is None else outer.set_exception(error)
+            self.awake = True
+
+        self.begun.append((self.now + self.reading, over))
+        self.finish()
+        return outer
+
+    @property
+    def answer_at(self) -> float:
+        return min((when for when, _ in self.begun), default=float("inf"))
+
+    def finish(self) -> None:
+        """What was begun is over when its time has come."""
+        while self.answer_at <= self.now:
+            self.begun.pop(0)[1]()
+
+    async def end(self, action: Callable[[], None], judging: Callable[[], None]) -> None:
         action()
+        judging()
         self.ended = True
 
 
@@ -88,7 +119,7 @@ class Agent:
         reporter = Reporter(log, self.metrics, self.health, Notifier({}), started=time.now)
         self.watch = Watch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
         self.worker = Worker(node, backend, time)
-        self.loop = Loop(self.worker, self.watch, reporter, time, resync=5.0, heal=True)
+        self.loop = Loop(self.worker, Judging(node, time), self.watch, reporter, time, resync=5.0, heal=True)
         self.watch.wake, self.watch.stir = self.loop.wake, self.loop.stirred
         if snapshot is not None:
             self.loop.desire(snapshot, native=False)
@@ -116,6 +147,7 @@ class Agent:
 
     def turn(self) -> None:
         """Let the loop run until it waits again, if it is awake or its time has come."""
+        self.time.finish()
         while not self.over and (self.time.awake or self.time.now >= self._until):
             try:
                 pause = self._running.send(None)
@@ -128,8 +160,8 @@ class Agent:
         """Time goes on, and the loop runs whenever its time has come."""
         end = self.time.now + seconds
         self.turn()
-        while not self.over and self._until <= end:
-            self.time.now = max(self.time.now, self._until)
+        while not self.over and (due := min(self._until, self.time.answer_at)) <= end:
+            self.time.now = max(self.time.now, due)
             self.turn()
         self.time.now = max(self.time.now, end)
 
@@ -137,4 +169,5 @@ class Agent:
         """The end, as by SIGKILL: nothing of it runs any more."""
         self.over = True
         self.node.legacy = None
+        self.time.begun.clear()
         self._running.close()

@@ -110,7 +110,7 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
 
     async def run() -> Failing:
         reporter = Reporter(Log(stream), agent_metrics(), health, notifier, started=0.0)
-        loop = Failing(worker, watch, reporter, AsyncRuntime(), resync=5.0, heal=True)
+        loop = Failing(worker, worker, watch, reporter, AsyncRuntime(), resync=5.0, heal=True)
         await loop.run()
         return loop
 

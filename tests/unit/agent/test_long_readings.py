@@ -1,0 +1,172 @@
+"""While everybody's rules are read, or read again, which takes seconds: our own are repaired, and /readyz is honest."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.contract.start_states import our_text, snapshot
+from tests.unit.agent.virtual import Agent, Time
+
+from hitless.agent.health import UNREAD
+from hitless.agent.reconciling import plan_pass
+from hitless.agent.runtime import AsyncRuntime
+from hitless.agent.serving import page
+from hitless.errors import KernelError
+from hitless.model.families import Backend, Family
+from hitless.testing.fake_node import FakeNode
+
+V4 = Family.IPV4
+WANTED = snapshot(V4)
+FLUSH = "*nat\n-F FLANNEL-POSTRTG\nCOMMIT\n"
+DROP = "*filter\n-I FORWARD 1 -s 10.42.0.0/16 -j DROP\nCOMMIT\n"
+READING = 3.0
+
+
+def started(*, before: tuple[str, ...] = (), reading: float = READING) -> Agent:
+    """With our rules there already, and ``before`` somebody else's."""
+    node, time = FakeNode(), Time()
+    for text in (*our_text(Backend.NFT, V4), *before):
+        node.write(Backend.NFT, V4, text)
+    time.reading = reading
+    agent = Agent(node, time, WANTED, backend=Backend.NFT)
+    agent.turn()
+    return agent
+
+
+def whole(agent: Agent) -> bool:
+    return not plan_pass(agent.node, WANTED, Backend.NFT).transactions
+
+
+def told(agent: Agent) -> tuple[int, list[str]]:
+    """What /readyz answers, and what cannot be told."""
+    answer = page("/readyz", agent.health, agent.metrics, agent.time.now)
+    return answer.status, json.loads(answer.text)["cannot_tell"]
+
+
+def flushed(agent: Agent) -> None:
+    """Our rules are flushed, the event arrives, and the loop turns without time going on."""
+    agent.node.other(Backend.NFT, V4, FLUSH, name="firewalld", pid=9)
+    agent.deliver()
+    agent.turn()
+
+
+def test_ready_is_said_before_everybodys_rules_are_read_and_what_is_not_known_is_named() -> None:
+    agent = started()
+    assert len(agent.events("ready")) == 1
+    assert told(agent) == (200, [f"ipv4: {UNREAD}"])
+    agent.sleep(READING + 0.1)
+    assert told(agent) == (200, [])
+
+
+def test_a_drop_in_front_of_our_rules_is_known_before_everybodys_rules_are_read() -> None:
+    agent = started(before=(DROP,))
+    assert not agent.events("ready")
+    assert told(agent) == (503, [])
+    agent.sleep(3 * READING)
+    assert told(agent)[0] == 503
+    assert len(agent.events("not carried")) == 1
+
+
+@pytest.mark.parametrize("after", [0.5, 60.0], ids=["while they are read first", "while they are read again"])
+def test_damage_is_repaired_at_once_while_everybodys_rules_are_read(after: float) -> None:
+    agent = started()
+    agent.sleep(after)
+    flushed(agent)  # what begins behind this repair, if nothing runs, takes three seconds
+    assert whole(agent)
+    for _ in range(5):
+        assert agent.time.begun, "nothing is being read"
+        agent.sleep(0.5)
+        flushed(agent)
+        assert whole(agent)
+    assert [one["milliseconds"] for one in agent.events("repaired")] == [0.0] * 6
+    assert told(agent)[0] == 200
+
+
+def test_an_answer_from_before_a_repair_does_not_say_that_pods_are_cut_off() -> None:
+    agent = started()
+    agent.sleep(10.0)
+    while agent.time.begun:
+        agent.sleep(0.1)
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.loop.stirred()
+    while not agent.time.begun:  # the question is asked before the event of the damage arrives
+        agent.sleep(0.01)
+    agent.deliver()
+    agent.turn()
+    assert whole(agent)
+    for _ in range(100):
+        assert told(agent)[0] == 200
+        agent.sleep(0.1)
+    assert not agent.events("not carried")
+
+
+def test_what_others_cut_off_is_said_also_while_somebody_undoes_our_rules_all_the_time() -> None:
+    agent = started()
+    agent.sleep(10.0)
+    agent.node.other(Backend.NFT, V4, DROP)
+    for _ in range(30):
+        flushed(agent)
+        agent.sleep(1.0)
+    assert told(agent)[0] == 503
+    assert any("dropped" in reason for reason in agent.health.reasons(agent.time.now))
+
+
+def test_a_reading_that_fails_cannot_tell_and_is_no_reason_not_to_be_ready() -> None:
+    agent = started(reading=0.0)
+    agent.sleep(6.5)
+
+    def fails(_: object) -> bool:
+        raise KernelError("read", "the rules")
+
+    agent.node.changed = fails  # type: ignore[method-assign,assignment]
+    agent.sleep(1.0)
+    del agent.node.changed
+    status, why = told(agent)
+    assert status == 200
+    assert "the rules" in why[0]
+    assert len(agent.events("cannot look")) == 1
+    agent.sleep(2.0)
+    assert told(agent) == (200, [])
+
+
+def test_rules_that_are_read_again_for_long_are_named() -> None:
+    agent = started(reading=8.0)
+    agent.sleep(9.0)
+    flushed(agent)
+    agent.sleep(5.0)
+    status, why = told(agent)
+    assert status == 200
+    assert [one.partition(" for ")[0] for one in why] == ["rules: being read again"]
+
+
+def test_the_end_does_not_wait_for_a_reading() -> None:
+    import asyncio
+    import threading
+
+    async def ends() -> list[str]:
+        runtime, go, done = AsyncRuntime(), threading.Event(), list[str]()
+        runtime.begin(go.wait)
+        await runtime.end(lambda: done.append("kernel"), lambda: done.append("judge"))
+        go.set()
+        return done
+
+    assert asyncio.run(ends()) == ["kernel"]
+
+
+def test_the_judging_thread_answers_wakes_and_ends() -> None:
+    import asyncio
+
+    async def asks() -> tuple[int, list[str]]:
+        runtime, done = AsyncRuntime(), list[str]()
+        answer = runtime.begin(lambda: 7)
+        await runtime.wait(60.0)
+        failed = runtime.begin(lambda: 1 // 0)
+        await runtime.wait(60.0)
+        assert isinstance(failed.exception(), ZeroDivisionError)
+        await runtime.end(lambda: done.append("kernel"), lambda: done.append("judge"))
+        return answer.result(), done
+
+    answer, done = asyncio.run(asks())
+    assert answer == 7
+    assert sorted(done) == ["judge", "kernel"]
