@@ -19,6 +19,7 @@ from hitless.agent.judging import Judging
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import AllRules, Node
+from hitless.agent.overlay.keys import key_file, secrets_of
 from hitless.agent.overlay.running import Overlay
 from hitless.agent.overlay.source import lease_source, network_configuration, remembered
 from hitless.agent.ports import LegacyTables
@@ -33,6 +34,7 @@ from hitless.daemon.notify import Notifier
 from hitless.daemon.signals import when_ended
 from hitless.errors import InputError, ours
 from hitless.kernel.commits import Commits
+from hitless.kernel.links.wireguard import Secrets
 from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.namespaces import HERE
 from hitless.kernel.scheduling import favour
@@ -103,12 +105,16 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     def say(words: str) -> None:
         log.warning("leases", reason=words)
 
+    def about_key(words: str) -> None:
+        log.warning("wireguard key", reason=words)
+
     state = remembered(options, say)
     netconf, config = network_configuration(options, state, say)
     snapshot = first_snapshot(options, netconf)
     source = lease_source(options, netconf, state, say, config)
     kubernetes = _kubernetes(options) if source is None else None
     backend = backend_config(netconf) if source is not None else None
+    secrets = secrets_of(backend, key_file(options.environment), about_key)
     metrics, notifier = agent_metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
@@ -116,7 +122,7 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
         if options.healthz_port:
             health.turned = SYSTEM.monotonic()
             serving.enter_context(serve(options.healthz_ip, options.healthz_port, health, metrics, log))
-        feeds = _Feeds(snapshot, kubernetes, source, backend)
+        feeds = _Feeds(snapshot, kubernetes, source, backend, secrets)
         await _work(options, log, metrics, health, notifier, netconf, feeds, started)
 
 
@@ -128,6 +134,7 @@ class _Feeds:
     kubernetes: NodeSource | None
     source: LeaseSource | None
     backend: BackendConfig | None
+    secrets: Secrets | None
 
 
 def _watch(runtime: AsyncRuntime) -> Watch:
@@ -201,8 +208,9 @@ async def _work(
         tasks.append(asyncio.create_task(keeper.follow(feeds.kubernetes, health)))
     if feeds.source is not None and feeds.backend is not None:
         overlay = Overlay(
-            options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take
-        )
+            options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take,
+            feeds.secrets,
+        )  # fmt: skip
         tasks.append(asyncio.create_task(overlay.run()))
     try:
         await loop.run()

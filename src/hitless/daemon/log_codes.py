@@ -57,6 +57,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "slowed down": "repairs_slowed",
         "snapshot": "snapshot",
         "subnet file": "subnet_file",
+        "wireguard key": "wireguard_key",
         # the guard
         "cannot look for poisoned flows": "flows_not_read",
         "cannot post an Event": "event_not_posted",

@@ -190,7 +190,7 @@ def peer_objects(place: Place, lease: Lease) -> tuple[list[LinkObject], dict[str
             found += _way(place, lease.backend, family, endpoint)
         except _Refused as reason:
             refused[lease.node if len(lease.endpoints) == 1 else f"{lease.node} ({family})"] = str(reason)
-    return (_joined(found) if lease.backend is BackendType.WIREGUARD else found), refused
+    return (_joined(place, found) if lease.backend is BackendType.WIREGUARD else found), refused
 
 
 def _check(place: Place, family: Family, endpoint: Endpoint) -> None:
@@ -267,7 +267,7 @@ def _by_wireguard(place: Place, backend: WireguardConfig, family: Family, endpoi
             place.devices[family],
             endpoint.public_key,
             endpoint.public_ip,
-            endpoint.port or backend.port,
+            _port_of(backend, family, endpoint),
             frozenset((endpoint.subnet,)),
             backend.keepalive,
             bool(backend.preshared_key),
@@ -275,8 +275,20 @@ def _by_wireguard(place: Place, backend: WireguardConfig, family: Family, endpoi
     )
 
 
-def _joined(found: list[LinkObject]) -> list[LinkObject]:
-    """One device for both families has one peer with the subnets of both."""
+def _port_of(backend: WireguardConfig, family: Family, endpoint: Endpoint) -> int:
+    """flannel publishes the port of a second device also where there is none."""
+    if backend.mode == "separate":
+        return endpoint.port or (backend.port if family is Family.IPV4 else backend.port_v6)
+    one_too_many = family is Family.IPV6 and endpoint.port == backend.port_v6
+    return backend.port if one_too_many or not endpoint.port else endpoint.port
+
+
+def _joined(place: Place, found: list[LinkObject]) -> list[LinkObject]:
+    """One device for both families has one peer with the subnets of both, reached by the address of one: that which
+    the mode names, IPv4 for ``auto``."""
+    backend = place.snapshot.backend
+    version = 6 if isinstance(backend, WireguardConfig) and backend.mode == "ipv6" else 4
+    found = sorted(found, key=lambda one: not (isinstance(one, WireguardPeer) and _version(one) == version))
     peers: dict[Key, WireguardPeer] = {}
     rest: list[LinkObject] = []
     for one in found:
@@ -290,3 +302,7 @@ def _joined(found: list[LinkObject]) -> list[LinkObject]:
         else:
             rest.append(one)
     return [*rest, *peers.values()]
+
+
+def _version(peer: WireguardPeer) -> int:
+    return peer.endpoint.version if peer.endpoint is not None else 0

@@ -190,7 +190,11 @@ class ForwardingEntry:
 
 @dataclass(frozen=True, slots=True)
 class WireguardPeer:
-    """Another node behind a WireGuard device. ``preshared``: whether a preshared key is set (never the key itself)."""
+    """Another node behind a WireGuard device. ``preshared``: whether a preshared key is set (never the key itself).
+
+    ``alive``: of what was observed, whether it has a session; then its endpoint is where its packets come from, which
+    behind a NAT is another one than its lease says.
+    """
 
     device: str
     public_key: str
@@ -199,6 +203,7 @@ class WireguardPeer:
     allowed: frozenset[Network]
     keepalive: int = 0
     preshared: bool = False
+    alive: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:

@@ -121,7 +121,15 @@ def _weak(one: LinkObject, seen: Mapping[Key, LinkObject]) -> bool:
 
 
 def _ordered(changes: Iterable[LinkChange], kinds: tuple[type, ...]) -> list[LinkChange]:
-    return sorted(changes, key=lambda one: kinds.index(type(one.object)))
+    return sorted(changes, key=lambda one: len(kinds) if _only_loses(one) else kinds.index(type(one.object)))
+
+
+def _only_loses(change: LinkChange) -> bool:
+    """A peer that is to have fewer subnets on its device: they are another device's when the routes have moved."""
+    new, old = change.object, change.before
+    if change.verb is not Verb.CHANGE or not isinstance(new, WireguardPeer) or not isinstance(old, WireguardPeer):
+        return False
+    return new.allowed < old.allowed
 
 
 # --- devices
@@ -217,7 +225,7 @@ def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str | None]) -
 
 def _difference(old: LinkObject, new: LinkObject) -> str:
     """In which fields two objects differ."""
-    names = [name for name in type(new).__slots__ if name != "index"]
+    names = [name for name in type(new).__slots__ if name not in ("index", "alive")]
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     return ", ".join(
         f"{name} is {was if was not in (None, '') else 'none'}" for name, was, now in pairs if was != now

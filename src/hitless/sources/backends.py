@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from hitless.errors import InputError
 from hitless.model import reading
+from hitless.model.curve25519 import is_key
 from hitless.model.overlay import Alloc, BackendConfig, HostGw, VxlanConfig, WireguardConfig
 from hitless.sources.netconf import NetConf
 
@@ -45,15 +46,14 @@ def backend_config(netconf: NetConf) -> BackendConfig:
             mode = fields.text("Mode", "separate").lower()
             if mode not in _MODES:
                 raise InputError(reading.shown(mode), where=fields.name("Mode"), expected=", ".join(_MODES))
-            config = WireguardConfig(
+            return WireguardConfig(
                 port=fields.number("ListenPort", 51820, 1, 65535),
                 port_v6=fields.number("ListenPortV6", 51821, 1, 65535),
                 mode=mode,
                 mtu=netconf.mtu or 0,
-                preshared_key=fields.text("PSK", ""),
+                preshared_key=fields.key("PSK"),
                 keepalive=fields.number("PersistentKeepaliveInterval", 0, 0, 65535),
             )
-            raise _not_yet(config, fields)
         case "alloc":
             return Alloc()
     raise InputError(
@@ -62,13 +62,6 @@ def backend_config(netconf: NetConf) -> BackendConfig:
         expected=_INSTEAD.get(netconf.overlay, "vxlan, host-gw, wireguard or alloc"),
         remedy="or run the agent for the rules alone, beside flanneld: --overlay=false",
     )
-
-
-def _not_yet(config: WireguardConfig, fields: _Fields) -> InputError:
-    """WireGuard is planned (``desired.overlay``), but not written to the kernel by this version."""
-    remedy = "leave this node to flanneld, or run the agent for the rules alone, beside it: --overlay=false"
-    words = f"wireguard ({config.mode}) is not written by this version"
-    return InputError(words, where=fields.name("Type"), expected="vxlan, host-gw or alloc", remedy=remedy)
 
 
 class _Fields:
@@ -104,3 +97,10 @@ class _Fields:
         if value is not None and not isinstance(value, str):
             raise InputError(reading.shown(value), where=self.name(field), expected="a text")
         return value or default
+
+    def key(self, field: str) -> str:
+        """A key in base64, or nothing. What stands there is a secret: no error shows it."""
+        value = self.text(field, "")
+        if value and not is_key(value):
+            raise InputError("is no key", where=self.name(field), expected="32 bytes in base64, as wg genpsk prints")
+        return value

@@ -28,6 +28,7 @@ from hitless.model.links import (
     Neighbour,
     Route,
     Verb,
+    WireguardPeer,
     is_overlay_device,
 )
 from hitless.testing.fake_kernel import Death
@@ -131,6 +132,8 @@ class FakeLinks:
         if not fitting:
             return None
         route = max(fitting, key=lambda one: (one.to.prefixlen, -one.metric))
+        if self._encrypts(route.device):
+            return self._by_peer(route.device, to)
         if not route.onlink:
             return (route.device, str(route.gateway)) if route.kind == "unicast" else None
         neighbour = self.objects.get(("neighbour", route.device, route.gateway))
@@ -138,6 +141,18 @@ class FakeLinks:
             return None
         entry = self.objects.get(("forwarding", route.device, neighbour.mac))
         return (route.device, str(entry.to)) if isinstance(entry, ForwardingEntry) else None
+
+    def _encrypts(self, name: str) -> bool:
+        device = self.objects.get(("device", name))
+        return isinstance(device, Device) and device.kind == "wireguard"
+
+    def _by_peer(self, name: str, to: Network) -> tuple[str, ...] | None:
+        for one in self.objects.values():
+            if not isinstance(one, WireguardPeer) or one.device != name or one.endpoint is None:
+                continue
+            if any(to.version == net.version and to.subnet_of(net) for net in one.allowed):  # type: ignore[arg-type]
+                return name, str(one.endpoint)
+        return None
 
     # --- execution
 
@@ -153,6 +168,10 @@ class FakeLinks:
 
     def _tell(self, event: LinkEvent) -> None:
         value = event.value
+        if isinstance(value, WireguardPeer):
+            return  # the kernel tells nobody
+        if isinstance(value, Device) and value.wireguard is not None:
+            event = replace(event, value=replace(value, wireguard=None))
         if isinstance(value, Route) or value is None or is_overlay_device(_device(value)):
             self._events.append(event)
         else:
@@ -179,6 +198,8 @@ class FakeLinks:
             self._drop(value, port, whole=isinstance(value, DeviceAddress))
         else:
             self._check(value)
+            if isinstance(value, WireguardPeer):
+                self._take(value)
             if self.objects.get(value.key) != value or not isinstance(value, DeviceAddress):
                 self._put(value, port)
 
@@ -197,6 +218,15 @@ class FakeLinks:
                 raise KernelError("write", str(value), errno.EINVAL, "Nexthop has invalid gateway or device mismatch")
         if isinstance(value, ForwardingEntry) and device.vxlan is None:
             raise KernelError("write", str(value), errno.EOPNOTSUPP)
+        if isinstance(value, WireguardPeer) and device.kind != "wireguard":
+            raise KernelError("write", str(value), errno.EOPNOTSUPP)
+
+    def _take(self, value: WireguardPeer) -> None:
+        """What is allowed to one peer is no other's (drivers/net/wireguard/allowedips.c)."""
+        for one in list(self.objects.values()):
+            other = isinstance(one, WireguardPeer) and one.device == value.device and one.key != value.key
+            if other and isinstance(one, WireguardPeer):
+                self.objects[one.key] = replace(one, allowed=one.allowed - value.allowed)
 
     def _elsewhere(self, value: Route) -> bool:
         """Whether the gateway of an IPv6 route is behind another device."""
@@ -240,8 +270,9 @@ class FakeLinks:
                 if isinstance(other, Device) and _listens(other) == _listens(value):
                     raise AlreadyExists("add", str(value), errno.EEXIST)
         index = self._next()
+        mac = "" if value.kind == "wireguard" else f"02:00:00:00:00:{index & 255:02x}"
         made = replace(
-            value, index=index, mtu=value.mtu or 1450, mac=value.mac or f"02:00:00:00:00:{index & 255:02x}",
+            value, index=index, mtu=value.mtu or 1450, mac=value.mac or mac,
             tx_checksum=value.tx_checksum is not False, gro=value.gro is not False,
         )  # fmt: skip
         self._put(made, port, whole=True)

@@ -1,4 +1,4 @@
-"""What this node says of itself: the hardware address of its VXLAN device, by which its peers find it.
+"""What this node says of itself: the hardware address of its VXLAN device, or the public key of its WireGuard devices.
 
 Problem: a node whose MAC changes at each start makes all its peers change their entries; a MAC that the kernel gives is
 lost with the device. Promise: the MAC that the source of leases holds is kept, else the one that a device of this name
@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Mapping
 
-from hitless.errors import MissingError
 from hitless.model.families import Family
 from hitless.model.leases import BackendType, Lease
 from hitless.model.links import LinkState
@@ -44,8 +43,10 @@ def offer(
     outer: Mapping[Family, Outer],
     stored: Lease | None,
     observed: LinkState,
+    public_key: str = "",
 ) -> Offer:
-    """What this node publishes. ``stored``: its lease as the source holds it, of an earlier start."""
+    """What this node publishes. ``stored``: its lease as the source holds it, of an earlier start; ``public_key``: that
+    of its WireGuard devices."""
     reach: dict[Family, Reach] = {}
     for family in families:
         public = outer[family].external
@@ -54,9 +55,9 @@ def offer(
                 name = f"flannel.{vni}" if family is Family.IPV4 else f"flannel-v6.{vni}"
                 reach[family] = Reach(public, _mac(family, name, stored, observed), vni)
             case WireguardConfig():
-                raise MissingError(
-                    "WireGuard devices are not made by this version yet", remedy="use vxlan or host-gw, or flanneld"
-                )
+                second = family is Family.IPV6 and backend.mode == "separate"
+                port = backend.port_v6 if second else backend.port
+                reach[family] = Reach(public, public_key=public_key, port=port)
             case _:
                 reach[family] = Reach(public)
     return Offer(backend_type(backend), reach)

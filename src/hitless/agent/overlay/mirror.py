@@ -13,7 +13,17 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from hitless.kernel.links.events import LinkEvent
-from hitless.model.links import Device, DeviceAddress, Key, LinkChange, LinkObject, LinkState, Neighbour, Verb
+from hitless.model.links import (
+    Device,
+    DeviceAddress,
+    Key,
+    LinkChange,
+    LinkObject,
+    LinkState,
+    Neighbour,
+    Verb,
+    WireguardPeer,
+)
 
 __all__ = ["Mirror"]
 
@@ -40,15 +50,29 @@ class Mirror:
         self.objects = {}
         for key, value in state.objects.items():
             same = desired.get(key)
-            self.objects[key] = same if same is not None and same == value and not isinstance(same, Device) else value
+            ours = same is not None and _is(same, value) and not isinstance(same, Device)
+            self.objects[key] = same if ours and same is not None else value
         self._names = {one.index: one.name for one in state.devices()}
         self.touched.clear()
         self.whole = False
 
     def wrote(self, change: LinkChange) -> None:
-        """The kernel took an address; its event for one of IPv6 comes later, from a queue."""
-        if isinstance(change.object, DeviceAddress) and change.verb is not Verb.REMOVE:
-            self.objects[change.object.key] = change.object
+        """The kernel took an address, whose event comes later for IPv6, from a queue; or something of WireGuard, of
+        which there are no events."""
+        value = change.object
+        if isinstance(value, WireguardPeer) and change.verb is Verb.REMOVE:
+            self.objects.pop(value.key, None)
+        elif isinstance(value, DeviceAddress | WireguardPeer) and change.verb is not Verb.REMOVE:
+            self.objects[value.key] = value
+        elif isinstance(value, Device) and value.kind == "wireguard":
+            self.whole = True
+
+    def settle(self, desired: Mapping[Key, LinkObject]) -> None:
+        """After the first full read, when it is known what is desired: peers that have a session are where they are."""
+        for key, value in self.objects.items():
+            same = desired.get(key)
+            if isinstance(value, WireguardPeer) and same is not None and _is(same, value):
+                self.objects[key] = same
 
     def update(self, events: Iterable[LinkEvent], desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
         """What has happened since."""
@@ -70,8 +94,10 @@ class Mirror:
                 continue
             if isinstance(value, Device) and isinstance(old, Device):
                 # events do not carry them; whether they changed is for a full read
-                value = replace(value, tx_checksum=old.tx_checksum, gro=old.gro)
+                value = replace(value, wireguard=old.wireguard, tx_checksum=old.tx_checksum, gro=old.gro)
                 self.whole = self.whole or value.index != old.index or value == old or (old.up and not value.up)
+            if isinstance(value, Device) and value.kind == "wireguard" and value.wireguard is None:
+                self.whole = True  # events say nothing of keys and peers
             if old == value:
                 continue
             same = desired.get(key)
@@ -84,3 +110,11 @@ class Mirror:
         del self.objects[key]
         # of two objects with one key the other one may have gone, or be left
         self.whole = self.whole or (old != value and not isinstance(old, Device | Neighbour))
+
+
+def _is(desired: LinkObject, value: LinkObject) -> bool:
+    """Whether what was read is what is desired. A peer with a session may have another endpoint (a NAT): setting it
+    back to what its lease says would cut it off until it sends again."""
+    if isinstance(value, WireguardPeer) and value.alive and isinstance(desired, WireguardPeer):
+        value = replace(value, endpoint=desired.endpoint, port=desired.port)
+    return desired == value

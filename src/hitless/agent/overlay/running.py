@@ -23,6 +23,7 @@ from hitless.desired.overlay import overlay_mtu
 from hitless.errors import HitlessError, ours
 from hitless.kernel.links import Links
 from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.wireguard import Secrets
 from hitless.model.families import Family, Network
 from hitless.model.overlay import BackendConfig, Outer, OverlaySnapshot
 from hitless.sources.leasing import LeaseSource, News, Offer
@@ -69,11 +70,12 @@ class Overlay:
     def __init__(
         self, options: Options, netconf: NetConf, backend: BackendConfig, source: LeaseSource,
         log: Log, metrics: Metrics, health: Health, clock: Callable[[], float],
-        on_subnets: Callable[[Sequence[Network], int], None],
+        on_subnets: Callable[[Sequence[Network], int], None], secrets: Secrets | None = None,
     ) -> None:  # fmt: skip
         self._options, self._netconf, self._backend, self._source = options, netconf, backend, source
         self._log, self._metrics, self._health, self._on_subnets = log, metrics, health, on_subnets
-        self._links = Links()
+        self._links = Links(secrets=secrets)
+        self._public_key = secrets.public_key if secrets is not None else ""
         self._loop = OverlayLoop(
             Worker(self._links, clock, linger=_LINGER), _Reader(self._links), log, metrics, health,
             resync=options.resync, clock=clock, on_turned=self._publish,
@@ -143,7 +145,7 @@ class Overlay:
                 return  # its MAC is perhaps kept there
             observed = self._links.observe(Scope(tuple(self._netconf.networks.values())))
             self._outer = outer_interfaces(families, self._options.outer, news.addresses, observed)
-            self._offer = offer(self._backend, families, self._outer, news.own, observed)
+            self._offer = offer(self._backend, families, self._outer, news.own, observed, self._public_key)
         if not news.subnets:
             self._publish()  # the source gives a subnet in exchange
             return

@@ -72,7 +72,7 @@ class Worker:
         self._direct: dict[Address, str] = {}
         self._pending: set[Key] = set()  # to be compared
         self._changed: set[str] | None = None  # nodes; None: all
-        self._compared = False
+        self._compared = self._settled = False
 
     def desire(self, snapshot: OverlaySnapshot, changed: Collection[str] | None) -> None:
         """From now on this is how it should be; ``changed``: the only nodes whose lease is another one than before."""
@@ -125,6 +125,9 @@ class Worker:
         keys = self._compute(snapshot, whole)
         if keys is not None and any(key[0] == "device" for key in keys):
             keys = None  # what becomes of a device concerns everything on it
+        if not self._settled:
+            self._settled = True
+            self._mirror.settle(self._wanted.objects)
         observed = LinkState(self._mirror.objects)
         bounds = _bounds(snapshot, self._lingering(snapshot) if keys is None else frozenset())
         return plan_links(self._wanted.state, observed, bounds, keys=keys)
@@ -192,6 +195,8 @@ class Worker:
         spared = [
             one for one in breaks if one.object.key not in kept and not (refused and isinstance(one.object, Device))
         ]
+        if missing:  # what was to take over is not there
+            spared = []
         refused += self._write(spared)
         failed = {id(one) for one, _ in refused}
         done = tuple(one for one in (*devices, *rest, *spared) if id(one) not in failed)
@@ -217,7 +222,9 @@ def _asks_ways(snapshot: OverlaySnapshot) -> bool:
 
 
 def _bounds(snapshot: OverlaySnapshot, lingering: frozenset[str]) -> Bounds:
-    outer = {one.name for one in snapshot.outer.values()} if _asks_ways(snapshot) else set()
+    # plain routes of an earlier backend send in the clear, and are in nobody's place where all peers have one route
+    plain = _asks_ways(snapshot) or isinstance(snapshot.backend, WireguardConfig)
+    outer = {one.name for one in snapshot.outer.values()} if plain else set()
     lengths = frozenset(one.subnet.prefixlen for one in snapshot.own.endpoints.values())
     return Bounds(tuple(snapshot.networks.values()), lengths, frozenset(outer), snapshot.leases.synced, lingering)
 

@@ -10,18 +10,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from hitless.errors import HitlessError, NotFound
 from hitless.kernel.links import decoding, encoding, features, wire
 from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent, LinkEvents
+from hitless.kernel.links.wireguard import Secrets, WireguardDevices
 from hitless.kernel.messages import attributes, text, u32
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Message, Socket
 from hitless.kernel.ports import only_ours
 from hitless.model.families import Address, Family
-from hitless.model.links import Device, DeviceAddress, LinkChange, LinkObject, LinkState, Verb, is_overlay_device
+from hitless.model.links import (
+    Device,
+    DeviceAddress,
+    LinkChange,
+    LinkObject,
+    LinkState,
+    Verb,
+    Wireguard,
+    WireguardPeer,
+    is_overlay_device,
+)
 
 __all__ = ["Links", "Scope"]
 
@@ -29,10 +41,11 @@ _BATCH = 500  # requests in one message: about 30 KB
 
 
 class Links:
-    """A context manager; one thread at a time."""
+    """A context manager; one thread at a time. ``secrets``: for WireGuard devices, where there are any."""
 
-    def __init__(self, namespace: Namespace = HERE) -> None:
+    def __init__(self, namespace: Namespace = HERE, secrets: Secrets | None = None) -> None:
         self._namespace = namespace
+        self._wireguard = WireguardDevices(namespace, secrets)
         self._socket = Socket(ROUTE, namespace)
         self._indexes: dict[str, int] = {}
         self._events: LinkEvents | None = None
@@ -48,6 +61,7 @@ class Links:
     def close(self) -> None:
         """Close the sockets; the kernel keeps everything."""
         self._socket.close()
+        self._wireguard.close()
         if self._events is not None:
             self._events.close()
 
@@ -85,7 +99,17 @@ class Links:
             objects += self._addresses(names)
         for one in overlay:
             objects += self._neighbours(one, names)
+            if one.kind == "wireguard":
+                objects = [other for other in objects if other is not one]
+                objects += self._with_peers(one)
         return LinkState.of(objects)
+
+    def _with_peers(self, device: Device) -> list[LinkObject]:
+        try:
+            told = self._wireguard.read(device.name)
+        except NotFound:  # it went meanwhile
+            return []
+        return [replace(device, wireguard=Wireguard(told.port, told.public_key)), *told.peers]
 
     def _devices(self) -> list[Device]:
         request = wire.IFINFO.pack(0, 0, 0, 0, 0) + u32(wire.IFLA_EXT_MASK, wire.SKIP_STATS)
@@ -158,7 +182,15 @@ class Links:
         """Write them in order; why some were refused, by their place in ``changes``."""
         refused: dict[int, HitlessError] = {}
         waiting: list[tuple[int, encoding.Request]] = []
+        peers: list[tuple[int, LinkChange]] = []
         for at, change in enumerate(changes):
+            if isinstance(change.object, WireguardPeer):
+                self._send(waiting, refused)
+                peers.append((at, change))
+                if len(peers) >= _BATCH:
+                    self._send_peers(peers, refused)
+                continue
+            self._send_peers(peers, refused)
             try:
                 if isinstance(change.object, Device):
                     self._send(waiting, refused)
@@ -172,6 +204,7 @@ class Links:
             if len(waiting) >= _BATCH:
                 self._send(waiting, refused)
         self._send(waiting, refused)
+        self._send_peers(peers, refused)
         return {
             at: error
             for at, error in refused.items()
@@ -187,9 +220,25 @@ class Links:
                 refused[at] = error
         waiting.clear()
 
+    def _send_peers(self, peers: list[tuple[int, LinkChange]], refused: dict[int, HitlessError]) -> None:
+        """The same for peers of WireGuard devices."""
+        if not peers:
+            return
+        try:
+            errors: Sequence[HitlessError | None] = self._wireguard.write([change for _, change in peers])
+        except HitlessError as error:
+            errors = [error] * len(peers)
+        for (at, _), why in zip(peers, errors, strict=True):
+            if why is not None:
+                refused[at] = why
+        peers.clear()
+
     def _device(self, change: LinkChange) -> None:
         device, before = change.object, change.before
         assert isinstance(device, Device)
+        if change.verb is Verb.ADD and device.wireguard is not None:
+            self._add_wireguard(device)
+            return
         if change.verb is Verb.ADD:
             request = encoding.add(device, self._index)
         elif change.verb is Verb.REMOVE:
@@ -198,6 +247,8 @@ class Links:
             request = encoding.rename(before, device, self._index)
         else:
             assert isinstance(before, Device)
+            if device.wireguard is not None and device.wireguard != before.wireguard:
+                self._wireguard.configure(device)
             request = encoding.change_device(before, device, self._index)
         kind, flags, payload = request
         self._socket.request(kind, flags, payload, operation=change.verb.value, subject=str(device))
@@ -209,6 +260,12 @@ class Links:
         if change.verb is Verb.ADD or not isinstance(before, Device):
             features.accept_no_advertisements(device.name, self._namespace)
         features.switch(device, before if isinstance(before, Device) else None, self._namespace)
+
+    def _add_wireguard(self, device: Device) -> None:
+        """It is switched on when it has its key and port: else the kernel takes some port for it meanwhile."""
+        off = replace(device, up=False, wireguard=None)
+        self._device(LinkChange(Verb.ADD, off))
+        self._device(LinkChange(Verb.CHANGE, device, off))
 
     def _index(self, name: str) -> int:
         """The device's number; raises ``NotFound``."""
