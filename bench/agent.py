@@ -9,7 +9,8 @@ lab namespaces; root is needed. Prints the machine, the figures and what was ask
 
 restarts     with an unchanged configuration, SIGTERM and SIGKILL, under traffic; the kernel's events are counted
 transitions  every start state of tests/contract, adopted under traffic; transactions by table from the kernel's events
-start        exec to ready with nothing to do and 30,000 rules; memory; processor time when idle
+start        exec to ready with nothing to do and 30,000 rules; damage repaired right behind that; memory; processor
+             time when idle
 repair       from the commit that damages to the commit that repairs, as ``hitless watch`` saw them
 reload       a firewall's reload by single commands: whether they succeed, gaps, connections lost
 heal         flows bound in a gap: when they work again, and whether any other connection was touched
@@ -52,6 +53,7 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab import building
 from hitless.lab.agents import environment, named
+from hitless.lab.building import Lab
 from hitless.lab.plans import Plan
 from hitless.lab.saboteurs import FAULTS, Target, opens_a_gap
 from hitless.model.families import Backend, Family
@@ -141,6 +143,7 @@ def start(backend: Backend, services: int) -> None:
             times.append(agent.ready_after)
             used.append(agent.cpu())
             agent.end(signal.SIGTERM)
+        repaired = _while_reading(lab)
         agent = Agent(lab)
         time.sleep(3.0)
         before = agent.cpu()
@@ -153,8 +156,30 @@ def start(backend: Backend, services: int) -> None:
         f"  {backend.value}: {rules:,} rules in each nat table; processor time {statistics.median(used) * 1e3:.0f} ms"
     )
     require(ready <= 500, f"{backend.value}: exec to ready {ready:.0f} ms, worst {worst:.0f} (asked: 500)")
+    require(
+        max(repaired, default=1e9) <= 100,
+        f"{backend.value}: {len(repaired)} damages repaired right behind the start, while all rules are read: "
+        f"median {statistics.median(repaired or [0]):.0f} ms, worst {max(repaired, default=0):.0f} (asked: 100)",
+    )
     require(rss <= 60, f"{backend.value}: resident memory {rss:.0f} MB (asked: 60)")
     require(idle <= 0.5, f"{backend.value}: idle {idle:.2f} % of a core (asked: 0.5)")
+
+
+def _while_reading(lab: Lab) -> list[float]:
+    """From the event of a damage to its repair, by the agent's log, while it still reads everybody's rules."""
+    fault, found = FAULTS["flush-chain"](Target.of(lab.cluster, lab.nodes[0])), list[float]()
+    for _ in range(5):
+        agent = Agent(lab)
+        for number in range(1, 4):
+            fault.act()
+            end, repaired = time.monotonic() + 30.0, list[float]()
+            while len(repaired) < number and time.monotonic() < end:
+                time.sleep(0.01)
+                repaired = [one["milliseconds"] for one in list(agent.said) if one["event"] == "repaired"]
+        found += repaired
+        agent.end(signal.SIGTERM)
+        require(agent.process.returncode == 0, "ended by SIGTERM in the middle of that: exit code 0")
+    return found
 
 
 def repair(backend: Backend, count: int) -> None:

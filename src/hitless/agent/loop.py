@@ -264,9 +264,15 @@ class Loop:
 
     async def _judge_own(self, snapshot: Snapshot) -> None:
         """While everybody's rules are being read for the first time: what our own part does is known at once."""
-        if not set(snapshot.networks) <= self._told:
+        unread = set(snapshot.networks) - self._told
+        if not unread:
+            return
+        try:
             own = await self._host.run(lambda: self._kernel.judge_own(snapshot))
-            self._reporter.unread({family: answer for family, answer in own.items() if family not in self._told})
+        except HitlessError as error:  # our rules stand all the same
+            self._reporter.not_judged(error, unread)
+        else:
+            self._reporter.unread({family: answer for family, answer in own.items() if family in unread})
 
     def _ask(self, snapshot: Snapshot) -> None:
         """Begin to ask what becomes of the pods' packets, where that is due: whatever has changed, or only if something

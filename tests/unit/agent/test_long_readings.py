@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import pytest
 from tests.contract.start_states import our_text, snapshot
@@ -55,6 +56,34 @@ def test_ready_is_said_before_everybodys_rules_are_read_and_what_is_not_known_is
     agent = started()
     assert len(agent.events("ready")) == 1
     assert told(agent) == (200, [f"ipv4: {UNREAD}"])
+    agent.sleep(READING + 0.1)
+    assert told(agent) == (200, [])
+
+
+def test_what_others_do_shows_soon_also_after_a_long_first_reading() -> None:
+    agent = started()
+    agent.sleep(READING + 0.1)
+    agent.time.reading = 0.0
+    chain = "add table ip fw\nadd chain ip fw f { type filter hook forward priority 5 ; }\n"
+    agent.node.other(Backend.NFTABLES, V4, f"{chain}add rule ip fw f ip saddr 10.42.0.0/16 drop\n")
+    agent.deliver()
+    agent.sleep(1.5)
+    assert told(agent)[0] == 503
+
+
+def test_our_rules_that_cannot_be_judged_at_the_start_are_no_reason_not_to_be_ready() -> None:
+    node, time = FakeNode(), Time()
+    time.reading = READING
+
+    def fails(_: object) -> NoReturn:
+        raise KernelError("read", "the chains")
+
+    node.egress = fails  # type: ignore[method-assign,assignment]
+    agent = Agent(node, time, WANTED, backend=Backend.NFT)
+    agent.turn()
+    status, why = told(agent)
+    assert status == 200
+    assert "the chains" in why[0]
     agent.sleep(READING + 0.1)
     assert told(agent) == (200, [])
 
