@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 def _spelt(one: str) -> str:
     number = ord(one)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it (PEP 383)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8, as Python keeps it (PEP 383)
         number -= 0xDC00
     if number > 0xFFFF:
         return f"\\U{number:08x}"

@@ -151,7 +151,7 @@ def _summary(
         case "window" if workload.nftables and flannel is not None and flannel.number >= _FIXED:
             return (
                 "flannel runs in nftables mode and replaces its table in one transaction: a restart costs little or "
-                "nothing, but rules that somebody else removes stay away"
+                "nothing, but rules that another program removes stay away"
             )
         case "window":
             return "the rules stay when flannel stops; new connections are lost for a moment when it starts"
@@ -201,7 +201,7 @@ def _findings(flannel: Flannel | None, status: Status, where: Setting, workload:
         found.append(
             Finding(
                 "nftables-no-resync",
-                "with EnableNFTables, rules that somebody else removes stay removed",
+                "with EnableNFTables, rules that another program removes stay removed",
                 "until the next restart of flannel",
                 "in nftables mode flannel writes its tables once and never looks again; iptables mode checks every 5 s",
             )

@@ -129,6 +129,6 @@ def with_file(table: Table, path: Path) -> Table:
     try:
         text = files.read(path).decode("utf-8-sig")  # spreadsheets write a mark before the first column
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(f"cannot be read: {why}", where=str(path), expected="a CSV file of releases") from error
     return table.extended(read_table(text, str(path)))

@@ -202,7 +202,7 @@ def _run_flannel(workload: Workload) -> Remedy:
 
 _NFTABLES = (
     "in nftables mode flannel replaces its table in one transaction: ten restarts of the real flanneld 0.28.9 cost 0 "
-    "of 14,226 connections. But what somebody else flushes stays away until the next restart, so keep the guard beside "
+    "of 14,226 connections. But what another program flushes is gone until the next restart, so keep the guard beside "
     "it"
 )
 

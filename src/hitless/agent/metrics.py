@@ -15,7 +15,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_agent_plan_changes": ("gauge", "Changes that the last comparison asked for."),
     "hitless_agent_last_sync_timestamp_seconds": ("gauge", "When the node was last found, or made, as it should be."),
     "hitless_agent_repairs_total": ("counter", "Damage repaired, by who did it."),
-    "hitless_agent_repair_seconds_sum": ("counter", "Time from the event that told of damage to its repair."),
+    "hitless_agent_repair_seconds_sum": ("counter", "Time from the event that reported damage to its repair."),
     "hitless_agent_gaps_total": (
         "counter",
         "Times in which the rules did not carry the egress path, by who opened them.",
@@ -38,7 +38,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_overlay_full_reads_total": ("counter", "Those of them that read everything from the kernel."),
     "hitless_overlay_writes_total": ("counter", "Objects written, by what was done and to which kind."),
     "hitless_overlay_repairs_total": ("counter", "Damage of links, routes or neighbours repaired."),
-    "hitless_overlay_synced": ("gauge", "1 when the source of leases has told everything, and can be asked."),
+    "hitless_overlay_synced": ("gauge", "1 when all leases of the source are known and it can be reached."),
     "hitless_build_info": ("gauge", "This version."),
 }
 

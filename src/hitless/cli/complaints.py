@@ -25,8 +25,8 @@ LONGEST = 4000  # characters of an error: some quote a program's own
 _CHOICE = re.compile(r"(.*) is not one of .*", re.DOTALL)
 _NO_COMMAND = re.compile(r"No such command '(.*)'\.", re.DOTALL)
 _PLAIN = (
-    (re.compile(r"(.*) is not a valid integer( range)?", re.DOTALL), r"\1 is no whole number"),
-    (re.compile(r"(.*) is not a valid float( range)?", re.DOTALL), r"\1 is no number"),
+    (re.compile(r"(.*) is not a valid integer( range)?", re.DOTALL), r"\1 is not a whole number"),
+    (re.compile(r"(.*) is not a valid float( range)?", re.DOTALL), r"\1 is not a number"),
     (re.compile(r"(.*) is not in the range (.*)", re.DOTALL), r"\1 is out of range"),
     (re.compile(r"(?:File|Directory|Path) (.*) does not exist", re.DOTALL), r"\1 is not there"),
     (re.compile(r"(?:File|Directory|Path) (.*) is a (file|directory)", re.DOTALL), r"\1 is a \2"),

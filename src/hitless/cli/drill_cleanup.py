@@ -28,7 +28,7 @@ _SIGNS = {"alive": "alive", "dead": "dead", "unknown": "cannot tell whether it i
 
 
 def cleanup(choices: Choices, places: Sequence[str], *, as_object: bool) -> None:
-    """List, ask, remove; raises ``InputError`` when nobody is there to agree."""
+    """List, ask, remove; raises ``InputError`` when there is no terminal to ask on."""
     check_places(choices)
     drills = asyncio.run(_look(choices, places))
     doomed = [one for one in drills if one.life == "dead" or choices.force]
@@ -116,5 +116,9 @@ def _agreed(drills: Sequence[Drill], *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+        raise InputError(
+            "cannot ask for confirmation without a terminal",
+            where="--yes",
+            expected=f"--yes, which answers yes to: {question}",
+        )
     return click.confirm(question, err=True)

@@ -49,8 +49,8 @@ class _AtTerminal:
 
     def agree(self, question: str) -> bool:
         if not sys.stdin.isatty():
-            expected = f"--yes, which says yes to: {question}"
-            raise InputError("nobody is there to agree", where="--yes", expected=expected)
+            expected = f"--yes, which answers yes to: {question}"
+            raise InputError("cannot ask for confirmation without a terminal", where="--yes", expected=expected)
         agreed = click.confirm(question, err=True)
         if not agreed:
             click.echo("nothing was changed", err=True)

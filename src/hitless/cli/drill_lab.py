@@ -105,7 +105,7 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
         return None
     if not http.startswith("http://"):
         raise InputError(
-            f"{http!r} is no such URL", where="--ready-http", expected="http://ADDRESS:PORT/PATH, asked in the node"
+            f"{http!r} is not such a URL", where="--ready-http", expected="http://ADDRESS:PORT/PATH, asked in the node"
         )
     return Readiness.parse(http, "--ready-http")
 

@@ -145,7 +145,7 @@ def _told(
 def _age(text: str) -> timedelta:
     found = re.fullmatch(r"([0-9]{1,5})([mhdw])", text, re.ASCII)
     if found is None:
-        raise InputError(f"{clean(text, 60)!r} is no age", where="--older-than", expected="45m, 12h, 30d or 8w")
+        raise InputError(f"{clean(text, 60)!r} is not an age", where="--older-than", expected="45m, 12h, 30d or 8w")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -177,7 +177,11 @@ def _agreed(doomed: Sequence[Folder], *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+        raise InputError(
+            "cannot ask for confirmation without a terminal",
+            where="--yes",
+            expected=f"--yes, which answers yes to: {question}",
+        )
     return click.confirm(question, err=True)
 
 

@@ -254,7 +254,7 @@ def exec_(name: str, place: str, words: Sequence[str]) -> int:
     state = Store().read(name)
     places = state.cluster().places
     if place not in places:
-        raise InputError(f"{place!r} is no place of lab {name}", expected=", ".join(places))
+        raise InputError(f"{place!r} is not a place of lab {name}", expected=", ".join(places))
     # entering a mount namespace forgets the working directory
     held = next(each for each in state.held if each.name == place)
     with contextlib.suppress(FileNotFoundError):  # it is gone

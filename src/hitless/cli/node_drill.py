@@ -133,7 +133,9 @@ def command(
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(
-                "nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}"
+                "cannot ask for confirmation without a terminal",
+                where="--yes",
+                expected=f"--yes, which answers yes to: {question}",
             )
         if not click.confirm(question, err=True):
             return Exit.PASS
@@ -161,7 +163,7 @@ def _check_rate(ctx: click.Context, to: tuple[str, ...]) -> None:
         given = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
         if given and not any(is_far_end(url) for url in to):
             raise InputError(
-                "other people's hosts get ten new connections a second, and no streams",
+                "targets other than our far end get ten new connections a second, and no streams",
                 where=f"--{name}",
                 expected="a --to farend://…",
             )

@@ -43,7 +43,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # takes an argument fr
             found = self.kind(value)
         except ValueError as error:
             what = "whole number" if self.kind is int else "number"
-            raise InputError(f"{shown(value)} is no {what}", where=flag, expected=self.words) from error
+            raise InputError(f"{shown(value)} is not a {what}", where=flag, expected=self.words) from error
         if not self.least <= found <= self.most or found == math.inf:
             raise InputError(f"{value} is out of range", where=flag, expected=self.words)
         return found

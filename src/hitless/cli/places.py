@@ -45,9 +45,9 @@ class _Place(click.ParamType, ABC):  # type: ignore[type-arg]  # takes an argume
 
 
 def _in_the_way(path: Path) -> str:
-    """The part of the path that is there and is no folder."""
+    """The part of the path that is there and is not a folder."""
     found = next((one for one in path.absolute().parents if os.path.lexists(one)), Path("/"))
-    return "" if found.is_dir() else f"cannot be made: {found} is no folder"
+    return "" if found.is_dir() else f"cannot be made: {found} is not a folder"
 
 
 class Folder(_Place):
@@ -81,7 +81,7 @@ def write(path: Path, text: str) -> None:
             files.replace(path, data, mode=None)
     except OSError as error:
         nobody = error.errno == errno.ENXIO
-        why = "it is a FIFO that nobody reads, or a socket" if nobody else error.strerror
+        why = "it is a FIFO without a reader, or a socket" if nobody else error.strerror
         raise MissingError(f"cannot write {path}: {why}", remedy=remedy(error)) from error
 
 

@@ -52,7 +52,7 @@ def _mix(text: str) -> dict[str, int]:
         match = re.fullmatch(r"\s*([a-z]+)\s*=\s*([0-9]{1,4})\s*", part)
         if match is None or match[1] not in KINDS or int(match[2]) > _HIGHEST_WEIGHT or match[1] in weights:
             raise InputError(
-                f"{part.strip()!r} is no weight",
+                f"{part.strip()!r} is not a weight",
                 where="--mix",
                 expected=f"KIND=0..1000 of {', '.join(KINDS)}, as in tcp=6,udp=3",
             )

@@ -176,7 +176,7 @@ def _remarks(totals: dict[str, int], mostly: Mapping[str, str]) -> list[str]:
         lines.append("lost because: " + ", ".join(f"{cause} {count:,}{why[cause]}" for cause, count in causes.items()))
     if causes.get("refused"):
         lines.append(
-            "refused is an answer: the packets came through, and nobody listens at that port (hitless farend?)"
+            "refused is an answer: the packets came through, and no program listens at that port (hitless farend?)"
         )
     if totals.get("recovered") or totals.get("not_recovered"):
         lines.append(

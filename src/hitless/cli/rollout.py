@@ -93,7 +93,7 @@ def restart(ctx: click.Context, /, nodes: tuple[str, ...], node_selector: str, *
     cls=Sections,
     sections=SECTIONS,
     epilog=_CODES,
-    help="Give containers of the DaemonSet other images, node by node. While it goes on updateStrategy is OnDelete.",
+    help="Give containers of the DaemonSet other images, node by node. Meanwhile updateStrategy is OnDelete.",
     examples={
         "hitless rollout image kube-flannel=docker.io/flannel/flannel:v0.28.9 --plan": "what would be done",
         "hitless rollout undo": "the former revision again, node by node",
@@ -144,7 +144,7 @@ def _document(file: Path) -> Any:
         raise InputError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         words = " ".join(str(error).split())[:300]
-        raise InputError(f"is no YAML: {words}", where=str(file), expected="a patch of the pod template") from error
+        raise InputError(f"is not YAML: {words}", where=str(file), expected="a patch of the pod template") from error
 
 
 _GOES_ON = {
@@ -186,7 +186,7 @@ def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, und
         "hitless rollout resume --take-over": "its driver is cut off, or yours from now on",
     },
 )
-@click.option("--take-over", is_flag=True, help="Also when somebody else drives it, or that cannot be told.")
+@click.option("--take-over", is_flag=True, help="Also while another driver is active, or where that is not known.")
 @rollout_choices.driving
 @click.pass_context
 def resume(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
@@ -201,7 +201,7 @@ def resume(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
     help="Put the former revision back on every node that has the new one, node by node.",
     examples={"hitless rollout undo": "after a stop, or when it has ended"},
 )
-@click.option("--take-over", is_flag=True, help="Also when somebody else drives it, or that cannot be told.")
+@click.option("--take-over", is_flag=True, help="Also while another driver is active, or where that is not known.")
 @rollout_choices.driving
 @click.pass_context
 def undo(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
@@ -234,7 +234,7 @@ def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int
     "restarts, by itself and unmeasured, every pod that has not the latest revision.",
     examples={"hitless rollout end": "asks first"},
 )
-@click.option("--take-over", is_flag=True, help="Also when somebody else drives it, or that cannot be told.")
+@click.option("--take-over", is_flag=True, help="Also while another driver is active, or where that is not known.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @rollout_choices.reaching
 def end(kubeconfig: Path | None, context: str | None, as_object: bool, take_over: bool, yes: bool) -> int:

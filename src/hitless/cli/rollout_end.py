@@ -56,7 +56,11 @@ def _agreed(state: Rollout, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+        raise InputError(
+            "cannot ask for confirmation without a terminal",
+            where="--yes",
+            expected=f"--yes, which answers yes to: {question}",
+        )
     agreed = click.confirm(question, err=True)
     if not agreed:
         click.echo("nothing was changed", err=True)

@@ -77,7 +77,7 @@ def carry_out(asked: Asked) -> int:
         return Exit.PASS
     if looked.against:
         raise MissingError(
-            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was touched; wait, or mend that first"
+            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was changed; wait, or fix that first"
         )
     if not _agreed(asked, looked, place_of(way)):
         return Exit.PASS
@@ -172,7 +172,11 @@ def _agreed(asked: Asked, looked: Looked, place: str) -> bool:
     if asked.given["yes"]:
         return True
     if not sys.stdin.isatty():
-        raise InputError("nobody is there to agree", where="--yes", expected=f"--yes, which says yes to: {question}")
+        raise InputError(
+            "cannot ask for confirmation without a terminal",
+            where="--yes",
+            expected=f"--yes, which answers yes to: {question}",
+        )
     agreed = click.confirm(question, err=True)
     if not agreed:
         click.echo("nothing was changed", err=True)

@@ -103,7 +103,7 @@ def command(
     """
     for flag, given in (("--duration", duration is not None), ("--all", all_changes)):
         if once and given:
-            raise InputError("is for a watch that goes on", where=flag, expected="it without --once")
+            raise InputError("is only for a watch that keeps running", where=flag, expected="it without --once")
     families = {"dual": (Family.IPV4, Family.IPV6), "ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,)}
     options = Options(
         profile=load(profile),

@@ -167,7 +167,7 @@ def _gateway(text: str) -> None:
         )
     printable = text.isascii() and text.isprintable() and " " not in text
     if parts.scheme not in ("http", "https") or not host or port == 0 or not printable or parts.query or parts.fragment:
-        raise InputError(f"{text!r} is no such URL", where="--push-metrics", expected=expected)
+        raise InputError(f"{text!r} is not such a URL", where="--push-metrics", expected=expected)
 
 
 def _profile(text: str | None) -> None:

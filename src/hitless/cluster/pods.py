@@ -240,7 +240,7 @@ class Station:
         try:
             event = clocks.shifted(e.decode(data), -self.offset.ns)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self.fail(f"{stream} on {self.node} wrote a line that is no event: {error}")
+            self.fail(f"{stream} on {self.node} wrote a line that is not an event: {error}")
             return
         taken, why = self._claims.admit(event, stream, self.node)
         if why:

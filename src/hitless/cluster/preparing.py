@@ -120,7 +120,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
         people.show(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
     if against:
-        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or mend that first")
+        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was changed; wait, or fix that first")
     permit = people.allow(labels, choices)
     if not choices.yes and not people.agree(_question(people.place_of(way), plan, survey, chosen, restart)):
         return None
@@ -154,7 +154,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
 
 def _check(choices: Choices, grace: float | None) -> None:
     if grace is not None and not float(grace).is_integer():
-        raise InputError(f"{grace} is no whole number", where="--grace", expected="whole seconds, with --cluster")
+        raise InputError(f"{grace} is not a whole number", where="--grace", expected="whole seconds, with --cluster")
     check(choices)
 
 

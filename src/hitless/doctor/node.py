@@ -190,5 +190,8 @@ def _next(found: dict[str, Finding]) -> tuple[str, str]:
     if release.state == "unknown" and egress.state == "unknown":
         return "hitless drill", "nothing of a cluster is here; this shows in a lab what a restart costs (a minute)"
     if guard.command:
-        return guard.command, "looks on beside your agent, touches nothing, and says whether the guard could protect"
+        return (
+            guard.command,
+            "runs beside your agent, changes nothing, and says whether the guard could protect the node",
+        )
     return "hitless node-drill --help", "everything is in place: a drill proves it"

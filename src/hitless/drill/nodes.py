@@ -154,7 +154,7 @@ class Way:
             return (f"container {fresh[0][:12]} runs (before: {was})", "") if fresh and before.containers else ("", "")
         if self.unit and before.unit and not self.process:
             told = signs.of_unit(self.unit, before)
-            return told, "" if told else f"systemd tells of no new activation of {self.unit}"
+            return told, "" if told else f"systemd reports no new activation of {self.unit}"
         sign, against = signs.of_processes(before, self.process)
         if sign or against:
             return sign, against

@@ -208,7 +208,7 @@ class Tool:
             async for line in self.process.stdout:
                 self._take(line)
         except ValueError as error:  # a line longer than the limit: the stream cannot be followed any more
-            self._desk.fail(f"{self.name} wrote a line that is no event: {error}")
+            self._desk.fail(f"{self.name} wrote a line that is not an event: {error}")
             self._stopping = True
             processes.send(self.process, signal.SIGKILL)
             while await self.process.stdout.read(_LONGEST_LINE):
@@ -229,7 +229,7 @@ class Tool:
             event = e.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if not self._stopping or line.endswith(b"\n"):
-                self._note(self._claims.broken(f"{self.name} wrote a line that is no event: {error}"))
+                self._note(self._claims.broken(f"{self.name} wrote a line that is not an event: {error}"))
             return
         taken, why = self._claims.admit(event, self._stream, self._desk.node)
         self._note(why)

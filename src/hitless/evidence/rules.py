@@ -283,7 +283,7 @@ def _traffic(record: Record, settings: Settings) -> Iterable[str]:
         elif few:
             yield f"fewer than {FEW}{which} attempts in {_rounds(few)}: too few to tell; raise --rate or --settle"
     begin = record.phases[0].t
-    # What was sent before the baseline's begin is no part of its rate.
+    # What was sent before the baseline's begin is not part of its rate.
     quiet = Span(0, begin, measured.begin)
     if quiet.end <= begin:
         return

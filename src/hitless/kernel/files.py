@@ -84,7 +84,7 @@ def replace(path: Path, data: bytes, *, mode: int | None = 0o644, durable: bool 
         except FileExistsError:
             continue  # another of us
     else:
-        raise OSError(errno.EBUSY, "is being written by somebody else", str(path))
+        raise OSError(errno.EBUSY, "is being written by another process", str(path))
     try:
         try:
             if mode is not None:

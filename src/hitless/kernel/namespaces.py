@@ -84,7 +84,7 @@ def named(text: str, *, where: str = "--namespace") -> Namespace:
     except OSError as error:
         raise InputError(f"there is no namespace {text}", where=where, expected=expected) from error
     if not found:
-        raise InputError(f"{text} is no namespace", where=where, expected=expected)
+        raise InputError(f"{text} is not a namespace", where=where, expected=expected)
     return Namespace(text, net=str(path))
 
 

@@ -51,6 +51,6 @@ def from_way(way: Way) -> Credential:
             token = files.read_text(way.token_file, most=files.MOST).strip() or token
         except (OSError, ValueError) as error:
             if not token:
-                why = error.strerror if isinstance(error, OSError) else "it is no text"
+                why = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise InputError(f"the token file {way.token_file} cannot be read: {why}", where=way.where) from error
     return Credential(bearer(token, way.where), way.certificate)

@@ -87,7 +87,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"it cannot be read: {error.strerror}", where=str(path), expected=EXPECTED) from error
     except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, Excess | _NoYaml) else "it is no YAML"
+        why = str(error) if isinstance(error, Excess | _NoYaml) else "it is not YAML"
         raise InputError(why, where=str(path), expected=EXPECTED) from None
     if not isinstance(document, dict):
         raise InputError("it is no kubeconfig", where=str(path), expected=EXPECTED)
@@ -121,7 +121,7 @@ def _yaml(text: str, path: Path) -> Any:
         words = " ".join(re.sub(r"(['\"]).*\1", "…", one) for one in (error.context, error.problem) if one)
         raise _NoYaml(f"{words} (line {error.problem_mark.line + 1})" if error.problem_mark else words) from None
     except yaml.YAMLError:
-        raise _NoYaml("it is no YAML") from None
+        raise _NoYaml("it is not YAML") from None
 
 
 def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, Entry]:

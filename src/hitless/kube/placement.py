@@ -73,7 +73,7 @@ def _holds(one: NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
         case "Gt" | "Lt":
             found, bound = number(value or ""), number(values[0]) if values else None
             if found is None or bound is None:
-                return False  # the API's rule: what is no number does not match
+                return False  # the API's rule: what is not a number does not match
             return found > bound if one.operator == "Gt" else found < bound
         case _:
             return True

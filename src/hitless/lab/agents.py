@@ -57,7 +57,7 @@ class Readiness:
                 words(what, where)
                 return cls("exec", what)
         raise InputError(
-            f"{text!r} is no readiness probe",
+            f"{text!r} is not a readiness probe",
             where=where,
             expected="file:/PATH, http://ADDRESS:PORT/PATH, exec:COMMAND or started",
         )
@@ -67,7 +67,7 @@ def _address(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # brackets that do not match, a port that is no number
+    except ValueError:  # brackets that do not match, a port that is not a number
         return False
 
 
@@ -145,7 +145,7 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
 def named(name: str, where: str = "--agent") -> Agent:
     """The agent of that name, or ``InputError`` with the names there are."""
     if name not in AGENTS:
-        raise InputError(f"{name!r} is no agent", where=where, expected=", ".join(AGENTS))
+        raise InputError(f"{name!r} is not an agent", where=where, expected=", ".join(AGENTS))
     return AGENTS[name]
 
 
@@ -180,7 +180,7 @@ def runnable(text: str, where: str = "--agent-command") -> str:
     name, *rest = words(text, where)
     path = Path(processes.program(name)).absolute()
     if not path.is_file() or not os.access(path, os.X_OK):
-        what = "may not be run" if path.is_file() else "is no program"
+        what = "may not be run" if path.is_file() else "is not a program"
         raise InputError(f"{name} {what}", where=where, expected="an executable file, and its arguments")
     return shlex.join([str(path) if "/" in name else name, *rest])
 

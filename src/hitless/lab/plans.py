@@ -120,10 +120,10 @@ class Plan:
                 flag = _FLAGS.get(name, f"--{name}")
                 raise InputError(f"{value} is out of range", where=flag, expected=f"{least} to {most}")
         if self.family not in set(Stack):
-            raise InputError(f"{self.family!r} is no family", where="--family", expected="ipv4, ipv6 or dual")
+            raise InputError(f"{self.family!r} is not a family", where="--family", expected="ipv4, ipv6 or dual")
         if self.forward_policy not in ("accept", "drop"):
             raise InputError(
-                f"{self.forward_policy!r} is no policy", where="--forward-policy", expected="accept or drop"
+                f"{self.forward_policy!r} is not a policy", where="--forward-policy", expected="accept or drop"
             )
         for text, words, flag in (
             (self.overlay, ("", *Overlay), "--overlay"),
@@ -225,5 +225,5 @@ class Plan:
 def check_name(name: str) -> str:
     """The name of a lab, or ``InputError``."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
-        raise InputError(f"{name!r} is no name of a lab", expected="1 to 32 of a-z, 0-9 and -, not - at the ends")
+        raise InputError(f"{name!r} is not a valid lab name", expected="1 to 32 of a-z, 0-9 and -, not - at the ends")
     return name

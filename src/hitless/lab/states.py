@@ -108,7 +108,7 @@ class State:
             return cls(**raw)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
-                f"is no lab's note ({error})", where=where, expected="what hitless lab up wrote"
+                f"is not a lab's note ({error})", where=where, expected="what hitless lab up wrote"
             ) from error
 
     def strays(self) -> tuple[int, ...]:
@@ -171,7 +171,7 @@ class Store:
         if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o022:
             raise MissingError(
                 f"{self.folder} is not only yours",
-                remedy="set HITLESS_RUNTIME_DIR to a folder that nobody else may write",
+                remedy="set HITLESS_RUNTIME_DIR to a folder that no other user may write",
             )
 
     @contextlib.contextmanager
@@ -209,7 +209,7 @@ class Store:
                 remedy=f"hitless lab up{'' if name == 'lab' else f' --name {name}'} makes it",
             ) from error
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InputError(f"cannot be read: {why}", where=str(path), expected="the note of a lab") from error
 
     def names(self) -> tuple[str, ...]:

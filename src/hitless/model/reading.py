@@ -57,7 +57,7 @@ def address(
     """
     found = _address(text, zone=zone)
     if isinstance(found, str):
-        raise InputError(f"{shown(text)} {found or 'is no address'}", where=where, expected=expected)
+        raise InputError(f"{shown(text)} {found or 'is not an address'}", where=where, expected=expected)
     if family is not None and family_of(found) is not family:
         raise InputError(f"{shown(text)} is {family_of(found)}", where=where, expected=expected)
     return found
@@ -84,7 +84,7 @@ def network(
     """
     found = _network(text, host_bits)
     if isinstance(found, str):
-        raise InputError(f"{shown(text)} {found or 'is no network'}", where=where, expected=expected)
+        raise InputError(f"{shown(text)} {found or 'is not a network'}", where=where, expected=expected)
     if family is not None and family_of(found) is not family:
         raise InputError(f"{shown(text)} is {family_of(found)}", where=where, expected=expected)
     return found

@@ -100,7 +100,9 @@ def parse_release(text: str, *, where: str = "--version") -> Release:
     match = _RELEASE.fullmatch(text.strip())
     if match is None:
         raise InputError(
-            f"{text[:80]!r} is no release of RKE2 or K3s", where=where, expected="e.g. v1.32.5+rke2r1 or v1.32.5+k3s1"
+            f"{text[:80]!r} is not a release of RKE2 or K3s",
+            where=where,
+            expected="e.g. v1.32.5+rke2r1 or v1.32.5+k3s1",
         )
     major, minor, patch, product, revision = match.groups()
     return Release("rke2" if product == "rke2" else "k3s", int(major), int(minor), int(patch), int(revision))
@@ -148,8 +150,8 @@ def find_releases(text: str, *, where: str = "--version") -> list[Release | Buil
             where=where,
             expected=f"{expected}; for other distributions give --flannel VERSION, or --cluster",
         )
-    says = "names" if " " in shown else "is"
-    raise InputError(f"{shown!r} {says} no release of RKE2 or K3s", where=where, expected=expected)
+    says = "names no" if " " in shown else "is not a"
+    raise InputError(f"{shown!r} {says} release of RKE2 or K3s", where=where, expected=expected)
 
 
 def _is_kubernetes(one: Release | Build, token: str) -> bool:

@@ -171,5 +171,7 @@ def checked_interface(name: str, where: str) -> str:
     """An interface's name as people gave it; raises ``InputError``."""
     unfit = any(letter.isspace() or not letter.isprintable() or letter in "/:" for letter in name)
     if not 0 < len(name.encode("utf-8", "replace")) < 16 or unfit or name in (".", ".."):
-        raise InputError(f"{name!r} is no interface name", where=where, expected="up to 15 characters, such as eth0")
+        raise InputError(
+            f"{name!r} is not an interface name", where=where, expected="up to 15 characters, such as eth0"
+        )
     return name

@@ -135,6 +135,6 @@ def _nft_step(step: Step, family: Family) -> str | None:
 
 
 def _address(network: Network) -> str:
-    """From the number: whatever else an address object may carry (an IPv6 zone) is no part of a rule."""
+    """From the number: whatever else an address object may carry (an IPv6 zone) is not part of a rule."""
     kind = IPv4Network if network.version == 4 else IPv6Network
     return str(kind((int(network.network_address), network.prefixlen)))

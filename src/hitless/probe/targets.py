@@ -116,7 +116,7 @@ def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
     bracketed, plain, digits = match[1], match[2], match[3]
     if bracketed is not None:
         if ":" not in bracketed or reading.address_of(bracketed, zone=True) is None:
-            raise InputError(f"{text!r}: {bracketed!r} is no IPv6 address", where=flag, expected=_EXPECTED)
+            raise InputError(f"{text!r}: {bracketed!r} is not an IPv6 address", where=flag, expected=_EXPECTED)
     else:
         _check_host(plain, text, flag)
     if digits is None:
@@ -129,11 +129,11 @@ def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
 def _check_host(host: str, text: str, flag: str) -> None:
     if re.fullmatch(r"[0-9.]+", host):
         if reading.address_of(host) is None:
-            raise InputError(f"{text!r}: {host!r} is no IPv4 address", where=flag, expected=_EXPECTED)
+            raise InputError(f"{text!r}: {host!r} is not an IPv4 address", where=flag, expected=_EXPECTED)
         return
     name = host.removesuffix(".")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
-        raise InputError(f"{text!r}: {host!r} is no host name", where=flag, expected=_EXPECTED)
+        raise InputError(f"{text!r}: {host!r} is not a host name", where=flag, expected=_EXPECTED)
 
 
 def resolve(

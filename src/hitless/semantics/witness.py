@@ -64,11 +64,11 @@ def witnesses(
     these addresses, instead of the first ``destinations`` of ours, which lie in both halves of the IPv4 world.
     ``source`` is the pod's address, where one is to be asked about. ``iif``
     and ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
-    give "cannot tell". Raises ``InputError`` when ``subnet`` is no part of ``network``.
+    give "cannot tell". Raises ``InputError`` when ``subnet`` is not part of ``network``.
     """
     family = family_of(network)
     if subnet is not None and (subnet.version != network.version or not _within(subnet, network)):
-        raise InputError(f"{subnet} is no part of {network}", where="subnet", expected=f"a part of {network}")
+        raise InputError(f"{subnet} is not part of {network}", where="subnet", expected=f"a part of {network}")
     home = network if subnet is None else subnet
     source = home[min(_POD, home.num_addresses - 1)] if source is None else source
     taken = (network, *(other for other in inside if other.version == network.version))

@@ -61,7 +61,7 @@ def endpoint(
     if backend in (BackendType.HOST_GW, BackendType.ALLOC):
         return Endpoint(subnet, public_ip)
     if not isinstance(data, Mapping):
-        words = f"{reading.shown(data)} is no object"
+        words = f"{reading.shown(data)} is not an object"
         raise InputError(words, where=f"{where}: {_DATA[family]}", expected=f"{backend}'s data")
     fields = {str(key).lower(): value for key, value in data.items()}
     if backend is BackendType.VXLAN:

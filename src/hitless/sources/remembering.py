@@ -121,7 +121,7 @@ def _subnets(value: object, path: Path) -> dict[Family, Network]:
 
 def _leases(value: object, path: Path) -> dict[str, Lease]:
     if not isinstance(value, Mapping):
-        raise InputError("leases is no object", where=str(path), expected="a state file")
+        raise InputError("leases is not an object", where=str(path), expected="a state file")
     found: dict[str, Lease] = {}
     for name, one in value.items():
         if not isinstance(one, Mapping) or one.keys() != {"subnets", "attributes"}:
@@ -164,7 +164,7 @@ class Remembering:
         self._teller.to(tell)
         if self._state is not None:
             self._teller.say(
-                self._merged(News(trouble=f"{self._source} has not answered yet: what it told last is used"))
+                self._merged(News(trouble=f"{self._source} has not answered yet: its last leases are used"))
             )
         self._source.start(self._hear)
 

@@ -41,7 +41,7 @@ def read_subnet_file(path: Path) -> SubnetFile | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InputError(f"cannot be read: {why}", where=str(path), expected="flannel's subnet.env") from error
     values: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):

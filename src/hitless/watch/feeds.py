@@ -173,7 +173,7 @@ class Feed:
             polling.first.t,
             self.current,
             self.generation,
-            reason="iptables-legacy has tables: they are looked at from now on",
+            reason="iptables-legacy has tables: they are polled from now on",
             noticed=polling.first.t,
         )
 

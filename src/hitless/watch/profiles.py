@@ -74,7 +74,7 @@ def load(name_or_path: str) -> Profile:
     try:
         text = files.read_text(path, most=1 << 20)
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         raise InputError(
             f"no profile can be read there: {reason}",
             where=f"--profile {name_or_path}",
@@ -125,7 +125,9 @@ def _checked(read: File, text: str, origin: str) -> Profile:
     for field, names in (("pod_interfaces", read.pod_interfaces), ("uplink", (read.uplink,) if read.uplink else ())):
         for name in names:
             if not 0 < len(name.rstrip("+")) < 16 or re.search(r"[\s/]", name):
-                raise refuse(field, f"{name!r} is no interface name", "up to 15 characters, + at the end for any more")
+                raise refuse(
+                    field, f"{name!r} is not an interface name", "up to 15 characters, + at the end for any more"
+                )
     for table in read.tables:
         if not table.name or any(not name for name in (*table.chains, *table.networks_from)):
             raise refuse("tables", "a table or chain has no name")

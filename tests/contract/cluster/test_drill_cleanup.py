@@ -39,10 +39,10 @@ def test_a_dry_run_of_cleanup_lists_what_would_go_and_changes_nothing(tmp_path: 
         assert "dead (its process on this machine has ended)" in out
         assert all(name in out for name in there)
         assert out.endswith("dry run: nothing was removed\n")
-        # and nobody is there to agree
+        # and there is no terminal to ask on
         code, out, err = await shell.run("--cleanup")
         assert (code, shell.left(), len(shell.touched())) == (3, there, touched)
-        assert "--yes, which says yes to: Remove" in err
+        assert "--yes, which answers yes to: Remove" in err
         code, out, err = await shell.run("--cleanup", "--yes", "--json")
         told = json.loads(out)
         assert (code, len(told["removed"])) == (0, len(there)), err

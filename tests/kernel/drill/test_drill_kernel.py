@@ -215,7 +215,7 @@ def test_a_prober_that_is_killed_makes_the_drill_inconclusive(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--agents", "cilium"), "--agents: 'cilium' is no agent"),
+        (("--agents", "cilium"), "--agents: 'cilium' is not an agent"),
         (("--agents", "hitless,hitless"), "named twice"),
         (("--agents", ","), "--agents"),
         (("--judge", "cilium"), "--judge"),
@@ -223,7 +223,7 @@ def test_a_prober_that_is_killed_makes_the_drill_inconclusive(tmp_path: Path) ->
         (("--services", "9000"), "--services: 9000 is out of range"),
         (("--ready-command", "true"), "--agent-command"),
         (("--agent-command", "a 'b"), "agent-command"),
-        (("--agent-command", "/nonexistent/flanneld --ip-masq"), "/nonexistent/flanneld is no program"),
+        (("--agent-command", "/nonexistent/flanneld --ip-masq"), "/nonexistent/flanneld is not a program"),
         (("--agent-command", "a", "--ready-http", "no"), "--ready-http"),
         (("--restart", "delete-pod"), "--restart"),
         (("--forward-policy", "drop", "--backend", "nftables"), "--forward-policy"),

@@ -88,7 +88,7 @@ def test_exec_passes_streams_exit_code_and_working_directory(hitless: Shell, tmp
 def test_exec_says_which_places_there_are(hitless: Shell) -> None:
     hitless("up")
     problem = hitless("exec", "node9", "--", "true", code=3).stderr
-    assert "'node9' is no place of lab lab (expected node0, node0-pod0, underlay, far-end)" in problem
+    assert "'node9' is not a place of lab lab (expected node0, node0-pod0, underlay, far-end)" in problem
     assert "there is no lab other" in hitless("exec", "--name", "other", "node0", "true", code=3).stderr
     assert "no-such-program" in hitless("exec", "node0", "no-such-program", code=127).stderr
 
@@ -198,10 +198,10 @@ def test_an_agent_s_program_may_be_named_from_the_working_directory(hitless: She
     [
         (("up", "--nodes", "0"), "nodes: 0 is out of range (expected 1 to 100)"),
         (("up", "--services", "6000"), "services: 6000 is out of range (expected 0 to 5000)"),
-        (("up", "--name", "../x"), "is no name of a lab"),
-        (("up", "--agent", "weave"), "'weave' is no agent"),
+        (("up", "--name", "../x"), "is not a valid lab name"),
+        (("up", "--agent", "weave"), "'weave' is not an agent"),
         (("up", "--agent-command", "a 'b"), "agent-command"),
-        (("up", "--agent-command", "a", "--ready", "x"), "is no readiness probe"),
+        (("up", "--agent-command", "a", "--ready", "x"), "is not a readiness probe"),
         (("up", "--agent-command", "nosuch"), "the program nosuch is not installed"),
         (("up", "--agent-command", ""), "--agent-command: is empty"),
         (("up", "--agent", "hitless", "--ready", "exec:true"), "--ready: is for an agent of your own"),

@@ -259,14 +259,14 @@ def test_a_reader_that_goes_away_ends_the_watch(host: Host) -> None:
         (["--network", "10.42.0.9/32"], None),
         (["--network", "10.42.0.0"], "no prefix length"),
         (["--network", "10.42.0.1/16"], "such as 10.42.0.0/16"),
-        (["--network", "pods"], "--network: 'pods' is no network"),
+        (["--network", "pods"], "--network: 'pods' is not a network"),
         (["--family", "ipv4", "--network", "fd42::/48"], "not watched"),
         (["--profile", "/nowhere.toml"], "/nowhere.toml"),
         (["--namespace", "/run/netns/none"], "no namespace"),
         (["--backend", "ebpf"], "ebpf"),
         (["--duration", "0"], "--duration"),
-        (["--duration", "5"], "--duration: is for a watch that goes on"),
-        (["--all"], "--all: is for a watch that goes on"),
+        (["--duration", "5"], "--duration: is only for a watch that keeps running"),
+        (["--all"], "--all: is only for a watch that keeps running"),
     ],
 )
 def test_wrong_input_is_said_in_one_message_and_ends_with_three(

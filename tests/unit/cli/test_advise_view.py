@@ -93,4 +93,4 @@ def test_an_image_tag_of_a_release_is_that_release_and_nothing_is_asked_for_by_i
     assert parse_release("v1.32.5-rke2r1") == parse_release("v1.32.5+rke2r1")
     done = CliRunner().invoke(advise.command, ["--version", ""], standalone_mode=False)
     assert isinstance(done.exception, InputError)
-    assert str(done.exception).startswith("--version: '' is no release")
+    assert str(done.exception).startswith("--version: '' is not a release")

@@ -132,7 +132,7 @@ def test_pruning_removes_what_it_named_and_nothing_else(home: Path, capsys: pyte
     there = {path: sorted(path.iterdir()) for path in home.iterdir()}
     words = ["drills", "prune", "--keep", "1"]
     assert run_tools([*words, "--dry-run"]) == 0
-    assert run_tools(words) == 3, "nobody is there to agree"
+    assert run_tools(words) == 3, "there is no terminal to ask on"
     assert {path: sorted(path.iterdir()) for path in home.iterdir()} == there
     capsys.readouterr()
     assert run_tools([*words, "--yes"]) == 0
@@ -156,7 +156,7 @@ def test_a_running_drill_is_spared(home: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("age", ["", "5", "d", "5y", "-1d", "٣d"])
 def test_an_age_is_a_number_with_a_unit(home: Path, age: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_tools(["drills", "prune", "--older-than", age]) == 3
-    assert "is no age (expected 45m, 12h, 30d or 8w)" in capsys.readouterr().err
+    assert "is not an age (expected 45m, 12h, 30d or 8w)" in capsys.readouterr().err
 
 
 def test_only_what_is_older_goes(home: Path) -> None:

@@ -46,9 +46,9 @@ def test_every_number_has_its_range_in_the_help(name: str, capsys: pytest.Captur
     ("words", "told"),
     [
         (["drill", "--rounds", "0"], "--rounds: 0 is out of range (expected 1 to 10000)"),
-        (["drill", "--rounds", "1.5"], "--rounds: '1.5' is no whole number (expected 1 to 10000)"),
+        (["drill", "--rounds", "1.5"], "--rounds: '1.5' is not a whole number (expected 1 to 10000)"),
         (["drill", "--recovery", "1"], "--recovery: 1 is out of range (expected 3 to 3600)"),
-        (["drill", "--recovery", "soon"], "--recovery: 'soon' is no number (expected 3 to 3600)"),
+        (["drill", "--recovery", "soon"], "--recovery: 'soon' is not a number (expected 3 to 3600)"),
         (["watch", "--duration", "inf"], "--duration: inf is out of range (expected 0.01 or more)"),
         (["probe", "--to", "tcp://127.0.0.1:9", "--count", "0"], "--count: 0 is out of range (expected 1 or more)"),
         (["farend", "--port", "80"], "--port: 80 is out of range (expected 1024 to 65455)"),
@@ -67,7 +67,10 @@ def test_a_number_out_of_range_is_refused_with_the_range(
     [
         (["drill", "--stop-for", "9"], "--stop-for: means nothing with --restart sigterm (expected --restart stop)"),
         (["drill", "--restart", "sigkill", "--grace", "1"], "--grace: means nothing with --restart sigkill"),
-        (["node-drill", "--to", "https://example.com", "--rate", "9"], "--rate: other people's hosts get ten new"),
+        (
+            ["node-drill", "--to", "https://example.com", "--rate", "9"],
+            "--rate: targets other than our far end get ten",
+        ),
         (["probe", "--to", "http://127.0.0.1:9", "--mix", "tcp=1"], "--mix: only a far end is asked by shares"),
         (["probe", "--to", "tcp://127.0.0.1:9", "--mix", "tcp=1"], "--mix: only a far end is asked by shares"),
     ],

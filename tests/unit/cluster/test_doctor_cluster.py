@@ -55,7 +55,7 @@ def test_an_affected_cluster_without_a_guard_is_a_problem_and_nothing_is_written
             assert told["next"].startswith("hitless drill --cluster")
             assert told["next"].endswith("--dry-run")
             writing = {one.verb for one in fake.api.rights.requests} - {"get", "list", "watch"}
-            assert writing <= {"create"}, "a review of one's own rights is no object that stays"
+            assert writing <= {"create"}, "a review of one's own rights is not an object that stays"
             assert all(
                 "selfsubjectaccessreviews" in str(one) for one in fake.api.rights.requests if one.verb == "create"
             )

@@ -102,7 +102,7 @@ def test_a_unit_that_systemd_did_not_activate_anew_did_not_restart(state: Path) 
     way = Way(unit="k3s")
     before = way.look()
     way.stop()
-    assert way.sign(before, (), 0) == ("", "systemd tells of no new activation of k3s")
+    assert way.sign(before, (), 0) == ("", "systemd reports no new activation of k3s")
     assert way.gone(before) == ""
 
 

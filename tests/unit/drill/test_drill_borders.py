@@ -101,7 +101,7 @@ def test_a_report_that_has_no_room_is_an_error_that_keeps_verdict_and_log_and_sa
         ("", "--out: is empty (expected a folder, there or to be made)"),
         ("  ", "--out: is empty"),
         ("{file}", "is a file"),
-        ("{file}/deeper", "cannot be made: {file} is no folder"),
+        ("{file}/deeper", "cannot be made: {file} is not a folder"),
     ],
 )
 @pytest.mark.parametrize("words", [["drill"], ["selftest"], ["node-drill", "--restart-command", "true"]])
@@ -150,10 +150,10 @@ def test_a_defect_is_an_error_and_not_the_verdict_fail(
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        ("/no/such/flanneld --ip-masq", "/no/such/flanneld is no program"),
+        ("/no/such/flanneld --ip-masq", "/no/such/flanneld is not a program"),
         ("no-such-flanneld", "the program no-such-flanneld is not installed"),
         ("/etc/passwd", "/etc/passwd may not be run"),
-        ("/etc", "/etc is no program"),
+        ("/etc", "/etc is not a program"),
     ],
 )
 def test_an_agent_that_can_never_run_is_refused_before_a_lab_is_built(
@@ -166,7 +166,7 @@ def test_an_agent_that_can_never_run_is_refused_before_a_lab_is_built(
 
 @pytest.mark.parametrize(
     ("named", "told"),
-    [("/etc/passwd", "/etc/passwd is no namespace"), ("/no/such", "there is no namespace /no/such")],
+    [("/etc/passwd", "/etc/passwd is not a namespace"), ("/no/such", "there is no namespace /no/such")],
 )
 @pytest.mark.parametrize("words", [["watch", "--once"], ["farend"], ["probe", "--to", "tcp://192.0.2.1:1"]])
 def test_what_is_no_namespace_is_said(

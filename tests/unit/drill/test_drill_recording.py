@@ -99,7 +99,7 @@ def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -
         await tool.stop(HANG)  # it has said both lines by then: they are in the pipe before its summary
 
     events = recorded(tmp_path, act)
-    assert [text.split(":")[0] for text in texts(events)] == ["probe wrote a line that is no event"]
+    assert [text.split(":")[0] for text in texts(events)] == ["probe wrote a line that is not an event"]
     assert isinstance(events[-1], e.Summary)
 
 
@@ -111,7 +111,7 @@ def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> N
         await tool.stop(HANG)
         assert tool.process.returncode == -9
 
-    assert texts(recorded(tmp_path, act))[0].startswith("probe wrote a line that is no event")
+    assert texts(recorded(tmp_path, act))[0].startswith("probe wrote a line that is not an event")
 
 
 def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:

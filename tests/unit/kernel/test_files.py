@@ -152,7 +152,7 @@ def test_an_event_log_is_made_new_or_not_at_all(tmp_path: Path) -> None:
 def test_a_fifo_for_the_report_that_nobody_reads_is_said_and_one_that_is_read_is_written_to(tmp_path: Path) -> None:
     path = tmp_path / "report"
     os.mkfifo(path)
-    with pytest.raises(MissingError, match="FIFO that nobody reads"):
+    with pytest.raises(MissingError, match="FIFO without a reader"):
         write(path, "a report")
     reader = subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE)
     try:

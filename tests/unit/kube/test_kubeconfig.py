@@ -211,8 +211,8 @@ def test_a_missing_login_program_is_said_with_how_to_get_it(tmp_path: Path) -> N
         ("users: [{name: u, user: {token: *secret}}]", "undefined alias … (line 1)"),
         ("users:\n- user: {token: !secret x}", "for the tag … (line 2)"),
         ("a: b\ntoken: 'secret", "scanning a quoted scalar"),
-        ("a: 2020-99-99", "it is no YAML"),
-        ("a: \x07secret", "it is no YAML"),
+        ("a: 2020-99-99", "it is not YAML"),
+        ("a: \x07secret", "it is not YAML"),
     ],
 )
 def test_a_file_that_is_not_understood_is_not_quoted(tmp_path: Path, text: str, said: str) -> None:

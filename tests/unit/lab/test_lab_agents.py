@@ -15,7 +15,7 @@ def test_every_stand_in_can_be_started_by_its_name() -> None:
 
 
 def test_an_unknown_agent_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(InputError, match=r"'weave' is no agent \(expected .*flannel-0\.28.*hitless"):
+    with pytest.raises(InputError, match=r"'weave' is not an agent \(expected .*flannel-0\.28.*hitless"):
         named("weave")
 
 

@@ -129,8 +129,8 @@ def test_agents_are_given_to_nodes_by_name() -> None:
         (["node1=hitless"], ["node1=/bin/true"], [], "exclude each other for node1"),
         (["hitless"], [], ["started"], "--ready: is for an agent of your own"),
         (["hitless"], ["node1=/bin/true"], ["node2=started"], "node2 has no agent of your own"),
-        ([], ["/no/such/program"], [], "is no program"),
-        (["node1=flannel-9"], [], [], "is no agent"),
+        ([], ["/no/such/program"], [], "is not a program"),
+        (["node1=flannel-9"], [], [], "is not an agent"),
     ],
 )
 def test_what_contradicts_itself_is_refused(

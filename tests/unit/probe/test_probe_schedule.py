@@ -22,7 +22,7 @@ def drain(schedule: Schedule, now: int) -> list[int]:
 
 
 def test_attempts_are_planned_at_the_rate_and_do_not_drift() -> None:
-    schedule = Schedule(0, 3.0)  # a third of a second is no whole number of nanoseconds
+    schedule = Schedule(0, 3.0)  # a third of a second is not a whole number of nanoseconds
     taken = [planned for second in range(1000) for planned in drain(schedule, second * SECOND)]
     # each turn is late for the first of its second by more than the bound: only the whole count matters here
     assert len(taken) + schedule.skipped == 3 * 999 + 1

@@ -78,7 +78,7 @@ def test_the_least_profile_has_sensible_defaults() -> None:
         (('["10.43.0.0/16"]', '["services"]'), "line 6: cluster_networks", "10.43.0.0/16"),
         (('protocols = ["udp"]', 'protocols = ["sctp"]'), "line 7: protocols", '"tcp", "udp", "icmp"'),
         (('["udp"]', '"udp"'), "line 7: protocols: this is a text", "a list of"),
-        (("destinations = 1", 'far_ends = ["there"]'), "line 8: far_ends", "'there' is no address"),
+        (("destinations = 1", 'far_ends = ["there"]'), "line 8: far_ends", "'there' is not an address"),
         (("destinations = 1", 'far_ends = ["10.42.3.4"]'), "line 8: far_ends", "inside the cluster, in 10.42.0.0/16"),
         (("destinations = 1", "destinations = 9"), "line 8: destinations", "1, 2 or 3"),
         (('pod_interfaces = ["veth+"]', 'pod_interfaces = ["a b"]'), "line 9: pod_interfaces", "interface name"),

@@ -333,7 +333,7 @@ def membership(
 
 
 def among(field: Field, name: str, members: Members, negated: bool, context: Context) -> tuple[Match, ...] | None:
-    """One condition for an address that is among ``members``; ``None`` when the field is no address."""
+    """One condition for an address that is among ``members``; ``None`` when the field is not an address."""
     part = _whole(field, context)
     if part is None or part.kind not in ("source", "destination"):
         return None

@@ -79,4 +79,4 @@ class ChainEdit:
 
     def finish(self) -> None:
         if self._waiting:
-            raise Desync(f"chain {self.chain.name} has rules after rules that nobody announced")
+            raise Desync(f"chain {self.chain.name} has rules after rules that no event announced")

@@ -55,7 +55,7 @@ def head_steps(family: Family, entries: bytes, at: int) -> Iterator[Match]:
 
 
 def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
-    """The network that an address under a mask is; ``None`` for a mask that is no network's."""
+    """The network that an address under a mask is; ``None`` for a mask that is not a network's."""
     bits = int.from_bytes(mask, "big")
     width = len(mask) * 8
     length = bits.bit_count()
@@ -68,7 +68,7 @@ def _network(address: bytes, mask: bytes) -> IPv4Network | IPv6Network | None:
 
 
 def _bits(kind: type[Source | Destination], address: bytes, mask: bytes, negated: bool) -> Property:
-    """An address under a mask that is no network's."""
+    """An address under a mask that is not a network's."""
     value, option = int.from_bytes(address, "big"), "s" if kind is Source else "d"
     text = f"{'! ' if negated else ''}-{option} {reading.packed(address)}/{reading.packed(mask)}"
     name = f"bits of the {kind.__name__.lower()}"

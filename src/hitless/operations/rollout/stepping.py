@@ -115,7 +115,7 @@ async def _not_back(crew: Crew, work: _Restart) -> str:
         )
     )
     undo = ", or put the former revision back with hitless rollout undo" if crew.state.replaces else ""
-    return f"the agent did not come back: {why}; mend it there, then {RESUME}{undo}"
+    return f"the agent did not come back: {why}; fix it there, then {RESUME}{undo}"
 
 
 async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outcome], *, unseen: bool) -> str:

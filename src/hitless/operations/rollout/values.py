@@ -170,7 +170,7 @@ def text(state: Rollout) -> str:
 
 def read(written: str, where: str) -> Rollout:
     """The state; raises ``InputError`` with the field that is wrong."""
-    remedy = "it was edited, or written by another version: mend it, or put updateStrategy back by hand and delete it"
+    remedy = "it was edited, or written by another version: fix it, or restore updateStrategy by hand and delete it"
     try:
         state = msgspec.json.decode(written.encode(), type=Rollout)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -59,7 +59,7 @@ def _text(path: Path, where: str, expected: str) -> str:
     try:
         return files.read_text(path, most=_MOST_BYTES)
     except UnicodeDecodeError as error:
-        raise InputError("is no text", where=where, expected="UTF-8") from error
+        raise InputError("is not text", where=where, expected="UTF-8") from error
     except ValueError as error:  # a NUL in its name
         raise InputError("is no file's name", where=shown(where), expected="a file") from error
     except OSError as error:

@@ -164,7 +164,7 @@ def _parts(text: object, where: str) -> dict[str, str]:
     for piece in text.upper().strip().removeprefix("RRULE:").rstrip(";").split(";"):
         name, sign, value = (one.strip() for one in piece.partition("="))
         if not sign or not value or name not in _PARTS:
-            raise InputError(f"{shown(piece)} is no part of a recurrence", where=where, expected=expected)
+            raise InputError(f"{shown(piece)} is not part of a recurrence", where=where, expected=expected)
         if name in parts:
             raise InputError(f"{name} is given twice", where=where, expected="each part once")
         parts[name] = value
