@@ -7,8 +7,9 @@ import contextlib
 import io
 import json
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hitless.agent import running
 from hitless.agent.health import Health
 from hitless.errors import ApiError, InputError
 from hitless.model.families import Backend, Family
+from hitless.model.rules import Ruleset
 from hitless.sources import Options, read_netconf
 from hitless.testing.fake_node import FakeEvents, FakeNode
 
@@ -117,6 +119,28 @@ def test_an_agent_starts_repairs_and_ends_without_a_change(world: World) -> None
     assert said[-1]["event"] == "stop"
     assert "FLANNEL_SUBNET=10.42.1.1/24" in world.subnet_file.read_text()
     assert world.node.commits > 2
+
+
+def test_our_rules_are_repaired_while_everybodys_are_read(world: World) -> None:
+    read, begun, everything = threading.Event(), threading.Event(), world.node.everything
+
+    def reads(families: Collection[Family]) -> Ruleset:
+        begun.set()
+        assert read.wait(60.0)
+        return everything(families)
+
+    world.node.everything = reads  # type: ignore[method-assign]
+
+    def damage() -> bool:
+        assert not read.is_set()
+        world.node.other(Backend.NFT, Family.IPV4, "*nat\n-F FLANNEL-POSTRTG\nCOMMIT\n")
+        world.events.tell()
+        return True
+
+    try:
+        world.run(lambda: world.heard("ready"), begun.is_set, damage, lambda: world.heard("repaired"))
+    finally:
+        read.set()
 
 
 def test_wrong_input_is_refused_before_anything_is_touched(world: World) -> None:
