@@ -77,7 +77,7 @@ def carry_out(asked: Asked) -> int:
         return Exit.PASS
     if looked.against:
         raise MissingError(
-            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was changed; wait, or fix that first"
+            f"not now: {'; '.join(map(clean, looked.against))}", remedy="nothing was touched; wait, or fix that first"
         )
     if not _agreed(asked, looked, place_of(way)):
         return Exit.PASS

@@ -120,7 +120,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
         people.show(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
     if against:
-        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was changed; wait, or fix that first")
+        raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or fix that first")
     permit = people.allow(labels, choices)
     if not choices.yes and not people.agree(_question(people.place_of(way), plan, survey, chosen, restart)):
         return None
