@@ -9,7 +9,7 @@ rules that first reading takes seconds.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hitless.agent.observing import Observer
 from hitless.kernel import iptables
@@ -22,8 +22,10 @@ from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
 from hitless.observe import LiveNode
-from hitless.observe.rules import RulesObserver
 from hitless.plan import Transaction
+
+if TYPE_CHECKING:
+    from hitless.observe.rules import RulesObserver
 
 __all__ = ["HINTS", "AllRules", "Node"]
 
@@ -155,5 +157,7 @@ class AllRules:
             wanted = tuple(family for family in Family if family in families or (found and family in found.families))
             if found is not None:
                 found.close()
+            from hitless.observe.rules import RulesObserver  # 30 ms, for which nothing waits in this thread
+
             found = self._rules = RulesObserver(wanted, self._namespace, follow_legacy=False)
         return found

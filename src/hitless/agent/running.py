@@ -20,7 +20,6 @@ from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import AllRules, Node
 from hitless.agent.overlay.keys import key_file, secrets_of
-from hitless.agent.overlay.running import Overlay
 from hitless.agent.overlay.source import lease_source, network_configuration, remembered
 from hitless.agent.ports import LegacyTables
 from hitless.agent.reporting import Reporter
@@ -207,6 +206,8 @@ async def _work(
     if feeds.kubernetes is not None:
         tasks.append(asyncio.create_task(keeper.follow(feeds.kubernetes, health)))
     if feeds.source is not None and feeds.backend is not None:
+        from hitless.agent.overlay.running import Overlay  # 20 ms, for those who have leases
+
         overlay = Overlay(
             options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take,
             feeds.secrets,
