@@ -10,6 +10,7 @@ the kernel refuses one. ``history`` has the state after each write, ``die_at`` s
 from __future__ import annotations
 
 import errno
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -45,7 +46,7 @@ class FakeLinks:
         self._connected = dict(connected)
         self.objects: dict[Key, LinkObject] = {}
         self._index = 0
-        self._events: list[LinkEvent] = []
+        self._events: deque[LinkEvent] = deque()
         self._lost = False
         self._failures: list[tuple[Callable[[LinkChange], bool], HitlessError]] = []
         self._die: tuple[int, bool] | None = None
@@ -98,8 +99,10 @@ class FakeLinks:
             self._lost = False
             self._events.clear()
             raise LostEvents("receive from", "netlink socket", errno.ENOBUFS)
-        events, self._events = self._events, []
-        return iter(events)
+        found: list[LinkEvent] = []
+        while self._events:  # a test does something in another thread meanwhile: nothing may be lost
+            found.append(self._events.popleft())
+        return iter(found)
 
     # --- for tests
 
