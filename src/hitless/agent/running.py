@@ -19,7 +19,6 @@ from hitless.agent.judging import Judging
 from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.node import AllRules, Node
-from hitless.agent.overlay.keys import key_file, secrets_of
 from hitless.agent.overlay.source import lease_source, network_configuration, remembered
 from hitless.agent.ports import LegacyTables
 from hitless.agent.reporting import Reporter
@@ -33,18 +32,18 @@ from hitless.daemon.notify import Notifier
 from hitless.daemon.signals import when_ended
 from hitless.errors import InputError, ours
 from hitless.kernel.commits import Commits
-from hitless.kernel.links.wireguard import Secrets
 from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.namespaces import HERE
 from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
-from hitless.model.overlay import BackendConfig
+from hitless.model.overlay import BackendConfig, WireguardConfig
 from hitless.sources import NetConf, Options, Snapshot, snapshot_from
 from hitless.sources.backends import backend_config
 from hitless.sources.leasing import LeaseSource
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
 
 if TYPE_CHECKING:
+    from hitless.kernel.links.wireguard import Secrets
     from hitless.sources.kubernetes import NodeSource
 
 __all__ = ["first_snapshot", "run"]
@@ -113,7 +112,11 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
     source = lease_source(options, netconf, state, say, config)
     kubernetes = _kubernetes(options) if source is None else None
     backend = backend_config(netconf) if source is not None else None
-    secrets = secrets_of(backend, key_file(options.environment), about_key)
+    secrets = None
+    if isinstance(backend, WireguardConfig):
+        from hitless.agent.overlay.keys import key_file, secrets_of
+
+        secrets = secrets_of(backend, key_file(options.environment), about_key)
     metrics, notifier = agent_metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())

@@ -17,7 +17,7 @@ from hitless.errors import InputError, NotFound
 from hitless.kernel import files
 from hitless.kernel.links.wireguard import Secrets, WireguardDevices, require
 from hitless.model.curve25519 import LENGTH, clamped, is_key
-from hitless.model.overlay import BackendConfig, WireguardConfig
+from hitless.model.overlay import WireguardConfig
 
 __all__ = ["key_file", "secrets_of", "stored_or_made"]
 
@@ -31,13 +31,11 @@ def key_file(environment: Mapping[str, str]) -> Path:
     return Path(environment.get("WIREGUARD_KEY_FILE") or _DEFAULT)
 
 
-def secrets_of(backend: BackendConfig | None, path: Path, say: Callable[[str], None]) -> Secrets | None:
-    """What the devices need to be given; ``None`` where nothing is encrypted. Before anything else is touched.
+def secrets_of(backend: WireguardConfig, path: Path, say: Callable[[str], None]) -> Secrets:
+    """What the devices need to be given, before anything else is touched.
 
     Raises ``MissingError`` where the kernel has no WireGuard, ``InputError`` where the file is no key.
     """
-    if not isinstance(backend, WireguardConfig):
-        return None
     require()
     private = stored_or_made(path, _of_device, say)
     return Secrets(private, base64.b64decode(backend.preshared_key))
