@@ -106,6 +106,8 @@ COMMAND = {
     "guard status": Command(("guard", "status", "--run-dir", "HOME/guard"), (0, 1, 2, 3)),
     "relay": Command(("relay", "clock"), (0,)),
     "drills": Command(("drills", "prune", "--keep", "0", "--dry-run")),
+    "retry": Command(("retry", "--", "true")),
+    "rollout": Command(("rollout", "status"), (3,)),  # there is no cluster
     "version": Command(("version",)),
     "help": Command(("help", "lab", "up")),
 }

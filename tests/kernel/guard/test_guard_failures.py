@@ -25,11 +25,11 @@ pytestmark = pytest.mark.kernel
 
 BROKEN = """
 import sys, time
-from hitless.guard import running
+from hitless.guard import loop
 from hitless.kernel.nftables import mirror
 part, kind = sys.argv[1:3]
 error = {"MemoryError": MemoryError, "RecursionError": RecursionError, "RuntimeError": RuntimeError}[kind]
-owner, name = {"mirror": (mirror.Mirror, "next"), "loop": (running.Guard, "_timely")}[part]
+owner, name = {"mirror": (mirror.Mirror, "next"), "loop": (loop.Loop, "_timely")}[part]
 old, end = getattr(owner, name), time.time() + 1.5
 def broken(self, *arguments):
     if time.time() > end:
