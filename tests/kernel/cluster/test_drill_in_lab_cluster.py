@@ -48,8 +48,11 @@ def play(story: Story, folder: Path, agent: str) -> None:
                     str(folder / "out"),
                 ]
                 await story(kubelets, words)
-                while left(kubelets):  # their kubelets end them within the second that they were given
+                for _ in range(600):  # their kubelets end them within the second that they were given
+                    if not left(kubelets):
+                        break
                     await asyncio.sleep(0.05)
+                assert left(kubelets) == []
             finally:
                 await kubelets.close()
 
