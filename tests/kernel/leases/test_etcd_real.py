@@ -187,20 +187,20 @@ def test_changes_while_we_were_cut_off_are_known_afterwards() -> None:
     """etcd stops, and comes back; then it comes back compacted: the list is read again."""
     with serving() as etcd, following(source(etcd), offer(1)) as a:
         a.until(lambda news: news.published)
-        etcd.put(f"{SUBNETS}10.42.10.0-24", encoded(offer(10)))
+        etcd.put(f"{SUBNETS}10.42.210.0-24", encoded(offer(10)))
         a.until(lambda news: len(news.leases.by_node) == 2)
         etcd.stop()
         news = a.until(lambda news: bool(news.trouble))
         assert len(news.leases.by_node) == 2 and news.published
         etcd.start()
         a.until(lambda news: not news.trouble)
-        etcd.put(f"{SUBNETS}10.42.11.0-24", encoded(offer(11)))
+        etcd.put(f"{SUBNETS}10.42.211.0-24", encoded(offer(11)))
         a.until(lambda news: len(news.leases.by_node) == 3)
         etcd.stop()
         a.until(lambda news: bool(news.trouble))
         following_port, etcd.port = etcd.port, free_ports(1)[0]
         etcd.start()  # where we do not find it, until all that happened meanwhile was compacted away
-        etcd.delete(f"{SUBNETS}10.42.10.0-24")
+        etcd.delete(f"{SUBNETS}10.42.210.0-24")
         for _ in range(3):
             etcd.put("/other", "x")
         etcd.compact()
@@ -214,7 +214,7 @@ def test_an_etcd_that_was_put_back_to_an_earlier_state_is_noticed(tmp_path: Path
     """Its revisions begin again: whoever waits for the next one would wait for ever."""
     with serving() as etcd, following(source(etcd), offer(1)) as a:
         a.until(lambda news: news.published)
-        for number in range(20, 30):
+        for number in range(220, 230):
             etcd.put(f"{SUBNETS}10.42.{number}.0-24", encoded(offer(number)))
         a.until(lambda news: len(news.leases.by_node) == 11)
         etcd.stop()
@@ -223,8 +223,8 @@ def test_an_etcd_that_was_put_back_to_an_earlier_state_is_noticed(tmp_path: Path
         etcd.start()
         news = a.until(lambda news: len(news.leases.by_node) == 1 and news.published and not news.trouble)
         assert etcd.all(SUBNETS).keys() == {SUBNETS + news.node}
-        etcd.put(f"{SUBNETS}10.42.40.0-24", encoded(offer(40)))
-        a.until(lambda news: "10.42.40.0-24" in news.leases.by_node)
+        etcd.put(f"{SUBNETS}10.42.240.0-24", encoded(offer(40)))
+        a.until(lambda news: "10.42.240.0-24" in news.leases.by_node)
 
 
 def test_a_user_with_a_password_whose_tokens_end() -> None:

@@ -159,7 +159,10 @@ def test_a_crowd_of_idle_connections_keeps_nobody_out_and_is_told(world: World) 
     finally:
         idle.communicate(timeout=60)
     assert far_end.end() == 0
-    assert sum(beat.full for beat in far_end.of(e.Heartbeat)) == far_end.totals["closed_for_others"] == 51
+    closed = far_end.totals["closed_for_others"]
+    assert sum(beat.full for beat in far_end.of(e.Heartbeat)) == closed
+    # 50: the one who was served was taken from its queue before the last of the crowd, and had gone by then
+    assert closed in (50, 51)
     assert [note.level for note in far_end.of(e.Note)] == ["warning"]
 
 
