@@ -13,8 +13,8 @@ from typing import Any, Self
 import aiohttp
 import yarl
 
-from hitless.retry.gaps import Gap, classify
-from hitless.retry.policy import DEFAULT, Policy, run_async
+from hitless.retry.gaps import classify
+from hitless.retry.policy import DEFAULT, Policy, refuse_fixed_port, run_async
 
 __all__ = ["Session"]
 
@@ -46,11 +46,7 @@ class Session:
     def _made(self) -> _Inner:
         connector = self._connector()
         local = getattr(connector, "_local_addr_infos", None)
-        if local and local[0][4][1] != 0:
-            raise ValueError(
-                f"the source port {local[0][4][1]} is fixed: a repeated attempt would use the dead flow again; "
-                "give port 0"
-            )
+        refuse_fixed_port(local[0][4] if local else None)
         return _Inner(aiohttp.ClientSession(connector=connector, cookie_jar=self._jar, **self._keywords))
 
     def request(self, method: str, url: Any, **keywords: Any) -> _Request:
@@ -108,7 +104,7 @@ class Session:
             self._policy,
             attempt,
             name=f"{method} {yarl.URL(url).host}",
-            allowed=_allowed(self._policy, method, keywords),
+            allowed=self._policy.allows_request(method, whole=_whole(keywords.get("data"))),
         )
 
     async def _done(self, inner: _Inner) -> None:
@@ -157,8 +153,6 @@ class _Request:
         await self._session._done(self._inner)
 
 
-def _allowed(policy: Policy, method: str, keywords: dict[str, Any]) -> Callable[[Gap], bool]:
+def _whole(data: Any) -> bool:
     """A body that is read while it is sent (a file, a generator, a form) can be sent once."""
-    whole = keywords.get("data") is None or isinstance(keywords["data"], bytes | bytearray | str | dict)
-    repeatable = method.upper() in policy.methods
-    return lambda gap: whole and policy.allows(gap, repeatable=repeatable)
+    return data is None or isinstance(data, bytes | bytearray | str | dict)

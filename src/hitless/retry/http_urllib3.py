@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from hitless.retry.gaps import Gap, classify
-from hitless.retry.policy import DEFAULT, Policy, run
+from hitless.retry.gaps import classify
+from hitless.retry.policy import DEFAULT, Policy, refuse_fixed_port, run
 
 if TYPE_CHECKING:
     import requests
@@ -23,7 +22,7 @@ class PoolManager(urllib3.PoolManager):
     """``urllib3.PoolManager`` with a policy. ``retries`` of a request says how many redirects are followed, no more."""
 
     def __init__(self, *args: Any, policy: Policy = DEFAULT, **kwargs: Any) -> None:
-        _no_port(kwargs.get("source_address"))
+        refuse_fixed_port(kwargs.get("source_address"))
         super().__init__(*args, **kwargs)
         self._policy = policy
 
@@ -49,7 +48,7 @@ class PoolManager(urllib3.PoolManager):
                 raise
 
         name = f"{method} {urllib3.util.parse_url(url).host}"
-        return run(policy, attempt, name=name, allowed=_allowed(policy, method, body))
+        return run(policy, attempt, name=name, allowed=policy.allows_request(method, whole=_whole(body)))
 
 
 def session(policy: Policy = DEFAULT) -> requests.Session:
@@ -75,7 +74,12 @@ def session(policy: Policy = DEFAULT) -> requests.Session:
                     raise
 
             name = f"{request.method} {urllib3.util.parse_url(request.url or '').host}"
-            return run(policy, attempt, name=name, allowed=_allowed(policy, request.method or "", request.body))
+            return run(
+                policy,
+                attempt,
+                name=name,
+                allowed=policy.allows_request(request.method or "", whole=_whole(request.body)),
+            )
 
     made = requests.Session()
     made.mount("http://", Adapter(max_retries=0))
@@ -83,18 +87,9 @@ def session(policy: Policy = DEFAULT) -> requests.Session:
     return made
 
 
-def _no_port(source: tuple[str, int] | None) -> None:
-    if source is not None and source[1] != 0:
-        raise ValueError(
-            f"the source port {source[1]} is fixed: a repeated attempt would use the dead flow again; give port 0"
-        )
-
-
-def _allowed(policy: Policy, method: str, body: Any) -> Callable[[Gap], bool]:
+def _whole(body: Any) -> bool:
     """What is read while it is sent can be sent once."""
-    whole = body is None or isinstance(body, bytes | bytearray | str)
-    repeatable = method.upper() in policy.methods
-    return lambda gap: whole and policy.allows(gap, repeatable=repeatable)
+    return body is None or isinstance(body, bytes | bytearray | str)
 
 
 def _shorter(timeout: Any, seconds: float) -> urllib3.Timeout:

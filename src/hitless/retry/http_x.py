@@ -141,9 +141,7 @@ def _name(request: httpx.Request) -> str:
 
 def _allowed(policy: Policy, request: httpx.Request) -> Callable[[Gap], bool]:
     """A body that is a stream can be sent once; httpx holds all others whole."""
-    whole = isinstance(request.stream, httpx.ByteStream)
-    repeatable = request.method.upper() in policy.methods
-    return lambda gap: whole and policy.allows(gap, repeatable=repeatable)
+    return policy.allows_request(request.method, whole=isinstance(request.stream, httpx.ByteStream))
 
 
 def _connect_timeout(request: httpx.Request) -> float | None:

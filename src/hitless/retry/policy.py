@@ -23,7 +23,7 @@ import tenacity
 from hitless.retry.budgets import Budget
 from hitless.retry.gaps import Gap, classify
 
-__all__ = ["DEFAULT", "IDEMPOTENT", "Policy", "Retry", "log_retry", "run", "run_async"]
+__all__ = ["DEFAULT", "IDEMPOTENT", "Policy", "Retry", "log_retry", "refuse_fixed_port", "run", "run_async"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -106,6 +106,11 @@ class Policy:
             return self.broken and repeatable
         return repeatable or self.unsent
 
+    def allows_request(self, method: str, *, whole: bool) -> Callable[[Gap], bool]:
+        """The same for an HTTP request; ``whole``: its body is held and can be sent again."""
+        repeatable = method.upper() in self.methods
+        return lambda gap: whole and self.allows(gap, repeatable=repeatable)
+
     def on_gap(self, *, repeatable: bool = False) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
         """Decorate a function, plain or ``async``, to be called again where a gap kept it from connecting.
 
@@ -143,6 +148,14 @@ class Policy:
 
 DEFAULT = Policy()
 """For a client that has no reason to differ."""
+
+
+def refuse_fixed_port(source: tuple[Any, ...] | None) -> None:
+    """Raise ``ValueError`` for a local address with a port of its own: it would repeat the dead flow."""
+    if source is not None and source[1] != 0:
+        raise ValueError(
+            f"the source port {source[1]} is fixed: a repeated attempt would use the dead flow again; give port 0"
+        )
 
 
 class _Course:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hitless.retry.gaps import while_connecting
-from hitless.retry.policy import DEFAULT, Policy, run, run_async
+from hitless.retry.policy import DEFAULT, Policy, refuse_fixed_port, run, run_async
 
 __all__ = ["create_connection", "getaddrinfo", "open_connection"]
 
@@ -55,7 +55,7 @@ def create_connection(
 
     ``source_address`` may name an address; a port other than 0 is a ``ValueError``, as it would repeat a dead flow.
     """
-    _no_port(source_address)
+    refuse_fixed_port(source_address)
     host, port = address
     used: set[int] = set()
 
@@ -91,7 +91,7 @@ async def open_connection(
 
     ``local_addr`` may name an address; a port other than 0 is a ``ValueError``.
     """
-    _no_port(local_addr)
+    refuse_fixed_port(local_addr)
     used: set[int] = set()
 
     async def connect(seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -124,13 +124,6 @@ async def open_connection(
         raise _one(errors)
 
     return await run_async(policy, connect, name=f"{host}:{port}", allowed=lambda _: True, judge=while_connecting)
-
-
-def _no_port(source: tuple[str, int] | None) -> None:
-    if source is not None and source[1] != 0:
-        raise ValueError(
-            f"the source port {source[1]} is fixed: a repeated attempt would use the dead flow again; give port 0"
-        )
 
 
 def _socket(info: _Info, source: tuple[str, int] | None, used: set[int], *, again: bool) -> socket.socket:
