@@ -26,17 +26,13 @@ from hitless.model.families import Backend
 HANG = 40.0  # everything here takes a hundredth of it
 
 
-class Agent:
-    """``hitless agent`` in a lab's node; ``said`` is its log."""
+class Logged:
+    """A running ``hitless agent``; ``said`` is its log, read by a thread."""
 
-    def __init__(self, made: Lab, node: Node, *more: str) -> None:
-        self.node = node
-        command = [*named("hitless").command(made.plan, node), *more]
-        self.process = processes.start(
-            processes.command_in(node.namespace, command),
-            stderr=subprocess.PIPE,
-            environment=environment(made.plan, node),
-        )
+    hang = HANG
+
+    def __init__(self, process: processes.Process) -> None:
+        self.process = process
         self.said: list[dict[str, Any]] = []
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
@@ -50,26 +46,39 @@ class Agent:
         return [one for one in self.said[since:] if one["event"] == name]
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + HANG
+        end = time.monotonic() + self.hang
         while not condition():
             assert self.process.poll() is None, f"the agent ended: {self.said[-5:]}"
-            assert time.monotonic() < end, f"waited {HANG} s for {what}; last words: {self.said[-8:]}"
+            assert time.monotonic() < end, f"waited {self.hang} s for {what}; last words: {self.said[-8:]}"
             time.sleep(0.01)
 
-    def ready(self) -> tuple[int, dict[str, Any]]:
-        """Status and body of /readyz, asked in the node."""
-        return readyz(self.node.namespace)
-
     def end(self, number: int | None = None) -> int:
-        if number is not None:
-            self.process.send_signal(number)
-        else:
-            self.process.terminate()
-        code = self.process.wait(HANG)
+        if self.process.poll() is None:
+            self.process.send_signal(number) if number is not None else self.process.terminate()
+        code = self.process.wait(self.hang)
         self._thread.join()
         assert self.process.stderr is not None
         self.process.stderr.close()
         return code
+
+
+class Agent(Logged):
+    """``hitless agent`` in a lab's node."""
+
+    def __init__(self, made: Lab, node: Node, *more: str) -> None:
+        self.node = node
+        command = [*named("hitless").command(made.plan, node), *more]
+        super().__init__(
+            processes.start(
+                processes.command_in(node.namespace, command),
+                stderr=subprocess.PIPE,
+                environment=environment(made.plan, node),
+            )
+        )
+
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        """Status and body of /readyz, asked in the node."""
+        return readyz(self.node.namespace)
 
 
 def readyz(namespace: Namespace, path: str = "readyz") -> tuple[int, dict[str, Any]]:

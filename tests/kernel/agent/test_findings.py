@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kernel.agent.nodes import HANG
+from tests.kernel.agent.nodes import HANG, Logged
 from tests.kernel.agent.test_command import GOOD, HITLESS, run
 from tests.kernel.nftables.nodes import Node
 
@@ -27,31 +26,13 @@ pytestmark = pytest.mark.kernel
 PORT = 10991
 
 
-class Talk:
+class Talk(Logged):
     """An agent in a node without pods: what it logs."""
 
     def __init__(self, place: Node, *words: str) -> None:
         command = [*HITLESS, *GOOD, f"--healthz-port={PORT}", "--healthz-ip=127.0.0.1", *words]
         self._place = place
-        self.process = processes.start(command, namespace=place.namespace, stderr=subprocess.PIPE)
-        self.said: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(json.loads(line))
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [one for one in self.said if one["event"] == name]
-
-    def wait(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + HANG
-        while not condition():
-            assert self.process.poll() is None, f"the agent ended: {self.said[-5:]}"
-            assert time.monotonic() < end, f"waited for {what}; last words: {self.said[-8:]}"
-            time.sleep(0.02)
+        super().__init__(processes.start(command, namespace=place.namespace, stderr=subprocess.PIPE))
 
     def reasons(self) -> str:
         return self.page("readyz")
@@ -66,13 +47,6 @@ class Talk:
                     return refused.read().decode()
 
         return inside(self._place.namespace, ask)
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(HANG)
-        self._thread.join(HANG)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
 
 @contextlib.contextmanager

@@ -6,14 +6,11 @@ import contextlib
 import json
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tests.kernel.agent.nodes import readyz
+from tests.kernel.agent.nodes import Logged, readyz
 from tests.kernel.nftables.nodes import Node, missing, node, programs
 
 from hitless.kernel import processes
@@ -101,8 +98,10 @@ class Ground:
                     assert self.reached(one, other, version, 5), f"{one.name} to {other.name}, IPv{version}"
 
 
-class OverlayAgent:
+class OverlayAgent(Logged):
     """``hitless agent`` with leases in the shared directory; ``said`` is its log."""
+
+    hang = HANG
 
     def __init__(self, ground: Ground, member: Member, net_conf: str, more: Sequence[str]) -> None:
         self.member = member
@@ -113,25 +112,7 @@ class OverlayAgent:
         ]  # fmt: skip
         if not any(word.startswith("--node-subnet") for word in more):
             command.append(f"--node-subnet=10.42.{number}.0/24,fd42:0:0:{number}::/64")
-        self.process = processes.start(processes.command_in(member.namespace, command), stderr=subprocess.PIPE)
-        self.said: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(json.loads(line))
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [one for one in self.said if one["event"] == name]
-
-    def wait(self, condition: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + HANG
-        while not condition():
-            assert self.process.poll() is None, f"the agent ended: {self.said[-5:]}"
-            assert time.monotonic() < end, f"waited {HANG} s for {what}; last words: {self.said[-8:]}"
-            time.sleep(0.01)
+        super().__init__(processes.start(processes.command_in(member.namespace, command), stderr=subprocess.PIPE))
 
     def wait_ready(self, peers: int) -> None:
         self.wait(lambda: self.events("ready"), "the rules")
@@ -157,15 +138,6 @@ class OverlayAgent:
             if line.startswith(f"{name} "):
                 return float(line.rpartition(" ")[2])
         return 0.0
-
-    def end(self, number: int | None = None) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number) if number is not None else self.process.terminate()
-        code = self.process.wait(HANG)
-        self._thread.join()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        return code
 
 
 def _batch(place: Node, lines: str) -> None:
