@@ -25,6 +25,7 @@ from hitless.testing.api_discovery import CLUSTER_WIDE, KINDS
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_rights import Request, Rights
 from hitless.testing.api_store import Answer, Document, Store
+from hitless.testing.endings import finish_turns, stop_listening
 
 __all__ = ["Command", "FakeApi", "Kubelet"]
 
@@ -75,19 +76,18 @@ class FakeApi:
         # handler_cancellation: a client that went away ends its watch
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1.0, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-        await site.start()
-        port = runner.addresses[0][1]
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+        assert runner.server is not None
+        server = await asyncio.get_running_loop().create_server(runner.server, "127.0.0.1", 0, ssl=tls)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
-            connections = runner.server.connections if runner.server is not None else []
-            transports = [one.transport for one in connections if one.transport is not None]
+            await stop_listening(server)
+            transports = [one.transport for one in runner.server.connections if one.transport is not None]
             await runner.cleanup()
             for transport in transports:  # TLS would go on to say goodbye after the loop's end
                 transport.abort()
-            await asyncio.sleep(0.001 if transports else 0)
+            await finish_turns()
 
     def kubeconfig(self) -> str:
         """A kubeconfig (JSON is YAML) for this server."""

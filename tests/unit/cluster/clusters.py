@@ -14,6 +14,7 @@ from aiohttp import web
 from hitless.kube.api import Api, Patience, connect
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_server import FakeApi
+from hitless.testing.endings import finish_turns, stop_listening
 
 NET_CONF = '{"Network": "10.42.0.0/16", "Backend": {"Type": "vxlan"}}'
 
@@ -87,6 +88,11 @@ async def gateway(pushed: list[tuple[str, str]]) -> AsyncIterator[str]:
         pushed.append((request.path, (await request.read()).decode()))
         return web.Response()
 
-    server = await asyncio.get_running_loop().create_server(web.Server(put), "127.0.0.1", 0)
-    async with server:
+    pushes = web.Server(put)
+    server = await asyncio.get_running_loop().create_server(pushes, "127.0.0.1", 0)
+    try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        await stop_listening(server)
+        await pushes.shutdown(1.0)
+        await finish_turns()

@@ -20,6 +20,7 @@ from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import NODES
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_kubelet import FakeNodes, Spool
+from hitless.testing.endings import finish_turns, stop_listening
 
 NAME = "api.example.test"
 """The only name that the server's certificate has; it has no address."""
@@ -147,10 +148,10 @@ async def proxy(to: int, *, tls: ssl.SSLContext | None = None, refuses: str = ""
     try:
         yield one
     finally:
-        server.close()
+        await stop_listening(server)
         await one.close()
         await server.wait_closed()
-        await asyncio.sleep(0.01)  # the aborted connections are told so in the loop's next turns
+        await finish_turns()
 
 
 def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], namespace: str = "default") -> Path:

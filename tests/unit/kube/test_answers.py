@@ -18,6 +18,7 @@ from hitless.kube import streams
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, PODS
 from hitless.testing.api_store import Answer
+from hitless.testing.endings import finish_turns, stop_listening
 
 SAMPLES = json.loads((Path(__file__).parents[2] / "samples/kubernetes/answers.json").read_text())
 ANSWERS: dict[str, dict[str, Any]] = SAMPLES["answers"]
@@ -34,13 +35,11 @@ def response(name: str) -> web.Response:
 @asynccontextmanager
 async def server(handler: Handler, folder: Path, total: float = 30.0) -> AsyncIterator[Api]:
     """A client for a server that is nothing but this handler."""
-    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    serving = web.Server(handler)
+    listening = await asyncio.get_running_loop().create_server(serving, "127.0.0.1", 0)
     document = {
         "current-context": "x",
-        "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{runner.addresses[0][1]}"}}],
+        "clusters": [{"name": "x", "cluster": {"server": f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"}}],
         "users": [{"name": "x", "user": {"token": "t"}}],
         "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
     }
@@ -50,7 +49,9 @@ async def server(handler: Handler, folder: Path, total: float = 30.0) -> AsyncIt
         async with connect(path, patience=Patience(total=total, first=0.02, longest=0.1)) as api:
             yield api
     finally:
-        await runner.cleanup()
+        await stop_listening(listening)
+        await serving.shutdown(0.1)
+        await finish_turns()
 
 
 @pytest.mark.parametrize("name", [name for name, one in ANSWERS.items() if one["status"] in (401, 403, 404, 422)])
