@@ -35,8 +35,8 @@ from bench.parts.gap_ways import Injected, LegacyWays, NftWays, inject
 
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
+from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import Namespace
-from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables import Poller, Snapshot
 
 

@@ -38,7 +38,7 @@ from hitless import cleaning, lab
 from hitless.daemon.serving import Page, Server
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
-from hitless.kernel.rationing import SHARE
+from hitless.kernel.realtime_limit import SHARE
 from hitless.model import events as e
 from hitless.model.families import Family
 from hitless.probe import http as probe_http

@@ -4,7 +4,7 @@
 
 A thread with our real-time priority sleeps 20 ms again and again, while nft commits and deletes a large table in a
 network namespace of its own. Prints its longest lateness with and without the thread that moves it to another core
-(``hitless.kernel.rationing``). Asked for: below 0.6 s with it (two looks). Ends with 1 where that is missed.
+(``hitless.kernel.realtime_limit``). Asked for: below 0.6 s with it (two looks). Ends with 1 where that is missed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import threading
 import time
 from pathlib import Path
 
-from hitless.kernel import rationing
-from hitless.kernel.scheduling import hasten
+from hitless.kernel import realtime_limit
+from hitless.kernel.cpu_priority import hasten
 
 _SLEEP = 0.02
 _ASKED = 0.6
@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="once, without the thread that moves")
     options = parser.parse_args()
     if options.alone:
-        rationing.Ration._fetch = lambda self: None  # type: ignore[method-assign]
+        realtime_limit.RealtimeLimit._fetch = lambda self: None  # type: ignore[method-assign]
         print(f"{_measure(options.rules):.3f}")
         return 0
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.rules:,} rules")

@@ -25,7 +25,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hitless.kernel.scheduling import stolen
+from hitless.kernel.cpu_priority import stolen
 
 HITLESS = [sys.executable, "-P", "-m", "hitless"]
 WATCHDOG = Path(__file__).parent / "parts" / "stall_watchdog.py"

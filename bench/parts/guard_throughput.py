@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.kernel.guard.guarded import World, until
 
 from hitless.guard.learning import Standby
-from hitless.guard.standing import Standing, found_in
+from hitless.guard.standby_table import StandbyTable, found_in
 from hitless.kernel import processes
 from hitless.kernel.nftables import read_ruleset
 from hitless.model.families import Family
@@ -40,7 +40,7 @@ def measure(made: World, turns: int) -> list[tuple[str, float, float, float]]:
         made.on_node("sysctl", "-q", "-w", f"net.netfilter.nf_conntrack_{name}=1")
     found = found_in(read_ruleset(made.node.namespace, (Family.IPV4,)), Family.IPV4, "eth0")
     assert found is not None and found.standby is not None
-    standing = Standing((Family.IPV4,), made.node.namespace)
+    standing = StandbyTable((Family.IPV4,), made.node.namespace)
     standing.adopt({Family.IPV4: found})
     results = []
     try:
@@ -63,7 +63,7 @@ def _middle(ratios: list[float]) -> tuple[float, float]:
     return statistics.fmean(kept) - 1, error
 
 
-def _load(made: World, client: str, standing: Standing, standby: Standby, turns: int) -> tuple[float, list[float]]:
+def _load(made: World, client: str, standing: StandbyTable, standby: Standby, turns: int) -> tuple[float, list[float]]:
     address, port = str(made.cluster.far_end.address), "5001"
     server = processes.start(
         [sys.executable, "-c", SERVER, address, port], namespace=made.cluster.far_end.namespace, stdout=subprocess.PIPE

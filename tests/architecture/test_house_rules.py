@@ -147,7 +147,7 @@ OPENS_ITSELF: dict[str, str] = {
     "evidence/log.py": "a log is made new (O_EXCL) or not at all",
     "guard/speakers.py": "/proc only",
     "guard/statements.py": "asks more of a file than that it is one: who may write it, and when it was written",
-    "lab/keeping.py": "/proc only",
+    "lab/keeper_client.py": "/proc only",
     "lab/states.py": "/proc, and a folder to lock",
     "watch/profiles/__init__.py": "the package's own profiles",
 }

@@ -32,9 +32,9 @@ from hitless.daemon.notify import Notifier
 from hitless.daemon.signals import when_ended
 from hitless.errors import InputError, ours
 from hitless.kernel.commits import Commits
+from hitless.kernel.cpu_priority import favour
 from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.namespaces import HERE
-from hitless.kernel.scheduling import favour
 from hitless.model.families import Network
 from hitless.model.overlay import BackendConfig, WireguardConfig
 from hitless.sources import NetConf, Options, Snapshot, snapshot_from

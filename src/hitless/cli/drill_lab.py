@@ -19,7 +19,7 @@ from hitless.drill.labs import Ways
 from hitless.drill.plans import ByApi
 from hitless.errors import InputError
 from hitless.lab import agents as known
-from hitless.lab import filling, teams
+from hitless.lab import placeholders, teams
 from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import Wiring
 from hitless.model.families import Backend
@@ -116,8 +116,10 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
     for flag, given in (("--overlay", bool(overlay)), ("--underlay", underlay != Wiring.L2)):
         if given and count == 1:
             raise InputError("means nothing with one node", where=flag, expected="--nodes 2 or more")
-    plan = lab.Plan(nodes=count, overlay=overlay or "", wiring=underlay, leases=filling.lease_source(commands), **more)
-    filling.check(commands, plan)
+    plan = lab.Plan(
+        nodes=count, overlay=overlay or "", wiring=underlay, leases=placeholders.lease_source(commands), **more
+    )
+    placeholders.check(commands, plan)
     if plan.forward_policy == "drop" and plan.backend is Backend.NFTABLES:
         raise InputError(
             "no agent can become ready: an accept in a native table does not overrule iptables' DROP",

@@ -19,7 +19,7 @@ from hitless.cli.sections import Sections
 from hitless.cli.stopping import on_signals
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import hasten
+from hitless.kernel.cpu_priority import hasten
 from hitless.model import reading
 from hitless.model.families import Address
 from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports

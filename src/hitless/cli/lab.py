@@ -26,9 +26,9 @@ from hitless.cli.sections import Sections
 from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
-from hitless.lab import building, features, tending
+from hitless.lab import building, features, supervision
 from hitless.lab.agents import AGENTS
-from hitless.lab.keeping import Keep, guests
+from hitless.lab.keeper_client import KeeperHandle, guests
 from hitless.lab.plans import LIMITS, Plan, Stack, check_name
 from hitless.lab.states import MARK, State, Store
 from hitless.model.families import Backend
@@ -143,7 +143,7 @@ def _present(state: State, seconds: float, as_json: bool) -> None:
     cluster = state.cluster()
     draw(cluster)
     ready_on: dict[str, list[str]] = {}
-    for node, each in tending.told(state.keep).items():
+    for node, each in supervision.told(state.keep).items():
         ready_on.setdefault(str(each["agent"]), []).append(node)
     for agent, nodes in ready_on.items():
         click.echo(f"\n{agent} is ready on {', '.join(nodes)}{_stand_in(agent)}")
@@ -166,11 +166,11 @@ def _option(name: str) -> str:
     return "" if name == _NAME else f" --name {name}"
 
 
-def _build(store: Store, name: str, plan: Plan, ordered: Sequence[tending.Order]) -> State:
+def _build(store: Store, name: str, plan: Plan, ordered: Sequence[supervision.Order]) -> State:
     """Build, write down, cut loose, wait for the agent; a failure or Ctrl-C in between leaves nothing."""
     reserved: list[State] = []
 
-    def reserve(keep: Keep) -> None:
+    def reserve(keep: KeeperHandle) -> None:
         state = State.new(name, keep, plan)
         store.reserve(state)
         reserved.append(state)
@@ -183,10 +183,10 @@ def _build(store: Store, name: str, plan: Plan, ordered: Sequence[tending.Order]
             state = store.finish(state, lab.members)
             if ordered:
                 lab.keeper.spawn(
-                    [sys.executable, "-P", "-m", "hitless.lab.tending"],
+                    [sys.executable, "-P", "-m", "hitless.lab.supervision"],
                     environment={MARK: state.mark},
-                    stdin=tending.encode(ordered, state),
-                    log=tending.LOG,
+                    stdin=supervision.encode(ordered, state),
+                    log=supervision.LOG,
                 )
                 named = {one.node for one in ordered}
                 _wait_for_agents(state.keep, plan.nodes if "" in named else len(named))
@@ -215,11 +215,11 @@ def _check(plan: Plan, as_json: bool) -> int:
     return Exit.PASS if all(each.present for each in found) else Exit.ERROR
 
 
-def _wait_for_agents(keep: Keep, nodes: int) -> None:
+def _wait_for_agents(keep: KeeperHandle, nodes: int) -> None:
     """Until all are ready; raises ``MissingError`` with their words when one is not, or not in time."""
     begin, told_so = time.monotonic(), False
     while (waited := time.monotonic() - begin) < _AGENTS_WITHIN:
-        said = tending.told(keep)
+        said = supervision.told(keep)
         if len(said) == nodes and all(each["ready"] for each in said.values()):
             return
         if failed := [f"{node}: {each['detail']}" for node, each in said.items() if each["step"] == "failed"]:
@@ -294,7 +294,7 @@ def status(name: str, as_json: bool) -> int:
             f"{state.name}: {kind}, {plan.nodes} node(s), {plan.nodes * plan.pods_per_node} pod(s), {plan.family}, "
             f"{plan.backend}, {plan.services} Services{f', {plan.overlay}' if plan.overlay else ''}"
         )
-        for node, each in (tending.told(state.keep) if state.alive else {}).items():
+        for node, each in (supervision.told(state.keep) if state.alive else {}).items():
             word = "ready" if each["ready"] else each["step"]
             told = f"{each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)"
             click.echo(f"  {node}: {told}{_stand_in(str(each['agent']))}")

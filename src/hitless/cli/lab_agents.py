@@ -12,10 +12,10 @@ from typing import TypeVar
 import click
 
 from hitless.errors import InputError
-from hitless.lab import filling, teams
+from hitless.lab import placeholders, teams
 from hitless.lab.agents import AGENTS, Readiness, named, runnable
 from hitless.lab.plans import Overlay, Plan, Wiring
-from hitless.lab.tending import Order
+from hitless.lab.supervision import Order
 
 __all__ = ["agent_options", "lease_source", "orders", "wiring_options"]
 
@@ -53,7 +53,7 @@ def agent_options(command: _F) -> _F:
         "agent_commands",
         multiple=True,
         metavar="[NODE=]'PROGRAM ARGS…'",
-        help=f"Run any program as the agent; words for it: {', '.join(f'{{{word}}}' for word in filling.WORDS)}.",
+        help=f"Run any program as the agent; words for it: {', '.join(f'{{{word}}}' for word in placeholders.WORDS)}.",
     )(command)
     return click.option(
         "--agent",
@@ -67,7 +67,7 @@ def agent_options(command: _F) -> _F:
 
 def lease_source(commands: Sequence[str]) -> str:
     """Where the agents of these command lines keep their leases."""
-    return filling.lease_source(teams.split(text)[1] for text in commands)
+    return placeholders.lease_source(teams.split(text)[1] for text in commands)
 
 
 def orders(agents: Sequence[str], commands: Sequence[str], readies: Sequence[str], plan: Plan) -> tuple[Order, ...]:
@@ -75,7 +75,7 @@ def orders(agents: Sequence[str], commands: Sequence[str], readies: Sequence[str
     by_name = teams.by_node((teams.split(text) for text in agents), plan, "--agent")
     by_command = teams.by_node((teams.split(text) for text in commands), plan, "--agent-command")
     probes = teams.by_node((teams.split(text) for text in readies), plan, "--ready")
-    filling.check(by_command.values(), plan)
+    placeholders.check(by_command.values(), plan)
     for node in by_name.keys() & by_command.keys():
         where = f" for {node}" if node else ""
         raise InputError(f"--agent and --agent-command exclude each other{where}")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import click
 
-from hitless.lab import tending
+from hitless.lab import supervision
 from hitless.lab.clusters import Cluster
 from hitless.lab.states import State
 
@@ -45,7 +45,7 @@ def describe(state: State) -> dict[str, object]:
         "keeper": state.keep.pid,
         "plan": dataclasses.asdict(state.plan),
         "agent": state.agent,
-        "agents": tending.told(state.keep) if state.alive else {},
+        "agents": supervision.told(state.keep) if state.alive else {},
     }
     if state.alive and state.held:
         cluster = state.cluster()

@@ -24,7 +24,7 @@ from hitless.errors import InputError, MissingError
 from hitless.evidence.masking import Mask
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import hasten
+from hitless.kernel.cpu_priority import hasten
 from hitless.model import reading
 from hitless.model.families import Family, family_of
 from hitless.probe import (

@@ -23,7 +23,7 @@ from hitless.evidence import AgentVerdict, Record
 from hitless.evidence.records import Outage
 from hitless.evidence.rules import LATE, not_sent
 from hitless.kernel import processes
-from hitless.kernel.scheduling import stolen
+from hitless.kernel.cpu_priority import stolen
 from hitless.lab import saboteurs
 from hitless.model.families import Backend
 

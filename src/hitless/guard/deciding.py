@@ -15,7 +15,7 @@ until somebody states otherwise.* In full (docs/guard.md, tests/unit/guard/test_
    without an exact copy, which stood for less than ``partial`` seconds, are gone. What had stood then stands again.
 7. What cannot be told is no decision: a network of which the evaluator cannot tell whether it is carried is kept.
 
-Time comes in as an argument. Never touches the kernel. Next stage: ``standing``.
+Time comes in as an argument. Never touches the kernel. Next stage: ``standby_table``.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from hitless.guard.copying import Unclear
 from hitless.guard.deciding import Decision, Limits
 from hitless.guard.gaps import OpenGap
 from hitless.guard.healing import Healing
+from hitless.guard.notices import unclear
 from hitless.guard.ports import FlowsPort, RulesPort, StatementsPort, SurroundingsPort, TablesPort, Time
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code, Reason
 from hitless.guard.reporting import Reporter
-from hitless.guard.saying import unclear
 from hitless.guard.schedule import Schedule
 from hitless.guard.side import Seen, Side
-from hitless.guard.standing import Found, found_in
+from hitless.guard.standby_table import FoundStandby, found_in
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.observe.rules import Observation
@@ -85,7 +85,7 @@ class Loop:
         """Take over, learn, and stand by. Raises ``Unclear`` when the primary cannot be understood, and what the
         kernel refuses: then nothing was changed."""
         first, around, settings = self._ports.rules.first, self._ports.around, self.settings
-        found: dict[Family, Found | None] = {}
+        found: dict[Family, FoundStandby | None] = {}
         for family in settings.families:
             found[family] = there = found_in(first.ruleset, family, around.uplink(family))
             installed = there.standby if there is not None else None
@@ -136,7 +136,7 @@ class Loop:
                     "Name its chains with --profile, or look on with --observe"
                 )
 
-    def _started(self, found: Mapping[Family, Found | None]) -> None:
+    def _started(self, found: Mapping[Family, FoundStandby | None]) -> None:
         """Only a guard that refuses nothing any more has started."""
         self.up = True
         standing = [family.value for family, there in found.items() if there is not None and there.standby is not None]

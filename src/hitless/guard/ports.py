@@ -9,10 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from hitless.guard.freeing import Freed
 from hitless.guard.learning import Standby
 from hitless.guard.places import Around
-from hitless.guard.standing import Found
+from hitless.guard.poisoned_flows import Freed
+from hitless.guard.standby_table import FoundStandby
 from hitless.guard.statements import Statement
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables.owned import Count, Owner
@@ -77,9 +77,9 @@ class RulesPort(Protocol):
 
 
 class TablesPort(Protocol):
-    """The standby's tables in the kernel. Real: ``standing.Standing``."""
+    """The standby's tables in the kernel. Real: ``standby_table.StandbyTable``."""
 
-    def adopt(self, found: Mapping[Family, Found | None]) -> None:
+    def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
         """Take over what an earlier guard left."""
 
     def install(self, desired: Mapping[Family, Standby | None]) -> bool:
@@ -99,7 +99,7 @@ class TablesPort(Protocol):
 
 
 class FlowsPort(Protocol):
-    """The connection table. Real: ``freeing.Healer``."""
+    """The connection table. Real: ``poisoned_flows.Healer``."""
 
     def heal(self, standby: Standby, *, dry: bool = False) -> Freed:
         """Free every poisoned flow of the standby's family."""

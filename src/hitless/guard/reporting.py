@@ -15,13 +15,13 @@ from pathlib import Path
 from hitless import __version__
 from hitless.daemon.logs import Log
 from hitless.guard import records
-from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby
 from hitless.guard.meter import Moved
+from hitless.guard.notices import Notices, stays
+from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reasons import Reason
-from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
 from hitless.guard.statefile import Holder, Numbers, StateFile, family_facts
 from hitless.kernel.clock import Clock
@@ -51,7 +51,7 @@ class Reporter:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
-        self._sayings = Sayings(log)
+        self._sayings = Notices(log)
         self._journal = journal
         self._clock = clock
         self._state = StateFile(state, monotonic)

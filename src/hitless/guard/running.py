@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from hitless.daemon.logs import Log
 from hitless.errors import ours
 from hitless.guard import statements
-from hitless.guard.freeing import Healer
 from hitless.guard.loop import Loop, Ports, Settings
 from hitless.guard.places import Places
+from hitless.guard.poisoned_flows import Healer
 from hitless.guard.ports import MachineTime
 from hitless.guard.reporting import Reporter
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import ipsets
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
@@ -57,7 +57,7 @@ class Guard:
             RulesObserver(settings.families, namespace, self._clock, tables=(TABLE,)) as observer,
             ExitStack() as ports,
         ):
-            tables = None if settings.observe else Standing(settings.families, namespace)
+            tables = None if settings.observe else StandbyTable(settings.families, namespace)
             if tables is not None:
                 ports.callback(tables.close)
             healer = Healer(namespace)

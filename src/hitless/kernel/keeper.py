@@ -6,7 +6,7 @@ by everybody. Promise: a namespace made here has no name anywhere; it is an open
 namespace with a tmpfs of its own on /run (xtables.lock, /run/flannel); a process without the capabilities enters a
 user namespace first, so root and ordinary users go the same way. The keeper runs no program on its own account: it
 answers requests, one JSON object a line, on standard input, and ends when that is closed (its maker is gone), unless
-it was told to stay. Client: ``hitless.lab.keeping``.
+it was told to stay. Client: ``hitless.lab.keeper_client``.
 
 Run as ``python -P -m hitless.kernel.keeper``; it must stay single-threaded and light.
 """

@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from hitless.errors import MissingError, ProgramError
-from hitless.kernel.containing import contain
 from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.subreaper import contain
 
 if TYPE_CHECKING:  # asyncio costs 40 ms, and most programs that start programs have no event loop
     import asyncio
@@ -267,7 +267,7 @@ async def start_contained(
 ) -> tuple[asyncio.subprocess.Process, int]:
     """Start a program as in a container: the process that is ours to wait for, and the program's own number.
 
-    The process (``hitless.kernel.containing``) ends as the program did, and when nothing that the program started runs
+    The process (``hitless.kernel.subreaper``) ends as the program did, and when nothing that the program started runs
     any more, daemons included. SIGTERM to it ends all of that at once; other signals are for the program itself.
     """
     import asyncio

@@ -4,8 +4,8 @@ Problem: a drill compares agents side by side and must not know how each is star
 whether it is ready. Promise: ``AGENTS`` has one entry per name; ``of_command`` makes an entry from a user's own command
 line (split as a shell would, run without one). Every agent finds its networks in its environment too
 (``HITLESS_NODE``, ``HITLESS_BACKEND``, ``HITLESS_NETWORK``, ``HITLESS_SUBNET``, ``HITLESS_IPV6_NETWORK``,
-``HITLESS_IPV6_SUBNET``), and what else only the lab knows by words in braces (``filling``). Next stages: ``teams`` says
-which runs on which node, ``hitless.lab.supervisor`` runs them.
+``HITLESS_IPV6_SUBNET``), and placeholders in braces stand for the rest that only the lab knows (``placeholders``). Next
+stages: ``teams`` says which runs on which node, ``hitless.lab.supervisor`` runs them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from hitless.errors import InputError
 from hitless.kernel import processes
-from hitless.lab import filling
+from hitless.lab import placeholders
 from hitless.lab.clusters import Node
 from hitless.lab.plans import LeaseSource, Plan
 from hitless.model.families import Family
@@ -121,7 +121,7 @@ def _hitless(plan: Plan, node: Node) -> tuple[str, ...]:
     else:
         words += ["--net-config={net_conf}", "--node-subnet={subnet}"]
         words += ["--lease-dir={lease_dir}"] if plan.overlay else []
-    return (sys.executable, "-P", "-m", "hitless", "agent", *filling.fill(words, plan, node))
+    return (sys.executable, "-P", "-m", "hitless", "agent", *placeholders.fill(words, plan, node))
 
 
 AGENTS: Mapping[str, Agent] = MappingProxyType(
@@ -190,6 +190,6 @@ def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 
     line = words(text, "--agent-command")
 
     def command(plan: Plan, node: Node) -> tuple[str, ...]:
-        return filling.fill(line, plan, node)
+        return placeholders.fill(line, plan, node)
 
     return Agent(name or line[0].rpartition("/")[2], command, readiness or Readiness(), grace)

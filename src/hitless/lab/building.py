@@ -22,7 +22,7 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab import features, kube, overlays, plain_names, topology
 from hitless.lab.clusters import FarEnd, Node, Pod, Underlay
-from hitless.lab.keeping import Keep, Keeper
+from hitless.lab.keeper_client import Keeper, KeeperHandle
 from hitless.lab.members import Members, view
 from hitless.lab.overlays import SHARED
 from hitless.lab.plans import Plan
@@ -79,7 +79,9 @@ class Lab:
         self.close()
 
 
-def up(plan: Plan | None = None, *, stays: bool = False, started: Callable[[Keep], None] = lambda _keep: None) -> Lab:
+def up(
+    plan: Plan | None = None, *, stays: bool = False, started: Callable[[KeeperHandle], None] = lambda _keep: None
+) -> Lab:
     """Build the lab that ``plan`` says, whole or not at all.
 
     Raises ``MissingError`` when this machine lacks a program, a kernel feature or a permission. ``stays`` prepares for

@@ -18,7 +18,7 @@ from pathlib import Path
 from hitless.errors import HitlessError, KernelError, MissingError
 from hitless.kernel import files, namespaces, processes
 from hitless.kernel.namespaces import Namespace
-from hitless.lab.keeping import Keeper
+from hitless.lab.keeper_client import Keeper
 from hitless.lab.members import Members
 from hitless.lab.plans import Plan
 from hitless.model.families import Family

@@ -15,7 +15,7 @@ from hitless.errors import HitlessError, KernelError, MissingError, ProgramError
 from hitless.kernel import iptables, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab import etcd, overlays
-from hitless.lab.keeping import Keeper
+from hitless.lab.keeper_client import Keeper
 from hitless.lab.plans import LeaseSource, Overlay, Plan
 from hitless.model.families import Backend, Family
 

@@ -1,6 +1,6 @@
 """Starting an agent for the supervisor: as a container in a node, its output by lines. The port that tests replace.
 
-Promise: when its first process ends, so does everything that it started (``hitless.kernel.containing``), as with the
+Promise: when its first process ends, so does everything that it started (``hitless.kernel.subreaper``), as with the
 kubelet's containers; only then its end is told.
 """
 

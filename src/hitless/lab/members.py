@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from hitless.kernel.namespaces import Namespace
 from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
-from hitless.lab.keeping import Held, Keep
+from hitless.lab.keeper_client import HeldNamespace, KeeperHandle
 from hitless.lab.plans import Plan
 
 __all__ = ["Members", "view"]
@@ -19,7 +19,7 @@ __all__ = ["Members", "view"]
 class Members:
     """The namespaces of a lab by name; enough to see the cluster again from another process."""
 
-    def __init__(self, plan: Plan, held: dict[str, Held]) -> None:
+    def __init__(self, plan: Plan, held: dict[str, HeldNamespace]) -> None:
         self.plan = plan
         self.held = held
 
@@ -29,7 +29,7 @@ class Members:
         return frozenset(each.inode for each in self.held.values())
 
 
-def view(members: Members, keep: Keep) -> Cluster:
+def view(members: Members, keep: KeeperHandle) -> Cluster:
     """The cluster as values, for whoever can see the keeper."""
     plan, held = members.plan, members.held
 

@@ -3,8 +3,8 @@
 Problem: agents of different makers must meet in one cluster, so each must be told the same networks and find the same
 leases. Promise: ``net_conf`` is the one configuration of a lab; node i's lease is always for the subnet that its pods
 stand in. Leases live in a directory that all nodes see, or in an etcd that this lab starts (``hitless.lab.etcd``).
-A kernel without the device that the overlay needs is found out before any agent runs. Next stages: ``filling`` tells
-agents in their command lines, ``agents`` tells ours.
+A kernel without the device that the overlay needs is found out before any agent runs. Next stages: ``placeholders``
+writes it into agents' command lines, ``agents`` passes it to ours.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from hitless.errors import MissingError, ProgramError
 from hitless.kernel import processes
 from hitless.lab import etcd
-from hitless.lab.keeping import Keeper
+from hitless.lab.keeper_client import Keeper
 from hitless.lab.members import Members
 from hitless.lab.plans import LeaseSource, Overlay, Plan
 from hitless.model.families import Family

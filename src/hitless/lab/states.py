@@ -28,7 +28,7 @@ from hitless.errors import HitlessError, InputError, KernelError, MissingError
 from hitless.kernel import files
 from hitless.lab.building import Members, view
 from hitless.lab.clusters import Cluster
-from hitless.lab.keeping import Held, Keep, alive, held_processes, kill_inside
+from hitless.lab.keeper_client import HeldNamespace, KeeperHandle, alive, held_processes, kill_inside
 from hitless.lab.plans import Plan, check_name
 from hitless.model.families import Backend
 
@@ -60,16 +60,16 @@ class State:
     """A lab's note. ``held`` is empty while it is being built."""
 
     name: str
-    keep: Keep
+    keep: KeeperHandle
     boot: str
     mark: str
     created: float
     plan: Plan
-    held: tuple[Held, ...] = ()
+    held: tuple[HeldNamespace, ...] = ()
     agent: str = ""
 
     @classmethod
-    def new(cls, name: str, keep: Keep, plan: Plan) -> State:
+    def new(cls, name: str, keep: KeeperHandle, plan: Plan) -> State:
         """The note of a lab whose keeper has just been started."""
         return cls(name, keep, _boot(), secrets.token_hex(16), time.time(), plan)
 
@@ -102,9 +102,9 @@ class State:
             raw: dict[str, Any] = json.loads(text)
             if raw.pop("schema") != _SCHEMA:
                 raise InputError("was written by another version", where=where, expected=f"schema {_SCHEMA}")
-            raw["keep"] = Keep(**raw["keep"])
+            raw["keep"] = KeeperHandle(**raw["keep"])
             raw["plan"] = Plan(**{**raw["plan"], "backend": Backend(raw["plan"]["backend"])})
-            raw["held"] = tuple(Held(**{**each, "missing": tuple(each["missing"])}) for each in raw["held"])
+            raw["held"] = tuple(HeldNamespace(**{**each, "missing": tuple(each["missing"])}) for each in raw["held"])
             return cls(**raw)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
@@ -132,7 +132,7 @@ class State:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _end(keep: Keep) -> None:
+def _end(keep: KeeperHandle) -> None:
     try:
         fd = os.pidfd_open(keep.pid)
     except ProcessLookupError:
@@ -257,7 +257,7 @@ class Store:
             # written by another version, or damaged: what names the keeper is the part that never changes
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 raw = json.loads(files.read(self._path(name)))
-                keep = Keep(**raw["keep"])
+                keep = KeeperHandle(**raw["keep"])
                 if raw["boot"] == _boot() and alive(keep):
                     _end(keep)
 

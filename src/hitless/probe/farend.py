@@ -27,7 +27,7 @@ from hitless.errors import InputError
 from hitless.kernel import machine
 from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import given_back
+from hitless.kernel.cpu_priority import given_back
 from hitless.kernel.visitors import OUT_OF_ROOM, raise_descriptor_limit
 from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Note, Summary
 from hitless.model.families import Address, Network

@@ -19,7 +19,7 @@ from typing import Any
 from hitless import __version__
 from hitless.kernel import machine
 from hitless.kernel.clock import Clock
-from hitless.kernel.scheduling import given_back
+from hitless.kernel.cpu_priority import given_back
 from hitless.kernel.visitors import raise_descriptor_limit
 from hitless.model.events import Event, Header, Heartbeat, Note, Summary
 from hitless.probe.accounting import INTERVAL_NS

@@ -16,11 +16,11 @@ from types import TracebackType
 
 from hitless.errors import HitlessError, KernelError, MissingError, ours
 from hitless.kernel.clock import Clock
+from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.wire import FAMILIES
-from hitless.kernel.scheduling import hasten
 from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hitless.kernel.scheduling import given_back, hasten, relax
+from hitless.kernel.cpu_priority import given_back, hasten, relax
 from hitless.model.events import Heartbeat
 
 __all__ = ["TOOL", "Pulse", "Totals", "Urgency"]

@@ -18,7 +18,7 @@ from tests.kernel.lab.worlds import need
 
 from hitless import lab
 from hitless.evidence import read
-from hitless.kernel.scheduling import stolen
+from hitless.kernel.cpu_priority import stolen
 from hitless.model import events as e
 
 HANG = 300.0

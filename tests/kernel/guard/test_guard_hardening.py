@@ -22,7 +22,7 @@ from hitless.guard import images, primaries, running
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
 from hitless.guard.reporting import Reporter
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import read_ruleset
@@ -250,7 +250,7 @@ def test_on_an_older_kernel_a_flushed_standby_is_back_at_once_and_what_slipped_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the kernel's owner flag ``nft flush ruleset`` takes everything: the agent's rules and the standby."""
-    monkeypatch.setattr(running, "Standing", partial(Standing, flags=0))
+    monkeypatch.setattr(running, "StandbyTable", partial(StandbyTable, flags=0))
     with world(tmp_path) as made:
         made.agent("flannel-0.28", "--resync", "3600")
         stop = threading.Event()

@@ -19,7 +19,7 @@ from hitless.guard import learning, primaries, running, side
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby, standby_of
 from hitless.guard.reporting import Reporter
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Conntrack
@@ -239,7 +239,7 @@ def test_on_kernels_without_persistent_owners_the_standby_is_restored_at_once(tm
         made.agent("flannel-0.28")
         ruleset = read_ruleset(made.node.namespace, (V4,))
         standby = learning.learn(ruleset, V4, primaries.load("flannel"))
-        plain = Standing((V4,), made.node.namespace, flags=0)
+        plain = StandbyTable((V4,), made.node.namespace, flags=0)
         plain.install({V4: standby})
         before = tables(made)
         made.on_node("nft", "delete", "table", "ip", TABLE)

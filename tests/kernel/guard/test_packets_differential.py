@@ -19,7 +19,7 @@ from tests.unit.semantics.random_rules import UPLINK, iptables_text, nft_text
 from hitless.guard import primaries
 from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import nftables, xtables
 from hitless.kernel.conntrack import Conntrack
 from hitless.kernel.nftables.owned import OwnedTables
@@ -92,7 +92,7 @@ def compare(net: Wires, seed: str, family: Family, tally: Counter[str]) -> None:
         return
     flows = list(packets(net.ports(16), SOURCES[family], DESTINATIONS[family]))
     alone = fates(net, family, flows)
-    standing = Standing((family,), net.node)
+    standing = StandbyTable((family,), net.node)
     try:
         standing.install({family: standby})
         beside = fates(net, family, flows)

@@ -12,7 +12,7 @@ from tests.kernel.guard.test_pools import quick_guard, state
 
 from hitless.guard import running
 from hitless.guard.reporting import Reporter
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.model.families import Family
 
 pytestmark = pytest.mark.kernel
@@ -28,7 +28,7 @@ def quiet(reporter: Reporter) -> None:
 def test_a_gap_in_which_the_standby_went_too_is_bridged_and_not_called_covered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "Standing", partial(Standing, flags=0))
+    monkeypatch.setattr(running, "StandbyTable", partial(StandbyTable, flags=0))
     with world(tmp_path) as made:
         made.agent("flannel-0.28", "--resync", "3600")
         (tmp_path / "saved").write_text(made.on_node("iptables-nft-save", "-t", "nat"))

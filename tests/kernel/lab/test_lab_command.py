@@ -16,7 +16,7 @@ import pytest
 from tests.kernel.lab.worlds import HANG, Witness, machine, missing, need, until, up
 
 from hitless import lab
-from hitless.lab.keeping import alive, held_processes
+from hitless.lab.keeper_client import alive, held_processes
 from hitless.lab.states import Store
 
 pytestmark = pytest.mark.kernel

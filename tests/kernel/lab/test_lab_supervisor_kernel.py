@@ -11,7 +11,7 @@ from tests.kernel.lab.worlds import HANG, need, until
 from hitless import lab
 from hitless.kernel.clock import Clock
 from hitless.lab.agents import AGENTS, Agent, Readiness, of_command
-from hitless.lab.keeping import start_time
+from hitless.lab.keeper_client import start_time
 from hitless.lab.supervisor import How, Method, Supervisor
 from hitless.model.events import Restart
 

@@ -30,8 +30,8 @@ from tests.kernel.lab.worlds import (
 from hitless import lab
 from hitless.errors import KernelError, MissingError, ProgramError
 from hitless.kernel import namespaces, processes
-from hitless.lab import building, keeping, topology
-from hitless.lab.keeping import alive, held_processes
+from hitless.lab import building, keeper_client, topology
+from hitless.lab.keeper_client import alive, held_processes
 from hitless.model.families import Backend, Family
 
 pytestmark = pytest.mark.kernel
@@ -137,11 +137,11 @@ def test_when_the_maker_is_killed_everything_is_gone(making: str) -> None:
     try:
         assert maker.stdout is not None
         pid = int(maker.stdout.readline())
-        assert keeping.start_time(pid)
+        assert keeper_client.start_time(pid)
     finally:
         maker.kill()
         maker.communicate()
-    until(lambda: not keeping.start_time(pid), "the keeper's end")
+    until(lambda: not keeper_client.start_time(pid), "the keeper's end")
 
 
 def test_closing_twice_or_after_the_keepers_death_touches_no_stranger() -> None:
@@ -176,7 +176,7 @@ def test_what_still_runs_inside_ends_with_the_lab() -> None:
 
 def test_a_lab_that_could_not_be_made_whole_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     need(lab.Plan())
-    kept: list[keeping.Keep] = []
+    kept: list[keeper_client.KeeperHandle] = []
     real = topology.pod
     monkeypatch.setattr(topology, "pod", lambda *words: real(*words) + "link add x type nosuchtype\n")
     with pytest.raises(ProgramError, match=r"node0-pod0: link add x type nosuchtype: Error: "):

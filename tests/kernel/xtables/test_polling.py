@@ -13,8 +13,8 @@ import pytest
 from tests.kernel.semantics.wires import cannot, need
 from tests.kernel.xtables.nodes import a_node, on, start_on
 
+from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import Namespace
-from hitless.kernel.scheduling import hasten
 from hitless.kernel.xtables import Poller, Snapshot, lockwatch
 from hitless.kernel.xtables.sockopt import Reading, Tables
 from hitless.model.families import Family

@@ -14,7 +14,7 @@ from hitless.errors import KernelError
 from hitless.guard.learning import Standby, learn
 from hitless.guard.loop import Settings
 from hitless.guard.primaries import load
-from hitless.guard.standing import found_in
+from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
 from hitless.model.events import Writer
 from hitless.model.families import Family

@@ -15,7 +15,7 @@ from hitless.guard.copying import Unclear
 from hitless.guard.learning import learn
 from hitless.guard.primaries import load
 from hitless.guard.running import drive
-from hitless.guard.standing import found_in
+from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
 from hitless.model.events import Writer
 from hitless.model.families import Family

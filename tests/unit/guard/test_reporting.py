@@ -20,13 +20,13 @@ from tests.unit.guard.flannels import nat
 from hitless.daemon.logs import Log
 from hitless.errors import HitlessError, InputError
 from hitless.guard import gaps, primaries, records, status
-from hitless.guard.freeing import Freed
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
 from hitless.guard.locking import Lock, Running, holder, stop
 from hitless.guard.meter import Moved
 from hitless.guard.metrics import render
+from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
 from hitless.guard.serving import serving
 from hitless.guard.side import Side

@@ -20,12 +20,12 @@ from tests.unit.guard.flannels import nat
 
 from hitless.daemon.logs import Log
 from hitless.errors import KernelError
-from hitless.guard.freeing import Freed
 from hitless.guard.journal import Journal
 from hitless.guard.learning import Standby
 from hitless.guard.loop import Loop, Ports, Settings
+from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
-from hitless.guard.standing import Standing
+from hitless.guard.standby_table import StandbyTable
 from hitless.guard.statements import Statement
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
@@ -144,7 +144,7 @@ class World:
         self.seconds = until
         return None
 
-    # --- the guard's tables (standing.Tables)
+    # --- the guard's tables (standby_table.OwnTables)
 
     def available(self, families: Sequence[Family]) -> None:
         self._call()
@@ -208,7 +208,7 @@ class World:
         return self.said
 
     def ports(self, *, tables: bool = True) -> Ports:
-        standing = Standing(self.families, tables=self, read=self.read) if tables else None
+        standing = StandbyTable(self.families, tables=self, read=self.read) if tables else None
         return Ports(self, standing, self, self, self.stated, self)
 
 

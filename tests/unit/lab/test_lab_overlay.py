@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hitless.cli.lab_agents import orders
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE
-from hitless.lab import filling, overlays, teams, topology
+from hitless.lab import overlays, placeholders, teams, topology
 from hitless.lab.agents import AGENTS, of_command
 from hitless.lab.clusters import Node
 from hitless.lab.plans import LeaseSource, Overlay, Plan, Stack, Wiring
@@ -92,13 +92,13 @@ def test_words_in_braces_are_filled_in_and_other_braces_stay() -> None:
 
 def test_on_a_routed_underlay_each_node_reaches_etcd_at_its_own_gateway() -> None:
     plan = Plan(nodes=3, overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD)
-    found = [filling.fill(["{etcd}"], plan, node_of(plan, i))[0] for i in range(3)]
+    found = [placeholders.fill(["{etcd}"], plan, node_of(plan, i))[0] for i in range(3)]
     assert found == [f"http://198.18.{i}.1:2379" for i in range(3)]
 
 
 def test_one_agent_that_names_etcd_decides_for_all() -> None:
-    assert filling.lease_source(["a {lease_dir}", "b {etcd}"]) is LeaseSource.ETCD
-    assert filling.lease_source(["a {lease_dir}"]) is LeaseSource.DIRECTORY
+    assert placeholders.lease_source(["a {lease_dir}", "b {etcd}"]) is LeaseSource.ETCD
+    assert placeholders.lease_source(["a {lease_dir}"]) is LeaseSource.DIRECTORY
 
 
 def test_our_own_agent_is_told_where_the_leases_are() -> None:

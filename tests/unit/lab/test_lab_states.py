@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hitless.errors import HitlessError, InputError, MissingError
-from hitless.lab.keeping import Held, Keep, start_time
+from hitless.lab.keeper_client import HeldNamespace, KeeperHandle, start_time
 from hitless.lab.plans import Plan
 from hitless.lab.states import State, Store, runtime_folder
 
-SELF = Keep(os.getpid(), start_time(os.getpid()), False, 3, 4)
-DEAD = Keep(2**22 + 1, 12345, False, 3, 4)  # beyond the kernel's largest process number
+SELF = KeeperHandle(os.getpid(), start_time(os.getpid()), False, 3, 4)
+DEAD = KeeperHandle(2**22 + 1, 12345, False, 3, 4)  # beyond the kernel's largest process number
 
 
-def state(name: str = "a", keep: Keep = DEAD) -> State:
-    held = (Held("node0", 5, 6, 7, 1, ("net/x",)), Held("far-end", 8, 3, 4, 2))
+def state(name: str = "a", keep: KeeperHandle = DEAD) -> State:
+    held = (HeldNamespace("node0", 5, 6, 7, 1, ("net/x",)), HeldNamespace("far-end", 8, 3, 4, 2))
     new = State.new(name, keep, Plan(nodes=1, family="dual"))
     return State(new.name, new.keep, new.boot, new.mark, new.created, new.plan, held, "hitless")
 
@@ -51,7 +51,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
 
 def test_a_living_process_with_the_keepers_number_is_not_the_keeper(store: Store) -> None:
     assert state(keep=SELF).alive
-    assert not state(keep=Keep(SELF.pid, SELF.started - 1, False, 3, 4)).alive
+    assert not state(keep=KeeperHandle(SELF.pid, SELF.started - 1, False, 3, 4)).alive
     assert not state().alive
 
 

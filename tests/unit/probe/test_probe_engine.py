@@ -110,7 +110,7 @@ def test_what_is_forgotten_is_not_called(clock: FakeClock, engine: Engine) -> No
 def test_being_urgent_says_what_the_kernel_granted() -> None:
     """In a process of its own: the setting is for life."""
     code = (
-        "import os; from hitless.kernel.scheduling import hasten; said = hasten();"
+        "import os; from hitless.kernel.cpu_priority import hasten; said = hasten();"
         "policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK; nice = os.getpriority(os.PRIO_PROCESS, 0);"
         "is_so = {'realtime': policy == os.SCHED_RR, 'nice': nice == -15, 'normal': policy == os.SCHED_OTHER};"
         "child = os.posix_spawn('/bin/sh', ['sh', '-c', 'exit 0'], {}); os.waitpid(child, 0);"

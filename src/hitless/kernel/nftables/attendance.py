@@ -18,7 +18,7 @@ import select
 import time
 from collections.abc import Sequence
 
-from hitless.kernel.scheduling import RunDelay
+from hitless.kernel.cpu_priority import RunDelay
 
 __all__ = ["Attendance"]
 

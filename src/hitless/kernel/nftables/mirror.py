@@ -19,6 +19,7 @@ from types import TracebackType
 from hitless.errors import KernelError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
+from hitless.kernel.cpu_priority import hasten, relax
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest, identity
@@ -28,7 +29,6 @@ from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange, 
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
-from hitless.kernel.scheduling import hasten, relax
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
@@ -72,7 +72,7 @@ class Mirror:
 
     ``tables``: keep only those with these names. ``interest``: of all else keep the heads alone. ``receive_buffer``
     bounds the burst that can be taken in without loss. ``urgent`` gives the receiving thread a real-time priority where
-    that is allowed; it says that the caller's thread has one too (``kernel.scheduling``), which is given up while a
+    that is allowed; it says that the caller's thread has one too (``kernel.cpu_priority``), which is given up while a
     large transaction is applied: others must run. ``collapse``: commits that touch nothing of interest make no step of
     their own, and ``generation`` follows with the next one that does. Raises ``MissingError`` without permission or
     nf_tables.

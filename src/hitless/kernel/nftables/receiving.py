@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from hitless.errors import HitlessError, LostEvents, ours
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
+from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.attendance import Attendance
-from hitless.kernel.scheduling import hasten
 
 __all__ = ["MOST_WAITING", "Received", "Receiver", "after", "who"]
 

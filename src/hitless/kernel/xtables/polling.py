@@ -28,8 +28,8 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.lockwatch import LOCK, LockWatch, lock_paths
+from hitless.kernel.xtables.packed_entries import Entries
 from hitless.kernel.xtables.sockopt import TABLES, Info, Tables, decode_info
-from hitless.kernel.xtables.storing import Entries
 from hitless.kernel.xtables.tables import decode_table, unread_table
 from hitless.model.events import Writer
 from hitless.model.families import Family

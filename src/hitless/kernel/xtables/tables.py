@@ -18,8 +18,8 @@ from hitless.errors import KernelError
 from hitless.kernel.xtables.addressing import head_steps
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import LAYOUTS, Places, compared
+from hitless.kernel.xtables.packed_entries import Entries
 from hitless.kernel.xtables.sockopt import HOOKS, Info
-from hitless.kernel.xtables.storing import Entries
 from hitless.model.families import Family
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import (

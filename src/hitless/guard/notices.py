@@ -1,6 +1,6 @@
-"""What people must hear beside the records: that nothing can be copied, what is waited for, what cannot be told.
+"""Log messages about the guard's state that no record holds: nothing can be copied, what it waits for, what is unknown.
 
-Promise: each is said once, when it begins or changes; the same words with ``--observe`` as a refusal would have. Next
+Promise: each is logged once, when it begins or changes; ``--observe`` has the same text as a refusal would have. Next
 stage: ``reporting`` calls it with every state.
 """
 
@@ -13,7 +13,7 @@ from hitless.guard.primaries import Primary
 from hitless.guard.side import Side
 from hitless.model.families import Family, Network
 
-__all__ = ["Sayings", "stays", "unclear"]
+__all__ = ["Notices", "stays", "unclear"]
 
 
 def unclear(primary: Primary, family: Family, why: str) -> str:
@@ -31,7 +31,7 @@ def stays(networks: Iterable[Network], *, guarding: bool) -> str:
     return f"the standby for {names} stays in the kernel and works on; to take it away: hitless guard remove"
 
 
-class Sayings:
+class Notices:
     """Remembers what was said."""
 
     def __init__(self, log: Log) -> None:

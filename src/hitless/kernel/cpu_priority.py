@@ -1,13 +1,13 @@
-"""Being run in time: a measuring thread on a busy machine.
+"""The priority that the calling thread gets from the scheduler, so that a measuring thread runs in time.
 
 Problem: on a kernel without preemption a thread that wakes up for a millisecond's work waits for others' time slices:
 with two spinning processes per core it was late by 51 ms at the 99th percentile (111 ms at most), with nice -15 by 12
 ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
 Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
 ``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it.
-``RunDelay`` and ``stolen`` tell how late it came all the same. Urgent threads work in small pieces and sleep; those
-that do not are ordinary ones again within a second or so (``hitless.kernel.rationing``), which ``given_back`` tells.
-Never touches another process.
+``RunDelay`` and ``stolen`` measure how late the thread ran nevertheless. Threads of high priority work in small pieces
+and sleep; one that does not becomes an ordinary thread within about a second (``hitless.kernel.realtime_limit``), and
+``given_back`` reports it. Never touches another process.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from hitless.kernel.rationing import NICE, SHARE, Ration
+from hitless.kernel.realtime_limit import NICE, SHARE, RealtimeLimit
 
 __all__ = ["RunDelay", "Urgency", "favour", "given_back", "hasten", "relax", "stolen"]
 
 Urgency = Literal["realtime", "nice", "normal"]
 
 _FAVOURED = -10
-_ration = Ration()  # a process has one, as it has one pid: its threads share what they may use
+_ration = RealtimeLimit()  # a process has one, as it has one pid: its threads share what they may use
 
 
 def hasten(level: int = 1) -> Urgency:

@@ -1,8 +1,9 @@
-"""Looks after the agents of a lab that stays up: one supervisor per node, until the lab ends.
+"""The process that supervises the agents of a lab that stays up: one supervisor per node, until the lab ends.
 
-Started by the lab's keeper (``hitless lab up --agent``), and gone with it, the agents too. It is told on standard input
-which lab and which agents (``Order``), and writes how each node's agent is to /run/hitless/agents.json of the lab,
-which ``hitless lab status`` reads. Nothing listens; an agent is restarted by hand with a signal to its process.
+The lab's keeper starts it (``hitless lab up --agent``); when the keeper ends, it ends too, with the agents. It reads
+from standard input which lab and which agents (``Order``), and writes the state of each node's agent to
+/run/hitless/agents.json of the lab, which ``hitless lab status`` reads. It listens nowhere; an agent is restarted by
+hand with a signal to its process.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hitless.kernel import files
 from hitless.kernel.clock import Clock
 from hitless.lab.agents import Agent, Readiness, named, of_command
 from hitless.lab.clusters import Cluster
-from hitless.lab.keeping import Keep
+from hitless.lab.keeper_client import KeeperHandle
 from hitless.lab.states import State
 from hitless.lab.supervisor import Supervisor
 from hitless.model.events import Restart
@@ -49,7 +50,7 @@ def encode(orders: Sequence[Order], state: State) -> str:
     return json.dumps({"orders": [asdict(one) for one in orders], "state": state.encode()})
 
 
-def told(keep: Keep) -> dict[str, dict[str, str | int | bool]]:
+def told(keep: KeeperHandle) -> dict[str, dict[str, str | int | bool]]:
     """How each node's agent is, by node; empty when nobody said so."""
     path = Path(f"/proc/{keep.pid}/fd/{keep.root}") / _TOLD
     try:

@@ -12,8 +12,8 @@ from hitless.cli.guard_words import Words
 from hitless.daemon.logs import Log
 from hitless.guard import primaries, serving
 from hitless.guard.journal import Journal
+from hitless.guard.notices import Notices, stays
 from hitless.guard.reporting import Reporter
-from hitless.guard.saying import Sayings, stays
 from hitless.guard.side import Side
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
@@ -45,7 +45,7 @@ def sides(name: str, ruleset: Ruleset) -> dict[Family, Side]:
 
 def heard(name: str, ruleset: Ruleset, *, observing: bool = False, times: int = 3) -> list[dict[str, str]]:
     stream = io.StringIO()
-    sayings = Sayings(Log(stream))
+    sayings = Notices(Log(stream))
     for _ in range(times):
         sayings.hear(sides(name, ruleset), observing=observing)
     return [json.loads(line) for line in stream.getvalue().splitlines()]

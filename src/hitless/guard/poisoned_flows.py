@@ -1,7 +1,7 @@
-"""Healing, with the standby as the judge: flows that it says must be translated, and that were bound without.
+"""Finds and frees poisoned flows: those that the standby would translate, and that were bound without translation.
 
-Promise: the agent's rule for what is poisoned (``hitless.heal.flows``) and nothing more; what was freed is listed,
-bounded. ``look`` lists without freeing, for ``--observe``. Next stage: ``running`` says when.
+Promise: a flow is poisoned by the same rule as in the agent (``hitless.heal.flows``), and only such are freed; the
+freed ones are listed, up to a bound. ``look`` only lists them, for ``--observe``. Next stage: ``healing`` says when.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The standby in the kernel: written when it differs, read back at start, taken away by command.
+"""The standby in the kernel: written when it differs, read back at the start, removed by a command.
 
-Problem: a guard's restart must not be an event. Promise: ``Standing`` compares before it writes and writes one
-transaction; what is there already, from an earlier guard, is adopted without a change to any rule; ``install`` of the
-same thing twice writes once. With ``observe`` it never writes. Next stage: ``running`` says what and when.
+Problem: a restart of the guard must change nothing in the kernel. Promise: ``StandbyTable`` compares before it writes,
+and writes one transaction; what an earlier guard left is adopted without a change to any rule; ``install`` of the same
+standby twice writes once. With ``observe`` it never writes. Next stage: ``loop`` says what and when.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 from hitless.model.standby import TABLE, standby_chains
 
-__all__ = ["Standing", "found_in"]
+__all__ = ["StandbyTable", "found_in"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundStandby:
     """What an earlier guard left: its ``standby`` (``None`` when it holds no chains), and the table as it was read."""
 
     standby: Standby | None
     table: Table
 
 
-def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
+def found_in(ruleset: Ruleset, family: Family, uplink: str) -> FoundStandby | None:
     """The guard's table of a family in a rule set."""
     table = next((t for t in ruleset.tables if t.name == TABLE and t.family == family.nft and not t.legacy), None)
     if table is None:
@@ -41,10 +41,10 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> Found | None:
     named = [(reading.network_of(network), reading.network_of(part)) for network, part in notes]
     places = [Place(network, part) for network, part in named if network is not None]
     standby = standby_of(family, chains, places, uplink=uplink) if chains else None
-    return Found(standby if standby is not None and standby.places else None, table)
+    return FoundStandby(standby if standby is not None and standby.places else None, table)
 
 
-class Tables(Protocol):
+class OwnTables(Protocol):
     """Tables of one name that are ours. Real: ``hitless.kernel.nftables.owned.OwnedTables``."""
 
     def available(self, families: Sequence[Family]) -> object:
@@ -66,7 +66,7 @@ class Tables(Protocol):
         """Let go of them; they stay."""
 
 
-class Standing:
+class StandbyTable:
     """The tables of both families, over one socket: as long as it is open, nobody else may change them."""
 
     def __init__(
@@ -75,11 +75,11 @@ class Standing:
         namespace: Namespace = HERE,
         *,
         flags: int = OWNER | PERSIST,
-        tables: Tables | None = None,
+        tables: OwnTables | None = None,
         read: Callable[[Family], Ruleset] | None = None,
     ) -> None:
         """``tables`` and ``read`` (the guard's table of a family as it is now): the namespace's, or a test's."""
-        self._tables: Tables = OwnedTables(TABLE, namespace, flags=flags) if tables is None else tables
+        self._tables: OwnTables = OwnedTables(TABLE, namespace, flags=flags) if tables is None else tables
         self._read = read or (lambda family: read_ruleset(namespace, (family,), (TABLE,)))
         self._families = families
         self._installed: dict[Family, Standby | None] = {}
@@ -89,7 +89,7 @@ class Standing:
         """Let go of the tables; they stay."""
         self._tables.close()
 
-    def adopt(self, found: Mapping[Family, Found | None]) -> None:
+    def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
         """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later.
 
         Raises ``Taken`` when another guard is alive, in whichever family: then this one is to do nothing at all.

@@ -1,8 +1,8 @@
-"""The keeper's client: starts one, asks it for namespaces, and knows when it is gone.
+"""Client of a keeper, the process that holds a lab's namespaces: starts it, asks it for namespaces, sees when it ends.
 
 Promise: a keeper that was started here ends with this object (``close``) or with this process, whichever comes first;
-``stay`` cuts it loose for a lab that shall outlive its maker. What a keeper answers becomes values
-(``hitless.kernel.namespaces.Namespace``) or the house's errors. The program itself is ``hitless.kernel.keeper``.
+after ``stay`` it goes on without us, for a lab that stays up. Its answers become values
+(``hitless.kernel.namespaces.Namespace``) or errors of ``hitless.errors``. The program is ``hitless.kernel.keeper``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.model.reading import whole_of
 
-__all__ = ["Held", "Keep", "Keeper", "alive", "held_processes", "kill_inside", "start_time"]
+__all__ = ["HeldNamespace", "Keeper", "KeeperHandle", "alive", "held_processes", "kill_inside", "start_time"]
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class KeeperHandle:
     """Where a keeper is: enough to find it and to know it again. ``started`` is its start time in clock ticks."""
 
     pid: int
@@ -38,7 +38,7 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldNamespace:
     """A namespace that a keeper holds: its files' numbers in the keeper, and the inode that names it to the kernel."""
 
     name: str
@@ -49,13 +49,13 @@ class Held:
     missing: tuple[str, ...] = ()
     """Sysctls that this kernel does not have."""
 
-    def namespace(self, keep: Keep) -> Namespace:
+    def namespace(self, keep: KeeperHandle) -> Namespace:
         """The value by which programs and sockets enter it."""
         base = f"/proc/{keep.pid}"
         user = None if not keep.user or _same_user_namespace(keep.pid) else f"{base}/ns/user"
         return Namespace(self.name, net=f"{base}/fd/{self.net}", mnt=f"{base}/fd/{self.mnt}", user=user)
 
-    def root_path(self, keep: Keep) -> Path:
+    def root_path(self, keep: KeeperHandle) -> Path:
         """The namespace's file system, seen from outside."""
         return Path(f"/proc/{keep.pid}/fd/{self.root}")
 
@@ -75,7 +75,7 @@ def start_time(pid: int) -> int:
     return 0 if state in "ZX" else int(fields[18])
 
 
-def alive(keep: Keep) -> bool:
+def alive(keep: KeeperHandle) -> bool:
     """Whether this very keeper still runs (its number may long belong to somebody else)."""
     return keep.started != 0 and start_time(keep.pid) == keep.started
 
@@ -91,7 +91,7 @@ def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def guests(keep: Keep, inodes: frozenset[int]) -> tuple[int, ...]:
+def guests(keep: KeeperHandle, inodes: frozenset[int]) -> tuple[int, ...]:
     """Processes in the namespaces of a living keeper that it did not start: what people run there by ``lab exec``."""
     return tuple(pid for pid in held_processes(inodes) if alive(keep) and keep.pid not in _ancestors(pid))
 
@@ -125,13 +125,13 @@ class Keeper:
         )
         self._lock = threading.Lock()
         self._inodes: set[int] = set()
-        self.keep = Keep(self._process.pid, 0, False, 0, 0)
+        self.keep = KeeperHandle(self._process.pid, 0, False, 0, 0)
         try:
             hello = self._answer("start", "the lab's keeper")
         except BaseException:
             self.close()
             raise
-        self.keep = Keep(
+        self.keep = KeeperHandle(
             pid=hello["pid"], started=start_time(hello["pid"]), user=hello["user"], mnt=hello["mnt"], root=hello["root"]
         )
 
@@ -165,7 +165,7 @@ class Keeper:
         sysctls: Mapping[str, str] | None = None,
         programs: Mapping[str, str] | None = None,
         shared: str = "",
-    ) -> Held:
+    ) -> HeldNamespace:
         """A network namespace (with a mount namespace and a /run of its own when ``mount``).
 
         ``programs``: in that mount namespace, the first path of each pair shows the program at the second. ``shared``:
@@ -174,7 +174,9 @@ class Keeper:
         what = {"mount": mount, "sysctls": dict(sysctls or {}), "programs": dict(programs or {}), "shared": shared}
         answer = self._ask("make", f"namespace {name}", **what)
         self._inodes.add(answer["inode"])
-        return Held(name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"]))
+        return HeldNamespace(
+            name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"])
+        )
 
     def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], stdin: str, log: str) -> int:
         """Start a program that lives and dies with the keeper, its output in ``log`` of the lab's own /run."""
@@ -203,7 +205,7 @@ class Keeper:
         self._process.wait()
 
 
-def kill_inside(keep: Keep, inodes: frozenset[int]) -> None:
+def kill_inside(keep: KeeperHandle, inodes: frozenset[int]) -> None:
     """SIGKILL what lives in the network namespaces that a living keeper holds; again for what was being born.
 
     A dead keeper's inode numbers are given out again at once, to strangers: then nothing is done.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hitless.kernel.xtables import storing
+from hitless.kernel.xtables import packed_entries
 from hitless.kernel.xtables.lockwatch import only_reads
-from hitless.kernel.xtables.storing import Entries
+from hitless.kernel.xtables.packed_entries import Entries
 
 
 @given(st.binary(max_size=300), st.integers(0, 3000))
@@ -24,7 +24,7 @@ def test_entries_are_the_same_before_and_after_they_were_packed(piece: bytes, ti
 
 def test_what_was_used_a_moment_ago_stays_and_what_rests_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(storing, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(packed_entries, "time", SimpleNamespace(monotonic=lambda: now[0]))
     entries = Entries(bytes(4 << 20))
     assert not entries.rest()
     now[0] += 2

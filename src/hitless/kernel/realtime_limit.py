@@ -1,15 +1,16 @@
-"""Real-time priority with a bound on its share.
+"""A limit on the processor time that this process uses at real-time priority.
 
-Problem: a real-time thread that has too much to do (somebody floods the far end, rules change ten thousand times a
-second) runs before everything else on a core, the node's own agent and shells too; the kernel's own bound is 95 % of
-each core. Promise: the real-time threads of this process together get at most ``SHARE`` of one core: a look every
-``_EVERY`` seconds, by a thread above them, and when the last ``_WINDOW`` looks saw more, all become ordinary threads
-with a good nice value until they need less than half of it; ``given_back`` counts how often. Behind that stands
-RLIMIT_RTTIME: a thread that ran for ``_WALL`` seconds at real-time priority without once waiting, which can only be a
-defect (of this module's thread too), is killed by the kernel with its process. And the other way round: the kernel
-leaves a real-time thread on a core where a long system call cannot be interrupted (a commit of 250,000 rules: 1.9 s;
-PREEMPT_NONE), while it takes ordinary ones elsewhere; an ordinary thread looks for such, and moves them to another
-core. Touches only threads of this process.
+Problem: a real-time thread that has too much to do (a flood at the far end, ten thousand rule changes a second) runs
+before everything else on a core, also before the node's agent and shells; the kernel's own limit is 95 % of each core.
+Promise: the real-time threads of this process together get at most ``SHARE`` of one core. A thread of higher priority
+measures them every ``_EVERY`` seconds; if they used more during the last ``_WINDOW`` measurements, all become ordinary
+threads with a low nice value until they need less than half of it; ``given_back`` counts how often. RLIMIT_RTTIME
+protects against defects, of this module too: a thread that runs for ``_WALL`` seconds at real-time priority without
+waiting once is killed by the kernel with its process.
+
+A second problem: the kernel leaves a real-time thread on a core where a long system call cannot be interrupted (a
+commit of 250,000 rules: 1.9 s; PREEMPT_NONE), while it moves ordinary threads elsewhere. An ordinary thread finds such
+threads and moves them to another core. Touches only threads of this process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["NICE", "SHARE", "Ration"]
+__all__ = ["NICE", "SHARE", "RealtimeLimit"]
 
 SHARE = 0.5
 NICE = -15
@@ -38,7 +39,7 @@ def _thread_clock(thread: int) -> int:
     return ~thread << 3 | 0b110
 
 
-class Ration:
+class RealtimeLimit:
     """The real-time threads of a process; one for the whole process."""
 
     def __init__(self) -> None:

@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from hitless.kernel import rationing
+from hitless.kernel import realtime_limit
 
 pytestmark = pytest.mark.kernel
 
 HOG = """
 import os, threading, time
-from hitless.kernel.scheduling import given_back, hasten, relax
+from hitless.kernel.cpu_priority import given_back, hasten, relax
 seen = []
 def policy():
     return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
@@ -53,10 +53,10 @@ def test_the_kernel_ends_who_never_waits_and_is_not_looked_after() -> None:
     """The last wall: nobody looks (here: no thread of ours), and the kernel counts."""
     code = (
         "import resource, os\n"
-        "from hitless.kernel import rationing\n"
-        "rationing._WALL = 1\n"
-        "rationing.Ration._watch = rationing.Ration._fetch = lambda self: None\n"
-        "from hitless.kernel.scheduling import hasten\n"
+        "from hitless.kernel import realtime_limit\n"
+        "realtime_limit._WALL = 1\n"
+        "realtime_limit.RealtimeLimit._watch = realtime_limit.RealtimeLimit._fetch = lambda self: None\n"
+        "from hitless.kernel.cpu_priority import hasten\n"
         "print(hasten(), flush=True)\n"
         "while True: pass\n"
     )
@@ -81,17 +81,17 @@ def test_a_thread_that_is_ready_and_does_not_run_is_moved_and_keeps_its_cores(mo
     number, core = thread.native_id or 0, min(cores)
     monkeypatch.setattr(time, "clock_gettime_ns", lambda _clock: 7)  # it has run for 7 ns, and does not now
     try:
-        monkeypatch.setattr(rationing, "_standing", lambda _thread: ("S", core))
-        assert rationing._fetched(number, 7) == 7
+        monkeypatch.setattr(realtime_limit, "_standing", lambda _thread: ("S", core))
+        assert realtime_limit._fetched(number, 7) == 7
         assert moves == [], "it sleeps: nobody keeps it from running"
-        monkeypatch.setattr(rationing, "_standing", lambda _thread: ("R", core))
-        assert rationing._fetched(number, 6) == 7
+        monkeypatch.setattr(realtime_limit, "_standing", lambda _thread: ("R", core))
+        assert realtime_limit._fetched(number, 6) == 7
         assert moves == [], "it ran since"
-        assert rationing._fetched(number, 7) == 7
+        assert realtime_limit._fetched(number, 7) == 7
         assert moves == ([cores - {core}, cores] if len(cores) > 1 else [])
         assert os.sched_getaffinity(number) == cores
         monkeypatch.undo()
-        state, on = rationing._standing(number)
+        state, on = realtime_limit._standing(number)
         assert state in "RS" and on in cores
     finally:
         end.set()

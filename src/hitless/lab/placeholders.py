@@ -1,8 +1,8 @@
-"""Words in an agent's command line that stand for what only the lab knows.
+"""Placeholders in an agent's command line for what only the lab knows, such as ``{node}``.
 
-Problem: one command line starts the agent of every node, and the address of the lab's etcd is nobody's to know before
-the lab is there. Promise: a word in braces that is listed in ``WORDS`` is replaced by the node's own; every other brace
-(of JSON, say) stays as it is. Nothing else of the command line is looked at. Next stage: ``agents``.
+Problem: one command line starts the agent of every node, and nobody knows the address of the lab's etcd before the lab
+exists. Promise: a name in braces that is listed in ``WORDS`` is replaced by the node's value; every other brace (of
+JSON, say) stays as it is, and so does the rest of the command line. Next stage: ``agents``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A container's one property that a restart needs: when its first process ends, everything in it ends.
+"""Runs a program so that everything that it started ends with it, as in a container.
 
 Problem: the kubelet restarts a container whole; a process group is less than that, because a child that called setsid,
 or a daemon that forked twice, is in no group of ours and would go on writing rules beside the next agent. Promise:
