@@ -17,7 +17,7 @@ from hitless.kernel.surroundings import Surroundings
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 
-__all__ = ["WAYS", "compare", "prepare"]
+__all__ = ["WAYS", "compare", "empty", "prepare"]
 
 WAYS = ("native", "nft", "legacy")
 _FAR = {Family.IPV4: "198.51.100.1", Family.IPV6: "2001:db8:ffff::1"}
@@ -31,6 +31,14 @@ def prepare(net: Wires) -> None:
     """The ipsets that the rules name, and a user of conntrack."""
     net.run("ipset", "restore", stdin=IPSETS)
     net.run("nft", "-f", "-", stdin=_TRACKED)
+
+
+def empty(net: Wires, way: str, family: Family) -> None:
+    """Take a batch away."""
+    if way == "native":
+        net.run("nft", "-f", "-", stdin=_TRACKED)
+    else:
+        net.run(f"{family.iptables}-{way}-restore", "-w", stdin=_EMPTY)
 
 
 def compare(net: Wires, way: str, family: Family, seed: str, tally: Counter[str]) -> Iterator[str]:
@@ -61,7 +69,4 @@ def compare(net: Wires, way: str, family: Family, seed: str, tally: Counter[str]
         tally["cannot tell"] += said == "cannot_tell"
         if said not in ("cannot_tell", came) and not (said == "lost" and came in ("leaked", "dropped")):
             yield f"{way} {family} {seed}: said {said} ({reason}), came {came}: {packet}\n{text}"
-    if way == "native":
-        net.run("nft", "-f", "-", stdin=_TRACKED)
-    else:
-        net.run(f"{family.iptables}-{way}-restore", "-w", stdin=_EMPTY)
+    empty(net, way, family)

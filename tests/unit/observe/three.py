@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
+from types import MappingProxyType
 
 from tests.unit.guard.flannels import NETWORK, SUBNET, damaged, random_primary
+from tests.unit.observe.foreign_tables import foreign_table
+from tests.unit.observe.shared_answers import Answers
 from tests.unit.semantics.random_rules import POD_IN, UPLINK, random_iptables, random_nft
 
 from hitless.agent.egress import Egress
@@ -18,7 +21,7 @@ from hitless.guard.learning import Place
 from hitless.guard.places import Around
 from hitless.kernel.routing import Link
 from hitless.model.families import Family, Network
-from hitless.model.rules import Ruleset
+from hitless.model.rules import AnyOf, ConnMark, Element, Goto, Jump, Mark, Ruleset, SetMark, SetMember
 from hitless.model.standby import without_guard
 from hitless.observe import Asking, Judge, NodeView, Pod, Whom, find
 from hitless.sources import FamilyNetworks
@@ -53,17 +56,6 @@ class Node:
         pass
 
 
-def said(
-    ruleset: Ruleset, network: Network, subnet: Network | None, node: Node, *, profile: str = "flannel"
-) -> dict[str, tuple[str, str]]:
-    """State and reason of each observer."""
-    return {
-        "watch": watch_says(ruleset, network, subnet, node, profile),
-        "agent": agent_says(ruleset, network, subnet, node),
-        "guard": guard_says(ruleset, network, subnet, node),
-    }
-
-
 def watch_says(
     ruleset: Ruleset, network: Network, subnet: Network | None, node: Node, profile: str = "flannel"
 ) -> tuple[str, str]:
@@ -94,6 +86,11 @@ def guard_says(ruleset: Ruleset, network: Network, subnet: Network | None, aroun
     return ("cannot_tell" if any(fate.doubtful for fate in fates) else "carried"), why
 
 
+Says = Callable[[Ruleset, Network, Network | None, Node], tuple[str, str]]
+OBSERVERS: Mapping[str, Says] = MappingProxyType({"watch": watch_says, "agent": agent_says, "guard": guard_says})
+"""State and reason of each."""
+
+
 def random_rules(random: Random, family: Family) -> Ruleset:
     """Flannel's rules, whole or damaged, among random rules of others, in one backend or in several."""
     primary = random_primary(random, family)
@@ -103,6 +100,8 @@ def random_rules(random: Random, family: Family) -> Ruleset:
     names = {table.name for table in tables}
     more = random_iptables(random, family) if random.random() < 0.5 else random_nft(random, family)
     chosen = [table for table in more if table.name not in names and random.random() < 0.5]
+    if random.random() < 0.4:
+        chosen.append(foreign_table(random, family))
     return Ruleset((*tables, *chosen))
 
 
@@ -116,18 +115,56 @@ def random_node(random: Random, family: Family) -> Node:
     return Node(pods, random.choice((UPLINK, UPLINK, UPLINK, "")))
 
 
-def disagreements(seed: str, count: int, tally: Counter[str]) -> Iterator[str]:
-    """Ask about so many random rule sets; those of which not all say the same, in words."""
+def disagreements(
+    seed: str,
+    count: int,
+    tally: Counter[str],
+    observers: Mapping[str, Says] = OBSERVERS,
+    *,
+    checked: int = 50,
+) -> Iterator[str]:
+    """Ask about so many random rule sets; those of which not all say the same, in words. Every one in ``checked`` is
+    asked about a second time without ``Answers``, each observer by itself: nothing may be different then."""
+    answers = Answers()
     for number in range(count):
         random = Random(f"{seed} {number}")
         family = random.choice(list(Family))
         ruleset, node = random_rules(random, family), random_node(random, family)
-        told = said(ruleset, NETWORK[family], SUBNET[family], node)
+        asked = ruleset, NETWORK[family], SUBNET[family], node
+        answers.begin(ruleset)
+        with answers.shared():
+            states = {name: says(*asked)[0] for name, says in observers.items()}
         tally["rule sets"] += 1
-        tally[told["watch"][0]] += 1
-        if len({state for state, _ in told.values()}) > 1:
-            tally[" ".join(f"{name}={state}" for name, (state, _) in told.items())] += 1
-            yield f"{seed} {number}: {told}"
+        tally[states["watch"]] += 1
+        tally.update(kinds(ruleset, family, node))
+        answers.count(tally)
+        again = number % checked == 0
+        tally["asked again, each observer by itself"] += again
+        if len(set(states.values())) > 1 or again:
+            told = {name: says(*asked) for name, says in observers.items()}
+            alone = {name: state for name, (state, _) in told.items()}
+            if len(set(alone.values())) > 1 or alone != states:
+                tally[" ".join(f"{name}={state}" for name, state in alone.items())] += 1
+                yield f"{seed} {number}: {told}" + (f", together {states}" if alone != states else "")
+
+
+_STEPS = {SetMember: "sets", AnyOf: "sets", Element: "sets", Mark: "marks", SetMark: "marks", ConnMark: "marks",
+          Jump: "jumps", Goto: "jumps"}  # fmt: skip
+
+
+def kinds(ruleset: Ruleset, family: Family, node: Node) -> set[str]:
+    """What there is in a rule set, and on its node."""
+    found = {family.value, "no pod" if not node.pods else "one pod" if len(node.pods) == 1 else "pods"}
+    found |= set() if node.way else {"no uplink"}
+    for table in ruleset.tables:
+        found.add("iptables-legacy" if table.legacy else "iptables-nft" if table.iptables else "nftables")
+        found.add("inet tables" if table.family == "inet" else f"{table.family} tables")
+        found |= {"foreign tables"} if table.name == "firewall" else set()
+        for chain in table.chains.values():
+            if chain.hook is not None and chain.hook.policy == "drop":
+                found.add("policy drop")
+            found |= {_STEPS[type(step)] for rule in chain.rules for step in rule.steps if type(step) in _STEPS}
+    return found
 
 
 def rate(tally: Counter[str], states: Sequence[str] = STATES) -> dict[str, float]:

@@ -1,0 +1,122 @@
+"""Observers that make a mistake, one each: the comparison has to find every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+from unittest.mock import patch
+
+from tests.unit.observe.three import OBSERVERS, Node, Says
+
+from hitless.model.packets import TCP
+from hitless.model.rules import AnyOf, Chain, Ruleset, SetMember, Table
+from hitless.observe import Whom, questions
+from hitless.semantics import Outcome
+
+
+@dataclass
+class _Seeing(Node):
+    """A node that one observer sees in its own way."""
+
+    change: Callable[[Whom], Whom] = lambda whom: whom
+
+    def whom(self, asking: Any) -> Whom:
+        return self.change(super().whom(asking))
+
+
+def _reading(says: Says, table: Callable[[Table], Table | None]) -> Says:
+    """An observer that reads tables in its own way."""
+
+    def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
+        found = [table(each) for each in ruleset.tables]
+        return says(Ruleset(tuple(each for each in found if each), ruleset.node), network, subnet, node)
+
+    return mistaken
+
+
+def _asking(says: Says, change: Callable[[Whom], Whom]) -> Says:
+    """An observer that asks about other packets."""
+    return lambda ruleset, network, subnet, node: says(ruleset, network, subnet, _Seeing(node.pods, node.way, change))
+
+
+def _without_answers(says: Says) -> Says:
+    """An observer that does not ask whether answers come back."""
+
+    def arrives(*_: object, **__: object) -> Outcome:
+        return Outcome("carried", "", (), frozenset(), ())
+
+    def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
+        with patch.object(questions, "way_back", arrives):
+            return says(ruleset, network, subnet, node)
+
+    return mistaken
+
+
+def _sure(says: Says) -> Says:
+    """An observer that takes for carried what it cannot tell."""
+
+    def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
+        state, why = says(ruleset, network, subnet, node)
+        return ("carried" if state == "cannot_tell" else state), why
+
+    return mistaken
+
+
+def _chains(table: Table, keep: Callable[[Chain], bool]) -> Table:
+    return replace(table, chains={name: chain for name, chain in table.chains.items() if keep(chain)})
+
+
+def _without_rules(table: Table, kind: type) -> Table:
+    return replace(
+        table,
+        chains={
+            name: replace(chain, rules=tuple(r for r in chain.rules if not any(isinstance(s, kind) for s in r.steps)))
+            for name, chain in table.chains.items()
+        },
+    )
+
+
+def _at(hook: str) -> Callable[[Table], Table]:
+    return lambda table: _chains(table, lambda chain: chain.hook is None or chain.hook.hook != hook)
+
+
+def _tcp(whom: Whom) -> Whom:
+    return replace(whom, packets=tuple(packet for packet in whom.packets if packet.protocol == TCP))
+
+
+def _one_far_end(whom: Whom) -> Whom:
+    return replace(whom, packets=tuple(packet for packet in whom.packets if packet.dst == whom.packets[0].dst))
+
+
+def _assumed(whom: Whom) -> Whom:
+    return replace(whom, packets=tuple(replace(packet, oif=packet.oif or "up0") for packet in whom.packets))
+
+
+_WATCH, _AGENT, _GUARD = (OBSERVERS[name] for name in ("watch", "agent", "guard"))
+MUTATIONS: Mapping[str, tuple[str, Says]] = MappingProxyType(
+    {
+        "the agent does not read the legacy path": (
+            "agent", _reading(_AGENT, lambda table: None if table.legacy else table)
+        ),
+        "the guard does not read inet tables": (
+            "guard", _reading(_GUARD, lambda table: None if table.family == "inet" else table)
+        ),
+        "the watch does not read chains at prerouting": ("watch", _reading(_WATCH, _at("prerouting"))),
+        "the agent does not read chains at forward": ("agent", _reading(_AGENT, _at("forward"))),
+        "the guard passes over rules with sets": (
+            "guard", _reading(_GUARD, lambda table: _without_rules(table, SetMember))
+        ),
+        "the agent passes over sets of several fields": (
+            "agent", _reading(_AGENT, lambda table: _without_rules(table, AnyOf))
+        ),
+        "the watch asks about TCP alone": ("watch", _asking(_WATCH, _tcp)),
+        "the guard asks about one far end": ("guard", _asking(_GUARD, _one_far_end)),
+        "the agent asks about one pod": ("agent", _asking(_AGENT, lambda whom: replace(whom, pods=whom.pods[:1]))),
+        "the guard assumes an uplink that is not known": ("guard", _asking(_GUARD, _assumed)),
+        "the watch does not ask about answers": ("watch", _without_answers(_WATCH)),
+        "the agent takes for carried what it cannot tell": ("agent", _sure(_AGENT)),
+    }
+)  # fmt: skip
+"""What each does wrong: which observer, and what it says then."""
