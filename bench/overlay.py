@@ -68,7 +68,7 @@ def kernel(count: int, times: int, idle: float) -> None:
     p50, p99 = overlay_kernel.middle(changed) * 1000, overlay_kernel.quantile(changed, 0.99) * 1000
     t50, t99 = overlay_kernel.middle(turns), overlay_kernel.quantile(turns, 0.99)
     print(f"    one change: {t50:.2f} ms (p99 {t99:.2f}) a turn; "
-          f"file to kernel {p50:.0f} ms, p99 {p99:.0f} (the directory is looked at ten times a second)")  # fmt: skip
+          f"file to kernel {p50:.0f} ms, p99 {p99:.0f}")  # fmt: skip
     r50, r99 = overlay_kernel.middle(repaired) * 1000, overlay_kernel.quantile(repaired, 0.99) * 1000
     print(f"    repair of one object {r50:.0f} ms, p99 {r99:.0f}; of the deleted device {lost:.2f} s")
     print(f"    resident {resident:.0f} MB (at most {peak:.0f}), idle {share:.2f} % of a core")

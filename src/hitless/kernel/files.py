@@ -49,12 +49,14 @@ def directory(path: Path) -> int:
 def read(path: Path, *, most: int = MOST) -> bytes:
     """The whole of a regular file of at most ``most`` bytes."""
     fd = opened(path)
-    with os.fdopen(fd, "rb", buffering=0) as file:
-        pieces: list[bytes] = []
-        left = most + 1
-        while left > 0 and (piece := file.read(min(left, 1 << 16))):
+    pieces: list[bytes] = []
+    left = most + 1
+    try:
+        while left > 0 and (piece := os.read(fd, min(left, 1 << 16))):
             pieces.append(piece)
             left -= len(piece)
+    finally:
+        os.close(fd)
     if left <= 0:
         raise OSError(errno.EFBIG, f"is longer than {most} bytes", str(path))
     return b"".join(pieces)

@@ -21,13 +21,24 @@ from hitless.model.families import Address, Family, Network
 from hitless.model.leases import BackendType, Endpoint, Lease
 from hitless.sources.leasing import Offer, Reach
 
-__all__ = ["MOST", "backend_data", "backend_type", "decoded", "encoded", "endpoint", "endpoints", "mac_of"]
+__all__ = [
+    "MOST",
+    "backend_data",
+    "backend_type",
+    "decoded",
+    "encoded",
+    "endpoint",
+    "endpoints",
+    "lease_from",
+    "mac_of",
+]
 
 MOST = 1 << 16  # bytes of one node's word; flannel's have 200
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}")
 _DATA = {Family.IPV4: "BackendData", Family.IPV6: "BackendV6Data"}
 _PUBLIC = {Family.IPV4: "PublicIP", Family.IPV6: "PublicIPv6"}
+_DATA_FIELDS, _PUBLIC_FIELDS = ({family: name.lower() for family, name in one.items()} for one in (_DATA, _PUBLIC))
 _SERVED = "vxlan, host-gw, wireguard or alloc"
 
 
@@ -136,23 +147,26 @@ def encoded(offer: Offer) -> str:
     return _text(attributes)
 
 
-def decoded(
-    node: str, text: bytes | str, subnets: Mapping[Family, Network]
-) -> tuple[Lease | None, tuple[str, ...], Mapping[str, object]]:
-    """The lease that a value says for these subnets, what is wrong with it, and its fields. Raises ``InputError`` where
-    nothing of it can be used."""
+def decoded(node: str, text: bytes | str, subnets: Mapping[Family, Network]) -> tuple[Lease | None, tuple[str, ...]]:
+    """The lease that a value says for these subnets, and what is wrong with it. Raises ``InputError`` where nothing of
+    it can be used."""
     try:
         value = from_json(text, most=MOST)
     except ValueError as error:
         raise InputError(f"no JSON ({error})", where=node, expected="flannel's lease attributes") from error
+    return lease_from(node, value, subnets)
+
+
+def lease_from(node: str, value: object, subnets: Mapping[Family, Network]) -> tuple[Lease | None, tuple[str, ...]]:
+    """The same of JSON's values."""
     if not isinstance(value, Mapping):
         raise InputError("no JSON object", where=node, expected="flannel's lease attributes")
     fields = {str(key).lower(): one for key, one in value.items()}
     backend = backend_type(fields.get("backendtype"), f"{node}: BackendType")
-    public = {family: fields.get(name.lower()) for family, name in _PUBLIC.items()}
-    data = {family: fields.get(name.lower()) for family, name in _DATA.items()}
+    public = {family: fields.get(name) for family, name in _PUBLIC_FIELDS.items()}
+    data = {family: fields.get(name) for family, name in _DATA_FIELDS.items()}
     found, why = endpoints(backend, subnets, public, data)
-    return (Lease(node, backend, found) if found else None), why, fields
+    return (Lease(node, backend, found) if found else None), why
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,7 @@ from hitless.model import reading
 from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import Lease, Leases
-from hitless.sources.attributes import decoded, encoded
+from hitless.sources.attributes import encoded, lease_from
 from hitless.sources.leasing import LeaseSource, News, Offer, Reach, Teller
 
 __all__ = ["Remembering", "State", "read_state", "write_state"]
@@ -126,7 +126,7 @@ def _leases(value: object, path: Path) -> dict[str, Lease]:
     for name, one in value.items():
         if not isinstance(one, Mapping) or one.keys() != {"subnets", "attributes"}:
             raise InputError(f"the lease of {reading.shown(name)} is none", where=str(path), expected="a state file")
-        lease, why, _ = decoded(name, json.dumps(one["attributes"]), _subnets(one["subnets"], path))
+        lease, why = lease_from(name, one["attributes"], _subnets(one["subnets"], path))
         if lease is None or why:
             raise InputError(f"the lease of {reading.shown(name)}: {'; '.join(why)}", where=str(path))
         found[name] = lease

@@ -191,7 +191,9 @@ class Roster:
 
 
 def _span(subnet: Network, name: str) -> _Span:
-    return int(subnet.network_address), int(subnet.broadcast_address), name
+    # broadcast_address would be worked out by way of two more addresses, which the network then keeps
+    first = int(subnet.network_address)
+    return first, first | (1 << (subnet.max_prefixlen - subnet.prefixlen)) - 1, name
 
 
 def _marks(endpoint: Endpoint) -> list[str]:

@@ -5,7 +5,8 @@ node, ``NODE.json``, flannel's lease attributes with the subnets in front; it is
 sees a half. A subnet is taken under a lock: the one that this node has, the one it was given, the one it had
 (subnet.env), else the first free one of net-conf.json's range. Our file is written again when somebody removes or
 changes it; nobody else's is touched. A file that says nonsense leaves its node out, and the others are served. A node
-leaves by its file being removed. The directory is looked at ten times a second (one stat), read when it changed.
+leaves by its file being removed. Of thousands of files the changed ones are read (``kernel.folders``), and all of them
+now and then.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless.errors import InputError
 from hitless.kernel import files
+from hitless.kernel.folders import Changed, FolderWatch
 from hitless.model import reading
 from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.leases import Lease
-from hitless.sources.attributes import MOST, decoded, encoded
+from hitless.sources.attributes import MOST, encoded, lease_from
 from hitless.sources.cuts import Cut
 from hitless.sources.leasing import News, Offer, Teller
 from hitless.sources.roster import Roster
@@ -34,12 +36,9 @@ from hitless.sources.roster import Roster
 __all__ = ["SharedDirectory", "SharedOptions"]
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,240}")
-_EVERY = 0.1  # seconds between looks at the directory's time
-_WHOLE = 5.0  # seconds between readings of everything: a file that is written in place changes no directory
-_SETTLED = (
-    0.1  # a directory's time is as coarse as the kernel's clock: a change just now may have a second one behind it
-)
+_AGAIN = 1.0  # seconds, where the directory cannot be used
 _MOST_FILES = 20_000
+_ALL = Changed(whole=True)
 _SUBNET = {Family.IPV4: "Subnet", Family.IPV6: "IPv6Subnet"}
 
 
@@ -70,8 +69,8 @@ class SharedDirectory:
         self._subnets: dict[Family, Network] = {}
         self._own: Lease | None = None
         self._known: dict[str, tuple[int, int, int]] = {}  # of each file: inode, size, time
-        self._seen, self._read_at = -1, 0.0
-        self._news = threading.Event()
+        self._watch: FolderWatch | None = None
+        self._offered = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -86,37 +85,72 @@ class SharedDirectory:
     def publish(self, offer: Offer) -> None:
         """Keep this published."""
         self._offer = offer
-        self._news.set()
+        self._offered.set()
+        self._wake()
 
     def stop(self) -> None:
         """End; the files stay."""
         self._stopping = True
-        self._news.set()
+        self._wake()
         if self._thread.is_alive():
             self._thread.join(5.0)
 
+    def _wake(self) -> None:
+        if (watch := self._watch) is not None:
+            watch.wake()
+
     def _run(self) -> None:
+        while not self._stopping:
+            try:
+                with FolderWatch(self._options.directory) as watch:
+                    self._watch = watch
+                    self._follow(watch)
+            except OSError as error:  # no descriptor is left
+                self._say(published=False, trouble=_words(error))
+                time.sleep(_AGAIN)
+
+    def _follow(self, watch: FolderWatch) -> None:
+        """Until ``stop``."""
         published, trouble = False, ""
         while not self._stopping:
             before = trouble
-            looked, trouble = False, ""
+            looked = False
             try:
-                if self._news.is_set() or self._changed():
-                    looked = True
-                    self._news.clear()
-                    self._read()
-                    published = self._keep_ours()
-                else:
-                    trouble = before
+                looked, published = self._look(watch, published)
+                trouble = "" if looked else before
             except (InputError, OSError) as error:
                 trouble = _words(error)
             except Exception as error:  # noqa: BLE001 - the thread's border: what was told stays, and it is tried again
                 trouble = f"{type(error).__name__}: {error}"
             if trouble:
-                published, self._seen = False, -1
+                published = False
+                watch.again()
             if looked or trouble != before:
                 self._say(published, trouble)
-            self._news.wait(1.0 if trouble else _EVERY)
+            watch.wait(_AGAIN if trouble else None)
+
+    def _look(self, watch: FolderWatch, published: bool) -> tuple[bool, bool]:
+        """Read what changed; whether there was anything, and whether our file says what we offer."""
+        offered = self._offered.is_set()
+        self._offered.clear()  # before the offer is read
+        changed = watch.changed()
+        if not (changed.whole or changed.names or offered):
+            return False, published
+        begun = time.monotonic()
+        news = self._read(changed)
+        if changed.whole:
+            watch.took(time.monotonic() - begun)
+        if offered or not published or self._concerns_us(news):
+            published = self._keep_ours()
+        return True, published
+
+    def _concerns_us(self, news: Collection[str]) -> bool:
+        """Whether our own file is among these, or one that claims what is ours."""
+        if self._options.node in news:
+            return True
+        mine = self._subnets.values()
+        claimed = (one for name in news if (lease := self._roster.word(name)) for one in _subnets_of(lease))
+        return any(_overlap(one, other) for one in claimed for other in mine)
 
     def _say(self, published: bool, trouble: str) -> None:
         leases, changed = self._roster.leases()
@@ -125,57 +159,58 @@ class SharedDirectory:
             News(leases, changed, self._options.node, subnets, self._own, published=published, trouble=trouble)
         )
 
-    def _changed(self) -> bool:
-        """Whether the directory has to be read."""
-        try:
-            at = self._options.directory.stat().st_mtime_ns
-        except FileNotFoundError:
-            self._options.directory.mkdir(parents=True, exist_ok=True)
-            at = self._options.directory.stat().st_mtime_ns
-        now = time.monotonic()
-        if at == self._seen and now - self._read_at < _WHOLE:
-            return False
-        fresh = abs(time.time_ns() - at) < _SETTLED * 1e9
-        self._seen, self._read_at = -1 if fresh else at, now
-        return True
-
-    def _read(self) -> None:
-        """Bring the roster up to what the files say."""
-        names: set[str] = set()
-        own = self._options.node
-        with os.scandir(self._options.directory) as entries:
-            for entry in entries:
-                name = entry.name.removesuffix(".json")
-                if name == entry.name or not _NAME.fullmatch(name) or len(names) >= _MOST_FILES:
-                    continue
-                try:
-                    status = entry.stat()
-                except FileNotFoundError:
-                    continue
-                names.add(name)
-                mark = (status.st_ino, status.st_size, status.st_mtime_ns)
-                if self._known.get(name) == mark:
-                    continue
-                try:
-                    text = files.read(self._options.directory / entry.name, most=MOST)
-                except FileNotFoundError:
-                    names.discard(name)
-                    continue
-                except OSError as error:
-                    self._roster.put(name, None, f"cannot be read: {error.strerror}")
-                    continue
-                self._known[name] = mark
-                lease, why = _lease(name, text)
-                if name == own:
-                    self._own = lease
-                if name != own or self._offer is None:
-                    self._roster.put(name, lease, why)
-        if own not in names and self._offer is not None:
-            names.add(own)  # it is written again in a moment
-        for gone in self._known.keys() - names:
+    def _read(self, changed: Changed = _ALL) -> set[str]:
+        """Bring the roster up to what the files say; whose file is another one than before."""
+        names, own = changed.names, self._options.node
+        if changed.whole:
+            with os.scandir(self._options.directory) as entries:
+                names = frozenset(entry.name for entry in entries)
+        there: set[str] = set()
+        news: set[str] = set()
+        for file in names:
+            name = _node_of(file)
+            if not name or (name not in self._known and len(self._known) >= _MOST_FILES):
+                continue
+            try:
+                if self._read_one(name):
+                    news.add(name)
+                there.add(name)
+            except FileNotFoundError:
+                continue
+        asked = self._known.keys() if changed.whole else self._known.keys() & {_node_of(one) for one in names}
+        for gone in asked - there:
             del self._known[gone]
-        self._roster.keep_only(names)
+            news.add(gone)
+            if gone != own or self._offer is None:  # ours is written again in a moment
+                self._roster.remove(gone)
+        if own not in self._known and self._offer is not None:
+            news.add(own)
         self._roster.synced = True
+        return news
+
+    def _read_one(self, name: str) -> bool:
+        """Whether a node's file was another one than is known; raises ``FileNotFoundError``."""
+        path = f"{self._options.directory}/{name}.json"
+        status = os.stat(path)  # noqa: PTH116 - a Path takes as long again, for each of thousands
+        mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._known.get(name) == mark:
+            return False
+        own = name == self._options.node
+        try:
+            text = files.read(Path(path), most=MOST)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._known[name] = (0, 0, 0)
+            self._roster.put(name, None, f"cannot be read: {error.strerror}")
+            return True
+        self._known[name] = mark
+        lease, why = _lease(name, text)
+        if own:
+            self._own = lease
+        if not own or self._offer is None:
+            self._roster.put(name, lease, why)
+        return True
 
     def _keep_ours(self) -> bool:
         """Take a subnet, and see that our file says what we offer; true when it does."""
@@ -241,6 +276,12 @@ class SharedDirectory:
         return ((name, lease) for name, lease in self._roster.told() if name != self._options.node)
 
 
+def _node_of(file: str) -> str:
+    """The node whose file this is; empty for other files."""
+    name = file.removesuffix(".json")
+    return name if name != file and _NAME.fullmatch(name) else ""
+
+
 def _subnets_of(lease: Lease) -> list[Network]:
     return [endpoint.subnet for endpoint in lease.endpoints.values()]
 
@@ -262,7 +303,7 @@ def _lease(name: str, text: bytes) -> tuple[Lease | None, str]:
         }
         if not subnets:
             raise InputError("no subnet", where=f"{name}.json", expected="Subnet or IPv6Subnet")
-        lease, why, _ = decoded(name, text, subnets)
+        lease, why = lease_from(name, value, subnets)
         return lease, "; ".join(why)
     except ValueError as error:
         return None, f"{name}.json: no JSON ({error})"

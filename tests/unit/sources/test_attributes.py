@@ -50,7 +50,7 @@ def test_what_is_written_is_read_again(backend: BackendType) -> None:
         for family, public in ((Family.IPV4, "192.0.2.9"), (Family.IPV6, "2001:db8::9"))
     }
     offer, subnets = Offer(backend, reach), {Family.IPV4: FOUR, Family.IPV6: SIX}
-    lease, why, _ = decoded("n1", encoded(offer), subnets)
+    lease, why = decoded("n1", encoded(offer), subnets)
     assert lease == offer.lease("n1", subnets) and why == ()
 
 
@@ -64,7 +64,7 @@ def test_nonsense_in_one_family_leaves_the_other() -> None:
             "BackendV6Data": {"VNI": 1, "VtepMAC": "33:33:00:00:00:01"},
         }
     )
-    lease, why, _ = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
+    lease, why = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
     mac = "12:c6:65:89:b4:e3"
     assert lease == Lease("n1", BackendType.VXLAN, {Family.IPV4: Endpoint(FOUR, ip_address("192.0.2.1"), mac, 1)})
     assert len(why) == 1 and "ipv6" in why[0] and "multicast" in why[0]
@@ -74,7 +74,7 @@ def test_a_wireguard_peer_may_be_reached_by_the_other_family() -> None:
     data = {"PublicKey": KEY, "Port": 51820}
     value = {"PublicIP": "192.0.2.1", "PublicIPv6": None, "BackendType": "wireguard"}
     text = json.dumps(value | {"BackendData": data, "BackendV6Data": data})
-    lease, why, _ = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
+    lease, why = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
     assert lease is not None and why == ()
     assert {str(one.public_ip) for one in lease.endpoints.values()} == {"192.0.2.1"}
 
@@ -121,7 +121,7 @@ NEAR = (
 @given(st.dictionaries(FIELDS, NEAR | JSON).map(json.dumps) | st.text() | st.binary())
 def test_whatever_stands_there_ends_in_a_lease_or_a_reason(text: str | bytes) -> None:
     try:
-        lease, why, _ = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
+        lease, why = decoded("n1", text, {Family.IPV4: FOUR, Family.IPV6: SIX})
     except InputError:
         return
     assert lease is not None or why

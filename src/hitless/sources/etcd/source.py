@@ -225,7 +225,7 @@ class EtcdLeases:
         self._held[put.key] = held_by(put.value, put.lease, put.created, put.modified)
         self._lost.discard(put.key)
         try:
-            lease, why, _ = decoded(put.key, put.value, subnets)
+            lease, why = decoded(put.key, put.value, subnets)
             self._roster.put(put.key, lease, "; ".join(why))
         except InputError as error:
             self._roster.put(put.key, None, str(error))
