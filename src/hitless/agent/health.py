@@ -35,6 +35,7 @@ class Health:
     fighting: tuple[str, ...] = ()
     turned: float | None = None
     overlay: tuple[str, ...] = ()
+    outer: str = ""  # why peers cannot reach this node: its address, or the interface of it, is gone
     leases: str = ""  # why the source of leases cannot be asked; what it told last goes on
 
     def reasons(self, now: float) -> tuple[str, ...]:
@@ -47,6 +48,7 @@ class Health:
             found.append(f"the last comparison was {age:.0f} s ago")
         found += [f"{family}: {why}" for family, why in self.not_carried.items()]
         found += self.overlay
+        found += [f"overlay: {self.outer}"] if self.outer else []
         return tuple(found)
 
     def cannot_tell(self, now: float) -> tuple[str, ...]:

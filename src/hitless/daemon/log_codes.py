@@ -48,6 +48,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "overlay not applied": "overlay_not_applied",
         "overlay not observed": "overlay_not_read",
         "overlay not planned": "overlay_not_planned",
+        "outer interface": "outer_interface",
         "overlay repaired": "overlay_repaired",
         "peer left out": "peer_left_out",
         "peer no longer left out": "peer_taken_in",

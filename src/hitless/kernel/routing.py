@@ -24,7 +24,7 @@ __all__ = ["Link", "Neighbour", "Route", "Routing", "Way"]
 
 _GETLINK, _GETADDR, _GETROUTE, _GETNEIGH = 18, 22, 26, 30
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
-_IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _INFO_KIND = 3, 10, 18, 1
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _INFO_KIND = 3, 4, 10, 18, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 2, 3, 4, 5, 7
 _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK, _RTA_VIA = 6, 9, 15, 16, 18
@@ -43,7 +43,8 @@ _INDEX = struct.Struct("=i")
 @dataclass(frozen=True, slots=True)
 class Link:
     """An interface. ``kind`` is its driver's word (veth, bridge, vxlan, dummy, …; empty for real hardware), ``carrier``
-    whether it is up and what it hangs on is too, ``master`` the index of the bridge or VRF that it belongs to."""
+    whether it is up and what it hangs on is too, ``master`` the index of the bridge or VRF that it belongs to, ``mtu``
+    its greatest packet."""
 
     index: int
     name: str
@@ -51,6 +52,7 @@ class Link:
     carrier: bool
     kind: str = ""
     master: int = 0
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,9 @@ class Routing:
             name = to_text(told.get(_IFLA_IFNAME, b""))
             up = bool(flags & _UP)
             found[index] = Link(
-                index, name, up, up and bool(flags & _LOWER_UP), to_text(kind), _index(told.get(_IFLA_MASTER))
-            )
+                index, name, up, up and bool(flags & _LOWER_UP), to_text(kind), _index(told.get(_IFLA_MASTER)),
+                _index(told.get(_IFLA_MTU)),
+            )  # fmt: skip
         return found
 
     @only_ours("list", "addresses")

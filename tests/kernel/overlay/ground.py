@@ -176,17 +176,25 @@ def ground(directory: Path, count: int = 2) -> Iterator[Ground]:
                     agent.end()
 
 
-def _connect(switch: Node, member: Member) -> None:
-    number, pid, pod = member.number, _pid(member.node), _pid(member.pod)
+def connect(switch: Node, number: int, place: Node) -> None:
+    """The node's outer interface, with its addresses and default routes."""
     _batch(
         switch,
-        f"link add p{number} type veth peer name eth0 netns {pid}\n"
+        f"link add p{number} type veth peer name eth0 address 02:00:00:00:99:{number:02x} netns {_pid(place)}\n"
         f"link set p{number} master br0\nlink set p{number} up\n",
     )
     _batch(
-        member.node,
+        place,
         f"addr add 192.0.2.{number}/24 dev eth0\naddr add fd00::{number}/64 dev eth0 nodad\nlink set eth0 up\n"
-        "route add default via 192.0.2.254\nroute add default via fd00::ff\n"
+        "route add default via 192.0.2.254\nroute add default via fd00::ff\n",
+    )
+
+
+def _connect(switch: Node, member: Member) -> None:
+    number, pod = member.number, _pid(member.pod)
+    connect(switch, number, member.node)
+    _batch(
+        member.node,
         f"link add cali1 type veth peer name eth0 netns {pod}\nlink set cali1 up\n"
         "addr add 169.254.1.1/32 dev cali1\naddr add fe80::1/64 dev cali1 nodad\n"
         f"route add 10.42.{number}.5 dev cali1\nroute add fd42:0:0:{number}::5 dev cali1\n",

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from hitless.agent.overlay.outer import Interface, choose
+from hitless.agent.overlay.outer import Interface, choose, standing
 from hitless.errors import InputError
 from hitless.model.families import Address, Family
 from hitless.model.overlay import Outer
@@ -61,3 +61,17 @@ def test_what_is_named_and_not_there_is_said_with_what_there_is(options: OuterOp
     with pytest.raises(InputError, match=said) as caught:
         chosen(options, public)
     assert "eth0 (192.0.2.1)" in str(caught.value)
+
+
+def test_what_was_chosen_earlier_is_kept_while_it_is_there() -> None:
+    first = Outer("eth0", 1400, ip_address("192.0.2.7"), ip_address("203.0.113.9"))
+    second = Outer("eth1", 9000, ip_address("198.51.100.1"), ip_address("198.51.100.1"))
+    here = [BARE, ETH0, ETH1]
+    # with the MTU of today, and with the address that peers were told
+    assert standing((first, second), here) == Outer("eth0", 1500, first.address, first.external)
+    assert standing((second, first), here) == second
+    without = [BARE, Interface("eth0", 1500, (ip_address("192.0.2.1"),)), ETH1]
+    assert standing((first, second), without) == second
+    assert standing((first,), without) is None
+    # another interface that has the address now is another place
+    assert standing((first,), [Interface("eth9", 1500, (first.address,))]) is None

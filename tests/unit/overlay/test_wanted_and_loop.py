@@ -106,13 +106,22 @@ def test_a_node_that_encrypts_sends_nothing_in_the_clear() -> None:
 
 
 class Told:
-    """A waker that is told by hand."""
+    """A waker that is told by hand; as with a socket, what comes while nobody listens is heard by the next who does."""
 
     def __init__(self) -> None:
-        self.wake: Callable[[], None] = lambda: None
+        self._listener: Callable[[], None] | None = None
+        self._unheard = False
 
     def watch(self, wake: Callable[[], None]) -> None:
-        self.wake = wake
+        self._listener = wake
+        if self._unheard:
+            self.wake()
+
+    def wake(self) -> None:
+        listener, self._listener = self._listener, None
+        self._unheard = listener is None
+        if listener is not None:
+            listener()
 
     def close(self) -> None:
         return

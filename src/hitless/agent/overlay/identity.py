@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from hitless.model.families import Family
 from hitless.model.leases import BackendType, Lease
@@ -16,7 +17,7 @@ from hitless.model.links import LinkState
 from hitless.model.overlay import Alloc, BackendConfig, HostGw, Outer, VxlanConfig, WireguardConfig
 from hitless.sources.leasing import Offer, Reach
 
-__all__ = ["backend_type", "is_unicast", "offer"]
+__all__ = ["backend_type", "is_unicast", "moved", "offer"]
 
 
 def backend_type(backend: BackendConfig) -> BackendType:
@@ -61,6 +62,15 @@ def offer(
             case _:
                 reach[family] = Reach(public)
     return Offer(backend_type(backend), reach)
+
+
+def moved(offer: Offer, outer: Mapping[Family, Outer]) -> Offer:
+    """The same node at another address: its MAC or key stays."""
+    reach = {
+        family: replace(one, public_ip=outer[family].external if family in outer else one.public_ip)
+        for family, one in offer.reach.items()
+    }
+    return replace(offer, reach=reach)
 
 
 def _mac(family: Family, name: str, stored: Lease | None, observed: LinkState) -> str:

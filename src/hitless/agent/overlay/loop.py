@@ -66,6 +66,11 @@ class OverlayLoop:
         self._retries.anew()
         self._news.set()
 
+    def anew(self) -> None:
+        """What was refused may be possible now: try again at once."""
+        self._retries.anew()
+        self._news.set()
+
     def wake(self) -> None:
         """The kernel has something to say."""
         self._news.set()

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.routing import Routing
+from hitless.kernel.routing import Link, Routing
 from hitless.model.families import Address, Family
-from hitless.model.links import MAIN, LinkState
+from hitless.model.links import MAIN
 from hitless.model.overlay import Outer
 from hitless.model.reading import address_of
 from hitless.sources.options import OuterOptions
 
-__all__ = ["Interface", "choose", "outer_interfaces"]
+__all__ = ["Interface", "Surroundings", "choose", "outer_interfaces", "standing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +34,29 @@ class Interface:
     addresses: tuple[Address, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """``outer`` of each family; ``marks``: what tells today's interfaces from those that had the same names before
+    (number, whether it is on); ``trouble``: why a family's stays as it was although it is no longer there."""
+
+    outer: Mapping[Family, Outer]
+    marks: tuple[tuple[int, bool], ...] = ()
+    trouble: str = ""
+
+
 def outer_interfaces(
     families: Collection[Family],
     options: OuterOptions,
     given: Mapping[Family, Address],
-    observed: LinkState,
+    before: Mapping[Family, Sequence[Outer]] = MappingProxyType({}),
     namespace: Namespace = HERE,
-) -> dict[Family, Outer]:
-    """For each family; ``given``: addresses that annotations name, which come before --public-ip. Raises ``InputError``
-    where there is none."""
-    mtus = {one.name: one.mtu for one in observed.devices()}
+) -> Surroundings:
+    """For each family; ``given``: addresses that annotations name, which come before --public-ip. ``before``: earlier
+    choices, of which the first that is still there is kept: another default route, or one more address, is no reason
+    to move. Raises ``InputError`` where there is none and never was one."""
     with Routing(namespace) as routing:
-        names = {index: link.name for index, link in routing.links().items()}
+        links = routing.links()
+        names = {index: link.name for index, link in links.items()}
         holders = {one: names.get(at, "") for family in Family for one, at in routing.addresses(family).items()}
 
         def leads(address: Address) -> str:
@@ -52,14 +64,13 @@ def outer_interfaces(
             return names.get(way.oif, "") if way is not None else ""
 
         found: dict[Family, Outer] = {}
+        trouble: list[str] = []
         for family in families:
-            held: dict[str, list[Address]] = {name: [] for name in names.values()}
-            for address, index in routing.addresses(family).items():
-                if index in names and not address.is_loopback:
-                    held[names[index]].append(address)
-            interfaces = [
-                Interface(name, mtus.get(name, 1500), tuple(_best_first(all_))) for name, all_ in held.items()
-            ]
+            interfaces = _interfaces(routing, family, links)
+            kept = standing(before.get(family, ()), interfaces)
+            if kept is not None:
+                found[family] = kept
+                continue
             routes = sorted(
                 (one.metric, names.get(one.oif, ""))
                 for one in routing.routes(family)
@@ -67,8 +78,34 @@ def outer_interfaces(
             )
             public = given.get(family) or options.public.get(family)
             defaults = [name for _, name in routes]
-            found[family] = choose(family, options, public, interfaces, defaults, leads, holders)
-    return found
+            try:
+                found[family] = choose(family, options, public, interfaces, defaults, leads, holders)
+            except InputError as error:
+                if not before.get(family):
+                    raise
+                found[family] = last = before[family][-1]
+                trouble.append(f"{last.address} is no longer on {last.name}, and nothing is in its place: {error}")
+    used = {one.name for one in found.values()}
+    marks = tuple((link.index, link.up) for link in links.values() if link.name in used)
+    return Surroundings(found, marks, "; ".join(trouble))
+
+
+def _interfaces(routing: Routing, family: Family, links: Mapping[int, Link]) -> list[Interface]:
+    held: dict[int, list[Address]] = {index: [] for index in links}
+    for address, index in routing.addresses(family).items():
+        if index in links and not address.is_loopback:
+            held[index].append(address)
+    return [Interface(links[at].name, links[at].mtu or 1500, tuple(_best_first(all_))) for at, all_ in held.items()]
+
+
+def standing(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer | None:
+    """The first of earlier choices that is still there, with today's MTU."""
+    here = {one.name: one for one in interfaces}
+    for one in before:
+        now = here.get(one.name)
+        if now is not None and one.address in now.addresses:
+            return replace(one, mtu=now.mtu)
+    return None
 
 
 def choose(

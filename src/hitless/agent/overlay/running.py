@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
-from hitless.agent.overlay.identity import offer
+from hitless.agent.overlay.following import Following
+from hitless.agent.overlay.identity import moved, offer
 from hitless.agent.overlay.loop import OverlayLoop
-from hitless.agent.overlay.outer import outer_interfaces
+from hitless.agent.overlay.outer import Surroundings, outer_interfaces
 from hitless.agent.overlay.worker import Worker
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
@@ -23,8 +24,9 @@ from hitless.desired.overlay import overlay_mtu
 from hitless.errors import HitlessError, ours
 from hitless.kernel.links import Links
 from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.outside import AddressEvents
 from hitless.kernel.links.wireguard import Secrets
-from hitless.model.families import Family, Network
+from hitless.model.families import Address, Family, Network
 from hitless.model.overlay import BackendConfig, Outer, OverlaySnapshot
 from hitless.sources.leasing import LeaseSource, News, Offer
 from hitless.sources.netconf import NetConf
@@ -81,7 +83,10 @@ class Overlay:
             resync=options.resync, clock=clock, on_turned=self._publish,
         )  # fmt: skip
         self._offer: Offer | None = None
+        self._families = tuple(netconf.networks)
+        self._given: Mapping[Family, Address] = {}
         self._outer: Mapping[Family, Outer] = {}
+        self._following = Following(AddressEvents(), self._look, self._moved)
         self._news: News | None = None
         self._snapshot: OverlaySnapshot | None = None
         self._told: tuple[tuple[Network, ...], int] | None = None
@@ -98,9 +103,13 @@ class Overlay:
             loop.call_soon_threadsafe(self._hear, news)
 
         self._source.start(tell)
+        following = asyncio.create_task(self._following.run())
         try:
             await self._loop.run()
         finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            self._following.close()
             self._source.stop()
             self._links.close()
 
@@ -108,6 +117,7 @@ class Overlay:
         """What the source tells; in the event loop."""
         self._news, missed, self._missed = news, self._missed, True
         self._metrics.set("hitless_overlay_synced", float(news.leases.synced and not news.trouble))
+        self._metrics.set("hitless_overlay_leases_away", float(bool(news.trouble)))
         if news.trouble != self._trouble:
             if news.trouble:
                 self._log.warning("leases", source=str(self._source), reason=news.trouble)
@@ -138,14 +148,56 @@ class Overlay:
             self._published = True
             self._source.publish(self._offer)
 
+    # --- this node's own address
+
+    def _look(self, before: Mapping[Family, tuple[Outer, ...]]) -> Surroundings:
+        return outer_interfaces(self._families, self._options.outer, self._given, before)
+
+    def _moved(self, seen: Surroundings) -> None:
+        """The outer interface, or this node's address, is another one, or is on again."""
+        if self._adopt(seen):
+            self._again()
+
+    def _adopt(self, seen: Surroundings) -> bool:
+        """From now on this node is here; whether that makes another snapshot."""
+        if seen.trouble and seen.trouble != self._health.outer:
+            self._log.error("outer interface", reason=seen.trouble)
+        before, self._outer, self._health.outer = self._outer, seen.outer, seen.trouble
+        self._loop.anew()  # what the kernel refused without it
+        if seen.outer == before or self._offer is None:
+            return False
+        self._metrics.add("hitless_overlay_outer_changes_total")
+        for family, one in seen.outer.items():
+            if one != before.get(family):
+                self._log.info(
+                    "outer interface", family=family.value, interface=one.name, address=str(one.external), mtu=one.mtu
+                )
+        told = moved(self._offer, seen.outer)
+        if told != self._offer:
+            self._offer, self._published = told, False
+        self._missed = True
+        return True
+
+    def _choose(self, news: News) -> None:
+        """Who this node is to others: at the start, and when an annotation names another address."""
+        if self._offer is not None and news.addresses == self._given:
+            return
+        if self._offer is None and news.own is None and not news.leases.synced:
+            return  # its MAC is perhaps kept there
+        self._given = dict(news.addresses)
+        seen = self._look({})
+        self._following.begin(seen)
+        if self._offer is not None:
+            self._adopt(seen)
+            return
+        observed = self._links.observe(Scope(tuple(self._netconf.networks.values())))
+        self._outer = seen.outer
+        self._offer = offer(self._backend, self._families, seen.outer, news.own, observed, self._public_key)
+
     def _follow(self, news: News, changed: frozenset[str] | None) -> None:
-        families = tuple(self._netconf.networks)
+        self._choose(news)
         if self._offer is None:
-            if news.own is None and not news.leases.synced:
-                return  # its MAC is perhaps kept there
-            observed = self._links.observe(Scope(tuple(self._netconf.networks.values())))
-            self._outer = outer_interfaces(families, self._options.outer, news.addresses, observed)
-            self._offer = offer(self._backend, families, self._outer, news.own, observed, self._public_key)
+            return
         if not news.subnets:
             self._publish()  # the source gives a subnet in exchange
             return

@@ -1,0 +1,48 @@
+"""That interfaces or addresses of a network namespace changed: enough to know that it is time to look again.
+
+Promise: ``drain`` takes what has come and says which interfaces it was about; events that the kernel dropped may have
+been about any: ``None``.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hitless.errors import LostEvents
+from hitless.kernel.links import wire
+from hitless.kernel.namespaces import HERE, Namespace
+from hitless.kernel.netlink import ROUTE, Socket, messages
+
+__all__ = ["AddressEvents"]
+
+_GROUPS = (wire.GROUP_LINK, wire.GROUP_IPV4_ADDR, wire.GROUP_IPV6_ADDR)
+_INDEX = struct.Struct("=i")  # at the same place in struct ifinfomsg and struct ifaddrmsg
+_AT_MOST = 1000  # messages of one call: whoever floods us does not keep us
+
+
+class AddressEvents:
+    """A subscription; ``fileno`` is for selectors."""
+
+    def __init__(self, namespace: Namespace = HERE) -> None:
+        self._socket = Socket(ROUTE, namespace, groups=_GROUPS, timeout=0, subject="changes of interfaces")
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._socket.fileno()
+
+    def drain(self) -> set[int] | None:
+        """Take what has come; the numbers of the interfaces that it was about."""
+        found: set[int] = set()
+        for _ in range(_AT_MOST):
+            try:
+                data = self._socket.receive(wait=False)
+            except LostEvents:
+                return None
+            if data is None:
+                break
+            found.update(_INDEX.unpack_from(one.payload, 4)[0] for one in messages(data) if len(one.payload) >= 8)
+        return found
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
