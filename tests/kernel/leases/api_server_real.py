@@ -16,6 +16,8 @@ import pytest
 from tests.contract.leases.clusters import Cluster
 from tests.kernel.leases import etcd_server
 
+from hitless.testing.ports import reserved_ports
+
 __all__ = ["FLANNEL_RULES", "program", "real"]
 
 FLANNEL_RULES = [
@@ -37,11 +39,14 @@ def program() -> str:
 @contextmanager
 def real() -> Iterator[Cluster]:
     server = program()
-    with tempfile.TemporaryDirectory(prefix="hitless-api-") as made, etcd_server.serving() as etcd:
+    with (
+        tempfile.TemporaryDirectory(prefix="hitless-api-") as made,
+        etcd_server.serving() as etcd,
+        reserved_ports(1) as (port,),
+    ):
         folder = Path(made)
         (folder / "tokens.csv").write_text("admin,admin,1,system:masters\nflannel,flannel,2,\n")
         _run("openssl", "genpkey", "-algorithm", "RSA", "-out", str(folder / "accounts.key"))
-        (port,) = etcd_server.free_ports(1)
         command = [
             server, f"--etcd-servers={etcd.url}", "--bind-address=127.0.0.1", f"--secure-port={port}",
             f"--cert-dir={folder}", "--advertise-address=127.0.0.1", "--service-cluster-ip-range=10.96.0.0/16",

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -21,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from hitless.testing.ports import reserved_ports
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -34,16 +35,6 @@ def program() -> str:
             pytest.fail(words)
         pytest.skip(words)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 @dataclass
@@ -132,8 +123,7 @@ def _text(value: str) -> str:
 
 @contextmanager
 def serving(*arguments: str, scheme: str = "http", context: ssl.SSLContext | None = None) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory(prefix="hitless-etcd-") as directory:
-        port, peer = free_ports(2)
+    with tempfile.TemporaryDirectory(prefix="hitless-etcd-") as directory, reserved_ports(2) as (port, peer):
         server = Server(Path(directory), port, peer, arguments, scheme, context)
         try:
             server.start()

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from tests.contract.leases.followers import CUTS, Follower, following, offer
-from tests.kernel.leases.etcd_server import Server, free_ports, serving
+from tests.kernel.leases.etcd_server import Server, serving
 
 from hitless.model.families import Family
 from hitless.sources.attributes import encoded
 from hitless.sources.cuts import Cutting, cut
 from hitless.sources.etcd.source import EtcdLeases, EtcdLeasesOptions
 from hitless.sources.options import EtcdOptions
+from hitless.testing.ports import reserved_ports
 
 pytestmark = pytest.mark.kernel
 PREFIX = "/coreos.com/network"
@@ -161,13 +162,20 @@ def test_another_offer_is_published_and_peers_are_told(etcd: Server) -> None:
 
 def test_the_lease_is_renewed_before_its_end_and_nobody_is_told(etcd: Server) -> None:
     options = EtcdOptions((etcd.url,), margin=3600)
-    with following(source(etcd, etcd=options, ttl=1), offer(1)) as a, following(source(etcd)) as b:
+    with following(source(etcd, etcd=options, ttl=8), offer(1)) as a, following(source(etcd)) as b:
         node = a.until(lambda news: news.published).node
         b.until(lambda news: node in news.leases.by_node)
-        at = etcd.revision()
-        time.sleep(2.5)  # two lives and a half
-        assert etcd.revision() == at and etcd.get(SUBNETS + node) is not None
+        at, key = etcd.revision(), etcd.get(SUBNETS + node)
+        assert key is not None
+
+        def left() -> int:
+            return int(etcd.ask("lease/timetolive", {"ID": key["lease"]})["TTL"])
+
+        wait(lambda: left() < 7)
+        wait(lambda: left() >= 7)  # at half of its life, so that we may be stopped for the other half
+        assert etcd.revision() == at and etcd.get(SUBNETS + node) == key
         a.source.stop()
+        etcd.ask("lease/revoke", {"ID": key["lease"]})  # as at its end
         b.until(lambda news: node not in news.leases.by_node)
 
 
@@ -185,7 +193,7 @@ def test_nonsense_is_named_and_the_others_are_served(etcd: Server) -> None:
 
 def test_changes_while_we_were_cut_off_are_known_afterwards() -> None:
     """etcd stops, and comes back; then it comes back compacted: the list is read again."""
-    with serving() as etcd, following(source(etcd), offer(1)) as a:
+    with reserved_ports(1) as (elsewhere,), serving() as etcd, following(source(etcd), offer(1)) as a:
         a.until(lambda news: news.published)
         etcd.put(f"{SUBNETS}10.42.210.0-24", encoded(offer(10)))
         a.until(lambda news: len(news.leases.by_node) == 2)
@@ -198,7 +206,7 @@ def test_changes_while_we_were_cut_off_are_known_afterwards() -> None:
         a.until(lambda news: len(news.leases.by_node) == 3)
         etcd.stop()
         a.until(lambda news: bool(news.trouble))
-        following_port, etcd.port = etcd.port, free_ports(1)[0]
+        following_port, etcd.port = etcd.port, elsewhere
         etcd.start()  # where we do not find it, until all that happened meanwhile was compacted away
         etcd.delete(f"{SUBNETS}10.42.210.0-24")
         for _ in range(3):

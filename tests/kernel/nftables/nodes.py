@@ -16,7 +16,7 @@ from hitless.kernel import netlink, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import dump
 
-HANG = 30.0  # nothing here takes a tenth of it
+HANG = 60.0  # nothing here takes a tenth of it
 
 
 def missing(reason: str) -> None:

@@ -16,7 +16,7 @@ from tests.kernel.nftables.nodes import Node, missing, node, programs
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 
-HANG = 20.0  # nothing here takes a tenth of it
+HANG = 60.0  # nothing here takes a tenth of it
 HITLESS = (sys.executable, "-P", "-m", "hitless", "agent")
 
 

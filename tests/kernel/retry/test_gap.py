@@ -6,7 +6,6 @@ import asyncio
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from hitless.model.families import Family
 
 pytestmark = pytest.mark.kernel
 
-GAP = 1.0  # seconds: long enough for every first attempt to begin in it
+HANG = 60.0  # nothing here takes a tenth of it
 PORT = 7880
 
 
@@ -93,23 +92,36 @@ def by_aiohttp(policy: retry.Policy, host: str) -> bytes:
 CLIENTS = (by_socket, by_streams, by_httpx, by_async_httpx, by_requests, by_urllib3, by_aiohttp)
 
 
-def in_a_gap(world: World, action: Callable[[], bytes]) -> bytes:
-    """What ``action`` returns, begun when nothing is translated; the rules come back a second later."""
+def in_a_gap(world: World, action: Callable[[], bytes], missed: threading.Event) -> bytes:
+    """What ``action`` returns, begun when nothing is translated; the rules come back when ``missed`` says that it met
+    that."""
+
+    def end() -> None:
+        missed.wait(HANG)
+        world.masquerade()
+
     world.stop_masquerade()
-    back = threading.Timer(GAP, world.masquerade)
+    back = threading.Thread(target=end)
     back.start()
     try:
         return inside(world.pod, action)
     finally:
+        missed.set()
         back.join()
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
 def test_a_request_that_begins_in_a_gap_gets_its_answer(world: World, client: Callable[..., bytes]) -> None:
     told: list[retry.Retry] = []
-    policy = retry.Policy(connect_timeout=0.4, hooks=(told.append,))
+    missed = threading.Event()
+
+    def hear(one: retry.Retry) -> None:
+        told.append(one)
+        missed.set()
+
+    policy = retry.Policy(connect_timeout=0.4, budget=None, hooks=(hear,))
     host = world.address(Family.IPV4 if CLIENTS.index(client) % 2 else Family.IPV6)
-    assert in_a_gap(world, lambda: client(policy, host)).startswith(b"HTTP")
+    assert in_a_gap(world, lambda: client(policy, host), missed).startswith(b"HTTP")
     assert told and all(one.gap is retry.Gap.CONNECT and one.wait is not None for one in told), told
 
 
@@ -149,8 +161,14 @@ def test_a_command_is_run_again_until_it_gets_its_answer(world: World, tmp_path:
         stdout=processes.PIPE,
         stderr=processes.PIPE,
     )
-    time.sleep(GAP)
-    world.masquerade()
-    answer, words = process.communicate(timeout=60)
-    assert process.returncode == 0 and answer == b"200\n", words
-    assert b"attempt 1; again in" in words
+    try:
+        assert process.stderr is not None
+        first = b""
+        while b"attempt 1; again in" not in first:  # it met the gap; before that the rules must not come back
+            line = process.stderr.readline()
+            assert line, first
+            first += line
+    finally:
+        world.masquerade()
+        answer, words = process.communicate(timeout=HANG)
+    assert process.returncode == 0 and answer == b"200\n", first + words

@@ -23,6 +23,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.sources import Options, read_netconf
 from hitless.testing.fake_node import FakeEvents, FakeNode
+from hitless.testing.ports import reserved_ports
 
 NETCONF = '{"Network": "10.42.0.0/16", "Backend": {"Type": "vxlan"}, "SubnetLen": 24}'
 SUBNET = (ip_network("10.42.1.0/24"),)
@@ -217,19 +218,16 @@ def test_the_time_of_this_processs_start_is_before_now() -> None:
 
 
 def test_the_server_says_what_health_says(world: World) -> None:
-    import socket
     import urllib.request
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     answers: list[int] = []
 
     def asks() -> bool:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60) as answer:
             answers.append(answer.status)
         return True
 
-    world.run(lambda: world.heard("ready"), asks, healthz_ip="127.0.0.1", healthz_port=port)
+    with reserved_ports(1) as (port,):
+        world.run(lambda: world.heard("ready"), asks, healthz_ip="127.0.0.1", healthz_port=port)
     assert answers == [200]
     assert Health(stale_after=1.0).reasons(0.0)

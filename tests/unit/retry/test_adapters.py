@@ -296,7 +296,7 @@ def test_a_name_server_that_never_answers_is_asked_again(monkeypatch: pytest.Mon
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     found = retry.getaddrinfo("db.example", 80, policy=quick(connect_timeout=0.05))
     silent.set()
-    assert found[0][4] == ("127.0.0.1", 80) and len(asked) == 3
+    assert found[0][4] == ("127.0.0.1", 80) and len(asked) >= 3  # more where an answer took 0.05 s to arrive
 
 
 def test_a_name_that_does_not_exist_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def test_a_time_out_of_unknown_phase_needs_leave() -> None:
 def test_coroutines_are_retried_too() -> None:
     calls = 0
 
-    @retry.Policy(wait_initial=0.001, wait_max=0.001, hooks=()).on_gap()
+    @retry.Policy(wait_initial=0.001, wait_max=0.001, budget=None, hooks=()).on_gap()
     async def ask() -> str:
         nonlocal calls
         calls += 1

@@ -53,11 +53,12 @@ def test_an_api_that_is_away_takes_nothing_from_us_and_what_it_missed_is_read_ag
             me.until(lambda news: news.published and len(news.leases.by_node) == 3)
 
             def away() -> None:  # and meanwhile a node goes, and the past is forgotten
-                api.faults.cut(1.0)
+                api.faults.cut(60.0)
                 api.store.remove("nodes", "", "b")
                 api.store.compact()
 
             loop.call_soon_threadsafe(away)
             news = me.until(lambda news: bool(news.trouble))
             assert len(news.leases.by_node) == 3 and news.leases.synced
+            loop.call_soon_threadsafe(api.faults.cut, 0.0)
             me.until(lambda news: set(news.leases.by_node) == {"me", "a"} and not news.trouble)
