@@ -1,10 +1,12 @@
 """Does what the agent promises hold whatever comes in between? Random interleavings in virtual time.
 
-    python bench/interleavings.py [--steps 100000] [--seed 1]
+    python bench/interleavings.py [--steps 100000] [--seed 1] [--jobs 1] [--world NAME]
 
 Others write rules and undo ours, events arrive or are lost, time goes on, programs and readings fail, the lock is busy,
 the configuration changes, the agent dies before and after commits and starts again: on a fake node, in all backends, in
 any order (tests/unit/agent/interleavings.py has the invariants). Exit 1: one did not hold, or something never happened.
+What failed is told with its world's name; ``--world`` runs that one again. Equal questions to equal rules are evaluated
+once (tests/unit/remembering.py).
 """
 
 from __future__ import annotations
@@ -20,40 +22,51 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.unit.agent.interleavings import run
+from tests.unit.agent.interleavings import live, run
+from tests.unit.remembering import remembering
 
-_SHARE = 2_000  # steps that a process takes at once
+_SHARE = 10_000  # steps that a process takes at once
 _SHOWN = 5
 
 
-def some(seed: str, steps: int) -> tuple[Counter[str], str]:
-    """A share of the steps, and what did not hold."""
+def some(seed: str, steps: int) -> tuple[Counter[str], str, float]:
+    """A share of the steps, what did not hold, and the seconds of work."""
     tally: Counter[str] = Counter()
-    try:
-        run(seed, steps, tally)
-    except AssertionError as error:
-        return tally, str(error)
-    return tally, ""
+    begun, failed = time.process_time(), ""
+    with remembering():
+        try:
+            run(seed, steps, tally)
+        except AssertionError as error:
+            failed = str(error)
+    return tally, failed, time.process_time() - begun
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", default="1")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--world", metavar="NAME", help="run this one alone, and nothing from memory")
     options = parser.parse_args()
     tally: Counter[str] = Counter()
+    if options.world:
+        live(options.world, tally)
+        print(f"{options.world!r}: every invariant held in {tally['steps']} steps")
+        return 0
+    print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     wrong: list[str] = []
-    begun = time.monotonic()
+    begun, worked = time.monotonic(), 0.0
     shares = [min(_SHARE, options.steps - done) for done in range(0, options.steps, _SHARE)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for told, failed in pool.map(some, (f"{options.seed} {number}" for number in range(len(shares))), shares):
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for told, failed, work in pool.map(some, (f"{options.seed} {n}" for n in range(len(shares))), shares):
             tally.update(told)
             wrong += [failed] if failed else []
+            worked += work
     for words in wrong[:_SHOWN]:
         print(f"  {words}")
-    print(f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores")
     print(", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in tally.most_common()))
-    print(f"{tally['steps']:,} steps in {time.monotonic() - begun:.0f} s: {len(wrong)} runs broke an invariant")
+    took = time.monotonic() - begun
+    print(f"{tally['steps']:,} steps in {took:.1f} s ({worked:.1f} s of work): {len(wrong)} runs broke an invariant")
     happened = all(tally[name] for name in ("deaths", "damages repaired", "ready", "settled"))
     met = not wrong and happened and tally["steps"] >= options.steps
     print("met: every invariant held" if met else "missed")

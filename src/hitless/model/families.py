@@ -5,8 +5,10 @@ IPv4 and IPv6 are one code path with a ``Family`` parameter (architecture, invar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 
 __all__ = ["Address", "Backend", "Family", "Network", "family_of"]
 
@@ -33,7 +35,12 @@ class Family(StrEnum):
     @property
     def multicast(self) -> Network:
         """The multicast range that flannel leaves un-translated (224.0.0.0/4, ff00::/8)."""
-        return IPv4Network("224.0.0.0/4") if self is Family.IPV4 else IPv6Network("ff00::/8")
+        return _MULTICAST[self]
+
+
+_MULTICAST: Mapping[Family, Network] = MappingProxyType(
+    {Family.IPV4: IPv4Network("224.0.0.0/4"), Family.IPV6: IPv6Network("ff00::/8")}
+)
 
 
 class Backend(StrEnum):

@@ -54,8 +54,12 @@ _IPTABLES = {
     Purpose.FORWARD: Names("filter", "FORWARD", "FLANNEL-FWD", "flanneld forward"),
 }
 _NFTABLES = {
-    Purpose.MASQUERADE: ("postrtg", "flanneld masq", Hook("nat", "postrouting", 100)),
-    Purpose.FORWARD: ("forward", "flanneld forward", Hook("filter", "forward", 0)),
+    (family, purpose): Names(f"flannel-{family.value}", "", chain, comment, hook)
+    for family in Family
+    for purpose, chain, comment, hook in (
+        (Purpose.MASQUERADE, "postrtg", "flanneld masq", Hook("nat", "postrouting", 100)),
+        (Purpose.FORWARD, "forward", "flanneld forward", Hook("filter", "forward", 0)),
+    )
 }
 
 
@@ -79,8 +83,7 @@ class Place:
 def names_of(place: Place) -> Names:
     """Flannel's names at a place; in native nftables the chain is itself a base chain (``base`` is empty)."""
     if place.backend is Backend.NFTABLES:
-        chain, comment, hook = _NFTABLES[place.purpose]
-        return Names(f"flannel-{place.family.value}", "", chain, comment, hook)
+        return _NFTABLES[place.family, place.purpose]
     return _IPTABLES[place.purpose]
 
 
@@ -123,16 +126,18 @@ def is_owned(rule: Rule, place: Place) -> bool:
     the table is flannel's, but its rules carry no mark at all, and other people add theirs: a rule is ours when it has
     the form of one that flannel or we ever wrote, for whatever network; anything else is somebody's addition.
     """
-    names = place.names
     if place.backend is Backend.NFTABLES:
         return _of_our_form(rule, place.purpose)
     if place.purpose is Purpose.FORWARD and rule.steps and isinstance(rule.steps[-1], Return):
         return False
-    return any(
-        (isinstance(step, Comment) and step.text == names.comment)
-        or (isinstance(step, Jump | Goto) and step.chain == names.chain)
-        for step in rule.steps
-    )
+    names = place.names
+    for step in rule.steps:
+        if isinstance(step, Comment):
+            if step.text == names.comment:
+                return True
+        elif isinstance(step, (Jump, Goto)) and step.chain == names.chain:
+            return True
+    return False
 
 
 def _of_our_form(rule: Rule, purpose: Purpose) -> bool:

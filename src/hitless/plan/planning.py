@@ -180,18 +180,21 @@ def _chain_difference(
     """Why our chain is not right (empty: it is), where among the foreign rules ours belong, and the foreign rules."""
     if held.chain is None:
         return f"{place.names.chain} is not there", 0, ()
-    foreign = tuple(rule for rule in held.chain if not is_owned(rule, place))
-    ours = [rule for rule in held.chain if is_owned(rule, place)]
+    if held.chain == wanted:
+        return "", 0, ()
+    owned = [is_owned(rule, place) for rule in held.chain]
+    foreign = tuple(rule for rule, own in zip(held.chain, owned, strict=True) if not own)
+    ours = [rule for rule, own in zip(held.chain, owned, strict=True) if own]
     # rules of the neighbours that stand before our first one stay there, unless they are in our way
-    first = next((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), len(held.chain))
+    first = owned.index(True) if ours else len(owned)
     stop = first_stop(foreign, place.purpose, desired.pods, refusals=True)
     at = min(first, len(foreign) if stop is None else stop)
     have, want = [canonical(rule) for rule in ours], [canonical(rule) for rule in wanted]
     if have != want:
         return _what_differs(have, want, len(foreign)), at, foreign
     blocking = first_stop(held.chain, place.purpose, desired.pods, refusals=False)
-    last = max((n for n, rule in enumerate(held.chain) if is_owned(rule, place)), default=0)
-    if blocking is not None and blocking < last and not is_owned(held.chain[blocking], place):
+    last = max((n for n, own in enumerate(owned) if own), default=0)
+    if blocking is not None and blocking < last and not owned[blocking]:
         return f"a foreign rule stands in front of ours: {_show(held.chain[blocking], place)}", at, foreign
     return "", at, foreign
 

@@ -32,23 +32,28 @@ from hitless.model.rules import (
 
 __all__ = ["canonical", "iptables_rule", "nft_rule"]
 
-_ORDER = (Source, Destination, Mark)
+_RANKS = {Source: 0, Destination: 1, Mark: 2}
+_OTHERS = len(_RANKS)
+_LAST = _OTHERS + 1  # comments, as iptables prints them
+_ACTIONS = (Accept, Drop, Return, Jump, Goto, Masquerade)
 _EFFECTS_IN_PASSING = (SetMark, UnknownMark)
 
 
 def canonical(rule: Rule) -> tuple[Step, ...]:
     """The rule's steps with conditions in one order: those of a rule commute as long as nothing is set in between."""
+    if _is_canonical(rule.steps):
+        return rule.steps
     if any(isinstance(step, _EFFECTS_IN_PASSING) for step in rule.steps):
         return rule.steps
     conditions, action = _split(rule)
     kept = [step for step in conditions if not _always(step)]
 
     def rank(step: Step) -> tuple[int, str]:
-        for number, kind in enumerate(_ORDER):
-            if isinstance(step, kind):
-                return number, ""
-        # comments last but one, as iptables prints them; the rest by their text, which is all that is needed here
-        return (len(_ORDER) + 1 if isinstance(step, Comment) else len(_ORDER)), repr(step)
+        known = _RANKS.get(type(step))
+        if known is not None:
+            return known, ""
+        # the rest by their text, which is all that is needed here
+        return (_LAST if isinstance(step, Comment) else _OTHERS), repr(step)
 
     return (*sorted(kept, key=rank), *action)
 
@@ -75,9 +80,21 @@ def nft_rule(rule: Rule, family: Family) -> str | None:
     return " ".join(words)
 
 
+def _is_canonical(steps: tuple[Step, ...]) -> bool:
+    """Whether these are at most one condition of each kind that we write, in order, and an action: nearly all are."""
+    if not steps or not isinstance(steps[-1], _ACTIONS):
+        return False
+    last = -1
+    for step in steps[:-1]:
+        rank = _LAST if isinstance(step, Comment) else _RANKS.get(type(step), -1)
+        if rank <= last or _always(step):
+            return False
+        last = rank
+    return True
+
+
 def _split(rule: Rule) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    actions = (Accept, Drop, Return, Jump, Goto, Masquerade)
-    if rule.steps and isinstance(rule.steps[-1], actions):
+    if rule.steps and isinstance(rule.steps[-1], _ACTIONS):
         return rule.steps[:-1], rule.steps[-1:]
     return rule.steps, ()
 

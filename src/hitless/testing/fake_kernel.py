@@ -3,15 +3,16 @@
 Problem: adoption from any state, and death at any point, need thousands of runs. Promise: ``FakeKernel`` is a
 ``RulesPort``; it executes the exact texts that the real programs would get (``restore_text``), whole or not at all;
 every committed generation is kept in ``history``; ``fail_next`` makes the next commits fail, ``die_at`` stops the
-caller before or after a chosen commit. It is trusted because one suite (tests/contract) runs on it and on a real
-kernel.
+caller before or after a chosen commit. Values are shared: what a commit did not touch is the same object before and
+after it, and each text is parsed and checked once. It is trusted because one suite (tests/contract) runs on it and on a
+real kernel.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import lru_cache
 
 from hitless.errors import ProgramError
 from hitless.kernel import rule_text
@@ -36,24 +37,41 @@ class Death(BaseException):
     """The caller was killed here; no handler of ordinary errors sees it."""
 
 
-@dataclass(slots=True)
-class _Chain:
-    rules: list[Rule] = field(default_factory=list)
-    hook: Hook | None = None
+_PLACES = {family: [Place(backend, family, purpose) for backend in Backend for purpose in Purpose] for family in Family}
+
+
+@lru_cache(4096)
+def _lines(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((table, tuple(words)) for table, words in restore_lines(text))
+
+
+@lru_cache(4096)
+def _rule_of(words: tuple[str, ...], family: Family) -> Rule:
+    return rule_of(list(words), family)
+
+
+@lru_cache(4096)
+def _native_rule(words: tuple[str, ...], family: Family) -> Rule:
+    return native_rule(list(words), family)
+
+
+_check = lru_cache(4096)(rule_text.check)
 
 
 class FakeKernel:
     """Rules of one node. ``commits`` counts transactions; ``history`` has the rules after each, the first included."""
 
     def __init__(self, *, random_fully: bool = True, detected: Backend = Backend.NFT) -> None:
-        self._tables: dict[TableKey, dict[str, _Chain]] = {}
+        self._tables: dict[TableKey, dict[str, Chain]] = {}
+        self._values: dict[TableKey, tuple[dict[str, Chain], Table]] = {}  # of the last ruleset
+        self._foreign: dict[TableKey, tuple[dict[str, Chain], Table | None]] = {}  # of the last ``foreign``
         self._handle = 0
         self._random_fully = random_fully
         self._detected = detected
         self._failures: list[ProgramError] = []
         self._die: tuple[int, bool] | None = None
         self.commits = 0
-        self.history: list[Ruleset] = [self.ruleset()]
+        self.history: list[Ruleset] = [Ruleset()]
 
     # --- RulesPort
 
@@ -61,10 +79,8 @@ class FakeKernel:
         """What stands at every place."""
         found: dict[Place, Holding] = {}
         for family in families:
-            for backend in Backend:
-                for purpose in Purpose:
-                    place = Place(backend, family, purpose)
-                    found[place] = self._holding(place)
+            for place in _PLACES[family]:
+                found[place] = self._holding(place)
         return NodeState(found)
 
     def apply(self, transaction: Transaction) -> None:
@@ -74,7 +90,7 @@ class FakeKernel:
             raise Death(f"before commit {number}")
         if self._failures:
             raise self._failures.pop(0)
-        rule_text.check(transaction.program, transaction.text)
+        _check(transaction.program, transaction.text)
         self.write(transaction.backend, transaction.family, transaction.text)
         if self._die == (number, False):
             raise Death(f"after commit {number}")
@@ -104,81 +120,73 @@ class FakeKernel:
 
     def write(self, backend: Backend, family: Family, text: str) -> None:
         """Execute a text as the backend's program would; ``ProgramError`` (and no change) when it is refused."""
-        before = copy.deepcopy(self._tables)
+        before = self._tables
+        self._tables = {key: dict(chains) for key, chains in before.items()}
         try:
             if backend is Backend.NFTABLES:
                 for line in text.splitlines():
                     self._native(family, line.split())
             else:
-                for table, words in restore_lines(text):
+                for table, words in _lines(text):
                     self._restore((backend, family, table), words)
-            self._check_jumps()
+            self._check_jumps(before)
         except (Refused, KeyError, ValueError, IndexError) as error:
             self._tables = before
             raise ProgramError((f"fake-{backend.value}",), 1, f"{type(error).__name__}: {error}") from error
+        self._tables = {
+            key: old if (old := before.get(key)) is not None and _same(old, chains) else chains
+            for key, chains in self._tables.items()
+        }
         self.commits += 1
-        self.history.append(self.ruleset())
+        self.history.append(self._committed())
 
     def ruleset(self) -> Ruleset:
         """The committed rules."""
-        return Ruleset(
-            tuple(
-                Table(
-                    family.nft,
-                    name,
-                    {chain: Chain(chain, tuple(held.rules), held.hook) for chain, held in chains.items()},
-                    legacy=backend is Backend.LEGACY,
-                )
-                for (backend, family, name), chains in sorted(self._tables.items())
-            )
-        )
+        return self.history[-1]
 
     def foreign(self) -> Ruleset:
         """Everything that is nobody's of ours: for comparing before and after."""
-        tables: list[Table] = []
-        for (backend, family, name), chains in sorted(self._tables.items()):
-            kept: dict[str, Chain] = {}
-            for chain, held in chains.items():
-                places = [
-                    place
-                    for purpose in Purpose
-                    for place in (Place(backend, family, purpose),)
-                    if place.names.table == name and chain in (place.names.base, place.names.chain)
-                ]
-                rules = tuple(rule for rule in held.rules if not any(_owned(rule, place, chain) for place in places))
-                own = any(place.names.chain == chain for place in places)
-                if rules or not own:
-                    kept[chain] = Chain(chain, rules, held.hook)
-            built_in = set(_BUILT_IN.get(name, {}))
-            if any(chain.rules or chain_name not in built_in for chain_name, chain in kept.items()):
-                kept = {key: chain for key, chain in kept.items() if chain.rules or key not in built_in}
-                tables.append(Table(family.nft, name, kept, legacy=backend is Backend.LEGACY))
-        return Ruleset(tuple(tables))
+        known, self._foreign = self._foreign, {}
+        for key, chains in self._tables.items():
+            last = known.get(key)
+            self._foreign[key] = last if last is not None and last[0] is chains else (chains, _foreign(key, chains))
+        found = (table for _, (_, table) in sorted(self._foreign.items(), key=_by_key))
+        return Ruleset(tuple(table for table in found if table is not None))
 
     # --- execution
+
+    def _committed(self) -> Ruleset:
+        known, self._values = self._values, {}
+        for key, chains in sorted(self._tables.items(), key=_by_key):
+            last = known.get(key)
+            if last is None or last[0] is not chains:
+                backend, family, name = key
+                last = chains, Table(family.nft, name, chains, legacy=backend is Backend.LEGACY)
+            self._values[key] = last
+        return Ruleset(tuple(table for _, table in self._values.values()))
 
     def _holding(self, place: Place) -> Holding:
         names = place.names
         chains = self._tables.get((place.backend, place.family, names.table), {})
         own = chains.get(names.chain)
-        chain = None if own is None else tuple(own.rules)
+        chain = None if own is None else own.rules
         if place.backend is Backend.NFTABLES:
             return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
         base = chains.get(names.base)
         policy = base.hook.policy if base and base.hook else "accept"
-        return Holding(tuple(base.rules) if base else (), chain, policy=policy)
+        return Holding(base.rules if base else (), chain, policy=policy)
 
-    def _table(self, key: TableKey) -> dict[str, _Chain]:
+    def _table(self, key: TableKey) -> dict[str, Chain]:
         if key not in self._tables:
             built_in = _BUILT_IN.get(key[2], {}) if key[0] is not Backend.NFTABLES else {}
-            self._tables[key] = {name: _Chain(hook=hook) for name, hook in built_in.items()}
+            self._tables[key] = {name: Chain(name, (), hook) for name, hook in built_in.items()}
         return self._tables[key]
 
     def _numbered(self, rule: Rule) -> Rule:
         self._handle += 1
         return replace(rule, handle=self._handle)
 
-    def _restore(self, key: TableKey, words: list[str]) -> None:
+    def _restore(self, key: TableKey, words: tuple[str, ...]) -> None:
         chains = self._table(key)
         action, name = words[0], words[1] if len(words) > 1 else ""
         if action.startswith(":"):
@@ -188,73 +196,127 @@ class FakeKernel:
             raise Refused(f"{name}: no such chain")
         rules = chains[name].rules
         if action == "-A":
-            rules.append(self._numbered(rule_of(words[2:], key[1])))
+            rules = (*rules, self._numbered(_rule_of(words[2:], key[1])))
         elif action == "-I":
             number = int(words[2])
             if not 1 <= number <= len(rules) + 1:
                 raise Refused(f"{name} {number}: index of insertion too big")
-            rules.insert(number - 1, self._numbered(rule_of(words[3:], key[1])))
+            rules = _inserted(rules, number - 1, self._numbered(_rule_of(words[3:], key[1])))
         elif action == "-D" and len(words) == 3:
-            del rules[int(words[2]) - 1]
+            rules = _without(rules, int(words[2]) - 1)
         elif action == "-D":
-            wanted = canonical(rule_of(words[2:], key[1]))
+            wanted = canonical(_rule_of(words[2:], key[1]))
             at = next((n for n, rule in enumerate(rules) if canonical(rule) == wanted), None)
             if at is None:
                 raise Refused(f"{' '.join(words)}: no such rule")
-            del rules[at]
+            rules = _without(rules, at)
         elif action == "-F":
-            rules.clear()
+            rules = ()
         elif action == "-X":
             if rules or chains[name].hook is not None:
                 raise Refused(f"{name}: not empty, or built in")
             del chains[name]
+            return
         else:
             raise Refused(f"unknown line {' '.join(words)}")
+        chains[name] = Chain(name, rules, chains[name].hook)
 
     @staticmethod
-    def _declare(chains: dict[str, _Chain], name: str, policy: str) -> None:
+    def _declare(chains: dict[str, Chain], name: str, policy: str) -> None:
         """``:NAME POLICY``: a chain of one's own is emptied, a built-in one gets its policy and keeps its rules."""
         held = chains.get(name)
         if held is None or held.hook is None:
-            chains[name] = _Chain()
+            chains[name] = Chain(name)
         elif policy in ("ACCEPT", "DROP"):
-            held.hook = replace(held.hook, policy=policy.lower())
+            chains[name] = replace(held, hook=replace(held.hook, policy=policy.lower()))
 
     def _native(self, family: Family, words: list[str]) -> None:
         match words:
             case ["add", "table", _, table]:
                 self._table((Backend.NFTABLES, family, table))
+                return
             case ["delete", "table", _, table]:
                 del self._tables[Backend.NFTABLES, family, table]
+                return
             case ["add", "chain", _, table, chain, *hook]:
-                self._tables[Backend.NFTABLES, family, table].setdefault(chain, _Chain(hook=hook_of(hook)))
-            case ["flush", "chain", _, table, chain]:
-                self._tables[Backend.NFTABLES, family, table][chain].rules.clear()
+                self._tables[Backend.NFTABLES, family, table].setdefault(chain, Chain(chain, (), hook_of(hook)))
+                return
             case ["delete", "chain", _, table, chain]:
                 if self._tables[Backend.NFTABLES, family, table].pop(chain).rules:
                     raise Refused(f"{chain}: not empty")
-            case ["delete", "rule", _, table, chain, "handle", handle]:
-                rules = self._tables[Backend.NFTABLES, family, table][chain].rules
-                del rules[[rule.handle for rule in rules].index(int(handle))]
-            case ["add", "rule", _, table, chain, "handle", handle, *rest]:
-                rules = self._tables[Backend.NFTABLES, family, table][chain].rules
-                at = [rule.handle for rule in rules].index(int(handle))
-                rules.insert(at + 1, self._numbered(native_rule(rest, family)))
-            case ["add", "rule", _, table, chain, *rest]:
-                rules = self._tables[Backend.NFTABLES, family, table][chain].rules
-                rules.append(self._numbered(native_rule(rest, family)))
-            case ["insert", "rule", _, table, chain, *rest]:
-                rules = self._tables[Backend.NFTABLES, family, table][chain].rules
-                rules.insert(0, self._numbered(native_rule(rest, family)))
+                return
+            case [_, _, _, table, chain, *rest]:
+                chains = self._tables[Backend.NFTABLES, family, table]
             case _:
                 raise Refused(f"unknown line {' '.join(words)}")
+        rules = chains[chain].rules
+        match words[:2], rest:
+            case ["flush", "chain"], []:
+                rules = ()
+            case ["delete", "rule"], ["handle", handle]:
+                rules = _without(rules, [rule.handle for rule in rules].index(int(handle)))
+            case ["add", "rule"], ["handle", handle, *rest]:
+                at = [rule.handle for rule in rules].index(int(handle))
+                rules = _inserted(rules, at + 1, self._numbered(_native_rule(tuple(rest), family)))
+            case ["add", "rule"], _:
+                rules = (*rules, self._numbered(_native_rule(tuple(rest), family)))
+            case ["insert", "rule"], _:
+                rules = _inserted(rules, 0, self._numbered(_native_rule(tuple(rest), family)))
+            case _:
+                raise Refused(f"unknown line {' '.join(words)}")
+        chains[chain] = Chain(chain, rules, chains[chain].hook)
 
-    def _check_jumps(self) -> None:
-        for chains in self._tables.values():
-            for held in chains.values():
-                for step in (step for rule in held.rules for step in rule.steps):
-                    if isinstance(step, Jump | Goto) and step.chain not in chains:
-                        raise Refused(f"{step.chain}: no such chain to jump to")
+    def _check_jumps(self, before: dict[TableKey, dict[str, Chain]]) -> None:
+        """The kernel refuses jumps into nothing; what was not changed was checked already."""
+        for key, chains in self._tables.items():
+            old = before.get(key, {})
+            if _same(old, chains):
+                continue
+            for step in (step for chain in chains.values() for rule in chain.rules for step in rule.steps):
+                if isinstance(step, Jump | Goto) and step.chain not in chains:
+                    raise Refused(f"{step.chain}: no such chain to jump to")
+
+
+def _by_key(item: tuple[TableKey, object]) -> TableKey:
+    return item[0]
+
+
+def _same(old: dict[str, Chain], new: dict[str, Chain]) -> bool:
+    """Whether these are the very same chains, in the same order."""
+    return len(old) == len(new) and all(
+        one == other and old[one] is new[other] for one, other in zip(old, new, strict=True)
+    )
+
+
+def _inserted(rules: tuple[Rule, ...], at: int, rule: Rule) -> tuple[Rule, ...]:
+    return (*rules[:at], rule, *rules[at:])
+
+
+def _without(rules: tuple[Rule, ...], at: int) -> tuple[Rule, ...]:
+    kept = list(rules)
+    del kept[at]  # as lists have it: an index that is not there is an error
+    return tuple(kept)
+
+
+def _foreign(key: TableKey, chains: dict[str, Chain]) -> Table | None:
+    """A table without what is ours; ``None`` where nothing of others is left."""
+    backend, family, name = key
+    kept: dict[str, Chain] = {}
+    for chain, held in chains.items():
+        places = [
+            place
+            for place in _PLACES[family]
+            if place.backend is backend and place.names.table == name and chain in (place.names.base, place.names.chain)
+        ]
+        rules = tuple(rule for rule in held.rules if not any(_owned(rule, place, chain) for place in places))
+        own = any(place.names.chain == chain for place in places)
+        if rules or not own:
+            kept[chain] = Chain(chain, rules, held.hook)
+    built_in = set(_BUILT_IN.get(name, {}))
+    if not any(chain.rules or chain_name not in built_in for chain_name, chain in kept.items()):
+        return None
+    kept = {key: chain for key, chain in kept.items() if chain.rules or key not in built_in}
+    return Table(family.nft, name, kept, legacy=backend is Backend.LEGACY)
 
 
 def _owned(rule: Rule, place: Place, chain: str) -> bool:

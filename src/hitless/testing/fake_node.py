@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from hitless.errors import HitlessError, LostEvents
 from hitless.kernel.addresses import Paths
@@ -99,12 +100,17 @@ class _Around:
 
     def whom(self, asking: Asking) -> Whom:
         """The pod."""
-        home = asking.own or asking.network
-        found = find(replace(asking, uplink="eth0"), NodeView(), lambda *_: 0)
-        return replace(found, pods=(Pod(home[10], "veth0"),))
+        return _whom(asking)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+@lru_cache(1024)
+def _whom(asking: Asking) -> Whom:
+    home = asking.own or asking.network
+    found = find(replace(asking, uplink="eth0"), NodeView(), lambda *_: 0)
+    return replace(found, pods=(Pod(home[10], "veth0"),))
 
 
 class FakeNode(FakeKernel):
@@ -237,6 +243,8 @@ def _touched(before: dict[_Key, Table], after: dict[_Key, Table], key: _Key) -> 
     if legacy:
         return
     old, new = before.get(key), after.get(key)
+    if old is new:
+        return
     if old is None or new is None:
         yield ChainName(family, table, "")
     old_chains, new_chains = (each.chains if each is not None else {} for each in (old, new))

@@ -32,6 +32,7 @@ from hitless.testing.fake_kernel import Death, FakeKernel
 from hitless.testing.fake_node import FakeNode
 
 V4, V6 = Family.IPV4, Family.IPV6
+EACH = 200  # steps of a world
 CONFIGURATIONS = (
     snapshot(V4),
     snapshot(V4, V6),
@@ -64,6 +65,8 @@ FOREIGN = (
 class WatchedNode(FakeNode):
     """Asserts of every commit of the agent that it changes something, and nothing of others."""
 
+    _due: tuple[tuple[int, int, Backend], bool] | None = None  # of these rules, and this one of ``CONFIGURATIONS``
+
     def apply(self, transaction: Transaction) -> None:
         before, foreign = self.ruleset(), self.foreign()
         try:
@@ -75,8 +78,11 @@ class WatchedNode(FakeNode):
 
     def due(self, snapshot: Snapshot, backend: Backend) -> bool:
         """Whether there is something to do, asked past every failure."""
-        observed = FakeKernel.observe(self, tuple(snapshot.networks))
-        return bool(plan(desired_state(snapshot, backend), observed).transactions)
+        key = self.version, id(snapshot), backend
+        if self._due is None or self._due[0] != key:
+            observed = FakeKernel.observe(self, tuple(snapshot.networks))
+            self._due = key, bool(plan(desired_state(snapshot, backend), observed).transactions)
+        return self._due[1]
 
 
 class World:
@@ -246,17 +252,21 @@ class World:
         self.tally["settled"] += 1
 
 
-def run(seed: str, steps: int, tally: Counter[str], *, each: int = 200) -> None:
-    """So many steps in worlds of ``each`` steps, all backends in turn; each world settles in the end."""
-    for number in range(-(-steps // each)):
-        backend = list(Backend)[number % len(Backend)]
-        name = f"{seed} {number}"
-        world = World(name, backend)
-        try:
-            for _ in range(each):
-                world.step()
-            world.settle()
-        except AssertionError as error:
-            raise AssertionError(f"world {name!r} ({backend.value}), step {world.tally['steps']}: {error}") from error
-        finally:
-            tally.update(world.tally)
+def live(name: str, tally: Counter[str], steps: int = EACH) -> None:
+    """One world, from its beginning until it has settled. ``name`` ends with its number, which chooses the backend."""
+    backend = list(Backend)[int(name.split()[-1]) % len(Backend)]
+    world = World(name, backend)
+    try:
+        for _ in range(steps):
+            world.step()
+        world.settle()
+    except AssertionError as error:
+        raise AssertionError(f"world {name!r} ({backend.value}), step {world.tally['steps']}: {error}") from error
+    finally:
+        tally.update(world.tally)
+
+
+def run(seed: str, steps: int, tally: Counter[str]) -> None:
+    """So many steps in worlds of ``EACH`` steps, all backends in turn."""
+    for number in range(-(-steps // EACH)):
+        live(f"{seed} {number}", tally)

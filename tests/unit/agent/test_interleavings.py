@@ -6,14 +6,16 @@ import os
 from collections import Counter
 
 from tests.unit.agent.interleavings import run
+from tests.unit.remembering import remembering
 
-STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "800"))
+STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "2400"))
 SEED = os.environ.get("HITLESS_SEED", "1")
 
 
 def test_what_the_agent_promises_holds_whatever_comes_in_between() -> None:
     tally: Counter[str] = Counter()
-    run(SEED, STEPS, tally)
+    with remembering():
+        run(SEED, STEPS, tally)
     assert tally["steps"] >= STEPS
     # a run in which nothing happened would prove nothing
     assert min(tally[name] for name in ("deaths", "damages repaired", "ready", "settled")) > 0, tally

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from hitless.guard.learning import Place
 from hitless.model.families import Family
 from hitless.observe import Asking, NodeView, Pod, Whom, find
+
+
+@lru_cache(1024)
+def _whom(place: Place, pods: tuple[Pod, ...], way: str) -> Whom:
+    found = find(Asking(place.network, place.subnet, uplink=way), NodeView(), lambda *_: 0)
+    return replace(found, pods=pods)
 
 
 @dataclass
@@ -17,8 +24,7 @@ class Node:
     way: str = "eth0"
 
     def whom(self, place: Place) -> Whom:
-        found = find(Asking(place.network, place.subnet, uplink=self.way), NodeView(), lambda *_: 0)
-        return replace(found, pods=self.pods)
+        return _whom(place, self.pods, self.way)
 
     def uplink(self, family: Family) -> str:
         return self.way

@@ -64,6 +64,15 @@ class Life:
             assert others == self.world.others, f"{self.seed}: somebody else's rules were touched"
         self._check()
 
+    def forget(self) -> None:
+        """Let go of everything but the numbers."""
+        self._known.clear()
+        self._meant.clear()
+        self._read.clear()
+        self.world.written.clear()
+        self.world.others.clear()
+        del self.guard
+
     def settle(self) -> None:
         """Whole rules, nothing fails, and time passes: the standby is what the rules mean."""
         self.world.failing_writes = self.world.failing_reads = 0
@@ -194,6 +203,11 @@ class Life:
         if key not in self._known:
             self._known[key] = learn(Ruleset(kept), family, PRIMARY, uplink="eth0")
         return self._known[key]
+
+
+def of(seed: int) -> Life:
+    """The life of a seed: every other one has both families."""
+    return Life(seed, families=tuple(Family) if seed % 2 else (Family.IPV4,))
 
 
 def _damaged(family: Family) -> tuple[tuple[Table, ...], ...]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.guard.lives import Life
-
-from hitless.model.families import Family
+from tests.unit.guard.lives import of
+from tests.unit.remembering import remembering
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_invariants_hold_through_a_random_life(seed: int) -> None:
-    life = Life(seed, families=tuple(Family) if seed % 2 else (Family.IPV4,))
-    for _ in range(250):
-        life.step()
-    life.settle()
-    assert life.steps == 250 and life.deaths == life.guards - 1
+    life = of(seed)
+    with remembering():
+        for _ in range(500):
+            life.step()
+        life.settle()
+    assert life.steps == 500 and life.deaths == life.guards - 1

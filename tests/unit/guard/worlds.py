@@ -10,8 +10,9 @@ import heapq
 import io
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ class World:
             raise KernelError("write", f"table {TABLE}", 12)
         self.writes += 1
         for family, chains in desired.items():
-            self.written[family] = _read_back(family, chains)
+            self.written[family] = _read_back(family, tuple(chains))
             self.counts[family] = dict.fromkeys(counters, 0)
         self.event(US, own=True)
         self._call()
@@ -212,7 +213,8 @@ class World:
         return Ports(self, standing, self, self, self.stated, self)
 
 
-def _read_back(family: Family, chains: Iterable[OwnedChain]) -> Table:
+@lru_cache(1024)  # what is written again is read again
+def _read_back(family: Family, chains: tuple[OwnedChain, ...]) -> Table:
     found = {}
     for chain in chains:
         rules: list[Rule] = []
