@@ -2,8 +2,8 @@
 
 Problem: a gap under load leaves thousands of flows, and an evaluation takes half a millisecond. Promise: two flows have
 the same key only when they pass the same interfaces and every condition in every chain that an evaluated flow passed
-says the same of both. Every kind of step is listed here: the type checker refuses a new one that is not, and a property
-that is not known to be the same for all flows makes every flow a case of its own. Pure. Next stage: ``flows``.
+says the same of both. Each kind of condition says by what it tells flows apart (``Match.between_flows``); the kinds of
+effects are listed here, and the type checker refuses a new one that is not. Pure. Next stage: ``flows``.
 """
 
 from __future__ import annotations
@@ -14,62 +14,32 @@ from typing import assert_never
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import Entry
 from hitless.model.families import Address, Network
+from hitless.model.matches.base import ALONE, Telling
 from hitless.model.rules import (
     Accept,
-    AddrType,
-    AnyOf,
-    Comment,
-    ConnMark,
-    CtState,
-    Destination,
-    DestinationPort,
     Dnat,
     Drop,
-    Element,
     Goto,
-    IcmpType,
-    InInterface,
     Jump,
-    Mark,
     Masquerade,
+    Match,
     MoveMark,
     NoTrack,
     OneOf,
-    Opaque,
     OpaqueAction,
-    OutInterface,
-    Ports,
-    Property,
-    Protocol,
     Reject,
     Return,
-    ReversePath,
     Ruleset,
     SetConnMark,
     SetMark,
-    SetMember,
     SetProperty,
     Silent,
     Snat,
-    Source,
-    SourcePort,
     Step,
-    TcpFlags,
     UnknownMark,
 )
 
 __all__ = ["Grouping"]
-
-_OF_NO_ADDRESS = frozenset(
-    {"ip head", "ip option", "ip option present", "ip length", "ip fragment", "ttl", "ip6 length", "ip6 extensions"}
-    | {"ip6 extension", "ip6 extension present", "family", "protocol family", "protocol", "icmp code", "anything"}
-    | {"tcp acknowledgement", "tcp urgent", "text", "udp length", "packet type", "mark", "traced", "socket user"}
-    | {"socket", "decrypted", "bound socket", "bridged", "ipvs", "master", "ipsec in state", "ipsec out"}
-    | {"ipsec out state", "in index", "out index", "in group", "out group", "in kind", "out kind", "ct direction"}
-    | {"ct status", "ct state", "ct mark", "ct helper", "ct zone", "ct label", "ct family", "ct protocol"}
-)
-"""Properties that say the same of all flows of one protocol between the same two interfaces. Of any other a flow's
-address or port may be part."""
 
 
 class Grouping:
@@ -120,36 +90,26 @@ class Grouping:
 
     def _take(self, step: Step) -> None:
         match step:
-            case Source(network) | Destination(network):
-                if network not in self._networks:
-                    self._networks.append(network)
-            case Protocol() | TcpFlags() | IcmpType():
-                self._protocol = True
-            case SourcePort():
-                self._protocol = self._sport = True
-            case DestinationPort():
-                self._protocol = self._dport = True
-            case Ports():
-                self._protocol = self._sport = self._dport = True
-            case Property(name):
-                self._protocol = True
-                if name not in _OF_NO_ADDRESS:
-                    self._each_alone()
-            case SetMember() | AddrType() | AnyOf() | Element() | ReversePath() | OneOf() | Opaque() | OpaqueAction():
-                self._each_alone()
-            case InInterface() | OutInterface() | Mark() | ConnMark() | CtState() | Comment():
-                pass  # interfaces are part of every key; the rest looks at no address and no port
+            case Match():
+                self._tell(step.between_flows())
+            case OneOf() | OpaqueAction():
+                self._tell(ALONE)
             case Accept() | Drop() | Reject() | Return() | Jump() | Goto() | NoTrack() | Silent():
                 pass
             case Masquerade() | Snat() | Dnat():
                 pass  # hooks behind a translation ask for what it made, which is not known of any flow
             case SetMark() | SetConnMark() | MoveMark() | UnknownMark() | SetProperty():
-                pass  # what reads the mark or the property is listed above
+                pass  # what reads the mark or the property is a condition
             case _:
                 assert_never(step)
 
-    def _each_alone(self) -> None:
-        self._protocol = self._sport = self._dport = self._exact = True
+    def _tell(self, by: Telling) -> None:
+        self._networks += [network for network in by.networks if network not in self._networks]
+        self._protocol |= by.protocol
+        self._sport |= by.sport
+        self._dport |= by.dport
+        # interfaces are part of every key
+        self._exact |= by.alone or bool(by.members)
 
     def _class(self, address: Address) -> object:
         if self._exact:

@@ -2,77 +2,24 @@
 
 Problem: a node has up to a hundred pods, and an answer takes a millisecond. Promise: two pods have the same key when
 every condition in every chain that an asked pod's packets passed says the same of both, of their address as of their
-interface, for the packets out and for the answers back. A condition that is not known here makes every pod a case of
-its own. Pure. Next stage: ``panels``.
+interface, for the packets out and for the answers back. Each kind of condition says by what it tells pods apart
+(``Match.between_pods``). Pure. Next stage: ``panels``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import get_args
 
 from hitless.model.families import Address, Network
 from hitless.model.headers import PacketHeader
+from hitless.model.matches import Telling
 from hitless.model.packets import TCP, UDP
-from hitless.model.rules import (
-    TOO_MANY,
-    AddrType,
-    AnyOf,
-    Comment,
-    ConnMark,
-    CtState,
-    Destination,
-    DestinationPort,
-    IcmpType,
-    InInterface,
-    Mark,
-    Match,
-    Members,
-    Opaque,
-    OutInterface,
-    Ports,
-    Property,
-    Protocol,
-    ReversePath,
-    Rule,
-    Ruleset,
-    SetMember,
-    Source,
-    SourcePort,
-    Table,
-    TcpFlags,
-)
+from hitless.model.rules import TOO_MANY, Match, Members, Rule, Ruleset, Table, inner_steps
 from hitless.observe.pods import Pod
 from hitless.semantics import PORTS, ChainName
 
 __all__ = ["Likeness"]
 
-_SAME = (
-    AddrType,
-    Comment,
-    ConnMark,
-    CtState,
-    DestinationPort,
-    IcmpType,
-    Mark,
-    Opaque,
-    Ports,
-    Protocol,
-    ReversePath,
-    SourcePort,
-)
-_BLIND = frozenset({*_SAME, TcpFlags})
-"""Conditions that say the same of every pod of a network: they ask for nothing of the pod."""
-_BLIND_PROPERTIES = frozenset(
-    {"ip head", "ip option", "ip option present", "ip length", "ip fragment", "ttl", "ip6 length", "ip6 extensions"}
-    | {"ip6 extension", "ip6 extension present", "family", "protocol family", "protocol", "icmp code", "anything"}
-    | {"tcp acknowledgement", "tcp urgent", "text", "udp length", "transport sport", "transport dport", "packet type"}
-    | {"mark", "traced", "socket user", "socket", "decrypted", "bound socket", "bridged", "ipvs", "master"}
-    | {"ipsec in state", "ipsec out", "ipsec out state", "ct direction", "ct status", "ct state", "ct mark"}
-    | {"ct helper", "ct zone", "ct label", "ct family", "ct protocol"}
-)
-"""Properties of which the same is true. Any other may be one of the pod's address or interface."""
-_MATCHES = frozenset(get_args(Match))
 _OF_A_POD = {False: frozenset({"source", "in name"}), True: frozenset({"destination", "out name"})}
 _LONG = 64
 """Rules; of shorter chains all are looked at."""
@@ -130,8 +77,9 @@ class Likeness:
                 if (answers, name) not in self._chains:
                     self._chains.add((answers, name))
                     for rule in self._rules(pod, name, answers):
-                        for step in rule.steps:
-                            self._take(step)
+                        for step in inner_steps(rule.steps):
+                            if isinstance(step, Match):
+                                self._take(step.between_pods())
         return self._size() != before
 
     def _size(self) -> tuple[int, ...]:
@@ -156,30 +104,16 @@ class Likeness:
             # a rule that was read for a packet's own address or interface may read otherwise for another pod
             self._exact = self._exact or bool(each.parts_asked(chain) & _OF_A_POD[answers])
 
-    def _take(self, step: object) -> None:
-        match step:
-            case Source(network) | Destination(network):
-                self._network(network)
-            case InInterface(name) | OutInterface(name):
-                if name.endswith("+"):
-                    self._stems[name[:-1]] = None
-                else:
-                    self._names.add(name)
-            case SetMember(elements=elements):
-                if isinstance(elements, frozenset):
-                    for network in elements:
-                        self._network(network)
-                elif elements is None:  # the kernel is asked what an ipset holds; a set that nobody knows is open
-                    self._exact = self._exact or step.number is not None
-                elif elements not in self._large:
-                    self._large.append(elements)
-            case AnyOf(alternatives):
-                for part in (part for each in alternatives for part in each):
-                    self._take(part)
-            case Property(name):
-                self._exact = self._exact or name not in _BLIND_PROPERTIES
-            case _ if type(step) in _MATCHES and type(step) not in _BLIND:
-                self._exact = True
+    def _take(self, by: Telling) -> None:
+        for network in by.networks:
+            self._network(network)
+        for name in by.interfaces:
+            if name.endswith("+"):
+                self._stems[name[:-1]] = None
+            else:
+                self._names.add(name)
+        self._large += [members for members in by.members if members not in self._large]
+        self._exact |= by.alone
 
     def _network(self, network: Network) -> None:
         if network.prefixlen == network.max_prefixlen:

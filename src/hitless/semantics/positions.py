@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hitless.model.matches.marks import equals
 from hitless.model.rules import ConnMark, Mark, MoveMark, SetConnMark, SetMark, SetProperty, UnknownMark
 from hitless.semantics.outcome import Translation, Visit
 
@@ -104,9 +105,10 @@ def with_mark(step: Mark | ConnMark, position: Position) -> tuple[Position | Non
         )
         holds, fails = with_mark(Mark(step.value, step.mask, step.negated), swapped)
         return _swapped(holds), _swapped(fails)
-    if step.value & ~step.mask or (position.mark ^ step.value) & step.mask & ~position.unknown:
-        holds, fails = None, position  # a bit that is known differs
-    elif not position.unknown & step.mask:
+    matched = equals(step.value, step.mask, position.mark, position.unknown)
+    if matched is False:  # a bit that is known differs
+        holds, fails = None, position
+    elif matched is True:
         holds, fails = position, None
     else:
         unknown = position.unknown & ~step.mask

@@ -5,7 +5,7 @@ first packet of a pod's flow certainly is not. Promise: ``possible`` gives the c
 lies in, ``ABSENT`` where the packet has no such thing (a condition then does not hold, negated or not), ``None`` where
 anything is possible. It speaks of the first packet of a flow that the node forwards; of later ones it knows less. The
 names are those that the decoders write (``hitless.model.matches.Property``); the table in docs/semantics.md lists them,
-and a test sends packets for each. Next stage: ``conditions``.
+and a test sends packets for each. ``View`` is what the walk shows to conditions. Next stage: ``walk``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from hitless.model.families import Family
+from hitless.model.matches.base import Possible
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.semantics.sight import Sight
 
-__all__ = ["ABSENT", "PROPERTIES", "Possible", "possible"]
+__all__ = ["ABSENT", "PROPERTIES", "View", "possible"]
 
-Possible = tuple[tuple[int, int], ...]
 ABSENT: Possible = ()
 _MOST = 65535
 _WITH_NAMES = ("account ", "recent ")
@@ -35,6 +35,16 @@ def possible(name: str, sight: Sight) -> Possible | None:
     if known is not None:
         return known(sight)
     return _named(name, sight) if name.startswith(_WITH_NAMES) else None
+
+
+class View(Sight):
+    """A position of a packet with all that conditions ask of it (``hitless.model.matches.base.Sight``)."""
+
+    __slots__ = ()
+
+    def possible(self, name: str) -> Possible | None:
+        """The ranges that the property's value lies in."""
+        return possible(name, self)
 
 
 def _is(value: int) -> Callable[[Sight], Possible | None]:

@@ -1,7 +1,8 @@
 """What a condition may look at: the packet, what it is like by now, and the node.
 
-Promise: a value that is made once for each position of a packet; ``conditions`` and ``properties`` read it and nothing
-else. ``header_of`` is what several of them have in common, by which tables leave rules out.
+Promise: a value that is made once for each position of a packet; ``properties`` and the conditions themselves
+(``hitless.model.matches``) read it and nothing else. ``header_of`` is what several of them have in common, by which
+tables leave rules out.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hitless.model.rules import Snat
 from hitless.model.surroundings import Surroundings
 from hitless.semantics.positions import Position
 
-__all__ = ["Sight", "addresses", "header_of"]
+__all__ = ["Sight", "header_of"]
 
 
 class Sight(NamedTuple):
@@ -43,17 +44,16 @@ class Sight(NamedTuple):
         """Whether this is a flow's first packet or the first answer to one: both are made by an ordinary stack."""
         return self.packet.state == "NEW" or self.packet.reply
 
-
-def addresses(sight: Sight) -> tuple[Address, Address] | None:
-    """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
-    chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
-    translation = sight.position.translation
-    if translation is None:
-        return sight.packet.src, sight.packet.src
-    if isinstance(translation.action, Snat):
-        return translation.action.first, translation.action.last
-    given = sight.node.address(sight.packet.oif, sight.packet.family) if sight.node is not None else None
-    return None if given is None else (given, given)
+    def sources(self) -> tuple[Address, Address] | None:
+        """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
+        chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
+        translation = self.position.translation
+        if translation is None:
+            return self.packet.src, self.packet.src
+        if isinstance(translation.action, Snat):
+            return translation.action.first, translation.action.last
+        given = self.node.address(self.packet.oif, self.packet.family) if self.node is not None else None
+        return None if given is None else (given, given)
 
 
 def header_of(packet: Packet, hook: str, sights: Sequence[Sight]) -> PacketHeader:
@@ -61,7 +61,7 @@ def header_of(packet: Packet, hook: str, sights: Sequence[Sight]) -> PacketHeade
     moved = [sight for sight in sights if sight.translated]
     source: bytes | None = packet.src.packed
     if moved:
-        given = {addresses(sight) for sight in moved}
+        given = {sight.sources() for sight in moved}
         known = given.pop() if len(given) == 1 and len(moved) == len(sights) else None
         source = known[0].packed if known is not None and known[0] == known[1] else None
     ports = packet.protocol in (TCP, UDP)

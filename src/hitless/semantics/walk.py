@@ -26,6 +26,7 @@ from hitless.model.rules import (
     Jump,
     Mark,
     Masquerade,
+    Match,
     NoTrack,
     OneOf,
     OpaqueAction,
@@ -38,10 +39,10 @@ from hitless.model.rules import (
     Step,
     Table,
 )
-from hitless.semantics.conditions import CHECKS
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
 from hitless.semantics.positions import CHANGES, Flow, Position, Trace, changed, unwind, with_mark
-from hitless.semantics.sight import Sight, header_of
+from hitless.semantics.properties import View
+from hitless.semantics.sight import header_of
 from hitless.semantics.stages import NAT_POSITION, TRACKING_AT, Base, Here, Nat, Stage, Tracking, priority_of
 
 __all__ = ["Assumed", "TooMuchError", "Walk"]
@@ -87,7 +88,7 @@ class Walk:
         self._node = ruleset.node
         self._assumed = assumed
         self._hook = ""
-        self._sight_of: Sight | None = None
+        self._sight_of: View | None = None
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
@@ -132,12 +133,12 @@ class Walk:
             flow = self._unordered(list(group), flow)
         return flow
 
-    def _sight(self, position: Position) -> Sight:
+    def _sight(self, position: Position) -> View:
         sight = self._sight_of
         if (
             sight is None or sight.position is not position or sight.packet is not self._packet
         ):  # most flows are of one position
-            sight = self._sight_of = Sight(self._packet, position, self._hook, self._node, self.packet.oif)
+            sight = self._sight_of = View(self._packet, position, self._hook, self._node, self.packet.oif)
         return sight
 
     def _rules(self, table: Table, chain: str, positions: Iterable[Position]) -> Sequence[tuple[int, Rule]]:
@@ -276,10 +277,9 @@ class Walk:
         for position in flow:
             sight = self._sight(position)
             for step in rule.steps:
-                check = CHECKS.get(type(step))
-                if check is None:
+                if not isinstance(step, Match):
                     return False
-                truth = check(step, sight)
+                truth = step.check(sight)
                 if truth is None:
                     return False
                 if truth is False:
@@ -290,20 +290,7 @@ class Walk:
 
     def _rule(self, here: Here, position: Position, trace: Trace, steps: Sequence[Step]) -> None:
         for step in steps:
-            check = CHECKS.get(type(step))
-            if check is not None:
-                truth = check(step, self._sight(position))
-                if truth is True:
-                    continue
-                if truth is False:
-                    here.rest.setdefault(position, trace)
-                    return
-                trace = (trace, here.visit("unknown", step=step))
-                if self._takes(here, False):
-                    here.rest.setdefault(position, trace)
-                if not self._takes(here, True):
-                    return
-            elif isinstance(step, Mark | ConnMark):
+            if isinstance(step, Mark | ConnMark):  # of these, each answer says something about the bits
                 passed, failed = with_mark(step, position)
                 if passed is not None and failed is not None:
                     trace = (trace, here.visit("unknown", step=step))
@@ -314,6 +301,18 @@ class Walk:
                 if passed is None:
                     return
                 position = passed
+            elif isinstance(step, Match):
+                truth = step.check(self._sight(position))
+                if truth is True:
+                    continue
+                if truth is False:
+                    here.rest.setdefault(position, trace)
+                    return
+                trace = (trace, here.visit("unknown", step=step))
+                if self._takes(here, False):
+                    here.rest.setdefault(position, trace)
+                if not self._takes(here, True):
+                    return
             elif isinstance(step, CHANGES):
                 position = changed(step, position)
             elif isinstance(step, NoTrack):

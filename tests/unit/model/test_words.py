@@ -7,9 +7,10 @@ from ipaddress import ip_address, ip_network
 from typing import get_args
 
 import pytest
+from tests.unit.model import kinds
 
 from hitless.model import rules, words
-from hitless.model.rules import Action, Match, Rule, Step
+from hitless.model.rules import Action, Rule, Step
 
 NET, ADDRESS = ip_network("10.42.0.0/16"), ip_address("192.0.2.1")
 SAMPLES: dict[type, tuple[Step, str, str]] = {
@@ -84,7 +85,7 @@ SAMPLES: dict[type, tuple[Step, str, str]] = {
         (rules.OpaqueAction("-j NFQUEUE"), "-j NFQUEUE", "-j NFQUEUE"),
     )
 }
-KINDS = {*get_args(Match), *get_args(Action)}
+KINDS = {*kinds.KINDS, *get_args(Action)}
 
 
 def test_every_kind_of_step_has_a_sample() -> None:

@@ -3,87 +3,35 @@
 Problem: a table that must outlive its writer, and belong to one socket, cannot be written by running ``nft``. Promise:
 ``rule`` gives the messages' bodies for a model rule, native expressions only, that mean exactly what the model's words
 mean; a condition that holds never drops the rule, one that has several alternatives (``Ports``, ``SetMember``) makes
-several rules. What has no exact form raises ``Inexact`` and nothing is written. Numbers: the kernel's nf_tables.h.
-Next stage: ``owned`` puts rules into a table.
+several rules. Each kind of condition gives its own forms (``model.matches.native``). What has no exact form raises
+``Inexact`` and nothing is written. Numbers: the kernel's nf_tables.h. Next stage: ``owned`` puts rules into a table.
 """
 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Any
 
-from hitless.errors import HitlessError
 from hitless.kernel.netlink import attribute, be32, nested, text
 from hitless.model import words
-from hitless.model.families import Network
-from hitless.model.rules import (
-    Accept,
-    AddrType,
-    AnyOf,
-    Comment,
-    ConnMark,
-    CtState,
-    Destination,
-    DestinationPort,
-    Element,
-    Goto,
-    IcmpType,
-    InInterface,
-    Jump,
-    Mark,
-    Masquerade,
-    Match,
-    Opaque,
-    OutInterface,
-    Ports,
-    Property,
-    Protocol,
-    Return,
-    Rule,
-    SetMark,
-    SetMember,
-    Snat,
-    Source,
-    SourcePort,
-    Step,
-    TcpFlags,
-)
+from hitless.model.matches import Inexact
+from hitless.model.matches.native import Compare, Form, host
+from hitless.model.rules import Accept, Action, Goto, Jump, Masquerade, Match, Return, Rule, SetMark, Snat
 
 __all__ = ["Inexact", "count", "direction_original", "expressions", "userdata"]
 
 _REGISTER, _SECOND, _VERDICT = 1, 2, 0
 _EQ, _NEQ = 0, 1
-_NETWORK, _TRANSPORT = 1, 2
-_MARK, _IIFNAME, _OIFNAME, _L4PROTO = 3, 6, 7, 16
-_CT_STATE, _CT_DIRECTION, _CT_STATUS = 0, 1, 2
-_FIB_ADDRESS_TYPE = 3
-_STATES = {"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8, "UNTRACKED": 64}
-_STATUS = {"SNAT": 16, "DNAT": 32}
-_ADDRESS_TYPES = {"UNICAST": 1, "LOCAL": 2, "BROADCAST": 3, "MULTICAST": 5}
+_MARK, _CT_DIRECTION, _CT_STATUS = 3, 1, 2
+_SOURCE_TRANSLATED = 16  # IPS_SRC_NAT
 _RANDOM, _PERSISTENT, _FULLY = 4, 8, 16
 _COUNTER = 1  # NFT_OBJECT_COUNTER
 _ALTERNATIVES = 256  # rules that one condition may become; more belong into a set
-_MOST_MEMBERS = 4096  # elements of a set that a copy spells out, at most
 _NFPROTO = {4: 2, 6: 10}
-
-
-class Inexact(HitlessError):
-    """A step that has no exact form in native nf_tables expressions."""
-
-
-def _host32(value: int) -> bytes:
-    return value.to_bytes(4, sys.byteorder)
 
 
 def _expression(name: str, *data: bytes) -> bytes:
     return nested(1, text(1, name), nested(2, *data))
-
-
-def _payload(base: int, offset: int, length: int) -> bytes:
-    return _expression("payload", be32(1, _REGISTER), be32(2, base), be32(3, offset), be32(4, length))
 
 
 def _meta(key: int) -> bytes:
@@ -134,8 +82,8 @@ def count(name: str) -> bytes:
 def direction_original() -> bytes:
     """Go on only for packets of the connection's original direction whose source is not translated."""
     direction = _ct(_CT_DIRECTION) + _cmp(b"\0", False)
-    zero = _host32(0)
-    return direction + _ct(_CT_STATUS) + _bitwise(_host32(_STATUS["SNAT"]), zero) + _cmp(zero, False)
+    zero = host(0)
+    return direction + _ct(_CT_STATUS) + _bitwise(host(_SOURCE_TRANSLATED), zero) + _cmp(zero, False)
 
 
 def userdata(comment: str) -> bytes:
@@ -144,162 +92,21 @@ def userdata(comment: str) -> bytes:
     return bytes((0, len(value))) + value
 
 
-# --- conditions: bytes that hold, or None for a condition that never holds ---------------------------------------
+# --- conditions --------------------------------------------------------------------------------------------------
 
 
-def _address(step: Source | Destination, version: int) -> bytes | None:
-    network: Network = step.network
-    if network.version != version:
-        return b"" if step.negated else None
-    if network.prefixlen == 0:
-        return None if step.negated else b""
-    offset, length = ((12, 16), (8, 24))[version == 6][isinstance(step, Destination)], network.max_prefixlen // 8
-    load = _payload(_NETWORK, offset, length)
-    if network.prefixlen < network.max_prefixlen:
-        load += _bitwise(network.netmask.packed, bytes(length))
-    return load + _cmp(network.network_address.packed, step.negated)
+def _form(form: Form) -> bytes:
+    return b"".join(_compare(each) for each in form)
 
 
-def _interface(step: InInterface | OutInterface) -> bytes:
-    load = _meta(_IIFNAME if isinstance(step, InInterface) else _OIFNAME)
-    if step.name.endswith("+"):
-        prefix = step.name[:-1].encode()
-        if not prefix:
-            if step.negated:
-                raise Inexact(f"no interface is not {step.name}")
-            return b""
-        return load + _cmp(prefix, step.negated)
-    return load + _cmp(step.name.encode().ljust(16, b"\0"), step.negated)
-
-
-def _mark(step: Mark) -> bytes | None:
-    if step.value & ~step.mask:
-        return b"" if step.negated else None
-    load = _meta(_MARK)
-    if step.mask != 0xFFFFFFFF:
-        load += _bitwise(_host32(step.mask), _host32(0))
-    return load + _cmp(_host32(step.value), step.negated)
-
-
-def _port(first: int, last: int, negated: bool, source: bool) -> bytes:
-    load = _payload(_TRANSPORT, 0 if source else 2, 2)
-    low, high = struct.pack(">H", first), struct.pack(">H", last)
-    return load + (_cmp(low, negated) if first == last else _range(low, high, negated))
-
-
-def _state(step: CtState) -> bytes:
-    names = step.states
-    for table, key in ((_STATES, _CT_STATE), (_STATUS, _CT_STATUS)):
-        if names and names <= table.keys():
-            mask = sum(table[name] for name in names)
-            # "& mask != 0" is "one of"; the state of a packet without connection is INVALID's bit
-            return _ct(key) + _bitwise(_host32(mask), _host32(0)) + _cmp(_host32(0), not step.negated)
-    raise Inexact(f"conntrack states {', '.join(sorted(names))} together")
-
-
-def _address_type(step: AddrType) -> bytes:
-    (name,) = step.types if len(step.types) == 1 else ("several types",)
-    if name not in _ADDRESS_TYPES or step.direction not in ("src", "dst"):
-        raise Inexact(f"address type {', '.join(sorted(step.types))}")
-    flag = 1 if step.direction == "src" else 2
-    load = _expression("fib", be32(1, _REGISTER), be32(2, _FIB_ADDRESS_TYPE), be32(3, flag))
-    return load + _cmp(_host32(_ADDRESS_TYPES[name]), step.negated)
-
-
-def _icmp(step: IcmpType) -> bytes:
-    if step.codes == (0, 255):
-        return _payload(_TRANSPORT, 0, 1) + _cmp(bytes((step.type,)), step.negated)
-    low, high = bytes((step.type, step.codes[0])), bytes((step.type, step.codes[1]))
-    return _payload(_TRANSPORT, 0, 2) + _range(low, high, step.negated)
-
-
-def _flags(step: TcpFlags) -> bytes:
-    load = _payload(_TRANSPORT, 13, 1) + _bitwise(bytes((step.mask,)), b"\0")
-    return load + _cmp(bytes((step.value,)), step.negated)
-
-
-def _ports(step: Ports) -> list[bytes]:
-    sides = {"src": (True,), "dst": (False,), "either": (True, False)}[step.direction]
-    parts = [_port(first, last, step.negated, side) for side in sides for first, last in step.ranges]
-    return [b"".join(parts)] if step.negated else parts
-
-
-def _member(step: SetMember, version: int) -> list[bytes]:
-    networks = step.networks(_MOST_MEMBERS)
-    if networks is None or step.direction not in ("src", "dst"):
-        why = "whose members the rules do not tell" if step.elements is None else "which is too large to be copied"
-        raise Inexact(f"set {step.name}, {why}")
-    kind = Source if step.direction == "src" else Destination
-    parts = [_address(kind(network, step.negated), version) for network in sorted(networks, key=str)]
-    if step.negated:
-        return [] if None in parts else [b"".join(part for part in parts if part is not None)]
-    return [part for part in parts if part is not None]
-
-
-def _any_of(step: AnyOf, version: int) -> list[bytes]:
-    """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
-    if any(isinstance(each, Mark) for group in step.alternatives for each in group):
-        raise Inexact(f"{step.text}: it has no exact form here")
-    if not step.negated:
-        return [form for group in step.alternatives for form in _all_of(group, version)]
-    if any(len(group) != 1 for group in step.alternatives):
-        raise Inexact(f"{step.text}: it has no exact form here")
-    forms: list[bytes] = [b""]
-    for (each,) in step.alternatives:
-        if isinstance(each, Comment | Opaque):
-            raise Inexact(f"{step.text}: it has no exact form here")
-        forms = _product(forms, _alternatives(_inverse(each), version) or [])
-    return forms
-
-
-def _inverse(step: Any) -> Step:
-    """A condition (every kind but comments and opaque ones can be negated) the other way round."""
-    found: Step = replace(step, negated=not step.negated)
-    return found
-
-
-def _all_of(group: tuple[Match, ...], version: int) -> list[bytes]:
-    forms: list[bytes] = [b""]
-    for each in group:
-        forms = _product(forms, _alternatives(each, version) or [])
-    return forms
-
-
-def _alternatives(step: Step, version: int) -> list[bytes] | None:
-    """The forms of a condition, one of which must hold (none: it never holds); ``None`` when it is no condition."""
-    one: bytes | None
-    match step:
-        case Source() | Destination():
-            one = _address(step, version)
-        case InInterface() | OutInterface():
-            one = _interface(step)
-        case Mark():
-            one = _mark(step)
-        case Protocol():
-            one = _meta(_L4PROTO) + _cmp(bytes((step.number,)), step.negated)
-        case SourcePort() | DestinationPort():
-            one = _port(step.first, step.last, step.negated, isinstance(step, SourcePort))
-        case TcpFlags():
-            one = _flags(step)
-        case IcmpType():
-            one = _icmp(step)
-        case CtState():
-            one = _state(step)
-        case AddrType():
-            one = _address_type(step)
-        case Ports():
-            return _ports(step)
-        case SetMember():
-            return _member(step, version)
-        case AnyOf():
-            return _any_of(step, version)
-        case Opaque() | Property() | ConnMark() | Element():
-            raise Inexact(f"{words.condition(step, iptables=True)}: it has no exact form here")
-        case Comment():
-            one = b""
-        case _:
-            return None
-    return [] if one is None else [one]
+def _compare(each: Compare) -> bytes:
+    load = each.load
+    found = _expression(load.expression, be32(1, _REGISTER), *(be32(*attribute) for attribute in load.attributes))
+    if each.mask is not None:
+        found += _bitwise(each.mask, bytes(len(each.mask)))
+    if each.high is None:
+        return found + _cmp(each.low, each.negated)
+    return found + _range(each.low, each.high, each.negated)
 
 
 # --- effects -----------------------------------------------------------------------------------------------------
@@ -324,11 +131,11 @@ def _translation(step: Masquerade | Snat, version: int) -> bytes:
 
 
 def _set_mark(step: SetMark) -> bytes:
-    mask = _host32(~step.mask & 0xFFFFFFFF)
-    return _meta(_MARK) + _bitwise(mask, _host32(step.value)) + _expression("meta", be32(2, _MARK), be32(3, _REGISTER))
+    mask = host(~step.mask & 0xFFFFFFFF)
+    return _meta(_MARK) + _bitwise(mask, host(step.value)) + _expression("meta", be32(2, _MARK), be32(3, _REGISTER))
 
 
-def _effect(step: Step, version: int) -> bytes:
+def _effect(step: Action, version: int) -> bytes:
     match step:
         case Accept():
             return _verdict(1)
@@ -355,9 +162,8 @@ def expressions(
     """
     forms: list[bytes] = [b""]
     for step in rule.steps:
-        found = _alternatives(step, version)
-        if found is not None:
-            forms = _product(forms, found)
+        if isinstance(step, Match):
+            forms = _product(forms, [_form(form) for form in step.native(version)])
             continue
         before = before_translation if isinstance(step, Masquerade | Snat) else b""
         effect = before_effect + before + _effect(step, version)

@@ -6,59 +6,36 @@ from collections.abc import Iterable, Sequence
 
 from hitless.model.rules import (
     Accept,
-    AddrType,
-    AnyOf,
-    Comment,
-    ConnMark,
-    CtState,
+    Action,
     Destination,
-    DestinationPort,
     Dnat,
     Drop,
-    Element,
     Goto,
-    IcmpType,
     InInterface,
     Jump,
-    Mark,
     Masquerade,
+    Match,
     MoveMark,
     NoTrack,
     OneOf,
-    Opaque,
     OpaqueAction,
     OutInterface,
-    Ports,
-    Property,
     Protocol,
     Reject,
     Return,
-    ReversePath,
     SetConnMark,
     SetMark,
-    SetMember,
     SetProperty,
     Silent,
     Snat,
     Source,
-    SourcePort,
     Step,
-    TcpFlags,
     UnknownMark,
 )
 
 __all__ = ["words"]
 
 _HEAD = (Source, Destination, InInterface, OutInterface, Protocol)
-_PROTOCOLS = {
-    **{1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah"},
-    **{58: "ipv6-icmp", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"},
-}
-_MODULES = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
-_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG")
-_STATES = ("INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT")
-_ALL = 0xFFFFFFFF
-_MOST = 64  # members that are told
 
 
 def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
@@ -68,7 +45,7 @@ def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
     found: list[str] = []
     module = ""
     for step in ordered:
-        needs, text = _step(step, protocol)
+        needs, text = step.iptables(protocol) if isinstance(step, Match) else ("", _effect(step))
         if needs and needs != module:
             found.append(f"-m {needs}")
         module = needs
@@ -77,79 +54,7 @@ def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
     return " ".join(found)
 
 
-def _not(negated: bool) -> str:
-    return "! " if negated else ""
-
-
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}:{last}"
-
-
-def _step(step: Step, protocol: int) -> tuple[str, str]:
-    """The match module that a step needs (empty: none), and its words."""
-    match step:
-        case Source(network, negated):
-            return "", f"{_not(negated)}-s {network}"
-        case Destination(network, negated):
-            return "", f"{_not(negated)}-d {network}"
-        case InInterface(name, negated):
-            return "", f"{_not(negated)}-i {name}"
-        case OutInterface(name, negated):
-            return "", f"{_not(negated)}-o {name}"
-        case Protocol(number, negated):
-            return "", f"{_not(negated)}-p {_PROTOCOLS.get(number, number)}"
-        case Mark(value, mask, negated):
-            return "mark", f"{_not(negated)}--mark {_masked(value, mask)}"
-        case ConnMark(value, mask, negated):
-            return "connmark", f"{_not(negated)}--mark {_masked(value, mask)}"
-        case SourcePort(first, last, negated):
-            return _MODULES.get(protocol, "tcp"), f"{_not(negated)}--sport {_range(first, last)}"
-        case DestinationPort(first, last, negated):
-            return _MODULES.get(protocol, "tcp"), f"{_not(negated)}--dport {_range(first, last)}"
-        case Ports(direction, ranges, negated):
-            option = {"src": "sports", "dst": "dports"}.get(direction, "ports")
-            return "multiport", f"{_not(negated)}--{option} {','.join(_range(*pair) for pair in ranges)}"
-        case TcpFlags(mask, value, negated):
-            return "tcp", f"{_not(negated)}--tcp-flags {_flags(mask)} {_flags(value)}"
-        case IcmpType(number, codes, negated):
-            code = "" if codes == (0, 255) else f"/{codes[0]}" if codes[0] == codes[1] else f"/{codes[0]}:{codes[1]}"
-            module, option = ("icmp6", "icmpv6-type") if protocol == 58 else ("icmp", "icmp-type")
-            return module, f"{_not(negated)}--{option} {number}{code}"
-        case CtState(states, negated):
-            return "conntrack", f"{_not(negated)}--ctstate {','.join(state for state in _STATES if state in states)}"
-        case AddrType(direction, types, negated):
-            return "addrtype", f"{_not(negated)}--{direction}-type {','.join(sorted(types))}"
-        case ReversePath(negated):
-            return "rpfilter", "--invert" if negated else ""
-        case SetMember(name, direction, _, negated) if name.startswith("range "):
-            return "iprange", f"{_not(negated)}--{direction}-range {name.removeprefix('range ')}"
-        case SetMember(name, direction, _, negated):
-            shown = name or ",".join(sorted(map(str, step.networks(_MOST) or ())))
-            return "set", f"{_not(negated)}--match-set {shown} {direction}"
-        case Property("ip fragment", ((0, 0),), 0x1FFF, negated):
-            return "", "-f" if negated else "! -f"
-        case Opaque(text) if text.startswith("limit rate "):  # iptables-nft writes nft's own expression
-            rate, _, burst = text.removeprefix("limit rate ").removesuffix(" packets").partition(" burst ")
-            return "limit", f"--limit {rate}" + (f" --limit-burst {burst}" if burst else "")
-        case Property() | AnyOf() | Element() | Opaque():
-            return "", step.text
-        case Comment(text):
-            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            return "comment", f'--comment "{escaped}"'
-        case _:
-            return "", _effect(step)
-
-
-def _masked(value: int, mask: int) -> str:
-    return f"{value:#x}" if mask == _ALL else f"{value:#x}/{mask:#x}"
-
-
-def _flags(bits: int) -> str:
-    names = [name for bit, name in enumerate(_FLAGS) if bits >> bit & 1]
-    return ",".join(names) or "NONE"
-
-
-def _effect(step: Step) -> str:
+def _effect(step: Action) -> str:
     match step:
         case Accept() | Drop() | Return():
             return f"-j {type(step).__name__.upper()}"

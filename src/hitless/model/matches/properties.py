@@ -1,0 +1,90 @@
+"""Any other property of a packet, by its name: most of what a rule may ask for needs no kind of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hitless.model.matches.base import ALONE, NOTHING, Match, Possible, Sight, Telling
+from hitless.model.matches.native import Form
+
+__all__ = ["Property"]
+
+_MOST_VALUES = 64
+"""Values of a property under a mask that are looked at one by one."""
+
+_OF_HEADERS = frozenset(
+    {"ip head", "ip option", "ip option present", "ip length", "ip fragment", "ttl", "ip6 length", "ip6 extensions"}
+    | {"ip6 extension", "ip6 extension present", "family", "protocol family", "protocol", "icmp code", "anything"}
+    | {"tcp acknowledgement", "tcp urgent", "text", "udp length", "packet type", "mark", "traced", "socket user"}
+    | {"socket", "decrypted", "bound socket", "bridged", "ipvs", "master", "ipsec in state", "ipsec out"}
+    | {"ipsec out state", "ct direction", "ct status", "ct state", "ct mark", "ct helper", "ct zone", "ct label"}
+    | {"ct family", "ct protocol"}
+)
+"""Properties that say the same of all first packets of one protocol: no address, port or interface is part of them."""
+_OF_INTERFACES = frozenset({"in index", "out index", "in group", "out group", "in kind", "out kind"})
+_OF_PORTS = frozenset({"transport sport", "transport dport"})
+_SAME_FOR_FLOWS = _OF_HEADERS | _OF_INTERFACES
+_SAME_FOR_PODS = _OF_HEADERS | _OF_PORTS
+
+
+@dataclass(frozen=True, slots=True)
+class Property(Match):
+    """Any other property of a packet, its connection or its interfaces, by ``name`` (those of
+    ``semantics.properties``): ``property & mask`` lies in one of ``ranges`` (both ends included). ``text`` is the
+    condition as its tool writes it."""
+
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+    mask: int | None = None
+    negated: bool = False
+    text: str = field(default="", compare=False)
+
+    def check(self, sight: Sight) -> bool | None:
+        """What is not there is neither so nor not so."""
+        values = sight.possible(self.name)
+        if values == ():
+            return False
+        matched = self._lies_in(values)
+        return None if matched is None else matched is not self.negated
+
+    def _lies_in(self, values: Possible | None) -> bool | None:
+        if values is None:
+            return None
+        if self.mask is None:
+            answers = {_within(value, self.ranges) for value in values}
+        elif sum(high - low + 1 for low, high in values) <= _MOST_VALUES:
+            every = {value & self.mask for low, high in values for value in range(low, high + 1)}
+            answers = {_within((value, value), self.ranges) for value in every}
+        else:
+            return None
+        return answers.pop() if len(answers) == 1 else None
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """Its own text; fragments are an option of the rule's head."""
+        if self.name == "ip fragment" and self.ranges == ((0, 0),) and self.mask == 0x1FFF:
+            return "", "-f" if self.negated else "! -f"
+        return "", self.text
+
+    def nft(self, protocol: int) -> str:
+        """Its own text."""
+        return self.text
+
+    def between_flows(self) -> Telling:
+        """Of any property that is not known to be the same for all, a flow's address or port may be part."""
+        return Telling(protocol=True) if self.name in _SAME_FOR_FLOWS else ALONE
+
+    def between_pods(self) -> Telling:
+        """Any other may be one of the pod's address or interface."""
+        return NOTHING if self.name in _SAME_FOR_PODS else ALONE
+
+    def native(self, version: int) -> list[Form]:
+        """Properties are decoded, not written."""
+        raise self.inexact()
+
+
+def _within(value: tuple[int, int], ranges: tuple[tuple[int, int], ...]) -> bool | None:
+    """Whether all of a range of values lies in ``ranges`` (``True``), or none of it does (``False``)."""
+    low, high = value
+    if any(first <= low and high <= last for first, last in ranges):
+        return True
+    return None if any(first <= high and low <= last for first, last in ranges) else False

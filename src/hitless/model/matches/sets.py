@@ -1,0 +1,278 @@
+"""Conditions on sets: addresses in a set, a set that the kernel is asked about, and groups of conditions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hitless.model.families import Network
+from hitless.model.matches.addresses import Destination, Source, ip_of, plain
+from hitless.model.matches.base import ALONE, Inexact, Match, Members, Sight, Telling, hidden, listed
+from hitless.model.matches.marks import Mark
+from hitless.model.matches.native import Form
+from hitless.model.packets import TCP, UDP
+
+__all__ = ["AnyOf", "Element", "SetMember"]
+
+_NUMBERED = re.compile(r"#([0-9]{1,5})")
+_SHOWN, _SHOWN_IPTABLES = 12, 64
+"""Members that are shown."""
+_COPIED = 4096
+"""Members of a set that a copy spells out, at most."""
+_ALTERNATIVES = 256
+"""Forms that one condition may have; more belong into a set."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember(Match):
+    """Membership in a named set; ``elements`` are its networks where the reader knows them, else ``None``. An ipset is
+    called by its number ("#3")."""
+
+    name: str
+    direction: str
+    elements: frozenset[Network] | Members | None = None
+    negated: bool = False
+
+    def networks(self, most: int) -> frozenset[Network] | None:
+        """What is in the set; ``None`` where that is not known, or has more than ``most`` elements."""
+        elements = self.elements
+        if elements is None or isinstance(elements, frozenset):
+            return elements
+        return frozenset(elements.networks()) if len(elements) <= most else None
+
+    @property
+    def number(self) -> int | None:
+        """The number by which a rule knows an ipset."""
+        found = _NUMBERED.fullmatch(self.name)
+        return None if found is None else int(found[1])
+
+    def check(self, sight: Sight) -> bool | None:
+        """Open where a rule on the way has added to the set."""
+        if self.name and self.name in sight.position.touched:
+            return None
+        directions = self.direction.split(",")
+        if "dst" in directions and hidden(sight):
+            return None
+        elements = self.elements
+        if elements is None:
+            return self._in_ipset(directions, sight)
+        if directions == ["src"]:
+            known = sight.sources()
+            if known is None or known[0] != known[1]:
+                return None
+            address = known[0]
+        elif directions == ["dst"]:
+            address = sight.packet.dst
+        else:
+            return None
+        if isinstance(elements, frozenset):
+            return any(address in network for network in elements) is not self.negated
+        return elements.covers(address) is not self.negated
+
+    def _in_ipset(self, directions: list[str], sight: Sight) -> bool | None:
+        number = self.number
+        if sight.node is None or number is None or ("src" in directions and sight.translated):
+            return None
+        matched = sight.node.in_set(number, directions, sight.packet)
+        return None if matched is None else matched is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """xt_set; or xt_iprange, whose ranges are sets here."""
+        negation = "! " if self.negated else ""
+        if self.name.startswith("range "):
+            return "iprange", f"{negation}--{self.direction}-range {self.name.removeprefix('range ')}"
+        shown = self.name or ",".join(sorted(map(str, self.networks(_SHOWN_IPTABLES) or ())))
+        return "set", f"{negation}--match-set {shown} {self.direction}"
+
+    def nft(self, protocol: int) -> str:
+        """By its name, else by its members."""
+        networks = sorted(self.networks(_SHOWN) or (), key=lambda network: (network.version, network))
+        family = ip_of(networks[0]) if networks else "ip"
+        asked = f"{family} {'saddr' if self.direction == 'src' else 'daddr'} {'!= ' if self.negated else ''}"
+        return f"{asked}@{self.name}" if self.name else f"{asked}{listed([*map(plain, networks)] or ['{ }'])}"
+
+    def between_flows(self) -> Telling:
+        """By the address; an ipset's members may be ports or pairs."""
+        return ALONE
+
+    def between_pods(self) -> Telling:
+        """By its members. What an ipset holds is asked for each pod; a set that nobody knows is open for all."""
+        if self.elements is None:
+            return Telling(alone=self.number is not None)
+        if isinstance(self.elements, frozenset):
+            return Telling(tuple(self.elements))
+        return Telling(members=(self.elements,))
+
+    def native(self, version: int) -> list[Form]:
+        """One member must hold; negated, all must fail."""
+        networks = self.networks(_COPIED)
+        if networks is None or self.direction not in ("src", "dst"):
+            why = "whose members the rules do not tell" if self.elements is None else "which is too large to be copied"
+            raise Inexact(f"set {self.name}, {why}")
+        kind = Source if self.direction == "src" else Destination
+        forms = [kind(network, self.negated).native(version) for network in sorted(networks, key=str)]
+        if self.negated:
+            return [] if [] in forms else [tuple(part for (form,) in forms for part in form)]
+        return [form for each in forms for form in each]
+
+
+@dataclass(frozen=True, slots=True)
+class Element(Match):
+    """The set ``name`` of a table (nft family and name) holds the packet's ``key``, the names of its parts. For sets
+    that packets fill or time empties: the kernel is asked. ``text`` is the condition as its tool writes it."""
+
+    family: str
+    table: str
+    name: str
+    key: tuple[str, ...]
+    negated: bool = False
+    text: str = field(default="", compare=False)
+
+    def check(self, sight: Sight) -> bool | None:
+        """The node answers, if the whole key is known."""
+        if self.name in sight.position.touched or sight.node is None:
+            return None
+        parts: list[bytes] = []
+        for name in self.key:
+            part = _part_of(name, sight)
+            if part is None:
+                return None
+            parts.append(part)
+        matched = sight.node.has_element(self.family, self.table, self.name, tuple(parts))
+        return None if matched is None else matched is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """Its own text."""
+        return "", self.text
+
+    def nft(self, protocol: int) -> str:
+        """Its own text."""
+        return self.text
+
+    def between_flows(self) -> Telling:
+        """By anything that is part of its key."""
+        return ALONE
+
+    def between_pods(self) -> Telling:
+        """By anything that is part of its key."""
+        return ALONE
+
+    def native(self, version: int) -> list[Form]:
+        """A set belongs to its table: a copy in another one cannot ask it."""
+        raise self.inexact()
+
+
+def _part_of(name: str, sight: Sight) -> bytes | None:
+    """What the packet has there, as a key of a set holds it."""
+    packet, translated = sight.packet, sight.translated
+    match name:
+        case "source" if not translated:
+            return packet.src.packed
+        case "destination" if not hidden(sight):
+            return packet.dst.packed
+        case "sport" | "transport sport" if packet.protocol in (TCP, UDP) and not translated:
+            return packet.sport.to_bytes(2, "big")
+        case "dport" | "transport dport" if packet.protocol in (TCP, UDP) and not packet.own:
+            return packet.dport.to_bytes(2, "big")
+        case "protocol":
+            return bytes((packet.protocol,))
+        case "in name" if packet.iif:
+            return packet.iif.encode().ljust(16, b"\0")
+        case "out name" if packet.oif and sight.hook != "prerouting":
+            return packet.oif.encode().ljust(16, b"\0")
+        case "mark" if not sight.position.unknown:
+            return sight.position.mark.to_bytes(4, sys.byteorder)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf(Match):
+    """One of several groups of conditions holds: a set whose elements are neither addresses nor ports alone. ``name``
+    is the set's, empty for one that belongs to its rule; ``text`` is the condition as its tool writes it."""
+
+    alternatives: tuple[tuple[Match, ...], ...]
+    negated: bool = False
+    name: str = ""
+    text: str = field(default="", compare=False)
+
+    def check(self, sight: Sight) -> bool | None:
+        """What is not there is in no set, and not outside of one either."""
+        if self.name and self.name in sight.position.touched:
+            return None
+        matched: bool | None = False
+        for group in self.alternatives:
+            truth = _all_of(group, sight)
+            if truth:
+                matched = True
+                break
+            if truth is None:
+                matched = None
+        if self.negated and any(_missing(each, sight) for group in self.alternatives[:1] for each in group):
+            return False
+        return None if matched is None else matched is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """Its own text."""
+        return "", self.text
+
+    def nft(self, protocol: int) -> str:
+        """Its own text."""
+        return self.text
+
+    def between_flows(self) -> Telling:
+        """By anything that is part of its key."""
+        return ALONE
+
+    def between_pods(self) -> Telling:
+        """By what its conditions tell pods apart."""
+        return Telling.of(each.between_pods() for group in self.alternatives for each in group)
+
+    def native(self, version: int) -> list[Form]:
+        """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
+        wrong = Inexact(f"{self.text}: it has no exact form here")
+        if any(isinstance(each, Mark) for group in self.alternatives for each in group):
+            raise wrong
+        if not self.negated:
+            return [form for group in self.alternatives for form in _together(group, version)]
+        inverted = [_inverse(group[0]) if len(group) == 1 else None for group in self.alternatives]
+        if None in inverted:
+            raise wrong
+        return _together(tuple(each for each in inverted if each is not None), version)
+
+
+def _all_of(group: tuple[Match, ...], sight: Sight) -> bool | None:
+    whole: bool | None = True
+    for each in group:
+        truth = each.check(sight)
+        if truth is False:
+            return False
+        if truth is None:
+            whole = None
+    return whole
+
+
+def _missing(each: Match, sight: Sight) -> bool:
+    """Whether the packet has no such thing: neither the condition nor its opposite holds."""
+    other = _inverse(each)
+    return other is not None and each.check(sight) is False and other.check(sight) is False
+
+
+def _inverse(each: Match) -> Match | None:
+    """The condition the other way round, where it has one."""
+    step: Any = each
+    if not hasattr(step, "negated"):
+        return None
+    found: Match = replace(step, negated=not step.negated)
+    return found
+
+
+def _together(group: tuple[Match, ...], version: int) -> list[Form]:
+    """The forms of conditions that must all hold."""
+    forms: list[Form] = [()]
+    for each in group:
+        forms = [form + other for form in forms for other in each.native(version)]
+        if len(forms) > _ALTERNATIVES:
+            raise Inexact(f"a condition with {len(forms)} alternatives")
+    return forms

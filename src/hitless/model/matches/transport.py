@@ -1,0 +1,285 @@
+"""Conditions on the transport protocol and its header: ports, TCP's flags, ICMP's types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hitless.model.matches.base import NOTHING, Match, Sight, Telling, listed
+from hitless.model.matches.native import Compare, Form, meta, transport_header
+from hitless.model.packets import ICMP, ICMPV6, TCP
+
+__all__ = ["MODULES", "PROTOCOLS", "DestinationPort", "IcmpType", "Ports", "Protocol", "SourcePort", "TcpFlags"]
+
+PROTOCOLS = {
+    **{1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah"},
+    **{58: "ipv6-icmp", 132: "sctp", 136: "udplite"},
+}
+MODULES = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
+"""The protocols with ports: iptables' match module, and nft's word before ``dport``."""
+_IPTABLES_ALONE = {103: "pim", 112: "vrrp"}
+_L4PROTO = 16  # NFT_META_L4PROTO
+_WITH_PORTS = frozenset(MODULES)
+_SYN, _SYN_ACK = 0x02, 0x12
+_ECHO_REQUEST, _ECHO_REPLY = {ICMP: 8, ICMPV6: 128}, {ICMP: 0, ICMPV6: 129}
+_FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr")
+_XTABLES_FLAGS = 6
+_BOTH_PORTS = Telling(protocol=True, sport=True, dport=True)
+_PROTOCOL = Telling(protocol=True)
+
+
+def _range(first: int, last: int, sign: str) -> str:
+    return str(first) if first == last else f"{first}{sign}{last}"
+
+
+def _port(source: bool, first: int, last: int, negated: bool) -> Compare:
+    low, high = first.to_bytes(2, "big"), last.to_bytes(2, "big")
+    return Compare(transport_header(0 if source else 2, 2), low, negated, high=None if low == high else high)
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol(Match):
+    """The transport protocol number (6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6)."""
+
+    number: int
+    negated: bool = False
+
+    def check(self, sight: Sight) -> bool | None:
+        """Always known."""
+        return (sight.packet.protocol == self.number) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """An option of the rule's head."""
+        name = {**PROTOCOLS, **_IPTABLES_ALONE}.get(self.number, self.number)
+        return "", f"{'! ' if self.negated else ''}-p {name}"
+
+    def nft(self, protocol: int) -> str:
+        """By its name where it has one."""
+        return f"meta l4proto {'!= ' if self.negated else ''}{PROTOCOLS.get(self.number, self.number)}"
+
+    def between_flows(self) -> Telling:
+        """By the protocol."""
+        return _PROTOCOL
+
+    def between_pods(self) -> Telling:
+        """All pods are asked with the same protocols."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """Behind IPv6's extension headers, too."""
+        return [(Compare(meta(_L4PROTO), bytes((self.number,)), self.negated),)]
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePort(Match):
+    """The transport source port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+    of_protocol: ClassVar[bool] = True
+
+    def check(self, sight: Sight) -> bool | None:
+        """A source translation may have changed the port."""
+        if sight.packet.protocol not in _WITH_PORTS or sight.translated:
+            return None
+        return (self.first <= sight.packet.sport <= self.last) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """The protocol's own module."""
+        ports = _range(self.first, self.last, ":")
+        return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--sport {ports}"
+
+    def nft(self, protocol: int) -> str:
+        """By the protocol, where the rule names one."""
+        ports = _range(self.first, self.last, "-")
+        return f"{MODULES.get(protocol, 'th')} sport {'!= ' if self.negated else ''}{ports}"
+
+    def between_flows(self) -> Telling:
+        """By the source port."""
+        return Telling(protocol=True, sport=True)
+
+    def between_pods(self) -> Telling:
+        """All pods are asked with the same ports."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """Two bytes of the header."""
+        return [(_port(True, self.first, self.last, self.negated),)]
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationPort(Match):
+    """The transport destination port lies in ``first``..``last``, both included."""
+
+    first: int
+    last: int
+    negated: bool = False
+    of_protocol: ClassVar[bool] = True
+
+    def check(self, sight: Sight) -> bool | None:
+        """Of an answer to the node itself, a translation may have changed the port."""
+        if sight.packet.protocol not in _WITH_PORTS or sight.packet.own:
+            return None
+        return (self.first <= sight.packet.dport <= self.last) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """The protocol's own module."""
+        ports = _range(self.first, self.last, ":")
+        return MODULES.get(protocol, "tcp"), f"{'! ' if self.negated else ''}--dport {ports}"
+
+    def nft(self, protocol: int) -> str:
+        """By the protocol, where the rule names one."""
+        ports = _range(self.first, self.last, "-")
+        return f"{MODULES.get(protocol, 'th')} dport {'!= ' if self.negated else ''}{ports}"
+
+    def between_flows(self) -> Telling:
+        """By the destination port."""
+        return Telling(protocol=True, dport=True)
+
+    def between_pods(self) -> Telling:
+        """All pods are asked with the same ports."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """Two bytes of the header."""
+        return [(_port(False, self.first, self.last, self.negated),)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports(Match):
+    """A transport port lies in one of ``ranges`` (both ends included): the source's (``direction`` "src"), the
+    destination's ("dst"), or one of the two ("either"). For several ranges; for one use ``DestinationPort``."""
+
+    direction: str
+    ranges: tuple[tuple[int, int], ...]
+    negated: bool = False
+    of_protocol: ClassVar[bool] = True
+
+    def check(self, sight: Sight) -> bool | None:
+        """Open where a translation may have changed a port that is asked for."""
+        packet, direction = sight.packet, self.direction
+        if packet.protocol not in _WITH_PORTS or (sight.translated and direction != "dst"):
+            return None
+        if packet.own and direction != "src":
+            return None
+        ports = {"src": (packet.sport,), "dst": (packet.dport,), "either": (packet.sport, packet.dport)}[direction]
+        return any(first <= port <= last for first, last in self.ranges for port in ports) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """xt_multiport."""
+        option = {"src": "sports", "dst": "dports"}.get(self.direction, "ports")
+        ranges = ",".join(_range(*pair, ":") for pair in self.ranges)
+        return "multiport", f"{'! ' if self.negated else ''}--{option} {ranges}"
+
+    def nft(self, protocol: int) -> str:
+        """A set without a name."""
+        which = {"src": "sport", "dst": "dport"}.get(self.direction, "port")
+        ranges = listed([_range(*pair, "-") for pair in self.ranges])
+        return f"{MODULES.get(protocol, 'th')} {which} {'!= ' if self.negated else ''}{ranges}"
+
+    def between_flows(self) -> Telling:
+        """By the ports."""
+        return _BOTH_PORTS
+
+    def between_pods(self) -> Telling:
+        """All pods are asked with the same ports."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """One range must hold; negated, all must fail."""
+        sides = {"src": (True,), "dst": (False,), "either": (True, False)}[self.direction]
+        parts = [_port(side, first, last, self.negated) for side in sides for first, last in self.ranges]
+        return [tuple(parts)] if self.negated else [(part,) for part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFlags(Match):
+    """``TCP flags byte & mask == value`` (FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32)."""
+
+    mask: int
+    value: int
+    negated: bool = False
+    of_protocol: ClassVar[bool] = True
+
+    def check(self, sight: Sight) -> bool | None:
+        """Known are a flow's first packet, a plain SYN, and its answer. ECN set-up adds ECE and CWR, bits 0x40 and
+        0x80."""
+        packet = sight.packet
+        if packet.protocol != TCP or not (packet.state == "NEW" or packet.reply) or self.mask & 0xC0:
+            return None
+        return ((_SYN_ACK if packet.reply else _SYN) & self.mask == self.value) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """xt_tcp."""
+
+        def names(bits: int) -> str:
+            named = [name.upper() for bit, name in enumerate(_FLAGS[:_XTABLES_FLAGS]) if bits >> bit & 1]
+            return ",".join(named) or "NONE"
+
+        return "tcp", f"{'! ' if self.negated else ''}--tcp-flags {names(self.mask)} {names(self.value)}"
+
+    def nft(self, protocol: int) -> str:
+        """With the mask, as nft writes several flags."""
+
+        def names(bits: int) -> str:
+            return " | ".join(name for bit, name in enumerate(_FLAGS) if bits >> bit & 1) or "0x0"
+
+        return f"tcp flags & ({names(self.mask)}) {'!=' if self.negated else '=='} {names(self.value)}"
+
+    def between_flows(self) -> Telling:
+        """Of one protocol, first packets have the same flags."""
+        return _PROTOCOL
+
+    def between_pods(self) -> Telling:
+        """The same is true of all pods."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """A byte of the header."""
+        return [(Compare(transport_header(13, 1), bytes((self.value,)), self.negated, bytes((self.mask,))),)]
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpType(Match):
+    """The ICMP or ICMPv6 type is ``type`` and its code lies in ``codes`` (both ends included)."""
+
+    type: int
+    codes: tuple[int, int] = (0, 255)
+    negated: bool = False
+    of_protocol: ClassVar[bool] = True
+
+    def check(self, sight: Sight) -> bool | None:
+        """The first packet of an ICMP flow is an echo request with code 0, its answer an echo reply."""
+        packet = sight.packet
+        if packet.protocol not in _ECHO_REQUEST or not (packet.state == "NEW" or packet.reply):
+            return None
+        kind = (_ECHO_REPLY if packet.reply else _ECHO_REQUEST)[packet.protocol]
+        return (self.type == kind and self.codes[0] <= 0 <= self.codes[1]) is not self.negated
+
+    def iptables(self, protocol: int) -> tuple[str, str]:
+        """xt_icmp, xt_icmp6."""
+        code = "" if self.codes == (0, 255) else f"/{_range(*self.codes, ':')}"
+        module, option = ("icmp6", "icmpv6-type") if protocol == ICMPV6 else ("icmp", "icmp-type")
+        return module, f"{'! ' if self.negated else ''}--{option} {self.type}{code}"
+
+    def nft(self, protocol: int) -> str:
+        """Type and code are two conditions."""
+        family = "icmpv6" if protocol == ICMPV6 else "icmp"
+        code = "" if self.codes == (0, 255) else f" {family} code {_range(*self.codes, '-')}"
+        return f"{family} type {'!= ' if self.negated else ''}{self.type}{code}"
+
+    def between_flows(self) -> Telling:
+        """Of one protocol, first packets are of one type."""
+        return _PROTOCOL
+
+    def between_pods(self) -> Telling:
+        """The same is true of all pods."""
+        return NOTHING
+
+    def native(self, version: int) -> list[Form]:
+        """Type and code stand side by side."""
+        if self.codes == (0, 255):
+            return [(Compare(transport_header(0, 1), bytes((self.type,)), self.negated),)]
+        low, high = (bytes((self.type, code)) for code in self.codes)
+        return [(Compare(transport_header(0, 2), low, self.negated, high=high),)]
