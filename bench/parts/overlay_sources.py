@@ -46,9 +46,9 @@ if kind == "etcd":
     source = EtcdLeases(EtcdLeasesOptions(EtcdOptions((url,)), cuts))
 else:
     from hitless.kube.client import Client
-    from hitless.kube.contexts import Cluster, Way
+    from hitless.kube.contexts import Cluster, Connection
     from hitless.sources.nodes import NodeLeases, NodeLeasesOptions
-    way = Way("a bench", None, "", Cluster(url, authority.encode()), "", token=token)
+    way = Connection("a bench", None, "", Cluster(url, authority.encode()), "", token=token)
     source = NodeLeases(NodeLeasesOptions(networks, "n0"), Client(way, {}))
 synced = False
 def tell(news):

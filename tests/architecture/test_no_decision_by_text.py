@@ -25,7 +25,7 @@ OF_OBJECTS = frozenset({"text"})
 """Names of attributes that hold sentences (as variables they are anything)."""
 
 ADAPTERS = {
-    "cli/complaints.py": "click's and argparse's messages",
+    "cli/error_messages.py": "click's and argparse's messages",
     "kernel/": "programs' messages, and the kernel's names",
     "kube/": "servers', proxies' and TLS libraries' messages; the API's reasons are identifiers",
     "lab/": "programs' messages",

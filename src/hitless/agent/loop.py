@@ -20,7 +20,7 @@ from hitless.agent.ports import Runtime
 from hitless.agent.reporting import Reporter
 from hitless.agent.schedule import GRACE, Schedule
 from hitless.agent.watching import Suspect, Watch
-from hitless.agent.working import Look
+from hitless.agent.worker import Look
 from hitless.errors import HitlessError, ours
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
@@ -33,7 +33,7 @@ _RETRY = 0.5  # after an error that nobody foresaw
 
 
 class Kernel(Protocol):
-    """What is done to the node. Real: ``hitless.agent.working.Worker``."""
+    """What is done to the node. Real: ``hitless.agent.worker.Worker``."""
 
     @property
     def commands(self) -> int:

@@ -15,7 +15,7 @@ from hitless.agent.egress import Answer
 from hitless.agent.fights import Verdict
 from hitless.agent.health import UNREAD, Health
 from hitless.agent.watching import Suspect
-from hitless.agent.working import Look
+from hitless.agent.worker import Look
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier

@@ -25,7 +25,7 @@ from hitless.agent.reporting import Reporter
 from hitless.agent.runtime import SYSTEM, AsyncRuntime
 from hitless.agent.serving import serve
 from hitless.agent.watching import Watch
-from hitless.agent.working import Worker
+from hitless.agent.worker import Worker
 from hitless.daemon.logs import Log, Stream
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
@@ -39,7 +39,7 @@ from hitless.model.families import Network
 from hitless.model.overlay import BackendConfig, WireguardConfig
 from hitless.sources import NetConf, Options, Snapshot, snapshot_from
 from hitless.sources.backends import backend_config
-from hitless.sources.leasing import LeaseSource
+from hitless.sources.lease_source import LeaseSource
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
 
 if TYPE_CHECKING:

@@ -66,7 +66,7 @@ def _defect(error: Exception) -> str:
 def _run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in DAEMONS:
         return int(importlib.import_module(f"hitless.cli.{arguments[0]}").main(arguments[1:]))
-    from hitless.cli.stopping import as_interrupt
+    from hitless.cli.interrupts import as_interrupt
 
     # a container's first process, too: for it the kernel ignores SIGTERM until there is a handler
     with as_interrupt():
@@ -85,7 +85,7 @@ def _stand_on_three() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
-    from hitless.cli.door import Door
+    from hitless.cli.safe_output import Door
 
     for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         if isinstance(stream, io.TextIOWrapper):

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "run":
             _run(options)
         else:
-            from hitless.agent.showing import cleanup_text, plan_text
+            from hitless.agent.plan_command import cleanup_text, plan_text
 
             _say(plan_text(options, as_json=as_json) if command == "plan" else cleanup_text(options, as_json=as_json))
         return Exit.PASS
@@ -71,6 +71,6 @@ def _say(text: str) -> None:
 
 
 def _complain(error: HitlessError) -> None:
-    from hitless.cli.complaints import of_ours
+    from hitless.cli.error_messages import of_ours
 
     sys.stderr.write(f"hitless: {of_ours(error, 'agent')}\n")

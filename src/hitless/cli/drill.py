@@ -16,21 +16,21 @@ from typing import Any
 import click
 
 from hitless.cli import drill_choices, drill_cluster, drill_lab, progress, window_gate
+from hitless.cli.command_text import typed
 from hitless.cli.drill_cleanup import cleanup
-from hitless.cli.drilling import carry_out, run_and_show
+from hitless.cli.drill_session import carry_out, run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.lab_agents import wiring_options
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
-from hitless.cli.typed import typed
 from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
 from hitless.drill import ByApi, Method, Plan, run
-from hitless.drill.guarding import SUFFIX
 from hitless.drill.labs import LabTarget
 from hitless.drill.origins import Origin, here
 from hitless.drill.permits import Permit
 from hitless.drill.plans import LIMITS
+from hitless.drill.with_guard import SUFFIX
 from hitless.errors import InputError
 from hitless.evidence import Story, Verdict
 from hitless.kernel import privileges

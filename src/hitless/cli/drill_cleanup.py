@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hitless.cluster.checking import check_places
+from hitless.cluster.validation import check_places
 from hitless.errors import InputError
 
 if TYPE_CHECKING:

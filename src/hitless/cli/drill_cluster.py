@@ -2,7 +2,7 @@
 
 Problem: the same drill is asked for by a person, a script and a schedule. Promise: a question is asked where somebody
 can answer, and names what ``--yes`` would agree to; a server that does not answer at once is said to be waited for.
-What a drill does is ``hitless.cluster.preparing``.
+What a drill does is ``hitless.cluster.preparation``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from hitless.drill.permits import Permit
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
-    from hitless.cluster.preparing import Prepared
-    from hitless.kube.contexts import Way
+    from hitless.cluster.preparation import Prepared
+    from hitless.kube.contexts import Connection
 
 __all__ = ["Allow", "place_of", "prepare", "waited_for"]
 
@@ -36,7 +36,7 @@ Allow = Callable[[Mapping[str, Mapping[str, str]], Choices], Permit]
 
 
 class _AtTerminal:
-    """``hitless.cluster.preparing.People``."""
+    """``hitless.cluster.preparation.People``."""
 
     def __init__(self, allow: Allow) -> None:
         self.allow = allow
@@ -56,25 +56,25 @@ class _AtTerminal:
             click.echo("nothing was changed", err=True)
         return agreed
 
-    def wait_for(self, work: Coroutine[Any, Any, _T], way: Way) -> _T:
+    def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
         return asyncio.run(waited_for(work, place_of(way)))
 
-    def place_of(self, way: Way) -> str:
+    def place_of(self, way: Connection) -> str:
         return place_of(way)
 
 
 def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
-    from hitless.cluster import preparing
+    from hitless.cluster import preparation
 
-    return preparing.prepare(choices, plan, grace, _AtTerminal(allow))
+    return preparation.prepare(choices, plan, grace, _AtTerminal(allow))
 
 
 def _warn(text: str) -> None:
     click.echo(f"hitless: {clean(text)}", err=True)
 
 
-def place_of(way: Way) -> str:
+def place_of(way: Connection) -> str:
     """Which cluster is meant, for people: its name, the context and the server."""
     named = f"cluster {way.cluster_name} " if way.cluster_name else "the cluster "
     context = f"context {way.context}, " if way.context else ""
@@ -83,7 +83,7 @@ def place_of(way: Way) -> str:
 
 async def waited_for(work: Coroutine[Any, Any, _T], place: str) -> _T:
     """The same; when nothing has come of it after a second, it is said who is waited for, and for how long."""
-    from hitless.cluster.preparing import ASKED
+    from hitless.cluster.preparation import ASKED
 
     task = asyncio.ensure_future(work)
     done, _ = await asyncio.wait([task], timeout=_WONDER)

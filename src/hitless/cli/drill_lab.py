@@ -24,7 +24,7 @@ from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import Wiring
 from hitless.model.families import Backend
 
-__all__ = ["DEFAULT_AGENTS", "Asked", "agents", "place", "replace_option", "ways"]
+__all__ = ["DEFAULT_AGENTS", "Rows", "agents", "place", "replace_option", "ways"]
 
 DEFAULT_AGENTS = "flannel-0.26,flannel-0.28,hitless"
 _BY = "hitless"
@@ -42,7 +42,7 @@ def replace_option(command: _F) -> _F:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Rows:
     """The ``rows`` of the table; what runs on single nodes in each; the user's own command lines and their agent."""
 
     rows: Sequence[Agent]
@@ -59,7 +59,7 @@ def agents(
     ready_http: str | None,
     within: float,
     grace: float | None,
-) -> Asked:
+) -> Rows:
     """The agents that were asked for."""
     readiness = _readiness(ready_command, ready_http)
     given: dict[str, str] = {}
@@ -82,7 +82,7 @@ def agents(
         rows.append(known.of_command(given[""], readiness, name=own))
         brought = rows[-1].name
     others = {node: known.of_command(text, readiness) for node, text in given.items() if node}
-    return Asked(
+    return Rows(
         [_patient(agent, within, grace) for agent in rows],
         {node: _patient(agent, within, grace) for node, agent in others.items()},
         tuple(given.values()),
@@ -130,7 +130,7 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
 
 
 def ways(
-    asked: Asked,
+    asked: Rows,
     plan: lab.Plan,
     method: Method | ByApi,
     by: str | None,

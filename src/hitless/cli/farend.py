@@ -12,11 +12,11 @@ from ipaddress import IPv4Address, IPv6Address
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.interrupts import on_signals
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import FarEndView
 from hitless.cli.sections import Sections
-from hitless.cli.stopping import on_signals
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten

@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
     """Errors in the one style of the command line, without usage in front."""
 
     def error(self, message: str) -> NoReturn:
-        from hitless.cli.complaints import of_argparse
+        from hitless.cli.error_messages import of_argparse
 
         known = [word for action in self._actions for word in action.option_strings]
         self.exit(Exit.ERROR, f"hitless: {of_argparse('guard', message, known)}\n")
@@ -123,7 +123,7 @@ def main(argv: Sequence[str]) -> int:
             return _remove(options)
         return _run(options)
     except HitlessError as error:
-        from hitless.cli.complaints import of_ours
+        from hitless.cli.error_messages import of_ours
 
         sys.stderr.write(f"hitless: {of_ours(error, 'guard')}\n")
         return Exit.ERROR

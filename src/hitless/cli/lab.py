@@ -19,11 +19,11 @@ import click
 
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.groups import Group
+from hitless.cli.interrupts import as_interrupt, undisturbed
 from hitless.cli.lab_agents import agent_options, lease_source, orders, wiring_options
 from hitless.cli.lab_view import describe, draw
 from hitless.cli.numbers import number
 from hitless.cli.sections import Sections
-from hitless.cli.stopping import as_interrupt, undisturbed
 from hitless.errors import InputError, MissingError
 from hitless.kernel import processes
 from hitless.lab import building, features, supervision

@@ -16,14 +16,14 @@ from typing import Literal
 import click
 
 from hitless.cli import progress, window_gate
-from hitless.cli.drilling import run_and_show
+from hitless.cli.command_text import typed
+from hitless.cli.drill_session import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
-from hitless.cli.typed import typed
 from hitless.drill import Outside, Plan
-from hitless.drill.nodes import NodeTarget, Way
+from hitless.drill.nodes import NodeTarget, RestartMethod
 from hitless.drill.origins import here
 from hitless.drill.plans import LIMITS
 from hitless.errors import InputError, MissingError
@@ -112,7 +112,9 @@ def command(
         if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE and not goes_with:
             raise InputError(f"means nothing without {flag}", where=f"--{option.replace('_', '-')}", expected=flag)
     name = called(agent_name) if agent_name is not None else ""
-    way = Way(restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name)
+    way = RestartMethod(
+        restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name
+    )
     plan = Plan(
         rounds=rounds,
         method=Outside.COMMAND,

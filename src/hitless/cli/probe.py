@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import click
 
 from hitless.cli.exits import HELP, Exit
+from hitless.cli.interrupts import on_signals
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
 from hitless.cli.sections import Sections
-from hitless.cli.stopping import on_signals
 from hitless.errors import InputError, MissingError
 from hitless.evidence.masking import Mask
 from hitless.kernel import namespaces

@@ -16,13 +16,13 @@ import click
 from hitless.cli import rollout_choices, rollout_view, rollout_work
 from hitless.cli.exits import Exit
 from hitless.cli.groups import Group
-from hitless.cli.rollout_choices import SECTIONS, Way
+from hitless.cli.rollout_choices import SECTIONS, ClusterAccess
 from hitless.cli.sections import Sections
 from hitless.errors import InputError
 
 if TYPE_CHECKING:
     from hitless.kube.api import Api
-    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Change, Rollout
     from hitless.survey.cni import Survey
 
@@ -49,18 +49,18 @@ def _start(
 ) -> int:
     choices = rollout_choices.chosen(given, nodes, labels)
 
-    async def state(api: Api, survey: Survey, _: Found | None) -> Rollout:
+    async def state(api: Api, survey: Survey, _: ReadRecord | None) -> Rollout:
         import msgspec
 
-        from hitless.operations.rollout import beginning
+        from hitless.operations.rollout import preconditions
 
         told = choices
         if not given["family"] and not any("ipv4" in node.internal_ips for node in survey.nodes):
             told = msgspec.structs.replace(choices, family="ipv6")
-        new, _seen = await beginning.new(api, survey, change(survey), told)
+        new, _seen = await preconditions.new(api, survey, change(survey), told)
         return new
 
-    return rollout_work.carry_out(rollout_work.Asked(ctx, given, state))
+    return rollout_work.carry_out(rollout_work.Request(ctx, given, state))
 
 
 @command.command(
@@ -104,10 +104,10 @@ def restart(ctx: click.Context, /, nodes: tuple[str, ...], node_selector: str, *
 @click.pass_context
 def image(ctx: click.Context, /, images: tuple[str, ...], **given: Any) -> int:
     def change(survey: Survey) -> Change:
-        from hitless.operations.rollout import beginning
+        from hitless.operations.rollout import preconditions
 
         assert survey.cni.daemon_set is not None
-        return beginning.image(survey.cni.daemon_set, images)
+        return preconditions.image(survey.cni.daemon_set, images)
 
     return _start(ctx, given, change)
 
@@ -126,9 +126,9 @@ def image(ctx: click.Context, /, images: tuple[str, ...], **given: Any) -> int:
 @click.pass_context
 def patch(ctx: click.Context, /, file: Path, **given: Any) -> int:
     def change(_: Survey) -> Change:
-        from hitless.operations.rollout import beginning
+        from hitless.operations.rollout import preconditions
 
-        return beginning.patch(_document(file), str(file))
+        return preconditions.patch(_document(file), str(file))
 
     return _start(ctx, given, change)
 
@@ -155,12 +155,12 @@ _GOES_ON = {
 
 
 def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, undo: bool) -> int:
-    async def state(api: Api, survey: Survey, found: Found | None) -> Rollout:
-        from hitless.operations.rollout import beginning, planning, seeing
+    async def state(api: Api, survey: Survey, found: ReadRecord | None) -> Rollout:
+        from hitless.operations.rollout import node_order, observation, preconditions
 
         assert found is not None, "looked for before"
         if undo:
-            return await beginning.undone(api, found.state)
+            return await preconditions.undone(api, found.state)
         if found.state.phase == "ended":
             raise InputError(
                 "the rollout has ended: nothing is left to do",
@@ -169,10 +169,10 @@ def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, und
             )
         if found.state.phase != "rolling":
             return found.state
-        seen = await seeing.see(api, found.state.namespace, found.state.name)
-        return planning.reconciled(found.state, seen)
+        seen = await observation.see(api, found.state.namespace, found.state.name)
+        return node_order.reconciled(found.state, seen)
 
-    return rollout_work.carry_out(rollout_work.Asked(ctx, given, state, resumes=True, take_over=take_over))
+    return rollout_work.carry_out(rollout_work.Request(ctx, given, state, resumes=True, take_over=take_over))
 
 
 @command.command(
@@ -216,7 +216,7 @@ def undo(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
 )
 @rollout_choices.reaching
 def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int:
-    async def work() -> Found:
+    async def work() -> ReadRecord:
         from hitless.kube.api import Patience, connect
         from hitless.operations.rollout import record
 
@@ -240,7 +240,7 @@ def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int
 def end(kubeconfig: Path | None, context: str | None, as_object: bool, take_over: bool, yes: bool) -> int:
     from hitless.cli.rollout_end import give_up
 
-    state = give_up(Way(kubeconfig, context), take_over=take_over, yes=yes)
+    state = give_up(ClusterAccess(kubeconfig, context), take_over=take_over, yes=yes)
     if state is None:
         return Exit.PASS
     rollout_view.show(state, None, as_object=as_object)

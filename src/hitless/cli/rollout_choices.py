@@ -18,7 +18,7 @@ from hitless.cluster.choices import DEFAULT_NAMESPACE
 if TYPE_CHECKING:
     from hitless.operations.rollout.values import Choices
 
-__all__ = ["SECTIONS", "Way", "chosen", "driving", "reaching", "starting"]
+__all__ = ["SECTIONS", "ClusterAccess", "chosen", "driving", "reaching", "starting"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ SECTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ClusterAccess:
     """Which cluster is meant."""
 
     kubeconfig: Path | None
@@ -118,13 +118,13 @@ def starting(command: _F) -> _F:
 
 def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: str = "") -> Choices:
     """The choices of a new rollout, checked; raises ``InputError``. ``family`` empty: by the nodes."""
-    from hitless.cluster import checking
+    from hitless.cluster import validation
     from hitless.errors import InputError
     from hitless.operations.rollout.values import Choices
 
     if nodes and node_selector:
         raise InputError("goes by labels, and --node by name", where="--node-selector", expected="one of the two")
-    checking.check_rollout(
+    validation.check_rollout(
         namespaces=(given["namespace"], given["probe_namespace"]),
         nodes=(*nodes, *given["first"]),
         secrets=given["pull_secrets"],

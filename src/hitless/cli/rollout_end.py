@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import click
 
 from hitless.cli import rollout_view
-from hitless.cli.rollout_choices import Way
+from hitless.cli.rollout_choices import ClusterAccess
 from hitless.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Rollout
 
 __all__ = ["give_up"]
 
 
-def give_up(way: Way, *, take_over: bool, yes: bool) -> Rollout | None:
+def give_up(way: ClusterAccess, *, take_over: bool, yes: bool) -> Rollout | None:
     """The state after it; None when the answer was no."""
     found, life, why = asyncio.run(_look(way, take_over=take_over))
     if found.state.phase == "ended":
@@ -34,7 +34,7 @@ def give_up(way: Way, *, take_over: bool, yes: bool) -> Rollout | None:
     return asyncio.run(_end(way, found))
 
 
-async def _look(way: Way, *, take_over: bool) -> tuple[Found, str, str]:
+async def _look(way: ClusterAccess, *, take_over: bool) -> tuple[ReadRecord, str, str]:
     from hitless.kube.api import Patience, connect
     from hitless.operations.rollout import record
 
@@ -67,19 +67,19 @@ def _agreed(state: Rollout, *, yes: bool) -> bool:
     return agreed
 
 
-async def _end(way: Way, found: Found) -> Rollout:
+async def _end(way: ClusterAccess, found: ReadRecord) -> Rollout:
     import msgspec
 
     from hitless.cluster.pods import sweep
     from hitless.kube.api import connect
-    from hitless.operations.rollout import changing, record
-    from hitless.operations.rollout.crews import now
+    from hitless.operations.rollout import daemonset, record
+    from hitless.operations.rollout.ports import now
 
     async with connect(way.kubeconfig, way.context, answered=True) as api:
         mine = record.Record(api)
         await mine.claim(found)
         state = found.state
-        if state.replaces and (why := await changing.restore(api, state)):
+        if state.replaces and (why := await daemonset.restore(api, state)):
             rollout_view.warn(f"updateStrategy was left as it is: {why}")
         ended = partial(
             msgspec.structs.replace, phase="ended", ended=now(), driver="", stopped=f"given up: {state.stopped}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hitless.cli.window_gate import Asked
-    from hitless.operations.rollout.record import Found
-    from hitless.operations.rollout.seeing import Seen
+    from hitless.cli.window_gate import AskedWindows
+    from hitless.operations.rollout.observation import Observed
+    from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
@@ -21,14 +21,14 @@ class Looked:
     a guard that is ready, None where there is none; ``missing``: the pods' namespace is not there yet."""
 
     survey: Survey
-    found: Found | None
+    found: ReadRecord | None
     state: Rollout
-    seen: Seen
+    seen: Observed
     against: list[str]
     guarded: frozenset[str] | None = None
     guards: tuple[str, ...] = ()
     missing: bool = False
-    windows: Asked | None = None
+    windows: AskedWindows | None = None
 
     @property
     def labels(self) -> dict[str, dict[str, str]]:

@@ -20,7 +20,7 @@ from hitless.cli.exits import Exit
 
 if TYPE_CHECKING:
     from hitless.cli.rollout_looks import Looked
-    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.rights import Rehearsal
     from hitless.operations.rollout.values import Rollout, Turn
 
@@ -40,7 +40,7 @@ def teller(progress: str | None) -> Callable[[str], None]:
     return (lambda _: None) if progress == "none" else warn
 
 
-def under_way(found: Found) -> str:
+def under_way(found: ReadRecord) -> str:
     """That there is a rollout already."""
     state = found.state
     who = (
@@ -54,7 +54,7 @@ def under_way(found: Found) -> str:
 
 def question(looked: Looked, place: str) -> str:
     """What is agreed to."""
-    from hitless.operations.rollout.planning import steps
+    from hitless.operations.rollout.node_order import steps
 
     state = looked.state
     nodes = [one.node for step in steps(state.turns, state.choices.width) for one in step]
@@ -78,17 +78,17 @@ def _some(nodes: Sequence[str]) -> str:
 
 def plan(looked: Looked, *, as_object: bool) -> str:
     """The whole of it: steps, calls, objects, rights."""
-    from hitless.operations.rollout import measuring, rights
-    from hitless.operations.rollout.planning import steps
+    from hitless.operations.rollout import probe_plan, rights
+    from hitless.operations.rollout.node_order import steps
 
     state = looked.state
     nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
     told = rights.rehearse(
         state,
-        measuring.pods(state.choices, looked.survey, state.identity),
+        probe_plan.pods(state.choices, looked.survey, state.identity),
         looked.survey,
         nodes,
-        own_far_end=measuring.own_far_end(state.choices),
+        own_far_end=probe_plan.own_far_end(state.choices),
         makes_namespace=looked.missing,
         guards=looked.guards,
         windows=window_gate.configmap(),

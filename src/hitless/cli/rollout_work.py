@@ -19,46 +19,46 @@ import click
 
 from hitless.cleaning import clean
 from hitless.cli import progress, rollout_view, window_gate
+from hitless.cli.command_text import typed
 from hitless.cli.drill_cluster import place_of, waited_for
-from hitless.cli.drilling import interruptible, reports
+from hitless.cli.drill_session import interruptible, reports
 from hitless.cli.exits import Exit
 from hitless.cli.folders import rollout_folder
-from hitless.cli.rollout_choices import Way
+from hitless.cli.rollout_choices import ClusterAccess
 from hitless.cli.rollout_looks import Looked
-from hitless.cli.typed import typed
 from hitless.errors import ApiError, InputError, MissingError
 
 if TYPE_CHECKING:
     from hitless.evidence import Story, Verdict
     from hitless.kube.api import Api
-    from hitless.operations.rollout.record import Found
+    from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
-__all__ = ["Asked", "carry_out"]
+__all__ = ["Request", "carry_out"]
 
 _LOOKS = 20.0
 """Seconds that a server which does not answer is asked before anything is done."""
 
 
 @dataclass
-class Asked:
+class Request:
     """A command that restarts something. ``state`` makes what is written down first, of what is there; ``resumes``:
     it goes on with what is written down, whoever drives it now, as far as ``take_over`` allows."""
 
     ctx: click.Context
     given: dict[str, Any]
-    state: Callable[[Api, Survey, Found | None], Awaitable[Rollout]]
+    state: Callable[[Api, Survey, ReadRecord | None], Awaitable[Rollout]]
     resumes: bool = False
     take_over: bool = False
 
     @property
-    def way(self) -> Way:
+    def way(self) -> ClusterAccess:
         """Which cluster is meant."""
-        return Way(self.given["kubeconfig"], self.given["context"])
+        return ClusterAccess(self.given["kubeconfig"], self.given["context"])
 
 
-def carry_out(asked: Asked) -> int:
+def carry_out(asked: Request) -> int:
     """Look, object, ask, drive, tell; the exit code."""
     from hitless.kube.contexts import read
 
@@ -87,11 +87,11 @@ def carry_out(asked: Asked) -> int:
     return rollout_view.show(state, folder, as_object=given["as_object"])
 
 
-async def _look(asked: Asked) -> Looked:
+async def _look(asked: Request) -> Looked:
     from hitless.cluster.neighbours import met
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
-    from hitless.operations.rollout import beginning, guards, measuring, record, seeing
+    from hitless.operations.rollout import guards, observation, preconditions, probe_plan, record
     from hitless.restarts.agents import Agent
     from hitless.restarts.methods import Method
     from hitless.survey.cni import look
@@ -104,8 +104,8 @@ async def _look(asked: Asked) -> Looked:
         survey = await look(api, agent=agent)
         Agent(api, survey.cni)
         state = await asked.state(api, survey, found)
-        measuring.check_far_end(state.choices, survey)
-        seen = await seeing.see(api, state.namespace, state.name)
+        probe_plan.check_far_end(state.choices, survey)
+        seen = await observation.see(api, state.namespace, state.name)
         looked = Looked(survey, found, state, seen, [])
         if asked.resumes and found is not None:
             looked.against += await _driven(api, found, asked)
@@ -113,7 +113,7 @@ async def _look(asked: Asked) -> Looked:
             other = found if found is not None and found.state.phase != "ended" else None
             looked.against += [rollout_view.under_way(other)] if other is not None else []
             known = other.state.identity if other is not None else ""
-            looked.against += await beginning.against(api, state, survey, seen, known=known)
+            looked.against += await preconditions.against(api, state, survey, seen, known=known)
         sets = await guards.find(api)
         looked.guards = tuple(sorted({one.metadata.namespace for one in sets}))
         looked.guarded = await guards.guarded(api) if sets else None
@@ -124,7 +124,7 @@ async def _look(asked: Asked) -> Looked:
             survey,
             [seen.nodes[one.node] for one in state.turns if one.node in seen.nodes],
             Method.DELETE_POD,
-            own_far_end=measuring.own_far_end(state.choices),
+            own_far_end=probe_plan.own_far_end(state.choices),
             tell=rollout_view.warn,
         )
         looked.against += [one for one in others if not (state.drill and state.drill in one)]
@@ -137,7 +137,7 @@ async def _look(asked: Asked) -> Looked:
         return looked
 
 
-async def _driven(api: Api, found: Found, asked: Asked) -> list[str]:
+async def _driven(api: Api, found: ReadRecord, asked: Request) -> list[str]:
     """Why somebody else's rollout may not be gone on with."""
     from hitless.operations.rollout import record
 
@@ -158,7 +158,7 @@ def _check_windows(looked: Looked, *, plan: bool) -> None:
             expected="--window or --configmap with them, and --force-window REASON to go over them",
         )
     if windows is not None and not windows.reason:
-        from hitless.operations.rollout.planning import next_step
+        from hitless.operations.rollout.node_order import next_step
 
         step = [one.node for one in next_step(looked.state.turns, looked.state.choices.width)]
         if step and (why := windows.gate(step, needs=windows.needs, labels=looked.labels).refusal()):
@@ -167,7 +167,7 @@ def _check_windows(looked: Looked, *, plan: bool) -> None:
             looked.against.append(f"{why} (hitless window wait waits for it; --force-window REASON goes over it)")
 
 
-def _agreed(asked: Asked, looked: Looked, place: str) -> bool:
+def _agreed(asked: Request, looked: Looked, place: str) -> bool:
     question = rollout_view.question(looked, place)
     if asked.given["yes"]:
         return True
@@ -183,17 +183,17 @@ def _agreed(asked: Asked, looked: Looked, place: str) -> bool:
     return agreed
 
 
-async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
+async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
     import msgspec
 
     from hitless.cluster.pods import sweep
     from hitless.cluster.target import placed
     from hitless.drill.origins import here
     from hitless.kube.api import connect
-    from hitless.operations.rollout import measuring, probing
-    from hitless.operations.rollout.crews import Crew, now
-    from hitless.operations.rollout.driving import drive
-    from hitless.operations.rollout.record import Found, Record
+    from hitless.operations.rollout import probe_plan, step_drill
+    from hitless.operations.rollout.driver import drive
+    from hitless.operations.rollout.ports import Crew, now
+    from hitless.operations.rollout.record import ReadRecord, Record
     from hitless.restarts.agents import Agent
 
     state, windows = looked.state, looked.windows
@@ -209,7 +209,7 @@ async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str
     async with connect(asked.way.kubeconfig, asked.way.context, answered=True) as api:
         record = Record(api)
         if asked.resumes and looked.found is not None:
-            await record.claim(Found(state, looked.found.map))
+            await record.claim(ReadRecord(state, looked.found.map))
         else:
             await record.begin(state, looked.found)
         tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
@@ -220,10 +220,10 @@ async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str
                 before,
             )
         survey, choices = looked.survey, state.choices
-        pods = measuring.pods(choices, survey, identity)
+        pods = probe_plan.pods(choices, survey, identity)
         agent = Agent(api, survey.cni)
         nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
-        far = measuring.own_far_end(choices)
+        far = probe_plan.own_far_end(choices)
         steps = _Steps(folder)
 
         def permit(names: Sequence[str]) -> str:
@@ -232,12 +232,12 @@ async def _drive(asked: Asked, looked: Looked, folder: Path, tell: Callable[[str
             return windows.gate(names, needs=windows.needs, labels=looked.labels).refusal()
 
         async with placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places:
-            prober = probing.DrillProber(
+            prober = step_drill.DrillProber(
                 api,
                 survey,
                 agent,
                 pods,
-                measuring.plan(choices),
+                probe_plan.plan(choices),
                 places,
                 [one for one in choices.to if one != "node"],
                 steps.folder,

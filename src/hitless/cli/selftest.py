@@ -16,14 +16,14 @@ from pathlib import Path
 import click
 
 from hitless import lab
+from hitless.cli.command_text import typed
 from hitless.cli.drill import BACKENDS
+from hitless.cli.drill_session import interruptible
 from hitless.cli.drill_view import view
-from hitless.cli.drilling import interruptible
 from hitless.cli.exits import HELP
 from hitless.cli.places import Folder
 from hitless.cli.report import EXITS
 from hitless.cli.sections import Sections
-from hitless.cli.typed import typed
 from hitless.drill import selftest
 from hitless.drill.origins import here
 from hitless.drill.trials import Finding, trials

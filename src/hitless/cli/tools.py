@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from hitless import __version__
 from hitless.cleaning import clean
-from hitless.cli import complaints
+from hitless.cli import error_messages
 from hitless.cli.commands import COMMANDS, DAEMONS, GROUPS, HIDDEN
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.sections import write_rows
@@ -36,7 +36,7 @@ class _Tools(click.Group):
             command: click.Command = module.command
             return command
         if cmd_name in DAEMONS and ctx.resilient_parsing:  # the shell asks what could stand here
-            from hitless.cli.completing import daemon
+            from hitless.cli.completion import daemon
 
             return daemon(cmd_name)
         return None
@@ -86,7 +86,7 @@ def run_tools(arguments: Sequence[str]) -> int:
         click.echo(error.ctx.get_help())
         return Exit.PASS
     except click.ClickException as error:
-        complain(complaints.of_click(error, _named(arguments)))
+        complain(error_messages.of_click(error, _named(arguments)))
         return Exit.ERROR
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -97,7 +97,7 @@ def run_tools(arguments: Sequence[str]) -> int:
         # click turns the second into the first; but for that only its answers to a shell exit
         return Exit.PASS if isinstance(error, SystemExit) and not error.code else Exit.UNHEARD
     except HitlessError as error:
-        complain(complaints.of_ours(error, _named(arguments)))
+        complain(error_messages.of_ours(error, _named(arguments)))
         return Exit.ERROR
     except Exception as error:  # noqa: BLE001 - the process's border: Python's exit code 1 would read as "fail"
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

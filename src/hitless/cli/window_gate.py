@@ -22,7 +22,7 @@ from hitless.errors import InputError, MissingError
 if TYPE_CHECKING:
     from hitless.operations.windows import Gate, Windows
 
-__all__ = ["Asked", "Labels", "Way", "asked", "configmap", "options", "permit", "skipped"]
+__all__ = ["AskedWindows", "ClusterAccess", "Labels", "asked", "configmap", "options", "permit", "skipped"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Labels = Mapping[str, Mapping[str, str]]
@@ -58,7 +58,7 @@ def _option(*names: str, **rest: Any) -> Callable[[_F], _F]:
     return click.option(*names, expose_value=False, callback=_keep, **rest)
 
 
-class Way(Protocol):
+class ClusterAccess(Protocol):
     """How the cluster is reached, where the windows may be kept in it."""
 
     @property
@@ -69,7 +69,7 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedWindows:
     """The windows that were asked for, read once. ``reason``: why they are overruled; empty when they are not."""
 
     windows: Windows
@@ -90,7 +90,7 @@ class Asked:
         return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs, labels=labels)
 
 
-def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
+def asked(ctx: click.Context, *, way: ClusterAccess | None = None) -> AskedWindows | None:
     """What the options say (``way``: of that cluster), None without windows; raises ``InputError``."""
     given_ = ctx.meta.get(_KEY, {})
     if given_.get("window") is None and given_.get("configmap") is None:
@@ -119,7 +119,7 @@ def asked(ctx: click.Context, *, way: Way | None = None) -> Asked | None:
     skips = bool(given_.get("skip_outside"))
     if skips and reason:
         raise InputError("contradicts --force-window", where="--skip-outside", expected="one of the two")
-    return Asked(windows, (name,) if name else (), needs, reason or "", skips)
+    return AskedWindows(windows, (name,) if name else (), needs, reason or "", skips)
 
 
 def skipped(why: str) -> NoReturn:
@@ -134,7 +134,9 @@ def configmap() -> str:
     return str((context.meta.get(_KEY, {}) if context is not None else {}).get("configmap") or "")
 
 
-def permit(ctx: click.Context, nodes: Sequence[str], *, way: Way | None = None, labels: Labels | None = None) -> Permit:
+def permit(
+    ctx: click.Context, nodes: Sequence[str], *, way: ClusterAccess | None = None, labels: Labels | None = None
+) -> Permit:
     """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
     now."""
     given_ = asked(ctx, way=way)

@@ -1,7 +1,7 @@
 """What was asked of a drill in a cluster, as one value.
 
 Problem: who prepares a drill should not know how it was asked for. Promise: a value without any of the command line's;
-nothing of the cluster is imported or asked here. Next stages: ``checking``, ``preparing``.
+nothing of the cluster is imported or asked here. Next stages: ``validation``, ``preparation``.
 """
 
 from __future__ import annotations

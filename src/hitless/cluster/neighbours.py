@@ -5,7 +5,7 @@ on one node want the same ports of the host's network, and the second one's prob
 until that one ends. Promise: what can be seen of other drills, in the namespaces of this one, is said before anything
 is made, and so is where nobody may look; two drills that do not meet (other nodes, other far ends) may run side by
 side. What cannot be seen (drills in other namespaces, a program that holds the ports) the far end itself finds out,
-before anything is restarted (``pods``). Next stage: ``preparing``.
+before anything is restarted (``pods``). Next stage: ``preparation``.
 """
 
 from __future__ import annotations

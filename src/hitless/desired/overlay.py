@@ -34,7 +34,7 @@ from hitless.model.overlay import Alloc, HostGw, OverlaySnapshot, VxlanConfig, W
 __all__ = [
     "DesiredOverlay",
     "Ground",
-    "Place",
+    "Local",
     "base_objects",
     "desired_overlay",
     "device_names",
@@ -71,7 +71,7 @@ class DesiredOverlay:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Local:
     """What is asked about each of thousands of peers, worked out once: this node's devices, and its own addresses."""
 
     snapshot: OverlaySnapshot
@@ -80,7 +80,7 @@ class Place:
     mine: frozenset[Address]
 
     @classmethod
-    def of(cls, snapshot: OverlaySnapshot, ground: Ground) -> Place:
+    def of(cls, snapshot: OverlaySnapshot, ground: Ground) -> Local:
         """The place that a snapshot describes."""
         mine = {one for outer in snapshot.outer.values() for one in (outer.address, outer.external)}
         mine |= {one.public_ip for one in snapshot.own.endpoints.values()}
@@ -128,7 +128,7 @@ def desired_overlay(snapshot: OverlaySnapshot, ground: Ground) -> DesiredOverlay
     refused: dict[str, str] = {}
     by_node: dict[str, tuple[Key, ...]] = {}
     collided: set[str] = set()
-    place = Place.of(snapshot, ground)
+    place = Local.of(snapshot, ground)
     for node, lease in sorted(snapshot.leases.by_node.items()):
         if node == snapshot.own.node:
             continue
@@ -178,7 +178,7 @@ def base_objects(snapshot: OverlaySnapshot) -> Iterator[LinkObject]:
         yield DeviceAddress(name, subnet.network_address, subnet.max_prefixlen)
 
 
-def peer_objects(place: Place, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
+def peer_objects(place: Local, lease: Lease) -> tuple[list[LinkObject], dict[str, str]]:
     """What is there for one peer, and which families of it are left out, and why."""
     found: list[LinkObject] = []
     refused: dict[str, str] = {}
@@ -193,7 +193,7 @@ def peer_objects(place: Place, lease: Lease) -> tuple[list[LinkObject], dict[str
     return (_joined(place, found) if lease.backend is BackendType.WIREGUARD else found), refused
 
 
-def _check(place: Place, family: Family, endpoint: Endpoint) -> None:
+def _check(place: Local, family: Family, endpoint: Endpoint) -> None:
     snapshot = place.snapshot
     own, network, subnet = snapshot.own.endpoints[family], snapshot.networks[family], endpoint.subnet
     if subnet.overlaps(own.subnet):
@@ -204,7 +204,7 @@ def _check(place: Place, family: Family, endpoint: Endpoint) -> None:
         raise _Refused(f"its address {endpoint.public_ip} is this node's own")
 
 
-def _way(place: Place, kind: BackendType, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
+def _way(place: Local, kind: BackendType, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
     """How the peer is reached: as its own lease says."""
     snapshot, ground = place.snapshot, place.ground
     backend, address = snapshot.backend, endpoint.public_ip
@@ -256,7 +256,7 @@ def _by_vxlan(snapshot: OverlaySnapshot, name: str, family: Family, endpoint: En
     )
 
 
-def _by_wireguard(place: Place, backend: WireguardConfig, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
+def _by_wireguard(place: Local, backend: WireguardConfig, family: Family, endpoint: Endpoint) -> Iterable[LinkObject]:
     if not endpoint.public_key:
         raise _Refused("its lease has no public key")
     own = place.snapshot.own.endpoints[family]
@@ -283,7 +283,7 @@ def _port_of(backend: WireguardConfig, family: Family, endpoint: Endpoint) -> in
     return backend.port if one_too_many or not endpoint.port else endpoint.port
 
 
-def _joined(place: Place, found: list[LinkObject]) -> list[LinkObject]:
+def _joined(place: Local, found: list[LinkObject]) -> list[LinkObject]:
     """One device for both families has one peer with the subnets of both, reached by the address of one: that which
     the mode names, IPv4 for ``auto``."""
     backend = place.snapshot.backend

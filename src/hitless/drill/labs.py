@@ -17,11 +17,11 @@ from typing import Any
 
 from hitless import lab
 from hitless.drill import stations
-from hitless.drill.guarding import SUFFIX, guarded
 from hitless.drill.plans import Method, Plan
 from hitless.drill.recording import Desk, Tool
 from hitless.drill.stations import PODS_FAR_END, Companion, Station
 from hitless.drill.targets import Name, Subject
+from hitless.drill.with_guard import SUFFIX, guarded
 from hitless.errors import InputError
 from hitless.evidence.records import PODS
 from hitless.lab.agents import Agent

@@ -31,7 +31,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
 from hitless.probe.targets import is_far_end
 
-__all__ = ["NodeTarget", "Way"]
+__all__ = ["NodeTarget", "RestartMethod"]
 
 _HEADER = 20.0
 _DRAIN = 15.0
@@ -45,7 +45,7 @@ Step = Literal["stop", "exited", "started", "ready", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class RestartMethod:
     """How the agent is restarted: a systemd ``unit``, a ``container`` by its name, or a ``command``; exactly one.
 
     ``runtime`` is for containers; ``ready`` a command that ends with 0 when the agent is ready; ``grace`` in seconds;
@@ -174,7 +174,7 @@ class NodeTarget:
 
     def __init__(
         self,
-        way: Way,
+        way: RestartMethod,
         plan: Plan,
         *,
         node: str,
@@ -244,7 +244,7 @@ class NodeTarget:
 
 
 class _NodeSubject:
-    def __init__(self, way: Way, plan: Plan, desk: Desk, tools: Sequence[Tool]) -> None:
+    def __init__(self, way: RestartMethod, plan: Plan, desk: Desk, tools: Sequence[Tool]) -> None:
         self._way = way
         self._plan = plan
         self._desk = desk

@@ -25,8 +25,8 @@ from hitless.drill.claims import Claims
 from hitless.drill.origins import Origin
 from hitless.errors import ours
 from hitless.evidence import LogWriter
-from hitless.evidence.citing import utc
 from hitless.evidence.masking import Mask
+from hitless.evidence.provenance import utc
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace

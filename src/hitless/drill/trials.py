@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hitless.drill.injecting import Injected, Injector
+from hitless.drill.injector import Injected, Injector
 from hitless.drill.labs import Opened
 from hitless.evidence import AgentVerdict, Record
 from hitless.evidence.records import Outage

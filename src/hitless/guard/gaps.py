@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hitless.guard.learning import Place
+from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
@@ -58,19 +58,21 @@ class Asker:
     """Asks about the places of one family. It remembers who was carried last."""
 
     def __init__(self) -> None:
-        self._panels: dict[tuple[str, Place], Panel] = {}
-        self._answered: tuple[Ruleset, dict[tuple[str, Place, bool], tuple[Whom, Poll]]] = (Ruleset(()), {})
+        self._panels: dict[tuple[str, WitnessPlace], Panel] = {}
+        self._answered: tuple[Ruleset, dict[tuple[str, WitnessPlace, bool], tuple[Whom, Poll]]] = (Ruleset(()), {})
         self._version = 0
 
-    def egress(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
+    def egress(self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False) -> Fate:
         """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
         return self._fate("egress", others, places, around, whole=whole)
 
-    def forward(self, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool = False) -> Fate:
+    def forward(self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False) -> Fate:
         """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
         return self._fate("forward", others, places, around, whole=whole)
 
-    def _fate(self, kind: Kind, others: Ruleset, places: Iterable[Place], around: Around, *, whole: bool) -> Fate:
+    def _fate(
+        self, kind: Kind, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool
+    ) -> Fate:
         cut: list[str] = []
         doubtful: list[str] = []
         reasons: list[tuple[str, How]] = []
@@ -94,13 +96,13 @@ class Asker:
         said = "; ".join(partly)
         return Fate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
 
-    def _of_kind(self, kind: Kind, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+    def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
         """``_part`` of this kind, with the chains of all that was asked."""
         poll = self._part(kind, others, place, whom, whole=whole)
         asked = (each for (_, where, _), (_, each) in self._answered[1].items() if where == place)
         return replace(poll, chains=poll.chains.union(*(each.chains for each in asked)))
 
-    def _part(self, kind: Kind, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+    def _part(self, kind: Kind, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
         """The answer of the watch, and where that is no "carried" the part of it that is of this kind.
 
         The parts are asked about by themselves, as both may be lost at once; but they do not see everything: a mark
@@ -120,7 +122,7 @@ class Asker:
             return answer
         return part
 
-    def _poll(self, name: str, others: Ruleset, place: Place, whom: Whom, *, whole: bool) -> Poll:
+    def _poll(self, name: str, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
         """Ask, unless it was asked about these rules and these pods already."""
         if self._answered[0] is not others or (others.node is not None and self._version != others.node.version):
             self._answered, self._version = (others, {}), others.node.version if others.node is not None else 0

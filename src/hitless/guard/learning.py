@@ -20,7 +20,7 @@ from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset
 from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, strangers, witnesses
 
-__all__ = ["BEHIND", "DESTINATIONS", "Place", "Standby", "learn", "standby_of"]
+__all__ = ["BEHIND", "DESTINATIONS", "Standby", "WitnessPlace", "learn", "standby_of"]
 
 BEHIND = 1
 """How far a copy stands behind its original: as near as can be, so that no other base chain (Felix's and firewalld's
@@ -37,7 +37,7 @@ _MOST_MEMBERS = 4096  # a set with more elements is no list of pod networks
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WitnessPlace:
     """Where a witness lives: a pod ``network``, and this node's part of it where the rules tell."""
 
     network: Network
@@ -54,7 +54,7 @@ class Standby:
 
     family: Family
     chains: tuple[Chain, ...]
-    places: tuple[Place, ...] = ()
+    places: tuple[WitnessPlace, ...] = ()
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     doubtful: tuple[Network, ...] = field(default=(), compare=False)
 
@@ -99,14 +99,14 @@ def learn(
     places = dict.fromkeys(_places(chosen, primary))
     for network in (*networks, *primary.networks):
         if family_of(network) is family and network not in {place.network for place in places}:
-            places[Place(network)] = None
+            places[WitnessPlace(network)] = None
     return standby_of(family, tuple(chains), places, uplink=uplink, left_out=tuple(left_out))
 
 
 def standby_of(
     family: Family,
     chains: tuple[Chain, ...],
-    places: Iterable[Place],
+    places: Iterable[WitnessPlace],
     *,
     uplink: str = "",
     left_out: tuple[LeftOut, ...] = (),
@@ -120,7 +120,7 @@ def standby_of(
     return Standby(family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None))
 
 
-def _carries(rules: Ruleset, place: Place, uplink: str) -> bool | None:
+def _carries(rules: Ruleset, place: WitnessPlace, uplink: str) -> bool | None:
     """Whether the rules translate a pod of the place: one of several addresses at least, as a rule may exempt any."""
     answers = []
     for source in strangers(place.subnet or place.network):
@@ -130,7 +130,7 @@ def _carries(rules: Ruleset, place: Place, uplink: str) -> bool | None:
     return None if None in answers else False
 
 
-def _carries_one(rules: Ruleset, place: Place, source: Address, uplink: str) -> bool | None:
+def _carries_one(rules: Ruleset, place: WitnessPlace, source: Address, uplink: str) -> bool | None:
     """For each protocol, to one of the destinations at least: a rule may exempt any one of them. ``None``: unknown."""
     told: dict[int, set[str]] = {}
     for packet in witnesses(place.network, place.subnet, oif=uplink, destinations=DESTINATIONS, source=source):
@@ -168,7 +168,7 @@ def _closure(table: Table, name: str) -> Iterator[Chain]:
     return (table.chains[each] for each in table.reached(name))
 
 
-def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[Place]:
+def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[WitnessPlace]:
     """The networks that the primary's own chains translate as sources, the node's part where a RETURN tells it."""
     for table, _base in chosen:
         for name in _named(table, primary):
@@ -177,7 +177,7 @@ def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[Pla
             returned = _sources(rules, (Return,))
             for network in translated:
                 parts = [part for part in returned if part.prefixlen > network.prefixlen and _inside(part, network)]
-                yield Place(network, parts[0] if len(parts) == 1 else None)
+                yield WitnessPlace(network, parts[0] if len(parts) == 1 else None)
 
 
 def _sources(rules: Iterable[Rule], verdicts: tuple[type, ...]) -> list[Network]:

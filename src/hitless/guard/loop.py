@@ -26,7 +26,7 @@ from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code, Reason
 from hitless.guard.reporting import Reporter
 from hitless.guard.schedule import Schedule
-from hitless.guard.side import Seen, Side
+from hitless.guard.side import Observed, Side
 from hitless.guard.standby_table import FoundStandby, found_in
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
@@ -157,7 +157,7 @@ class Loop:
         self._stand(observation)
         self._report(observation, decided)
 
-    def _see(self, observation: Observation) -> dict[Family, Seen]:
+    def _see(self, observation: Observation) -> dict[Family, Observed]:
         """Decide; nothing is written yet."""
         now = self._time.monotonic()
         self._last = observation
@@ -167,7 +167,7 @@ class Loop:
             self._schedule.decide(family, one.decision.again)
         return decided
 
-    def _report(self, observation: Observation, decided: Mapping[Family, Seen]) -> None:
+    def _report(self, observation: Observation, decided: Mapping[Family, Observed]) -> None:
         """Heal and report what was decided."""
         if observation.lost:
             self.reporter.count("lost_events")
@@ -197,7 +197,7 @@ class Loop:
             self.reporter.bare()
             self._log.error("cannot write the standby", reason=str(error))
 
-    def _report_one(self, side: Side, seen: Seen, observation: Observation) -> None:
+    def _report_one(self, side: Side, seen: Observed, observation: Observation) -> None:
         decision, t = seen.decision, observation.t
         if seen.opened:
             self.reporter.opened(side)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from hitless.guard.learning import DESTINATIONS, Place
+from hitless.guard.learning import DESTINATIONS, WitnessPlace
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, family_of
 from hitless.observe import Asking, LiveNode, NodeView, Whom, find
@@ -19,7 +19,7 @@ __all__ = ["NOWHERE", "Around", "Places"]
 class Around(Protocol):
     """What a side needs of the node."""
 
-    def whom(self, place: Place) -> Whom:
+    def whom(self, place: WitnessPlace) -> Whom:
         """The pods of a place, and their way out."""
 
     def uplink(self, family: Family) -> str:
@@ -31,14 +31,14 @@ class Places:
 
     def __init__(self, namespace: Namespace, families: tuple[Family, ...], uplink: str = "") -> None:
         self._node = LiveNode(namespace, families, uplink=uplink)
-        self._known: dict[Place, Whom] = {}
+        self._known: dict[WitnessPlace, Whom] = {}
         self._ways: dict[Family, str] = {}
 
     def close(self) -> None:
         """Look no more."""
         self._node.close()
 
-    def whom(self, place: Place) -> Whom:
+    def whom(self, place: WitnessPlace) -> Whom:
         """The pods of a place, and their way out, as of the last look."""
         if place not in self._known:
             self._known[place] = self._node.whom(_asking(place))
@@ -63,7 +63,7 @@ class Places:
 class _Nowhere:
     """A node of which nothing is known."""
 
-    def whom(self, place: Place) -> Whom:
+    def whom(self, place: WitnessPlace) -> Whom:
         """Addresses that nobody has, and no way out."""
         return find(_asking(place), NodeView(), lambda *_: 0)
 
@@ -75,5 +75,5 @@ class _Nowhere:
 NOWHERE: Around = _Nowhere()
 
 
-def _asking(place: Place) -> Asking:
+def _asking(place: WitnessPlace) -> Asking:
     return Asking(place.network, place.subnet, destinations=DESTINATIONS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from hitless.guard import gaps
 from hitless.guard.copying import Unclear, Unread
 from hitless.guard.deciding import Decider, Decision, Limits
-from hitless.guard.learning import Place, Standby, learn
+from hitless.guard.learning import Standby, WitnessPlace, learn
 from hitless.guard.meter import Meter
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
@@ -26,14 +26,14 @@ from hitless.observe.questions import THROUGH
 from hitless.observe.rules import Observation
 from hitless.semantics import ChainName
 
-__all__ = ["Seen", "Side", "Stated"]
+__all__ = ["Observed", "Side", "Stated"]
 
 Stated = Callable[[], Statement | None]
 _HOOKS = (*THROUGH, "postrouting")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observed:
     """What an observation came to. ``gap`` and ``forward_gap`` are those that it ended; ``opened``: a gap began."""
 
     decision: Decision
@@ -67,7 +67,7 @@ class Side:
     _standby: Standby | None = None
     _unclear: str = ""
     _unread: bool = False
-    _places: tuple[Place, ...] = ()
+    _places: tuple[WitnessPlace, ...] = ()
     _asker: gaps.Asker = field(default_factory=gaps.Asker)
     _met: frozenset[ChainName] = frozenset()
 
@@ -96,7 +96,7 @@ class Side:
         """Whether the primary has a gap now."""
         return self.egress.open is not None
 
-    def see(self, observation: Observation, now: float, stated: Stated) -> Seen | None:
+    def see(self, observation: Observation, now: float, stated: Stated) -> Observed | None:
         """The rules of this moment; ``None`` when nothing that matters here has changed."""
         passed = tuple(_passed(observation.ruleset, self.family, self._met))
         if passed == self._passed:
@@ -171,7 +171,7 @@ class Side:
             self._places = ()
         return decision
 
-    def judge(self, observation: Observation, decision: Decision) -> Seen:
+    def judge(self, observation: Observation, decision: Decision) -> Observed:
         """What the rules do to what is guarded since ``decision``."""
         t, writer = observation.t, observation.writer
         others = without_guard(observation.ruleset)
@@ -184,7 +184,7 @@ class Side:
         self.forward_doubt = f"{', '.join(onward.doubtful)}: {onward.reason}" if onward.doubtful else ""
         was_open = self.open
         gap = self.egress.see(fate, t, writer)
-        return Seen(decision, self.open and not was_open, gap, self.forward.see(onward, t, writer))
+        return Observed(decision, self.open and not was_open, gap, self.forward.see(onward, t, writer))
 
     @property
     def unclear(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hitless.guard import images
-from hitless.guard.learning import Place, Standby, standby_of
+from hitless.guard.learning import Standby, WitnessPlace, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedChain, OwnedTables, Owner
@@ -39,7 +39,7 @@ def found_in(ruleset: Ruleset, family: Family, uplink: str) -> FoundStandby | No
         return None
     chains, notes = standby_chains(table)
     named = [(reading.network_of(network), reading.network_of(part)) for network, part in notes]
-    places = [Place(network, part) for network, part in named if network is not None]
+    places = [WitnessPlace(network, part) for network, part in named if network is not None]
     standby = standby_of(family, chains, places, uplink=uplink) if chains else None
     return FoundStandby(standby if standby is not None and standby.places else None, table)
 

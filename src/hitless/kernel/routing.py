@@ -20,7 +20,7 @@ from hitless.kernel.ports import only_ours
 from hitless.model.families import Address, Family, Network
 from hitless.model.reading import packed, packed_network
 
-__all__ = ["Link", "Neighbour", "Route", "Routing", "Way"]
+__all__ = ["Link", "Neighbour", "Route", "RouteLookup", "Routing"]
 
 _GETLINK, _GETADDR, _GETROUTE, _GETNEIGH = 18, 22, 26, 30
 _NEWLINK, _NEWADDR, _NEWROUTE, _NEWNEIGH = 16, 20, 24, 28
@@ -76,7 +76,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class RouteLookup:
     """Where a packet would be sent: the interface's index."""
 
     oif: int
@@ -174,7 +174,9 @@ class Routing:
         return tuple(found)
 
     @only_ours("list", "the way of a packet")
-    def way(self, destination: Address, source: Address | None = None, iif: int = 0, mark: int = 0) -> Way | None:
+    def way(
+        self, destination: Address, source: Address | None = None, iif: int = 0, mark: int = 0
+    ) -> RouteLookup | None:
         """How the node would send a packet to ``destination``, by all its routing rules; ``None``: it would not.
 
         With ``source`` and ``iif``: one that it forwards for that pod.
@@ -198,7 +200,7 @@ class Routing:
             if reply.type == _NEWROUTE and len(reply.payload) >= _ROUTE.size:
                 told = attributes(reply.payload, _ROUTE.size)
                 if _ROUTE.unpack_from(reply.payload)[7] == _UNICAST and _RTA_OIF in told:
-                    return Way(_index(told[_RTA_OIF]))
+                    return RouteLookup(_index(told[_RTA_OIF]))
         return None
 
 

@@ -22,7 +22,7 @@ try:
     import yaml  # noqa: F401 - most kubeconfigs are YAML
 
     from hitless.kube import credentials, login, proxies, refusals, tls
-    from hitless.kube.contexts import Certificate, Way, read
+    from hitless.kube.contexts import Certificate, Connection, read
 except ModuleNotFoundError as error:
     raise MissingError(
         f"the Kubernetes client is not installed ({error.name})", remedy="install it: pip install 'hitless[cluster]'"
@@ -94,7 +94,7 @@ class _Connections(httpx2.AsyncBaseTransport):
         self,
         make: Callable[[Certificate | None], httpx2.AsyncHTTPTransport],
         certificate: Certificate | None,
-        way: Way,
+        way: Connection,
         proxy: str,
         answered: bool,
     ) -> None:

@@ -25,7 +25,7 @@ import msgspec
 
 from hitless.errors import ApiError, HitlessError
 from hitless.kube import answers
-from hitless.kube.contexts import Way
+from hitless.kube.contexts import Connection
 from hitless.kube.objects import Kind, Object
 from hitless.kube.transport import Answer, Transport
 from hitless.kube.watching import Change, Watching, by_uid
@@ -58,11 +58,11 @@ class Client:
 
     def __init__(
         self,
-        way: Way,
+        way: Connection,
         environment: Mapping[str, str],
         *,
         agent: str = "hitless",
-        again: Callable[[], Way] | None = None,
+        again: Callable[[], Connection] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.server = way.cluster.server

@@ -1,10 +1,10 @@
-"""The way that a kubeconfig's context names: which server, by which proxy and name, as whom.
+"""What a kubeconfig's context says about the connection: which server, by which proxy and name, as whom.
 
-Problem: a field that is not read is worse than one that is refused: without ``as`` a drill acts with more rights than
-it was given, without ``proxy-url`` or ``tls-server-name`` it talks to somebody else or to nobody. Promise: what kubectl
-refuses because it says two things at once is refused too; so is a cluster without a server (kubectl takes
-localhost:8080). Fields that change neither who nor where are passed over, as kubectl does. No value of a user is in a
-message. Nothing is written, no program is run (``login``), no connection made. Next stage: ``access``.
+Problem: ignoring a field is worse than refusing it: without ``as`` a drill acts with more permissions than it was
+given, without ``proxy-url`` or ``tls-server-name`` it talks to the wrong server or to none. Promise: what kubectl
+refuses as contradictory is refused too; so is a cluster without a server (kubectl takes localhost:8080). Fields that
+change neither the server nor the user are ignored, as kubectl does. No secret is in a message. Nothing is written, no
+program is run (``login`` does that), no connection made. Next stage: ``access``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hitless.kernel import files
 from hitless.kube import proxies, urls
 from hitless.kube.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
 
-__all__ = ["Certificate", "Cluster", "Plugin", "Way", "account", "read"]
+__all__ = ["Certificate", "Cluster", "Connection", "Plugin", "account", "read"]
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts a pod's own account: ``token``, ``ca.crt`` and ``namespace``."""
@@ -64,7 +64,7 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Connection:
     """What a context says. ``plugin`` is None when something else says who we are, as that counts before it.
 
     ``impersonation`` are the headers that ask to act as somebody else; ``cluster_name`` is the kubeconfig's.
@@ -138,7 +138,7 @@ class _Context(msgspec.Struct):
     namespace: str = ""
 
 
-def read(kubeconfig: Path | None, context: str | None) -> Way:
+def read(kubeconfig: Path | None, context: str | None) -> Connection:
     """The way that the kubeconfig names, else the first of KUBECONFIG, this pod's account and ~/.kube/config."""
     files = [kubeconfig.expanduser()] if kubeconfig is not None else named_by_environment()
     if not files:
@@ -153,7 +153,7 @@ def read(kubeconfig: Path | None, context: str | None) -> Way:
     return _chosen(config, chosen)
 
 
-def account(environment: Mapping[str, str], server: str = "", folder: Path | None = None) -> Way | None:
+def account(environment: Mapping[str, str], server: str = "", folder: Path | None = None) -> Connection | None:
     """The account of the pod that we run in, for this server where one is named; None where there is no account."""
     where, folder = "this pod's service account", folder or ACCOUNT
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
@@ -164,10 +164,10 @@ def account(environment: Mapping[str, str], server: str = "", folder: Path | Non
         return None
     authority = _content(str(folder / "ca.crt"), where) if server.startswith("https") else b""
     inside = _bytes(str(namespace), where).decode(errors="replace").strip() if namespace.exists() else ""
-    return Way(where, None, inside, Cluster(server, authority), "", token_file=token)
+    return Connection(where, None, inside, Cluster(server, authority), "", token_file=token)
 
 
-def _chosen(config: Kubeconfig, context: str) -> Way:
+def _chosen(config: Kubeconfig, context: str) -> Connection:
     where = config.where
     if context not in config.contexts:
         known = ", ".join(sorted(config.contexts)) or "none"
@@ -192,7 +192,7 @@ def _chosen(config: Kubeconfig, context: str) -> Way:
     plugin = None
     if user.exec is not None and not (user.token or user.token_file or password or certificate):
         plugin = _plugin(user.exec, said, cluster, part)
-    return Way(
+    return Connection(
         where,
         context,
         chosen.namespace or "default",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from hitless.errors import InputError
 from hitless.kernel import files
-from hitless.kube.contexts import Certificate, Way
+from hitless.kube.contexts import Certificate, Connection
 
 __all__ = ["Credential", "bearer", "from_way"]
 
@@ -40,7 +40,7 @@ def bearer(token: str, where: str) -> str:
     return f"Bearer {token}" if token else ""
 
 
-def from_way(way: Way) -> Credential:
+def from_way(way: Connection) -> Credential:
     """What the kubeconfig itself says."""
     if way.password is not None:
         name_and_password = ":".join(way.password).encode()

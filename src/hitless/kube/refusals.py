@@ -19,7 +19,7 @@ import httpx2
 
 from hitless.errors import ApiError
 from hitless.kube import answers, proxies
-from hitless.kube.contexts import Way
+from hitless.kube.contexts import Connection
 from hitless.model.reading import whole_of
 
 __all__ = ["budget_says_no", "lasting", "refusal", "retry_after", "said"]
@@ -36,7 +36,7 @@ _PASSING_BY_PROXY = frozenset({408, 425, 429})
 _SOCKS_SAYS_NO = ("Invalid username/password", "Requested ", "not allowed by ruleset")
 
 
-def lasting(error: BaseException, way: Way, proxy: str) -> str:
+def lasting(error: BaseException, way: Connection, proxy: str) -> str:
     """What is wrong, where, why, and what to do; empty where it may pass by itself. ``proxy`` is the one in use."""
     if isinstance(error, httpx2.ProxyError):
         return _by_proxy(str(error), way, proxy)
@@ -58,7 +58,7 @@ def lasting(error: BaseException, way: Way, proxy: str) -> str:
     return ""
 
 
-def _by_us(error: ssl.SSLCertVerificationError, way: Way, proxy: str) -> str:
+def _by_us(error: ssl.SSLCertVerificationError, way: Connection, proxy: str) -> str:
     """A certificate that we do not accept."""
     cluster, pod = way.cluster, way.context is None
     whose = cluster.server
@@ -76,7 +76,7 @@ def _by_us(error: ssl.SSLCertVerificationError, way: Way, proxy: str) -> str:
     return f"the certificate of {whose} is not accepted: {error.verify_message.rstrip('.')}; {remedy}"
 
 
-def _by_proxy(words: str, way: Way, proxy: str) -> str:
+def _by_proxy(words: str, way: Connection, proxy: str) -> str:
     """A proxy that does not let us through."""
     status = int(words[:3]) if re.match(r"\d{3}\b", words) else 0
     lets_nobody = 400 <= status < 500 and status not in _PASSING_BY_PROXY

@@ -12,12 +12,12 @@ import ssl
 
 from hitless.errors import InputError
 from hitless.kernel.memfiles import in_memory
-from hitless.kube.contexts import Certificate, Cluster, Way
+from hitless.kube.contexts import Certificate, Cluster, Connection
 
 __all__ = ["towards"]
 
 
-def towards(way: Way, certificate: Certificate | None) -> ssl.SSLContext:
+def towards(way: Connection, certificate: Certificate | None) -> ssl.SSLContext:
     """How the server is recognised, and the certificate that we show it."""
     try:
         context = _recognising(way.cluster)

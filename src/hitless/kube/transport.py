@@ -21,7 +21,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 from hitless.errors import InputError
 from hitless.kube import credentials, proxies, tls, urls
-from hitless.kube.contexts import Way
+from hitless.kube.contexts import Connection
 from hitless.model.reading import whole_of
 
 __all__ = ["Answer", "Transport"]
@@ -43,7 +43,7 @@ class Answer:
 class Transport:
     """The way to the server of one context. ``close`` may be called by another thread: it ends what is being read."""
 
-    def __init__(self, way: Way, environment: Mapping[str, str], agent: str) -> None:
+    def __init__(self, way: Connection, environment: Mapping[str, str], agent: str) -> None:
         if way.plugin is not None:
             expected = "a token, a tokenFile or a client certificate"
             raise InputError("exec is not known to a daemon", where=way.where, expected=expected)
@@ -187,7 +187,7 @@ class _Secure(HTTPConnection):
             answer.close()
 
 
-def _proxy(way: Way, environment: Mapping[str, str]) -> urls.Url | None:
+def _proxy(way: Connection, environment: Mapping[str, str]) -> urls.Url | None:
     text = way.cluster.proxy or proxies.chosen(way.cluster.server, environment)
     if not text:
         return None

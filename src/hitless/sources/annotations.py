@@ -17,7 +17,7 @@ from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.leases import BackendType, Lease
 from hitless.sources.attributes import MOST, backend_data, backend_type, endpoints
-from hitless.sources.leasing import Offer
+from hitless.sources.lease_source import Offer
 
 __all__ = ["PREFIX", "Names", "addresses_of", "lease_of", "pod_networks", "wanted"]
 

@@ -19,7 +19,7 @@ from hitless.model import reading
 from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import BackendType, Endpoint, Lease
-from hitless.sources.leasing import Offer, Reach
+from hitless.sources.lease_source import Offer, Reach
 
 __all__ = [
     "MOST",

@@ -16,7 +16,7 @@ from typing import TypeVar
 from hitless.errors import ApiError, InputError
 from hitless.kube import contexts, urls
 from hitless.kube.client import Client
-from hitless.kube.contexts import Way
+from hitless.kube.contexts import Connection
 from hitless.kube.objects import NODES, PODS, Kind, Object
 from hitless.model import reading
 from hitless.model.families import Network
@@ -40,20 +40,20 @@ def connect(options: Options) -> Client:
     return Client(read(), options.environment, agent="hitless-agent", again=read)
 
 
-def _way(options: Options) -> Callable[[], Way]:
+def _way(options: Options) -> Callable[[], Connection]:
     """What reads whom to ask, and as whom: again when the server does not know us any more."""
     url = options.kube_api_url
     if url and not _is_server(url):
         raise InputError("is no URL of a server", where="--kube-api-url", expected="https://HOST:PORT")
 
-    def read() -> Way:
+    def read() -> Connection:
         if options.kubeconfig:
             way = contexts.read(Path(options.kubeconfig), None)
             return replace(way, cluster=replace(way.cluster, server=url)) if url else way
         if own := contexts.account(options.environment, url):
             return own
         if url:
-            return Way("--kube-api-url", None, "", contexts.Cluster(url), "")
+            return Connection("--kube-api-url", None, "", contexts.Cluster(url), "")
         raise InputError(
             "no API server is named",
             where="--kube-api-url, --kubeconfig-file, KUBERNETES_SERVICE_HOST",

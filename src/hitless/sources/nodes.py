@@ -28,7 +28,7 @@ from hitless.kube.watching import Change, Gone, Put, by_name
 from hitless.model.families import Address, Family, Network
 from hitless.model.reading import whole_of
 from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted
-from hitless.sources.leasing import News, Offer, Teller
+from hitless.sources.lease_source import News, Offer, Teller
 from hitless.sources.roster import Roster
 
 __all__ = ["NodeLeases", "NodeLeasesOptions"]

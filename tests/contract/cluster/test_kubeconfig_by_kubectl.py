@@ -21,7 +21,7 @@ from hitless.errors import HitlessError, InputError
 from hitless.kube import proxies
 from hitless.kube.access import access
 from hitless.kube.api import connect
-from hitless.kube.contexts import Way, read
+from hitless.kube.contexts import Connection, read
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 pytestmark = pytest.mark.skipif(not KUBECTL.exists(), reason="no kubectl beside this Python")
@@ -122,7 +122,7 @@ class Generator:
         return {"cluster": choose(NAMES), "user": choose(NAMES), **self._maybe(namespace=self._text())}
 
 
-def way_or_refusal(kubeconfig: Path | None, context: str | None) -> Way | str:
+def way_or_refusal(kubeconfig: Path | None, context: str | None) -> Connection | str:
     try:
         return replace(read(kubeconfig, context), where="")
     except InputError as error:
@@ -149,9 +149,9 @@ def test_the_generated_files_lead_somewhere(tmp_path: Path, monkeypatch: pytest.
         (tmp_path / str(seed)).mkdir()
         monkeypatch.setenv("KUBECONFIG", Generator(seed, tmp_path / str(seed)).files())
         found += [way_or_refusal(None, name) for name in NAMES]
-    assert sum(isinstance(one, Way) for one in found) > 10
-    assert sum(isinstance(one, Way) and one.certificate is not None for one in found) > 1
-    assert sum(isinstance(one, Way) and bool(one.impersonation) for one in found) > 1
+    assert sum(isinstance(one, Connection) for one in found) > 10
+    assert sum(isinstance(one, Connection) and one.certificate is not None for one in found) > 1
+    assert sum(isinstance(one, Connection) and bool(one.impersonation) for one in found) > 1
 
 
 AUTHORITY = {"certificate-authority-data": "eA=="}

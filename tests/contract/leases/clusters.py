@@ -15,7 +15,7 @@ from typing import Any
 
 from hitless.kube.client import Client
 from hitless.kube.contexts import Cluster as Server
-from hitless.kube.contexts import Way
+from hitless.kube.contexts import Connection
 from hitless.sources.annotations import PREFIX
 from hitless.testing.api_server import FakeApi
 
@@ -32,7 +32,7 @@ class Cluster:
     authority: bytes = b""
 
     def client(self) -> Client:
-        return Client(Way("a test", None, "", Server(self.url, self.authority), "", token=self.flannel), {})
+        return Client(Connection("a test", None, "", Server(self.url, self.authority), "", token=self.flannel), {})
 
     def ask(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})

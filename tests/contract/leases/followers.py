@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 from hitless.model.families import Family
 from hitless.model.leases import BackendType
 from hitless.sources.cuts import Cutting, cut
-from hitless.sources.leasing import LeaseSource, News, Offer, Reach
+from hitless.sources.lease_source import LeaseSource, News, Offer, Reach
 
 CUTS = {Family.IPV4: cut(ip_network("10.42.0.0/16"), Cutting(), "net-conf.json")}
 

@@ -8,7 +8,7 @@ import pytest
 from tests.kernel.nftables.nodes import Node, programs
 from tests.kernel.nftables.nodes import node as bare
 
-from hitless.guard.learning import Place
+from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Places
 from hitless.model.families import Family
 from hitless.model.reading import network
@@ -88,9 +88,9 @@ def test_watch_and_guard_find_the_same_way_out_and_invent_none(node: Node, case:
     try:
         found = [live.whom(Asking(each)).way.name for each in networks]
         assert found == expected
-        assert [places.whom(Place(each)).way.name for each in networks] == expected
+        assert [places.whom(WitnessPlace(each)).way.name for each in networks] == expected
         assert [places.uplink(family) for family in Family] == expected
-        assert {named.whom(Place(each)).way.name for each in networks} == {"ens7"}
+        assert {named.whom(WitnessPlace(each)).way.name for each in networks} == {"ens7"}
     finally:
         for each in (live, places, named):
             each.close()

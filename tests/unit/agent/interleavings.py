@@ -21,7 +21,7 @@ from random import Random
 from tests.contract.start_states import OTHER_SUBNET, snapshot
 from tests.unit.agent.virtual import Agent, Time
 
-from hitless.agent.working import Look
+from hitless.agent.worker import Look
 from hitless.desired import desired_state
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import LockBusy

@@ -14,7 +14,7 @@ from hitless.agent.loop import Loop
 from hitless.agent.metrics import agent_metrics
 from hitless.agent.reporting import Reporter
 from hitless.agent.watching import Watch
-from hitless.agent.working import Worker
+from hitless.agent.worker import Worker
 from hitless.daemon.logs import Log
 from hitless.daemon.notify import Notifier
 from hitless.model.families import Backend

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from hitless.cli.drill import command
-from hitless.drill.nodes import Way
+from hitless.drill.nodes import RestartMethod
 from hitless.errors import InputError
 from hitless.lab import agents
 
@@ -35,4 +35,4 @@ def test_a_name_is_given_once() -> None:
 
 
 def test_on_a_node_too() -> None:
-    assert Way(command="/bin/true", name="flanneld 0.28.9").title == "flanneld 0.28.9"
+    assert RestartMethod(command="/bin/true", name="flanneld 0.28.9").title == "flanneld 0.28.9"

@@ -12,7 +12,7 @@ from hitless.errors import InputError
 from hitless.lab.plans import LeaseSource
 
 
-def asked(*commands: str, names: str | None = None, name: str | None = None) -> drill_lab.Asked:
+def asked(*commands: str, names: str | None = None, name: str | None = None) -> drill_lab.Rows:
     return drill_lab.agents(names, commands, name, None, None, 30.0, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hitless.cli.tools import run_tools
-from hitless.cluster.checking import abort_after
+from hitless.cluster.validation import abort_after
 
 DRILL = ["drill", "--cluster", "--yes", "--kubeconfig", "/nonexistent"]
 AGENT = "NAMESPACE/DAEMONSET or NAMESPACE/DAEMONSET/CONTAINER, as kube-system/rke2-canal/kube-flannel"

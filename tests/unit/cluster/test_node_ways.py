@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from hitless.drill import containers
-from hitless.drill.nodes import Way
+from hitless.drill.nodes import RestartMethod
 from hitless.drill.signs import Before
 from hitless.errors import InputError, MissingError, ProgramError
 
@@ -85,7 +85,7 @@ def calls(state: Path) -> list[str]:
 
 
 def test_a_unit_is_restarted_and_back_when_it_is_active(state: Path) -> None:
-    way = Way(unit="k3s")
+    way = RestartMethod(unit="k3s")
     way.check()
     before = way.look()
     assert way.stop() == ""
@@ -99,7 +99,7 @@ def test_a_unit_is_restarted_and_back_when_it_is_active(state: Path) -> None:
 
 def test_a_unit_that_systemd_did_not_activate_anew_did_not_restart(state: Path) -> None:
     (state / "idle").touch()
-    way = Way(unit="k3s")
+    way = RestartMethod(unit="k3s")
     before = way.look()
     way.stop()
     assert way.sign(before, (), 0) == ("", "systemd reports no new activation of k3s")
@@ -109,10 +109,10 @@ def test_a_unit_that_systemd_did_not_activate_anew_did_not_restart(state: Path) 
 def test_a_unit_that_does_not_run_is_refused_and_one_that_fails_is_told(state: Path) -> None:
     (state / "broken").touch()
     with pytest.raises(ProgramError, match="Job for k3s failed"):
-        Way(unit="k3s").stop()
+        RestartMethod(unit="k3s").stop()
     (state / "active").unlink()
     with pytest.raises(InputError, match="k3s is not active"):
-        Way(unit="k3s").check()
+        RestartMethod(unit="k3s").check()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_unit_that_does_not_run_is_refused_and_one_that_fails_is_told(state: P
 def test_a_container_is_stopped_and_back_when_another_of_its_name_runs(
     state: Path, runtime: str, grace: int | None, stopped: str
 ) -> None:
-    way = Way(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl", grace=grace)
+    way = RestartMethod(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl", grace=grace)
     way.check()
     before = way.look()
     assert before.containers == {"c1"}
@@ -144,13 +144,13 @@ def test_a_container_is_stopped_and_back_when_another_of_its_name_runs(
 @pytest.mark.parametrize(("told", "given"), [("45", "45"), ("", "30"), ("soon", "30")])
 def test_crictl_which_would_kill_at_once_is_told_the_pods_grace_period(state: Path, told: str, given: str) -> None:
     (state / "inspected").write_text(inspected(told))
-    Way(container="kube-flannel").stop()
+    RestartMethod(container="kube-flannel").stop()
     assert calls(state)[-1] == f"stop --timeout {given} c1"
 
 
 def test_ctr_kills_a_container_that_does_not_end_within_its_grace_period(state: Path) -> None:
     (state / "stubborn").touch()
-    Way(container="kube-flannel", runtime="ctr", grace=1).stop()
+    RestartMethod(container="kube-flannel", runtime="ctr", grace=1).stop()
     kills = [one for one in calls(state) if "tasks kill" in one]
     assert [one.split()[-2] for one in kills] == ["SIGTERM", "SIGKILL"]
     assert (state / "running").read_text() == ""
@@ -165,7 +165,7 @@ def test_rke2s_program_and_socket_are_found_and_what_people_say_holds(
 ) -> None:
     (state / "rke2").mkdir()
     (state / "bin" / runtime).rename(state / "rke2" / runtime)
-    way = Way(container="kube-flannel", runtime=runtime)
+    way = RestartMethod(container="kube-flannel", runtime=runtime)
     way.check()
     assert (state / "endpoint").read_text() == "\n", "no socket of RKE2's: the program's own default"
     (state / "containerd.sock").touch()
@@ -179,7 +179,7 @@ def test_rke2s_program_and_socket_are_found_and_what_people_say_holds(
 def test_crictls_own_configuration_holds(state: Path) -> None:
     (state / "containerd.sock").touch()
     (state / "crictl.yaml").touch()
-    Way(container="kube-flannel").check()
+    RestartMethod(container="kube-flannel").check()
     assert (state / "endpoint").read_text() == "\n"
 
 
@@ -187,11 +187,11 @@ def test_crictls_own_configuration_holds(state: Path) -> None:
 def test_a_container_that_does_not_run_is_refused(state: Path, runtime: str) -> None:
     (state / "running").write_text("")
     with pytest.raises(InputError, match="no container kube-flannel runs"):
-        Way(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl").check()
+        RestartMethod(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl").check()
 
 
 def test_it_is_back_only_when_the_ready_command_says_so(state: Path) -> None:
-    way = Way(command="true", ready=f"test -e {state / 'ready'}")
+    way = RestartMethod(command="true", ready=f"test -e {state / 'ready'}")
     way.check()
     way.stop()
     assert not way.back(Before())
@@ -202,6 +202,6 @@ def test_it_is_back_only_when_the_ready_command_says_so(state: Path) -> None:
 def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("hitless.kernel.processes._SEARCH", str(tmp_path))
-    for way in (Way(unit="k3s"), Way(container="x"), Way(container="x", runtime="ctr")):
+    for way in (RestartMethod(unit="k3s"), RestartMethod(container="x"), RestartMethod(container="x", runtime="ctr")):
         with pytest.raises(MissingError, match="is not installed"):
             way.check()

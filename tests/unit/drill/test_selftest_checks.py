@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.evidence.drill_logs import FAR, IPTABLES, Drill, at
 
-from hitless.drill.injecting import Bounds, Injected
+from hitless.drill.injector import Bounds, Injected
 from hitless.drill.selftest import word
 from hitless.drill.trials import Finding, Gaps, Harmless, Losses, Quiet, Signalled, Trial, trials
 from hitless.evidence import decide, story

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hitless.drill import signs
-from hitless.drill.nodes import Way
+from hitless.drill.nodes import RestartMethod
 from hitless.drill.signs import Before
 from hitless.errors import InputError
 from hitless.kernel.proc import Running, running
@@ -47,7 +47,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def test_another_process_of_the_name_is_a_sign_and_the_same_one_speaks_against_it(start: Start) -> None:
     name = f"agent-{uuid.uuid4()}"
     first = start(name)
-    way = Way(command="true", process=name)
+    way = RestartMethod(command="true", process=name)
     way.check()
     before = way.look()
     change = e.Change(t=9, family="ipv4", backend="nft", table="nat", writer=e.Writer(1, "iptables"))
@@ -64,7 +64,7 @@ def test_another_process_of_the_name_is_a_sign_and_the_same_one_speaks_against_i
 def test_a_process_that_was_only_signalled_did_not_restart(start: Start) -> None:
     name = f"agent-{uuid.uuid4()}"
     first = start(name)
-    before = Way(command="true", process=name).look()
+    before = RestartMethod(command="true", process=name).look()
     first.send_signal(signal.SIGSTOP)
     first.send_signal(signal.SIGCONT)
     sign, against = signs.of_processes(before, name)
@@ -73,7 +73,7 @@ def test_a_process_that_was_only_signalled_did_not_restart(start: Start) -> None
 
 def test_a_name_that_nobody_has_is_refused_before_anything_is_restarted() -> None:
     with pytest.raises(InputError, match="--agent-process: no process no-such runs in this network namespace"):
-        Way(command="true", process="no-such").check()
+        RestartMethod(command="true", process="no-such").check()
 
 
 def process(pid: int, *argv: str, name: str = "", administrator: bool = True, age: float = 60.0) -> Running:

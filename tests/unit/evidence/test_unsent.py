@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.unit.evidence.drill_logs import Drill, at, outage_drill
 
 from hitless.evidence import Story, Verdict, judge, story
-from hitless.evidence.citing import cite
+from hitless.evidence.provenance import cite
 from hitless.evidence.reports import render
 from hitless.model import events as e
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from hitless.guard.learning import Place
+from hitless.guard.learning import WitnessPlace
 from hitless.model.families import Family
 from hitless.observe import Asking, NodeView, Pod, Whom, find
 
 
 @lru_cache(1024)
-def _whom(place: Place, pods: tuple[Pod, ...], way: str) -> Whom:
+def _whom(place: WitnessPlace, pods: tuple[Pod, ...], way: str) -> Whom:
     found = find(Asking(place.network, place.subnet, uplink=way), NodeView(), lambda *_: 0)
     return replace(found, pods=pods)
 
@@ -23,7 +23,7 @@ class Node:
     pods: tuple[Pod, ...] = ()
     way: str = "eth0"
 
-    def whom(self, place: Place) -> Whom:
+    def whom(self, place: WitnessPlace) -> Whom:
         return _whom(place, self.pods, self.way)
 
     def uplink(self, family: Family) -> str:

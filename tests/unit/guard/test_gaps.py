@@ -9,7 +9,7 @@ from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import NETWORK, SUBNET, nat
 
 from hitless.guard import gaps
-from hitless.guard.learning import Place
+from hitless.guard.learning import WitnessPlace
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import (
@@ -34,7 +34,7 @@ from hitless.model.rules import (
 from hitless.observe import Pod
 
 V4 = Family.IPV4
-PLACE = Place(NETWORK[V4], SUBNET[V4])
+PLACE = WitnessPlace(NETWORK[V4], SUBNET[V4])
 PODS = (Pod(ip_address("10.42.1.2"), "cali1"), Pod(ip_address("10.42.1.3"), "cali2"))
 NETWORKS = (str(NETWORK[V4]),)
 

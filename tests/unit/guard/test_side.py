@@ -12,7 +12,7 @@ from hitless.guard import primaries
 from hitless.guard.learning import learn
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code
-from hitless.guard.side import Seen, Side
+from hitless.guard.side import Observed, Side
 from hitless.kernel.nftables.state import unread_state
 from hitless.model.families import Family
 from hitless.model.rules import (
@@ -44,7 +44,7 @@ def side(primary: Primary = FLANNEL, around: Node | None = None) -> Side:
     return Side.of(V4, primary, (), around or Node(), None)
 
 
-def see(one: Side, ruleset: Ruleset, t: int = 1) -> Seen | None:
+def see(one: Side, ruleset: Ruleset, t: int = 1) -> Observed | None:
     return one.see(Observation(t, t, ruleset), 0, lambda: None)
 
 

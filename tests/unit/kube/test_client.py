@@ -27,7 +27,7 @@ from hitless.kube.watching import Change, Gone, Put, Synced, by_name
 def made(world: World, cluster: dict[str, Any], user: dict[str, Any], folder: Path, **environment: str) -> Client:
     path = roads.write(folder / "config", cluster, user)
 
-    def read() -> contexts.Way:
+    def read() -> contexts.Connection:
         return contexts.read(path, None)
 
     return Client(read(), environment, again=read)
@@ -178,7 +178,7 @@ def talker(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[st
 
 
 def plain(url: str) -> Client:
-    return Client(contexts.Way("a test", None, "", contexts.Cluster(url), ""), {})
+    return Client(contexts.Connection("a test", None, "", contexts.Cluster(url), ""), {})
 
 
 def test_a_server_that_drips_is_not_listened_to_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from tests.unit.cluster import roads
 from hitless.errors import InputError
 from hitless.kube import kubeconfig, proxies
 from hitless.kube.access import access
-from hitless.kube.contexts import Way, read
+from hitless.kube.contexts import Connection, read
 
 SERVER = "https://one.example:6443"
 V1 = "client.authentication.k8s.io/v1"
@@ -35,7 +35,7 @@ def files(monkeypatch: pytest.MonkeyPatch, folder: Path, **documents: dict[str, 
     monkeypatch.setenv("KUBECONFIG", os.pathsep.join(paths))
 
 
-def one(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> Way:
+def one(folder: Path, cluster: dict[str, Any], user: dict[str, Any]) -> Connection:
     return read(roads.write(folder / "config", cluster, user), None)
 
 

@@ -17,7 +17,7 @@ from tests.unit.semantics.random_rules import POD_IN, UPLINK, random_iptables, r
 from hitless.agent.egress import Egress
 from hitless.agent.ports import AroundPort
 from hitless.guard.gaps import Asker
-from hitless.guard.learning import Place
+from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Around
 from hitless.kernel.routing import Link
 from hitless.model.families import Family, Network
@@ -38,9 +38,9 @@ class Node:
     pods: tuple[Pod, ...]
     way: str
 
-    def whom(self, asking: Asking | Place) -> Whom:
+    def whom(self, asking: Asking | WitnessPlace) -> Whom:
         """For the guard's places as for the agent's and the watch's questions."""
-        if isinstance(asking, Place):
+        if isinstance(asking, WitnessPlace):
             asking = Asking(asking.network, asking.subnet)
         links = {1: Link(1, self.way, True, True)} if self.way else {}
         found = find(replace(asking, uplink=self.way), NodeView(links), lambda *_: 0)
@@ -78,7 +78,7 @@ def agent_says(ruleset: Ruleset, network: Network, subnet: Network | None, aroun
 
 def guard_says(ruleset: Ruleset, network: Network, subnet: Network | None, around: Around) -> tuple[str, str]:
     """What its gaps of both kinds come to."""
-    others, asker, places = without_guard(ruleset), Asker(), [Place(network, subnet)]
+    others, asker, places = without_guard(ruleset), Asker(), [WitnessPlace(network, subnet)]
     fates = [asker.egress(others, places, around), asker.forward(others, places, around)]
     why = "; ".join(fate.reason for fate in fates if fate.reason)
     if any(fate.cut for fate in fates):

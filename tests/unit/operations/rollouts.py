@@ -17,9 +17,9 @@ from tests.unit.cluster.clusters import canal, cluster, until
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import Node
 from hitless.model.events import RestartCode
-from hitless.operations.rollout import beginning, record
-from hitless.operations.rollout.crews import Crew, Outcome, Work
-from hitless.operations.rollout.driving import drive
+from hitless.operations.rollout import preconditions, record
+from hitless.operations.rollout.driver import drive
+from hitless.operations.rollout.ports import Crew, Outcome, Work
 from hitless.operations.rollout.record import Record
 from hitless.operations.rollout.values import Change, Choices, Rollout, read
 from hitless.restarts.agents import Agent, Step
@@ -204,11 +204,11 @@ class Driver:
             found = await record.look(api)
             mine = Record(api)
             if found is None or (found.state.phase == "ended" and not self.undo):
-                state, _ = await beginning.new(api, survey, self.change, self.choices)
+                state, _ = await preconditions.new(api, survey, self.change, self.choices)
                 await mine.begin(state, found)
             else:
-                state = await beginning.undone(api, found.state) if self.undo else found.state
-                await mine.claim(record.Found(state, found.map))
+                state = await preconditions.undone(api, found.state) if self.undo else found.state
+                await mine.claim(record.ReadRecord(state, found.map))
             agent = Agent(api, survey.cni)
             crew = Crew(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
             if self.others is not None:

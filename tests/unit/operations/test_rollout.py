@@ -25,8 +25,8 @@ from tests.unit.operations.rollouts import (
 
 from hitless.errors import Displaced, InputError
 from hitless.kube.objects import Meta, Node, NodeStatus
-from hitless.operations.rollout import beginning, planning, record
-from hitless.operations.rollout.crews import Outcome
+from hitless.operations.rollout import node_order, preconditions, record
+from hitless.operations.rollout.ports import Outcome
 from hitless.operations.rollout.record import Record
 from hitless.operations.rollout.values import Choices, Rollout, Turn, read, text, verdict
 
@@ -242,7 +242,7 @@ def test_of_two_that_begin_at_the_same_time_one_is_refused(tmp_path: Path) -> No
         async with there.api() as api:
             from hitless.survey.cni import look
 
-            state, _ = await beginning.new(api, await look(api), RESTART, Choices())
+            state, _ = await preconditions.new(api, await look(api), RESTART, Choices())
             first, second = Record(api), Record(api)
             ended = await asyncio.gather(first.begin(state, None), second.begin(state, None), return_exceptions=True)
             assert sorted(type(one).__name__ for one in ended) == ["Displaced", "NoneType"]
@@ -345,11 +345,11 @@ def test_zones_come_one_after_another_control_planes_last_and_the_first_node_alo
         *(node(f"w{n}", "z1") for n in range(4)),
         node("n"),
     ]
-    turns = planning.ordered(nodes, Choices(zones=("z2",), first=("w3",)))
+    turns = node_order.ordered(nodes, Choices(zones=("z2",), first=("w3",)))
     assert [one.node for one in turns] == ["w3", "a", "c", "n", "w0", "w1", "w2", "b"]
-    steps = [[one.node for one in step] for step in planning.steps(turns, 2)]
+    steps = [[one.node for one in step] for step in node_order.steps(turns, 2)]
     assert steps == [["w3"], ["a", "c"], ["n"], ["w0", "w1"], ["w2", "b"]]
-    assert [[one.node for one in step] for step in planning.steps(turns, 1)] == [[one.node] for one in turns]
+    assert [[one.node for one in step] for step in node_order.steps(turns, 1)] == [[one.node] for one in turns]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_an_image_that_cannot_be_meant_is_refused(tmp_path: Path, words: list[st
             daemon_set = (await look(api)).cni.daemon_set
             assert daemon_set is not None
             with pytest.raises(InputError) as error:
-                beginning.image(daemon_set, words)
+                preconditions.image(daemon_set, words)
             assert says in str(error.value)
 
     play(tmp_path, story, 1)
@@ -387,7 +387,7 @@ def test_an_image_that_cannot_be_meant_is_refused(tmp_path: Path, words: list[st
 )
 def test_a_patch_of_anything_but_the_template_is_refused(document: Any, says: str) -> None:
     with pytest.raises(InputError) as error:
-        beginning.patch(document, "file.yaml")
+        preconditions.patch(document, "file.yaml")
     assert says in str(error.value)
     assert str(error.value).startswith("file.yaml: ")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hitless.model.families import Family
 from hitless.model.leases import BackendType
 from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted
-from hitless.sources.leasing import Offer, Reach
+from hitless.sources.lease_source import Offer, Reach
 
 NAMES = Names()
 SAMPLES = json.loads((Path(__file__).parent / "annotations.json").read_text())

@@ -13,7 +13,7 @@ from hitless.errors import InputError
 from hitless.model.families import Family
 from hitless.model.leases import BackendType, Endpoint, Lease
 from hitless.sources.attributes import backend_data, decoded, encoded, endpoint, mac_of
-from hitless.sources.leasing import Offer, Reach
+from hitless.sources.lease_source import Offer, Reach
 
 FOUR, SIX = ip_network("10.42.1.0/24"), ip_network("fd42:0:0:1::/64")
 KEY = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw="

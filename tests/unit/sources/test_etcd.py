@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hitless.errors import InputError
 from hitless.model.families import Family, Network
 from hitless.sources.cuts import Cutting, cut
-from hitless.sources.etcd.choosing import Held, choose, held_by, mine
+from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine
 from hitless.sources.etcd.keys import key_of, subnets_of
 from hitless.sources.etcd.watching import Following, Gone, Put, Synced
 
@@ -200,4 +200,4 @@ def test_our_keys_are_known_by_their_address_whatever_else_they_say() -> None:
         "d": held_by(b"[]", 0, 1, 1),
     }
     assert mine(held, ip_address("192.0.2.1")) == ["b", "a"] and mine(held, ip_address("192.0.2.2")) == []
-    assert held["a"] == Held(("192.0.2.1", ""), hash(b'{"PublicIP":"192.0.2.1","BackendType":"udp"}'), 7, 5, 6)
+    assert held["a"] == HeldKey(("192.0.2.1", ""), hash(b'{"PublicIP":"192.0.2.1","BackendType":"udp"}'), 7, 5, 6)

@@ -15,7 +15,7 @@ from hitless.model.families import Family
 from hitless.model.leases import BackendType, Lease
 from hitless.model.links import LinkState
 from hitless.model.overlay import Alloc, BackendConfig, HostGw, Outer, VxlanConfig, WireguardConfig
-from hitless.sources.leasing import Offer, Reach
+from hitless.sources.lease_source import Offer, Reach
 
 __all__ = ["backend_type", "is_unicast", "moved", "offer"]
 

@@ -28,7 +28,7 @@ from hitless.kernel.links.outside import AddressEvents
 from hitless.kernel.links.wireguard import Secrets
 from hitless.model.families import Address, Family, Network
 from hitless.model.overlay import BackendConfig, Outer, OverlaySnapshot
-from hitless.sources.leasing import LeaseSource, News, Offer
+from hitless.sources.lease_source import LeaseSource, News, Offer
 from hitless.sources.netconf import NetConf
 from hitless.sources.options import Options
 

@@ -10,16 +10,16 @@ from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network
 from hitless.model.reading import address_of
 from hitless.sources.cuts import Cut, cut
-from hitless.sources.leasing import LeaseSource
+from hitless.sources.lease_cache import CachedSource, CachedState, read_state
+from hitless.sources.lease_source import LeaseSource
 from hitless.sources.netconf import NetConf, parse_netconf, read_netconf
 from hitless.sources.options import Options
-from hitless.sources.remembering import Remembering, State, read_state
 from hitless.sources.subnets import read_subnet_file
 
 __all__ = ["lease_source", "network_configuration", "remembered"]
 
 
-def remembered(options: Options, say: Callable[[str], None]) -> State | None:
+def remembered(options: Options, say: Callable[[str], None]) -> CachedState | None:
     """What the state file holds; ``say`` is told where it is refused."""
     if not options.overlay or not options.state_file or not _kind(options):
         return None
@@ -30,7 +30,9 @@ def remembered(options: Options, say: Callable[[str], None]) -> State | None:
         return None
 
 
-def network_configuration(options: Options, state: State | None, say: Callable[[str], None]) -> tuple[NetConf, str]:
+def network_configuration(
+    options: Options, state: CachedState | None, say: Callable[[str], None]
+) -> tuple[NetConf, str]:
     """net-conf.json, and its text where it came from etcd. Raises ``InputError``; waits for etcd."""
     if _kind(options) != "etcd" or options.netconf_text:
         cuts = _kind(options) in ("etcd", "directory")
@@ -42,7 +44,7 @@ def network_configuration(options: Options, state: State | None, say: Callable[[
 
 
 def lease_source(
-    options: Options, netconf: NetConf, state: State | None, say: Callable[[str], None], config: str = ""
+    options: Options, netconf: NetConf, state: CachedState | None, say: Callable[[str], None], config: str = ""
 ) -> LeaseSource | None:
     """``None``: there is none, and the agent keeps the rules alone. Raises ``InputError``."""
     kind = _kind(options)
@@ -51,7 +53,7 @@ def lease_source(
     source = {"directory": _directory, "etcd": _etcd, "kubernetes": _kubernetes}[kind](options, netconf)
     if not options.state_file:
         return source
-    return Remembering(source, Path(options.state_file), _fitting(state, netconf), say, config=config)
+    return CachedSource(source, Path(options.state_file), _fitting(state, netconf), say, config=config)
 
 
 def _kind(options: Options) -> str:
@@ -62,7 +64,7 @@ def _kind(options: Options) -> str:
     return "etcd" if options.etcd.endpoints else ""
 
 
-def _fitting(state: State | None, netconf: NetConf) -> State | None:
+def _fitting(state: CachedState | None, netconf: NetConf) -> CachedState | None:
     """The state, unless it is of other networks than today's."""
     if state is None or state.subnets.keys() != netconf.networks.keys():
         return None
@@ -71,11 +73,13 @@ def _fitting(state: State | None, netconf: NetConf) -> State | None:
 
 
 def _directory(options: Options, netconf: NetConf) -> LeaseSource:
-    from hitless.sources.shared import SharedDirectory, SharedOptions
+    from hitless.sources.lease_directory import LeaseDirectory, LeaseDirectoryOptions
 
     previous = _previous(options)
     node = options.node_name or os.uname().nodename
-    return SharedDirectory(SharedOptions(Path(options.lease_dir), node, _cuts(netconf), options.node_subnets, previous))
+    return LeaseDirectory(
+        LeaseDirectoryOptions(Path(options.lease_dir), node, _cuts(netconf), options.node_subnets, previous)
+    )
 
 
 def _etcd(options: Options, netconf: NetConf) -> LeaseSource:

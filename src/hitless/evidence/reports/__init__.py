@@ -8,7 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from hitless.cleaning import in_json
-from hitless.evidence import citing
+from hitless.evidence import provenance
 from hitless.evidence.records import Story
 from hitless.evidence.reports import html, junit, prometheus, svg
 from hitless.evidence.verdict import Verdict
@@ -19,7 +19,7 @@ __all__ = ["FORMATS", "as_json", "render"]
 def as_json(told: Story, verdict: Verdict) -> str:
     """The verdict as one JSON object; its schema stands in docs/drill.md."""
     found = msgspec.to_builtins(verdict)
-    found |= {"record": msgspec.to_builtins(citing.provenance(told)), "cite": citing.cite(told, verdict)}
+    found |= {"record": msgspec.to_builtins(provenance.provenance(told)), "cite": provenance.cite(told, verdict)}
     return in_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()) + "\n"
 
 

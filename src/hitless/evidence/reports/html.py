@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from hitless.cleaning import cleaned
-from hitless.evidence import citing
+from hitless.evidence import provenance
 from hitless.evidence.losses import Explained, explain
 from hitless.evidence.records import Outage, Record, Story, program
 from hitless.evidence.reports import picture, words
@@ -252,7 +252,7 @@ def _agent(told: Story, agent: AgentVerdict) -> str:
 def _record(told: Story, verdict: Verdict) -> str:
     rows = [
         f'<tr><td class="name">{escape(name)}</td><td class="left"><code>{escape(text)}</code></td></tr>'
-        for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict)))
+        for name, text in (*provenance.facts(told), ("cite", provenance.cite(told, verdict)))
     ]
     return f'<section><h2>Record</h2><div class="record"><table>{"".join(rows)}</table></div></section>'
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from hitless.cleaning import cleaned
-from hitless.evidence import citing
+from hitless.evidence import provenance
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
@@ -35,12 +35,12 @@ def render(told: Story, verdict: Verdict) -> str:
     properties = ET.SubElement(suite, "properties")
     for key, value in (("headline", verdict.headline), ("verdict", verdict.verdict), ("judged", verdict.judge)):
         ET.SubElement(properties, "property", name=key, value=value)
-    found = citing.provenance(told)
+    found = provenance.provenance(told)
     if found.started:
         suite.set("timestamp", found.started)
     suite.set("hostname", found.host or ("anonymous" if found.anonymous else "unknown"))
     record = ET.SubElement(suite, "properties")
-    for name, text in (*citing.facts(told), ("cite", citing.cite(told, verdict))):
+    for name, text in (*provenance.facts(told), ("cite", provenance.cite(told, verdict))):
         ET.SubElement(record, "property", name=name.replace(" ", "_"), value=text)
     for agent in verdict.agents:
         suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))

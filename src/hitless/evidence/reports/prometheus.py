@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hitless.cleaning import cleaned
 from hitless.daemon.exposition import Sample, exposition
-from hitless.evidence import citing
+from hitless.evidence import provenance
 from hitless.evidence.records import Story
 from hitless.evidence.verdict import Verdict
 
@@ -66,7 +66,7 @@ def _samples(told: Story, verdict: Verdict) -> Iterator[tuple[str, float, dict[s
         for word in ("pass", "fail", "inconclusive"):
             yield "verdict", agent.verdict == word, {**of_agent, "verdict": word}
         yield "judged", agent.agent in verdict.judged, of_agent
-    found = citing.provenance(told)
+    found = provenance.provenance(told)
     facts = {"drill": found.drill, "host": found.host, "kernel": found.kernel, "version": found.version}
     facts["log_sha256"] = found.log_sha256
     forced = told.header.config.get("forced") if told.header is not None else None

@@ -11,7 +11,7 @@ import textwrap
 from html import escape
 
 from hitless.cleaning import cleaned
-from hitless.evidence import citing
+from hitless.evidence import provenance
 from hitless.evidence.records import Story
 from hitless.evidence.reports import picture, words
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -40,7 +40,7 @@ def render(told: Story, verdict: Verdict) -> str:
         height = _height(drawn)
         parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
         y += height + _MARGIN
-    for line in textwrap.wrap(citing.cite(told, verdict), _LETTERS, break_on_hyphens=False):
+    for line in textwrap.wrap(provenance.cite(told, verdict), _LETTERS, break_on_hyphens=False):
         parts.append(f'<text x="{_MARGIN}" y="{y + 10}" font-size="11" fill="#495057">{escape(line)}</text>')
         y += 16
     y += _MARGIN

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hitless.cleaning import cleaned
-from hitless.evidence import citing, names
+from hitless.evidence import names, provenance
 from hitless.evidence.records import Record, Story
 from hitless.evidence.reports import words
 from hitless.evidence.verdict import AgentVerdict, Verdict
@@ -67,9 +67,9 @@ def _record(told: Story, verdict: Verdict) -> Table:
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True, style="dim")
     lines.add_column(overflow="fold")
-    for name, text in citing.facts(told):
+    for name, text in provenance.facts(told):
         lines.add_row(name, Text(text))
-    lines.add_row("cite", Text(citing.cite(told, verdict)))
+    lines.add_row("cite", Text(provenance.cite(told, verdict)))
     return lines
 
 

@@ -5,7 +5,7 @@ Promise: there is one record for a cluster, ``kube-system/hitless-rollout``, so 
 write is made on the version that was read (resourceVersion), so that of two writers one is refused and told by whom;
 an answer that was lost is recognised by the write's own number. What is done to pods and DaemonSets is written down
 before, so that whoever goes on knows what may have been done. No clocks are compared: a driver lives as long as an
-annotation moves. Next stage: ``driving``.
+annotation moves. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, ConfigMap
 from hitless.operations.rollout.values import Rollout, read, text
 
-__all__ = ["NAME", "PLACE", "WHERE", "Found", "Record", "document", "found_or_missing", "life", "look"]
+__all__ = ["NAME", "PLACE", "WHERE", "ReadRecord", "Record", "document", "found_or_missing", "life", "look"]
 
 PLACE, NAME = "kube-system", "hitless-rollout"
 """Every cluster has this namespace; a place of one's choice would let two rollouts miss each other."""
@@ -39,7 +39,7 @@ _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadRecord:
     """The record as it was read."""
 
     state: Rollout
@@ -51,7 +51,7 @@ class Found:
         return clean((self.map.data or {}).get("driver", "somebody"), _LONGEST)
 
 
-async def look(api: Api) -> Found | None:
+async def look(api: Api) -> ReadRecord | None:
     """The record, or None where there never was a rollout; ``InputError`` when it is not understood."""
     try:
         found = await api.get(CONFIG_MAPS, NAME, PLACE)
@@ -59,11 +59,11 @@ async def look(api: Api) -> Found | None:
         if error.status == 404:
             return None
         raise
-    return Found(read((found.data or {}).get(_STATE, ""), WHERE), found)
+    return ReadRecord(read((found.data or {}).get(_STATE, ""), WHERE), found)
 
 
 async def life(
-    api: Api, found: Found, within: float = alive.GLANCE, *, tell: Callable[[str], None] = lambda _: None
+    api: Api, found: ReadRecord, within: float = alive.GLANCE, *, tell: Callable[[str], None] = lambda _: None
 ) -> tuple[alive.Life, str]:
     """Whether its driver is at work, and by what that is known; watches it for ``within`` seconds where nothing else
     tells, which ``tell`` is told."""
@@ -113,7 +113,7 @@ class Record:
         assert self._state is not None, "nothing was claimed"
         return self._state
 
-    async def begin(self, state: Rollout, over: Found | None) -> None:
+    async def begin(self, state: Rollout, over: ReadRecord | None) -> None:
         """Make the record, or put it in the place of one that has ended; ``Displaced`` when somebody was quicker."""
         state = self._mine(state)
         if over is not None:
@@ -133,7 +133,7 @@ class Record:
                 raise Displaced(f"another rollout began just now, by {_who(made)}; see hitless rollout status")
         self._version, self._state = made.metadata.resource_version, state
 
-    async def claim(self, found: Found) -> None:
+    async def claim(self, found: ReadRecord) -> None:
         """Become the driver of what was found; ``Displaced`` when it was changed since."""
         await self._claim(self._mine(found.state), found)
 
@@ -141,7 +141,7 @@ class Record:
         driver = alive.driver()["driver"]
         return msgspec.structs.replace(state, driver=driver, stopped="")
 
-    async def _claim(self, state: Rollout, found: Found) -> None:
+    async def _claim(self, state: Rollout, found: ReadRecord) -> None:
         self._version, self._state = found.map.metadata.resource_version, found.state
         self._count += 1
         try:
@@ -253,7 +253,7 @@ class Record:
         await self.write(released)
 
 
-def found_or_missing(found: Found | None) -> Found:
+def found_or_missing(found: ReadRecord | None) -> ReadRecord:
     """The record; ``MissingError`` where there is none."""
     if found is None:
         raise MissingError("there is no rollout in this cluster", remedy="begin one: hitless rollout restart --plan")

@@ -20,12 +20,12 @@ from hitless.errors import ApiError, HitlessError, InputError, ours
 from hitless.model.families import Address, Family, Network, family_of
 from hitless.sources.attributes import decoded, encoded
 from hitless.sources.cuts import Cut
-from hitless.sources.etcd.choosing import Held, choose, held_by, mine, overlap
 from hitless.sources.etcd.client import UNAUTHENTICATED, Etcd
+from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine, overlap
 from hitless.sources.etcd.keys import subnets_of
 from hitless.sources.etcd.registry import Registry
 from hitless.sources.etcd.watching import Change, Following, Gone, Put, Synced
-from hitless.sources.leasing import News, Offer, Teller
+from hitless.sources.lease_source import News, Offer, Teller
 from hitless.sources.options import EtcdOptions
 from hitless.sources.roster import Roster
 
@@ -71,7 +71,7 @@ class EtcdLeases:
         self._roster = Roster({family: cut.network for family, cut in options.cuts.items()}, "", options.reserved)
         self._teller = Teller()
         self._inbox: queue.Queue[Change | _Away | _Back | None] = queue.Queue()
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldKey] = {}
         self._offer: Offer | None = None
         self._key = ""  # ours, as soon as it was asked for
         self._known = False  # etcd told us of our key: all that came before it is known
@@ -314,7 +314,7 @@ class EtcdLeases:
         self._renew_due = None
         self._roster.belongs("")
 
-    def _beaten(self, held: Held) -> bool:
+    def _beaten(self, held: HeldKey) -> bool:
         """Whether somebody with an overlapping subnet was there before our key was made."""
         subnets = subnets_of(self._key)
         for key, other in self._held.items():

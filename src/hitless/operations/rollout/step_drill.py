@@ -1,9 +1,9 @@
-"""One step, measured: a drill of one round, in which the rollout's own work takes the place of the restart.
+"""Measures one step: a drill of one round, in which the rollout's own work takes the place of the restart.
 
-Problem: "it came back ready" says nothing of what pods felt. Promise: the same watch, probe, controls and verdict as in
-``hitless drill --cluster``: a probe before (the baseline), the restart under load, the bake time after it; each step
-has a log and reports of its own, and each node of it its own verdict. What the drill makes goes at the end of the step.
-Next stage: ``driving``.
+Problem: that an agent became ready does not show what pods lost. Promise: the same watch, probe, controls and verdict
+as in ``hitless drill --cluster``: a probe before (the baseline), the restart under load, the bake time after it; each
+step has its own log and reports, and each of its nodes its own verdict. What the drill creates is removed at the end
+of the step. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hitless.evidence import Story, Verdict, judge
 from hitless.kube.api import Api
 from hitless.kube.objects import Node
 from hitless.model import events as e
-from hitless.operations.rollout.crews import Outcome, Work
+from hitless.operations.rollout.ports import Outcome, Work
 from hitless.restarts.agents import Agent, Step
 from hitless.restarts.methods import Method
 from hitless.survey.cni import Survey

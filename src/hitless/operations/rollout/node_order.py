@@ -1,9 +1,9 @@
-"""Which node comes next, and with whom. Pure.
+"""Which nodes are next. Pure.
 
-Problem: a rollout that reaches the second zone before the first one was judged takes a whole service down. Promise:
-zones one after another, control planes last in theirs; a step never holds nodes of two zones, nor more than the width;
-the first step is one node alone. Nodes that are not ready are left out with the reason, those that left or joined are
-told, and what somebody else restarted is not restarted again. Next stage: ``driving``.
+Problem: a rollout that reaches the second zone before the first one was judged can take down a whole service.
+Promise: one zone after another, control planes last in theirs; a step never holds nodes of two zones, nor more nodes
+than the width; the first step is a single node. Nodes that are not ready are left out with the reason, nodes that
+left or joined are reported, and a node that somebody else restarted is not restarted again. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hitless.kube.objects import Node
-from hitless.operations.rollout.seeing import Seen, hash_of
+from hitless.operations.rollout.observation import Observed, hash_of
 from hitless.operations.rollout.values import Choices, Rollout, Turn
 
 __all__ = ["OPEN", "ZONE", "next_step", "ordered", "reconciled", "steps", "zone_of"]
@@ -51,7 +51,7 @@ def _control_plane(node: Node) -> bool:
     )
 
 
-def reconciled(state: Rollout, seen: Seen) -> Rollout:
+def reconciled(state: Rollout, seen: Observed) -> Rollout:
     """The turns as they are by what is seen now."""
     turns = [_turn(state, one, seen) for one in state.turns]
     known = {one.node for one in turns}
@@ -63,7 +63,7 @@ def reconciled(state: Rollout, seen: Seen) -> Rollout:
     return msgspec.structs.replace(state, turns=tuple(turns))
 
 
-def _turn(state: Rollout, turn: Turn, seen: Seen) -> Turn:
+def _turn(state: Rollout, turn: Turn, seen: Observed) -> Turn:
     node, pod = seen.nodes.get(turn.node), seen.pods.get(turn.node)
 
     def now(**changes: object) -> Turn:

@@ -1,7 +1,7 @@
-"""What makes a result citable: where, when, with what, and a line that says it all.
+"""Where, when and with what a result was measured, and one line to cite it.
 
 Problem: "0 lost" without host, kernel, versions and the log's checksum can be neither repeated nor checked. Promise:
-``provenance`` collects the facts from the headers of a log, each once; what a log does not say (it is older, or
+``provenance`` collects the facts from the headers of a log, each once; what a log does not hold (it is older, or
 anonymous) is left out and never guessed. ``cite`` is one line with every agent's figures. Next stage: ``reports``.
 """
 
@@ -16,10 +16,10 @@ from hitless.evidence.rules import not_sent
 from hitless.evidence.verdict import AgentVerdict, Verdict
 from hitless.model import events as e
 
-__all__ = ["Place", "Provenance", "cite", "facts", "provenance", "utc"]
+__all__ = ["NodeFacts", "Provenance", "cite", "facts", "provenance", "utc"]
 
 
-class Place(msgspec.Struct, frozen=True):
+class NodeFacts(msgspec.Struct, frozen=True):
     """A node, by what the tools that ran on it said."""
 
     node: str
@@ -45,7 +45,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     nft: str = ""
     version: str = ""
     tools: tuple[str, ...] = ()
-    nodes: tuple[Place, ...] = ()
+    nodes: tuple[NodeFacts, ...] = ()
     target: str = ""
     command: str = ""
     log_sha256: str = ""
@@ -63,12 +63,12 @@ def provenance(told: Story) -> Provenance:
     ends = [record.last for record in told.records if record.last]
     headers = [one for record in told.records for one in record.headers]
     cluster = told.settings.target == "cluster"
-    places: dict[str, Place] = {}
+    places: dict[str, NodeFacts] = {}
     for record in told.records:
         for one in record.headers:
             if cluster and one.tool in ("watch", "probe") and one.machine is not None:
                 there = one.machine
-                places.setdefault(record.node, Place(record.node, there.kernel, there.arch, there.cpus))
+                places.setdefault(record.node, NodeFacts(record.node, there.kernel, there.arch, there.cpus))
     return Provenance(
         drill=header.drill if header else "",
         started=utc(header.t) if header else "",

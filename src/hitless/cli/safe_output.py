@@ -1,8 +1,8 @@
-"""What is put before standard output and standard error: nothing that acts on a terminal gets past it.
+"""Cleans everything that goes to standard output and standard error: no text can control a terminal.
 
-Problem: texts are cleaned where they are put into sentences, and the next command that is written may forget it.
-Promise: whatever is written as text (by click, rich, argparse, a traceback) passes ``cleaning.for_terminal``; all else
-of the stream is as it was. Event lines are written to the descriptor and are JSON: they do not come by here.
+Problem: texts are cleaned where they are put into messages, and the next command that somebody writes may forget it.
+Promise: all text (from click, rich, argparse, a traceback) passes ``cleaning.for_terminal``; otherwise the stream
+behaves as before. Event lines are JSON and are written to the descriptor directly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""A rollout before it begins: what is asked, checked whole, and every reason not to begin now. Nothing is written.
+"""Checks before a rollout begins: the options, and every reason not to begin now. Writes nothing.
 
-Problem: a wrong container name found at the third node is a broken cluster. Promise: what people wrote is refused with
-its flag before anything is changed; a DaemonSet that is still rolling, pods that are not ready and budgets that forbid
-it are said at once; what cannot be restarted (nodes that are not Ready) is left out and told. Next stage: ``driving``.
+Problem: a wrong container name that is found at the third node leaves a broken cluster. Promise: a wrong option is
+refused, with its name, before anything is changed; a DaemonSet that is still rolling, pods that are not ready and
+disruption budgets that forbid it are all reported at once; nodes that are not Ready are left out and reported. Next
+stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from msgspec.structs import replace
 from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import Container, DaemonSet, Node
-from hitless.operations.rollout import changing, guards, planning, seeing
-from hitless.operations.rollout.crews import now
+from hitless.operations.rollout import daemonset, guards, node_order, observation
+from hitless.operations.rollout.observation import Observed
+from hitless.operations.rollout.ports import now
 from hitless.operations.rollout.record import WHERE
-from hitless.operations.rollout.seeing import Seen
 from hitless.operations.rollout.values import MOST_NODES, Change, Choices, Rollout, Turn
 from hitless.survey.cni import Survey
 from hitless.survey.nodes import selected
@@ -77,7 +78,7 @@ def patch(document: Any, where: str) -> Change:
     return Change("patch", f"patch {where}", document)
 
 
-async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tuple[Rollout, Seen]:
+async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tuple[Rollout, Observed]:
     """The rollout as it would be written down first; raises ``InputError``."""
     daemon_set = survey.cni.daemon_set
     assert daemon_set is not None, "an agent without one was refused"
@@ -88,20 +89,20 @@ async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tup
             where="--node" if choices.nodes else "--node-selector",
             expected="--first NODE and --steps N, to look at some nodes before the others",
         )
-    seen = await seeing.see(api, place, name)
+    seen = await observation.see(api, place, name)
     nodes = _chosen(survey, seen, choices)
     if len(nodes) > MOST_NODES:
         raise InputError(f"{len(nodes):,} nodes", where="--node-selector", expected=f"at most {MOST_NODES:,} at a time")
     for one in choices.first:
         if all(one != node.name for node in nodes):
             raise InputError(f"{one!r} is no node of it", where="--first", expected=", ".join(n.name for n in nodes))
-    zones = {planning.zone_of(node) for node in nodes}
+    zones = {node_order.zone_of(node) for node in nodes}
     for zone in choices.zones:
         if zone not in zones:
             raise InputError(f"no node is in zone {zone!r}", where="--zones", expected=", ".join(sorted(zones - {""})))
     before = ""
     if change.patch is not None:
-        before = seeing.newest(await seeing.revisions(api, daemon_set))
+        before = observation.newest(await observation.revisions(api, daemon_set))
     state = Rollout(
         identity=secrets.token_hex(4),
         namespace=place,
@@ -110,15 +111,15 @@ async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tup
         change=change,
         choices=choices,
         generation=daemon_set.metadata.generation,
-        strategy=changing.strategy_of(daemon_set) if change.patch is not None else None,
+        strategy=daemonset.strategy_of(daemon_set) if change.patch is not None else None,
         before=before,
-        turns=planning.ordered(nodes, choices),
+        turns=node_order.ordered(nodes, choices),
         begun=now(),
     )
-    return planning.reconciled(state, seen), seen
+    return node_order.reconciled(state, seen), seen
 
 
-def _chosen(survey: Survey, seen: Seen, choices: Choices) -> list[Node]:
+def _chosen(survey: Survey, seen: Observed, choices: Choices) -> list[Node]:
     found = list(seen.nodes.values())
     if choices.nodes:
         missing = [name for name in choices.nodes if name not in seen.nodes]
@@ -147,16 +148,18 @@ async def undone(api: Api, state: Rollout) -> Rollout:
             where="rollout undo",
             expected="hitless rollout resume" if state.phase != "ended" else "a rollout that was not",
         )
-    seen = await seeing.see(api, state.namespace, state.name)
+    seen = await observation.see(api, state.namespace, state.name)
     there = seen.daemon_set
-    if there is None or (state.phase != "preparing" and seeing.foreign(state, there)):
-        raise InputError(seeing.foreign(state, there), where=WHERE, expected="the DaemonSet as the rollout left it")
+    if there is None or (state.phase != "preparing" and observation.foreign(state, there)):
+        raise InputError(
+            observation.foreign(state, there), where=WHERE, expected="the DaemonSet as the rollout left it"
+        )
     turns = []
     for one in reversed(state.turns):
         again = Turn(one.node, one.zone)
         if one.course == "left":
             again = one
-        elif seeing.hash_of(seen.pods.get(one.node)) == state.before:
+        elif observation.hash_of(seen.pods.get(one.node)) == state.before:
             again = replace(again, course="kept", reason="it has the former revision still")
         turns.append(again)
     return replace(
@@ -171,18 +174,18 @@ async def undone(api: Api, state: Rollout) -> Rollout:
     ).logged(f"{now()} undo begins")
 
 
-async def against(api: Api, state: Rollout, survey: Survey, seen: Seen, *, known: str = "") -> list[str]:
+async def against(api: Api, state: Rollout, survey: Survey, seen: Observed, *, known: str = "") -> list[str]:
     """Every reason not to begin it now; empty when there is none. ``known``: the rollout that is under way."""
     one = seen.daemon_set
     if one is None:
-        return [seeing.foreign(state, None)]
+        return [observation.foreign(state, None)]
     found: list[str] = []
     name = f"DaemonSet {state.agent}"
-    mark = (one.metadata.annotations or {}).get(seeing.MARK, "")
+    mark = (one.metadata.annotations or {}).get(observation.MARK, "")
     if mark and mark.partition(" ")[0] != known:
         found.append(
             f"{name} is in the hands of rollout {mark}, of which there is no record: look at its updateStrategy, then "
-            f"kubectl -n {state.namespace} annotate daemonset {state.name} {seeing.MARK}-"
+            f"kubectl -n {state.namespace} annotate daemonset {state.name} {observation.MARK}-"
         )
     if one.status.observed_generation and one.status.observed_generation < one.metadata.generation:
         found.append(f"{name}: a change of it is still being carried out")
@@ -193,7 +196,7 @@ async def against(api: Api, state: Rollout, survey: Survey, seen: Seen, *, known
         pod = seen.pods.get(node)
         if pod is None or not pod.ready:
             found.append(f"the agent on {node} is not ready")
-        elif state.before and seeing.hash_of(pod) != state.before and one.spec.update_strategy.type != "OnDelete":
+        elif state.before and observation.hash_of(pod) != state.before and one.spec.update_strategy.type != "OnDelete":
             found.append(f"{name}: a rollout of it is under way ({node} has not the latest revision)")
     labels = one.spec.template.metadata.labels or {}
     for budget in survey.budgets:

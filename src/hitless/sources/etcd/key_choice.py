@@ -1,9 +1,9 @@
-"""Which key a node takes in etcd: its own, the one it had, one that is free.
+"""Which key a node takes in etcd: its own, the one it had, or a free one.
 
 Problem: two nodes with one subnet take each other's traffic, and a node that comes back with another subnet has pods
-that nobody reaches. Promise: first the key that says this node's address (whatever else it says), then the subnets that
-a flag gives, then those of subnet.env, then one of the first hundred that are free, by chance, so that nodes that start
-together seldom want the same. Pure, but for the chance, which comes in. Next stage: ``source``.
+that nobody reaches. Promise: first the key whose lease has this node's address (whatever else it says), then the
+subnets that a flag gives, then those of subnet.env, then a random one of the first hundred that are free, so that
+nodes that start together seldom choose the same. Pure; the random choice is handed in. Next stage: ``source``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hitless.sources.attributes import MOST
 from hitless.sources.cuts import Cut
 from hitless.sources.etcd.keys import key_of, subnets_of
 
-__all__ = ["Held", "choose", "held_by", "mine", "overlap"]
+__all__ = ["HeldKey", "choose", "held_by", "mine", "overlap"]
 
 _CANDIDATES = 100  # flannel's number
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldKey:
     """What is kept of everybody's key: the addresses that it says, a mark of its text, and what etcd says of it."""
 
     public: tuple[str, str]
@@ -35,7 +35,7 @@ class Held:
     modified: int
 
 
-def held_by(value: bytes, lease: int, created: int, modified: int) -> Held:
+def held_by(value: bytes, lease: int, created: int, modified: int) -> HeldKey:
     """What is kept of a key; a value that is nonsense says no address."""
     try:
         fields = from_json(value, most=MOST)
@@ -43,10 +43,10 @@ def held_by(value: bytes, lease: int, created: int, modified: int) -> Held:
     except ValueError:
         lower = {}
     four, six = (text if isinstance(text := lower.get(name), str) else "" for name in ("publicip", "publicipv6"))
-    return Held((four, six), hash(value), lease, created, modified)
+    return HeldKey((four, six), hash(value), lease, created, modified)
 
 
-def mine(held: Mapping[str, Held], address: Address) -> list[str]:
+def mine(held: Mapping[str, HeldKey], address: Address) -> list[str]:
     """Keys that say this address, the oldest first."""
     at, said = 0 if address.version == 4 else 1, str(address)
     return sorted((key for key, one in held.items() if one.public[at] == said), key=lambda key: held[key].created)

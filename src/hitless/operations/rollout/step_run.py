@@ -1,9 +1,9 @@
-"""One step of a rollout: may it begin, what is done to its nodes, and what that cost.
+"""One step of a rollout: whether it may begin, what is done to its nodes, and what that cost.
 
-Problem: between "delete the pod" and "it was deleted" a driver may die. Promise: the one pod of each node is written
-down by its uid before it is deleted, and only that pod ever is; a node whose restart nobody measured is probed
-afterwards, and told as such; what a step came to is written down before the next one begins. Why the rollout stops is a
-sentence with what to do; empty: it goes on. Next stage: ``driving``.
+Problem: a driver may die between "delete the pod" and "it was deleted". Promise: the uid of each node's pod is
+recorded before the pod is deleted, and only that pod is ever deleted; a node whose restart nobody measured is probed
+afterwards, and reported as not measured; the outcome of a step is recorded before the next one begins. Functions
+return the reason to stop, with what to do, or an empty string to go on. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import msgspec
 from hitless.errors import HitlessError
 from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Pod, PodSpec
 from hitless.model.events import RestartCode
-from hitless.operations.rollout import guards, planning
-from hitless.operations.rollout.crews import RESUME, Crew, Outcome, now
-from hitless.operations.rollout.seeing import Seen, foreign, hash_of, see
+from hitless.operations.rollout import guards, node_order
+from hitless.operations.rollout.observation import Observed, foreign, hash_of, see
+from hitless.operations.rollout.ports import RESUME, Crew, Outcome, now
 from hitless.operations.rollout.values import Rollout, Turn, Word
 from hitless.restarts.agents import Step, Tell
 from hitless.restarts.methods import Method, about
@@ -49,7 +49,7 @@ async def against(crew: Crew, step: Sequence[Turn]) -> str:
         await crew.api.patience.sleep(_LOOK)
 
 
-def _unready(state: Rollout, seen: Seen, names: Sequence[str]) -> str:
+def _unready(state: Rollout, seen: Observed, names: Sequence[str]) -> str:
     """An agent that is not well is no ground for a measurement; an undo is there to mend just that."""
     if state.direction == "undo":
         return ""
@@ -61,7 +61,7 @@ def _unready(state: Rollout, seen: Seen, names: Sequence[str]) -> str:
     return ""
 
 
-async def _budget(crew: Crew, seen: Seen) -> str:
+async def _budget(crew: Crew, seen: Observed) -> str:
     """A PodDisruptionBudget of the agent's pods that allows none to go just now."""
     assert seen.daemon_set is not None
     labels = seen.daemon_set.spec.template.metadata.labels or {}
@@ -138,7 +138,7 @@ async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outco
         crew.tell(f"{one.node}: {word}, {outcome.lost:,} of {outcome.attempted:,} lost")
     await crew.record.write(lambda state: _with_lines(state.turned(turns), turns))
     hurt = [one for one in turns if one.verdict == "fail"]
-    last = not any(one.course in (*planning.OPEN, "skipped") for one in crew.state.turns)
+    last = not any(one.course in (*node_order.OPEN, "skipped") for one in crew.state.turns)
     if hurt and not last:
         undo = " or hitless rollout undo" if crew.state.replaces else ""
         guard = "hitless guard bridges such gaps (docs/guard.md)"
@@ -176,7 +176,7 @@ class _Restart:
 
     crew: Crew
     step: Sequence[Turn]
-    seen: Seen
+    seen: Observed
     begun: bool = False
     broke: str = ""
     failed: dict[str, str] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """What every drill does around its rounds: the live view, the log, the reports, the result, the exit code.
 
-Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end the same way, also when they are cut off.
-Promise: standard output holds the result and nothing else; the log stays, whatever ends the drill, and what is known so
-far is told. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
+Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end in the same way, also when they are
+interrupted. Promise: standard output holds the result and nothing else; however the drill ends, the log stays, and
+what is known so far is reported. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
 """
 
 from __future__ import annotations

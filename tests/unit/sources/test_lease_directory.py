@@ -16,8 +16,8 @@ from hitless.errors import InputError
 from hitless.model.families import Family, Network
 from hitless.model.leases import BackendType
 from hitless.sources.cuts import Cut, Cutting, cut
-from hitless.sources.leasing import News, Offer, Reach
-from hitless.sources.shared import SharedDirectory, SharedOptions
+from hitless.sources.lease_directory import LeaseDirectory, LeaseDirectoryOptions
+from hitless.sources.lease_source import News, Offer, Reach
 
 CUTS = {Family.IPV4: cut(ip_network("10.42.0.0/16"), Cutting(), "net-conf.json")}
 
@@ -25,7 +25,7 @@ CUTS = {Family.IPV4: cut(ip_network("10.42.0.0/16"), Cutting(), "net-conf.json")
 class Node:
     """One node's source, and what it told."""
 
-    def __init__(self, source: SharedDirectory) -> None:
+    def __init__(self, source: LeaseDirectory) -> None:
         self.source = source
         self._told: queue.Queue[News] = queue.Queue()
         self.last = News()
@@ -43,7 +43,7 @@ def node(
     directory: Path, name: str, number: int, *, cuts: dict[Family, Cut] | None = None, offered: bool = True,
     given: tuple[Network, ...] = (), previous: tuple[Network, ...] = (),
 ) -> Iterator[Node]:  # fmt: skip
-    source = SharedDirectory(SharedOptions(directory, name, cuts or CUTS, given, previous))
+    source = LeaseDirectory(LeaseDirectoryOptions(directory, name, cuts or CUTS, given, previous))
     one = Node(source)
     try:
         if offered:
@@ -70,7 +70,7 @@ def test_nodes_see_each_other_and_no_two_have_one_subnet(tmp_path: Path) -> None
 def test_many_at_once_take_a_subnet_each(tmp_path: Path) -> None:
     """The lock decides; there are as many subnets as nodes."""
     few = {Family.IPV4: cut(ip_network("10.42.0.0/24"), Cutting(28), "net-conf.json")}
-    sources = [SharedDirectory(SharedOptions(tmp_path, f"n{at}", few)) for at in range(15)]
+    sources = [LeaseDirectory(LeaseDirectoryOptions(tmp_path, f"n{at}", few)) for at in range(15)]
     gate = threading.Barrier(15)
 
     def begin(at: int) -> None:
@@ -183,4 +183,4 @@ def test_a_node_that_goes_is_gone_and_a_directory_that_goes_is_trouble_and_no_lo
 def test_a_name_that_is_no_files_is_refused(tmp_path: Path) -> None:
     for name in ("", "../x", ".hidden", "a/b", "x" * 300):
         with pytest.raises(InputError, match="no file's name"):
-            SharedDirectory(SharedOptions(tmp_path, name, CUTS))
+            LeaseDirectory(LeaseDirectoryOptions(tmp_path, name, CUTS))

@@ -1,4 +1,4 @@
-"""``hitless agent plan`` and ``cleanup``: what would be done, in the exact words; and the only removal there is."""
+"""``hitless agent plan`` and ``cleanup``: the exact text that would be sent, and the agent's only removal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hitless.agent.judging import Judging
 from hitless.agent.node import AllRules, Node
 from hitless.agent.running import first_snapshot
 from hitless.agent.runtime import SYSTEM
-from hitless.agent.working import Worker
+from hitless.agent.worker import Worker
 from hitless.errors import InputError
 from hitless.model.families import Backend, Family
 from hitless.model.state import Place, Purpose

@@ -16,8 +16,8 @@ from tests.unit.overlay.worlds import World, clock, cluster, lease, unreached, w
 
 from hitless.agent.health import Health
 from hitless.agent.metrics import agent_metrics
+from hitless.agent.overlay.desired import DesiredObjects
 from hitless.agent.overlay.loop import OverlayLoop
-from hitless.agent.overlay.wanted import Wanted
 from hitless.agent.overlay.worker import Worker
 from hitless.daemon.logs import Log
 from hitless.desired.overlay import Ground, desired_overlay
@@ -35,7 +35,7 @@ CHANGES = st.lists(
 @given(CHANGES)
 @settings(max_examples=150, deadline=None)
 def test_one_change_after_the_other_leads_to_what_the_whole_says(changes: list[tuple[int, str, int, int]]) -> None:
-    snapshot, wanted = cluster(), Wanted()
+    snapshot, wanted = cluster(), DesiredObjects()
     wanted.whole(snapshot, Ground())
     for number, what, salt, at in changes:
         node = f"node{number}"

@@ -1,4 +1,4 @@
-"""The command as it was typed, for the record; what is secret in it is taken out before it is written."""
+"""The command line as it was typed, for the record, without its secrets."""
 
 from __future__ import annotations
 

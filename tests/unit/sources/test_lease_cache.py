@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hitless.errors import InputError
 from hitless.model.families import Family
 from hitless.model.leases import BackendType, Endpoint, Lease, Leases
-from hitless.sources.leasing import News, Offer
-from hitless.sources.remembering import Remembering, State, read_state, write_state
+from hitless.sources.lease_cache import CachedSource, CachedState, read_state, write_state
+from hitless.sources.lease_source import News, Offer
 
 KEY = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw="
 
@@ -26,10 +26,10 @@ def lease(name: str, number: int) -> Lease:
     return Lease(name, BackendType.VXLAN, {Family.IPV4: four})
 
 
-def state(*leases: Lease, source: str = "a test") -> State:
+def state(*leases: Lease, source: str = "a test") -> CachedState:
     addresses = {Family.IPV4: ip_address("192.0.2.77")}
     named = {one.node: one for one in leases}
-    return State(
+    return CachedState(
         source, "me", {Family.IPV4: ip_network("10.42.1.0/24")}, addresses, named, '{"Network": "10.42.0.0/16"}'
     )
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_not_whole_is_refused_whole(
 def test_the_file_comes_first_and_goes_when_the_source_has_told_everything(tmp_path: Path) -> None:
     told: list[News] = []
     source, path = Source(), tmp_path / "state.json"
-    kept = Remembering(
+    kept = CachedSource(
         source, path, state(lease("me", 1), lease("a", 2), lease("gone", 3)), lambda words: None, every=0
     )
     kept.start(told.append)
@@ -113,7 +113,7 @@ def test_the_state_of_another_source_is_not_used_and_a_full_disk_is_said(tmp_pat
     said: list[str] = []
     source = Source()
     (tmp_path / "file").write_text("")
-    kept = Remembering(source, tmp_path / "file" / "x", state(lease("me", 1), source="other"), said.append, every=0)
+    kept = CachedSource(source, tmp_path / "file" / "x", state(lease("me", 1), source="other"), said.append, every=0)
     kept.start(told.append)
     assert told == []
     subnets = {Family.IPV4: ip_network("10.42.1.0/24")}

@@ -1,9 +1,8 @@
-"""``--guard``: the same agent again, with ``hitless guard`` on its node.
+"""``--guard``: one more row for the same agent, with ``hitless guard`` on its node.
 
-Problem: what the guard is worth shows beside the same agent without it. Promise: the guard runs as on any node, by its
-own command, from when the agent is ready; when it does not stand by, or ends on its own, the drill of this row says so
-and is not judged by what it did not protect. What its journal says at the end goes into the record. Next stage:
-``labs`` opens the row.
+Problem: the guard's value shows only beside the same agent without it. Promise: the guard runs as on any node, by its
+own command, from when the agent is ready; if it does not reach its standby, or ends by itself, the row reports that
+and is not judged as protected. The end of its journal goes into the record. Next stage: ``labs`` opens the row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who drives a rollout, with what, and what a step came to: the values that its parts share."""
+"""The values and ports that the parts of a rollout share: who drives it, with what, and the outcome of a step."""
 
 from __future__ import annotations
 

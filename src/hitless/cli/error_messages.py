@@ -1,9 +1,9 @@
-"""Errors of the command line in one style: ``hitless: WHERE: WHAT (expected …); REMEDY``.
+"""Errors of the command line in one form: ``hitless: WHERE: WHAT (expected …); REMEDY``.
 
-Problem: click, argparse and our own errors each have a form, and a block of usage in front hides what is wrong.
-Promise: every one is one message on standard error with the option, argument or file, what is wrong with it, what would
-be right (the nearest name, the choices), and what to do; never a traceback, never usage. Imports nothing of click until
-one of its errors is to be told.
+Problem: click, argparse and our own errors each have their own form, and a usage text in front hides the error.
+Promise: every error is one message on standard error with the option, argument or file, what is wrong with it, what
+would be right (the nearest name, the choices), and what to do; never a traceback, never the usage. Imports click only
+when one of its errors is to be shown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ending on a signal: SIGTERM and SIGINT ask a tool to end, and it ends in its own good order."""
+"""Ending on a signal: on SIGTERM and SIGINT a tool is asked to end, and writes its last records first."""
 
 from __future__ import annotations
 

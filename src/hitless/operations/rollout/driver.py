@@ -1,10 +1,9 @@
-"""A rollout, driven: step after step from what is written down and what is seen, until it ended or must stop.
+"""Drives a rollout: step after step, from its record and the state of the cluster, until it ends or must stop.
 
-Problem: a driver may die at every instruction, and be told to go on by somebody else. Promise: what is about to be
-done to a node (the one pod, by its uid) is written down before it is done, and only that pod is ever deleted; whoever
-goes on sees from the cluster whether it was. A node is restarted once. Nothing is begun on a DaemonSet that somebody
-else changed, outside of a maintenance window, or after a loss; why it stopped is written down, and what to do.
-Next stage: ``hitless.cli.rollout``.
+Problem: a driver may die at any instruction, and somebody else may continue. Promise: before a node's pod is deleted,
+its uid is recorded, and only that pod is ever deleted; whoever continues sees in the cluster whether it was. A node
+is restarted once. No step begins on a DaemonSet that somebody else changed, outside of a maintenance window, or after
+a loss; the reason for stopping is recorded, with what to do. Next stage: ``hitless.cli.rollout``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from functools import partial
 import msgspec
 
 from hitless.errors import HitlessError
-from hitless.operations.rollout import changing, planning, stepping
-from hitless.operations.rollout.crews import RESUME, Crew, now
-from hitless.operations.rollout.seeing import foreign, see
+from hitless.operations.rollout import daemonset, node_order, step_run
+from hitless.operations.rollout.observation import foreign, see
+from hitless.operations.rollout.ports import RESUME, Crew, now
 from hitless.operations.rollout.values import Rollout
 
 __all__ = ["drive"]
@@ -67,16 +66,16 @@ async def _go(crew: Crew) -> str:
         seen = await see(crew.api, state.namespace, state.name)
         if why := foreign(state, seen.daemon_set):
             return why
-        told = planning.reconciled(state, seen)
+        told = node_order.reconciled(state, seen)
         if told != state:
             _tell_changes(crew, state, told)
-            await crew.record.write(lambda one, seen=seen: planning.reconciled(one, seen))  # type: ignore[misc]
-        step = planning.next_step(crew.state.turns, crew.state.choices.width)
+            await crew.record.write(lambda one, seen=seen: node_order.reconciled(one, seen))  # type: ignore[misc]
+        step = node_order.next_step(crew.state.turns, crew.state.choices.width)
         if not step:
             break
         if crew.most and crew.taken >= crew.most:
             return f"{crew.most} steps were asked for (--steps); go on with hitless rollout resume"
-        if why := await stepping.against(crew, step) or await stepping.take(crew, step):
+        if why := await step_run.against(crew, step) or await step_run.take(crew, step):
             return why
         crew.taken += 1
     return await _finish(crew)
@@ -95,7 +94,7 @@ async def _prepare(crew: Crew) -> str:
         await crew.record.write(partial(_changed, phase="rolling"))
         return ""
     crew.tell(f"{state.agent}: updateStrategy OnDelete, and the {_template_words(state)} template")
-    generation, target, why = await changing.change(crew.api, state, state.choices.patience)
+    generation, target, why = await daemonset.change(crew.api, state, state.choices.patience)
     if why:
         return why
     if state.direction == "forward" and target == state.before:
@@ -127,7 +126,7 @@ async def _finish(crew: Crew) -> str:
     if state.replaces:
         words = (state.strategy or {}).get("type", "")
         crew.tell(f"{state.agent}: updateStrategy {words} again")
-        if why := await changing.restore(crew.api, crew.state):
+        if why := await daemonset.restore(crew.api, crew.state):
             return why
     generation = await _generation(crew)
     await crew.record.write(partial(_changed, phase="ended", ended=now(), generation=generation, driver=""))

@@ -1,11 +1,11 @@
-"""What a source of leases takes and tells, whichever it is: Kubernetes, etcd or a directory.
+"""The port to a source of leases, the same for Kubernetes, etcd and a directory.
 
-Problem: the overlay must not know where leases are kept, and each place has its own order of things: Kubernetes gives
-the subnet first, etcd gives it in exchange for what a node says of itself. Promise: one order for all of them. A
+Problem: the overlay must not know where leases are kept, and each source has its own order: Kubernetes gives the
+subnet first, etcd gives it in exchange for what a node publishes. Promise: one order for all of them. A
 ``LeaseSource`` is started with a function that it calls, from a thread of its own, with the whole ``News`` each time
 something changed; the overlay answers with an ``Offer`` (the MAC or key is decided from the kernel, or from
-``News.own``, before there is a subnet), and the source keeps it published, whoever removes or changes it. What was told
-stays true while the source cannot be reached (``trouble``). Next stage: ``hitless.agent``'s overlay.
+``News.own``, before there is a subnet), and the source keeps it published, whoever removes or changes it. While the
+source cannot be reached (``trouble``), its last report stays valid. Next stage: ``hitless.agent.overlay``.
 """
 
 from __future__ import annotations

@@ -30,10 +30,10 @@ from hitless.model.families import Address, Family, Network, family_of
 from hitless.model.leases import Lease
 from hitless.sources.attributes import MOST, encoded, lease_from
 from hitless.sources.cuts import Cut
-from hitless.sources.leasing import News, Offer, Teller
+from hitless.sources.lease_source import News, Offer, Teller
 from hitless.sources.roster import Roster
 
-__all__ = ["SharedDirectory", "SharedOptions"]
+__all__ = ["LeaseDirectory", "LeaseDirectoryOptions"]
 
 _NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,240}")
 _AGAIN = 1.0  # seconds, where the directory cannot be used
@@ -43,7 +43,7 @@ _SUBNET = {Family.IPV4: "Subnet", Family.IPV6: "IPv6Subnet"}
 
 
 @dataclass(frozen=True, slots=True)
-class SharedOptions:
+class LeaseDirectoryOptions:
     """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that are no pod's."""
 
     directory: Path
@@ -54,10 +54,10 @@ class SharedOptions:
     reserved: frozenset[Address] = field(default_factory=frozenset)
 
 
-class SharedDirectory:
+class LeaseDirectory:
     """A ``LeaseSource``."""
 
-    def __init__(self, options: SharedOptions) -> None:
+    def __init__(self, options: LeaseDirectoryOptions) -> None:
         if not _NAME.fullmatch(options.node):
             expected = "letters, digits, '.', '_' and '-'"
             raise InputError(f"{options.node!r} is no file's name", where="--node-name", expected=expected)

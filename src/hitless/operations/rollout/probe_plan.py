@@ -1,7 +1,7 @@
-"""The pods and the plan that a rollout's steps are measured with, from its choices. Pure.
+"""The probe pods and the plan that a rollout's steps are measured with. Pure.
 
-Whoever goes on with a rollout measures it in the same way: everything comes from what is written down, and from the
-cluster. Next stage: ``probing``.
+Everything comes from the recorded choices and from the cluster, so that whoever continues a rollout measures it in
+the same way. Next stage: ``step_drill``.
 """
 
 from __future__ import annotations

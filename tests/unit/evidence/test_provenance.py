@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.evidence.drill_logs import Drill, outage_drill, table_of
 
 from hitless.evidence import Story, Verdict, judge, story
-from hitless.evidence.citing import cite, provenance
+from hitless.evidence.provenance import cite, provenance
 from hitless.evidence.reports import render
 from hitless.model import events as e
 

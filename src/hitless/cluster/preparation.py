@@ -1,9 +1,9 @@
-"""A drill of a cluster, prepared: looked at, objected to, agreed to; or rehearsed.
+"""Prepares a drill of a cluster: the survey, the objections, the agreement; or a dry run.
 
-Problem: an operator has a cluster and one question. Promise: nothing is touched before the cluster was looked at, every
-objection was said, and somebody agreed; a dry run gives every object, call and right as YAML and touches nothing; what
-a drill made is removed at its end. Who asks and shows is ``People``: the command line is one. Next stage:
-``hitless.cli.drill_cluster``.
+Problem: an operator has a cluster and one question. Promise: nothing is changed before the cluster was surveyed,
+every objection was shown, and the operator agreed; a dry run gives every object, call and right as YAML and changes
+nothing; what a drill created is removed at its end. ``People`` is the port to the operator; the command line
+implements it. Next stage: ``hitless.cli.drill_cluster``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 from hitless.cluster.alive import driver
-from hitless.cluster.checking import abort_after, check
 from hitless.cluster.choices import Choices
 from hitless.cluster.dry_run import dry_run
 from hitless.cluster.manifests import Pods, far_addresses
 from hitless.cluster.neighbours import met
 from hitless.cluster.schedule import announce, last_turn, push, remember
 from hitless.cluster.target import Abort, ClusterTarget, placed, spots
+from hitless.cluster.validation import abort_after, check
 from hitless.drill import Plan
 from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
@@ -29,7 +29,7 @@ from hitless.evidence import Story, Verdict
 from hitless.evidence.reports import render
 from hitless.evidence.rules import plural
 from hitless.kube.api import Api, Patience, connect
-from hitless.kube.contexts import Way, read
+from hitless.kube.contexts import Connection, read
 from hitless.kube.objects import NAMESPACES, Node
 from hitless.probe.targets import is_far_end
 from hitless.restarts.agents import Agent
@@ -62,10 +62,10 @@ class People(Protocol):
     def allow(self, nodes: Mapping[str, Mapping[str, str]], choices: Choices) -> Permit:
         """Whether these nodes (their labels by name) may be drilled now, by the windows; ``MissingError`` if not."""
 
-    def wait_for(self, work: Coroutine[Any, Any, _T], way: Way) -> _T:
+    def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
         """Carry out the first questions to a server."""
 
-    def place_of(self, way: Way) -> str:
+    def place_of(self, way: Connection) -> str:
         """Which cluster is meant, in words."""
 
 

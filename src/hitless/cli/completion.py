@@ -1,4 +1,4 @@
-"""What a shell may complete behind ``hitless guard`` and ``hitless agent``, whose words never pass through click."""
+"""Shell completion for ``hitless guard`` and ``hitless agent``, whose arguments click never parses."""
 
 from __future__ import annotations
 

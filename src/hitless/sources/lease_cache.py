@@ -1,11 +1,11 @@
-"""What a source of leases told last, kept in a file, so that a start needs nobody.
+"""A lease source's last answer, kept in a file, so that an agent can start while the source is away.
 
 Problem: a node whose agent starts while the API server or etcd is away has everything in its kernel, and nobody who
-says whether it is whole: what somebody damages meanwhile stays damaged. Promise: ``Remembering`` stands in front of a
-source. Until the source has told everything, what the file says is told, with ``synced`` false, so that nothing is
-removed on its word; what the source has told already replaces it, node by node. What a source in sync tells is written
-to the file, whole or not at all, at most every ``every`` seconds. A file that is not whole, or of another source or
-network, is not used. Next stage: the overlay.
+says whether it is complete: what gets damaged meanwhile stays damaged. Promise: ``CachedSource`` wraps a source.
+Until the source has reported everything, the file's leases are reported, with ``synced`` false, so that nothing is
+removed because of them; what the source has reported already replaces them, node by node. What a synced source
+reports is written to the file, whole or not at all, at most every ``every`` seconds. A file that is not whole, or of
+another source or network, is not used. Next stage: the overlay.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import Lease, Leases
 from hitless.sources.attributes import encoded, lease_from
-from hitless.sources.leasing import LeaseSource, News, Offer, Reach, Teller
+from hitless.sources.lease_source import LeaseSource, News, Offer, Reach, Teller
 
-__all__ = ["Remembering", "State", "read_state", "write_state"]
+__all__ = ["CachedSource", "CachedState", "read_state", "write_state"]
 
 _VERSION = 1
 _MOST = 64 << 20  # bytes: a hundred thousand nodes
@@ -35,7 +35,7 @@ _FIELDS = frozenset(("version", "source", "config", "node", "subnets", "addresse
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class CachedState:
     """``source``: where it is from, and ``config``: net-conf.json where that came from etcd."""
 
     source: str
@@ -46,7 +46,7 @@ class State:
     config: str = field(default="", compare=False)
 
 
-def read_state(path: Path) -> State | None:
+def read_state(path: Path) -> CachedState | None:
     """The file's state; ``None`` where there is no file. Raises ``InputError`` for one that is not whole."""
     try:
         text = files.read(path, most=_MOST)
@@ -65,10 +65,12 @@ def read_state(path: Path) -> State | None:
         family: reading.address(text, where=f"{path}: addresses", family=family)
         for family, text in _families(value["addresses"], path)
     }
-    return State(source, node, _subnets(value["subnets"], path), addresses, _leases(value["leases"], path), config)
+    return CachedState(
+        source, node, _subnets(value["subnets"], path), addresses, _leases(value["leases"], path), config
+    )
 
 
-def write_state(path: Path, state: State) -> None:
+def write_state(path: Path, state: CachedState) -> None:
     """Put the state there, whole or not at all; raises ``OSError``."""
     leases = {
         name: {"subnets": _said(lease), "attributes": json.loads(encoded(_offer(lease)))}
@@ -133,7 +135,7 @@ def _leases(value: object, path: Path) -> dict[str, Lease]:
     return found
 
 
-class Remembering:
+class CachedSource:
     """A ``LeaseSource`` in front of another one. ``state``: what the file said. ``failed`` is told why the file cannot
     be written."""
 
@@ -141,7 +143,7 @@ class Remembering:
         self,
         source: LeaseSource,
         path: Path,
-        state: State | None,
+        state: CachedState | None,
         failed: Callable[[str], None],
         *,
         config: str = "",
@@ -222,7 +224,9 @@ class Remembering:
             news, self._due, self._timer, self._at = self._due, None, None, time.monotonic()
             if news is None:
                 return
-            state = State(str(self._source), news.node, news.subnets, news.addresses, news.leases.by_node, self._config)
+            state = CachedState(
+                str(self._source), news.node, news.subnets, news.addresses, news.leases.by_node, self._config
+            )
             if state == self._written:
                 return
             try:

@@ -1,10 +1,10 @@
-"""What is done to the DaemonSet itself: OnDelete and the new template at once, the former template, the strategy back.
+"""The writes to the DaemonSet: ``OnDelete`` with the new template, the former template, the strategy at the end.
 
 Problem: with RollingUpdate the controller restarts every pod that is not ready as soon as the template changes
 (kubernetes issue 111073), all at once. Promise: template and ``OnDelete`` are one write, so that the controller never
-sees the one without the other; each write carries the resourceVersion that was read and a mark, so that it is done
-once, by whoever may; what the updateStrategy was (surge and maxUnavailable with it) comes back at the end.
-Next stage: ``driving``.
+sees one without the other; each write carries the resourceVersion that was read and a mark, so that it is done only
+once, whoever drives; the updateStrategy (with surge and maxUnavailable) is restored at the end. Next stage:
+``driver``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from hitless.errors import ApiError
 from hitless.kube.api import Api, PatchType
 from hitless.kube.objects import DAEMON_SETS, ControllerRevision, DaemonSet
-from hitless.operations.rollout.seeing import HASH, MARK, foreign, newest, revisions
+from hitless.operations.rollout.observation import HASH, MARK, foreign, newest, revisions
 from hitless.operations.rollout.values import Rollout
 
 __all__ = ["change", "mark", "restore", "strategy_of"]

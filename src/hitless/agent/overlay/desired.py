@@ -1,9 +1,9 @@
-"""What the overlay should be, kept up to date peer by peer.
+"""The overlay's desired objects, kept up to date peer by peer.
 
-Problem: the desired state is a function of the whole snapshot, and with 5,000 peers computing it takes longer than one
-peer's change may. Promise: ``update`` does for the peers that changed what ``desired_overlay`` does for all, and says
-which keys that touched; wherever one peer's change could concern another's objects (a collision, a device of an earlier
-configuration) it says ``None``, and everything is computed anew. That both lead to the same is a test.
+Problem: the desired state is a function of the whole snapshot; with 5,000 peers, computing it takes longer than the
+change of one peer may take. Promise: ``update`` does for the changed peers what ``desired_overlay`` does for all, and
+returns the keys that changed; where a peer's change could concern another's objects (a collision, a device of an
+earlier configuration) it returns ``None``, and everything is computed anew. A test compares both ways.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from hitless.desired.overlay import Ground, Place, desired_overlay, peer_objects
+from hitless.desired.overlay import Ground, Local, desired_overlay, peer_objects
 from hitless.model.leases import Leases
 from hitless.model.links import Key, LinkObject, LinkState
 from hitless.model.overlay import OverlaySnapshot
 
-__all__ = ["Wanted"]
+__all__ = ["DesiredObjects"]
 
 
-class Wanted:
+class DesiredObjects:
     """``objects`` by key, ``by_node`` the peers' keys, ``refused`` who is left out and why."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Wanted:
         if before is None or ground.kept or self._collided or _without_leases(before) != _without_leases(snapshot):
             return None
         keys: set[Key] = set()
-        place = Place.of(snapshot, ground)
+        place = Local.of(snapshot, ground)
         for node in changed:
             if node == snapshot.own.node:
                 continue

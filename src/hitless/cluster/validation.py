@@ -1,9 +1,9 @@
-"""What was asked of ``hitless drill --cluster``, checked whole.
+"""Checks the options of ``hitless drill --cluster``, all of them.
 
-Problem: a slip of the pen in the tenth option must not be found by a server, after half of a drill was made. Promise:
-every value that can be judged without the cluster is judged here, before the first request to a server; what is wrong
-is an ``InputError`` with the option, the value and what was expected. Whether a thing of that name is there is the
-survey's question. Next stage: ``preparing``.
+Problem: a mistake in the tenth option must not be found by a server, after half of a drill was made. Promise: every
+value that can be checked without the cluster is checked here, before the first request; an error is an ``InputError``
+with the option, the value and what was expected. Whether an object exists is checked by the survey. Next stage:
+``preparation``.
 """
 
 from __future__ import annotations

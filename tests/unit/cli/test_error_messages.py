@@ -14,7 +14,7 @@ import pytest
 from hitless.cleaning import clean
 from hitless.cli import COMMANDS, guard
 from hitless.cli.commands import DAEMONS, GROUPS, HIDDEN
-from hitless.cli.complaints import nearest, of_argparse
+from hitless.cli.error_messages import nearest, of_argparse
 from hitless.cli.numbers import Number
 from hitless.cli.tools import run_tools
 from hitless.sources.flags import FLAGS
