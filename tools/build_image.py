@@ -7,8 +7,8 @@ one layer with fixed times, modes and order is written per architecture: the sam
 give the same bytes, which a test builds twice to see. The archive is an OCI image layout that ``ctr images import`` and
 ``skopeo`` take; beside it stands what is in it, as SPDX (``tools/sbom.py``). There is no shell in it and no setuid
 program. ``--flanneld`` makes the image that takes the place of flannel's: the same files, /opt/bin/flanneld as its
-program, and root as its user, as flannel's has. Size and contents are printed. ``deploy/Containerfile`` says the same
-to engines.
+program, and root as its user, as flannel's has. ``cp`` and /opt/bin/install-conf are for flannel's init containers.
+Size and contents are printed. ``deploy/Containerfile`` says the same to engines.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ sys.path.insert(0, str(ROOT))
 
 from tools import sbom  # noqa: E402 - found by its place, wherever this is started
 
-PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase"
+PACKAGES = "python3,nftables,iptables,util-linux,ca-certificates,netbase,coreutils"
 SITE = Path("usr/lib/python3/dist-packages")
 NAME = "ghcr.io/hitless/hitless"
 USER = 65532
 FLANNELD = "opt/bin/flanneld"
 """Where flannel's image has its program: charts and manifests name it."""
+INSTALL_CONF = "opt/bin/install-conf"
+"""What flannel's chart runs in its init container since v0.28: SOURCE TARGET, copied in one step."""
 PLATFORMS = {"amd64": "x86_64-unknown-linux-gnu", "arm64": "aarch64-unknown-linux-gnu"}
 
 KEEP_PROGRAMS = {
     *("python3", "python3.11", "hitless", "nsenter", "nft", "xtables-nft-multi", "xtables-legacy-multi"),
+    "cp",  # flannel's manifests and charts run it from flannel's image, to install the CNI configuration
     *(
         f"ip{six}tables{kind}{what}"
         for six in ("", "6")
@@ -66,7 +69,7 @@ DROP = (
         "usr/share/pixmaps",
     ),
     *("usr/lib/valgrind", "usr/lib/systemd", "usr/lib/udev", "usr/lib/mime", "usr/lib/binfmt.d", "usr/lib/apt"),
-    *("usr/lib/ssl/misc", "usr/share/dpkg", "usr/libexec/dpkg", "etc/dpkg", "etc/logrotate.d", "var/lib/apt"),
+    *("usr/lib/ssl/misc", "usr/share/dpkg", "usr/libexec", "etc/dpkg", "etc/logrotate.d", "var/lib/apt"),
     *(
         "var/lib/dpkg",
         "usr/share/debconf",
@@ -226,6 +229,8 @@ def install(architecture: str, folder: Path, scratch: Path) -> None:
         "#!/usr/bin/python3 -sP\nimport sys\n\nsys.argv.insert(1, 'agent')\nfrom hitless.cli import main\n\nmain()\n"
     )
     flanneld.chmod(0o755)
+    shutil.copyfile(ROOT / "deploy/install-conf", folder / INSTALL_CONF)
+    (folder / INSTALL_CONF).chmod(0o755)
     for place in (folder / "usr/lib/python3.11", site):
         compileall.compile_dir(
             place,

@@ -171,6 +171,25 @@ def test_flanneld_is_the_agent(image: Image) -> None:
     assert "usage: hitless agent" in image.run("/opt/bin/flanneld", "--help").stdout
 
 
+@pytest.mark.parametrize("command", [("cp", "-f"), ("/opt/bin/install-conf",)])
+def test_the_init_containers_of_flannels_manifests_and_charts_find_their_program(
+    image: Image, command: tuple[str, ...]
+) -> None:
+    """They copy the CNI configuration with flannel's image, which is ours then: the whole pod would not start."""
+    script = (
+        "import pathlib, subprocess\n"
+        "source, target = pathlib.Path('/tmp/cni-conf.json'), pathlib.Path('/tmp/net.d/10-flannel.conflist')\n"
+        "target.parent.mkdir(); target.write_text('old'); source.write_text('{\"plugins\": []}')\n"
+        f"subprocess.run([*{list(command)}, source, target], check=True)\n"
+        "assert target.read_text() == source.read_text()\n"
+        "assert [one.name for one in target.parent.iterdir()] == [target.name]\n"
+        f"done = subprocess.run([*{list(command)}, '/tmp/not-there', target], capture_output=True, text=True)\n"
+        "assert done.returncode and '/tmp/not-there' in done.stderr and 'Traceback' not in done.stderr, done\n"
+    )
+    done = image.run("/usr/bin/python3", "-sP", "-c", script)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_rule_programs_are_there_and_are_the_nft_ones(image: Image) -> None:
     assert "nf_tables" in image.run("/usr/sbin/iptables", "--version").stdout
     assert "nf_tables" in image.run("/usr/sbin/ip6tables-restore", "--version").stdout
