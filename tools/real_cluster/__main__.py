@@ -1,7 +1,8 @@
 """``python -m tools.real_cluster``: start, use and stop a real Kubernetes on this machine. See CONTRIBUTING.md.
 
 up                 build or find the programs, start the control plane, two nodes and a Canal with the real flanneld
-test               up, then every part (doctor, tests/cluster, drills, cleanup, the chart, a rollout), a table, down
+test               up, then every part (doctor, tests/cluster, drills, the agent in flanneld's place, rollouts), a
+                   table, down; a cluster that is up already is used as it is, and stays up
 kubectl WORDS      kubectl as administrator
 shell [NODE]       a shell in the control plane's network namespace, or on a node
 down               stop everything and remove the namespaces
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tools.real_cluster import binaries, canal, certificates, checks, control_plane, images, node
+from tools.real_cluster import background, binaries, canal, certificates, checks, control_plane, images, node
 from tools.real_cluster.folder import NAMESPACE, ROOT, Folder, default, fail, need, say, within
 
 _PROGRAMS = {
@@ -60,6 +61,9 @@ def main() -> int:
             os.environ["KUBECONFIG"] = str(folder.kubeconfig)
             os.execvp(command[0], command)
         case "test":
+            if _is_up(folder, nodes):
+                say("it is up already: used as it is, with its images, flanneld and kube-proxy, and left up")
+                return checks.run_all(folder, nodes, options.only)
             try:
                 _up(folder, nodes, options)
                 return checks.run_all(folder, nodes, options.only)
@@ -67,6 +71,16 @@ def main() -> int:
                 if not options.keep:
                     _down(folder)
     return 0
+
+
+def _is_up(folder: Folder, nodes: list[node.Node]) -> bool:
+    """Whether all its programs run; when only some do, it ends here, before anything is written."""
+    names = [*control_plane.PARTS, *(f"{one.name}-{part}" for one in nodes for part in node.PARTS)]
+    running = [name for name in names if background.alive(folder, name)]
+    if running and len(running) < len(names):
+        missing = ", ".join(name for name in names if name not in running)
+        fail(f"it is up in part ({missing} not running): down first, or name the --nodes that it has")
+    return bool(running)
 
 
 def _options() -> argparse.Namespace:
@@ -99,6 +113,8 @@ def _options() -> argparse.Namespace:
 
 def _up(folder: Folder, nodes: list[node.Node], options: argparse.Namespace) -> None:
     begun = time.monotonic()
+    if _is_up(folder, nodes):
+        fail("it is up already: down first (test uses it as it is)")
     need(_PROGRAMS)
     if not Path(_PLUGIN).exists():
         fail("the CNI plugins are missing: apt-get install containernetworking-plugins")

@@ -22,6 +22,9 @@ from tools.real_cluster.images import PAUSE
 
 _OWN = ("/opt/cni", "/etc/cni", "/var/lib/cni", "/var/lib/kubelet", "/var/lib/calico", "/var/lib/hitless")
 _OWN_LOGS = ("/var/log/containers", "/var/log/hitless")
+PARTS = ("holder", "containerd", "kubelet", "kube-proxy")
+"""The programs of a node."""
+
 _PATIENCE = 90.0
 
 

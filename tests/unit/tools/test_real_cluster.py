@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tools.real_cluster import background, cgroups, checks, images
+from tools.real_cluster.__main__ import main
 from tools.real_cluster.folder import Folder, fail, need
 from tools.real_cluster.node import Node
 from tools.real_cluster.running import Row
@@ -79,6 +80,30 @@ def test_cgroups_that_go_away_meanwhile_are_passed_over(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / name)
     assert list(found) == []
     assert list(cgroups._processes(tmp_path / "a")) == []
+
+
+@pytest.mark.parametrize("word", ["up", "test"])
+def test_a_running_cluster_keeps_its_certificates(
+    tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were made anew first: nothing could talk to the running API server any more."""
+    folder = Folder(tmp_path)
+    key = folder.pki / "ca.key"
+    key.write_text("the running one's")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # the command adds to it
+    monkeypatch.setattr(sys, "argv", ["real_cluster", word, "--folder", str(tmp_path)])
+    background.start(folder, "kube-apiserver", ["sleep", "1000"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert background.alive(folder, "kube-apiserver")
+    finally:
+        background.stop(folder, "kube-apiserver")
+    assert ended.value.code == 3
+    told = capsys.readouterr().err
+    assert "etcd" in told and "down first" in told
+    assert key.read_text() == "the running one's"
 
 
 def test_a_part_that_breaks_off_hides_no_other(
