@@ -68,6 +68,7 @@ cluster: ## Tests against the cluster of KUBECONFIG
 .PHONY: real-cluster
 real-cluster: setup-test ## A real Kubernetes and flanneld on this machine: tests/cluster, the chart, drills (REAL_ARGS='--flannel 0.28.9')
 	@[ -e dist/hitless-image.tar ] || $(BIN)/python tools/build_image.py
+	@[ -e dist/hitless-flanneld.tar ] || $(BIN)/python tools/build_image.py --flanneld
 	$(BIN)/python -m tools.real_cluster test $(REAL_ARGS)
 
 .PHONY: bench

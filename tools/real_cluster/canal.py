@@ -9,7 +9,7 @@ from tools.real_cluster.folder import HUB, PODS, Folder, fail, say
 from tools.real_cluster.images import flannel_tag
 
 _NAMESPACE = "kube-system"
-_NAME = "rke2-canal"
+NAME = "rke2-canal"
 _PATIENCE = 120.0
 
 
@@ -21,13 +21,13 @@ def install(folder: Folder, flannel: str, *, nftables: bool = False) -> None:
     end = time.monotonic() + _PATIENCE
     path = "{.status.desiredNumberScheduled} {.status.numberReady}"
     while True:
-        told = folder.kubectl("-n", _NAMESPACE, "get", "daemonset", _NAME, f"-o=jsonpath={path}").stdout.split()
+        told = folder.kubectl("-n", _NAMESPACE, "get", "daemonset", NAME, f"-o=jsonpath={path}").stdout.split()
         if len(told) == 2 and told[0] == told[1] != "0":
-            say(f"{_NAME} with flanneld {flannel} is ready on {told[0]} nodes")
+            say(f"{NAME} with flanneld {flannel} is ready on {told[0]} nodes")
             return
         if time.monotonic() > end:
             pods = folder.kubectl("-n", _NAMESPACE, "get", "pods", "-o", "wide", check=False).stdout
-            fail(f"{_NAME} is not ready after {_PATIENCE:.0f} s:\n{pods}")
+            fail(f"{NAME} is not ready after {_PATIENCE:.0f} s:\n{pods}")
         time.sleep(0.5)
 
 
@@ -112,7 +112,7 @@ def _daemon_set(flannel: str) -> dict[str, object]:
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {"name": _NAME, "namespace": _NAMESPACE, "labels": labels},
+        "metadata": {"name": NAME, "namespace": _NAMESPACE, "labels": labels},
         "spec": {
             "selector": {"matchLabels": labels},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tools.real_cluster import drills, rollouts
+from tools.real_cluster import drills, replace, rollouts
 from tools.real_cluster.folder import ROOT, Folder, say
 from tools.real_cluster.node import Node
 from tools.real_cluster.running import HITLESS, Row, captured, in_cluster, last_line
@@ -182,6 +182,8 @@ PARTS = (
     Part("drill", f"{_ROUNDS} restarts of the real flanneld on one node, without the guard", _unguarded),
     Part("cleanup", "a drill whose driver is killed, listed and removed by drill --cleanup", drills.cleanup),
     Part("stops", "hitless rollout of the real flanneld, without the guard: the first loss ends it", rollouts.stops),
+    Part("replace", "flanneld's image replaced by the agent's, node by node, and given back", replace.by_image),
+    Part("agent-chart", "the agent's chart in flanneld's place, and flanneld again", replace.by_chart),
     Part("chart", "the chart, installed by helm", _install),
     Part("rollout", "a rollout of the guard", _rollout),
     Part("resumes", "hitless rollout with the guard, its driver killed at every step, and undone", rollouts.resumes),

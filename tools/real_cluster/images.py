@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tools.real_cluster.folder import ROOT, Folder, fail, run, say
 
+from hitless import __version__
+
 PAUSE = "localhost/pause:1"
 _PAUSE_SOURCE = r"""
 #include <signal.h>
@@ -29,12 +31,21 @@ def flannel_tag(version: str) -> str:
     return f"docker.io/rancher/hardened-flannel:v{version}-build1"
 
 
+def agent_tag() -> str:
+    """The agent in flannel's place, as tools/build_image.py --flanneld names it."""
+    return f"ghcr.io/hitless/hitless-flanneld:{__version__}"
+
+
 def make(folder: Folder, flanneld: Path, version: str) -> None:
-    """The pause image, this checkout's own, and flannel's: our image's programs (iptables) with the real flanneld."""
+    """The pause image, this checkout's own ones, and flannel's: our programs (iptables) with the real flanneld."""
     own = ROOT / "dist" / "hitless-image.tar"
     if not own.exists():
         fail("dist/hitless-image.tar is not there: make image")
     shutil.copyfile(own, folder.images / own.name)
+    agent = ROOT / "dist" / "hitless-flanneld.tar"
+    (folder.images / agent.name).unlink(missing_ok=True)
+    if agent.exists():
+        shutil.copyfile(agent, folder.images / agent.name)
     if not (folder.images / "pause.tar").exists():
         with tempfile.TemporaryDirectory() as temporary:
             program = Path(temporary) / "pause"
