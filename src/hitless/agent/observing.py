@@ -17,7 +17,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.kernel.xtables.tables import decode_table
 from hitless.model.families import Backend, Family
-from hitless.model.rules import Chain, Goto, Jump, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.model.rules import Chain, Opaque, OpaqueAction, Rule, Ruleset, Table, called
 from hitless.model.state import Holding, NodeState, Place, Purpose
 
 __all__ = ["Observer"]
@@ -131,9 +131,9 @@ class Observer:
         while pending and len(chains) < _MOST_CHAINS:
             read = self._chains.read(ChainName(family.nft, table, name) for name in pending)
             chains.update({name.chain: chain for name, chain in read.items()})
-            targets = {name for chain in read.values() for name in _targets(chain)}
+            targets = {name for chain in read.values() for name in called(chain)}
             pending = sorted(targets - chains.keys())[: _MOST_CHAINS - len(chains)]
-        for name in {name for chain in chains.values() for name in _targets(chain)} - chains.keys():
+        for name in {name for chain in chains.values() for name in called(chain)} - chains.keys():
             chains[name] = Chain(name, (_UNREAD,))
         return Table(family.nft, table, chains)
 
@@ -141,7 +141,3 @@ class Observer:
 def _policy(base: Chain | None) -> str:
     """What a base chain does with what no rule took."""
     return base.hook.policy if base and base.hook else "accept"
-
-
-def _targets(chain: Chain) -> set[str]:
-    return {step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)}

@@ -17,7 +17,7 @@ from hitless.agent.reconciling import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
 from hitless.errors import HitlessError, MissingError
 from hitless.heal import heal
-from hitless.model.families import Backend, Family, Network
+from hitless.model.families import Backend, Family, Network, within
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
 from hitless.plan import Plan, bridge, plan, torn
@@ -190,7 +190,7 @@ class Worker:
         return replace(snapshot, networks=networks)
 
     def _inhabited(self, family: Family, old: Network, now: FamilyNetworks) -> bool:
-        if old.overlaps(now.network) and old.prefixlen >= now.network.prefixlen:
+        if within(old, now.network):
             return False  # inside the network of today: served already
         return any(
             route.prefixlen == route.max_prefixlen

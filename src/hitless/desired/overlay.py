@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hitless.model.families import Address, Family
+from hitless.model.families import Address, Family, within
 from hitless.model.leases import BackendType, Endpoint, Lease
 from hitless.model.links import (
     Device,
@@ -198,7 +198,7 @@ def _check(place: Local, family: Family, endpoint: Endpoint) -> None:
     own, network, subnet = snapshot.own.endpoints[family], snapshot.networks[family], endpoint.subnet
     if subnet.overlaps(own.subnet):
         raise _Refused(f"its subnet {subnet} overlaps this node's, {own.subnet}")
-    if subnet.version != network.version or not subnet.subnet_of(network):  # type: ignore[arg-type]  # same version
+    if not within(subnet, network):
         raise _Refused(f"its subnet {subnet} is outside of the network {network}")
     if endpoint.public_ip in place.mine:
         raise _Refused(f"its address {endpoint.public_ip} is this node's own")

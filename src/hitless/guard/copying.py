@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from hitless.errors import HitlessError
 from hitless.kernel.nftables import encoding
 from hitless.model import words
+from hitless.model.reaching import reached
 from hitless.model.rules import (
     Accept,
     AnyOf,
@@ -44,6 +45,7 @@ from hitless.model.rules import (
     Table,
     UnknownMark,
 )
+from hitless.model.rules import called as called_by
 
 __all__ = ["Copy", "LeftOut", "Unclear", "Unread", "copy", "disturbance", "tested_bits"]
 
@@ -108,15 +110,7 @@ class _Part:
 
 
 def _reachable(table: Table, name: str) -> Iterator[Chain]:
-    seen, todo = set(), [name]
-    while todo:
-        current = todo.pop()
-        chain = table.chains.get(current) if current not in seen else None
-        if chain is None:
-            continue
-        seen.add(current)
-        yield chain
-        todo += [step.chain for rule in chain.rules for step in rule.steps if isinstance(step, Jump | Goto)]
+    return (table.chains[each] for each in table.reached(name))
 
 
 def tested_bits(table: Table, base: str) -> int:
@@ -190,23 +184,11 @@ def copy(table: Table, base: Chain, prefix: str, priority: int, version: int) ->
         raise Unclear(f"{table.name} {base.name} does not accept by policy")
     copier = _Copier(table, tested_bits(table, base.name), prefix, version)
     part = copier.chain(base.name, ())
-    chains = [Chain(prefix + base.name, tuple(part.rules), Hook("nat", "postrouting", priority))]
-    wanted, done = list(_called(part.rules)), {prefix + base.name}
-    while wanted:
-        name = wanted.pop(0)
-        if name not in done:
-            done.add(name)
-            rules = copier.parts[name.removeprefix(prefix)].rules
-            chains.append(Chain(name, tuple(rules)))
-            wanted += _called(rules)
-    return Copy(tuple(chains), tuple(copier.left_out))
-
-
-def _called(rules: list[Rule]) -> Iterator[str]:
-    for rule in rules:
-        for step in rule.steps:
-            if isinstance(step, Jump | Goto):
-                yield step.chain
+    found = {prefix + name: Chain(prefix + name, tuple(each.rules)) for name, each in copier.parts.items()}
+    first = Chain(prefix + base.name, tuple(part.rules), Hook("nat", "postrouting", priority))
+    found[first.name] = first
+    chains = reached((first.name,), lambda name: called_by(found[name]))
+    return Copy(tuple(found[name] for name in chains), tuple(copier.left_out))
 
 
 class _Copier:

@@ -27,7 +27,7 @@ from typing import Literal
 from hitless.guard.learning import Standby
 from hitless.guard.reasons import NOTHING, Code, Reason
 from hitless.guard.statements import Statement
-from hitless.model.families import Network
+from hitless.model.families import Network, within
 from hitless.model.rules import Masquerade, Rule, Snat
 
 __all__ = ["Decider", "Decision", "Limits", "extends"]
@@ -99,7 +99,7 @@ class Decider:
             self._lost_since = now
         if extends(seen, self.installed):
             return self._follow(seen, now, Reason(Code.EXEMPTION_ADDED), at_once=True)
-        if unknown := [n for n in self.installed.networks if not _covers(seen, (n,)) and _in_any(n, seen.doubtful)]:
+        if unknown := [n for n in self.installed.networks if not _covers(seen, (n,)) and _within_any(n, seen.doubtful)]:
             return self._hold(now, Reason(Code.CANNOT_TELL_WHETHER_TRANSLATED, tuple(unknown)), None)
         if seen.places:
             due = self._lost_since + self.limits.partial
@@ -193,15 +193,11 @@ class _GivenUp:
 
 
 def _covers(seen: Standby, networks: tuple[Network, ...]) -> bool:
-    return all(_in_any(network, seen.networks) for network in networks)
+    return all(_within_any(network, seen.networks) for network in networks)
 
 
-def _in_any(network: Network, others: tuple[Network, ...]) -> bool:
-    return any(_inside(network, other) for other in others)
-
-
-def _inside(part: Network, whole: Network) -> bool:
-    return part.version == whole.version and part.prefixlen >= whole.prefixlen and part.network_address in whole
+def _within_any(network: Network, others: tuple[Network, ...]) -> bool:
+    return any(within(network, other) for other in others)
 
 
 def extends(seen: Standby, before: Standby) -> bool:

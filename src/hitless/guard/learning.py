@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hitless.guard import images
 from hitless.guard.copying import LeftOut, Unclear, Unread, copy, disturbance, tested_bits
 from hitless.guard.primaries import Primary
-from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of, within
 from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, strangers, witnesses
@@ -176,7 +176,7 @@ def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[Wit
             translated = _sources(rules, (Masquerade, Snat))
             returned = _sources(rules, (Return,))
             for network in translated:
-                parts = [part for part in returned if part.prefixlen > network.prefixlen and _inside(part, network)]
+                parts = [part for part in returned if part.prefixlen > network.prefixlen and within(part, network)]
                 yield WitnessPlace(network, parts[0] if len(parts) == 1 else None)
 
 
@@ -190,7 +190,3 @@ def _sources(rules: Iterable[Rule], verdicts: tuple[type, ...]) -> list[Network]
                 elif isinstance(step, SetMember) and step.direction == "src" and not step.negated:
                     found |= dict.fromkeys(each for each in step.networks(_MOST_MEMBERS) or () if each.prefixlen)
     return list(found)
-
-
-def _inside(part: Network, whole: Network) -> bool:
-    return part.version == whole.version and part.network_address in whole and part.prefixlen >= whole.prefixlen

@@ -15,7 +15,7 @@ from hitless.heal import heal, poisoned
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import SRC_NAT, Conntrack, Entry
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.model.families import Family
+from hitless.model.families import Family, in_any
 
 __all__ = ["Freed", "Healer"]
 
@@ -83,8 +83,8 @@ class Healer:
             entry
             for entry in self._table.dump(family, without=SRC_NAT)
             if entry.reply.dst == entry.original.src
-            and any(entry.original.src in network for network in pods)
-            and not any(entry.reply.src in network for network in pods)
+            and in_any(entry.original.src, pods)
+            and not in_any(entry.reply.src, pods)
         ]
         if not found:
             return []

@@ -16,7 +16,7 @@ from typing import Protocol as Interface
 from hitless.heal.grouping import Grouping
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry
-from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.families import Address, Family, Network, in_any
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
@@ -70,10 +70,7 @@ def _candidate(entry: Entry, pods: Iterable[Network], inside: Iterable[Network])
     target = reply.src  # after destination translation: where the packet really went
     if target.is_multicast or target.is_loopback or target.is_link_local or target.is_unspecified:
         return False
-    family = family_of(original.src)
-    return any(original.src in network for network in pods if family_of(network) is family) and not any(
-        target in network for network in inside if family_of(network) is family
-    )
+    return in_any(original.src, pods) and not in_any(target, inside)
 
 
 def _answer_port(entry: Entry) -> int:

@@ -115,8 +115,5 @@ class Grouping:
         if self._exact:
             return address
         if address not in self._classes:
-            version = address.version
-            self._classes[address] = tuple(
-                network.version == version and address in network for network in self._networks
-            )
+            self._classes[address] = tuple(address in network for network in self._networks)
         return self._classes[address]

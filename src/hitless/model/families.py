@@ -5,12 +5,12 @@ IPv4 and IPv6 are one code path with a ``Family`` parameter (architecture, invar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 
-__all__ = ["Address", "Backend", "Family", "Network", "family_of"]
+__all__ = ["Address", "Backend", "Family", "Network", "family_of", "in_any", "within"]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -54,3 +54,13 @@ class Backend(StrEnum):
 def family_of(value: Address | Network) -> Family:
     """The family that an address or network belongs to."""
     return Family.IPV4 if value.version == 4 else Family.IPV6
+
+
+def within(part: Network, whole: Network) -> bool:
+    """Whether ``whole`` has all addresses of ``part``; a network of the other family has none of them."""
+    return part.version == whole.version and part.prefixlen >= whole.prefixlen and part.network_address in whole
+
+
+def in_any(address: Address, networks: Iterable[Network]) -> bool:
+    """Whether an address is in one of the networks; it is in none of the other family's."""
+    return any(address in network for network in networks)

@@ -64,6 +64,7 @@ from hitless.model.matches import (
     SourcePort,
     TcpFlags,
 )
+from hitless.model.reaching import reached
 from hitless.model.surroundings import Surroundings
 
 __all__ = [
@@ -177,9 +178,10 @@ class Chain:
     hook: Hook | None = None
 
 
-def called(chain: Chain) -> set[str]:
-    """The chains that its rules jump or go to."""
-    return {step.chain for rule in chain.rules for step in inner_steps(rule.steps) if isinstance(step, Jump | Goto)}
+def called(chain: Chain) -> tuple[str, ...]:
+    """The chains that its rules jump or go to, in their order, each once."""
+    steps = (step for rule in chain.rules for step in inner_steps(rule.steps))
+    return tuple(dict.fromkeys(step.chain for step in steps if isinstance(step, Jump | Goto)))
 
 
 UNREAD = (Rule((Opaque("rules that were not read"), OpaqueAction("rules that were not read"))),)
@@ -280,14 +282,8 @@ class Table:
 
     def reached(self, name: str) -> set[str]:
         """Chain ``name``, and all that its rules lead to."""
-        found: set[str] = set()
-        todo = [name]
-        while todo:
-            current = todo.pop()
-            if current not in found and current in self.chains:
-                found.add(current)
-                todo += self.calls(current)
-        return found
+        found = reached((name,), lambda each: self.calls(each) if each in self.chains else ())
+        return {each for each in found if each in self.chains}
 
     def size(self, name: str) -> int:
         """How many rules chain ``name`` has; no rule is read for that."""

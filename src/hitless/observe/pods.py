@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of, within
 from hitless.model.reading import packed_network
 from hitless.observe.nodes import NodeView
 from hitless.semantics import strangers as made_up
@@ -64,13 +64,13 @@ def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[in
             yield neighbour.index, neighbour.address, neighbour.age
     links = [(route.to, route.oif) for route in view.routes.get(family, ()) if route.direct and _holds(where, route.to)]
     for address in view.given:
-        index = next((oif for to, oif in links if address.version == to.version and address in to), 0)
+        index = next((oif for to, oif in links if address in to), 0)
         if index and index not in ways_out and address in where:
             yield index, address, 1 << 32  # behind every neighbour
 
 
 def _holds(where: Network, to: Network) -> bool:
-    return to.version == where.version and (to.overlaps(where)) and 0 < to.prefixlen < to.max_prefixlen
+    return to.overlaps(where) and 0 < to.prefixlen < to.max_prefixlen
 
 
 def _leads_to_pods(view: NodeView, index: int) -> bool:
@@ -90,8 +90,8 @@ def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network
     names = set(interfaces)
     for route in view.routes.get(family_of(network), ()):
         to = route.to
-        inside = network.prefixlen < to.prefixlen < to.max_prefixlen and to.network_address in network
-        if inside and view.name(route.oif) in names:
+        smaller = network.prefixlen < to.prefixlen < to.max_prefixlen
+        if smaller and within(to, network) and view.name(route.oif) in names:
             return to
     return None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from hitless.model.families import Address, Family, Network
+from hitless.model.families import Address, Family, Network, in_any
 from hitless.observe.nodes import NodeView
 from hitless.observe.pods import Pod
 
@@ -74,7 +74,7 @@ def _other(view: NodeView, family: Family, inside: Collection[Network]) -> int:
     """The way out of a node whose default route, if it has one, leads nowhere."""
 
     def outside(network: Network) -> bool:
-        return not any(network.version == each.version and network.overlaps(each) for each in inside)
+        return not any(network.overlaps(each) for each in inside)
 
     routes = [
         route
@@ -86,7 +86,7 @@ def _other(view: NodeView, family: Family, inside: Collection[Network]) -> int:
         return min(by_gateway, key=lambda route: (route.to.prefixlen, route.metric)).oif
     own = view.addresses.get(family, {})
     near = {index for address, index in own.items() if not address.is_loopback and not address.is_link_local}
-    pods = {index for address, index in own.items() if any(address in each for each in inside)}
+    pods = {index for address, index in own.items() if in_any(address, inside)}
     wide = [route for route in routes if route.direct and route.to.prefixlen < route.to.max_prefixlen]
     only = (near & {route.oif for route in wide if outside(route.to)}) - pods
     return only.pop() if len(only) == 1 else 0

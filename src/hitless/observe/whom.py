@@ -136,7 +136,7 @@ def _links(view: NodeView, network: Network, patterns: Sequence[str]) -> _Links:
 
 
 def _wide(to: Network, network: Network) -> bool:
-    return to.version == network.version and 0 < to.prefixlen < to.max_prefixlen and to.overlaps(network)
+    return 0 < to.prefixlen < to.max_prefixlen and to.overlaps(network)
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

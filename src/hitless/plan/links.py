@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from hitless.model.families import Network
+from hitless.model.families import Network, in_any
 from hitless.model.keyed import delta
 from hitless.model.links import (
     BOOT,
@@ -262,7 +262,7 @@ def _stale_device(device: Device, seen: Mapping[Key, LinkObject], bounds: Bounds
 
 
 def _inside(one: DeviceAddress, bounds: Bounds) -> bool:
-    return one.length == one.address.max_prefixlen and any(one.address in network for network in bounds.networks)
+    return one.length == one.address.max_prefixlen and in_any(one.address, bounds.networks)
 
 
 def _ours(one: LinkObject, bounds: Bounds) -> bool:
@@ -273,7 +273,7 @@ def _ours(one: LinkObject, bounds: Bounds) -> bool:
         case DeviceAddress():
             return is_overlay_device(one.device) and _inside(one, bounds)
         case Neighbour():
-            return one.permanent and any(one.address in network for network in bounds.networks)
+            return one.permanent and in_any(one.address, bounds.networks)
         case ForwardingEntry():
             plain = one.permanent and one.to is not None and not one.other
             return plain and any(character not in "0:" for character in one.mac) and not int(one.mac[:2], 16) & 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hitless.model.families import Network
+from hitless.model.families import Network, within
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import (
     Accept,
@@ -79,7 +79,7 @@ def _holds(step: Step, pods: Network) -> bool:
         case Source(network, negated):
             if network.version != pods.version:
                 return False
-            return not network.overlaps(pods) if negated else pods.subnet_of(network)  # type: ignore[arg-type]
+            return not network.overlaps(pods) if negated else within(pods, network)
         case Destination(network, negated):
             return negated or network.prefixlen <= 1
         case Protocol(number, negated):

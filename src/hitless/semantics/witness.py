@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from hitless.errors import InputError
-from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of, in_any, within
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
 __all__ = ["PORTS", "far_ends", "strangers", "witnesses"]
@@ -67,13 +67,13 @@ def witnesses(
     give "cannot tell". Raises ``InputError`` when ``subnet`` is not part of ``network``.
     """
     family = family_of(network)
-    if subnet is not None and (subnet.version != network.version or not _within(subnet, network)):
+    if subnet is not None and not within(subnet, network):
         raise InputError(f"{subnet} is not part of {network}", where="subnet", expected=f"a part of {network}")
     home = network if subnet is None else subnet
     source = home[min(_POD, home.num_addresses - 1)] if source is None else source
-    taken = (network, *(other for other in inside if other.version == network.version))
+    taken = (network, *inside)
     named = [address for address in far_ends if family_of(address) is family]
-    outside = [address for address in named or _OUTSIDE[family] if not any(address in other for other in taken)]
+    outside = [address for address in named or _OUTSIDE[family] if not in_any(address, taken)]
     if not outside:
         raise InputError("every address that could serve as a far end lies inside the cluster", where=str(network))
     echo = ICMP if family is Family.IPV4 else ICMPV6
@@ -84,7 +84,3 @@ def witnesses(
             sport, dport = PORTS if number in (TCP, UDP) else (0, 0)
             found.append(Packet(source, destination, number, sport, dport, iif, oif, mark))
     return tuple(found)
-
-
-def _within(part: Network, whole: Network) -> bool:
-    return part.prefixlen >= whole.prefixlen and part.network_address in whole

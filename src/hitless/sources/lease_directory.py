@@ -255,7 +255,7 @@ class LeaseDirectory:
         before = {family_of(one): one for one in self._options.previous}
         for family, cut in self._options.cuts.items():
             if family in given:
-                holder = next((name for name, one in taken if _overlap(one, given[family])), "")
+                holder = next((name for name, one in taken if one.overlaps(given[family])), "")
                 if holder:
                     words = f"{given[family]} is held by node {holder}"
                     raise InputError(words, where="--node-subnet", expected="a subnet that is free")
@@ -264,7 +264,7 @@ class LeaseDirectory:
             wanted = [
                 one for one in (self._subnets.get(family), kept.get(family), before.get(family)) if one is not None
             ]
-            free = (one for one in wanted if cut.fits(one) and not any(_overlap(one, other) for _, other in taken))
+            free = (one for one in wanted if cut.fits(one) and not any(one.overlaps(other) for _, other in taken))
             found = next(free, None) or next(cut.free(one for _, one in taken), None)
             if found is None:
                 words = f"no subnet of {cut.network} is free"
@@ -284,10 +284,6 @@ def _node_of(file: str) -> str:
 
 def _subnets_of(lease: Lease) -> list[Network]:
     return [endpoint.subnet for endpoint in lease.endpoints.values()]
-
-
-def _overlap(one: Network, other: Network) -> bool:
-    return one.version == other.version and one.overlaps(other)
 
 
 def _lease(name: str, text: bytes) -> tuple[Lease | None, str]:

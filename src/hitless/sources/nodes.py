@@ -25,7 +25,7 @@ from hitless.errors import ApiError, HitlessError, ours
 from hitless.kube.client import Away, Client, PatchType
 from hitless.kube.objects import PODS, Condition, Kind, Object
 from hitless.kube.watching import Change, Gone, Put, by_name
-from hitless.model.families import Address, Family, Network
+from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import whole_of
 from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted
 from hitless.sources.lease_source import News, Offer, Teller
@@ -266,7 +266,7 @@ class NodeLeases:
             subnet = subnets.get(family)
             if subnet is None:
                 self._said = self._said or f"this node has no {family.value} podCIDR"
-            elif not subnet.subnet_of(network):  # type: ignore[arg-type]  # of one family by construction
+            elif not within(subnet, network):
                 self._said = f"this node's podCIDR {subnet} is outside the network {network}"
             else:
                 found[family] = subnet

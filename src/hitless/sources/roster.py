@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 
-from hitless.model.families import Address, Family, Network
+from hitless.model.families import Address, Family, Network, within
 from hitless.model.leases import Endpoint, Lease, Leases
 
 __all__ = ["Roster"]
@@ -142,11 +142,11 @@ class Roster:
         subnet, network = endpoint.subnet, self._networks.get(family)
         if network is None:
             return "", ""  # a family that is not served here: whoever plans leaves it out
-        if not subnet.subnet_of(network):  # type: ignore[arg-type]  # of one family by construction
+        if not within(subnet, network):
             return f"the subnet {subnet} is outside the network {network}", ""
         if name == self.own:
             return "", ""
-        covered = next((one for one in self._reserved if one.version == subnet.version and one in subnet), None)
+        covered = next((one for one in self._reserved if one in subnet), None)
         if covered is not None:
             return f"the subnet {subnet} covers {covered}, which is no pod's", ""
         public = endpoint.public_ip

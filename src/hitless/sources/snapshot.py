@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hitless.errors import InputError
-from hitless.model.families import Family, Network, family_of
+from hitless.model.families import Family, Network, family_of, within
 from hitless.sources.netconf import NetConf
 
 __all__ = ["FamilyNetworks", "Snapshot", "snapshot_from"]
@@ -68,7 +68,7 @@ def snapshot_from(
                 expected=f"a subnet inside {network}",
             )
         mine = found[family]
-        if not mine.subnet_of(network):  # type: ignore[arg-type]  # same family by construction
+        if not within(mine, network):
             raise InputError(f"the subnet {mine} is outside the network", where=origin, expected=f"it inside {network}")
         networks[family] = FamilyNetworks(network, mine)
     return Snapshot(networks, masquerade, random_fully, forward, origin)

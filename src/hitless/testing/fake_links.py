@@ -17,7 +17,7 @@ from dataclasses import replace
 from hitless.errors import AlreadyExists, HitlessError, KernelError, LostEvents, NotFound
 from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent
-from hitless.model.families import Address, Network
+from hitless.model.families import Address, Network, within
 from hitless.model.links import (
     Device,
     DeviceAddress,
@@ -89,7 +89,7 @@ class FakeLinks:
         found: dict[Address, str] = {}
         for one in addresses:
             for network, name in self._connected.items():
-                if one.version == network.version and one in network:
+                if one in network:
                     found[one] = name
         return found
 
@@ -130,8 +130,7 @@ class FakeLinks:
 
     def way(self, to: Network) -> tuple[str, ...] | None:
         """How a packet to these pods goes: by which device, to which node; ``None``: nowhere."""
-        routes = [one for one in self.objects.values() if isinstance(one, Route) and one.to.version == to.version]
-        fitting = [one for one in routes if to.subnet_of(one.to)]  # type: ignore[arg-type]  # same version
+        fitting = [one for one in self.objects.values() if isinstance(one, Route) and within(to, one.to)]
         if not fitting:
             return None
         route = max(fitting, key=lambda one: (one.to.prefixlen, -one.metric))
@@ -153,7 +152,7 @@ class FakeLinks:
         for one in self.objects.values():
             if not isinstance(one, WireguardPeer) or one.device != name or one.endpoint is None:
                 continue
-            if any(to.version == net.version and to.subnet_of(net) for net in one.allowed):  # type: ignore[arg-type]
+            if any(within(to, network) for network in one.allowed):
                 return name, str(one.endpoint)
         return None
 

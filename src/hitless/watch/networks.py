@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hitless.model.families import Family, Network, family_of
+from hitless.model.families import Family, Network, family_of, within
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.model.standby import TABLE as STANDBY
 from hitless.model.standby import copied
@@ -194,9 +194,5 @@ def _part(rule: Rule, network: Network) -> Network | None:
         for step in rule.steps
         if isinstance(step, Source | Destination) and family_of(step.network) is family_of(network)
     }
-    parts = [end for end in ends if end != network and _within(end, network)]
+    parts = [end for end in ends if end != network and within(end, network)]
     return parts[0] if network in ends and len(parts) == 1 and len(ends) == 2 else None
-
-
-def _within(part: Network, whole: Network) -> bool:
-    return part.version == whole.version and part.prefixlen >= whole.prefixlen and part.network_address in whole

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hitless.errors import InputError
-from hitless.model.families import Address, Family, Network
+from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import address_of
 from hitless.sources.cuts import Cut, cut
 from hitless.sources.lease_cache import CachedSource, CachedState, read_state
@@ -68,7 +68,7 @@ def _fitting(state: CachedState | None, netconf: NetConf) -> CachedState | None:
     """The state, unless it is of other networks than today's."""
     if state is None or state.subnets.keys() != netconf.networks.keys():
         return None
-    inside = (one.subnet_of(netconf.networks[family]) for family, one in state.subnets.items())  # type: ignore[arg-type]
+    inside = (within(one, netconf.networks[family]) for family, one in state.subnets.items())
     return state if all(inside) else None
 
 

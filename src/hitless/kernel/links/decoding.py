@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from hitless.kernel.links import wire
 from hitless.kernel.messages import attributes, to_text
-from hitless.model.families import Network
+from hitless.model.families import Network, within
 from hitless.model.links import MAIN, Device, DeviceAddress, ForwardingEntry, Neighbour, Route, Vxlan, is_overlay_device
 from hitless.model.reading import packed, packed_network
 
@@ -49,7 +49,7 @@ class Scope:
 
     def has(self, to: Network) -> bool:
         """Whether a route leads into one of the networks."""
-        return any(to.version == one.version and to.subnet_of(one) for one in self.networks)  # type: ignore[arg-type]
+        return any(within(to, one) for one in self.networks)
 
 
 def device(payload: bytes, names: Mapping[int, str]) -> Device | None:

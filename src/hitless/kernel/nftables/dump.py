@@ -22,6 +22,7 @@ from hitless.kernel.nftables.packing import pack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 from hitless.model.families import Family
+from hitless.model.reaching import reached
 
 __all__ = [
     "PATIENCE_S",
@@ -170,28 +171,23 @@ class _Read:
             begun += [Body(True, name) for name in table.sets]
         if begun and not self._careful:
             self._rules(table)
-        reached: set[Body] = set()
-        while begun:
-            body = begun.pop()
-            if body in reached:
-                continue
-            reached.add(body)
-            if body.is_set:
-                found = table.sets.get(body.name)
-                if found is None:
-                    continue
-                if self._interest.wants(found):
-                    self._elements(table, found)
-            elif self._careful and body.name in table.chains:
-                self._rules(table, body.name)
-            if table.body(body) is not None:
-                begun += table.leads(body)
+        met = reached(begun, lambda body: self._body(table, body))
         for chain in table.chains.values():
-            if Body(False, chain.name) not in reached:
+            if Body(False, chain.name) not in met:
                 chain.forget()
         for each in table.sets.values():
-            if Body(True, each.name) not in reached or not self._interest.wants(each):
+            if Body(True, each.name) not in met or not self._interest.wants(each):
                 each.forget()
+
+    def _body(self, table: TableState, body: Body) -> Iterable[Body]:
+        """Read a chain or set, and say what it leads to."""
+        found = table.body(body)
+        if isinstance(found, SetState):
+            if self._interest.wants(found):
+                self._elements(table, found)
+        elif found is not None and self._careful:
+            self._rules(table, body.name)
+        return () if found is None else table.leads(body)
 
     def _rules(self, table: TableState, name: str = "") -> None:
         """The rules of a table, or of one of its chains."""

@@ -24,7 +24,7 @@ from hitless.lab.standins.commands import Counter
 from hitless.lab.standins.flannel import Flannel, FlannelNft, Subnets
 from hitless.lab.standins.rules import Pods
 from hitless.model import reading
-from hitless.model.families import Backend, family_of
+from hitless.model.families import Backend, family_of, within
 
 __all__ = ["NAMES", "main"]
 
@@ -60,7 +60,7 @@ def _pods(networks: Sequence[str], subnets: Sequence[str]) -> tuple[Pods, ...]:
             reading.network(network_text, where="--network"),
             reading.network(subnet_text, where="--subnet"),
         )
-        if network.version != subnet.version or not subnet.subnet_of(network):  # type: ignore[arg-type]
+        if not within(subnet, network):
             raise InputError(f"{subnet} is not in {network}", where="--subnet", expected="a part of --network")
         found.append(Pods.of(family_of(network), network, subnet))
     return tuple(found)

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hitless.model.families import Network
+from hitless.model.families import Network, in_any
 from hitless.model.matches.addresses import Destination, Source, ip_of, plain
 from hitless.model.matches.base import ALONE, Inexact, Match, Members, Sight, Telling, hidden, listed
 from hitless.model.matches.marks import Mark
@@ -68,7 +68,7 @@ class SetMember(Match):
         else:
             return None
         if isinstance(elements, frozenset):
-            return any(address in network for network in elements) is not self.negated
+            return in_any(address, elements) is not self.negated
         return elements.covers(address) is not self.negated
 
     def _in_ipset(self, directions: list[str], sight: Sight) -> bool | None:
