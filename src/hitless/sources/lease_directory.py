@@ -150,7 +150,7 @@ class LeaseDirectory:
             return True
         mine = self._subnets.values()
         claimed = (one for name in news if (lease := self._roster.word(name)) for one in _subnets_of(lease))
-        return any(_overlap(one, other) for one in claimed for other in mine)
+        return any(one.overlaps(other) for one in claimed for other in mine)
 
     def _say(self, published: bool, trouble: str) -> None:
         leases, changed = self._roster.leases()
