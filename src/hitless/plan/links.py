@@ -51,6 +51,7 @@ class Bounds:
     ``networks``: those of the pods. ``lengths``: of this node's subnets, which are those of all nodes. ``outer``: the
     interfaces of plain routes (host-gw, DirectRouting), where such may be ours. ``synced``: all leases are known.
     ``lingering``: devices that nothing uses any more, but peers may still send to: they stay, with what is on them.
+    ``former``: plain routes that this agent wanted before.
     """
 
     networks: tuple[Network, ...]
@@ -58,6 +59,7 @@ class Bounds:
     outer: frozenset[str] = frozenset()
     synced: bool = False
     lingering: frozenset[str] = frozenset()
+    former: frozenset[Route] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,8 @@ def _our_route(one: Route, bounds: Bounds) -> bool:
         through = one.onlink and one.gateway == one.to.network_address
         alone = one.gateway is None and one.to.prefixlen == one.to.max_prefixlen  # of ``_helped``
         return through or alone or (one.gateway is None and one.to in bounds.networks)
+    if one in bounds.former:
+        return True
     return (
         one.device in bounds.outer
         and one.gateway is not None

@@ -3,16 +3,29 @@ agent dies, and the next start leads to where it was going."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from tests.unit.overlay.worlds import MOST, OUTER, World, at, cluster, lease, mac, unreached, with_lease, without
+from tests.unit.overlay.worlds import (
+    MOST,
+    NETWORKS,
+    OUTER,
+    World,
+    at,
+    cluster,
+    lease,
+    mac,
+    unreached,
+    with_lease,
+    without,
+)
 
 from hitless.agent.overlay.worker import Worker
 from hitless.model.families import Family
-from hitless.model.leases import BackendType
-from hitless.model.links import Device, LinkObject, LinkState
+from hitless.model.leases import BackendType, Endpoint, Lease
+from hitless.model.links import Device, LinkObject, LinkState, Route, Verb
 from hitless.model.overlay import HostGw, Outer, OverlaySnapshot, VxlanConfig
 from hitless.testing.fake_kernel import Death
 from hitless.testing.fake_links import FakeLinks
@@ -30,7 +43,29 @@ def with_mac(snapshot: OverlaySnapshot) -> OverlaySnapshot:
     return replace(snapshot, own=replace(snapshot.own, endpoints=ends))
 
 
-OLD = BackendType.VXLAN
+def single(snapshot: OverlaySnapshot) -> OverlaySnapshot:
+    """The same cluster without IPv6."""
+
+    def only(one: Lease) -> Lease:
+        return replace(one, endpoints={Family.IPV4: one.endpoints[Family.IPV4]})
+
+    leases = {name: only(one) for name, one in snapshot.leases.by_node.items()}
+    return replace(
+        snapshot,
+        networks={Family.IPV4: NETWORKS[Family.IPV4]},
+        outer={Family.IPV4: OUTER[Family.IPV4]},
+        own=only(snapshot.own),
+        leases=replace(snapshot.leases, by_node=leases),
+    )
+
+
+def readdressed(value: Lease) -> Lease:
+    """A peer at another address, in both families."""
+    ends = {family: replace(end, public_ip=end.public_ip + 100) for family, end in value.endpoints.items()}
+    return replace(value, endpoints=ends)
+
+
+OLD, GATEWAY = BackendType.VXLAN, BackendType.HOST_GW
 TRANSITIONS = {
     "nothing": (cluster(), cluster()),
     "MTU": (cluster(), cluster(VxlanConfig(mtu=1400))),
@@ -49,6 +84,11 @@ TRANSITIONS = {
     "this node's address": (cluster(), moved(cluster())),
     "this node's hardware address": (cluster(), with_mac(cluster())),
     "a peer's hardware address": (cluster(), with_lease(cluster(), lease(3, salt=5))),
+    "a peer's address": (cluster(), with_lease(cluster(), readdressed(lease(3)))),
+    "a peer's address, host-gw": (cluster(HostGw()), with_lease(cluster(HostGw()), readdressed(lease(3, GATEWAY)))),
+    "a peer comes": (without(cluster(), "node4"), cluster()),
+    "IPv6 comes": (single(cluster()), cluster()),
+    "IPv6 goes": (cluster(), single(cluster())),
     "a peer goes": (cluster(), without(cluster(), "node4")),
     "a peer's name is used again": (cluster(), with_lease(without(cluster(), "node4"), lease(99, node="node4"))),
 }
@@ -57,15 +97,22 @@ TRANSITIONS = {
 def kept(target: OverlaySnapshot, before: OverlaySnapshot) -> OverlaySnapshot:
     """The peers of both, as the target knows them."""
     nodes = before.leases.by_node.keys() & target.leases.by_node.keys()
-    same = {
-        name: target.leases.by_node[name]
-        for name in nodes
-        if all(
-            end.subnet == before.leases.by_node[name].endpoints[family].subnet
-            for family, end in target.leases.by_node[name].endpoints.items()
-        )
-    }
+    same: dict[str, Lease] = {}
+    for name in nodes:
+        old, new = before.leases.by_node[name], target.leases.by_node[name]
+        both = {
+            family: end
+            for family, end in new.endpoints.items()
+            if family in old.endpoints and old.endpoints[family].subnet == end.subnet
+        }
+        if same_address(both, old):
+            same[name] = replace(new, endpoints=both)
     return replace(target, leases=replace(target.leases, by_node=same))
+
+
+def same_address(ends: Mapping[Family, Endpoint], old: Lease) -> bool:
+    """A peer that moved is reached at its new address only when that was written."""
+    return all(end.public_ip == old.endpoints[family].public_ip for family, end in ends.items())
 
 
 def numberless(kernel: FakeLinks) -> LinkState:
@@ -134,3 +181,19 @@ def test_what_peers_may_still_send_to_stays_for_a_while() -> None:
     now[0] = 61.0
     assert worker.turn(whole=True).done
     assert "flannel.1" not in {one.name for one in numberless(world.kernel).devices()}
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+def test_a_plain_route_of_a_node_that_left_goes_also_where_plain_routes_are_not_the_backend(incremental: bool) -> None:
+    mixed = with_lease(cluster(), lease(4, GATEWAY))
+    world = World.new()
+    foreign = Route(IPv4Network("10.42.77.0/24"), "eth0", IPv4Address("192.0.2.9"))
+    world.kernel.do(Verb.ADD, foreign)
+    worker = Worker(world.kernel, lambda: 0.0)
+    world.reach(mixed, worker)
+    plain = [one for one in world.kernel.objects.values() if isinstance(one, Route) and not one.onlink]
+    assert len(plain) == 3
+    worker.desire(without(mixed, "node4"), {"node4"} if incremental else None)
+    assert worker.turn(whole=not incremental).done
+    plain = [one for one in world.kernel.objects.values() if isinstance(one, Route) and not one.onlink]
+    assert plain == [foreign]

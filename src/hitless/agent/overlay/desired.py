@@ -8,24 +8,26 @@ earlier configuration) it returns ``None``, and everything is computed anew. A t
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from hitless.desired.overlay import Ground, Local, desired_overlay, peer_objects
 from hitless.model.leases import Leases
-from hitless.model.links import Key, LinkObject, LinkState
+from hitless.model.links import Key, LinkObject, LinkState, Route
 from hitless.model.overlay import OverlaySnapshot
 
 __all__ = ["DesiredObjects"]
 
 
 class DesiredObjects:
-    """``objects`` by key, ``by_node`` the peers' keys, ``refused`` who is left out and why."""
+    """``objects`` by key, ``by_node`` the peers' keys, ``refused`` who is left out and why; ``former``: plain routes
+    that were wanted in this run, and are no more: nothing else tells them from somebody's own."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, LinkObject] = {}
         self.by_node: dict[str, tuple[Key, ...]] = {}
         self.refused: dict[str, str] = {}
+        self.former: set[Route] = set()
         self._snapshot: OverlaySnapshot | None = None
         self._collided = False
 
@@ -37,6 +39,7 @@ class DesiredObjects:
     def whole(self, snapshot: OverlaySnapshot, ground: Ground) -> None:
         """From the beginning."""
         found = desired_overlay(snapshot, ground)
+        self._leave(one for key, one in self.objects.items() if key not in found.state.objects)
         self.objects, self.by_node = dict(found.state.objects), dict(found.by_node)
         self.refused, self._collided = dict(found.refused), bool(found.collided)
         self._snapshot = snapshot
@@ -52,8 +55,7 @@ class DesiredObjects:
             if node == snapshot.own.node:
                 continue
             old = self.by_node.pop(node, ())
-            for key in old:
-                self.objects.pop(key, None)
+            self._leave(self.objects.pop(key) for key in old if key in self.objects)
             keys.update(old)
             for name in (node, *(f"{node} ({family})" for family in snapshot.own.endpoints)):
                 self.refused.pop(name, None)
@@ -70,6 +72,13 @@ class DesiredObjects:
             keys.update(self.by_node[node])
         self._snapshot = snapshot
         return keys
+
+    def _leave(self, gone: Iterable[LinkObject]) -> None:
+        self.former.update(one for one in gone if isinstance(one, Route) and one.gateway is not None and not one.onlink)
+
+    def forget(self, standing: Mapping[Key, LinkObject]) -> None:
+        """Those that are not there any more, after everything was read."""
+        self.former = {one for one in self.former if standing.get(one.key) == one}
 
 
 def _without_leases(snapshot: OverlaySnapshot) -> OverlaySnapshot:

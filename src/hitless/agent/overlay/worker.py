@@ -129,7 +129,10 @@ class Worker:
             self._settled = True
             self._mirror.settle(self._wanted.objects)
         observed = LinkState(self._mirror.objects)
-        bounds = _bounds(snapshot, self._lingering(snapshot) if keys is None else frozenset())
+        if whole:
+            self._wanted.forget(self._mirror.objects)
+        lingering = self._lingering(snapshot) if keys is None else frozenset()
+        bounds = _bounds(snapshot, lingering, frozenset(self._wanted.former))
         return plan_links(self._wanted.state, observed, bounds, keys=keys)
 
     def _lingering(self, snapshot: OverlaySnapshot) -> frozenset[str]:
@@ -221,12 +224,14 @@ def _asks_ways(snapshot: OverlaySnapshot) -> bool:
     return isinstance(backend, HostGw) or (isinstance(backend, VxlanConfig) and backend.direct_routing)
 
 
-def _bounds(snapshot: OverlaySnapshot, lingering: frozenset[str]) -> Bounds:
+def _bounds(snapshot: OverlaySnapshot, lingering: frozenset[str], former: frozenset[Route]) -> Bounds:
     # plain routes of an earlier backend send in the clear, and are in nobody's place where all peers have one route
     plain = _asks_ways(snapshot) or isinstance(snapshot.backend, WireguardConfig)
     outer = {one.name for one in snapshot.outer.values()} if plain else set()
     lengths = frozenset(one.subnet.prefixlen for one in snapshot.own.endpoints.values())
-    return Bounds(tuple(snapshot.networks.values()), lengths, frozenset(outer), snapshot.leases.synced, lingering)
+    return Bounds(
+        tuple(snapshot.networks.values()), lengths, frozenset(outer), snapshot.leases.synced, lingering, former
+    )
 
 
 def _kept(
