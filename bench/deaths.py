@@ -11,6 +11,7 @@ where something was wrong. Root is needed.
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -24,7 +25,9 @@ from tests.kernel.overlay.deaths import GAPS, STORIES, place, tried
 
 def main() -> int:
     """Go through all stories."""
-    words = " ".join(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="only transitions with these words in their names")
+    words = " ".join(parser.parse_args().words)
     print(f"Linux {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     wrong = deaths = writes = 0
     begun = time.monotonic()
