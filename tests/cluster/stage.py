@@ -22,6 +22,7 @@ from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, br
 
 from hitless.kube.api import Api
 from hitless.kube.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
+from hitless.kube.troubles import trouble
 from hitless.survey.cni import look
 from hitless.survey.nodes import choose, objections
 
@@ -135,17 +136,17 @@ async def _greet(api: Api, place: str, nodes: tuple[Node, ...]) -> dict[str, str
     await api.wait_for(PODS, place, settled, within=PATIENCE, labels="app=greeting")
     pods = await api.all(PODS, place, labels="app=greeting")
     for pod in pods:
-        if "ErrImage" in pod.trouble or "ImagePull" in pod.trouble:
+        if "ErrImage" in trouble(pod).reason or "ImagePull" in trouble(pod).reason:
             pytest.fail(f"node {pod.spec.node_name} lacks the image {IMAGE}: {HOW_TO_LOAD}", pytrace=False)
         if pod.status.phase != "Running" or not pod.status.pod_ip:
-            said = pod.trouble or pod.status.phase or "nothing is known of it"
+            said = trouble(pod) or pod.status.phase or "nothing is known of it"
             pytest.fail(f"an ordinary pod does not start on {pod.spec.node_name}: {said}", pytrace=False)
     return {pod.spec.node_name: pod.status.pod_ip for pod in pods}
 
 
 def _hopeless(pod: Pod) -> bool:
     return pod.status.phase == "Failed" or any(
-        word in pod.trouble for word in ("ErrImage", "ImagePull", "InvalidImage")
+        word in trouble(pod).reason for word in ("ErrImage", "ImagePull", "InvalidImage")
     )
 
 
@@ -191,7 +192,7 @@ async def _ready(api: Api, place: str, labels: str, count: int) -> None:
     await api.wait_for(PODS, place, settled, within=PATIENCE, labels=labels)
     pods = await api.all(PODS, place, labels=labels)
     if sum(pod.ready for pod in pods) < count:
-        raise AssertionError(f"{labels}: {[(pod.spec.node_name, pod.status.phase, pod.trouble) for pod in pods]}")
+        raise AssertionError(f"{labels}: {[(pod.spec.node_name, pod.status.phase, str(trouble(pod))) for pod in pods]}")
 
 
 def _subnets(nodes: tuple[Node, ...], ips: dict[str, str]) -> dict[str, tuple[str, str]]:

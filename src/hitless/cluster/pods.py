@@ -26,6 +26,7 @@ from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
+from hitless.kube.troubles import Trouble, no_account_yet, trouble
 from hitless.model import events as e
 
 __all__ = ["Listener", "Station", "gone", "sweep"]
@@ -108,7 +109,7 @@ class Station:
         if pods is not None and pod is None:
             raise MissingError(_removed(self), remedy="who did? Then drill again")
         if pod is None or pod.status.phase != "Running":
-            why = pod.trouble if pod is not None else await self._pending(patience)
+            why = trouble(pod) if pod is not None else Trouble(await self._pending(patience))
             raise MissingError(
                 f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}", remedy=_remedy(why)
             )
@@ -134,7 +135,7 @@ class Station:
     async def _pending(self, patience: float) -> str:
         """What is known of a pod that neither runs nor fails: most often its network or its volumes are not made."""
         found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
-        known = "; ".join(filter(None, (one.trouble or one.status.phase for one in found))) or "it is not there"
+        known = "; ".join(filter(None, (str(trouble(one)) or one.status.phase for one in found))) or "it is not there"
         events = f"kubectl get events -n {self.namespace} --field-selector involvedObject.name={self.name}"
         return f"not running after {patience:g} s ({known}); the kubelet's own words: {events}"
 
@@ -163,8 +164,7 @@ class Station:
             try:
                 await self.api.create(PODS, self.document, self.namespace)
             except ApiError as error:
-                early = error.status == 403 and "service account" in str(error) and "not found" in str(error)
-                if early and self.api.patience.now() < end:
+                if no_account_yet(error) and self.api.patience.now() < end:
                     await self.api.patience.sleep(0.5)
                     continue
                 if error.status in (400, 403, 422):
@@ -303,10 +303,10 @@ def _removed(station: Station) -> str:
     )
 
 
-def _remedy(why: str) -> str:
-    if "ErrImageNeverPull" in why:
+def _remedy(why: Trouble) -> str:
+    if why.reason == "ErrImageNeverPull":
         return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
-    if "ended with" in why:
+    if why.ended:
         return "its last words say why; is the image (--image) of this version, and for the node's architecture?"
     return "is the image there (--image, --pull-policy), and does Pod Security allow it?"
 
@@ -315,7 +315,7 @@ def _settled(pods: Mapping[str, Pod]) -> bool:
     for pod in pods.values():
         if pod.status.phase in ("Running", "Succeeded", "Failed"):
             return True
-        if any(word in _HOPELESS for word in pod.trouble.split()):
+        if trouble(pod).reason in _HOPELESS:
             return True
     return False
 

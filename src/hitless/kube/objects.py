@@ -38,8 +38,6 @@ __all__ = [
     "Pod",
 ]
 
-_LAST_WORDS = 400  # of what the kubelet tells of a container's log
-
 
 class _Read(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A part of an object; absent and null are the default."""
@@ -270,21 +268,6 @@ class Pod(Object, frozen=True):
         conditions = self.status.conditions or []
         told = next((one for one in conditions if one.type == "DisruptionTarget" and one.status == "True"), None)
         return f"{told.reason} {told.message}".strip() if told else ""
-
-    @property
-    def trouble(self) -> str:
-        """Why it does not run, in the kubelet's words; empty when nothing is known to be wrong."""
-        for status in self.status.container_statuses or []:
-            if status.state.waiting is not None and status.state.waiting.reason not in ("", "ContainerCreating"):
-                return f"{status.name}: {status.state.waiting.reason} {status.state.waiting.message}".strip()
-            if status.state.terminated is not None:
-                ended = status.state.terminated
-                words = " ".join(ended.message.split())[-_LAST_WORDS:]
-                return f"{status.name}: ended with {ended.exit_code} {ended.reason} {words}".strip()
-        for condition in self.status.conditions or []:
-            if condition.type == "PodScheduled" and condition.status == "False":
-                return f"{condition.reason} {condition.message}".strip()
-        return f"{self.status.reason} {self.status.message}".strip()
 
 
 class PodTemplate(_Read, frozen=True):

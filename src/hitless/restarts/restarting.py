@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from hitless.evidence.rules import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
+from hitless.kube.troubles import trouble
 from hitless.model.events import RestartCode
 from hitless.restarts.agents import Agent, Kill, Step, Tell
 from hitless.restarts.methods import About, Method, about
@@ -65,7 +66,7 @@ async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patien
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
             if entry.same_pod:
                 _after_kill(agent, node, old, here, once)
-                held.update(node for pod in here if "CrashLoopBackOff" in pod.trouble)
+                held.update(node for pod in here if trouble(pod).reason == "CrashLoopBackOff")
             else:
                 _after_stop(node, old, here, once)
                 ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)

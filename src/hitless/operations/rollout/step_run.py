@@ -15,6 +15,7 @@ import msgspec
 
 from hitless.errors import HitlessError
 from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Pod, PodSpec
+from hitless.kube.troubles import trouble
 from hitless.model.events import RestartCode
 from hitless.operations.rollout import guards, node_order
 from hitless.operations.rollout.observation import Observed, foreign, hash_of, see
@@ -56,7 +57,7 @@ def _unready(state: Rollout, seen: Observed, names: Sequence[str]) -> str:
     for name in names:
         pod = seen.pods.get(name)
         if pod is None or not pod.ready:
-            why = f" ({pod.trouble})" if pod is not None and pod.trouble else ""
+            why = f" ({trouble(pod)})" if pod is not None and trouble(pod) else ""
             return f"the agent on {name} is not ready before its turn{why}"
     return ""
 
@@ -221,8 +222,8 @@ class _Restart:
         seen = await see(self.crew.api, state.namespace, state.name)
         for one in self.step:
             pod = seen.pods.get(one.node)
-            if one.node in self.failed and pod is not None and pod.trouble:
-                self.failed[one.node] += f" ({pod.trouble})"
+            if one.node in self.failed and pod is not None and (known := trouble(pod)):
+                self.failed[one.node] += f" ({known})"
             elif one.node not in self.failed and hash_of(pod) not in ("", state.target):
                 why = foreign(state, seen.daemon_set) or "the DaemonSet controller made it from another one"
                 self.failed[one.node] = f"it runs revision {hash_of(pod)} and not {state.target}: {why}"
