@@ -30,7 +30,6 @@ ADAPTERS = {
     "kube/": "servers', proxies' and TLS libraries' messages; the API's reasons are identifiers",
     "lab/": "programs' messages",
     "testing/": "the API's reasons are identifiers",
-    "cluster/pods.py": "the kubelet's reasons and a relay's last words",
 }
 """Where the text is somebody else's: path (a folder ends with a slash) and whose it is."""
 

@@ -136,7 +136,7 @@ async def _greet(api: Api, place: str, nodes: tuple[Node, ...]) -> dict[str, str
     await api.wait_for(PODS, place, settled, within=PATIENCE, labels="app=greeting")
     pods = await api.all(PODS, place, labels="app=greeting")
     for pod in pods:
-        if "ErrImage" in trouble(pod).reason or "ImagePull" in trouble(pod).reason:
+        if "ErrImage" in trouble(pod).code or "ImagePull" in trouble(pod).code:
             pytest.fail(f"node {pod.spec.node_name} lacks the image {IMAGE}: {HOW_TO_LOAD}", pytrace=False)
         if pod.status.phase != "Running" or not pod.status.pod_ip:
             said = trouble(pod) or pod.status.phase or "nothing is known of it"
@@ -146,7 +146,7 @@ async def _greet(api: Api, place: str, nodes: tuple[Node, ...]) -> dict[str, str
 
 def _hopeless(pod: Pod) -> bool:
     return pod.status.phase == "Failed" or any(
-        word in trouble(pod).reason for word in ("ErrImage", "ImagePull", "InvalidImage")
+        word in trouble(pod).code for word in ("ErrImage", "ImagePull", "InvalidImage")
     )
 
 

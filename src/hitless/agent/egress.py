@@ -20,7 +20,7 @@ from hitless.observe import Asking, How, Judge
 from hitless.semantics import State, evaluate, witnesses
 from hitless.sources import FamilyNetworks, Snapshot
 
-__all__ = ["Answer", "Egress", "was_open"]
+__all__ = ["Answer", "Egress", "Opened", "was_open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,21 @@ _HAPPENS: Mapping[How, str] = {
 }
 
 
-def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, str]:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A network whose pods had no egress, how their packets were lost, and ``why``."""
+
+    network: Network
+    how: How
+    why: str
+
+
+def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, Opened]:
     """The families whose masquerading was certainly interrupted in an observed state.
 
     Neighbours' chains were not read and count as neutral: what is asked here is whether *our* part was there.
     """
-    found: dict[Family, str] = {}
+    found: dict[Family, Opened] = {}
     if not snapshot.masquerade:
         return found
     for family, networks in snapshot.networks.items():
@@ -83,7 +92,8 @@ def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, str]:
         packet = witnesses(networks.network, networks.subnet, protocols=(TCP,))[0]
         outcome = evaluate(ruleset, packet, hooks=("postrouting",))
         if outcome.state == "not_carried":
-            found[family] = outcome.reason
+            how: How = "untranslated" if outcome.dropped is None else "dropped"
+            found[family] = Opened(networks.network, how, outcome.reason)
     return found
 
 

@@ -236,7 +236,7 @@ class Loop:
         elif (stood or self._damage.stands) and not first:
             blame = self._damage.seen(look.begun, look.ended, suspects, settled=result.settled)
             schedule.slow_down(look.ended, blame.verdict.delay)
-            reporter.damaged(look, blame)
+            reporter.damaged(look, blame, self._host.wall())
         else:
             reporter.applied(look)
         reporter.fighting(self._damage.fighting(look.ended))

@@ -14,13 +14,16 @@ from hitless.agent.damage import Blame
 from hitless.agent.egress import Answer
 from hitless.agent.fights import Verdict
 from hitless.agent.health import UNREAD, Health
+from hitless.agent.records import Gap
 from hitless.agent.watching import Suspect
 from hitless.agent.worker import Look
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
+from hitless.daemon.recorded import line_of
 from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
+from hitless.model.event_words import Writer
 from hitless.model.families import Backend, Family
 from hitless.sources import Snapshot
 
@@ -117,14 +120,29 @@ class Reporter:
 
     # --- damage
 
-    def damaged(self, look: Look, blame: Blame) -> None:
-        """Somebody undid our rules: the gaps that this made, and the repair once it is whole."""
+    def damaged(self, look: Look, blame: Blame, wall: float) -> None:
+        """Somebody undid our rules: the gaps that this made, and the repair once it is whole. ``wall``: the time of day
+        when the look ended."""
         suspect, writer = blame.suspect, blame.suspect.name or "unknown"
-        for family, why in look.opened.items():
+        end = round(wall * 1e9)
+        for family, opened in look.opened.items():
             self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=writer)
             self._metrics.add("hitless_agent_gap_seconds_total", blame.duration, family=family.value)
-            took = _ms(blame.duration)
-            self._log.notice("gap", family=family.value, writer=suspect.label, reason=why, milliseconds=took)
+            gap = Gap(
+                t=end,
+                family=family.value,
+                networks=[str(opened.network)],
+                begin=end - round(blame.duration * 1e9),
+                end=end,
+                code=opened.how,
+                reason=opened.why,
+                opened_by=Writer(suspect.pid, suspect.name) if suspect.pid else None,
+                open=not look.result.settled,
+                writer=suspect.label,
+                milliseconds=_ms(blame.duration),
+            )
+            event, facts = line_of(gap)
+            self._log.notice(event, **facts)
         if look.result.settled:
             self._metrics.add("hitless_agent_repairs_total", writer=writer)
             self._metrics.add("hitless_agent_repair_seconds_sum", blame.duration)

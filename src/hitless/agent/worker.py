@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from hitless.agent.egress import Answer, Egress, was_open
+from hitless.agent.egress import Answer, Egress, Opened, was_open
 from hitless.agent.ports import Clock, ClosingConntrack, FactsPort, NodePort
 from hitless.agent.reconciling import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
@@ -39,7 +39,7 @@ class Look:
     ended: float
     first_generation: int
     generation: int
-    opened: Mapping[Family, str] = field(default_factory=dict)
+    opened: Mapping[Family, Opened] = field(default_factory=dict)
     draining: tuple[Network, ...] = ()
     legacy: bool = False
     healed: Mapping[Family, int] | None = None

@@ -304,7 +304,7 @@ def _removed(station: Station) -> str:
 
 
 def _remedy(why: Trouble) -> str:
-    if why.reason == "ErrImageNeverPull":
+    if why.code == "ErrImageNeverPull":
         return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
     if why.ended:
         return "its last words say why; is the image (--image) of this version, and for the node's architecture?"
@@ -315,7 +315,7 @@ def _settled(pods: Mapping[str, Pod]) -> bool:
     for pod in pods.values():
         if pod.status.phase in ("Running", "Succeeded", "Failed"):
             return True
-        if trouble(pod).reason in _HOPELESS:
+        if trouble(pod).code in _HOPELESS:
             return True
     return False
 

@@ -6,14 +6,16 @@ are totals since the process began and are what the metrics page shows. Next sta
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from hitless import __version__
 from hitless.daemon.logs import Log
+from hitless.daemon.recorded import line_of
 from hitless.guard import records
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
@@ -78,15 +80,11 @@ class Reporter:
         """Keep a record, log it, and post it where it matters."""
         self._journal.write(record)
         self.recent = [*self.recent, record][-_LAST:]
-        facts = json.loads(records.encode(record))
-        self._recent = [*self._recent, dict(facts)][-_LAST:]
-        event = str(facts.pop("type"))
-        facts.pop("t")
+        self._recent = [*self._recent, msgspec.to_builtins(record)][-_LAST:]
+        event, facts = line_of(record)
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
             isinstance(record, records.Gap) and not record.covered
         )
-        if "code" in facts:
-            facts["reason_code"] = facts.pop("code")
         if isinstance(record, records.Note):
             loud = facts.pop("level") != "info"
         (self._log.notice if loud else self._log.info)(event, **facts)

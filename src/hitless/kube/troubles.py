@@ -1,6 +1,6 @@
 """Why does a pod not run? The reason as Kubernetes names it, to decide by, and a sentence for users.
 
-Promise: what decides is ``reason`` and ``ended``, never a word of the sentence, which holds messages of others. What
+Promise: what decides is ``code`` and ``ended``, never a word of the sentence, which holds messages of others. What
 servers say in sentences only is matched here and nowhere else. Pure.
 """
 
@@ -17,11 +17,11 @@ _LAST_WORDS = 400  # of what the kubelet tells of a container's log
 
 
 class Trouble(NamedTuple):
-    """``reason``: Kubernetes' word (ErrImagePull, CrashLoopBackOff, OOMKilled …), empty where it gives none. ``ended``:
+    """``code``: Kubernetes' word (ErrImagePull, CrashLoopBackOff, OOMKilled …), empty where it gives none. ``ended``:
     a container of it ran, and ended. ``text``: empty when nothing is known to be wrong."""
 
     text: str = ""
-    reason: str = ""
+    code: str = ""
     ended: bool = False
 
     def __bool__(self) -> bool:

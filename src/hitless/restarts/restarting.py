@@ -66,7 +66,7 @@ async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patien
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
             if entry.same_pod:
                 _after_kill(agent, node, old, here, once)
-                held.update(node for pod in here if trouble(pod).reason == "CrashLoopBackOff")
+                held.update(node for pod in here if trouble(pod).code == "CrashLoopBackOff")
             else:
                 _after_stop(node, old, here, once)
                 ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)

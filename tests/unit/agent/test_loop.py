@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.contract.start_states import our_text, snapshot
+from tests.contract.start_states import NETWORKS, our_text, snapshot
 from tests.unit.agent.virtual import Agent, Time
 
 from hitless.agent.reconciling import plan_pass
@@ -69,7 +69,11 @@ def test_damage_is_repaired_when_its_event_arrives_and_reported_once_with_its_wr
     if backend is Backend.NFT:
         assert repaired["milliseconds"] == 0.0  # from the event's arrival
     (gap,) = agent.events("gap")
-    assert gap["writer"] == "firewalld (pid 9)"
+    assert gap["writer"] == "firewalld (pid 9)" and gap["opened_by"] == {"pid": 9, "comm": "firewalld"}
+    assert gap["end"] - gap["begin"] == pytest.approx(gap["milliseconds"] * 1e6)
+    assert gap["end"] == pytest.approx(agent.time.wall() * 1e9, abs=1e8)
+    assert (gap["networks"], gap["reason_code"], gap["code"]) == ([str(NETWORKS[V4].network)], "untranslated", "gap")
+    assert "open" not in gap  # it is repaired
     agent.sleep(20.0)
     assert len(agent.events("repaired")) == 1
     assert agent.metrics.total("hitless_agent_repairs_total") == 1

@@ -156,7 +156,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
                 return await real(kind, place, done, within=within, **more)
 
             def held(pods: Any) -> bool:
-                return done(pods) or any(trouble(pod).reason == "CrashLoopBackOff" for pod in pods.values())
+                return done(pods) or any(trouble(pod).code == "CrashLoopBackOff" for pod in pods.values())
 
             await real(kind, place, held, within=30.0, **more)
             return None  # the agent's own time is over as soon as the kubelet is seen to hold it back

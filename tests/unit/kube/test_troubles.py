@@ -37,7 +37,7 @@ CASES = {
 def test_the_reason_is_kubernetes_word(name: str) -> None:
     given, reason, ended = CASES[name]
     told = trouble(given)
-    assert (told.reason, told.ended) == (reason, ended)
+    assert (told.code, told.ended) == (reason, ended)
     assert bool(told) is (name != "it is being made") and (_MESSAGE in str(told)) is (_MESSAGE in str(given))
 
 
