@@ -30,12 +30,16 @@ class Shell:
     def __init__(self, fake: FakeNodes, folder: Path) -> None:
         self.fake, self.folder, self.runs = fake, folder, 0
         self.gone: Counter[str] = Counter()
+        self.at_first: Callable[[], None] = lambda: None
+        """Called in the moment in which the first of them is gone: whoever rolls out cannot know it yet."""
         (folder / "kubeconfig").write_text(fake.api.kubeconfig())
         fake.api.store.listeners.append(self._seen)
 
     def _seen(self, event: Stored) -> None:
         if event.resource == "pods" and event.type == "DELETED" and "canal" in event.document["metadata"]["name"]:
             self.gone[event.document["spec"]["nodeName"]] += 1
+            if self.gone.total() == 1:
+                self.at_first()
 
     async def begin(self, verb: str, *words: str) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
@@ -124,6 +128,7 @@ def test_it_stops_at_the_first_loss_is_refused_a_second_time_and_undone(tmp_path
 def test_a_driver_that_was_killed_is_followed_by_another_which_cleans_up_after_it(tmp_path: Path) -> None:
     async def story(shell: Shell) -> None:
         process = await shell.begin("restart", "--yes", *QUICK)
+        shell.at_first = lambda: process.send_signal(signal.SIGSTOP)  # it lives, and comes no further
         await until(lambda: shell.gone.total() == 1)
         code, _, err = await shell.run("resume", "--yes")
         assert (code, "drives it (its process runs on this machine)" in err) == (3, True), err
@@ -146,8 +151,8 @@ def test_a_driver_that_was_killed_is_followed_by_another_which_cleans_up_after_i
 def test_a_driver_that_is_told_to_end_leaves_everything_for_the_next_one(tmp_path: Path) -> None:
     async def story(shell: Shell) -> None:
         process = await shell.begin("image", IMAGE, "--yes", *QUICK)
+        shell.at_first = process.terminate
         await until(lambda: shell.gone.total() == 1)
-        process.send_signal(signal.SIGTERM)
         await process.communicate()
         assert process.returncode == 130
         assert shell.left() == []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 from tests.unit.cluster.clusters import canal, cluster, until
 
 from hitless.kube.api import Api, Patience, connect
@@ -21,7 +22,7 @@ from hitless.operations.rollout import preconditions, record
 from hitless.operations.rollout.driver import drive
 from hitless.operations.rollout.ports import Crew, Outcome, Work
 from hitless.operations.rollout.record import Record
-from hitless.operations.rollout.values import Change, Choices, Rollout, read
+from hitless.operations.rollout.values import Change, Choices, Rollout, read, text
 from hitless.restarts.agents import Agent, Step
 from hitless.survey.cni import look
 from hitless.testing.api_kubelet import FakeNodes
@@ -99,7 +100,7 @@ async def _quick(seconds: float) -> None:
     await asyncio.sleep(min(seconds, 0.01))
 
 
-QUICK = Patience(total=5.0, first=0.01, longest=0.05, sleep=_quick)
+QUICK = Patience(total=60.0, first=0.01, longest=0.05, sleep=_quick)
 
 
 @dataclass
@@ -139,6 +140,16 @@ class Place:
     async def api(self) -> AsyncIterator[Api]:
         async with connect(self.config, patience=QUICK) as api:
             yield api
+
+    def be_patient(self) -> None:
+        """The rollout that is written down waits as long as others by default."""
+        choices = msgspec.structs.replace(self.written.choices, patience=60.0)
+        state = msgspec.structs.replace(self.written, choices=choices)
+
+        def write(one: Document) -> None:
+            one["data"]["state.json"] = text(state)
+
+        self.fake.api.store.change("configmaps", record.PLACE, record.NAME, write)
 
     def change_set(self, change: Callable[[Document], None]) -> None:
         """Somebody else changes the DaemonSet."""
@@ -187,7 +198,7 @@ class Driver:
 
     place: Place
     change: Change = IMAGE
-    choices: Choices = field(default_factory=lambda: Choices(patience=5.0))
+    choices: Choices = field(default_factory=lambda: Choices(patience=60.0))
     mortal: Mortal = field(default_factory=Mortal)
     hands: Hands = field(default_factory=Hands)
     undo: bool = False

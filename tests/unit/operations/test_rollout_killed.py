@@ -31,7 +31,7 @@ def writes(tmp_path: Path, change: Change) -> int:
 async def killed_at(tmp_path: Path, change: Change, at: int, last: int, *, after: bool) -> None:
     folder = tmp_path / f"{at}{after}"
     folder.mkdir()
-    async with asyncio.timeout(60), place(folder) as there:
+    async with asyncio.timeout(240), place(folder) as there:
         first = Driver(there, change, mortal=Mortal(at, after))
         with pytest.raises(Killed):
             await first.run()
