@@ -24,28 +24,29 @@ from hitless.observe.rules import RulesObserver
 pytestmark = pytest.mark.kernel
 
 BROKEN = """
-import sys, time
+import os, sys
 from hitless.guard import loop
 from hitless.kernel.nftables import mirror
-part, kind = sys.argv[1:3]
+part, kind, sign = sys.argv[1:4]
 error = {"MemoryError": MemoryError, "RecursionError": RecursionError, "RuntimeError": RuntimeError}[kind]
 owner, name = {"mirror": (mirror.Mirror, "next"), "loop": (loop.Loop, "_timely")}[part]
-old, end = getattr(owner, name), time.time() + 1.5
+old = getattr(owner, name)
 def broken(self, *arguments):
-    if time.time() > end:
+    if os.path.exists(sign):
         raise error("a defect")
     return old(self, *arguments)
 setattr(owner, name, broken)
 from hitless.cli import main
-main(["guard", *sys.argv[3:]])
+main(["guard", *sys.argv[4:]])
 """
 
 
-def broken(made: World, part: str, kind: str) -> processes.Process:
+def broken(made: World, part: str, kind: str, sign: Path) -> processes.Process:
+    """A guard of which a part breaks as soon as the file ``sign`` is there."""
     journal = str(made.folder / "journal.jsonl")
     with (made.folder / "guard.log").open("ab") as log:
         process = processes.start(
-            [*NET_ADMIN_ONLY, sys.executable, "-c", BROKEN, part, kind, "--journal", journal],
+            [*NET_ADMIN_ONLY, sys.executable, "-c", BROKEN, part, kind, str(sign), "--journal", journal],
             namespace=made.node.namespace,
             stderr=log,
         )
@@ -57,9 +58,10 @@ def broken(made: World, part: str, kind: str) -> processes.Process:
 def test_a_part_that_dies_ends_the_guard_and_is_told(tmp_path: Path, part: str, kind: str) -> None:
     with world(tmp_path) as made:
         made.agent("flannel-0.28", "--resync", "3600")
-        guard = broken(made, part, kind)
+        guard = broken(made, part, kind, tmp_path / "break")
         made.until_state("standing by")
         before = standby(made)
+        (tmp_path / "break").touch()
         assert guard.wait(timeout=HANG) == 3
         assert kind in made.log().splitlines()[-1]
         assert "Traceback" not in made.log()

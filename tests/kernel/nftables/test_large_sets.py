@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
-from tests.kernel.nftables.nodes import HANG, Node
+from tests.kernel.nftables.nodes import HANG, Node, wait_for
 
 from hitless.kernel.nftables import Mirror, dump
 from hitless.kernel.nftables.interest import Interest
@@ -22,6 +22,13 @@ table ip t {{
   chain c {{ type filter hook forward priority 0; ip saddr @s drop; }}
 }}
 """
+
+
+def followed(mirror: Mirror) -> bool:
+    """Take what has come; whether the set and the rule were a part of it."""
+    mirror.next(0.1)
+    table = mirror.state.tables.get((2, "t"))
+    return table is not None and "s" in table.sets and len(table.chains["c"].rules) == 1
 
 
 @pytest.mark.parametrize("intervals", [False, True])
@@ -41,9 +48,7 @@ def test_a_set_that_is_too_large_to_be_read_is_asked(
         if not before:
             node.nft(text.replace("ip saddr @s drop;", ""))  # nobody asks for it yet, so that it is not kept
             node.nft("add rule ip t c ip saddr @s drop")
-            while mirror.next(1.0) is not None:
-                pass
-            assert mirror.waiting == 0
+            wait_for(lambda: followed(mirror), "the rule that asks for the set")
         found = mirror.state.tables[2, "t"].sets["s"]
         assert found.refused
         assert not found.kept

@@ -19,7 +19,7 @@ from hitless.observe.rules import RulesObserver
 from hitless.watch import Options, Watch, load
 from hitless.watch.networks import part_by_rules
 
-HANG = 10.0  # seconds: what follows does so within a few hundredths
+HANG = 60.0  # seconds: what follows does so within a few hundredths
 
 
 class Everybody:

@@ -126,6 +126,10 @@ class Told:
     def close(self) -> None:
         return
 
+    async def listened_to(self) -> None:
+        """Wait until the loop's turn is over, and told of: what happens from now on is another turn's."""
+        await until(lambda: self._listener is not None)
+
 
 def run(story: Callable[[OverlayLoop, World, Told, Health], object], snapshot: OverlaySnapshot) -> tuple[str, Health]:
     """A loop over a fake kernel while the story goes on."""
@@ -138,9 +142,11 @@ def run(story: Callable[[OverlayLoop, World, Told, Health], object], snapshot: O
         loop.desire(snapshot, None)
         turning = asyncio.create_task(loop.run())
         await until(lambda: unreached(world.kernel, snapshot) == [])
+        await told.listened_to()
         steps = story(loop, world, told, health)
         assert hasattr(steps, "__await__")
         await steps
+        await told.listened_to()
         turning.cancel()
         await asyncio.gather(turning, return_exceptions=True)
 
@@ -149,7 +155,7 @@ def run(story: Callable[[OverlayLoop, World, Told, Health], object], snapshot: O
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20.0):
+    async with asyncio.timeout(60.0):
         while not holds():  # noqa: ASYNC110 - the fake kernel tells nobody
             await asyncio.sleep(0.002)
 
@@ -160,6 +166,7 @@ def test_damage_is_repaired_when_the_kernel_tells_of_it() -> None:
         world.kernel.do(Verb.REMOVE, neighbour)
         told.wake()
         await until(lambda: world.kernel.objects.get(neighbour.key) == neighbour)
+        await told.listened_to()
         world.kernel.do(Verb.REMOVE, world.kernel.objects["device", "flannel.1"])
         told.wake()
         await until(lambda: unreached(world.kernel, cluster()) == [])
