@@ -44,6 +44,7 @@ __all__ = ["command"]
 
 _EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE}
 _HIGHEST_WEIGHT = 1000
+_SHARES = ",".join(f"{kind}={share}" for kind, share in DEFAULT_MIX.items() if share)
 
 
 def _mix(text: str) -> dict[str, int]:
@@ -119,7 +120,7 @@ _EXAMPLES = {
 @click.option(
     "--mix",
     metavar="KIND=WEIGHT,…",
-    help="To a far end: shares of the kinds, each 0 to 1,000.  [default: tcp=60,udp=30,icmp=9,http=1]",
+    help=f"To a far end: shares of the kinds, each 0 to 1,000.  [default: {_SHARES}]",
 )
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
 @number("--timeout", limits=(0.1, 60.0), default=2.5, help="Without an answer for so long it is lost.")

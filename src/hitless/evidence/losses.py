@@ -23,10 +23,11 @@ from itertools import pairwise
 
 from hitless.evidence.records import Outage, Record
 from hitless.model import events as e
+from hitless.model.event_words import TRANSPORTS
 
 __all__ = ["Explained", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
 
-TAKEN = ("tcp", "http", "stream")
+TAKEN = tuple(kind for kind, transport in TRANSPORTS.items() if transport == "tcp")
 """Kinds that a far end takes connections for: those fail when it is full."""
 
 MS = 1_000_000
@@ -147,7 +148,7 @@ def _asked_again(loss: e.Loss, back: int) -> bool:
     0.75 s. Far ends write a bounded number of leaks, and a bounded number of flows goes on knocking: this is what is
     known of all the others.
     """
-    if loss.kind in ("tcp", "http"):
+    if loss.kind in TAKEN:
         again = loss.t + 1000 * MS
     elif loss.tries >= 3:
         again = loss.t + 750 * MS

@@ -5,14 +5,23 @@ Next stage: ``events``, which has the types and reads them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-__all__ = ["Cause", "Code", "FamilyName", "Kind", "Machine", "Stamped", "State", "Writer"]
+__all__ = ["TRANSPORTS", "Cause", "Code", "FamilyName", "Kind", "Machine", "Stamped", "State", "Writer"]
 
 FamilyName = Literal["ipv4", "ipv6"]
 Kind = Literal["tcp", "udp", "icmp", "http", "stream"]
+TRANSPORTS: Mapping[Kind, Literal["tcp", "udp", "icmp"]] = {
+    "tcp": "tcp",
+    "udp": "udp",
+    "icmp": "icmp",
+    "http": "tcp",
+    "stream": "tcp",
+}
+"""What each kind of traffic travels by."""
 State = Literal["carried", "not_carried", "cannot_tell"]
 Code = Literal["", "dropped", "rejected", "untranslated", "unanswered"]
 """How packets are lost: dropped or rejected by a rule, sent out with the pod's own address, or their answers do not

@@ -9,9 +9,10 @@ wire.ports           the ports of a far end
 
 from hitless.probe.classify import Verdict, verdict
 from hitless.probe.farend import FarEnd, FarEndOptions
-from hitless.probe.options import DEFAULT_MIX, DEFAULT_RATE, POLITE_RATE, Options
+from hitless.probe.kinds import DEFAULT_MIX, KINDS
+from hitless.probe.options import DEFAULT_RATE, POLITE_RATE, Options
 from hitless.probe.prober import Prober
-from hitless.probe.targets import KINDS, Endpoint, Target, parse, resolve
+from hitless.probe.targets import Endpoint, Target, parse, resolve
 from hitless.probe.wire import BASE_PORT, Ports, ports
 
 __all__ = [

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hitless.model.events import Attempts, Cause
+from hitless.model.events import Attempts, Cause, Kind
 from hitless.model.families import Family
-from hitless.probe.targets import KINDS, Kind
+from hitless.probe.kinds import KINDS
 
 __all__ = ["INTERVAL_NS", "Bucket", "Ledger"]
 

@@ -18,11 +18,12 @@ from typing import Protocol
 
 from hitless.model.families import Family
 from hitless.probe import classify, wire
+from hitless.probe.clients import Attempting, Setting
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["RETRY_NS", "Asking", "Datagrams", "Udp", "new_token"]
+__all__ = ["RETRY_NS", "Asking", "Datagrams", "Udp", "client", "new_token"]
 
 RETRY_NS = (250_000_000, 750_000_000, 1_500_000_000)
 """When the question is asked again, counted from the first time: as impatient resolvers do."""
@@ -176,3 +177,8 @@ class Datagrams:
             self._engine.forget(flow.sock.fileno())
             flow.sock.close()
             flow.sock = None
+
+
+def client(setting: Setting) -> Attempting:
+    """Who makes attempts of kind udp."""
+    return Datagrams(setting.engine, setting.outcomes, Udp())

@@ -29,12 +29,15 @@ from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import given_back
 from hitless.kernel.visitors import OUT_OF_ROOM, raise_descriptor_limit
-from hitless.model.events import Event, Header, Heartbeat, Kind, Leak, Note, Summary
+from hitless.model.event_words import TRANSPORTS
+from hitless.model.events import Event, Header, Heartbeat, Leak, Note, Summary
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
+from hitless.probe.clients import load
 from hitless.probe.engine import Engine
-from hitless.probe.serving import Conversations
+from hitless.probe.kinds import ENTRIES, at_port
+from hitless.probe.serving import Answer, Conversations
 
 __all__ = ["FarEnd", "FarEndOptions"]
 
@@ -48,7 +51,7 @@ _SPARE_DESCRIPTORS = 128  # for listeners, output, and what Python itself opens
 _LAST = 65536  # packets read at the end: more than the capture's buffer holds
 _IN6_PKTINFO = 50  # IPV6_PKTINFO of linux/in6.h
 _IP_PKTINFO = 8
-_KINDS: Mapping[int, Kind] = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
+_PROTOCOLS = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,8 @@ class FarEnd:
         self._open = contextlib.ExitStack()
         self._open.callback(self._engine.close)
         self.totals: Counter[str] = Counter()
-        self._conversations = Conversations(self._engine, self.totals)
-        self._open.callback(self._conversations.close)
+        self.conversations = Conversations(self._engine, self.totals)
+        self._open.callback(self.conversations.close)
         self._deaf: set[int] = set()  # listeners that wait until there is a descriptor for the next connection
         self._told: set[str] = set()
         self._overflow: dict[int, int] = {}
@@ -97,7 +100,7 @@ class FarEnd:
         """Answer until stopped, and return the totals. The Header is written once everything listens."""
         engine = self._engine
         with self._open:
-            self._conversations.limit(raise_descriptor_limit() - _SPARE_DESCRIPTORS)
+            self.conversations.limit(raise_descriptor_limit() - _SPARE_DESCRIPTORS)
             for address in self._options.addresses:
                 self._listen(address)
             self._watch_leaks()
@@ -130,15 +133,12 @@ class FarEnd:
     # --- listening ---------------------------------------------------------------------------------------------
 
     def _listen(self, address: Address) -> None:
-        where = wire.ports(self._options.base)
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        for port in where.flow:
-            self._server(family, address, port, self._greet)
-            self._udp(family, address, port)
-        self._server(family, address, where.echo, self._conversations.echo)
-        self._server(family, address, where.http, self._conversations.http)
+        for entry in ENTRIES.values():
+            for port in entry.ports(self._options.base):
+                load(entry.answer)(self, address, port)
 
-    def _bound(self, family: int, kind: int, address: Address, port: int) -> socket.socket:
+    def _bound(self, kind: int, address: Address, port: int) -> socket.socket:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
         self._open.callback(sock.close)
         if kind == socket.SOCK_STREAM:  # (for UDP it would let a second far end take the datagrams away)
@@ -159,10 +159,9 @@ class FarEnd:
             ) from error
         return sock
 
-    def _server(
-        self, family: int, address: Address, port: int, greet: Callable[[socket.socket, tuple[Any, ...]], None]
-    ) -> None:
-        sock = self._bound(family, socket.SOCK_STREAM, address, port)
+    def connections(self, address: Address, port: int, greet: Callable[[socket.socket, tuple[Any, ...]], None]) -> None:
+        """Listen, and give every connection with its sender to ``greet``."""
+        sock = self._bound(socket.SOCK_STREAM, address, port)
         sock.listen(_BACKLOG)
 
         def ready(_: int) -> None:
@@ -177,7 +176,7 @@ class FarEnd:
                     self.totals["accept_failed"] += 1
                     self.totals[f"accept_errno_{error.errno}"] += 1
                     if error.errno in OUT_OF_ROOM:  # it stays in the backlog; asking again at once would spin
-                        self._conversations.full += 1
+                        self.conversations.full += 1
                         self._deaf.add(sock.fileno())
                         self._engine.rewatch(sock.fileno(), 0)
                     return
@@ -185,17 +184,9 @@ class FarEnd:
 
         self._engine.watch(sock.fileno(), select.EPOLLIN, ready)
 
-    def _greet(self, connection: socket.socket, sender: tuple[Any, ...]) -> None:
-        """Say the banner and close: the prober answers with a reset, so neither end keeps a TIME_WAIT."""
-        self.totals["tcp"] += 1
-        with connection:
-            try:
-                connection.send(wire.banner(sender[0], sender[1]))
-            except OSError:  # it is gone already
-                self.totals["tcp_gone"] += 1
-
-    def _udp(self, family: int, address: Address, port: int) -> None:
-        sock = self._bound(family, socket.SOCK_DGRAM, address, port)
+    def datagrams(self, address: Address, port: int, kind: str, answer: Answer) -> None:
+        """Listen, and send what ``answer(sender's address, port, question)`` gives; counted as ``kind``."""
+        sock = self._bound(socket.SOCK_DGRAM, address, port)
         for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
@@ -203,13 +194,13 @@ class FarEnd:
                 sock.setsockopt(socket.SOL_SOCKET, plain, _BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
         if address.is_unspecified:  # answer from the address that was asked, not from the route's favourite
-            if family == socket.AF_INET:
+            if address.version == 4:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._answer(sock))
+        self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._answer(sock, kind, answer))
 
-    def _answer(self, sock: socket.socket) -> None:
+    def _answer(self, sock: socket.socket, counted: str, answers: Answer) -> None:
         totals = self.totals
         for _ in range(_BURST):
             try:
@@ -217,28 +208,28 @@ class FarEnd:
             except BlockingIOError:
                 return
             except OSError:  # an ICMP error for an answer of ours: nobody is waiting for it
-                totals["udp_gone"] += 1
+                totals[f"{counted}_gone"] += 1
                 continue
             back = []
             for level, kind, value in ancillary:
                 if level == socket.SOL_SOCKET and kind == _SO_RXQ_OVFL:
                     fd = sock.fileno()
                     count = struct.unpack("=I", value)[0]
-                    totals["udp_overflow"] += count - self._overflow.get(fd, 0)
+                    totals[f"{counted}_overflow"] += count - self._overflow.get(fd, 0)
                     self._overflow[fd] = count
                 elif kind == _IP_PKTINFO and level == socket.IPPROTO_IP:
                     back.append((level, kind, bytes(4) + value[4:]))  # any interface: as the routes say
                 elif kind == _IN6_PKTINFO and level == socket.IPPROTO_IPV6:
                     back.append((level, kind, value if value[0] == 0xFE else value[:16] + bytes(4)))
-            answer = wire.udp_answer(sender[0], sender[1], data)
+            answer = answers(sender[0], sender[1], data)
             if answer is None:  # no question: an answer of somebody else's, with a forged source perhaps
-                totals["udp_ignored"] += 1
+                totals[f"{counted}_ignored"] += 1
                 continue
-            totals["udp"] += 1
+            totals[counted] += 1
             try:
                 sock.sendmsg([answer], back, 0, sender)
             except OSError:  # no way back (a leaked source), or our own buffer is full
-                totals["udp_unanswered"] += 1
+                totals[f"{counted}_unanswered"] += 1
 
     # --- measuring ---------------------------------------------------------------------------------------------
 
@@ -251,13 +242,8 @@ class FarEnd:
         self._engine.watch(capture.fileno(), select.EPOLLIN, lambda _: self._leaked(capture))
 
     def _leaked(self, capture: Capture, limit: int = _BURST) -> None:
-        where = wire.ports(self._options.base)
         for arrival in capture.arrivals(limit):
-            kind = _KINDS[arrival.protocol]
-            if kind == "tcp" and arrival.dport == where.http:
-                kind = "http"
-            elif kind == "tcp" and arrival.dport == where.echo:
-                kind = "stream"
+            kind = at_port(_PROTOCOLS[arrival.protocol], arrival.dport, self._options.base)
             self.totals["leaks"] += 1
             self.totals[f"leaks_{kind}"] += 1
             if self.totals["leaks"] <= self._options.leak_limit:
@@ -277,10 +263,10 @@ class FarEnd:
         now, cpu = self._engine.clock.now(), time.process_time_ns()
         if self._capture is not None and (dropped := self._capture.dropped()):
             self.totals["leaks_not_seen"] = dropped
-        full, self._conversations.full = self._conversations.full, 0
+        full, self.conversations.full = self.conversations.full, 0
         if full:
             self._warn(
-                "full", f"full: {full} connections were closed for others, at last of {self._conversations.crowd}"
+                "full", f"full: {full} connections were closed for others, at last of {self.conversations.crowd}"
             )
         if words := given_back():
             self._warn("scheduling", words)
@@ -297,7 +283,7 @@ class FarEnd:
         )
         self._cpu = cpu
         self._beat_at = now + _SECOND
-        self._conversations.sweep(now)
+        self.conversations.sweep(now)
 
     def _warn(self, what: str, text: str) -> None:
         """Once; how often it happened stands in the heartbeats."""
@@ -308,9 +294,9 @@ class FarEnd:
 
 def _counted(totals: Mapping[str, int]) -> str:
     """The counters in words: tcp 2,724, udp 1,394, http 46, echo 2; leaks 76 (icmp 12, tcp 32, udp 32)."""
-    known = [name for name in ("tcp", "udp", "http", "echo") if totals.get(name)]
+    known = [entry.served for entry in ENTRIES.values() if totals.get(entry.served)]
     parts = [", ".join(f"{name} {totals[name]:,}" for name in known)] if known else []
-    kinds = list(dict.fromkeys(_KINDS.values()))
+    kinds = list(dict.fromkeys(TRANSPORTS.values()))
     leaks = [f"{kind} {totals[f'leaks_{kind}']:,}" for kind in kinds if totals.get(f"leaks_{kind}")]
     if totals.get("leaks"):
         parts.append(f"leaks {totals['leaks']:,}" + (f" ({', '.join(leaks)})" if leaks else ""))

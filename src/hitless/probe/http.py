@@ -20,12 +20,13 @@ from collections.abc import Callable
 
 from hitless import __version__
 from hitless.probe import wire
+from hitless.probe.clients import Attempting, Setting
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane
 from hitless.probe.outcomes import Outcomes
 from hitless.probe.tcp import syn_retries
 
-__all__ = ["Http", "read_head", "request"]
+__all__ = ["Http", "client", "read_head", "request"]
 
 _HEAD_LIMIT = 65536
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
@@ -208,3 +209,11 @@ class Http:
             flow.sock.close()
             flow.sock = None
             flow.buffer = b""
+
+
+def client(setting: Setting) -> Attempting:
+    """Who makes attempts of kind http."""
+    http = Http(setting.engine, setting.outcomes, insecure=setting.insecure)
+    setting.leaving.append(lambda: http.leaving)
+    setting.closing.callback(http.close)
+    return http

@@ -18,12 +18,13 @@ import struct
 from hitless.errors import MissingError
 from hitless.model.families import Family
 from hitless.probe import classify, wire
-from hitless.probe.datagrams import RETRY_NS
+from hitless.probe.clients import Attempting, Setting
+from hitless.probe.datagrams import RETRY_NS, Datagrams
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane, NoTuple, af
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["PingAsking", "RawIcmp", "checksum", "echo", "way"]
+__all__ = ["PingAsking", "RawIcmp", "checksum", "client", "echo", "way"]
 
 _ECHO = struct.Struct("!BBHHH")
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
@@ -242,3 +243,12 @@ class RawIcmp:
         """Close the raw socket."""
         self._engine.forget(self._sock.fileno())
         self._sock.close()
+
+
+def client(setting: Setting) -> Attempting:
+    """Who makes attempts of kind icmp: by a raw socket for all, where that is allowed."""
+    if way(setting.family) == "ping":
+        return Datagrams(setting.engine, setting.outcomes, PingAsking(setting.family))
+    raw = RawIcmp(setting.engine, setting.outcomes, setting.family, setting.interface)
+    setting.closing.callback(raw.close)
+    return raw

@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from hitless.model.families import Family
 from hitless.probe.targets import Endpoint
 
-__all__ = ["DEFAULT_MIX", "DEFAULT_RATE", "POLITE_RATE", "Options"]
+__all__ = ["DEFAULT_RATE", "POLITE_RATE", "Options"]
 
 DEFAULT_RATE = 1000.0
 """New flows per second to our own far end: a gap of 10 ms meets ten of them."""
 
 POLITE_RATE = 10.0
 """New flows per second to anybody else's address, unless asked otherwise."""
-
-DEFAULT_MIX: Mapping[str, int] = {"tcp": 60, "udp": 30, "icmp": 9, "http": 1}
-"""Applications mostly open TCP connections and ask resolvers; a GET costs three times as much as the others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,9 +219,12 @@ class Prober:
     def _remarks(self, totals: Mapping[str, int]) -> None:
         """What a reader of the totals might otherwise puzzle over."""
         note = self._outcomes.note
-        asked = [end.target for end in self._options.endpoints if end.target.scheme == "udp"]
-        if asked and not totals.get("udp_ok"):
-            note("warning", f"nothing answered at {asked[0]}: udp:// needs a hitless far end there")
+        asked = [end for end in self._options.endpoints if end.target.scheme != "farend" and end.answers]
+        for end in asked:
+            if not totals.get(f"{end.kind}_ok"):
+                needs = f"{end.target.scheme}:// needs a hitless far end there"
+                note("warning", f"nothing answered at {end.target}: {needs}")
+                break
         if totals.get("untranslated"):
             note(
                 "info", f"{totals['untranslated']} answers name our own address: nothing translates on this path (yet)"

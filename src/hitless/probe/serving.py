@@ -1,11 +1,11 @@
-"""Connections that last: echo for streams, HTTP.
+"""How a far end answers each kind; connections that last: echo for streams, HTTP.
 
 Problem: a long-lived or slow connection must not hold up the others, nor cost without bound, nor keep others out.
 Promise: each is a small state in the far end's loop; at most ``LIMIT`` at a time, ``LIMIT_EACH`` of one source, and one
 buffer each; for a new one the busiest source's connection that was silent for longest is closed, and counted in
 ``full``. An HTTP connection has ten seconds in all; an echo connection is closed when nothing came for a minute (a
-prober's stream says something 20 times a second, and is given up long before). Next stage: ``farend`` hands
-connections over.
+prober's stream says something 20 times a second, and is given up long before). ``tcp``, ``udp``, ``http`` and
+``stream`` are the answering sides that ``kinds`` names. Next stage: ``farend``, the ``Ground``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 import select
 import socket
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from hitless.kernel.visitors import Visitors, source_of
+from hitless.model.families import Address
 from hitless.probe import wire
 from hitless.probe.engine import Engine
 
-__all__ = ["LIMIT", "LIMIT_EACH", "Conversations"]
+__all__ = ["LIMIT", "LIMIT_EACH", "Answer", "Conversations", "Ground", "http", "stream", "tcp", "udp"]
 
 LIMIT = 8192
 LIMIT_EACH = 2048
@@ -147,3 +149,50 @@ class Conversations:
         """Close all."""
         for conversation in self._open:
             self._end(conversation)
+
+
+Answer = Callable[[str, int, bytes], bytes | None]
+"""What is sent back to an address and port that asked; ``None``: nothing."""
+
+
+class Ground(Protocol):
+    """What a far end offers to the answering side of a kind."""
+
+    totals: Counter[str]
+    conversations: Conversations
+
+    def connections(self, address: Address, port: int, greet: Callable[[socket.socket, tuple[Any, ...]], None]) -> None:
+        """Listen, and give every connection with its sender to ``greet``."""
+
+    def datagrams(self, address: Address, port: int, kind: str, answer: Answer) -> None:
+        """Listen, and send what ``answer`` gives; counted as ``kind``."""
+
+
+def tcp(ground: Ground, address: Address, port: int) -> None:
+    """Say the banner and close: the prober answers with a reset, so neither end keeps a TIME_WAIT."""
+    totals = ground.totals
+
+    def greet(connection: socket.socket, sender: tuple[Any, ...]) -> None:
+        totals["tcp"] += 1
+        with connection:
+            try:
+                connection.send(wire.banner(sender[0], sender[1]))
+            except OSError:  # it is gone already
+                totals["tcp_gone"] += 1
+
+    ground.connections(address, port, greet)
+
+
+def udp(ground: Ground, address: Address, port: int) -> None:
+    """Answer each question with the source."""
+    ground.datagrams(address, port, "udp", wire.udp_answer)
+
+
+def http(ground: Ground, address: Address, port: int) -> None:
+    """Answer requests."""
+    ground.connections(address, port, ground.conversations.http)
+
+
+def stream(ground: Ground, address: Address, port: int) -> None:
+    """Send back whatever comes."""
+    ground.connections(address, port, ground.conversations.echo)

@@ -13,21 +13,19 @@ import re
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hitless.errors import InputError
 from hitless.model import reading
 from hitless.model.events import Kind
 from hitless.model.families import Family, family_of
 from hitless.probe import wire
+from hitless.probe.kinds import ENTRIES, SCHEMES, Url
 
-__all__ = ["KINDS", "Endpoint", "Kind", "Scheme", "Target", "is_far_end", "parse", "resolve"]
+__all__ = ["Endpoint", "Kind", "Target", "is_far_end", "parse", "resolve"]
 
-Scheme = Literal["farend", "tcp", "udp", "icmp", "http", "https"]
-KINDS: tuple[Kind, ...] = ("tcp", "udp", "icmp", "http")
-"""The kinds that a mix can name; streams are asked for by number."""
-
-_EXPECTED = "farend://HOST[:PORT], tcp://HOST:PORT, udp://HOST:PORT, icmp://HOST, http://… or https://…"
+_WRITTEN = ["farend://HOST[:PORT]", *(url.expected(scheme) for scheme, (_, url) in SCHEMES.items())]
+_EXPECTED = f"{', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[([^\]\s]+)\]|([^\[\]:/?#@\s]+))(?::([0-9]+))?")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
@@ -39,9 +37,9 @@ Resolver = Callable[..., Sequence[tuple[Any, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL says; ``port`` is 0 where the scheme has none, ``path`` is for HTTP only."""
+    """What a URL says; ``port`` is 0 where the scheme has none, ``path`` is empty where it has none."""
 
-    scheme: Scheme
+    scheme: str
     host: str
     port: int
     path: str = ""
@@ -74,21 +72,21 @@ def parse(text: str, *, flag: str = "--to") -> Target:
     authority, path = rest[:cut], rest[cut:]
     host, port = _authority(authority, text, flag)
     path = path.partition("#")[0]
-    if scheme == "http" or scheme == "https":
+    kind, url = SCHEMES.get(scheme, (None, Url()))
+    if kind is not None and url.path:
         path = path if path.startswith("/") else f"/{path}"
         if not path.isascii() or not path.isprintable() or " " in path:
             raise InputError(f"{text!r} has characters that must be %-encoded", where=flag, expected="a printable path")
-        return Target("https", host, port or 443, path) if scheme == "https" else Target("http", host, port or 80, path)
-    if path not in ("", "/"):
+    elif path not in ("", "/"):
         raise InputError(f"{text!r}: {scheme}:// has no path", where=flag, expected=_EXPECTED)
-    if scheme == "tcp" or scheme == "udp":
-        if port is None:
-            raise InputError(f"{text!r} names no port", where=flag, expected=f"{scheme}://HOST:PORT")
-        return Target("tcp" if scheme == "tcp" else "udp", host, port)
-    if scheme == "icmp":
-        if port is not None:
-            raise InputError(f"{text!r}: ICMP has no ports", where=flag, expected="icmp://HOST")
-        return Target("icmp", host, 0)
+    else:
+        path = ""
+    if kind is not None:
+        if url.port == "none" and port is not None:
+            raise InputError(f"{text!r}: {kind.upper()} has no ports", where=flag, expected=url.expected(scheme))
+        if url.port == "needed" and port is None:
+            raise InputError(f"{text!r} names no port", where=flag, expected=url.expected(scheme))
+        return Target(scheme, host, port or (url.port if isinstance(url.port, int) else 0), path)
     if scheme == "farend":
         base = wire.BASE_PORT if port is None else port
         if not 1024 <= base <= _HIGHEST_BASE:
@@ -150,23 +148,16 @@ def resolve(
     """
     addresses = _addresses(target, families, flag, resolver)
     if target.scheme == "farend":
-        ours = wire.ports(target.port)
-        offered: list[tuple[Kind, tuple[int, ...]]] = [
-            ("tcp", ours.flow),
-            ("udp", ours.flow),
-            ("icmp", (0,)),
-            ("http", (ours.http,)),
-            ("stream", (ours.echo,)),
-        ]
         return tuple(
-            Endpoint(kind, family, address, where, target, answers=True)
-            for kind, where in offered
+            Endpoint(kind, family, address, entry.ports(target.port) or (0,), target, answers=True)
+            for kind, entry in ENTRIES.items()
             for family, address in addresses
         )
-    kind: Kind = "http" if target.scheme == "https" else target.scheme
+    kind = SCHEMES[target.scheme][0]
+    ours = ENTRIES[kind].ours_only
     first = dict(reversed(addresses))
     return tuple(
-        Endpoint(kind, family, first[family], (target.port,), target, answers=target.scheme == "udp")
+        Endpoint(kind, family, first[family], (target.port,), target, answers=ours)
         for family in families
         if family in first
     )

@@ -15,11 +15,12 @@ import socket
 import struct
 
 from hitless.probe import wire
+from hitless.probe.clients import Attempting, Setting
 from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Flow, Lane
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["Tcp", "syn_retries"]
+__all__ = ["Tcp", "client", "syn_retries"]
 
 _ANSWER_SLOW_NS = (
     900_000_000  # no SYN is sent again before 1 s (TCP_TIMEOUT_INIT): below this TCP_INFO need not be read
@@ -121,3 +122,8 @@ class Tcp:
             self._engine.forget(flow.sock.fileno())
             flow.sock.close()
             flow.sock = None
+
+
+def client(setting: Setting) -> Attempting:
+    """Who makes attempts of kind tcp."""
+    return Tcp(setting.engine, setting.outcomes)

@@ -10,42 +10,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Protocol
 
 from hitless.errors import InputError, MissingError
+from hitless.model.event_words import TRANSPORTS
 from hitless.model.families import Family
-from hitless.probe import icmp
-from hitless.probe.datagrams import Datagrams, Udp
+from hitless.probe.clients import Attempting, Setting, load
 from hitless.probe.engine import Engine
-from hitless.probe.flows import Flow, Lane
-from hitless.probe.http import Http
-from hitless.probe.options import DEFAULT_MIX, POLITE_RATE, Options
+from hitless.probe.flows import Lane
+from hitless.probe.kinds import DEFAULT_MIX, ENTRIES
+from hitless.probe.options import POLITE_RATE, Options
 from hitless.probe.outcomes import Outcomes
 from hitless.probe.schedule import Schedule, interleave
 from hitless.probe.streams import Streams
 from hitless.probe.targets import Endpoint, Kind
-from hitless.probe.tcp import Tcp
 from hitless.probe.tuples import REUSE_NS, Tuples, fastest
 
-__all__ = ["Attempting", "Track", "Traffic"]
+__all__ = ["Track", "Traffic"]
 
 _IDENTIFIERS = 65535  # ICMP echo identifiers 1 to 65535; a ping socket takes 0 for "any"
-
-
-class Attempting(Protocol):
-    """A kind of new flow."""
-
-    def start(self, lane: Lane, planned: int) -> None:
-        """Begin an attempt; raises ``NoTuple``."""
-
-    def knock(self, flow: Flow) -> None:
-        """Ask a lost flow once more."""
-
-    def give_up(self, flow: Flow) -> None:
-        """Watch a lost flow no longer."""
 
 
 @dataclass(slots=True)
@@ -72,7 +57,7 @@ class Traffic:
         self._kinds: dict[tuple[Kind, Family], Attempting] = {}
         self._tuples: dict[tuple[str, str, tuple[int, ...]], Tuples] = {}
         self._closing = contextlib.ExitStack()
-        self._https: list[Http] = []
+        self._leaving: list[Callable[[], int]] = []
         self.lanes: list[Lane] = []
         self.tracks: list[Track] = []
         self.streams: Streams | None = None
@@ -108,7 +93,7 @@ class Traffic:
     @property
     def leaving(self) -> int:
         """How many connections are counted already, and wait for their far end to close; a second at most."""
-        return sum(http.leaving for http in self._https)
+        return sum(leaving() for leaving in self._leaving)
 
     def close(self) -> None:
         """Close what is shared by attempts."""
@@ -118,8 +103,8 @@ class Traffic:
         options = self._options
         mix = dict(DEFAULT_MIX if options.mix is None else options.mix)
         if options.mix is None:
-            self._leave_out_icmp(mix)
-        streams = [end for end in options.endpoints if end.kind == "stream"]
+            self._leave_out_what_is_not_permitted(mix)
+        streams = [end for end in options.endpoints if ENTRIES[end.kind].share is None]
         ours = [end for end in options.endpoints if end.target.scheme == "farend" and mix.get(end.kind, 0) > 0]
         others = [end for end in options.endpoints if end.target.scheme != "farend"]
         if options.mix is not None and not any(end.target.scheme == "farend" for end in options.endpoints):
@@ -128,34 +113,38 @@ class Traffic:
             raise InputError("only a far end has streams", where="--streams", expected="a --to farend://…")
         if not ours and not others and not options.streams:
             raise InputError("leaves nothing to do", where="--mix", expected="a kind that --to offers")
-        self._outcomes.share_knockers(len({(end.kind, end.family) for end in (*ours, *others) if end.kind != "http"}))
+        knocking = {(end.kind, end.family) for end in (*ours, *others) if ENTRIES[end.kind].knocks}
+        self._outcomes.share_knockers(len(knocking))
         if ours:
             self._add(ours, options.rate, mix)
         if others:
             self._add(others, options.other_rate, {end.kind: 1 for end in others})
         if options.control:
-            controls = [end for end in options.control if end.kind != "stream"]
+            controls = [end for end in options.control if ENTRIES[end.kind].share is not None]
             self._add(controls, POLITE_RATE, {end.kind: 1 for end in controls}, control=True)
         if options.streams:
             self.streams = Streams(self._engine, self._outcomes, [self._lane(end) for end in streams], options.streams)
 
-    def _leave_out_icmp(self, mix: dict[str, int]) -> None:
-        """Without the permission that echo requests need, the default mix is the other kinds; an asked one fails."""
-        families = {end.family for end in self._options.endpoints if end.kind == "icmp" and end.answers}
-        try:
-            for family in families:
-                icmp.way(family)
-        except MissingError as error:
-            mix["icmp"] = 0
-            self.remarks.append(f"icmp is left out: {error}")
+    def _leave_out_what_is_not_permitted(self, mix: dict[str, int]) -> None:
+        """Without the permission that a kind needs, the default mix is the other kinds; an asked one fails."""
+        for kind, entry in ENTRIES.items():
+            if not entry.permitted or not mix.get(kind):
+                continue
+            families = {end.family for end in self._options.endpoints if end.kind == kind and end.answers}
+            try:
+                for family in families:
+                    load(entry.permitted)(family)
+            except MissingError as error:
+                mix[kind] = 0
+                self.remarks.append(f"{kind} is left out: {error}")
 
     def _add(
         self, endpoints: Sequence[Endpoint], rate: float, mix: Mapping[str, int], *, control: bool = False
     ) -> None:
-        lanes: dict[str, list[Lane]] = {}
+        lanes: dict[Kind, list[Lane]] = {}
         for end in endpoints:
             lanes.setdefault(end.kind, []).append(self._lane(end, control=control))
-        weights = {kind: mix[kind] for kind in lanes}
+        weights: dict[str, int] = {kind: mix[kind] for kind in lanes}
         for kind, group in lanes.items():
             self._compare(kind, group, rate * weights[kind] / sum(weights.values()))
         self.tracks.append(
@@ -167,10 +156,10 @@ class Traffic:
             )
         )
 
-    def _compare(self, kind: str, group: Sequence[Lane], rate: float) -> None:
+    def _compare(self, kind: Kind, group: Sequence[Lane], rate: float) -> None:
         """Remark on a rate for which there are too few 5-tuples."""
         first = group[0].endpoint
-        most = _IDENTIFIERS / (REUSE_NS / 1e9) if kind == "icmp" else fastest(len(first.ports))
+        most = _IDENTIFIERS / (REUSE_NS / 1e9) if TRANSPORTS[kind] == "icmp" else fastest(len(first.ports))
         if rate / len(group) > most:
             self.remarks.append(
                 f"{rate / len(group):.0f} {kind} flows per second to {first.address} are more than its 5-tuples allow "
@@ -181,13 +170,24 @@ class Traffic:
         options = self._options
         source = options.sources.get(end.family, "")
         lane = Lane(end, self._tuples_of(end), source=source, interface=options.interface, control=control)
-        if end.kind != "stream" and (end.kind, end.family) not in self._kinds:
-            self._kinds[end.kind, end.family] = self._attempting(end.kind, end.family)
+        client = ENTRIES[end.kind].client
+        if client and (end.kind, end.family) not in self._kinds:
+            self._kinds[end.kind, end.family] = load(client)(
+                Setting(
+                    engine=self._engine,
+                    outcomes=self._outcomes,
+                    family=end.family,
+                    closing=self._closing,
+                    leaving=self._leaving,
+                    interface=options.interface,
+                    insecure=options.insecure,
+                )
+            )
         self.lanes.append(lane)
         return lane
 
     def _tuples_of(self, end: Endpoint) -> Tuples:
-        protocol = end.kind if end.kind in ("udp", "icmp") else "tcp"
+        protocol = TRANSPORTS[end.kind]
         key = (protocol, end.address, end.ports)
         if key not in self._tuples:
             start = int.from_bytes(os.urandom(4), "big")  # so that a second run soon after uses other 5-tuples
@@ -196,20 +196,3 @@ class Traffic:
             else:
                 self._tuples[key] = Tuples(end.ports, start=start)
         return self._tuples[key]
-
-    def _attempting(self, kind: Kind, family: Family) -> Attempting:
-        engine, outcomes = self._engine, self._outcomes
-        if kind == "tcp":
-            return Tcp(engine, outcomes)
-        if kind == "udp":
-            return Datagrams(engine, outcomes, Udp())
-        if kind == "icmp":
-            if icmp.way(family) == "ping":
-                return Datagrams(engine, outcomes, icmp.PingAsking(family))
-            raw = icmp.RawIcmp(engine, outcomes, family, self._options.interface)
-            self._closing.callback(raw.close)
-            return raw
-        http = Http(engine, outcomes, insecure=self._options.insecure)
-        self._https.append(http)
-        self._closing.callback(http.close)
-        return http
