@@ -35,6 +35,14 @@ class Clock:
         """Unix nanoseconds."""
         return self.anchor + time.monotonic_ns()
 
+    def monotonic(self) -> float:
+        """Seconds, for deadlines and pauses."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let that time pass."""
+        time.sleep(seconds)
+
     def environment(self) -> dict[str, str]:
         """What a child process needs in order to share this clock."""
         return {ANCHOR: str(self.anchor)}

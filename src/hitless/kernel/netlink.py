@@ -115,7 +115,7 @@ class Socket:
         timeout: float | None = 30.0,
         subject: str = "",
     ) -> None:
-        self.namespace = namespace
+        self.namespace, self._protocol = namespace, protocol
         self._seq = 0
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
@@ -163,6 +163,10 @@ class Socket:
     def close(self) -> None:
         """Close it; harmless when it is closed."""
         self._socket.close()
+
+    def another(self) -> Socket:
+        """One more for requests, in the same namespace."""
+        return Socket(self._protocol, self.namespace)
 
     def fileno(self) -> int:
         """The file descriptor, for selectors."""

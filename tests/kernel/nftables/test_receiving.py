@@ -9,7 +9,7 @@ from tests.kernel.nftables.nodes import HANG, Node
 
 from hitless.errors import LostEvents
 from hitless.kernel.clock import Clock
-from hitless.kernel.nftables.receiving import Receiver
+from hitless.kernel.nftables.receiving import Receiver, subscription
 
 pytestmark = pytest.mark.kernel
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernel
 def test_closing_ends_it_though_the_kernel_never_stops_to_tell(
     node: Node, storm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receiver = Receiver(node.namespace, Clock(), receive_buffer=1 << 20, urgent=False)
+    receiver = Receiver(subscription(node.namespace, 1 << 20), Clock())
     asked = 0
 
     def receive(*, wait: bool = True) -> bytes | None:

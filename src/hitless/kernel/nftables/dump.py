@@ -10,12 +10,12 @@ Next stages: ``state`` (views), ``mirror`` (events from here on).
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from hitless.errors import KernelError, MissingError, NotFound
 from hitless.kernel import netlink
+from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest
 from hitless.kernel.nftables.packing import pack
@@ -79,6 +79,7 @@ def read_state(
     *,
     undisturbed: Callable[[State, int], bool] = lambda state, generation: False,
     patience: float = PATIENCE_S,
+    clock: Clock | None = None,
 ) -> State:
     """All tables of the ``families`` (numbers), or those with a name in ``tables``, as one generation held them; rules
     and elements only of what is of ``interest``.
@@ -87,7 +88,8 @@ def read_state(
     them, up to that generation, touched anything of it. Raises ``RestlessError`` when others disturb it for all of
     ``patience`` seconds.
     """
-    deadline = time.monotonic() + patience
+    clock = clock or Clock(0)
+    deadline = clock.monotonic() + patience
     pause, careful = 0.0, False
     while True:
         before = generation(socket)
@@ -103,10 +105,10 @@ def read_state(
             if undisturbed(state, after):
                 state.generation = after
                 return state
-        if time.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise RestlessError("read", _SUBJECT, reason=f"it changed all the time for {patience:.0f} s")
         # who reads again and again takes the time that others need to come to an end
-        time.sleep(pause)
+        clock.sleep(pause)
         pause, careful = min(_MOST_PAUSE_S, 2 * pause + 0.001), not careful
 
 
@@ -228,7 +230,7 @@ def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, m
             yield listed
 
     # a socket of its own: only with it a dump that is not wanted any more ends
-    with netlink.Socket(netlink.NETFILTER, socket.namespace) as own:
+    with socket.another() as own:
         stream = own.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {into.name}", torn=torn)
         try:
             into.load(lists(stream))

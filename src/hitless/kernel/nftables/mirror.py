@@ -11,38 +11,33 @@ read then, as the generation at hand holds it. What it never does: evaluate. Nex
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from hitless.errors import KernelError, NotFound
+from hitless.errors import KernelError
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten, relax
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
-from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest, identity
+from hitless.kernel.nftables.fetching import CATCH_UP_S, FETCH_AGAIN_S, Fetcher
+from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.places import LONG
-from hitless.kernel.nftables.receiving import Received, Receiver, after, who
-from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange, unkept
-from hitless.kernel.nftables.sets import SetState
-from hitless.kernel.nftables.state import Chains, ChainState, State, TableKey, unread_state
+from hitless.kernel.nftables.receiving import Received, Receiver, after, subscription, who
+from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
+from hitless.kernel.nftables.state import Chains, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
-__all__ = ["Mirror", "Update", "who"]
+__all__ = ["Mirror", "Sockets", "Update", "who"]
 
 _RECEIVE_BUFFER = 8 << 20
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
-_CATCH_UP_S = 0.2  # waiting for events of commits that a read met
-_FETCHES = 4  # tries to read a chain or set before others have their turn
-_FETCH_AGAIN_S = 0.1
 _OVERTIME_S = 0.5  # of work on what waits, beyond the time that a caller allows
 _READ_S = 2.0  # a read that others disturb for longer is tried again later
 _AGAIN_S = (0.5, 8.0)  # the first pause before that, and the longest
-_MOST_KEPT = 48 << 20  # bytes of elements, over all sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +62,21 @@ class Update:
     noticed: int = 0  # of a full read: when the need for it was noticed
 
 
+class Sockets:
+    """The two ways to the kernel. Tests without one hand in others."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def control(self) -> netlink.Socket:
+        """For questions."""
+        return netlink.Socket(netlink.NETFILTER, self._namespace)
+
+    def receiver(self, clock: Clock, receive_buffer: int, *, urgent: bool, collapse: bool) -> Receiver:
+        """For events."""
+        return Receiver(subscription(self._namespace, receive_buffer), clock, urgent=urgent, collapse=collapse)
+
+
 class Mirror:
     """A context manager; ``current`` is the first read, ``next`` waits for the next commit. For one thread.
 
@@ -89,24 +99,21 @@ class Mirror:
         receive_buffer: int = _RECEIVE_BUFFER,
         urgent: bool = False,
         collapse: bool = False,
+        sockets: Sockets | None = None,
     ) -> None:
         self._urgent = urgent
         self._clock = clock or Clock.from_environment()
         self._families = dump.numbers_of(families)
         self._wanted = tables
         self._interest = interest
-        self._control = netlink.Socket(netlink.NETFILTER, namespace)
+        sockets = sockets or Sockets(namespace)
+        self._control = sockets.control()
         try:
-            self._receiver = Receiver(
-                namespace, self._clock, receive_buffer=receive_buffer, urgent=urgent, collapse=collapse
-            )
+            self._receiver = sockets.receiver(self._clock, receive_buffer, urgent=urgent, collapse=collapse)
         except BaseException:
             self._control.close()
             raise
         self.max_lag_ns = 0
-        self._needs: list[tuple[TableKey, Body]] = []  # to be read, as soon as others leave the time
-        self._coming: list[tuple[int, TableKey, Body, ChainState | SetState]] = []  # read ahead of the state
-        self._fetch_at = 0.0
         self._unread_since = 0  # when a read was given up that is to be tried again
         self._read_at = self._pause = 0.0
         try:
@@ -114,6 +121,7 @@ class Mirror:
             names = None if tables is None else tuple(tables)
             self._replay = Replay(State(), self._families, names, interest)
             self._receiver.skipped = self._replay.skipped
+            self._fetcher = Fetcher(self._control, self._receiver, self._replay, self._clock)
             self._view: dict[TableKey, Table] = {}
             self._begin()
         except BaseException:
@@ -156,7 +164,7 @@ class Mirror:
         """The kernel's generation now, which ``current`` may not show yet."""
         return dump.generation(self._control)
 
-    def catch_up(self, patience: float = _CATCH_UP_S) -> bool:
+    def catch_up(self, patience: float = CATCH_UP_S) -> bool:
         """Wait for the events of everything that is committed by now; ``next`` then gives it without waiting. Whether
         they came in time."""
         last = self.committed
@@ -173,17 +181,16 @@ class Mirror:
 
     def next(self, timeout: float | None = None) -> Update | None:
         """The next commit that touched a table that is kept, or a full read; ``None`` when none came in time."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else self._clock.monotonic() + timeout
         left = timeout
         while True:
-            if self._unread_since and time.monotonic() >= self._read_at:
+            if self._unread_since and self._clock.monotonic() >= self._read_at:
                 update = self._read_again()
                 if update is not None:
                     return update
-            if self._needs and time.monotonic() >= self._fetch_at:
-                update = self._fetch_late()
-                if update is not None:
-                    return update
+            if self._fetcher.due and self._fetcher.fetch_late():
+                self._view = self._replay.state.view(self._view)
+                return Update(self._clock.now(), self.current, self.generation, ())
             received = self._receiver.take(self._bounded(left))
             if received is not None:
                 if not received.t:
@@ -195,7 +202,7 @@ class Mirror:
                 elif (update := self._apply(received)) is not None:
                     return update
             if deadline is not None:
-                left = deadline - time.monotonic()
+                left = deadline - self._clock.monotonic()
                 if left <= 0 and (received is None or not self._receiver.queue.qsize() or left < -_OVERTIME_S):
                     return None
                 left = max(0.0, left)
@@ -203,8 +210,8 @@ class Mirror:
     def _bounded(self, left: float | None) -> float | None:
         """How long to wait, where something else is due before that."""
         due = [] if left is None else [left]
-        due += [self._read_at - time.monotonic()] if self._unread_since else []
-        due += [_FETCH_AGAIN_S] if self._needs else []
+        due += [self._read_at - self._clock.monotonic()] if self._unread_since else []
+        due += [FETCH_AGAIN_S] if self._fetcher.waiting else []
         return max(0.0, min(due)) if due else None
 
     def _apply(self, received: Received) -> Update | None:
@@ -226,74 +233,11 @@ class Mirror:
                 hasten()
         if commit is None:
             return None
-        self._settle(commit.needs)
+        self._fetcher.settle(commit.needs)
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
         return self._committed(received, commit) if commit.changes else None
 
-    # --- what becomes of interest
-
-    def _settle(self, needs: Iterable[tuple[TableKey, Body]]) -> None:
-        """Bring in what is of interest now. What cannot be had as this generation holds it comes with a later one, and
-        nobody is told anything of it until then."""
-        for generation, key, body, found in [each for each in self._coming if not after(each[0], self.generation)]:
-            self._coming.remove((generation, key, body, found))
-            needs = (*needs, *self._replay.supply(key, body, found))
-        todo = list(needs)
-        while todo:
-            key, body = todo.pop()
-            if any((key, body) == (each[1], each[2]) for each in self._coming):
-                continue
-            for _ in range(_FETCHES):
-                try:
-                    reading = dump.read_body(self._control, key, body)
-                except NotFound:
-                    break  # it went away again, as a later commit will say
-                except netlink.TornError:
-                    continue
-                if isinstance(reading.found, SetState) and not self._fits(reading.found):
-                    reading.found.refuse()
-                what = identity(key, body)
-                if self._untouched(what, self.generation, reading.last):
-                    todo += self._replay.supply(key, body, reading.found)
-                    break
-                if self._untouched(what, reading.first, reading.last):
-                    self._coming.append((reading.last, key, body, reading.found))
-                    break
-            else:
-                self._needs.append((key, body))
-                self._fetch_at = time.monotonic() + _FETCH_AGAIN_S
-
-    def _fits(self, found: SetState) -> bool:
-        sets = (each for table in self._replay.state.tables.values() for each in table.sets.values())
-        return found.kept and sum(each.size for each in sets if each.size) + found.size <= _MOST_KEPT
-
-    def _fetch_late(self) -> Update | None:
-        needs, self._needs = self._needs, []
-        self._settle(needs)
-        if len(self._needs) == len(needs):
-            return None
-        self._view = self._replay.state.view(self._view)
-        return Update(self._clock.now(), self.current, self.generation, ())
-
-    def _untouched(self, what: bytes, first: int, last: int) -> bool:
-        """Whether no commit behind ``first`` and up to ``last`` can have touched this chain or set."""
-        if not after(last, first):
-            return True
-        receiver = self._receiver
-        if not receiver.caught_up(last, _CATCH_UP_S) or after(receiver.mattered, first):
-            return False
-        touched = receiver.touched.get(what)
-        return touched is None or not after(touched, first)
-
-    def _undisturbed(self, state: State, generation: int) -> bool:
-        """Whether commits up to ``generation`` touched nothing that ``state`` (read meanwhile) keeps."""
-        receiver = self._receiver
-        if not receiver.caught_up(generation, _CATCH_UP_S) or after(receiver.mattered, state.generation):
-            # what is surely foreign in this reading need not disturb the next one
-            receiver.skipped.update(unkept(state))
-            return False
-        foreign = unkept(state)
-        return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
+    # --- full reads
 
     @only_ours("read", "the nf_tables rules")
     def _begin(self) -> None:
@@ -310,8 +254,9 @@ class Mirror:
             self._families,
             self._wanted,
             self._interest,
-            undisturbed=self._undisturbed,
+            undisturbed=self._fetcher.undisturbed,
             patience=patience,
+            clock=self._clock,
         )
 
     def _read_again(self) -> Update | None:
@@ -325,7 +270,7 @@ class Mirror:
         """Nothing is known of the rules until they can be read."""
         self._unread_since = noticed or self._clock.now()
         self._pause = min(_AGAIN_S[1], 2 * self._pause or _AGAIN_S[0])
-        self._read_at = time.monotonic() + self._pause
+        self._read_at = self._clock.monotonic() + self._pause
         self._replay.reset(unread_state(self._replay.state.generation, self._families))
         self._view = self._replay.state.view()
         return Update(self._clock.now(), self.current, self.generation, lost=True, reason=reason, noticed=noticed)
@@ -338,8 +283,7 @@ class Mirror:
 
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
         before = self.generation
-        self._needs.clear()
-        self._coming.clear()
+        self._fetcher.forget()
         try:
             self._replay.reset(self._read())
         except dump.RestlessError as error:

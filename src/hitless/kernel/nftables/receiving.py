@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hitless.errors import HitlessError, LostEvents, ours
@@ -26,7 +27,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.attendance import Attendance
 
-__all__ = ["MOST_WAITING", "Received", "Receiver", "after", "who"]
+__all__ = ["MOST_WAITING", "Received", "Receiver", "after", "subscription", "who"]
 
 MOST_WAITING = 24 << 20
 _OVERHEAD = 700  # bytes that a waiting transaction takes beside its messages
@@ -40,6 +41,7 @@ _KINDS = {
 _HEADER = struct.Struct("=IH")
 _LENGTH = struct.Struct("=H")
 _ARGV_LIMIT = 512
+_BRIEFLY = 0.001
 _KERNEL_FULL = "the kernel dropped events (the receive buffer was full)"
 _FULL = f"events were dropped ({MOST_WAITING >> 20} MB of them were waiting)"
 
@@ -98,29 +100,32 @@ class Received:
     reason: str = ""
 
 
+def subscription(namespace: Namespace, receive_buffer: int) -> netlink.Socket:
+    """A socket on which the kernel tells of its commits."""
+    return netlink.Socket(
+        netlink.NETFILTER,
+        namespace,
+        groups=(wire.EVENTS,),
+        receive_buffer=receive_buffer,
+        timeout=None,
+        subject="the changes of the rules",
+    )
+
+
 class Receiver:
     """Starts with ``start``; ``skipped`` may be changed at any time by the thread that reads the queue.
 
     ``collapse``: transactions that touched nothing but what is skipped come together with the next one that did.
     """
 
-    def __init__(
-        self, namespace: Namespace, clock: Clock, *, receive_buffer: int, urgent: bool, collapse: bool = False
-    ) -> None:
+    def __init__(self, events: netlink.Socket, clock: Clock, *, urgent: bool = False, collapse: bool = False) -> None:
         self.queue: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.skipped: set[bytes] = set()
         self.generation = 0  # the last one that came in
         self.mattered = 0  # the last one that was not about skipped chains and sets alone
         self.touched: dict[bytes, int] = {}  # the last one in which a skipped chain or set was touched
         self._clock, self._urgent, self._collapse = clock, urgent, collapse
-        self._socket = netlink.Socket(
-            netlink.NETFILTER,
-            namespace,
-            groups=(wire.EVENTS,),
-            receive_buffer=receive_buffer,
-            timeout=None,
-            subject="the changes of the rules",
-        )
+        self._socket = events
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="nftables-events", daemon=True)
         self._began = time.monotonic_ns()
@@ -163,11 +168,11 @@ class Receiver:
 
     def caught_up(self, generation: int, patience: float) -> bool:
         """Wait until ``generation`` has been received, or the time is over."""
-        deadline = time.monotonic() + patience
+        deadline = self._clock.monotonic() + patience
         while after(generation, self.generation):
-            if self._losing or time.monotonic() > deadline:
+            if self._losing or self._clock.monotonic() > deadline:
                 return False
-            time.sleep(0.001)
+            self._clock.sleep(_BRIEFLY)
         return not self._losing
 
     # --- the thread
@@ -176,8 +181,11 @@ class Receiver:
         try:
             self._follow()
         except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``take`` raises it
-            self._failure = ours(error, "the thread that receives the changes of the rules")
-            self.queue.put(Received(0))
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure = ours(error, "the thread that receives the changes of the rules")
+        self.queue.put(Received(0))
 
     def _follow(self) -> None:
         if self._urgent:
@@ -185,24 +193,28 @@ class Receiver:
         attendance = Attendance((self._socket.fileno(), self._wake), self._began, watched=self._urgent)
         # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
         # with this thread for the interpreter, datagram by datagram.
-        while (
-            not self._closed
-        ):  # a storm, or a kernel that says time and again that it drops, leaves nothing to wait for
-            try:
-                data = self._socket.receive(wait=False)
-            except LostEvents:
-                self._drain(attendance)
-                continue
-            if data is not None:
-                self._take(data, attendance)
-            elif self._wake in attendance.wait():
+        # A storm, or a kernel that says time and again that it drops, leaves nothing to wait for.
+        while not self._closed:
+            if not self._take_in(attendance.late) and self._wake in attendance.wait():
                 break
         attendance.close()
 
-    def _take(self, data: bytes, attendance: Attendance) -> None:
+    def _take_in(self, late: Callable[[], int]) -> bool:
+        """Take in what the kernel has next; whether there was anything."""
+        try:
+            data = self._socket.receive(wait=False)
+        except LostEvents:
+            self._drain(late)
+            return True
+        if data is None:
+            return False
+        self._take(data, late)
+        return True
+
+    def _take(self, data: bytes, late: Callable[[], int]) -> None:
         """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
         if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
-            self._close(data, attendance)
+            self._close(data, late)
         elif not self._losing:
             kept = self._sift(data) if self.skipped else data
             if kept:
@@ -236,7 +248,7 @@ class Receiver:
         rest.append(data[cut:])
         return b"".join(rest)
 
-    def _close(self, data: bytes, attendance: Attendance) -> None:
+    def _close(self, data: bytes, late: Callable[[], int]) -> None:
         attributes = netlink.attributes(data, 20)
         generation = wire.number(attributes.get(wire.GEN_ID, b""))
         self._note(generation)
@@ -246,13 +258,13 @@ class Receiver:
         if self._collapse and self._left_out and not self._parts:
             self._collapsed += 1
             return
-        t, late = self._clock.now(), attendance.late()
+        t, lateness = self._clock.now(), late()
         pid, comm = wire.number(attributes.get(wire.GEN_PID, b"")), attributes.get(wire.GEN_NAME, b"")
         size = self._size + len(data) + _OVERHEAD
         self._put += size
         words = who(pid, netlink.to_text(comm))
         datagrams = (*self._parts, data)
-        self.queue.put(Received(t, datagrams, self._left_out, self._collapsed, words, late, size))
+        self.queue.put(Received(t, datagrams, self._left_out, self._collapsed, words, lateness, size))
         self._begin()
 
     def _begin(self) -> None:
@@ -267,7 +279,7 @@ class Receiver:
         if len(self.touched) > 2 * len(self.skipped) + 64:
             self.touched = {each: last for each, last in self.touched.items() if each in self.skipped}
 
-    def _drain(self, attendance: Attendance) -> None:
+    def _drain(self, late: Callable[[], int]) -> None:
         """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
         noticed = self._clock.now()
         while not self._closed:
@@ -277,7 +289,7 @@ class Receiver:
                 continue
             if data is None:
                 break
-            self._take(data, attendance)
+            self._take(data, late)
         self._lose(noticed, _KERNEL_FULL)
 
     def _lose(self, noticed: int, reason: str) -> None:

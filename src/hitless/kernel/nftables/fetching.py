@@ -1,0 +1,115 @@
+"""Chains and sets that become of interest, read as the generation at hand holds them.
+
+Problem: a rule that comes to be of interest leads to chains and sets of which only the names are known, and others may
+commit while these are read. Promise: what was read is put in (``Replay.supply``) only where it is certain that no
+commit between the state and the reading touched it; what was read ahead of the state waits for its commit; what others
+change too quickly is read later. Until then nobody can tell what it holds. Next stage: ``mirror``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hitless.errors import NotFound
+from hitless.kernel import netlink
+from hitless.kernel.clock import Clock
+from hitless.kernel.nftables import dump
+from hitless.kernel.nftables.interest import Body, identity
+from hitless.kernel.nftables.receiving import Receiver, after
+from hitless.kernel.nftables.replay import Replay, unkept
+from hitless.kernel.nftables.sets import SetState
+from hitless.kernel.nftables.state import ChainState, State, TableKey
+
+__all__ = ["CATCH_UP_S", "FETCH_AGAIN_S", "Fetcher"]
+
+CATCH_UP_S = 0.2  # waiting for events of commits that a read met
+FETCH_AGAIN_S = 0.1
+_FETCHES = 4  # tries to read a chain or set before others have their turn
+_MOST_KEPT = 48 << 20  # bytes of elements, over all sets
+
+
+class Fetcher:
+    """For the thread that owns the replay."""
+
+    def __init__(self, control: netlink.Socket, receiver: Receiver, replay: Replay, clock: Clock) -> None:
+        self._control, self._receiver, self._replay, self._clock = control, receiver, replay, clock
+        self._needs: list[tuple[TableKey, Body]] = []  # to be read, as soon as others leave the time
+        self._coming: list[tuple[int, TableKey, Body, ChainState | SetState]] = []  # read ahead of the state
+        self._again_at = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is to be read later."""
+        return bool(self._needs)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for that."""
+        return bool(self._needs) and self._clock.monotonic() >= self._again_at
+
+    def forget(self) -> None:
+        """Everything is read again."""
+        self._needs.clear()
+        self._coming.clear()
+
+    def settle(self, needs: Iterable[tuple[TableKey, Body]]) -> None:
+        """Bring in what is of interest now. What cannot be had as this generation holds it comes with a later one, and
+        nobody is told anything of it until then."""
+        generation = self._replay.state.generation
+        for read_at, key, body, found in [each for each in self._coming if not after(each[0], generation)]:
+            self._coming.remove((read_at, key, body, found))
+            needs = (*needs, *self._replay.supply(key, body, found))
+        todo = list(needs)
+        while todo:
+            key, body = todo.pop()
+            if any((key, body) == (each[1], each[2]) for each in self._coming):
+                continue
+            for _ in range(_FETCHES):
+                try:
+                    reading = dump.read_body(self._control, key, body)
+                except NotFound:
+                    break  # it went away again, as a later commit will say
+                except netlink.TornError:
+                    continue
+                if isinstance(reading.found, SetState) and not self._fits(reading.found):
+                    reading.found.refuse()
+                what = identity(key, body)
+                if self._untouched(what, generation, reading.last):
+                    todo += self._replay.supply(key, body, reading.found)
+                    break
+                if self._untouched(what, reading.first, reading.last):
+                    self._coming.append((reading.last, key, body, reading.found))
+                    break
+            else:
+                self._needs.append((key, body))
+                self._again_at = self._clock.monotonic() + FETCH_AGAIN_S
+
+    def fetch_late(self) -> bool:
+        """Try again what could not be read; whether something came in, or is no more."""
+        needs, self._needs = self._needs, []
+        self.settle(needs)
+        return len(self._needs) != len(needs)
+
+    def undisturbed(self, state: State, generation: int) -> bool:
+        """Whether commits up to ``generation`` touched nothing that ``state`` (read meanwhile) keeps."""
+        receiver = self._receiver
+        if not receiver.caught_up(generation, CATCH_UP_S) or after(receiver.mattered, state.generation):
+            # what is surely foreign in this reading need not disturb the next one
+            receiver.skipped.update(unkept(state))
+            return False
+        foreign = unkept(state)
+        return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
+
+    def _untouched(self, what: bytes, first: int, last: int) -> bool:
+        """Whether no commit behind ``first`` and up to ``last`` can have touched this chain or set."""
+        if not after(last, first):
+            return True
+        receiver = self._receiver
+        if not receiver.caught_up(last, CATCH_UP_S) or after(receiver.mattered, first):
+            return False
+        touched = receiver.touched.get(what)
+        return touched is None or not after(touched, first)
+
+    def _fits(self, found: SetState) -> bool:
+        sets = (each for table in self._replay.state.tables.values() for each in table.sets.values())
+        return found.kept and sum(each.size for each in sets if each.size) + found.size <= _MOST_KEPT
