@@ -40,7 +40,6 @@ from hitless.kernel.namespaces import HERE, Namespace, inside
 __all__ = [
     "NETFILTER",
     "ROUTE",
-    "TRIES",
     "Message",
     "Socket",
     "TornError",
@@ -80,7 +79,7 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 _BUFFER = 1 << 18  # larger than any datagram that the kernel makes (dumps 32 KB, events a page or two)
-TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
+_TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
 
 
 class TornError(KernelError):
@@ -227,12 +226,12 @@ class Socket:
 
     def dump(self, kind: int, payload: bytes, *, operation: str, subject: str) -> list[Message]:
         """All answers of a dump; repeated from the start while the kernel says that it was torn by a change."""
-        for _ in range(TRIES):
+        for _ in range(_TRIES):
             try:
                 return list(self.stream(kind, payload, operation=operation, subject=subject))
             except TornError:
                 continue
-        raise KernelError(operation, subject, errno.EINTR, f"changed during each of {TRIES} reads")
+        raise KernelError(operation, subject, errno.EINTR, f"changed during each of {_TRIES} reads")
 
     def stream(
         self, kind: int, payload: bytes, *, operation: str, subject: str, torn: bool = False

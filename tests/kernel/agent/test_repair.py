@@ -139,7 +139,7 @@ def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
             FAULTS["flush-chain"](target).act()
             agent.wait(lambda told=told: agent.events("repaired", told), "repair")  # type: ignore[misc]
         agent.wait(lambda: agent.events("fight"), "word of the fight")
-        assert agent.ready()[1]["fighting"]
+        agent.wait(lambda: agent.ready()[1]["fighting"], "word of it on /readyz")
         fight: dict[str, str] = agent.events("fight")[0]
         assert any(word in fight["writer"] for word in ("nft", "tables", "unknown"))
 

@@ -82,7 +82,7 @@ def test_one_node_whose_agent_takes_its_routes_along_is_told_from_the_others(age
 
 
 def test_agents_without_an_overlay_end_the_drill_before_any_restart(tmp_path: Path) -> None:
-    words = ("--nodes", "2", "--overlay", "vxlan", "--agents", "adopter", "--ready-within", "3")
+    words = ("--nodes", "2", "--overlay", "vxlan", "--agents", "adopter", "--ready-within", "6")
     done = hitless("drill", *words, *SHORT, "--out", str(tmp_path / "out"))
     found = done.agent("adopter")
     assert (done.code, found["verdict"], found["rounds"]) == (2, "inconclusive", 0)

@@ -140,7 +140,8 @@ class OverlayAgent(Logged):
         return 0.0
 
 
-def _batch(place: Node, lines: str) -> None:
+def batch(place: Node, lines: str) -> None:
+    """Commands for ip, in one process."""
     place.run("ip", "-batch", "-", stdin=lines)
 
 
@@ -155,7 +156,7 @@ def ground(directory: Path, count: int = 2) -> Iterator[Ground]:
     programs("ip", "bridge", "ping", "nft", "iptables-nft")
     with contextlib.ExitStack() as stack:
         switch = stack.enter_context(node())
-        _batch(switch, "link add br0 type bridge\nlink set br0 up\n")
+        batch(switch, "link add br0 type bridge\nlink set br0 up\n")
         members: list[Member] = []
         for number in range(1, count + 1):
             made, pod = stack.enter_context(node()), stack.enter_context(node())
@@ -178,12 +179,12 @@ def ground(directory: Path, count: int = 2) -> Iterator[Ground]:
 
 def connect(switch: Node, number: int, place: Node) -> None:
     """The node's outer interface, with its addresses and default routes."""
-    _batch(
+    batch(
         switch,
         f"link add p{number} type veth peer name eth0 address 02:00:00:00:99:{number:02x} netns {_pid(place)}\n"
         f"link set p{number} master br0\nlink set p{number} up\n",
     )
-    _batch(
+    batch(
         place,
         f"addr add 192.0.2.{number}/24 dev eth0\naddr add fd00::{number}/64 dev eth0 nodad\nlink set eth0 up\n"
         "route add default via 192.0.2.254\nroute add default via fd00::ff\n",
@@ -193,7 +194,7 @@ def connect(switch: Node, number: int, place: Node) -> None:
 def _connect(switch: Node, member: Member) -> None:
     number, pod = member.number, _pid(member.pod)
     connect(switch, number, member.node)
-    _batch(
+    batch(
         member.node,
         f"link add cali1 type veth peer name eth0 netns {pod}\nlink set cali1 up\n"
         "addr add 169.254.1.1/32 dev cali1\naddr add fe80::1/64 dev cali1 nodad\n"
@@ -201,7 +202,7 @@ def _connect(switch: Node, member: Member) -> None:
     )
     for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
         member.node.run("sh", "-c", f"echo 1 > /proc/sys/net/{key}")
-    _batch(
+    batch(
         member.pod,
         f"link set eth0 up\naddr add 10.42.{number}.5/32 dev eth0\naddr add fd42:0:0:{number}::5/128 dev eth0 nodad\n"
         "route add 169.254.1.1 dev eth0\nroute add default via 169.254.1.1\n"

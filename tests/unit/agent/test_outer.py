@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from hitless.agent.overlay.outer import Interface, choose, standing
+from hitless.agent.overlay.outer import Interface, choose, standing, worth_moving
 from hitless.errors import InputError
 from hitless.model.families import Address, Family
 from hitless.model.overlay import Outer
@@ -75,3 +75,15 @@ def test_what_was_chosen_earlier_is_kept_while_it_is_there() -> None:
     assert standing((first,), without) is None
     # another interface that has the address now is another place
     assert standing((first,), [Interface("eth9", 1500, (first.address,))]) is None
+
+
+def test_a_link_local_address_is_nothing_to_move_to_and_left_as_soon_as_there_is_another() -> None:
+    """It is there also while the others are away, and no peer on another link reaches it."""
+    far, local = ip_address("2001:db8::1"), ip_address("fe80::1")
+    had, alone = Outer("eth0", 1500, far, far), Outer("eth0", 1500, local, local)
+    both, bare = Interface("eth0", 1500, (far, local)), Interface("eth0", 1500, (local,))
+    assert [one.addresses for one in worth_moving([bare, both], (had,))] == [(), (far,)]
+    assert worth_moving([bare], (alone,)) == [bare] == worth_moving([bare], ())
+    assert standing((alone,), [bare]) == alone
+    assert standing((alone,), [both]) is None
+    assert standing((had,), [both]) == had

@@ -53,7 +53,8 @@ def outer_interfaces(
 ) -> Surroundings:
     """For each family; ``given``: addresses that annotations name, which come before --public-ip. ``before``: earlier
     choices, of which the first that is still there is kept: another default route, or one more address, is no reason
-    to move. Raises ``InputError`` where there is none and never was one."""
+    to move. Nobody moves to a link-local address, which is there also while the others are away. Raises ``InputError``
+    where there is none and never was one."""
     with Routing(namespace) as routing:
         links = routing.links()
         names = {index: link.name for index, link in links.items()}
@@ -79,7 +80,8 @@ def outer_interfaces(
             public = given.get(family) or options.public.get(family)
             defaults = [name for _, name in routes]
             try:
-                found[family] = choose(family, options, public, interfaces, defaults, leads, holders)
+                open_to = worth_moving(interfaces, before.get(family, ()))
+                found[family] = choose(family, options, public, open_to, defaults, leads, holders)
             except InputError as error:
                 if not before.get(family):
                     raise
@@ -99,13 +101,24 @@ def _interfaces(routing: Routing, family: Family, links: Mapping[int, Link]) -> 
 
 
 def standing(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer | None:
-    """The first of earlier choices that is still there, with today's MTU."""
+    """The first of earlier choices that is still there, with today's MTU; a link-local one as long as it is alone."""
     here = {one.name: one for one in interfaces}
     for one in before:
         now = here.get(one.name)
-        if now is not None and one.address in now.addresses:
+        if now is None or one.address not in now.addresses:
+            continue
+        if not one.address.is_link_local or all(other.is_link_local for other in now.addresses):
             return replace(one, mtu=now.mtu)
     return None
+
+
+def worth_moving(interfaces: Sequence[Interface], before: Sequence[Outer]) -> Sequence[Interface]:
+    """What a node with earlier choices may move to: nothing link-local, unless it was there all the time."""
+    if all(one.address.is_link_local for one in before):
+        return interfaces
+    return [
+        replace(one, addresses=tuple(each for each in one.addresses if not each.is_link_local)) for one in interfaces
+    ]
 
 
 def choose(
