@@ -6,11 +6,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
 from tests.contract.leases.followers import CUTS, Follower, following, offer
 from tests.kernel.leases.etcd_server import Server, serving
 
@@ -189,6 +190,23 @@ def test_nonsense_is_named_and_the_others_are_served(etcd: Server) -> None:
     with following(source(etcd), offer(1)) as a:
         news = a.until(lambda news: news.published and len(news.leases.refused) == 6)
         assert set(news.leases.by_node) == {news.node} and set(news.leases.refused) == set(values)
+
+
+# of two with one subnet there is one key, which is the one node's or the other's
+@pytest.mark.parametrize("kind", [kind for kind in BAD if kind not in ("our subnet", "a peer's subnet")])
+def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(etcd: Server, kind: str) -> None:
+    said: dict[str, str] = {}
+
+    def say(name: str, word: Word) -> str:
+        if name in said:
+            etcd.delete(SUBNETS + said[name])
+        said[name] = word.subnet.replace("/", "-")
+        etcd.put(SUBNETS + said[name], word.attributes())
+        return said[name]
+
+    given = (ip_network("10.42.1.0/24"),)
+    with following(source(etcd, given=given, reserved=frozenset({ip_address(API_SERVER)})), offer(1)) as me:
+        check(me, BAD[kind], say)
 
 
 def test_changes_while_we_were_cut_off_are_known_afterwards() -> None:

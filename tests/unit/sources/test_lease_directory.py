@@ -11,6 +11,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
+from tests.contract.leases.followers import following
 
 from hitless.errors import InputError
 from hitless.model.families import Family, Network
@@ -165,6 +167,21 @@ def test_nonsense_is_named_and_the_others_are_served(tmp_path: Path) -> None:
         assert set(news.leases.by_node) == {"a"}
         assert set(news.leases.refused) == {"text", "udp", "list", "none", "big", "dir"}
         assert "is not served" in news.leases.refused["udp"]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(tmp_path: Path, kind: str) -> None:
+    def say(name: str, word: Word) -> str:
+        draft = tmp_path / f".{name}"
+        draft.write_text(word.file())
+        draft.rename(tmp_path / f"{name}.json")
+        return name
+
+    reserved = frozenset({ip_address(API_SERVER)})
+    given = (ip_network("10.42.1.0/24"),)
+    source = LeaseDirectory(LeaseDirectoryOptions(tmp_path, "me", CUTS, given, reserved=reserved))
+    with following(source, offer(1)) as me:
+        check(me, BAD[kind], say)
 
 
 def test_a_node_that_goes_is_gone_and_a_directory_that_goes_is_trouble_and_no_loss(tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+from urllib.error import HTTPError
 
 import pytest
+from tests.contract.leases.bad_words import API_SERVER, BAD, Word, check
 from tests.contract.leases.clusters import Cluster, fake, vxlan_says
 from tests.contract.leases.followers import following, offer
 from tests.contract.leases.node_stories import *  # noqa: F403 - the contract's tests
@@ -33,6 +37,20 @@ def test_thousands_come_in_pages_and_all_are_known(cluster: Cluster) -> None:
     with following(source(cluster), offer(1)) as me:
         news = me.until(lambda news: news.leases.synced and news.published)
         assert len(news.leases.by_node) == 239
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_peer_whose_word_cannot_be_followed_is_named_and_the_others_are_served(cluster: Cluster, kind: str) -> None:
+    def say(name: str, word: Word) -> str:
+        with suppress(HTTPError):
+            cluster.remove(name)
+        cluster.add(name, word.subnet, word.annotations())
+        return name
+
+    cluster.add("me", "10.42.1.0/24")
+    reserved = frozenset({ip_address(API_SERVER)})
+    with following(source(cluster, reserved=reserved), offer(1)) as me:
+        check(me, BAD[kind], say)
 
 
 def test_what_the_pod_says_is_this_nodes_name(cluster: Cluster) -> None:

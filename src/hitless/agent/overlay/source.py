@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, within
@@ -86,9 +87,22 @@ def _etcd(options: Options, netconf: NetConf) -> LeaseSource:
     from hitless.sources.etcd.source import EtcdLeases, EtcdLeasesOptions
 
     public = tuple(options.outer.public.values())
+    reserved = _addresses(map(_host, options.etcd.endpoints))
     return EtcdLeases(
-        EtcdLeasesOptions(options.etcd, _cuts(netconf), options.node_subnets, _previous(options), public=public)
+        EtcdLeasesOptions(options.etcd, _cuts(netconf), options.node_subnets, _previous(options), reserved, public)
     )
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _addresses(hosts: Iterable[str]) -> frozenset[Address]:
+    """Those that are addresses: no peer's subnet may cover what the leases are asked of."""
+    return frozenset(one for one in map(address_of, hosts) if one is not None)
 
 
 def _kubernetes(options: Options, netconf: NetConf) -> LeaseSource:
@@ -96,11 +110,15 @@ def _kubernetes(options: Options, netconf: NetConf) -> LeaseSource:
     from hitless.sources.nodes import NodeLeases, NodeLeasesOptions
 
     asked = NodeSource.from_options(options)
-    server = address_of(options.environment.get("KUBERNETES_SERVICE_HOST", ""))
-    reserved: frozenset[Address] = frozenset({server} if server is not None else ())
+    servers = (options.environment.get("KUBERNETES_SERVICE_HOST", ""), _host(asked.client.server))
     return NodeLeases(
         NodeLeasesOptions(
-            netconf.networks, asked.node, asked.pod, options.annotation_prefix, options.set_condition, reserved
+            netconf.networks,
+            asked.node,
+            asked.pod,
+            options.annotation_prefix,
+            options.set_condition,
+            _addresses(servers),
         ),
         asked.client,
     )
