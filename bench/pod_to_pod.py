@@ -247,7 +247,7 @@ def main() -> int:
     asked = parser.parse_args()
     for name in asked.parts:
         if name not in parts:
-            parser.error(f"{name!r} is no part: {', '.join(parts)}")
+            parser.error(f"{name!r} is not a part: {', '.join(parts)}")
     load = os.getloadavg()[0]
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, load {load:.1f}; {asked.overlay}, {asked.family}")
     for name in asked.parts or parts:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from hitless.daemon.log_codes import CODES
+from hitless.daemon.log_codes import CODES, FORMER
 from hitless.guard.records import Record
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +37,16 @@ def test_every_event_of_the_log_has_a_code() -> None:
         assert record.__struct_config__.tag in CODES
 
 
-def test_the_documentation_lists_every_code() -> None:
-    section = (
-        (ROOT / "docs" / "events.md").read_text().partition("## Codes of the daemons' log")[2].partition("\n## ")[0]
-    )
-    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == {c: e for e, c in CODES.items()}
+def _section() -> str:
+    return (ROOT / "docs" / "events.md").read_text().partition("## Codes of the daemons' log")[2].partition("\n## ")[0]
+
+
+def test_the_documentation_lists_every_code_with_its_meaning() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", _section(), re.MULTILINE)
+    assert {code: event for code, event, _ in rows} == {code: event for event, code in CODES.items()}
+
+
+def test_the_documentation_lists_every_event_that_was_renamed() -> None:
+    rows = re.findall(r"^\| ([^`|]+) \| ([^`|]+) \|$", _section(), re.MULTILINE)
+    assert dict(rows) == {"former event": "event"} | {before: now for now, before in FORMER.items()}
+    assert FORMER.keys() <= CODES.keys() and not set(FORMER.values()) & CODES.keys()

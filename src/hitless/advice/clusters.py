@@ -73,7 +73,7 @@ def _of_daemon_set(
         return []
     if cni.flannel is None:
         other = "the release table is used" if workload.chart else "give it with --flannel VERSION"
-        notes.append(f"the image {cni.image} does not tell flannel's version: {other}")
+        notes.append(f"the image {cni.image} does not show flannel's version: {other}")
     answers: list[advising.Advice] = []
     for release, names in _by_release(nodes, counts=bool(workload.chart)).items():
         if release is None and cni.flannel is None:

@@ -69,7 +69,7 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
     try:
         here = (proc / "self/ns/net").stat().st_ino
     except OSError as error:
-        notes.append(f"running programs cannot be looked at: {error.strerror}")
+        notes.append(f"running programs cannot be read: {error.strerror}")
         return None, ""
     for entry in sorted(proc.iterdir()):
         pid = whole_of(entry.name)
@@ -82,7 +82,7 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
                 continue
             program = (entry / "cmdline").read_bytes().split(b"\0", 1)[0].decode(errors="replace")
         except PermissionError:
-            notes.append(f"flanneld runs (process {pid}), and only root may look at it")
+            notes.append(f"flanneld runs (process {pid}), and only root may read it")
             continue
         except OSError:
             continue  # it ended while we looked
@@ -95,5 +95,5 @@ def _flannel(proc: Path, notes: list[str]) -> tuple[Flannel | None, str]:
                 raise InputError("says nothing", where=f"{program} --version")
             return parse_flannel(words[-1], where=f"{program} --version"), f"flanneld, process {pid}"
         except HitlessError as error:
-            notes.append(f"flanneld runs (process {pid}), but does not tell its version: {error}")
+            notes.append(f"flanneld runs (process {pid}), but does not show its version: {error}")
     return None, ""

@@ -93,7 +93,7 @@ def read_table(text: str, name: str) -> list[Shipped]:
     reader = csv.DictReader(io.StringIO(text))
     if reader.fieldnames is None or tuple(reader.fieldnames) != _COLUMNS:
         raise InputError(
-            "this is no table of releases", where=f"{name}:1", expected=f"the columns {','.join(_COLUMNS)}"
+            "this is not a table of releases", where=f"{name}:1", expected=f"the columns {','.join(_COLUMNS)}"
         )
     found: list[Shipped] = []
     for row in reader:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["UNREAD", "Health"]
 
-UNREAD = "everybody's rules are still being read: so far flannel's, and those beside them in their chains, are known"
+UNREAD = "all rules of the node are still being read; so far only flannel's and those in the same chains are known"
 
 _LONG = 3.0  # seconds of reading that are worth a word
 _LATE = 30.0  # seconds; the loop says that it turns every second
@@ -56,7 +56,7 @@ class Health:
         found = [f"{family}: {why}" for family, why in self.doubtful.items()]
         since = self.asked_since
         if since is not None and now - since > _LONG and UNREAD not in self.doubtful.values():
-            found.append(f"rules: being read again for {now - since:.0f} s; what is said of them is from before that")
+            found.append(f"rules: being read again for {now - since:.0f} s; the answers are from before")
         if self.leases:
             found.append(f"leases: {self.leases}")
         return tuple(found)

@@ -24,7 +24,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_agent_healed_flows_total": ("counter", "Flows freed from a binding without translation."),
     "hitless_agent_fights_total": ("counter", "Times that another writer was found to undo our rules again and again."),
     "hitless_agent_errors_total": ("counter", "Failures, by kind."),
-    "hitless_agent_event_lag_seconds": ("gauge", "From the last relevant kernel event to the look at the rules."),
+    "hitless_agent_event_lag_seconds": ("gauge", "From the last relevant kernel event to the reading of the rules."),
     "hitless_agent_lost_events_total": ("counter", "Times that the kernel dropped events for us."),
     "hitless_agent_start_to_ready_seconds": ("gauge", "From this process's start to the first ready."),
     "hitless_agent_commands_total": ("counter", "Programs run."),

@@ -29,7 +29,7 @@ from hitless.sources import Snapshot
 
 __all__ = ["Reporter"]
 
-_BRIDGED = "whole tables were flushed: pods are masqueraded beside them until nobody has touched them for a second"
+_BRIDGED = "whole tables were flushed: a separate table masquerades pods until the others are left alone for a second"
 
 
 class Reporter:
@@ -71,7 +71,7 @@ class Reporter:
 
     def applied(self, look: Look) -> None:
         """What was wanted is written, or a part of it; nobody had damaged it."""
-        done = "applied" if look.result.settled else "applying"
+        done = "applied" if look.result.settled else "applied in part"
         took, count = _ms(look.ended - look.begun), len(look.result.applied)
         self._log.info(done, backend=look.backend.value, transactions=count, milliseconds=took)
 
@@ -99,24 +99,24 @@ class Reporter:
         """A turn of the loop ended with an error."""
         self._metrics.add("hitless_agent_errors_total", kind="observe")
         self.health.problems = (str(error),)
-        self._log.error("cannot look", reason=str(error))
+        self._log.error("rules not read", reason=str(error))
 
     def _note(self, look: Look) -> None:
         told = look.result.left.notes or look.result.found.notes
         notes = frozenset(f"{note.place}: {note.text}" for note in told if not note.refusal)  # those: "not carried"
         for text in sorted(notes - self._notes):
-            self._log.warning("kept", reason=text)
+            self._log.warning("foreign rules kept", reason=text)
         self._notes = notes
         if look.draining:
             self._log.debug("draining", networks=[str(network) for network in look.draining])
         if look.unbridged:
-            self._log.warning("no bridge", reason=look.unbridged)
+            self._log.warning("reload not bridged", reason=look.unbridged)
 
     def plain(self, look: Look, snapshot: Snapshot) -> None:
         """Say once that --random-fully cannot be had here."""
         if snapshot.random_fully and look.result.settled and not look.result.random_fully and not self._plain:
             self._plain = True
-            self._log.warning("plain masquerade", reason="this iptables or kernel does not know --random-fully")
+            self._log.warning("random-fully unsupported", reason="this iptables or kernel does not know --random-fully")
 
     # --- damage
 
@@ -157,7 +157,7 @@ class Reporter:
             reason = "it undoes our rules again and again"
             self._log.error("fight", writer=suspect.label, times=verdict.times, reason=reason)
         if verdict.delay:
-            self._log.warning("slowed down", writer=suspect.label, seconds=verdict.delay, reason="a fight")
+            self._log.warning("repairs slowed down", writer=suspect.label, seconds=verdict.delay, reason="a fight")
 
     def fighting(self, writers: list[str]) -> None:
         """Who undoes our rules again and again just now."""
@@ -192,7 +192,7 @@ class Reporter:
         told = {family.value for family in families} - self.health.not_carried.keys()
         self.health.doubtful = {family: str(error) for family in sorted(told)}
         self._metrics.add("hitless_agent_errors_total", kind="observe")
-        self._log.error("cannot look", reason=str(error))
+        self._log.error("rules not read", reason=str(error))
 
     def healed(self, found: Mapping[Family, int]) -> None:
         """So many flows were freed."""

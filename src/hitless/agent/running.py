@@ -187,7 +187,7 @@ async def _work(
     def failed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         words = str(ours(error, "a part of the agent")) if isinstance(error, BaseException) else context.get("message")
-        log.error("a part failed", reason=str(words))
+        log.error("internal failure", reason=str(words))
         loop.wake()  # it may have been what tells of changes
 
     asyncio.get_running_loop().set_exception_handler(failed)
@@ -195,9 +195,9 @@ async def _work(
     log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
     if options.ignored:
         words = ", ".join(f"--{name}" for name in options.ignored)
-        log.info("ignored", flags=words, reason="no effect in this version")
+        log.info("flags ignored", flags=words, reason="no effect in this version")
     if netconf.unused:
-        log.info("no effect", netconf=netconf.where, fields=list(netconf.unused))
+        log.info("fields without effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)
     whom = "Kubernetes" if feeds.source is None else str(feeds.source)
     if feeds.snapshot is None:
@@ -268,7 +268,7 @@ class _SubnetKeeper:
             except Exception as failure:  # noqa: BLE001 - a loop's border: else nobody would ask any more
                 error = ours(failure, "asking Kubernetes")
                 health.waiting_for = f"this node's subnet from Kubernetes: {error}"
-                self._log.warning("kubernetes", reason=str(error))
+                self._log.warning("kubernetes not answering", reason=str(error))
                 gap = min(gap * 2, 30.0)
             await asyncio.sleep(gap)
 

@@ -42,7 +42,7 @@ def serve(address: str, port: int, health: Health, metrics: Metrics, log: Log) -
     """Listen while the block runs; raises ``InputError`` when the address cannot be had."""
 
     def say(text: str) -> None:
-        log.notice("visitors", reason=text, where="--healthz-port")
+        log.notice("connections turned away", reason=text, where="--healthz-port")
 
     def answer(path: str) -> Page:
         metrics.set("hitless_agent_visitors_turned_away_total", server.turned_away)

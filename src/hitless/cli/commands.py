@@ -32,7 +32,7 @@ DAEMONS: dict[str, str] = {
 """Daemons (argparse) and what they are for."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Look (nothing is changed)": ("doctor", "advise", "watch", "report", "drills", "window"),
+    "Inspect (nothing is changed)": ("doctor", "advise", "watch", "report", "drills", "window"),
     "Prove": ("drill", "node-drill", "probe", "farend", "selftest", "lab"),
     "Keep": ("rollout", "guard", "agent"),
     "More": ("retry", "version", "help"),

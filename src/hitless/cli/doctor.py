@@ -48,7 +48,7 @@ _WIDEST, _NARROWEST = 110, 50
     "--network", "networks", multiple=True, metavar="CIDR", help="A pod network; repeat.  [default: the rules']"
 )
 @click.option(
-    "--profile", default="", metavar="NAME|FILE", help="Whose rules to look at.  [default: those that stand here]"
+    "--profile", default="", metavar="NAME|FILE", help="Whose rules to check.  [default: those that are found here]"
 )
 @click.option(
     "--bundle",

@@ -193,7 +193,7 @@ def command(
     for flag, name, methods in _ONLY_WITH:
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and method not in methods:
             fit = " or ".join(one for one in methods if isinstance(one, type(method)))
-            raise InputError(f"means nothing with --restart {method}", where=flag, expected=f"--restart {fit}")
+            raise InputError(f"cannot be used with --restart {method}", where=flag, expected=f"--restart {fit}")
     plan = Plan(
         rounds=rounds,
         method=method,

@@ -100,9 +100,9 @@ def options(command: _F) -> _F:
             ),
             click.option("--pull-secret", "pull_secrets", multiple=True, metavar="NAME", help="For the image; repeat."),
             click.option("--round-robin", is_flag=True, help="The nodes whose turn it is: for drills on a schedule."),
-            click.option("--post-events", is_flag=True, help="Tell the result as Kubernetes Events of the nodes."),
+            click.option("--post-events", is_flag=True, help="Report the result as Kubernetes Events of the nodes."),
             click.option("--push-metrics", default="", metavar="URL", help="Give the result to this Pushgateway."),
-            click.option("--watch-profile", metavar="NAME", help="What the watch looks at. [default: by the CNI]"),
+            click.option("--watch-profile", metavar="NAME", help="Whose rules the watch reads. [default: by the CNI]"),
         )
     ):
         command = option(command)

@@ -111,11 +111,11 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
 
 
 def place(nodes: int | None, overlay: str | None, underlay: str, commands: Sequence[str], **more: Any) -> lab.Plan:
-    """The lab to build; an overlay means nothing with one node, so that it brings a second one."""
+    """The lab to build; an overlay cannot be used with one node, so that it brings a second one."""
     count = nodes if nodes is not None else 2 if overlay else 1
     for flag, given in (("--overlay", bool(overlay)), ("--underlay", underlay != Wiring.L2)):
         if given and count == 1:
-            raise InputError("means nothing with one node", where=flag, expected="--nodes 2 or more")
+            raise InputError("cannot be used with one node", where=flag, expected="--nodes 2 or more")
     plan = lab.Plan(
         nodes=count, overlay=overlay or "", wiring=underlay, leases=placeholders.lease_source(commands), **more
     )

@@ -169,7 +169,7 @@ def _named(name: str | None) -> Folder:
 def _why_spared(one: Folder) -> str:
     if one.running:
         return "its drill is running"
-    return f"it holds files that are no drill's: {', '.join(one.strangers[:3])}" if one.strangers else ""
+    return f"it holds files that no drill wrote: {', '.join(one.strangers[:3])}" if one.strangers else ""
 
 
 def _agreed(doomed: Sequence[Folder], *, yes: bool) -> bool:

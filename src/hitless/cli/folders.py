@@ -113,7 +113,7 @@ def remove(folder: Folder) -> None:
             for name in names:
                 if not _OWN.fullmatch(name):
                     raise MissingError(
-                        f"{folder.path}: {name} is no file of a drill's; the folder stays", remedy="move it away first"
+                        f"{folder.path}: {name} is not a drill's file; the folder stays", remedy="move it away first"
                     )
                 os.unlink(name, dir_fd=fd)
         finally:

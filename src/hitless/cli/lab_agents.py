@@ -53,7 +53,7 @@ def agent_options(command: _F) -> _F:
         "agent_commands",
         multiple=True,
         metavar="[NODE=]'PROGRAM ARGS…'",
-        help=f"Run any program as the agent; words for it: {', '.join(f'{{{word}}}' for word in placeholders.WORDS)}.",
+        help=f"Run any program as the agent; placeholders: {', '.join(f'{{{word}}}' for word in placeholders.WORDS)}.",
     )(command)
     return click.option(
         "--agent",

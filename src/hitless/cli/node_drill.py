@@ -55,7 +55,7 @@ _EXAMPLES = {
 @click.option("--to", multiple=True, required=True, metavar="URL", help="Far ends, as in hitless probe; repeat.")
 @click.option("--pod", "pod", metavar="PID|PATH", help="Probe from this pod's namespace. [default: the host's]")
 @click.option("--network", "networks", multiple=True, metavar="CIDR", help="A pod network. [default: the rules']")
-@click.option("--profile", default="canal", show_default=True, metavar="NAME|FILE", help="What the watch looks at.")
+@click.option("--profile", default="canal", show_default=True, metavar="NAME|FILE", help="Whose rules the watch reads.")
 @number("--rounds", limits=LIMITS["rounds"], default=3, help="Restarts.")
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="ipv4", show_default=True)
 @number("--rate", limits=LIMITS["rate"], default=1000, help="New flows per second, to a far end of ours.")
@@ -110,7 +110,7 @@ def command(
         ("agent_process", not restart_container, "--restart-command or --restart-unit"),
     ):
         if ctx.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE and not goes_with:
-            raise InputError(f"means nothing without {flag}", where=f"--{option.replace('_', '-')}", expected=flag)
+            raise InputError(f"cannot be used without {flag}", where=f"--{option.replace('_', '-')}", expected=flag)
     name = called(agent_name) if agent_name is not None else ""
     way = RestartMethod(
         restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name

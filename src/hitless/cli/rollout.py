@@ -72,7 +72,7 @@ def _start(
     examples={
         "hitless rollout restart --plan": "every step, call, object and right; nothing is changed",
         "hitless rollout restart --require-guard --width 2": "two nodes of a zone at a time, with a guard on each",
-        "hitless rollout restart --first worker-1 --steps 1": "one node, to look at; then: hitless rollout resume",
+        "hitless rollout restart --first worker-1 --steps 1": "one node, to check it; then: hitless rollout resume",
     },
 )
 @click.option("--node", "nodes", multiple=True, metavar="NAME", help="These nodes only; repeat.")

@@ -92,9 +92,9 @@ def starting(command: _F) -> _F:
                 "--family", type=click.Choice(["ipv4", "ipv6", "dual"]), help="Of the probes.  [by the nodes]"
             ),
             click.option("--to", multiple=True, metavar="URL|node", help="Far ends. [default: ours on another node]"),
-            click.option("--watch-profile", default="", metavar="NAME", help="What the watch looks at. [by the CNI]"),
+            click.option("--watch-profile", default="", metavar="NAME", help="Whose rules to watch. [by the CNI]"),
             click.option("--require-guard", is_flag=True, help="Restart no node without a guard that is ready."),
-            click.option("--accept-inconclusive", is_flag=True, help="Go on after a step that could not tell."),
+            click.option("--accept-inconclusive", is_flag=True, help="Go on after an inconclusive step."),
             click.option(
                 "--namespace",
                 default=DEFAULT_NAMESPACE,

@@ -79,7 +79,7 @@ def given(
         raise InputError(both, where=f"{flag} and --configmap", expected="one of them")
     if configmap is None and (kubeconfig is not None or context is not None):
         raise InputError(
-            "means nothing without --configmap", where="--kubeconfig and --context", expected="--configmap"
+            "cannot be used without --configmap", where="--kubeconfig and --context", expected="--configmap"
         )
     windows = read(file, at=at) if file is not None else of_configmap(str(configmap), kubeconfig, context, at=at)
     for warning in windows.warnings:

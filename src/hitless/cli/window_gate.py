@@ -97,7 +97,7 @@ def asked(ctx: click.Context, *, way: ClusterAccess | None = None) -> AskedWindo
         for key in ("window_cluster", "needs", "skip_outside", "force_window"):
             if given_.get(key) not in (None, False):
                 flag = f"--{key.replace('_', '-')}"
-                raise InputError("means nothing without windows", where=flag, expected="--window or --configmap")
+                raise InputError("cannot be used without windows", where=flag, expected="--window or --configmap")
         return None
     from hitless.cli.window import given
     from hitless.operations.windows import length

@@ -137,7 +137,7 @@ class Station:
         found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
         known = "; ".join(filter(None, (str(trouble(one)) or one.status.phase for one in found))) or "it is not there"
         events = f"kubectl get events -n {self.namespace} --field-selector involvedObject.name={self.name}"
-        return f"not running after {patience:g} s ({known}); the kubelet's own words: {events}"
+        return f"not running after {patience:g} s ({known}); the kubelet's message: {events}"
 
     async def _set_clock(self) -> None:
         """Measure the node's clock; when that cannot be done, all its times stay the node's own, and that is said."""
@@ -197,7 +197,7 @@ class Station:
             if last := self._claims.last():
                 self.say(e.Note(t=self.now(), level="error", text=f"{last} (pod {self.name})"), "drill")
         if self._open:
-            await self._fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a last word")
+            await self._fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a message")
         elif not self._stopping:
             await self._fail(f"the tools on {self.node} ended by themselves (pod {self.name})")
 
@@ -307,7 +307,7 @@ def _remedy(why: Trouble) -> str:
     if why.code == "ErrImageNeverPull":
         return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
     if why.ended:
-        return "its last words say why; is the image (--image) of this version, and for the node's architecture?"
+        return "its last message says why; is the image (--image) of this version, and for the node's architecture?"
     return "is the image there (--image, --pull-policy), and does Pod Security allow it?"
 
 

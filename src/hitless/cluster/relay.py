@@ -234,7 +234,9 @@ def signal_container(container: str, number: signal.Signals, proc: Path = Path("
     """
     identity = container.rpartition("://")[2]
     if len(identity) < 12 or not identity.isalnum():
-        raise InputError(f"{container!r} is no container id", where="--container", expected="e.g. containerd://4f2c…")
+        raise InputError(
+            f"{container!r} is not a container id", where="--container", expected="e.g. containerd://4f2c…"
+        )
     found: list[tuple[bool, int, int]] = []
     for entry in proc.iterdir():
         if whole_of(entry.name) is None:

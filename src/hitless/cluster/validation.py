@@ -115,7 +115,7 @@ def abort_after(text: str | None) -> tuple[int, float]:
     match = re.fullmatch(r"([0-9]{1,9})(s?)|([0-9]{1,6}\.[0-9]{1,3})s", text, re.ASCII)
     if match is None or float(match[1] or match[3]) <= 0:
         raise InputError(
-            f"{text!r} is no limit", where="--abort-after", expected="losses (500), or seconds without egress (10s)"
+            f"{text!r} is not a limit", where="--abort-after", expected="losses (500), or seconds without egress (10s)"
         )
     return (int(match[1]), 0.0) if match[1] and not match[2] else (0, float(match[1] or match[3]))
 
@@ -143,13 +143,13 @@ def _selector(text: str) -> None:
         fits = _WORD.fullmatch(name) and (not slash or _SUBDOMAIN.fullmatch(prefix))
         if not fits or (value and not _WORD.fullmatch(value)):
             expected = "labels that a node must have, KEY=VALUE or KEY, separated by commas"
-            raise InputError(f"{term!r} is no label", where="--node-selector", expected=expected)
+            raise InputError(f"{term!r} is not a label", where="--node-selector", expected=expected)
 
 
 def _image(text: str) -> None:
     if not _IMAGE.fullmatch(text):
         expected = "[REGISTRY/]NAME[:TAG][@DIGEST], as ghcr.io/hitless/hitless:1.0"
-        raise InputError(f"{text!r} is no image", where="--image", expected=expected)
+        raise InputError(f"{text!r} is not an image", where="--image", expected=expected)
 
 
 def _gateway(text: str) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["CODES", "code_of"]
+__all__ = ["CODES", "FORMER", "code_of"]
 
 CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -20,31 +20,31 @@ CODES: Mapping[str, str] = MappingProxyType(
         "repeated": "repeated",
         "start": "start",
         "stop": "stop",
-        "visitors": "visitors_turned_away",
+        "connections turned away": "visitors_turned_away",
         "waiting": "waiting",
         # the agent
-        "a part failed": "internal_failure",
+        "internal failure": "internal_failure",
         "applied": "rules_applied",
-        "applying": "rules_applied_in_part",
+        "applied in part": "rules_applied_in_part",
         "as desired": "rules_as_desired",
         "backend": "backend_chosen",
         "cannot heal": "flows_not_freed",
-        "cannot look": "rules_not_read",
+        "rules not read": "rules_not_read",
         "carried again": "egress_restored",
         "change": "rule_change",
         "draining": "old_rules_draining",
         "fight": "fight",
-        "ignored": "flags_ignored",
-        "kept": "foreign_rules_kept",
-        "kubernetes": "kubernetes_not_answering",
-        "no bridge": "reload_not_bridged",
-        "no effect": "fields_without_effect",
+        "flags ignored": "flags_ignored",
+        "foreign rules kept": "foreign_rules_kept",
+        "kubernetes not answering": "kubernetes_not_answering",
+        "reload not bridged": "reload_not_bridged",
+        "fields without effect": "fields_without_effect",
         "leases": "leases_source",
         "not applied": "rules_not_applied",
         "not carried": "egress_cut_off",
         "overlay applied": "overlay_applied",
         "overlay change": "overlay_change",
-        "overlay in the way": "overlay_in_the_way",
+        "overlay blocked": "overlay_in_the_way",
         "overlay not applied": "overlay_not_applied",
         "overlay not observed": "overlay_not_read",
         "overlay not planned": "overlay_not_planned",
@@ -52,10 +52,10 @@ CODES: Mapping[str, str] = MappingProxyType(
         "overlay repaired": "overlay_repaired",
         "peer left out": "peer_left_out",
         "peer no longer left out": "peer_taken_in",
-        "plain masquerade": "random_fully_unsupported",
+        "random-fully unsupported": "random_fully_unsupported",
         "ready": "ready",
         "repaired": "rules_repaired",
-        "slowed down": "repairs_slowed",
+        "repairs slowed down": "repairs_slowed",
         "snapshot": "snapshot",
         "subnet file": "subnet_file",
         "wireguard key": "wireguard_key",
@@ -80,6 +80,23 @@ CODES: Mapping[str, str] = MappingProxyType(
 )
 """By the event's name."""
 
+FORMER: Mapping[str, str] = MappingProxyType(
+    {
+        "applied in part": "applying",
+        "connections turned away": "visitors",
+        "fields without effect": "no effect",
+        "flags ignored": "ignored",
+        "foreign rules kept": "kept",
+        "internal failure": "a part failed",
+        "kubernetes not answering": "kubernetes",
+        "overlay blocked": "overlay in the way",
+        "random-fully unsupported": "plain masquerade",
+        "reload not bridged": "no bridge",
+        "repairs slowed down": "slowed down",
+        "rules not read": "cannot look",
+    }
+)
+"""What events were called before they were renamed; their lines have it as ``former_event`` until version 0.3."""
 _OTHER = re.compile(r"[^a-z0-9]+")
 
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from hitless.cleaning import in_json
-from hitless.daemon.log_codes import code_of
+from hitless.daemon.log_codes import FORMER, code_of
 
 __all__ = ["Log", "Stream"]
 
@@ -43,7 +43,7 @@ _IDENTITY = frozenset(
     {"backend", "family", "fields", "flags", "kind", "network", "networks", "path", "place", "subnets", "where"}
 )
 """Facts that say what a line is about: two lines that differ in one of them are never the same."""
-_OWN = frozenset({"time", "level", "event", "code", "node"})
+_OWN = frozenset({"time", "level", "event", "former_event", "code", "node"})
 """What a line has of itself; a fact of that name is written with ``fact_`` in front."""
 _WINDOW = 60.0  # seconds for which what is the same is looked upon as a repetition
 _OFTEN = 60  # lines of one kind in that time, of what counts each time
@@ -153,6 +153,8 @@ class Log:
     def _write(self, level: str, event: str, facts: dict[str, Fact]) -> None:
         line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event}
         line["code"] = code_of(event)
+        if event in FORMER:
+            line["former_event"] = FORMER[event]
         if self._node:
             line["node"] = self._node
         kept = {

@@ -238,7 +238,7 @@ class Server:
         asked = _REQUEST.match(line)
         if asked is None:
             known = re.match(rb"[A-Z]+ /[!-~]* HTTP/1\.[0-9]\r?\n", line)
-            return _whole(Page(405, "GET or HEAD\n") if known else Page(400, "this is no HTTP request\n"))
+            return _whole(Page(405, "GET or HEAD\n") if known else Page(400, "this is not an HTTP request\n"))
         return _whole(self._made(asked[2].decode("ascii").partition("?")[0]), body=asked[1] == b"GET")
 
     def _made(self, path: str) -> Page:

@@ -128,7 +128,7 @@ async def _rights(api: Api) -> Finding:
         )
         if answer.status_code >= 400:
             return Finding(
-                "rights", "rights", "unknown", f"the server does not tell what you may do ({answer.status_code})"
+                "rights", "rights", "unknown", f"the server does not say what you may do ({answer.status_code})"
             )
         if not answer.json().get("status", {}).get("allowed"):
             missing.append(f"{verb} {resource}")

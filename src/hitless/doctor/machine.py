@@ -90,7 +90,7 @@ def clock() -> Finding:
     except (OSError, AttributeError):
         state, status = -1, 0
     if state < 0:
-        return Finding("clock", "clock", "unknown", "the kernel does not tell whether the clock is synchronized")
+        return Finding("clock", "clock", "unknown", "the kernel does not report whether the clock is synchronized")
     if status & _UNSYNCHRONIZED:
         text = "not synchronized: times of several nodes cannot be compared (a drill measures and corrects this)"
         return Finding("clock", "clock", "note", text, "timedatectl status")

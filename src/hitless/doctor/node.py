@@ -77,7 +77,7 @@ def summary(findings: Sequence[Finding]) -> str:
     egress, release = of.get("egress", {"unknown"}), of.get("release", {"unknown"})
     now = (
         "pods are cut off from the outside now" if "problem" in egress
-        else "it cannot be told whether pods get out now" if "unknown" in egress
+        else "it is not known whether pods get out now" if "unknown" in egress
         else "pods get out now"
     )  # fmt: skip
     if any(one.id == "guard" and one.state == "ok" and one.code == "protected" for one in findings):
@@ -188,7 +188,10 @@ def _next(found: dict[str, Finding]) -> tuple[str, str]:
     if egress.state == "problem":
         return egress.command, "pods are cut off now: this shows which rule, and who changes it"
     if release.state == "unknown" and egress.state == "unknown":
-        return "hitless drill", "nothing of a cluster is here; this shows in a lab what a restart costs (a minute)"
+        return (
+            "hitless drill",
+            "no network agent is here; this shows in a lab what a restart costs (a minute)",
+        )
     if guard.command:
         return (
             guard.command,

@@ -39,13 +39,13 @@ def refused(event: e.Event, stream: str, node: str) -> str:
     if not isinstance(event, (*_ALWAYS, *_KNOWS[tool])) or (tool == "relay" and not isinstance(event, e.Note)):
         return f"a {tool} does not know of {kind}"
     if isinstance(event, e.Header | e.Heartbeat | e.Summary) and event.tool != tool:
-        return f"it speaks as {event.tool[:40]!r}"
+        return f"it says that it is {event.tool[:40]!r}"
     if event.node not in ("", node):
-        return f"it speaks for the node {event.node[:80]!r}"
+        return f"it reports of the node {event.node[:80]!r}"
     if event.agent:
-        return f"it speaks for the agent {event.agent[:80]!r}"
+        return f"it reports of the agent {event.agent[:80]!r}"
     if event.stream not in ("", stream) and (tool, event.stream) != ("probe", _CONTROL):
-        return f"it speaks for the stream {event.stream[:40]!r}"
+        return f"it reports as the stream {event.stream[:40]!r}"
     return ""
 
 

@@ -161,7 +161,7 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
 async def _rounds(plan: Plan, subject: Subject, desk: Desk, permit: Permit) -> None:
     within = max(_FIRST_WORDS, plan.patience)
     if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), within):
-        missing = "attempt" if not desk.attempted else "word of the rules"
+        missing = "attempt" if not desk.attempted else "report about the rules"
         desk.fail(f"no {missing} within {within:g} s of the start")
         return
     desk.phase("baseline")

@@ -235,8 +235,8 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
     late = _asking_late(record)
     if late > LATE:
         yield (
-            f"the watch was up to {duration(late / 1e6)} late: iptables-legacy tells nobody of its changes and must be "
-            "asked, so that shorter gaps may be unseen"
+            f"the watch was up to {duration(late / 1e6)} late: iptables-legacy does not report its changes and must be "
+            "polled, so that shorter gaps may be missed"
         )
     if figures.cannot_tell_ms:
         why = next((state.reason for state in record.states if state.state == "cannot_tell"), "")

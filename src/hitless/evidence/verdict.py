@@ -75,7 +75,7 @@ def judge(told: Story, *, path: str = "") -> Verdict:
     word = _worst([words.get(name, "inconclusive") for name in judged])
     notes = (*(note.text for note in told.notes if note.level != "info"), *partly(told.records))
     if not agents:
-        notes = (*notes, "the log tells of no agent")
+        notes = (*notes, "the log names no agent")
     # a file's name is bytes, and a report is text
     where = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return Verdict(

@@ -154,7 +154,7 @@ class Poster:
         node = environment.get("NODE_NAME", "")
         if not node or contexts.account(environment, folder=account) is None:
             raise InputError(
-                "this is no pod of a cluster", where="--events", expected="a service account and NODE_NAME"
+                "this is not a pod of a cluster", where="--events", expected="a service account and NODE_NAME"
             )
         return cls(node, Server(environment, account).send, log)
 

@@ -133,7 +133,7 @@ class Loop:
             if side.unclear and not side.installed:
                 raise Unclear(
                     f"{unclear(self.settings.primary, family, side.unclear)}; nothing was changed. "
-                    "Name its chains with --profile, or look on with --observe"
+                    "Name its chains with --profile, or only report with --observe"
                 )
 
     def _started(self, found: Mapping[Family, FoundStandby | None]) -> None:

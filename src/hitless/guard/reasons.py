@@ -106,9 +106,9 @@ def _sentence(reason: Reason) -> str:
         case Code.SWITCHED_OFF:
             return f"masquerading is switched off: {reason.detail}"
         case Code.STATEMENT_GONE:
-            return "masquerading was switched off, and nobody says so just now"
+            return "masquerading was switched off, and the process or setting that said so cannot be found now"
         case Code.STATEMENT_ENDED:
-            return "nobody says any more that masquerading is switched off, and the primary's rules are missing"
+            return "nothing says any more that masquerading is switched off, and the primary's rules are missing"
         case Code.NO_EXACT_COPY:
             return f"cannot tell what the primary means: {reason.detail}"
         case Code.NO_EXACT_COPY_YET:

@@ -49,7 +49,7 @@ def serving(address: str | None, reporter: Reporter, log: Log | None = None) -> 
 
     def say(text: str) -> None:
         if log is not None:
-            log.notice("visitors", reason=text, where="--metrics")
+            log.notice("connections turned away", reason=text, where="--metrics")
 
     with visitors.serving(host.strip("[]") or "0.0.0.0", number, page, where="--metrics", say=say) as server:
         yield server.port

@@ -52,7 +52,7 @@ def check(program: str, text: str) -> None:
         family = Family.IPV6 if program.startswith("ip6tables-") else Family.IPV4
         wrong = _restore(lines, family)
     if wrong is not None:
-        raise _refused(program, wrong[0], f"{reading.shown(wrong[1])} is no line of ours")
+        raise _refused(program, wrong[0], f"{reading.shown(wrong[1])} is not one of our lines")
 
 
 def _refused(program: str, number: int, why: str) -> KernelError:

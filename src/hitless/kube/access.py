@@ -70,7 +70,7 @@ def access(kubeconfig: Path | None, context: str | None, *, answered: bool = Fal
     try:
         address = httpx2.URL(cluster.server)
     except httpx2.InvalidURL:
-        raise InputError("its server is no URL", where=way.where, expected="server: https://HOST:PORT") from None
+        raise InputError("its server is not a URL", where=way.where, expected="server: https://HOST:PORT") from None
     client = httpx2.AsyncClient(
         base_url=address,
         auth=login.Login(fetch, connections.present, now),

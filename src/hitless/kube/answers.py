@@ -76,14 +76,14 @@ def page(raw: bytes, kind: Kind[_T]) -> tuple[list[_T], ListMeta]:
     found = read(raw, _List)
     items = None if found.items is msgspec.UNSET else found.items
     if not found.kind.endswith("List") and (found.kind or found.items is msgspec.UNSET):
-        raise ValueError(f"no list of {kind.plural}" + (f" but a {found.kind[:40]!r}" if found.kind else ""))
+        raise ValueError(f"not a list of {kind.plural}" + (f" but a {found.kind[:40]!r}" if found.kind else ""))
     return [one(each, kind) for each in items or []], found.metadata
 
 
 def done(raw: bytes) -> None:
     """The object that was deleted, or a ``Status``: a web page has done nothing."""
     if not read(raw, _List).kind:
-        raise ValueError("no answer of a Kubernetes API")
+        raise ValueError("not an answer of a Kubernetes API")
 
 
 def message(body: bytes) -> str:

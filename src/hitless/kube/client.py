@@ -182,7 +182,7 @@ class Client:
         try:
             return answers.one(answer.body, kind)
         except ValueError as error:
-            raise ApiError(f"{what}: the answer is no {kind.plural.removesuffix('s')} ({error})") from error
+            raise ApiError(f"{what}: the answer is not a {kind.plural.removesuffix('s')} ({error})") from error
 
     def _answer(
         self, method: str, target: str, what: str, body: bytes | None = None, headers: Mapping[str, str] | None = None

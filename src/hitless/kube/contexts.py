@@ -228,9 +228,9 @@ def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[Cluster, tuple[str,
     try:
         url = urls.parsed(text)
     except ValueError:
-        raise InputError("its server is no URL", where=where, expected=expected) from None
+        raise InputError("its server is not a URL", where=where, expected=expected) from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise InputError("its server is no URL of a server", where=where, expected=expected)
+        raise InputError("its server is not a URL of a server", where=where, expected=expected)
     cluster = Cluster(
         url.shown,
         authority,
@@ -291,14 +291,14 @@ def _decoded(data: str, name: str, where: str) -> bytes:
     try:
         return base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError(f"{name} is no base64", where=where) from None
+        raise InputError(f"{name} is not base64", where=where) from None
 
 
 def _bytes(file: str, where: str) -> bytes:
     try:
         return files.read(Path(file))
     except (OSError, ValueError) as error:  # ValueError: a NUL in its name
-        why = error.strerror if isinstance(error, OSError) else "it is no file's name"
+        why = error.strerror if isinstance(error, OSError) else "it is not a file name"
         raise InputError(f"{file} cannot be read: {why}", where=where) from error
 
 
@@ -326,7 +326,7 @@ def _plugin(said: _Exec, raw: _Cluster, cluster: Cluster, where: str) -> Plugin:
         raise InputError(f"exec plugins of {said.api_version} are not known", where=where, expected="v1 or v1beta1")
     if said.interactive_mode == "Always":
         raise InputError(
-            f"the login program {said.command} wants to ask somebody (interactiveMode: Always)",
+            f"the login program {said.command} wants to ask the user (interactiveMode: Always)",
             where=where,
             expected="IfAvailable or Never; or log in before, and give the token or certificate",
         )

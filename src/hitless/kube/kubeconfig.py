@@ -80,7 +80,7 @@ def named_by_environment() -> list[Path]:
 def _document(path: Path) -> Mapping[str, Any]:
     try:
         if path.exists() and not path.is_file():
-            raise InputError("it is no regular file, and is read more than once", where=str(path), expected=EXPECTED)
+            raise InputError("it is not a regular file, and is read more than once", where=str(path), expected=EXPECTED)
         document = _parsed(files.read_text(path), path)
     except FileNotFoundError as error:
         raise InputError("no such file", where=str(path), expected=_KEPT) from error
@@ -90,7 +90,7 @@ def _document(path: Path) -> Mapping[str, Any]:
         why = str(error) if isinstance(error, Excess | _NoYaml) else "it is not YAML"
         raise InputError(why, where=str(path), expected=EXPECTED) from None
     if not isinstance(document, dict):
-        raise InputError("it is no kubeconfig", where=str(path), expected=EXPECTED)
+        raise InputError("it is not a kubeconfig", where=str(path), expected=EXPECTED)
     return document
 
 
@@ -131,7 +131,7 @@ def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, En
     for one in listed if isinstance(listed, list) else [None]:
         body = (one.get(kind) or {}) if isinstance(one, dict) else None
         if not isinstance(one, dict) or not isinstance(body, dict):
-            raise InputError("it is no kubeconfig", where=str(path), expected=f"a list of {kind}s")
+            raise InputError("it is not a kubeconfig", where=str(path), expected=f"a list of {kind}s")
         name = str(one.get("name") or "")
         if name in found:
             raise InputError(f"it has two {kind}s {name!r}", where=str(path), expected="a name for each")

@@ -38,7 +38,7 @@ def proxy(text: str, where: str, schemes: tuple[str, ...] = ("http", "https", "s
     try:
         url = urls.parsed(text)
     except ValueError:
-        raise InputError("the proxy is no URL", where=where, expected=expected) from None
+        raise InputError("the proxy is not a URL", where=where, expected=expected) from None
     if url.scheme not in schemes or not url.host:
         raise InputError(f"a proxy by {url.scheme or 'no scheme'} is not known", where=where, expected=expected)
     return text

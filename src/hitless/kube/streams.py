@@ -117,7 +117,7 @@ def _exit_code(data: bytes, name: str) -> int:
     try:
         outcome = decoded(lambda: msgspec.json.decode(data, type=_Outcome))
     except ValueError as error:
-        raise ApiError(f"{name}: ended with words that are not understood: {data[:200]!r}") from error
+        raise ApiError(f"{name}: ended with a status that is not understood: {data[:200]!r}") from error
     if outcome.status == "Success":
         return 0
     causes = outcome.details.causes if outcome.details and outcome.details.causes else []

@@ -40,7 +40,7 @@ def _recognising(cluster: Cluster) -> ssl.SSLContext:
         else:
             context = ssl.create_default_context()
     except ssl.SSLError as error:
-        raise ValueError("it is no PEM") from error
+        raise ValueError("it is not PEM") from error
     if cluster.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -59,4 +59,4 @@ def _show(context: ssl.SSLContext, certificate: Certificate) -> None:
         with in_memory(b"\n".join(certificate)) as path:
             context.load_cert_chain(path, password=locked)
     except ssl.SSLError as error:
-        raise ValueError("its chain or key is no PEM, or they do not belong together") from error
+        raise ValueError("its chain or key is not PEM, or they do not belong together") from error

@@ -120,8 +120,8 @@ def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
         if plan.kubernetes:
             backend = plan.rules_backend
             remedy = {
-                Backend.NFT: "load nf_tables, nft_compat, nft_chain_nat and the xt_ modules of these words",
-                Backend.LEGACY: "load ip_tables or ip6_tables, with nat and mangle, and the xt_ modules of these words",
+                Backend.NFT: "load nf_tables, nft_compat, nft_chain_nat and the xt_ modules for these names",
+                Backend.LEGACY: "load ip_tables or ip6_tables with nat and mangle, and the xt_ modules for these names",
                 Backend.NFTABLES: "",
             }[backend]
             tool = f"{family.iptables}-{backend}"

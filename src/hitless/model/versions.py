@@ -146,7 +146,7 @@ def find_releases(text: str, *, where: str = "--version") -> list[Release | Buil
     shown = " ".join(text.split())[:80]
     if kubernetes:
         raise InputError(
-            f"{shown!r} names Kubernetes {kubernetes}, which does not tell the flannel that runs",
+            f"{shown!r} names Kubernetes {kubernetes}, which does not show which flannel runs",
             where=where,
             expected=f"{expected}; for other distributions give --flannel VERSION, or --cluster",
         )

@@ -239,8 +239,8 @@ def _refusals(place: Place, desired: Holding, held: Holding) -> list[Note]:
         Note(
             place,
             f"{place.names.base} rule {number} ({'REJECT' if isinstance(rule.steps[-1], Reject) else 'DROP'}) refuses "
-            f"every pod's new connections before rule {jump + 1} leads them to {place.names.chain}; it is somebody's "
-            "will and stays",
+            f"every pod's new connections before rule {jump + 1} leads them to {place.names.chain}; it is not ours and "
+            "stays",
             refusal=True,
         )
         for number, rule in enumerate(held.entry[:jump], 1)
@@ -365,6 +365,6 @@ def _text(rule: Rule, native: Family | None = None) -> str:
     text = iptables_rule(rule) if native is None else nft_rule(rule, native)
     if text is None:
         raise KernelError(
-            "write", f"the rule {words.rule(rule, iptables=native is None)}", reason="it cannot be put into words"
+            "write", f"the rule {words.rule(rule, iptables=native is None)}", reason="it cannot be written as a command"
         )
     return text

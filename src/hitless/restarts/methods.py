@@ -88,7 +88,7 @@ async def _kill(agent: Agent, pods: Mapping[str, Pod], tell: Tell, kill: Kill) -
     for node, pod in pods.items():
         container = pod.container(agent.cni.container)
         if container is None or not container.container_id:
-            raise ApiError(f"pod {pod.name} on {node} does not tell the id of its container {agent.cni.container}")
+            raise ApiError(f"pod {pod.name} on {node} does not report the id of its container {agent.cni.container}")
         tell(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
         await kill(node, container.container_id)
 

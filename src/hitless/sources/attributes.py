@@ -53,7 +53,7 @@ def backend_type(value: object, where: str) -> BackendType:
 def mac_of(value: object, where: str) -> str:
     """A unicast MAC, lower case with colons; raises ``InputError``. Go's forms: colons, dashes or dots."""
     if not isinstance(value, str) or not _MAC.fullmatch(value):
-        raise InputError(f"{reading.shown(value)} is no MAC", where=where, expected="one like 12:c6:65:89:b4:e3")
+        raise InputError(f"{reading.shown(value)} is not a MAC", where=where, expected="one like 12:c6:65:89:b4:e3")
     digits = re.sub(r"[:.-]", "", value).lower()
     if int(digits[:2], 16) & 1:
         raise InputError(f"{value} is a multicast MAC", where=where, expected="a unicast one")
@@ -67,7 +67,7 @@ def endpoint(
 ) -> Endpoint:
     """The endpoint that a backend's data (as JSON's values) make; raises ``InputError``."""
     if public_ip.is_unspecified or public_ip.is_multicast or public_ip.is_loopback:
-        words = f"{public_ip} is no node's address"
+        words = f"{public_ip} is not a node address"
         raise InputError(words, where=f"{where}: public IP", expected="a unicast address of the underlay")
     if backend in (BackendType.HOST_GW, BackendType.ALLOC):
         return Endpoint(subnet, public_ip)
@@ -88,7 +88,7 @@ def _key(value: object, where: str) -> str:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32 or not any(raw):
-        raise InputError(f"{reading.shown(value)} is no WireGuard key", where=where, expected="32 bytes in base64")
+        raise InputError(f"{reading.shown(value)} is not a WireGuard key", where=where, expected="32 bytes in base64")
     return base64.b64encode(raw).decode()
 
 

@@ -102,5 +102,5 @@ class _Fields:
         """A key in base64, or nothing. What stands there is a secret: no error shows it."""
         value = self.text(field, "")
         if value and not is_key(value):
-            raise InputError("is no key", where=self.name(field), expected="32 bytes in base64, as wg genpsk prints")
+            raise InputError("is not a key", where=self.name(field), expected="32 bytes in base64, as wg genpsk prints")
         return value

@@ -44,7 +44,7 @@ def _way(options: Options) -> Callable[[], Connection]:
     """What reads whom to ask, and as whom: again when the server does not know us any more."""
     url = options.kube_api_url
     if url and not _is_server(url):
-        raise InputError("is no URL of a server", where="--kube-api-url", expected="https://HOST:PORT")
+        raise InputError("is not a URL of a server", where="--kube-api-url", expected="https://HOST:PORT")
 
     def read() -> Connection:
         if options.kubeconfig:
@@ -108,7 +108,7 @@ class NodeSource:
             # as flannel reads them: the address may be any of the subnet's
             return tuple(reading.network(text, where="spec.podCIDRs", host_bits=True) for text in told[:_MOST_SUBNETS])
         except InputError as error:
-            raise ApiError(f"the answer is no node ({error})") from error
+            raise ApiError(f"the answer is not a node ({error})") from error
 
     def _node_of_pod(self) -> str:
         namespace, name = self.pod

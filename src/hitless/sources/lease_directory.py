@@ -60,7 +60,7 @@ class LeaseDirectory:
     def __init__(self, options: LeaseDirectoryOptions) -> None:
         if not _NAME.fullmatch(options.node):
             expected = "letters, digits, '.', '_' and '-'"
-            raise InputError(f"{options.node!r} is no file's name", where="--node-name", expected=expected)
+            raise InputError(f"{options.node!r} is not a file name", where="--node-name", expected=expected)
         self._options = options
         networks = {family: one.network for family, one in options.cuts.items()}
         self._roster = Roster(networks, options.node, options.reserved)

@@ -148,7 +148,7 @@ class Roster:
             return "", ""
         covered = next((one for one in self._reserved if one in subnet), None)
         if covered is not None:
-            return f"the subnet {subnet} covers {covered}, which is no pod's", ""
+            return f"the subnet {subnet} covers {covered}, which is not a pod's", ""
         public = endpoint.public_ip
         inside = self._networks.get(Family.IPV4 if public.version == 4 else Family.IPV6)
         if inside is not None and public in inside:

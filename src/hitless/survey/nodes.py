@@ -72,7 +72,7 @@ def selected(node: Node, selector: str) -> bool:
 def objections(survey: Survey, chosen: Sequence[Node], *, by_rollout: bool = False) -> list[str]:
     """Every reason not to begin now; empty when there is none. ``by_rollout``: the DaemonSet is to replace its pods."""
     found = [f"node {node.name} is not ready" for node in survey.nodes if not node.ready]
-    found += [f"node {node.name} is no Linux node" for node in chosen if not _linux(node)]
+    found += [f"node {node.name} is not a Linux node" for node in chosen if not _linux(node)]
     daemon_set = survey.cni.daemon_set
     if daemon_set is None:
         return found

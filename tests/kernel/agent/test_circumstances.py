@@ -143,7 +143,7 @@ def test_few_capabilities_and_a_read_only_file_system_are_enough(
 def test_legacy_without_net_raw_is_not_ready_and_says_why(place: Node) -> None:
     programs("setpriv")
     with daemon(place, "--backend=legacy", before=only("net_admin")) as started:
-        started.wait(lambda: started.events("not applied") or started.events("cannot look"), "word of it")
+        started.wait(lambda: started.events("not applied") or started.events("rules not read"), "word of it")
         status, body = readyz(place.namespace)
         assert status == 503 and body["reasons"]
 
@@ -185,14 +185,14 @@ def test_an_iptables_without_random_fully_is_lived_with_and_said_once(
         with daemon(place, "--iptables-resync=1", environment=environment) as started:
             ready(started)
             assert right(kernel, Backend.NFT, random_fully=False)
-            told = started.events("plain masquerade")
+            told = started.events("random-fully unsupported")
             assert len(told) == 1 and "--random-fully" in told[0]["reason"]
             if number:  # a restart learns it again, writes nothing, and does not ask at every comparison
                 time.sleep(2.2)
                 assert not started.events("applied") and not started.events("repaired")
                 text = metrics(place)
                 assert int(text.partition("\nhitless_agent_commands_total ")[2].split()[0]) <= 2
-            assert len(started.events("plain masquerade")) == 1
+            assert len(started.events("random-fully unsupported")) == 1
 
 
 def metrics(place: Node) -> str:
@@ -379,7 +379,7 @@ def test_a_thousand_visitors_take_no_descriptor_from_repairs_and_write_nothing_t
         for _ in range(3):
             place.run("iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
             agent.wait(lambda: right(kernel, Backend.NFT), "the repair")
-        agent.wait(lambda: agent.events("visitors"), "a word about visitors")
+        agent.wait(lambda: agent.events("connections turned away"), "a word about visitors")
         # the rules are right a moment before the agent has looked at them again and says so
         agent.wait(lambda: readyz(place.namespace)[0] == 200, "ready beside the crowd")
         assert len(list(Path(f"/proc/{agent.process.pid}/fd").iterdir())) < 100
@@ -389,7 +389,7 @@ def test_a_thousand_visitors_take_no_descriptor_from_repairs_and_write_nothing_t
         code = agent.end()
     assert code == 0
     assert agent.noise == []
-    assert len(agent.events("visitors")) == 1
+    assert len(agent.events("connections turned away")) == 1
     assert not any("Too many open files" in str(line) for line in agent.said)
 
 

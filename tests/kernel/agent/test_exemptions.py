@@ -55,7 +55,8 @@ def test_an_exemption_in_the_native_table_stays_and_works_after_a_repair(made: L
             subnet = made.nodes[0].subnets[family]
             words = f"{family.nft} saddr {subnet} {family.nft} daddr {EXEMPT[family]} return"
             target.nft(f"insert rule {family.nft} flannel-{family.value} postrtg {words}\n")
-        agent.wait(lambda: len([one for one in agent.events("kept") if "postrtg" in one["reason"]]) == 2, "notice")
+        kept = "foreign rules kept"
+        agent.wait(lambda: len([one for one in agent.events(kept) if "postrtg" in one["reason"]]) == 2, "notice")
         for family in Family:
             target.nft(f"add rule {family.nft} flannel-{family.value} postrtg meta mark & 0x4000 == 0x4000 return\n")
         agent.wait(lambda: agent.events("repaired"), "repair")

@@ -105,7 +105,7 @@ def test_what_cuts_the_pods_off_is_in_the_log_once_and_on_readyz_in_the_right_wo
         agent.wait(lambda: agent.events("not carried"), "the finding")
         seen = len(agent.events("as desired"))
         agent.wait(lambda: len(agent.events("as desired")) > seen + 1, "two more comparisons")
-        assert len(agent.events("not carried")) == 1 and len(agent.events("kept")) == 0
+        assert len(agent.events("not carried")) == 1 and len(agent.events("foreign rules kept")) == 0
         assert "connections are rejected: FORWARD rule 1" in agent.events("not carried")[0]["reason"]
         assert "connections are rejected: FORWARD rule 1" in agent.reasons()
         assert "not translated" not in agent.reasons()

@@ -95,8 +95,8 @@ def test_where_nft_is_not_there_the_rules_are_put_back_at_once(made: Lab) -> Non
         agent.wait(lambda: right(port, made), "the first rules")
         reload(made, "run -t nat -F")
         whole(agent, port, made)
-        agent.wait(lambda: agent.events("no bridge"), "word of it")
+        agent.wait(lambda: agent.events("reload not bridged"), "word of it")
         told = len(agent.said)
         reload(made, "run -t nat -F")
         whole(agent, port, made)
-        assert not agent.events("no bridge", told), "it is said once"
+        assert not agent.events("reload not bridged", told), "it is said once"

@@ -153,11 +153,10 @@ def test_a_decision_that_stands_in_an_ipset_is_refused_and_the_set_is_named(
             return made.log()
 
         pools = "-m set --match-set cali40masq-ipam-pools src -j MASQUERADE"
-        assert "cali-nat-outgoing rule 1 (set cali40masq-ipam-pools, whose members the rules do not tell)" in refused(
-            "cali-nat-outgoing", pools, "calico"
-        )
+        unknown = "cali-nat-outgoing rule 1 (set cali40masq-ipam-pools, whose members are not known from the rules)"
+        assert unknown in refused("cali-nat-outgoing", pools, "calico")
         exempt = f"-m set --match-set no-nat-for dst -j RETURN\n-A FLANNEL-POSTRTG -s {pods} -j MASQUERADE"
-        assert "FLANNEL-POSTRTG rule 1: set no-nat-for, whose members the rules do not tell" in refused(
+        assert "FLANNEL-POSTRTG rule 1: set no-nat-for, whose members are not known from the rules" in refused(
             "FLANNEL-POSTRTG", exempt, "flannel"
         )
 

@@ -114,4 +114,4 @@ def test_a_withdrawal_for_a_process_ends_with_it(tmp_path: Path) -> None:
         made.until_state("withdrawn")
         process.kill()
         made.until_state("carrying")
-        assert "nobody says any more" in made.records("followed")[-1]["why"]
+        assert "nothing says any more" in made.records("followed")[-1]["why"]

@@ -140,7 +140,7 @@ def test_an_image_without_a_version_is_not_guessed_from_a_release_that_did_not_i
     one = flannel("canal", "registry.example/flannel@sha256:" + "0" * 64)
     answers, notes, _ = ask(tmp_path, [node("a", "v1.32.5+rke2r1")], [one])
     assert answers == []
-    assert any("does not tell flannel's version" in note for note in notes)
+    assert any("does not show flannel's version" in note for note in notes)
 
 
 def test_k3s_without_a_daemon_set_is_answered_by_its_release(tmp_path: Path) -> None:

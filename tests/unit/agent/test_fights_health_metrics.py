@@ -163,17 +163,6 @@ def test_every_metric_is_in_the_documentation_and_every_documented_one_exists() 
     assert documented == names
 
 
-def test_every_event_of_the_log_is_in_the_documentation() -> None:
-    folder = Path(__file__).parents[3]
-    said = set()
-    for file in sorted((folder / "src" / "hitless" / "agent").rglob("*.py")):
-        said |= set(re.findall(r"_?log\.(?:info|notice|warning|error|debug)\(\s*\"([^\"]+)\"", file.read_text()))
-    assert len(said) > 15
-    text = " ".join((folder / "docs" / "agent.md").read_text().split())
-    listed = text.partition("Events: ")[2].partition(".")[0].split(", ")
-    assert said <= set(listed), said - set(listed)
-
-
 def test_what_repeats_is_bounded_and_counted_whatever_its_kind_and_numbers() -> None:
     """Ten minutes of ten failures a second, two of them in turn, and of gaps whose writers have ever new numbers."""
     stream, now = io.StringIO(), [0.0]

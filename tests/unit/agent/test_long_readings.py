@@ -154,7 +154,7 @@ def test_a_reading_that_fails_cannot_tell_and_is_no_reason_not_to_be_ready() -> 
     status, why = told(agent)
     assert status == 200
     assert "the rules" in why[0]
-    assert len(agent.events("cannot look")) == 1
+    assert len(agent.events("rules not read")) == 1
     agent.sleep(2.0)
     assert told(agent) == (200, [])
 

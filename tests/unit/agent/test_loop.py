@@ -142,7 +142,7 @@ def test_a_reading_that_fails_makes_the_node_not_ready_until_one_works() -> None
     assert not agent.ready()
     agent.sleep(3.0)
     assert agent.ready()
-    assert agent.events("cannot look")
+    assert agent.events("rules not read")
 
 
 def test_damage_that_a_failed_reading_kept_from_sight_is_reported_all_the_same() -> None:
@@ -166,7 +166,7 @@ def test_a_fight_is_told_once_and_slowed_down() -> None:
         agent.deliver()
         agent.sleep(0.05)
     assert len(agent.events("fight")) == 1
-    assert agent.events("slowed down")
+    assert agent.events("repairs slowed down")
     assert agent.health.fighting
     agent.sleep(90.0)
     assert whole(agent)
@@ -204,7 +204,7 @@ def test_a_judgement_that_fails_is_met_by_the_next_look() -> None:
     agent.sleep(1.2)
     agent.sleep(3.0)
     assert agent.ready()
-    assert len(agent.events("cannot look")) == 1
+    assert len(agent.events("rules not read")) == 1
 
 
 def test_a_flushed_node_is_carried_beside_the_tables_until_nobody_touches_them() -> None:
@@ -217,7 +217,7 @@ def test_a_flushed_node_is_carried_beside_the_tables_until_nobody_touches_them()
     agent.turn()
     assert not whole(agent)
     assert not agent.ready()
-    assert any("beside them" in reason for reason in agent.health.reasons(agent.time.now))
+    assert any("a separate table masquerades" in reason for reason in agent.health.reasons(agent.time.now))
     agent.sleep(3.0)
     assert whole(agent)
     assert agent.ready()
@@ -264,7 +264,7 @@ def test_plain_masquerade_is_told_once() -> None:
     node = FakeNode(random_fully=False)
     agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
     agent.sleep(30.0)
-    assert len(agent.events("plain masquerade")) == 1
+    assert len(agent.events("random-fully unsupported")) == 1
     assert agent.ready()
 
 
@@ -327,4 +327,4 @@ def test_where_nft_is_missing_flushed_rules_are_put_back_at_once() -> None:
     agent.deliver()
     agent.turn()
     assert whole(agent)
-    assert len(agent.events("no bridge")) == 1
+    assert len(agent.events("reload not bridged")) == 1

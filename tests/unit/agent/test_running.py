@@ -116,7 +116,7 @@ def test_an_agent_starts_repairs_and_ends_without_a_change(world: World) -> None
         return True
 
     said = world.run(lambda: world.heard("ready"), damage, lambda: world.heard("repaired"), ignored=("iface",))
-    assert [one["event"] for one in said][:2] == ["start", "ignored"]
+    assert [one["event"] for one in said][:2] == ["start", "flags ignored"]
     assert said[-1]["event"] == "stop"
     assert "FLANNEL_SUBNET=10.42.1.1/24" in world.subnet_file.read_text()
     assert world.node.commits > 2
@@ -192,7 +192,7 @@ def test_kubernetes_is_asked_until_it_answers(world: World, monkeypatch: pytest.
     sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
     said = world.run(lambda: world.heard("ready"), node_subnets=(), kubernetes=True)
-    assert [one["event"] for one in said].count("kubernetes") == 2
+    assert [one["event"] for one in said].count("kubernetes not answering") == 2
     assert any(one["event"] == "waiting" for one in said)
 
 
@@ -209,7 +209,7 @@ def test_an_error_of_a_part_is_logged_and_calls_for_a_look(world: World) -> None
         return True
 
     said = world.run(lambda: world.heard("ready"), breaks)
-    assert [one["reason"] for one in said if one["event"] == "a part failed"][1] == "only words"
+    assert [one["reason"] for one in said if one["event"] == "internal failure"][1] == "only words"
 
 
 def test_the_time_of_this_processs_start_is_before_now() -> None:

@@ -137,7 +137,7 @@ def test_pruning_removes_what_it_named_and_nothing_else(home: Path, capsys: pyte
     capsys.readouterr()
     assert run_tools([*words, "--yes"]) == 0
     told = capsys.readouterr().out
-    assert f"{noted.name} is left alone: it holds files that are no drill's: notes.txt" in told
+    assert f"{noted.name} is left alone: it holds files that no drill wrote: notes.txt" in told
     assert set(there) - set(home.iterdir()) == {old}
 
 

@@ -46,15 +46,15 @@ def test_the_successor_is_ours_unless_another_is_named() -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--overlay", "vxlan", "--nodes", "1"], "--overlay: means nothing with one node"),
-        (["--underlay", "routed"], "--underlay: means nothing with one node"),
+        (["--overlay", "vxlan", "--nodes", "1"], "--overlay: cannot be used with one node"),
+        (["--underlay", "routed"], "--underlay: cannot be used with one node"),
         (["--nodes", "2", "--overlay", "host-gw", "--underlay", "routed"], "without a router"),
         (["--nodes", "200"], "--nodes: 200 is out of range"),
         (["--nodes", "2", "--agent-command", "node2=/bin/cat"], "there is no node2"),
         (["--agent-command", "/bin/cat {etcd}"], "{etcd} is for labs with an overlay"),
         (["--agent-command", "/bin/cat", "--agent-command", "/bin/echo"], "twice for all nodes"),
         (["--agent-name", "x", "--agent-command", "node0=/bin/cat"], "names the agent of all nodes"),
-        (["--replace-by", "adopter"], "means nothing with --restart sigterm"),
+        (["--replace-by", "adopter"], "cannot be used with --restart sigterm"),
         (["--restart", "replace", "--agents", "hitless"], "would replace itself"),
         (["--restart", "replace", "--replace-by", "nobody"], "--replace-by"),
         (["--cluster", "--overlay", "vxlan"], "does not go with --cluster"),

@@ -65,8 +65,8 @@ def test_a_number_out_of_range_is_refused_with_the_range(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["drill", "--stop-for", "9"], "--stop-for: means nothing with --restart sigterm (expected --restart stop)"),
-        (["drill", "--restart", "sigkill", "--grace", "1"], "--grace: means nothing with --restart sigkill"),
+        (["drill", "--stop-for", "9"], "--stop-for: cannot be used with --restart sigterm (expected --restart stop)"),
+        (["drill", "--restart", "sigkill", "--grace", "1"], "--grace: cannot be used with --restart sigkill"),
         (
             ["node-drill", "--to", "https://example.com", "--rate", "9"],
             "--rate: targets other than our far end get ten",

@@ -44,7 +44,7 @@ def test_records_that_say_the_same_are_all_written() -> None:
 def test_a_failure_of_another_network_or_file_is_another_failure_and_another_time_is_not() -> None:
     written = Written()
     for number in range(3):
-        written.log.error("cannot look", reason=f"tried {number} times")
+        written.log.error("rules not read", reason=f"tried {number} times")
         written.log.warning("subnet file", path="/run/a", reason="cannot be written")
         written.log.warning("subnet file", path="/run/b", reason="cannot be written")
         written.log.warning("cannot tell", networks=["10.42.1.0/24"], reason="an unknown rule")
@@ -63,9 +63,16 @@ def test_no_fact_takes_the_place_of_the_lines_own() -> None:
 
 def test_every_line_has_the_events_code() -> None:
     written = Written()
-    written.log.error("cannot look", reason="no netlink")
+    written.log.error("rules not read", reason="no netlink")
     written.log.info("something new", facts=["x"])
     assert [line["code"] for line in written.lines] == ["rules_not_read", "something_new"]
+
+
+def test_a_renamed_event_carries_its_former_name() -> None:
+    written = Written()
+    written.log.error("rules not read", reason="no netlink")
+    written.log.info("ready")
+    assert [line.get("former_event") for line in written.lines] == ["cannot look", None]
 
 
 def test_no_two_events_share_a_code() -> None:

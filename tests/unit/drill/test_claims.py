@@ -81,8 +81,8 @@ def test_other_nodes_agents_streams_and_tools_are_not_spoken_for() -> None:
     assert "stream 'probe'" in refused(msgspec.structs.replace(state, stream="probe"), "watch", "n1")
     assert "stream 'control'" in refused(msgspec.structs.replace(state, stream="control"), "watch", "n1")
     assert "stream 'probe'" in refused(msgspec.structs.replace(PROBED[1], stream="probe"), "control_host", "n1")
-    assert "speaks as 'drill'" in refused(e.Header(t=T, tool="drill", version="1"), "watch", "n1")
-    assert "speaks as 'probe'" in refused(e.Summary(t=T, tool="probe"), "watch", "n1")
+    assert "says that it is 'drill'" in refused(e.Header(t=T, tool="drill", version="1"), "watch", "n1")
+    assert "says that it is 'probe'" in refused(e.Summary(t=T, tool="probe"), "watch", "n1")
 
 
 def test_what_is_refused_is_told_three_times_and_counted() -> None:

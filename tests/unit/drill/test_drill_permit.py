@@ -76,10 +76,10 @@ def test_a_forced_drill_says_why_in_its_header_and_in_every_report(tmp_path: Pat
     ("words", "code", "says"),
     [
         (("--window", "FILE"), 3, "are paused"),
-        (("--force-window", "because"), 3, "--force-window: means nothing without windows"),
+        (("--force-window", "because"), 3, "--force-window: cannot be used without windows"),
         (("--window", "FILE", "--force-window", " "), 3, "--force-window: gives no reason"),
         (("--window", "FILE", "--configmap", "a/b"), 3, "expected one of them"),
-        (("--window", "FILE", "--needs", "soon"), 3, "--needs: 'soon' is no duration"),
+        (("--window", "FILE", "--needs", "soon"), 3, "--needs: 'soon' is not a duration"),
         (("--window", "FILE.none"), 3, "cannot be read"),
     ],
 )

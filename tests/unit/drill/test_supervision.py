@@ -116,7 +116,7 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
 
     assert asyncio.run(run()).turns == 3
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["cannot look", "cannot look"]
+    assert [line["event"] for line in lines] == ["rules not read", "rules not read"]
     assert "RuntimeError" in lines[0]["reason"]
     assert "the memory ran out" in lines[1]["reason"]
     assert any("the memory ran out" in reason for reason in health.reasons(time.monotonic()))

@@ -231,8 +231,8 @@ def _station(api: Api) -> Any:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "it is no kubeconfig"),
-        ("[]", "it is no kubeconfig"),
+        ("", "it is not a kubeconfig"),
+        ("[]", "it is not a kubeconfig"),
         ("foo: bar", "it has no clusters"),
         ("{", "while parsing a flow node expected the node content"),
     ],

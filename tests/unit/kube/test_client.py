@@ -206,7 +206,7 @@ def test_what_is_no_object_is_an_error_that_says_so(body: bytes) -> None:
     def answer(visitor: socket.socket, _: threading.Event) -> None:
         visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
-    with talker(answer) as url, pytest.raises(ApiError, match="the answer is no node"):
+    with talker(answer) as url, pytest.raises(ApiError, match="the answer is not a node"):
         plain(url).get(NODES, "n")
 
 

@@ -118,7 +118,7 @@ def test_a_login_that_cannot_be_renewed_yet_is_waited_for(tmp_path: Path, pki: P
         ({}, "gave no token"),
         ({"clientCertificateData": "secret"}, "gave half a certificate"),
         ({"token": "secret", "clientKeyData": "secret"}, "gave half a certificate"),
-        ({"clientCertificateData": "secret", "clientKeyData": "secret"}, "is no PEM"),
+        ({"clientCertificateData": "secret", "clientKeyData": "secret"}, "is not PEM"),
         ({"token": ["secret"]}, "gave no credential"),
         ({"token": "secret", "expirationTimestamp": "secret"}, "gave no credential"),
     ],

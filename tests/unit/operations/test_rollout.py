@@ -126,7 +126,7 @@ def test_a_strategy_that_somebody_puts_back_ends_the_rollout_before_the_next_nod
             there.change_set(lambda one: one["spec"].__setitem__("updateStrategy", copy.deepcopy(SURGE)))
 
         state = await Driver(there, RESTART, hands=Hands(meanwhile=revert)).run()
-        assert state.phase == "ended", "the same strategy is no change, and a restart has nothing to lose by it"
+        assert state.phase == "ended", "the same strategy is not a change, and a restart has nothing to lose by it"
         state = await Driver(there, IMAGE, hands=Hands(meanwhile=revert)).run()
         assert "was changed meanwhile" in state.stopped
 
@@ -313,7 +313,7 @@ def test_what_cannot_be_told_stops_it_unless_that_is_accepted(tmp_path: Path) ->
 
     async def story(there: Place) -> None:
         state = await Driver(there, hands=Hands({"node-1": doubt})).run()
-        assert "it cannot be told what that cost: node-1: the prober was late" in state.stopped
+        assert "it is not known what that cost: node-1: the prober was late" in state.stopped
         there.fake.api.store.remove("configmaps", record.PLACE, record.NAME)
         there.change_set(lambda one: one["metadata"]["annotations"].pop("hitless.dev/rollout"))
         driver = Driver(there, RESTART, Choices(accept_inconclusive=True), hands=Hands({"node-1": doubt}))
@@ -379,11 +379,11 @@ def test_an_image_that_cannot_be_meant_is_refused(tmp_path: Path, words: list[st
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        ([], "is no mapping"),
+        ([], "is not a mapping"),
         ({"spec": {"template": {"spec": {}}, "updateStrategy": {}}}, "changes spec.updateStrategy too"),
         ({"kind": "Pod", "spec": {}}, "has the field kind"),
         ({"spec": {"template": {}}}, "changes nothing"),
-        ({"spec": []}, "is no mapping"),
+        ({"spec": []}, "is not a mapping"),
     ],
 )
 def test_a_patch_of_anything_but_the_template_is_refused(document: Any, says: str) -> None:

@@ -83,8 +83,8 @@ def test_a_wireguard_peer_may_be_reached_by_the_other_family() -> None:
     ("mac", "said"),
     [("12-C6-65-89-B4-E3", ""), ("12c6.6589.b4e3", ""), ("00:00:00:00:00:00", "zero"),
      ("01:00:5e:00:00:01", "multicast"),
-     ("12:c6:65:89:b4", "no MAC"), ("12:c6-65:89:b4:e3", "no MAC"), (None, "no MAC"), (7, "no MAC"),
-     ("12:c6:65:89:b4:e3:00:11", "no MAC"), ("１2:c6:65:89:b4:e3", "no MAC")],
+     ("12:c6:65:89:b4", "not a MAC"), ("12:c6-65:89:b4:e3", "not a MAC"), (None, "not a MAC"), (7, "not a MAC"),
+     ("12:c6:65:89:b4:e3:00:11", "not a MAC"), ("１2:c6:65:89:b4:e3", "not a MAC")],
 )  # fmt: skip
 def test_macs(mac: object, said: str) -> None:
     if not said:
@@ -96,7 +96,7 @@ def test_macs(mac: object, said: str) -> None:
 
 @pytest.mark.parametrize("public", ["0.0.0.0", "224.0.0.1", "127.0.0.1"])
 def test_an_address_that_no_node_has_is_refused(public: str) -> None:
-    with pytest.raises(InputError, match="no node's address"):
+    with pytest.raises(InputError, match="not a node address"):
         endpoint(BackendType.HOST_GW, Family.IPV4, FOUR, ip_address(public), None, "n1")
 
 

@@ -36,7 +36,7 @@ def test_what_is_served() -> None:
         ({"Type": "udp"}, "vxlan"),
         ({"Type": "ipip"}, "DirectRouting"),
         ({"Type": "gce"}, "--overlay=false"),
-        ({"Type": "wireguard", "PSK": "secret"}, "PSK: is no key"),
+        ({"Type": "wireguard", "PSK": "secret"}, "PSK: is not a key"),
         ({"Type": "wireguard", "Mode": "both"}, "separate"),
         ({"Type": "vxlan", "VNI": 1 << 24}, "VNI"),
         ({"Type": "vxlan", "VNI": "1"}, "without quotes"),

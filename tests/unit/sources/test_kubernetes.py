@@ -94,7 +94,8 @@ def test_without_a_node_name_it_is_the_node_of_our_pod_as_flannels_chart_has_it(
 
 
 @pytest.mark.parametrize(
-    ("pod", "named"), [({"spec": {}}, "no spec.nodeName"), ([], "the answer is no pod"), ("no", "the answer is no pod")]
+    ("pod", "named"),
+    [({"spec": {}}, "no spec.nodeName"), ([], "the answer is not a pod"), ("no", "the answer is not a pod")],
 )
 def test_a_pod_that_says_nothing_is_an_api_error(api: Server, tmp_path: Path, pod: object, named: str) -> None:
     api.pods = pod

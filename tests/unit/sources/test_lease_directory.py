@@ -199,5 +199,5 @@ def test_a_node_that_goes_is_gone_and_a_directory_that_goes_is_trouble_and_no_lo
 
 def test_a_name_that_is_no_files_is_refused(tmp_path: Path) -> None:
     for name in ("", "../x", ".hidden", "a/b", "x" * 300):
-        with pytest.raises(InputError, match="no file's name"):
+        with pytest.raises(InputError, match="not a file name"):
             LeaseDirectory(LeaseDirectoryOptions(tmp_path, name, CUTS))

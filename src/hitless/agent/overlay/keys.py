@@ -72,7 +72,7 @@ def _stored(path: Path, say: Callable[[str], None]) -> bytes:
         return b""
     if not is_key(text):
         raise InputError(
-            "is no key", where=where, expected="32 bytes in base64",
+            "is not a key", where=where, expected="32 bytes in base64",
             remedy="restore it, or remove it: then the device's key is kept, or a new one made",
         )  # fmt: skip
     if mode & 0o077:

@@ -176,7 +176,7 @@ class OverlayLoop:
         self._left_out = dict(turn.left_out)
         for note in turn.notes:
             if note not in self._notes:
-                self._log.warning("overlay in the way", reason=note)
+                self._log.warning("overlay blocked", reason=note)
         self._notes = turn.notes
 
 

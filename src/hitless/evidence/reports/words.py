@@ -96,7 +96,7 @@ def headline(verdict: Verdict) -> str:
     others = sorted((one for one in verdict.agents if one not in judged), key=lambda one: -one.lost)
     told = [*judged, *others]
     if not told:
-        return "The log tells of no agent."
+        return "The log names no agent."
     unclear = [f"{one.name}: could not tell{_unsent(one)}" for one in judged if one.verdict == "inconclusive"]
     clear = [one for one in told if one not in judged or one.verdict != "inconclusive"]
     return "; ".join([*unclear, *(_told(one) for one in clear)]) + "."

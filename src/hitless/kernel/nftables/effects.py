@@ -96,7 +96,7 @@ def nat(data: Attributes, branch: Branch) -> None:
         elif 3 not in data:  # a new port, the old address
             branch.steps.append(OpaqueAction("snat to a port"))
         else:
-            branch.steps.append(OpaqueAction("snat to addresses that the rules do not tell"))
+            branch.steps.append(OpaqueAction("snat to addresses that are not known from the rules"))
         return
     first, last = kind(low.data[:width]), kind(high.data[:width])
     if sends:

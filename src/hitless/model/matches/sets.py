@@ -109,7 +109,8 @@ class SetMember(Match):
         """One member must hold; negated, all must fail."""
         networks = self.networks(_COPIED)
         if networks is None or self.direction not in ("src", "dst"):
-            why = "whose members the rules do not tell" if self.elements is None else "which is too large to be copied"
+            unknown = self.elements is None
+            why = "whose members are not known from the rules" if unknown else "which is too large to be copied"
             raise Inexact(f"set {self.name}, {why}")
         kind = Source if self.direction == "src" else Destination
         forms = [kind(network, self.negated).native(version) for network in sorted(networks, key=str)]

@@ -64,7 +64,7 @@ def patch(document: Any, where: str) -> Change:
     """A strategic merge patch of the pod template, or (as kubectl takes it) of the DaemonSet's spec.template alone."""
     expected = "a pod template's metadata and spec, or spec: {template: …} as for kubectl patch daemonset"
     if not isinstance(document, dict) or not document:
-        raise InputError("is no mapping", where=where, expected=expected)
+        raise InputError("is not a mapping", where=where, expected=expected)
     spec = document.get("spec")
     if isinstance(spec, dict) and "template" in spec:
         for key in [*(one for one in document if one != "spec"), *(f"spec.{one}" for one in spec if one != "template")]:
@@ -74,7 +74,7 @@ def patch(document: Any, where: str) -> Change:
         wrong = ", ".join(map(str, sorted(set(document) - {"metadata", "spec"}))) if isinstance(document, dict) else ""
         raise InputError(f"has the field {wrong}" if wrong else "changes nothing", where=where, expected=expected)
     if not all(isinstance(part, dict) for part in document.values()):
-        raise InputError("its metadata or spec is no mapping", where=where, expected=expected)
+        raise InputError("its metadata or spec is not a mapping", where=where, expected=expected)
     return Change("patch", f"patch {where}", document)
 
 
@@ -95,7 +95,8 @@ async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tup
         raise InputError(f"{len(nodes):,} nodes", where="--node-selector", expected=f"at most {MOST_NODES:,} at a time")
     for one in choices.first:
         if all(one != node.name for node in nodes):
-            raise InputError(f"{one!r} is no node of it", where="--first", expected=", ".join(n.name for n in nodes))
+            names = ", ".join(node.name for node in nodes)
+            raise InputError(f"{one!r} is not one of its nodes", where="--first", expected=names)
     zones = {node_order.zone_of(node) for node in nodes}
     for zone in choices.zones:
         if zone not in zones:
@@ -124,7 +125,7 @@ def _chosen(survey: Survey, seen: Observed, choices: Choices) -> list[Node]:
     if choices.nodes:
         missing = [name for name in choices.nodes if name not in seen.nodes]
         if missing:
-            raise InputError(f"{missing[0]!r} is no node of it", where="--node", expected=", ".join(seen.nodes))
+            raise InputError(f"{missing[0]!r} is not one of its nodes", where="--node", expected=", ".join(seen.nodes))
         return [seen.nodes[name] for name in dict.fromkeys(choices.nodes)]
     if choices.node_selector:
         fit = [node for node in found if selected(node, choices.node_selector)]

@@ -68,7 +68,7 @@ async def life(
     """Whether its driver is at work, and by what that is known; watches it for ``within`` seconds where nothing else
     tells, which ``tell`` is told."""
     if not found.state.driver:
-        return "dead", "nobody drives it"
+        return "dead", "no process drives it"
     match alive.here(found.map):
         case "alive":
             return "alive", "its process runs on this machine"
@@ -76,7 +76,7 @@ async def life(
             return "dead", "its process on this machine has ended"
         case _:
             pass
-    tell(f"it is looked whether {found.driver} still drives it: up to {within:g} s")
+    tell(f"checking whether {found.driver} still drives it: up to {within:g} s")
     end = api.patience.now() + within
     while api.patience.now() < end:
         await api.patience.sleep(1.0)

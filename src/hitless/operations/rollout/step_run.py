@@ -46,7 +46,7 @@ async def against(crew: Crew, step: Sequence[Turn]) -> str:
             why = guards.missing(await guards.guarded(crew.api), names)
         why = why or await crew.others(names)
         if not why or crew.api.patience.now() > end:
-            return f"{why}; nothing was done to {', '.join(names)}: mend that, then {RESUME}" if why else ""
+            return f"{why}; nothing was done to {', '.join(names)}: fix that, then {RESUME}" if why else ""
         await crew.api.patience.sleep(_LOOK)
 
 
@@ -94,9 +94,9 @@ async def take(crew: Crew, step: Sequence[Turn]) -> str:
         outcomes = await crew.prober.around(nodes, work, unseen=False)
     if not work.begun:
         why = "; ".join(text for one in outcomes.values() for text in one.reasons) or "the probe could not begin"
-        return f"before {where} was touched: {why}; nothing was restarted there: mend that, then {RESUME}"
+        return f"before {where} was touched: {why}; nothing was restarted there: fix that, then {RESUME}"
     if work.broke:
-        return f"{where}: the restart broke off: {work.broke}; {RESUME} looks at what was done, and does the rest"
+        return f"{where}: the restart broke off: {work.broke}; {RESUME} checks what was done, and does the rest"
     if work.failed:
         return await _not_back(crew, work)
     return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
@@ -149,7 +149,7 @@ async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outco
     measured = all(outcomes[one.node].clean for one in doubtful if one.node in outcomes)
     if doubtful and not last and not crew.state.choices.accept_inconclusive and not (unseen and measured):
         told = "; ".join(f"{one.node}: {one.reason}" for one in doubtful)
-        return f"it cannot be told what that cost: {told}; {RESUME} (--accept-inconclusive does not stop at such)"
+        return f"it is not known what that cost: {told}; {RESUME} (--accept-inconclusive does not stop at such)"
     return ""
 
 

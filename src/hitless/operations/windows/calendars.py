@@ -64,7 +64,7 @@ class _Event:
 def events(text: str, *, where: str) -> list[Repeated]:
     """The events of a calendar; raises ``InputError``."""
     if "BEGIN:VCALENDAR" not in text.upper()[:1000]:
-        raise InputError("is no calendar", where=where, expected="an .ics file: BEGIN:VCALENDAR")
+        raise InputError("is not a calendar", where=where, expected="an .ics file: BEGIN:VCALENDAR")
     found: list[Repeated] = []
     repeated = 0
     for event in _events(text, where):
@@ -147,7 +147,7 @@ def _content(text: str, where: str) -> tuple[str, dict[str, str], str]:
             name, *parameters = text[:place].split(";")
             pairs = (piece.partition("=") for piece in parameters)
             return name.upper(), {key.upper(): value.strip('"') for key, _, value in pairs}, text[place + 1 :]
-    raise InputError(f"{shown(text)} is no line of a calendar", where=where, expected="NAME:VALUE")
+    raise InputError(f"{shown(text)} is not a line of an iCalendar file", where=where, expected="NAME:VALUE")
 
 
 def _time(value: str, parameters: dict[str, str], where: str) -> tuple[datetime, bool, ZoneInfo | None]:
@@ -158,7 +158,8 @@ def _time(value: str, parameters: dict[str, str], where: str) -> tuple[datetime,
             raise ValueError(value)
         when = datetime.strptime(f"{match[1]}{match[2] or '000000'}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
-        raise InputError(f"{shown(value)} is no date", where=where, expected="20261224 or 20261224T120000Z") from error
+        expected = "20261224 or 20261224T120000Z"
+        raise InputError(f"{shown(value)} is not a date", where=where, expected=expected) from error
     if not 1971 <= when.year < 2199:
         raise InputError(f"{when.year} is out of range", where=where, expected="1971 to 2198")
     named = parameters.get("TZID", "").removeprefix("/")
@@ -238,7 +239,7 @@ def _long(
         line = long[0]
         match = _LENGTH.fullmatch(long[2])
         if match is None or not any(match.groups()):
-            raise InputError(f"{shown(long[2])} is no duration", where=f"{where}:{line}", expected="P1D or PT2H")
+            raise InputError(f"{shown(long[2])} is not a duration", where=f"{where}:{line}", expected="P1D or PT2H")
         weeks, days, hours, minutes, secs = (int(one or 0) for one in match.groups())
         length = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=secs)
     else:

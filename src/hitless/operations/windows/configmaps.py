@@ -23,7 +23,7 @@ def of_configmap(named: str, kubeconfig: Path | None, context: str | None, *, at
     """The windows of ``NAMESPACE/NAME``. Raises ``InputError`` and ``ApiError``."""
     match = _NAME.fullmatch(named)
     if match is None:
-        raise InputError(f"{shown(named)} is no ConfigMap", where="--configmap", expected="NAMESPACE/NAME")
+        raise InputError(f"{shown(named)} is not a ConfigMap", where="--configmap", expected="NAMESPACE/NAME")
     data = asyncio.run(_data(match[1], match[2], kubeconfig, context))
     source = f"ConfigMap {named}"
     keys = [key for key in data if key.endswith(".toml")]

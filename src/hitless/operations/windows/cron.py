@@ -62,7 +62,7 @@ def cron(text: object, *, where: str) -> Cron:
     expected = 'five fields "minute hour day-of-month month day-of-week", e.g. "0 12 * * sun"'
     words = text.split() if isinstance(text, str) and len(text) <= _LONGEST else []
     if len(words) != len(_FIELDS):
-        raise InputError(f"{shown(text)} is no time of cron", where=where, expected=expected)
+        raise InputError(f"{shown(text)} is not a cron time", where=where, expected=expected)
     sets = [_field(word.lower(), *field, where=where) for word, field in zip(words, _FIELDS, strict=True)]
     minutes, hours, month_days, months, week_days = sets
     return Cron(
@@ -81,13 +81,13 @@ def _field(text: str, name: str, least: int, most: int, names: dict[str, int], *
     for part in text.split(","):
         found = _PART.fullmatch(part)
         if found is None:
-            raise InputError(f"{shown(part)} is no {name}", where=where, expected=expected)
+            raise InputError(f"{shown(part)} cannot be read as the {name}", where=where, expected=expected)
         star, begin, end, step = found.groups()
         try:
             first = least if star else _number(begin, names)
             last = most if star else first if end is None else _number(end, names)
         except ValueError as error:
-            raise InputError(f"{shown(part)} is no {name}", where=where, expected=expected) from error
+            raise InputError(f"{shown(part)} cannot be read as the {name}", where=where, expected=expected) from error
         if not least <= first <= last <= most or step == "0" or (step and int(step) == 0):
             raise InputError(f"{shown(part)} is out of range for the {name}", where=where, expected=expected)
         if step and not star and end is None:

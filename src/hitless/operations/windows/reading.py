@@ -61,7 +61,7 @@ def _text(path: Path, where: str, expected: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError("is not text", where=where, expected="UTF-8") from error
     except ValueError as error:  # a NUL in its name
-        raise InputError("is no file's name", where=shown(where), expected="a file") from error
+        raise InputError("is not a file name", where=shown(where), expected="a file") from error
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=where, expected=expected) from error
 
@@ -75,7 +75,7 @@ def parsed(text: str, *, source: str, beside: Callable[[str], str], at: int | No
         document = decoded(lambda: tomllib.loads(text))
     except ValueError as error:
         raise InputError(
-            f"is no TOML: {error}", where=source, expected="[[window]] entries (docs/windows.md)"
+            f"is not TOML: {error}", where=source, expected="[[window]] entries (docs/windows.md)"
         ) from error
     if not shallow(document):
         raise InputError("nests too deep", where=source, expected="[[window]] entries")
@@ -146,7 +146,7 @@ def _recurrence(entry: Mapping[str, Any], place: Any, where: str) -> Recurrence:
         raise InputError(f"has {both}", where=where, expected="one of them")
     if "cron" in entry:
         if "start" in entry:
-            raise InputError("means nothing with cron", where=f"{where}: start", expected="an rrule")
+            raise InputError("cannot be used with cron", where=f"{where}: start", expected="an rrule")
         return cron(entry["cron"], where=f"{where}: cron")
     start = entry.get("start")
     if isinstance(start, str):
@@ -164,7 +164,7 @@ def _recurrence(entry: Mapping[str, Any], place: Any, where: str) -> Recurrence:
         or start.microsecond
     ):
         raise InputError(
-            f"{shown(str(entry['start']))} is no local day or time",
+            f"{shown(str(entry['start']))} is not a local day or time",
             where=f"{where}: start",
             expected='"2026-01-04" or "2026-01-04T12:00"',
         )
@@ -189,7 +189,7 @@ def _patterns(given: object, where: str) -> tuple[str, ...]:
         return ()
     fit = isinstance(given, list) and given and len(given) <= _MOST_LISTED
     if not fit or not all(isinstance(one, str) and 0 < len(one) <= 253 and "**" not in one for one in given):  # type: ignore[attr-defined]
-        raise InputError("is no list of names", where=where, expected='["prod-*", "edge1"]: names, with * ? [a-z]')
+        raise InputError("is not a list of names", where=where, expected='["prod-*", "edge1"]: names, with * ? [a-z]')
     return tuple(given)  # type: ignore[arg-type]
 
 
@@ -199,14 +199,14 @@ def _exclude(
     expected = 'days ("2026-12-24", "2026-12-20/2027-01-06", both included) or a calendar ("holidays.ics")'
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, list) or len(given) > _MOST_LISTED:
-        raise InputError("is no list", where=where, expected=f"a list of {expected}")
+        raise InputError("is not a list", where=where, expected=f"a list of {expected}")
     freezes: list[Freeze] = []
     repeated: list[Repeated] = []
     for one in given:
         if isinstance(one, date) and not isinstance(one, datetime):
             one = one.isoformat()
         if not isinstance(one, str):
-            raise InputError(f"{shown(str(one))} is no day", where=where, expected=expected)
+            raise InputError(f"{shown(str(one))} is not a day", where=where, expected=expected)
         if one.lower().endswith(".ics"):
             if len(repeated) > _MOST_LISTED:
                 raise InputError("too many calendars", where=where, expected="fewer")
@@ -229,7 +229,7 @@ def _day(text: str, where: str, expected: str) -> date:
             raise ValueError(text)
         found = date.fromisoformat(text)
     except ValueError as error:
-        raise InputError(f"{shown(text)} is no day", where=where, expected=expected) from error
+        raise InputError(f"{shown(text)} is not a day", where=where, expected=expected) from error
     if not 1971 <= found.year < 2199:
         raise InputError(f"{found.year} is out of range", where=where, expected="1971 to 2198")
     return found

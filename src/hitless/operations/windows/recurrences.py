@@ -159,7 +159,7 @@ def rule(text: object, *, start: datetime | None, where: str, place: ZoneInfo | 
 def _parts(text: object, where: str) -> dict[str, str]:
     expected = 'a recurrence of RFC 5545, e.g. "FREQ=WEEKLY;BYDAY=SU;BYHOUR=12;BYMINUTE=0"'
     if not isinstance(text, str) or not text.isascii() or not 0 < len(text) <= _LONGEST:
-        raise InputError(f"{shown(text)} is no recurrence", where=where, expected=expected)
+        raise InputError(f"{shown(text)} is not a recurrence", where=where, expected=expected)
     parts: dict[str, str] = {}
     for piece in text.upper().strip().removeprefix("RRULE:").rstrip(";").split(";"):
         name, sign, value = (one.strip() for one in piece.partition("="))
@@ -175,7 +175,8 @@ def _parts(text: object, where: str) -> dict[str, str]:
             expected=f"{', '.join(_FREQUENCIES)} (minutes: BYMINUTE=0,15,30,45)",
         )
     if parts.get("WKST", "MO") not in _WEEKDAYS:
-        raise InputError(f"{shown(parts['WKST'])} is no weekday", where=f"{where}: WKST", expected=", ".join(_WEEKDAYS))
+        expected = ", ".join(_WEEKDAYS)
+        raise InputError(f"{shown(parts['WKST'])} is not a weekday", where=f"{where}: WKST", expected=expected)
     return parts
 
 
@@ -203,7 +204,7 @@ def _days(parts: Mapping[str, str], frequency: str, where: str) -> frozenset[int
         match = re.fullmatch(r"([+-]?[0-9]{1,2})?([A-Z]{2})", piece.strip())
         if not match or match[2] not in _WEEKDAYS or (match[1] and not 1 <= abs(int(match[1])) <= 53):
             raise InputError(
-                f"{shown(piece)} is no day", where=f"{where}: BYDAY", expected="SU, 2SU (the second), -1SU"
+                f"{shown(piece)} is not a day", where=f"{where}: BYDAY", expected="SU, 2SU (the second), -1SU"
             )
         if match[1] and (frequency not in ("MONTHLY", "YEARLY") or "BYWEEKNO" in parts):
             raise InputError(f"{piece} needs FREQ=MONTHLY or YEARLY", where=f"{where}: BYDAY", expected=match[2])
@@ -259,7 +260,7 @@ def _until(text: str, place: ZoneInfo | None, where: str) -> datetime:
         return when.replace(tzinfo=None)
     except (ValueError, OverflowError) as error:
         raise InputError(
-            f"{shown(text)} is no day or time", where=f"{where}: UNTIL", expected="20271231 or 20271231T235959Z"
+            f"{shown(text)} is not a day or time", where=f"{where}: UNTIL", expected="20271231 or 20271231T235959Z"
         ) from error
 
 

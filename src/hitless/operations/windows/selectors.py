@@ -29,18 +29,18 @@ def selectors(given: object, *, where: str) -> tuple[Selector, ...]:
         return ()
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, list) or not 0 < len(given) <= _MOST:
-        raise InputError("is no list of labels", where=where, expected=_EXPECTED)
+        raise InputError("is not a list of labels", where=where, expected=_EXPECTED)
     return tuple(_selector(one, where) for one in given)
 
 
 def _selector(text: object, where: str) -> Selector:
     if not isinstance(text, str) or not text.strip():
-        raise InputError(f"{shown(str(text))} is no label", where=where, expected=_EXPECTED)
+        raise InputError(f"{shown(str(text))} is not a label", where=where, expected=_EXPECTED)
     found: list[tuple[str, str | None]] = []
     for term in text.split(","):
         match = _TERM.fullmatch(term.strip())
         if match is None:
-            raise InputError(f"{shown(term)} is no label", where=where, expected=_EXPECTED)
+            raise InputError(f"{shown(term)} is not a label", where=where, expected=_EXPECTED)
         found.append((match[1], (match[2] or "") if "=" in term else None))
     return tuple(found)
 

@@ -32,10 +32,10 @@ def length(text: object, *, where: str) -> int:
     """Seconds of a duration, more than none."""
     found = _LENGTH.fullmatch(text) if isinstance(text, str) and text else None
     if found is None:
-        raise InputError(f"{shown(text)} is no duration", where=where, expected=EXPECTED_LENGTH)
+        raise InputError(f"{shown(text)} is not a duration", where=where, expected=EXPECTED_LENGTH)
     seconds = sum(int(number) * unit for number, unit in zip(found.groups(), _UNITS.values(), strict=True) if number)
     if not seconds:
-        raise InputError(f"{shown(text)} is no time at all", where=where, expected=EXPECTED_LENGTH)
+        raise InputError(f"{shown(text)} is zero", where=where, expected=EXPECTED_LENGTH)
     return seconds
 
 
@@ -53,7 +53,7 @@ def moment(text: object, *, where: str) -> int:
     except (ValueError, OverflowError):
         seconds = -1
     if not EARLIEST <= seconds < LATEST:
-        raise InputError(f"{shown(text)} is no instant", where=where, expected=EXPECTED_MOMENT)
+        raise InputError(f"{shown(text)} is not an instant", where=where, expected=EXPECTED_MOMENT)
     return seconds
 
 

@@ -22,9 +22,9 @@ _LONGEST = 64
 def zone(name: object, *, where: str) -> ZoneInfo:
     """The zone of this name; raises ``InputError``."""
     if not isinstance(name, str) or not 0 < len(name) <= _LONGEST or not name.isascii() or not name.isprintable():
-        raise InputError(f"{shown(name)} is no time zone", where=where, expected=_EXPECTED)
+        raise InputError(f"{shown(name)} is not a time zone", where=where, expected=_EXPECTED)
     if name in ("localtime", "posixrules", "Factory"):  # what this machine is set to is no zone of the file
-        raise InputError(f"{name} is no zone that means the same everywhere", where=where, expected=_EXPECTED)
+        raise InputError(f"{name} is not a zone that means the same everywhere", where=where, expected=_EXPECTED)
     try:
         return ZoneInfo(name)
     except (ValueError, OSError, LookupError) as error:

@@ -139,9 +139,9 @@ class Etcd:
         try:
             value = from_json(data, most=_MOST)
         except ValueError as error:
-            raise ApiError(f"{what}: the answer is no JSON ({error})") from error
+            raise ApiError(f"{what}: the answer is not JSON ({error})") from error
         if not isinstance(value, Mapping):
-            raise ApiError(f"{what}: the answer is no JSON object")
+            raise ApiError(f"{what}: the answer is not a JSON object")
         return value
 
     def _send(self, connection: HTTPConnection, path: str, body: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ class Etcd:
             except TooLong as error:
                 raise ApiError(f"{what}: {error}") from error
             except ValueError as error:
-                raise ApiError(f"{what}: the answer is no JSON ({error})") from error
+                raise ApiError(f"{what}: the answer is not JSON ({error})") from error
 
     def _refusal(self, what: str, status: int, data: bytes) -> ApiError:
         try:
@@ -231,7 +231,7 @@ def _context(options: EtcdOptions) -> ssl.SSLContext:
         if options.cafile:
             authority = files.read(Path(options.cafile))
             if b"-----BEGIN" not in authority:
-                raise InputError("is no PEM", where=options.cafile, expected="a certificate authority")
+                raise InputError("is not PEM", where=options.cafile, expected="a certificate authority")
             context = ssl.create_default_context(cadata=authority.decode("ascii", "replace"))
         if options.certfile or options.keyfile:
             where = "--etcd-certfile, --etcd-keyfile"

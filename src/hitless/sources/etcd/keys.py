@@ -50,11 +50,11 @@ def encoded(key: str | bytes) -> str:
 def decoded(value: object) -> bytes:
     """The bytes of an answer; raises ``ValueError``."""
     if not isinstance(value, str):
-        raise ValueError("no base64")
+        raise ValueError("not base64")
     try:
         return base64.b64decode(value, validate=True)
     except binascii.Error as error:
-        raise ValueError("no base64") from error
+        raise ValueError("not base64") from error
 
 
 def past(prefix: str) -> str:

@@ -35,7 +35,7 @@ class Registry:
         try:
             return decoded(kvs[0].get("value", "")).decode("utf-8", "replace")
         except ValueError as error:
-            raise ApiError(f"etcd kv/range: the answer is none ({error})") from error
+            raise ApiError(f"etcd kv/range: the answer is not understood ({error})") from error
 
     def grant(self, seconds: int) -> int:
         """A new lease."""
@@ -53,7 +53,7 @@ class Registry:
         """Keep a lease for as long again: the seconds that it has now, 0 when it is gone."""
         result = self._etcd.call("lease/keepalive", {"ID": str(lease)}).get("result")
         if not isinstance(result, Mapping):
-            raise ApiError("etcd lease/keepalive: the answer is none")
+            raise ApiError("etcd lease/keepalive: the answer is not understood")
         return _whole(result, "TTL")
 
     def create(self, key: str, value: str, lease: int) -> bool:
@@ -90,5 +90,5 @@ def _whole(answer: Mapping[str, Any], key: str) -> int:
     value = answer.get(key, 0)
     found = number(value) if isinstance(value, str) else value if isinstance(value, int) else None
     if found is None:
-        raise ApiError(f"etcd: {key} is no number in the answer")
+        raise ApiError(f"etcd: {key} is not a number in the answer")
     return found

@@ -194,7 +194,7 @@ def _object(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _objects(value: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
     found = value.get(key, [])
     if not isinstance(found, list) or not all(isinstance(one, Mapping) for one in found):
-        raise ValueError(f"{key} is no list of objects")
+        raise ValueError(f"{key} is not a list of objects")
     return iter(found)
 
 
@@ -202,11 +202,11 @@ def _number(value: Mapping[str, Any], key: str) -> int:
     """JSON carries 64 bits as text, and leaves out what is zero."""
     found = value.get(key, 0)
     if isinstance(found, bool) or not isinstance(found, int | str):
-        raise ValueError(f"{key} is no number")
+        raise ValueError(f"{key} is not a number")
     if isinstance(found, str):
         # a cluster's number has up to 20 digits, and is only compared
         parsed = number(found) if len(found) < 20 else hash(found)
         if parsed is None:
-            raise ValueError(f"{key} is no number")
+            raise ValueError(f"{key} is not a number")
         return parsed
     return found
