@@ -40,8 +40,9 @@ PatchType = Literal["application/strategic-merge-patch+json", "application/merge
 _WHOLE = 30.0  # seconds for a whole answer
 _MOST = 8 << 20  # bytes of one object, or of a page
 _PAGE = 50  # objects of a page: 50 nodes with many images have less than 2 MB
-_WATCH_S = 60  # seconds of one watch: a connection that died without a word is noticed after it
+_WATCH_S = (300, 300)  # seconds of one watch, and up to how many more: as Go's clients do
 _SLACK_S = 15.0
+_SILENCE_S = 150.0  # seconds without a byte: a server that sends bookmarks does so every minute
 _WAITS = (0.5, 30.0)  # seconds between tries, doubled from the first to the last
 
 
@@ -103,13 +104,22 @@ class Client:
         Whoever applies each ``Put`` and ``Gone`` is right at each ``Synced`` and after it; between an ``Away`` and the
         next change nothing is known. One page is held at a time.
         """
-        watching = Watching(kind, labels=labels, fields=fields, key=key, page=page, seconds=_WATCH_S)
+        seconds, spread = _WATCH_S
+        watching = Watching(
+            kind, labels=labels, fields=fields, key=key, page=page, seconds=seconds, spread=spread
+        )  # fmt: skip
+        try:
+            yield from self._follow(watching, kind.path(namespace), f"WATCH {kind.plural}")
+        finally:
+            self._transport.release()
+
+    def _follow(self, watching: Watching[_T], path: str, what: str) -> Iterator[Change[_T] | Away]:
         failures = 0
         while not self._stopped.is_set():
             begun, said = self._now(), False
             problem: ApiError | None = None
             try:
-                with closing(self._changes(watching, kind.path(namespace))) as changes:
+                with closing(self._changes(watching, path)) as changes:
                     for change in changes:
                         failures, said = 0, True
                         if change is not None:
@@ -118,7 +128,7 @@ class Client:
                 problem = None if watching.refused(error) else error
             else:
                 if not said and self._now() - begun < 1.0:
-                    problem = ApiError(f"WATCH {kind.plural}: {self.server} ends every watch at once")
+                    problem = ApiError(f"{what}: {self.server} ends every watch at once")
             if problem is None or self._stopped.is_set():
                 continue
             wait = min(_WAITS[1], _WAITS[0] * 2.0 ** min(failures, 16)) * random.uniform(0.5, 1.0)
@@ -139,28 +149,42 @@ class Client:
         what = f"{'WATCH' if question.watch else 'GET'} {path}"
         try:
             if question.watch:
-                for line in self._lines(target, what):
+                self._transport.release()
+                for line in self._lines(target, what, float(question.parameters["timeoutSeconds"])):
                     yield watching.line(line)
             else:
-                yield from watching.page(self._answer("GET", target, what).body)
+                yield from watching.page(self._page(target, what))
         except OSError as error:
             raise ApiError(f"{what}: {self.server} cannot be reached: {error}") from error
         except (ValueError, TooLong) as error:
             raise ApiError(f"{what}: the server's answer is not understood: {error}") from error
 
-    def _lines(self, target: str, what: str) -> Iterator[bytes]:
-        """The lines of a watch, which is ended here when the server does not."""
-        until = self._now() + _WATCH_S + _SLACK_S
+    def _page(self, target: str, what: str) -> bytes:
+        """A page of a list, over the connection of the one before; raises ``OSError``."""
+        answer = self._transport.ask_on(target, within=_WHOLE, most=_MOST)
+        if answer.status == 401 and self._renew():
+            answer = self._transport.ask_on(target, within=_WHOLE, most=_MOST)
+        if not 200 <= answer.status < 300:
+            raise _Refused(what, answer)
+        return answer.body
+
+    def _lines(self, target: str, what: str, seconds: float) -> Iterator[bytes]:
+        """The lines of a watch, which is ended here when the server does not, or says nothing for long: whoever asks
+        again hears whether it is still there."""
+        until = self._now() + seconds + _SLACK_S
         lines = Lines(answers.LONGEST_LINE)
-        with self._transport.stream(target, silence=_WATCH_S + _SLACK_S, most=_MOST) as pieces:
+        with self._transport.stream(target, silence=_SILENCE_S, most=_MOST) as pieces:
             if isinstance(pieces, Answer):
                 if pieces.status == 401:
                     self._renew()
                 raise _Refused(what, pieces)
-            for piece in pieces:
-                yield from lines.take(piece)
-                if self._now() > until:
-                    return
+            try:
+                for piece in pieces:
+                    yield from lines.take(piece)
+                    if self._now() > until:
+                        return
+            except TimeoutError:
+                return
         if rest := lines.rest():
             yield rest
 
@@ -211,6 +235,7 @@ class Client:
             transport = Transport(way, self._environment, self._agent)
         except HitlessError:
             return False  # half written, perhaps; the refusal is what there is to say
+        self._transport.release()
         self._way, self._transport = way, transport
         if self._stopped.is_set():
             transport.close()

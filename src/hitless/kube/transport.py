@@ -4,8 +4,8 @@ Problem: the library's timeout is one for each read, so that a server that sends
 for ever; and what it says of a header that it refuses to send quotes the header, token and all. Promise: every answer
 has a bound on its time and on its size; every request goes where the context says (by its proxy, under its server
 name) and as whom it says, or the context is refused whole (``InputError``) before anything is asked; what goes wrong is
-an ``OSError`` in words without a secret. A connection for each request: they are rare. It costs 8 MB of memory: daemons
-import it when there is something to ask. Next stage: ``client``.
+an ``OSError`` in words without a secret. A connection for each request, as they are rare, but for the pages of a list,
+which use one. It costs 8 MB of memory: daemons import it when there is something to ask. Next stage: ``client``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 
 from hitless.errors import InputError
+from hitless.kernel.keepalive import keep_alive
 from hitless.kube import credentials, proxies, tls, urls
 from hitless.kube.contexts import Connection
 from hitless.model.reading import whole_of
@@ -55,6 +56,7 @@ class Transport:
         self._context = tls.towards(way, way.certificate) if secure else None
         self._lock = threading.Lock()
         self._open: set[HTTPConnection] = set()
+        self._kept: HTTPConnection | None = None
         self._closed = False
 
     def ask(
@@ -68,14 +70,29 @@ class Transport:
         most: int,
     ) -> Answer:
         """One request and its whole answer. Raises ``OSError``."""
-        with self._connected(_PATIENCE) as connection:
-            with _bounded(connection, within):
-                response = self._begin(connection, method, path, body, headers or {})
-                data = response.read(most + 1)
-            if len(data) > most:
-                raise OSError(f"the answer is longer than {most} bytes")
-            after = min(float(whole_of(response.headers.get("Retry-After", "")) or 0), 30.0)
-            return Answer(response.status, data, after)
+        with self._connected(self._connection(_PATIENCE)) as connection:
+            return self._ask(connection, method, path, body, headers or {}, within=within, most=most)
+
+    def ask_on(self, path: str, *, within: float, most: int) -> Answer:
+        """A GET over the connection of the one before, which stays open until ``release``. Raises ``OSError``."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            try:
+                with self._connected(kept, keep=True):
+                    return self._ask(kept, "GET", path, None, {}, within=within, most=most)
+            except OSError as error:
+                if not isinstance(error.__cause__, ConnectionError | ssl.SSLError):
+                    raise  # else the server has closed it
+        with self._connected(self._connection(_PATIENCE), keep=True) as connection:
+            return self._ask(connection, "GET", path, None, {}, within=within, most=most)
+
+    def release(self) -> None:
+        """Close the connection that ``ask_on`` left open."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     @contextmanager
     def stream(self, path: str, *, silence: float, most: int) -> Iterator[Iterator[bytes] | Answer]:
@@ -83,9 +100,10 @@ class Transport:
 
         An ``Answer`` (of at most ``most`` bytes) where the server refuses. Raises ``OSError``, also while it is read.
         """
-        with self._connected(silence) as connection:
+        with self._connected(self._connection(silence)) as connection:
             with _bounded(connection, silence):
                 response = self._begin(connection, "GET", path, None, {})
+                keep_alive(connection.sock)
                 refusal = response.read(most) if response.status != 200 else b""
             if response.status != 200:
                 yield Answer(response.status, refusal)
@@ -98,17 +116,33 @@ class Transport:
             self._closed = True
             for one in self._open:
                 _cut(one)
+        self.release()
+
+    def _ask(
+        self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *,
+        within: float, most: int,
+    ) -> Answer:  # fmt: skip
+        with _bounded(connection, within):
+            response = self._begin(connection, method, path, body, headers)
+            data = response.read(most + 1)
+        if len(data) > most:
+            raise OSError(f"the answer is longer than {most} bytes")
+        after = min(float(whole_of(response.headers.get("Retry-After", "")) or 0), 30.0)
+        return Answer(response.status, data, after)
 
     @contextmanager
-    def _connected(self, timeout: float) -> Iterator[HTTPConnection]:
-        """A connection to be; whatever goes wrong in the block is an ``OSError``."""
-        connection = self._connection(timeout)
+    def _connected(self, connection: HTTPConnection, *, keep: bool = False) -> Iterator[HTTPConnection]:
+        """A connection, to be made or made; whatever goes wrong in the block is an ``OSError``. ``keep``: it stays open
+        afterwards, unless something went wrong or the server wants it closed."""
         with self._lock:
             if self._closed:
+                connection.close()
                 raise OSError("the client was closed")
             self._open.add(connection)
+        kept = False
         try:
             yield connection
+            kept = keep and connection.sock is not None
         except (OSError, HTTPException, ValueError) as error:
             if type(error) is OSError and error.errno is None:
                 raise  # words of ours
@@ -117,7 +151,11 @@ class Transport:
         finally:
             with self._lock:
                 self._open.discard(connection)
-            connection.close()
+                kept = kept and not self._closed
+                if kept:
+                    self._kept = connection
+            if not kept:
+                connection.close()
 
     def _connection(self, timeout: float) -> HTTPConnection:
         host, port = self._server.host, self._server.port or _PORTS[self._server.scheme]

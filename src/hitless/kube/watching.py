@@ -10,6 +10,7 @@ Next stage: ``api``, ``client``.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -73,7 +74,8 @@ class EndlessList(ApiError):
 
 
 class Watching(Generic[_T]):
-    """One list and its watch. ``page`` is the size of a page, ``seconds`` the length of one watch."""
+    """One list and its watch. ``page`` is the size of a page, ``seconds`` the length of one watch, which is up to
+    ``spread`` longer: thousands of clients that began at once do not come back at once."""
 
     def __init__(
         self,
@@ -84,12 +86,13 @@ class Watching(Generic[_T]):
         key: Callable[[Object], str] = by_uid,
         page: int = 500,
         seconds: int = 20,
+        spread: int = 0,
     ) -> None:
         self._kind = kind
         self._key = key
         self._selectors = ({"labelSelector": labels} if labels else {}) | ({"fieldSelector": fields} if fields else {})
         self._page = page
-        self._seconds = seconds
+        self._seconds, self._spread = seconds, spread
         self._known: set[str] = set()
         self._listed: set[str] = set()
         self._aged = 0
@@ -109,7 +112,7 @@ class Watching(Generic[_T]):
                 "watch": "true",
                 "allowWatchBookmarks": "true",
                 "resourceVersion": self._version,
-                "timeoutSeconds": str(self._seconds),
+                "timeoutSeconds": str(self._seconds + random.randint(0, self._spread)),
             }
         else:
             parameters = {"limit": str(self._page)} | ({"continue": self._continue} if self._continue else {})

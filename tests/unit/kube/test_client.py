@@ -301,3 +301,91 @@ def test_a_server_that_is_away_is_told_and_waited_for(monkeypatch: pytest.Monkey
             assert isinstance(away, Away)
             assert "cannot be reached" in str(away.error)
             assert 0 < away.wait <= 0.002
+
+
+class Lister:
+    """A server of three pages and a watch that says nothing; ``hangs_up``: after each answer, without a word of it."""
+
+    def __init__(self, *, hangs_up: bool) -> None:
+        self._hangs_up = hangs_up
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.02)
+        self._done = threading.Event()
+        self.asked: list[tuple[int, str]] = []  # the connection's number, and what was asked over it
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Lister:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+        self._server.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def _accept(self) -> None:
+        while not self._done.is_set():
+            with suppress(TimeoutError):
+                visitor, _ = self._server.accept()
+                self._threads.append(threading.Thread(target=self._serve, args=(visitor, len(self._threads))))
+                self._threads[-1].start()
+
+    def _serve(self, visitor: socket.socket, number: int) -> None:
+        visitor.settimeout(0.02)
+        with visitor:
+            while not self._done.is_set():
+                try:
+                    asked = visitor.recv(1 << 16).decode()
+                except TimeoutError:
+                    continue
+                if not asked:
+                    return
+                target = asked.split(" ")[1]
+                self.asked.append((number, target))
+                if "watch=true" in target:
+                    visitor.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    continue
+                page = 1 + int(target.rpartition("continue=")[2] or 0) if "continue=" in target else 1
+                meta = {"resourceVersion": "5", **({"continue": str(page)} if page < 3 else {})}
+                body = json.dumps(
+                    {"kind": "NodeList", "metadata": meta, "items": [{"metadata": {"name": f"n{page}"}}]}
+                ).encode()
+                visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                if self._hangs_up:
+                    return
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_the_pages_of_a_list_come_over_one_connection_if_the_server_keeps_it(hangs_up: bool) -> None:
+    with Lister(hangs_up=hangs_up) as server:
+        client = plain(server.url)
+        told = client.follow(NODES, key=by_name, page=1)
+        found = [next(told) for _ in range(4)]
+        told.close()  # type: ignore[attr-defined]  # a generator
+    assert [one.key for one in found[:3] if isinstance(one, Put)] == ["n1", "n2", "n3"]
+    assert isinstance(found[3], Synced)
+    assert len({number for number, _ in server.asked}) == (3 if hangs_up else 1)
+
+
+def test_a_watch_is_as_long_as_those_of_gos_clients_and_asked_again_after_a_long_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clients, "_SILENCE_S", 1.1)
+    with Lister(hangs_up=False) as server:
+        client = plain(server.url)
+        told: list[object] = []
+        thread = threading.Thread(target=lambda: told.extend(client.follow(NODES, key=by_name)))
+        thread.start()
+        while len([one for _, one in server.asked if "watch=true" in one]) < 2:
+            assert thread.is_alive()
+            threading.Event().wait(0.02)
+        client.close()
+        thread.join()
+    assert not any(isinstance(one, Away) for one in told)
+    spans = [int(one.partition("timeoutSeconds=")[2].partition("&")[0]) for _, one in server.asked if "watch" in one]
+    assert all(300 <= one <= 600 for one in spans)

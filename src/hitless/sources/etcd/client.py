@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from hitless.errors import ApiError, InputError
 from hitless.kernel import files
+from hitless.kernel.keepalive import keep_alive
 from hitless.kernel.memfiles import in_memory
 from hitless.model.documents import from_json
 from hitless.model.lines import Lines, TooLong
@@ -39,12 +40,6 @@ _WHOLE = 20.0  # seconds for a whole answer
 _MOST = 16 << 20  # bytes of an answer, or of a line of a watch
 _PIECE = 1 << 16
 _SILENCE = 620.0  # seconds without a byte in a watch; a line to a machine that is gone is noticed by TCP (45 s)
-_TCP = (
-    (socket.TCP_KEEPIDLE, 15),
-    (socket.TCP_KEEPINTVL, 10),
-    (socket.TCP_KEEPCNT, 3),
-    (socket.TCP_USER_TIMEOUT, 45000),
-)
 
 
 class Etcd:
@@ -154,9 +149,7 @@ class Etcd:
             connection.connect()
         if self._closed:  # between its being opened and connected, when there was nothing to end yet
             raise OSError("the client was closed")
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _TCP:
-            connection.sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(connection.sock)
         connection.request("POST", f"/v3/{path}", json.dumps(body).encode(), headers)
 
     def _results(self, what: str, pieces: Iterator[bytes]) -> Iterator[Mapping[str, Any]]:
