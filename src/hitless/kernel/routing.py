@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -133,8 +133,9 @@ class Routing:
         return found
 
     @only_ours("list", "routes")
-    def routes(self, family: Family) -> tuple[Route, ...]:
-        """The unicast routes of all tables."""
+    def routes(self, family: Family, *, beyond: Collection[int] = ()) -> tuple[Route, ...]:
+        """The unicast routes of all tables, without those by a gateway behind the interfaces ``beyond``: an overlay
+        has one for each node of the cluster."""
         request = _ROUTE.pack(_number(family), 0, 0, 0, 0, 0, 0, 0, 0)
         found: list[Route] = []
         for reply in self._socket.dump(_GETROUTE, request, operation="list", subject="routes"):
@@ -144,12 +145,15 @@ class Routing:
             if kind != _UNICAST:
                 continue
             told = attributes(reply.payload, _ROUTE.size)
+            gateway = _RTA_GATEWAY in told or _RTA_MULTIPATH in told or _RTA_VIA in told
+            oif = _index(told.get(_RTA_OIF))
+            if gateway and oif in beyond:
+                continue
             value = told.get(_RTA_DST, bytes(4 if family is Family.IPV4 else 16))
-            gateway = any(each in told for each in (_RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA))
             found.append(
                 Route(
                     packed_network(value, length),
-                    _index(told.get(_RTA_OIF)),
+                    oif,
                     not gateway,
                     _index(told.get(_RTA_TABLE)) or table,
                     _index(told.get(_RTA_PRIORITY)),
@@ -158,14 +162,16 @@ class Routing:
         return tuple(found)
 
     @only_ours("list", "neighbours")
-    def neighbours(self, family: Family) -> tuple[Neighbour, ...]:
-        """Neighbours whose address on the link is known."""
+    def neighbours(self, family: Family, *, beyond: Collection[int] = ()) -> tuple[Neighbour, ...]:
+        """Neighbours whose address on the link is known, without those behind the interfaces ``beyond``."""
         request = _NEIGH.pack(_number(family), 0, 0, 0, 0)
         found: list[Neighbour] = []
         for reply in self._socket.dump(_GETNEIGH, request, operation="list", subject="neighbours"):
             if reply.type != _NEWNEIGH or len(reply.payload) < _NEIGH.size:
                 continue
             _, index, state, _, _ = _NEIGH.unpack_from(reply.payload)
+            if index in beyond:
+                continue
             told = attributes(reply.payload, _NEIGH.size)
             if state & _USABLE and _NDA_DST in told:
                 cache = told.get(_NDA_CACHEINFO, b"")

@@ -1,7 +1,8 @@
 """One look at a node: its links, routes, neighbours and addresses, and the addresses that its IPAM has given out.
 
-Promise: ``Viewer.look`` reads everything at once, in some milliseconds with a hundred pods, and sends nothing. Files of
-the host-local IPAM plugin are read where there are some; what cannot be read is left out. Next stage: ``pods``.
+Promise: ``Viewer.look`` reads everything at once, in some milliseconds with a hundred pods, and sends nothing; what
+flannel's overlay has for each other node is left out. Files of the host-local IPAM plugin are read where there are
+some; what cannot be read is left out. Next stage: ``pods``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.routing import Link, Neighbour, Route, Routing
 from hitless.model.families import Address, Family
+from hitless.model.links import is_overlay_device
 from hitless.model.reading import address_of
 
 __all__ = ["NodeView", "Viewer"]
@@ -55,10 +57,13 @@ class Viewer:
     def look(self) -> NodeView:
         """How the node is now."""
         read = self.routing
+        links = read.links()
+        # behind them are other nodes, thousands perhaps: no pod of this one, and no way out of the cluster
+        overlay = frozenset(index for index, link in links.items() if is_overlay_device(link.name))
         return NodeView(
-            read.links(),
-            {family: read.routes(family) for family in self._families},
-            {family: read.neighbours(family) for family in self._families},
+            links,
+            {family: read.routes(family, beyond=overlay) for family in self._families},
+            {family: read.neighbours(family, beyond=overlay) for family in self._families},
             {family: read.addresses(family) for family in self._families},
             _given(self._root) if self._root else frozenset(),
         )
