@@ -1,12 +1,13 @@
 """Does what the agent promises hold whatever comes in between? Random interleavings in virtual time.
 
-    python bench/interleavings.py [--steps 100000] [--seed 1] [--jobs 1] [--world NAME]
+    python bench/interleavings.py [--steps 100000] [--seed 1] [--jobs 1] [--world NAME] [--defects]
 
 Others write rules and undo ours, events arrive or are lost, time goes on, programs and readings fail, the lock is busy,
 the configuration changes, the agent dies before and after commits and starts again: on a fake node, in all backends, in
 any order (tests/unit/agent/interleavings.py has the invariants). Exit 1: one did not hold, or something never happened.
 What failed is told with its world's name; ``--world`` runs that one again. Equal questions to equal rules are evaluated
-once (tests/unit/remembering.py).
+once (tests/unit/remembering.py). ``--defects`` plants mistakes in the agent one by one (tests/unit/agent/defects.py)
+and tells after how many steps each is found.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.unit.agent.defects import DEFECTS, found_after
 from tests.unit.agent.interleavings import live, run
 from tests.unit.remembering import remembering
 
@@ -41,13 +43,28 @@ def some(seed: str, steps: int) -> tuple[Counter[str], str, float]:
     return tally, failed, time.process_time() - begun
 
 
+def defects(steps: int, seed: str) -> int:
+    """Plant each; 1 when one is not found."""
+    missed = 0
+    with remembering():
+        for name in DEFECTS:
+            after, what = found_after(name, steps, seed)
+            missed += not after
+            print(f"{f'{after:,} steps' if after else 'MISSED':>12}  {name}: {what.partition(chr(10))[0]}", flush=True)
+    print("met: every defect was found" if not missed else f"missed: {missed} of {len(DEFECTS)}")
+    return int(bool(missed))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--world", metavar="NAME", help="run this one alone, and nothing from memory")
+    parser.add_argument("--defects", action="store_true", help="are planted defects found?")
     options = parser.parse_args()
+    if options.defects:
+        return defects(options.steps, options.seed)
     tally: Counter[str] = Counter()
     if options.world:
         live(options.world, tally)

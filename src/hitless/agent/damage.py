@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hitless.agent.fights import Fights, Verdict
+from hitless.agent.fights import GOES_ON, Fights, Verdict
 from hitless.agent.watching import Suspect
 
 __all__ = ["Blame", "Damage"]
@@ -48,8 +48,10 @@ class Damage:
         named = [one for one in suspects if one.name] or suspects
         suspect = named[-1] if named else self._by or Suspect(begun, 0, 0, "")
         since = self._since if self._since is not None else suspects[0].time if suspects else begun
+        # another try at damage that is not repaired yet is nobody's doing, unless somebody has written meanwhile
+        anew = self._since is None or bool(suspects)
         self._since, self._by = (None, None) if settled else (since, suspect)
-        return Blame(suspect, ended - since, self._fights.damage(suspect.kin, begun))
+        return Blame(suspect, ended - since, self._fights.damage(suspect.kin, begun) if anew else GOES_ON)
 
     def fighting(self, now: float) -> list[str]:
         """The writers that undo our rules again and again."""

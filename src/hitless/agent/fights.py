@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-__all__ = ["Fights", "Verdict"]
+__all__ = ["GOES_ON", "Fights", "Verdict"]
 
 _NOTICED, _NOTICE_WINDOW = 3, 60.0
 _LOOPING, _LOOP_WINDOW = 20, 10.0
@@ -25,6 +25,10 @@ class Verdict:
     new: bool
     delay: float
     times: int
+
+
+GOES_ON = Verdict(False, 0.0, 0)
+"""Of damage that was judged already."""
 
 
 @dataclass(slots=True)

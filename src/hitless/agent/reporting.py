@@ -9,9 +9,10 @@ stage: ``loop``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from hitless.agent.damage import Blame
-from hitless.agent.egress import Answer
+from hitless.agent.egress import Answer, Opened
 from hitless.agent.fights import Verdict
 from hitless.agent.health import UNREAD, Health
 from hitless.agent.records import Gap
@@ -32,6 +33,15 @@ __all__ = ["Reporter"]
 _BRIDGED = "whole tables were flushed: a separate table masquerades pods until the others are left alone for a second"
 
 
+@dataclass(frozen=True, slots=True)
+class _OpenGap:
+    """``begin``: the time of day."""
+
+    opened: Opened
+    suspect: Suspect
+    begin: float
+
+
 class Reporter:
     """The sinks of one agent. ``started``: when the process was started, on the loop's clock."""
 
@@ -41,6 +51,7 @@ class Reporter:
         self._announced = False
         self._notes: frozenset[str] = frozenset()
         self._cut_off: Mapping[str, str] = {}  # what the log says about it
+        self._gaps: dict[Family, _OpenGap] = {}
         self._plain = False  # whether the log says that MASQUERADE is written without --random-fully
 
     # --- a look
@@ -77,6 +88,7 @@ class Reporter:
 
     def settled(self, look: Look, wall: float) -> None:
         """Nothing is left to do; ``wall``: the time of day."""
+        self._close_gaps(look, wall)
         if look.bridged:
             self.health.problems = (_BRIDGED,)
             return
@@ -124,25 +136,12 @@ class Reporter:
         """Somebody undid our rules: the gaps that this made, and the repair once it is whole. ``wall``: the time of day
         when the look ended."""
         suspect, writer = blame.suspect, blame.suspect.name or "unknown"
-        end = round(wall * 1e9)
         for family, opened in look.opened.items():
-            self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=writer)
-            self._metrics.add("hitless_agent_gap_seconds_total", blame.duration, family=family.value)
-            gap = Gap(
-                t=end,
-                family=family.value,
-                networks=[str(opened.network)],
-                begin=end - round(blame.duration * 1e9),
-                end=end,
-                code=opened.how,
-                reason=opened.why,
-                opened_by=Writer(suspect.pid, suspect.name) if suspect.pid else None,
-                open=not look.result.settled,
-                writer=suspect.label,
-                milliseconds=_ms(blame.duration),
-            )
-            event, facts = line_of(gap)
-            self._log.notice(event, **facts)
+            if family not in self._gaps:
+                self._gaps[family] = _OpenGap(opened, suspect, wall - blame.duration)
+                if not look.result.settled:
+                    self._gap(family, wall, still_open=True)
+        self._close_gaps(look, wall)
         if look.result.settled:
             self._metrics.add("hitless_agent_repairs_total", writer=writer)
             self._metrics.add("hitless_agent_repair_seconds_sum", blame.duration)
@@ -150,6 +149,34 @@ class Reporter:
             more = {"reason": _BRIDGED} if look.bridged else {}
             self._log.info("repaired", writer=suspect.label, **told, **more)
         self._fought(suspect, blame.verdict)
+
+    def _close_gaps(self, look: Look, wall: float) -> None:
+        """A gap is counted when it is over, however many tries that took and whoever repaired it."""
+        if look.result.settled:
+            for family, gap in self._gaps.items():
+                self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=gap.suspect.name or "unknown")
+                self._metrics.add("hitless_agent_gap_seconds_total", max(0.0, wall - gap.begin), family=family.value)
+                self._gap(family, wall, still_open=False)
+            self._gaps.clear()
+
+    def _gap(self, family: Family, wall: float, *, still_open: bool) -> None:
+        gap, end = self._gaps[family], round(wall * 1e9)
+        suspect = gap.suspect
+        record = Gap(
+            t=end,
+            family=family.value,
+            networks=[str(gap.opened.network)],
+            begin=min(end, round(gap.begin * 1e9)),
+            end=end,
+            code=gap.opened.how,
+            reason=gap.opened.why,
+            opened_by=Writer(suspect.pid, suspect.name) if suspect.pid else None,
+            open=still_open,
+            writer=suspect.label,
+            milliseconds=_ms(max(0.0, wall - gap.begin)),
+        )
+        event, facts = line_of(record)
+        self._log.notice(event, **facts)
 
     def _fought(self, suspect: Suspect, verdict: Verdict) -> None:
         if verdict.new:

@@ -200,6 +200,11 @@ class FakeNode(FakeKernel):
         """Make the next readings fail."""
         self._failing += [error] * times
 
+    @property
+    def fails(self) -> bool:
+        """Whether something is still to fail."""
+        return bool(self._failing or self._failures)
+
     def heal_faults(self) -> None:
         """From now on nothing fails."""
         self._failing.clear()

@@ -7,25 +7,35 @@ asserted:
 
 - the agent never changes a rule that is not its own;
 - a pass over a node that is as desired commits nothing, and no commit leaves the rules as they were;
+- what may have touched our rules, lost events and a new configuration are looked at at once, unless something failed a
+  moment ago; and without them, a node that is as desired no more often than every few seconds;
 - the node is not called ready by a look that left a gap of the agent's own;
 - once nothing fails any more the node comes to be as desired, and ready;
-- each damage of a node that was whole is reported once as repaired.
+- each damage of a node that was whole is reported once as repaired, after no more time than it lasted, and under the
+  name of somebody who wrote then;
+- after a gap flows are freed twice again.
+
+``defects`` plants mistakes in the agent, each of which these find.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from tests.contract.start_states import OTHER_SUBNET, snapshot
-from tests.unit.agent.virtual import Agent, Time
+from tests.unit.agent.virtual import RESYNC, Agent, Time
 
+from hitless.agent.damage import Blame
+from hitless.agent.watching import interesting
 from hitless.agent.worker import Look
 from hitless.desired import desired_state
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
+from hitless.model.rules import Ruleset
+from hitless.model.state import NodeState, Place, Purpose
 from hitless.plan import Transaction, plan
 from hitless.sources import Snapshot
 from hitless.testing.fake_kernel import Death, FakeKernel
@@ -33,6 +43,13 @@ from hitless.testing.fake_node import FakeNode
 
 V4, V6 = Family.IPV4, Family.IPV6
 EACH = 200  # steps of a world
+US = 4711
+_CALM = 12.0  # seconds after a failure, in which a next try may be put off
+_HEALED = 0.5
+_OURS = interesting(tuple(Family))
+_CHAINS = {
+    Place(backend, family, purpose).names.chain for backend in Backend for family in Family for purpose in Purpose
+}
 CONFIGURATIONS = (
     snapshot(V4),
     snapshot(V4, V6),
@@ -63,17 +80,35 @@ FOREIGN = (
 
 
 class WatchedNode(FakeNode):
-    """Asserts of every commit of the agent that it changes something, and nothing of others."""
+    """Sees of every commit of the agent whether it changes something, and nothing of others.
 
+    What does not hold is kept in ``broken``: the agent's loop goes on after an error in it, an assertion too.
+    """
+
+    broken: list[str]
+    meanwhile: Callable[[], None] | None = None  # what somebody does behind the next reading
+    seen = -1  # the rules that the last reading saw
     _due: tuple[tuple[int, int, Backend], bool] | None = None  # of these rules, and this one of ``CONFIGURATIONS``
 
+    def observe(self, families: Collection[Family]) -> NodeState:
+        """Somebody may write behind it, while the agent acts by what it has read."""
+        found = super().observe(families)
+        self.seen = self.version
+        if self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
+        return found
+
     def apply(self, transaction: Transaction) -> None:
-        before, foreign = self.ruleset(), self.foreign()
+        before, foreign, before_version = self.ruleset(), self.foreign(), self.version
         try:
             super().apply(transaction)
         finally:
-            assert self.foreign() == foreign, f"somebody's rules were changed by {transaction.text}"
-        assert self.ruleset() != before, f"nothing was changed by {transaction.text}"
+            raced = self.seen != before_version
+            if _outside(self.foreign(), raced) != _outside(foreign, raced):
+                self.broken.append(f"somebody's rules were changed by {transaction.text}")
+        if self.ruleset() == before and self.seen == self.version - 1:
+            self.broken.append(f"nothing was changed by {transaction.text}")
         self.forget()
 
     def due(self, snapshot: Snapshot, backend: Backend) -> bool:
@@ -85,12 +120,26 @@ class WatchedNode(FakeNode):
         return self._due[1]
 
 
+def _outside(foreign: Ruleset, raced: bool) -> object:
+    """What the agent must leave alone. Who writes into a chain of ours behind the agent's reading (``raced``) may lose
+    that: such a chain is written whole."""
+    if not raced:
+        return foreign
+    return [
+        (table.family, table.name, table.legacy, name, chain)
+        for table in foreign.tables
+        for name, chain in table.chains.items()
+        if name not in _CHAINS
+    ]
+
+
 class World:
     """One node with its agents, one after another."""
 
     def __init__(self, seed: str, backend: Backend) -> None:
         self.random, self.backend = Random(seed), backend
         self.node, self.time = WatchedNode(), Time()
+        self.node.broken = []
         self.time.cost = 0.001
         self.wanted = CONFIGURATIONS[0]
         self.tally: Counter[str] = Counter()
@@ -98,6 +147,13 @@ class World:
         self._damaged = self._seen = False  # somebody undid rules of a whole node; and a look has met it
         self._expected = 0  # repairs of this life
         self._left: tuple[int, bool] = (-1, False)  # the rules that the last pass left, and whether as desired
+        self._failed = 0.0  # when something that was to fail did, or was still to
+        self._failing = False
+        self._behind = False  # others had written when the last look ended, and their events had come
+        self._writes: list[tuple[float, str]] = []  # of others, since the agent last left everything right
+        self._right = True  # it did, and nobody has written since
+        self._own: float | None = None  # when it last wrote legacy tables itself
+        self._healing: tuple[float, int] | None = None  # until when how often the connections are to be read
         self._start()
 
     def _start(self) -> None:
@@ -106,19 +162,53 @@ class World:
 
         def watched(snapshot: Snapshot, backend: Backend, **how: bool) -> Look:
             due = self.node.due(snapshot, backend)
-            commits = self.node.commits
+            commands = self.node.commands
             found = look(snapshot, backend, **how)
-            assert due or self.node.commits == commits, "a node that is as desired was written to"
+            self._must(due or self.node.commands == commands, "a node that is as desired was written to")
             self._looked(found, due)
             return found
 
+        reporter = self.agent.loop._reporter
+        damaged = reporter.damaged
+
+        def blamed(look: Look, blame: Blame, wall: float) -> None:
+            self._blamed(look, blame)
+            damaged(look, blame, wall)
+
         self.agent.worker.look = watched  # type: ignore[method-assign]
+        reporter.damaged = blamed  # type: ignore[method-assign]
         self._stood = self._damaged = self._seen = False
-        self._expected = 0
+        self._expected, self._healing = 0, None
+        self._writes.clear()
+        self._behind = False
+        self._born = self.time.now
+
+    def _must(self, holds: bool, words: str) -> None:
+        if not holds:
+            self.node.broken.append(words)
+
+    def _blamed(self, look: Look, blame: Blame) -> None:
+        name, first = blame.suspect.name, min((when for when, _ in self._writes), default=look.ended)
+        known = not name or name.startswith("unknown") or name in {who for _, who in self._writes}
+        self._must(bool(self._writes), "damage was reported, and nobody has written anything")
+        self._must(known, f"{name} was named, who has written nothing")
+        lasted = look.ended - first
+        self._must(-1e-6 <= blame.duration <= lasted + 1e-6, f"{blame.duration:.3f} s of damage in {lasted:.3f} s")
+
+    def _wrote(self, name: str) -> None:
+        """Somebody else did; later ``_blamed`` asks who."""
+        if self._right:
+            self._writes.clear()
+            if self._own is not None:  # nobody tells the agent apart from others in the legacy tables
+                self._writes.append((self._own, "hitless"))
+            self._right, self._own = False, None
+        self._writes.append((self.time.now, name))
 
     def _looked(self, look: Look, due: bool) -> None:
         self.tally["looks"] += 1
-        self._left = (self.node.version, not self.node.due(self.wanted, self.backend))
+        whole = self._whole()
+        self._left = (self.node.version, whole) if self.node.seen == self.node.version else (-1, whole)
+        self._behind = any(one.generation > look.generation and one.touched & _OURS for one in self.node.events.waiting)
         settled = look.result.settled
         if self._damaged and settled:
             self._expected += bool(look.result.applied)  # else somebody put it right before
@@ -126,16 +216,25 @@ class World:
             self._damaged = False
         self._seen = self._damaged
         self._stood = settled and not look.bridged
+        self._damaged = self._damaged or (self._stood and not whole)  # somebody wrote behind its last reading
+        self._right = self._right or (settled and self.node.seen == self.node.version)
+        if any(one.backend is Backend.LEGACY for one in look.result.applied):
+            self._own = look.begun
+        if look.opened and settled and self.wanted.masquerade:
+            self._healing = self.time.now + _HEALED, self.node.flows.dumps + 2
 
     # --- what happens
 
     def step(self) -> None:
         """One thing, and what must hold behind it."""
-        names: dict[Callable[[], None], int] = {
+        names: dict[Callable[[], None], float] = {
             self.time_goes_on: 30,
             self.events_arrive: 25,
             self.damage: 14,
             self.foreign: 8,
+            self.another_repairs: 4,
+            self.somebody_writes_meanwhile: 8,
+            self.a_storm: 0.3,
             self.events_are_lost: 3,
             self.a_program_fails: 5,
             self.the_lock_is_busy: 4,
@@ -147,12 +246,24 @@ class World:
         action = self.random.choices(list(names), list(names.values()))[0]
         self.tally[action.__name__] += 1
         self.tally["steps"] += 1
+        news, looks = self._news(action), self.tally["looks"]
         try:
             action()
             self.agent.turn()
         except Death:
             self._restart()
+            news = False
+        assert not news or self.tally["looks"] > looks, f"{action.__name__}: nobody looked"
+        calm = self.time.now - self._failed > _CALM and not self._failing and not self.node.fails
+        assert not (calm and self._behind), "what was written behind a look's last reading was not looked at"
         self.check()
+
+    def _news(self, action: Callable[[], None]) -> bool:
+        """Whether a look has to follow at once."""
+        calm = self.time.now - self._failed > _CALM and self.agent.health.last_pass is not None
+        if action == self.events_arrive:
+            return calm and any(one.pid != US and one.touched & _OURS for one in self.node.events.waiting)
+        return calm and action == self.events_are_lost
 
     def time_goes_on(self) -> None:
         self.agent.sleep(self.random.choice((0.01, 0.05, 0.3, 0.6, 1.1, 5.0, 12.0)))
@@ -161,17 +272,19 @@ class World:
         self.agent.deliver()
 
     def events_are_lost(self) -> None:
+        self._wrote("unknown")  # for all that anybody can tell
         self.node.events.lose()
         self.agent.deliver()
 
-    def damage(self) -> None:
+    def damage(self, name: str | None = None) -> None:
         texts = NATIVE_DAMAGE if self.backend is Backend.NFTABLES else IPTABLES_DAMAGE
-        name = self.random.choice(("firewalld", "iptables", "kube-proxy", ""))
+        name = self.random.choice(("firewalld", "iptables", "kube-proxy", "")) if name is None else name
         whole = self._whole()
         try:
             self.node.other(self.backend, V4, self.random.choice(texts), name, 77)
         except ProgramError:  # what it wanted to undo is not there
             return
+        self._wrote(name)
         self.node.forget()
         self._damaged = self._damaged or (self._stood and whole and not self._whole())
 
@@ -182,8 +295,28 @@ class World:
             self.node.other(backend, V4, text, "admin", 88)
         except ProgramError:
             return
+        self._wrote("admin")
         self.node.forget()
         self._damaged = self._damaged or (self._stood and whole and not self._whole())
+
+    def another_repairs(self) -> None:
+        """As flanneld's own resync does."""
+        observed = FakeKernel.observe(self.node, tuple(self.wanted.networks))
+        for transaction in plan(desired_state(self.wanted, self.backend), observed).transactions:
+            self.node.other(transaction.backend, transaction.family, transaction.text, "flanneld", 99)
+            self._wrote("flanneld")
+        self.node.forget()
+
+    def somebody_writes_meanwhile(self) -> None:
+        self.node.meanwhile = self.random.choice((self.damage, self.foreign, self.another_repairs))
+
+    def a_storm(self) -> None:
+        """Somebody undoes our rules faster than a fight is answered at once."""
+        for _ in range(30):
+            self.damage("firewalld")
+            self.agent.deliver()
+            self.agent.sleep(0.05)
+        self._failed = self.time.now
 
     def a_program_fails(self) -> None:
         self.node.fail_next(ProgramError(("iptables-restore",), 2, "refused"), self.random.choice((1, 1, 2, 5)))
@@ -203,6 +336,11 @@ class World:
             self.wanted = wanted
             self.agent.loop.desire(self.wanted, native=False)
             self._stood, self._damaged = False, self._seen  # what no look has met yet is a part of the change
+            self._healing = None
+            looks = self.tally["looks"]
+            self.agent.turn()
+            calm = self.time.now - self._failed > _CALM
+            assert not calm or self.tally["looks"] > looks, "a new configuration, and nobody looked"
 
     def death(self) -> None:
         if self.random.random() < 0.5:
@@ -213,6 +351,7 @@ class World:
         self.tally["deaths"] += 1
         self.agent.kill()
         self.node.die_at(None)
+        self.node.meanwhile = None
         self.node.events.waiting.clear()
         self.time.awake = False
         self._start()
@@ -229,6 +368,15 @@ class World:
 
     def check(self) -> None:
         """After a step: readiness is no lie about the rules that the last pass left."""
+        assert not self.node.broken, self.node.broken[0]
+        if self.node.fails or self._failing:
+            self._failed = self.time.now
+        self._failing = self.node.fails
+        gaps = self.agent.metrics.total("hitless_agent_gap_seconds_total")
+        assert gaps <= 2 * (self.time.now - self._born) + 1e-6, f"{gaps:.1f} s of gaps since {self._born:.1f}"
+        if self._healing is not None and self.time.now >= self._healing[0]:
+            dumps, self._healing = self._healing[1], None
+            assert self.node.flows.dumps >= dumps, "flows were not freed again after a gap"
         assert self.repairs == self._expected, f"{self.repairs} repairs were reported of {self._expected}"
         version, right = self._left
         if self.agent.ready() and self.node.version == version:
@@ -238,6 +386,7 @@ class World:
     def settle(self) -> None:
         """The faults end: the node comes to be as desired, and is said to be ready."""
         self.node.heal_faults()
+        self.node.meanwhile = None
         self.agent.deliver()
         for _ in range(40):
             self.agent.sleep(5.0)
@@ -246,9 +395,11 @@ class World:
                 break
         assert self._whole(), "the node did not come to be as desired"
         assert self.agent.ready(), self.agent.health.reasons(self.time.now)
-        commits = self.node.commits
+        commits, looks = self.node.commits, self.tally["looks"]
         self.agent.sleep(60.0)
         assert self.node.commits == commits, "it goes on writing"
+        assert self.tally["looks"] - looks <= 60.0 / RESYNC + 2, "it looks too often"
+        assert not self.node.broken, self.node.broken[0]
         self.tally["settled"] += 1
 
 

@@ -22,6 +22,8 @@ from hitless.sources import Snapshot
 from hitless.testing.fake_node import FakeNode
 
 _T = TypeVar("_T")
+RESYNC = 5.0
+_MOST_TURNS, _LEAST = 200, 0.01  # turns without a pause, and seconds that each takes then at least
 
 
 class _Pause:
@@ -52,8 +54,8 @@ class Time:
         return 1.7e9 + self.now
 
     async def wait(self, seconds: float) -> None:
-        if seconds > 0 and not self.awake:
-            await _Pause(self.now + seconds)
+        if not self.awake:
+            await _Pause(self.now + max(0.0, seconds))
         self.awake = False
 
     def wake(self) -> None:
@@ -119,7 +121,7 @@ class Agent:
         reporter = Reporter(log, self.metrics, self.health, Notifier({}), started=time.now)
         self.watch = Watch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
         self.worker = Worker(node, backend, time)
-        self.loop = Loop(self.worker, Judging(node, time), self.watch, reporter, time, resync=5.0, heal=True)
+        self.loop = Loop(self.worker, Judging(node, time), self.watch, reporter, time, resync=RESYNC, heal=True)
         self.watch.wake, self.watch.stir = self.loop.wake, self.loop.stirred
         if snapshot is not None:
             self.loop.desire(snapshot, native=False)
@@ -148,7 +150,10 @@ class Agent:
     def turn(self) -> None:
         """Let the loop run until it waits again, if it is awake or its time has come."""
         self.time.finish()
+        begun, turns = self.time.now, 0
         while not self.over and (self.time.awake or self.time.now >= self._until):
+            turns += 1
+            assert turns < _MOST_TURNS or self.time.now - begun > _LEAST * turns, "the loop turns at full speed"
             try:
                 pause = self._running.send(None)
             except StopIteration:
