@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from tools.real_cluster import canal, changes, traffic
@@ -24,7 +24,7 @@ _CHART = "hitless-agent"
 _CONTAINER = "kube-flannel"
 _RATE = 200  # on each node, each way
 _HOLD = 5.0  # seconds after each step
-_ROUNDS = 4
+_ROUNDS = 6
 _PATIENCE = 120.0
 _HELM = str(ROOT / ".venv/bin/helm")
 _GUARD = ("--namespace", "hitless-system")
@@ -83,7 +83,7 @@ def by_image(folder: Folder, nodes: list[Node]) -> Row:
         with one.phase("flanneld restarted, no guard", free=False):
             canals.restart(nodes[0])
         before = _attributes(folder)
-        with one.phase("flanneld replaced"):
+        with one.guarded() if _removes_rules(flannel) else nullcontext(), one.phase("flanneld replaced"):
             _set_image(folder, agent_tag(), "OnDelete")
             one.each(canals.restart)
         attributes = _attributes(folder)
@@ -105,7 +105,8 @@ def by_chart(folder: Folder, nodes: list[Node]) -> Row:
     helm = [_HELM, "--namespace", _SYSTEM]
     with _measured(folder, nodes) as one:
         before = _attributes(folder)
-        with one.phase("DaemonSet deleted, chart installed"):
+        guarded = one.guarded() if _removes_rules(image) else nullcontext()
+        with guarded, one.phase("DaemonSet deleted, chart installed"):
             folder.kubectl("-n", _SYSTEM, "delete", "daemonset", canal.NAME)
             canals.gone()
             settings = f"network={PODS},cniConfDir=,healthzPort=8081,image.pullPolicy=Never"
@@ -118,6 +119,12 @@ def by_chart(folder: Folder, nodes: list[Node]) -> Row:
             canal.install(folder, version)
         after = _attributes(folder)
     return _row(one, "" if before == attributes == after else f"annotations changed: {before} {attributes} {after}")
+
+
+def _removes_rules(image: str) -> bool:
+    """Whether this flanneld removes its rules when it ends (before 0.27): then only the guard carries new flows."""
+    numbers = [int(one) for one in image.rpartition(":v")[2].partition("-")[0].split(".")[:2]]
+    return numbers < [0, 27]
 
 
 def _restarts(one: _Run, pods: _Pods) -> None:

@@ -22,6 +22,7 @@ from hitless.errors import InputError
 
 if TYPE_CHECKING:
     from hitless.cluster.preparation import Prepared
+    from hitless.kube.api import Api
     from hitless.kube.contexts import Connection
 
 __all__ = ["Allow", "place_of", "prepare", "waited_for"]
@@ -55,6 +56,11 @@ class _AtTerminal:
         if not agreed:
             click.echo("nothing was changed", err=True)
         return agreed
+
+    async def at_work(self, api: Api) -> list[str]:
+        from hitless.cli import rollout_looks
+
+        return await rollout_looks.under_way(api, _warn)
 
     def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
         return asyncio.run(waited_for(work, place_of(way)))

@@ -1,18 +1,29 @@
-"""What ``hitless rollout`` found before it did anything: a value that its plan, its question and its work share."""
+"""What ``hitless rollout`` found before it did anything, and what a drill asks of a rollout.
+
+``Looked`` is the value that a rollout's plan, its question and its work share. ``under_way`` is for drills: between two
+steps of a rollout there are no pods of a measurement, and a drill that began there would measure the next step.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hitless.cleaning import clean
+from hitless.errors import ApiError, InputError
+
 if TYPE_CHECKING:
     from hitless.cli.window_gate import AskedWindows
+    from hitless.kube.api import Api
     from hitless.operations.rollout.observation import Observed
     from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
-__all__ = ["Looked"]
+__all__ = ["Looked", "under_way"]
+
+_LONGEST = 160
 
 
 @dataclass
@@ -34,3 +45,30 @@ class Looked:
     def labels(self) -> dict[str, dict[str, str]]:
         """The nodes' labels, by their names."""
         return {name: node.metadata.labels or {} for name, node in self.seen.nodes.items()}
+
+
+async def under_way(api: Api, tell: Callable[[str], None]) -> list[str]:
+    """Why no drill may begin now: somebody drives a rollout. One that stopped is in nobody's way."""
+    from hitless.operations.rollout import record
+
+    try:
+        found = await record.look(api)
+    except InputError as error:
+        tell(f"whether a rollout is under way cannot be told: {error}")
+        return []
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        tell(f"whether a rollout is under way cannot be seen ({error}): ask whoever else works on this cluster")
+        return []
+    if found is None or found.state.phase == "ended" or not found.state.driver:
+        return []
+    life, why = await record.life(api, found, tell=tell)
+    if life == "dead":
+        return []
+    state = found.state
+    what = f"a rollout of {state.agent} ({clean(state.change.words, _LONGEST)}) is under way"
+    return [
+        f"{what}, driven by {found.driver} ({why}): each of its steps is a measurement of its own; wait for its end "
+        "(hitless rollout status), or where its driver is gone: hitless rollout resume or end"
+    ]

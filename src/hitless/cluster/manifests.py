@@ -24,6 +24,7 @@ __all__ = [
     "DRILL_LABEL",
     "IMAGE",
     "MANAGED",
+    "ROLLOUT",
     "Document",
     "Pods",
     "far_addresses",
@@ -50,6 +51,10 @@ MANAGED = {"app.kubernetes.io/managed-by": "hitless", "app.kubernetes.io/part-of
 CONTAINER = "hitless"
 SPOOL = "/spool"
 PEER_PORT = 7800
+
+ROLLOUT = ("kube-system", "hitless-rollout")
+"""Namespace and name of the one ConfigMap of the cluster's rollout: every cluster has this namespace, and with a place
+of one's choice two rollouts could miss each other. A drill looks whether one is under way."""
 
 SPOOL_BYTES = 1 << 29
 _USER = 65532  # "nonroot" by convention of small images
@@ -299,13 +304,15 @@ def rights(
     if makes_namespace:
         everywhere.append(rule("", "namespaces", "create"))
         everywhere.append(rule("", "namespaces", "delete", names=[pods.namespace]))
-    by_place: dict[str, list[Document]] = {}
+    by_place: dict[str, list[Document]] = {ROLLOUT[0]: [rule("", "configmaps", "get", names=[ROLLOUT[1]])]}
     for place in pods.namespaces:
-        by_place[place] = [
-            rule("", "pods", "create", "list", "watch", "delete"),
-            rule("", "pods/exec", "get", "create"),
-            rule("", "configmaps", "create", "list", "patch", "delete"),
-        ]
+        by_place.setdefault(place, []).extend(
+            (
+                rule("", "pods", "create", "list", "watch", "delete"),
+                rule("", "pods/exec", "get", "create"),
+                rule("", "configmaps", "create", "list", "patch", "delete"),
+            )
+        )
     if turn:
         by_place[pods.namespace].append(rule("", "configmaps", "get", names=["hitless-drill-turn"]))
     if tells:

@@ -62,6 +62,9 @@ class People(Protocol):
     def allow(self, nodes: Mapping[str, Mapping[str, str]], choices: Choices) -> Permit:
         """Whether these nodes (their labels by name) may be drilled now, by the windows; ``MissingError`` if not."""
 
+    async def at_work(self, api: Api) -> list[str]:
+        """What else is under way in the cluster that a drill must not meet: reasons not to begin."""
+
     def wait_for(self, work: Coroutine[Any, Any, _T], way: Connection) -> _T:
         """Carry out the first questions to a server."""
 
@@ -102,6 +105,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
             await Agent(api, survey.cni).pods([node.name for node in chosen])
             places = (choices.namespace, choices.probe_namespace or choices.namespace)
             against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=people.warn)
+            against += await people.at_work(api)
             against[:0] = objections(survey, chosen, by_rollout=about(restart).by_rollout)
             return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 

@@ -69,6 +69,7 @@ def rehearse(
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
         *([f"get the ConfigMap {windows} (maintenance windows)"] if windows else []),
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
+        "get the ConfigMap {1} in {0} (whether a rollout is under way)".format(*manifests.ROLLOUT),
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         f"patch that ConfigMap every {alive.BEAT:g} s (an annotation: the drill is alive)",

@@ -166,6 +166,39 @@ def test_a_driver_that_is_told_to_end_leaves_everything_for_the_next_one(tmp_pat
     play(story, tmp_path, gap=0.0)
 
 
+def test_no_drill_begins_between_two_steps_of_a_rollout_that_somebody_drives(tmp_path: Path) -> None:
+    """There are no pods of a step then: only the record says that the next one is about to begin."""
+
+    async def story(shell: Shell) -> None:
+        drill = [*HITLESS[:-1], "drill", "--cluster", "--kubeconfig", str(tmp_path / "kubeconfig"), "--node", "node-1"]
+
+        async def drilled(*words: str) -> tuple[int, str]:
+            process = await asyncio.create_subprocess_exec(
+                *drill, *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=-2
+            )
+            out, _ = await process.communicate()
+            assert process.returncode is not None
+            return process.returncode, out.decode()
+
+        first = await shell.begin("restart", "--yes", "--first", "node-0", *QUICK, "--bake", "200")
+        await until(lambda: shell.gone["node-0"] == 1)
+        made = len(shell.fake.pods_made)
+        code, told = await drilled("--yes", "--to", "farend://198.51.100.1")
+        assert code == 3, told
+        assert "not now: a rollout of kube-system/rke2-canal (restart) is under way, driven by" in told
+        assert "its process runs on this machine" in told and "nothing was touched" in told
+        code, told = await drilled("--dry-run")
+        assert (code, "# not now: a rollout of kube-system/rke2-canal" in told) == (0, True), told
+        assert len(shell.fake.pods_made) == made
+        first.kill()  # nobody drives it now: who looks for the reason of a loss may drill
+        await first.communicate()
+        code, told = await drilled("--dry-run", "--to", "farend://198.51.100.1")
+        assert (code, "a rollout of" in told) == (0, False), told
+        assert "get the ConfigMap hitless-rollout in kube-system" in told
+
+    play(story, tmp_path, gap=0.0)
+
+
 def test_it_needs_a_window_and_a_guard_where_they_are_asked_for(tmp_path: Path) -> None:
     async def story(shell: Shell) -> None:
         windows = tmp_path / "windows.toml"

@@ -20,7 +20,7 @@ import msgspec
 
 from hitless.cleaning import clean
 from hitless.cluster import alive
-from hitless.cluster.manifests import Document
+from hitless.cluster.manifests import ROLLOUT, Document
 from hitless.errors import ApiError, Displaced, HitlessError, MissingError
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, ConfigMap
@@ -28,8 +28,7 @@ from hitless.operations.rollout.values import Rollout, read, text
 
 __all__ = ["NAME", "PLACE", "WHERE", "ReadRecord", "Record", "document", "found_or_missing", "life", "look"]
 
-PLACE, NAME = "kube-system", "hitless-rollout"
-"""Every cluster has this namespace; a place of one's choice would let two rollouts miss each other."""
+PLACE, NAME = ROLLOUT
 WHERE = f"ConfigMap {PLACE}/{NAME}"
 
 _STATE, _WRITE, _README = "state.json", "write", "README"
