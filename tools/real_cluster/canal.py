@@ -60,6 +60,11 @@ def _all(flannel: str, nftables: bool) -> list[dict[str, object]]:
     ]
 
 
+def _numbers(flannel: str) -> tuple[int, ...]:
+    """Of its version. RKE2's chart has two more arguments since 0.27, which older ones do not know."""
+    return tuple(int(one) for one in flannel.split(".")[:2])
+
+
 def _daemon_set(flannel: str) -> dict[str, object]:
     def of_pod(name: str, field: str) -> dict[str, object]:
         return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
@@ -75,8 +80,7 @@ def _daemon_set(flannel: str) -> dict[str, object]:
         "args": [
             "--ip-masq",
             "--kube-subnet-mgr",
-            "--iptables-forward-rules=false",
-            "--ip-blackhole-route",
+            *(["--iptables-forward-rules=false", "--ip-blackhole-route"] if _numbers(flannel) >= (0, 27) else []),
             "--healthz-port=8081",
         ],
         "env": [

@@ -85,7 +85,7 @@ async def _end(way: ClusterAccess, found: ReadRecord) -> Rollout:
             msgspec.structs.replace, phase="ended", ended=now(), driver="", stopped=f"given up: {state.stopped}"
         )
         await mine.write(ended)
-        if state.drill:
-            places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
-            await sweep(api, dict.fromkeys(places), state.drill)
+        places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
+        for drill in state.drills:
+            await sweep(api, dict.fromkeys(places), drill)
         return mine.state

@@ -127,7 +127,7 @@ async def _look(asked: Request) -> Looked:
             own_far_end=probe_plan.own_far_end(state.choices),
             tell=rollout_view.warn,
         )
-        looked.against += [one for one in others if not (state.drill and state.drill in one)]
+        looked.against += [one for one in others if not any(drill in one for drill in state.drills)]
         try:
             await api.get(NAMESPACES, state.choices.namespace)
         except ApiError as error:
@@ -198,7 +198,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
 
     state, windows = looked.state, looked.windows
     identity = secrets.token_hex(4)
-    before = state.drill
+    former = state.drills
     changes: dict[str, Any] = {"drill": identity}
     if windows is not None:
         changes["windows"] = windows.windows.source
@@ -213,12 +213,6 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
         else:
             await record.begin(state, looked.found)
         tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
-        if before:
-            await sweep(
-                api,
-                dict.fromkeys((state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)),
-                before,
-            )
         survey, choices = looked.survey, state.choices
         pods = probe_plan.pods(choices, survey, identity)
         agent = Agent(api, survey.cni)
@@ -243,10 +237,15 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
                 steps.folder,
                 steps.done,
                 here(typed(asked.ctx)),
+                former=list(former),
             )
+            if all(one.course != "restarting" for one in state.turns):  # else they may be heard first
+                await prober.tidy()
             others = _Others(api, looked, identity)
             crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
             await drive(crew)
+        for one in former:  # the namespace that it made goes when our own pods have gone
+            await sweep(api, pods.namespaces, one)
         return record.state
 
 

@@ -117,6 +117,19 @@ class Station:
         await self._set_clock()
         self._task = asyncio.create_task(self._listen())
 
+    async def join(self) -> None:
+        """Listen to a pod that runs already, from its first line on; raises ``MissingError`` where it does not run."""
+        found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
+        running = [one for one in found if one.status.phase == "Running" and one.metadata.deletion_timestamp is None]
+        if not running:
+            raise MissingError(
+                f"the pod {self.namespace}/{self.name} on {self.node} does not run any more",
+                remedy="measure again with pods of your own",
+            )
+        self.ip, self.uid = running[0].status.pod_ip, running[0].metadata.uid
+        await self._set_clock()
+        self._task = asyncio.create_task(self._listen())
+
     async def listening(self, patience: float) -> None:
         """Wait for its tool's first word, which a far end says when it has its ports; raises ``MissingError``.
 

@@ -104,6 +104,8 @@ class ClusterTarget:
     to: Sequence[str]
     at_once: int = 1
     abort: Abort = field(default_factory=Abort)
+    joins: bool = False
+    """The pods run already: those of a driver that died, which are heard from their first line on."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the group that is being drilled: the next one's far end wants the same port of the same node."""
 
@@ -206,7 +208,7 @@ class ClusterTarget:
             for document, desks in documents:
                 station = self._station(document, desks, first)
                 stations.append(station)
-                starting.create_task(station.start(_START))
+                starting.create_task(station.join() if self.joins else station.start(_START))
 
     def _station(self, document: Document, desks: Sequence[Desk], first: Desk) -> Station:
         def say(event: e.Event, stream: str) -> None:

@@ -108,6 +108,10 @@ class Desk:
     """Desks of other nodes that go through the same rounds: the calendar is theirs too."""
     watched: bool = True
     """Whether a watch of the rules writes here; else traffic alone tells."""
+    earliest: int = 0
+    """When the first attempt was begun that was heard of."""
+    when: Callable[[str], int] | None = None
+    """When a phase began, where that was before this record was."""
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
         """Append an event under this agent's and node's name."""
@@ -122,6 +126,7 @@ class Desk:
                 self.states[event.family, f"{event.network} {node}".rstrip()] = event.state
             case e.Attempts():
                 self.attempted += event.sent
+                self.earliest = min(self.earliest or event.t, event.t)
             case e.Change():
                 self.changes.append(event)
             case _:
@@ -140,7 +145,7 @@ class Desk:
 
     def phase(self, phase: Literal["baseline", "round", "recovery", "end"], round: int = 0) -> None:
         """Turn the calendar."""
-        now = self.now
+        now = self.now if self.when is None else self.when(phase)
         for desk in (self, *self.companions):
             desk.write(e.Phase(t=now, phase=phase, round=round))
 

@@ -125,16 +125,50 @@ def test_it_stops_at_the_first_loss_is_refused_a_second_time_and_undone(tmp_path
     play(story, tmp_path)
 
 
-def test_a_driver_that_was_killed_is_followed_by_another_which_cleans_up_after_it(tmp_path: Path) -> None:
+async def killed_after_a_delete(shell: Shell) -> None:
+    """A rollout whose driver is killed when it has deleted the first node's pod, before it can judge that."""
+    process = await shell.begin("restart", "--yes", *QUICK)
+    shell.at_first = lambda: process.send_signal(signal.SIGSTOP)  # it lives, and comes no further
+    await until(lambda: shell.gone.total() == 1)
+    code, _, err = await shell.run("resume", "--yes")
+    assert (code, "drives it (its process runs on this machine)" in err) == (3, True), err
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    assert shell.left() != []
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.5], ids=["nothing lost", "lost while nobody drove"])
+def test_what_a_restart_cost_is_known_although_its_driver_was_killed(tmp_path: Path, gap: float) -> None:
+    """Its pods probe on, and whoever goes on hears them from their first line on."""
+
     async def story(shell: Shell) -> None:
-        process = await shell.begin("restart", "--yes", *QUICK)
-        shell.at_first = lambda: process.send_signal(signal.SIGSTOP)  # it lives, and comes no further
-        await until(lambda: shell.gone.total() == 1)
-        code, _, err = await shell.run("resume", "--yes")
-        assert (code, "drives it (its process runs on this machine)" in err) == (3, True), err
-        process.send_signal(signal.SIGKILL)
-        await process.communicate()
-        assert shell.left() != []
+        await killed_after_a_delete(shell)
+        shell.fake.gap = 0.0
+        code, out, err = await shell.run("resume", "--yes", "--json")
+        assert out, err
+        told = json.loads(out)
+        nodes = {one["node"]: one for one in told["nodes"]}
+        assert not any(one["unseen"] for one in nodes.values())
+        assert nodes["node-1"]["attempted"] > 100, err
+        if gap:
+            assert (code, told["state"], told["verdict"]) == (1, "stopped", "fail"), err
+            assert nodes["node-1"]["lost"] > 0 and shell.gone == {"node-1": 1}
+        else:
+            assert (code, told["state"], told["verdict"]) == (0, "ended", "pass"), err
+            assert dict(shell.gone) == {"node-0": 1, "node-1": 1}
+        assert shell.left() == []
+
+    play(story, tmp_path, gap=gap)
+
+
+def test_a_restart_that_nobody_measured_is_told_as_such(tmp_path: Path) -> None:
+    """The driver was killed, and its pods are gone too."""
+
+    async def story(shell: Shell) -> None:
+        await killed_after_a_delete(shell)
+        for pod in shell.fake.api.store.all("pods"):
+            if "-probe-" in pod["metadata"]["name"]:
+                shell.fake.terminate(pod, 0)
         code, out, err = await shell.run("resume", "--yes", "--json")
         told = json.loads(out)
         assert (code, told["state"], told["verdict"]) == (2, "ended", "inconclusive"), err
@@ -187,6 +221,8 @@ def test_no_drill_begins_between_two_steps_of_a_rollout_that_somebody_drives(tmp
         assert code == 3, told
         assert "not now: a rollout of kube-system/rke2-canal (restart) is under way, driven by" in told
         assert "its process runs on this machine" in told and "nothing was touched" in told
+        code, _, told = await shell.run("resume", "--yes")
+        assert (code, "drives it (its process runs on this machine)" in told) == (3, True), told
         code, told = await drilled("--dry-run")
         assert (code, "# not now: a rollout of kube-system/rke2-canal" in told) == (0, True), told
         assert len(shell.fake.pods_made) == made

@@ -95,6 +95,9 @@ class Hands:
         well = Outcome("inconclusive" if unseen else "pass", 100)
         return {name: self.felt.get(name, well) for name in names}
 
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+        return None
+
 
 async def _quick(seconds: float) -> None:
     await asyncio.sleep(min(seconds, 0.01))

@@ -41,6 +41,9 @@ class Prober(Protocol):
     async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
         """Probe, work, probe again. ``unseen``: the restart itself was before this measurement."""
 
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+        """What the pods of a driver that died saw, which probed on without it; None where they are gone."""
+
 
 async def _nobody(_: Sequence[str]) -> str:
     return ""

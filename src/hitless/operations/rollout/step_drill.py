@@ -3,7 +3,8 @@
 Problem: that an agent became ready does not show what pods lost. Promise: the same watch, probe, controls and verdict
 as in ``hitless drill --cluster``: a probe before (the baseline), the restart under load, the bake time after it; each
 step has its own log and reports, and each of its nodes its own verdict. What the drill creates is removed at the end
-of the step. Next stage: ``driver``.
+of the step. A driver's pods probe on when it dies: whoever goes on hears them from their first line on, so that the
+restart is measured all the same. Next stage: ``driver``.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hitless.cluster import manifests
 from hitless.cluster.manifests import Pods
+from hitless.cluster.pods import sweep
 from hitless.cluster.target import ClusterTarget, Places
 from hitless.drill import Plan, run
 from hitless.drill.origins import Origin
 from hitless.drill.recording import Desk
 from hitless.drill.targets import Name, Subject
+from hitless.errors import MissingError
 from hitless.evidence import Story, Verdict, judge
 from hitless.kube.api import Api
-from hitless.kube.objects import Node
+from hitless.kube.objects import PODS, Node
 from hitless.model import events as e
 from hitless.operations.rollout.ports import Outcome, Work
 from hitless.restarts.agents import Agent, Step
@@ -30,6 +34,9 @@ from hitless.restarts.methods import Method
 from hitless.survey.cni import Survey
 
 __all__ = ["UNSEEN", "DrillProber"]
+
+_LEAST = 1.0
+"""Seconds: a plan's shortest baseline. That of a measurement which goes on was before."""
 
 UNSEEN = "the agent was restarted before this record begins: what that cost was not seen"
 
@@ -49,32 +56,65 @@ class DrillProber:
     done: Callable[[Path, Story, Verdict], None]
     origin: Origin | None = None
     onlooker: Callable[[e.Event], None] = lambda _: None
+    former: list[str] = field(default_factory=list)
+    """Drills of drivers that died: what is left of them goes before pods are made."""
 
     async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
         """Probe, work, probe again."""
-        target = ClusterTarget(
-            self.api,
-            self.survey,
-            nodes,
-            self.pods,
-            self.plan,
-            self.agent,
-            Method.DELETE_POD,
-            self.places,
-            self.to,
-            at_once=len(nodes),
+        await self.tidy()
+        return await self._measured(self._target(nodes, self.pods, self.places), work, self.plan, unseen=unseen)
+
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+        """Hear what the pods of a driver that died saw, from their first line on; None where they are gone."""
+        pods = replace(self.pods, identity=drill)
+        if not await self._running(pods, nodes):
+            return None
+        owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
+        for owner in owners.values():
+            owner["metadata"]["uid"] = ""  # of no use: nothing is made
+        target = self._target(nodes, pods, Places(owners, self.places.far_ends, self.places.peers))
+        target.joins = True
+        try:
+            return await self._measured(target, work, replace(self.plan, baseline=_LEAST), before=self.plan.baseline)
+        except MissingError:
+            return None
+
+    async def tidy(self) -> None:
+        """Remove what drivers that died left behind."""
+        while self.former:
+            await sweep(self.api, self.pods.namespaces, self.former[-1])
+            self.former.pop()
+
+    async def _running(self, pods: Pods, nodes: Sequence[Node]) -> bool:
+        """Whether a watch and a probe of that drill run on each of the nodes."""
+        found = set()
+        for place in pods.namespaces:
+            for pod in await self.api.all(PODS, place, labels=manifests.selector(pods.identity)):
+                if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None:
+                    found.add((pod.spec.node_name, pod.label("app.kubernetes.io/component")))
+        return all((node.name, role) in found for node in nodes for role in ("watch", "probe"))
+
+    def _target(self, nodes: Sequence[Node], pods: Pods, places: Places) -> ClusterTarget:
+        survey, agent, method = self.survey, self.agent, Method.DELETE_POD
+        return ClusterTarget(
+            self.api, survey, nodes, pods, self.plan, agent, method, places, self.to, at_once=len(nodes)
         )
-        log = self.folder([node.name for node in nodes]) / "events.jsonl"
+
+    async def _measured(
+        self, target: ClusterTarget, work: Work, plan: Plan, *, unseen: bool = False, before: float | None = None
+    ) -> Mapping[str, Outcome]:
+        names = [node.name for node in target.nodes]
+        log = self.folder(names) / "events.jsonl"
         told, verdict = await run(
-            self.plan,
-            _Worked(target, work, unseen),
+            plan,
+            _Worked(target, work, unseen, before),
             log,
             judged=target.title,
             onlooker=self.onlooker,
             origin=self.origin,
         )
         self.done(log, told, verdict)
-        return {node.name: _outcome(told, node.name) for node in nodes}
+        return {name: _outcome(told, name) for name in names}
 
 
 def _outcome(told: Story, node: str) -> Outcome:
@@ -95,6 +135,8 @@ class _Worked:
     inner: ClusterTarget
     work: Work
     unseen: bool
+    before: float | None = None
+    """Seconds without a restart at the begin of a measurement that another driver began."""
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -105,8 +147,21 @@ class _Worked:
 
     @asynccontextmanager
     async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+        if self.before is not None:
+            desk.when = _past(desk, self.before)
         async with self.inner.open(name, desk) as subject:
             yield _Subject(subject, desk, self.work, self.unseen, self.inner.method)
+
+
+def _past(desk: Desk, before: float) -> Callable[[str], int]:
+    """When the phases of a measurement were that another driver began: it probed for ``before`` seconds at least, and
+    restarted the agent after that."""
+
+    def when(phase: str) -> int:
+        starts = {"baseline": desk.earliest, "round": desk.earliest + int(before * 1e9)}
+        return starts.get(phase) or desk.now
+
+    return when
 
 
 @dataclass
@@ -124,7 +179,7 @@ class _Subject:
         def tell(node: str, step: Step, detail: str, evidence: str = "", code: e.RestartCode = "", /) -> None:
             desks[node].write(
                 e.Restart(
-                    t=self.desk.now,
+                    t=self.desk.when("round") if step == "stop" and self.desk.when else self.desk.now,
                     step=step,
                     round=round,
                     method=self.method,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hitless.errors import HitlessError
-from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Pod, PodSpec
+from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Node, Pod, PodSpec
 from hitless.kube.troubles import trouble
 from hitless.model.events import RestartCode
 from hitless.operations.rollout import guards, node_order
@@ -89,7 +89,11 @@ async def take(crew: Crew, step: Sequence[Turn]) -> str:
         await work(_silent)
         if work.failed:
             return await _not_back(crew, work)
-        outcomes = await crew.prober.around(nodes, _Nothing(chosen), unseen=True)
+        outcomes = await _rejoined(crew, chosen, nodes) if chosen == late else None
+        if outcomes is not None:
+            unseen = []
+        else:
+            outcomes = await crew.prober.around(nodes, _Nothing(chosen), unseen=True)
     else:
         outcomes = await crew.prober.around(nodes, work, unseen=False)
     if not work.begun:
@@ -100,6 +104,14 @@ async def take(crew: Crew, step: Sequence[Turn]) -> str:
     if work.failed:
         return await _not_back(crew, work)
     return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
+
+
+async def _rejoined(crew: Crew, step: Sequence[Turn], nodes: Sequence[Node]) -> Mapping[str, Outcome] | None:
+    """What the pods of the driver that restarted these nodes saw of it; None where they cannot tell."""
+    drills = {one.drill for one in step}
+    if len(drills) != 1 or "" in drills:
+        return None
+    return await crew.prober.rejoin(nodes, drills.pop(), _Nothing(step))
 
 
 def _silent(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
@@ -168,7 +180,10 @@ class _Nothing:
 
     async def __call__(self, tell: Tell, /) -> None:
         for one in self.step:
-            tell(one.node, "ready", "restarted before this record begins", f"pod {one.pod} (uid {one.uid}) is gone")
+            tell(one.node, "stop", f"pod {one.pod} was deleted by a driver that died, at this time or later")
+            gone = f"pod {one.pod} (uid {one.uid}) is gone"
+            tell(one.node, "started", "it runs again, at this time or before", gone)
+            tell(one.node, "ready", "it is ready, since this time or before", gone)
 
 
 @dataclass
@@ -215,7 +230,8 @@ class _Restart:
     def _intent(self, turn: Turn) -> Turn:
         pod = self.seen.pods.get(turn.node)
         assert pod is not None, "a turn whose node has no pod is skipped"
-        return msgspec.structs.replace(turn, course="restarting", pod=pod.name, uid=pod.metadata.uid, reason="")
+        uid, drill = pod.metadata.uid, self.crew.state.drill
+        return msgspec.structs.replace(turn, course="restarting", pod=pod.name, uid=uid, drill=drill, reason="")
 
     async def _look_at(self, state: Rollout) -> None:
         """Why they are not back, in the kubelet's words; or that they came back with another revision."""

@@ -86,14 +86,15 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node's turn. ``pod`` and ``uid`` are those of the one pod that is deleted; ``unseen``: it was restarted while
-    nobody measured."""
+    """A node's turn. ``pod`` and ``uid`` are those of the one pod that is deleted; ``drill``: whose pods measure it
+    meanwhile; ``unseen``: it was restarted while nobody measured."""
 
     node: str
     zone: str = ""
     course: Course = "pending"
     pod: str = ""
     uid: str = ""
+    drill: str = ""
     verdict: Word | Literal[""] = ""
     attempted: int = 0
     lost: int = 0
@@ -145,6 +146,12 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         known = {one.node for one in self.turns}
         kept = [new.get(one.node, one) for one in self.turns]
         return msgspec.structs.replace(self, turns=(*kept, *(one for name, one in new.items() if name not in known)))
+
+    @property
+    def drills(self) -> tuple[str, ...]:
+        """Drills of this rollout whose pods may still be there."""
+        open_ones = (one.drill for one in self.turns if one.course == "restarting")
+        return tuple(dict.fromkeys(filter(None, (*open_ones, self.drill))))
 
     def of(self, node: str) -> Turn | None:
         """A node's turn."""
