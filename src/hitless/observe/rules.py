@@ -15,7 +15,6 @@ of them is kept. A failure of a thread comes out of ``next`` as the error that i
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from hitless.kernel import memory, xtables
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.interest import Interest
-from hitless.kernel.nftables.mirror import Mirror, Update
+from hitless.kernel.nftables.mirror import Mirror, Sockets, Update
 from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.families import Family
@@ -75,6 +74,7 @@ class RulesObserver:
         *,
         tables: Collection[str] = (),
         follow_legacy: bool = True,
+        sockets: Sockets | None = None,
     ) -> None:
         memory.return_large_blocks()
         self.families = tuple(families)
@@ -84,10 +84,12 @@ class RulesObserver:
         self._waiting: deque[Snapshot | HitlessError] = deque()
         self._stop = threading.Event()
         interest = Interest(frozenset(HOOKS), self._own)
-        self._mirror = Mirror(namespace, self.families, interest=interest, clock=self._clock, collapse=True)
+        self._mirror = Mirror(
+            namespace, self.families, interest=interest, clock=self._clock, collapse=True, sockets=sockets
+        )
         self._legacy = Ruleset()
         self._surroundings = Surroundings(namespace)
-        self._asked = time.monotonic()
+        self._asked = self._clock.monotonic()
         self._poller: Poller | None = None
         self._thread: threading.Thread | None = None
         try:
@@ -132,15 +134,15 @@ class RulesObserver:
 
     def next(self, timeout: float) -> Observation | None:
         """The next state, or ``None`` when nothing changed in time; raises what a source raised."""
-        deadline = time.monotonic() + max(0.0, timeout)
+        deadline = self._clock.monotonic() + max(0.0, timeout)
         while True:
             if self._waiting:
                 return self._from_legacy(self._waiting.popleft())
-            left = deadline - time.monotonic()
+            left = deadline - self._clock.monotonic()
             update = self._mirror.next(max(0.0, left))
             if update is not None and (found := self._from_nft(update)) is not None:
                 return found
-            over = time.monotonic() - deadline
+            over = self._clock.monotonic() - deadline
             if not self._waiting and (over > _OVERTIME or (over >= 0 and not self._mirror.waiting)):
                 return self._changed_around()
 
@@ -152,16 +154,17 @@ class RulesObserver:
         changed = False
         whole = self._mirror.catch_up(patience)
         while (update := self._mirror.next(0)) is not None:
-            changed = changed or update.changes is None or any(change.kept for change in update.changes)
+            # without any change: something is known now that could not be read before
+            changed = changed or not update.changes or any(change.kept for change in update.changes)
         # a rule may ask for a set, or an interface, that was made right before it
-        if changed or time.monotonic() - self._asked >= _AROUND:
+        if changed or self._clock.monotonic() - self._asked >= _AROUND:
             changed = self.look_around() or changed
         return changed or not whole
 
     def look_around(self) -> bool:
         """Ask again what rules ask about the node, such as members of ipsets; whether any answer is another one."""
         changed = self._surroundings.refresh()
-        self._asked = time.monotonic()
+        self._asked = self._clock.monotonic()
         return changed
 
     def now(self, families: Collection[Family]) -> Ruleset:
@@ -194,7 +197,7 @@ class RulesObserver:
 
     def _changed_around(self) -> Observation | None:
         """What changes without an event of nf_tables, members of ipsets above all: asked for once a second."""
-        if time.monotonic() - self._asked < _AROUND:
+        if self._clock.monotonic() - self._asked < _AROUND:
             return None
         before = self._clock.now()
         changed = self.look_around()

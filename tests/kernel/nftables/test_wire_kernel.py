@@ -8,10 +8,12 @@ from tests.unit.nftables.wire_kernel import IP, WireControl, WireKernel, ends, l
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import dump, wire
+from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.nftables.state import State
 
 pytestmark = pytest.mark.kernel
 
+ASKED = netlink.nfgenmsg(IP) + netlink.text(1, "t") + netlink.text(2, "ways")
 TEXT = """table ip t {
   set block { type ipv4_addr; elements = { 10.42.0.5, 10.0.0.7 }; }
   map ways { type ipv4_addr : verdict; elements = { 10.42.0.5 : jump other }; }
@@ -37,9 +39,28 @@ def test_tables_that_nft_wrote_are_read_alike_from_both(node: Node) -> None:
     assert node.nft(TEXT)
     with netlink.Socket(netlink.NETFILTER, node.namespace) as control:
         real = dump.read_state(control, (IP,))
-    fake = dump.read_state(WireControl(kernel), (IP,))  # type: ignore[arg-type]
+        elements = _elements(control.dump(wire.SUBSYSTEM << 8 | wire.GETSETELEM, ASKED, operation="read", subject="t"))
+    asking = WireControl(kernel)
+    fake = dump.read_state(asking, (IP,))  # type: ignore[arg-type]
     assert fake.ruleset() == real.ruleset()
     assert _sets(fake) == _sets(real)
+    # byte for byte, as some readers find by bytes what they look for
+    assert _expressions(fake) == _expressions(real)
+    told = asking.dump(wire.SUBSYSTEM << 8 | wire.GETSETELEM, ASKED, operation="read", subject="t")
+    assert _elements(told) == elements
+
+
+def _expressions(state: State) -> dict[str, list[bytes]]:
+    """What the rules of each chain are made of."""
+    return {
+        name: [netlink.attributes(unpack(packed), 4)[wire.RULE_EXPRESSIONS] for _, packed in chain.rules.entries()]
+        for name, chain in state.tables[IP, "t"].chains.items()
+    }
+
+
+def _elements(told: list[netlink.Message]) -> list[bytes]:
+    lists = (netlink.attributes(one.payload, 4)[wire.ELEMENTS_LIST] for one in told)
+    return sorted(raw for each in lists for _, raw in netlink.attribute_list(each))
 
 
 def _sets(state: State) -> dict[str, object]:

@@ -68,3 +68,24 @@ def test_packets_that_a_rule_singles_out_are_told_from_others() -> None:
     one, other = header("10.0.0.9"), header("10.0.1.9")
     assert rules.singled_out(Known(one)) == (9,) and rules.singled_out(Known(other)) == ()
     assert rules.singled_out(Known(PacketHeader(4, 6))) == tuple(range(1, 200))
+
+
+def test_what_is_not_there_is_an_error_and_changes_nothing() -> None:
+    rules = Rules({1: b"one", 256: b"two"})
+    with pytest.raises(KeyError):
+        rules.insert_after(7, 8, b"eight")
+    with pytest.raises(KeyError):
+        rules.remove(7)
+    assert list(rules.entries()) == [(1, b"one"), (256, b"two")]
+    # the bytes of a handle may stand across two others
+    assert 1 in rules and 256 in rules and (1 << 56) + 1 not in rules and 1 << 8 * 7 not in rules
+    assert Rules().first == 0
+
+
+def test_a_version_changes_with_the_rules_alone() -> None:
+    rules = Rules({number: b"%d" % number for number in range(1, 1000)})
+    other = rules.copy()
+    assert other.version == rules.version
+    other.remove(500)
+    assert other.version != rules.version
+    assert rules.copy().version == rules.version

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import pairwise
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from tests.unit.nftables.wire_kernel import IP, WireControl, WireKernel, WireSockets, ends, kind, looks_up, source
 
 from hitless.errors import Defect, KernelError, MissingError
@@ -23,6 +26,7 @@ from hitless.semantics import evaluate
 
 FORWARD = Interest(frozenset({"forward"}))
 DROP, ACCEPT, JUMP = 0, 1, -3
+CASES = int(os.environ.get("HITLESS_MIRROR_CASES", "25"))
 POD = bytes([10, 42, 0, 5])
 PACKET = Packet(ip_address("10.42.0.5"), ip_address("192.0.2.1"), iif="pod0", oif="up0")
 
@@ -581,6 +585,18 @@ def test_what_was_read_ahead_of_the_state_waits_for_its_commit(watching: Watchin
     seen.check()
 
 
+def test_what_comes_in_with_a_commit_that_touches_nothing_else_is_an_update(watching: Watching) -> None:
+    kernel = small()
+    seen = watching(kernel)
+    kernel.rule("t", "base", ends(JUMP, "other"))
+    kernel.commit()
+    kernel.commit()  # of tables of a family that is not kept: nobody can know that the chain was not in it
+    first, second = seen.follow()
+    assert first.changes and fate(first.ruleset) == "unknown"
+    assert second.changes == () and fate(second.ruleset) == "dropped" == seen.fate()
+    seen.check()
+
+
 def test_what_went_away_before_it_was_read_is_no_trouble(watching: Watching) -> None:
     kernel = small()
     seen = watching(kernel)
@@ -685,3 +701,110 @@ def test_a_message_of_another_kind_is_passed_over(watching: Watching) -> None:
     kernel.commit()
     assert [each.changes is not None for each in seen.follow()] == [True]
     seen.check()
+
+
+# --- everything at once
+
+
+ANYTHING = (
+    *("rule", "rule", "gone", "lead", "lead", "element", "element", "chain", "foreign", "foreign", "silent", "lose"),
+    *("damage", "deaf", "hear", "wait", "next", "next", "during", "torn", "rename", "sleep"),
+)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(ANYTHING),
+        st.integers(0, 250),
+    ),
+    min_size=20,
+    max_size=60,
+)
+
+
+@settings(max_examples=CASES, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(STEPS, st.booleans())
+def test_whatever_happens_it_finds_back_and_never_says_what_is_not_so(
+    steps: list[tuple[str, int]], collapse: bool
+) -> None:
+    """After any history, left alone, it has what a full read has; and before, each update that lost nothing was a state
+    that the kernel had at that generation."""
+    kernel = small()
+    fates = {kernel.generation: "passes"}
+
+    def commit(*, silent: bool = False) -> None:
+        kernel.commit(silent=silent)
+        fates[kernel.generation] = truth(kernel)
+
+    sockets = WireSockets(kernel)
+    with Mirror(interest=FORWARD, clock=kernel.clock, collapse=collapse, sockets=sockets) as mirror:
+        seen = Watched(kernel, mirror, sockets)
+        for what, number in steps:
+            disturb(kernel, what, number, commit)
+            if what in ("next", "wait"):
+                update = mirror.next(number / 100 if what == "wait" else 0)
+                if update is not None:
+                    assert fate(update.ruleset) in ("unknown", fates[update.generation])
+        kernel.deaf, kernel.torn = False, 0
+        kernel.meanwhile.clear()
+        commit()  # by this one it knows of any that it was not told of
+        for _ in range(3):
+            mirror.next(20)
+            seen.follow()
+        seen.check()
+        assert seen.fate() == fates[kernel.generation]
+
+
+def disturb(kernel: WireKernel, what: str, number: int, commit: Callable[..., None]) -> None:
+    """One thing that others, or the machine, do."""
+    table, rules = kernel.tables["t"], kernel.tables["t"].rules
+    address = POD if number % 3 == 0 else bytes([10, 0, 0, number])
+    if what == "rule":
+        kernel.rule("t", "base", source(address), ends(DROP))
+    elif what == "gone" and rules["base"]:
+        kernel.delete_rule("t", "base", sorted(rules["base"])[number % len(rules["base"])])
+    elif what == "lead":
+        kernel.rule("t", "base", *([looks_up("block")] if number % 2 else []), ends(JUMP, "other"))
+    elif what == "element" and address in table.elements["block"]:
+        kernel.delete_element("t", "block", address)
+    elif what == "element":
+        kernel.element("t", "block", address)
+    elif what == "foreign":
+        kernel.rule("t", "other", source(address), ends(DROP))
+    elif what == "chain":
+        kernel.chain("t", f"c{number}") if f"c{number}" not in table.chains else kernel.delete_chain("t", f"c{number}")
+    elif what == "rename":
+        name = next((each for each in table.chains if each.startswith("c")), "")
+        if name and f"c{number}" not in table.chains:
+            kernel.rename_chain("t", name, f"c{number}")
+    elif what == "lose":
+        kernel.lose()
+    elif what == "damage" and kernel.events and isinstance(kernel.events[-1], bytes):
+        kernel.events[0] = b"\x05\0\0\0" + bytes(kernel.events[-1])[4:]
+    elif what in ("deaf", "hear"):
+        kernel.deaf = what == "deaf"
+    elif what == "torn":
+        kernel.torn = number % 5
+    elif what == "sleep":
+        kernel.clock.sleep(number / 50)
+    elif what == "during":
+        kind = (wire.GETTABLE, wire.GETCHAIN, wire.GETRULE, wire.GETSETELEM)[number % 4]
+
+        def meanwhile() -> None:
+            kernel.rule("t", "base" if number % 3 else "other", source(address), ends(DROP))
+            commit()
+
+        kernel.meanwhile.setdefault(kind, []).append(meanwhile)
+    if kernel._open:
+        commit(silent=what == "silent")
+    elif what == "silent":
+        kernel.rule("t", "base", source(address), ends(DROP))
+        commit(silent=True)
+
+
+def truth(kernel: WireKernel) -> str:
+    """What becomes of the pod's packet by the kernel's rules."""
+    control = WireControl(kernel)
+    meanwhile, kernel.meanwhile = kernel.meanwhile, {}
+    torn, kernel.torn = kernel.torn, 0
+    found = dump.read_state(control, (IP,), clock=kernel.clock)  # type: ignore[arg-type]
+    kernel.meanwhile, kernel.torn = meanwhile, torn
+    return fate(found.ruleset())

@@ -121,3 +121,76 @@ def test_bytes_in_a_comment_are_no_condition() -> None:
     words = b"".join(source("10.0.0.1/32"))
     blob = expression("match", text(1, "comment"), be32(2, 0), netlink.attribute(3, words.ljust(256, b"\0")))
     assert met(header("10.9.9.9"), rule(DROP, userdata=words), rule(blob, DROP)) == [0, 1]
+
+
+def test_a_damaged_message_has_no_clue_and_is_met_by_everybody() -> None:
+    whole = rule(*source("10.0.0.1/32"), DROP)
+    assert clue(whole) is not None
+    for cut in range(len(whole)):
+        assert met(header("10.9.9.9"), whole[:cut]) in ([], [0])  # and no error
+    # an expression, and the list of them, that claim another length than they have
+    at = whole.index(b"payload") - 8
+    for length in (0, 3, 0xFFFF):
+        broken = whole[:at] + length.to_bytes(2, "little") + whole[at + 2 :]
+        assert met(header("10.9.9.9"), broken) == [0]
+    assert met(header("10.9.9.9"), whole[:4] + b"\2\0" + whole[6:]) == [0]
+    odd = expression("payload", be32(1, 1), be32(2, 1), be32(3, 12), plain(4, b""))
+    assert met(header("10.9.9.9"), rule(odd, compare(b"\0"), DROP)) == [0]
+
+
+def iprange(kind: int, first: str, last: str, *, size: int = 0, revision: int = 1) -> bytes:
+    """As iptables writes ``-m iprange``; ``kind``: 1 source, 2 destination, 0x10 and 0x20 the same negated."""
+    ends = [ip_address(text).packed.ljust(16, b"\0") for text in (first, last)]
+    blob = b"".join((*ends, *ends)) + bytes([kind])
+    return expression("match", text(1, "iprange"), be32(2, revision), plain(3, blob[: size or None].ljust(68, b"\0")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "packet", "expected"),
+    [
+        (1, header("10.0.0.6"), True),
+        (1, header("10.0.0.10"), False),
+        (0x11, header("10.0.0.6"), True),  # negated: it is met by others
+        (0x11, header("10.0.0.10"), True),
+        (2, header("10.9.9.9", "10.0.0.5"), True),
+        (2, header("10.0.0.6", "10.9.9.9"), False),
+        (0, header("10.9.9.9"), True),
+    ],
+)
+def test_ranges_as_iptables_writes_them(kind: int, packet: PacketHeader, expected: bool) -> None:
+    assert met(packet, rule(iprange(kind, "10.0.0.5", "10.0.0.9"), DROP)) == ([0] if expected else [])
+
+
+def test_ranges_in_another_form_are_met_by_everybody() -> None:
+    for odd in (
+        iprange(1, "10.0.0.5", "10.0.0.9", revision=0),
+        iprange(1, "10.0.0.9", "10.0.0.5"),
+        expression("match", text(1, "iprange"), be32(2, 1), plain(3, bytes(64))),
+        expression("match", text(1, "multiport"), be32(2, 1), plain(3, bytes(68))),
+    ):
+        assert met(header("10.9.9.9"), rule(odd, DROP)) == [0]
+    assert met(header("10.9.9.9"), rule(iprange(1, "10.0.0.5", "10.0.0.9"), DROP, family=1)) == [0]
+    six = iprange(1, "fd00::5", "fd00::9")
+    assert met(header("fd00::6"), rule(six, DROP, family=10)) == [0]
+    assert met(header("fd00::a"), rule(six, DROP, family=10)) == []
+
+
+def test_a_value_shorter_than_what_was_loaded_is_a_prefix_and_a_longer_one_no_clue() -> None:
+    value = ip_address("10.1.2.3").packed
+    assert met(header("10.1.9.9"), rule(load(1, 12, 4), compare(value[:2]), DROP)) == [0]
+    assert met(header("10.2.9.9"), rule(load(1, 12, 4), compare(value[:2]), DROP)) == []
+    assert clue(rule(load(1, 12, 2), compare(value), DROP)) is None
+    # a mask before a range, a mask of a mask, and a mask of nothing
+    mask = masked(ip_network("10.0.0.0/12").netmask.packed)
+    assert clue(rule(load(1, 12, 4), mask, compare(value, 5), compare(value, 3), DROP)) is None
+    assert clue(rule(load(1, 12, 4), mask, mask, compare(value), DROP)) is None
+    assert clue(rule(mask, compare(value), DROP)) is None
+    assert clue(rule(load(1, 12, 4), mask, compare(value[:2]), DROP)) is None
+
+
+def test_of_several_clues_the_one_that_says_most_is_taken() -> None:
+    wide, narrow = source("10.0.0.0/8"), source("10.1.2.3/32")
+    assert clue(rule(*wide, *narrow, DROP)) == clue(rule(*narrow, *wide, DROP)) == clue(rule(*narrow, DROP))
+    low, high = (ip_address(f"10.1.0.{last}").packed for last in (0, 7))
+    between = load(1, 12, 4), compare(low, 5), compare(high, 3)
+    assert clue(rule(*wide, *between, DROP)) == clue(rule(*between, DROP))

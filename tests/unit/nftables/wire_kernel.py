@@ -36,27 +36,28 @@ def verdict(code: int, to: str = "") -> bytes:
 
 
 def expression(name: str, *parts: bytes) -> bytes:
-    data = netlink.nested(wire.EXPRESSION_DATA, *parts)
-    return netlink.nested(1, netlink.text(wire.EXPRESSION_NAME, name), data)
+    data = netlink.attribute(wire.EXPRESSION_DATA, b"".join(parts))  # no flag for what is nested: nla_nest_start_noflag
+    return netlink.attribute(1, netlink.text(wire.EXPRESSION_NAME, name) + data)
 
 
 def ends(code: int, to: str = "") -> bytes:
     """The expression of a rule that ends with this verdict."""
-    return expression("immediate", netlink.be32(1, 0), netlink.nested(2, verdict(code, to)))
+    return expression("immediate", netlink.be32(1, 0), netlink.attribute(2, verdict(code, to)))
+
+
+_SOURCE = expression("payload", netlink.be32(1, 1), netlink.be32(2, 1), netlink.be32(3, 12), netlink.be32(4, 4))
 
 
 def source(address: bytes) -> bytes:
     """The expressions of ``ip saddr``."""
-    loads = expression("payload", netlink.be32(1, 1), netlink.be32(2, 1), netlink.be32(3, 12), netlink.be32(4, 4))
-    value = netlink.nested(3, netlink.attribute(wire.DATA_VALUE, address))
-    return loads + expression("cmp", netlink.be32(1, 1), netlink.be32(2, 0), value)
+    value = netlink.attribute(3, netlink.attribute(wire.DATA_VALUE, address))
+    return _SOURCE + expression("cmp", netlink.be32(1, 1), netlink.be32(2, 0), value)
 
 
 def looks_up(name: str, *, gives_verdict: bool = False) -> bytes:
     """The expressions of ``ip saddr @name``, and of ``ip saddr vmap @name``."""
-    loads = expression("payload", netlink.be32(1, 1), netlink.be32(2, 1), netlink.be32(3, 12), netlink.be32(4, 4))
     parts = [netlink.text(1, name), netlink.be32(2, 1), *([netlink.be32(3, 0)] if gives_verdict else [])]
-    return loads + expression("lookup", *parts)
+    return _SOURCE + expression("lookup", *parts, netlink.be32(5, 0))
 
 
 @dataclass
@@ -149,7 +150,7 @@ class WireKernel:
         parts.append(netlink.text(wire.CHAIN_NAME, name))
         if hook:
             at = netlink.be32(wire.HOOK_NUMBER, _KINDS[hook]) + netlink.be32(wire.HOOK_PRIORITY, priority)
-            parts += [netlink.nested(wire.CHAIN_HOOK, at), netlink.be32(wire.CHAIN_POLICY, policy)]
+            parts += [netlink.attribute(wire.CHAIN_HOOK, at), netlink.be32(wire.CHAIN_POLICY, policy)]
             parts.append(netlink.text(wire.CHAIN_TYPE, "filter"))
         self.tables[table].chains[name] = handle, b"".join(parts)
         self.tables[table].rules[name] = {}
@@ -179,7 +180,7 @@ class WireKernel:
     def rule(self, table: str, chain: str, *expressions: bytes) -> int:
         handle = self._next()
         payload = _of(wire.RULE_TABLE, table, chain) + netlink.be64(wire.RULE_HANDLE, handle)
-        payload += netlink.nested(wire.RULE_EXPRESSIONS, *expressions)
+        payload += netlink.attribute(wire.RULE_EXPRESSIONS, b"".join(expressions))
         self.tables[table].rules[chain][handle] = payload
         self._say(wire.NEWRULE, payload, netlink.CREATE | netlink.APPEND)
         return handle
@@ -200,7 +201,7 @@ class WireKernel:
         if flags & wire.SET_MAP:
             parts.append(netlink.be32(wire.SET_DATA_TYPE, wire.DATA_VERDICTS))
         if size:
-            parts.append(netlink.nested(wire.SET_DESC, netlink.be32(wire.SET_DESC_SIZE, size)))
+            parts.append(netlink.attribute(wire.SET_DESC, netlink.be32(wire.SET_DESC_SIZE, size)))
         payload = b"".join(parts) + netlink.be64(wire.SET_HANDLE, self._next())
         self.tables[table].sets[name], self.tables[table].elements[name] = payload, {}
         self._say(wire.NEWSET, payload)
@@ -212,8 +213,9 @@ class WireKernel:
         return self
 
     def element(self, table: str, name: str, key: bytes, to: str = "") -> WireKernel:
-        data = netlink.nested(wire.ELEMENT_DATA, verdict(-3, to)) if to else b""
-        one = netlink.nested(1, netlink.nested(wire.ELEMENT_KEY, netlink.attribute(wire.DATA_VALUE, key)), data)
+        data = netlink.attribute(wire.ELEMENT_DATA, verdict(-3, to)) if to else b""
+        held = netlink.attribute(wire.ELEMENT_KEY, netlink.attribute(wire.DATA_VALUE, key))
+        one = netlink.attribute(1, held + data)
         self.tables[table].elements[name][key] = one
         listed = netlink.nested(wire.ELEMENTS_LIST, one)
         self._say(wire.NEWSETELEM, _of(wire.ELEMENTS_TABLE, table, name) + listed)

@@ -9,7 +9,7 @@ which the kernel gives out once. What it never does: decode. Next stages: ``orde
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from hitless.kernel.nftables.packing import unpack
 from hitless.kernel.nftables.places import Known, Sorted
@@ -161,20 +161,3 @@ class Rules:
             return
         handles = block.handles[:start] + block.handles[start + _HANDLE.size :]
         self._blocks[at] = _Block(handles, (*block.messages[:number], *block.messages[number + 1 :]))
-
-    def extend(self, rules: Iterable[tuple[int, bytes]]) -> None:
-        """Put many rules behind all others."""
-        handles, messages = [], []
-        for handle, message in rules:
-            handles.append(handle)
-            messages.append(message)
-            if len(messages) == _BLOCK:
-                self._close(handles, messages)
-        if messages:
-            self._close(handles, messages)
-
-    def _close(self, handles: list[int], messages: list[bytes]) -> None:
-        self._blocks.append(_Block(b"".join(map(_HANDLE.pack, handles)), tuple(messages)))
-        self._count += len(messages)
-        handles.clear()
-        messages.clear()

@@ -52,10 +52,11 @@ class Fetcher:
         self._needs.clear()
         self._coming.clear()
 
-    def settle(self, needs: Iterable[tuple[TableKey, Body]]) -> None:
-        """Bring in what is of interest now. What cannot be had as this generation holds it comes with a later one, and
-        nobody is told anything of it until then."""
-        generation = self._replay.state.generation
+    def settle(self, needs: Iterable[tuple[TableKey, Body]]) -> bool:
+        """Bring in what is of interest now; whether anything came in. What cannot be had as this generation holds it
+        comes with a later one, and nobody is told anything of it until then."""
+        before = self._replay.state
+        generation = before.generation
         for read_at, key, body, found in [each for each in self._coming if not after(each[0], generation)]:
             self._coming.remove((read_at, key, body, found))
             needs = (*needs, *self._replay.supply(key, body, found))
@@ -83,6 +84,7 @@ class Fetcher:
             else:
                 self._needs.append((key, body))
                 self._again_at = self._clock.monotonic() + FETCH_AGAIN_S
+        return self._replay.state is not before
 
     def fetch_late(self) -> bool:
         """Try again what could not be read; whether something came in, or is no more."""

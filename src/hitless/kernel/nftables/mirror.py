@@ -233,9 +233,9 @@ class Mirror:
                 hasten()
         if commit is None:
             return None
-        self._fetcher.settle(commit.needs)
+        came = self._fetcher.settle(commit.needs)  # perhaps with a commit that touched nothing else
         self.max_lag_ns = max(self.max_lag_ns, self._clock.now() - received.t + received.late)
-        return self._committed(received, commit) if commit.changes else None
+        return self._committed(received, commit) if commit.changes or came else None
 
     # --- full reads
 
