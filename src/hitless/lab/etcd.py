@@ -40,14 +40,16 @@ REMEDY = (
 
 def endpoint(plan: Plan, node: int) -> str:
     """Where the node reaches it: flanneld's --etcd-endpoints."""
-    return f"http://{plan.gateway(Family.IPV4, node)}:{_PORT}"
+    gateway = plan.gateway(plan.families[0], node)
+    return f"http://[{gateway}]:{_PORT}" if gateway.version == 6 else f"http://{gateway}:{_PORT}"
 
 
 def start(members: Members, keeper: Keeper, net_conf: str) -> None:
     """Start it, wait until it answers, and write flannel's configuration and the nodes' subnets into it."""
     plan = members.plan
     program = processes.program(PROGRAM)
-    own, client = "http://127.0.0.1:2380", f"http://0.0.0.0:{_PORT}"
+    own = "http://127.0.0.1:2380"
+    client = f"http://0.0.0.0:{_PORT}" if Family.IPV4 in plan.families else f"http://[::]:{_PORT}"
     line = [
         "nsenter", f"--net=/proc/{keeper.keep.pid}/fd/{members.held['underlay'].net}", "--", program,
         "--name=lab", "--data-dir=/run/hitless-etcd", "--log-level=error",
@@ -66,12 +68,17 @@ def _reservations(plan: Plan) -> Mapping[str, str]:
     """A subnet without an end for each node, by its address: whoever runs there takes it as its lease."""
     found = {}
     for node in range(plan.nodes):
-        subnets = [plan.subnet(family, node) for family in plan.families]
-        name = "&".join(f"{subnet.network_address}-{subnet.prefixlen}" for subnet in subnets)
-        told = {"PublicIP": str(plan.node_address(Family.IPV4, node))}
+        names = [
+            f"{one.network_address}-{one.prefixlen}" for one in (plan.subnet(each, node) for each in plan.families)
+        ]
+        told = {"PublicIP": "0.0.0.0"}
+        if Family.IPV4 in plan.families:
+            told["PublicIP"] = str(plan.node_address(Family.IPV4, node))
+        else:
+            names.insert(0, "0.0.0.0-0")  # flannel's key of a node without IPv4
         if Family.IPV6 in plan.families:
             told["PublicIPv6"] = str(plan.node_address(Family.IPV6, node))
-        found[f"{PREFIX}/subnets/{name}"] = json.dumps(told)
+        found[f"{PREFIX}/subnets/{'&'.join(names)}"] = json.dumps(told)
     return found
 
 

@@ -132,12 +132,6 @@ class Plan:
         ):
             if text not in words:
                 raise InputError(f"{text!r} is unknown", where=flag, expected=" or ".join(filter(None, words)))
-        if self.leases == LeaseSource.ETCD and Family.IPV4 not in self.families:
-            raise InputError(
-                "flannel's keys in etcd begin with an IPv4 subnet",
-                where="--family",
-                expected="ipv4 or dual with {etcd}",
-            )
         if self.overlay == Overlay.HOST_GW and self.wiring == Wiring.ROUTED:
             raise InputError(
                 "host-gw needs nodes that reach each other without a router",

@@ -15,7 +15,7 @@ from hitless import lab
 from hitless.errors import MissingError
 from hitless.kernel import processes
 from hitless.lab import features, overlays
-from hitless.lab.etcd import PREFIX, PROGRAM
+from hitless.lab.etcd import PREFIX, PROGRAM, endpoint
 from hitless.lab.plans import LeaseSource, Overlay, Wiring
 from hitless.model.families import Family
 
@@ -66,21 +66,19 @@ def test_nodes_share_the_leases_folder_and_nothing_else_of_run() -> None:
         assert not Path(overlays.SHARED).exists(), "the machine's own /run is untouched"
 
 
-def test_an_etcd_of_the_labs_own_has_the_configuration_and_each_nodes_subnet() -> None:
+@pytest.mark.parametrize("family", ["dual", "ipv6"])
+def test_an_etcd_of_the_labs_own_has_the_configuration_and_each_nodes_subnet(family: str) -> None:
     if shutil.which(PROGRAM) is None:
         pytest.skip("etcd is not installed")
     plan = lab.Plan(
-        nodes=2, family="dual", overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD, kubernetes=False
+        nodes=2, family=family, overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD, kubernetes=False
     )
     with up(plan) as cluster:
         body = '{"key": "AA==", "range_end": "AA=="}'  # everything
         ask = ["curl", "-sf", "-m10", "-d", body]
         if shutil.which("curl") is None:
             missing("curl is not installed")
-        (held,) = {
-            run(node.namespace, *ask, f"http://{plan.gateway(Family.IPV4, node.index)}:2379/v3/kv/range")
-            for node in cluster.nodes
-        }
+        (held,) = {run(node.namespace, *ask, f"{endpoint(plan, node.index)}/v3/kv/range") for node in cluster.nodes}
         assert len(json.loads(held)["kvs"]) == 3
         keeper = cluster.keeper.keep.pid
         children = processes.run(["ps", "-o", "comm=", "--ppid", str(keeper)], check=False).stdout.split()

@@ -61,7 +61,6 @@ def test_pod_networks_of_other_nodes_are_routed_by_the_lab_only_without_an_overl
         ({"overlay": "ipip"}, "--overlay"),
         ({"wiring": "l3"}, "--underlay"),
         ({"overlay": "host-gw", "wiring": "routed"}, "without a router"),
-        ({"overlay": "vxlan", "leases": "etcd", "family": "ipv6"}, "--family"),
     ],
 )
 def test_what_cannot_be_is_refused(more: dict[str, str], word: str) -> None:
@@ -94,6 +93,11 @@ def test_on_a_routed_underlay_each_node_reaches_etcd_at_its_own_gateway() -> Non
     plan = Plan(nodes=3, overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD)
     found = [placeholders.fill(["{etcd}"], plan, node_of(plan, i))[0] for i in range(3)]
     assert found == [f"http://198.18.{i}.1:2379" for i in range(3)]
+
+
+def test_a_lab_without_ipv4_reaches_its_etcd_by_ipv6() -> None:
+    plan = Plan(nodes=2, family=Stack.IPV6, overlay=Overlay.VXLAN, leases=LeaseSource.ETCD)
+    assert placeholders.fill(["{etcd}"], plan, node_of(plan))[0] == f"http://[{plan.gateway(Family.IPV6, 0)}]:2379"
 
 
 def test_one_agent_that_names_etcd_decides_for_all() -> None:
