@@ -77,7 +77,7 @@ def drill(
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         if done.returncode == 3:
             raise SystemExit(done.stderr)
-        (found,) = json.loads(done.stdout)["agents"]
+        found = json.loads(done.stdout)["agents"][-1]  # with --guard: the row with it
     pods = found["pod_to_pod"]
     print(
         f"  {title}: {found['restarts']} restarts; lost {pods['lost']:,} of {pods['attempted']:,} from pod to pod, "
@@ -110,6 +110,7 @@ def drills(asked: argparse.Namespace) -> None:
         drill("flanneld, all at once", asked, real, "--at-once", str(asked.nodes), ours=False)
         # in even rounds flanneld comes back, and its own start costs egress whoever ran before it
         drill("flanneld replaced by hitless and back", asked, real, "--restart", "replace", between=True, ours=False)
+        drill("the same, with a guard on each node", asked, real, "--restart", "replace", "--guard")
 
 
 def _flanneld(asked: argparse.Namespace) -> Agent:
