@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from hitless.model.families import Address, Family, within
+from hitless.model.families import Address, Family, overlap, within
 from hitless.model.leases import BackendType, Endpoint, Lease
 from hitless.model.links import (
     Device,
@@ -196,7 +196,7 @@ def peer_objects(place: Local, lease: Lease) -> tuple[list[LinkObject], dict[str
 def _check(place: Local, family: Family, endpoint: Endpoint) -> None:
     snapshot = place.snapshot
     own, network, subnet = snapshot.own.endpoints[family], snapshot.networks[family], endpoint.subnet
-    if subnet.overlaps(own.subnet):
+    if overlap(subnet, own.subnet):
         raise _Refused(f"its subnet {subnet} overlaps this node's, {own.subnet}")
     if not within(subnet, network):
         raise _Refused(f"its subnet {subnet} is outside of the network {network}")

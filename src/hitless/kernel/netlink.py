@@ -40,6 +40,7 @@ from hitless.kernel.namespaces import HERE, Namespace, inside
 __all__ = [
     "NETFILTER",
     "ROUTE",
+    "TRIES",
     "Message",
     "Socket",
     "TornError",
@@ -79,7 +80,7 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 _BUFFER = 1 << 18  # larger than any datagram that the kernel makes (dumps 32 KB, events a page or two)
-_TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
+TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
 
 
 class TornError(KernelError):
@@ -226,12 +227,12 @@ class Socket:
 
     def dump(self, kind: int, payload: bytes, *, operation: str, subject: str) -> list[Message]:
         """All answers of a dump; repeated from the start while the kernel says that it was torn by a change."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 return list(self.stream(kind, payload, operation=operation, subject=subject))
             except TornError:
                 continue
-        raise KernelError(operation, subject, errno.EINTR, f"changed during each of {_TRIES} reads")
+        raise KernelError(operation, subject, errno.EINTR, f"changed during each of {TRIES} reads")
 
     def stream(
         self, kind: int, payload: bytes, *, operation: str, subject: str, torn: bool = False

@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 
-__all__ = ["Address", "Backend", "Family", "Network", "family_of", "in_any", "within"]
+__all__ = ["Address", "Backend", "Family", "Network", "family_of", "in_any", "overlap", "within"]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -64,3 +64,11 @@ def within(part: Network, whole: Network) -> bool:
 def in_any(address: Address, networks: Iterable[Network]) -> bool:
     """Whether an address is in one of the networks; it is in none of the other family's."""
     return any(address in network for network in networks)
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether two networks have addresses in common.
+
+    The library's ``overlaps`` and ``subnet_of`` make two more addresses, which each network then keeps: megabytes.
+    """
+    return within(one, other) or within(other, one)

@@ -3,8 +3,9 @@
 Problem: what carries traffic between nodes is spread over five kinds of kernel objects, written by three kinds of
 messages; whoever replays events into them loses some. Promise: each object is a frozen value with a ``key``, by which
 the kernel tells it from others of its kind; desired and observed are the same type (``LinkState``), so that a
-difference means something. Devices are named, not numbered: a number changes when a device is made anew. What is
-observed of a foreign object and has no field here is in ``other``, so that it is never taken for ours.
+difference means something. Keys are made once, and shared by all who keep them. Devices are named, not numbered: a
+number changes when a device is made anew. What is observed of a foreign object and has no field here is in ``other``,
+so that it is never taken for ours.
 """
 
 from __future__ import annotations
@@ -88,10 +89,10 @@ class Device:
     tx_checksum: bool | None = None
     gro: bool | None = None
     index: int = field(default=0, compare=False)
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("device", self.name)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("device", self.name))
 
     def __str__(self) -> str:
         return f"device {self.name}"
@@ -104,10 +105,10 @@ class DeviceAddress:
     device: str
     address: Address
     length: int
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("address", self.device, self.address, self.length)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("address", self.device, self.address, self.length))
 
     def __str__(self) -> str:
         return f"address {self.address}/{self.length} of {self.device}"
@@ -127,10 +128,10 @@ class Route:
     table: int = MAIN
     metric: int = 0
     other: str = ""
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("route", self.to, self.metric, self.table)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("route", self.to, self.metric, self.table))
 
     def __str__(self) -> str:
         words = f"route {self.to}" if self.kind == "unicast" else f"{self.kind} route {self.to}"
@@ -161,10 +162,10 @@ class Neighbour:
     address: Address
     mac: str
     permanent: bool = True
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("neighbour", self.device, self.address)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("neighbour", self.device, self.address))
 
     def __str__(self) -> str:
         return f"neighbour {self.address} dev {self.device}"
@@ -179,10 +180,10 @@ class ForwardingEntry:
     to: Address | None
     permanent: bool = True
     other: str = ""
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("forwarding", self.device, self.mac)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("forwarding", self.device, self.mac))
 
     def __str__(self) -> str:
         return f"forwarding entry {self.mac} dev {self.device}"
@@ -204,10 +205,10 @@ class WireguardPeer:
     keepalive: int = 0
     preshared: bool = False
     alive: bool = field(default=False, compare=False)
+    key: Key = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> Key:
-        return ("peer", self.device, self.public_key)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", ("peer", self.device, self.public_key))
 
     def __str__(self) -> str:
         return f"WireGuard peer {self.public_key} dev {self.device}"

@@ -34,7 +34,7 @@ from hitless.model.links import (
     network_of_one,
 )
 
-__all__ = ["Bounds", "LinkPlan", "plan_links"]
+__all__ = ["Bounds", "LinkPlan", "is_wide", "plan_links"]
 
 _NARROW = 64  # bits of an IPv6 network that cannot cover several nodes' subnets, which are of 64 bits and more
 _KERNEL = 2  # RTPROT_KERNEL: comes with an address
@@ -72,9 +72,11 @@ class LinkPlan:
 
 
 def plan_links(
-    desired: LinkState, observed: LinkState, bounds: Bounds, *, keys: Collection[Key] | None = None
-) -> LinkPlan:
-    """The writes that lead from ``observed`` to ``desired``; with ``keys``: as far as these objects go."""
+    desired: LinkState, observed: LinkState, bounds: Bounds, *, keys: Collection[Key] | None = None,
+    wide: Collection[Route] = (),
+) -> LinkPlan:  # fmt: skip
+    """The writes that lead from ``observed`` to ``desired``; with ``keys``: as far as these objects go, where ``wide``
+    are the observed routes that are (``is_wide``), so that a few keys cost the same among thousands of objects."""
     notes: list[str] = []
     wanted, seen, devices = _devices(desired, observed, keys, notes)
     found = delta(wanted, seen, keys)
@@ -88,17 +90,15 @@ def plan_links(
             notes.append(f"{old} comes with an address of this node and stands in the way of {new}")
             continue
         makes.append(LinkChange(Verb.CHANGE, new, old, _difference(old, new)))
-    makes = list(_helped(makes, seen))
+    makes = list(_helped(makes, wide if keys is not None else [one for one in seen.values() if is_wide(one)]))
     makes = devices + _ordered((one for one in makes if not isinstance(one.object, Device)), _MAKE)
     removals = list(_removals(found.remove, wanted, seen, bounds)) if bounds.synced else []
     return LinkPlan((*makes, *_ordered(removals, _BREAK)), len(makes), tuple(notes))
 
 
-def _helped(changes: Iterable[LinkChange], seen: Mapping[Key, LinkObject]) -> Iterator[LinkChange]:
+def _helped(changes: Collection[LinkChange], wide: Collection[LinkObject]) -> Iterator[LinkChange]:
     """The kernel refuses an IPv6 route whose gateway is reached by another device as yet (ip6_route_check_nh_onlink): a
     route to the gateway alone goes before, and goes after."""
-    routes = [one for one in seen.values() if isinstance(one, Route) and one.to.version == 6]
-    wide = [one for one in routes if one.to.prefixlen < _NARROW]
     for change in changes:
         new = change.object
         if not isinstance(new, Route) or not new.onlink or new.gateway is None or new.to.version == 4:
@@ -113,6 +113,11 @@ def _helped(changes: Iterable[LinkChange], seen: Mapping[Key, LinkObject]) -> It
         yield LinkChange(Verb.ADD, way, None, reason)
         yield change
         yield LinkChange(Verb.REMOVE, way, way, reason)
+
+
+def is_wide(one: LinkObject) -> bool:
+    """Whether this is an IPv6 route that may cover several nodes' subnets."""
+    return isinstance(one, Route) and one.to.prefixlen < _NARROW and one.to.version == 6
 
 
 def _weak(one: LinkObject, seen: Mapping[Key, LinkObject]) -> bool:
@@ -227,7 +232,7 @@ def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str | None]) -
 
 def _difference(old: LinkObject, new: LinkObject) -> str:
     """In which fields two objects differ."""
-    names = [name for name in type(new).__slots__ if name not in ("index", "alive")]
+    names = [name for name in type(new).__slots__ if name not in ("index", "alive", "key")]
     pairs = [(name, getattr(old, name), getattr(new, name)) for name in names]
     return ", ".join(
         f"{name} is {was if was not in (None, '') else 'none'}" for name, was, now in pairs if was != now

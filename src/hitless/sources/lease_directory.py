@@ -26,7 +26,7 @@ from hitless.kernel import files
 from hitless.kernel.folders import Changed, FolderWatch
 from hitless.model import reading
 from hitless.model.documents import from_json
-from hitless.model.families import Address, Family, Network, family_of
+from hitless.model.families import Address, Family, Network, family_of, overlap
 from hitless.model.leases import Lease
 from hitless.sources.attributes import MOST, encoded, lease_from
 from hitless.sources.cuts import Cut
@@ -68,7 +68,7 @@ class LeaseDirectory:
         self._offer: Offer | None = None
         self._subnets: dict[Family, Network] = {}
         self._own: Lease | None = None
-        self._known: dict[str, tuple[int, int, int]] = {}  # of each file: inode, size, time
+        self._known: dict[str, int] = {}  # a mark of each file: of its inode, size and time
         self._watch: FolderWatch | None = None
         self._offered = threading.Event()
         self._stopping = False
@@ -150,7 +150,7 @@ class LeaseDirectory:
             return True
         mine = self._subnets.values()
         claimed = (one for name in news if (lease := self._roster.word(name)) for one in _subnets_of(lease))
-        return any(one.overlaps(other) for one in claimed for other in mine)
+        return any(overlap(one, other) for one in claimed for other in mine)
 
     def _say(self, published: bool, trouble: str) -> None:
         leases, changed = self._roster.leases()
@@ -192,7 +192,7 @@ class LeaseDirectory:
         """Whether a node's file was another one than is known; raises ``FileNotFoundError``."""
         path = f"{self._options.directory}/{name}.json"
         status = os.stat(path)  # noqa: PTH116 - a Path takes as long again, for each of thousands
-        mark = (status.st_ino, status.st_size, status.st_mtime_ns)
+        mark = hash((status.st_ino, status.st_size, status.st_mtime_ns))
         if self._known.get(name) == mark:
             return False
         own = name == self._options.node
@@ -201,7 +201,7 @@ class LeaseDirectory:
         except FileNotFoundError:
             raise
         except OSError as error:
-            self._known[name] = (0, 0, 0)
+            self._known[name] = 0
             self._roster.put(name, None, f"cannot be read: {error.strerror}")
             return True
         self._known[name] = mark
@@ -255,7 +255,7 @@ class LeaseDirectory:
         before = {family_of(one): one for one in self._options.previous}
         for family, cut in self._options.cuts.items():
             if family in given:
-                holder = next((name for name, one in taken if one.overlaps(given[family])), "")
+                holder = next((name for name, one in taken if overlap(one, given[family])), "")
                 if holder:
                     words = f"{given[family]} is held by node {holder}"
                     raise InputError(words, where="--node-subnet", expected="a subnet that is free")
@@ -264,7 +264,7 @@ class LeaseDirectory:
             wanted = [
                 one for one in (self._subnets.get(family), kept.get(family), before.get(family)) if one is not None
             ]
-            free = (one for one in wanted if cut.fits(one) and not any(one.overlaps(other) for _, other in taken))
+            free = (one for one in wanted if cut.fits(one) and not any(overlap(one, other) for _, other in taken))
             found = next(free, None) or next(cut.free(one for _, one in taken), None)
             if found is None:
                 words = f"no subnet of {cut.network} is free"

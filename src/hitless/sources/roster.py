@@ -31,7 +31,7 @@ class Roster:
         self._refused: dict[str, str] = {}
         self._waiting: set[str] = set()  # refused for somebody's sake
         self._spans: dict[Family, list[_Span]] = {family: [] for family in Family}
-        self._holders: dict[tuple[Family, str], dict[str, Address]] = {}  # of a MAC or key: who, and behind what
+        self._holders: dict[Family, dict[str, tuple[str, ...]]] = {family: {} for family in Family}  # of MACs and keys
         self._touched: set[str] = set()
         self._last: dict[str, Lease] = {}
 
@@ -109,10 +109,10 @@ class Roster:
             spans, span = self._spans[family], _span(endpoint.subnet, name)
             del spans[bisect_left(spans, span)]
             for mark in _marks(endpoint):
-                holders = self._holders[family, mark]
-                del holders[name]
-                if not holders:
-                    del self._holders[family, mark]
+                holders = self._holders[family]
+                holders[mark] = tuple(one for one in holders[mark] if one != name)
+                if not holders[mark]:
+                    del holders[mark]
 
     def _admit(self, name: str) -> None:
         lease, why = self._told[name]
@@ -133,7 +133,7 @@ class Roster:
         for family, endpoint in good.items():
             insort(self._spans[family], _span(endpoint.subnet, name))
             for mark in _marks(endpoint):
-                self._holders.setdefault((family, mark), {})[name] = endpoint.public_ip
+                self._holders[family][mark] = (*self._holders[family].get(mark, ()), name)
         self._served[name] = lease if len(good) == len(lease.endpoints) else Lease(name, lease.backend, good)
         self._touched.add(name)
 
@@ -159,8 +159,8 @@ class Roster:
         for other in self._over(family, subnet):
             return "", f"the subnet {subnet} overlaps that of {other}"
         for mark in _marks(endpoint):
-            for other, behind in self._holders.get((family, mark), {}).items():
-                if other == self.own or behind != public:
+            for other in self._holders[family].get(mark, ()):
+                if other == self.own or self._served[other].endpoints[family].public_ip != public:
                     kind = "MAC" if endpoint.mac else "public key"
                     return "", f"the {kind} {mark} is that of {other}"
         return "", ""
@@ -183,7 +183,7 @@ class Roster:
         for family, endpoint in lease.endpoints.items():
             found.update(self._over(family, endpoint.subnet))
             for mark in _marks(endpoint):
-                found.update(self._holders.get((family, mark), {}))
+                found.update(self._holders[family].get(mark, ()))
         for name, other in self._served.items():
             if any(endpoint.public_ip in ours for endpoint in other.endpoints.values()):
                 found.add(name)

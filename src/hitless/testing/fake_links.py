@@ -13,6 +13,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from hitless.errors import AlreadyExists, HitlessError, KernelError, LostEvents, NotFound
 from hitless.kernel.links.decoding import Scope
@@ -59,7 +60,7 @@ class FakeLinks:
 
     # --- LinksPort
 
-    def observe(self, scope: Scope) -> LinkState:
+    def observe(self, scope: Scope, known: Mapping[Key, LinkObject] = MappingProxyType({})) -> LinkState:
         """What is there."""
         self.looks += 1
         return LinkState(dict(self.objects))

@@ -21,19 +21,23 @@ from hitless.model.links import (
     LinkObject,
     LinkState,
     Neighbour,
+    Route,
     Verb,
     WireguardPeer,
 )
+from hitless.plan.links import is_wide
 
 __all__ = ["Mirror"]
 
 
 class Mirror:
     """``objects``: what is there. ``touched``: keys that changed since ``take``. ``underlay``: routes or addresses that
-    are not the overlay's changed. ``writers``: netlink ports that asked for the changes."""
+    are not the overlay's changed. ``wide``: the routes that are (``is_wide``). ``writers``: netlink ports that asked
+    for the changes."""
 
     def __init__(self) -> None:
         self.objects: dict[Key, LinkObject] = {}
+        self.wide: dict[Key, Route] = {}
         self.touched: set[Key] = set()
         self.writers: set[int] = set()
         self.whole = True
@@ -47,11 +51,8 @@ class Mirror:
 
     def replace(self, state: LinkState, desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
         """A full read; what equals something desired is that object, so that it is in memory once."""
-        self.objects = {}
-        for key, value in state.objects.items():
-            same = desired.get(key)
-            ours = same is not None and _is(same, value) and not isinstance(same, Device)
-            self.objects[key] = same if ours and same is not None else value
+        self.objects = _shared(state.objects, desired)
+        self.wide = {one.key: one for one in self.objects.values() if isinstance(one, Route) and is_wide(one)}
         self._names = {one.index: one.name for one in state.devices()}
         self.touched.clear()
         self.whole = False
@@ -69,10 +70,7 @@ class Mirror:
 
     def settle(self, desired: Mapping[Key, LinkObject]) -> None:
         """After the first full read, when it is known what is desired: peers that have a session are where they are."""
-        for key, value in self.objects.items():
-            same = desired.get(key)
-            if isinstance(value, WireguardPeer) and same is not None and _is(same, value):
-                self.objects[key] = same
+        self.objects = _shared(self.objects, desired)
 
     def update(self, events: Iterable[LinkEvent], desired: Mapping[Key, LinkObject] = MappingProxyType({})) -> None:
         """What has happened since."""
@@ -101,15 +99,30 @@ class Mirror:
             if old == value:
                 continue
             same = desired.get(key)
-            self.objects[key] = same if same is not None and same == value and not isinstance(same, Device) else value
+            chosen = same if same is not None and same == value and not isinstance(same, Device) else value
+            self.objects[chosen.key] = chosen
+            if isinstance(chosen, Route) and is_wide(chosen):
+                self.wide[chosen.key] = chosen
             self.touched.add(key)
             self.writers.add(event.port)
 
     def _gone(self, key: Key, old: LinkObject, value: LinkObject) -> None:
         self.touched.add(key)
         del self.objects[key]
+        self.wide.pop(key, None)
         # of two objects with one key the other one may have gone, or be left
         self.whole = self.whole or (old != value and not isinstance(old, Device | Neighbour))
+
+
+def _shared(objects: Mapping[Key, LinkObject], desired: Mapping[Key, LinkObject]) -> dict[Key, LinkObject]:
+    """What is what was desired is that object, with its key: of thousands nothing is in memory twice."""
+    found: dict[Key, LinkObject] = {}
+    for key, value in objects.items():
+        same = desired.get(key)
+        if same is None or isinstance(same, Device) or not _is(same, value):
+            same = value
+        found[same.key] = same
+    return found
 
 
 def _is(desired: LinkObject, value: LinkObject) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from hitless.errors import HitlessError
 from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent
 from hitless.model.families import Address
-from hitless.model.links import LinkChange, LinkState
+from hitless.model.links import Key, LinkChange, LinkObject, LinkState
 
 __all__ = ["LinksPort"]
 
@@ -17,8 +18,8 @@ __all__ = ["LinksPort"]
 class LinksPort(Protocol):
     """Links and routes of one node. Real: ``hitless.kernel.links.Links``; fake: ``hitless.testing.fake_links``."""
 
-    def observe(self, scope: Scope) -> LinkState:
-        """What is there, whole."""
+    def observe(self, scope: Scope, known: Mapping[Key, LinkObject] = MappingProxyType({})) -> LinkState:
+        """What is there, whole; what equals something ``known`` is that object, so that it is in memory once."""
 
     def apply(self, changes: Sequence[LinkChange]) -> Mapping[int, HitlessError]:
         """Write in order; why some were refused, by place."""

@@ -99,7 +99,7 @@ class Worker:
             touched = touched or bool(self._mirror.touched) or self._mirror.whole
             whole = whole or self._mirror.whole or not self._compared
             if whole:
-                self._mirror.replace(self._port.observe(_scope(snapshot)), self._wanted.objects)
+                self._mirror.replace(self._port.observe(_scope(snapshot), self._mirror.objects), self._wanted.objects)
             plan = self._plan(snapshot, whole)
             read, whole, self._compared = read or whole, False, True
             if not plan.changes or not left_passes:
@@ -133,7 +133,7 @@ class Worker:
             self._wanted.forget(self._mirror.objects)
         lingering = self._lingering(snapshot) if keys is None else frozenset()
         bounds = _bounds(snapshot, lingering, frozenset(self._wanted.former))
-        return plan_links(self._wanted.state, observed, bounds, keys=keys)
+        return plan_links(self._wanted.state, observed, bounds, keys=keys, wide=self._mirror.wide.values())
 
     def _lingering(self, snapshot: OverlaySnapshot) -> frozenset[str]:
         """Devices that nothing has used for a short time only: peers that do not know of it yet send to them."""

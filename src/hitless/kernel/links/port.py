@@ -9,23 +9,25 @@ numbers are looked up as late as possible, because they change with the device.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
-from hitless.errors import HitlessError, NotFound
+from hitless.errors import HitlessError, KernelError, NotFound
 from hitless.kernel.links import decoding, encoding, features, wire
 from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent, LinkEvents
 from hitless.kernel.links.wireguard import Secrets, WireguardDevices
 from hitless.kernel.messages import attributes, text, u32
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.netlink import ROUTE, Message, Socket
+from hitless.kernel.netlink import ROUTE, TRIES, Message, Socket, TornError
 from hitless.kernel.ports import only_ours
 from hitless.model.families import Address, Family
 from hitless.model.links import (
     Device,
     DeviceAddress,
+    Key,
     LinkChange,
     LinkObject,
     LinkState,
@@ -84,8 +86,9 @@ class Links:
     # --- reading
 
     @only_ours("list", "links and routes")
-    def observe(self, scope: Scope) -> LinkState:
-        """All devices (those of flannel's names in full), and what the scope asks for."""
+    def observe(self, scope: Scope, known: Mapping[Key, LinkObject] = MappingProxyType({})) -> LinkState:
+        """All devices (those of flannel's names in full), and what the scope asks for. What equals something ``known``
+        is that object."""
         devices = self._devices()
         names = {one.index: one.name for one in devices}
         self._indexes = {one.name: one.index for one in devices}
@@ -94,11 +97,11 @@ class Links:
         objects: list[LinkObject] = list(devices)
         overlay = [one for one in devices if is_overlay_device(one.name)]
         for family in {Family.IPV4 if one.version == 4 else Family.IPV6 for one in scope.networks}:
-            objects += self._routes(family, names, scope)
+            objects += self._routes(family, names, scope, known)
         if overlay:
             objects += self._addresses(names)
         for one in overlay:
-            objects += self._neighbours(one, names)
+            objects += self._neighbours(one, names, known)
             if one.kind == "wireguard":
                 objects = [other for other in objects if other is not one]
                 objects += self._with_peers(one)
@@ -132,26 +135,45 @@ class Links:
             if found is not None and is_overlay_device(found.device):
                 yield found
 
-    def _routes(self, family: Family, names: Mapping[int, str], scope: Scope) -> Iterable[LinkObject]:
-        request = wire.RTMSG.pack(wire.family_number(family), 0, 0, 0, 0, 0, 0, 0, 0)
-        for one in self._dumped(wire.GETROUTE, request, "routes"):
-            found = decoding.route(one.payload, names, scope) if one.type == wire.NEWROUTE else None
-            if found is not None:
-                yield found
+    def _routes(
+        self, family: Family, names: Mapping[int, str], scope: Scope, known: Mapping[Key, LinkObject]
+    ) -> list[LinkObject]:
+        def decode(one: Message) -> LinkObject | None:
+            return decoding.route(one.payload, names, scope) if one.type == wire.NEWROUTE else None
 
-    def _neighbours(self, device: Device, names: Mapping[int, str]) -> Iterable[LinkObject]:
+        request = wire.RTMSG.pack(wire.family_number(family), 0, 0, 0, 0, 0, 0, 0, 0)
+        return self._read(wire.GETROUTE, request, "routes", decode, known)
+
+    def _neighbours(
+        self, device: Device, names: Mapping[int, str], known: Mapping[Key, LinkObject]
+    ) -> Iterator[LinkObject]:
+        def decode(one: Message) -> LinkObject | None:
+            return decoding.neighbour(one.payload, names) if one.type == wire.NEWNEIGH else None
+
         only = u32(wire.NDA_IFINDEX, device.index)
         requests = [wire.NDMSG.pack(wire.family_number(family), 0, 0, 0, 0) + only for family in Family]
         # of one device only (rtnl_fdb_dump takes the link message that bridges are asked by)
         requests.append(wire.IFINFO.pack(wire.AF_BRIDGE, 0, device.index, 0, 0))
         for request in requests[: 3 if device.vxlan is not None else 2]:
-            for one in self._dumped(wire.GETNEIGH, request, f"neighbours of {device.name}"):
-                found = decoding.neighbour(one.payload, names) if one.type == wire.NEWNEIGH else None
-                if found is not None:
-                    yield found
+            yield from self._read(wire.GETNEIGH, request, f"neighbours of {device.name}", decode, known)
 
-    def _dumped(self, kind: int, request: bytes, subject: str) -> list[Message]:
-        return self._socket.dump(kind, request, operation="list", subject=subject)
+    def _read(
+        self, kind: int, request: bytes, subject: str, decode: Callable[[Message], LinkObject | None],
+        known: Mapping[Key, LinkObject],
+    ) -> list[LinkObject]:  # fmt: skip
+        """A whole dump as values, one message after the other: thousands of messages at once would be megabytes."""
+        for _ in range(TRIES):
+            found: list[LinkObject] = []
+            try:
+                for one in self._socket.stream(kind, request, operation="list", subject=subject):
+                    value = decode(one)
+                    if value is not None:
+                        same = known.get(value.key)
+                        found.append(same if same is not None and same == value else value)
+                return found
+            except TornError:
+                continue
+        raise KernelError("list", subject, errno.EINTR, f"changed during each of {TRIES} reads")
 
     @only_ours("look up", "routes to nodes")
     def direct(self, addresses: Iterable[Address]) -> dict[Address, str]:
