@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hitless.agent.judging import Judging
 from hitless.agent.node import AllRules, Node
-from hitless.agent.running import first_snapshot
+from hitless.agent.overlay.source import has_leases, network_configuration, remembered
+from hitless.agent.running import first_snapshot, snapshot_of
 from hitless.agent.runtime import SYSTEM
 from hitless.agent.worker import Worker
+from hitless.cleaning import clean
 from hitless.errors import InputError
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, Network
+from hitless.model.links import LinkChange
 from hitless.model.state import Place, Purpose
 from hitless.plan import Note, Plan, cleanup
 from hitless.sources import Options, Snapshot, read_netconf
@@ -22,10 +25,30 @@ from hitless.sources import Options, Snapshot, read_netconf
 __all__ = ["cleanup_text", "plan_text", "render"]
 
 
+@dataclass(frozen=True, slots=True)
+class OverlayPart:
+    """What is (to be) done to devices, routes and files between nodes."""
+
+    changes: tuple[LinkChange, ...] = ()
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def plan_text(options: Options, *, as_json: bool) -> str:
     """What a start with these options would change now; changes nothing."""
-    netconf = read_netconf(Path(options.netconf), options.netconf_text)
-    snapshot = first_snapshot(options, netconf)
+    said: list[str] = []
+    state = remembered(options, said.append)
+    netconf, _ = network_configuration(options, state, said.append)
+    overlay: OverlayPart | None = None
+    subnets: tuple[Network, ...] = ()
+    if has_leases(options):
+        from hitless.agent.overlay.preview import overlay_preview
+
+        preview = overlay_preview(options, netconf, state)
+        if preview is not None:
+            overlay = OverlayPart(preview.changes, notes=(*said, *preview.notes))
+            subnets = preview.subnets
+    snapshot = first_snapshot(options, netconf) if not subnets else snapshot_of(options, netconf, subnets, "leases")
     if snapshot is None:
         snapshot = _ask_kubernetes(options)
     worker = Worker(Node(), options.backend, SYSTEM)
@@ -34,7 +57,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
         made = worker.plan(snapshot, backend)
         if not made.transactions:
             made = replace(made, notes=(*made.notes, *_cut_off(snapshot, backend, made)))
-        return render(made, backend, as_json=as_json, unused=netconf.unused)
+        return render(made, backend, as_json=as_json, unused=netconf.unused, overlay=overlay)
     finally:
         worker.close()
 
@@ -52,18 +75,28 @@ def _cut_off(snapshot: Snapshot, backend: Backend, made: Plan) -> list[Note]:
 
 
 def cleanup_text(options: Options, *, as_json: bool) -> str:
-    """Remove everything of ours, in every backend and family; foreign rules stay. Returns what was done."""
+    """Remove everything of ours, in every backend and family, and between nodes; foreign rules stay. Returns what was
+    done."""
     node = Node(lock_wait=options.lock_wait)
     try:
         removal = cleanup(node.observe(tuple(Family)))
         for transaction in removal.transactions:
             node.apply(transaction)
-        return render(removal, None, as_json=as_json)
     finally:
         node.close()
+    overlay = None
+    if options.overlay:
+        from hitless.agent.overlay.removal import remove_overlay
+
+        gone = remove_overlay(options)
+        overlay = OverlayPart(gone.changes, gone.files, gone.notes)
+    return render(removal, None, as_json=as_json, overlay=overlay)
 
 
-def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequence[str] = ()) -> str:
+def render(
+    plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequence[str] = (),
+    overlay: OverlayPart | None = None,
+) -> str:  # fmt: skip
     """A plan for people, or as one JSON object (``schema`` 1). ``unused``: fields of net-conf.json without effect."""
     if as_json:
         return json.dumps(
@@ -88,6 +121,7 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequen
                     {"place": str(note.place), "text": note.text, "refusal": note.refusal} for note in plan.notes
                 ],
                 "unused": list(unused),
+                "overlay": _overlay_json(overlay),
             },
             indent=2,
         )
@@ -98,22 +132,35 @@ def render(plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequen
         lines += [transaction.text]
     lines += [f"# {'cut off' if note.refusal else 'kept'}: {note.place}: {note.text}" for note in plan.notes]
     lines += [f"# no effect: {field}" for field in unused]
-    return "\n".join(lines if plan.transactions else ["nothing to do", *lines])
+    done = bool(plan.transactions)
+    if overlay is not None:
+        done = done or bool(overlay.changes or overlay.files)
+        lines += ["# overlay"] if overlay.changes or overlay.files else []
+        lines += [clean(str(one)) for one in overlay.changes]
+        lines += [f"remove {clean(one)}" for one in overlay.files]
+        lines += [f"# overlay: {clean(one)}" for one in overlay.notes]
+    return "\n".join(lines if done else ["nothing to do", *lines])
+
+
+def _overlay_json(overlay: OverlayPart | None) -> dict[str, object] | None:
+    """``None``: it is not looked at."""
+    if overlay is None:
+        return None
+    return {
+        "changes": [
+            {"verb": one.verb.value, "kind": str(one.object.key[0]), "what": str(one.object), "reason": one.reason}
+            for one in overlay.changes
+        ],
+        "files": list(overlay.files),
+        "notes": list(overlay.notes),
+    }
 
 
 def _ask_kubernetes(options: Options) -> Snapshot:
     from hitless.sources.kubernetes import NodeSource
-    from hitless.sources.snapshot import snapshot_from
 
     source = NodeSource.from_options(options)
     subnets = source.subnets()
     if not subnets:
         raise InputError("has no subnet", where=str(source), expected="spec.podCIDRs")
-    return snapshot_from(
-        read_netconf(Path(options.netconf), options.netconf_text),
-        subnets,
-        masquerade=options.masquerade,
-        random_fully=options.random_fully,
-        forward=options.forward,
-        origin=str(source),
-    )
+    return snapshot_of(options, read_netconf(Path(options.netconf), options.netconf_text), subnets, str(source))

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from hitless.kernel.links.wireguard import Secrets
     from hitless.sources.kubernetes import NodeSource
 
-__all__ = ["first_snapshot", "run"]
+__all__ = ["first_snapshot", "run", "snapshot_of"]
 
 
 def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
@@ -55,12 +55,12 @@ def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
     Flags come first. A subnet.env that does not fit net-conf.json is an error only where nothing else can correct it.
     """
     if options.node_subnets:
-        return _snapshot(options, netconf, options.node_subnets, "--node-subnet")
+        return snapshot_of(options, netconf, options.node_subnets, "--node-subnet")
     path = Path(options.subnet_file)
     try:
         known = read_subnet_file(path)
         if known is not None and known.subnets:
-            return _snapshot(options, netconf, known.subnets, str(path))
+            return snapshot_of(options, netconf, known.subnets, str(path))
     except InputError:
         if not options.kubernetes:
             raise
@@ -74,7 +74,8 @@ def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
     )
 
 
-def _snapshot(options: Options, netconf: NetConf, subnets: tuple[Network, ...], origin: str) -> Snapshot:
+def snapshot_of(options: Options, netconf: NetConf, subnets: tuple[Network, ...], origin: str) -> Snapshot:
+    """The rules' snapshot of these options and subnets. Raises ``InputError``."""
     return snapshot_from(
         netconf,
         subnets,
@@ -234,7 +235,7 @@ class _SubnetKeeper:
 
     def take(self, subnets: Sequence[Network], mtu: int) -> None:
         """The overlay's subnets, and what its pods' interfaces may send at once."""
-        self.adopt(_snapshot(self._options, self._netconf, tuple(subnets), "leases"), mtu)
+        self.adopt(snapshot_of(self._options, self._netconf, tuple(subnets), "leases"), mtu)
 
     def adopt(self, snapshot: Snapshot, mtu: int | None = None) -> None:
         """From now on this is what the node should look like."""
@@ -260,7 +261,7 @@ class _SubnetKeeper:
         while True:
             try:
                 subnets = await asyncio.to_thread(source.subnets)
-                snapshot = _snapshot(self._options, self._netconf, subnets, str(source))
+                snapshot = snapshot_of(self._options, self._netconf, subnets, str(source))
                 if snapshot != last:
                     last = snapshot
                     self.adopt(snapshot)

@@ -86,7 +86,7 @@ def usage() -> str:
         "  hitless agent --ip-masq --kube-subnet-mgr --healthz-port 10260",
         "      run it, as flanneld's container does",
         "  hitless agent cleanup",
-        "      remove the rules that it keeps",
+        "      remove the rules, devices and routes that it keeps; with --overlay=false the rules alone",
         "",
     ]
     lines.append("exit codes: 0 stopped as asked, 1 wrong input (nothing was changed), 3 this machine cannot do it")

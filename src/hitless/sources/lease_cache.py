@@ -136,13 +136,13 @@ def _leases(value: object, path: Path) -> dict[str, Lease]:
 
 
 class CachedSource:
-    """A ``LeaseSource`` in front of another one. ``state``: what the file said. ``failed`` is told why the file cannot
-    be written."""
+    """A ``LeaseSource`` in front of another one. ``path`` ``None``: nothing is written. ``state``: what the file said.
+    ``failed`` is told why the file cannot be written."""
 
     def __init__(
         self,
         source: LeaseSource,
-        path: Path,
+        path: Path | None,
         state: CachedState | None,
         failed: Callable[[str], None],
         *,
@@ -208,8 +208,8 @@ class CachedSource:
 
     def _later(self, news: News) -> None:
         """Write soon: at once, unless it was written a moment ago."""
-        if not news.subnets:
-            return  # nothing was offered yet
+        if not news.subnets or self._path is None:
+            return  # nothing was offered yet, or nothing is kept
         with self._lock:
             self._due = news
             if self._timer is not None:
@@ -222,7 +222,7 @@ class CachedSource:
     def _save(self) -> None:
         with self._lock:
             news, self._due, self._timer, self._at = self._due, None, None, time.monotonic()
-            if news is None:
+            if news is None or self._path is None:
                 return
             state = CachedState(
                 str(self._source), news.node, news.subnets, news.addresses, news.leases.by_node, self._config

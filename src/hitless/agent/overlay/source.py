@@ -17,7 +17,7 @@ from hitless.sources.netconf import NetConf, parse_netconf, read_netconf
 from hitless.sources.options import Options
 from hitless.sources.subnets import read_subnet_file
 
-__all__ = ["lease_source", "network_configuration", "remembered"]
+__all__ = ["has_leases", "lease_source", "network_configuration", "remembered"]
 
 
 def remembered(options: Options, say: Callable[[str], None]) -> CachedState | None:
@@ -45,16 +45,24 @@ def network_configuration(
 
 
 def lease_source(
-    options: Options, netconf: NetConf, state: CachedState | None, say: Callable[[str], None], config: str = ""
-) -> LeaseSource | None:
-    """``None``: there is none, and the agent keeps the rules alone. Raises ``InputError``."""
+    options: Options, netconf: NetConf, state: CachedState | None, say: Callable[[str], None], config: str = "",
+    *, keep: bool = True,
+) -> LeaseSource | None:  # fmt: skip
+    """``None``: there is none, and the agent keeps the rules alone. ``keep``: write what is told to the state file.
+    Raises ``InputError``."""
     kind = _kind(options)
     if not options.overlay or not kind:
         return None
     source = {"directory": _directory, "etcd": _etcd, "kubernetes": _kubernetes}[kind](options, netconf)
     if not options.state_file:
         return source
-    return CachedSource(source, Path(options.state_file), _fitting(state, netconf), say, config=config)
+    path = Path(options.state_file) if keep else None
+    return CachedSource(source, path, _fitting(state, netconf), say, config=config)
+
+
+def has_leases(options: Options) -> bool:
+    """Whether the flags ask for an overlay."""
+    return options.overlay and bool(_kind(options))
 
 
 def _kind(options: Options) -> str:

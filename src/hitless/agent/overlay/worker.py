@@ -119,6 +119,12 @@ class Worker:
             dict(self._wanted.refused), writers,
         )  # fmt: skip
 
+    def preview(self) -> tuple[LinkPlan, Mapping[str, str]]:
+        """What a turn would begin with, and who would be left out; nothing is written."""
+        assert self._snapshot is not None
+        self._mirror.replace(self._port.observe(_scope(self._snapshot)))
+        return self._plan(self._snapshot, whole=True), dict(self._wanted.refused)
+
     def _plan(self, snapshot: OverlaySnapshot, whole: bool) -> LinkPlan:
         """What is to be done, about everything or about what was touched."""
         self._pending |= self._mirror.take()
