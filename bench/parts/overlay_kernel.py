@@ -80,6 +80,15 @@ def start(ground: Ground, count: int, *more: str) -> tuple[OverlayAgent, float]:
     return agent, time.monotonic() - begun
 
 
+def written(agent: OverlayAgent) -> float:
+    """How many writes it has done, when it has done none for a second: a busy machine may need many turns."""
+    before, now = -1.0, 0.0
+    while before != now:
+        time.sleep(1.0)
+        before, now = now, sum(agent.metric(name) for name in agent.series("hitless_overlay_writes_total"))
+    return now
+
+
 def memory(pid: int) -> tuple[float, float]:
     """Resident now and at most, MB."""
     text = Path(f"/proc/{pid}/status").read_text()

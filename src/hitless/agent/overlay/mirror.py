@@ -103,11 +103,11 @@ class Mirror:
             self.objects[chosen.key] = chosen
             if isinstance(chosen, Route) and is_wide(chosen):
                 self.wide[chosen.key] = chosen
-            self.touched.add(key)
+            self.touched.add(chosen.key)
             self.writers.add(event.port)
 
     def _gone(self, key: Key, old: LinkObject, value: LinkObject) -> None:
-        self.touched.add(key)
+        self.touched.add(old.key)
         del self.objects[key]
         self.wide.pop(key, None)
         # of two objects with one key the other one may have gone, or be left
