@@ -159,7 +159,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(tm
         assert fake.api.rights.denied == []
         assert [str(rule) for rule in fake.api.rights.unused] == []
 
-    play(story, tmp_path, start_delay=0.1)  # slow enough for every watch to be needed
+    play(story, tmp_path, start_delay=0.3)  # slow enough for every watch to be needed
 
 
 def test_the_objects_that_a_dry_run_prints_are_those_that_a_drill_makes(tmp_path: Path) -> None:

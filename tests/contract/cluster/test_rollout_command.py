@@ -101,7 +101,7 @@ def test_it_runs_with_the_rights_that_its_plan_printed_and_no_others(tmp_path: P
         logs = sorted(path.parent.name for path in (tmp_path / "out2").glob("*/report.json"))
         assert logs == ["001-node-1", "002-node-0"]
 
-    play(story, tmp_path, gap=0.0)
+    play(story, tmp_path, gap=0.0, start_delay=0.3)  # slow enough for every watch to be needed
 
 
 def test_it_stops_at_the_first_loss_is_refused_a_second_time_and_undone(tmp_path: Path) -> None:
