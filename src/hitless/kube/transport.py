@@ -15,14 +15,15 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse
 
 from hitless.errors import InputError
 from hitless.kernel.keepalive import keep_alive
 from hitless.kube import credentials, proxies, tls, urls
 from hitless.kube.contexts import Connection
+from hitless.kube.cutting import Line, SecureLine, bounded, cut
 from hitless.model.reading import whole_of
 
 __all__ = ["Answer", "Transport"]
@@ -55,8 +56,8 @@ class Transport:
         secure = self._server.scheme == "https"
         self._context = tls.towards(way, way.certificate) if secure else None
         self._lock = threading.Lock()
-        self._open: set[HTTPConnection] = set()
-        self._kept: HTTPConnection | None = None
+        self._open: set[Line] = set()
+        self._kept: Line | None = None
         self._closed = False
 
     def ask(
@@ -92,7 +93,7 @@ class Transport:
         with self._lock:
             kept, self._kept = self._kept, None
         if kept is not None:
-            kept.close()
+            kept.end()
 
     @contextmanager
     def stream(self, path: str, *, silence: float, most: int) -> Iterator[Iterator[bytes] | Answer]:
@@ -101,9 +102,10 @@ class Transport:
         An ``Answer`` (of at most ``most`` bytes) where the server refuses. Raises ``OSError``, also while it is read.
         """
         with self._connected(self._connection(silence)) as connection:
-            with _bounded(connection, silence):
+            with bounded(connection, silence):
                 response = self._begin(connection, "GET", path, None, {})
-                keep_alive(connection.sock)
+                if connection.line is not None:  # of ``sock`` nothing is left where the connection ends with the answer
+                    keep_alive(connection.line)
                 refusal = response.read(most) if response.status != 200 else b""
             if response.status != 200:
                 yield Answer(response.status, refusal)
@@ -115,14 +117,14 @@ class Transport:
         with self._lock:
             self._closed = True
             for one in self._open:
-                _cut(one)
+                cut(one)
         self.release()
 
     def _ask(
-        self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *,
+        self, connection: Line, method: str, path: str, body: bytes | None, headers: Mapping[str, str], *,
         within: float, most: int,
     ) -> Answer:  # fmt: skip
-        with _bounded(connection, within):
+        with bounded(connection, within):
             response = self._begin(connection, method, path, body, headers)
             data = response.read(most + 1)
         if len(data) > most:
@@ -131,7 +133,7 @@ class Transport:
         return Answer(response.status, data, after)
 
     @contextmanager
-    def _connected(self, connection: HTTPConnection, *, keep: bool = False) -> Iterator[HTTPConnection]:
+    def _connected(self, connection: Line, *, keep: bool = False) -> Iterator[Line]:
         """A connection, to be made or made; whatever goes wrong in the block is an ``OSError``. ``keep``: it stays open
         afterwards, unless something went wrong or the server wants it closed."""
         with self._lock:
@@ -155,18 +157,21 @@ class Transport:
                 if kept:
                     self._kept = connection
             if not kept:
-                connection.close()
+                connection.end()
 
-    def _connection(self, timeout: float) -> HTTPConnection:
+    def _connection(self, timeout: float) -> Line:
         host, port = self._server.host, self._server.port or _PORTS[self._server.scheme]
         if self._context is not None:
-            return _Secure(host, port, timeout, self._context, self._way.cluster.server_name, self._proxy)
+            name = self._way.cluster.server_name
+            if self._proxy is None:
+                return SecureLine(host, port, timeout, self._context, name)
+            return _Tunnelled(host, port, timeout, self._context, name, self._proxy)
         if self._proxy is not None:
-            return HTTPConnection(self._proxy.host, self._proxy.port or _PORTS["http"], timeout=timeout)
-        return HTTPConnection(host, port, timeout=timeout)
+            return Line(self._proxy.host, self._proxy.port or _PORTS["http"], timeout=timeout)
+        return Line(host, port, timeout=timeout)
 
     def _begin(
-        self, connection: HTTPConnection, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+        self, connection: Line, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
     ) -> HTTPResponse:
         sent: dict[str, str | bytes] = {"Accept": "application/json", "User-Agent": self._agent, **headers}
         sent |= dict(self._way.impersonation)
@@ -191,26 +196,20 @@ class Transport:
         return connection.getresponse()
 
 
-class _Secure(HTTPConnection):
-    """TLS under the name that the context gives, by a proxy or not.
-
-    The library's own tunnel leaves the brackets of an IPv6 address out (Python 3.11), and knows one name for all.
-    """
+class _Tunnelled(SecureLine):
+    """TLS by a proxy. The library's own tunnel leaves the brackets of an IPv6 address out (Python 3.11)."""
 
     def __init__(
-        self, host: str, port: int, timeout: float, context: ssl.SSLContext, name: str, proxy: urls.Url | None
+        self, host: str, port: int, timeout: float, context: ssl.SSLContext, name: str, proxy: urls.Url
     ) -> None:
-        super().__init__(host, port, timeout=timeout)
-        self._secure, self._name, self._by = context, name or host, proxy
+        super().__init__(host, port, timeout, context, name)
+        self._by = proxy
 
     def connect(self) -> None:
-        if self._by is None:
-            super().connect()
-        else:
-            self._tunnelled(self._by)
-        self.sock = self._secure.wrap_socket(self.sock, server_hostname=self._name)
+        self._tunnel_by(self._by)
+        self.secure()
 
-    def _tunnelled(self, proxy: urls.Url) -> None:
+    def _tunnel_by(self, proxy: urls.Url) -> None:
         place = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
         lines += [f"{name}: {value}" for name, value in _authorization(proxy).items()]
@@ -242,32 +241,3 @@ def _authorization(proxy: urls.Url) -> dict[str, str]:
     if proxy.user is None:
         return {}
     return {"Proxy-Authorization": f"Basic {base64.b64encode(':'.join(proxy.user).encode()).decode()}"}
-
-
-@contextmanager
-def _bounded(connection: HTTPConnection, within: float) -> Iterator[None]:
-    """End the connection after ``within`` seconds: then the block raises ``OSError`` that says so."""
-    over = threading.Event()
-
-    def end() -> None:
-        over.set()
-        _cut(connection)
-
-    timer = threading.Timer(within, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, HTTPException, ValueError) as error:
-        if over.is_set():
-            raise OSError(f"the answer was not whole within {within:g} s") from error
-        raise
-    finally:
-        timer.cancel()
-    if over.is_set():
-        raise OSError(f"the answer was not whole within {within:g} s")
-
-
-def _cut(connection: HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):  # not connected (yet)
-        connection.sock.shutdown(socket.SHUT_RDWR)

@@ -7,6 +7,7 @@ import json
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.unit.cluster.roads import NAME, World, play
 
 from hitless.errors import ApiError, InputError
 from hitless.kube import client as clients
-from hitless.kube import contexts
+from hitless.kube import contexts, transport
 from hitless.kube.client import Away, Client
 from hitless.kube.objects import CONFIG_MAPS, NODES
 from hitless.kube.watching import Change, Gone, Put, Synced, by_name
@@ -181,15 +182,58 @@ def plain(url: str) -> Client:
     return Client(contexts.Connection("a test", None, "", contexts.Cluster(url), ""), {})
 
 
-def test_a_server_that_drips_is_not_listened_to_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["", "one answer a connection"])
+def test_a_server_that_drips_is_not_listened_to_for_ever(monkeypatch: pytest.MonkeyPatch, more: bytes) -> None:
     def drip(visitor: socket.socket, done: threading.Event) -> None:
-        visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n%b\r\n" % more)
         while not done.wait(0.02):
             visitor.sendall(b" ")
 
     monkeypatch.setattr(clients, "_WHOLE", 0.3)
     with talker(drip) as url, pytest.raises(ApiError, match=r"not whole within 0\.3 s"):
         plain(url).get(NODES, "n")
+
+
+def test_the_time_of_an_answer_ends_also_while_the_connection_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drip(visitor: socket.socket, done: threading.Event) -> None:
+        visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not done.wait(0.02):
+            visitor.sendall(b" ")
+
+    def slow(*words: Any, **more: Any) -> socket.socket:
+        time.sleep(0.5)  # as where a name server is slow
+        return connect(*words, **more)
+
+    connect = socket.create_connection
+    monkeypatch.setattr(clients, "_WHOLE", 0.3)
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with talker(drip) as url, pytest.raises(ApiError, match=r"not whole within 0\.3 s"):
+        plain(url).get(NODES, "n")
+
+
+def test_closing_ends_what_is_read_of_a_server_that_answers_once_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+
+    def stall(visitor: socket.socket, done: threading.Event) -> None:
+        visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n")
+        begun.set()
+        done.wait(120)
+
+    def ask() -> None:
+        with suppress(ApiError):  # refused, or of half an answer
+            client.get(NODES, "n")
+        ended.set()
+
+    monkeypatch.setattr(transport, "_PATIENCE", 90.0)
+    ended = threading.Event()
+    with talker(stall) as url:
+        client = plain(url)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert begun.wait(60)
+        client.close()
+        assert ended.wait(60)
+        thread.join()
 
 
 def test_an_answer_and_a_line_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,10 @@ more. TLS by a client certificate and an authority. Whatever goes wrong is ``Api
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,6 +23,7 @@ from hitless.errors import ApiError, InputError
 from hitless.kernel import files
 from hitless.kernel.keepalive import keep_alive
 from hitless.kernel.memfiles import in_memory
+from hitless.kube.cutting import Line, SecureLine, bounded, cut
 from hitless.model.documents import from_json
 from hitless.model.lines import Lines, TooLong
 from hitless.sources.options import EtcdOptions
@@ -51,7 +50,7 @@ class Etcd:
         self._context = _context(options) if any(one.startswith("https") for one in options.endpoints) else None
         self._token = ""
         self._lock = threading.Lock()
-        self._open: set[HTTPConnection] = set()
+        self._open: set[Line] = set()
         self._closed = False
         self.calls = 0
 
@@ -96,7 +95,7 @@ class Etcd:
         with self._lock:
             self._closed = True
             for one in self._open:
-                _cut(one)
+                cut(one)
 
     def _anywhere(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The first endpoint that answers."""
@@ -123,7 +122,7 @@ class Etcd:
     def _ask(self, endpoint: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         what = f"etcd {path}"
         self.calls += 1
-        with self._connected(endpoint, _PATIENCE) as connection, _bounded(connection, _WHOLE):
+        with self._connected(endpoint, _PATIENCE) as connection, bounded(connection, _WHOLE):
             self._send(connection, path, body)
             response = connection.getresponse()
             status, data = response.status, response.read(_MOST + 1)
@@ -139,7 +138,7 @@ class Etcd:
             raise ApiError(f"{what}: the answer is not a JSON object")
         return value
 
-    def _send(self, connection: HTTPConnection, path: str, body: Mapping[str, Any]) -> None:
+    def _send(self, connection: Line, path: str, body: Mapping[str, Any]) -> None:
         import json
 
         headers = {"Content-Type": "application/json", "Grpc-Metadata-hasleader": "true"}
@@ -179,14 +178,12 @@ class Etcd:
         return ApiError(f"{what}: {str(message)[:300]}", status=_code(value))
 
     @contextmanager
-    def _connected(self, endpoint: str, patience: float) -> Iterator[HTTPConnection]:
+    def _connected(self, endpoint: str, patience: float) -> Iterator[Line]:
         parts = urlsplit(endpoint)
         host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        connection: HTTPConnection
-        if parts.scheme == "https":
-            connection = HTTPSConnection(host, port, timeout=_PATIENCE, context=self._context)
-        else:
-            connection = HTTPConnection(host, port, timeout=_PATIENCE)
+        connection = Line(host, port, timeout=_PATIENCE)
+        if self._context is not None and parts.scheme == "https":
+            connection = SecureLine(host, port, _PATIENCE, self._context)
         with self._lock:
             if self._closed:
                 raise ApiError("the client was closed")
@@ -203,7 +200,7 @@ class Etcd:
         finally:
             with self._lock:
                 self._open.discard(connection)
-            connection.close()
+            connection.end()
 
 
 _ELSEWHERE = (0, 14)
@@ -243,25 +240,3 @@ def _pieces(response: HTTPResponse) -> Iterator[bytes]:
             yield piece
     except TimeoutError:
         return
-
-
-@contextmanager
-def _bounded(connection: HTTPConnection, within: float) -> Iterator[None]:
-    """End the connection after ``within`` seconds, however slowly it goes on."""
-    begun = time.monotonic()
-    timer = threading.Timer(within, _cut, (connection,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, HTTPException) as error:
-        if time.monotonic() - begun >= within:
-            raise OSError(f"the answer was not whole within {within:g} s") from error
-        raise
-    finally:
-        timer.cancel()
-
-
-def _cut(connection: HTTPConnection) -> None:
-    with suppress(OSError, AttributeError):  # not connected (yet)
-        connection.sock.shutdown(socket.SHUT_RDWR)
