@@ -36,6 +36,7 @@ class Health:
     turned: float | None = None
     overlay: tuple[str, ...] = ()
     outer: str = ""  # why peers cannot reach this node: its address, or the interface of it, is gone
+    configuration: str = ""  # why a restart would do something else
     leases: str = ""  # why the source of leases cannot be asked; what it told last goes on
 
     def reasons(self, now: float) -> tuple[str, ...]:
@@ -59,6 +60,8 @@ class Health:
             found.append(f"rules: being read again for {now - since:.0f} s; the answers are from before")
         if self.leases:
             found.append(f"leases: {self.leases}")
+        if self.configuration:
+            found.append(f"configuration: {self.configuration}")
         return tuple(found)
 
     def alive(self, now: float) -> bool:

@@ -39,6 +39,7 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
     "hitless_overlay_writes_total": ("counter", "Objects written, by what was done and to which kind."),
     "hitless_overlay_repairs_total": ("counter", "Damage of links, routes or neighbours repaired."),
     "hitless_overlay_synced": ("gauge", "1 when all leases of the source are known and it can be reached."),
+    "hitless_overlay_configuration_changed": ("gauge", "1 while net-conf.json is another one than at this start."),
     "hitless_overlay_leases_away": ("gauge", "1 while the source of leases cannot be asked."),
     "hitless_overlay_outer_changes_total": ("counter", "Changes of this node's address or outer interface."),
     "hitless_build_info": ("gauge", "This version."),

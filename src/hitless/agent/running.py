@@ -125,7 +125,7 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
         if options.healthz_port:
             health.turned = SYSTEM.monotonic()
             serving.enter_context(serve(options.healthz_ip, options.healthz_port, health, metrics, log))
-        feeds = _Feeds(snapshot, kubernetes, source, backend, secrets)
+        feeds = _Feeds(snapshot, kubernetes, source, backend, secrets, config)
         await _work(options, log, metrics, health, notifier, netconf, feeds, started)
 
 
@@ -138,6 +138,7 @@ class _Feeds:
     source: LeaseSource | None
     backend: BackendConfig | None
     secrets: Secrets | None
+    config: str
 
 
 def _watch(runtime: AsyncRuntime) -> Watch:
@@ -214,7 +215,7 @@ async def _work(
 
         overlay = Overlay(
             options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take,
-            feeds.secrets,
+            feeds.secrets, feeds.config,
         )  # fmt: skip
         tasks.append(asyncio.create_task(overlay.run()))
     try:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
+from hitless.agent.overlay.configuration import ConfigurationWatch
 from hitless.agent.overlay.following import Following
 from hitless.agent.overlay.identity import moved, offer
 from hitless.agent.overlay.loop import OverlayLoop
 from hitless.agent.overlay.outer import Surroundings, outer_interfaces
+from hitless.agent.overlay.source import configuration_reader
 from hitless.agent.overlay.worker import Worker
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
@@ -72,7 +74,7 @@ class Overlay:
     def __init__(
         self, options: Options, netconf: NetConf, backend: BackendConfig, source: LeaseSource,
         log: Log, metrics: Metrics, health: Health, clock: Callable[[], float],
-        on_subnets: Callable[[Sequence[Network], int], None], secrets: Secrets | None = None,
+        on_subnets: Callable[[Sequence[Network], int], None], secrets: Secrets | None = None, config: str = "",
     ) -> None:  # fmt: skip
         self._options, self._netconf, self._backend, self._source = options, netconf, backend, source
         self._log, self._metrics, self._health, self._on_subnets = log, metrics, health, on_subnets
@@ -87,6 +89,7 @@ class Overlay:
         self._given: Mapping[Family, Address] = {}
         self._outer: Mapping[Family, Outer] = {}
         self._following = Following(AddressEvents(), self._look, self._moved)
+        self._config = config
         self._news: News | None = None
         self._snapshot: OverlaySnapshot | None = None
         self._told: tuple[tuple[Network, ...], int] | None = None
@@ -103,12 +106,13 @@ class Overlay:
             loop.call_soon_threadsafe(self._hear, news)
 
         self._source.start(tell)
-        following = asyncio.create_task(self._following.run())
+        others = [asyncio.create_task(self._following.run()), asyncio.create_task(self._watch_configuration())]
         try:
             await self._loop.run()
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            for one in others:
+                one.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
             self._following.close()
             self._source.stop()
             self._links.close()
@@ -147,6 +151,26 @@ class Overlay:
         if self._offer is not None and not self._published:
             self._published = True
             self._source.publish(self._offer)
+
+    async def _watch_configuration(self) -> None:
+        read = configuration_reader(self._options)
+        if read is None:
+            return
+        began = self._config
+        if not began:
+            try:
+                first: str | None = await asyncio.to_thread(read)
+                began = first or ""
+            except (HitlessError, OSError):
+                return
+        await ConfigurationWatch(read, began, self._configured).run()
+
+    def _configured(self, differs: bool) -> None:
+        words = f"{self._netconf.where} is another one than at this agent's start: restart the agents one by one"
+        self._health.configuration = words if differs else ""
+        self._metrics.set("hitless_overlay_configuration_changed", float(differs))
+        if differs:
+            self._log.warning("leases", source=self._netconf.where, reason=words)
 
     # --- this node's own address
 

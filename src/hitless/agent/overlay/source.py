@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from hitless.errors import InputError
+from hitless.kernel import files
 from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import address_of
 from hitless.sources.cuts import Cut, cut
@@ -17,7 +19,7 @@ from hitless.sources.netconf import NetConf, parse_netconf, read_netconf
 from hitless.sources.options import Options
 from hitless.sources.subnets import read_subnet_file
 
-__all__ = ["has_leases", "lease_source", "network_configuration", "remembered"]
+__all__ = ["configuration_reader", "has_leases", "lease_source", "network_configuration", "remembered"]
 
 
 def remembered(options: Options, say: Callable[[str], None]) -> CachedState | None:
@@ -58,6 +60,24 @@ def lease_source(
         return source
     path = Path(options.state_file) if keep else None
     return CachedSource(source, path, _fitting(state, netconf), say, config=config)
+
+
+def configuration_reader(options: Options) -> Callable[[], str | None] | None:
+    """What reads net-conf.json again, from where a start reads it; ``None`` where it is in the command line. It raises
+    ``HitlessError``, ``OSError``."""
+    if options.netconf_text:
+        return None
+    if _kind(options) != "etcd":
+        return lambda: files.read_text(Path(options.netconf))
+
+    def ask() -> str | None:
+        from hitless.sources.etcd.client import Etcd
+        from hitless.sources.etcd.registry import Registry
+
+        with contextlib.closing(Etcd(options.etcd)) as etcd:
+            return Registry(etcd, options.etcd.prefix).config()
+
+    return ask
 
 
 def has_leases(options: Options) -> bool:
