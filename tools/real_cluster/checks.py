@@ -187,6 +187,7 @@ PARTS = (
     Part("chart", "the chart, installed by helm", _install),
     Part("rollout", "a rollout of the guard", _rollout),
     Part("resumes", "hitless rollout with the guard, its driver killed at every step, and undone", rollouts.resumes),
+    Part("image", "hitless rollout of flanneld's image: the agent's, by zones, and undone", rollouts.image),
     Part("guarded", f"{_GUARDED_ROUNDS} restarts of the real flanneld on one node, with the guard", _guarded_drill),
 )
 

@@ -12,23 +12,23 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tools.real_cluster import traffic
 from tools.real_cluster.drills import far_end
-from tools.real_cluster.folder import HUB, NAMESPACE, ROOT, Folder, within
+from tools.real_cluster.folder import HUB, NAMESPACE, ROOT, Folder, fail, within
+from tools.real_cluster.images import agent_tag
 from tools.real_cluster.node import Node
 from tools.real_cluster.running import HITLESS, Row, environment, in_cluster
 
-from hitless import __version__
-
 _AGENT = ("kube-system", "rke2-canal")
 _RECORD = ("kube-system", "hitless-rollout")
-_WITNESSES = "hitless-witnesses"
 _PATIENCE = 240.0
+_ZONE = "topology.kubernetes.io/zone"
+_WITNESS_RATE = 50
 _LOOK = 0.1
 _QUICK = ("--probe", "3", "--bake", "5", "--rate", "300", "--pull-policy", "Never", "--to", f"farend://{HUB}:7800")
 
@@ -51,22 +51,58 @@ def stops(folder: Folder, nodes: list[Node]) -> Row:
 
 def resumes(folder: Folder, nodes: list[Node]) -> Row:
     """With the guard: a new template, its driver killed at every step and resumed, then undone."""
-    with far_end(folder), _witnesses(folder, nodes) as witnesses:
+    with far_end(folder), traffic.running(folder, nodes, _WITNESS_RATE) as pods:
+        begun = time.time()
         forward = _Round(folder, nodes, _patch(folder))
         forward.drive()
         undo = _run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "undo")))
         back = _told(undo)
-        sent, lost = witnesses()
+        counts = pods.told().between(begun, time.time())
     strategy = _get(folder, "daemonset", *_AGENT)["spec"]["updateStrategy"]
     counted = Counter(forward.gone.values())
     figures = (
         f"killed {len(forward.killed)} times ({', '.join(forward.killed)}), pods that went by node: "
-        f"{dict(sorted(forward.gone.items()))}; undone: {back['verdict']}; witnesses lost {lost} of {sent:,}; "
+        f"{dict(sorted(forward.gone.items()))}; undone: {back['verdict']}; witnesses lost pod to pod {counts['pods']}, "
+        f"outside {counts['outside']}; "
         f"verdicts {', '.join(forward.verdicts)}; updateStrategy {strategy['type']}"
     )
-    held = counted == {1: len(nodes)} and forward.ended and undo.returncode == 0 and lost == 0 and sent > 0
+    held = counted == {1: len(nodes)} and forward.ended and undo.returncode == 0
+    held = held and all(one.sent and not one.lost for one in counts.values())
     held = held and strategy == forward.strategy and len(forward.killed) >= 6
     return Row(figures, held=held)
+
+
+def image(folder: Folder, nodes: list[Node]) -> Row:
+    """flanneld's image replaced by ours and back, zone by zone in the order that was asked for, two nodes at a time."""
+    if not (folder.images / "hitless-flanneld.tar").exists():
+        fail("dist/hitless-flanneld.tar is not there: make image IMAGE_ARGS=--flanneld")
+    zones = {node.name: "b" if node.number == 1 else "a" for node in nodes}
+    wanted = sorted((node.name for node in nodes), key=lambda name: (zones[name] != "b", name))
+    for name, zone in zones.items():
+        folder.kubectl("label", "node", name, f"{_ZONE}={zone}", "--overwrite")
+    before = _get(folder, "daemonset", *_AGENT)["spec"]
+    order: list[str] = []
+    with far_end(folder), traffic.running(folder, nodes, _WITNESS_RATE) as pods:
+        begun = time.time()
+        options = ("--zones", "b,a", "--width", "2", "--require-guard", *_QUICK, "--yes", "--json")
+        out = str(_out(folder, "image"))
+        there = _told(_run(folder, "image", f"kube-flannel={agent_tag()}", *options, "--out", out))
+        images = {one["spec"]["containers"][0]["image"] for one in _agents(folder)}
+        order = [one.name.partition("-")[2] for one in sorted(Path(out).iterdir()) if one.is_dir()]
+        back = _told(_run(folder, "undo", "--yes", "--json", "--out", str(_out(folder, "image-undo"))))
+        told = pods.told()
+        counts = told.between(begun, time.time())
+    for name in zones:
+        folder.kubectl("label", "node", name, f"{_ZONE}-")
+    after = _get(folder, "daemonset", *_AGENT)["spec"]
+    figures = (
+        f"there: {there['verdict']}, steps began with {', '.join(order)}, images {', '.join(sorted(images))}; back: "
+        f"{back['verdict']}; witnesses lost pod to pod {counts['pods']}, outside {counts['outside']}"
+    )
+    held = there["state"] == back["state"] == "ended" and images == {agent_tag()} and order[0] == wanted[0]
+    held = held and after["updateStrategy"] == before["updateStrategy"]
+    held = held and all(one.sent and not one.lost for one in counts.values())
+    return Row(figures, held=held and after["template"] == before["template"])
 
 
 @dataclass
@@ -194,6 +230,12 @@ def _state(folder: Folder) -> State:
     return found
 
 
+def _agents(folder: Folder) -> list[dict[str, Any]]:
+    done = folder.kubectl("-n", _AGENT[0], "get", "pods", "-l", "k8s-app=canal", "-o=json")
+    found: list[dict[str, Any]] = json.loads(done.stdout)["items"]
+    return found
+
+
 def _pods(folder: Folder) -> dict[str, str]:
     """The agent's pods: by node their uids, of those that are not being deleted."""
     done = folder.kubectl("-n", _AGENT[0], "get", "pods", "-l", "k8s-app=canal", "-o=json", check=False)
@@ -203,40 +245,3 @@ def _pods(folder: Folder) -> dict[str, str]:
         for one in pods
         if "deletionTimestamp" not in one["metadata"]
     }
-
-
-@contextmanager
-def _witnesses(folder: Folder, nodes: list[Node]) -> Iterator[Callable[[], tuple[int, int]]]:
-    """A pod on each node that probes the far end all the time; gives what they sent and lost so far."""
-    command = ["hitless", "probe", "--json", "--rate", "50", "--mix", "tcp=1", "--to", f"farend://{HUB}:7800"]
-    folder.kubectl("create", "namespace", _WITNESSES)
-    try:
-        for node in nodes:
-            container = {
-                "name": "probe",
-                "image": f"ghcr.io/hitless/hitless:{__version__}",
-                "imagePullPolicy": "Never",
-                "command": command,
-            }
-            pod = {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "metadata": {"name": f"witness-{node.name}", "namespace": _WITNESSES},
-                "spec": {"nodeName": node.name, "restartPolicy": "Never", "containers": [container]},
-            }
-            folder.kubectl("apply", "-f", "-", text=json.dumps(pod))
-        folder.kubectl("-n", _WITNESSES, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
-        yield lambda: _counted(folder, nodes)
-    finally:
-        folder.kubectl("delete", "namespace", _WITNESSES, "--wait=false", check=False)
-
-
-def _counted(folder: Folder, nodes: list[Node]) -> tuple[int, int]:
-    time.sleep(5)  # what is open ends
-    sent = lost = 0
-    for node in nodes:
-        log = folder.kubectl("-n", _WITNESSES, "logs", f"witness-{node.name}").stdout
-        events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-        sent += sum(one["sent"] for one in events if one["type"] == "attempts")
-        lost += sum(one["type"] == "loss" for one in events)
-    return sent, lost

@@ -39,7 +39,7 @@ def command() -> None:
 @command.command(
     "list",
     cls=Sections,
-    help="List the drills, the newest first: when, verdict, size.",
+    help="List the drills and rollouts, the newest first: when, verdict, size.",
     examples={
         "hitless drills list": "all of this user",
         "hitless drills list --json": "for machines, with the logs' paths",
@@ -50,9 +50,18 @@ def list_(as_json: bool) -> int:
     there = folders.found()[::-1]
     if as_json:
         place = folders.home()
-        told = {"schema": 1, "folder": str(place) if place else None, "drills": [_described(one) for one in there]}
+        told = {
+            "schema": 1,
+            "folder": str(place) if place else None,
+            "drills": [_described(one) for one in there],
+            "rollouts": [{"folder": path, **said} for path, said in folders.rollouts()[::-1]],
+        }
         click.echo(json.dumps(told, indent=2))
         return Exit.PASS
+    for path, said in folders.rollouts()[::-1]:
+        word = said.get("verdict") or said.get("state")
+        words = f"{word}: {said.get('change')} of {said.get('agent')}" if word else "cut off, no report"
+        click.echo(f"{clean(Path(path).name)}   rollout  {clean(words, 200)}")
     if not there:
         click.echo(f"there is no drill in {folders.home() or 'a home of this user'}")
         return Exit.PASS

@@ -25,7 +25,7 @@ from hitless.errors import MissingError
 from hitless.kernel import files
 from hitless.model.events import LONGEST, Header, decode
 
-__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove", "rollout_folder"]
+__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove", "rollout_folder", "rollouts"]
 
 LOG = "events.jsonl"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
@@ -67,6 +67,23 @@ def rollout_folder() -> Path:
     """A new folder for the steps of a rollout, beside those of drills."""
     place = home()
     return _made(place.parent / "rollouts" if place is not None else None, "hitless-rollout-")
+
+
+def rollouts() -> list[tuple[str, dict[str, object]]]:
+    """The rollouts' folders, the oldest first, with what their reports say; empty where one was cut off."""
+    place = home()
+    try:
+        paths = sorted((place.parent / "rollouts").iterdir()) if place is not None else []
+    except OSError:
+        return []
+    return [(str(path), _rollout(path)) for path in paths if _NAME.fullmatch(path.name) and not path.is_symlink()]
+
+
+def _rollout(path: Path) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        told = msgspec.json.decode(files.read(path / "rollout.json", most=64 << 20), type=dict[str, object])
+        return {key: told[key] for key in ("agent", "change", "direction", "state", "verdict") if key in told}
+    return {}
 
 
 def new() -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hitless.operations.rollout.rights import Rehearsal
     from hitless.operations.rollout.values import Rollout, Turn
 
-__all__ = ["WHERE", "plan", "question", "show", "teller", "under_way", "warn"]
+__all__ = ["WHERE", "described", "plan", "question", "show", "teller", "under_way", "warn"]
 
 WHERE = "ConfigMap kube-system/hitless-rollout"
 _LONGEST = 300
@@ -179,6 +179,31 @@ def _described(turn: Turn) -> dict[str, Any]:
     }
 
 
+def described(state: Rollout, folder: Path | None) -> dict[str, Any]:
+    """What it came to, for machines."""
+    from hitless.operations.rollout.values import UNTOUCHED, verdict
+
+    touched = any(one.course not in UNTOUCHED for one in state.turns)
+    return {
+        "schema": 1,
+        "rollout": state.identity,
+        "agent": state.agent,
+        "change": state.change.words,
+        "direction": state.direction,
+        "state": "ended" if state.phase == "ended" else "driven" if state.driver else "stopped",
+        "verdict": verdict(state.turns) if touched else None,
+        "stopped": state.stopped or None,
+        "driver": state.driver or None,
+        "begun": state.begun,
+        "ended": state.ended or None,
+        "windows": state.windows or None,
+        "forced": list(state.forced),
+        "nodes": [_described(one) for one in state.turns],
+        "log": list(state.log),
+        "folder": str(folder) if folder is not None else None,
+    }
+
+
 def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = "") -> int:
     """Print what it came to; the exit code."""
     from hitless.operations.rollout.values import UNTOUCHED, verdict
@@ -190,25 +215,7 @@ def show(state: Rollout, folder: Path | None, *, as_object: bool, driver: str = 
     if ended and (word == "pass" or not touched):
         code = Exit.PASS
     if as_object:
-        told = {
-            "schema": 1,
-            "rollout": state.identity,
-            "agent": state.agent,
-            "change": state.change.words,
-            "direction": state.direction,
-            "state": "ended" if ended else "driven" if state.driver else "stopped",
-            "verdict": word if touched else None,
-            "stopped": state.stopped or None,
-            "driver": state.driver or None,
-            "begun": state.begun,
-            "ended": state.ended or None,
-            "windows": state.windows or None,
-            "forced": list(state.forced),
-            "nodes": [_described(one) for one in state.turns],
-            "log": list(state.log),
-            "folder": str(folder) if folder is not None else None,
-        }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(described(state, folder), indent=2))
         return code
     _table(state)
     done = sum(one.course == "done" for one in state.turns)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hitless.cleaning import clean
-from hitless.cli import progress, rollout_view, window_gate
+from hitless.cli import progress, rollout_report, rollout_view, window_gate
 from hitless.cli.command_text import typed
 from hitless.cli.drill_cluster import place_of, waited_for
 from hitless.cli.drill_session import interruptible, reports
@@ -84,6 +84,8 @@ def carry_out(asked: Request) -> int:
     folder = given["out"] if given["out"] is not None else rollout_folder()
     tell = rollout_view.teller(shown)
     state = interruptible(_drive(asked, looked, folder, tell))
+    if problem := rollout_report.write(folder, rollout_view.described(state, folder)):
+        rollout_view.warn(problem)
     return rollout_view.show(state, folder, as_object=given["as_object"])
 
 

@@ -1,0 +1,81 @@
+"""One report of a whole rollout, beside the logs and reports of its steps: rollout.json and rollout.html.
+
+Problem: each step has a report of its own, and nobody reads forty of them to see what a rollout cost. Promise: one
+object (that of ``--json``) and one page with every node, its verdict and losses, why it stopped, and links to the
+reports of the steps that were driven into this folder; both are replaced in one step. Texts of strangers are escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hitless.cleaning import clean
+from hitless.kernel import files
+
+__all__ = ["REPORT", "write"]
+
+REPORT = "rollout.json"
+_PAGE = "rollout.html"
+_LONGEST = 300
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em}"
+    "table{border-collapse:collapse;width:100%}"
+    "td,th{text-align:left;padding:.3em .8em .3em 0;border-bottom:1px solid #ccc}"
+    ".pass{color:#176b2c}.fail{color:#a8071a}.inconclusive{color:#8a5a00}"
+)
+
+
+def write(folder: Path, told: Mapping[str, Any]) -> str:
+    """Write both; why that was not possible, or empty."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.replace(folder / REPORT, json.dumps(told, indent=2).encode() + b"\n")
+        files.replace(folder / _PAGE, _page(folder, told).encode())
+    except OSError as error:
+        return f"the rollout's report could not be written in {folder}: {error.strerror or error}"
+    return ""
+
+
+def _page(folder: Path, told: Mapping[str, Any]) -> str:
+    word = str(told["verdict"] or told["state"])
+    title = f"{_text(told['change'])} of {_text(told['agent'])}"
+    facts = [
+        ("state", told["state"]),
+        ("direction", told["direction"]),
+        ("begun", told["begun"]),
+        ("ended", told["ended"]),
+        ("why it stopped", told["stopped"]),
+        ("maintenance windows", told["windows"]),
+        ("outside of the windows", "; ".join(told["forced"])),
+    ]
+    listed = "".join(f"<tr><th>{name}</th><td>{_text(value)}</td></tr>" for name, value in facts if value)
+    steps = {one.parent.name.partition("-")[2]: one.parent.name for one in sorted(folder.glob("[0-9]*-*/report.html"))}
+    rows = "".join(_row(node, steps) for node in told["nodes"])
+    log = "".join(f"<li>{_text(line)}</li>" for line in told["log"])
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
+        f"<h1>Rollout: {title}</h1><p class='{_text(word)}'><strong>{_text(word).upper()}</strong></p>"
+        f"<table>{listed}</table><h2>Nodes</h2><table><tr><th>node<th>zone<th>verdict<th>attempted<th>lost<th>why</tr>"
+        f"{rows}</table><h2>Log</h2><ul>{log}</ul></html>\n"
+    )
+
+
+def _row(node: Mapping[str, Any], steps: Mapping[str, str]) -> str:
+    name, word = str(node["node"]), str(node["verdict"] or node["state"])
+    shown = _text(name)
+    if name in steps:
+        shown = f"<a href='{_text(steps[name])}/report.html'>{shown}</a>"
+    why = _text(node["reason"]) + (" (measured after the restart alone)" if node["unseen"] else "")
+    return (
+        f"<tr><td>{shown}<td>{_text(node['zone'])}<td class='{_text(word)}'>{_text(word)}"
+        f"<td>{node['attempted']:,}<td>{node['lost']:,}<td>{why}</tr>"
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(clean(str(value or ""), _LONGEST), quote=True)
