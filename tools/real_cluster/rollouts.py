@@ -85,8 +85,8 @@ def image(folder: Folder, nodes: list[Node]) -> Row:
     with far_end(folder), traffic.running(folder, nodes, _WITNESS_RATE) as pods:
         begun = time.time()
         # a busy machine makes a step inconclusive: the pods that probe all the time tell what was lost
-        options = ("--zones", "b,a", "--width", "2", "--require-guard", "--accept-inconclusive", *_QUICK)
-        options = (*options, "--yes", "--json")
+        options = ["--zones", "b,a", "--width", "2", "--require-guard", "--accept-inconclusive", *_QUICK]
+        options += ["--yes", "--json"]
         out = str(_out(folder, "image"))
         there = _told(_run(folder, "image", f"kube-flannel={agent_tag()}", *options, "--out", out))
         images = {one["spec"]["containers"][0]["image"] for one in _agents(folder)}

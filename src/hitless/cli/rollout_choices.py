@@ -30,7 +30,9 @@ SECTIONS = {
     "The cluster": (
         "agent", "kubeconfig", "context", "namespace", "probe_namespace", "image_", "pull_policy", "pull_secrets",
     ),
-    "The result": ("plan", "yes", "take_over", "force", "out", "as_object", "progress_", "quiet", "--help"),
+    "The result": (
+        "plan", "yes", "take_over", "force", "out", "post_events", "as_object", "progress_", "quiet", "--help",
+    ),
 }  # fmt: skip
 
 
@@ -95,6 +97,7 @@ def starting(command: _F) -> _F:
             click.option("--watch-profile", default="", metavar="NAME", help="Whose rules to watch. [by the CNI]"),
             click.option("--require-guard", is_flag=True, help="Restart no node without a guard that is ready."),
             click.option("--accept-inconclusive", is_flag=True, help="Go on after an inconclusive step."),
+            click.option("--post-events", is_flag=True, help="Report each step as Kubernetes Events of its nodes."),
             click.option(
                 "--namespace",
                 default=DEFAULT_NAMESPACE,
@@ -149,6 +152,7 @@ def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: st
         to=given["to"],
         require_guard=given["require_guard"],
         accept_inconclusive=given["accept_inconclusive"],
+        post_events=given["post_events"],
         namespace=given["namespace"],
         probe_namespace=given["probe_namespace"],
         image=given["image_"],

@@ -192,7 +192,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
     from hitless.cluster.target import placed
     from hitless.drill.origins import here
     from hitless.kube.api import connect
-    from hitless.operations.rollout import probe_plan, step_drill
+    from hitless.operations.rollout import events, probe_plan, step_drill
     from hitless.operations.rollout.driver import drive
     from hitless.operations.rollout.ports import Crew, now
     from hitless.operations.rollout.record import ReadRecord, Record
@@ -245,6 +245,8 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
                 await prober.tidy()
             others = _Others(api, looked, identity)
             crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
+            if choices.post_events:
+                crew.announce = lambda turns: events.post(api, record.state, turns, rollout_view.warn)
             await drive(crew)
         for one in former:  # the namespace that it made goes when our own pods have gone
             await sweep(api, pods.namespaces, one)

@@ -80,7 +80,7 @@ def play(story: Callable[[Shell], Coroutine[Any, Any, None]], folder: Path, **op
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("words", [("restart",), ("image", IMAGE)], ids=["restart", "image"])
+@pytest.mark.parametrize("words", [("restart", "--post-events"), ("image", IMAGE)], ids=["restart", "image"])
 def test_it_runs_with_the_rights_that_its_plan_printed_and_no_others(tmp_path: Path, words: tuple[str, ...]) -> None:
     async def story(shell: Shell) -> None:
         code, printed, err = await shell.run(*words, "--plan")
@@ -100,6 +100,13 @@ def test_it_runs_with_the_rights_that_its_plan_printed_and_no_others(tmp_path: P
         assert shell.strategy == {"type": "RollingUpdate"}
         logs = sorted(path.parent.name for path in (tmp_path / "out2").glob("*/report.json"))
         assert logs == ["001-node-1", "002-node-0"]
+        posted = {one["involvedObject"]["name"]: one for one in shell.fake.api.store.all("events")}
+        assert set(posted) == ({"node-0", "node-1"} if "--post-events" in words else set())
+        for one in posted.values():
+            assert (
+                one["reason"] == "RolloutStepPassed"
+                and "restart of kube-system/rke2-canal: pass, 0 of " in one["message"]
+            )
 
     play(story, tmp_path, gap=0.0, start_delay=0.3)  # slow enough for every watch to be needed
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from hitless.kube.api import Api
 from hitless.kube.objects import Node
 from hitless.operations.rollout.record import Record
-from hitless.operations.rollout.values import Rollout, Word
+from hitless.operations.rollout.values import Rollout, Turn, Word
 from hitless.restarts.agents import Agent, Tell
 
 __all__ = ["RESUME", "Crew", "Outcome", "Prober", "Work", "now"]
@@ -49,10 +49,15 @@ async def _nobody(_: Sequence[str]) -> str:
     return ""
 
 
+async def _unheard(_: Sequence[Turn]) -> None:
+    pass
+
+
 @dataclass
 class Crew:
     """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``others``: who
-    else is at work on them, or empty; ``most``: stop after so many steps (0: never)."""
+    else is at work on them, or empty; ``announce``: tells the cluster what a step came to; ``most``: stop after so many
+    steps (0: never)."""
 
     api: Api
     agent: Agent
@@ -62,6 +67,7 @@ class Crew:
     tell: Callable[[str], None] = lambda _: None
     most: int = 0
     others: Callable[[Sequence[str]], Awaitable[str]] = _nobody
+    announce: Callable[[Sequence[Turn]], Awaitable[None]] = _unheard
     taken: int = field(default=0, init=False)
 
     @property

@@ -46,6 +46,7 @@ def rehearse(
         rounds=1,
         makes_namespace=makes_namespace,
         windows=windows,
+        tells=state.choices.post_events,
     )
     own = f"{NAME} in {PLACE}"
     calls = [

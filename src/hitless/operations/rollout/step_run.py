@@ -150,6 +150,7 @@ async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outco
         )
         crew.tell(f"{one.node}: {word}, {outcome.lost:,} of {outcome.attempted:,} lost")
     await crew.record.write(lambda state: _with_lines(state.turned(turns), turns))
+    await crew.announce(turns)
     hurt = [one for one in turns if one.verdict == "fail"]
     last = not any(one.course in (*node_order.OPEN, "skipped") for one in crew.state.turns)
     if hurt and not last:

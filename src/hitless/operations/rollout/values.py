@@ -77,6 +77,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     to: tuple[str, ...] = ()
     require_guard: bool = False
     accept_inconclusive: bool = False
+    post_events: bool = False
     namespace: str = "hitless-drill"
     probe_namespace: str = ""
     image: str = ""
