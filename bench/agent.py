@@ -132,7 +132,7 @@ def transitions(backend: Backend, family: Family, rate: int) -> None:
 def start(backend: Backend, services: int) -> None:
     """Exec to ready with nothing to do, memory, and processor time when idle."""
     with building.up(Plan(family="dual", backend=backend, services=services)) as lab:
-        program = f"iptables-{lab.plan.rules_backend.value}-save"
+        program = lab.plan.backend.tool(Family.IPV4, "-save")
         text = processes.run([program, "-t", "nat"], namespace=lab.nodes[0].namespace).stdout
         rules = sum(line.startswith("-A") for line in text.splitlines())
         Agent(lab).end(signal.SIGTERM)

@@ -35,7 +35,7 @@ def refuses(kernel: Kernel, backend: Backend, lines: str) -> None:
     for text in our_text(backend, Family.IPV4):
         kernel.write(backend, Family.IPV4, text)
     before = kernel.observe((Family.IPV4,))
-    if backend is Backend.NFTABLES:
+    if backend.native:
         text = f"add rule ip flannel-ipv4 postrtg return\n{lines}\n"
     else:
         text = f"*nat\n{GOOD}\n{lines}\nCOMMIT\n"

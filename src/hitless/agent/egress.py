@@ -104,7 +104,7 @@ def _ruleset(state: NodeState, family: Family) -> Ruleset:
             continue
         names = place.names
         chains: dict[str, Chain] = {}
-        if place.backend is Backend.NFTABLES:
+        if place.backend.native:
             if held.chain is not None:
                 chains[names.chain] = Chain(names.chain, held.chain, held.hook)
         else:
@@ -115,5 +115,5 @@ def _ruleset(state: NodeState, family: Family) -> Ruleset:
         for step in [step for rule in rules for step in rule.steps]:
             if isinstance(step, Jump | Goto):
                 chains.setdefault(step.chain, Chain(step.chain))
-        tables.append(Table(family.nft, names.table, chains, legacy=place.backend is Backend.LEGACY))
+        tables.append(Table(family.nft, names.table, chains, legacy=place.backend.legacy))
     return Ruleset(tuple(tables))

@@ -18,7 +18,7 @@ from hitless.kernel.chains import ChainName
 from hitless.kernel.conntrack import Conntrack
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.surroundings import Surroundings
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
 from hitless.observe import LiveNode
@@ -71,7 +71,7 @@ class Node:
     def apply(self, transaction: Transaction) -> None:
         """Commit one transaction; the xtables lock is held by the program alone, and only while it writes."""
         self.commands += 1
-        if transaction.backend is Backend.NFTABLES:
+        if transaction.backend.native:
             iptables.batch(transaction.text, namespace=self.namespace)
         else:
             iptables.restore(transaction.program, transaction.text, namespace=self.namespace, lock_wait=self._lock_wait)
@@ -97,14 +97,16 @@ class Node:
 
     def hinted(self) -> Backend | None:
         """The iptables backend in which the kubelet left its hints; ``None`` where it left none."""
-        for family in Family:
-            if any(self._observer.has_chain(ChainName(family.nft, "mangle", hint)) for hint in HINTS):
-                return Backend.NFT
-        for family in Family:
-            table = self._observer.legacy_table(family, "mangle")
-            if table is not None and any(hint in table.chains for hint in HINTS):
-                return Backend.LEGACY
+        for backend in Backend:
+            if not backend.native and any(self._hints(backend.path, family) for family in Family):
+                return backend
         return None
+
+    def _hints(self, path: KernelPath, family: Family) -> bool:
+        if path is KernelPath.NF_TABLES:
+            return any(self._observer.has_chain(ChainName(family.nft, "mangle", hint)) for hint in HINTS)
+        table = self._observer.legacy_table(family, "mangle")
+        return table is not None and any(hint in table.chains for hint in HINTS)
 
     def detect(self) -> Backend:
         """Where the kubelet left its hints; else where more rules stand (its fallback for old kubelets); else nft.
@@ -116,14 +118,15 @@ class Node:
         if hinted is not None:
             return hinted
         legacy = self._observer.rule_count(legacy=True)
-        return Backend.LEGACY if legacy and legacy > self._observer.rule_count(legacy=False) else Backend.NFT
+        more = legacy and legacy > self._observer.rule_count(legacy=False)
+        return Backend.of(KernelPath.XTABLES if more else KernelPath.NF_TABLES, native=False)
 
     def knows_random_fully(self, backend: Backend) -> bool:
         """Asked only when there is something to write."""
-        if backend is Backend.NFTABLES:
+        if backend.native:
             return True
         self.commands += 1
-        return iptables.knows_random_fully(f"iptables-{backend.value}", namespace=self.namespace)
+        return iptables.knows_random_fully(backend.tool(Family.IPV4), namespace=self.namespace)
 
 
 class AllRules:

@@ -16,7 +16,7 @@ from hitless.kernel.chains import ChainName, ChainReader
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.kernel.xtables.tables import decode_table
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.rules import Chain, Opaque, OpaqueAction, Rule, Ruleset, Table, called
 from hitless.model.state import Holding, NodeState, Place, Purpose
 
@@ -47,7 +47,8 @@ class Observer:
         places = [
             Place(backend, family, purpose)
             for family in families
-            for backend in (Backend.NFT, Backend.NFTABLES)
+            for backend in Backend
+            if backend.path is KernelPath.NF_TABLES
             for purpose in Purpose
         ]
         names = {ChainName(place.family.nft, place.names.table, place.names.chain) for place in places}
@@ -65,7 +66,7 @@ class Observer:
         names, family = place.names, place.family.nft
         own = read.get(ChainName(family, names.table, names.chain))
         chain = None if own is None else own.rules
-        if place.backend is Backend.NFTABLES:
+        if place.backend.native:
             objects = self._chains.objects(family, names.table) if own else 0
             return Holding((), chain, own.hook if own else None, objects)
         base = read.get(ChainName(family, names.table, names.base))
@@ -73,8 +74,7 @@ class Observer:
 
     def _legacy_places(self, family: Family) -> Mapping[Place, Holding]:
         found: dict[Place, Holding] = {}
-        for purpose in Purpose:
-            place = Place(Backend.LEGACY, family, purpose)
+        for place in [Place(backend, family, purpose) for backend in Backend if backend.legacy for purpose in Purpose]:
             table = self.legacy_table(family, place.names.table)
             if table is None:
                 found[place] = Holding()
@@ -122,7 +122,9 @@ class Observer:
                 legacy = self.legacy_table(family, table)
                 if legacy is not None:
                     tables.append(legacy)
-            tables.append(self._reachable(family, f"flannel-{family.value}", ("postrtg", "forward")))
+            ours = [Place(each, family, purpose).names for each in Backend if each.native for purpose in Purpose]
+            for table in dict.fromkeys(names.table for names in ours):
+                tables.append(self._reachable(family, table, [each.chain for each in ours if each.table == table]))
         return Ruleset(tuple(table for table in tables if table.legacy or table.chains))
 
     def _reachable(self, family: Family, table: str, bases: Iterable[str]) -> Table:

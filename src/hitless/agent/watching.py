@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hitless.agent.ports import Clock, Commits, LegacyTables
 from hitless.errors import KernelError, LostEvents
 from hitless.kernel.chains import ChainName
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.state import Place, Purpose
 
 __all__ = ["Suspect", "Watch"]
@@ -46,7 +46,7 @@ def interesting(families: Collection[Family]) -> frozenset[ChainName]:
     """Our chains, the base chains that lead to them, and their tables (an empty chain name)."""
     found: set[ChainName] = set()
     for family in families:
-        for backend in (Backend.NFT, Backend.NFTABLES):
+        for backend in (each for each in Backend if each.path is KernelPath.NF_TABLES):
             for purpose in Purpose:
                 names = Place(backend, family, purpose).names
                 found |= {ChainName(family.nft, names.table, chain) for chain in (names.chain, names.base, "")}

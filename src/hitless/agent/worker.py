@@ -79,8 +79,8 @@ class Worker:
         if self._chosen is not None:
             return self._chosen
         if native:
-            return Backend.NFTABLES
-        if current is None or current is Backend.NFTABLES:
+            return Backend.NFTABLES  # what flannel means by EnableNFTables
+        if current is None or current.native:
             return self._node.detect()
         return self._node.hinted() or current
 
@@ -131,7 +131,7 @@ class Worker:
             self._bridges = False
             return None, str(error)
         stuck = result.left.transactions[:1]
-        if result.error is not None and any(one.backend is Backend.NFTABLES for one in stuck):
+        if result.error is not None and any(one.backend.native for one in stuck):
             self._bridges = False
             return None, str(result.error)
         return result, ""

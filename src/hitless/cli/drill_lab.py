@@ -22,7 +22,6 @@ from hitless.lab import agents as known
 from hitless.lab import placeholders, teams
 from hitless.lab.agents import Agent, Readiness
 from hitless.lab.plans import Wiring
-from hitless.model.families import Backend
 
 __all__ = ["DEFAULT_AGENTS", "Rows", "agents", "place", "replace_option", "ways"]
 
@@ -120,7 +119,7 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
         nodes=count, overlay=overlay or "", wiring=underlay, leases=placeholders.lease_source(commands), **more
     )
     placeholders.check(commands, plan)
-    if plan.forward_policy == "drop" and plan.backend is Backend.NFTABLES:
+    if plan.forward_policy == "drop" and plan.backend.native:
         raise InputError(
             "no agent can become ready: an accept in a native table does not overrule iptables' DROP",
             where="--forward-policy",

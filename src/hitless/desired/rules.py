@@ -36,7 +36,7 @@ def desired_state(snapshot: Snapshot, backend: Backend) -> NodeState:
 
 def _holding(place: Place, rules: tuple[tuple[Step, ...], ...], pods: tuple[Network, ...]) -> Holding:
     names = place.names
-    if place.backend is Backend.NFTABLES:  # flannel's native rules carry no comments, and the table is all ours
+    if place.backend.native:  # flannel's native rules carry no comments, and the table is all ours
         return Holding((), tuple(Rule(steps) for steps in rules), names.hook, pods=pods)
     chain = tuple(Rule((*steps[:-1], Comment(names.comment), steps[-1])) for steps in rules)
     return Holding((jump_rule(place),), chain, pods=pods)

@@ -13,7 +13,6 @@ import asyncio
 import signal
 from dataclasses import dataclass
 from types import TracebackType
-from typing import assert_never
 
 from hitless.errors import ProgramError
 from hitless.kernel import processes
@@ -67,13 +66,8 @@ class Injector:
     @property
     def command(self) -> tuple[str, ...]:
         """The program, as it is started."""
-        match self._backend:
-            case Backend.NFTABLES:
-                return ("nft", "-i", "-a", "-e")
-            case Backend.NFT | Backend.LEGACY:
-                return (f"{self._family.iptables}-{self._backend}-restore", "--noflush", "--wait", "--verbose")
-            case never:
-                assert_never(never)
+        program = self._backend.writer(self._family)
+        return (program, *(("-i", "-a", "-e") if self._backend.native else ("--noflush", "--wait", "--verbose")))
 
     @property
     def pid(self) -> int:
@@ -109,15 +103,15 @@ class Injector:
         return Injected(milliseconds, begin, end)
 
     async def _open(self) -> Bounds:
-        if self._backend is not Backend.NFTABLES:
+        if not self._backend.native:
             return await self._commit("*nat\n-I FLANNEL-POSTRTG 1 -j RETURN\nCOMMIT")
-        chain = f"{self._family.nft} flannel-{self._family} postrtg"
+        chain = f"{self._family.nft} {self._backend.table(self._family)} postrtg"
         return await self._commit(f"insert rule {chain} return")
 
     async def _close(self) -> Bounds:
-        if self._backend is not Backend.NFTABLES:
+        if not self._backend.native:
             return await self._commit("*nat\n-D FLANNEL-POSTRTG 1\nCOMMIT")
-        chain = f"{self._family.nft} flannel-{self._family} postrtg"
+        chain = f"{self._family.nft} {self._backend.table(self._family)} postrtg"
         return await self._commit(f"delete rule {chain} handle {self._handle}")
 
     async def _commit(self, text: str) -> Bounds:
@@ -126,7 +120,7 @@ class Injector:
         assert self._process.stdin is not None
         self._number += 1
         mark = f"hitless-{self._number}"
-        native = self._backend is Backend.NFTABLES
+        native = self._backend.native
         # For nft the mark is a table that does not exist: its error message is the answer.
         question = f"list table ip {mark}" if native else f"# {mark}"
         sent = self._clock.now()

@@ -99,7 +99,7 @@ class Gaps:
     async def act(self, opened: Opened) -> None:
         """One after another, with a pause between."""
         plan, node = opened.lab.plan, opened.lab.nodes[0]
-        self.asked = plan.backend is Backend.LEGACY
+        self.asked = plan.backend.legacy
         self.stolen = -stolen()
         injector = Injector(node.namespace, plan.backend, plan.families[0], opened.desk.record.clock)
         async with injector:
@@ -315,10 +315,10 @@ class Signalled:
 def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:
     """All trials for a backend; ``quick``: fewer gaps."""
     # iptables-legacy tells nobody of its changes and is polled: shorter gaps are not promised there.
-    lengths = [3.0, 5.0] if backend is Backend.LEGACY else [1.0, 2.0, 5.0]
+    lengths = [3.0, 5.0] if backend.legacy else [1.0, 2.0, 5.0]
     lengths += [10.0, 20.0, 50.0, 100.0, 200.0]
     repeats = 1 if quick else 3
-    tolerance = 5 * MS if backend is Backend.LEGACY else 2 * MS
+    tolerance = 5 * MS if backend.legacy else 2 * MS
     found: list[Trial] = [Gaps([*(lengths * repeats), 500.0, 1000.0], tolerance), Losses(40), Harmless(), Quiet()]
     found.append(Signalled("probe", False, "the prober", "prober stopped for 1.2 s"))
     found.append(Signalled("watch", True, "watch ended by itself", "watcher killed"))

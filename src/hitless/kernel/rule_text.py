@@ -61,7 +61,7 @@ def _refused(program: str, number: int, why: str) -> KernelError:
 
 def _restore(lines: list[str], family: Family) -> tuple[int, str] | None:
     """The first line of a text for iptables-restore that is not ours, with its number."""
-    known = {f"*{place.names.table}": place.names for place in _places(Backend.NFT, family)}
+    known = {f"*{place.names.table}": place.names for place in _places(False, family)}
     names = known.get(lines[0])
     if names is None:
         return 1, lines[0]
@@ -82,7 +82,7 @@ def _restore_line(base: str, own: str) -> re.Pattern[str]:
 
 def _native(lines: list[str]) -> tuple[int, str] | None:
     """The same for nft."""
-    forms = [(_native_line(place), place.family) for family in Family for place in _places(Backend.NFTABLES, family)]
+    forms = [(_native_line(place), place.family) for family in Family for place in _places(True, family)]
     for number, line in enumerate(lines, 1):
         if not any(form.fullmatch(line) and _networks_are_plain(line, family) for form, family in forms):
             return number, line
@@ -103,8 +103,8 @@ def _native_line(place: Place) -> re.Pattern[str]:
     )
 
 
-def _places(backend: Backend, family: Family) -> list[Place]:
-    return [Place(backend, family, purpose) for purpose in Purpose]
+def _places(native: bool, family: Family) -> list[Place]:
+    return [Place(each, family, purpose) for each in Backend if each.native is native for purpose in Purpose]
 
 
 def _networks_are_plain(line: str, family: Family) -> bool:

@@ -182,5 +182,5 @@ def _places(plan: Plan) -> list[tuple[str, str]]:
 
 def restore(namespace: Namespace, backend: Backend, family: Family, text: str, *, flush: bool = False) -> None:
     """Load rules with one ``iptables-restore`` (``--noflush`` unless ``flush``): one transaction per table."""
-    line = [f"{family.iptables}-{backend}-restore", "--wait", *([] if flush else ["--noflush"])]
+    line = [backend.tool(family, "-restore"), "--wait", *([] if flush else ["--noflush"])]
     processes.run(line, namespace=namespace, stdin=text, timeout=300)

@@ -17,7 +17,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.lab import etcd, overlays
 from hitless.lab.keeper_client import Keeper
 from hitless.lab.plans import LeaseSource, Overlay, Plan
-from hitless.model.families import Backend, Family
+from hitless.model.families import Family
 
 __all__ = ["Feature", "explain", "probe", "require_programs"]
 
@@ -37,8 +37,8 @@ class Feature:
 
 
 def _programs(plan: Plan) -> tuple[str, ...]:
-    tools = [f"{family.iptables}-{plan.rules_backend}{end}" for family in plan.families for end in ("", "-restore")]
-    extra = ["nft"] if plan.backend is Backend.NFTABLES else []
+    tools = [plan.backend.tool(family, end) for family in plan.families for end in ("", "-restore")]
+    extra = ["nft"] if plan.backend.native else []
     extra += [etcd.PROGRAM] if plan.leases == LeaseSource.ETCD else []
     return ("ip", "nsenter", *(tools if plan.kubernetes else ()), *extra)
 
@@ -118,22 +118,14 @@ def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
         forwarding = {Family.IPV4: "net/ipv4/ip_forward", Family.IPV6: "net/ipv6/conf/all/forwarding"}[family]
         attempts.append((f"{family} forwarding", "use a kernel with CONFIG_SYSCTL", _sysctl(keeper, forwarding)))
         if plan.kubernetes:
-            backend = plan.rules_backend
-            remedy = {
-                Backend.NFT: "load nf_tables, nft_compat, nft_chain_nat and the xt_ modules for these names",
-                Backend.LEGACY: "load ip_tables or ip6_tables with nat and mangle, and the xt_ modules for these names",
-                Backend.NFTABLES: "",
-            }[backend]
-            tool = f"{family.iptables}-{backend}"
+            remedy, tool = plan.rules_backend.needs, plan.backend.tool(family)
             for table, words in _RULES.items():
                 attempts.append((f"{tool}: {words}", remedy, _rule(tool, table, words)))
-    if plan.backend is Backend.NFTABLES:
+    if plan.backend.native:
         text = (
             "add table ip p\nadd chain ip p c { type nat hook postrouting priority 100; }\nadd rule ip p c masquerade\n"
         )
-        attempts.append(
-            ("nft: nat chains", "load nf_tables and nft_chain_nat", lambda space: _run(["nft", "-f", "-"], space, text))
-        )
+        attempts.append(("nft: nat chains", plan.backend.needs, lambda space: _run(["nft", "-f", "-"], space, text)))
     return attempts
 
 

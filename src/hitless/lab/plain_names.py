@@ -25,7 +25,7 @@ def replaced(backend: Backend) -> Mapping[str, str]:
         for end in ("", "-save", "-restore"):
             try:
                 plain = Path(processes.program(f"{family.iptables}{end}"))
-                wanted = Path(processes.program(f"{family.iptables}-{backend}{end}"))
+                wanted = Path(processes.program(backend.tool(family, end)))
             except MissingError:
                 continue
             if plain.resolve() != wanted.resolve():

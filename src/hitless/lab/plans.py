@@ -147,7 +147,7 @@ class Plan:
     @property
     def rules_backend(self) -> Backend:
         """How the node's own rules are loaded: iptables-nft or iptables-legacy."""
-        return Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
+        return self.backend.iptables
 
     # --- networks -------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab.clusters import Cluster, Node
 from hitless.lab.standins.rules import MASQ_CHAIN, Pods, Spec, forward, masquerade
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, KernelPath
 
 __all__ = ["FAULTS", "Fault", "Target", "opens_a_gap"]
 
@@ -45,8 +45,7 @@ class Target:
 
     def iptables(self, family: Family, *words: str) -> None:
         """Run the iptables that holds the agent's (or, in nftables mode, kube-proxy's) rules."""
-        backend = Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
-        self.run(f"{family.iptables}-{backend}", "--wait", *words)
+        self.run(self.backend.tool(family), "--wait", *words)
 
     def nft(self, text: str) -> None:
         """One nft transaction."""
@@ -55,14 +54,13 @@ class Target:
     def snapshot(self) -> tuple[tuple[tuple[str, ...], str], ...]:
         """The commands, with their input, that put every table back as it is now."""
         found: list[tuple[tuple[str, ...], str]] = []
-        backend = Backend.LEGACY if self.backend is Backend.LEGACY else Backend.NFT
         for pods in self.pods:
-            program = f"{pods.family.iptables}-{backend}"
+            program = self.backend.tool(pods.family)
             for table in ("mangle", *_TABLES):
                 saved = self.run(f"{program}-save", "-t", table)
                 found.append(((f"{program}-restore", "--wait"), saved or f"*{table}\nCOMMIT\n"))
-            if self.backend is Backend.NFTABLES:
-                name = f"{pods.family.nft} flannel-{pods.family}"
+            if self.backend.native:
+                name = f"{pods.family.nft} {self.backend.table(pods.family)}"
                 listed = self.run("nft", "list", "table", *name.split(), check=False)
                 found.append((("nft", "-f", "-"), f"add table {name}\ndelete table {name}\n{listed}"))
         return tuple(found)
@@ -104,23 +102,23 @@ class Fault:
 
 
 def _native(target: Target) -> bool:
-    return target.backend is Backend.NFTABLES
+    return target.backend.native
 
 
-def _chain(pods: Pods) -> str:
-    return f"{pods.family.nft} flannel-{pods.family} postrtg"
+def _chain(target: Target, pods: Pods, name: str = "postrtg") -> str:
+    return f"{pods.family.nft} {target.backend.table(pods.family)} {name}"
 
 
 def _flush_chain(target: Target, pods: Pods) -> None:
     if _native(target):
-        target.nft(f"flush chain {_chain(pods)}\n")
+        target.nft(f"flush chain {_chain(target, pods)}\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-F", MASQ_CHAIN)
 
 
 def _delete_jump(target: Target, pods: Pods) -> None:
     if _native(target):  # a base chain is called by its hook: what takes the call away takes the chain
-        target.nft(f"flush chain {_chain(pods)}\ndelete chain {_chain(pods)}\n")
+        target.nft(f"flush chain {_chain(target, pods)}\ndelete chain {_chain(target, pods)}\n")
     else:
         jump = masquerade(pods)[0]
         target.iptables(pods.family, "-t", jump.table, "-D", jump.chain, *jump.words)
@@ -128,21 +126,21 @@ def _delete_jump(target: Target, pods: Pods) -> None:
 
 def _return_in_front(target: Target, pods: Pods) -> None:
     if _native(target):
-        target.nft(f"insert rule {_chain(pods)} return\n")
+        target.nft(f"insert rule {_chain(target, pods)} return\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-I", MASQ_CHAIN, "1", "-j", "RETURN")
 
 
 def _accept_in_front(target: Target, pods: Pods) -> None:
     if _native(target):
-        target.nft(f"insert rule {_chain(pods)} {pods.family.nft} saddr {pods.network} accept\n")
+        target.nft(f"insert rule {_chain(target, pods)} {pods.family.nft} saddr {pods.network} accept\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-I", "POSTROUTING", "1", "-s", pods.network, "-j", "ACCEPT")
 
 
 def _flush_nat(target: Target, pods: Pods) -> None:
     if _native(target):
-        target.nft(f"flush table {pods.family.nft} flannel-{pods.family}\n")
+        target.nft(f"flush table {pods.family.nft} {target.backend.table(pods.family)}\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-F")
 
@@ -158,15 +156,18 @@ def _flush_ruleset(target: Target, pods: Pods) -> None:
 
 def _rewrite(target: Target, pods: Pods, specs: tuple[Spec, ...]) -> None:
     """FLANNEL-POSTRTG with other rules, in one transaction."""
-    backend = Backend.LEGACY if target.backend is Backend.LEGACY else Backend.NFT
     text = "\n".join(["*nat", f":{MASQ_CHAIN} - [0:0]", *(spec.line("-A") for spec in specs), "COMMIT", ""])
-    target.run(f"{pods.family.iptables}-{backend}-restore", "--noflush", "--wait", stdin=text)
+    target.run(target.backend.tool(pods.family, "-restore"), "--noflush", "--wait", stdin=text)
 
 
 def _rewrite_native(target: Target, pods: Pods, order: Callable[[list[str]], list[str]]) -> None:
-    listed = target.run("nft", "list", "chain", *_chain(pods).split()).splitlines()
+    listed = target.run("nft", "list", "chain", *_chain(target, pods).split()).splitlines()
     rules = [line.strip() for line in listed[3:-2]]
-    lines = [f"flush chain {_chain(pods)}", *(f"add rule {_chain(pods)} {rule}" for rule in order(rules)), ""]
+    lines = [
+        f"flush chain {_chain(target, pods)}",
+        *(f"add rule {_chain(target, pods)} {rule}" for rule in order(rules)),
+        "",
+    ]
     target.nft("\n".join(lines))
 
 
@@ -225,7 +226,7 @@ def _drop_in_front(target: Target, pods: Pods) -> None:
 
 def _forward_jump(target: Target, pods: Pods) -> None:
     if _native(target):
-        name = f"{pods.family.nft} flannel-{pods.family} forward"
+        name = _chain(target, pods, "forward")
         target.nft(f"flush chain {name}\ndelete chain {name}\n")
     else:
         jump = forward(pods)[0]
@@ -266,8 +267,8 @@ def opens_a_gap(name: str, backend: Backend) -> bool:
     """Whether a new flow of a pod to the outside is not carried while the fault lasts (FORWARD policy accept)."""
     match name:
         case "flush-ruleset":
-            return backend is not Backend.LEGACY  # legacy rules are not in it
+            return backend.path is KernelPath.NF_TABLES  # legacy rules are not in it
         case "firewalld-reload":
-            return backend is not Backend.NFTABLES  # it knows nothing of tables that are not iptables'
+            return not backend.native  # it knows nothing of tables that are not iptables'
         case _:
             return name in _GAPS

@@ -6,11 +6,12 @@ IPv4 and IPv6 are one code path with a ``Family`` parameter (architecture, invar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 
-__all__ = ["Address", "Backend", "Family", "Network", "family_of", "in_any", "overlap", "within"]
+__all__ = ["Address", "Backend", "Family", "KernelPath", "Network", "family_of", "in_any", "overlap", "within"]
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -43,12 +44,87 @@ _MULTICAST: Mapping[Family, Network] = MappingProxyType(
 )
 
 
+class KernelPath(Enum):
+    """Where the kernel keeps rules: this decides how they are read, and how a change of them is noticed."""
+
+    NF_TABLES = auto()  # read and announced by netlink
+    XTABLES = auto()  # whole tables, read and replaced by socket options, and announced to nobody
+
+
 class Backend(StrEnum):
-    """How rules get into the kernel."""
+    """How rules get into the kernel; what is special about each is in ``_FACTS``."""
 
     NFT = "nft"  # iptables-nft: iptables syntax, nf_tables underneath
     LEGACY = "legacy"  # iptables-legacy: whole-table replacement by setsockopt
     NFTABLES = "nftables"  # native nftables tables
+
+    @classmethod
+    def of(cls, path: KernelPath, *, native: bool) -> Backend:
+        """The first one that writes there, in nft's language or in iptables'."""
+        return next(each for each in cls if each.path is path and each.native is native)
+
+    @property
+    def native(self) -> bool:
+        """Whether our rules are nft's, in tables of our own; else they are iptables', in iptables' tables."""
+        return bool(_FACTS[self].tables)
+
+    @property
+    def path(self) -> KernelPath:
+        """Where the kernel keeps its rules."""
+        return _FACTS[self].path
+
+    @property
+    def legacy(self) -> bool:
+        """Whether the kernel keeps its rules in xtables' own tables."""
+        return _FACTS[self].path is KernelPath.XTABLES
+
+    @property
+    def iptables(self) -> Backend:
+        """The one whose iptables holds the other rules of the node, kubelet's and kube-proxy's: itself, if it can."""
+        return Backend(_FACTS[self].iptables or self.value)
+
+    @property
+    def needs(self) -> str:
+        """What the kernel must have, for users."""
+        return _FACTS[self].needs
+
+    def table(self, family: Family) -> str:
+        """The name of our own table; empty: ours are chains in iptables' tables."""
+        return _FACTS[self].tables.format(family=family.value)
+
+    def tool(self, family: Family, end: str = "") -> str:
+        """The iptables program (``end``: "-restore", "-save") that reads and writes the node's other rules."""
+        return f"{family.iptables}-{self.iptables.value}{end}"
+
+    def writer(self, family: Family) -> str:
+        """The program that our transactions are given to."""
+        return "nft" if self.native else self.tool(family, "-restore")
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """``tables``: the name of our own tables, if it has some. ``iptables``: another backend, whose iptables holds the
+    node's other rules."""
+
+    path: KernelPath
+    needs: str
+    tables: str = ""
+    iptables: str = ""
+
+
+_FACTS: Mapping[Backend, _Facts] = MappingProxyType(
+    {
+        Backend.NFT: _Facts(
+            KernelPath.NF_TABLES, "load nf_tables, nft_compat, nft_chain_nat and the xt_ modules for these names"
+        ),
+        Backend.LEGACY: _Facts(
+            KernelPath.XTABLES, "load ip_tables or ip6_tables with nat and mangle, and the xt_ modules for these names"
+        ),
+        Backend.NFTABLES: _Facts(
+            KernelPath.NF_TABLES, "load nf_tables and nft_chain_nat", tables="flannel-{family}", iptables="nft"
+        ),
+    }
+)
 
 
 def family_of(value: Address | Network) -> Family:

@@ -53,13 +53,16 @@ _IPTABLES = {
     Purpose.MASQUERADE: Names("nat", "POSTROUTING", "FLANNEL-POSTRTG", "flanneld masq"),
     Purpose.FORWARD: Names("filter", "FORWARD", "FLANNEL-FWD", "flanneld forward"),
 }
+_NATIVE_CHAINS = (
+    (Purpose.MASQUERADE, "postrtg", "flanneld masq", Hook("nat", "postrouting", 100)),
+    (Purpose.FORWARD, "forward", "flanneld forward", Hook("filter", "forward", 0)),
+)
 _NFTABLES = {
-    (family, purpose): Names(f"flannel-{family.value}", "", chain, comment, hook)
+    (backend, family, purpose): Names(backend.table(family), "", chain, comment, hook)
+    for backend in Backend
+    if backend.native
     for family in Family
-    for purpose, chain, comment, hook in (
-        (Purpose.MASQUERADE, "postrtg", "flanneld masq", Hook("nat", "postrouting", 100)),
-        (Purpose.FORWARD, "forward", "flanneld forward", Hook("filter", "forward", 0)),
-    )
+    for purpose, chain, comment, hook in _NATIVE_CHAINS
 }
 
 
@@ -82,8 +85,8 @@ class Place:
 
 def names_of(place: Place) -> Names:
     """Flannel's names at a place; in native nftables the chain is itself a base chain (``base`` is empty)."""
-    if place.backend is Backend.NFTABLES:
-        return _NFTABLES[place.family, place.purpose]
+    if place.backend.native:
+        return _NFTABLES[place.backend, place.family, place.purpose]
     return _IPTABLES[place.purpose]
 
 
@@ -126,7 +129,7 @@ def is_owned(rule: Rule, place: Place) -> bool:
     the table is flannel's, but its rules carry no mark at all, and other people add theirs: a rule is ours when it has
     the form of one that flannel or we ever wrote, for whatever network; anything else is somebody's addition.
     """
-    if place.backend is Backend.NFTABLES:
+    if place.backend.native:
         return _of_our_form(rule, place.purpose)
     if place.purpose is Purpose.FORWARD and rule.steps and isinstance(rule.steps[-1], Return):
         return False

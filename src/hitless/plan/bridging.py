@@ -29,7 +29,7 @@ def torn(desired: NodeState, observed: NodeState) -> bool:
 
 
 def _torn(place: Place, observed: NodeState) -> bool:
-    if place.backend is Backend.NFTABLES:
+    if place.backend.native:
         return False
     held = observed.places.get(place, _NOTHING)
     return not any(is_owned(rule, place) for rule in held.entry) and not (held.chain and held.entry)
@@ -43,7 +43,7 @@ def bridge(desired: NodeState, observed: NodeState) -> Plan:
     ready: dict[Place, Holding] = {}
     for place, wanted in desired.places.items():
         if place.purpose is Purpose.MASQUERADE:
-            beside = replace(place, backend=Backend.NFTABLES)
+            beside = replace(place, backend=Backend.NFTABLES)  # not seen by scripts that flush iptables' tables
             rules = tuple(_bare(rule) for rule in wanted.chain or ())
             into = lost if _torn(place, observed) else ready
             into[beside] = Holding((), rules, beside.names.hook, pods=wanted.pods)

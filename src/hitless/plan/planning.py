@@ -55,9 +55,7 @@ class Transaction:
     @property
     def program(self) -> str:
         """The program that reads the text."""
-        if self.backend is Backend.NFTABLES:
-            return "nft"
-        return f"{self.family.iptables}-{self.backend.value}-restore"
+        return self.backend.writer(self.family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction
     found: list[Transaction] = []
     for (backend, family, table), members in tables.items():
         lines = [line for part in members for line in part.lines]
-        if backend is not Backend.NFTABLES:
+        if not backend.native:
             lines = [f"*{table}", *lines, "COMMIT"]
         elif not removes:
             lines = [f"add table {family.nft} {table}", *lines]
@@ -145,7 +143,7 @@ def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction
 
 
 def _make(place: Place, desired: Holding, held: Holding) -> _Part:
-    if place.backend is Backend.NFTABLES:
+    if place.backend.native:
         return _make_native(place, desired, held)
     lines: list[str] = []
     changes: list[Change] = []
@@ -341,7 +339,7 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
     if foreign and not owned_inside and not owned_entry:
         return _Part(place, notes=notes)
     change = Change(place, f"{names.chain}: removed", reason)
-    if place.backend is Backend.NFTABLES:
+    if place.backend.native:
         target = f"{place.family.nft} {names.table} {names.chain}"
         if foreign:
             handles = [rule.handle for rule in chain if is_owned(rule, place)]
@@ -358,7 +356,7 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
 
 
 def _show(rule: Rule, place: Place) -> str:
-    return words.rule(rule, iptables=place.backend is not Backend.NFTABLES)
+    return words.rule(rule, iptables=not place.backend.native)
 
 
 def _text(rule: Rule, native: Family | None = None) -> str:

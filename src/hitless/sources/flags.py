@@ -213,9 +213,8 @@ def _backend(values: _Values) -> Backend | None:
     try:
         return Backend(value)
     except ValueError as error:
-        raise InputError(
-            f"{value!r}", where=values.where("backend"), expected="nft, legacy, nftables or auto"
-        ) from error
+        known = ", ".join(Backend)
+        raise InputError(f"{value!r}", where=values.where("backend"), expected=f"{known} or auto") from error
 
 
 def _etcd(values: _Values) -> EtcdOptions:

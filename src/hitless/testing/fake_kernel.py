@@ -123,9 +123,9 @@ class FakeKernel:
         before = self._tables
         self._tables = {key: dict(chains) for key, chains in before.items()}
         try:
-            if backend is Backend.NFTABLES:
+            if backend.native:
                 for line in text.splitlines():
-                    self._native(family, line.split())
+                    self._native(backend, family, line.split())
             else:
                 for table, words in _lines(text):
                     self._restore((backend, family, table), words)
@@ -161,7 +161,7 @@ class FakeKernel:
             last = known.get(key)
             if last is None or last[0] is not chains:
                 backend, family, name = key
-                last = chains, Table(family.nft, name, chains, legacy=backend is Backend.LEGACY)
+                last = chains, Table(family.nft, name, chains, legacy=backend.legacy)
             self._values[key] = last
         return Ruleset(tuple(table for _, table in self._values.values()))
 
@@ -170,7 +170,7 @@ class FakeKernel:
         chains = self._tables.get((place.backend, place.family, names.table), {})
         own = chains.get(names.chain)
         chain = None if own is None else own.rules
-        if place.backend is Backend.NFTABLES:
+        if place.backend.native:
             return Holding((), chain, own.hook if own else None, len(chains) if own else 0)
         base = chains.get(names.base)
         policy = base.hook.policy if base and base.hook else "accept"
@@ -178,7 +178,7 @@ class FakeKernel:
 
     def _table(self, key: TableKey) -> dict[str, Chain]:
         if key not in self._tables:
-            built_in = _BUILT_IN.get(key[2], {}) if key[0] is not Backend.NFTABLES else {}
+            built_in = _BUILT_IN.get(key[2], {}) if not key[0].native else {}
             self._tables[key] = {name: Chain(name, (), hook) for name, hook in built_in.items()}
         return self._tables[key]
 
@@ -230,23 +230,23 @@ class FakeKernel:
         elif policy in ("ACCEPT", "DROP"):
             chains[name] = replace(held, hook=replace(held.hook, policy=policy.lower()))
 
-    def _native(self, family: Family, words: list[str]) -> None:
+    def _native(self, backend: Backend, family: Family, words: list[str]) -> None:
         match words:
             case ["add", "table", _, table]:
-                self._table((Backend.NFTABLES, family, table))
+                self._table((backend, family, table))
                 return
             case ["delete", "table", _, table]:
-                del self._tables[Backend.NFTABLES, family, table]
+                del self._tables[backend, family, table]
                 return
             case ["add", "chain", _, table, chain, *hook]:
-                self._tables[Backend.NFTABLES, family, table].setdefault(chain, Chain(chain, (), hook_of(hook)))
+                self._tables[backend, family, table].setdefault(chain, Chain(chain, (), hook_of(hook)))
                 return
             case ["delete", "chain", _, table, chain]:
-                if self._tables[Backend.NFTABLES, family, table].pop(chain).rules:
+                if self._tables[backend, family, table].pop(chain).rules:
                     raise Refused(f"{chain}: not empty")
                 return
             case [_, _, _, table, chain, *rest]:
-                chains = self._tables[Backend.NFTABLES, family, table]
+                chains = self._tables[backend, family, table]
             case _:
                 raise Refused(f"unknown line {' '.join(words)}")
         rules = chains[chain].rules
@@ -316,10 +316,10 @@ def _foreign(key: TableKey, chains: dict[str, Chain]) -> Table | None:
     if not any(chain.rules or chain_name not in built_in for chain_name, chain in kept.items()):
         return None
     kept = {key: chain for key, chain in kept.items() if chain.rules or key not in built_in}
-    return Table(family.nft, name, kept, legacy=backend is Backend.LEGACY)
+    return Table(family.nft, name, kept, legacy=backend.legacy)
 
 
 def _owned(rule: Rule, place: Place, chain: str) -> bool:
-    if place.backend is Backend.NFTABLES and chain != place.names.chain:
+    if place.backend.native and chain != place.names.chain:
         return False
     return is_owned(rule, place)

@@ -226,7 +226,7 @@ class FakeNode(FakeKernel):
         super().write(backend, family, text)
         self.version += 1
         pid, name = self._writer
-        if backend is Backend.LEGACY:
+        if backend.legacy:
             if self.legacy is not None:
                 self.legacy(pid, name)
             return

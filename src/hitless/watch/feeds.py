@@ -25,7 +25,7 @@ from hitless.kernel.surroundings import Surroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
-from hitless.model.families import Backend, Family
+from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Hook, Rule, Ruleset, Table
 
@@ -83,7 +83,7 @@ class Feed:
         urgent: bool = False,
     ) -> None:
         self._namespace, self._families, self._clock = namespace, tuple(families), clock or Clock.from_environment()
-        self._with_legacy, self._urgent = Backend.LEGACY in backends, urgent
+        self._with_legacy, self._urgent = any(each.legacy for each in backends), urgent
         self._snapshots: deque[Snapshot] = deque()
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
@@ -95,7 +95,7 @@ class Feed:
         self._mirror = Mirror(
             namespace,
             self._families,
-            None if {Backend.NFT, Backend.NFTABLES} & set(backends) else (),
+            None if any(each.path is KernelPath.NF_TABLES for each in backends) else (),
             interest=interest,
             clock=self._clock,
             receive_buffer=receive_buffer,
@@ -299,7 +299,7 @@ class _Polling:
 def _changed(change: TableChange) -> Changed:
     family, table = change.key
     word = FAMILIES[family]
-    backend = Backend.NFT if word != "inet" and table in _XTABLES else Backend.NFTABLES
+    backend = Backend.of(KernelPath.NF_TABLES, native=word == "inet" or table not in _XTABLES)
     return Changed(
         word,
         table,
@@ -333,7 +333,7 @@ def _compared(
         words.append("base chains or policies changed")
     return Changed(
         *key,
-        Backend.LEGACY,
+        Backend.of(KernelPath.XTABLES, native=False),
         added,
         removed,
         frozenset(chains),

@@ -17,7 +17,7 @@ class RealKernel(Node):
     """A ``Node`` that can also be written to as other programs do."""
 
     def write(self, backend: Backend, family: Family, text: str) -> None:
-        if backend is Backend.NFTABLES:
+        if backend.native:
             processes.run(["nft", "-f", "-"], namespace=self.namespace, stdin=text)
         else:
             program = f"{family.iptables}-{backend.value}-restore"

@@ -131,8 +131,8 @@ def test_few_capabilities_and_a_read_only_file_system_are_enough(
         assert right(kernel, backend)
         assert bin(int(held.partition("CapEff:")[2].split()[0], 16)).count("1") == len(NEEDS[backend])
         assert "cannot be written" in started.events("subnet file")[0]["reason"]
-        table, base = ("filter", "FORWARD") if backend is Backend.NFTABLES else ("nat", "FLANNEL-POSTRTG")
-        if backend is Backend.NFTABLES:
+        table, base = ("filter", "FORWARD") if backend.native else ("nat", "FLANNEL-POSTRTG")
+        if backend.native:
             place.run("nft", "flush", "ruleset")
         else:
             place.run(f"iptables-{backend}", "-t", table, "-F", base)
@@ -210,7 +210,7 @@ def test_two_agents_on_one_node_do_not_fight(place: Node, kernel: RealKernel, ba
         assert right(kernel, backend)
         for _ in range(3):
             told = len(one.events("repaired")) + len(other.events("repaired"))
-            if backend is Backend.NFTABLES:
+            if backend.native:
                 place.run("nft", "flush", "chain", "ip", "flannel-ipv4", "postrtg")
             else:
                 place.run(f"iptables-{backend}", "-t", "nat", "-F")

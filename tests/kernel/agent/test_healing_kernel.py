@@ -148,7 +148,7 @@ def service(node: Node, backend: Backend, family: Family, address: str, to: Addr
 
 def exempt(node: Node, backend: Backend, family: Family, address: Address) -> bool:
     """Somebody's wish that flows to one address leave as they are; false where there is no way to say it."""
-    if backend is Backend.NFTABLES:
+    if backend.native:
         return False  # an ACCEPT in iptables' chain does not keep a packet from the native one
     rule = ["-d", str(address), "-j", "ACCEPT"]
     processes.run([f"{family.iptables}-{backend}", "-t", "nat", "-I", "POSTROUTING", *rule], namespace=node.namespace)

@@ -83,7 +83,7 @@ def test_others_rules_that_cut_the_pods_off_make_the_node_not_ready(backend: Bac
             agrees(agent, PROFILE[backend], cut, words)
             nft(made, unmake)
             agrees(agent, PROFILE[backend], (), f"the end of: {words}")
-        if backend is Backend.NFTABLES:
+        if backend.native:
             a_foreign_rule_in_our_chain(made, agent)
         else:
             iptables_cuts(made, agent, f"iptables-{backend.value}", PROFILE[backend])

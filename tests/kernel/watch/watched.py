@@ -66,7 +66,7 @@ UNREAD = "the table was replaced before it could be read"
 
 
 def rules(backend: Backend, family: Family) -> str:
-    text = NATIVE if backend is Backend.NFTABLES else IPTABLES
+    text = NATIVE if backend.native else IPTABLES
     return text.format(
         ip=family.nft,
         family=family.value,
@@ -95,7 +95,7 @@ class Host:
         return f"{self.family.iptables}-{self.backend.value}{suffix}"
 
     def restore(self, text: str) -> None:
-        if self.backend is Backend.NFTABLES:
+        if self.backend.native:
             assert self.node.nft(text)
         else:
             self.node.run(self.program("-restore"), "--noflush", stdin=text)
@@ -111,7 +111,7 @@ class Host:
         return NETWORKS[self.family]
 
     def options(self, **changes: object) -> Options:
-        profile = "flannel-nftables" if self.backend is Backend.NFTABLES else "canal"
+        profile = "flannel-nftables" if self.backend.native else "canal"
         defaults: dict[str, object] = {
             "backends": frozenset({self.backend}),
             "families": (self.family,),

@@ -277,7 +277,7 @@ class World:
         self.agent.deliver()
 
     def damage(self, name: str | None = None) -> None:
-        texts = NATIVE_DAMAGE if self.backend is Backend.NFTABLES else IPTABLES_DAMAGE
+        texts = NATIVE_DAMAGE if self.backend.native else IPTABLES_DAMAGE
         name = self.random.choice(("firewalld", "iptables", "kube-proxy", "")) if name is None else name
         whole = self._whole()
         try:

@@ -351,7 +351,7 @@ def test_where_nft_is_missing_flushed_rules_are_put_back_at_once() -> None:
     apply = agent.node.apply
 
     def without_nft(transaction: Transaction) -> None:
-        if transaction.backend is Backend.NFTABLES:
+        if transaction.backend.native:
             raise MissingError("there is no nft", remedy="install nftables")
         apply(transaction)
 

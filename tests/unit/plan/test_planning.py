@@ -48,7 +48,7 @@ def test_equal_states_need_nothing(backend: Backend) -> None:
 def test_an_empty_node_needs_one_transaction_for_each_table(backend: Backend) -> None:
     made = plan(desired_state(snapshot(*FAMILIES), backend), NodeState())
     tables = [(one.family, one.table) for one in made.transactions]
-    assert len(tables) == len(set(tables)) == (2 if backend is Backend.NFTABLES else 4)
+    assert len(tables) == len(set(tables)) == (2 if backend.native else 4)
     assert all(change.reason for change in made.changes)
 
 

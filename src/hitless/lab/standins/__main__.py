@@ -72,7 +72,7 @@ def _agent(options: argparse.Namespace) -> _Agent:
     if options.name == "adopter":
         return Adopter(pods, backend, options.resync)
     old = options.name == "flannel-0.26"
-    if backend is Backend.NFTABLES:
+    if backend.native:
         return FlannelNft(pods, old)
     # Canal's flannel container has no /run/flannel of the host's
     path = None if options.name.endswith("-canal") else Path(options.subnet_file)

@@ -45,7 +45,7 @@ class Adopter:
 
     def _reconcile(self) -> None:
         for pods in self.pods:
-            if self.backend is Backend.NFTABLES:
+            if self.backend.native:
                 self._nftables(pods)
             else:
                 self._iptables(pods, "nat", rules.masquerade(pods))
@@ -58,7 +58,7 @@ class Adopter:
         return output
 
     def _iptables(self, pods: Pods, table: str, specs: tuple[Spec, ...]) -> None:
-        program = f"{pods.family.iptables}-{self.backend}"
+        program = self.backend.tool(pods.family)
         observed = self._run([f"{program}-save", "-t", table]).splitlines()
         own = specs[0].own_chain
         jump, *lines = [spec.line("-A") for spec in specs]
@@ -71,7 +71,7 @@ class Adopter:
         self._run([f"{program}-restore", "--noflush", "--wait"], "\n".join([*text, *lines, "COMMIT", ""]))
 
     def _nftables(self, pods: Pods) -> None:
-        table = f"{pods.family.nft} flannel-{pods.family}"
+        table = f"{pods.family.nft} {self.backend.table(pods.family)}"
         for chain, head, lines in (
             ("postrtg", "type nat hook postrouting priority srcnat; policy accept;", _mended(pods)),
             ("forward", "type filter hook forward priority filter; policy accept;", rules.nft_forward(pods)),

@@ -37,7 +37,7 @@ class IpTables:
     """iptables of one family and backend."""
 
     def __init__(self, family: Family, backend: Backend, counter: Counter) -> None:
-        self._program = f"{family.iptables}-{backend}"
+        self._program = backend.tool(family)
         self._counter = counter
         self.version()
 
