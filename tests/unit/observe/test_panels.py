@@ -8,7 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hitless.model.events import State
-from hitless.model.rules import Chain, Drop, Hook, InInterface, Jump, Mark, Opaque, Rule, Ruleset, Source, Step, Table
+from hitless.model.rules import (
+    Accept,
+    Chain,
+    Drop,
+    Hook,
+    InInterface,
+    Jump,
+    Mark,
+    OneOf,
+    Opaque,
+    Rule,
+    Ruleset,
+    Source,
+    Step,
+    Table,
+)
 from hitless.observe import Fate, Panel, Pod, Poll
 from hitless.observe.likeness import Likeness
 
@@ -104,6 +119,14 @@ def test_pods_that_no_rule_tells_apart_are_asked_about_once() -> None:
     asked.clear()
     Panel().poll(forward((Opaque("what is this"), Drop())), ask, PODS, (), (FAR,))
     assert asked == [PODS[0]]  # it is open for each of them in the same way
+
+
+def test_a_condition_in_one_of_several_ways_tells_pods_apart() -> None:
+    ways = OneOf(((Source(ip_network("10.42.0.4")), Drop()), (Accept(),)), exhaustive=True)
+    likeness = Likeness(forward((ways,)), (FAR,))
+    assert likeness.key(PODS[0]) == likeness.key(PODS[2])
+    assert likeness.learn(PODS[0], {CHAIN}, ())
+    assert likeness.key(PODS[0]) != likeness.key(PODS[2])
 
 
 @given(st.lists(st.sampled_from([*PODS]), min_size=2, max_size=2), st.data())
