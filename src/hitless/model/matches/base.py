@@ -20,7 +20,19 @@ from hitless.model.matches.native import Form
 from hitless.model.packets import Packet
 from hitless.model.surroundings import Surroundings
 
-__all__ = ["ALONE", "NOTHING", "Inexact", "Match", "Members", "Position", "Possible", "Sight", "Telling", "hidden"]
+__all__ = [
+    "ALONE",
+    "NOTHING",
+    "Inexact",
+    "Match",
+    "Members",
+    "Position",
+    "Possible",
+    "Sight",
+    "Telling",
+    "hidden",
+    "listed",
+]
 
 Possible = tuple[tuple[int, int], ...]
 """The closed ranges that a value lies in."""
