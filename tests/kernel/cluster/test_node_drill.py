@@ -208,7 +208,7 @@ def test_nothing_is_restarted_without_a_yes(tmp_path: Path) -> None:
         (["--restart-command", "'"], "--restart-command"),
         (["--restart-command", "true", "--grace", "3"], "--grace: cannot be used without --restart-container"),
         (["--restart-unit", "k3s", "--runtime", "ctr"], "--runtime: cannot be used without --restart-container"),
-        (["--restart-container", "a", "--agent-process", "b"], "--agent-process: means nothing without"),
+        (["--restart-container", "a", "--agent-process", "b"], "--agent-process: cannot be used without"),
         (["--restart-command", "true", "--agent-process", "no-such-agent"], "no process no-such-agent runs"),
         (["--restart-command", "no-such-program-here"], "no-such-program-here"),
     ],
