@@ -1,11 +1,13 @@
 """Do the guard's invariants hold through random lives in virtual time? Rules, failures, lost events, time and death.
 
-    .venv/bin/python bench/guard_lives.py [--steps 100000] [--seed 1] [--life SEED]
+    .venv/bin/python bench/guard_lives.py [--steps 100000] [--seed 1] [--life SEED] [--defects]
 
 Each life is a node in memory (tests/unit/guard/lives.py): after every step it is checked that nobody else's rules were
 touched, that the standby says only what the agent's rules once meant, and that what stands is what was decided; at the
 end of a life, with whole rules, that everything is as it should be. Ends with 1 and the seed where one is broken;
 ``--life`` runs that one again. Equal questions to equal rules are evaluated once (tests/unit/remembering.py).
+``--defects`` plants mistakes in the guard one by one (tests/unit/guard/defects.py) and tells after how many steps each
+is found.
 """
 
 from __future__ import annotations
@@ -20,10 +22,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.unit.guard.defects import DEFECTS, found_after
 from tests.unit.guard.lives import Life, of
 from tests.unit.remembering import remembering
 
 _STEPS = 2000  # of a life
+
+
+def defects(steps: int, seed: int) -> int:
+    """Plant each; 1 when one is not found."""
+    missed = 0
+    with remembering():
+        for name in DEFECTS:
+            after, what = found_after(name, steps, seed)
+            missed += not after
+            print(f"{f'{after:,} steps' if after else 'MISSED':>12}  {name}: {what.partition(chr(10))[0]}", flush=True)
+    print("every defect was found: reached" if not missed else f"missed: {missed} of {len(DEFECTS)}")
+    return int(bool(missed))
 
 
 def main() -> int:
@@ -31,7 +46,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=100_000, help="things that happen (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the first life")
     parser.add_argument("--life", type=int, metavar="SEED", help="run this one alone, and nothing from memory")
+    parser.add_argument("--defects", action="store_true", help="are planted defects found?")
     options = parser.parse_args()
+    if options.defects:
+        return defects(options.steps, options.seed)
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     begun, work = time.monotonic(), time.process_time()
     lives: list[Life] = []

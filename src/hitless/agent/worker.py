@@ -105,7 +105,9 @@ class Worker:
         if self._bridges and (must_bridge or may_bridge) and _needs_bridge(wanted, backend, before, must_bridge):
             passed, unbridged = self._bridge(wanted, backend, before)
         bridged = passed is not None
-        result = passed or reconcile(self._node, wanted, backend, observed=before, random_fully=self._random_fully)
+        # a bridge that failed took the time of some programs, in which others may have written
+        read = None if unbridged else before
+        result = passed or reconcile(self._node, wanted, backend, observed=read, random_fully=self._random_fully)
         ended = self._clock.monotonic()
         if not bridged and result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully

@@ -1,8 +1,8 @@
 """When flows are freed, and what is reported of it.
 
 Promise: a healing that freed something, or that a gap or a leak called for, is repeated a little later, for flows that
-were on their way; a guard that observes, or has withdrawn, lists and frees nothing. A connection table that cannot be
-read costs that healing and no more. Next stage: ``loop`` says when.
+were on their way; a guard that observes, or has withdrawn, lists and frees nothing. Where the connection table cannot
+be read, that is tried twice again and costs no more. Next stage: ``loop`` says when.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Healing:
             freed = self._flows.heal(standby, dry=dry)
         except HitlessError as error:
             self._log.warning("cannot look for poisoned flows", family=family.value, reason=str(error))
+            if after != "again":
+                self._schedule.heal(family, self._time.monotonic())
             return
         if after != "again" and (freed.count or packets or after == "gap"):
             self._schedule.heal(family, self._time.monotonic())

@@ -11,9 +11,11 @@ from tests.unit.guard.flannels import JUMP, OTHER, flannel_rules, nat
 from tests.unit.guard.worlds import CARRIED, LEAKED, Death, Guarded, World
 
 from hitless.errors import KernelError
+from hitless.guard import records
 from hitless.guard.learning import Standby, learn
 from hitless.guard.loop import Settings
 from hitless.guard.primaries import load
+from hitless.guard.reasons import Code
 from hitless.guard.standby_table import found_in
 from hitless.guard.statements import Statement
 from hitless.model.events import Writer
@@ -38,6 +40,7 @@ class Life:
         self.random = Random(seed)
         self.world = World(families=families)
         self.steps = self.guards = self.deaths = 0
+        self._leaked = False  # packets that should have been translated, in spite of a standby
         self._wholes = {family: nat(family).tables for family in families}
         self._damaged = {family: _damaged(family) for family in families}
         self.world.others = dict(self._wholes)
@@ -52,6 +55,7 @@ class Life:
         """Something happens, and the guard turns."""
         self.steps += 1
         (kind,) = self.random.choices(list(_KINDS), list(_KINDS.values()))
+        before, said, failing = self.guard.reporter.recent, self.world.said, self.world.failing_reads
         try:
             getattr(self, f"_{kind}")()
             others = {family: self.world.others[family] for family in self.world.families}
@@ -62,6 +66,9 @@ class Life:
             self._dies()
         else:
             assert others == self.world.others, f"{self.seed}: somebody else's rules were touched"
+            if kind != "lost":
+                new = [one for one in self.guard.reporter.recent if all(one is not other for other in before)]
+                self._check_new(new, {said, self.world.said}, failed=bool(failing or self.world.failing_reads))
         self._check()
 
     def forget(self) -> None:
@@ -100,10 +107,13 @@ class Life:
 
     def _dies(self) -> None:
         self.deaths += 1
-        stood = dict(self.world.written)
+        stood = {family: (table, self._standing(family)) for family, table in self.world.written.items()}
+        excused = bool(self.world.failing_writes or self.world.said == _OFF or self._leaked)
         self.guard = self._born()
-        for family, table in stood.items():
+        for family, (table, chains) in stood.items():
             assert family in self.world.written, f"{self.seed}: a new guard took away {table.name}"
+            kept = excused or not chains or self._standing(family)
+            assert kept, f"{self.seed}: a new guard emptied the {family.value} standby"
 
     def _time(self) -> None:
         self.guard.run(self.random.choice((0.01, 0.3, 1.0, 3.0)))
@@ -140,6 +150,7 @@ class Life:
             self.world.traffic(family, CARRIED, self.random.randint(1, 5))
         elif self.random.random() < 0.1:
             self.world.traffic(family, LEAKED, 1)
+            self._leaked = True
 
     def _poison(self) -> None:
         self.world.poisoned[self._family()] = self.random.randint(1, 5)
@@ -179,9 +190,21 @@ class Life:
             assert sum(numbers.gaps.values()) >= numbers.uncovered, self.seed
         self._check_records()
 
+    def _check_new(self, recent: list[records.Record], said: set[Statement | None], *, failed: bool) -> None:
+        """What was reported in this step: missing rules are no reason to withdraw, and a gap's flows are freed."""
+        for record in recent:
+            if isinstance(record, records.Withdrawn):
+                stated = record.code is Code.SWITCHED_OFF and _OFF in said
+                contradicted = record.code is Code.CONTRADICTED
+                assert stated or contradicted, f"{self.seed}: withdrawn without a statement: {record.why}"
+            elif isinstance(record, records.Gap) and not record.open and not failed:
+                family = Family(record.family)
+                guarded = self.guard.loop.sides[family].installed is not None
+                poisoned = self.world.poisoned.get(family, 0) if guarded else 0
+                assert not poisoned, f"{self.seed}: {poisoned} flows were not freed after a gap"
+
     def _check_records(self) -> None:
-        records = self.guard.reporter.recent
-        for record in records:
+        for record in self.guard.reporter.recent:
             begin, end = getattr(record, "begin", 0), getattr(record, "end", 0)
             assert begin <= end <= self.world.now(), f"{self.seed}: {record}"
 

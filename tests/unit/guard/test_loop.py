@@ -89,6 +89,17 @@ def test_flows_are_freed_when_a_gap_ends_and_again_a_little_later(tmp_path: Path
     assert made.reporter.numbers[V4].healed == 5
 
 
+def test_flows_that_could_not_be_looked_for_when_a_gap_ended_are_freed_a_little_later(tmp_path: Path) -> None:
+    world = World()
+    made = begun(world, tmp_path)
+    made.run(2)
+    world.poisoned[V4], world.failing_reads = 3, 1
+    made.loop._healing.heal(made.loop.sides[V4], "gap")
+    assert world.poisoned[V4] == 3
+    made.run(3)
+    assert world.poisoned[V4] == 0 and [one["flows"] for one in made.records("healed")] == [3]
+
+
 def test_a_long_gap_is_reported_while_it_goes_on_and_at_the_end_of_the_guard(tmp_path: Path) -> None:
     world = World()
     made = begun(world, tmp_path)
