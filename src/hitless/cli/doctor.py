@@ -1,7 +1,7 @@
 """``hitless doctor``: the first look at a node or a cluster. Nothing is changed.
 
 Promise: findings as a table for people or one JSON object; the next command to type; a bundle for bug reports. Exit
-codes: 0 nothing is wrong, 1 a problem was found, 2 something essential could not be told, 3 wrong input or no access.
+codes: 0 nothing is wrong, 1 a problem was found, 2 something essential is not known, 3 wrong input or no access.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WIDEST, _NARROWEST = 110, 50
     name="doctor",
     help="Look at this node or a cluster: what a restart of its network agent costs, whether pods get out now, whether "
     "a guard stands by, and what to type next. Nothing is changed.\n\n"
-    "Exit codes: 0 nothing is wrong, 1 a problem, 2 something essential could not be told, 3 wrong input or no access."
+    "Exit codes: 0 nothing is wrong, 1 a problem, 2 something essential is not known, 3 wrong input or no access."
     "\n\n"
     "Examples:\n\n"
     "\b\n"

@@ -69,7 +69,7 @@ def _parser() -> _Parser:
     parser = _Parser(
         prog="hitless guard",
         description="A hot standby for the masquerading of somebody else's node agent: while its rules are\n"
-        "gone, new connections of pods are translated all the same. Run it on the node, in\nthe host's network.",
+        "gone, new connections of pods are still translated. Run it on the node, in\nthe host's network.",
         epilog=_EXAMPLES + textwrap.fill(f"{HELP} See docs/guard.md.", 78),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

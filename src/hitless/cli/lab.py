@@ -130,7 +130,7 @@ def up(
         _present(state, time.monotonic() - begin, as_json)
     except OSError:  # nobody reads on, or the disk is full: the words are lost, and not the lab
         with contextlib.suppress(OSError):
-            click.echo(f"{_title(name)} is up all the same; to remove it: hitless lab down{_option(name)}", err=True)
+            click.echo(f"{_title(name)} is up nevertheless; to remove it: hitless lab down{_option(name)}", err=True)
         raise
     return Exit.PASS
 

@@ -52,7 +52,7 @@ def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
     "list` tells it; without it the newest drill of this user is taken.\n\n" + HELP,
     examples={
         "hitless report": "the newest drill, on the terminal",
-        "hitless report --out drill.html": "a page to look at, or to attach",
+        "hitless report --out drill.html": "a page to read, or to attach",
         "hitless report results/events.jsonl --out junit.xml": "for CI, from a log",
         "hitless report --anonymous --format json": "for machines, without names of hosts and nodes",
     },

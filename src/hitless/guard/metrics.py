@@ -17,7 +17,7 @@ from hitless.guard.reporting import Numbers, Reporter
 __all__ = ["render"]
 
 _HELP = {
-    "hitless_guard_protected": ("gauge", "1 while a standby for a pod network stands in the kernel."),
+    "hitless_guard_protected": ("gauge", "1 while a standby for a pod network is in the kernel."),
     "hitless_guard_withdrawn": ("gauge", "1 while the standby has withdrawn, or cannot tell what the primary means."),
     "hitless_guard_gap_open": ("gauge", "1 while the primary does not carry the pods' egress."),
     "hitless_guard_gaps_total": ("counter", "Times in which the primary did not carry the pods' egress, by writer."),

@@ -177,7 +177,7 @@ def _sum(asking: _Asking, fates: Sequence[tuple[Pod, Fate]], newcomer: tuple[Pod
     if carried:
         words = [_kept(asking, kept, len(fates))] if kept else []
         if unknown:
-            words.append(f"of {_count(len(unknown), len(fates))} it cannot be told: {asking.why(*unknown[0])}")
+            words.append(f"of {_count(len(unknown), len(fates))} the answer is not known: {asking.why(*unknown[0])}")
         if newcomer is not None and after == "not_carried":
             words.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {asking.why(*newcomer)}")
         return Poll("carried", asking.why(*carried[0]), *facts, "; ".join(words), addresses=addresses)

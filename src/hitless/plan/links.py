@@ -87,7 +87,7 @@ def plan_links(
         if isinstance(new, Route) and new.kind == "blackhole":
             continue  # something leads to this node's pods
         if isinstance(old, Route) and old.protocol == _KERNEL:
-            notes.append(f"{old} comes with an address of this node and stands in the way of {new}")
+            notes.append(f"{old} comes with an address of this node and is in the way of {new}")
             continue
         makes.append(LinkChange(Verb.CHANGE, new, old, _difference(old, new)))
     makes = list(_helped(makes, wide if keys is not None else [one for one in seen.values() if is_wide(one)]))

@@ -193,7 +193,7 @@ def _chain_difference(
     blocking = first_stop(held.chain, place.purpose, desired.pods, refusals=False)
     last = max((n for n, own in enumerate(owned) if own), default=0)
     if blocking is not None and blocking < last and not owned[blocking]:
-        return f"a foreign rule stands in front of ours: {_show(held.chain[blocking], place)}", at, foreign
+        return f"a foreign rule is in front of ours: {_show(held.chain[blocking], place)}", at, foreign
     return "", at, foreign
 
 
@@ -324,7 +324,7 @@ def _leave(place: Place, held: Holding, now: Place, desired: NodeState) -> _Part
                 f"kept beside {now.backend.value}, because {place.names.base} refuses forwarded packets there: {behind}"
             )
             return _Part(place, notes=(Note(place, text),))
-    return _remove(place, held, f"the rules stand in {now.backend.value} now")
+    return _remove(place, held, f"the rules are in {now.backend.value} now")
 
 
 def _remove(place: Place, held: Holding, reason: str) -> _Part:

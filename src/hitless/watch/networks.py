@@ -152,7 +152,7 @@ def better(ruleset: Ruleset, profile: Profile) -> str:
     if not found:
         return ""
     return (
-        f"the profile {profile.name} watches none of the agent's rules that stand here: they are in "
+        f"the profile {profile.name} watches none of the agent's rules here: they are in "
         f"{next(iter(found.values()))}; --profile {' or '.join(found)} fits"
     )
 

@@ -52,7 +52,7 @@ def test_a_lab_of_which_nobody_reads_is_up_and_says_so(shell: Shell, words: tupl
         os.close(out)
     assert code == (141 if how == "closed" else 3)
     name, remedy = ("the lab", "down") if "--json" in words else ("lab mine", "down --name mine")
-    assert err.startswith(f"{name} is up all the same; to remove it: hitless lab {remedy}\n")
+    assert err.startswith(f"{name} is up nevertheless; to remove it: hitless lab {remedy}\n")
     (found,) = shell.status()
     assert found["alive"]
     shell("exec", "--name", str(found["name"]), "node0-pod0", "--", "true")

@@ -86,7 +86,7 @@ def test_without_pods_the_addresses_that_nobody_has_decide() -> None:
 
 
 def test_what_cannot_be_told_of_one_pod_is_told_as_such() -> None:
-    assert "of 1 of 7 pods it cannot be told" in polled({PODS[1]: "cannot_tell"}).partly
+    assert "of 1 of 7 pods the answer is not known" in polled({PODS[1]: "cannot_tell"}).partly
     doubt = {**dict.fromkeys(PODS, "not_carried"), PODS[1]: "cannot_tell"}
     assert polled(doubt).state == "cannot_tell"  # type: ignore[arg-type]  # a dict of literals
 

@@ -87,7 +87,7 @@ async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tup
         raise InputError(
             "a new template reaches every node in the end",
             where="--node" if choices.nodes else "--node-selector",
-            expected="--first NODE and --steps N, to look at some nodes before the others",
+            expected="--first NODE and --steps N, to restart some nodes before the others",
         )
     seen = await observation.see(api, place, name)
     nodes = _chosen(survey, seen, choices)
