@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["COMMANDS", "DAEMONS", "GROUPS", "HIDDEN"]
 
 COMMANDS: dict[str, str] = {
-    "doctor": "Look at a node or a cluster: what a restart costs, what is wrong, what to type next.",
+    "doctor": "Check a node or a cluster: what a restart costs, what is wrong, what to type next.",
     "advise": "Which flannel a release ships, what its restart costs, what helps.",
     "watch": "Show changes to the rules that carry egress as they are made: gaps, and who made them.",
     "report": "Render a drill's event log again: terminal, HTML, JSON, JUnit, Prometheus.",
@@ -26,8 +26,8 @@ COMMANDS: dict[str, str] = {
 """Tools (click) and what they are for."""
 
 DAEMONS: dict[str, str] = {
-    "guard": "A hot standby for nodes that run somebody else's agent.",
-    "agent": "The node agent: flannel's rules, that outlive their process; its own restarts make no gap.",
+    "guard": "A hot standby for nodes that run another network agent.",
+    "agent": "The node agent: flannel's rules, kept in the kernel while it restarts.",
 }
 """Daemons (argparse) and what they are for."""
 

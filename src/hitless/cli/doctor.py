@@ -31,7 +31,7 @@ _WIDEST, _NARROWEST = 110, 50
 
 @click.command(
     name="doctor",
-    help="Look at this node or a cluster: what a restart of its network agent costs, whether pods get out now, whether "
+    help="Check this node or a cluster: what a restart of its network agent costs, whether pods get out now, whether "
     "a guard stands by, and what to type next. Nothing is changed.\n\n"
     "Exit codes: 0 nothing is wrong, 1 a problem, 2 something essential is not known, 3 wrong input or no access."
     "\n\n"

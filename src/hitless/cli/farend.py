@@ -55,7 +55,7 @@ _EXAMPLES = {
     type=click.Choice(["realtime", "normal"]),
     default="realtime",
     show_default=True,
-    help="Be run before ordinary processes, where that is allowed.",
+    help="Run with real-time priority, if that is allowed.",
 )
 @click.option("--namespace", metavar="PATH|PID", help="Listen in this network namespace.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")

@@ -29,7 +29,7 @@ _JOURNAL = "/var/log/hitless/guard.jsonl"
 _COMMANDS = {
     "run": "guard until SIGTERM; the standby stays in the kernel",
     "status": "what it protects, and what happened",
-    "remove": "stop a running guard and take the standby away",
+    "remove": "stop a running guard and remove the standby",
 }
 
 
@@ -41,7 +41,7 @@ _EXAMPLES = """examples:
   hitless guard status --json
       is this node protected? (exit code 0 yes, 1 no, 2 cannot tell)
   hitless guard remove
-      stop a running guard and take its standby away
+      stop a running guard and remove its standby
 
 """
 
@@ -68,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="hitless guard",
-        description="A hot standby for the masquerading of somebody else's node agent: while its rules are\n"
+        description="A hot standby for the masquerading of another node agent: while that agent's rules are\n"
         "gone, new connections of pods are still translated. Run it on the node, in\nthe host's network.",
         epilog=_EXAMPLES + textwrap.fill(f"{HELP} See docs/guard.md.", 78),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,7 +78,7 @@ def _parser() -> _Parser:
     parser.add_argument("--network", action="append", default=[], help="a pod network that the rules do not name")
     parser.add_argument("--uplink", metavar="INTERFACE", help="the interface to the outside (as the routes say)")
     parser.add_argument("--family", choices=["ipv4", "ipv6", "dual"], default="dual")
-    parser.add_argument("--observe", action="store_true", help="report and touch nothing")
+    parser.add_argument("--observe", action="store_true", help="only report gaps, change nothing")
     parser.add_argument("--journal", default=_JOURNAL, metavar="FILE", help="every gap (%(default)s; '' for none)")
     parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="serve Prometheus metrics (off by default)")
     parser.add_argument("--events", action="store_true", help="post Kubernetes Events (in a cluster)")

@@ -43,8 +43,8 @@ _LOOK = (
 )
 
 _NAME = "lab"  # of a lab whose maker gave it none
-_name = click.option("--name", default=_NAME, show_default=True, help="Which lab; several can stand side by side.")
-_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
+_name = click.option("--name", default=_NAME, show_default=True, help="Name of the lab; several can be up at once.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 
 
 @click.group(

@@ -34,7 +34,7 @@ def wiring_options(command: _F) -> _F:
     return click.option(
         "--overlay",
         type=click.Choice([str(each) for each in Overlay]),
-        help="Pods reach other nodes' pods by their agents' work alone.  [default: the lab's own routes]",
+        help="Pods reach pods on other nodes only by their agents.  [default: by the lab's own routes]",
     )(command)
 
 
@@ -45,7 +45,7 @@ def agent_options(command: _F) -> _F:
         "ready",
         multiple=True,
         metavar="[NODE=]PROBE",
-        help="How --agent-command says that it is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.  "
+        help="What shows that --agent-command is ready: file:/PATH, http://HOST:PORT/PATH, exec:COMMAND, started.  "
         "[default: started]",
     )(command)
     command = click.option(

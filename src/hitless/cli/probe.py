@@ -109,7 +109,7 @@ _EXAMPLES = {
 
 
 @click.command("probe", cls=Sections, examples=_EXAMPLES, epilog=HELP)
-@click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Where to; repeat.")
+@click.option("--to", "targets", multiple=True, required=True, metavar="URL", help="Target; repeat.")
 @number(
     "--rate",
     limits=(0.01, 100_000.0),
@@ -123,7 +123,7 @@ _EXAMPLES = {
     help=f"To a far end: shares of the kinds, each 0 to 1,000.  [default: {_SHARES}]",
 )
 @click.option("--family", type=click.Choice(["ipv4", "ipv6", "dual"]), default="dual", show_default=True)
-@number("--timeout", limits=(0.1, 60.0), default=2.5, help="Without an answer for so long it is lost.")
+@number("--timeout", limits=(0.1, 60.0), default=2.5, help="Without an answer for so long, an attempt is lost.")
 @number("--duration", limits=(0.1,), unset="on a signal", help="End after so long.")
 @number("--count", limits=(1,), help="End after so many attempts.")
 @number("--streams", limits=(0, 1000), default=0, help="To a far end: long-lived TCP streams.")
@@ -136,7 +136,7 @@ _EXAMPLES = {
     type=click.Choice(["realtime", "normal"]),
     default="realtime",
     show_default=True,
-    help="Be run before ordinary processes, where that is allowed.",
+    help="Run with real-time priority, if that is allowed.",
 )
 @click.option("--namespace", metavar="PATH|PID", help="Probe from this network namespace.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on standard output.")

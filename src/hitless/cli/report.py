@@ -49,7 +49,7 @@ def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
     cls=Sections,
     help="Render a drill's event log again, from the log alone.\n\n"
     "LOG is an event log (also as .gz), a drill's folder, or the name of a drill as `hitless drills "
-    "list` tells it; without it the newest drill of this user is taken.\n\n" + HELP,
+    "list` shows it; without it the newest drill of this user is taken.\n\n" + HELP,
     examples={
         "hitless report": "the newest drill, on the terminal",
         "hitless report --out drill.html": "a page to read, or to attach",

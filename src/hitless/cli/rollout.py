@@ -37,8 +37,8 @@ _CODES = (
 @click.group(
     cls=Group,
     help="Restart or change a network DaemonSet node by node: each node probed before, during and after, a stop at the "
-    "first loss. What is done is written down in the cluster (ConfigMap kube-system/hitless-rollout), so that anybody "
-    "can go on with it, and two rollouts never meet.\n\n" + _CODES,
+    "first loss. Progress is recorded in the cluster (ConfigMap kube-system/hitless-rollout), so that any operator can "
+    "continue a rollout, and two never run at once.\n\n" + _CODES,
 )
 def command() -> None:
     pass
@@ -180,7 +180,7 @@ def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, und
     cls=Sections,
     sections=_GOES_ON,
     epilog=_CODES,
-    help="Go on with the rollout that is written down, also another operator's. No node is restarted twice.",
+    help="Continue the recorded rollout, also another operator's. No node is restarted twice.",
     examples={
         "hitless rollout resume": "after it stopped, or its driver died",
         "hitless rollout resume --take-over": "its driver is cut off, or yours from now on",
@@ -211,7 +211,7 @@ def undo(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
 @command.command(
     "status",
     cls=Sections,
-    help="What is written down: who drives, which nodes are done, why it stopped. Changes nothing.\n\n" + _CODES,
+    help="Show the rollout: who drives it, which nodes are done, why it stopped. Changes nothing.\n\n" + _CODES,
     examples={"hitless rollout status --json": "for machines"},
 )
 @rollout_choices.reaching
@@ -230,7 +230,7 @@ def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int
 @command.command(
     "end",
     cls=Sections,
-    help="Give a stopped rollout up: the DaemonSet's updateStrategy as it was. With RollingUpdate its controller then "
+    help="Give up a stopped rollout: the DaemonSet's updateStrategy as it was. With RollingUpdate its controller then "
     "restarts, by itself and unmeasured, every pod that has not the latest revision.",
     examples={"hitless rollout end": "asks first"},
 )

@@ -54,7 +54,7 @@ async def under_way(api: Api, tell: Callable[[str], None]) -> list[str]:
     try:
         found = await record.look(api)
     except InputError as error:
-        tell(f"whether a rollout is under way cannot be told: {error}")
+        tell(f"it is not known whether a rollout is under way: {error}")
         return []
     except ApiError as error:
         if error.status != 403:

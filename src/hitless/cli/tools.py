@@ -59,8 +59,8 @@ class _Tools(click.Group):
     cls=_Tools,
     name="hitless",
     help="Restart a Kubernetes node's network agent without a pod losing a connection, and prove it.\n\n"
-    "Start with: hitless doctor (looks, changes nothing), then hitless drill.\n\n" + HELP,
-    epilog="The help of a command: hitless COMMAND --help. Completion of words in your shell: docs/install.md.",
+    "Start with: hitless doctor (it only reads), then hitless drill.\n\n" + HELP,
+    epilog="The help of a command: hitless COMMAND --help. Shell completion: docs/install.md.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "--version", prog_name="hitless")

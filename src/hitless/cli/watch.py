@@ -51,7 +51,7 @@ def _namespace(text: str | None) -> namespaces.Namespace:
 _EXAMPLES = {
     "hitless watch": "on a node, as root: gaps and who made them, until Ctrl-C",
     "hitless watch --once; echo $?": "is egress carried now? 0 yes, 1 no, 2 cannot tell",
-    "hitless watch --profile canal --network 10.42.0.0/16 --json": "for machines, a pod network that you name",
+    "hitless watch --profile canal --network 10.42.0.0/16 --json": "JSON lines, for a pod network that you name",
 }
 
 
@@ -81,7 +81,7 @@ _EXAMPLES = {
 @number("--duration", limits=(0.01,), unset="until stopped", help="End after so long.")
 @click.option("--namespace", metavar="PID|PATH", help="A process in, or a path to, the network namespace to watch.")
 @click.option("--once", is_flag=True, help="Print the state now. Exit code 0 carried, 1 not carried, 2 cannot tell.")
-@click.option("--all", "all_changes", is_flag=True, help="Report also changes that matter to no pod's packet.")
+@click.option("--all", "all_changes", is_flag=True, help="Also report changes that affect no pod's packet.")
 @number("--heartbeat", limits=(0.0, 3600.0), default=1.0, help="How often to say how late the watch was (0: never).")
 def command(
     as_json: bool,
@@ -98,7 +98,7 @@ def command(
 ) -> int:
     """Show changes to the rules that carry egress as they are made: gaps, and who made them.
 
-    nf_tables announces every change. iptables-legacy announces none and is asked: gaps of less than 3 ms may be missed
+    nf_tables reports every change. iptables-legacy reports none and is polled: gaps of less than 3 ms may be missed
     there, and not every writer has a name.
     """
     for flag, given in (("--duration", duration is not None), ("--all", all_changes)):

@@ -75,7 +75,7 @@ def test_a_release_that_a_guard_bridges_is_a_note_and_without_one_a_problem() ->
         ((AFFECTED, CUT_OFF, NO_GUARD), ("pods are cut off", "affected")),
         ((AFFECTED, CARRIED, CUT_OFF, STANDBY), ("pods are cut off", "bridged by the guard")),
         ((UNKNOWN, CARRIED, NO_GUARD), ("pods get out now", "is not known")),
-        ((UNKNOWN, NO_GUARD), ("cannot be told",)),
+        ((UNKNOWN, NO_GUARD), ("it is not known",)),
     ],
 )
 def test_the_first_sentence_says_whether_the_node_is_affected(
