@@ -19,7 +19,7 @@ from hitless.kernel import netlink
 from hitless.kernel.nftables import dump, fetching, receiving, wire
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.mirror import Mirror, Update
-from hitless.kernel.nftables.state import State, TableState
+from hitless.kernel.nftables.state import State, TableKey, TableState
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
@@ -67,8 +67,8 @@ class Watched:
         control = WireControl(self.kernel)
         families, interest = self.mirror._families, self.mirror._interest
         fresh = dump.read_state(control, families, None, interest, clock=self.kernel.clock)  # type: ignore[arg-type]
-        assert shape(self.mirror.state) == shape(fresh)
-        assert self.mirror.current == fresh.ruleset()
+        assert shape(self.mirror.state, fresh) == shape(fresh, fresh)
+        assert fate(self.mirror.current) == fate(fresh.ruleset())
         assert self.mirror.generation == self.mirror.committed == self.kernel.generation
 
 
@@ -78,15 +78,21 @@ def fate(ruleset: Ruleset) -> str:
     return {frozenset({"untranslated"}): "passes", frozenset({"dropped"}): "dropped"}.get(frozenset(kinds), "unknown")
 
 
-def shape(state: State) -> object:
-    """Rules by handle and elements of what is kept, heads of the rest."""
+def shape(state: State, kept: State) -> object:
+    """Rules by handle, rules decoded and elements of what ``kept`` keeps, and heads of the rest: of what was of
+    interest once, more may be known."""
 
-    def table(found: TableState) -> object:
-        chains = {one.name: (one.handle, one.hook, one.kept, list(one.rules)) for one in found.chains.values()}
-        sets = {one.name: (one.handle, one.kept, list(one.elements), one.refused) for one in found.sets.values()}
-        return found.dormant, chains, sets
+    def table(key: TableKey, found: TableState) -> object:
+        like, view = kept.tables.get(key, found), state.view()[key].chains
+        whole = {name for name, one in like.chains.items() if one.kept}
+        full = {name for name, one in like.sets.items() if one.kept}
+        chains = {one.name: (one.handle, one.hook) for one in found.chains.values()}
+        rules = {name: (list(found.chains[name].rules), view[name]) for name in whole & found.chains.keys()}
+        sets = {one.name: (one.handle, one.refused) for one in found.sets.values()}
+        elements = {name: (found.sets[name].kept, list(found.sets[name].elements)) for name in full & found.sets.keys()}
+        return found.dormant, chains, rules, sets, elements
 
-    return {key: table(each) for key, each in state.tables.items()}
+    return {key: table(key, each) for key, each in state.tables.items()}
 
 
 Watching = Callable[..., Watched]
