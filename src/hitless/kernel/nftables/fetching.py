@@ -43,6 +43,11 @@ class Fetcher:
         return bool(self._needs)
 
     @property
+    def ahead(self) -> bool:
+        """Whether something was read ahead of the state."""
+        return bool(self._coming)
+
+    @property
     def due(self) -> bool:
         """Whether it is time for that."""
         return bool(self._needs) and self._clock.monotonic() >= self._again_at
@@ -84,6 +89,22 @@ class Fetcher:
             else:
                 self._needs.append((key, body))
                 self._again_at = self._clock.monotonic() + FETCH_AGAIN_S
+        return self._replay.state is not before
+
+    def settle_ahead(self) -> bool:
+        """Bring in what was read ahead of commits that do not come by themselves: nothing else that is kept was touched
+        by them, so that they wait to be one with the next commit that does. Whether anything came in."""
+        before, receiver = self._replay.state, self._receiver
+        if not receiver.queue.empty() or after(receiver.mattered, before.generation):
+            return False
+        needs: list[tuple[TableKey, Body]] = []
+        for each in list(self._coming):
+            read_at, key, body, found = each
+            touched = receiver.touched.get(identity(key, body), read_at)
+            if not after(read_at, receiver.generation) and not after(touched, read_at):
+                self._coming.remove(each)
+                needs += self._replay.supply(key, body, found)
+        self.settle(needs)
         return self._replay.state is not before
 
     def fetch_late(self) -> bool:

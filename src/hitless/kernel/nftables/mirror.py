@@ -188,7 +188,8 @@ class Mirror:
                 update = self._read_again()
                 if update is not None:
                     return update
-            if self._fetcher.due and self._fetcher.fetch_late():
+            fetcher = self._fetcher
+            if (fetcher.due and fetcher.fetch_late()) or (fetcher.ahead and fetcher.settle_ahead()):
                 self._view = self._replay.state.view(self._view)
                 return Update(self._clock.now(), self.current, self.generation, ())
             received = self._receiver.take(self._bounded(left))
@@ -211,7 +212,7 @@ class Mirror:
         """How long to wait, where something else is due before that."""
         due = [] if left is None else [left]
         due += [self._read_at - self._clock.monotonic()] if self._unread_since else []
-        due += [FETCH_AGAIN_S] if self._fetcher.waiting else []
+        due += [FETCH_AGAIN_S] if self._fetcher.waiting or self._fetcher.ahead else []
         return max(0.0, min(due)) if due else None
 
     def _apply(self, received: Received) -> Update | None:
