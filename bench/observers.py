@@ -128,6 +128,9 @@ class Readers:
         while not has(self.guarded, marker) and time.monotonic() < end:
             if (seen := self._guard.next(0.02)) is not None:
                 self.guarded = seen.ruleset
+        # the end of the batch before may be behind the marker: the two paths are followed side by side
+        while (seen := self._guard.next(0.05)) is not None:
+            self.guarded = seen.ruleset
         self._guard.look_around()
         return self.guarded
 
