@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import canal, client, cluster, until
 
+from hitless.cli.rollout_looks import under_way
 from hitless.cluster import manifests, rehearsal, schedule
 from hitless.cluster.manifests import Pods
 from hitless.cluster.pods import sweep
@@ -154,6 +155,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(tm
         survey = await look(api)
         documents = rehearsal.grants(pods, survey, restart)
         fake.api.rights = Rights(rules_of(documents))
+        assert await under_way(api, print) == []  # the command asks first whether a rollout is
         done = await drill(fake, api, tmp_path, restart=restart, pods=pods)
         whole(done)
         assert fake.api.rights.denied == []
