@@ -74,7 +74,7 @@ def test_names_can_be_chosen_and_the_pods_stay_selected_as_they_were() -> None:
         documents = release("r", "place", *settings)
         assert {one["metadata"]["name"] for one in documents} <= {
             *(f"{name}-{part}" for part in ("guard", "drill", "drill-probes", "drill-test")),
-            *(f"place:{name}-{part}" for part in ("guard", "drill", "drill-agent", "drill-events")),
+            *(f"place:{name}-{part}" for part in ("guard", "drill", "drill-agent", "drill-events", "drill-rollout")),
         }
         (guard,) = of(documents, "DaemonSet")
         selected = {"app.kubernetes.io/name": "hitless", "app.kubernetes.io/instance": "r"}
@@ -176,7 +176,7 @@ def test_what_an_operator_says_of_pods_is_in_them() -> None:
         ("", ("rollout status ds/net-guard", "exec ds/net-guard", "privileged"), ("cronjob", "nil", "helm test")),
         ("drill.enabled=true", ("rollout status ds/net-guard", "cronjob/net-drill", "helm test -n p r"), ("nil",)),
         ("drill.enabled=true,guard.enabled=false", ("privileged", "cronjob/net-drill"), ("net-guard",)),
-        ("guard.remove=true", ("is taken away", "rollout status ds/net-guard"), ("Uninstalling leaves",)),
+        ("guard.remove=true", ("is being removed", "rollout status ds/net-guard"), ("Uninstalling leaves",)),
         ("guard.observe=true", ("protects nothing", "exec ds/net-guard"), ("stands by",)),
         ("guard.enabled=false", (), ("privileged", "kubectl")),
     ],
