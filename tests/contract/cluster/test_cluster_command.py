@@ -152,7 +152,7 @@ def test_the_cluster_that_was_asked_about_is_the_one_that_is_drilled(tmp_path: P
                 await until(lambda: shell.left() != [])
             drill.send_signal(signal.SIGINT)
             await drill.communicate()
-            assert shell.left() == []
+            await until(lambda: shell.left() == [])
         finally:
             os.close(ours)
             if drill.returncode is None:
