@@ -37,7 +37,7 @@ class Judging:
         came from has changed; legacy tables are not looked at then."""
         families = tuple(snapshot.networks)
         around = self._surrounding(families)
-        moved = around.look(self._clock.monotonic())
+        moved = around.changed(self._clock.monotonic())
         if not (self._rules.changed(families) or moved or changed):
             return None
         # one family at a time: a legacy table of 30,000 rules is 16 MB

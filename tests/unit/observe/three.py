@@ -52,6 +52,9 @@ class Node:
     def look(self, now: float) -> bool:
         return False
 
+    def changed(self, now: float) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
