@@ -37,6 +37,11 @@ class Egress:
     def __init__(self) -> None:
         self._judges: dict[tuple[Network, bool], Judge] = {}
 
+    def moved(self, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> bool:
+        """Whether others are to be asked than last time, or another way out is taken."""
+        judge = self._judges.get((networks.network, masquerade))
+        return judge is None or judge.whom != around.whom(Asking(networks.network, networks.subnet))
+
     def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> Answer:
         """What happens to the new flows of this node's pods. Without ``masquerade`` only refusals count."""
         network = networks.network

@@ -37,8 +37,8 @@ class Judging:
         came from has changed; legacy tables are not looked at then."""
         families = tuple(snapshot.networks)
         around = self._surrounding(families)
-        moved = around.changed(self._clock.monotonic())
-        if not (self._rules.changed(families) or moved or changed):
+        looked = around.look(self._clock.monotonic())
+        if not (self._rules.changed(families) or changed or (looked and self._moved(snapshot, around))):
             return None
         # one family at a time: a legacy table of 30,000 rules is 16 MB
         return {
@@ -47,6 +47,12 @@ class Judging:
             )
             for family, networks in snapshot.networks.items()
         }
+
+    def _moved(self, snapshot: Snapshot, around: AroundPort) -> bool:
+        return any(
+            self._egress.moved(networks, around, masquerade=snapshot.masquerade)
+            for networks in snapshot.networks.values()
+        )
 
     def _surrounding(self, families: tuple[Family, ...]) -> AroundPort:
         if self._around is None or self._around_of != families:

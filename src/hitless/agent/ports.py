@@ -82,8 +82,8 @@ class FactsPort(Protocol):
 class AroundPort(Protocol):
     """Whom questions are about. Real: ``hitless.observe.LiveNode``."""
 
-    def changed(self, now: float) -> bool:
-        """Look again when it is time; whether the node is another one than before."""
+    def look(self, now: float) -> bool:
+        """Look again when it is time; whether that was done."""
 
     def whom(self, asking: Asking) -> Whom:
         """Whom to ask about a network."""

@@ -56,11 +56,6 @@ class LiveNode:
         self.view = self._look()
         return True
 
-    def changed(self, now: float) -> bool:
-        """The same; whether the node is another one than before."""
-        before = self.view
-        return self.look(now) and _ageless(self.view) != _ageless(before)
-
     def _look(self) -> NodeView:
         begun = time.thread_time()
         view = self._viewer.look()
@@ -89,11 +84,3 @@ class LiveNode:
             found = find(replace(asking, uplink=before), self.view, look_up)
         self._missing = self._missing or not found.known
         return found
-
-
-def _ageless(view: NodeView) -> NodeView:
-    """The same without the ages of neighbours, which differ at every look."""
-    ageless = {
-        family: tuple(replace(one, age=0) for one in neighbours) for family, neighbours in view.neighbours.items()
-    }
-    return replace(view, neighbours=ageless)

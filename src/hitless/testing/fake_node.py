@@ -94,7 +94,7 @@ class _Facts:
 class _Around:
     """A node with one pod, whose link is known, as is the way out."""
 
-    def changed(self, now: float) -> bool:
+    def look(self, now: float) -> bool:
         """Nothing changes."""
         return False
 

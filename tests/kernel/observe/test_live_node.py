@@ -1,4 +1,4 @@
-"""A node that is looked at again and again: whether it is another one than before."""
+"""A node that is looked at again and again: whether others are to be asked than before."""
 
 from __future__ import annotations
 
@@ -8,41 +8,37 @@ import pytest
 from tests.kernel.nftables.nodes import node, programs
 
 from hitless.model.families import Family
-from hitless.observe import LiveNode
+from hitless.model.reading import network
+from hitless.observe import Asking, LiveNode
 
 pytestmark = pytest.mark.kernel
 
-LINES = """
-link add cni0 type bridge
-link set cni0 up
-addr add 10.42.0.1/24 dev cni0
-link add veth1 type veth peer name pod
-link set pod up
-link set veth1 master cni0 up
-neigh replace 10.42.0.5 lladdr 02:00:00:00:00:05 dev cni0 nud reachable
+PORT = """
+link add veth{0} type veth peer name pod{0}
+link set pod{0} up
+link set veth{0} master cni0 up
+neigh replace 10.42.0.{0} lladdr 02:00:00:00:00:0{0} dev cni0 nud stale
 """
+LINES = "link add cni0 type bridge\nlink set cni0 up\naddr add 10.42.0.1/24 dev cni0\n" + PORT.format(5)
 
 
-def test_a_neighbour_that_only_grew_older_makes_no_other_node_and_a_new_one_does() -> None:
+def test_a_pod_that_was_confirmed_longer_ago_is_the_same_one_and_a_new_pod_is_asked_too() -> None:
     programs("ip")
+    asking = Asking(network("10.42.0.0/16", where="test"), network("10.42.0.0/24", where="test"))
     with node() as place:
         place.run("ip", "-batch", "-", stdin=LINES)
         live = LiveNode(place.namespace, [Family.IPV4])
         try:
-            settled = time.monotonic() + 60
-            while not all(link.carrier for link in live.view.links.values() if link.up):  # the kernel takes a second
-                live.look(time.monotonic() + 100)
-                assert time.monotonic() < settled
-            first = live.view.neighbours[Family.IPV4]
-            assert [str(one.address) for one in first] == ["10.42.0.5"]
-            while live.view.neighbours[Family.IPV4] == first:  # the ages are the kernel's ticks
-                assert not live.changed(time.monotonic() + 100)
-                assert time.monotonic() < settled
+            first, ages = live.whom(asking), live.view.neighbours[Family.IPV4]
+            assert [str(pod.address) for pod in first.pods] == ["10.42.0.5"]
+            end = time.monotonic() + 60
+            while live.view.neighbours[Family.IPV4] == ages:  # the ages are the kernel's ticks
+                assert time.monotonic() < end
                 time.sleep(0.01)
-            place.run(
-                "ip", "-batch", "-", stdin="neigh replace 10.42.0.6 lladdr 02:00:00:00:00:06 dev cni0 nud stale\n"
-            )
-            assert live.changed(time.monotonic() + 100)
-            assert not live.changed(time.monotonic()), "it is not time yet"
+                assert live.look(time.monotonic() + 100)
+                assert live.whom(asking) == first
+            place.run("ip", "-batch", "-", stdin=PORT.format(6))
+            assert live.look(time.monotonic() + 100)
+            assert [str(pod.address) for pod in live.whom(asking).pods] == ["10.42.0.5", "10.42.0.6"]
         finally:
             live.close()

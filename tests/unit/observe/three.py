@@ -52,9 +52,6 @@ class Node:
     def look(self, now: float) -> bool:
         return False
 
-    def changed(self, now: float) -> bool:
-        return False
-
     def close(self) -> None:
         pass
 
