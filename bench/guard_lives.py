@@ -22,23 +22,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.parts.planted_defects import search
 from tests.unit.guard.defects import DEFECTS, found_after
 from tests.unit.guard.lives import Life, of
 from tests.unit.remembering import remembering
 
 _STEPS = 2000  # of a life
-
-
-def defects(steps: int, seed: int) -> int:
-    """Plant each; 1 when one is not found."""
-    missed = 0
-    with remembering():
-        for name in DEFECTS:
-            after, what = found_after(name, steps, seed)
-            missed += not after
-            print(f"{f'{after:,} steps' if after else 'MISSED':>12}  {name}: {what.partition(chr(10))[0]}", flush=True)
-    print("every defect was found: reached" if not missed else f"missed: {missed} of {len(DEFECTS)}")
-    return int(bool(missed))
 
 
 def main() -> int:
@@ -49,7 +38,7 @@ def main() -> int:
     parser.add_argument("--defects", action="store_true", help="are planted defects found?")
     options = parser.parse_args()
     if options.defects:
-        return defects(options.steps, options.seed)
+        return search(DEFECTS, found_after, options.steps, options.seed)
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     begun, work = time.monotonic(), time.process_time()
     lives: list[Life] = []

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.parts.planted_defects import search
 from tests.unit.agent.defects import DEFECTS, found_after
 from tests.unit.agent.interleavings import live, run
 from tests.unit.remembering import remembering
@@ -43,18 +44,6 @@ def some(seed: str, steps: int) -> tuple[Counter[str], str, float]:
     return tally, failed, time.process_time() - begun
 
 
-def defects(steps: int, seed: str) -> int:
-    """Plant each; 1 when one is not found."""
-    missed = 0
-    with remembering():
-        for name in DEFECTS:
-            after, what = found_after(name, steps, seed)
-            missed += not after
-            print(f"{f'{after:,} steps' if after else 'MISSED':>12}  {name}: {what.partition(chr(10))[0]}", flush=True)
-    print("met: every defect was found" if not missed else f"missed: {missed} of {len(DEFECTS)}")
-    return int(bool(missed))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=100_000)
@@ -64,7 +53,7 @@ def main() -> int:
     parser.add_argument("--defects", action="store_true", help="are planted defects found?")
     options = parser.parse_args()
     if options.defects:
-        return defects(options.steps, options.seed)
+        return search(DEFECTS, found_after, options.steps, options.seed)
     tally: Counter[str] = Counter()
     if options.world:
         live(options.world, tally)

@@ -232,7 +232,7 @@ class AnyOf(Match):
 
     def native(self, version: int) -> list[Form]:
         """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
-        wrong = Inexact(f"{self.text}: it has no exact form here")
+        wrong = self.inexact()
         if any(isinstance(each, Mark) for group in self.alternatives for each in group):
             raise wrong
         if not self.negated:
