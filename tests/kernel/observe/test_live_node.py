@@ -19,7 +19,12 @@ link set pod{0} up
 link set veth{0} master cni0 up
 neigh replace 10.42.0.{0} lladdr 02:00:00:00:00:0{0} dev cni0 nud stale
 """
-LINES = "link add cni0 type bridge\nlink set cni0 up\naddr add 10.42.0.1/24 dev cni0\n" + PORT.format(5)
+# with an address of its own: else a new port may give the bridge another one, and the kernel forgets its neighbours
+LINES = """
+link add cni0 address 02:00:00:00:00:01 type bridge
+link set cni0 up
+addr add 10.42.0.1/24 dev cni0
+""" + PORT.format(5)
 
 
 def test_a_pod_that_was_confirmed_longer_ago_is_the_same_one_and_a_new_pod_is_asked_too() -> None:
