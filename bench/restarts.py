@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hitless import lab
-from hitless.drill import Method, Plan, Subject, run
-from hitless.drill.labs import LabSubject, LabTarget, Opened
+from hitless.drill import DrillPlan, Method, Subject, run
+from hitless.drill.labs import LabSubject, LabTarget, OpenedLab
 from hitless.evidence import AgentVerdict
 from hitless.kernel import privileges, processes
 from hitless.kernel.namespaces import Namespace
@@ -62,7 +62,7 @@ class Seen:
 
 
 class SampledSubject(LabSubject):
-    def __init__(self, plan: Plan, opened: Opened, seen: Seen) -> None:
+    def __init__(self, plan: DrillPlan, opened: OpenedLab, seen: Seen) -> None:
         super().__init__(plan, opened)
         self._seen = seen
 
@@ -81,12 +81,12 @@ class SampledSubject(LabSubject):
 
 
 class SampledTarget(LabTarget):
-    def __init__(self, agents: Sequence[str], plan: Plan, place: lab.Plan) -> None:
+    def __init__(self, agents: Sequence[str], plan: DrillPlan, place: lab.Plan) -> None:
         super().__init__([AGENTS[name] for name in agents], plan, place)
         self.seen = Seen()
         self._how = plan
 
-    def subject(self, opened: Opened) -> Subject:
+    def subject(self, opened: OpenedLab) -> Subject:
         return SampledSubject(self._how, opened, self.seen)
 
 
@@ -99,7 +99,7 @@ def machine() -> str:
     return f"{cores} cores of {cpu}, Linux {platform.release()}, Python {platform.python_version()}, load {load:.1f}"
 
 
-def drilled(target: LabTarget, plan: Plan, judged: str) -> tuple[AgentVerdict, ...]:
+def drilled(target: LabTarget, plan: DrillPlan, judged: str) -> tuple[AgentVerdict, ...]:
     with tempfile.TemporaryDirectory(prefix="hitless-bench-") as folder:
         _, verdict = asyncio.run(run(plan, target, Path(folder) / "events.jsonl", judged=judged))
     return verdict.agents
@@ -107,7 +107,7 @@ def drilled(target: LabTarget, plan: Plan, judged: str) -> tuple[AgentVerdict, .
 
 def catch(rounds: int, services: int) -> bool:
     place = lab.Plan(services=services)
-    plan = Plan(rounds=rounds, method=Method.SIGTERM, settle=0.3)
+    plan = DrillPlan(rounds=rounds, method=Method.SIGTERM, settle=0.3)
     target = SampledTarget(["flannel-0.28"], plan, place)
     (agent,) = drilled(target, plan, "flannel-0.28")
     caught = sum(1 for one in agent.per_round if one.gaps)
@@ -122,7 +122,7 @@ def catch(rounds: int, services: int) -> bool:
 
 
 def compare(rounds: int, services: int) -> bool:
-    plan = Plan(rounds=rounds, settle=1.2)
+    plan = DrillPlan(rounds=rounds, settle=1.2)
     target = LabTarget([AGENTS["flannel-0.28"], AGENTS["hitless"]], plan, lab.Plan(services=services))
     begin = time.monotonic()
     flannel, ours = drilled(target, plan, "hitless")

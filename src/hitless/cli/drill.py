@@ -25,32 +25,32 @@ from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
 from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
-from hitless.drill import ByApi, Method, Plan, run
+from hitless.drill import ApiMethod, DrillPlan, Method, run
 from hitless.drill.labs import LabTarget
 from hitless.drill.origins import Origin, here
 from hitless.drill.permits import Permit
 from hitless.drill.plans import LIMITS
 from hitless.drill.with_guard import SUFFIX
 from hitless.errors import InputError
-from hitless.evidence import Story, Verdict
+from hitless.evidence import RecordedDrill, Verdict
 from hitless.kernel import privileges
 from hitless.lab import agents as known
 from hitless.lab.plans import LIMITS as LAB_LIMITS
 from hitless.model.events import Event
 from hitless.model.families import Backend
-from hitless.restarts.methods import about
+from hitless.restarts.methods import entry_of
 
 __all__ = ["carry_out", "command", "judged_agents"]
 
 METHODS = [str(one) for one in Method]
 BACKENDS = [str(one) for one in Backend]
-_ONLY_WITH: tuple[tuple[str, str, tuple[Method | ByApi, ...]], ...] = (
+_ONLY_WITH: tuple[tuple[str, str, tuple[Method | ApiMethod, ...]], ...] = (
     ("--stop-for", "stop_for", (Method.STOP,)),
     ("--replace-by", "replace_by", (Method.REPLACE,)),
     (
         "--grace",
         "grace",
-        (Method.SIGTERM, Method.STOP, Method.REPLACE, *(one for one in ByApi if about(one).grace)),
+        (Method.SIGTERM, Method.STOP, Method.REPLACE, *(one for one in ApiMethod if entry_of(one).grace)),
     ),
 )
 """Options that mean something with some ways to restart alone."""
@@ -112,7 +112,7 @@ _EXAMPLES = {
 @number("--rounds", limits=LIMITS["rounds"], default=5, help="Restarts of each agent.")
 @click.option(
     "--restart",
-    type=click.Choice([*METHODS, *map(str, ByApi)]),
+    type=click.Choice([*METHODS, *map(str, ApiMethod)]),
     help="How.  [default: sigterm; with --cluster: delete-pod]",
 )
 @drill_lab.replace_option
@@ -194,7 +194,7 @@ def command(
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and method not in methods:
             fit = " or ".join(one for one in methods if isinstance(one, type(method)))
             raise InputError(f"cannot be used with --restart {method}", where=flag, expected=f"--restart {fit}")
-    plan = Plan(
+    plan = DrillPlan(
         rounds=rounds,
         method=method,
         stop_for=stop_for,
@@ -248,15 +248,15 @@ def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> t
     return guarded or (names[-1],)
 
 
-def _method(restart: str | None, *, cluster: bool) -> Method | ByApi:
+def _method(restart: str | None, *, cluster: bool) -> Method | ApiMethod:
     if restart is None:
-        return ByApi.DELETE_POD if cluster else Method.SIGTERM
-    return Method(restart) if restart in METHODS else ByApi(restart)
+        return ApiMethod.DELETE_POD if cluster else Method.SIGTERM
+    return Method(restart) if restart in METHODS else ApiMethod(restart)
 
 
 def _in_cluster(
     ctx: click.Context,
-    plan: Plan,
+    plan: DrillPlan,
     choices: Choices,
     grace: float | None,
     *,
@@ -277,7 +277,7 @@ def _in_cluster(
     if ready is None:
         return Exit.PASS
 
-    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
+    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
         async with ready.target() as target:
             told, verdict = await run(
                 ready.plan, target, log, judged=ready.agent, onlooker=onlooker, origin=origin, permit=ready.permit

@@ -16,7 +16,7 @@ import click
 
 from hitless.cleaning import clean
 from hitless.cluster.choices import Choices
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 from hitless.drill.permits import Permit
 from hitless.errors import InputError
 
@@ -69,7 +69,7 @@ class _AtTerminal:
         return place_of(way)
 
 
-def prepare(choices: Choices, plan: Plan, grace: float | None, allow: Allow) -> Prepared | None:
+def prepare(choices: Choices, plan: DrillPlan, grace: float | None, allow: Allow) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
     from hitless.cluster import preparation
 

@@ -15,8 +15,8 @@ import click
 
 from hitless import lab
 from hitless.drill import Method
-from hitless.drill.labs import Ways
-from hitless.drill.plans import ByApi
+from hitless.drill.labs import LabVariation
+from hitless.drill.plans import ApiMethod
 from hitless.errors import InputError
 from hitless.lab import agents as known
 from hitless.lab import placeholders, teams
@@ -131,12 +131,12 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
 def ways(
     asked: Rows,
     plan: lab.Plan,
-    method: Method | ByApi,
+    method: Method | ApiMethod,
     by: str | None,
     at_once: int,
     within: float,
     grace: float | None,
-) -> Ways:
+) -> LabVariation:
     """How the nodes' agents are restarted."""
     others = teams.by_node(asked.others.items(), plan, "--agent-command")
     successor = None
@@ -144,4 +144,4 @@ def ways(
         successor = _patient(known.named(by or _BY, "--replace-by"), within, grace)
         if [agent.name for agent in asked.rows] == [successor.name]:
             raise InputError(f"{successor.name} would replace itself", where="--replace-by", expected="another agent")
-    return Ways(others, at_once, successor)
+    return LabVariation(others, at_once, successor)

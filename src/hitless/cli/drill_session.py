@@ -20,11 +20,11 @@ from hitless.cli import folders
 from hitless.cli.drill_view import view
 from hitless.cli.places import write
 from hitless.cli.report import EXITS, show
-from hitless.drill import Plan, Target, run
+from hitless.drill import DrillPlan, DrillTarget, run
 from hitless.drill.origins import Origin
 from hitless.drill.permits import Permit
 from hitless.errors import HitlessError, MissingError
-from hitless.evidence import Story, Verdict, judge, read, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge, read
 from hitless.evidence.reports import as_json, render
 from hitless.model.events import Event
 
@@ -58,8 +58,8 @@ def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def run_and_show(
-    plan: Plan,
-    target: Target,
+    plan: DrillPlan,
+    target: DrillTarget,
     *,
     judged: str | Sequence[str],
     out: Path | None,
@@ -72,14 +72,14 @@ def run_and_show(
     """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
     agents = list(dict.fromkeys(name.agent for name in target.subjects()))
 
-    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[Story, Verdict]]:
+    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[RecordedDrill, Verdict]]:
         return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin, permit=permit)
 
     return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet, progress=progress)
 
 
 def carry_out(
-    work: Callable[[Path, Callable[[Event], None]], Coroutine[Any, Any, tuple[Story, Verdict]]],
+    work: Callable[[Path, Callable[[Event], None]], Coroutine[Any, Any, tuple[RecordedDrill, Verdict]]],
     agents: list[str],
     rounds: int,
     *,
@@ -121,12 +121,12 @@ def _so_far(log: Path) -> None:
     """What is known of a drill that was cut off; on standard error, because it is no result."""
     with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
         recorded = read(log)
-        told = story(recorded.events, sha256=recorded.sha256)
+        told = grouped(recorded.events, sha256=recorded.sha256)
         if any(record.attempts for record in told.records):
             show(told, judge(told, path=str(log)), err=True)
 
 
-def reports(folder: Path, told: Story, verdict: Verdict) -> str:
+def reports(folder: Path, told: RecordedDrill, verdict: Verdict) -> str:
     """Write the reports; says which one could not be written, and why."""
     for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
         try:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from hitless.cleaning import clean
-from hitless.cli.drill_left import Left
-from hitless.evidence import names
+from hitless.cli.drill_estimate import TimeLeft
+from hitless.evidence import display_names
+from hitless.evidence.criteria import plural
 from hitless.evidence.records import Settings
-from hitless.evidence.rules import plural
 from hitless.model import events as e
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["View", "view"]
+__all__ = ["DrillView", "view"]
 
 _GAP = 2
 _COLUMNS = (
@@ -54,12 +54,12 @@ class _Row:
         return "not carried" if "not_carried" in words else "cannot tell" if "cannot_tell" in words else "carried"
 
 
-class View(Protocol):
+class DrillView(Protocol):
     """Gets every event of the log as it is written."""
 
     def __call__(self, event: e.Event) -> None: ...
 
-    def __enter__(self) -> View: ...
+    def __enter__(self) -> DrillView: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -77,7 +77,7 @@ class _Rows:
         self.nodes: list[str] = []
         self.node = ""
         self.warning = ""
-        self.left = Left(list(agents), rounds)
+        self.left = TimeLeft(list(agents), rounds)
         self._open: dict[tuple[str, str, str], int] = {}
 
     @property
@@ -96,7 +96,7 @@ class _Rows:
     def take(self, event: e.Event) -> _Row | None:
         if isinstance(event, e.Header) and not event.agent:
             settings = Settings.of(event)
-            self.names = {agent: names.display(settings, agent) for agent in self.rows}
+            self.names = {agent: display_names.display(settings, agent) for agent in self.rows}
             if settings.target == "cluster":
                 self.nodes = [str(one) for one in event.config.get("nodes", ())]
                 self.left.nodes = max(1, len(self.nodes))
@@ -260,7 +260,7 @@ class _Nothing:
         pass
 
 
-def view(agents: Sequence[str], rounds: int, *, quiet: bool = False, progress: str | None = None) -> View:
+def view(agents: Sequence[str], rounds: int, *, quiet: bool = False, progress: str | None = None) -> DrillView:
     """The view that was asked for (``live``, ``lines``, ``none``), else the one that fits standard error."""
     word = progress or ("live" if sys.stderr.isatty() and not quiet else "lines")
     if word == "none":

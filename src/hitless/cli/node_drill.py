@@ -22,7 +22,7 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
 from hitless.cli.places import Folder
 from hitless.cli.sections import Sections
-from hitless.drill import Outside, Plan
+from hitless.drill import DrillPlan, Outside
 from hitless.drill.nodes import NodeTarget, RestartMethod
 from hitless.drill.origins import here
 from hitless.drill.plans import LIMITS
@@ -115,7 +115,7 @@ def command(
     way = RestartMethod(
         restart_unit, restart_container, restart_command, runtime, grace, ready_command, agent_process, name
     )
-    plan = Plan(
+    plan = DrillPlan(
         rounds=rounds,
         method=Outside.COMMAND,
         baseline=baseline,

@@ -21,7 +21,7 @@ from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
 from hitless.cli.sections import Sections
 from hitless.errors import InputError, MissingError
-from hitless.evidence.masking import Mask
+from hitless.evidence.redaction import Mask
 from hitless.kernel import namespaces
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten
@@ -32,8 +32,8 @@ from hitless.probe import (
     DEFAULT_RATE,
     KINDS,
     POLITE_RATE,
-    Endpoint,
-    Options,
+    ProbeEndpoint,
+    ProbeOptions,
     Prober,
     parse,
     resolve,
@@ -165,10 +165,10 @@ def command(
     families = (Family.IPV4, Family.IPV6) if family == "dual" else (Family(family),)
     weights = None if mix is None else _mix(mix)
     chosen = _sources(sources, families)
-    endpoints: list[Endpoint] = []
+    endpoints: list[ProbeEndpoint] = []
     for text in targets:
         endpoints += resolve(parse(text), families)
-    control: list[Endpoint] = []
+    control: list[ProbeEndpoint] = []
     for text in controls:
         control += resolve(parse(text, flag="--control"), families, flag="--control")
     if namespace is not None:
@@ -176,7 +176,7 @@ def command(
     _check_here(chosen, interface)
     ours = any(end.target.scheme == "farend" for end in endpoints)
     used = {*(kind for kind, weight in (weights or DEFAULT_MIX).items() if weight), *(["stream"] if streams else [])}
-    options = Options(
+    options = ProbeOptions(
         endpoints=tuple(endpoints),
         rate=rate or DEFAULT_RATE,
         other_rate=POLITE_RATE if ours or rate is None else rate,

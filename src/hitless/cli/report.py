@@ -17,8 +17,8 @@ from hitless.cli.exits import HELP, Exit
 from hitless.cli.places import File, write
 from hitless.cli.sections import Sections
 from hitless.errors import InputError
-from hitless.evidence import Story, Verdict, judge, read, story
-from hitless.evidence.masking import Mask, names_of
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge, read
+from hitless.evidence.redaction import Mask, names_of
 from hitless.evidence.reports import FORMATS, render
 
 _SUFFIXES = {
@@ -31,7 +31,7 @@ EXITS = {"pass": Exit.PASS, "fail": Exit.FAIL, "inconclusive": Exit.INCONCLUSIVE
 """The exit code of a verdict."""
 
 
-def show(told: Story, verdict: Verdict, *, err: bool = False) -> None:
+def show(told: RecordedDrill, verdict: Verdict, *, err: bool = False) -> None:
     """Print the report for people on standard output (or standard error), as wide as it is."""
     from rich.console import Console
 
@@ -71,7 +71,7 @@ def command(log: Path | None, form: str | None, out: Path | None, anonymous: boo
     path = _place(log)
     recorded = read(path)
     mask = Mask(names_of(recorded.events) if anonymous else None)
-    told = story((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
+    told = grouped((mask.event(event) for event in recorded.events), sha256=recorded.sha256)
     verdict = judge(told, path=path.name if told.header and told.header.anonymous else str(path))
     if recorded.torn:
         click.echo(f"hitless: {path}: the last line is cut in the middle; made from what is whole", err=True)

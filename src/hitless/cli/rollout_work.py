@@ -29,7 +29,7 @@ from hitless.cli.rollout_looks import Looked
 from hitless.errors import ApiError, InputError, MissingError
 
 if TYPE_CHECKING:
-    from hitless.evidence import Story, Verdict
+    from hitless.evidence import RecordedDrill, Verdict
     from hitless.kube.api import Api
     from hitless.operations.rollout.record import ReadRecord
     from hitless.operations.rollout.values import Rollout
@@ -94,8 +94,8 @@ async def _look(asked: Request) -> Looked:
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
     from hitless.operations.rollout import guards, observation, preconditions, probe_plan, record
-    from hitless.restarts.agents import Agent
-    from hitless.restarts.methods import Method
+    from hitless.restarts.agents import AgentPods
+    from hitless.restarts.methods import ApiMethod
     from hitless.survey.cni import look
 
     async with connect(asked.way.kubeconfig, asked.way.context, patience=Patience(total=_LOOKS)) as api:
@@ -104,7 +104,7 @@ async def _look(asked: Request) -> Looked:
             found = record.found_or_missing(found)
         agent = found.state.agent if asked.resumes and found is not None else asked.given["agent"]
         survey = await look(api, agent=agent)
-        Agent(api, survey.cni)
+        AgentPods(api, survey.cni)
         state = await asked.state(api, survey, found)
         probe_plan.check_far_end(state.choices, survey)
         seen = await observation.see(api, state.namespace, state.name)
@@ -125,7 +125,7 @@ async def _look(asked: Request) -> Looked:
             places,
             survey,
             [seen.nodes[one.node] for one in state.turns if one.node in seen.nodes],
-            Method.DELETE_POD,
+            ApiMethod.DELETE_POD,
             own_far_end=probe_plan.own_far_end(state.choices),
             tell=rollout_view.warn,
         )
@@ -196,7 +196,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
     from hitless.operations.rollout.driver import drive
     from hitless.operations.rollout.ports import Crew, now
     from hitless.operations.rollout.record import ReadRecord, Record
-    from hitless.restarts.agents import Agent
+    from hitless.restarts.agents import AgentPods
 
     state, windows = looked.state, looked.windows
     identity = secrets.token_hex(4)
@@ -217,7 +217,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
         tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
         survey, choices = looked.survey, state.choices
         pods = probe_plan.pods(choices, survey, identity)
-        agent = Agent(api, survey.cni)
+        agent = AgentPods(api, survey.cni)
         nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
         far = probe_plan.own_far_end(choices)
         steps = _Steps(folder)
@@ -263,7 +263,7 @@ class _Others:
 
     async def __call__(self, names: Sequence[str]) -> str:
         from hitless.cluster.neighbours import met
-        from hitless.restarts.methods import Method
+        from hitless.restarts.methods import ApiMethod
 
         choices, nodes = self.looked.state.choices, self.looked.seen.nodes
         found = await met(
@@ -271,7 +271,7 @@ class _Others:
             (choices.namespace, choices.probe_namespace or choices.namespace),
             self.looked.survey,
             [nodes[name] for name in names if name in nodes],
-            Method.DELETE_POD,
+            ApiMethod.DELETE_POD,
             own_far_end=False,
             tell=lambda _: None,
         )
@@ -295,7 +295,7 @@ class _Steps:
                 return found
 
     @staticmethod
-    def done(log: Path, told: Story, verdict: Verdict) -> None:
+    def done(log: Path, told: RecordedDrill, verdict: Verdict) -> None:
         """Write a step's reports."""
         if problem := reports(log.parent, told, verdict):
             rollout_view.warn(f"the log is whole, but {problem}")

@@ -21,7 +21,7 @@ from hitless.cli.exits import Exit
 from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.sections import Sections
-from hitless.cli.watch_view import View
+from hitless.cli.watch_view import WatchView
 from hitless.errors import InputError
 from hitless.kernel import namespaces
 from hitless.model import reading
@@ -128,7 +128,7 @@ def command(
             signal.signal(number, lambda *_: watch.stop())
         judged = False
         with contextlib.ExitStack() as stack:
-            view = None if as_json else stack.enter_context(View())
+            view = None if as_json else stack.enter_context(WatchView())
             for event in watch.events():
                 judged = judged or (isinstance(event, RuleState) and event.state != "cannot_tell")
                 if view is not None:

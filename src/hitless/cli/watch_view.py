@@ -35,7 +35,7 @@ from hitless.model.events import (
     Writer,
 )
 
-__all__ = ["View"]
+__all__ = ["WatchView"]
 
 _COLORS = {"carried": "green", "not_carried": "red", "cannot_tell": "yellow"}
 _INDENT = 17  # the clock and two spaces
@@ -99,7 +99,7 @@ def _standby(event: Standby) -> str:
     return f"{whose}: {event.family} flows carried by the standby so far: {event.flows:,}"
 
 
-class View:
+class WatchView:
     """The human side of ``hitless watch``; a context manager."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class View:
         self._beat: Heartbeat | None = None
         self._began = 0
 
-    def __enter__(self) -> View:
+    def __enter__(self) -> WatchView:
         return self
 
     def __exit__(

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 
 if TYPE_CHECKING:
     from hitless.cluster.choices import Choices
     from hitless.cluster.manifests import Pods
     from hitless.kube.objects import Node
-    from hitless.restarts.methods import Method
+    from hitless.restarts.methods import ApiMethod
     from hitless.survey.cni import Survey
 
 __all__ = ["dry_run"]
@@ -23,11 +23,11 @@ __all__ = ["dry_run"]
 
 def dry_run(
     choices: Choices,
-    plan: Plan,
+    plan: DrillPlan,
     pods: Pods,
     survey: Survey,
     chosen: tuple[Node, ...],
-    restart: Method,
+    restart: ApiMethod,
     grace: float | None,
     own_far_end: bool,
     against: list[str],
@@ -37,7 +37,7 @@ def dry_run(
     import yaml
 
     from hitless.cluster import rehearsal
-    from hitless.evidence.rules import plural
+    from hitless.evidence.criteria import plural
 
     told = rehearsal.rehearse(
         pods,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from hitless import __version__
 from hitless.probe.targets import is_far_end
-from hitless.restarts.methods import Method, about
+from hitless.restarts.methods import ApiMethod, entry_of
 
 __all__ = [
     "CONTAINER",
@@ -279,7 +279,7 @@ def farend_pod(pods: Pods, node: str, addresses: Sequence[str], owned_by: Docume
 
 def rights(
     pods: Pods,
-    restart: Method,
+    restart: ApiMethod,
     agent_namespace: str,
     agent: str,
     config_maps: Sequence[str],
@@ -326,7 +326,7 @@ def rights(
         if config_maps:
             there.append(rule("", "configmaps", "get", names=config_maps))
         there.append(rule("", "pods", "list", "watch"))
-        method = about(restart)
+        method = entry_of(restart)
         if method.right is not None:
             there.append(rule(*method.right, names=[agent] if method.named else ()))
     return _bound("hitless-drill", pods.namespace, everywhere, by_place)

@@ -17,7 +17,7 @@ from hitless.cluster.target import far_ends
 from hitless.errors import ApiError
 from hitless.kube.api import Api
 from hitless.kube.objects import NAMESPACES, PODS, Node, Pod
-from hitless.restarts.methods import Method, about
+from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
 __all__ = ["met"]
@@ -28,7 +28,7 @@ async def met(
     places: Iterable[str],
     survey: Survey,
     chosen: Sequence[Node],
-    restart: Method,
+    restart: ApiMethod,
     *,
     own_far_end: bool,
     tell: Callable[[str], None],
@@ -42,7 +42,7 @@ async def met(
             role, drill = pod.label("app.kubernetes.io/component"), pod.label(manifests.DRILL_LABEL)
             node = pod.spec.node_name
             its = f"(pod {place}/{pod.name}; if it was killed: hitless drill --cleanup --namespace {place})"
-            if role in ("watch", "probe") and (node in drilled or about(restart).everywhere):
+            if role in ("watch", "probe") and (node in drilled or entry_of(restart).everywhere):
                 found[drill, node] = f"another drill, {drill}, is at work on {node} {its}"
             elif role == "farend" and node in far:
                 ports = f"{manifests.PEER_PORT + 1} to {manifests.PEER_PORT + 80}"

@@ -21,7 +21,7 @@ import msgspec
 
 from hitless.cluster import clocks, manifests, relay
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
-from hitless.drill.claims import Claims
+from hitless.drill.event_checks import Claims
 from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
 from hitless.kube.api import Api

@@ -22,18 +22,18 @@ from hitless.cluster.neighbours import met
 from hitless.cluster.schedule import announce, last_turn, push, remember
 from hitless.cluster.target import Abort, ClusterTarget, placed, spots
 from hitless.cluster.validation import abort_after, check
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
-from hitless.evidence import Story, Verdict
+from hitless.evidence import RecordedDrill, Verdict
+from hitless.evidence.criteria import plural
 from hitless.evidence.reports import render
-from hitless.evidence.rules import plural
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.contexts import Connection, read
 from hitless.kube.objects import NAMESPACES, Node
 from hitless.probe.targets import is_far_end
-from hitless.restarts.agents import Agent
-from hitless.restarts.methods import Method, about
+from hitless.restarts.agents import AgentPods
+from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey, look
 from hitless.survey.nodes import choose, objections
 
@@ -78,17 +78,17 @@ class Prepared:
     the cluster."""
 
     agent: str
-    plan: Plan
+    plan: DrillPlan
     target: Callable[[], AbstractAsyncContextManager[ClusterTarget]]
-    after: Callable[[Story, Verdict], Awaitable[None]]
+    after: Callable[[RecordedDrill, Verdict], Awaitable[None]]
     permit: Permit
 
 
-def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -> Prepared | None:
+def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: People) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
     restart = plan.method
-    if not isinstance(restart, Method):
-        raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(Method))
+    if not isinstance(restart, ApiMethod):
+        raise InputError(f"{restart} is for the lab", where="--restart", expected=", ".join(ApiMethod))
     _check(choices, grace)
     plan = replace(plan, patience=PATIENCE)
     # The context that is current now is meant, whichever is when the question has been answered.
@@ -102,11 +102,11 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
             survey = await look(api, agent=choices.agent)
             last = await _turn(api, choices.namespace) if choices.round_robin else None
             chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
-            await Agent(api, survey.cni).pods([node.name for node in chosen])
+            await AgentPods(api, survey.cni).pods([node.name for node in chosen])
             places = (choices.namespace, choices.probe_namespace or choices.namespace)
             against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=people.warn)
             against += await people.at_work(api)
-            against[:0] = objections(survey, chosen, by_rollout=about(restart).by_rollout)
+            against[:0] = objections(survey, chosen, by_rollout=entry_of(restart).by_rollout)
             return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
 
     survey, chosen, against, missing = people.wait_for(see(), way)
@@ -141,7 +141,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
                     chosen,
                     pods,
                     plan,
-                    Agent(api, survey.cni, None if grace is None else int(grace)),
+                    AgentPods(api, survey.cni, None if grace is None else int(grace)),
                     restart,
                     places,
                     [one for one in choices.to if one != "node"],
@@ -149,7 +149,7 @@ def prepare(choices: Choices, plan: Plan, grace: float | None, people: People) -
                     Abort(*abort_after(choices.abort_after)),
                 )
 
-    async def after(told: Story, verdict: Verdict) -> None:
+    async def after(told: RecordedDrill, verdict: Verdict) -> None:
         await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity, people)
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
@@ -163,7 +163,7 @@ def _check(choices: Choices, grace: float | None) -> None:
 
 
 async def _tell(
-    choices: Choices, told: Story, verdict: Verdict, nodes: list[str], identity: str, people: People
+    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, people: People
 ) -> None:
     """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
 
@@ -220,14 +220,14 @@ async def _turn(api: Api, namespace: str) -> str:
     return await last_turn(api, namespace)
 
 
-def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Method) -> Pods:
+def _pods(choices: Choices, plan: DrillPlan, survey: Survey, restart: ApiMethod) -> Pods:
 
     profile = choices.watch_profile or survey.cni.profile
     family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
     if plan.families == ("ipv6",):
         family = "ipv6"
     wanted = [one for one in survey.cni.networks if ("ipv6" if ":" in one else "ipv4") in plan.families]
-    method = about(restart)
+    method = entry_of(restart)
     nodes = 1 if method.everywhere else max(1, choices.count or len(choices.nodes) or 1)
     length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + method.held) + 300
     ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
@@ -250,9 +250,9 @@ def _pods(choices: Choices, plan: Plan, survey: Survey, restart: Method) -> Pods
     )
 
 
-def _question(place: str, plan: Plan, survey: Survey, chosen: tuple[Node, ...], restart: Method) -> str:
+def _question(place: str, plan: DrillPlan, survey: Survey, chosen: tuple[Node, ...], restart: ApiMethod) -> str:
     names = ", ".join(node.name for node in chosen)
-    everywhere = "on every node, one after another, " if about(restart).everywhere else ""
+    everywhere = "on every node, one after another, " if entry_of(restart).everywhere else ""
     return (
         f"Restart {survey.cni.title} {everywhere}on {names} of {place}, {plural(plan.rounds, 'time')} by {restart}? "
         "While it restarts, the pods there may lose connections"

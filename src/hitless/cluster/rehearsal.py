@@ -14,7 +14,7 @@ from hitless.cluster import alive, manifests
 from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.target import far_ends, spots
 from hitless.kube.objects import Node
-from hitless.restarts.methods import Method, about
+from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
 __all__ = ["Rehearsal", "rehearse"]
@@ -35,7 +35,7 @@ def rehearse(
     pods: Pods,
     survey: Survey,
     nodes: Sequence[Node],
-    restart: Method,
+    restart: ApiMethod,
     *,
     to: Sequence[str],
     own_far_end: bool,
@@ -64,7 +64,7 @@ def rehearse(
     rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells, windows=windows)
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
-    verb = about(restart).call.format(agent=agent, place=place, container=survey.cni.container)
+    verb = entry_of(restart).call.format(agent=agent, place=place, container=survey.cni.container)
     calls = [
         f"list nodes, daemonsets; list poddisruptionbudgets and get the ConfigMap of {agent} in {place}",
         *([f"get the ConfigMap {windows} (maintenance windows)"] if windows else []),
@@ -91,7 +91,7 @@ def _far(pods: Pods, node: Node) -> list[str]:
 def grants(
     pods: Pods,
     survey: Survey,
-    restart: Method,
+    restart: ApiMethod,
     *,
     makes_namespace: bool = True,
     turn: bool = False,

@@ -19,18 +19,18 @@ from hitless.cluster import alive, manifests
 from hitless.cluster.manifests import Document, Pods
 from hitless.cluster.pods import Station, gone, sweep
 from hitless.cluster.signals import killer
-from hitless.drill.plans import Plan
-from hitless.drill.recording import Desk
-from hitless.drill.targets import Name, Subject
+from hitless.drill.drill_log import SubjectLog
+from hitless.drill.plans import DrillPlan
+from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence.records import CONTROL
 from hitless.kernel.clock import Clock
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Node
 from hitless.model import events as e
-from hitless.restarts.agents import Agent, Step
-from hitless.restarts.methods import Method, about
-from hitless.restarts.restarting import restart
+from hitless.restarts.agents import AgentPods, Step
+from hitless.restarts.execution import restart
+from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
 __all__ = ["Abort", "ClusterTarget", "Places", "far_ends", "placed", "spots"]
@@ -97,9 +97,9 @@ class ClusterTarget:
     survey: Survey
     nodes: Sequence[Node]
     pods: Pods
-    plan: Plan
-    agent: Agent
-    method: Method
+    plan: DrillPlan
+    agent: AgentPods
+    method: ApiMethod
     places: Places
     to: Sequence[str]
     at_once: int = 1
@@ -135,15 +135,15 @@ class ClusterTarget:
         return self.survey.cni.daemon_set.name if self.survey.cni.daemon_set else self.survey.cni.name
 
     def _groups(self) -> list[list[Node]]:
-        size = len(self.nodes) if about(self.method).everywhere else max(1, self.at_once)
+        size = len(self.nodes) if entry_of(self.method).everywhere else max(1, self.at_once)
         return [list(self.nodes[start : start + size]) for start in range(0, len(self.nodes), size)]
 
-    def subjects(self) -> Sequence[Name]:
+    def subjects(self) -> Sequence[SubjectName]:
         """One for each node, or for the first node of each group."""
-        return [Name(self.title, group[0].name) for group in self._groups()]
+        return [SubjectName(self.title, group[0].name) for group in self._groups()]
 
     @asynccontextmanager
-    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         """Pods on the nodes of the group, streaming."""
         if self.abort.reason:
             raise InputError(f"not drilled: {self.abort.reason}", where=name.node)
@@ -151,7 +151,7 @@ class ClusterTarget:
             yield subject
 
     @asynccontextmanager
-    async def _opened(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def _opened(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         group = next(group for group in self._groups() if group[0].name == name.node)
         desk.watched = self.pods.rules
         desks = {name.node: desk}
@@ -177,10 +177,12 @@ class ClusterTarget:
         """The far end that the node's pods use: one on another node where there is one."""
         return _opposite(self.places.far_ends, node)
 
-    def _far_ends(self, group: Sequence[Node], desks: Mapping[str, Desk]) -> list[tuple[Document, list[Desk]]]:
+    def _far_ends(
+        self, group: Sequence[Node], desks: Mapping[str, SubjectLog]
+    ) -> list[tuple[Document, list[SubjectLog]]]:
         """Our far ends for these nodes; what one saw belongs to the record of every node that used it."""
         owner = self.places.owners[self.pods.namespace]
-        found: list[tuple[Document, list[Desk]]] = []
+        found: list[tuple[Document, list[SubjectLog]]] = []
         for place in self.places.far_ends:
             users = [desks[node.name] for node in group if self._far_end(node) == place]
             if users:
@@ -202,7 +204,7 @@ class ClusterTarget:
         ]
 
     async def _start(
-        self, stations: list[Station], documents: Sequence[tuple[Document, list[Desk]]], first: Desk
+        self, stations: list[Station], documents: Sequence[tuple[Document, list[SubjectLog]]], first: SubjectLog
     ) -> None:
         async with asyncio.TaskGroup() as starting:
             for document, desks in documents:
@@ -210,7 +212,7 @@ class ClusterTarget:
                 stations.append(station)
                 starting.create_task(station.join() if self.joins else station.start(_START))
 
-    def _station(self, document: Document, desks: Sequence[Desk], first: Desk) -> Station:
+    def _station(self, document: Document, desks: Sequence[SubjectLog], first: SubjectLog) -> Station:
         def say(event: e.Event, stream: str) -> None:
             for desk in desks:
                 desk.write(event, stream)
@@ -229,7 +231,9 @@ def _first(error: BaseException) -> BaseException:
 
 
 class _ClusterSubject:
-    def __init__(self, target: ClusterTarget, desk: Desk, nodes: Sequence[str], stations: Sequence[Station]) -> None:
+    def __init__(
+        self, target: ClusterTarget, desk: SubjectLog, nodes: Sequence[str], stations: Sequence[Station]
+    ) -> None:
         self._target = target
         self._desk = desk
         self._nodes = nodes

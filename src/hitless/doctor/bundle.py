@@ -21,7 +21,7 @@ import msgspec
 
 from hitless.doctor.findings import Diagnosis
 from hitless.errors import HitlessError
-from hitless.evidence.masking import Mask
+from hitless.evidence.redaction import Mask
 from hitless.kernel import files, processes
 from hitless.model import reading
 

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from hitless.drill.plans import ByApi, Method, Outside, Plan
-from hitless.drill.recording import Desk, Record, Tool
+from hitless.drill.drill_log import DrillLog, SubjectLog, Tool
+from hitless.drill.plans import ApiMethod, DrillPlan, Method, Outside
 from hitless.drill.running import run
-from hitless.drill.targets import Name, Subject, Target
+from hitless.drill.targets import DrillTarget, Subject, SubjectName
 
-__all__ = ["ByApi", "Desk", "Method", "Name", "Outside", "Plan", "Record", "Subject", "Target", "Tool", "run"]
+__all__ = [
+    "ApiMethod",
+    "DrillLog",
+    "DrillPlan",
+    "DrillTarget",
+    "Method",
+    "Outside",
+    "Subject",
+    "SubjectLog",
+    "SubjectName",
+    "Tool",
+    "run",
+]

@@ -20,14 +20,14 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Backend, Family
 
-__all__ = ["Bounds", "Injected", "Injector"]
+__all__ = ["CommitTime", "Injected", "Injector"]
 
 _ANSWER = 20.0
 """Seconds for a commit: with 5,000 Services iptables-legacy takes one or two."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class CommitTime:
     """A commit happened not before ``sent`` and not after ``answered`` (Unix nanoseconds of the drill's clock)."""
 
     sent: int
@@ -43,8 +43,8 @@ class Injected:
     """A gap that was made; ``asked`` is its intended length in milliseconds."""
 
     asked: float
-    begin: Bounds
-    end: Bounds
+    begin: CommitTime
+    end: CommitTime
 
     def touches(self, begin: int, end: int) -> bool:
         """Whether a time overlaps with it."""
@@ -102,19 +102,19 @@ class Injector:
             end = await self._close()
         return Injected(milliseconds, begin, end)
 
-    async def _open(self) -> Bounds:
+    async def _open(self) -> CommitTime:
         if not self._backend.native:
             return await self._commit("*nat\n-I FLANNEL-POSTRTG 1 -j RETURN\nCOMMIT")
         chain = f"{self._family.nft} {self._backend.table(self._family)} postrtg"
         return await self._commit(f"insert rule {chain} return")
 
-    async def _close(self) -> Bounds:
+    async def _close(self) -> CommitTime:
         if not self._backend.native:
             return await self._commit("*nat\n-D FLANNEL-POSTRTG 1\nCOMMIT")
         chain = f"{self._family.nft} {self._backend.table(self._family)} postrtg"
         return await self._commit(f"delete rule {chain} handle {self._handle}")
 
-    async def _commit(self, text: str) -> Bounds:
+    async def _commit(self, text: str) -> CommitTime:
         """One commit and its answer: a verbose restore repeats comments, nft says what it thinks of a question."""
         assert self._process is not None
         assert self._process.stdin is not None
@@ -128,7 +128,7 @@ class Injector:
         heard = await asyncio.wait_for(self._until(mark), _ANSWER)
         if not native and "rror" in heard:
             raise ProgramError(self.command, 1, heard)
-        return Bounds(sent, self._clock.now())
+        return CommitTime(sent, self._clock.now())
 
     async def _until(self, mark: str) -> str:
         assert self._process is not None

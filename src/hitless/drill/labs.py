@@ -17,10 +17,10 @@ from typing import Any
 
 from hitless import lab
 from hitless.drill import stations
-from hitless.drill.plans import Method, Plan
-from hitless.drill.recording import Desk, Tool
-from hitless.drill.stations import PODS_FAR_END, Companion, Station
-from hitless.drill.targets import Name, Subject
+from hitless.drill.drill_log import SubjectLog, Tool
+from hitless.drill.plans import DrillPlan, Method
+from hitless.drill.stations import PODS_FAR_END, CompanionLog, Station
+from hitless.drill.targets import Subject, SubjectName
 from hitless.drill.with_guard import SUFFIX, guarded
 from hitless.errors import InputError
 from hitless.evidence.records import PODS
@@ -28,7 +28,7 @@ from hitless.lab.agents import Agent
 from hitless.lab.supervisor import How, Supervisor
 from hitless.lab.teams import Team
 
-__all__ = ["HITLESS", "LabSubject", "LabTarget", "Opened", "Ways"]
+__all__ = ["HITLESS", "LabSubject", "LabTarget", "LabVariation", "OpenedLab"]
 
 _DRAIN = 10.0
 """Seconds that a tool may take to end: the prober waits for what it has open, 2.5 s by default."""
@@ -38,7 +38,7 @@ HITLESS = (sys.executable, "-P", "-m", "hitless")
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class LabVariation:
     """What else than one agent on one node: ``others`` run on their nodes in every row; so many nodes ``at_once``;
     ``by``: what takes the agent's place in odd rounds, and gives it back in even ones."""
 
@@ -57,11 +57,11 @@ class LabTarget:
     def __init__(
         self,
         agents: Sequence[Agent],
-        plan: Plan,
+        plan: DrillPlan,
         place: lab.Plan,
         *,
         guard: bool = False,
-        ways: Ways | None = None,
+        ways: LabVariation | None = None,
     ) -> None:
         names = [agent.name for agent in agents]
         for name in names:
@@ -77,7 +77,7 @@ class LabTarget:
         }
         self._plan = plan
         self._place = place
-        self._ways = ways or Ways()
+        self._ways = ways or LabVariation()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -98,17 +98,17 @@ class LabTarget:
             config["agents_on"] = {node: agent.name for node, agent in ways.others.items()}
         return config | ({"replace_by": ways.by.name} if ways.by is not None else {})
 
-    def subjects(self) -> Sequence[Name]:
+    def subjects(self) -> Sequence[SubjectName]:
         """The agents in their order, each on the first node of its lab."""
         rows = [row for name in self._agents for row in (name, f"{name}{SUFFIX}") if row in self._rows]
-        return [Name(row, self._place.node_name(0)) for row in rows]
+        return [SubjectName(row, self._place.node_name(0)) for row in rows]
 
     @property
     def _rows(self) -> Mapping[str, Agent]:
         return {**self._agents, **self._guarded}
 
     @asynccontextmanager
-    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         """A lab with the agents running and everything streaming."""
         team = Team(self._rows[name.agent], self._ways.others or {})
         async with lab.up_async(self._place) as built, AsyncExitStack() as stack:
@@ -116,7 +116,7 @@ class LabTarget:
             for node in built.nodes:
                 own = desk
                 if found:
-                    own = Companion(desk.record, name.agent, node.name, trouble=desk.trouble, first=desk)
+                    own = CompanionLog(desk.record, name.agent, node.name, trouble=desk.trouble, first=desk)
                     desk.companions.append(own)
                 supervisor = Supervisor(
                     node, team.on(node), built.plan, emit=own.write, clock=desk.record.clock, backoff=1.0
@@ -127,7 +127,7 @@ class LabTarget:
                 for one in found:
                     await stack.enter_async_context(guarded(one.node, built.plan.families, HITLESS, one.desk))
             farend = await stations.begin(built, found, self._plan, HITLESS, stack)
-            yield self.subject(Opened(name, desk, built, tuple(found), farend, self._ways))
+            yield self.subject(OpenedLab(name, desk, built, tuple(found), farend, self._ways))
 
     @staticmethod
     async def _start(one: Station) -> None:
@@ -135,21 +135,21 @@ class LabTarget:
             words = one.supervisor.last_words[-1:] or ("it wrote nothing",)
             one.desk.fail(f"{one.supervisor.agent.name} did not become ready: {words[0]}")
 
-    def subject(self, opened: Opened) -> Subject:
+    def subject(self, opened: OpenedLab) -> Subject:
         """What is drilled, once all of it runs."""
         return LabSubject(self._plan, opened)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedLab:
     """Everything of a subject that runs in a lab."""
 
-    name: Name
-    desk: Desk
+    name: SubjectName
+    desk: SubjectLog
     lab: lab.Lab
     stations: tuple[Station, ...]
     farend: Tool
-    ways: Ways
+    ways: LabVariation
 
     @property
     def tools(self) -> Mapping[str, Tool]:
@@ -160,7 +160,7 @@ class Opened:
 class LabSubject:
     """An agent in a lab, restarted by the plan's method on every node in every round."""
 
-    def __init__(self, plan: Plan, opened: Opened) -> None:
+    def __init__(self, plan: DrillPlan, opened: OpenedLab) -> None:
         self.opened = opened
         if not isinstance(plan.method, Method):
             raise InputError(f"{plan.method} is for clusters", where="--restart", expected=", ".join(Method))

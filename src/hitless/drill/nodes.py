@@ -17,15 +17,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hitless.drill import signs
+from hitless.drill import restart_signs
 from hitless.drill.containers import Containers
+from hitless.drill.drill_log import SubjectLog, Tool
 from hitless.drill.labs import HITLESS
-from hitless.drill.plans import Plan
-from hitless.drill.recording import Desk, Tool
-from hitless.drill.signs import Before
-from hitless.drill.targets import Name, Subject
+from hitless.drill.plans import DrillPlan
+from hitless.drill.restart_signs import BeforeRestart
+from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import HitlessError, InputError, ProgramError
-from hitless.evidence.rules import NO_SIGN
+from hitless.evidence.criteria import NO_SIGN
 from hitless.kernel import processes
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
@@ -103,7 +103,7 @@ class RestartMethod:
             processes.program(shlex.split(self.command)[0])
         if self.ready:
             processes.program(shlex.split(self.ready)[0])
-        if self.process and not signs.processes_of(self.process)[0]:
+        if self.process and not restart_signs.processes_of(self.process)[0]:
             raise InputError(
                 f"no process {self.process} runs in this network namespace",
                 where="--agent-process",
@@ -114,11 +114,11 @@ class RestartMethod:
     def _containers(self) -> Containers:
         return Containers(self.container, self.runtime, self.grace)
 
-    def look(self) -> Before:
+    def look(self) -> BeforeRestart:
         """What is there before the restart, to know it again afterwards."""
         containers = frozenset(self._containers.running()) if self.container else frozenset()
-        agents, others = signs.processes_of(self.process)
-        return Before(containers, signs.unit_state(self.unit) if self.unit else (), agents, others)
+        agents, others = restart_signs.processes_of(self.process)
+        return BeforeRestart(containers, restart_signs.unit_state(self.unit) if self.unit else (), agents, others)
 
     def stop(self) -> str:
         """Begin the restart; returns what the program that did it said on standard error."""
@@ -129,7 +129,7 @@ class RestartMethod:
         said = " ".join(processes.errors_of(line, timeout=_COMMAND).split())
         return said if len(said) <= _WORDS else f"…{said[-_WORDS:]}"
 
-    def back(self, before: Before) -> bool:
+    def back(self, before: BeforeRestart) -> bool:
         """Whether the agent runs again, and is ready where a question for that was given."""
         if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
             return False
@@ -137,28 +137,28 @@ class RestartMethod:
             return False
         return not self.ready or _succeeds(shlex.split(self.ready))
 
-    def gone(self, before: Before) -> str:
+    def gone(self, before: BeforeRestart) -> str:
         """What says that the agent ended, whether or not it began again; empty where nothing does."""
         if self.container:
             ended = sorted(before.containers - self._containers.running())
             return f"container {ended[0][:12]} has ended" if ended else ""
         if self.unit and not _succeeds(["systemctl", "is-active", "--quiet", self.unit]):
             return f"{self.unit} is not active"
-        return signs.ended(before)
+        return restart_signs.ended(before)
 
-    def sign(self, before: Before, changes: Sequence[e.Change], since: int) -> tuple[str, str]:
+    def sign(self, before: BeforeRestart, changes: Sequence[e.Change], since: int) -> tuple[str, str]:
         """What says that the agent restarted, and what speaks against it; each empty where nothing does."""
         if self.container:
             fresh = sorted(self._containers.running() - before.containers)
             was = ", ".join(one[:12] for one in sorted(before.containers)) or "none"
             return (f"container {fresh[0][:12]} runs (before: {was})", "") if fresh and before.containers else ("", "")
         if self.unit and before.unit and not self.process:
-            told = signs.of_unit(self.unit, before)
+            told = restart_signs.of_unit(self.unit, before)
             return told, "" if told else f"systemd reports no new activation of {self.unit}"
-        sign, against = signs.of_processes(before, self.process)
+        sign, against = restart_signs.of_processes(before, self.process)
         if sign or against:
             return sign, against
-        return signs.by_rules(changes, since), ""
+        return restart_signs.of_rules(changes, since), ""
 
 
 def _succeeds(command: Sequence[str]) -> bool:
@@ -175,7 +175,7 @@ class NodeTarget:
     def __init__(
         self,
         way: RestartMethod,
-        plan: Plan,
+        plan: DrillPlan,
         *,
         node: str,
         to: Sequence[str],
@@ -204,12 +204,12 @@ class NodeTarget:
             "probe_from": self._pod.name,
         }
 
-    def subjects(self) -> Sequence[Name]:
+    def subjects(self) -> Sequence[SubjectName]:
         """One: this machine's agent."""
-        return [Name(self._way.title, self._node)]
+        return [SubjectName(self._way.title, self._node)]
 
     @asynccontextmanager
-    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         """Watch and probes, running."""
         await asyncio.to_thread(self._way.check)
         family = "dual" if len(self._plan.families) > 1 else self._plan.families[0]
@@ -244,7 +244,7 @@ class NodeTarget:
 
 
 class _NodeSubject:
-    def __init__(self, way: RestartMethod, plan: Plan, desk: Desk, tools: Sequence[Tool]) -> None:
+    def __init__(self, way: RestartMethod, plan: DrillPlan, desk: SubjectLog, tools: Sequence[Tool]) -> None:
         self._way = way
         self._plan = plan
         self._desk = desk
@@ -290,7 +290,7 @@ class _NodeSubject:
         else:
             tell("failed", f"not back {self._plan.patience:g} s after the restart")
 
-    async def _wait(self, before: Before, since: int) -> tuple[str, str, bool]:
+    async def _wait(self, before: BeforeRestart, since: int) -> tuple[str, str, bool]:
         """Until the agent is back, and there is a sign that it restarted: that, what speaks against it, and whether it
         is back."""
         loop = asyncio.get_running_loop()

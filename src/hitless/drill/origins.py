@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hitless.evidence.masking import Mask, names_of
+from hitless.evidence.redaction import Mask, names_of
 from hitless.kernel import machine
 from hitless.model import events as e
 

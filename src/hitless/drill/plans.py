@@ -1,7 +1,7 @@
 """What a drill shall do: a frozen value, refused whole when it asks for something impossible.
 
 Problem: a drill that finds out in its third round that an option makes no sense has cost a cluster two restarts.
-Promise: ``Plan`` checks itself when it is made and names the flag that is wrong; nothing has been touched by then.
+Promise: ``DrillPlan`` checks itself when it is made and names the flag that is wrong; nothing has been touched by then.
 Times are seconds, as people write them. Next stage: ``running`` carries it out on a ``targets.Target``.
 """
 
@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.lab.supervisor import Method
-from hitless.restarts.methods import Method as ByApi
+from hitless.restarts.methods import ApiMethod
 
-__all__ = ["LIMITS", "ByApi", "Method", "Outside", "Plan"]
+__all__ = ["LIMITS", "ApiMethod", "DrillPlan", "Method", "Outside"]
 
 _LONGEST = 3600.0
 
@@ -32,7 +32,7 @@ LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "patience": (1.0, _LONGEST),
     }
 )
-"""Of each number of a ``Plan`` the least and the most."""
+"""Of each number of a ``DrillPlan`` the least and the most."""
 
 
 class Outside(StrEnum):
@@ -42,14 +42,14 @@ class Outside(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DrillPlan:
     """Rounds of restart with their times; ``settle`` is the calm after each, ``recovery`` after the last.
 
     ``patience`` bounds every wait for the agent: for ready at first, and for ready again.
     """
 
     rounds: int = 5
-    method: Method | ByApi | Outside = Method.SIGTERM
+    method: Method | ApiMethod | Outside = Method.SIGTERM
     stop_for: float = 5.0
     crashes: int = 3
     baseline: float = 1.5

@@ -15,13 +15,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from hitless.drill.drill_log import DrillLog, SubjectLog
 from hitless.drill.origins import Origin
 from hitless.drill.permits import Permit
-from hitless.drill.plans import Plan
-from hitless.drill.recording import Desk, Record
-from hitless.drill.targets import Name, Subject, Target
+from hitless.drill.plans import DrillPlan
+from hitless.drill.targets import DrillTarget, Subject, SubjectName
 from hitless.errors import HitlessError
-from hitless.evidence import LogWriter, Story, Verdict, judge, read, story
+from hitless.evidence import LogWriter, RecordedDrill, Verdict, grouped, judge, read
 from hitless.kernel.clock import Clock
 from hitless.model.events import Event
 
@@ -36,8 +36,8 @@ few, one of two cores that starts eight tools at once more."""
 
 
 async def run(
-    plan: Plan,
-    target: Target,
+    plan: DrillPlan,
+    target: DrillTarget,
     log: Path,
     *,
     judged: str | Sequence[str],
@@ -45,7 +45,7 @@ async def run(
     clock: Clock | None = None,
     origin: Origin | None = None,
     permit: Permit | None = None,
-) -> tuple[Story, Verdict]:
+) -> tuple[RecordedDrill, Verdict]:
     """Drill every subject of the target into a new log, and judge it; begin nothing without the ``permit``.
 
     Raises ``HitlessError`` when the first subject could not be made at all: then nothing was measured.
@@ -70,7 +70,7 @@ async def run(
     }
     with LogWriter(log) as writer:
         origin = origin or Origin()
-        record = Record(writer, clock or Clock(), onlooker, origin.mask(config, [name.node for name in names]))
+        record = DrillLog(writer, clock or Clock(), onlooker, origin.mask(config, [name.node for name in names]))
         identity = str(config.get("drill", "")) or secrets.token_hex(4)
         record.begin("drill", config, drill=identity, origin=origin)
         if permit.warning:
@@ -84,11 +84,13 @@ async def run(
             raise
         record.end("drill")
     recorded = read(log)
-    told = story(recorded.events, sha256=recorded.sha256)
+    told = grouped(recorded.events, sha256=recorded.sha256)
     return told, judge(told, path=log.name if origin.anonymous else str(log))
 
 
-async def _subjects(plan: Plan, target: Target, names: Sequence[Name], record: Record, permit: Permit) -> None:
+async def _subjects(
+    plan: DrillPlan, target: DrillTarget, names: Sequence[SubjectName], record: DrillLog, permit: Permit
+) -> None:
     failures: list[HitlessError] = []
     try:
         async with asyncio.TaskGroup() as group:
@@ -117,10 +119,10 @@ def _leaves(error: BaseException) -> list[HitlessError]:
 
 
 async def _whole(
-    plan: Plan,
-    target: Target,
-    name: Name,
-    desk: Desk,
+    plan: DrillPlan,
+    target: DrillTarget,
+    name: SubjectName,
+    desk: SubjectLog,
     measured: asyncio.Event,
     failures: list[HitlessError],
     permit: Permit,
@@ -142,7 +144,7 @@ async def _whole(
         measured.set()
 
 
-async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
+async def _unless_trouble(work: Coroutine[Any, Any, None], desk: SubjectLog) -> None:
     """Do the work until something breaks that the measurement needs."""
     doing = asyncio.create_task(work)
     trouble = asyncio.create_task(desk.trouble.wait())
@@ -158,7 +160,7 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: Desk) -> None:
         raise outcome
 
 
-async def _rounds(plan: Plan, subject: Subject, desk: Desk, permit: Permit) -> None:
+async def _rounds(plan: DrillPlan, subject: Subject, desk: SubjectLog, permit: Permit) -> None:
     within = max(_FIRST_WORDS, plan.patience)
     if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), within):
         missing = "attempt" if not desk.attempted else "report about the rules"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from hitless import lab
 from hitless.drill import running
-from hitless.drill.labs import LabSubject, LabTarget, Opened
+from hitless.drill.labs import LabSubject, LabTarget, OpenedLab
 from hitless.drill.origins import Origin
-from hitless.drill.plans import Plan
+from hitless.drill.plans import DrillPlan
 from hitless.drill.targets import Subject
 from hitless.drill.trials import Finding, Trial
-from hitless.evidence import Word
+from hitless.evidence import VerdictValue
 from hitless.lab.agents import Agent, Readiness
 from hitless.lab.clusters import Node
 from hitless.lab.supervisor import Method
@@ -41,7 +41,7 @@ def _agent(name: str) -> Agent:
 
 
 class _Subject(LabSubject):
-    def __init__(self, plan: Plan, opened: Opened, trial: Trial) -> None:
+    def __init__(self, plan: DrillPlan, opened: OpenedLab, trial: Trial) -> None:
         super().__init__(plan, opened)
         self._trial = trial
 
@@ -51,12 +51,12 @@ class _Subject(LabSubject):
 
 
 class _Target(LabTarget):
-    def __init__(self, trials: Sequence[Trial], plan: Plan, place: lab.Plan) -> None:
+    def __init__(self, trials: Sequence[Trial], plan: DrillPlan, place: lab.Plan) -> None:
         super().__init__([_agent(trial.name) for trial in trials], plan, place)
         self._trials = {trial.name: trial for trial in trials}
         self._drill = plan
 
-    def subject(self, opened: Opened) -> Subject:
+    def subject(self, opened: OpenedLab) -> Subject:
         return _Subject(self._drill, opened, self._trials[opened.name.agent])
 
 
@@ -70,7 +70,7 @@ async def run(
 ) -> list[Finding]:
     """Every finding of every trial, in order; raises ``HitlessError`` when the drills cannot be made."""
     families = tuple(str(family) for family in place.families)
-    plan = Plan(rounds=1, method=Method.SIGKILL, baseline=1.5, families=families)
+    plan = DrillPlan(rounds=1, method=Method.SIGKILL, baseline=1.5, families=families)
     target = _Target(trials, plan, place)
     told, verdict = await running.run(plan, target, log, judged=trials[-1].name, onlooker=onlooker, origin=origin)
     findings: list[Finding] = []
@@ -81,7 +81,7 @@ async def run(
     return findings
 
 
-def word(findings: Sequence[Finding]) -> Word:
+def word(findings: Sequence[Finding]) -> VerdictValue:
     """Pass when all is right, inconclusive when only a busy machine stands in the way, else fail."""
     wrong = [finding for finding in findings if not finding.right]
     if findings and not wrong:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hitless.drill.plans import Plan
-from hitless.drill.recording import Desk, Tool
+from hitless.drill.drill_log import SubjectLog, Tool
+from hitless.drill.plans import DrillPlan
 from hitless.errors import HitlessError
 from hitless.evidence.records import PODS
 from hitless.kernel import namespaces
@@ -31,7 +31,7 @@ from hitless.model import reading
 from hitless.model.families import Family
 from hitless.probe import BASE_PORT, ports
 
-__all__ = ["PODS_FAR_END", "Companion", "Everyone", "Station", "begin", "paths"]
+__all__ = ["PODS_FAR_END", "CompanionLog", "SharedLog", "Station", "begin", "paths"]
 
 PODS_FAR_END = f"{PODS}_farend"
 
@@ -42,23 +42,23 @@ _TRY = 0.5
 
 
 @dataclass
-class Companion(Desk):
+class CompanionLog(SubjectLog):
     """Another node's desk, going through the same rounds."""
 
-    first: Desk | None = None
+    first: SubjectLog | None = None
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
-        """As ``Desk``; and the first desk hears of it."""
+        """As ``SubjectLog.write``, and the first node's log takes note of it."""
         super().write(event, stream)
         if self.first is not None:
             self.first.hear(event, self.node)
 
 
 @dataclass
-class Everyone(Desk):
+class SharedLog(SubjectLog):
     """The desk of a tool that is not one node's: a leak belongs to the node of its pod, all else to each."""
 
-    desks: Sequence[Desk] = ()
+    desks: Sequence[SubjectLog] = ()
     owner: Callable[[e.Leak], int] = lambda _leak: 0
     _leaks: list[int] = field(default_factory=list)
 
@@ -84,7 +84,7 @@ class Station:
     """A node that is drilled."""
 
     node: Node
-    desk: Desk
+    desk: SubjectLog
     supervisor: Supervisor
     tools: dict[str, Tool] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ def _owner(cluster: Cluster, stations: Sequence[Station]) -> Callable[[e.Leak], 
 
 
 async def begin(
-    built: Lab, stations: Sequence[Station], plan: Plan, hitless: Sequence[str], stack: AsyncExitStack
+    built: Lab, stations: Sequence[Station], plan: DrillPlan, hitless: Sequence[str], stack: AsyncExitStack
 ) -> Tool:
     """Start every stream, in an order in which none waits for another; ``stack`` ends them. Returns the far end."""
     families = built.plan.families
@@ -131,7 +131,7 @@ async def begin(
     several = len(stations) > 1
     rate = plan.rate / (2 * len(stations)) if several else plan.rate
 
-    async def start(words: Sequence[str], desk: Desk, place: Namespace, name: str, stream: str = "") -> Tool:
+    async def start(words: Sequence[str], desk: SubjectLog, place: Namespace, name: str, stream: str = "") -> Tool:
         tool = await Tool.start(name, [*hitless, *words], desk, namespace=place, stream=stream)
         stack.push_async_callback(tool.hasten)
         return tool
@@ -140,9 +140,9 @@ async def begin(
         one.tools[stream or name] = await start(words, one.desk, place, name, stream)
 
     first = stations[0].desk
-    shared: Desk = first
+    shared: SubjectLog = first
     if several:
-        shared = Everyone(
+        shared = SharedLog(
             first.record, first.agent, "", trouble=first.trouble, desks=[one.desk for one in stations],
             owner=_owner(built.cluster, stations),
         )  # fmt: skip
@@ -167,13 +167,13 @@ async def begin(
     return farend
 
 
-async def _heard(tools: Sequence[Tool], desk: Desk) -> None:
+async def _heard(tools: Sequence[Tool], desk: SubjectLog) -> None:
     for tool, heard in zip(tools, await asyncio.gather(*(tool.heard(_HEADER) for tool in tools)), strict=True):
         if not heard and not desk.trouble.is_set():
             desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
 
 
-async def paths(cluster: Cluster, desk: Desk, patience: float) -> bool:
+async def paths(cluster: Cluster, desk: SubjectLog, patience: float) -> bool:
     """Wait until each node's first pod reaches every other node's; what does not is the drill's end."""
     port = ports(BASE_PORT).flow[0]
     loop = asyncio.get_running_loop()

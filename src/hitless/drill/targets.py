@@ -1,6 +1,6 @@
 """What can be drilled: a lab, a machine, a cluster. The drill knows only these protocols.
 
-Problem: the same rounds and the same verdict must hold wherever an agent runs. Promise: a ``Target`` names its
+Problem: the same rounds and the same verdict must hold wherever an agent runs. Promise: a ``DrillTarget`` names its
 subjects (one agent on one node each) and opens them one after another; an open ``Subject`` has its agent running and
 its streams flowing to the desk, can be restarted, and says in words when something is not as it should be. What a
 target makes it takes away when its subject closes, whatever happened. Implementations: ``lab`` here;
@@ -14,13 +14,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hitless.drill.recording import Desk
+from hitless.drill.drill_log import SubjectLog
 
-__all__ = ["Name", "Subject", "Target"]
+__all__ = ["DrillTarget", "Subject", "SubjectName"]
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class SubjectName:
     """A subject's name: the row of the table that it belongs to, and its node."""
 
     agent: str
@@ -40,17 +40,17 @@ class Subject(Protocol):
         """End the traffic: nothing is begun any more, what is open comes to its end and into the log."""
 
 
-class Target(Protocol):
+class DrillTarget(Protocol):
     """A place with agents to restart."""
 
     @property
     def config(self) -> Mapping[str, Any]:
         """Goes into the log's header: at least ``target`` (a word) and ``far_end`` (whether one of ours answers)."""
 
-    def subjects(self) -> Sequence[Name]:
+    def subjects(self) -> Sequence[SubjectName]:
         """The subjects in the order in which they are drilled."""
 
-    def open(self, name: Name, desk: Desk) -> AbstractAsyncContextManager[Subject]:
+    def open(self, name: SubjectName, desk: SubjectLog) -> AbstractAsyncContextManager[Subject]:
         """Make the subject ready and start its streams; closing takes everything away.
 
         Raises ``HitlessError`` when that cannot be done.

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hitless.drill.injector import Injected, Injector
-from hitless.drill.labs import Opened
+from hitless.drill.labs import OpenedLab
 from hitless.evidence import AgentVerdict, Record
+from hitless.evidence.criteria import LATE, not_sent
 from hitless.evidence.records import Outage
-from hitless.evidence.rules import LATE, not_sent
 from hitless.kernel import processes
 from hitless.kernel.cpu_priority import stolen
 from hitless.lab import saboteurs
@@ -55,7 +55,7 @@ class Trial(Protocol):
 
     name: str
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """Do it, in the running drill."""
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
@@ -96,7 +96,7 @@ class Gaps:
     asked: bool = False  # whether the rules are looked at, rather than announced
     stolen: int = 0  # nanoseconds for which this machine was kept from its cores meanwhile
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """One after another, with a pause between."""
         plan, node = opened.lab.plan, opened.lab.nodes[0]
         self.asked = plan.backend.legacy
@@ -188,7 +188,7 @@ class Harmless:
 
     name: str = "harmless changes"
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """Doubled rules, another order, and rules put back whole."""
         target = saboteurs.Target.of(opened.lab.cluster, opened.lab.nodes[0])
         for fault in ("duplicate", "reorder"):
@@ -217,7 +217,7 @@ class Losses:
     name: str = "losses"
     victims: frozenset[_Victim] = frozenset()
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """A set that takes the first N flows it sees, and drops what is in it; the rules that watch sees stay whole.
 
         By more than their source ports: those to another address begin elsewhere, and may come by the same one.
@@ -274,7 +274,7 @@ class Quiet:
 
     name: str = "nothing wrong"
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """Nothing."""
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
@@ -295,7 +295,7 @@ class Signalled:
     about: str
     name: str
 
-    async def act(self, opened: Opened) -> None:
+    async def act(self, opened: OpenedLab) -> None:
         """Send the signals."""
         pid = opened.tools[self.tool].process.pid
         if self.kill:

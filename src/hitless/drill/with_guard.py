@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hitless.drill.recording import Desk
+from hitless.drill.drill_log import SubjectLog
 from hitless.kernel import files, processes
 from hitless.lab.clusters import Node
 from hitless.model.families import Family
@@ -33,7 +33,9 @@ _LAST_WORDS = 500
 
 
 @asynccontextmanager
-async def guarded(node: Node, families: Sequence[Family], command: Sequence[str], desk: Desk) -> AsyncIterator[None]:
+async def guarded(
+    node: Node, families: Sequence[Family], command: Sequence[str], desk: SubjectLog
+) -> AsyncIterator[None]:
     """A guard on ``node`` while the block runs; ``command`` is this installation's ``hitless``."""
     words = [*command, "guard", "--journal", f"/{_JOURNAL}"]
     process = await processes.start_async(
@@ -92,7 +94,7 @@ def _why_not(root: Path) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def _tell(root: Path, desk: Desk) -> None:
+def _tell(root: Path, desk: SubjectLog) -> None:
     """What the guard says of itself, in one note."""
     gaps: list[dict[str, Any]] = []
     with suppress(OSError, ValueError):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from hitless.evidence.figures import Figures
-from hitless.evidence.log import Log, LogWriter, parse, read
-from hitless.evidence.records import Record, Story, story
-from hitless.evidence.verdict import AgentVerdict, Verdict, Word, decide, judge
+from hitless.evidence.log import EventLog, LogWriter, parse, read
+from hitless.evidence.records import Record, RecordedDrill, grouped
+from hitless.evidence.verdict import AgentVerdict, Verdict, VerdictValue, decide, judge
 
 __all__ = [
     "AgentVerdict",
+    "EventLog",
     "Figures",
-    "Log",
     "LogWriter",
     "Record",
-    "Story",
+    "RecordedDrill",
     "Verdict",
-    "Word",
+    "VerdictValue",
     "decide",
+    "grouped",
     "judge",
     "parse",
     "read",
-    "story",
 ]

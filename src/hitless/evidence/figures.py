@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from hitless.evidence.losses import Explained, explain, explain_breaks
+from hitless.evidence.losses import ExplainedLoss, explain, explain_breaks
 from hitless.evidence.records import CONTROL, Outage, Record, Span
 
-__all__ = ["Count", "Figures", "Round", "Writing", "add", "count", "milliseconds"]
+__all__ = ["AttemptCount", "Figures", "Round", "WriterGaps", "add", "count", "milliseconds"]
 
 
 _SKIP = "skipped_"
@@ -28,18 +28,18 @@ def milliseconds(nanoseconds: int) -> float:
     return round(nanoseconds / 1e6, 3)
 
 
-class Count(msgspec.Struct, frozen=True):
+class AttemptCount(msgspec.Struct, frozen=True):
     """Attempts and losses of a part of the drill."""
 
     attempted: int = 0
     lost: int = 0
 
-    def plus(self, other: Count) -> Count:
+    def plus(self, other: AttemptCount) -> AttemptCount:
         """The sum of both."""
-        return Count(self.attempted + other.attempted, self.lost + other.lost)
+        return AttemptCount(self.attempted + other.attempted, self.lost + other.lost)
 
 
-class Writing(msgspec.Struct, frozen=True):
+class WriterGaps(msgspec.Struct, frozen=True):
     """A program that opened gaps; ``comm`` is empty where the kernel could not be asked."""
 
     comm: str
@@ -60,7 +60,7 @@ class Round(msgspec.Struct, frozen=True):
     gap_ms: float
     ready_ms: float | None
     evidence: str = ""
-    pod_to_pod: Count = Count()
+    pod_to_pod: AttemptCount = AttemptCount()
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     time_to_ready_ms: float = 0.0
     attempted: int = 0
     lost: int = 0
-    pod_to_pod: Count = Count()
+    pod_to_pod: AttemptCount = AttemptCount()
     """Connections between pods of different nodes, from both sides; they are in none of the other figures."""
     asked: int = 0
     skipped: int = 0
@@ -99,12 +99,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     slowest_recovery_ms: float = 0.0
     broken_streams: int = 0
     causes: dict[str, int] = {}
-    families: dict[str, Count] = {}
-    kinds: dict[str, Count] = {}
-    baseline: Count = Count()
-    recovery: Count = Count()
-    control: Count = Count()
-    writers: tuple[Writing, ...] = ()
+    families: dict[str, AttemptCount] = {}
+    kinds: dict[str, AttemptCount] = {}
+    baseline: AttemptCount = AttemptCount()
+    recovery: AttemptCount = AttemptCount()
+    control: AttemptCount = AttemptCount()
+    writers: tuple[WriterGaps, ...] = ()
     rule_changes: int = 0
     cannot_tell_ms: float = 0.0
     prober_lag_ms: float = 0.0
@@ -112,26 +112,26 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     per_round: tuple[Round, ...] = ()
 
 
-def _by(record: Record, key: str) -> dict[str, Count]:
-    sums: dict[str, Count] = {}
+def _by(record: Record, key: str) -> dict[str, AttemptCount]:
+    sums: dict[str, AttemptCount] = {}
     for one in record.attempts:
         name = getattr(one, key)
-        sums[name] = sums.get(name, Count()).plus(Count(one.sent, one.lost))
+        sums[name] = sums.get(name, AttemptCount()).plus(AttemptCount(one.sent, one.lost))
     return dict(sorted(sums.items()))
 
 
-def _within(record: Record, begin: int, end: int) -> Count:
+def _within(record: Record, begin: int, end: int) -> AttemptCount:
     """Attempts and losses begun in ``[begin, end)``; losses one by one, attempts by their interval's begin."""
     sent = sum(one.sent for one in record.attempts if begin <= one.t < end)
-    return Count(sent, sum(1 for loss in record.losses if begin <= loss.t < end))
+    return AttemptCount(sent, sum(1 for loss in record.losses if begin <= loss.t < end))
 
 
-def _writers(outages: Iterable[Outage]) -> tuple[Writing, ...]:
+def _writers(outages: Iterable[Outage]) -> tuple[WriterGaps, ...]:
     sums: dict[str, list[Outage]] = {}
     for outage in outages:
         sums.setdefault(outage.opened_by.comm if outage.opened_by else "", []).append(outage)
     found = [
-        Writing(
+        WriterGaps(
             comm,
             next((one.opened_by.argv for one in made if one.opened_by and one.opened_by.argv), ""),
             len(made),
@@ -175,7 +175,7 @@ def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
                 milliseconds(sum(one.length for one in inside)),
                 None if ready is None else milliseconds(ready),
                 _evidence(record, span),
-                _within(record.pods, span.begin, span.end) if record.pods is not None else Count(),
+                _within(record.pods, span.begin, span.end) if record.pods is not None else AttemptCount(),
             )
         )
     return tuple(found)
@@ -235,7 +235,7 @@ def _standby(record: Record) -> str:
     return ("at work" if any(one.guard for one in there) else "left") if there else ""
 
 
-def _unrecovered(poisoned: Iterable[Explained]) -> int:
+def _unrecovered(poisoned: Iterable[ExplainedLoss]) -> int:
     return sum(1 for one in poisoned if one.recovery is None or not one.recovery.recovered)
 
 
@@ -260,7 +260,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         attempted=attempted,
         # A stream that was cut off may have told of losses and not of the interval that they belong to.
         lost=max(sum(one.lost for one in record.attempts), len(explained)),
-        pod_to_pod=Count(between.attempted, between.lost) if between is not None else Count(),
+        pod_to_pod=AttemptCount(between.attempted, between.lost) if between is not None else AttemptCount(),
         asked=attempted + skipped,
         skipped=skipped,
         skipped_why=skipped_why,
@@ -285,7 +285,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         kinds=_by(record, "kind"),
         baseline=_within(record, record.first, record.measured.begin),
         recovery=_within(record, recovery, record.last + 1),
-        control=Count(sum(one.sent for one in record.control_attempts), len(record.control_losses)),
+        control=AttemptCount(sum(one.sent for one in record.control_attempts), len(record.control_losses)),
         writers=_writers(outages),
         rule_changes=len(record.changes),
         cannot_tell_ms=milliseconds(_cannot_tell(record)),
@@ -295,24 +295,24 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
     )
 
 
-def _sum_counts(parts: Sequence[dict[str, Count]]) -> dict[str, Count]:
+def _sum_counts(parts: Sequence[dict[str, AttemptCount]]) -> dict[str, AttemptCount]:
     names = sorted({name for part in parts for name in part})
-    return {name: _total([part.get(name, Count()) for part in parts]) for name in names}
+    return {name: _total([part.get(name, AttemptCount()) for part in parts]) for name in names}
 
 
-def _total(counts: Iterable[Count]) -> Count:
-    total = Count()
+def _total(counts: Iterable[AttemptCount]) -> AttemptCount:
+    total = AttemptCount()
     for one in counts:
         total = total.plus(one)
     return total
 
 
-def _sum_writers(parts: Iterable[Writing]) -> tuple[Writing, ...]:
-    sums: dict[str, Writing] = {}
+def _sum_writers(parts: Iterable[WriterGaps]) -> tuple[WriterGaps, ...]:
+    sums: dict[str, WriterGaps] = {}
     for one in parts:
-        before = sums.get(one.comm, Writing(one.comm, one.argv, 0, 0.0))
+        before = sums.get(one.comm, WriterGaps(one.comm, one.argv, 0, 0.0))
         argv = before.argv or one.argv
-        sums[one.comm] = Writing(one.comm, argv, before.gaps + one.gaps, round(before.gap_ms + one.gap_ms, 3))
+        sums[one.comm] = WriterGaps(one.comm, argv, before.gaps + one.gaps, round(before.gap_ms + one.gap_ms, 3))
     return tuple(sorted(sums.values(), key=lambda one: (-one.gaps, one.comm)))
 
 

@@ -23,15 +23,15 @@ from types import TracebackType
 import msgspec
 
 from hitless.errors import InputError, MissingError, ours
-from hitless.evidence import unpacking
+from hitless.evidence import log_lines
 from hitless.kernel import files
 from hitless.model.events import SCHEMA, Event, Header, Summary, decode, encode
 
-__all__ = ["Log", "LogWriter", "parse", "read", "remedy"]
+__all__ = ["EventLog", "LogWriter", "parse", "read", "remedy"]
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class EventLog:
     """A log's events in the order in which they were written; ``torn``: its last line was cut in the middle.
 
     ``sha256`` is the file's own, as ``sha256sum`` prints it.
@@ -119,7 +119,7 @@ def remedy(error: OSError) -> str:
     return "choose another --out"
 
 
-def parse(lines: Iterable[bytes], *, where: str) -> Log:
+def parse(lines: Iterable[bytes], *, where: str) -> EventLog:
     """The log of ``lines`` (with their newlines); ``where`` names the source in messages.
 
     A last line without its newline that is no event was torn by a killed writer: left out, and said in ``Log.torn``.
@@ -149,17 +149,17 @@ def parse(lines: Iterable[bytes], *, where: str) -> Log:
         events.append(event)
     if not events:
         raise InputError("holds no event", where=where, expected="an event log, e.g. events.jsonl of a drill")
-    return Log(tuple(events), torn, digest.hexdigest())
+    return EventLog(tuple(events), torn, digest.hexdigest())
 
 
-def read(path: Path) -> Log:
+def read(path: Path) -> EventLog:
     """The log in the file, also packed with gzip; raises ``InputError`` when it cannot be read or a line is wrong.
 
     The ``sha256`` of a packed log is that of what is in it.
     """
     try:
         with os.fdopen(files.opened(path), "rb") as file:
-            return parse(unpacking.lines(file, path), where=str(path))
+            return parse(log_lines.lines(file, path), where=str(path))
     except (OSError, MemoryError, zlib.error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         memory = isinstance(error, MemoryError)

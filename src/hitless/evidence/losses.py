@@ -25,7 +25,7 @@ from hitless.evidence.records import Outage, Record
 from hitless.model import events as e
 from hitless.model.event_words import TRANSPORTS
 
-__all__ = ["Explained", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
+__all__ = ["ExplainedLoss", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
 
 TAKEN = tuple(kind for kind, transport in TRANSPORTS.items() if transport == "tcp")
 """Kinds that a far end takes connections for: those fail when it is full."""
@@ -45,7 +45,7 @@ Flow = tuple[str, str, int, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExplainedLoss:
     """A loss with its cause; ``outage`` is the gap that it fell into, ``recovery`` what became of the flow."""
 
     loss: e.Loss
@@ -100,7 +100,7 @@ def _outage_at(outages: Sequence[Outage], family: str, t: int) -> Outage | None:
     return min(inside, key=lambda one: max(one.begin - t, t - one.end, 0), default=None)
 
 
-def explain(record: Record) -> tuple[Explained, ...]:
+def explain(record: Record) -> tuple[ExplainedLoss, ...]:
     """Every loss of the record with its cause, in the order of time."""
     outages = record.outages
     down, full = down_times(record), full_times(record)
@@ -123,22 +123,22 @@ def _explain(
     leaks: Sequence[int],
     recovery: e.Recovery | None,
     controls: Sequence[tuple[int, int]],
-) -> Explained:
+) -> ExplainedLoss:
     if loss.cause == "error":
-        return Explained(loss, "error")
+        return ExplainedLoss(loss, "error")
     outage = _outage_at(outages, loss.family, loss.t)
     if outage is None and not leaks and _overlaps(down, loss.t, loss.end):
-        return Explained(loss, "far_end_down")
+        return ExplainedLoss(loss, "far_end_down")
     if outage is None and not leaks and loss.kind in TAKEN and _overlaps(full, loss.t, loss.end):
-        return Explained(loss, "far_end_full")
+        return ExplainedLoss(loss, "far_end_full")
     if outage is not None or leaks:
         back = outage.end if outage is not None else leaks[0]
         dead = recovery is not None and loss.t + recovery.duration_ns > back + STILL_DEAD
         leaked_later = bool(leaks) and leaks[-1] > back + SLACK
         cause: e.Cause = "poisoned" if dead or leaked_later or _asked_again(loss, back) else "gap"
-        return Explained(loss, cause, outage, recovery, len(leaks))
+        return ExplainedLoss(loss, cause, outage, recovery, len(leaks))
     shared = any(begin <= loss.end and loss.t <= end for begin, end in controls)
-    return Explained(loss, loss.cause, None, recovery, 0, shared)
+    return ExplainedLoss(loss, loss.cause, None, recovery, 0, shared)
 
 
 def _asked_again(loss: e.Loss, back: int) -> bool:

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hitless.evidence.records import Story
-from hitless.evidence.rules import not_sent
+from hitless.evidence.criteria import not_sent
+from hitless.evidence.records import RecordedDrill
 from hitless.evidence.verdict import AgentVerdict, Verdict
 from hitless.model import events as e
 
-__all__ = ["NodeFacts", "Provenance", "cite", "facts", "provenance", "utc"]
+__all__ = ["NodeSystem", "Provenance", "cite", "facts", "provenance", "utc"]
 
 
-class NodeFacts(msgspec.Struct, frozen=True):
+class NodeSystem(msgspec.Struct, frozen=True):
     """A node, by what the tools that ran on it said."""
 
     node: str
@@ -45,7 +45,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     nft: str = ""
     version: str = ""
     tools: tuple[str, ...] = ()
-    nodes: tuple[NodeFacts, ...] = ()
+    nodes: tuple[NodeSystem, ...] = ()
     target: str = ""
     command: str = ""
     log_sha256: str = ""
@@ -56,19 +56,19 @@ def utc(t: int) -> str:
     return datetime.fromtimestamp(t // 1_000_000_000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def provenance(told: Story) -> Provenance:
+def provenance(told: RecordedDrill) -> Provenance:
     """The facts of a log."""
     header = told.header
     machine = header.machine if header and header.machine else e.Machine()
     ends = [record.last for record in told.records if record.last]
     headers = [one for record in told.records for one in record.headers]
     cluster = told.settings.target == "cluster"
-    places: dict[str, NodeFacts] = {}
+    places: dict[str, NodeSystem] = {}
     for record in told.records:
         for one in record.headers:
             if cluster and one.tool in ("watch", "probe") and one.machine is not None:
                 there = one.machine
-                places.setdefault(record.node, NodeFacts(record.node, there.kernel, there.arch, there.cpus))
+                places.setdefault(record.node, NodeSystem(record.node, there.kernel, there.arch, there.cpus))
     return Provenance(
         drill=header.drill if header else "",
         started=utc(header.t) if header else "",
@@ -115,7 +115,7 @@ def _versions(found: Provenance) -> str:
     return f"hitless {found.version}" + (f" (its tools: {', '.join(others)})" if others else "")
 
 
-def cite(told: Story, verdict: Verdict) -> str:
+def cite(told: RecordedDrill, verdict: Verdict) -> str:
     """One line for a paper, an issue or a chat."""
     found = provenance(told)
     results = "; ".join(
@@ -139,7 +139,7 @@ def _besides(one: AgentVerdict) -> str:
     return more + (" (could not tell)" if one.verdict == "inconclusive" else "")
 
 
-def facts(told: Story) -> list[tuple[str, str]]:
+def facts(told: RecordedDrill) -> list[tuple[str, str]]:
     """The facts with their names, for people; what is not known is left out."""
     found = provenance(told)
     until = f" to {found.ended}" if found.ended else ""

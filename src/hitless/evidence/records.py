@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from hitless.model import events as e
 
-__all__ = ["LONGEST_COMM", "Outage", "Record", "Settings", "Span", "Story", "program", "story"]
+__all__ = ["LONGEST_COMM", "Outage", "Record", "RecordedDrill", "Settings", "Span", "grouped", "program"]
 
 CONTROL = "control"
 """A stream whose name begins so does not pass the egress path: what it loses was not the agent's doing."""
@@ -271,7 +271,7 @@ def _merge(one: Outage, other: Outage) -> Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class RecordedDrill:
     """A whole log, sorted; ``whole``: its tool came to its end."""
 
     settings: Settings
@@ -339,7 +339,7 @@ def _file(record: Record, event: e.Event) -> None:
             pass  # an event of a newer schema's type, or a control stream's detail
 
 
-def story(events: Iterable[e.Event], *, sha256: str = "") -> Story:
+def grouped(events: Iterable[e.Event], *, sha256: str = "") -> RecordedDrill:
     """Group the events; those of an agent without a node belong to each of its nodes. ``sha256`` is the log file's."""
     settings = Settings()
     first: e.Header | None = None
@@ -376,7 +376,9 @@ def story(events: Iterable[e.Event], *, sha256: str = "") -> Story:
             records[agent, ""] = Record(agent, "")
     _between(list(records.values()))
     done = tuple(records[key].finish() for key in sorted(records))
-    return Story(settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)), first, sha256)
+    return RecordedDrill(
+        settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)), first, sha256
+    )
 
 
 def _between(records: Sequence[Record]) -> None:

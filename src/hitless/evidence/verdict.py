@@ -14,17 +14,17 @@ from typing import Literal
 
 import msgspec
 
-from hitless.evidence import names
-from hitless.evidence.between import with_pods
+from hitless.evidence import display_names
+from hitless.evidence.criteria import VerdictReasons, reasons
 from hitless.evidence.figures import Figures, add, count
-from hitless.evidence.partial import partly
-from hitless.evidence.records import Story, story
-from hitless.evidence.rules import Reasons, reasons
+from hitless.evidence.partial_egress import partly
+from hitless.evidence.pod_to_pod import with_pods
+from hitless.evidence.records import RecordedDrill, grouped
 from hitless.model.events import SCHEMA, Event
 
-__all__ = ["AgentVerdict", "Verdict", "Word", "decide", "judge"]
+__all__ = ["AgentVerdict", "Verdict", "VerdictValue", "decide", "judge"]
 
-Word = Literal["pass", "fail", "inconclusive"]
+VerdictValue = Literal["pass", "fail", "inconclusive"]
 
 
 class AgentVerdict(Figures, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class AgentVerdict(Figures, frozen=True, kw_only=True):
     ``display_name`` is what people read; ``stand_in``: the agent replays another's commands (``replays`` says which).
     """
 
-    verdict: Word
+    verdict: VerdictValue
     reasons: tuple[str, ...]
     display_name: str = ""
     stand_in: bool = False
@@ -52,7 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     schema: int = SCHEMA
-    verdict: Word
+    verdict: VerdictValue
     headline: str = ""
     judge: str
     judged: tuple[str, ...] = ()
@@ -64,10 +64,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(events: Iterable[Event], *, path: str = "") -> Verdict:
     """Judge the events of a log; ``path`` is only repeated in the result."""
-    return judge(story(events), path=path)
+    return judge(grouped(events), path=path)
 
 
-def judge(told: Story, *, path: str = "") -> Verdict:
+def judge(told: RecordedDrill, *, path: str = "") -> Verdict:
     """Judge a story that was sorted already."""
     agents = tuple(_agent(told, agent) for agent in told.agents)
     judged = told.settings.judged or tuple(one.agent for one in agents[-1:])
@@ -90,12 +90,12 @@ def judge(told: Story, *, path: str = "") -> Verdict:
     )
 
 
-def _worst(words: Sequence[Word]) -> Word:
+def _worst(words: Sequence[VerdictValue]) -> VerdictValue:
     """Fail before inconclusive before pass; of nothing, inconclusive."""
     return "fail" if "fail" in words else "pass" if words and set(words) == {"pass"} else "inconclusive"
 
 
-def _headline(word: Word, judged: Sequence[str], agents: Sequence[AgentVerdict]) -> str:
+def _headline(word: VerdictValue, judged: Sequence[str], agents: Sequence[AgentVerdict]) -> str:
     """``PASS for hitless; 2 of 3 agents failed``: whose verdict it is, and what it does not say."""
     words = {one.agent: one.verdict for one in agents}
     shown = {one.agent: one.name for one in agents}
@@ -114,7 +114,7 @@ def _headline(word: Word, judged: Sequence[str], agents: Sequence[AgentVerdict])
     return f"{said}; {', '.join(parts)}"
 
 
-def _agent(told: Story, agent: str) -> AgentVerdict:
+def _agent(told: RecordedDrill, agent: str) -> AgentVerdict:
     records = [record for record in told.records if record.agent == agent]
     figures = [count(record, told.settings.rounds) for record in records]
     found = [
@@ -131,11 +131,11 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
         for text in _texts(one, own)
     ]
     total = add(agent, figures)
-    replays = names.replays(told.settings, agent)
+    replays = display_names.replays(told.settings, agent)
     judged: dict[str, object] = {
         "verdict": word,
         "reasons": tuple(texts),
-        "display_name": names.display(told.settings, agent),
+        "display_name": display_names.display(told.settings, agent),
     }
     told_of = told.settings.far_end or told.settings.target not in ("cluster", "node") or total.leaked > 0
     judged |= {"leaks_known": told_of}
@@ -143,7 +143,7 @@ def _agent(told: Story, agent: str) -> AgentVerdict:
     return msgspec.convert({**msgspec.structs.asdict(total), **judged}, AgentVerdict, from_attributes=True)
 
 
-def _word(one: Reasons) -> Word:
+def _word(one: VerdictReasons) -> VerdictValue:
     if one.void:
         return "inconclusive"
     if one.harm:
@@ -151,7 +151,7 @@ def _word(one: Reasons) -> Word:
     return "inconclusive" if one.doubt else "pass"
 
 
-def _texts(one: Reasons, word: Word) -> tuple[str, ...]:
+def _texts(one: VerdictReasons, word: VerdictValue) -> tuple[str, ...]:
     if word == "pass":
         return one.good
     told: list[str] = []

@@ -7,13 +7,13 @@ verdict              what a run says by itself
 wire.ports           the ports of a far end
 """
 
-from hitless.probe.classify import Verdict, verdict
+from hitless.probe.causes import ProbeVerdict, verdict
 from hitless.probe.farend import FarEnd, FarEndOptions
 from hitless.probe.kinds import DEFAULT_MIX, KINDS
-from hitless.probe.options import DEFAULT_RATE, POLITE_RATE, Options
+from hitless.probe.options import DEFAULT_RATE, POLITE_RATE, ProbeOptions
 from hitless.probe.prober import Prober
-from hitless.probe.targets import Endpoint, Target, parse, resolve
-from hitless.probe.wire import BASE_PORT, Ports, ports
+from hitless.probe.targets import ProbeEndpoint, Target, parse, resolve
+from hitless.probe.wire import BASE_PORT, FarEndPorts, ports
 
 __all__ = [
     "BASE_PORT",
@@ -21,14 +21,14 @@ __all__ = [
     "DEFAULT_RATE",
     "KINDS",
     "POLITE_RATE",
-    "Endpoint",
     "FarEnd",
     "FarEndOptions",
-    "Options",
-    "Ports",
+    "FarEndPorts",
+    "ProbeEndpoint",
+    "ProbeOptions",
+    "ProbeVerdict",
     "Prober",
     "Target",
-    "Verdict",
     "parse",
     "ports",
     "resolve",

@@ -14,27 +14,27 @@ from typing import Any, Protocol
 
 from hitless.model.families import Family
 from hitless.probe.engine import Engine
-from hitless.probe.flows import Flow, Lane
+from hitless.probe.flows import Lane, ProbeFlow
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["Attempting", "Setting", "load"]
+__all__ = ["ClientContext", "KindClient", "load"]
 
 
-class Attempting(Protocol):
+class KindClient(Protocol):
     """A kind of new flow."""
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
 
-    def knock(self, flow: Flow) -> None:
+    def knock(self, flow: ProbeFlow) -> None:
         """Ask a lost flow once more."""
 
-    def give_up(self, flow: Flow) -> None:
+    def give_up(self, flow: ProbeFlow) -> None:
         """Watch a lost flow no longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ClientContext:
     """What a client is made with. ``closing`` closes what it shares between attempts at the end; ``leaving`` takes a
     function that counts the connections which are counted already, and wait for their far end to close."""
 

@@ -36,8 +36,8 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
 from hitless.probe import wire
 from hitless.probe.clients import load
 from hitless.probe.engine import Engine
+from hitless.probe.far_end_services import Conversations, Responder
 from hitless.probe.kinds import ENTRIES, at_port
-from hitless.probe.serving import Answer, Conversations
 
 __all__ = ["FarEnd", "FarEndOptions"]
 
@@ -184,7 +184,7 @@ class FarEnd:
 
         self._engine.watch(sock.fileno(), select.EPOLLIN, ready)
 
-    def datagrams(self, address: Address, port: int, kind: str, answer: Answer) -> None:
+    def datagrams(self, address: Address, port: int, kind: str, answer: Responder) -> None:
         """Listen, and send what ``answer(sender's address, port, question)`` gives; counted as ``kind``."""
         sock = self._bound(socket.SOCK_DGRAM, address, port)
         for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
@@ -200,7 +200,7 @@ class FarEnd:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         self._engine.watch(sock.fileno(), select.EPOLLIN, lambda _: self._answer(sock, kind, answer))
 
-    def _answer(self, sock: socket.socket, counted: str, answers: Answer) -> None:
+    def _answer(self, sock: socket.socket, counted: str, answers: Responder) -> None:
         totals = self.totals
         for _ in range(_BURST):
             try:

@@ -19,10 +19,10 @@ from hitless.errors import InputError
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.probe.accounting import Bucket
-from hitless.probe.targets import Endpoint
+from hitless.probe.targets import ProbeEndpoint
 from hitless.probe.tuples import Tuples
 
-__all__ = ["Connecting", "Flow", "Lane", "NoTuple", "af"]
+__all__ = ["Connecting", "Lane", "NoTuple", "ProbeFlow", "af"]
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _TRIES = 16  # source ports that others hold: tried so many times before the attempt is skipped
@@ -66,7 +66,7 @@ class Lane:
     )
 
     def __init__(
-        self, endpoint: Endpoint, tuples: Tuples, *, source: str = "", interface: str = "", control: bool = False
+        self, endpoint: ProbeEndpoint, tuples: Tuples, *, source: str = "", interface: str = "", control: bool = False
     ) -> None:
         self.endpoint = endpoint
         self.kind = endpoint.kind
@@ -156,7 +156,7 @@ class Lane:
         raise NoTuple("skipped_ports")
 
 
-class Flow:
+class ProbeFlow:
     """One attempt. ``begin`` is the real time before its first packet, ``slept`` the engine's sleep until then."""
 
     __slots__ = (

@@ -20,9 +20,9 @@ from collections.abc import Callable
 
 from hitless import __version__
 from hitless.probe import wire
-from hitless.probe.clients import Attempting, Setting
+from hitless.probe.clients import ClientContext, KindClient
 from hitless.probe.engine import Delay, Engine
-from hitless.probe.flows import Flow, Lane
+from hitless.probe.flows import Lane, ProbeFlow
 from hitless.probe.outcomes import Outcomes
 from hitless.probe.tcp import syn_retries
 
@@ -62,9 +62,9 @@ class Http:
     def __init__(self, engine: Engine, outcomes: Outcomes, *, insecure: bool = False) -> None:
         self._engine = engine
         self._outcomes = outcomes
-        self._timeouts: Delay[Flow] = engine.delay(outcomes.timeout_ns, self._expired)
-        self._bounds: Delay[Flow] = engine.delay(_BODY_NS, self._close)
-        self._leaving: dict[Flow, int] = {}  # answered, and how much of the body may still come
+        self._timeouts: Delay[ProbeFlow] = engine.delay(outcomes.timeout_ns, self._expired)
+        self._bounds: Delay[ProbeFlow] = engine.delay(_BODY_NS, self._close)
+        self._leaving: dict[ProbeFlow, int] = {}  # answered, and how much of the body may still come
         self._insecure = insecure
         self._context: ssl.SSLContext | None = None
 
@@ -79,7 +79,7 @@ class Http:
         self._engine.watch(way.sock.fileno(), select.EPOLLOUT, lambda _: self._step(flow, self._connected))
         self._timeouts.add(flow.begin - flow.slept, flow)
 
-    def _step(self, flow: Flow, action: Callable[[Flow, socket.socket], None]) -> None:
+    def _step(self, flow: ProbeFlow, action: Callable[[ProbeFlow, socket.socket], None]) -> None:
         """Do the next thing; whatever the socket says against it ends the attempt."""
         assert flow.sock is not None
         try:
@@ -97,12 +97,12 @@ class Http:
             self._outcomes.refused(flow, error.errno or errno.EIO)
             self._close(flow)
 
-    def _await(self, flow: Flow, mask: int, action: Callable[[Flow, socket.socket], None]) -> None:
+    def _await(self, flow: ProbeFlow, mask: int, action: Callable[[ProbeFlow, socket.socket], None]) -> None:
         assert flow.sock is not None
         fd = flow.sock.fileno()
         self._engine.rewatch(fd, mask, lambda _: self._step(flow, action))
 
-    def _connected(self, flow: Flow, sock: socket.socket) -> None:
+    def _connected(self, flow: ProbeFlow, sock: socket.socket) -> None:
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             raise OSError(number, "")
@@ -113,18 +113,18 @@ class Http:
         flow.sock = self._tls().wrap_socket(sock, server_hostname=target.host, do_handshake_on_connect=False)
         self._step(flow, self._handshake)
 
-    def _handshake(self, flow: Flow, sock: socket.socket) -> None:
+    def _handshake(self, flow: ProbeFlow, sock: socket.socket) -> None:
         assert isinstance(sock, ssl.SSLSocket)
         sock.do_handshake()
         self._ask(flow, sock)
 
-    def _ask(self, flow: Flow, sock: socket.socket) -> None:
+    def _ask(self, flow: ProbeFlow, sock: socket.socket) -> None:
         target = flow.lane.endpoint.target
         path, tls = target.path, target.scheme == "https"
         sock.send(request(target.host, flow.dport, path, tls=tls))  # a few hundred bytes: an empty buffer takes them
         self._await(flow, select.EPOLLIN, self._read)
 
-    def _read(self, flow: Flow, sock: socket.socket) -> None:
+    def _read(self, flow: ProbeFlow, sock: socket.socket) -> None:
         while True:
             data = sock.recv(16384)
             flow.buffer += data
@@ -136,7 +136,7 @@ class Http:
                 self._end(flow, "closed before its answer")
                 return
 
-    def _judge(self, flow: Flow, status: int, head: bytes) -> None:
+    def _judge(self, flow: ProbeFlow, status: int, head: bytes) -> None:
         if status == 0:
             self._end(flow, f"no HTTP: {flow.buffer[:40]!r}")
         elif status >= _SERVER_ERROR:
@@ -149,11 +149,11 @@ class Http:
             )
             self._leave(flow)
 
-    def _end(self, flow: Flow, detail: str) -> None:
+    def _end(self, flow: ProbeFlow, detail: str) -> None:
         self._outcomes.failed(flow, detail)
         self._leave(flow)
 
-    def _leave(self, flow: Flow) -> None:
+    def _leave(self, flow: ProbeFlow) -> None:
         if flow.lane.endpoint.answers:
             self._close(flow)
             return
@@ -163,7 +163,7 @@ class Http:
         self._await(flow, select.EPOLLIN, self._rest)
         self._step(flow, self._rest)  # TLS: what is decrypted already wakes nobody
 
-    def _rest(self, flow: Flow, sock: socket.socket) -> None:
+    def _rest(self, flow: ProbeFlow, sock: socket.socket) -> None:
         while data := sock.recv(16384):
             self._leaving[flow] -= len(data)
             if self._leaving[flow] < 0:
@@ -181,15 +181,15 @@ class Http:
                 self._context.verify_mode = ssl.CERT_NONE
         return self._context
 
-    def _expired(self, flow: Flow) -> None:
+    def _expired(self, flow: ProbeFlow) -> None:
         if not flow.ended:
             self._outcomes.silent(flow, knock=False)
             self._close(flow)
 
-    def knock(self, flow: Flow) -> None:
+    def knock(self, flow: ProbeFlow) -> None:
         """Nothing: lost GETs do not knock."""
 
-    def give_up(self, flow: Flow) -> None:
+    def give_up(self, flow: ProbeFlow) -> None:
         """Nothing: lost GETs do not knock."""
 
     @property
@@ -202,7 +202,7 @@ class Http:
         for flow in list(self._leaving):
             self._close(flow)
 
-    def _close(self, flow: Flow) -> None:
+    def _close(self, flow: ProbeFlow) -> None:
         self._leaving.pop(flow, None)
         if flow.sock is not None:
             self._engine.forget(flow.sock.fileno())
@@ -211,7 +211,7 @@ class Http:
             flow.buffer = b""
 
 
-def client(setting: Setting) -> Attempting:
+def client(setting: ClientContext) -> KindClient:
     """Who makes attempts of kind http."""
     http = Http(setting.engine, setting.outcomes, insecure=setting.insecure)
     setting.leaving.append(lambda: http.leaving)

@@ -17,14 +17,14 @@ import struct
 
 from hitless.errors import MissingError
 from hitless.model.families import Family
-from hitless.probe import classify, wire
-from hitless.probe.clients import Attempting, Setting
+from hitless.probe import causes, wire
+from hitless.probe.clients import ClientContext, KindClient
 from hitless.probe.datagrams import RETRY_NS, Datagrams
 from hitless.probe.engine import Delay, Engine
-from hitless.probe.flows import Flow, Lane, NoTuple, af
+from hitless.probe.flows import Lane, NoTuple, ProbeFlow, af
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["PingAsking", "RawIcmp", "checksum", "client", "echo", "way"]
+__all__ = ["PingFormat", "RawIcmp", "checksum", "client", "echo", "way"]
 
 _ECHO = struct.Struct("!BBHHH")
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
@@ -71,17 +71,17 @@ def way(family: Family) -> str:
     )
 
 
-class PingAsking:
+class PingFormat:
     """Echo requests through ping sockets: the kernel takes the identifier from the bound port."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
         self.protocol = int(_PROTOCOL[family])
 
-    def question(self, flow: Flow) -> bytes:
+    def question(self, flow: ProbeFlow) -> bytes:
         return echo(self._family, 0, flow.tries, b"%-16.16s" % flow.token)
 
-    def answer(self, flow: Flow, data: bytes) -> wire.Seen | None:
+    def answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
         if len(data) < 8 or data[0] != _REPLY[self._family] or data[8:24] != b"%-16.16s" % flow.token:
             return None
         return wire.Seen("", 0, _ECHO.unpack_from(data)[4])
@@ -95,14 +95,14 @@ class RawIcmp:
         self._outcomes = outcomes
         self._family = family
         self._mark = os.urandom(8)
-        self._flows: dict[tuple[str, int], Flow] = {}
+        self._flows: dict[tuple[str, int], ProbeFlow] = {}
         self._overflow = 0
         self._overflow_at = 0
         self._sock = socket.socket(af(family), socket.SOCK_RAW | socket.SOCK_NONBLOCK, _PROTOCOL[family])
         self._set_up(interface)
         engine.watch(self._sock.fileno(), select.EPOLLIN, lambda _: self._ready())
         retries = tuple(delay for delay in RETRY_NS if delay < outcomes.timeout_ns)
-        self._deadlines: list[Delay[tuple[int, Flow]]] = [
+        self._deadlines: list[Delay[tuple[int, ProbeFlow]]] = [
             *(engine.delay(delay, self._again) for delay in retries),
             engine.delay(outcomes.timeout_ns, self._expired),
         ]
@@ -141,13 +141,13 @@ class RawIcmp:
         self._deadlines[0].add(begin - self._engine.asleep, (1, flow))
         self._ask(flow)
 
-    def _ask(self, flow: Flow) -> None:
+    def _ask(self, flow: ProbeFlow) -> None:
         try:
             self._sock.sendto(echo(self._family, flow.sport, flow.tries & 0xFFFF, self._mark), flow.lane.where(0))
         except BlockingIOError:
             return
         except OSError as error:
-            if flow.tries > 1 and classify.cause_of_errno(error.errno or 0) == "unreachable":
+            if flow.tries > 1 and causes.cause_of_errno(error.errno or 0) == "unreachable":
                 flow.hint = error.errno or 0
                 return
             self._outcomes.refused(flow, error.errno or errno.EIO, "not sent" if error.errno == errno.EPERM else "")
@@ -208,7 +208,7 @@ class RawIcmp:
         if flow is not None:
             flow.hint = errno.EHOSTUNREACH  # it may pass: the cause of a loss to come, see ``datagrams``
 
-    def _again(self, item: tuple[int, Flow]) -> None:
+    def _again(self, item: tuple[int, ProbeFlow]) -> None:
         stage, flow = item
         if flow.ended:
             return
@@ -216,7 +216,7 @@ class RawIcmp:
         flow.tries += 1
         self._ask(flow)
 
-    def _expired(self, item: tuple[int, Flow]) -> None:
+    def _expired(self, item: tuple[int, ProbeFlow]) -> None:
         flow = item[1]
         if flow.ended:
             return
@@ -226,17 +226,17 @@ class RawIcmp:
         elif not self._outcomes.silent(flow):
             self._forget(flow)
 
-    def knock(self, flow: Flow) -> None:
+    def knock(self, flow: ProbeFlow) -> None:
         """Ask once more."""
         flow.tries += 1
         self._ask(flow)
 
-    def give_up(self, flow: Flow) -> None:
+    def give_up(self, flow: ProbeFlow) -> None:
         """End a flow that is knocking."""
         self._outcomes.give_up(flow)
         self._forget(flow)
 
-    def _forget(self, flow: Flow) -> None:
+    def _forget(self, flow: ProbeFlow) -> None:
         self._flows.pop((wire.plain(flow.lane.endpoint.address), flow.sport), None)
 
     def close(self) -> None:
@@ -245,10 +245,10 @@ class RawIcmp:
         self._sock.close()
 
 
-def client(setting: Setting) -> Attempting:
+def client(setting: ClientContext) -> KindClient:
     """Who makes attempts of kind icmp: by a raw socket for all, where that is allowed."""
     if way(setting.family) == "ping":
-        return Datagrams(setting.engine, setting.outcomes, PingAsking(setting.family))
+        return Datagrams(setting.engine, setting.outcomes, PingFormat(setting.family))
     raw = RawIcmp(setting.engine, setting.outcomes, setting.family, setting.interface)
     setting.closing.callback(raw.close)
     return raw

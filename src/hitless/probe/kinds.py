@@ -22,13 +22,13 @@ __all__ = [
     "KINDS",
     "SCHEMES",
     "ProbeKind",
-    "Url",
+    "UrlForm",
     "at_port",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Url:
+class UrlForm:
     """What stands in a URL beside the host."""
 
     port: int | Literal["needed", "none"] = "needed"
@@ -56,7 +56,7 @@ class ProbeKind:
     client: str = ""
     answer: str = ""
     served: str = ""
-    urls: Mapping[str, Url] = field(default_factory=dict)
+    urls: Mapping[str, UrlForm] = field(default_factory=dict)
     ours_only: bool = False
     knocks: bool = True
     permitted: str = ""
@@ -68,39 +68,39 @@ ENTRIES: Mapping[Kind, ProbeKind] = MappingProxyType(
             share=60,
             ports=lambda base: wire.ports(base).flow,
             client="hitless.probe.tcp:client",
-            answer="hitless.probe.serving:tcp",
+            answer="hitless.probe.far_end_services:tcp",
             served="tcp",
-            urls={"tcp": Url()},
+            urls={"tcp": UrlForm()},
         ),
         "udp": ProbeKind(
             share=30,
             ports=lambda base: wire.ports(base).flow,
             client="hitless.probe.datagrams:client",
-            answer="hitless.probe.serving:udp",
+            answer="hitless.probe.far_end_services:udp",
             served="udp",
-            urls={"udp": Url()},
+            urls={"udp": UrlForm()},
             ours_only=True,
         ),
         "icmp": ProbeKind(
             share=9,
             ports=lambda base: (),
             client="hitless.probe.icmp:client",
-            urls={"icmp": Url(port="none")},
+            urls={"icmp": UrlForm(port="none")},
             permitted="hitless.probe.icmp:way",
         ),
         "http": ProbeKind(
             share=1,
             ports=lambda base: (wire.ports(base).http,),
             client="hitless.probe.http:client",
-            answer="hitless.probe.serving:http",
+            answer="hitless.probe.far_end_services:http",
             served="http",
-            urls={"http": Url(80, path=True), "https": Url(443, path=True)},
+            urls={"http": UrlForm(80, path=True), "https": UrlForm(443, path=True)},
             knocks=False,
         ),
         "stream": ProbeKind(
             share=None,
             ports=lambda base: (wire.ports(base).echo,),
-            answer="hitless.probe.serving:stream",
+            answer="hitless.probe.far_end_services:stream",
             served="echo",
             knocks=False,
         ),
@@ -114,7 +114,7 @@ KINDS: tuple[Kind, ...] = tuple(name for name, entry in ENTRIES.items() if entry
 
 DEFAULT_MIX: Mapping[str, int] = {name: entry.share for name, entry in ENTRIES.items() if entry.share is not None}
 
-SCHEMES: Mapping[str, tuple[Kind, Url]] = {
+SCHEMES: Mapping[str, tuple[Kind, UrlForm]] = {
     scheme: (name, url) for name, entry in ENTRIES.items() for scheme, url in entry.urls.items()
 }
 """Of URLs of other targets than far ends."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hitless.model.families import Family
-from hitless.probe.targets import Endpoint
+from hitless.probe.targets import ProbeEndpoint
 
-__all__ = ["DEFAULT_RATE", "POLITE_RATE", "Options"]
+__all__ = ["DEFAULT_RATE", "POLITE_RATE", "ProbeOptions"]
 
 DEFAULT_RATE = 1000.0
 """New flows per second to our own far end: a gap of 10 ms meets ten of them."""
@@ -21,7 +21,7 @@ POLITE_RATE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ProbeOptions:
     """What to do. Rates are new flows per second; ``other_rate`` is for targets that are not our far end.
 
     ``mix`` weighs the kinds (default: ``DEFAULT_MIX`` to a far end, all alike to others); ``count`` ends it after so
@@ -29,7 +29,7 @@ class Options:
     are kept apart; at most ``knockers`` lost flows are watched on.
     """
 
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[ProbeEndpoint, ...]
     rate: float = DEFAULT_RATE
     other_rate: float = POLITE_RATE
     mix: Mapping[str, int] | None = None
@@ -40,5 +40,5 @@ class Options:
     sources: Mapping[Family, str] = field(default_factory=dict)
     interface: str = ""
     knockers: int = 64
-    control: tuple[Endpoint, ...] = ()
+    control: tuple[ProbeEndpoint, ...] = ()
     insecure: bool = False

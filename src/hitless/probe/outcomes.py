@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from hitless.model.events import Event, Leak, Loss, Note, Recovery
-from hitless.probe import classify, wire
+from hitless.probe import causes, wire
 from hitless.probe.accounting import Ledger
 from hitless.probe.engine import Engine
-from hitless.probe.flows import Connecting, Flow, Lane
+from hitless.probe.flows import Connecting, Lane, ProbeFlow
 
 __all__ = ["KNOCK_FOR_NS", "Outcomes"]
 
@@ -44,7 +44,7 @@ class Outcomes:
         self.timeout_ns = timeout_ns
         self.ledger = Ledger()
         self.control = Ledger("control")
-        self.knocking: dict[Flow, None] = {}
+        self.knocking: dict[ProbeFlow, None] = {}
         self._knockers = knockers
         self._share: Counter[str] = Counter()
         self._pairs = 1
@@ -61,13 +61,13 @@ class Outcomes:
         """Each of ``pairs`` (kind, family) may fill at most its share of the knockers' places."""
         self._pairs = max(1, pairs)
 
-    def begun(self, lane: Lane, planned: int, begin: int) -> Flow:
+    def begun(self, lane: Lane, planned: int, begin: int) -> ProbeFlow:
         """Count an attempt whose first packet is sent at ``begin``."""
         ledger = self.control if lane.control else self.ledger
         bucket = ledger.begin(lane.kind, lane.family, begin, begin - planned)
-        return Flow(lane, bucket, planned, begin, self.engine.asleep)
+        return ProbeFlow(lane, bucket, planned, begin, self.engine.asleep)
 
-    def connecting(self, lane: Lane, planned: int, way: Connecting) -> Flow:
+    def connecting(self, lane: Lane, planned: int, way: Connecting) -> ProbeFlow:
         """Count an attempt whose socket is on its way."""
         flow = self.begun(lane, planned, way.begin)
         flow.sock, flow.sport, flow.dport = way.sock, way.sport, way.dport
@@ -82,7 +82,7 @@ class Outcomes:
         if self.totals[why] == 1:
             self.note("warning", f"attempts are skipped: {_SKIPPED.get(why, why)}")
 
-    def answered(self, flow: Flow, *, delayed: bool = False, seen: wire.Seen | None = None) -> None:
+    def answered(self, flow: ProbeFlow, *, delayed: bool = False, seen: wire.Seen | None = None) -> None:
         """The attempt was answered now; ``seen`` is the source that the far end saw."""
         flow.ended = True
         now = self.engine.clock.now()
@@ -97,7 +97,7 @@ class Outcomes:
             if len(self._answered) > _REMEMBERED:
                 del self._answered[next(iter(self._answered))]
 
-    def _leaked(self, flow: Flow, seen: wire.Seen) -> bool:
+    def _leaked(self, flow: ProbeFlow, seen: wire.Seen) -> bool:
         """Whether the far end saw our own address although this path translates.
 
         A path that never translated (no NAT between prober and far end) leaks nothing.
@@ -123,18 +123,18 @@ class Outcomes:
             )
         return True
 
-    def refused(self, flow: Flow, number: int, detail: str = "") -> None:
+    def refused(self, flow: ProbeFlow, number: int, detail: str = "") -> None:
         """The attempt ended with a socket error."""
         self.failed(flow, os.strerror(number) if not detail else f"{detail}: {os.strerror(number)}", number)
 
-    def failed(self, flow: Flow, detail: str, number: int = 0) -> None:
+    def failed(self, flow: ProbeFlow, detail: str, number: int = 0) -> None:
         """The attempt ended with an answer that is none; ``number`` is its errno where it has one."""
         if flow.ended:
             self._stop_knocking(flow, recovered=False)
             return
-        self._lose(flow, classify.cause_of_errno(number), detail)
+        self._lose(flow, causes.cause_of_errno(number), detail)
 
-    def silent(self, flow: Flow, *, knock: bool = True) -> bool:
+    def silent(self, flow: ProbeFlow, *, knock: bool = True) -> bool:
         """The attempt was not answered in time; returns whether the flow shall go on knocking (if its kind can)."""
         slept = self.engine.asleep - flow.slept
         ok = lost = 0
@@ -143,18 +143,18 @@ class Outcomes:
             ok, lost = near.count(True), near.count(False)
         first = flow.begin - _WINDOW * 100_000_000
         others = sum(1 for tenth in self._answered if first <= tenth <= flow.begin)
-        cause = classify.cause_of_silence(slept, self.timeout_ns, control_ok=ok, control_lost=lost, ok=others)
+        cause = causes.cause_of_silence(slept, self.timeout_ns, control_ok=ok, control_lost=lost, ok=others)
         detail = f"the prober slept {slept // 1_000_000} ms of it" if cause == "starved" else ""
         if cause == "timeout" and flow.hint:
-            cause, detail = classify.cause_of_errno(flow.hint), os.strerror(flow.hint)
+            cause, detail = causes.cause_of_errno(flow.hint), os.strerror(flow.hint)
         self._lose(flow, cause, detail)
         return knock and cause != "starved" and self._may_knock(flow)
 
-    def overflowed(self, flow: Flow) -> None:
+    def overflowed(self, flow: ProbeFlow) -> None:
         """The attempt was not answered, and the kernel dropped answers for us because we read too slowly."""
         self._lose(flow, "starved", "the receive buffer overflowed")
 
-    def _lose(self, flow: Flow, cause: classify.Cause, detail: str) -> None:
+    def _lose(self, flow: ProbeFlow, cause: causes.Cause, detail: str) -> None:
         flow.ended = True
         flow.bucket.failed(cause)
         if flow.lane.control:
@@ -177,7 +177,7 @@ class Outcomes:
             )
         )
 
-    def _may_knock(self, flow: Flow) -> bool:
+    def _may_knock(self, flow: ProbeFlow) -> bool:
         pair = f"{flow.lane.kind} {flow.lane.family}"
         if flow.lane.control or self._share[pair] >= max(1, self._knockers // self._pairs):
             return False
@@ -188,15 +188,15 @@ class Outcomes:
         self.knocking[flow] = None
         return True
 
-    def recovered(self, flow: Flow) -> None:
+    def recovered(self, flow: ProbeFlow) -> None:
         """A flow that was knocking was answered."""
         self._stop_knocking(flow, recovered=True)
 
-    def give_up(self, flow: Flow) -> None:
+    def give_up(self, flow: ProbeFlow) -> None:
         """A flow that was knocking is not watched any longer."""
         self._stop_knocking(flow, recovered=False)
 
-    def _stop_knocking(self, flow: Flow, *, recovered: bool) -> None:
+    def _stop_knocking(self, flow: ProbeFlow, *, recovered: bool) -> None:
         if not flow.knocking:
             return
         flow.knocking = False

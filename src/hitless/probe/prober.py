@@ -25,7 +25,7 @@ from hitless.model.events import Event, Header, Heartbeat, Note, Summary
 from hitless.probe.accounting import INTERVAL_NS
 from hitless.probe.engine import Engine
 from hitless.probe.flows import NoTuple
-from hitless.probe.options import Options
+from hitless.probe.options import ProbeOptions
 from hitless.probe.outcomes import KNOCK_FOR_NS, Outcomes
 from hitless.probe.traffic import Traffic
 
@@ -42,7 +42,7 @@ class Prober:
 
     def __init__(
         self,
-        options: Options,
+        options: ProbeOptions,
         emit: Callable[[Event], None],
         *,
         clock: Clock,

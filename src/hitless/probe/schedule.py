@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import gcd
 
-__all__ = ["BEHIND_NS", "Schedule", "interleave"]
+__all__ = ["BEHIND_NS", "SendSchedule", "interleave"]
 
 BEHIND_NS = 50_000_000
 """Longer than a busy machine's scheduling delays (some 10 ms), short against timeouts; at 1,000/s a burst of 50."""
 
 
-class Schedule:
+class SendSchedule:
     """Planned times of one stream of attempts; ``count`` ends it (``None``: never)."""
 
     def __init__(self, begin: int, rate: float, count: int | None = None, behind_ns: int = BEHIND_NS) -> None:

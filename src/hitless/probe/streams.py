@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from hitless.model.events import StreamBreak
 from hitless.probe.engine import Delay, Engine
-from hitless.probe.flows import Flow, Lane, NoTuple
+from hitless.probe.flows import Lane, NoTuple, ProbeFlow
 from hitless.probe.outcomes import Outcomes
 from hitless.probe.tcp import syn_retries
 
@@ -37,7 +37,7 @@ class _Stream:
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
-        self.flow: Flow | None = None
+        self.flow: ProbeFlow | None = None
         self.opened = False
         self.try_at = 0
         self.sent = 0
@@ -52,7 +52,7 @@ class Streams:
         self._engine = engine
         self._outcomes = outcomes
         self._streams = [_Stream(lanes[index % len(lanes)]) for index in range(number)]
-        self._timeouts: Delay[tuple[_Stream, Flow]] = engine.delay(outcomes.timeout_ns, self._expired)
+        self._timeouts: Delay[tuple[_Stream, ProbeFlow]] = engine.delay(outcomes.timeout_ns, self._expired)
         self.next_at = 0
 
     def tick(self) -> None:
@@ -84,7 +84,7 @@ class Streams:
         self._engine.watch(way.sock.fileno(), select.EPOLLOUT, lambda _: self._connected(stream, flow))
         self._timeouts.add(flow.begin - flow.slept, (stream, flow))
 
-    def _connected(self, stream: _Stream, flow: Flow) -> None:
+    def _connected(self, stream: _Stream, flow: ProbeFlow) -> None:
         sock = flow.sock
         assert sock is not None
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -98,7 +98,7 @@ class Streams:
         self._engine.rewatch(sock.fileno(), select.EPOLLIN, lambda _: self._read(stream))
         self._send(stream)
 
-    def _expired(self, item: tuple[_Stream, Flow]) -> None:
+    def _expired(self, item: tuple[_Stream, ProbeFlow]) -> None:
         stream, flow = item
         if not flow.ended:
             self._outcomes.silent(flow, knock=False)

@@ -20,9 +20,9 @@ from hitless.model import reading
 from hitless.model.events import Kind
 from hitless.model.families import Family, family_of
 from hitless.probe import wire
-from hitless.probe.kinds import ENTRIES, SCHEMES, Url
+from hitless.probe.kinds import ENTRIES, SCHEMES, UrlForm
 
-__all__ = ["Endpoint", "Kind", "Target", "is_far_end", "parse", "resolve"]
+__all__ = ["Kind", "ProbeEndpoint", "Target", "is_far_end", "parse", "resolve"]
 
 _WRITTEN = ["farend://HOST[:PORT]", *(url.expected(scheme) for scheme, (_, url) in SCHEMES.items())]
 _EXPECTED = f"{', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ProbeEndpoint:
     """One address of a target, of one kind. ``answers``: our far end is there and tells the source that it saw."""
 
     kind: Kind
@@ -72,7 +72,7 @@ def parse(text: str, *, flag: str = "--to") -> Target:
     authority, path = rest[:cut], rest[cut:]
     host, port = _authority(authority, text, flag)
     path = path.partition("#")[0]
-    kind, url = SCHEMES.get(scheme, (None, Url()))
+    kind, url = SCHEMES.get(scheme, (None, UrlForm()))
     if kind is not None and url.path:
         path = path if path.startswith("/") else f"/{path}"
         if not path.isascii() or not path.isprintable() or " " in path:
@@ -140,7 +140,7 @@ def resolve(
     *,
     flag: str = "--to",
     resolver: Resolver = socket.getaddrinfo,
-) -> tuple[Endpoint, ...]:
+) -> tuple[ProbeEndpoint, ...]:
     """The endpoints of a target: each kind that its scheme offers, at each address of its name.
 
     Of somebody else's host the first address per family is used, as curl would; of a far end all of them. Raises
@@ -149,7 +149,7 @@ def resolve(
     addresses = _addresses(target, families, flag, resolver)
     if target.scheme == "farend":
         return tuple(
-            Endpoint(kind, family, address, entry.ports(target.port) or (0,), target, answers=True)
+            ProbeEndpoint(kind, family, address, entry.ports(target.port) or (0,), target, answers=True)
             for kind, entry in ENTRIES.items()
             for family, address in addresses
         )
@@ -157,7 +157,7 @@ def resolve(
     ours = ENTRIES[kind].ours_only
     first = dict(reversed(addresses))
     return tuple(
-        Endpoint(kind, family, first[family], (target.port,), target, answers=ours)
+        ProbeEndpoint(kind, family, first[family], (target.port,), target, answers=ours)
         for family in families
         if family in first
     )

@@ -15,9 +15,9 @@ import socket
 import struct
 
 from hitless.probe import wire
-from hitless.probe.clients import Attempting, Setting
+from hitless.probe.clients import ClientContext, KindClient
 from hitless.probe.engine import Delay, Engine
-from hitless.probe.flows import Flow, Lane
+from hitless.probe.flows import Lane, ProbeFlow
 from hitless.probe.outcomes import Outcomes
 
 __all__ = ["Tcp", "client", "syn_retries"]
@@ -44,7 +44,7 @@ class Tcp:
     def __init__(self, engine: Engine, outcomes: Outcomes) -> None:
         self._engine = engine
         self._outcomes = outcomes
-        self._timeouts: Delay[Flow] = engine.delay(outcomes.timeout_ns, self._expired)
+        self._timeouts: Delay[ProbeFlow] = engine.delay(outcomes.timeout_ns, self._expired)
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
@@ -58,7 +58,7 @@ class Tcp:
         self._engine.watch(way.sock.fileno(), mask, lambda _: self._ready(flow))
         self._timeouts.add(flow.begin - flow.slept, flow)
 
-    def _ready(self, flow: Flow) -> None:
+    def _ready(self, flow: ProbeFlow) -> None:
         sock = flow.sock
         assert sock is not None
         try:
@@ -81,7 +81,7 @@ class Tcp:
             self._outcomes.failed(flow, "closed before its banner" if not data else f"said {data[:40]!r}")
         self._close(flow)
 
-    def _answered(self, flow: Flow, seen: wire.Seen | None) -> None:
+    def _answered(self, flow: ProbeFlow, seen: wire.Seen | None) -> None:
         sock = flow.sock
         assert sock is not None
         if flow.knocking:
@@ -93,7 +93,7 @@ class Tcp:
             self._outcomes.answered(flow, delayed=flow.tries > 1, seen=seen)
         self._close(flow)
 
-    def _expired(self, flow: Flow) -> None:
+    def _expired(self, flow: ProbeFlow) -> None:
         if flow.ended:
             return
         assert flow.sock is not None
@@ -109,21 +109,21 @@ class Tcp:
                 if error.errno not in (errno.ENOPROTOOPT, errno.EINVAL):
                     raise
 
-    def give_up(self, flow: Flow) -> None:
+    def give_up(self, flow: ProbeFlow) -> None:
         """End a flow that is knocking."""
         self._outcomes.give_up(flow)
         self._close(flow)
 
-    def knock(self, flow: Flow) -> None:
+    def knock(self, flow: ProbeFlow) -> None:
         """Nothing: the kernel retries by itself."""
 
-    def _close(self, flow: Flow) -> None:
+    def _close(self, flow: ProbeFlow) -> None:
         if flow.sock is not None:
             self._engine.forget(flow.sock.fileno())
             flow.sock.close()
             flow.sock = None
 
 
-def client(setting: Setting) -> Attempting:
+def client(setting: ClientContext) -> KindClient:
     """Who makes attempts of kind tcp."""
     return Tcp(setting.engine, setting.outcomes)

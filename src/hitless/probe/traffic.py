@@ -17,15 +17,15 @@ from itertools import cycle
 from hitless.errors import InputError, MissingError
 from hitless.model.event_words import TRANSPORTS
 from hitless.model.families import Family
-from hitless.probe.clients import Attempting, Setting, load
+from hitless.probe.clients import ClientContext, KindClient, load
 from hitless.probe.engine import Engine
 from hitless.probe.flows import Lane
 from hitless.probe.kinds import DEFAULT_MIX, ENTRIES
-from hitless.probe.options import POLITE_RATE, Options
+from hitless.probe.options import POLITE_RATE, ProbeOptions
 from hitless.probe.outcomes import Outcomes
-from hitless.probe.schedule import Schedule, interleave
+from hitless.probe.schedule import SendSchedule, interleave
 from hitless.probe.streams import Streams
-from hitless.probe.targets import Endpoint, Kind
+from hitless.probe.targets import Kind, ProbeEndpoint
 from hitless.probe.tuples import REUSE_NS, Tuples, fastest
 
 __all__ = ["Track", "Traffic"]
@@ -37,7 +37,7 @@ _IDENTIFIERS = 65535  # ICMP echo identifiers 1 to 65535; a ping socket takes 0 
 class Track:
     """One schedule and the lanes that take turns in it; ``counted`` when its end is the run's end."""
 
-    schedule: Schedule
+    schedule: SendSchedule
     turns: Iterator[str]
     lanes: Mapping[str, Iterator[Lane]]
     counted: bool
@@ -50,11 +50,11 @@ class Track:
 class Traffic:
     """Everything that a run sends. ``remarks`` is what people should know beforehand."""
 
-    def __init__(self, options: Options, engine: Engine, outcomes: Outcomes) -> None:
+    def __init__(self, options: ProbeOptions, engine: Engine, outcomes: Outcomes) -> None:
         self._options = options
         self._engine = engine
         self._outcomes = outcomes
-        self._kinds: dict[tuple[Kind, Family], Attempting] = {}
+        self._kinds: dict[tuple[Kind, Family], KindClient] = {}
         self._tuples: dict[tuple[str, str, tuple[int, ...]], Tuples] = {}
         self._closing = contextlib.ExitStack()
         self._leaving: list[Callable[[], int]] = []
@@ -68,7 +68,7 @@ class Traffic:
             self.close()
             raise
 
-    def kind(self, lane: Lane) -> Attempting:
+    def kind(self, lane: Lane) -> KindClient:
         """Who makes the attempts of a lane."""
         return self._kinds[lane.kind, lane.family]
 
@@ -139,7 +139,7 @@ class Traffic:
                 self.remarks.append(f"{kind} is left out: {error}")
 
     def _add(
-        self, endpoints: Sequence[Endpoint], rate: float, mix: Mapping[str, int], *, control: bool = False
+        self, endpoints: Sequence[ProbeEndpoint], rate: float, mix: Mapping[str, int], *, control: bool = False
     ) -> None:
         lanes: dict[Kind, list[Lane]] = {}
         for end in endpoints:
@@ -149,7 +149,7 @@ class Traffic:
             self._compare(kind, group, rate * weights[kind] / sum(weights.values()))
         self.tracks.append(
             Track(
-                Schedule(0, rate, None if control else self._options.count),
+                SendSchedule(0, rate, None if control else self._options.count),
                 cycle(interleave(weights)),
                 {kind: cycle(group) for kind, group in lanes.items()},
                 counted=not control,
@@ -166,14 +166,14 @@ class Traffic:
                 f"({most:.0f}/s with none used twice in 130 s): the rest will be skipped; give more targets"
             )
 
-    def _lane(self, end: Endpoint, *, control: bool = False) -> Lane:
+    def _lane(self, end: ProbeEndpoint, *, control: bool = False) -> Lane:
         options = self._options
         source = options.sources.get(end.family, "")
         lane = Lane(end, self._tuples_of(end), source=source, interface=options.interface, control=control)
         client = ENTRIES[end.kind].client
         if client and (end.kind, end.family) not in self._kinds:
             self._kinds[end.kind, end.family] = load(client)(
-                Setting(
+                ClientContext(
                     engine=self._engine,
                     outcomes=self._outcomes,
                     family=end.family,
@@ -186,7 +186,7 @@ class Traffic:
         self.lanes.append(lane)
         return lane
 
-    def _tuples_of(self, end: Endpoint) -> Tuples:
+    def _tuples_of(self, end: ProbeEndpoint) -> Tuples:
         protocol = TRANSPORTS[end.kind]
         key = (protocol, end.address, end.ports)
         if key not in self._tuples:

@@ -21,7 +21,7 @@ from hitless.model.reading import whole_of
 __all__ = [
     "BASE_PORT",
     "FLOW_PORTS",
-    "Ports",
+    "FarEndPorts",
     "Seen",
     "banner",
     "http_answer",
@@ -47,7 +47,7 @@ _SOURCE_HEADER = "Hitless-Source"
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class FarEndPorts:
     """The ports of one far end."""
 
     flow: tuple[int, ...]  # TCP banner and UDP answer
@@ -55,9 +55,9 @@ class Ports:
     http: int
 
 
-def ports(base: int = BASE_PORT) -> Ports:
+def ports(base: int = BASE_PORT) -> FarEndPorts:
     """The ports of a far end whose first port is ``base`` + 1; ``base`` is 1024 to 65455."""
-    return Ports(flow=tuple(base + 1 + index for index in range(FLOW_PORTS)), echo=base + 10, http=base + 80)
+    return FarEndPorts(flow=tuple(base + 1 + index for index in range(FLOW_PORTS)), echo=base + 10, http=base + 80)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The agent that is to be restarted: its pods, and who is told.
 
-Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise: ``Agent`` is
+Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise: ``AgentPods`` is
 refused when it is made where there is nothing that could be restarted; its pods are those that its DaemonSet owns.
 Next stages: ``methods``, ``restarting``.
 """
@@ -18,7 +18,7 @@ from hitless.kube.objects import PODS, Pod
 from hitless.model.events import RestartCode
 from hitless.survey.cni import Cni
 
-__all__ = ["Agent", "Kill", "Step", "Tell"]
+__all__ = ["AgentPods", "Kill", "ReportStep", "Step"]
 
 Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "failed"]
 
@@ -26,14 +26,14 @@ Kill = Callable[[str, str], Awaitable[None]]
 """Ends the process of a container (its id) on a node with SIGKILL."""
 
 
-class Tell(Protocol):
+class ReportStep(Protocol):
     """Told the node, the step, a detail, by what it is known that the agent ended or began, and a failure's code."""
 
     def __call__(self, node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class AgentPods:
     """The agent's pods. ``grace``: seconds that they are given to end; None: as the pod says."""
 
     api: Api

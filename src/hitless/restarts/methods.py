@@ -20,12 +20,12 @@ from hitless.kube.objects import DAEMON_SETS, PODS
 
 if TYPE_CHECKING:
     from hitless.kube.objects import Pod
-    from hitless.restarts.agents import Agent, Kill, Tell
+    from hitless.restarts.agents import AgentPods, Kill, ReportStep
 
-__all__ = ["About", "Method", "about"]
+__all__ = ["ApiMethod", "MethodEntry", "entry_of"]
 
 
-class Method(StrEnum):
+class ApiMethod(StrEnum):
     """How an agent is restarted: by whom, and what of it goes."""
 
     DELETE_POD = "delete-pod"
@@ -34,12 +34,12 @@ class Method(StrEnum):
     EVICT = "evict"
 
 
-Begin = Callable[["Agent", Mapping[str, "Pod"], "Tell", "Kill"], Awaitable[None]]
+Begin = Callable[["AgentPods", Mapping[str, "Pod"], "ReportStep", "Kill"], Awaitable[None]]
 """Restarts the agent's pods, by node, and tells how it begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class MethodEntry:
     """Everything about a method.
 
     ``call`` is what a dry run says of it, with {agent}, {place} and {container}; ``right`` the RBAC rule (group,
@@ -62,29 +62,29 @@ class About:
     by_rollout: bool = False
 
 
-def about(method: Method) -> About:
+def entry_of(method: ApiMethod) -> MethodEntry:
     """The entry of a method."""
     match method:
-        case Method.DELETE_POD:
+        case ApiMethod.DELETE_POD:
             return _DELETE_POD
-        case Method.KILL:
+        case ApiMethod.KILL:
             return _KILL
-        case Method.ROLLOUT_RESTART:
+        case ApiMethod.ROLLOUT_RESTART:
             return _ROLLOUT_RESTART
-        case Method.EVICT:
+        case ApiMethod.EVICT:
             return _EVICT
         case _:
             assert_never(method)
 
 
-async def _delete(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+async def _delete(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
     grace = "" if agent.grace is None else f", grace period {agent.grace} s"
     for node, pod in pods.items():
         tell(node, "stop", f"pod {pod.name} deleted{grace}")
         await agent.api.delete(PODS, pod.name, agent.cni.namespace, grace=agent.grace, uid=pod.metadata.uid)
 
 
-async def _kill(agent: Agent, pods: Mapping[str, Pod], tell: Tell, kill: Kill) -> None:
+async def _kill(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, kill: Kill) -> None:
     for node, pod in pods.items():
         container = pod.container(agent.cni.container)
         if container is None or not container.container_id:
@@ -93,7 +93,7 @@ async def _kill(agent: Agent, pods: Mapping[str, Pod], tell: Tell, kill: Kill) -
         await kill(node, container.container_id)
 
 
-async def _roll(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+async def _roll(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
     """As kubectl does: a template annotation with the time, but to the microsecond. To the second, the next one within
     it would change nothing, and nothing would be rolled out."""
     assert agent.cni.daemon_set is not None
@@ -106,7 +106,7 @@ async def _roll(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> N
     await agent.api.patch(DAEMON_SETS, name, place, patch, "application/merge-patch+json")
 
 
-async def _evict(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> None:
+async def _evict(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
     for node, pod in pods.items():
         tell(node, "stop", f"pod {pod.name} evicted")
         try:
@@ -117,15 +117,15 @@ async def _evict(agent: Agent, pods: Mapping[str, Pod], tell: Tell, _: Kill) -> 
             raise
 
 
-_DELETE_POD = About(_delete, "delete the pod of {agent} in {place}", ("", "pods", "delete"), grace=True)
-_KILL = About(
+_DELETE_POD = MethodEntry(_delete, "delete the pod of {agent} in {place}", ("", "pods", "delete"), grace=True)
+_KILL = MethodEntry(
     _kill,
     "exec in the node's watch pod: SIGKILL to the process of {agent}'s container {container}",
     same_pod=True,
     sees_processes=True,
     held=300.0,  # a kubelet waits 10 s, and twice as long each time, before it starts a container that was killed again
 )
-_ROLLOUT_RESTART = About(
+_ROLLOUT_RESTART = MethodEntry(
     _roll,
     "patch daemonsets/{agent} in {place} (an annotation of its template)",
     ("apps", "daemonsets", "patch"),
@@ -133,6 +133,6 @@ _ROLLOUT_RESTART = About(
     everywhere=True,
     by_rollout=True,
 )
-_EVICT = About(
+_EVICT = MethodEntry(
     _evict, "create pods/eviction for the pod of {agent} in {place}", ("", "pods/eviction", "create"), grace=True
 )

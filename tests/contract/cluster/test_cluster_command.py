@@ -257,14 +257,14 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         from hitless.cluster import rehearsal
         from hitless.cluster.manifests import Pods
         from hitless.kube.api import connect
-        from hitless.restarts.methods import Method
+        from hitless.restarts.methods import ApiMethod
         from hitless.survey.cni import look
 
         store = shell.fake.api.store
         store.create("namespaces", "", {"metadata": {"name": "hitless-system"}})
         async with connect(tmp_path / "kubeconfig") as api:
             pods = Pods("x", namespace="hitless-system")
-            grants = rehearsal.grants(pods, await look(api), Method.DELETE_POD, turn=True, tells=True)
+            grants = rehearsal.grants(pods, await look(api), ApiMethod.DELETE_POD, turn=True, tells=True)
         shell.fake.api.rights = Rights([*rules_of(grants), Rule("get", "", "namespaces")])
         pushed: list[tuple[str, str]] = []
         words = ["--yes", "--round-robin", "--post-events", "--json", "--namespace", "hitless-system", *QUICK]

@@ -17,7 +17,7 @@ from hitless.cluster import manifests, rehearsal, schedule
 from hitless.cluster.manifests import Pods
 from hitless.cluster.pods import sweep
 from hitless.cluster.target import Abort, ClusterTarget, placed
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 from hitless.drill import run as run_drill
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence import Verdict, read
@@ -25,14 +25,14 @@ from hitless.kube.api import Api
 from hitless.kube.objects import Pod
 from hitless.model import events as e
 from hitless.restarts import methods
-from hitless.restarts.agents import Agent, Kill, Tell
-from hitless.restarts.methods import Method
+from hitless.restarts.agents import AgentPods, Kill, ReportStep
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey, look
 from hitless.survey.nodes import choose, objections
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, rules_of
 
-PLAN = Plan(rounds=2, baseline=1.0, settle=0.1, recovery=3.0, patience=60.0, rate=100, streams=0)
+PLAN = DrillPlan(rounds=2, baseline=1.0, settle=0.1, recovery=3.0, patience=60.0, rate=100, streams=0)
 
 
 @dataclass
@@ -57,12 +57,12 @@ async def drill(
     api: Api,
     folder: Path,
     *,
-    restart: Method = Method.DELETE_POD,
+    restart: ApiMethod = ApiMethod.DELETE_POD,
     names: Sequence[str] = ("node-1",),
     at_once: int = 1,
     abort: Abort | None = None,
     pods: Pods | None = None,
-    plan: Plan = PLAN,
+    plan: DrillPlan = PLAN,
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     named: str = "",
 ) -> Drilled:
@@ -72,7 +72,7 @@ async def drill(
     told: list[str] = []
     log = folder / "events.jsonl"
     async with placed(api, survey, nodes, chosen, own_far_end=True, tell=told.append) as places:
-        agent = Agent(api, survey.cni)
+        agent = AgentPods(api, survey.cni)
         target = ClusterTarget(
             api,
             survey,
@@ -118,8 +118,8 @@ def whole(done: Drilled) -> None:
     assert len([one for one in done.of(e.Loss) if one.stream == "probe"]) == lost
 
 
-@pytest.mark.parametrize("restart", [Method.DELETE_POD, Method.KILL, Method.EVICT, Method.ROLLOUT_RESTART])
-def test_a_drill_restarts_the_agent_records_all_and_leaves_nothing(tmp_path: Path, restart: Method) -> None:
+@pytest.mark.parametrize("restart", [ApiMethod.DELETE_POD, ApiMethod.KILL, ApiMethod.EVICT, ApiMethod.ROLLOUT_RESTART])
+def test_a_drill_restarts_the_agent_records_all_and_leaves_nothing(tmp_path: Path, restart: ApiMethod) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.offsets["node-1"] = 40_000_000_000  # a node whose clock is 40 s ahead
         done = await drill(fake, api, tmp_path, restart=restart)
@@ -148,8 +148,10 @@ def test_a_drill_restarts_the_agent_records_all_and_leaves_nothing(tmp_path: Pat
     play(story, tmp_path)
 
 
-@pytest.mark.parametrize("restart", [Method.DELETE_POD, Method.KILL, Method.EVICT, Method.ROLLOUT_RESTART])
-def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(tmp_path: Path, restart: Method) -> None:
+@pytest.mark.parametrize("restart", [ApiMethod.DELETE_POD, ApiMethod.KILL, ApiMethod.EVICT, ApiMethod.ROLLOUT_RESTART])
+def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
+    tmp_path: Path, restart: ApiMethod
+) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         pods = Pods("d1", see_processes=restart == "kill")
         survey = await look(api)
@@ -169,7 +171,7 @@ def test_the_objects_that_a_dry_run_prints_are_those_that_a_drill_makes(tmp_path
         pods = Pods("d1")
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
-        told = rehearsal.rehearse(pods, survey, nodes, Method.DELETE_POD, to=(), own_far_end=True, rounds=2)
+        told = rehearsal.rehearse(pods, survey, nodes, ApiMethod.DELETE_POD, to=(), own_far_end=True, rounds=2)
         await drill(fake, api, tmp_path, pods=pods)
         made = {one["metadata"]["name"]: one for one in fake.pods_made if "hitless" in one["metadata"]["name"]}
         shown = {one["metadata"]["name"]: one for one in told.objects if one["kind"] == "Pod"}
@@ -235,14 +237,16 @@ def test_an_agent_that_costs_nothing_passes(tmp_path: Path) -> None:
 
 
 def test_a_restart_that_restarts_nothing_is_inconclusive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing(_: Agent, pods: Mapping[str, Pod], tell: Tell, __: Kill) -> None:
+    async def nothing(_: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, __: Kill) -> None:
         """As with a DaemonSet whose pods are replaced when somebody deletes them (OnDelete)."""
         for node in pods:
             tell(node, "stop", "nothing")
 
     async def story(fake: FakeNodes, api: Api) -> None:
-        monkeypatch.setattr(methods, "_ROLLOUT_RESTART", replace(methods.about(Method.ROLLOUT_RESTART), begin=nothing))
-        done = await drill(fake, api, tmp_path, restart=Method.ROLLOUT_RESTART, plan=replace(PLAN, patience=1.0))
+        monkeypatch.setattr(
+            methods, "_ROLLOUT_RESTART", replace(methods.entry_of(ApiMethod.ROLLOUT_RESTART), begin=nothing)
+        )
+        done = await drill(fake, api, tmp_path, restart=ApiMethod.ROLLOUT_RESTART, plan=replace(PLAN, patience=1.0))
         assert done.verdict.verdict == "inconclusive"
         assert done.why[0].startswith("no sign that an agent restarted on node-1 within 3 s: pod ")
         assert len({one.round for one in done.of(e.Restart)}) == 1, "one such round is enough"
@@ -294,7 +298,7 @@ def test_an_eviction_that_a_budget_forbids_restarts_nothing(tmp_path: Path) -> N
         )
         survey = await look(api)
         assert any("keep allows no disruption" in one for one in objections(survey, survey.nodes[:1]))
-        done = await drill(fake, api, tmp_path, restart=Method.EVICT)
+        done = await drill(fake, api, tmp_path, restart=ApiMethod.EVICT)
         assert any("is not allowed now" in one.text for one in done.of(e.Note))
         assert done.verdict.verdict == "inconclusive", done.why
 
@@ -380,7 +384,7 @@ def test_unready_nodes_and_agents_are_objections(tmp_path: Path) -> None:
         assert any("node-9 is not ready" in one for one in found)
         assert any("1 of 3 pods are ready" in one for one in found)
         with pytest.raises(InputError, match="runs no pod"):
-            await Agent(api, survey.cni).pods(["node-9"])
+            await AgentPods(api, survey.cni).pods(["node-9"])
 
     play(story, tmp_path)
 
@@ -455,12 +459,12 @@ def test_k3s_is_found_by_its_kubelets_and_sent_to_the_node_drill(tmp_path: Path)
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.remove("daemonsets.apps", "kube-system", "rke2-canal")
         with pytest.raises(InputError, match="no network agent"):
-            Agent(api, (await look(api)).cni)
+            AgentPods(api, (await look(api)).cni)
         fake.add_node("k", version="v1.32.5+k3s1")
         survey = await look(api)
         assert survey.cni.name == "k3s"
         with pytest.raises(InputError, match="node-drill"):
-            Agent(api, survey.cni)
+            AgentPods(api, survey.cni)
 
     play(story, tmp_path, nodes=1)
 
@@ -472,7 +476,7 @@ def kindnet() -> dict[str, Any]:
 def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         with pytest.raises(InputError, match="--agent NAMESPACE/DAEMONSET, one of kube-system/kindnet"):
-            Agent(api, (await look(api)).cni)
+            AgentPods(api, (await look(api)).cni)
         with pytest.raises(InputError, match="kube-system/kindnet"):
             await look(api, agent="kube-system/kindnetd")
         with pytest.raises(InputError, match="no container 'x'"):
@@ -538,7 +542,7 @@ def test_the_rights_of_scheduled_drills_suffice_for_their_turn_and_events(tmp_pa
         survey = await look(api)
         pods = Pods("d1")
         fake.api.store.create("namespaces", "", {"metadata": {"name": pods.namespace}})
-        granted = rules_of(rehearsal.grants(pods, survey, Method.DELETE_POD, turn=True, tells=True))
+        granted = rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD, turn=True, tells=True))
         fake.api.rights = Rights(granted)
         for node in ("node-0", "node-1"):
             await schedule.remember(api, pods.namespace, node)

@@ -12,7 +12,7 @@ from tests.kernel.guard.guarded import CLI
 from tests.kernel.lab.worlds import need
 
 from hitless import lab
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 from hitless.drill.labs import LabTarget
 from hitless.lab import agents
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kernel
 
 
 def rows(*names: str, guard: bool = True) -> list[str]:
-    target = LabTarget([agents.named(name) for name in names], Plan(), lab.Plan(), guard=guard)
+    target = LabTarget([agents.named(name) for name in names], DrillPlan(), lab.Plan(), guard=guard)
     return [name.agent for name in target.subjects()]
 
 

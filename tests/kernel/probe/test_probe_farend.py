@@ -18,7 +18,7 @@ from hitless.kernel.namespaces import Namespace, inside
 from hitless.model import events as e
 from hitless.model.families import Family
 from hitless.probe import wire
-from hitless.probe.serving import LIMIT_EACH
+from hitless.probe.far_end_services import LIMIT_EACH
 
 pytestmark = pytest.mark.kernel
 

@@ -23,10 +23,10 @@ from hitless.agent.metrics import agent_metrics
 from hitless.cleaning import LONGEST, clean, cleaned, for_terminal, in_json
 from hitless.cli.drill_view import _Lines, _Live, _Rows
 from hitless.cli.probe_view import FarEndView, ProbeView
-from hitless.cli.watch_view import View
+from hitless.cli.watch_view import WatchView
 from hitless.daemon.exposition import exposition
 from hitless.daemon.logs import Log
-from hitless.evidence import judge, story
+from hitless.evidence import grouped, judge
 from hitless.evidence.reports import FORMATS, render
 from hitless.guard import metrics as guard_metrics
 from hitless.guard.reporting import Numbers
@@ -83,7 +83,7 @@ def harmless(text: str) -> None:
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_reports(form: str) -> None:
-    told = story(log("") if form == "json" else log())
+    told = grouped(log("") if form == "json" else log())
     text = render(form, told, judge(told, path="/log"))
     if form == "json":
         assert json.loads(text)["agents"]
@@ -102,7 +102,7 @@ def test_reports(form: str) -> None:
             ), line
 
 
-@pytest.mark.parametrize("view", [View, ProbeView, FarEndView])
+@pytest.mark.parametrize("view", [WatchView, ProbeView, FarEndView])
 def test_views(view: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> None:
     shown = view()
     header = {"networks": ["10.0.0.0/8"], "networks_from": "rules", "profile": "x", "rate": 1, "addresses": ["a"]}

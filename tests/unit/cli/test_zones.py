@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hitless.cli.probe_view import ProbeView
-from hitless.cli.watch_view import View
+from hitless.cli.watch_view import WatchView
 from hitless.cli.zones import zone
 from hitless.model import events as e
 
@@ -31,6 +31,6 @@ def test_it_is_this_machines_zone(shown: str) -> None:
 
 def test_watch_and_probe_say_it_at_their_beginning(shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     config = {"profile": "canal", "networks": [], "networks_from": "rules", "endpoints": [], "rate": 1}
-    View().emit(e.Header(t=T, tool="watch", version="0", config=config))
+    WatchView().emit(e.Header(t=T, tool="watch", version="0", config=config))
     ProbeView().emit(e.Header(t=T, tool="probe", version="0", config=config))
     assert capsys.readouterr().out.count(f"times are {shown}\n") == 2

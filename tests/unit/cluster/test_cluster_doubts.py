@@ -24,9 +24,9 @@ from hitless.kube import access, streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, PODS
 from hitless.kube.troubles import trouble
-from hitless.restarts import restarting
-from hitless.restarts.agents import Agent, Tell
-from hitless.restarts.methods import Method
+from hitless.restarts import execution
+from hitless.restarts.agents import AgentPods, ReportStep
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import look
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes, Spool
@@ -91,7 +91,7 @@ def test_creates_whose_answers_were_lost_need_no_right_to_get_what_they_made(tmp
         pods = Pods("d1")
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
-        fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, Method.DELETE_POD)))
+        fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD)))
         fake.api.faults.lose(3)  # the namespace, the owner, a pod
         async with placed(api, survey, nodes, pods, own_far_end=True, tell=lambda _: None) as places:
             (owner,) = fake.api.store.all("configmaps", "hitless-drill")
@@ -136,7 +136,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = Agent(api, survey.cni)
+        agent = AgentPods(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         fake.api.store.create("namespaces", "", {"metadata": {"name": "d"}})
@@ -162,9 +162,9 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
             return None  # the agent's own time is over as soon as the kubelet is seen to hold it back
 
         monkeypatch.setattr(api, "wait_for", wait_for)
-        await restarting.restart(
+        await execution.restart(
             agent,
-            Method.KILL,
+            ApiMethod.KILL,
             ["node-1"],
             lambda _, step, *__: steps.append(step),
             patience=0.5,
@@ -188,14 +188,14 @@ def test_a_signal_that_was_sent_twice_is_no_error_when_the_process_is_gone(
 
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        agent = Agent(api, survey.cni)
+        agent = AgentPods(api, survey.cni)
         while not (await agent.pods(["node-1"]))["node-1"].ready:  # noqa: ASYNC110 - as a person would ask
             await asyncio.sleep(0.05)
         killers = {"node-1": ((await agent.pods(["node-1"]))["node-1"].name, "kube-system")}
         monkeypatch.setattr(streams, "output", twice)
         steps: list[str] = []
-        tell: Tell = lambda _, step, *__: steps.append(step)  # noqa: E731
-        await restarting.restart(agent, Method.KILL, ["node-1"], tell, patience=30.0, kill=killer(api, killers))
+        tell: ReportStep = lambda _, step, *__: steps.append(step)  # noqa: E731
+        await execution.restart(agent, ApiMethod.KILL, ["node-1"], tell, patience=30.0, kill=killer(api, killers))
         assert steps == ["killed", "started", "ready"]
 
     play(story, tmp_path)
@@ -361,7 +361,7 @@ def test_rights_are_those_of_the_options_one_by_one(tmp_path: Path) -> None:
         survey = await look(api)
 
         def rights(**options: Any) -> set[str]:
-            documents = rehearsal.grants(Pods("d1"), survey, Method.DELETE_POD, **options)
+            documents = rehearsal.grants(Pods("d1"), survey, ApiMethod.DELETE_POD, **options)
             return {f"{rule.verb} {rule.resource} {rule.namespace}".strip() for rule in rules_of(documents)}
 
         usual = rights()

@@ -15,7 +15,7 @@ from hitless.cluster import alive, leftovers, manifests
 from hitless.cluster.manifests import Pods
 from hitless.cluster.neighbours import met
 from hitless.kube.api import Api, Patience
-from hitless.restarts.methods import Method
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import look
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes
@@ -113,10 +113,10 @@ def test_where_other_drills_cannot_be_looked_for_is_said_unless_there_can_be_non
         if there:
             left(fake)
         told: list[str] = []
-        against = await met(api, [PLACE], survey, nodes, Method.DELETE_POD, own_far_end=True, tell=told.append)
+        against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
         assert (told, bool(against)) == ([], False), "a peer alone is in nobody's way"
         fake.api.rights = Rights([Rule("get", "", "namespaces")] if sees_namespaces else [])
-        against = await met(api, [PLACE], survey, nodes, Method.DELETE_POD, own_far_end=True, tell=told.append)
+        against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
         assert against == []
         assert len(told) == (0 if sees_namespaces and not there else 1)
         for one in told:

@@ -11,7 +11,7 @@ import pytest
 
 from hitless.drill import containers
 from hitless.drill.nodes import RestartMethod
-from hitless.drill.signs import Before
+from hitless.drill.restart_signs import BeforeRestart
 from hitless.errors import InputError, MissingError, ProgramError
 
 SYSTEMCTL = """#!/bin/sh
@@ -194,9 +194,9 @@ def test_it_is_back_only_when_the_ready_command_says_so(state: Path) -> None:
     way = RestartMethod(command="true", ready=f"test -e {state / 'ready'}")
     way.check()
     way.stop()
-    assert not way.back(Before())
+    assert not way.back(BeforeRestart())
     (state / "ready").touch()
-    assert way.back(Before())
+    assert way.back(BeforeRestart())
 
 
 def test_a_program_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from hitless.cluster import manifests
 from hitless.cluster.manifests import Pods
-from hitless.restarts.methods import Method
+from hitless.restarts.methods import ApiMethod
 from hitless.testing.api_rights import Rule, rules_of
 
 ROOT = Path(__file__).parents[3]
@@ -133,8 +133,8 @@ def test_every_value_is_in_the_schema_and_every_schema_value_has_a_default() -> 
     )
 
 
-@pytest.mark.parametrize("restart", list(Method))
-def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: Method) -> None:
+@pytest.mark.parametrize("restart", list(ApiMethod))
+def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: ApiMethod) -> None:
     chart = rules_of(render("guard.enabled=false", "drill.enabled=true", f"drill.restart={restart}"))
     pods = Pods("x", namespace=NAMESPACE)
     told = manifests.rights(
@@ -150,7 +150,7 @@ def test_drills_in_maintenance_windows_may_read_the_config_map_of_the_windows_an
     )
     told = manifests.rights(
         Pods("x", namespace=NAMESPACE),
-        Method.DELETE_POD,
+        ApiMethod.DELETE_POD,
         "kube-system",
         "rke2-canal",
         ["rke2-canal-config"],

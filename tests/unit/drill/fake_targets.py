@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hitless.drill import Desk, Name, Subject
+from hitless.drill import Subject, SubjectLog, SubjectName
 from hitless.errors import HitlessError
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
@@ -29,7 +29,7 @@ class VirtualClock(Clock):
 class FakeSubject:
     """Streams until it is quiet; a restart takes 0.3 s and costs what it is told to."""
 
-    desk: Desk
+    desk: SubjectLog
     gap: float = 0.0
     lost: int = 0
     dies: bool = False
@@ -93,7 +93,7 @@ class FakeSubject:
 class FakeTarget:
     """Subjects by name; ``kinds`` makes each one, or raises when it is opened."""
 
-    kinds: Mapping[str, Callable[[Desk], FakeSubject] | HitlessError]
+    kinds: Mapping[str, Callable[[SubjectLog], FakeSubject] | HitlessError]
     far_end: bool = False
     story: list[str] = field(default_factory=list)
 
@@ -101,11 +101,11 @@ class FakeTarget:
     def config(self) -> Mapping[str, Any]:
         return {"target": "fake", "far_end": self.far_end}
 
-    def subjects(self) -> Sequence[Name]:
-        return [Name(name, "node-1") for name in self.kinds]
+    def subjects(self) -> Sequence[SubjectName]:
+        return [SubjectName(name, "node-1") for name in self.kinds]
 
     @asynccontextmanager
-    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         kind = self.kinds[name.agent]
         self.story.append(f"{name.agent} opens")
         if isinstance(kind, HitlessError):

@@ -17,12 +17,12 @@ from tests.unit.lab.virtual_time import run as virtually
 
 from hitless.cli.drill import carry_out
 from hitless.cli.tools import run_tools
-from hitless.drill import Plan, run
+from hitless.drill import DrillPlan, run
 from hitless.errors import MissingError
-from hitless.evidence import LogWriter, Story, Verdict, judge, read, story
+from hitless.evidence import LogWriter, RecordedDrill, Verdict, grouped, judge, read
 from hitless.model.events import Event
 
-PLAN = Plan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
+PLAN = DrillPlan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
 HANG = 120.0
 
 
@@ -80,9 +80,9 @@ def test_a_report_that_has_no_room_is_an_error_that_keeps_verdict_and_log_and_sa
     monkeypatch.setattr(os, "write", until_full)
     out = tmp_path / "out"
 
-    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[Story, Verdict]:
+    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
         await asyncio.to_thread(drill, log)
-        told = story(read(log).events)
+        told = grouped(read(log).events)
         return told, judge(told)
 
     with pytest.raises(MissingError) as error:

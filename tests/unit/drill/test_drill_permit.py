@@ -10,18 +10,18 @@ from tests.unit.drill.fake_targets import FakeSubject, FakeTarget, VirtualClock
 from tests.unit.lab.virtual_time import run as virtually
 
 from hitless.cli.tools import run_tools
-from hitless.drill import Plan, run
+from hitless.drill import DrillPlan, run
 from hitless.drill.permits import Permit
-from hitless.evidence import Story, Verdict, read
+from hitless.evidence import RecordedDrill, Verdict, read
 from hitless.evidence.reports import as_json, render
 from hitless.model import events as e
 
-PLAN = Plan(rounds=3, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
+PLAN = DrillPlan(rounds=3, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
 CLOSED = '[[window]]\nname = "leap"\ncron = "0 0 29 2 sun"\nduration = "1h"\npause = { reason = "audit" }\n'
 
 
-def drilled(tmp_path: Path, permit: Permit, *names: str) -> tuple[Story, Verdict]:
-    async def main() -> tuple[Story, Verdict]:
+def drilled(tmp_path: Path, permit: Permit, *names: str) -> tuple[RecordedDrill, Verdict]:
+    async def main() -> tuple[RecordedDrill, Verdict]:
         target = FakeTarget(dict.fromkeys(names, FakeSubject))
         return await run(PLAN, target, tmp_path / "events.jsonl", judged=names[0], clock=VirtualClock(), permit=permit)
 

@@ -11,19 +11,21 @@ import pytest
 from tests.unit.drill.fake_targets import FakeSubject, FakeTarget, VirtualClock
 from tests.unit.lab.virtual_time import run as virtually
 
-from hitless.drill import Desk, Method, Plan, run
+from hitless.drill import DrillPlan, Method, SubjectLog, run
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.evidence import Verdict, decide, read
 from hitless.model import events as e
 
-PLAN = Plan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
+PLAN = DrillPlan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
 
 
-def drilled(tmp_path: Path, *, plan: Plan = PLAN, **kinds: Callable[[Desk], FakeSubject] | HitlessError) -> Verdict:
+def drilled(
+    tmp_path: Path, *, plan: DrillPlan = PLAN, **kinds: Callable[[SubjectLog], FakeSubject] | HitlessError
+) -> Verdict:
     return drill(FakeTarget(kinds), tmp_path, plan)
 
 
-def drill(target: FakeTarget, tmp_path: Path, plan: Plan = PLAN) -> Verdict:
+def drill(target: FakeTarget, tmp_path: Path, plan: DrillPlan = PLAN) -> Verdict:
     async def main() -> Verdict:
         log = tmp_path / "events.jsonl"
         judged = target.subjects()[-1].agent
@@ -72,7 +74,7 @@ def test_a_round_ends_only_when_the_rules_carry_again(tmp_path: Path) -> None:
             self.state("not_carried")
             asyncio.get_running_loop().call_later(2.0, self.state, "carried")
 
-    drilled(tmp_path, late=Late, plan=Plan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0))
+    drilled(tmp_path, late=Late, plan=DrillPlan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0))
     phases = [one for one in read(tmp_path / "events.jsonl").events if isinstance(one, e.Phase)]
     assert 2.7 <= (phases[2].t - phases[1].t) / 1e9 <= 3.0
 
@@ -116,7 +118,7 @@ def test_a_slow_node_has_as_long_for_its_first_words_as_for_a_restart(tmp_path: 
             else:
                 super().state(state)
 
-    plan = Plan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=30.0)
+    plan = DrillPlan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=30.0)
     assert drilled(tmp_path, slow=Slow, plan=plan).verdict == "pass"
 
 
@@ -189,7 +191,7 @@ def test_an_interrupted_drill_closes_what_it_opened_and_leaves_a_log_that_is_cut
 )
 def test_a_plan_that_asks_for_the_impossible_is_refused_by_its_flag(flag: str, change: dict[str, object]) -> None:
     with pytest.raises(InputError, match=flag):
-        Plan(**change)  # type: ignore[arg-type]
+        DrillPlan(**change)  # type: ignore[arg-type]
 
 
 def test_every_method_has_the_word_of_the_command_line() -> None:

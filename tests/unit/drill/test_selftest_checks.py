@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.unit.evidence.drill_logs import FAR, IPTABLES, Drill, at
 
-from hitless.drill.injector import Bounds, Injected
+from hitless.drill.injector import CommitTime, Injected
 from hitless.drill.selftest import word
 from hitless.drill.trials import Finding, Gaps, Harmless, Losses, Quiet, Signalled, Trial, trials
-from hitless.evidence import decide, story
+from hitless.evidence import decide, grouped
 from hitless.model import events as e
 from hitless.model.families import Backend
 
@@ -17,7 +17,7 @@ MS = 1_000_000
 
 def checked(trial: Trial, drill: Drill) -> list[Finding]:
     events = drill.log()
-    (record,) = story(events).records
+    (record,) = grouped(events).records
     return list(trial.check(record, decide(events).agents[0]))
 
 
@@ -31,8 +31,8 @@ def injected(*gaps: tuple[float, float]) -> list[Injected]:
     return [
         Injected(
             length * 1000,
-            Bounds(at(begin) - tenth, at(begin)),
-            Bounds(at(begin + length) - tenth, at(begin + length)),
+            CommitTime(at(begin) - tenth, at(begin)),
+            CommitTime(at(begin + length) - tenth, at(begin + length)),
         )
         for begin, length in gaps
     ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hitless.drill import Desk, Record
-from hitless.drill.stations import Companion, Everyone
+from hitless.drill import DrillLog, SubjectLog
+from hitless.drill.stations import CompanionLog, SharedLog
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
@@ -13,14 +13,14 @@ from hitless.model import events as e
 FLOW = {"kind": "tcp", "family": "ipv4", "sport": 1, "dst": "198.51.100.1", "dport": 2}
 
 
-def _desks(record: Record) -> tuple[Desk, Companion]:
+def _desks(record: DrillLog) -> tuple[SubjectLog, CompanionLog]:
     first = record.desk("a", "node0")
-    return first, Companion(record, "a", "node1", trouble=first.trouble, first=first)
+    return first, CompanionLog(record, "a", "node1", trouble=first.trouble, first=first)
 
 
 def test_the_first_desk_hears_what_the_others_write_and_their_trouble_is_its_own(tmp_path: Path) -> None:
     with LogWriter(tmp_path / "log") as writer:
-        first, other = _desks(Record(writer, Clock()))
+        first, other = _desks(DrillLog(writer, Clock()))
         other.write(e.Attempts(t=1, interval_ns=1, kind="tcp", family="ipv4", sent=7, ok=7), "probe")
         other.write(e.RuleState(t=1, family="ipv4", network="10.42.0.0/16", state="not_carried"), "watch")
         assert first.attempted == 7
@@ -32,9 +32,9 @@ def test_the_first_desk_hears_what_the_others_write_and_their_trouble_is_its_own
 
 def test_what_the_one_far_end_saw_goes_to_the_node_of_the_pod_or_to_all(tmp_path: Path) -> None:
     with LogWriter(tmp_path / "log") as writer:
-        record = Record(writer, Clock())
+        record = DrillLog(writer, Clock())
         first, other = _desks(record)
-        shared = Everyone(
+        shared = SharedLog(
             record, "a", "", trouble=first.trouble, desks=[first, other], owner=lambda leak: int("10.42.1." in leak.src)
         )
         for source in ("10.42.0.2", "10.42.1.2", "10.42.1.3"):

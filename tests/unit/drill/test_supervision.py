@@ -23,7 +23,7 @@ from hitless.cluster import pods
 from hitless.cluster import relay as relays
 from hitless.cluster.relay import Relay
 from hitless.daemon.logs import Log
-from hitless.drill import Record, Tool
+from hitless.drill import DrillLog, Tool
 from hitless.errors import ApiError, Defect, HitlessError, KernelError, MissingError, ours
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import Clock
@@ -41,7 +41,7 @@ def test_a_tool_that_nobody_can_listen_to_any_more_is_ended_and_the_drill_told(
 ) -> None:
     async def run() -> None:
         with LogWriter(tmp_path / "events.jsonl") as writer:
-            record = Record(writer, Clock())
+            record = DrillLog(writer, Clock())
             record.begin("drill", {})
             desk = record.desk("flannel-0.28", "node-1")
             write = desk.write

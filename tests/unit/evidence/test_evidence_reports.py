@@ -19,7 +19,7 @@ from tests.unit.evidence.drill_logs import Drill, at, outage_drill, table_of
 
 from hitless.cli.exits import Exit
 from hitless.cli.report import command
-from hitless.evidence import LogWriter, Story, Verdict, judge, story
+from hitless.evidence import LogWriter, RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.records import program
 from hitless.evidence.reports import FORMATS, render
 from hitless.model import events as e
@@ -66,8 +66,8 @@ SCHEMA = {
 """What the drill promises to scripts (docs/drill.md)."""
 
 
-def judged(events: list[e.Event]) -> tuple[Story, Verdict]:
-    told = story(events)
+def judged(events: list[e.Event]) -> tuple[RecordedDrill, Verdict]:
+    told = grouped(events)
     return told, judge(told, path="/tmp/events.jsonl")
 
 
@@ -238,7 +238,7 @@ def test_two_renderings_of_one_log_are_the_same() -> None:
 nasty = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
-def named(agent: str, comm: str, note: str) -> tuple[Story, Verdict]:
+def named(agent: str, comm: str, note: str) -> tuple[RecordedDrill, Verdict]:
     writer = e.Writer(pid=1, comm=comm, argv=note)
     drill = Drill(agent=agent or "x", rounds=1, rate=10).gap(2.3, 0.05, writer=writer).lose(2.31)
     drill.extra.append(e.Note(t=at(3), level="error", text=note, **drill.where("drill")))
@@ -305,7 +305,7 @@ def test_a_log_that_failed_exits_with_one(tmp_path: Path) -> None:
 
 def test_a_program_whose_name_the_kernel_cut_is_named_whole() -> None:
     writer = e.Writer(pid=1, comm="iptables-nft-re", argv="/usr/sbin/iptables-nft-restore --noflush")
-    told = story(Drill().gap(2.2, 0.3, writer=writer).log())
+    told = grouped(Drill().gap(2.2, 0.3, writer=writer).log())
     verdict = judge(told)
     assert any("made by iptables-nft-restore" in reason for reason in verdict.agents[0].reasons)
     assert ">iptables-nft-restore</td>" in render("html", told, verdict)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.unit.evidence.drill_logs import Drill
 
-from hitless.evidence import judge, story
+from hitless.evidence import grouped, judge
 from hitless.evidence.reports import render
 from hitless.model import events as e
 
@@ -20,7 +20,7 @@ def told(far_end: bool, target: str = "cluster") -> dict[str, str]:
         else event
         for event in Drill().log()
     ]
-    found = story(events)
+    found = grouped(events)
     verdict = judge(found)
     return {form: render(form, found, verdict) for form in ("terminal", "html", "json", "junit", "prometheus")}
 

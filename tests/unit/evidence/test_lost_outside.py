@@ -7,12 +7,12 @@ import json
 import pytest
 from tests.unit.evidence.drill_logs import Drill, at
 
-from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.reports import render
 from hitless.model import events as e
 
 
-def told_of(target: str, answered: int = 306) -> tuple[Story, Verdict]:
+def told_of(target: str, answered: int = 306) -> tuple[RecordedDrill, Verdict]:
     drill = Drill(agent="rke2-canal", config={"target": target}).gap(2.3, 0.3)
     drill.extra.append(
         e.Attempts(
@@ -20,7 +20,7 @@ def told_of(target: str, answered: int = 306) -> tuple[Story, Verdict]:
             **drill.where("probe"),
         )
     )  # fmt: skip
-    told = story(drill.log())
+    told = grouped(drill.log())
     return told, judge(told, path="x")
 
 
@@ -51,5 +51,5 @@ def test_every_report_counts_them(form: str) -> None:
 
 
 def test_without_any_the_column_is_left_out() -> None:
-    told = story(Drill(agent="rke2-canal").log())
+    told = grouped(Drill(agent="rke2-canal").log())
     assert "lost outside" not in render("terminal", told, judge(told))

@@ -7,16 +7,16 @@ import re
 import pytest
 from tests.unit.evidence.drill_logs import Drill, at, outage_drill, table_of
 
-from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.records import Record
-from hitless.evidence.reports import html, picture, render
+from hitless.evidence.reports import html, render, timeline_chart
 from hitless.model import events as e
 
 LONG = "flannel-wrap.sh-of-somebody-who-likes-names-that-say-everything+guard"
 
 
-def judged(*drills: Drill) -> tuple[Story, Verdict]:
-    told = story(table_of(*drills))
+def judged(*drills: Drill) -> tuple[RecordedDrill, Verdict]:
+    told = grouped(table_of(*drills))
     return told, judge(told, path="x")
 
 
@@ -46,28 +46,28 @@ def test_the_style_follows_the_screen(rule: str) -> None:
 
 
 def written(record: Record) -> str:
-    return picture.timeline(record)
+    return timeline_chart.timeline(record)
 
 
 def test_a_change_by_nobody_known_is_in_the_legend_as_such() -> None:
     drill = Drill().gap(2.3, 0.05, writer=None)
-    (record,) = story(drill.log()).records
+    (record,) = grouped(drill.log()).records
     assert "unknown writer" in written(record)
     nameless = Drill().gap(2.3, 0.05, writer=e.Writer(pid=0, comm=""))
-    (record,) = story(nameless.log()).records
+    (record,) = grouped(nameless.log()).records
     assert "unknown writer" in written(record)
     assert "unknown writer" in page(drill)
 
 
 def test_the_rules_have_a_legend_of_what_is_seen() -> None:
-    (record,) = story(Drill().gap(2.3, 0.05).log()).records
+    (record,) = grouped(Drill().gap(2.3, 0.05).log()).records
     text = written(record)
     assert "carried" in text and ">gap<" in text.replace(" ", "") and "cannot tell" not in text
 
 
 @pytest.mark.parametrize(("rounds", "numbers"), [(5, [1, 2, 3, 4, 5]), (20, list(range(2, 21, 2))), (60, [5, 10, 60])])
 def test_the_numbers_of_rounds_have_room(rounds: int, numbers: list[int]) -> None:
-    (record,) = story(Drill(rounds=rounds).log()).records
+    (record,) = grouped(Drill(rounds=rounds).log()).records
     # texts in the picture are of the size that the rounds alone have
     found = [int(one) for one in re.findall(r"font-weight: 700[^>]*>(\d+)<", written(record))]
     assert set(numbers) <= set(found)
@@ -84,6 +84,6 @@ def test_packets_of_retries_are_told_apart() -> None:
             )
     told, verdict = judged(drill)
     (record,) = told.records
-    shown = picture.closeup(record, record.outages[0])
+    shown = timeline_chart.closeup(record, record.outages[0])
     assert "first packet (2)" in shown and "its retries (2)" in shown
     assert "<b>4 packets of 2 flows, 2 of them retries</b>" in html.render(told, verdict)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from tests.unit.evidence.drill_logs import MS, Drill, S, at
 
-from hitless.evidence import AgentVerdict, Verdict, decide, story
+from hitless.evidence import AgentVerdict, Verdict, decide, grouped
 from hitless.evidence.reports import as_json, html, junit, prometheus, terminal
 from hitless.model import events as e
 
@@ -125,7 +125,7 @@ def test_a_trouble_of_the_node_is_told_once() -> None:
 
 
 def _reported(two: Two) -> tuple[Verdict, dict[str, str]]:
-    told = story(two.log())
+    told = grouped(two.log())
     verdict = decide(two.log())
     forms = {
         "terminal": terminal.text(told, verdict, width=140),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.evidence.drill_logs import Drill, outage_drill, table_of
 
-from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.provenance import cite, provenance
 from hitless.evidence.reports import render
 from hitless.model import events as e
@@ -24,7 +24,7 @@ MACHINE = e.Machine(
 )  # fmt: skip
 
 
-def told_of(*drills: Drill, tool_version: str = "0.1.0", **head: Any) -> tuple[Story, Verdict]:
+def told_of(*drills: Drill, tool_version: str = "0.1.0", **head: Any) -> tuple[RecordedDrill, Verdict]:
     header, *rest = table_of(*drills)
     assert isinstance(header, e.Header)
     said = {"machine": MACHINE, "command": "hitless drill --rounds 2", "drill": "a1b2c3d4", **head}
@@ -32,7 +32,7 @@ def told_of(*drills: Drill, tool_version: str = "0.1.0", **head: Any) -> tuple[S
     events = [
         replace(event, version=tool_version, machine=there) if isinstance(event, e.Header) else event for event in rest
     ]
-    told = story([replace(header, **said), *events], sha256=SUM)
+    told = grouped([replace(header, **said), *events], sha256=SUM)
     return told, judge(told, path="x")
 
 
@@ -83,12 +83,12 @@ def test_prometheus_info_is_parsed() -> None:
 
 
 def test_what_an_older_log_does_not_say_is_not_made_up() -> None:
-    told = story(outage_drill().log())
+    told = grouped(outage_drill().log())
     line = cite(told, judge(told))
     assert "on a host that the log does not name:" in line and "sha256" not in line
     assert 'hostname="unknown"' in render("junit", told, judge(told))
 
 
 def test_a_log_that_was_cut_off_is_cited_as_such() -> None:
-    told = story(outage_drill().log()[:-1])
+    told = grouped(outage_drill().log()[:-1])
     assert "cut off before its end" in cite(told, judge(told))

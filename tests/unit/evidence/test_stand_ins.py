@@ -10,9 +10,9 @@ import pytest
 from tests.unit.evidence.drill_logs import Drill, outage_drill, table_of
 
 from hitless.cli.drill_view import view
-from hitless.drill import Plan
+from hitless.drill import DrillPlan
 from hitless.drill.labs import LabTarget
-from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.reports import render, terminal
 from hitless.lab import Plan as Place
 from hitless.lab import agents
@@ -21,11 +21,11 @@ from hitless.model import events as e
 REPLAYS = "the commands of flannel 0.27 and later at start"
 
 
-def told_of(*drills: Drill, **config: Any) -> tuple[Story, Verdict]:
+def told_of(*drills: Drill, **config: Any) -> tuple[RecordedDrill, Verdict]:
     header, *rest = table_of(*drills)
     assert isinstance(header, e.Header)
     config = {**header.config, "stand_ins": {"flannel-0.28": REPLAYS}, **config}
-    told = story([e.Header(t=header.t, tool=header.tool, version=header.version, config=config), *rest])
+    told = grouped([e.Header(t=header.t, tool=header.tool, version=header.version, config=config), *rest])
     return told, judge(told, path="/tmp/events.jsonl")
 
 
@@ -78,7 +78,7 @@ def test_junit_and_prometheus_tell_it() -> None:
 
 
 def test_logs_of_earlier_versions_are_told_by_their_names() -> None:
-    told = story(table_of(outage_drill(), Drill(agent="hitless")))
+    told = grouped(table_of(outage_drill(), Drill(agent="hitless")))
     assert [one.stand_in for one in judge(told).agents] == [True, False]
 
 
@@ -91,7 +91,7 @@ def test_a_program_of_the_users_own_is_none_whatever_its_name() -> None:
 def test_the_drills_header_names_the_stand_ins_of_the_lab() -> None:
     own = agents.of_command("/bin/true")
     chosen = [agents.named("flannel-0.26"), agents.named("hitless"), own]
-    listed = LabTarget(chosen, Plan(), Place(), guard=True).config["stand_ins"]
+    listed = LabTarget(chosen, DrillPlan(), Place(), guard=True).config["stand_ins"]
     assert list(listed) == ["flannel-0.26"] and "flannel 0.25 and 0.26" in listed["flannel-0.26"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tests.unit.evidence.drill_logs import Drill, at, outage_drill
 
-from hitless.evidence import Story, Verdict, judge, story
+from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.provenance import cite
 from hitless.evidence.reports import render
 from hitless.model import events as e
@@ -17,7 +17,7 @@ from hitless.model import events as e
 SENT = 9000
 
 
-def told_of(drill: Drill, totals: dict[str, int], **beat: Any) -> tuple[Story, Verdict]:
+def told_of(drill: Drill, totals: dict[str, int], **beat: Any) -> tuple[RecordedDrill, Verdict]:
     """The drill's log with these totals in the prober's summary, and counters in its last heartbeat."""
     events: list[e.Event] = []
     for event in drill.log():
@@ -25,15 +25,15 @@ def told_of(drill: Drill, totals: dict[str, int], **beat: Any) -> tuple[Story, V
             events.append(e.Heartbeat(t=event.t - 1, tool="probe", interval_ns=1, **drill.where("probe"), **beat))
             event = replace(event, totals=totals)
         events.append(event)
-    told = story(events)
+    told = grouped(events)
     return told, judge(told, path="x")
 
 
-def cut_off(drill: Drill, **beat: Any) -> tuple[Story, Verdict]:
+def cut_off(drill: Drill, **beat: Any) -> tuple[RecordedDrill, Verdict]:
     """The drill without any last words, after a heartbeat with these counters."""
     events: list[e.Event] = [event for event in drill.log() if not isinstance(event, e.Summary)]
     events.append(e.Heartbeat(t=at(8), tool="probe", interval_ns=1, **drill.where("probe"), **beat))
-    told = story(events)
+    told = grouped(events)
     return told, judge(told, path="x")
 
 
@@ -76,7 +76,7 @@ def test_a_control_that_could_not_send_is_no_part_of_it() -> None:
     where: dict[str, Any] = {"agent": "flannel-0.28", "node": "node-1", "stream": "control_host"}
     events.insert(-1, e.Heartbeat(t=at(3), tool="probe", interval_ns=1, begun=50, skipped=5000, **where))
     events.insert(-1, e.Summary(t=at(3), tool="probe", totals={"skipped_late": 5000}, **where))
-    (agent,) = judge(story(events)).agents
+    (agent,) = judge(grouped(events)).agents
     assert (agent.skipped, agent.undecided, agent.verdict) == (0, 0, "pass")
 
 
@@ -96,7 +96,7 @@ def test_a_prober_that_ended_at_once_says_so_in_its_buckets() -> None:
         t=at(8.9), interval_ns=1, kind="tcp", family="ipv4", sent=10, ok=3, lost=1, undecided=6, **drill.where("probe")
     )
     drill.extra.append(late)
-    (agent,) = judge(story(drill.log())).agents
+    (agent,) = judge(grouped(drill.log())).agents
     assert (agent.attempted, agent.undecided) == (SENT + 10, 6)
 
 

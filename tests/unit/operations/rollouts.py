@@ -23,7 +23,7 @@ from hitless.operations.rollout.driver import drive
 from hitless.operations.rollout.ports import Crew, Outcome, Work
 from hitless.operations.rollout.record import Record
 from hitless.operations.rollout.values import Change, Choices, Rollout, read, text
-from hitless.restarts.agents import Agent, Step
+from hitless.restarts.agents import AgentPods, Step
 from hitless.survey.cni import look
 from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_store import Document
@@ -223,7 +223,7 @@ class Driver:
             else:
                 state = await preconditions.undone(api, found.state) if self.undo else found.state
                 await mine.claim(record.ReadRecord(state, found.map))
-            agent = Agent(api, survey.cni)
+            agent = AgentPods(api, survey.cni)
             crew = Crew(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
             if self.others is not None:
                 crew.others = self.others

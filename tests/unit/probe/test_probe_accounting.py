@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hitless.model.events import Attempts
 from hitless.model.families import Family
 from hitless.probe.accounting import INTERVAL_NS, Bucket, Ledger
-from hitless.probe.classify import cause_of_errno, cause_of_silence, verdict
+from hitless.probe.causes import cause_of_errno, cause_of_silence, verdict
 from hitless.probe.targets import Kind
 
 SECOND = 1_000_000_000

@@ -112,8 +112,19 @@ def test_people_see_losses_as_they_happen_and_a_table_at_the_end(capfd: pytest.C
 
 def test_the_public_surface_is_what_it_says() -> None:
     assert sorted(hitless.probe.__all__) == sorted(
-        {"BASE_PORT", "DEFAULT_MIX", "DEFAULT_RATE", "KINDS", "POLITE_RATE", "Endpoint", "FarEnd", "FarEndOptions"}
-        | {"Options", "Ports", "Prober", "Target", "Verdict", "parse", "ports", "resolve", "verdict"}
+        {"BASE_PORT", "DEFAULT_MIX", "DEFAULT_RATE", "KINDS", "POLITE_RATE", "ProbeEndpoint", "FarEnd"}
+        | {
+            "FarEndOptions",
+            "FarEndPorts",
+            "ProbeOptions",
+            "ProbeVerdict",
+            "Prober",
+            "Target",
+            "parse",
+            "ports",
+            "resolve",
+            "verdict",
+        }
     )
     assert all(hasattr(hitless.probe, name) for name in hitless.probe.__all__)
 

@@ -11,9 +11,9 @@ import pytest
 
 from hitless.model.event_words import TRANSPORTS, Kind
 from hitless.model.families import Address, Family
-from hitless.probe.clients import Attempting, Setting, load
+from hitless.probe.clients import ClientContext, KindClient, load
+from hitless.probe.far_end_services import FarEndServer
 from hitless.probe.kinds import DEFAULT_MIX, ENTRIES, KINDS, at_port
-from hitless.probe.serving import Ground
 
 BASES = (1024, 7800, 65455)
 
@@ -28,10 +28,10 @@ def test_a_kind_is_sent_and_answered(kind: Kind) -> None:
     assert bool(entry.client) is (entry.share is not None)  # long-lived streams are opened by number
     assert bool(entry.answer) is bool(entry.served) is bool(entry.ports(7800))  # else the kernel answers
     if entry.client:
-        assert get_type_hints(load(entry.client)) == {"setting": Setting, "return": Attempting}
+        assert get_type_hints(load(entry.client)) == {"setting": ClientContext, "return": KindClient}
     if entry.answer:
         assert get_type_hints(load(entry.answer)) == {
-            "ground": Ground,
+            "ground": FarEndServer,
             "address": Address,
             "port": int,
             "return": type(None),

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hitless.probe.schedule import BEHIND_NS, Schedule, interleave
+from hitless.probe.schedule import BEHIND_NS, SendSchedule, interleave
 from hitless.probe.tuples import REUSE_NS, Tuples, fastest
 
 MS = 1_000_000
 SECOND = 1_000_000_000
 
 
-def drain(schedule: Schedule, now: int) -> list[int]:
+def drain(schedule: SendSchedule, now: int) -> list[int]:
     taken = []
     while (planned := schedule.take(now)) is not None:
         taken.append(planned)
@@ -22,7 +22,7 @@ def drain(schedule: Schedule, now: int) -> list[int]:
 
 
 def test_attempts_are_planned_at_the_rate_and_do_not_drift() -> None:
-    schedule = Schedule(0, 3.0)  # a third of a second is not a whole number of nanoseconds
+    schedule = SendSchedule(0, 3.0)  # a third of a second is not a whole number of nanoseconds
     taken = [planned for second in range(1000) for planned in drain(schedule, second * SECOND)]
     # each turn is late for the first of its second by more than the bound: only the whole count matters here
     assert len(taken) + schedule.skipped == 3 * 999 + 1
@@ -30,7 +30,7 @@ def test_attempts_are_planned_at_the_rate_and_do_not_drift() -> None:
 
 
 def test_what_is_a_little_late_is_sent_and_what_is_too_late_is_skipped_and_counted() -> None:
-    schedule = Schedule(0, 1000.0)
+    schedule = SendSchedule(0, 1000.0)
     assert drain(schedule, BEHIND_NS) == [index * MS for index in range(51)]
     assert schedule.skipped == 0
     taken = drain(schedule, SECOND)
@@ -40,7 +40,7 @@ def test_what_is_a_little_late_is_sent_and_what_is_too_late_is_skipped_and_count
 
 
 def test_a_schedule_ends_with_its_count_whether_sent_or_skipped() -> None:
-    schedule = Schedule(0, 1000.0, count=70)
+    schedule = SendSchedule(0, 1000.0, count=70)
     assert len(drain(schedule, 10 * MS)) == 11
     drain(schedule, 10 * SECOND)
     assert schedule.skipped == 59
@@ -55,7 +55,7 @@ def test_a_schedule_ends_with_its_count_whether_sent_or_skipped() -> None:
 def test_every_planned_attempt_is_either_sent_in_time_or_counted_as_skipped(
     rate: float, steps: list[int], count: int | None
 ) -> None:
-    schedule = Schedule(0, rate, count)
+    schedule = SendSchedule(0, rate, count)
     now = sent = 0
     before = -1
     for step in steps:

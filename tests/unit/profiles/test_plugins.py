@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hitless import profiles
-from hitless.drill import signs
+from hitless.drill import restart_signs
 from hitless.guard import primaries
 from hitless.kube.objects import DaemonSet
 from hitless.survey import cni
@@ -37,7 +37,7 @@ def test_each_plugin_is_known_to_whoever_its_file_speaks_to(name: str) -> None:
     for mode in file.modes:
         assert load(mode.name).tables == mode.tables
     if file.cluster is not None:
-        assert set(file.cluster.programs) <= signs._agents()
+        assert set(file.cluster.programs) <= restart_signs._agents()
         assert file.cluster.nftables in ("", *shipped())
         assert file.cluster.of in ("", *profiles.names())
 

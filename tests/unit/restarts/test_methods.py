@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from hitless.cluster import manifests
-from hitless.restarts.methods import Method, about
+from hitless.restarts.methods import ApiMethod, entry_of
 
 SCHEMA = Path(__file__).parents[3] / "deploy/chart/values.schema.json"
 
 
-@pytest.mark.parametrize("method", Method)
-def test_a_method_says_what_it_does_and_gets_exactly_the_right_that_it_needs(method: Method) -> None:
-    entry = about(method)
+@pytest.mark.parametrize("method", ApiMethod)
+def test_a_method_says_what_it_does_and_gets_exactly_the_right_that_it_needs(method: ApiMethod) -> None:
+    entry = entry_of(method)
     assert "rke2-canal" in entry.call.format(agent="rke2-canal", place="kube-system", container="kube-flannel")
     pods = manifests.Pods("x")
     granted = json.dumps(manifests.rights(pods, method, "kube-system", "rke2-canal", [], makes_namespace=False))
@@ -30,4 +30,4 @@ def test_a_method_says_what_it_does_and_gets_exactly_the_right_that_it_needs(met
 
 def test_the_chart_offers_every_method() -> None:
     schema = json.loads(SCHEMA.read_text())
-    assert schema["properties"]["drill"]["properties"]["restart"]["enum"] == list(Method)
+    assert schema["properties"]["drill"]["properties"]["restart"]["enum"] == list(ApiMethod)

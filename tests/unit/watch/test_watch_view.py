@@ -9,7 +9,7 @@ from functools import partial
 import click
 import pytest
 
-from hitless.cli.watch_view import View
+from hitless.cli.watch_view import WatchView
 from hitless.model import events as e
 
 CONFIG = {"profile": "canal", "networks": ["10.42.0.0/16", "fd42::/48"], "networks_from": "rules"}
@@ -29,7 +29,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(click, "echo", partial(click.echo, color=True))
-    with View() as view:
+    with WatchView() as view:
         for event in events:
             view.emit(event)
     return capsys.readouterr().out

@@ -12,9 +12,9 @@ from html import escape
 
 from hitless.cleaning import cleaned
 from hitless.evidence import provenance
-from hitless.evidence.losses import Explained, explain
-from hitless.evidence.records import Outage, Record, Story, program
-from hitless.evidence.reports import picture, words
+from hitless.evidence.losses import ExplainedLoss, explain
+from hitless.evidence.records import Outage, Record, RecordedDrill, program
+from hitless.evidence.reports import timeline_chart, wording
 from hitless.evidence.reports.style import STYLE
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
@@ -34,7 +34,7 @@ _FOOTER = (
 
 
 def _badge(word: str) -> str:
-    return f'<span class="badge {word}">{words.SIGNS[word]} {word}</span>'
+    return f'<span class="badge {word}">{wording.SIGNS[word]} {word}</span>'
 
 
 def _cell(text: str, *, bad: bool = False) -> str:
@@ -53,19 +53,19 @@ def _table(head: Sequence[str], rows: Iterable[str]) -> str:
 def _columns(one: AgentVerdict, agents: Sequence[AgentVerdict]) -> list[tuple[str, str, bool]]:
     """An agent's cells, behind its name and verdict: the column's name, the text, and whether it is bad."""
     gaps = bool(one.gaps)
-    bridged = [("bridged by a guard", words.bridged(one), False)] if any(other.standby for other in agents) else []
+    bridged = [("bridged by a guard", wording.bridged(one), False)] if any(other.standby for other in agents) else []
     if_any = [(name, key) for name, key in _IF_ANY if any(getattr(other, key) for other in agents)]
     return [
         ("restarts", f"{one.restarts:,}", False),
         ("gaps", f"{one.gaps:,}", gaps),
-        ("longest", words.longest(one), gaps),
-        ("in all", words.duration(one.gap_ms) if gaps else "–", gaps),
+        ("longest", wording.longest(one), gaps),
+        ("in all", wording.duration(one.gap_ms) if gaps else "–", gaps),
         *bridged,
         *_lost(one, between=any(other.pod_to_pod.attempted for other in agents)),
         *((name, f"{getattr(one, key):,}", bool(getattr(one, key))) for name, key in if_any),
-        ("leaked", words.leaked(one), bool(one.leaked)),
+        ("leaked", wording.leaked(one), bool(one.leaked)),
         ("poisoned", f"{one.poisoned:,}", bool(one.poisoned)),
-        ("dead for", words.recovery(one), bool(one.poisoned)),
+        ("dead for", wording.recovery(one), bool(one.poisoned)),
         ("streams broken", f"{one.broken_streams:,}", bool(one.broken_streams)),
     ]
 
@@ -75,8 +75,8 @@ def _lost(one: AgentVerdict, *, between: bool) -> list[tuple[str, str, bool]]:
         return [("lost", f"{one.lost:,}", bool(one.lost)), ("of", f"{one.attempted:,}", False)]
     pods = one.pod_to_pod
     return [
-        ("egress lost", words.of(one.lost, one.attempted), bool(one.lost)),
-        ("pod-to-pod lost", words.of(pods.lost, pods.attempted), bool(pods.lost)),
+        ("egress lost", wording.of(one.lost, one.attempted), bool(one.lost)),
+        ("pod-to-pod lost", wording.of(pods.lost, pods.attempted), bool(pods.lost)),
     ]
 
 
@@ -116,15 +116,18 @@ def _rounds(agent: AgentVerdict) -> str:
     )
     rows = []
     for one in agent.per_round:
-        ready = "never" if one.ready_ms is None else words.duration(one.ready_ms)
+        ready = "never" if one.ready_ms is None else wording.duration(one.ready_ms)
         first = f'<td class="name">{escape(one.node)}</td>' if several else ""
         rows.append(
             f"<tr>{first}<td>{one.round}</td>"
             + _cell(f"{one.attempted:,}")
             + _cell(f"{one.lost:,}", bad=bool(one.lost))
-            + (_cell(words.of(one.pod_to_pod.lost, one.pod_to_pod.attempted), bad=bool(one.pod_to_pod.lost)) * between)
+            + (
+                _cell(wording.of(one.pod_to_pod.lost, one.pod_to_pod.attempted), bad=bool(one.pod_to_pod.lost))
+                * between
+            )
             + _cell(f"{one.gaps:,}", bad=bool(one.gaps))
-            + _cell(words.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
+            + _cell(wording.duration(one.gap_ms) if one.gaps else "–", bad=bool(one.gaps))
             + _cell(ready, bad=one.ready_ms is None)
             + f'<td class="left sign">{escape(one.evidence or "–")}</td>'
             + "</tr>"
@@ -137,15 +140,15 @@ def _writers(agent: AgentVerdict) -> str:
     if not agent.writers:
         return ""
     rows = [
-        f'<tr><td class="name">{escape(program(one.comm, one.argv) or picture.UNKNOWN_WRITER)}</td>'
+        f'<tr><td class="name">{escape(program(one.comm, one.argv) or timeline_chart.UNKNOWN_WRITER)}</td>'
         f'<td class="left"><code>{escape(one.argv[:160])}</code></td>'
-        f"<td>{one.gaps:,}</td><td>{words.duration(one.gap_ms)}</td></tr>"
+        f"<td>{one.gaps:,}</td><td>{wording.duration(one.gap_ms)}</td></tr>"
         for one in agent.writers
     ]
     return "<h3>Who opened the gaps</h3>" + _table(("writer", "", "gaps", "in all"), rows)
 
 
-def _losses(losses: Sequence[Explained], begin: int) -> str:
+def _losses(losses: Sequence[ExplainedLoss], begin: int) -> str:
     if not losses:
         return ""
     worst = sorted(losses, key=lambda one: -one.dead_for)[:_MOST_LOSSES]
@@ -158,32 +161,38 @@ def _losses(losses: Sequence[Explained], begin: int) -> str:
         flow = f"{loss.kind} {loss.src}:{loss.sport} → {loss.dst}:{loss.dport}"
         rows.append(
             f'<tr><td class="left"><code>{escape(flow)}</code></td>'
-            + _cell(words.since(loss.t, begin))
+            + _cell(wording.since(loss.t, begin))
             + f'<td class="left">{escape(one.cause.replace("_", " "))}</td>'
-            + _cell(words.duration(one.dead_for / 1e6))
+            + _cell(wording.duration(one.dead_for / 1e6))
             + _cell(fate)
             + f'<td class="left">{escape(loss.detail[:80])}</td></tr>'
         )
     head = ("flow", "sent at", "cause", "dead for", "in the end", "")
-    title = f"The worst {len(rows)} of {words.plural(len(losses), 'loss').replace('losss', 'losses')}"
+    title = f"The worst {len(rows)} of {wording.plural(len(losses), 'loss').replace('losss', 'losses')}"
     return f"<details><summary>{title}</summary>{_table(head, rows)}</details>"
 
 
 def _facts(agent: AgentVerdict, leaks: str) -> str:
     pods = agent.pod_to_pod
     facts = [
-        ("baseline", f"{words.of(agent.baseline.lost, agent.baseline.attempted)} lost"),
-        ("after the last restart", f"{words.of(agent.recovery.lost, agent.recovery.attempted)} lost"),
-        ("by family", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.families.items())),
-        ("by kind", ", ".join(f"{name} {words.of(one.lost, one.attempted)}" for name, one in agent.kinds.items())),
-        ("pod to pod", f"{words.of(pods.lost, pods.attempted)} lost" if pods.attempted else ""),
+        ("baseline", f"{wording.of(agent.baseline.lost, agent.baseline.attempted)} lost"),
+        ("after the last restart", f"{wording.of(agent.recovery.lost, agent.recovery.attempted)} lost"),
+        (
+            "by family",
+            ", ".join(f"{name} {wording.of(one.lost, one.attempted)}" for name, one in agent.families.items()),
+        ),
+        ("by kind", ", ".join(f"{name} {wording.of(one.lost, one.attempted)}" for name, one in agent.kinds.items())),
+        ("pod to pod", f"{wording.of(pods.lost, pods.attempted)} lost" if pods.attempted else ""),
         ("leaked", leaks),
         ("answered after a retry", f"{agent.delayed:,}" if agent.delayed else ""),
-        ("control", f"{words.of(agent.control.lost, agent.control.attempted)} lost" if agent.control.attempted else ""),
-        ("ready again after at most", words.duration(agent.time_to_ready_ms) if agent.rounds else ""),
+        (
+            "control",
+            f"{wording.of(agent.control.lost, agent.control.attempted)} lost" if agent.control.attempted else "",
+        ),
+        ("ready again after at most", wording.duration(agent.time_to_ready_ms) if agent.rounds else ""),
         ("rule changes seen", f"{agent.rule_changes:,}"),
-        ("prober at most late by", words.duration(agent.prober_lag_ms)),
-        ("slowest 1 % of answers", words.duration(agent.latency_p99_ms)),
+        ("prober at most late by", wording.duration(agent.prober_lag_ms)),
+        ("slowest 1 % of answers", wording.duration(agent.latency_p99_ms)),
     ]
     return _line(facts)
 
@@ -197,7 +206,7 @@ def _leaks(agent: AgentVerdict, written: int) -> str:
     retries = f", {written - agent.leaked_flows:,} of them retries" if written > agent.leaked_flows else ""
     told = f"{written:,} packets" if written == agent.leaked else f"{agent.leaked:,} packets; of the first {written:,}:"
     joint = " of" if written == agent.leaked else ""
-    return f"{told}{joint} {words.plural(agent.leaked_flows, 'flow')}{retries}"
+    return f"{told}{joint} {wording.plural(agent.leaked_flows, 'flow')}{retries}"
 
 
 def _line(facts: Iterable[tuple[str, str]]) -> str:
@@ -209,17 +218,17 @@ def _pictures(record: Record, several: bool) -> str:
     if not record.attempts:
         return ""
     title = f"Timeline on {record.node}" if several else "Timeline"
-    text = f"<h3>{escape(title)}</h3>{_picture(picture.timeline(record))}"
+    text = f"<h3>{escape(title)}</h3>{_picture(timeline_chart.timeline(record))}"
     if record.pods is not None and record.pods.attempts:
-        drawn = picture.timeline(record.pods, rules=False)
+        drawn = timeline_chart.timeline(record.pods, rules=False)
         text += f"<h3>{escape(title)}, pod to pod</h3>{_picture(drawn)}"
     outages = record.outages
     if outages:
         longest: Outage = max(outages, key=lambda one: one.length)
-        length = words.duration(longest.length / 1e6)
+        length = wording.duration(longest.length / 1e6)
         why = f": {escape(longest.reason)}" if longest.reason else ""
         text += f"<h3>The longest gap close up ({length}, {longest.family}{why})</h3>"
-        text += _picture(picture.closeup(record, longest))
+        text += _picture(timeline_chart.closeup(record, longest))
     return text
 
 
@@ -227,7 +236,7 @@ def _picture(svg: str) -> str:
     return f'<div class="scroll pic">{svg}</div>'
 
 
-def _agent(told: Story, agent: AgentVerdict) -> str:
+def _agent(told: RecordedDrill, agent: AgentVerdict) -> str:
     records = [record for record in told.records if record.agent == agent.agent]
     begin = min((record.first for record in records if record.first), default=0)
     several = len(records) > 1
@@ -244,12 +253,12 @@ def _agent(told: Story, agent: AgentVerdict) -> str:
         _losses(losses, begin),
     ]
     if notes:
-        items = "".join(f"<li>{words.since(note.t, begin)}: {escape(note.text)}</li>" for note in notes[:50])
+        items = "".join(f"<li>{wording.since(note.t, begin)}: {escape(note.text)}</li>" for note in notes[:50])
         parts.append(f"<details><summary>Notes ({len(notes)})</summary><ul>{items}</ul></details>")
     return "".join(parts) + "</section>"
 
 
-def _record(told: Story, verdict: Verdict) -> str:
+def _record(told: RecordedDrill, verdict: Verdict) -> str:
     rows = [
         f'<tr><td class="name">{escape(name)}</td><td class="left"><code>{escape(text)}</code></td></tr>'
         for name, text in (*provenance.facts(told), ("cite", provenance.cite(told, verdict)))
@@ -257,21 +266,21 @@ def _record(told: Story, verdict: Verdict) -> str:
     return f'<section><h2>Record</h2><div class="record"><table>{"".join(rows)}</table></div></section>'
 
 
-def render(told: Story, verdict: Verdict) -> str:
+def render(told: RecordedDrill, verdict: Verdict) -> str:
     """The page as text."""
     told, verdict = cleaned((told, verdict))
     begin = min((record.first for record in told.records if record.first), default=0)
     end = max((record.last for record in told.records), default=0)
-    facts = [(key, text) for key, text in words.setting_words(told.settings.words)]
-    facts += [("from", words.moment(begin)), ("for", words.duration((end - begin) / 1e6))] if begin else []
+    facts = [(key, text) for key, text in wording.setting_words(told.settings.words)]
+    facts += [("from", wording.moment(begin)), ("for", wording.duration((end - begin) / 1e6))] if begin else []
     warnings = [] if verdict.whole else ["The log is cut off: this page is made from what is whole."]
     warnings += verdict.notes
     body = [
-        f'<header class="{verdict.verdict}"><h1>{words.SIGNS[verdict.verdict]} {escape(verdict.headline)}</h1>',
-        f"<p>{escape(words.headline(verdict))}</p></header>",
+        f'<header class="{verdict.verdict}"><h1>{wording.SIGNS[verdict.verdict]} {escape(verdict.headline)}</h1>',
+        f"<p>{escape(wording.headline(verdict))}</p></header>",
         *(f'<p class="warn">{escape(text)}</p>' for text in warnings),
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
-        *(f'<p class="facts">{escape(text)}</p>' for text in [words.stand_ins(verdict)] if text),
+        *(f'<p class="facts">{escape(text)}</p>' for text in [wording.stand_ins(verdict)] if text),
         f"{_line(facts)}</section>",
         *(_agent(told, agent) for agent in verdict.agents),
         _record(told, verdict),

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from hitless.cleaning import cleaned
 from hitless.evidence import provenance
-from hitless.evidence.records import Story
+from hitless.evidence.records import RecordedDrill
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render"]
@@ -18,7 +18,7 @@ _PROPERTIES = (
 )  # fmt: skip
 
 
-def render(told: Story, verdict: Verdict) -> str:
+def render(told: RecordedDrill, verdict: Verdict) -> str:
     """The suite as text."""
     told, verdict = cleaned((told, verdict))  # XML 1.0 has no control characters
     words = [one.verdict for one in verdict.agents]
@@ -51,7 +51,7 @@ def render(told: Story, verdict: Verdict) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _seconds(told: Story, agent: str) -> float:
+def _seconds(told: RecordedDrill, agent: str) -> float:
     mine = [record for record in told.records if record.agent == agent and record.last]
     return sum((record.last - record.first) / 1e9 for record in mine)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hitless.cleaning import cleaned
 from hitless.daemon.exposition import Sample, exposition
 from hitless.evidence import provenance
-from hitless.evidence.records import Story
+from hitless.evidence.records import RecordedDrill
 from hitless.evidence.verdict import Verdict
 
 __all__ = ["render"]
@@ -51,7 +51,7 @@ _KNOWN = {
 }
 
 
-def _samples(told: Story, verdict: Verdict) -> Iterator[tuple[str, float, dict[str, str]]]:
+def _samples(told: RecordedDrill, verdict: Verdict) -> Iterator[tuple[str, float, dict[str, str]]]:
     told, verdict = cleaned((told, verdict))
     for agent in verdict.agents:
         of_agent = {"agent": agent.agent}
@@ -76,7 +76,7 @@ def _samples(told: Story, verdict: Verdict) -> Iterator[tuple[str, float, dict[s
     yield "end_timestamp_seconds", max((record.last for record in told.records), default=0) // 1_000_000_000, {}
 
 
-def render(told: Story, verdict: Verdict) -> str:
+def render(told: RecordedDrill, verdict: Verdict) -> str:
     """The gauges as text."""
     samples = (Sample(f"hitless_drill_{name}", value, labels) for name, value, labels in _samples(told, verdict))
     return exposition(_KNOWN, samples)

@@ -12,8 +12,8 @@ from html import escape
 
 from hitless.cleaning import cleaned
 from hitless.evidence import provenance
-from hitless.evidence.records import Story
-from hitless.evidence.reports import picture, words
+from hitless.evidence.records import RecordedDrill
+from hitless.evidence.reports import timeline_chart, wording
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render"]
@@ -24,7 +24,7 @@ _MOST = 12
 _LETTERS = 180  # of the small print that fit into a line
 
 
-def render(told: Story, verdict: Verdict) -> str:
+def render(told: RecordedDrill, verdict: Verdict) -> str:
     """The picture as text."""
     told, verdict = cleaned((told, verdict))
     agents = {one.agent: one for one in verdict.agents}
@@ -36,7 +36,7 @@ def render(told: Story, verdict: Verdict) -> str:
         several = len(agent.nodes) > 1
         parts.append(_title(f"{agent.name} on {record.node}" if several else agent.name, agent, y))
         y += _TITLE
-        drawn = picture.timeline(record)
+        drawn = timeline_chart.timeline(record)
         height = _height(drawn)
         parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
         y += height + _MARGIN
@@ -51,8 +51,10 @@ def render(told: Story, verdict: Verdict) -> str:
 
 
 def _title(name: str, agent: AgentVerdict, y: int) -> str:
-    sign = f"{words.SIGNS[agent.verdict]} {agent.verdict}"
-    lost = f"{words.of(agent.lost, agent.attempted)} connections lost over {words.plural(agent.restarts, 'restart')}"
+    sign = f"{wording.SIGNS[agent.verdict]} {agent.verdict}"
+    lost = (
+        f"{wording.of(agent.lost, agent.attempted)} connections lost over {wording.plural(agent.restarts, 'restart')}"
+    )
     return (
         f'<text x="{_MARGIN}" y="{y + 20}" font-size="18"><tspan font-weight="bold">{escape(name)}</tspan>'
         f'<tspan dx="12" font-weight="bold" fill="{_COLOURS[agent.verdict]}">{sign}</tspan>'

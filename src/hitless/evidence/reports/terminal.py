@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hitless.cleaning import cleaned
-from hitless.evidence import names, provenance
-from hitless.evidence.records import Record, Story
-from hitless.evidence.reports import words
+from hitless.evidence import display_names, provenance
+from hitless.evidence.records import Record, RecordedDrill
+from hitless.evidence.reports import wording
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = ["render", "text"]
@@ -34,7 +34,7 @@ _LONGEST_NAME = 32
 """Width of an agent's name, at least and at most; those that come with hitless need the lesser."""
 
 
-def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
+def text(told: RecordedDrill, verdict: Verdict, *, width: int = 120) -> str:
     """The report as plain text."""
     console = Console(width=width, no_color=True, highlight=False, emoji=False, markup=False)
     with console.capture() as capture:
@@ -42,15 +42,15 @@ def text(told: Story, verdict: Verdict, *, width: int = 120) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
+def render(told: RecordedDrill, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
     told, verdict = cleaned((told, verdict))
-    parts: list[RenderableType] = [_title(verdict), Text(words.headline(verdict)), Text("")]
+    parts: list[RenderableType] = [_title(verdict), Text(wording.headline(verdict)), Text("")]
     table, hidden = _table(verdict.agents, width)
     parts.append(table)
     if hidden:
         parts.append(Text(f"no room for: {', '.join(hidden)} (a wider terminal, or --json)", style="dim"))
-    if stand_ins := words.stand_ins(verdict):
+    if stand_ins := wording.stand_ins(verdict):
         parts.append(Text(stand_ins, style="dim"))
     parts += [Text(""), _strips(told, width), Text("")]
     for agent in verdict.agents:
@@ -62,7 +62,7 @@ def render(told: Story, verdict: Verdict, *, width: int) -> RenderableType:
     return Group(*parts, Text(""), _record(told, verdict))
 
 
-def _record(told: Story, verdict: Verdict) -> Table:
+def _record(told: RecordedDrill, verdict: Verdict) -> Table:
     """Where, when and with what; last the line to cite."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True, style="dim")
@@ -75,7 +75,7 @@ def _record(told: Story, verdict: Verdict) -> Table:
 
 def _title(verdict: Verdict) -> Text:
     word, _, rest = verdict.headline.partition(" ")
-    line = Text(f"{words.SIGNS[verdict.verdict]} {word}", style=_STYLES[verdict.verdict])
+    line = Text(f"{wording.SIGNS[verdict.verdict]} {word}", style=_STYLES[verdict.verdict])
     return line.append(f" {rest}", style="default")
 
 
@@ -116,7 +116,7 @@ def _both_ways(cells: dict[str, Text], one: AgentVerdict) -> dict[str, Text]:
 
 
 def _lost(lost: int, attempted: int) -> Text:
-    return Text(words.of(lost, attempted), style="red" if lost else "")
+    return Text(wording.of(lost, attempted), style="red" if lost else "")
 
 
 def fold(name: str, width: int) -> str:
@@ -151,23 +151,23 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
     return {
         "restarts": Text(f"{one.restarts:,}"),
         "gaps": _number(one.gaps),
-        "longest": Text(words.longest(one), style=red),
-        "in all": Text(words.duration(one.gap_ms) if one.gaps else "–", style=red),
-        "bridged": Text(words.bridged(one)),
+        "longest": Text(wording.longest(one), style=red),
+        "in all": Text(wording.duration(one.gap_ms) if one.gaps else "–", style=red),
+        "bridged": Text(wording.bridged(one)),
         "lost": _number(one.lost),
         "of": Text(f"{one.attempted:,}"),
         "lost outside": _number(one.lost_outside),
         "not sent": Text(f"{one.skipped:,}", style="yellow" if one.skipped else ""),
         "undecided": Text(f"{one.undecided:,}", style="yellow" if one.undecided else ""),
-        "leaked": Text(words.leaked(one), style="red" if one.leaked else ""),
+        "leaked": Text(wording.leaked(one), style="red" if one.leaked else ""),
         "poisoned": _number(one.poisoned),
-        "dead for": Text(words.recovery(one), style="red" if one.poisoned else ""),
+        "dead for": Text(wording.recovery(one), style="red" if one.poisoned else ""),
         "streams": Text(f"{one.broken_streams:,} broken" if one.broken_streams else "0"),
-        "verdict": Text(f"{words.SIGNS[one.verdict]} {one.verdict}", style=_STYLES[one.verdict]),
+        "verdict": Text(f"{wording.SIGNS[one.verdict]} {one.verdict}", style=_STYLES[one.verdict]),
     }
 
 
-def _strips(told: Story, width: int) -> Table:
+def _strips(told: RecordedDrill, width: int) -> Table:
     """For each agent and node: when it was restarted, and which share of the attempts of that time was lost."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
     table.add_column(overflow="fold", max_width=_LONGEST_NAME)
@@ -176,7 +176,7 @@ def _strips(told: Story, width: int) -> Table:
     records = sorted((one for one in told.records if one.attempts), key=lambda one: (order[one.agent], one.node))
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
     several = several or told.settings.target == "cluster"  # "which node was it?" is asked of a single one, too
-    shown = {agent: names.display(told.settings, agent) for agent in told.agents}
+    shown = {agent: display_names.display(told.settings, agent) for agent in told.agents}
     strips: list[tuple[str, Record]] = []
     for one in records[:12]:
         title = f"{shown[one.agent]} {one.node}" if several else shown[one.agent]
@@ -225,7 +225,7 @@ def _strip(record: Record, room: int) -> Text:
 
 
 def _reasons(agent: AgentVerdict) -> RenderableType:
-    title = Text(f"{words.SIGNS[agent.verdict]} {agent.name}", style=_STYLES[agent.verdict])
+    title = Text(f"{wording.SIGNS[agent.verdict]} {agent.name}", style=_STYLES[agent.verdict])
     lines = Table.grid(padding=(0, 1, 0, 0))
     lines.add_column(width=3, justify="right")
     lines.add_column()

@@ -11,7 +11,7 @@ from hitless.kube.api import Api
 from hitless.kube.objects import Node
 from hitless.operations.rollout.record import Record
 from hitless.operations.rollout.values import Rollout, Turn, Word
-from hitless.restarts.agents import Agent, Tell
+from hitless.restarts.agents import AgentPods, ReportStep
 
 __all__ = ["RESUME", "Crew", "Outcome", "Prober", "Work", "now"]
 
@@ -32,7 +32,7 @@ class Outcome:
 class Work(Protocol):
     """What happens between the probe before and the probe after."""
 
-    async def __call__(self, tell: Tell, /) -> None: ...
+    async def __call__(self, tell: ReportStep, /) -> None: ...
 
 
 class Prober(Protocol):
@@ -60,7 +60,7 @@ class Crew:
     steps (0: never)."""
 
     api: Api
-    agent: Agent
+    agent: AgentPods
     record: Record
     prober: Prober
     permit: Callable[[Sequence[str]], str] = lambda _: ""

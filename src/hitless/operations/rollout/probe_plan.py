@@ -9,11 +9,11 @@ from __future__ import annotations
 from hitless.cluster import alive
 from hitless.cluster.manifests import IMAGE, Pods
 from hitless.cluster.target import spots
-from hitless.drill.plans import Plan
+from hitless.drill.plans import DrillPlan
 from hitless.errors import InputError
 from hitless.operations.rollout.values import Choices
 from hitless.probe.targets import is_far_end
-from hitless.restarts.methods import Method
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey
 
 __all__ = ["check_far_end", "own_far_end", "plan", "pods"]
@@ -28,12 +28,12 @@ def own_far_end(choices: Choices) -> bool:
     return not choices.to or "node" in choices.to
 
 
-def plan(choices: Choices) -> Plan:
+def plan(choices: Choices) -> DrillPlan:
     """A drill of one round: the probe before is its baseline, the bake time its recovery."""
     families = ("ipv4", "ipv6") if choices.family == "dual" else (choices.family,)
-    return Plan(
+    return DrillPlan(
         rounds=1,
-        method=Method.DELETE_POD,
+        method=ApiMethod.DELETE_POD,
         baseline=choices.probe,
         settle=_SETTLE,
         recovery=choices.bake,

@@ -14,7 +14,7 @@ from hitless.cluster.manifests import Document, Pods
 from hitless.kube.objects import Node
 from hitless.operations.rollout.record import NAME, PLACE, document
 from hitless.operations.rollout.values import Rollout
-from hitless.restarts.methods import Method
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey
 
 __all__ = ["ACCOUNT", "Rehearsal", "rehearse"]
@@ -40,7 +40,7 @@ def rehearse(
         pods,
         survey,
         nodes,
-        Method.DELETE_POD,
+        ApiMethod.DELETE_POD,
         to=state.choices.to,
         own_far_end=own_far_end,
         rounds=1,

@@ -19,18 +19,18 @@ from hitless.cluster import manifests
 from hitless.cluster.manifests import Pods
 from hitless.cluster.pods import sweep
 from hitless.cluster.target import ClusterTarget, Places
-from hitless.drill import Plan, run
+from hitless.drill import DrillPlan, run
+from hitless.drill.drill_log import SubjectLog
 from hitless.drill.origins import Origin
-from hitless.drill.recording import Desk
-from hitless.drill.targets import Name, Subject
+from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import MissingError
-from hitless.evidence import Story, Verdict, judge
+from hitless.evidence import RecordedDrill, Verdict, judge
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS, Node
 from hitless.model import events as e
 from hitless.operations.rollout.ports import Outcome, Work
-from hitless.restarts.agents import Agent, Step
-from hitless.restarts.methods import Method
+from hitless.restarts.agents import AgentPods, Step
+from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey
 
 __all__ = ["UNSEEN", "DrillProber"]
@@ -47,13 +47,13 @@ class DrillProber:
 
     api: Api
     survey: Survey
-    agent: Agent
+    agent: AgentPods
     pods: Pods
-    plan: Plan
+    plan: DrillPlan
     places: Places
     to: Sequence[str]
     folder: Callable[[Sequence[str]], Path]
-    done: Callable[[Path, Story, Verdict], None]
+    done: Callable[[Path, RecordedDrill, Verdict], None]
     origin: Origin | None = None
     onlooker: Callable[[e.Event], None] = lambda _: None
     former: list[str] = field(default_factory=list)
@@ -95,13 +95,13 @@ class DrillProber:
         return all((node.name, role) in found for node in nodes for role in ("watch", "probe"))
 
     def _target(self, nodes: Sequence[Node], pods: Pods, places: Places) -> ClusterTarget:
-        survey, agent, method = self.survey, self.agent, Method.DELETE_POD
+        survey, agent, method = self.survey, self.agent, ApiMethod.DELETE_POD
         return ClusterTarget(
             self.api, survey, nodes, pods, self.plan, agent, method, places, self.to, at_once=len(nodes)
         )
 
     async def _measured(
-        self, target: ClusterTarget, work: Work, plan: Plan, *, unseen: bool = False, before: float | None = None
+        self, target: ClusterTarget, work: Work, plan: DrillPlan, *, unseen: bool = False, before: float | None = None
     ) -> Mapping[str, Outcome]:
         names = [node.name for node in target.nodes]
         log = self.folder(names) / "events.jsonl"
@@ -117,7 +117,7 @@ class DrillProber:
         return {name: _outcome(told, name) for name in names}
 
 
-def _outcome(told: Story, node: str) -> Outcome:
+def _outcome(told: RecordedDrill, node: str) -> Outcome:
     """The verdict of one node alone."""
     mine = tuple(record for record in told.records if record.node == node)
     verdict = judge(replace(told, records=mine))
@@ -142,18 +142,18 @@ class _Worked:
     def config(self) -> Mapping[str, Any]:
         return {**self.inner.config, "rollout": True}
 
-    def subjects(self) -> Sequence[Name]:
+    def subjects(self) -> Sequence[SubjectName]:
         return self.inner.subjects()
 
     @asynccontextmanager
-    async def open(self, name: Name, desk: Desk) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
         if self.before is not None:
             desk.when = _past(desk, self.before)
         async with self.inner.open(name, desk) as subject:
             yield _Subject(subject, desk, self.work, self.unseen, self.inner.method)
 
 
-def _past(desk: Desk, before: float) -> Callable[[str], int]:
+def _past(desk: SubjectLog, before: float) -> Callable[[str], int]:
     """When the phases of a measurement were that another driver began: it probed for ``before`` seconds at least, and
     restarted the agent after that."""
 
@@ -167,7 +167,7 @@ def _past(desk: Desk, before: float) -> Callable[[str], int]:
 @dataclass
 class _Subject:
     inner: Subject
-    desk: Desk
+    desk: SubjectLog
     work: Work
     unseen: bool
     method: str

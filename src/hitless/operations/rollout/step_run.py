@@ -21,9 +21,9 @@ from hitless.operations.rollout import guards, node_order
 from hitless.operations.rollout.observation import Observed, foreign, hash_of, see
 from hitless.operations.rollout.ports import RESUME, Crew, Outcome, now
 from hitless.operations.rollout.values import Rollout, Turn, Word
-from hitless.restarts.agents import Step, Tell
-from hitless.restarts.methods import Method, about
-from hitless.restarts.restarting import until_back
+from hitless.restarts.agents import ReportStep, Step
+from hitless.restarts.execution import until_back
+from hitless.restarts.methods import ApiMethod, entry_of
 
 __all__ = ["against", "take"]
 
@@ -179,7 +179,7 @@ class _Nothing:
 
     step: Sequence[Turn]
 
-    async def __call__(self, tell: Tell, /) -> None:
+    async def __call__(self, tell: ReportStep, /) -> None:
         for one in self.step:
             tell(one.node, "stop", f"pod {one.pod} was deleted by a driver that died, at this time or later")
             gone = f"pod {one.pod} (uid {one.uid}) is gone"
@@ -198,7 +198,7 @@ class _Restart:
     broke: str = ""
     failed: dict[str, str] = field(default_factory=dict)
 
-    async def __call__(self, tell: Tell, /) -> None:
+    async def __call__(self, tell: ReportStep, /) -> None:
         self.broke = "it was cut off"
         try:
             await self._restart(tell)
@@ -207,7 +207,7 @@ class _Restart:
             raise
         self.broke = ""
 
-    async def _restart(self, tell: Tell) -> None:
+    async def _restart(self, tell: ReportStep) -> None:
         crew, state = self.crew, self.crew.state
         turns = [one if one.course == "restarting" else self._intent(one) for one in self.step]
         fresh = [one for one, before in zip(turns, self.step, strict=True) if one != before]
@@ -224,7 +224,7 @@ class _Restart:
                 self.failed[node] = detail
             tell(node, step, detail, evidence, code)
 
-        await until_back(crew.agent, before, told, state.choices.patience, about(Method.DELETE_POD))
+        await until_back(crew.agent, before, told, state.choices.patience, entry_of(ApiMethod.DELETE_POD))
         if self.failed or state.target:
             await self._look_at(state)
 

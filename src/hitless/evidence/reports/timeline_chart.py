@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hitless.evidence.losses import Explained, explain
+from hitless.evidence.losses import ExplainedLoss, explain
 from hitless.evidence.records import LONGEST_COMM, Outage, Record, program
-from hitless.evidence.reports.drawing import FAINT, INK, Panel, draw, rounded
-from hitless.evidence.reports.words import duration
+from hitless.evidence.reports.charts import FAINT, INK, ChartPanel, draw, rounded
+from hitless.evidence.reports.wording import duration
 from hitless.model import events as e
 
 __all__ = ["CAUSES", "UNKNOWN_WRITER", "closeup", "timeline"]
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text[:24])
 
 
-def _calendar(panel: Panel, record: Record, begin: int, end: int) -> None:
+def _calendar(panel: ChartPanel, record: Record, begin: int, end: int) -> None:
     phases = [phase for phase in record.phases if phase.phase != "end"]
     ends = [*(phase.t for phase in phases[1:]), end][: len(phases)]
     rounds = sum(phase.phase == "round" for phase in phases)
@@ -69,7 +69,7 @@ def _calendar(panel: Panel, record: Record, begin: int, end: int) -> None:
         panel.text(place, name, shade)
 
 
-def _rules(panel: Panel, record: Record, family: str, begin: int, end: int, least: float) -> None:
+def _rules(panel: ChartPanel, record: Record, family: str, begin: int, end: int, least: float) -> None:
     states = [one for one in record.states if one.family == family]
     bars = [(begin, end, UNKNOWN)] if not states else []
     for network in {one.network for one in states}:
@@ -104,14 +104,14 @@ def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
     return dict(sorted(found.items()))
 
 
-def _writing(panel: Panel, changes: Sequence[e.Change], begin: int) -> None:
+def _writing(panel: ChartPanel, changes: Sequence[e.Change], begin: int) -> None:
     """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
     for colour, (name, mine) in zip(_WRITERS, _programs(changes).items(), strict=False):
         panel.lines([(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]], colour, 0.25, 0.75, 1.2)
         panel.legend(f"{len(mine):,} × {plain(name)}", colour, "bar")
 
 
-def _traffic(record: Record, begin: int, end: int) -> Panel:
+def _traffic(record: Record, begin: int, end: int) -> ChartPanel:
     count = max(1, min(240, round((end - begin) / 1e8)))
     step = (end - begin) / count
     sent, lost = [0.0] * count, [0.0] * count
@@ -123,7 +123,7 @@ def _traffic(record: Record, begin: int, end: int) -> Panel:
             sent[cell] += one.sent * share * 1e9 / step
             lost[cell] += one.lost * share * 1e9 / step
     most = max(*sent, 1.0)
-    panel = Panel("attempts\nper second", 150, 0.0, (end - begin) / 1e9, high=most * 1.12, band=False)
+    panel = ChartPanel("attempts\nper second", 150, 0.0, (end - begin) / 1e9, high=most * 1.12, band=False)
     panel.ticks = [(place, f"{place:g}") for place in rounded(0, most, 5)]
     edges = [cell * step / 1e9 for cell in range(count + 1)]
     panel.steps(sent, edges, "#b2dfbb")
@@ -133,12 +133,12 @@ def _traffic(record: Record, begin: int, end: int) -> Panel:
     return panel
 
 
-def _flows(losses: Sequence[Explained], begin: int, end: int) -> Panel:
+def _flows(losses: Sequence[ExplainedLoss], begin: int, end: int) -> ChartPanel:
     every = -(-len(losses) // _MOST_FLOWS)
     shown = losses[::every]
     some = "" if every == 1 else f"\n(1 of {every})"
     label = f"lost flows,\nfirst packet\nto end{some}"
-    panel = Panel(label, 130, 0.0, (end - begin) / 1e9, low=float(len(shown)), high=-1.0, band=False)
+    panel = ChartPanel(label, 130, 0.0, (end - begin) / 1e9, low=float(len(shown)), high=-1.0, band=False)
     for cause in dict.fromkeys(one.cause for one in shown):
         rows = [(row, one.loss.t - begin, one.dead_for) for row, one in enumerate(shown) if one.cause == cause]
         panel.rows([(first / 1e9, (first + dead) / 1e9, row) for row, first, dead in rows], CAUSES[cause])
@@ -156,14 +156,14 @@ def timeline(record: Record, *, rules: bool = True) -> str:
     families = sorted({one.family for one in record.states} | {one.family for one in record.gaps}) or ["ipv4"]
     losses = explain(record)
     length = (end - begin) / 1e9
-    panels = [Panel("restarts", 30, 0.0, length, columns=2)]
+    panels = [ChartPanel("restarts", 30, 0.0, length, columns=2)]
     _calendar(panels[0], record, begin, end)
     if rules:
         for family in families:
-            panels.append(Panel(f"rules {family}", 26, 0.0, length, columns=3))
+            panels.append(ChartPanel(f"rules {family}", 26, 0.0, length, columns=3))
             _rules(panels[-1], record, family, begin, end, length * _LEAST_WIDTH)
         programs = min(len(_WRITERS), len(_programs(record.changes)))
-        panels.append(Panel("rule changes", max(30, 14 * programs), 0.0, length))
+        panels.append(ChartPanel("rule changes", max(30, 14 * programs), 0.0, length))
         _writing(panels[-1], record.changes, begin)
     panels.append(_traffic(record, begin, end))
     if losses:
@@ -183,8 +183,8 @@ def closeup(record: Record, outage: Outage) -> str:
     # Time zero is the gap's begin, and the unit is the millisecond.
     left, right = -margin / 1e9, (outage.length + margin) / 1e9
     panels = [
-        Panel(f"rules {outage.family}", 30, left, right, columns=3),
-        Panel("rule changes", max(40, 14 * min(len(_WRITERS), len(_programs(changes)))), left, right),
+        ChartPanel(f"rules {outage.family}", 30, left, right, columns=3),
+        ChartPanel("rule changes", max(40, 14 * min(len(_WRITERS), len(_programs(changes)))), left, right),
     ]
     _rules(panels[0], record, outage.family, outage.begin, last, 0.0)
     _writing(panels[1], changes, outage.begin)
@@ -205,16 +205,16 @@ def _flow(leak: e.Leak) -> tuple[str, str, int, str, int]:
 
 def _fallen(
     outage: Outage,
-    losses: Sequence[Explained],
+    losses: Sequence[ExplainedLoss],
     leaks: Sequence[e.Leak],
     seen: Mapping[tuple[str, str, int, str, int], int],
     left: float,
     right: float,
-) -> Panel:
+) -> ChartPanel:
     """The attempts that a gap took, one mark each, by their first packet; ``seen``: when each flow leaked first."""
     kinds = sorted({one.loss.kind for one in losses} | {one.kind for one in leaks})
     rows = {kind: place for place, kind in enumerate(kinds)}
-    panel = Panel("", 90, left, right, low=-0.6, high=max(1, len(rows)) - 0.3, band=False)
+    panel = ChartPanel("", 90, left, right, low=-0.6, high=max(1, len(rows)) - 0.3, band=False)
     panel.ticks = [(place, kind) for kind, place in rows.items()]
     for cause in dict.fromkeys(one.cause for one in losses):
         mine = [one for one in losses if one.cause == cause]

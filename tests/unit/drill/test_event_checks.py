@@ -7,7 +7,7 @@ import typing
 import msgspec
 import pytest
 
-from hitless.drill.claims import Claims, refused
+from hitless.drill.event_checks import Claims, refused
 from hitless.model import events as e
 
 T = 1_790_000_000_000_000_000

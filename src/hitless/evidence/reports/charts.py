@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-__all__ = ["FAINT", "INK", "Panel", "draw", "rounded"]
+__all__ = ["FAINT", "INK", "ChartPanel", "draw", "rounded"]
 
 INK, FAINT = "#343a40", "#e9ecef"
 WIDTH, LEFT, RIGHT = 1150, 122, 190
@@ -26,7 +26,7 @@ def _number(value: float) -> str:
 
 
 @dataclass
-class Panel:
+class ChartPanel:
     """A strip of the picture, ``height`` high; places in it go from ``low`` (bottom) to ``high`` (top).
 
     ``begin`` and ``end`` are what the axis of all panels shows.
@@ -200,7 +200,7 @@ def rounded(begin: float, end: float, most: int = 10) -> list[float]:
     return [number * step for number in range(math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9) + 1)]
 
 
-def draw(panels: Sequence[Panel], unit: str, shown: Callable[[float], str], title: str) -> str:
+def draw(panels: Sequence[ChartPanel], unit: str, shown: Callable[[float], str], title: str) -> str:
     """The panels, one below the other, over one axis; ``shown`` writes a number of it. ``title`` is for reading out."""
     y, parts = 4.0, []
     for panel in panels:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from hitless.evidence import names
+from hitless.evidence import display_names
+from hitless.evidence.criteria import duration, not_sent, plural
 from hitless.evidence.figures import Figures, milliseconds
-from hitless.evidence.rules import duration, not_sent, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
@@ -104,11 +104,13 @@ def headline(verdict: Verdict) -> str:
 
 def stand_ins(verdict: Verdict) -> str:
     """What the stand-ins in the table are, and how to test the real program; empty without one."""
-    found = {names.bare(one.name): one.replays for one in verdict.agents if one.stand_in}
+    found = {display_names.bare(one.name): one.replays for one in verdict.agents if one.stand_in}
     if not found:
         return ""
     what = "; ".join(f"{name} replays {text}" for name, text in found.items())
-    return f"A stand-in changes real rules and is not the program itself: {what}. The real one: {names.REAL_ONE}"
+    return (
+        f"A stand-in changes real rules and is not the program itself: {what}. The real one: {display_names.REAL_ONE}"
+    )
 
 
 def setting_words(words: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:

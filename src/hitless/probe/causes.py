@@ -14,9 +14,9 @@ from typing import Literal, get_args
 
 from hitless.model.events import Cause, Kind
 
-__all__ = ["Cause", "Verdict", "cause_of_errno", "cause_of_silence", "verdict"]
+__all__ = ["Cause", "ProbeVerdict", "cause_of_errno", "cause_of_silence", "verdict"]
 
-Verdict = Literal["pass", "fail", "inconclusive"]
+ProbeVerdict = Literal["pass", "fail", "inconclusive"]
 
 _REFUSED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE})
 _UNREACHABLE = frozenset(
@@ -50,7 +50,7 @@ def cause_of_silence(
     return "timeout"
 
 
-def verdict(totals: Mapping[str, int]) -> Verdict:
+def verdict(totals: Mapping[str, int]) -> ProbeVerdict:
     """What a run says by itself: fail when anything was lost that its own starvation does not explain.
 
     Inconclusive: nothing was attempted, only starved attempts were lost, some were abandoned before they ended, or more

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from hitless.evidence.criteria import duration
 from hitless.evidence.records import Record
-from hitless.evidence.rules import duration
 
 __all__ = ["partly"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.evidence.drill_logs import Drill
 
-from hitless.cli.drill_left import Left
+from hitless.cli.drill_estimate import TimeLeft
 from hitless.cli.drill_view import _Lines, _Live, _Rows
 from hitless.model import events as e
 
@@ -13,7 +13,7 @@ SECOND = 10**9
 
 
 def test_nothing_is_told_before_a_round_was_seen_and_the_rest_is_counted_then() -> None:
-    left = Left(["a", "b"], 3)
+    left = TimeLeft(["a", "b"], 3)
     assert left.seconds() is None
     for t, phase, number in ((0, "baseline", 0), (2, "round", 1), (4, "round", 2)):
         left.take(e.Phase(t=t * SECOND, agent="a", node="n", phase=phase, round=number))  # type: ignore[arg-type]
@@ -29,7 +29,7 @@ def test_nothing_is_told_before_a_round_was_seen_and_the_rest_is_counted_then() 
 
 
 def test_nodes_of_a_lab_go_through_the_same_rounds_and_count_once() -> None:
-    left = Left(["a"], 3)
+    left = TimeLeft(["a"], 3)
     for t, phase, number in ((0, "baseline", 0), (2, "round", 1), (4, "round", 2)):
         for node in ("node0", "node1"):
             left.take(e.Phase(t=t * SECOND, agent="a", node=node, phase=phase, round=number))  # type: ignore[arg-type]

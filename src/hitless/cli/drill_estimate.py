@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from hitless.model import events as e
 
-__all__ = ["Left"]
+__all__ = ["TimeLeft"]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Course:
         return [after - before for before, after in itertools.pairwise(marks)]
 
 
-class Left:
+class TimeLeft:
     """``nodes``: on how many nodes each agent is drilled, one after another; where it is 1, nodes beside the first one
     that an agent is heard of on (in the lab) go through the same rounds at the same time."""
 

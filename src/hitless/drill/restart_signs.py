@@ -20,7 +20,7 @@ from hitless.kernel import processes
 from hitless.kernel.proc import Running, running
 from hitless.model import events as e
 
-__all__ = ["Before", "by_rules", "ended", "of_processes", "of_unit", "processes_of", "unit_state"]
+__all__ = ["BeforeRestart", "ended", "of_processes", "of_rules", "of_unit", "processes_of", "unit_state"]
 
 _OTHER_AGENTS = ("kube-router", "antrea-agent", "weaver", "ovnkube", "kube-ovn-daemon", "aws-k8s-agent")
 _K3S = ("k3s-server", "k3s-agent")
@@ -39,7 +39,7 @@ _PROPERTIES = ("InvocationID", "MainPID", "ExecMainStartTimestampMonotonic", "Ac
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class BeforeRestart:
     """What was there before a restart; ``unit`` is what systemd said, empty where it says nothing."""
 
     containers: frozenset[str] = frozenset()
@@ -82,7 +82,7 @@ def _lasting(one: Running) -> bool:
     return one.program not in _WAITING and one.name not in _WAITING
 
 
-def of_processes(before: Before, name: str = "") -> tuple[str, str]:
+def of_processes(before: BeforeRestart, name: str = "") -> tuple[str, str]:
     """What says that the agent restarted, and what says that it did not; each empty where it cannot be said."""
     now = running()
     keys = {one.key for one in now}
@@ -97,7 +97,7 @@ def of_processes(before: Before, name: str = "") -> tuple[str, str]:
     return _replaced(before.others, now, keys, lambda one: one.argv), ""
 
 
-def ended(before: Before) -> str:
+def ended(before: BeforeRestart) -> str:
     """The agent's processes that have ended; empty when none has, or none was known."""
     keys = {one.key for one in running()}
     gone = [one for one in before.agents if one.key not in keys]
@@ -128,7 +128,7 @@ def unit_state(unit: str) -> tuple[tuple[str, str], ...]:
     return tuple((key, value) for key, _, value in pairs if key in _PROPERTIES and value not in ("", "0"))
 
 
-def of_unit(unit: str, before: Before) -> str:
+def of_unit(unit: str, before: BeforeRestart) -> str:
     """What says that the unit was activated anew; empty when nothing does."""
     old, new = dict(before.unit), dict(unit_state(unit))
     if not new or not new.keys() & {"InvocationID", "ActiveEnterTimestampMonotonic"}:
@@ -140,7 +140,7 @@ def of_unit(unit: str, before: Before) -> str:
     return f"{unit}: activation {now} (before: {was})"
 
 
-def by_rules(changes: Iterable[e.Change], since: int) -> str:
+def of_rules(changes: Iterable[e.Change], since: int) -> str:
     """Who wrote rules after ``since``, other than those who always do; empty when nobody did."""
     for change in changes:
         writer = change.writer

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hitless.evidence.rules import NO_SIGN
+from hitless.evidence.criteria import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
 from hitless.kube.troubles import trouble
 from hitless.model.events import RestartCode
-from hitless.restarts.agents import Agent, Kill, Step, Tell
-from hitless.restarts.methods import About, Method, about
+from hitless.restarts.agents import AgentPods, Kill, ReportStep, Step
+from hitless.restarts.methods import ApiMethod, MethodEntry, entry_of
 
 __all__ = ["restart", "until_back"]
 
@@ -25,7 +25,7 @@ again within ten minutes: that is not the agent's time. It looks every 10 s whet
 
 
 async def restart(
-    agent: Agent, method: Method, nodes: Sequence[str], tell: Tell, *, patience: float, kill: Kill
+    agent: AgentPods, method: ApiMethod, nodes: Sequence[str], tell: ReportStep, *, patience: float, kill: Kill
 ) -> None:
     """Restart the agent on the nodes and wait until it is ready on all of them.
 
@@ -33,7 +33,7 @@ async def restart(
     """
     before = await agent.pods(nodes)
     waited = before
-    entry = about(method)
+    entry = entry_of(method)
     if entry.everywhere:  # the next round begins when all nodes have had it
         waited = await agent.everywhere()
         patience *= max(1, len(waited))
@@ -46,7 +46,9 @@ async def restart(
     await until_back(agent, waited, tell_drilled, patience, entry)
 
 
-async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patience: float, entry: About) -> None:
+async def until_back(
+    agent: AgentPods, before: Mapping[str, Pod], tell: ReportStep, patience: float, entry: MethodEntry
+) -> None:
     """Wait until another pod (or run) than the one ``before`` is ready on each node, and tell its steps."""
     assert agent.cni.daemon_set is not None
     told: dict[str, set[str]] = {node: set() for node in before}
@@ -91,7 +93,7 @@ async def until_back(agent: Agent, before: Mapping[str, Pod], tell: Tell, patien
                 tell(node, "failed", text, "", "no_sign")
 
 
-def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: ReportStep) -> None:
     if not any(_same(pod, old) for pod in here):
         once(node, "exited", f"pod {old.name} is gone", f"pod {old.name} (uid {old.metadata.uid}) is gone")
     for pod in here:
@@ -117,7 +119,7 @@ def _another(name: str, first: ContainerStatus | None, now: ContainerStatus | No
     return f"{name}: {run(now)} (before: {run(first)})"
 
 
-def _after_kill(agent: Agent, node: str, old: Pod, here: Sequence[Pod], once: Tell) -> None:
+def _after_kill(agent: AgentPods, node: str, old: Pod, here: Sequence[Pod], once: ReportStep) -> None:
     first = old.container(agent.cni.container)
     for pod in here:
         now = pod.container(agent.cni.container)

@@ -17,10 +17,10 @@ from tests.unit.evidence.drill_logs import Drill, outage_drill
 from tests.unit.lab.virtual_time import run as virtually
 
 from hitless.cli.report import command
-from hitless.drill import Desk, Plan, run
+from hitless.drill import DrillPlan, SubjectLog, run
 from hitless.drill.origins import Origin
 from hitless.evidence import LogWriter, read
-from hitless.evidence.masking import Mask, names_in
+from hitless.evidence.redaction import Mask, names_in
 from hitless.evidence.reports import render
 from hitless.kernel import machine
 from hitless.model import events as e
@@ -170,7 +170,7 @@ class NamedTarget(FakeTarget):
 def drilled(tmp_path: Path, *, anonymous: bool) -> Path:
     """A drill of a cluster whose events name everything somewhere."""
 
-    def subject(desk: Desk) -> FakeSubject:
+    def subject(desk: SubjectLog) -> FakeSubject:
         desk.note("info", f"{OTHER} answers for {NODE} at edge.example, from {HOST}; token={SECRET}")
         desk.write(e.Restart(t=desk.now, step="started", round=0, detail=f"pod canal-x on {NODE}"))
         return FakeSubject(desk, gap=0.05, lost=3)
@@ -185,7 +185,7 @@ def drilled(tmp_path: Path, *, anonymous: bool) -> Path:
     seen: list[e.Event] = []
 
     async def main() -> None:
-        plan = Plan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
+        plan = DrillPlan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
         told, verdict = await run(
             plan, target, log, judged="rke2-canal", clock=VirtualClock(), origin=origin, onlooker=seen.append
         )

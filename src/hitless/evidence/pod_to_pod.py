@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from hitless.evidence.criteria import VerdictReasons, plural, reasons
 from hitless.evidence.figures import count
 from hitless.evidence.records import Record, Settings
-from hitless.evidence.rules import Reasons, plural, reasons
 
 __all__ = ["with_pods"]
 
 _MARK = "pod to pod: "
 
 
-def with_pods(record: Record, settings: Settings, egress: Reasons) -> Reasons:
+def with_pods(record: Record, settings: Settings, egress: VerdictReasons) -> VerdictReasons:
     """The reasons of egress, and those of the connections between pods where there are any or should be."""
     if record.pods is None:
         if not settings.pod_to_pod or not record.spans:
@@ -33,7 +33,7 @@ def with_pods(record: Record, settings: Settings, egress: Reasons) -> Reasons:
     delayed = sum(one.delayed for one in record.pods.attempts)
     # a path that is gone for less than a retry costs no connection, but the time until the retry
     late = (f"{_MARK}{plural(delayed, 'attempt')} answered only after a retry",) if delayed else ()
-    return Reasons(
+    return VerdictReasons(
         void=(*egress.void, *_marked(found.void, egress.void)),
         harm=(*egress.harm, *_marked(found.harm, egress.harm)),
         doubt=(*egress.doubt, *_marked(found.doubt, egress.doubt)),

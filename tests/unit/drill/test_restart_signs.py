@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from hitless.drill import signs
+from hitless.drill import restart_signs
 from hitless.drill.nodes import RestartMethod
-from hitless.drill.signs import Before
+from hitless.drill.restart_signs import BeforeRestart
 from hitless.errors import InputError
 from hitless.kernel.proc import Running, running
 from hitless.model import events as e
@@ -67,7 +67,7 @@ def test_a_process_that_was_only_signalled_did_not_restart(start: Start) -> None
     before = RestartMethod(command="true", process=name).look()
     first.send_signal(signal.SIGSTOP)
     first.send_signal(signal.SIGCONT)
-    sign, against = signs.of_processes(before, name)
+    sign, against = restart_signs.of_processes(before, name)
     assert (sign, against) == ("", f"{name} (process {first.pid}) did not end")
 
 
@@ -92,8 +92,8 @@ def process(pid: int, *argv: str, name: str = "", administrator: bool = True, ag
     ],
 )
 def test_network_agents_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch, known: Running) -> None:
-    monkeypatch.setattr(signs, "running", lambda: (known,))
-    assert signs.processes_of() == ((known,), ())
+    monkeypatch.setattr(restart_signs, "running", lambda: (known,))
+    assert restart_signs.processes_of() == ((known,), ())
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_network_agents_are_known_by_their_names(monkeypatch: pytest.MonkeyPatch
 def test_a_daemon_that_nobody_knows_counts_where_it_may_change_the_network(
     monkeypatch: pytest.MonkeyPatch, one: Running, counts: bool
 ) -> None:
-    monkeypatch.setattr(signs, "running", lambda: (one,))
-    agents, others = signs.processes_of()
+    monkeypatch.setattr(restart_signs, "running", lambda: (one,))
+    agents, others = restart_signs.processes_of()
     assert (agents, others) == ((), (one,) if counts else ())
-    before = Before(others=others)
-    monkeypatch.setattr(signs, "running", lambda: (process(2, *one.argv, age=0.0),))
-    sign, against = signs.of_processes(before)
+    before = BeforeRestart(others=others)
+    monkeypatch.setattr(restart_signs, "running", lambda: (process(2, *one.argv, age=0.0),))
+    sign, against = restart_signs.of_processes(before)
     assert (bool(sign), against) == (counts, "")
-    monkeypatch.setattr(signs, "running", lambda: (process(2, *one.argv, "another", age=0.0),))
-    assert signs.of_processes(before) == ("", "")
+    monkeypatch.setattr(restart_signs, "running", lambda: (process(2, *one.argv, "another", age=0.0),))
+    assert restart_signs.of_processes(before) == ("", "")
 
 
 def change(t: int, writer: e.Writer | None, *, relevant: bool = True) -> e.Change:
@@ -128,10 +128,10 @@ def test_rules_count_where_nothing_else_can_be_had_and_not_those_of_others() -> 
     proxy = change(7, e.Writer(1, "iptables-resto", "iptables-restore -w 5", "kube-proxy"))
     guard = change(7, e.Writer(2, "python3", "/usr/bin/python3 -m hitless guard --journal x"))
     early, aside = change(3, e.Writer(3, "iptables")), change(7, e.Writer(3, "iptables"), relevant=False)
-    assert signs.by_rules([proxy, guard, early, aside], 5) == ""
-    told = signs.by_rules([proxy, change(8, e.Writer(4, "iptables"))], 5)
+    assert restart_signs.of_rules([proxy, guard, early, aside], 5) == ""
+    told = restart_signs.of_rules([proxy, change(8, e.Writer(4, "iptables"))], 5)
     assert told == "rules were written by iptables (process 4); no process of the agent is known"
-    assert signs.by_rules([change(8, None)], 5).startswith("rules were written by an unknown writer")
+    assert restart_signs.of_rules([change(8, None)], 5).startswith("rules were written by an unknown writer")
 
 
 def test_what_runs_here_is_read_with_its_start(start: Start) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hitless.drill import Desk, Record, Tool
+from hitless.drill import DrillLog, SubjectLog, Tool
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import ANCHOR, Clock
 from hitless.model import events as e
@@ -26,20 +26,20 @@ print('{HEADER}', flush=True)
 """
 
 
-def recorded(tmp_path: Path, act: Callable[[Desk], Awaitable[None]]) -> list[e.Event]:
+def recorded(tmp_path: Path, act: Callable[[SubjectLog], Awaitable[None]]) -> list[e.Event]:
     path = tmp_path / "events.jsonl"
     with LogWriter(path) as writer:
-        record = Record(writer, Clock())
+        record = DrillLog(writer, Clock())
         record.begin("drill", {})
         asyncio.run(asyncio.wait_for(_main(act, record.desk("flannel-0.28", "node-1")), HANG))
     return list(read(path).events[1:])
 
 
-async def _main(act: Callable[[Desk], Awaitable[None]], desk: Desk) -> None:
+async def _main(act: Callable[[SubjectLog], Awaitable[None]], desk: SubjectLog) -> None:
     await act(desk)
 
 
-async def start(code: str, desk: Desk) -> Tool:
+async def start(code: str, desk: SubjectLog) -> Tool:
     return await Tool.start("probe", [sys.executable, "-c", code], desk)
 
 
@@ -48,7 +48,7 @@ def texts(events: list[e.Event]) -> list[str]:
 
 
 def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         tool = await start(SPEAK + "time.sleep(600)", desk)
         assert await tool.heard(HANG)
         await tool.stop(HANG)
@@ -60,7 +60,7 @@ def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
 
 
 def test_the_tools_share_the_drills_clock(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         code = f'import os; print(\'{{"type":"note","t":%s,"level":"info","text":"x"}}\' % os.environ[\'{ANCHOR}\'])'
         tool = await start(code, desk)
         await tool.heard(HANG)
@@ -83,7 +83,7 @@ def anchors(tmp_path: Path) -> list[int]:
     ],
 )
 def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Path, code: str, why: str) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         tool = await start(code, desk)
         await desk.trouble.wait()
         assert not await tool.heard(HANG)
@@ -93,7 +93,7 @@ def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Pat
 
 
 def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(600)", desk)
         await tool.heard(HANG)
         await tool.stop(HANG)  # it has said both lines by then: they are in the pipe before its summary
@@ -104,7 +104,7 @@ def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -
 
 
 def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         endless = "import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(600)"
         tool = await start(endless, desk)
         await desk.trouble.wait()
@@ -115,7 +115,7 @@ def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> N
 
 
 def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{HEADER}', flush=True)"
         tool = await start(deaf + "; time.sleep(600)", desk)
         await tool.heard(HANG)
@@ -142,7 +142,7 @@ while True:
     time.sleep(60)
 """
 
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         tool = await start(code, desk)
         assert await tool.heard(HANG)
         await tool.hasten()
@@ -155,7 +155,7 @@ while True:
 def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
     """It is sent to the terminal's process group; a tool is in another one."""
 
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         tool = await start(SPEAK + "time.sleep(600)", desk)
         assert await tool.heard(HANG)
         assert os.getpgid(tool.process.pid) != os.getpgrp()
@@ -165,7 +165,7 @@ def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
 
 
 def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         seen = [desk.restored({})]
         for family, network, state in (
             ("ipv4", "10.42.0.0/16", "not_carried"),
@@ -182,7 +182,7 @@ def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
 
 
 def test_a_tool_that_refused_to_begin_says_why(tmp_path: Path) -> None:
-    async def act(desk: Desk) -> None:
+    async def act(desk: SubjectLog) -> None:
         code = "import sys; print('hitless: --to: no URL', file=sys.stderr); sys.exit(3)"
         tool = await start(code, desk)
         assert not await tool.heard(HANG)

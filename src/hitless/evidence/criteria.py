@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hitless.evidence.figures import Figures
-from hitless.evidence.losses import Explained, explain, explain_breaks
+from hitless.evidence.losses import ExplainedLoss, explain, explain_breaks
 from hitless.evidence.records import Record, Settings, Span, program
 
-__all__ = ["LATE", "NO_SIGN", "SENT", "Reasons", "not_sent", "reasons"]
+__all__ = ["LATE", "NO_SIGN", "SENT", "VerdictReasons", "not_sent", "reasons"]
 
 LATE = 200_000_000
 """A prober this late (ns) in a restart was starved: a shorter hole in the traffic would not have been seen."""
@@ -51,7 +51,7 @@ _WHY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reasons:
+class VerdictReasons:
     """Sentences by weight; ``good`` says what a pass rests on."""
 
     void: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ def duration(ms: float) -> str:
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.1f} ms"
 
 
-def _causes(losses: Iterable[Explained], settings: Settings) -> str:
+def _causes(losses: Iterable[ExplainedLoss], settings: Settings) -> str:
     counted = Counter(one.cause for one in losses)
     # an error can be the prober's own, or an answer such as HTTP 503: only its words tell
     details = Counter(one.loss.detail for one in losses if one.cause == "error" and one.loss.detail)
@@ -92,10 +92,10 @@ def _by_number(counted: Mapping[_Word, int]) -> list[tuple[_Word, int]]:
     return sorted(counted.items(), key=lambda each: (-each[1], each[0]))
 
 
-def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> Reasons:
+def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> VerdictReasons:
     """The reasons of one agent on one node; ``whole``: the log's tool came to its end."""
     losses = explain(record)
-    return Reasons(
+    return VerdictReasons(
         void=tuple(_void(record, figures, settings, losses)),
         harm=tuple(_harm(record, figures, settings, losses)),
         doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
@@ -123,7 +123,7 @@ def _no_sign(record: Record, numbers: Sequence[int]) -> str:
     return next(told, f"{NO_SIGN} in {_rounds(numbers)}")
 
 
-def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     measured = record.measured
     trouble = [note.text for note in record.notes if note.level == "error"]
     if not figures.attempted:
@@ -150,7 +150,7 @@ def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence
         yield f"{plural(early_leaks, 'packet')} left with a pod's source address before the first restart"
 
 
-def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     measured = record.measured
     blamed = [one for one in losses if measured.holds(one.loss.t) and one.blames_agent]
     if blamed:
@@ -193,7 +193,7 @@ def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence
         yield f"{plural(len(broken), 'long-lived stream')} broke"
 
 
-def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[Explained]) -> Iterable[str]:
+def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     if unsent := not_sent(figures):
         yield unsent
     if figures.undecided:

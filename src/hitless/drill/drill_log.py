@@ -21,18 +21,18 @@ from typing import Any, Literal
 import msgspec
 
 from hitless import __version__
-from hitless.drill.claims import Claims
+from hitless.drill.event_checks import Claims
 from hitless.drill.origins import Origin
 from hitless.errors import ours
 from hitless.evidence import LogWriter
-from hitless.evidence.masking import Mask
 from hitless.evidence.provenance import utc
+from hitless.evidence.redaction import Mask
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e
 
-__all__ = ["Desk", "Record", "Tool"]
+__all__ = ["DrillLog", "SubjectLog", "Tool"]
 
 _LONGEST_LINE = 1 << 20
 _CHANGES = 200
@@ -42,7 +42,7 @@ _REFUSED = 3  # the exit code of every command for wrong input or a machine that
 """Bytes of a tool's standard error that are kept: the end says why it died."""
 
 
-class Record:
+class DrillLog:
     """The log, its clock, and whoever looks on (the live view)."""
 
     def __init__(
@@ -87,16 +87,16 @@ class Record:
         """Tell people something about the drill as a whole."""
         self.write(e.Note(t=self.clock.now(), level=level, text=text))
 
-    def desk(self, agent: str, node: str) -> Desk:
+    def desk(self, agent: str, node: str) -> SubjectLog:
         """The door for the events of one agent on one node."""
-        return Desk(self, agent, node)
+        return SubjectLog(self, agent, node)
 
 
 @dataclass
-class Desk:
+class SubjectLog:
     """Writes events of one agent on one node; keeps what the drill itself must know of them."""
 
-    record: Record
+    record: DrillLog
     agent: str
     node: str
     states: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -104,7 +104,7 @@ class Desk:
     trouble: asyncio.Event = field(default_factory=asyncio.Event)
     changes: deque[e.Change] = field(default_factory=lambda: deque(maxlen=_CHANGES))
     """The latest changes of rules that the watch told of."""
-    companions: list[Desk] = field(default_factory=list)
+    companions: list[SubjectLog] = field(default_factory=list)
     """Desks of other nodes that go through the same rounds: the calendar is theirs too."""
     watched: bool = True
     """Whether a watch of the rules writes here; else traffic alone tells."""
@@ -164,7 +164,7 @@ class Desk:
 class Tool:
     """A running ``hitless`` command whose lines go to a desk."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, desk: Desk, stream: str) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, desk: SubjectLog, stream: str) -> None:
         self.name = name
         self.process = process
         self.refused = ""  # its words, when it began nothing: wrong input, or this machine cannot do it
@@ -178,7 +178,7 @@ class Tool:
 
     @classmethod
     async def start(
-        cls, name: str, command: Sequence[str], desk: Desk, *, namespace: Namespace = HERE, stream: str = ""
+        cls, name: str, command: Sequence[str], desk: SubjectLog, *, namespace: Namespace = HERE, stream: str = ""
     ) -> Tool:
         """Start ``command`` in the namespace, with the record's clock."""
         # A session of its own: Ctrl-C is for the drill, which then ends its tools in good order.

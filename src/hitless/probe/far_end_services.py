@@ -5,7 +5,7 @@ Promise: each is a small state in the far end's loop; at most ``LIMIT`` at a tim
 buffer each; for a new one the busiest source's connection that was silent for longest is closed, and counted in
 ``full``. An HTTP connection has ten seconds in all; an echo connection is closed when nothing came for a minute (a
 prober's stream says something 20 times a second, and is given up long before). ``tcp``, ``udp``, ``http`` and
-``stream`` are the answering sides that ``kinds`` names. Next stage: ``farend``, the ``Ground``.
+``stream`` are the answering sides that ``kinds`` names. Next stage: ``farend``, the ``FarEndServer``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hitless.model.families import Address
 from hitless.probe import wire
 from hitless.probe.engine import Engine
 
-__all__ = ["LIMIT", "LIMIT_EACH", "Answer", "Conversations", "Ground", "http", "stream", "tcp", "udp"]
+__all__ = ["LIMIT", "LIMIT_EACH", "Conversations", "FarEndServer", "Responder", "http", "stream", "tcp", "udp"]
 
 LIMIT = 8192
 LIMIT_EACH = 2048
@@ -151,11 +151,11 @@ class Conversations:
             self._end(conversation)
 
 
-Answer = Callable[[str, int, bytes], bytes | None]
+Responder = Callable[[str, int, bytes], bytes | None]
 """What is sent back to an address and port that asked; ``None``: nothing."""
 
 
-class Ground(Protocol):
+class FarEndServer(Protocol):
     """What a far end offers to the answering side of a kind."""
 
     totals: Counter[str]
@@ -164,11 +164,11 @@ class Ground(Protocol):
     def connections(self, address: Address, port: int, greet: Callable[[socket.socket, tuple[Any, ...]], None]) -> None:
         """Listen, and give every connection with its sender to ``greet``."""
 
-    def datagrams(self, address: Address, port: int, kind: str, answer: Answer) -> None:
+    def datagrams(self, address: Address, port: int, kind: str, answer: Responder) -> None:
         """Listen, and send what ``answer`` gives; counted as ``kind``."""
 
 
-def tcp(ground: Ground, address: Address, port: int) -> None:
+def tcp(ground: FarEndServer, address: Address, port: int) -> None:
     """Say the banner and close: the prober answers with a reset, so neither end keeps a TIME_WAIT."""
     totals = ground.totals
 
@@ -183,16 +183,16 @@ def tcp(ground: Ground, address: Address, port: int) -> None:
     ground.connections(address, port, greet)
 
 
-def udp(ground: Ground, address: Address, port: int) -> None:
+def udp(ground: FarEndServer, address: Address, port: int) -> None:
     """Answer each question with the source."""
     ground.datagrams(address, port, "udp", wire.udp_answer)
 
 
-def http(ground: Ground, address: Address, port: int) -> None:
+def http(ground: FarEndServer, address: Address, port: int) -> None:
     """Answer requests."""
     ground.connections(address, port, ground.conversations.http)
 
 
-def stream(ground: Ground, address: Address, port: int) -> None:
+def stream(ground: FarEndServer, address: Address, port: int) -> None:
     """Send back whatever comes."""
     ground.connections(address, port, ground.conversations.echo)
