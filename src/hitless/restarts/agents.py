@@ -1,8 +1,8 @@
-"""The agent that is to be restarted: its pods, and who is told.
+"""The agent that is to be restarted: its pods, and the types of a restart's steps.
 
-Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise: ``AgentPods`` is
-refused when it is made where there is nothing that could be restarted; its pods are those that its DaemonSet owns.
-Next stages: ``methods``, ``restarting``.
+Problem: a restart must hit exactly the pods of the agent, and begin only where they can be found. Promise:
+``AgentPods`` is refused when it is made where nothing could be restarted; its pods are those that the agent's DaemonSet
+owns. Next stages: ``methods``, ``execution``.
 """
 
 from __future__ import annotations
