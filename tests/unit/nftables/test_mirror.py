@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -483,6 +484,33 @@ def test_a_read_that_the_kernel_refuses_is_an_error_and_leaves_nothing_open(watc
     kernel.lose()
     with pytest.raises(KernelError, match="the rules"):
         seen.mirror.next(0)
+    assert seen.fate() == "unknown"  # the events that were lost may have changed anything
+    [again] = seen.follow()
+    assert again.changes is None and again.lost
+    seen.check()
+
+
+def test_two_states_are_never_in_memory_at_once(watching: Watching) -> None:
+    kernel = small()
+    kernel.table("only here").chain("only here", "base", "forward")
+    kernel.rule("only here", "base", source(POD), ends(ACCEPT))
+    kernel.commit()
+    kept: list[int] = []
+
+    def count() -> None:
+        kept.append(sum(isinstance(each, TableState) and each.name == "only here" for each in gc.get_objects()))
+
+    def write() -> None:
+        kernel.rule("t", "base", source(POD), ends(DROP))
+        kernel.commit()
+
+    kernel.meanwhile = {wire.GETTABLE: [count] * 30, wire.GETRULE: [write, write]}
+    seen = watching(kernel)
+    disturbed = len(kept)
+    kernel.lose()
+    assert [update.lost for update in seen.follow()] == [True]
+    assert disturbed > 3 and len(kept) > disturbed  # the first read began again, and the second one came
+    assert max(kept) == 1
 
 
 def test_a_receiver_that_failed_is_what_next_raises(watching: Watching) -> None:

@@ -9,6 +9,7 @@ Next stages: ``state`` (views), ``mirror`` (events from here on).
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
@@ -91,12 +92,13 @@ def read_state(
     clock = clock or Clock(0)
     deadline = clock.monotonic() + patience
     pause, careful = 0.0, False
+    state: State | None
     while True:
         before = generation(socket)
-        try:
+        state = None  # that of the try before, if any: two of them at once would take twice the memory
+        # a table or set may go away between two dumps, or a dump be torn
+        with contextlib.suppress(NotFound, netlink.TornError):
             state = _Read(socket, families, tables, interest, careful).state
-        except (NotFound, netlink.TornError):  # a table or set went away between two dumps, or a dump was torn
-            state = None
         if state is not None:
             after = generation(socket)
             state.generation = before

@@ -269,12 +269,19 @@ class Mirror:
 
     def _give_up(self, reason: str, noticed: int) -> Update:
         """Nothing is known of the rules until they can be read."""
-        self._unread_since = noticed or self._clock.now()
         self._pause = min(_AGAIN_S[1], 2 * self._pause or _AGAIN_S[0])
-        self._read_at = self._clock.monotonic() + self._pause
-        self._replay.reset(unread_state(self._replay.state.generation, self._families))
-        self._view = self._replay.state.view()
+        self._forget(noticed)
+        self._replay.reset(self._replay.state)
         return Update(self._clock.now(), self.current, self.generation, lost=True, reason=reason, noticed=noticed)
+
+    def _forget(self, noticed: int) -> None:
+        """Drop the state before another one is read: both at once would take twice the memory. Until that read has
+        succeeded, whatever ends it, nothing is known of the rules."""
+        self._unread_since = noticed or self._clock.now()
+        self._read_at = self._clock.monotonic() + self._pause
+        # what is skipped stays skipped: a storm of foreign changes must not fill the queue during the read
+        self._replay.state = unread_state(self._replay.state.generation, self._families)
+        self._view = self._replay.state.view()
 
     def _committed(self, received: Received, commit: Commit) -> Update:
         self._view = self._replay.state.view(self._view)
@@ -285,11 +292,12 @@ class Mirror:
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:
         before = self.generation
         self._fetcher.forget()
+        self._forget(noticed)
         try:
             self._replay.reset(self._read())
         except dump.RestlessError as error:
             return self._give_up(f"{reason}; {error}", noticed)
-        self._pause = 0.0
+        self._unread_since, self._pause = 0, 0.0
         self._view = self._replay.state.view()
         # Commits between the last one known and the one that needed the read, or during it: what they did, when, and
         # who made them is not known, and a gap may have begun and ended among them.
