@@ -139,8 +139,8 @@ OPENING = {"read_text", "read_bytes", "write_text", "write_bytes"}
 OPENS_ITSELF: dict[str, str] = {
     "agent/running.py": "/proc only",
     "cli/__init__.py": "/dev/null only",
-    "cli/places.py": "what --out names and is not a file: a pipe, a terminal",
-    "cluster/alive.py": "/proc only",
+    "cli/output_paths.py": "what --out names and is not a file: a pipe, a terminal",
+    "cluster/heartbeat.py": "/proc only",
     "advice/nodes.py": "/proc only",
     "cluster/relay.py": "/proc, and the spool in the pod's own volume",
     "advice/releases.py": "the package's own table",

@@ -28,7 +28,7 @@ from hitless.cluster import manifests
 from hitless.errors import ApiError, HitlessError
 from hitless.kube.access import httpx2
 from hitless.kube.api import Api, connect
-from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, Namespace
+from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, NamespaceObject
 
 TOKEN = secrets.token_hex(3)
 PREFIX = "hitless-e2e-"
@@ -177,7 +177,7 @@ async def away(api: Api, *places: str) -> None:
             raise AssertionError(f"the namespace {place} does not go: {there.held or 'the server does not say why'}")
 
 
-def _emptied(namespace: Namespace) -> bool:
+def _emptied(namespace: NamespaceObject) -> bool:
     """Whether nothing but the name is left: it goes when the API's broken part (``broken``) works again."""
     said = {one.type: one.status for one in namespace.status.conditions or []}
     return (said.get("NamespaceDeletionDiscoveryFailure"), said.get("NamespaceContentRemaining")) == ("True", "False")

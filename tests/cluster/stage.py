@@ -22,7 +22,7 @@ from tests.cluster.ground import HOW_TO_LOAD, IMAGE, LABEL, PATIENCE, POLICY, br
 
 from hitless.kube.api import Api
 from hitless.kube.objects import DAEMON_SETS, NAMESPACES, PODS, Node, Pod
-from hitless.kube.troubles import trouble
+from hitless.kube.pod_problems import pod_problem
 from hitless.survey.cni import look
 from hitless.survey.nodes import choose, objections
 
@@ -136,17 +136,17 @@ async def _greet(api: Api, place: str, nodes: tuple[Node, ...]) -> dict[str, str
     await api.wait_for(PODS, place, settled, within=PATIENCE, labels="app=greeting")
     pods = await api.all(PODS, place, labels="app=greeting")
     for pod in pods:
-        if "ErrImage" in trouble(pod).code or "ImagePull" in trouble(pod).code:
+        if "ErrImage" in pod_problem(pod).code or "ImagePull" in pod_problem(pod).code:
             pytest.fail(f"node {pod.spec.node_name} lacks the image {IMAGE}: {HOW_TO_LOAD}", pytrace=False)
         if pod.status.phase != "Running" or not pod.status.pod_ip:
-            said = trouble(pod) or pod.status.phase or "nothing is known of it"
+            said = pod_problem(pod) or pod.status.phase or "nothing is known of it"
             pytest.fail(f"an ordinary pod does not start on {pod.spec.node_name}: {said}", pytrace=False)
     return {pod.spec.node_name: pod.status.pod_ip for pod in pods}
 
 
 def _hopeless(pod: Pod) -> bool:
     return pod.status.phase == "Failed" or any(
-        word in trouble(pod).code for word in ("ErrImage", "ImagePull", "InvalidImage")
+        word in pod_problem(pod).code for word in ("ErrImage", "ImagePull", "InvalidImage")
     )
 
 
@@ -192,7 +192,8 @@ async def _ready(api: Api, place: str, labels: str, count: int) -> None:
     await api.wait_for(PODS, place, settled, within=PATIENCE, labels=labels)
     pods = await api.all(PODS, place, labels=labels)
     if sum(pod.ready for pod in pods) < count:
-        raise AssertionError(f"{labels}: {[(pod.spec.node_name, pod.status.phase, str(trouble(pod))) for pod in pods]}")
+        found = [(pod.spec.node_name, pod.status.phase, str(pod_problem(pod))) for pod in pods]
+        raise AssertionError(f"{labels}: {found}")
 
 
 def _subnets(nodes: tuple[Node, ...], ips: dict[str, str]) -> dict[str, tuple[str, str]]:

@@ -131,7 +131,9 @@ def test_the_image_is_found_under_the_name_that_the_manifests_say(kubelet: Kubel
 def test_every_pod_of_a_drill_and_the_guard_works_whole_with_what_its_manifest_allows_it(
     kubelet: Kubelet, agent: Running, world: Running
 ) -> None:
-    choices = manifests.Pods("test", rate=200, streams=2, networks=(NETWORK,), profile="canal", see_processes=True)
+    choices = manifests.PodOptions(
+        "test", rate=200, streams=2, networks=(NETWORK,), profile="canal", see_processes=True
+    )
     owner = manifests.owner(choices, "test")
     probe = kubelet.start(manifests.probe_pod(choices, "node0", owner, [stage.WORLD]))
     watch = kubelet.start(manifests.watch_pod(choices, "node0", owner, [stage.WORLD]))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hitless.advice import judgement as advising
-from hitless.advice.releases import Table
+from hitless.advice.releases import ReleaseTable
 from hitless.advice.remedies import Setting, Workload
 from hitless.errors import ApiError, InputError
 from hitless.kube.api import Api, Patience, connect
@@ -29,7 +29,7 @@ _HELM_RELEASE = "meta.helm.sh/release-name"
 
 
 def advise_cluster(
-    table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]
+    table: ReleaseTable, kubeconfig: Path | None, context: str | None, notes: list[str]
 ) -> list[advising.Advice]:
     """The advice for every release that the cluster's nodes run; ``notes`` gets what could not be told."""
     import asyncio
@@ -44,7 +44,7 @@ def advise_cluster(
     return answers
 
 
-async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Advice]:
+async def _advise(api: Api, table: ReleaseTable, notes: list[str]) -> list[advising.Advice]:
     nodes = sorted(await api.all(NODES), key=lambda node: node.name)
     found = await flannels(api, await api.all(DAEMON_SETS))
     if not found:
@@ -62,7 +62,7 @@ async def _advise(api: Api, table: Table, notes: list[str]) -> list[advising.Adv
 
 
 def _of_daemon_set(
-    cni: Cni, daemon_set: DaemonSet, nodes: Sequence[Node], table: Table, notes: list[str]
+    cni: Cni, daemon_set: DaemonSet, nodes: Sequence[Node], table: ReleaseTable, notes: list[str]
 ) -> list[advising.Advice]:
     """The answers for the nodes of one DaemonSet; its releases count only where RKE2's chart installed it."""
     workload = _workload(cni, daemon_set)
@@ -117,7 +117,9 @@ def _workload(cni: Cni, daemon_set: DaemonSet) -> Workload:
     )
 
 
-async def _without_daemon_set(api: Api, table: Table, nodes: Sequence[Node], notes: list[str]) -> list[advising.Advice]:
+async def _without_daemon_set(
+    api: Api, table: ReleaseTable, nodes: Sequence[Node], notes: list[str]
+) -> list[advising.Advice]:
     """K3s runs flannel in its own process; other clusters may run another network agent, or none that is known."""
     survey = await look(api, with_budgets=False)
     if survey.cni.daemon_set is not None and not survey.cni.facts.net_conf:

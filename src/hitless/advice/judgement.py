@@ -13,11 +13,11 @@ from typing import Literal
 
 import msgspec
 
-from hitless.advice.releases import Shipped, Table
+from hitless.advice.releases import ReleaseTable, Shipped
 from hitless.advice.remedies import Remedy, Setting, Status, Workload, default_workload, remedies
 from hitless.model.versions import Build, Flannel, Release
 
-__all__ = ["Advice", "Finding", "Upgrade", "advise"]
+__all__ = ["Advice", "AdviceFinding", "Upgrade", "advise"]
 
 _REMOVES_FROM, _REMOVES_TO = (0, 25, 0), (0, 26, 7)
 _FIXED = (0, 27, 0)
@@ -34,7 +34,7 @@ RULE = (
 )
 
 
-class Finding(msgspec.Struct, frozen=True):
+class AdviceFinding(msgspec.Struct, frozen=True):
     """Something that a restart does: ``cost`` in time, ``why`` in flannel's behaviour, and the upstream threads."""
 
     id: str
@@ -71,13 +71,13 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     summary: str
     rule: str = RULE
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[AdviceFinding, ...] = ()
     upgrade: Upgrade
     remedies: tuple[Remedy, ...] = ()
 
 
 def advise(
-    table: Table,
+    table: ReleaseTable,
     release: Release | Build | None,
     *,
     running: Flannel | None = None,
@@ -138,7 +138,7 @@ def _status(flannel: Flannel | None, *, lower_bound: bool) -> Status:
 
 
 def _summary(
-    table: Table,
+    table: ReleaseTable,
     release: Release | Build | None,
     flannel: Flannel | None,
     status: Status,
@@ -159,7 +159,7 @@ def _summary(
             return _why_unknown(table, release, flannel, certainty)
 
 
-def _why_unknown(table: Table, release: Release | Build | None, flannel: Flannel | None, certainty: str) -> str:
+def _why_unknown(table: ReleaseTable, release: Release | Build | None, flannel: Flannel | None, certainty: str) -> str:
     if flannel is not None and flannel.number > _NEWEST_READ:
         return f"flannel {flannel} is newer than what was read (0.28.9): drill it, or ask for an update of this tool"
     if flannel is not None and flannel.number < _CHAIN_FROM:
@@ -189,17 +189,17 @@ def _neighbours(below: list[Shipped], above: list[Shipped]) -> list[tuple[str, S
     return found + ([("after it", above[0])] if above else [])
 
 
-def _findings(flannel: Flannel | None, status: Status, where: Setting, workload: Workload) -> tuple[Finding, ...]:
+def _findings(flannel: Flannel | None, status: Status, where: Setting, workload: Workload) -> tuple[AdviceFinding, ...]:
     if flannel is None or not _CHAIN_FROM <= flannel.number <= _NEWEST_READ:
         return ()  # nobody has read what this one does
-    found: list[Finding] = []
+    found: list[AdviceFinding] = []
     if status == "affected":
         found.append(_removed_at_exit(where, workload))
     if not workload.nftables:
         found.append(_flushed_at_start(where, workload, replayed=flannel.number >= _FIXED))
     if flannel.number >= _REMOVES_FROM and where != "k3s":
         found.append(
-            Finding(
+            AdviceFinding(
                 "nftables-no-resync",
                 "with EnableNFTables, rules that another program removes stay removed",
                 "until the next restart of flannel",
@@ -207,7 +207,7 @@ def _findings(flannel: Flannel | None, status: Status, where: Setting, workload:
             )
         )
     found.append(
-        Finding(
+        AdviceFinding(
             "poisoned-flows",
             "flows that began in the gap stay broken after the rules are back",
             "up to 120 s for TCP (SYN_SENT), as long as it keeps sending for UDP",
@@ -218,7 +218,7 @@ def _findings(flannel: Flannel | None, status: Status, where: Setting, workload:
     return tuple(found) if status != "unknown" else tuple(found[:-1])
 
 
-def _removed_at_exit(where: Setting, workload: Workload) -> Finding:
+def _removed_at_exit(where: Setting, workload: Workload) -> AdviceFinding:
     why = (
         "on SIGTERM flannel waits 1 s and then deletes its masquerade and forward rules; the next one writes them again"
     )
@@ -230,7 +230,7 @@ def _removed_at_exit(where: Setting, workload: Workload) -> Finding:
     if where == "k3s":
         why += "; k3s runs it in its own process and may end before the rules are gone, so each restart is a race"
     issues = (RKE2_ISSUE, FLANNEL_ISSUE) if where == "rke2" else (FLANNEL_ISSUE,)
-    return Finding(
+    return AdviceFinding(
         "removed-at-exit",
         "the rules are removed when flannel stops",
         "from its stop until its successor is up: seconds, or as long as it stays away (the real flanneld 0.26.7: "
@@ -240,7 +240,7 @@ def _removed_at_exit(where: Setting, workload: Workload) -> Finding:
     )
 
 
-def _flushed_at_start(where: Setting, workload: Workload, *, replayed: bool) -> Finding:
+def _flushed_at_start(where: Setting, workload: Workload, *, replayed: bool) -> AdviceFinding:
     cost = "48-115 ms with iptables-nft; with iptables-legacy 32-44 ms on small tables, 630-920 ms with 5,000 Services"
     if not replayed:
         cost += " (measured with the command sequence of 0.28; this version was not replayed)"
@@ -256,10 +256,10 @@ def _flushed_at_start(where: Setting, workload: Workload, *, replayed: bool) -> 
             f". {workload.daemon_set} mounts no /run/flannel, so every start is a first start: flannel has no subnet "
             "file, takes its subnet for changed and deletes the jump in POSTROUTING too (3 of the 21)"
         )
-    return Finding("flushed-at-start", "the rules are flushed when flannel starts", cost, why, (FLANNEL_ISSUE,))
+    return AdviceFinding("flushed-at-start", "the rules are flushed when flannel starts", cost, why, (FLANNEL_ISSUE,))
 
 
-def _upgrade(table: Table, release: Release | Build | None, flannel: Flannel | None, status: Status) -> Upgrade:
+def _upgrade(table: ReleaseTable, release: Release | Build | None, flannel: Flannel | None, status: Status) -> Upgrade:
     if release is None:
         if flannel is not None and status == "affected":
             return Upgrade("available", "v0.27.0", text="flannel v0.27.0 and later keeps its rules at exit")

@@ -18,13 +18,13 @@ from hitless.kernel.namespaces import Namespace
 from hitless.model.reading import whole_of
 from hitless.model.versions import Build, Flannel, Release, find_releases, parse_flannel
 
-__all__ = ["Installed", "look"]
+__all__ = ["InstalledVersions", "look"]
 
 _PLACES = ("/usr/local/bin", "/usr/bin", "/opt/rke2/bin", "/var/lib/rancher/rke2/bin")
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstalledVersions:
     """What was found; ``notes`` say what could not be asked."""
 
     release: Release | Build | None
@@ -33,7 +33,7 @@ class Installed:
     notes: tuple[str, ...]
 
 
-def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> Installed:
+def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> InstalledVersions:
     """Look at this machine; raises ``InputError`` when it runs neither RKE2, K3s nor flannel."""
     notes: list[str] = []
     release = _release(places, notes)
@@ -44,7 +44,7 @@ def look(places: tuple[str, ...] = _PLACES, proc: Path = Path("/proc")) -> Insta
             where="--node",
             expected="a node of a cluster; else give --version or --flannel",
         )
-    return Installed(release, flannel, source, tuple(notes))
+    return InstalledVersions(release, flannel, source, tuple(notes))
 
 
 def _release(places: tuple[str, ...], notes: list[str]) -> Release | Build | None:

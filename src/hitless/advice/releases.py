@@ -22,7 +22,7 @@ from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.model.versions import Build, Flannel, Product, Release, parse_flannel, parse_release
 
-__all__ = ["Ended", "Shipped", "Table", "packaged", "read_table"]
+__all__ = ["Ended", "ReleaseTable", "Shipped", "packaged", "read_table"]
 
 Certainty = Literal["exact", "at-least"]
 
@@ -54,7 +54,7 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReleaseTable:
     """Known releases, and the minor lines that get no more of them."""
 
     releases: Mapping[Release, Shipped]
@@ -83,9 +83,9 @@ class Table:
         """Every hardened flannel image that a known RKE2 release ships, oldest first."""
         return sorted({one.flannel for one in self.releases.values() if one.release.product == "rke2"})
 
-    def extended(self, more: Iterable[Shipped]) -> Table:
+    def extended(self, more: Iterable[Shipped]) -> ReleaseTable:
         """This table with ``more`` releases, which win over what was known."""
-        return Table({**self.releases, **{one.release: one for one in more}}, self.ended)
+        return ReleaseTable({**self.releases, **{one.release: one for one in more}}, self.ended)
 
 
 def read_table(text: str, name: str) -> list[Shipped]:
@@ -114,17 +114,17 @@ def _packaged_text(name: str) -> str:
 
 
 @cache
-def packaged() -> Table:
+def packaged() -> ReleaseTable:
     """The tables inside this package."""
     found = [one for name in ("rke2.csv", "k3s.csv") for one in read_table(_packaged_text(name), name)]
     ended: dict[tuple[Product, str], Ended] = {}
     for row in csv.DictReader(io.StringIO(_packaged_text("ended.csv"))):
         last = parse_release(row["last"], where="ended.csv") if row["last"] else None
         ended[("rke2" if row["product"] == "rke2" else "k3s", row["minor"])] = Ended(row["date"], last)
-    return Table({one.release: one for one in found}, ended)
+    return ReleaseTable({one.release: one for one in found}, ended)
 
 
-def with_file(table: Table, path: Path) -> Table:
+def with_file(table: ReleaseTable, path: Path) -> ReleaseTable:
     """``table`` with the releases of a user's own file."""
     try:
         text = files.read(path).decode("utf-8-sig")  # spreadsheets write a mark before the first column

@@ -26,7 +26,7 @@ from hitless.model.versions import find_flannel, find_releases
 
 if TYPE_CHECKING:
     from hitless.advice.judgement import Advice
-    from hitless.advice.releases import Table
+    from hitless.advice.releases import ReleaseTable
 
 __all__ = ["command"]
 
@@ -113,7 +113,7 @@ def command(
     return _exit(answers, fail_on)
 
 
-def _of_words(table: Table, version: str | None, flannel: str | None) -> list[Advice]:
+def _of_words(table: ReleaseTable, version: str | None, flannel: str | None) -> list[Advice]:
     """The answers for what stands on the command line, or on standard input for ``-``."""
     if version == flannel == "-":
         raise InputError("only one of --version and --flannel can be read from standard input", where="advise")
@@ -142,7 +142,7 @@ def _where(option: str, given: str) -> str:
     return "standard input" if given == "-" else option
 
 
-def _of_node(table: Table, notes: list[str]) -> Advice:
+def _of_node(table: ReleaseTable, notes: list[str]) -> Advice:
     from hitless.advice import nodes as this_node
 
     found = this_node.look()
@@ -150,7 +150,7 @@ def _of_node(table: Table, notes: list[str]) -> Advice:
     return advising.advise(table, found.release, running=found.flannel, running_source=found.flannel_source)
 
 
-def _of_cluster(table: Table, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
+def _of_cluster(table: ReleaseTable, kubeconfig: Path | None, context: str | None, notes: list[str]) -> list[Advice]:
     from hitless.advice.clusters import advise_cluster
 
     return advise_cluster(table, kubeconfig, context, notes)

@@ -22,7 +22,7 @@ from hitless.cli.drill_session import carry_out, run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.lab_agents import wiring_options
 from hitless.cli.numbers import number
-from hitless.cli.places import Folder
+from hitless.cli.output_paths import FolderParameter
 from hitless.cli.sections import Sections
 from hitless.cluster.choices import DEFAULT_NAMESPACE, Choices
 from hitless.drill import ApiMethod, DrillPlan, Method, run
@@ -142,7 +142,7 @@ _EXAMPLES = {
 @number("--baseline", limits=LIMITS["baseline"], default=1.5, help="Before the first restart.")
 @number("--settle", limits=LIMITS["settle"], default=0.5, help="After each restart.")
 @number("--recovery", limits=LIMITS["recovery"], default=3.0, help="After the last restart.")
-@click.option("--out", type=Folder(), metavar="DIR", help="Log and reports go here.")
+@click.option("--out", type=FolderParameter(), metavar="DIR", help="Log and reports go here.")
 @click.option("--anonymous", is_flag=True, help="No names of hosts and nodes in log and reports (addresses stay).")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @progress.options

@@ -56,13 +56,13 @@ def _say(lines: Sequence[str], *, as_object: bool) -> None:
 
 
 async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
-    from hitless.cluster import alive, leftovers
+    from hitless.cluster import heartbeat, leftovers
     from hitless.kube.api import Patience, connect
 
     async with connect(choices.kubeconfig, choices.context, patience=Patience(total=20.0)) as api:
         found = await leftovers.look(api, places)
         if waits := [one.identity for one in found if one.life == "unknown"]:
-            within = alive.GLANCE if choices.force else alive.LOOK
+            within = heartbeat.GLANCE if choices.force else heartbeat.LOOK
             click.echo(f"looking for up to {within:g} s whether drill {', '.join(waits)} is alive …", err=True)
             if not choices.force:
                 click.echo(

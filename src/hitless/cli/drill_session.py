@@ -18,7 +18,7 @@ import click
 
 from hitless.cli import folders
 from hitless.cli.drill_view import view
-from hitless.cli.places import write
+from hitless.cli.output_paths import write
 from hitless.cli.report import EXITS, show
 from hitless.drill import DrillPlan, DrillTarget, run
 from hitless.drill.origins import Origin

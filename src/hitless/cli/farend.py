@@ -11,9 +11,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import click
 
+from hitless.cli.event_output import EventWriter
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.interrupts import on_signals
-from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import FarEndView
 from hitless.cli.sections import Sections
@@ -87,7 +87,7 @@ def command(
         "leaks": [str(network) for network in options.leaks],
     }
     if as_json:
-        lines = Lines(closed=lambda: far_end.stop())
+        lines = EventWriter(closed=lambda: far_end.stop())
         far_end = FarEnd(options, lines.emit, clock=Clock.from_environment(), flush=lines.flush)
     else:
         view = FarEndView()

@@ -140,7 +140,7 @@ def _families(word: str) -> tuple[Family, ...]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from hitless.cli.guard_words import Words
+    from hitless.cli.terminal_log import TerminalLog
     from hitless.daemon.lines import Lines
     from hitless.daemon.logs import Log
     from hitless.daemon.notify import Notifier
@@ -172,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
     set_on_end(stop)
     with Lines(sys.stderr.fileno()) as lines:
         # for a person words, for everything else JSON
-        log = Log(Words(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
+        log = Log(TerminalLog(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
         post = None
         if options.events:
             from hitless.guard.kubernetes import Poster

@@ -20,7 +20,7 @@ from hitless.cli.command_text import typed
 from hitless.cli.drill_session import run_and_show
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.numbers import number
-from hitless.cli.places import Folder
+from hitless.cli.output_paths import FolderParameter
 from hitless.cli.sections import Sections
 from hitless.drill import DrillPlan, Outside
 from hitless.drill.nodes import NodeTarget, RestartMethod
@@ -64,7 +64,7 @@ _EXAMPLES = {
 @number("--settle", limits=LIMITS["settle"], default=2.0, help="After each restart.")
 @number("--recovery", limits=LIMITS["recovery"], default=5.0, help="After the last restart.")
 @number("--patience", limits=LIMITS["patience"], default=120.0, help="How long the agent may take to become ready.")
-@click.option("--out", type=Folder(), metavar="DIR", help="Log and reports.")
+@click.option("--out", type=FolderParameter(), metavar="DIR", help="Log and reports.")
 @click.option("--anonymous", is_flag=True, help="No names of hosts in log and reports (addresses stay).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import click
 
+from hitless.cli.event_output import EventWriter
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.interrupts import on_signals
-from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.probe_view import probe_view
 from hitless.cli.sections import Sections
@@ -204,7 +204,7 @@ def command(
     clock = Clock.from_environment()
     with contextlib.ExitStack() as stack:
         if as_json:
-            lines = Lines(closed=lambda: prober.stop())
+            lines = EventWriter(closed=lambda: prober.stop())
             prober = Prober(options, lines.emit, clock=clock, flush=lines.flush)
         else:
             view = probe_view()

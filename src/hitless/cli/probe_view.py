@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from hitless.cleaning import cleaned
-from hitless.cli.lines import hear
+from hitless.cli.event_output import hear
 from hitless.cli.zones import zone
 from hitless.model import events as e
 

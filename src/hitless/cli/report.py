@@ -14,7 +14,7 @@ import click
 
 from hitless.cli import folders
 from hitless.cli.exits import HELP, Exit
-from hitless.cli.places import File, write
+from hitless.cli.output_paths import FileParameter, write
 from hitless.cli.sections import Sections
 from hitless.errors import InputError
 from hitless.evidence import RecordedDrill, Verdict, grouped, judge, read
@@ -64,7 +64,7 @@ def show(told: RecordedDrill, verdict: Verdict, *, err: bool = False) -> None:
     type=click.Choice(sorted(FORMATS)),
     help=f"[default: by the end of --out's name ({', '.join(_SUFFIXES)}), else terminal]",
 )
-@click.option("--out", type=File(), metavar="FILE", help="Write to this file instead of stdout.")
+@click.option("--out", type=FileParameter(), metavar="FILE", help="Write to this file instead of stdout.")
 @click.option("--anonymous", is_flag=True, help="Leave out the names of hosts and nodes.")
 def command(log: Path | None, form: str | None, out: Path | None, anonymous: bool) -> int:
     form = form or _form(out)

@@ -22,8 +22,8 @@ from hitless.errors import InputError
 
 if TYPE_CHECKING:
     from hitless.kube.api import Api
-    from hitless.operations.rollout.record import ReadRecord
-    from hitless.operations.rollout.values import Change, Rollout
+    from hitless.operations.rollout.record import StoredRollout
+    from hitless.operations.rollout.values import Rollout, RolloutChange
     from hitless.survey.cni import Survey
 
 __all__ = ["command"]
@@ -49,7 +49,7 @@ def _start(
 ) -> int:
     choices = rollout_choices.chosen(given, nodes, labels)
 
-    async def state(api: Api, survey: Survey, _: ReadRecord | None) -> Rollout:
+    async def state(api: Api, survey: Survey, _: StoredRollout | None) -> Rollout:
         import msgspec
 
         from hitless.operations.rollout import preconditions
@@ -80,10 +80,10 @@ def _start(
 @rollout_choices.starting
 @click.pass_context
 def restart(ctx: click.Context, /, nodes: tuple[str, ...], node_selector: str, **given: Any) -> int:
-    def change(_: Survey) -> Change:
-        from hitless.operations.rollout.values import Change
+    def change(_: Survey) -> RolloutChange:
+        from hitless.operations.rollout.values import RolloutChange
 
-        return Change("restart", "restart")
+        return RolloutChange("restart", "restart")
 
     return _start(ctx, given, change, nodes, node_selector)
 
@@ -103,7 +103,7 @@ def restart(ctx: click.Context, /, nodes: tuple[str, ...], node_selector: str, *
 @rollout_choices.starting
 @click.pass_context
 def image(ctx: click.Context, /, images: tuple[str, ...], **given: Any) -> int:
-    def change(survey: Survey) -> Change:
+    def change(survey: Survey) -> RolloutChange:
         from hitless.operations.rollout import preconditions
 
         assert survey.cni.daemon_set is not None
@@ -125,7 +125,7 @@ def image(ctx: click.Context, /, images: tuple[str, ...], **given: Any) -> int:
 @rollout_choices.starting
 @click.pass_context
 def patch(ctx: click.Context, /, file: Path, **given: Any) -> int:
-    def change(_: Survey) -> Change:
+    def change(_: Survey) -> RolloutChange:
         from hitless.operations.rollout import preconditions
 
         return preconditions.patch(_document(file), str(file))
@@ -155,7 +155,7 @@ _GOES_ON = {
 
 
 def _going_on(ctx: click.Context, given: dict[str, Any], take_over: bool, *, undo: bool) -> int:
-    async def state(api: Api, survey: Survey, found: ReadRecord | None) -> Rollout:
+    async def state(api: Api, survey: Survey, found: StoredRollout | None) -> Rollout:
         from hitless.operations.rollout import node_order, observation, preconditions
 
         assert found is not None, "looked for before"
@@ -216,7 +216,7 @@ def undo(ctx: click.Context, /, take_over: bool, **given: Any) -> int:
 )
 @rollout_choices.reaching
 def status(kubeconfig: Path | None, context: str | None, as_object: bool) -> int:
-    async def work() -> ReadRecord:
+    async def work() -> StoredRollout:
         from hitless.kube.api import Patience, connect
         from hitless.operations.rollout import record
 

@@ -12,11 +12,11 @@ import click
 from hitless.cli import progress, window_gate
 from hitless.cli.drill_choices import DEFAULT_IMAGE
 from hitless.cli.numbers import number
-from hitless.cli.places import Folder
+from hitless.cli.output_paths import FolderParameter
 from hitless.cluster.choices import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
-    from hitless.operations.rollout.values import Choices
+    from hitless.operations.rollout.values import RolloutChoices
 
 __all__ = ["SECTIONS", "ClusterAccess", "chosen", "driving", "reaching", "starting"]
 
@@ -70,7 +70,7 @@ def driving(command: _F) -> _F:
             click.option("--plan", is_flag=True, help="Show every step, call, object and right; change nothing."),
             click.option("--yes", is_flag=True, help="Do not ask."),
             number("--steps", limits=(1, 100_000), unset="all", help="Stop after so many steps; resume goes on."),
-            click.option("--out", type=Folder(), metavar="DIR", help="Logs and reports of all steps go here."),
+            click.option("--out", type=FolderParameter(), metavar="DIR", help="Logs and reports of all steps go here."),
             progress.options,
             window_gate.options,
         ),
@@ -119,11 +119,11 @@ def starting(command: _F) -> _F:
     )
 
 
-def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: str = "") -> Choices:
+def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: str = "") -> RolloutChoices:
     """The choices of a new rollout, checked; raises ``InputError``. ``family`` empty: by the nodes."""
     from hitless.cluster import validation
     from hitless.errors import InputError
-    from hitless.operations.rollout.values import Choices
+    from hitless.operations.rollout.values import RolloutChoices
 
     if nodes and node_selector:
         raise InputError("goes by labels, and --node by name", where="--node-selector", expected="one of the two")
@@ -138,7 +138,7 @@ def chosen(given: dict[str, Any], nodes: tuple[str, ...] = (), node_selector: st
         to=given["to"],
     )
     family: Literal["ipv4", "ipv6", "dual"] = given["family"] or "ipv4"
-    return Choices(
+    return RolloutChoices(
         width=int(given["width"]),
         zones=tuple(filter(None, (one.strip() for one in given["zones"].split(",")))),
         first=given["first"],

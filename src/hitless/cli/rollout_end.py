@@ -14,7 +14,7 @@ from hitless.cli.rollout_choices import ClusterAccess
 from hitless.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from hitless.operations.rollout.record import ReadRecord
+    from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.values import Rollout
 
 __all__ = ["give_up"]
@@ -34,7 +34,7 @@ def give_up(way: ClusterAccess, *, take_over: bool, yes: bool) -> Rollout | None
     return asyncio.run(_end(way, found))
 
 
-async def _look(way: ClusterAccess, *, take_over: bool) -> tuple[ReadRecord, str, str]:
+async def _look(way: ClusterAccess, *, take_over: bool) -> tuple[StoredRollout, str, str]:
     from hitless.kube.api import Patience, connect
     from hitless.operations.rollout import record
 
@@ -67,7 +67,7 @@ def _agreed(state: Rollout, *, yes: bool) -> bool:
     return agreed
 
 
-async def _end(way: ClusterAccess, found: ReadRecord) -> Rollout:
+async def _end(way: ClusterAccess, found: StoredRollout) -> Rollout:
     import msgspec
 
     from hitless.cluster.pods import sweep
@@ -76,7 +76,7 @@ async def _end(way: ClusterAccess, found: ReadRecord) -> Rollout:
     from hitless.operations.rollout.ports import now
 
     async with connect(way.kubeconfig, way.context, answered=True) as api:
-        mine = record.Record(api)
+        mine = record.RolloutRecord(api)
         await mine.claim(found)
         state = found.state
         if state.replaces and (why := await daemonset.restore(api, state)):

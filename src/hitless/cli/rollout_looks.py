@@ -16,8 +16,8 @@ from hitless.errors import ApiError, InputError
 if TYPE_CHECKING:
     from hitless.cli.window_gate import AskedWindows
     from hitless.kube.api import Api
-    from hitless.operations.rollout.observation import Observed
-    from hitless.operations.rollout.record import ReadRecord
+    from hitless.operations.rollout.observation import ObservedAgent
+    from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
@@ -32,9 +32,9 @@ class Looked:
     a guard that is ready, None where there is none; ``missing``: the pods' namespace is not there yet."""
 
     survey: Survey
-    found: ReadRecord | None
+    found: StoredRollout | None
     state: Rollout
-    seen: Observed
+    seen: ObservedAgent
     against: list[str]
     guarded: frozenset[str] | None = None
     guards: tuple[str, ...] = ()

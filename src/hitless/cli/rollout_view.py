@@ -20,9 +20,9 @@ from hitless.cli.exits import Exit
 
 if TYPE_CHECKING:
     from hitless.cli.rollout_looks import Looked
-    from hitless.operations.rollout.record import ReadRecord
+    from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.rights import Rehearsal
-    from hitless.operations.rollout.values import Rollout, Turn
+    from hitless.operations.rollout.values import NodeTurn, Rollout
 
 __all__ = ["WHERE", "described", "plan", "question", "show", "teller", "under_way", "warn"]
 
@@ -40,7 +40,7 @@ def teller(progress: str | None) -> Callable[[str], None]:
     return (lambda _: None) if progress == "none" else warn
 
 
-def under_way(found: ReadRecord) -> str:
+def under_way(found: StoredRollout) -> str:
     """That there is a rollout already."""
     state = found.state
     who = (
@@ -114,7 +114,7 @@ def plan(looked: Looked, *, as_object: bool) -> str:
     return _stream(looked, order, told)
 
 
-def _stream(looked: Looked, order: Sequence[Sequence[Turn]], told: Rehearsal) -> str:
+def _stream(looked: Looked, order: Sequence[Sequence[NodeTurn]], told: Rehearsal) -> str:
     import yaml
 
     state, choices = looked.state, looked.state.choices
@@ -148,7 +148,7 @@ def _stream(looked: Looked, order: Sequence[Sequence[Turn]], told: Rehearsal) ->
     return "\n".join(text)
 
 
-def _planned(looked: Looked, turn: Turn) -> dict[str, Any]:
+def _planned(looked: Looked, turn: NodeTurn) -> dict[str, Any]:
     node = looked.seen.nodes.get(turn.node)
     return {
         "node": turn.node,
@@ -158,7 +158,7 @@ def _planned(looked: Looked, turn: Turn) -> dict[str, Any]:
     }
 
 
-def _in_words(looked: Looked, turn: Turn) -> str:
+def _in_words(looked: Looked, turn: NodeTurn) -> str:
     planned = _planned(looked, turn)
     notes = [f"zone {turn.zone}"] if turn.zone else []
     notes += ["guard ready"] if planned["guard"] else ["no guard"]
@@ -166,7 +166,7 @@ def _in_words(looked: Looked, turn: Turn) -> str:
     return f"{turn.node} ({', '.join(notes)})"
 
 
-def _described(turn: Turn) -> dict[str, Any]:
+def _described(turn: NodeTurn) -> dict[str, Any]:
     return {
         "node": turn.node,
         "zone": turn.zone,

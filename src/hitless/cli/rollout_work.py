@@ -31,7 +31,7 @@ from hitless.errors import ApiError, InputError, MissingError
 if TYPE_CHECKING:
     from hitless.evidence import RecordedDrill, Verdict
     from hitless.kube.api import Api
-    from hitless.operations.rollout.record import ReadRecord
+    from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
@@ -48,7 +48,7 @@ class Request:
 
     ctx: click.Context
     given: dict[str, Any]
-    state: Callable[[Api, Survey, ReadRecord | None], Awaitable[Rollout]]
+    state: Callable[[Api, Survey, StoredRollout | None], Awaitable[Rollout]]
     resumes: bool = False
     take_over: bool = False
 
@@ -90,7 +90,7 @@ def carry_out(asked: Request) -> int:
 
 
 async def _look(asked: Request) -> Looked:
-    from hitless.cluster.neighbours import met
+    from hitless.cluster.other_drills import met
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
     from hitless.operations.rollout import guards, observation, preconditions, probe_plan, record
@@ -139,7 +139,7 @@ async def _look(asked: Request) -> Looked:
         return looked
 
 
-async def _driven(api: Api, found: ReadRecord, asked: Request) -> list[str]:
+async def _driven(api: Api, found: StoredRollout, asked: Request) -> list[str]:
     """Why somebody else's rollout may not be gone on with."""
     from hitless.operations.rollout import record
 
@@ -194,8 +194,8 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
     from hitless.kube.api import connect
     from hitless.operations.rollout import events, probe_plan, step_drill
     from hitless.operations.rollout.driver import drive
-    from hitless.operations.rollout.ports import Crew, now
-    from hitless.operations.rollout.record import ReadRecord, Record
+    from hitless.operations.rollout.ports import DriverContext, now
+    from hitless.operations.rollout.record import RolloutRecord, StoredRollout
     from hitless.restarts.agents import AgentPods
 
     state, windows = looked.state, looked.windows
@@ -209,9 +209,9 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             tell(f"--force-window: {windows.reason}")
     state = msgspec.structs.replace(state, **changes)
     async with connect(asked.way.kubeconfig, asked.way.context, answered=True) as api:
-        record = Record(api)
+        record = RolloutRecord(api)
         if asked.resumes and looked.found is not None:
-            await record.claim(ReadRecord(state, looked.found.map))
+            await record.claim(StoredRollout(state, looked.found.map))
         else:
             await record.begin(state, looked.found)
         tell(f"written down in {rollout_view.WHERE}; logs in {folder}")
@@ -244,7 +244,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             if all(one.course != "restarting" for one in state.turns):  # else they may be heard first
                 await prober.tidy()
             others = _Others(api, looked, identity)
-            crew = Crew(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
+            crew = DriverContext(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
             if choices.post_events:
                 crew.announce = lambda turns: events.post(api, record.state, turns, rollout_view.warn)
             await drive(crew)
@@ -262,7 +262,7 @@ class _Others:
     mine: str
 
     async def __call__(self, names: Sequence[str]) -> str:
-        from hitless.cluster.neighbours import met
+        from hitless.cluster.other_drills import met
         from hitless.restarts.methods import ApiMethod
 
         choices, nodes = self.looked.state.choices, self.looked.seen.nodes

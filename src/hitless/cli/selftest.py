@@ -21,7 +21,7 @@ from hitless.cli.drill import BACKENDS
 from hitless.cli.drill_session import interruptible
 from hitless.cli.drill_view import view
 from hitless.cli.exits import HELP
-from hitless.cli.places import Folder
+from hitless.cli.output_paths import FolderParameter
 from hitless.cli.report import EXITS
 from hitless.cli.sections import Sections
 from hitless.drill import selftest
@@ -73,7 +73,7 @@ _EXAMPLES = {
 @click.option("--family", type=click.Choice(["ipv4", "ipv6"]), default="ipv4", show_default=True)
 @click.option("--quick", is_flag=True, help="A third of the gaps.")
 @click.option("--only", metavar="A,B", help="Only these trials, by name.")
-@click.option("--out", type=Folder(), metavar="DIR", help="Keep the event log here.")
+@click.option("--out", type=FolderParameter(), metavar="DIR", help="Keep the event log here.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object instead of the table.")
 @click.pass_context
 def command(

@@ -17,8 +17,8 @@ from dataclasses import replace
 import click
 
 from hitless.cleaning import cleaned
+from hitless.cli.event_output import EventWriter
 from hitless.cli.exits import Exit
-from hitless.cli.lines import Lines
 from hitless.cli.numbers import number
 from hitless.cli.sections import Sections
 from hitless.cli.watch_view import WatchView
@@ -121,7 +121,7 @@ def command(
         # what is loaded by now stays; collecting it again and again would make the clock late
         gc.collect()
         gc.freeze()
-        lines = Lines(closed=watch.stop)
+        lines = EventWriter(closed=watch.stop)
         if once:
             return _once(watch, lines if as_json else None)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -139,7 +139,7 @@ def command(
     return Exit.PASS if judged else Exit.INCONCLUSIVE
 
 
-def _once(watch: Watch, lines: Lines | None) -> int:
+def _once(watch: Watch, lines: EventWriter | None) -> int:
     """The state of every pod network, and the worst of them as exit code."""
     found: set[State] = set()
     for event in watch.once():

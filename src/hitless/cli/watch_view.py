@@ -18,7 +18,7 @@ from types import TracebackType
 import click
 
 from hitless.cleaning import cleaned
-from hitless.cli.lines import hear
+from hitless.cli.event_output import hear
 from hitless.cli.zones import zone
 from hitless.model.events import (
     Bridged,

@@ -23,7 +23,7 @@ from hitless.cli.groups import Group
 from hitless.cli.numbers import number
 from hitless.cli.sections import Sections
 from hitless.errors import ApiError, InputError
-from hitless.operations.windows import Opening, Schedule, State, Windows, length, moment, read, span, utc
+from hitless.operations.windows import Opening, Windows, WindowSchedule, WindowState, length, moment, read, span, utc
 from hitless.operations.windows.configmaps import of_configmap
 from hitless.operations.windows.gates import wait as wait_for
 from hitless.operations.windows.selectors import labels_of
@@ -87,13 +87,13 @@ def given(
     return windows
 
 
-def _schedule(asked: dict[str, Any], at: int) -> Schedule:
+def _schedule(asked: dict[str, Any], at: int) -> WindowSchedule:
     windows = given(
         asked["file"], asked["configmap"], asked["kubeconfig"], asked["context"], at=min(at, int(time.time()))
     )
     needs = length(asked["needs"], where="--needs") if asked["needs"] is not None else 0
     labels = labels_of(asked["labels"], where="--labels")
-    schedule = Schedule(windows, (asked["cluster"],) if asked["cluster"] else (), asked["node"], needs, labels)
+    schedule = WindowSchedule(windows, (asked["cluster"],) if asked["cluster"] else (), asked["node"], needs, labels)
     if not schedule.entries:
         names = ", ".join(clean(one.name) for one in windows.entries)
         raise InputError(
@@ -147,11 +147,11 @@ def status(at: str | None, as_json: bool, **asked: Any) -> int:
     return _telling(work)
 
 
-def _word(state: State) -> str:
+def _word(state: WindowState) -> str:
     return "open" if state.open else "paused" if state.paused else "closed"
 
 
-def _status(schedule: Schedule, state: State, following: Opening | None, at: int) -> dict[str, Any]:
+def _status(schedule: WindowSchedule, state: WindowState, following: Opening | None, at: int) -> dict[str, Any]:
     return {
         "status": _word(state),
         "at": utc(at),
@@ -163,7 +163,7 @@ def _status(schedule: Schedule, state: State, following: Opening | None, at: int
     }
 
 
-def _say(schedule: Schedule, state: State, following: Opening | None, at: int) -> None:
+def _say(schedule: WindowSchedule, state: WindowState, following: Opening | None, at: int) -> None:
     word = _word(state)
     if state.open and state.until is not None:
         what = "something may begin" if schedule.needs else "open"
@@ -182,11 +182,11 @@ def _say(schedule: Schedule, state: State, following: Opening | None, at: int) -
         click.echo(f"next: {_line(following, schedule)}, in {span(following.begin - at)}")
 
 
-def _short(schedule: Schedule) -> str:
+def _short(schedule: WindowSchedule) -> str:
     return f" that is as long as --needs {span(schedule.needs)}" if schedule.needs else ""
 
 
-def _line(one: Opening, schedule: Schedule) -> str:
+def _line(one: Opening, schedule: WindowSchedule) -> str:
     latest = f", latest start {utc(one.end - schedule.needs)}" if schedule.needs else ""
     return f"{clean(one.name)}  {utc(one.begin)}  {utc(one.end)}  ({span(one.end - one.begin)}{latest})"
 

@@ -22,7 +22,7 @@ from hitless.errors import InputError, MissingError
 if TYPE_CHECKING:
     from hitless.operations.windows import Gate, Windows
 
-__all__ = ["AskedWindows", "ClusterAccess", "Labels", "asked", "configmap", "options", "permit", "skipped"]
+__all__ = ["AskedWindows", "ClusterOptions", "Labels", "asked", "configmap", "options", "permit", "skipped"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 Labels = Mapping[str, Mapping[str, str]]
@@ -58,7 +58,7 @@ def _option(*names: str, **rest: Any) -> Callable[[_F], _F]:
     return click.option(*names, expose_value=False, callback=_keep, **rest)
 
 
-class ClusterAccess(Protocol):
+class ClusterOptions(Protocol):
     """How the cluster is reached, where the windows may be kept in it."""
 
     @property
@@ -90,7 +90,7 @@ class AskedWindows:
         return Gate(self.windows, clusters=self.clusters, nodes=nodes, needs=needs, labels=labels)
 
 
-def asked(ctx: click.Context, *, way: ClusterAccess | None = None) -> AskedWindows | None:
+def asked(ctx: click.Context, *, way: ClusterOptions | None = None) -> AskedWindows | None:
     """What the options say (``way``: of that cluster), None without windows; raises ``InputError``."""
     given_ = ctx.meta.get(_KEY, {})
     if given_.get("window") is None and given_.get("configmap") is None:
@@ -135,7 +135,7 @@ def configmap() -> str:
 
 
 def permit(
-    ctx: click.Context, nodes: Sequence[str], *, way: ClusterAccess | None = None, labels: Labels | None = None
+    ctx: click.Context, nodes: Sequence[str], *, way: ClusterOptions | None = None, labels: Labels | None = None
 ) -> Permit:
     """What the options allow on these nodes (``way``: of that cluster). Raises ``MissingError`` when nothing may begin
     now."""

@@ -13,7 +13,7 @@ from hitless.drill import DrillPlan
 
 if TYPE_CHECKING:
     from hitless.cluster.choices import Choices
-    from hitless.cluster.manifests import Pods
+    from hitless.cluster.manifests import PodOptions
     from hitless.kube.objects import Node
     from hitless.restarts.methods import ApiMethod
     from hitless.survey.cni import Survey
@@ -24,7 +24,7 @@ __all__ = ["dry_run"]
 def dry_run(
     choices: Choices,
     plan: DrillPlan,
-    pods: Pods,
+    pods: PodOptions,
     survey: Survey,
     chosen: tuple[Node, ...],
     restart: ApiMethod,

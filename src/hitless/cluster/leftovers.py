@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hitless.cleaning import clean
-from hitless.cluster import alive, manifests
-from hitless.cluster.alive import Life
+from hitless.cluster import heartbeat, manifests
+from hitless.cluster.heartbeat import Life
 from hitless.errors import ApiError
 from hitless.kube.api import Api
-from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, Namespace, Pod
+from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, ConfigMap, NamespaceObject, Pod
 
 __all__ = ["Drill", "judge", "look", "remove"]
 
@@ -31,7 +31,7 @@ class Drill:
     identity: str
     pods: tuple[Pod, ...] = ()
     owners: tuple[ConfigMap, ...] = ()
-    namespaces: tuple[Namespace, ...] = ()
+    namespaces: tuple[NamespaceObject, ...] = ()
     life: Life = "unknown"
     why: str = ""
 
@@ -91,7 +91,7 @@ async def look(api: Api, places: Iterable[str]) -> list[Drill]:
 
 def _at_once(drill: Drill) -> Drill:
     """What can be said without waiting."""
-    local = {alive.here(one) for one in drill.owners}
+    local = {heartbeat.here(one) for one in drill.owners}
     if "alive" in local:
         return replace(drill, life="alive", why="its process runs on this machine")
     if "dead" in local:
@@ -108,24 +108,24 @@ async def judge(api: Api, drills: Sequence[Drill], within: float | None = None) 
 
     ``within``: look no longer than so many seconds; a drill that was silent for less than ``alive.LOOK`` is not dead.
     """
-    within = alive.LOOK if within is None else within
+    within = heartbeat.LOOK if within is None else within
     waiting = {one.identity: one for one in drills if one.life == "unknown"}
     done = {one.identity: one for one in drills if one.life != "unknown"}
     end = api.patience.now() + within
     for identity, one in list(waiting.items()):
-        if not any(alive.number(owner) for owner in one.owners):
+        if not any(heartbeat.number(owner) for owner in one.owners):
             why = "it gives no signs of life (an older hitless, or one without the right to patch ConfigMaps)"
             done[identity] = replace(waiting.pop(identity), why=why)
     while waiting and api.patience.now() < end:
         await api.patience.sleep(1.0)
         now = await _numbers(api, waiting.values())
         for identity, one in list(waiting.items()):
-            before = {owner.metadata.uid: alive.number(owner) for owner in one.owners}
+            before = {owner.metadata.uid: heartbeat.number(owner) for owner in one.owners}
             if any(now.get(uid, told) != told for uid, told in before.items()):
                 done[identity] = replace(waiting.pop(identity), life="alive", why="it gives signs of life")
     for identity, one in waiting.items():
         why = f"it gave no sign of life for {within:g} s"
-        if within < alive.LOOK:
+        if within < heartbeat.LOOK:
             done[identity] = replace(one, why=f"{why}; it may be cut off from the server")
         else:
             done[identity] = replace(one, life="dead", why=why)
@@ -135,7 +135,7 @@ async def judge(api: Api, drills: Sequence[Drill], within: float | None = None) 
 async def _numbers(api: Api, drills: Iterable[Drill]) -> Mapping[str, str]:
     places = dict.fromkeys(owner.metadata.namespace for one in drills for owner in one.owners)
     found = [owner for place in places for owner in await api.all(CONFIG_MAPS, place, labels=manifests.selector())]
-    return {owner.metadata.uid: alive.number(owner) for owner in found}
+    return {owner.metadata.uid: heartbeat.number(owner) for owner in found}
 
 
 async def remove(api: Api, drill: Drill) -> list[str]:

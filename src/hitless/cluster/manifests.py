@@ -26,7 +26,7 @@ __all__ = [
     "MANAGED",
     "ROLLOUT",
     "Document",
-    "Pods",
+    "PodOptions",
     "far_addresses",
     "far_urls",
     "farend_pod",
@@ -61,7 +61,7 @@ _USER = 65532  # "nonroot" by convention of small images
 
 
 @dataclass(frozen=True, slots=True)
-class Pods:
+class PodOptions:
     """The choices that shape a drill's pods. ``identity`` tells one drill's objects from another's.
 
     ``rules``: the watch follows them (false: this agent's rules are not known, only the control probe runs there).
@@ -101,17 +101,17 @@ def selector(identity: str = "") -> str:
     return f"{own},{DRILL_LABEL}={identity}" if identity else own
 
 
-def _labels(pods: Pods, role: str) -> dict[str, str]:
+def _labels(pods: PodOptions, role: str) -> dict[str, str]:
     return {**pods.pod_labels, **MANAGED, DRILL_LABEL: pods.identity, "app.kubernetes.io/component": role}
 
 
-def name(pods: Pods, role: str, node: str = "") -> str:
+def name(pods: PodOptions, role: str, node: str = "") -> str:
     """A pod's name: short enough for any node's name, the same for the same node."""
     short = hashlib.sha256(node.encode()).hexdigest()[:8] if node else ""
     return "-".join(part for part in ("hitless", role, pods.identity, short) if part)
 
 
-def namespace(pods: Pods) -> Document:
+def namespace(pods: PodOptions) -> Document:
     """The drill's own namespace. The watch's pods need the host's network: Pod Security is told so."""
     labels = {**MANAGED, DRILL_LABEL: pods.identity, CREATED_LABEL: "true"}
     for mode in ("enforce", "audit", "warn"):
@@ -119,7 +119,7 @@ def namespace(pods: Pods) -> Document:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": pods.namespace, "labels": labels}}
 
 
-def owner(pods: Pods, place: str) -> Document:
+def owner(pods: PodOptions, place: str) -> Document:
     """The object that owns the drill's pods in a namespace: when it goes, the cluster takes them away."""
     return {
         "apiVersion": "v1",
@@ -133,7 +133,7 @@ def _tool(name: str, arguments: Sequence[str]) -> list[str]:
     return ["--tool", f"{name}={json.dumps(list(arguments))}"]
 
 
-def _pod(pods: Pods, role: str, node: str, place: str, owned_by: Document, tools: list[str]) -> Document:
+def _pod(pods: PodOptions, role: str, node: str, place: str, owned_by: Document, tools: list[str]) -> Document:
     container: Document = {
         "name": CONTAINER,
         "image": pods.image,
@@ -197,7 +197,7 @@ def _restricted(pod: Document) -> Document:
     return pod
 
 
-def probe_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str], *, peer: str = "") -> Document:
+def probe_pod(pods: PodOptions, node: str, owned_by: Document, to: Sequence[str], *, peer: str = "") -> Document:
     """The probe on a node: an ordinary pod. ``peer``: the address of a pod elsewhere, for the control between pods."""
     arguments = ["probe", "--json", "--family", pods.family]
     arguments += ["--rate", str(pods.rate)] if pods.rate is not None else []  # else polite: somebody else's server
@@ -216,7 +216,7 @@ def probe_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str], *, p
     return pod
 
 
-def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> Document:
+def watch_pod(pods: PodOptions, node: str, owned_by: Document, to: Sequence[str]) -> Document:
     """The watch on a node, and the control probe from the host's network: it does not pass the pods' egress path."""
     arguments = ["watch", "--json"]
     arguments += ["--profile", pods.profile] if pods.profile else []
@@ -250,14 +250,14 @@ def watch_pod(pods: Pods, node: str, owned_by: Document, to: Sequence[str]) -> D
     return pod
 
 
-def peer_pod(pods: Pods, node: str, owned_by: Document) -> Document:
+def peer_pod(pods: PodOptions, node: str, owned_by: Document) -> Document:
     """A far end in an ordinary pod, for the control between pods."""
     # The kubelet puts the pod's address in, of whichever family the cluster prefers.
     tools = _tool("farend", ["farend", "--json", "--bind", "$(POD_IP)", "--port", str(PEER_PORT)])
     return _restricted(_pod(pods, "peer", node, pods.traffic_namespace, owned_by, tools))
 
 
-def far_addresses(pods: Pods, addresses: Mapping[str, str]) -> list[str]:
+def far_addresses(pods: PodOptions, addresses: Mapping[str, str]) -> list[str]:
     """A node's addresses (by family) of the families that are drilled."""
     wanted = ("ipv4", "ipv6") if pods.family == "dual" else (pods.family,)
     return [addresses[family] for family in wanted if family in addresses]
@@ -268,7 +268,7 @@ def far_urls(addresses: Sequence[str]) -> list[str]:
     return [f"farend://{f'[{one}]' if ':' in one else one}:{PEER_PORT}" for one in addresses]
 
 
-def farend_pod(pods: Pods, node: str, addresses: Sequence[str], owned_by: Document) -> Document:
+def farend_pod(pods: PodOptions, node: str, addresses: Sequence[str], owned_by: Document) -> Document:
     """A far end on another node's network: outside the pod network, so that pods reach it by translated flows."""
     binds = [word for address in addresses for word in ("--bind", address)]
     arguments = ["farend", "--json", *binds, "--port", str(PEER_PORT)]
@@ -278,7 +278,7 @@ def farend_pod(pods: Pods, node: str, addresses: Sequence[str], owned_by: Docume
 
 
 def rights(
-    pods: Pods,
+    pods: PodOptions,
     restart: ApiMethod,
     agent_namespace: str,
     agent: str,

@@ -1,7 +1,7 @@
 """The drill's pods, from the driver's side: making them, listening to them, taking them away.
 
 Problem: what a pod measured must reach the record whole, although the connection to it may break at the worst moment.
-Promise: a ``Station`` is one pod: it is made, waited for (with the kubelet's own words when it does not start), its
+Promise: a ``DrillPod`` is one pod: it is made, waited for (with the kubelet's own words when it does not start), its
 lines go to a desk with the node's clock taken out, and its end is asked for and heard to the last line; a stream that
 ends without its tools' last words is an error in the record. ``sweep`` removes everything of a drill, or of all.
 Next stage: ``target``.
@@ -26,10 +26,10 @@ from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
-from hitless.kube.troubles import Trouble, no_account_yet, trouble
+from hitless.kube.pod_problems import PodProblem, no_account_yet, pod_problem
 from hitless.model import events as e
 
-__all__ = ["Listener", "Station", "gone", "sweep"]
+__all__ = ["DrillPod", "Listener", "gone", "sweep"]
 
 Listener = Callable[[e.Event, str], None]
 """Takes an event and the name of its stream."""
@@ -49,7 +49,7 @@ _HOPELESS = frozenset(
 
 
 @dataclass
-class Station:
+class DrillPod:
     """One pod of a drill and its stream. ``now`` is the driver's clock; ``say`` takes events, ``fail`` bad news."""
 
     api: Api
@@ -109,7 +109,7 @@ class Station:
         if pods is not None and pod is None:
             raise MissingError(_removed(self), remedy="who did? Then drill again")
         if pod is None or pod.status.phase != "Running":
-            why = trouble(pod) if pod is not None else Trouble(await self._pending(patience))
+            why = pod_problem(pod) if pod is not None else PodProblem(await self._pending(patience))
             raise MissingError(
                 f"the pod {self.namespace}/{self.name} does not start on {self.node}: {why}", remedy=_remedy(why)
             )
@@ -148,7 +148,9 @@ class Station:
     async def _pending(self, patience: float) -> str:
         """What is known of a pod that neither runs nor fails: most often its network or its volumes are not made."""
         found = await self.api.all(PODS, self.namespace, fields=f"metadata.name={self.name}")
-        known = "; ".join(filter(None, (str(trouble(one)) or one.status.phase for one in found))) or "it is not there"
+        known = (
+            "; ".join(filter(None, (str(pod_problem(one)) or one.status.phase for one in found))) or "it is not there"
+        )
         events = f"kubectl get events -n {self.namespace} --field-selector involvedObject.name={self.name}"
         return f"not running after {patience:g} s ({known}); the kubelet's message: {events}"
 
@@ -309,14 +311,14 @@ class Station:
             self.say(e.Note(t=self.now(), level="warning", text=text), "drill")
 
 
-def _removed(station: Station) -> str:
+def _removed(station: DrillPod) -> str:
     return (
         f"somebody removed the pod {station.namespace}/{station.name} ({station.role} on {station.node}) "
         "while this drill was using it"
     )
 
 
-def _remedy(why: Trouble) -> str:
+def _remedy(why: PodProblem) -> str:
     if why.code == "ErrImageNeverPull":
         return "the node lacks the image; load it there: ctr -n k8s.io images import dist/hitless-image.tar"
     if why.ended:
@@ -328,12 +330,12 @@ def _settled(pods: Mapping[str, Pod]) -> bool:
     for pod in pods.values():
         if pod.status.phase in ("Running", "Succeeded", "Failed"):
             return True
-        if trouble(pod).code in _HOPELESS:
+        if pod_problem(pod).code in _HOPELESS:
             return True
     return False
 
 
-async def gone(api: Api, stations: Iterable[Station], within: float) -> None:
+async def gone(api: Api, stations: Iterable[DrillPod], within: float) -> None:
     """Wait until these pods are gone from their nodes, at most so many seconds: their host ports are free then."""
     by_place: dict[str, set[str]] = {}
     for one in stations:

@@ -2,7 +2,7 @@
 
 Problem: an operator has a cluster and one question. Promise: nothing is changed before the cluster was surveyed,
 every objection was shown, and the operator agreed; a dry run gives every object, call and right as YAML and changes
-nothing; what a drill created is removed at its end. ``People`` is the port to the operator; the command line
+nothing; what a drill created is removed at its end. ``Operator`` is the port to the operator; the command line
 implements it. Next stage: ``hitless.cli.drill_cluster``.
 """
 
@@ -14,11 +14,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
-from hitless.cluster.alive import driver
 from hitless.cluster.choices import Choices
 from hitless.cluster.dry_run import dry_run
-from hitless.cluster.manifests import Pods, far_addresses
-from hitless.cluster.neighbours import met
+from hitless.cluster.heartbeat import driver
+from hitless.cluster.manifests import PodOptions, far_addresses
+from hitless.cluster.other_drills import met
 from hitless.cluster.schedule import announce, last_turn, push, remember
 from hitless.cluster.target import Abort, ClusterTarget, placed, spots
 from hitless.cluster.validation import abort_after, check
@@ -37,7 +37,7 @@ from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey, look
 from hitless.survey.nodes import choose, objections
 
-__all__ = ["ASKED", "People", "Prepared", "prepare"]
+__all__ = ["ASKED", "Operator", "Prepared", "prepare"]
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,7 @@ PATIENCE = 120.0
 """Seconds for an agent's pod to end, to be made again, and to be ready: on a small node Cilium takes a minute."""
 
 
-class People(Protocol):
+class Operator(Protocol):
     """Who asked for the drill."""
 
     def warn(self, text: str) -> None:
@@ -84,7 +84,7 @@ class Prepared:
     permit: Permit
 
 
-def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: People) -> Prepared | None:
+def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: Operator) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
     restart = plan.method
     if not isinstance(restart, ApiMethod):
@@ -163,7 +163,7 @@ def _check(choices: Choices, grace: float | None) -> None:
 
 
 async def _tell(
-    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, people: People
+    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, people: Operator
 ) -> None:
     """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
 
@@ -180,7 +180,7 @@ async def _tell(
             people.warn(f"the metrics could not be pushed: {error}")
 
 
-def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: Pods) -> None:
+def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions) -> None:
 
     expected = "--to URL of something outside the cluster, e.g. https://example.org/ or farend://HOST (hitless farend)"
     if len(survey.nodes) < 2:
@@ -220,7 +220,7 @@ async def _turn(api: Api, namespace: str) -> str:
     return await last_turn(api, namespace)
 
 
-def _pods(choices: Choices, plan: DrillPlan, survey: Survey, restart: ApiMethod) -> Pods:
+def _pods(choices: Choices, plan: DrillPlan, survey: Survey, restart: ApiMethod) -> PodOptions:
 
     profile = choices.watch_profile or survey.cni.profile
     family: Literal["ipv4", "ipv6", "dual"] = "dual" if len(plan.families) > 1 else "ipv4"
@@ -231,7 +231,7 @@ def _pods(choices: Choices, plan: DrillPlan, survey: Survey, restart: ApiMethod)
     nodes = 1 if method.everywhere else max(1, choices.count or len(choices.nodes) or 1)
     length = plan.baseline + plan.recovery + plan.rounds * (plan.settle + 2 * plan.patience + method.held) + 300
     ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
-    return Pods(
+    return PodOptions(
         identity=secrets.token_hex(4),
         namespace=choices.namespace,
         probe_namespace=choices.probe_namespace,

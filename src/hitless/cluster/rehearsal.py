@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hitless.cluster import alive, manifests
-from hitless.cluster.manifests import Document, Pods
+from hitless.cluster import heartbeat, manifests
+from hitless.cluster.manifests import Document, PodOptions
 from hitless.cluster.target import far_ends, spots
 from hitless.kube.objects import Node
 from hitless.restarts.methods import ApiMethod, entry_of
@@ -32,7 +32,7 @@ class Rehearsal:
 
 
 def rehearse(
-    pods: Pods,
+    pods: PodOptions,
     survey: Survey,
     nodes: Sequence[Node],
     restart: ApiMethod,
@@ -72,7 +72,7 @@ def rehearse(
         "get the ConfigMap {1} in {0} (whether a rollout is under way)".format(*manifests.ROLLOUT),
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
-        f"patch that ConfigMap every {alive.BEAT:g} s (an annotation: the drill is alive)",
+        f"patch that ConfigMap every {heartbeat.BEAT:g} s (an annotation: the drill is alive)",
         "exec in the pods: hitless relay read, clock, stop",
         f"{rounds} times on each of {', '.join(node.name for node in nodes)}: {verb}; watch its pods",
         *([f"get, create and patch the ConfigMap hitless-drill-turn in {pods.namespace}"] if turn else []),
@@ -84,12 +84,12 @@ def rehearse(
     return Rehearsal((*made, *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
 
 
-def _far(pods: Pods, node: Node) -> list[str]:
+def _far(pods: PodOptions, node: Node) -> list[str]:
     return manifests.far_addresses(pods, node.internal_ips)
 
 
 def grants(
-    pods: Pods,
+    pods: PodOptions,
     survey: Survey,
     restart: ApiMethod,
     *,

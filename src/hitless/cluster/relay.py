@@ -25,7 +25,7 @@ from pathlib import Path
 from hitless.errors import InputError, KernelError, MissingError, NotFound, ours
 from hitless.kernel import files, processes
 from hitless.kernel.clock import Clock
-from hitless.kube.words import TAKEN_OVER
+from hitless.kube.relay_messages import TAKEN_OVER
 from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 

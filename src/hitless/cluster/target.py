@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from hitless.cluster import alive, manifests
-from hitless.cluster.manifests import Document, Pods
-from hitless.cluster.pods import Station, gone, sweep
+from hitless.cluster import heartbeat, manifests
+from hitless.cluster.manifests import Document, PodOptions
+from hitless.cluster.pods import DrillPod, gone, sweep
 from hitless.cluster.signals import killer
 from hitless.drill.drill_log import SubjectLog
 from hitless.drill.plans import DrillPlan
@@ -33,7 +33,7 @@ from hitless.restarts.execution import restart
 from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
-__all__ = ["Abort", "ClusterTarget", "Places", "far_ends", "placed", "spots"]
+__all__ = ["Abort", "ClusterTarget", "SharedObjects", "far_ends", "placed", "spots"]
 
 OWN_FAR_END = "node"
 """``--to node``: a far end of ours on another node's network."""
@@ -77,7 +77,7 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SharedObjects:
     """What stands for all nodes: the owners by namespace, nodes for our far ends, (node, address) of control pods."""
 
     owners: Mapping[str, Document]
@@ -85,7 +85,7 @@ class Places:
     peers: tuple[tuple[str, str], ...] = ()
     troubles: list[str] = field(default_factory=list)
     """What happened to what stands for all nodes, for the record of whoever is drilled then."""
-    helpers: tuple[Station, ...] = ()
+    helpers: tuple[DrillPod, ...] = ()
     """The control pods themselves."""
 
 
@@ -96,11 +96,11 @@ class ClusterTarget:
     api: Api
     survey: Survey
     nodes: Sequence[Node]
-    pods: Pods
+    pods: PodOptions
     plan: DrillPlan
     agent: AgentPods
     method: ApiMethod
-    places: Places
+    places: SharedObjects
     to: Sequence[str]
     at_once: int = 1
     abort: Abort = field(default_factory=Abort)
@@ -158,7 +158,7 @@ class ClusterTarget:
         for node in group[1:]:
             desks[node.name] = desk.record.desk(name.agent, node.name)
             desk.companions.append(desks[node.name])
-        stations: list[Station] = []
+        stations: list[DrillPod] = []
         try:
             await self._start(stations, self._far_ends(group, desks), desk)
             await asyncio.gather(*(one.listening(_START) for one in stations))
@@ -204,7 +204,7 @@ class ClusterTarget:
         ]
 
     async def _start(
-        self, stations: list[Station], documents: Sequence[tuple[Document, list[SubjectLog]]], first: SubjectLog
+        self, stations: list[DrillPod], documents: Sequence[tuple[Document, list[SubjectLog]]], first: SubjectLog
     ) -> None:
         async with asyncio.TaskGroup() as starting:
             for document, desks in documents:
@@ -212,7 +212,7 @@ class ClusterTarget:
                 stations.append(station)
                 starting.create_task(station.join() if self.joins else station.start(_START))
 
-    def _station(self, document: Document, desks: Sequence[SubjectLog], first: SubjectLog) -> Station:
+    def _station(self, document: Document, desks: Sequence[SubjectLog], first: SubjectLog) -> DrillPod:
         def say(event: e.Event, stream: str) -> None:
             for desk in desks:
                 desk.write(event, stream)
@@ -221,7 +221,7 @@ class ClusterTarget:
             if self.abort.see(event, stream, desks[0].node):
                 first.fail(f"aborted: {self.abort.reason}")
 
-        return Station(self.api, document, lambda: first.now, say, first.fail)
+        return DrillPod(self.api, document, lambda: first.now, say, first.fail)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -232,7 +232,7 @@ def _first(error: BaseException) -> BaseException:
 
 class _ClusterSubject:
     def __init__(
-        self, target: ClusterTarget, desk: SubjectLog, nodes: Sequence[str], stations: Sequence[Station]
+        self, target: ClusterTarget, desk: SubjectLog, nodes: Sequence[str], stations: Sequence[DrillPod]
     ) -> None:
         self._target = target
         self._desk = desk
@@ -255,7 +255,7 @@ class _ClusterSubject:
         kill = killer(self._target.api, {one.node: (one.name, one.namespace) for one in self._of("watch")})
         await restart(agent, method, self._nodes, tell, patience=patience, kill=kill)
 
-    def _of(self, *roles: str) -> list[Station]:
+    def _of(self, *roles: str) -> list[DrillPod]:
         return [one for one in self._stations if one.role in roles]
 
     async def quiet(self) -> None:
@@ -270,10 +270,10 @@ class _ClusterSubject:
 
 @asynccontextmanager
 async def placed(
-    api: Api, survey: Survey, nodes: Sequence[Node], pods: Pods, *, own_far_end: bool, tell: Callable[[str], None]
-) -> AsyncIterator[Places]:
+    api: Api, survey: Survey, nodes: Sequence[Node], pods: PodOptions, *, own_far_end: bool, tell: Callable[[str], None]
+) -> AsyncIterator[SharedObjects]:
     """Make what stands for all nodes, and remove everything of this drill at the end, whatever happened."""
-    helpers: list[Station] = []
+    helpers: list[DrillPod] = []
     troubles: list[str] = []
     beating: asyncio.Task[None] | None = None
 
@@ -290,15 +290,15 @@ async def placed(
             document["metadata"]["uid"] = await _made(api, document, place)
             owners[place] = document
         names = {place: str(document["metadata"]["name"]) for place, document in owners.items()}
-        beating = asyncio.create_task(alive.beat(api, names, trouble, tell))
+        beating = asyncio.create_task(heartbeat.beat(api, names, trouble, tell))
         chosen = spots(survey, nodes)
         clock = Clock()
         for node in chosen:
             document = manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace])
-            helpers.append(Station(api, document, clock.now, lambda *_: None, trouble))
+            helpers.append(DrillPod(api, document, clock.now, lambda *_: None, trouble))
         await asyncio.gather(*(one.start(_START) for one in helpers))
         peers = tuple((one.node, one.ip) for one in helpers)
-        yield Places(owners, tuple(chosen) if own_far_end else (), peers, troubles, tuple(helpers))
+        yield SharedObjects(owners, tuple(chosen) if own_far_end else (), peers, troubles, tuple(helpers))
     finally:
         if beating is not None:
             beating.cancel()
@@ -315,7 +315,7 @@ async def _made(api: Api, owner: Document, place: str) -> str:
     return made.metadata.uid
 
 
-async def _namespace(api: Api, pods: Pods, place: str) -> None:
+async def _namespace(api: Api, pods: PodOptions, place: str) -> None:
     end = api.patience.now() + _GONE
     try:
         while (there := await api.get(NAMESPACES, place)).metadata.deletion_timestamp is not None:
@@ -355,7 +355,7 @@ def _opposite(places: Sequence[Node], node: Node) -> Node | None:
     return min(places, key=lambda one: one.name == node.name, default=None)
 
 
-async def _clean(api: Api, pods: Pods, tell: Callable[[str], None]) -> None:
+async def _clean(api: Api, pods: PodOptions, tell: Callable[[str], None]) -> None:
     try:
         await sweep(api, pods.namespaces, pods.identity)
     except HitlessError as error:

@@ -13,7 +13,7 @@ import msgspec
 
 from hitless.errors import HitlessError, ours
 
-__all__ = ["Diagnosis", "Finding", "State", "checked"]
+__all__ = ["Diagnosis", "DoctorFinding", "State", "checked"]
 
 State = Literal["ok", "note", "problem", "unknown"]
 
@@ -22,7 +22,7 @@ FindingCode = Literal["", "protected"]
 """``protected``: a standby protects the pods of this node."""
 
 
-class Finding(msgspec.Struct, frozen=True):
+class DoctorFinding(msgspec.Struct, frozen=True):
     """One check: ``id`` is stable, ``title`` a word or two, ``text`` sentences, ``command`` what helps.
 
     ``code``: what was found, where something depends on it. ``essential``: without an answer to it the whole is
@@ -45,7 +45,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = 1
     subject: str
     verdict: Literal["ok", "problem", "unknown"]
-    findings: tuple[Finding, ...]
+    findings: tuple[DoctorFinding, ...]
     next: str
     next_why: str
     hitless: str
@@ -53,7 +53,12 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(
-        cls, subject: str, findings: Sequence[Finding], following: tuple[str, str], version: str, summary: str = ""
+        cls,
+        subject: str,
+        findings: Sequence[DoctorFinding],
+        following: tuple[str, str],
+        version: str,
+        summary: str = "",
     ) -> Diagnosis:
         """Put together: the worst finding is the verdict."""
         states = {one.state for one in findings}
@@ -73,13 +78,13 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checked(
-    id: str, title: str, check: Callable[[], Iterable[Finding] | Finding], *, essential: bool = False
-) -> list[Finding]:
+    id: str, title: str, check: Callable[[], Iterable[DoctorFinding] | DoctorFinding], *, essential: bool = False
+) -> list[DoctorFinding]:
     """Run a check; what it cannot do is its finding."""
     try:
         found = check()
-        return [found] if isinstance(found, Finding) else list(found)
+        return [found] if isinstance(found, DoctorFinding) else list(found)
     except HitlessError as error:
-        return [Finding(id, title, "unknown", str(error), essential=essential)]
+        return [DoctorFinding(id, title, "unknown", str(error), essential=essential)]
     except OSError as error:
-        return [Finding(id, title, "unknown", str(ours(error, title)), essential=essential)]
+        return [DoctorFinding(id, title, "unknown", str(ours(error, title)), essential=essential)]

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 
-from hitless.doctor.findings import Finding
+from hitless.doctor.findings import DoctorFinding
 from hitless.kernel import files, machine, privileges
 from hitless.model import reading
 from hitless.model.families import Family
@@ -23,23 +23,23 @@ _UNSYNCHRONIZED, _STATUS_OFFSET = 0x0040, 40  # STA_UNSYNC; struct timex on 64-b
 _TIMEX_BYTES = 208
 
 
-def system() -> Finding:
+def system() -> DoctorFinding:
     """The machine, for the record."""
     here = machine.whole()
     tools = ", ".join(
         f"{name} {version}" if version else f"no {name}"
         for name, version in (("iptables", here.iptables), ("nft", here.nft))
     )
-    return Finding(
+    return DoctorFinding(
         "system", "this machine", "ok", f"{here.os or 'Linux'}, kernel {here.kernel}, {here.cpus} CPUs; {tools}"
     )
 
 
-def rights() -> Finding:
+def rights() -> DoctorFinding:
     """What this process may look at."""
     if privileges.net_admin():
-        return Finding("rights", "permissions", "ok", "may read rules, sockets and other processes")
-    return Finding(
+        return DoctorFinding("rights", "permissions", "ok", "may read rules, sockets and other processes")
+    return DoctorFinding(
         "rights",
         "permissions",
         "unknown",
@@ -49,39 +49,39 @@ def rights() -> Finding:
     )
 
 
-def connections(net: Path = Path("/proc/sys/net/netfilter")) -> Finding:
+def connections(net: Path = Path("/proc/sys/net/netfilter")) -> DoctorFinding:
     """How full the connection table is: a full one drops new connections, with or without a restart."""
     title = "connection table"
     count, most = (reading.whole_of(_text(net / name).strip()) for name in ("nf_conntrack_count", "nf_conntrack_max"))
     if count is None or not most:
-        return Finding(
+        return DoctorFinding(
             "connections", title, "note", "connection tracking is not in use here, so nothing is masqueraded"
         )
     share = count / most
     text = f"{count:,} of {most:,} entries ({share:.0%})"
     if share >= _FULL:
         text += ": full, new connections are dropped whatever the rules say"
-        return Finding("connections", title, "problem", text, "sysctl -w net.netfilter.nf_conntrack_max=…")
+        return DoctorFinding("connections", title, "problem", text, "sysctl -w net.netfilter.nf_conntrack_max=…")
     if share >= _FILLING:
-        return Finding("connections", title, "note", f"{text}: filling up")
-    return Finding("connections", title, "ok", text)
+        return DoctorFinding("connections", title, "note", f"{text}: filling up")
+    return DoctorFinding("connections", title, "ok", text)
 
 
-def forwarding(families: tuple[Family, ...], net: Path = Path("/proc/sys/net")) -> Finding:
+def forwarding(families: tuple[Family, ...], net: Path = Path("/proc/sys/net")) -> DoctorFinding:
     """Whether the node forwards at all: without it no rule matters."""
     files = {Family.IPV4: net / "ipv4/ip_forward", Family.IPV6: net / "ipv6/conf/all/forwarding"}
     off = [family for family in families if _text(files[family]).strip() == "0"]
     if not families:
-        return Finding("forwarding", "forwarding", "ok", "not asked: no pod network is known")
+        return DoctorFinding("forwarding", "forwarding", "ok", "not asked: no pod network is known")
     if off:
         names = " and ".join(f"{'IPv4' if one is Family.IPV4 else 'IPv6'}" for one in off)
         key = "net.ipv4.ip_forward" if Family.IPV4 in off else "net.ipv6.conf.all.forwarding"
         text = f"{names} forwarding is off: pods reach nothing outside of the node"
-        return Finding("forwarding", "forwarding", "problem", text, f"sysctl -w {key}=1")
-    return Finding("forwarding", "forwarding", "ok", "on for the pods' families")
+        return DoctorFinding("forwarding", "forwarding", "problem", text, f"sysctl -w {key}=1")
+    return DoctorFinding("forwarding", "forwarding", "ok", "on for the pods' families")
 
 
-def clock() -> Finding:
+def clock() -> DoctorFinding:
     """Whether the clock is kept by somebody: records of several nodes are compared by their times."""
     try:
         timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: nothing is set
@@ -90,14 +90,16 @@ def clock() -> Finding:
     except (OSError, AttributeError):
         state, status = -1, 0
     if state < 0:
-        return Finding("clock", "clock", "unknown", "the kernel does not report whether the clock is synchronized")
+        return DoctorFinding(
+            "clock", "clock", "unknown", "the kernel does not report whether the clock is synchronized"
+        )
     if status & _UNSYNCHRONIZED:
         text = "not synchronized: times of several nodes cannot be compared (a drill measures and corrects this)"
-        return Finding("clock", "clock", "note", text, "timedatectl status")
-    return Finding("clock", "clock", "ok", "synchronized")
+        return DoctorFinding("clock", "clock", "note", text, "timedatectl status")
+    return DoctorFinding("clock", "clock", "ok", "synchronized")
 
 
-def backends(nft: Ruleset, legacy: Ruleset) -> Finding:
+def backends(nft: Ruleset, legacy: Ruleset) -> DoctorFinding:
     """Which kinds of rules stand here: a packet passes all of them, and tools of one do not show the other's."""
     kinds: Mapping[str, list[str]] = {
         "iptables-nft": [one.name for one in nft.tables if one.iptables and _rules(one.chains)],
@@ -108,8 +110,8 @@ def backends(nft: Ruleset, legacy: Ruleset) -> Finding:
     text = "; ".join(f"{kind} ({', '.join(names)})" for kind, names in there.items()) or "no rules at all"
     if "iptables-nft" in there and "iptables-legacy" in there:
         text += ": both iptables backends hold rules. Every packet passes both, and each tool shows its own only"
-        return Finding("backends", "rule backends", "note", text, "iptables-legacy-save; iptables-nft-save")
-    return Finding("backends", "rule backends", "ok", text)
+        return DoctorFinding("backends", "rule backends", "note", text, "iptables-legacy-save; iptables-nft-save")
+    return DoctorFinding("backends", "rule backends", "ok", text)
 
 
 def _rules(chains: Mapping[str, object]) -> bool:

@@ -15,7 +15,7 @@ from hitless import __version__
 from hitless.advice import judgement, releases
 from hitless.advice import nodes as this_node
 from hitless.doctor import machine
-from hitless.doctor.findings import Diagnosis, Finding, State, checked
+from hitless.doctor.findings import Diagnosis, DoctorFinding, State, checked
 from hitless.errors import HitlessError, InputError
 from hitless.guard import status as guard_status
 from hitless.kernel import nftables, xtables
@@ -60,7 +60,7 @@ def diagnose_node(networks: Sequence[Network] = (), profile: str = "", run_dir: 
     return Diagnosis.of(f"node {os.uname().nodename}", findings, following, __version__, summary(findings))
 
 
-def bridged(release: Sequence[Finding], guard: Sequence[Finding]) -> list[Finding]:
+def bridged(release: Sequence[DoctorFinding], guard: Sequence[DoctorFinding]) -> list[DoctorFinding]:
     """The release's finding, as it is with this guard: what a standby bridges is no problem of the node any more."""
     if any(one.state != "ok" or one.code != "protected" for one in guard):
         return list(release)
@@ -71,7 +71,7 @@ def bridged(release: Sequence[Finding], guard: Sequence[Finding]) -> list[Findin
     ]
 
 
-def summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[DoctorFinding]) -> str:
     """Whether this node is affected, in one sentence: now, and at the agent's next restart."""
     of = {one.id: {each.state for each in findings if each.id == one.id} for one in findings}
     egress, release = of.get("egress", {"unknown"}), of.get("release", {"unknown"})
@@ -87,20 +87,20 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{now}; what a restart of the agent would cost is not known" if "unknown" in release else now
 
 
-def _release() -> Finding:
+def _release() -> DoctorFinding:
     title = "release and its cost"
     try:
         here = this_node.look()
     except InputError as error:
         words = str(error).partition(" (expected")[0].removeprefix("--node: ")
-        return Finding("release", title, "unknown", words, "hitless advise --version RELEASE", essential=True)
+        return DoctorFinding("release", title, "unknown", words, "hitless advise --version RELEASE", essential=True)
     told = judgement.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
     what = f"{told.subject}{f', flannel {told.flannel}' if told.flannel and told.flannel not in told.subject else ''}"
     more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"
     if told.status == "unknown":
-        return Finding("release", title, "unknown", f"{what}: {told.summary}", more, essential=True)
+        return DoctorFinding("release", title, "unknown", f"{what}: {told.summary}", more, essential=True)
     state: State = "problem" if told.status == "affected" else "note"
-    return Finding("release", title, state, f"{what}: {_COST[told.status]}", more)
+    return DoctorFinding("release", title, state, f"{what}: {_COST[told.status]}", more)
 
 
 def _ruleset() -> Ruleset:
@@ -122,8 +122,8 @@ def _profile(ruleset: Ruleset) -> str:
     return DEFAULT
 
 
-def _egress(profile: str, networks: Sequence[Network], whole: Ruleset) -> list[Finding]:
-    found: list[Finding] = []
+def _egress(profile: str, networks: Sequence[Network], whole: Ruleset) -> list[DoctorFinding]:
+    found: list[DoctorFinding] = []
     notes: list[str] = []
     with Watch(Options(load(profile), networks=tuple(networks), urgent=False)) as watch:
         for event in watch.once():
@@ -135,9 +135,9 @@ def _egress(profile: str, networks: Sequence[Network], whole: Ruleset) -> list[F
         if empty := _empty(whole, profile):
             text = f"{empty} stands and is empty: new connections of pods leave with the pod's own address, unanswered"
             command = f"hitless watch --profile {profile} --network CIDR"
-            return [Finding("egress", "egress now", "problem", text, command, essential=True)]
+            return [DoctorFinding("egress", "egress now", "problem", text, command, essential=True)]
         why = "; ".join(notes) or "no rules here name a pod network"
-        return [Finding("egress", "egress now", "unknown", why, "hitless doctor --network CIDR", essential=True)]
+        return [DoctorFinding("egress", "egress now", "unknown", why, "hitless doctor --network CIDR", essential=True)]
     return found
 
 
@@ -156,31 +156,31 @@ def _empty(ruleset: Ruleset, profile: str) -> str:
     return ", ".join(f"{table.family} {table.name} {chain}" for table, chain in named)
 
 
-def _of_state(event: RuleState, profile: str) -> Finding:
+def _of_state(event: RuleState, profile: str) -> DoctorFinding:
     title = "egress now"
     text = f"{event.network}: {event.state.replace('_', ' ')}: {event.reason}"
     if event.partly:
-        return Finding("egress", title, "note", f"{text}; {event.partly}")
+        return DoctorFinding("egress", title, "note", f"{text}; {event.partly}")
     if event.state == "carried":
-        return Finding("egress", title, "ok", text)
+        return DoctorFinding("egress", title, "ok", text)
     command = f"hitless watch --profile {profile} --network {read_network(event.network, where='--network')}"
     state: State = "problem" if event.state == "not_carried" else "unknown"
-    return Finding("egress", title, state, text, command, essential=True)
+    return DoctorFinding("egress", title, state, text, command, essential=True)
 
 
-def _guard(run_dir: Path, release: Sequence[Finding], egress: Sequence[Finding]) -> Finding:
+def _guard(run_dir: Path, release: Sequence[DoctorFinding], egress: Sequence[DoctorFinding]) -> DoctorFinding:
     told = guard_status.read(run_dir)
     text = told.text().splitlines()[0]
     if told.verdict == "protected":
-        return Finding("guard", "guard", "ok", text, code="protected")
+        return DoctorFinding("guard", "guard", "ok", text, code="protected")
     if told.verdict == "unknown":
-        return Finding("guard", "guard", "problem", text, "hitless guard status")
+        return DoctorFinding("guard", "guard", "problem", text, "hitless guard status")
     if any(one.state in ("problem", "note") for one in release) or any(one.state == "ok" for one in egress):
-        return Finding("guard", "guard", "note", f"{text}: a restart is not bridged", "hitless guard --observe")
-    return Finding("guard", "guard", "ok", "no guard runs, and nothing that it could protect was found")
+        return DoctorFinding("guard", "guard", "note", f"{text}: a restart is not bridged", "hitless guard --observe")
+    return DoctorFinding("guard", "guard", "ok", "no guard runs, and nothing that it could protect was found")
 
 
-def _next(found: dict[str, Finding]) -> tuple[str, str]:
+def _next(found: dict[str, DoctorFinding]) -> tuple[str, str]:
     """The command that brings the most now, and why."""
     if found["rights"].state == "unknown":
         return found["rights"].command, "the rules can only be read by root"

@@ -23,8 +23,8 @@ import msgspec
 from hitless.errors import ApiError, ours
 from hitless.kube import answers, refusals
 from hitless.kube.access import Access, access, httpx2
+from hitless.kube.list_watch import Change, EndlessList, Gone, ListWatch, Put, Synced, by_name
 from hitless.kube.objects import PODS, Kind, Object
-from hitless.kube.watching import Change, EndlessList, Gone, Put, Synced, Watching, by_name
 from hitless.model.documents import decoded
 
 __all__ = ["Api", "Patience", "connect"]
@@ -98,7 +98,7 @@ class Api:
 
     async def all(self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = "") -> list[_T]:
         """All objects (of a namespace, or of all), page by page."""
-        watching = Watching(kind, labels=labels, fields=fields, key=by_name, page=_PAGE)
+        watching = ListWatch(kind, labels=labels, fields=fields, key=by_name, page=_PAGE)
         found: dict[str, _T] = {}
         async for change in self._listed(watching, kind, namespace):
             self._apply(change, found)
@@ -167,7 +167,7 @@ class Api:
         self, kind: Kind[_T], namespace: str = "", *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[Mapping[str, _T], None]:
         """The objects by uid, whole, now and after every change; never ends by itself."""
-        watching = Watching(kind, labels=labels, fields=fields, page=_PAGE, seconds=_WATCH_S)
+        watching = ListWatch(kind, labels=labels, fields=fields, page=_PAGE, seconds=_WATCH_S)
         state: dict[str, _T] = {}
         while True:
             async for change in self._listed(watching, kind, namespace):
@@ -242,7 +242,9 @@ class Api:
         """Whether a refusal with this status may be gone a moment later; 401 only from a server that knew us."""
         return status in _PASSING or (status == 401 and self._known)
 
-    async def _listed(self, watching: Watching[_T], kind: Kind[_T], namespace: str) -> AsyncGenerator[Change[_T], None]:
+    async def _listed(
+        self, watching: ListWatch[_T], kind: Kind[_T], namespace: str
+    ) -> AsyncGenerator[Change[_T], None]:
         """The changes up to the end of a list, page by page."""
         while not (question := watching.question()).watch:
             try:
@@ -264,7 +266,7 @@ class Api:
         return f"is it an API server? Look at server: of the cluster in {self._where}"
 
     async def _watched(
-        self, watching: Watching[_T], kind: Kind[_T], namespace: str
+        self, watching: ListWatch[_T], kind: Kind[_T], namespace: str
     ) -> AsyncGenerator[Change[_T], None]:
         """The changes from then on, until the server says that the version is too old: then it is listed again."""
         failures, since = 0, self.patience.now()

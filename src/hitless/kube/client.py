@@ -26,9 +26,9 @@ import msgspec
 from hitless.errors import ApiError, HitlessError
 from hitless.kube import answers
 from hitless.kube.contexts import Connection
+from hitless.kube.list_watch import Change, ListWatch, by_uid
 from hitless.kube.objects import Kind, Object
 from hitless.kube.transport import Answer, Transport
-from hitless.kube.watching import Change, Watching, by_uid
 from hitless.model.lines import Lines, TooLong
 
 __all__ = ["Away", "Client", "PatchType"]
@@ -105,7 +105,7 @@ class Client:
         next change nothing is known. One page is held at a time.
         """
         seconds, spread = _WATCH_S
-        watching = Watching(
+        watching = ListWatch(
             kind, labels=labels, fields=fields, key=key, page=page, seconds=seconds, spread=spread
         )  # fmt: skip
         try:
@@ -113,7 +113,7 @@ class Client:
         finally:
             self._transport.release()
 
-    def _follow(self, watching: Watching[_T], path: str, what: str) -> Iterator[Change[_T] | Away]:
+    def _follow(self, watching: ListWatch[_T], path: str, what: str) -> Iterator[Change[_T] | Away]:
         failures = 0
         while not self._stopped.is_set():
             begun, said = self._now(), False
@@ -142,7 +142,7 @@ class Client:
         self._stopped.set()
         self._transport.close()
 
-    def _changes(self, watching: Watching[_T], path: str) -> Generator[Change[_T] | None, None, None]:
+    def _changes(self, watching: ListWatch[_T], path: str) -> Generator[Change[_T] | None, None, None]:
         """The answer to the next question; None for a line that changes nothing. Raises ``ApiError``."""
         question = watching.question()
         target = f"{path}?{urlencode(question.parameters)}"

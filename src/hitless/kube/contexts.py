@@ -23,9 +23,9 @@ import msgspec
 from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.kube import proxies, urls
-from hitless.kube.kubeconfig import EXPECTED, Entry, Kubeconfig, merged, named_by_environment
+from hitless.kube.kubeconfig import EXPECTED, Kubeconfig, KubeconfigEntry, merged, named_by_environment
 
-__all__ = ["Certificate", "Cluster", "Connection", "Plugin", "account", "read"]
+__all__ = ["Certificate", "Connection", "KubeconfigCluster", "Plugin", "account", "read"]
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet puts a pod's own account: ``token``, ``ca.crt`` and ``namespace``."""
@@ -41,7 +41,7 @@ _TOKEN_BYTES = frozenset((string.ascii_letters + string.digits + "!#$&'*+-.^_`|~
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class KubeconfigCluster:
     """A server and what it is recognised by (``authority`` is PEM); empty where nothing is said."""
 
     server: str
@@ -73,7 +73,7 @@ class Connection:
     where: str
     context: str | None
     namespace: str
-    cluster: Cluster
+    cluster: KubeconfigCluster
     user: str
     impersonation: tuple[tuple[str, bytes], ...] = ()
     token: str = field(default="", repr=False)
@@ -164,7 +164,7 @@ def account(environment: Mapping[str, str], server: str = "", folder: Path | Non
         return None
     authority = _content(str(folder / "ca.crt"), where) if server.startswith("https") else b""
     inside = _bytes(str(namespace), where).decode(errors="replace").strip() if namespace.exists() else ""
-    return Connection(where, None, inside, Cluster(server, authority), "", token_file=token)
+    return Connection(where, None, inside, KubeconfigCluster(server, authority), "", token_file=token)
 
 
 def _chosen(config: Kubeconfig, context: str) -> Connection:
@@ -179,7 +179,7 @@ def _chosen(config: Kubeconfig, context: str) -> Connection:
         raise InputError(f"it has no user {chosen.user!r}", where=where, expected=f"that of context {context}")
     of_cluster = config.clusters[chosen.cluster]
     said = _struct(of_cluster, _Cluster, f"cluster {chosen.cluster}")
-    of_user = config.users[chosen.user] if chosen.user else Entry(where, {})
+    of_user = config.users[chosen.user] if chosen.user else KubeconfigEntry(where, {})
     user = _struct(of_user, _User, f"user {chosen.user}")
     part = f"{of_user.where}: user {chosen.user}"
     _check_user(user, part)
@@ -208,14 +208,14 @@ def _chosen(config: Kubeconfig, context: str) -> Connection:
     )
 
 
-def _struct(entry: Entry, kind: type[_T], what: str) -> _T:
+def _struct(entry: KubeconfigEntry, kind: type[_T], what: str) -> _T:
     try:
         return msgspec.convert(entry.body, kind)
     except msgspec.ValidationError as error:
         raise InputError(f"{what}: {error}", where=entry.where, expected=EXPECTED) from None
 
 
-def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[Cluster, tuple[str, str] | None]:
+def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[KubeconfigCluster, tuple[str, str] | None]:
     """The cluster, and the name and password of its server's URL."""
     if not said.server:
         raise InputError("it has no server", where=where, expected="server: https://HOST:PORT")
@@ -231,7 +231,7 @@ def _cluster(said: _Cluster, tls: bool, where: str) -> tuple[Cluster, tuple[str,
         raise InputError("its server is not a URL", where=where, expected=expected) from None
     if url.scheme not in ("http", "https") or not url.host:
         raise InputError("its server is not a URL of a server", where=where, expected=expected)
-    cluster = Cluster(
+    cluster = KubeconfigCluster(
         url.shown,
         authority,
         said.insecure_skip_tls_verify,
@@ -321,7 +321,7 @@ def _escaped(key: str) -> str:
     return "".join(chr(byte) if byte in _TOKEN_BYTES else f"%{byte:02X}" for byte in key.encode())
 
 
-def _plugin(said: _Exec, raw: _Cluster, cluster: Cluster, where: str) -> Plugin:
+def _plugin(said: _Exec, raw: _Cluster, cluster: KubeconfigCluster, where: str) -> Plugin:
     if said.api_version not in _VERSIONS:
         raise InputError(f"exec plugins of {said.api_version} are not known", where=where, expected="v1 or v1beta1")
     if said.interactive_mode == "Always":
@@ -342,7 +342,7 @@ def _plugin(said: _Exec, raw: _Cluster, cluster: Cluster, where: str) -> Plugin:
     )
 
 
-def _told(raw: _Cluster, cluster: Cluster) -> dict[str, Any]:
+def _told(raw: _Cluster, cluster: KubeconfigCluster) -> dict[str, Any]:
     """``spec.cluster`` of an ExecCredential: the cluster as the program may use it itself."""
     told: dict[str, Any] = {
         "server": cluster.server,

@@ -21,7 +21,7 @@ from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.model.documents import Excess, from_json, from_yaml
 
-__all__ = ["EXPECTED", "Entry", "Kubeconfig", "merged", "named_by_environment"]
+__all__ = ["EXPECTED", "Kubeconfig", "KubeconfigEntry", "merged", "named_by_environment"]
 
 EXPECTED = "a kubeconfig that names a cluster and a user"
 _KEPT = f"{EXPECTED}: --kubeconfig FILE or KUBECONFIG; servers have /etc/rancher/rke2/rke2.yaml or …/k3s/k3s.yaml"
@@ -30,7 +30,7 @@ _PATHS = {"cluster": ("certificate-authority",), "user": ("client-certificate", 
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KubeconfigEntry:
     """What a file says of one name: without what is empty, and with whole paths."""
 
     where: str
@@ -42,15 +42,15 @@ class Kubeconfig:
     """All files together; ``where`` names them."""
 
     where: str
-    clusters: Mapping[str, Entry]
-    users: Mapping[str, Entry]
-    contexts: Mapping[str, Entry]
+    clusters: Mapping[str, KubeconfigEntry]
+    users: Mapping[str, KubeconfigEntry]
+    contexts: Mapping[str, KubeconfigEntry]
     current: str
 
 
 def merged(paths: Sequence[Path]) -> Kubeconfig:
     """The configuration that the files make together; ``InputError`` names the file that is none."""
-    names: dict[str, dict[str, Entry]] = {"cluster": {}, "user": {}, "context": {}}
+    names: dict[str, dict[str, KubeconfigEntry]] = {"cluster": {}, "user": {}, "context": {}}
     current = ""
     for path in paths:
         document = _document(path)
@@ -124,10 +124,10 @@ def _yaml(text: str, path: Path) -> Any:
         raise _NoYaml("it is not YAML") from None
 
 
-def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, Entry]:
+def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, KubeconfigEntry]:
     """The clusters, users or contexts of a file."""
     listed = document.get(f"{kind}s") or []
-    found: dict[str, Entry] = {}
+    found: dict[str, KubeconfigEntry] = {}
     for one in listed if isinstance(listed, list) else [None]:
         body = (one.get(kind) or {}) if isinstance(one, dict) else None
         if not isinstance(one, dict) or not isinstance(body, dict):
@@ -135,7 +135,7 @@ def _entries(document: Mapping[str, Any], kind: str, path: Path) -> dict[str, En
         name = str(one.get("name") or "")
         if name in found:
             raise InputError(f"it has two {kind}s {name!r}", where=str(path), expected="a name for each")
-        found[name] = Entry(str(path), _whole(body, kind, path.absolute().parent))
+        found[name] = KubeconfigEntry(str(path), _whole(body, kind, path.absolute().parent))
     return found
 
 

@@ -31,7 +31,7 @@ __all__ = [
     "DisruptionBudget",
     "Kind",
     "Meta",
-    "Namespace",
+    "NamespaceObject",
     "Node",
     "Object",
     "OwnerReference",
@@ -339,7 +339,7 @@ class NamespaceStatus(_Read, frozen=True):
     conditions: list[Condition] | None = None
 
 
-class Namespace(Object, frozen=True):
+class NamespaceObject(Object, frozen=True):
     status: NamespaceStatus = NamespaceStatus()
 
     @property
@@ -374,7 +374,7 @@ class Kind(Generic[T]):
 
 
 NODES = Kind("", "v1", "nodes", Node, namespaced=False)
-NAMESPACES = Kind("", "v1", "namespaces", Namespace, namespaced=False)
+NAMESPACES = Kind("", "v1", "namespaces", NamespaceObject, namespaced=False)
 PODS = Kind("", "v1", "pods", Pod)
 CONFIG_MAPS = Kind("", "v1", "configmaps", ConfigMap)
 EVENTS = Kind("", "v1", "events", Object)

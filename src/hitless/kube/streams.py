@@ -23,7 +23,7 @@ from hitless.errors import ApiError, CommandFailed, ours
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS
 from hitless.kube.refusals import said
-from hitless.kube.words import TAKEN_OVER
+from hitless.kube.relay_messages import TAKEN_OVER
 from hitless.model.documents import decoded
 from hitless.model.events import LONGEST
 from hitless.model.lines import Lines

@@ -12,7 +12,7 @@ import ssl
 
 from hitless.errors import InputError
 from hitless.kernel.memfiles import in_memory
-from hitless.kube.contexts import Certificate, Cluster, Connection
+from hitless.kube.contexts import Certificate, Connection, KubeconfigCluster
 
 __all__ = ["towards"]
 
@@ -31,7 +31,7 @@ def towards(way: Connection, certificate: Certificate | None) -> ssl.SSLContext:
     return context
 
 
-def _recognising(cluster: Cluster) -> ssl.SSLContext:
+def _recognising(cluster: KubeconfigCluster) -> ssl.SSLContext:
     """TLS that trusts what the cluster is to be recognised by: its authority, else those of this machine."""
     try:
         if cluster.authority:

@@ -22,8 +22,8 @@ from http.client import HTTPException, HTTPResponse
 from hitless.errors import InputError
 from hitless.kernel.keepalive import keep_alive
 from hitless.kube import credentials, proxies, tls, urls
+from hitless.kube.connections import Line, SecureLine, bounded, cut
 from hitless.kube.contexts import Connection
-from hitless.kube.cutting import Line, SecureLine, bounded, cut
 from hitless.model.reading import whole_of
 
 __all__ = ["Answer", "Transport"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from hitless.evidence.criteria import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
-from hitless.kube.troubles import trouble
+from hitless.kube.pod_problems import pod_problem
 from hitless.model.events import RestartCode
 from hitless.restarts.agents import AgentPods, Kill, ReportStep, Step
 from hitless.restarts.methods import ApiMethod, MethodEntry, entry_of
@@ -68,7 +68,7 @@ async def until_back(
             here = [pod for pod in pods.values() if pod.spec.node_name == node]
             if entry.same_pod:
                 _after_kill(agent, node, old, here, once)
-                held.update(node for pod in here if trouble(pod).code == "CrashLoopBackOff")
+                held.update(node for pod in here if pod_problem(pod).code == "CrashLoopBackOff")
             else:
                 _after_stop(node, old, here, once)
                 ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)

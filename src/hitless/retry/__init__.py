@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hitless.retry.budgets import Budget
-from hitless.retry.gaps import Gap, classify
+from hitless.retry.gaps import Gap, GapKind, classify
 from hitless.retry.policy import DEFAULT, IDEMPOTENT, Policy, Retry, log_retry
 from hitless.retry.sockets import create_connection, getaddrinfo, open_connection
 
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     import requests
 
     from hitless.retry.http_aiohttp import Session
+    from hitless.retry.http_httpx import AsyncRetryTransport, RetryTransport
     from hitless.retry.http_urllib3 import PoolManager
-    from hitless.retry.http_x import AsyncTransport, Transport
 
 __all__ = [
     "DEFAULT",
     "IDEMPOTENT",
     "Budget",
     "Gap",
+    "GapKind",
     "Policy",
     "Retry",
     "aiohttp_session",
@@ -51,22 +52,22 @@ __all__ = [
 ]
 
 
-def httpx_transport(policy: Policy = DEFAULT, **keywords: Any) -> Transport:
+def httpx_transport(policy: Policy = DEFAULT, **keywords: Any) -> RetryTransport:
     """For ``httpx.Client(transport=…)``; keywords are those of ``httpx.HTTPTransport`` (``verify``, ``http2``, …)."""
     import httpx
 
-    from hitless.retry.http_x import Transport
+    from hitless.retry.http_httpx import RetryTransport
 
-    return Transport(policy, make=lambda: httpx.HTTPTransport(**keywords))
+    return RetryTransport(policy, make=lambda: httpx.HTTPTransport(**keywords))
 
 
-def httpx_async_transport(policy: Policy = DEFAULT, **keywords: Any) -> AsyncTransport:
+def httpx_async_transport(policy: Policy = DEFAULT, **keywords: Any) -> AsyncRetryTransport:
     """For ``httpx.AsyncClient(transport=…)``; keywords are those of ``httpx.AsyncHTTPTransport``."""
     import httpx
 
-    from hitless.retry.http_x import AsyncTransport
+    from hitless.retry.http_httpx import AsyncRetryTransport
 
-    return AsyncTransport(policy, make=lambda: httpx.AsyncHTTPTransport(**keywords))
+    return AsyncRetryTransport(policy, make=lambda: httpx.AsyncHTTPTransport(**keywords))
 
 
 def requests_session(policy: Policy = DEFAULT) -> requests.Session:

@@ -14,10 +14,10 @@ import ssl
 from collections.abc import Iterator
 from enum import StrEnum
 
-__all__ = ["Gap", "classify", "while_connecting"]
+__all__ = ["Gap", "GapKind", "classify", "while_connecting"]
 
 
-class Gap(StrEnum):
+class GapKind(StrEnum):
     """What was lost."""
 
     CONNECT = "connect"
@@ -50,28 +50,32 @@ _PERMANENT_NAMES = frozenset(
 _DEPTH = 16  # of a chain; a cycle ends here too
 
 
-def classify(error: BaseException) -> Gap | None:
+Gap = GapKind
+"""The former name."""
+
+
+def classify(error: BaseException) -> GapKind | None:
     """The gap behind an error, ``None`` where it is none. Of a group (happy eyeballs) all members must be gaps'."""
     return _classify(error, _DEPTH)
 
 
-def while_connecting(error: BaseException) -> Gap | None:
+def while_connecting(error: BaseException) -> GapKind | None:
     """The same for an error of which the caller knows that the connection was just being made.
 
     Then a time-out without a number is the connection's, and so is a reset, or an end in the middle of a TLS handshake.
     """
     found = classify(error)
-    if found is Gap.BROKEN or isinstance(error, TimeoutError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return Gap.CONNECT
+    if found is GapKind.BROKEN or isinstance(error, TimeoutError | ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return GapKind.CONNECT
     return found
 
 
-def _classify(error: BaseException, depth: int) -> Gap | None:
+def _classify(error: BaseException, depth: int) -> GapKind | None:
     if depth == 0 or not isinstance(error, Exception):
         return None
     if isinstance(error, BaseExceptionGroup):
         found = [_classify(one, depth - 1) for one in error.exceptions]
-        return None if None in found else Gap.BROKEN if Gap.BROKEN in found else found[0]
+        return None if None in found else GapKind.BROKEN if GapKind.BROKEN in found else found[0]
     known, gap = _own(error)
     if known:
         return gap
@@ -79,22 +83,22 @@ def _classify(error: BaseException, depth: int) -> Gap | None:
     return next((one for one in inner if one is not None), gap)
 
 
-def _own(error: Exception) -> tuple[bool, Gap | None]:
+def _own(error: Exception) -> tuple[bool, GapKind | None]:
     """Whether this error alone decides, and what it says."""
     if isinstance(error, ssl.SSLError):
-        return True, Gap.BROKEN if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else None
+        return True, GapKind.BROKEN if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else None
     if isinstance(error, socket.gaierror):
-        return True, Gap.DNS if error.errno == socket.EAI_AGAIN else None
+        return True, GapKind.DNS if error.errno == socket.EAI_AGAIN else None
     if isinstance(error, OSError) and error.errno is not None and not _names(error):
         if error.errno in _CONNECT_NUMBERS:
-            return True, Gap.CONNECT
-        return True, Gap.BROKEN if error.errno in _BROKEN_NUMBERS else None
+            return True, GapKind.CONNECT
+        return True, GapKind.BROKEN if error.errno in _BROKEN_NUMBERS else None
     names = _names(error)
     if names & _PERMANENT_NAMES:
         return True, None
     if names & _CONNECT_NAMES and "NewConnectionError" not in names:  # urllib3 derives one from the other
-        return True, Gap.CONNECT
-    return False, Gap.BROKEN if names & _BROKEN_NAMES and not names & {"ClientConnectorError"} else None
+        return True, GapKind.CONNECT
+    return False, GapKind.BROKEN if names & _BROKEN_NAMES and not names & {"ClientConnectorError"} else None
 
 
 def _names(error: Exception) -> frozenset[str]:

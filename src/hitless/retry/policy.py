@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import tenacity
 
 from hitless.retry.budgets import Budget
-from hitless.retry.gaps import Gap, classify
+from hitless.retry.gaps import GapKind, classify
 
 __all__ = ["DEFAULT", "IDEMPOTENT", "Policy", "Retry", "log_retry", "refuse_fixed_port", "run", "run_async"]
 
@@ -47,7 +47,7 @@ class Retry:
     name: str
     attempt: int
     error: BaseException
-    gap: Gap | None
+    gap: GapKind | None
     elapsed: float
     wait: float | None
     why: str = ""
@@ -98,15 +98,15 @@ class Policy:
             raise ValueError(f"attempts is {self.attempts!r}: 1 or more is expected, or None for as many as fit")
         object.__setattr__(self, "methods", frozenset(one.upper() for one in self.methods))
 
-    def allows(self, gap: Gap | None, *, repeatable: bool) -> bool:
+    def allows(self, gap: GapKind | None, *, repeatable: bool) -> bool:
         """Whether a request that met this gap may be sent again; ``repeatable``: doing it twice does no harm."""
         if gap is None:
             return False
-        if gap is Gap.BROKEN:
+        if gap is GapKind.BROKEN:
             return self.broken and repeatable
         return repeatable or self.unsent
 
-    def allows_request(self, method: str, *, whole: bool) -> Callable[[Gap], bool]:
+    def allows_request(self, method: str, *, whole: bool) -> Callable[[GapKind], bool]:
         """The same for an HTTP request; ``whole``: its body is held and can be sent again."""
         repeatable = method.upper() in self.methods
         return lambda gap: whole and self.allows(gap, repeatable=repeatable)
@@ -120,8 +120,8 @@ class Policy:
         """
 
         def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
-            def judge(error: BaseException) -> Gap | None:
-                return classify(error) or (Gap.CONNECT if repeatable and type(error) is TimeoutError else None)
+            def judge(error: BaseException) -> GapKind | None:
+                return classify(error) or (GapKind.CONNECT if repeatable and type(error) is TimeoutError else None)
 
             name = getattr(function, "__qualname__", repr(function))
             if inspect.iscoroutinefunction(function):
@@ -140,8 +140,8 @@ class Policy:
 
             return plain
 
-        def allowed(gap: Gap) -> bool:
-            return gap is not Gap.BROKEN or self.allows(gap, repeatable=repeatable)
+        def allowed(gap: GapKind) -> bool:
+            return gap is not GapKind.BROKEN or self.allows(gap, repeatable=repeatable)
 
         return decorate
 
@@ -162,11 +162,15 @@ class _Course:
     """The attempts of one request: what tenacity asks after each of them, in this order."""
 
     def __init__(
-        self, policy: Policy, name: str, allowed: Callable[[Gap], bool], judge: Callable[[BaseException], Gap | None]
+        self,
+        policy: Policy,
+        name: str,
+        allowed: Callable[[GapKind], bool],
+        judge: Callable[[BaseException], GapKind | None],
     ) -> None:
         self.policy, self.name, self._allowed, self._judge = policy, name, allowed, judge
         self._begin = policy.clock()
-        self._gap: Gap | None = None
+        self._gap: GapKind | None = None
         self._forbidden: BaseException | None = None
         if policy.budget is not None:
             policy.budget.request()
@@ -190,7 +194,7 @@ class _Course:
     def stop(self, state: tenacity.RetryCallState) -> bool:
         policy, why = self.policy, ""
         if self._forbidden is not None:
-            why = "it may not be repeated" if self._gap is not Gap.BROKEN else "a connection broke that was in use"
+            why = "it may not be repeated" if self._gap is not GapKind.BROKEN else "a connection broke that was in use"
         elif policy.attempts is not None and state.attempt_number >= policy.attempts:
             why = f"all {policy.attempts} attempts are made"
         elif self._elapsed() + state.upcoming_sleep >= policy.deadline:
@@ -229,8 +233,8 @@ def run(
     action: Callable[[float], _T],
     *,
     name: str,
-    allowed: Callable[[Gap], bool],
-    judge: Callable[[BaseException], Gap | None] = classify,
+    allowed: Callable[[GapKind], bool],
+    judge: Callable[[BaseException], GapKind | None] = classify,
 ) -> _T:
     """Call ``action`` with the seconds that it has to connect, until it returns or may not be called again."""
     course = _Course(policy, name, allowed, judge)
@@ -250,8 +254,8 @@ async def run_async(
     action: Callable[[float], Awaitable[_T]],
     *,
     name: str,
-    allowed: Callable[[Gap], bool],
-    judge: Callable[[BaseException], Gap | None] = classify,
+    allowed: Callable[[GapKind], bool],
+    judge: Callable[[BaseException], GapKind | None] = classify,
 ) -> _T:
     """The same for coroutines, under asyncio or trio; ``policy.sleep`` is not used."""
     course = _Course(policy, name, allowed, judge)

@@ -53,7 +53,7 @@ def _way(options: Options) -> Callable[[], Connection]:
         if own := contexts.account(options.environment, url):
             return own
         if url:
-            return Connection("--kube-api-url", None, "", contexts.Cluster(url), "")
+            return Connection("--kube-api-url", None, "", contexts.KubeconfigCluster(url), "")
         raise InputError(
             "no API server is named",
             where="--kube-api-url, --kubeconfig-file, KUBERNETES_SERVICE_HOST",

@@ -23,8 +23,8 @@ import msgspec
 
 from hitless.errors import ApiError, HitlessError, ours
 from hitless.kube.client import Away, Client, PatchType
+from hitless.kube.list_watch import Change, Gone, Put, by_name
 from hitless.kube.objects import PODS, Condition, Kind, Object
-from hitless.kube.watching import Change, Gone, Put, by_name
 from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import whole_of
 from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted

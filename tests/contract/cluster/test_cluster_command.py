@@ -255,7 +255,7 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
 
     async def story(shell: Shell) -> None:
         from hitless.cluster import rehearsal
-        from hitless.cluster.manifests import Pods
+        from hitless.cluster.manifests import PodOptions
         from hitless.kube.api import connect
         from hitless.restarts.methods import ApiMethod
         from hitless.survey.cni import look
@@ -263,7 +263,7 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         store = shell.fake.api.store
         store.create("namespaces", "", {"metadata": {"name": "hitless-system"}})
         async with connect(tmp_path / "kubeconfig") as api:
-            pods = Pods("x", namespace="hitless-system")
+            pods = PodOptions("x", namespace="hitless-system")
             grants = rehearsal.grants(pods, await look(api), ApiMethod.DELETE_POD, turn=True, tells=True)
         shell.fake.api.rights = Rights([*rules_of(grants), Rule("get", "", "namespaces")])
         pushed: list[tuple[str, str]] = []

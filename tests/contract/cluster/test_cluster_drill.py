@@ -14,7 +14,7 @@ from tests.unit.cluster.clusters import canal, client, cluster, until
 
 from hitless.cli.rollout_looks import under_way
 from hitless.cluster import manifests, rehearsal, schedule
-from hitless.cluster.manifests import Pods
+from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep
 from hitless.cluster.target import Abort, ClusterTarget, placed
 from hitless.drill import DrillPlan
@@ -61,14 +61,14 @@ async def drill(
     names: Sequence[str] = ("node-1",),
     at_once: int = 1,
     abort: Abort | None = None,
-    pods: Pods | None = None,
+    pods: PodOptions | None = None,
     plan: DrillPlan = PLAN,
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None,
     named: str = "",
 ) -> Drilled:
     survey = await look(api, agent=named)
     nodes = choose(survey, names, None, "")
-    chosen = pods or Pods("d1", networks=("10.42.0.0/16",), see_processes=restart == "kill")
+    chosen = pods or PodOptions("d1", networks=("10.42.0.0/16",), see_processes=restart == "kill")
     told: list[str] = []
     log = folder / "events.jsonl"
     async with placed(api, survey, nodes, chosen, own_far_end=True, tell=told.append) as places:
@@ -153,7 +153,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
     tmp_path: Path, restart: ApiMethod
 ) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        pods = Pods("d1", see_processes=restart == "kill")
+        pods = PodOptions("d1", see_processes=restart == "kill")
         survey = await look(api)
         documents = rehearsal.grants(pods, survey, restart)
         fake.api.rights = Rights(rules_of(documents))
@@ -168,7 +168,7 @@ def test_the_rights_that_a_dry_run_prints_are_exactly_those_that_a_drill_uses(
 
 def test_the_objects_that_a_dry_run_prints_are_those_that_a_drill_makes(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        pods = Pods("d1")
+        pods = PodOptions("d1")
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
         told = rehearsal.rehearse(pods, survey, nodes, ApiMethod.DELETE_POD, to=(), own_far_end=True, rounds=2)
@@ -307,7 +307,7 @@ def test_an_eviction_that_a_budget_forbids_restarts_nothing(tmp_path: Path) -> N
 
 def test_a_pod_that_cannot_start_is_said_in_the_kubelets_words_and_removed(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        pods = Pods("d1", image="not/there:1", pull_policy="Never")
+        pods = PodOptions("d1", image="not/there:1", pull_policy="Never")
         with pytest.raises(MissingError, match="ErrImageNeverPull"):
             await drill(fake, api, tmp_path, pods=pods)
         await until(lambda: nothing_left(fake))
@@ -332,7 +332,7 @@ def test_cleanup_removes_what_a_dead_driver_left_and_nothing_else(tmp_path: Path
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
         async with asyncio.timeout(90):
-            context = placed(api, survey, nodes, Pods("dead"), own_far_end=True, tell=lambda _: None)
+            context = placed(api, survey, nodes, PodOptions("dead"), own_far_end=True, tell=lambda _: None)
             await context.__aenter__()  # and the driver dies
         bystander = {
             "metadata": {"name": "bystander"},
@@ -353,7 +353,7 @@ def test_cleanup_removes_what_a_dead_driver_left_and_nothing_else(tmp_path: Path
 def test_a_namespace_that_the_drill_did_not_make_stays(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.create("namespaces", "", {"metadata": {"name": "mine"}})
-        await drill(fake, api, tmp_path, pods=Pods("d1", namespace="mine"))
+        await drill(fake, api, tmp_path, pods=PodOptions("d1", namespace="mine"))
         assert fake.api.store.get("namespaces", "", "mine")
         assert fake.api.store.all("configmaps", "mine") == []
 
@@ -363,7 +363,7 @@ def test_a_namespace_that_the_drill_did_not_make_stays(tmp_path: Path) -> None:
 def test_everything_made_carries_the_label_and_inside_its_namespace_the_owner(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.create("namespaces", "", {"metadata": {"name": "apps"}})
-        await drill(fake, api, tmp_path, pods=Pods("d1", probe_namespace="apps"))
+        await drill(fake, api, tmp_path, pods=PodOptions("d1", probe_namespace="apps"))
         made = [one for one in fake.pods_made if "hitless" in one["metadata"]["name"]]
         assert {one["metadata"]["namespace"] for one in made} == {"apps", "hitless-drill"}
         for pod in made:
@@ -481,7 +481,7 @@ def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_pat
             await look(api, agent="kube-system/kindnetd")
         with pytest.raises(InputError, match="no container 'x'"):
             await look(api, agent="kube-system/kindnet/x")
-        done = await drill(fake, api, tmp_path, pods=Pods("d1", rules=False), named="kube-system/kindnet")
+        done = await drill(fake, api, tmp_path, pods=PodOptions("d1", rules=False), named="kube-system/kindnet")
         whole(done)
         assert done.verdict.verdict == "pass", done.why
         assert "traffic alone" in " ".join(done.verdict.agents[0].reasons)
@@ -494,7 +494,7 @@ def test_an_agent_that_nobody_knows_is_named_and_judged_by_traffic_alone(tmp_pat
 
 def test_losses_fail_an_agent_that_is_judged_by_traffic_alone(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        done = await drill(fake, api, tmp_path, pods=Pods("d1", rules=False), named="kube-system/kindnet")
+        done = await drill(fake, api, tmp_path, pods=PodOptions("d1", rules=False), named="kube-system/kindnet")
         whole(done)
         assert done.verdict.verdict == "fail", done.why
 
@@ -540,7 +540,7 @@ def test_scheduled_drills_come_to_every_node_in_turn_and_tell_the_cluster(tmp_pa
 def test_the_rights_of_scheduled_drills_suffice_for_their_turn_and_events(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
-        pods = Pods("d1")
+        pods = PodOptions("d1")
         fake.api.store.create("namespaces", "", {"metadata": {"name": pods.namespace}})
         granted = rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD, turn=True, tells=True))
         fake.api.rights = Rights(granted)

@@ -12,8 +12,8 @@ from tests.contract.cluster.test_cluster_command import QUICK, Shell, play
 from tests.contract.cluster.test_cluster_drill import play as play_by_hand
 from tests.unit.cluster.clusters import until
 
-from hitless.cluster import alive, leftovers
-from hitless.cluster.manifests import Pods
+from hitless.cluster import heartbeat, leftovers
+from hitless.cluster.manifests import PodOptions
 from hitless.cluster.target import placed
 from hitless.kube.api import Api
 from hitless.survey.cni import look
@@ -94,8 +94,8 @@ def test_a_colleagues_drill_is_left_alone_and_says_so_when_it_is_taken_away_by_f
 def test_a_drill_whose_signs_of_life_stop_is_dead_and_one_that_never_gave_any_is_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
-    monkeypatch.setattr(alive, "LOOK", 2.0)
-    monkeypatch.setattr(alive, "BEAT", 0.3)
+    monkeypatch.setattr(heartbeat, "LOOK", 2.0)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.3)
 
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
@@ -105,8 +105,8 @@ def test_a_drill_whose_signs_of_life_stop_is_dead_and_one_that_never_gave_any_is
             async def silent(*_: Any) -> None:
                 await asyncio.sleep(600)
 
-            monkeypatch.setattr(alive, "beat", silent)
-        async with placed(api, survey, nodes, Pods("x1"), own_far_end=True, tell=lambda _: None):
+            monkeypatch.setattr(heartbeat, "beat", silent)
+        async with placed(api, survey, nodes, PodOptions("x1"), own_far_end=True, tell=lambda _: None):
             if stopped:
                 owner = ("configmaps", "hitless-drill", "hitless-drill-x1")
                 await until(lambda: "annotations" in fake.api.store.get(*owner)["metadata"])

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hitless.kube.client import Client
-from hitless.kube.contexts import Cluster as Server
-from hitless.kube.contexts import Connection
+from hitless.kube.contexts import Connection, KubeconfigCluster
 from hitless.sources.annotations import PREFIX
 from hitless.testing.api_server import FakeApi
 
@@ -32,7 +31,9 @@ class Cluster:
     authority: bytes = b""
 
     def client(self) -> Client:
-        return Client(Connection("a test", None, "", Server(self.url, self.authority), "", token=self.flannel), {})
+        return Client(
+            Connection("a test", None, "", KubeconfigCluster(self.url, self.authority), "", token=self.flannel), {}
+        )
 
     def ask(self, method: str, path: str, body: object = None, kind: str = "application/json") -> Any:
         headers = {"Content-Type": kind} | ({"Authorization": f"Bearer {self.token}"} if self.token else {})

@@ -122,7 +122,7 @@ def test_a_request_that_begins_in_a_gap_gets_its_answer(world: World, client: Ca
     policy = retry.Policy(connect_timeout=0.4, budget=None, hooks=(hear,))
     host = world.address(Family.IPV4 if CLIENTS.index(client) % 2 else Family.IPV6)
     assert in_a_gap(world, lambda: client(policy, host), missed).startswith(b"HTTP")
-    assert told and all(one.gap is retry.Gap.CONNECT and one.wait is not None for one in told), told
+    assert told and all(one.gap is retry.GapKind.CONNECT and one.wait is not None for one in told), told
 
 
 def test_a_port_that_was_used_in_the_gap_is_dead_after_it_and_a_new_one_is_not(world: World) -> None:

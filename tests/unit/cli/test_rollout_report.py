@@ -9,21 +9,21 @@ import pytest
 
 from hitless.cli import rollout_report, rollout_view
 from hitless.cli.tools import run_tools
-from hitless.operations.rollout.values import Change, Choices, Rollout, Turn
+from hitless.operations.rollout.values import NodeTurn, Rollout, RolloutChange, RolloutChoices
 
 STATE = Rollout(
     identity="7f",
     namespace="kube-system",
     name="rke2-canal",
     uid="u",
-    change=Change("image", "image kube-flannel=<b>new</b>", {"spec": {}}),
-    choices=Choices(),
+    change=RolloutChange("image", "image kube-flannel=<b>new</b>", {"spec": {}}),
+    choices=RolloutChoices(),
     phase="rolling",
     generation=1,
     turns=(
-        Turn("worker-1", "zone-a", "done", verdict="pass", attempted=18_204),
-        Turn("worker-2", "zone-b", "done", verdict="fail", attempted=9_000, lost=31, reason="lost 31 & more"),
-        Turn("worker-3", "zone-b"),
+        NodeTurn("worker-1", "zone-a", "done", verdict="pass", attempted=18_204),
+        NodeTurn("worker-2", "zone-b", "done", verdict="fail", attempted=9_000, lost=31, reason="lost 31 & more"),
+        NodeTurn("worker-3", "zone-b"),
     ),
     stopped="the first loss: worker-2",
     begun="2026-01-02T12:00:00Z",

@@ -9,7 +9,7 @@ from typing import Any
 from tests.unit.cluster.clusters import until
 from tests.unit.kube.test_api import play
 
-from hitless.cluster.pods import Station
+from hitless.cluster.pods import DrillPod
 from hitless.errors import HitlessError
 from hitless.kube import streams
 from hitless.kube.api import Api
@@ -57,7 +57,7 @@ def test_a_pod_that_speaks_for_others_is_not_believed_and_is_named(tmp_path: Pat
         spool.data += b"".join(line(*one) for one in good[:2] + forged + good[2:])
         spool.data += line("farend", e.Note(t=T, level="info", text="from a stream that the pod does not have"))
         spool.done = True
-        station = Station(api, DOCUMENT, lambda: T, lambda event, stream: said.append((event, stream)), failed.append)
+        station = DrillPod(api, DOCUMENT, lambda: T, lambda event, stream: said.append((event, stream)), failed.append)
         await station.start(20.0)
         station._stopping = True
         await until(lambda: station._task is not None and station._task.done())

@@ -15,7 +15,7 @@ from tests.unit.cluster.clusters import client, cluster, until
 from tests.unit.kube.test_answers import server
 
 from hitless.cluster import rehearsal
-from hitless.cluster.manifests import Pods
+from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep
 from hitless.cluster.signals import killer
 from hitless.cluster.target import placed
@@ -23,7 +23,7 @@ from hitless.errors import ApiError, CommandFailed, MissingError
 from hitless.kube import access, streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, PODS
-from hitless.kube.troubles import trouble
+from hitless.kube.pod_problems import pod_problem
 from hitless.restarts import execution
 from hitless.restarts.agents import AgentPods, ReportStep
 from hitless.restarts.methods import ApiMethod
@@ -88,7 +88,7 @@ def test_a_success_that_only_means_that_the_kubelet_went_away_is_not_believed(tm
 
 def test_creates_whose_answers_were_lost_need_no_right_to_get_what_they_made(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        pods = Pods("d1")
+        pods = PodOptions("d1")
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
         fake.api.rights = Rights(rules_of(rehearsal.grants(pods, survey, ApiMethod.DELETE_POD)))
@@ -156,7 +156,7 @@ def test_a_killed_container_that_the_kubelet_holds_back_has_the_kubelets_time(
                 return await real(kind, place, done, within=within, **more)
 
             def held(pods: Any) -> bool:
-                return done(pods) or any(trouble(pod).code == "CrashLoopBackOff" for pod in pods.values())
+                return done(pods) or any(pod_problem(pod).code == "CrashLoopBackOff" for pod in pods.values())
 
             await real(kind, place, held, within=30.0, **more)
             return None  # the agent's own time is over as soon as the kubelet is seen to hold it back
@@ -240,7 +240,7 @@ def test_a_pod_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.failing["ours:1"] = "Traceback:\n  a line\nhitless: the spool is full\n"
         survey = await look(api)
-        pods = Pods("0", image="ours:1")
+        pods = PodOptions("0", image="ours:1")
         with pytest.raises(
             MissingError, match="ended with 3 Error Traceback: a line hitless: the spool is full"
         ) as caught:
@@ -263,7 +263,7 @@ def test_a_namespace_that_never_goes_is_told_with_the_servers_reason(
         fake.api.store.remove("namespaces", "", "hitless-drill")
         survey = await look(api)
         with pytest.raises(MissingError, match=r"does not go \(Discovery failed .* metrics.k8s.io/v1beta1\)"):
-            async with placed(api, survey, survey.nodes[:1], Pods("0"), own_far_end=False, tell=print):
+            async with placed(api, survey, survey.nodes[:1], PodOptions("0"), own_far_end=False, tell=print):
                 pass
 
     play(story, tmp_path)
@@ -299,7 +299,7 @@ def test_a_namespace_that_is_on_its_way_out_takes_nothing_new_and_goes_when_it_i
     async def story(fake: FakeNodes, api: Api) -> None:
         survey = await look(api)
         nodes = choose(survey, ["node-1"], None, "")
-        async with placed(api, survey, nodes, Pods("d1"), own_far_end=False, tell=lambda _: None):
+        async with placed(api, survey, nodes, PodOptions("d1"), own_far_end=False, tell=lambda _: None):
             pass
         with pytest.raises(ApiError, match="because it is being terminated"):
             await api.create(CONFIG_MAPS, {"metadata": {"name": "late"}}, "hitless-drill")
@@ -361,7 +361,7 @@ def test_rights_are_those_of_the_options_one_by_one(tmp_path: Path) -> None:
         survey = await look(api)
 
         def rights(**options: Any) -> set[str]:
-            documents = rehearsal.grants(Pods("d1"), survey, ApiMethod.DELETE_POD, **options)
+            documents = rehearsal.grants(PodOptions("d1"), survey, ApiMethod.DELETE_POD, **options)
             return {f"{rule.verb} {rule.resource} {rule.namespace}".strip() for rule in rules_of(documents)}
 
         usual = rights()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from tests.unit.cluster.clusters import client, cluster
 
-from hitless.cluster import alive, leftovers, manifests
-from hitless.cluster.manifests import Pods
-from hitless.cluster.neighbours import met
+from hitless.cluster import heartbeat, leftovers, manifests
+from hitless.cluster.manifests import PodOptions
+from hitless.cluster.other_drills import met
 from hitless.kube.api import Api, Patience
 from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import look
@@ -22,7 +22,7 @@ from hitless.testing.api_kubelet import FakeNodes
 from hitless.testing.api_rights import Rights, Rule
 
 PLACE = "hitless-drill"
-PODS = Pods("x1", namespace=PLACE)
+PODS = PodOptions("x1", namespace=PLACE)
 Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
 
 
@@ -53,7 +53,7 @@ def left(fake: FakeNodes, *, beat: str = "7", pods: bool = True) -> Callable[[],
     store = fake.api.store
     store.create("namespaces", "", {"metadata": {"name": PLACE}})
     owner = manifests.owner(PODS, PLACE)
-    owner["metadata"]["annotations"] = {alive.ANNOTATION: beat} if beat else {}
+    owner["metadata"]["annotations"] = {heartbeat.ANNOTATION: beat} if beat else {}
     owner["data"] = {"driver": "somebody@elsewhere", "process": "other 1 2 3"}
     made = store.create("configmaps", PLACE, owner)
     owner["metadata"]["uid"] = made["metadata"]["uid"]
@@ -63,7 +63,10 @@ def left(fake: FakeNodes, *, beat: str = "7", pods: bool = True) -> Callable[[],
     def lives() -> None:
         name = owner["metadata"]["name"]
         store.change(
-            "configmaps", PLACE, name, lambda one: one["metadata"].update(annotations={alive.ANNOTATION: beat + "1"})
+            "configmaps",
+            PLACE,
+            name,
+            lambda one: one["metadata"].update(annotations={heartbeat.ANNOTATION: beat + "1"}),
         )
 
     return lives
@@ -79,7 +82,7 @@ def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_w
         assert (found.life, found.why) == ("alive", "it gives signs of life")
 
         # looked at for less than that it is not known, and never dead
-        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]), alive.GLANCE)
+        (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]), heartbeat.GLANCE)
         assert (found.life, found.why) == (
             "unknown",
             "it gave no sign of life for 30 s; it may be cut off from the server",
@@ -88,7 +91,7 @@ def test_a_drill_that_cut_its_driver_off_is_not_dead_as_long_as_the_driver_may_w
         begun = time.now
         (found,) = await leftovers.judge(api, await leftovers.look(api, [PLACE]))
         assert (found.life, found.why) == ("dead", "it gave no sign of life for 240 s")
-        assert time.now - begun >= alive.LOOK > Patience().total
+        assert time.now - begun >= heartbeat.LOOK > Patience().total
 
     play(story, tmp_path)
 

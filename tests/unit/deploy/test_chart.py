@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from hitless.cluster import manifests
-from hitless.cluster.manifests import Pods
+from hitless.cluster.manifests import PodOptions
 from hitless.restarts.methods import ApiMethod
 from hitless.testing.api_rights import Rule, rules_of
 
@@ -94,7 +94,7 @@ def test_every_object_fits_the_schemas_of_kubernetes(version: str, settings: tup
 
 @pytest.mark.parametrize("version", ["1.27", "1.30", "1.34"])
 def test_the_pods_of_a_drill_fit_the_schemas_of_kubernetes(version: str) -> None:
-    pods = Pods("d1", see_processes=version != "1.27", pull_secrets=("one",), networks=("10.42.0.0/16",))
+    pods = PodOptions("d1", see_processes=version != "1.27", pull_secrets=("one",), networks=("10.42.0.0/16",))
     owner = manifests.owner(pods, pods.namespace)
     owner["metadata"]["uid"] = "u"
     far = ["farend://192.0.2.2:7800"]
@@ -136,7 +136,7 @@ def test_every_value_is_in_the_schema_and_every_schema_value_has_a_default() -> 
 @pytest.mark.parametrize("restart", list(ApiMethod))
 def test_the_rights_of_scheduled_drills_are_those_of_the_dry_run(restart: ApiMethod) -> None:
     chart = rules_of(render("guard.enabled=false", "drill.enabled=true", f"drill.restart={restart}"))
-    pods = Pods("x", namespace=NAMESPACE)
+    pods = PodOptions("x", namespace=NAMESPACE)
     told = manifests.rights(
         pods, restart, "kube-system", "rke2-canal", ["rke2-canal-config"], makes_namespace=False, turn=True, tells=True
     )
@@ -149,7 +149,7 @@ def test_drills_in_maintenance_windows_may_read_the_config_map_of_the_windows_an
         "guard.enabled=false", "drill.enabled=true", "drill.windows.configMap=cni", "drill.windows.cluster=prod eu"
     )
     told = manifests.rights(
-        Pods("x", namespace=NAMESPACE),
+        PodOptions("x", namespace=NAMESPACE),
         ApiMethod.DELETE_POD,
         "kube-system",
         "rke2-canal",

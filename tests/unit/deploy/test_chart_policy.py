@@ -9,10 +9,10 @@ from tests.unit.deploy.test_chart import of
 from tests.unit.deploy.test_chart_options import render
 
 from hitless.cluster import manifests
-from hitless.cluster.manifests import Pods
+from hitless.cluster.manifests import PodOptions
 
 POLICY = ("drill.enabled=true", "drill.networkPolicy.enabled=true")
-PODS = Pods("d1", namespace="hitless-system")
+PODS = PodOptions("d1", namespace="hitless-system")
 
 
 def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:

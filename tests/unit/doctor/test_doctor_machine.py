@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from hitless.cli.doctor import command, text
-from hitless.doctor import Diagnosis, Finding, machine
+from hitless.doctor import Diagnosis, DoctorFinding, machine
 from hitless.doctor.bundle import Masked, collect
 from hitless.doctor.findings import checked
 from hitless.doctor.node import bridged, summary
@@ -37,24 +37,26 @@ def test_forwarding_is_asked_for_the_pods_families_only(tmp_path: Path) -> None:
     assert (both.state, both.command) == ("problem", "sysctl -w net.ipv6.conf.all.forwarding=1")
 
 
-def of(*findings: Finding) -> Diagnosis:
+def of(*findings: DoctorFinding) -> Diagnosis:
     return Diagnosis.of("node x", findings, ("hitless drill", "why"), "1")
 
 
 def test_the_worst_finding_is_the_verdict_and_only_an_essential_unknown_counts() -> None:
-    fine, doubt = Finding("a", "a", "ok", "fine"), Finding("b", "b", "unknown", "?")
-    essential, bad = Finding("c", "c", "unknown", "?", essential=True), Finding("d", "d", "problem", "x")
+    fine, doubt = DoctorFinding("a", "a", "ok", "fine"), DoctorFinding("b", "b", "unknown", "?")
+    essential, bad = DoctorFinding("c", "c", "unknown", "?", essential=True), DoctorFinding("d", "d", "problem", "x")
     assert of(fine, doubt).verdict == "ok"
     assert of(fine, essential).verdict == "unknown"
     assert of(bad, essential).verdict == "problem"
 
 
-CARRIED = Finding("egress", "egress now", "ok", "carried")
-CUT_OFF = Finding("egress", "egress now", "problem", "not carried")
-AFFECTED = Finding("release", "release and its cost", "problem", "flannel v0.26.7: a restart takes connections away")
-UNKNOWN = Finding("release", "release and its cost", "unknown", "no release")
-STANDBY = Finding("guard", "guard", "ok", "protected: guard runs (pid 7)", code="protected")
-NO_GUARD = Finding("guard", "guard", "note", "unprotected: no guard runs: a restart is not bridged")
+CARRIED = DoctorFinding("egress", "egress now", "ok", "carried")
+CUT_OFF = DoctorFinding("egress", "egress now", "problem", "not carried")
+AFFECTED = DoctorFinding(
+    "release", "release and its cost", "problem", "flannel v0.26.7: a restart takes connections away"
+)
+UNKNOWN = DoctorFinding("release", "release and its cost", "unknown", "no release")
+STANDBY = DoctorFinding("guard", "guard", "ok", "protected: guard runs (pid 7)", code="protected")
+NO_GUARD = DoctorFinding("guard", "guard", "note", "unprotected: no guard runs: a restart is not bridged")
 
 
 def test_a_release_that_a_guard_bridges_is_a_note_and_without_one_a_problem() -> None:
@@ -63,7 +65,7 @@ def test_a_release_that_a_guard_bridges_is_a_note_and_without_one_a_problem() ->
     assert found.text.startswith(AFFECTED.text)
     assert "FORWARD rules it cannot bridge" in found.text
     assert bridged([AFFECTED], [NO_GUARD]) == [AFFECTED]
-    assert bridged([AFFECTED], [Finding("guard", "guard", "ok", "no guard runs, and nothing …")]) == [AFFECTED]
+    assert bridged([AFFECTED], [DoctorFinding("guard", "guard", "ok", "no guard runs, and nothing …")]) == [AFFECTED]
     assert bridged([UNKNOWN], [STANDBY]) == [UNKNOWN]
 
 
@@ -79,7 +81,7 @@ def test_a_release_that_a_guard_bridges_is_a_note_and_without_one_a_problem() ->
     ],
 )
 def test_the_first_sentence_says_whether_the_node_is_affected(
-    findings: tuple[Finding, ...], said: tuple[str, ...]
+    findings: tuple[DoctorFinding, ...], said: tuple[str, ...]
 ) -> None:
     told = summary(findings)
     assert all(one in told for one in said), told
@@ -88,7 +90,7 @@ def test_the_first_sentence_says_whether_the_node_is_affected(
 
 
 def test_a_check_that_fails_is_a_finding() -> None:
-    def fails() -> Finding:
+    def fails() -> DoctorFinding:
         raise OSError(5, "Input/output error")
 
     (found,) = checked("x", "a check", fails, essential=True)
@@ -98,7 +100,9 @@ def test_a_check_that_fails_is_a_finding() -> None:
 
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 140])
 def test_the_text_fits_and_strangers_words_do_nothing(width: int) -> None:
-    found = Finding("a", "a check", "problem", "a chain called \x1b[2J\x1b]52;c;x\x07 " + "word " * 40, "hitless watch")
+    found = DoctorFinding(
+        "a", "a check", "problem", "a chain called \x1b[2J\x1b]52;c;x\x07 " + "word " * 40, "hitless watch"
+    )
     shown = text(of(found), width)
     assert "\x1b[2J" not in shown
     assert "\\x1b[2J" in shown

@@ -76,7 +76,7 @@ def test_a_stream_of_a_pod_that_breaks_by_whatever_is_told(error: Exception, mon
     said: list[str] = []
     document = {"metadata": {"name": "p", "namespace": "x"}, "spec": {"nodeName": "n"}}
     api: Any = SimpleNamespace(all=away)
-    station = pods.Station(api, document, lambda: 0, lambda *_: None, said.append)
+    station = pods.DrillPod(api, document, lambda: 0, lambda *_: None, said.append)
     monkeypatch.setattr(streams, "follow", fails)
     asyncio.run(station._listen())
     (words,) = said

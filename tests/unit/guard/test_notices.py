@@ -8,7 +8,7 @@ import json
 from tests.unit.guard.around import Node
 from tests.unit.guard.flannels import HOOK, nat
 
-from hitless.cli.guard_words import Words
+from hitless.cli.terminal_log import TerminalLog
 from hitless.daemon.logs import Log
 from hitless.guard import primaries, serving
 from hitless.guard.journal import Journal
@@ -86,7 +86,7 @@ def test_what_stays_is_said_at_the_end() -> None:
 
 def test_a_terminal_gets_words_and_no_escape_sequence() -> None:
     stream = io.StringIO()
-    log = Log(Words(stream))
+    log = Log(TerminalLog(stream))
     log.info("waiting", reason="there are no rules")
     log.warning(
         "withdrawn", family="ipv4", why="it is \x1b]52;c;x\x07off", networks=["10.42.0.0/16"], writer={"comm": "a\nb"}
@@ -96,7 +96,7 @@ def test_a_terminal_gets_words_and_no_escape_sequence() -> None:
     assert second.partition("Z ")[2] == (
         "warning: withdrawn: it is ?]52;c;x?off (family ipv4, networks 10.42.0.0/16, writer a?b)"
     )
-    Words(stream).write("no JSON\x1b[2J\n")
+    TerminalLog(stream).write("no JSON\x1b[2J\n")
     assert stream.getvalue().splitlines()[-1] == "no JSON?[2J"
 
 

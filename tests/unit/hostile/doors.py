@@ -32,7 +32,7 @@ from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.tables import decode_table
 from hitless.kube import answers, kubeconfig
 from hitless.kube.client import Client
-from hitless.kube.contexts import Cluster, Connection
+from hitless.kube.contexts import Connection, KubeconfigCluster
 from hitless.kube.objects import NODES, PODS
 from hitless.kube.transport import Answer
 from hitless.model import events, reading
@@ -201,7 +201,7 @@ class _Answering(Client):
 
 
 def _node_answer(data: bytes) -> object:
-    client = _Answering(Connection("a test", None, "", Cluster("http://192.0.2.1"), ""), {})
+    client = _Answering(Connection("a test", None, "", KubeconfigCluster("http://192.0.2.1"), ""), {})
     client.told = data
     return kubernetes.NodeSource("n", client).subnets()
 

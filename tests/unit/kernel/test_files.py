@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hitless.cli.places import write
+from hitless.cli.output_paths import write
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.evidence.log import LogWriter
 from hitless.evidence.log import read as read_log
@@ -172,7 +172,10 @@ def test_a_fifo_for_the_report_that_nobody_reads_is_said_and_one_that_is_read_is
 def test_dev_stdout_is_written_to_and_never_replaced(tmp_path: Path) -> None:
     """Also where it leads to a file: what is in /dev and /proc is no place of ours."""
     target = tmp_path / "target"
-    code = "from pathlib import Path; from hitless.cli.places import write; write(Path('/proc/self/fd/1'), 'a report')"
+    code = (
+        "from pathlib import Path; from hitless.cli.output_paths import write; "
+        "write(Path('/proc/self/fd/1'), 'a report')"
+    )
     with target.open("wb") as file:
         subprocess.run([sys.executable, "-c", code], stdout=file, check=True, timeout=HANG)
     assert target.read_text() == "a report"

@@ -219,13 +219,13 @@ def test_a_pod_that_is_not_admitted_is_said_with_the_remedy(tmp_path: Path) -> N
 
 
 def _station(api: Api) -> Any:
-    from hitless.cluster.pods import Station
+    from hitless.cluster.pods import DrillPod
 
     document = {
         "metadata": {"name": "x", "namespace": "default", "labels": {"app.kubernetes.io/component": "probe"}},
         "spec": {"nodeName": "node-0", "containers": [{"name": "hitless", "image": "i"}]},
     }
-    return Station(api, document, lambda: 0, lambda *_: None, lambda _: None)
+    return DrillPod(api, document, lambda: 0, lambda *_: None, lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from hitless.errors import ApiError, InputError
 from hitless.kube import client as clients
 from hitless.kube import contexts, transport
 from hitless.kube.client import Away, Client
+from hitless.kube.list_watch import Change, Gone, Put, Synced, by_name
 from hitless.kube.objects import CONFIG_MAPS, NODES
-from hitless.kube.watching import Change, Gone, Put, Synced, by_name
 
 
 def made(world: World, cluster: dict[str, Any], user: dict[str, Any], folder: Path, **environment: str) -> Client:
@@ -179,7 +179,7 @@ def talker(say: Callable[[socket.socket, threading.Event], None]) -> Iterator[st
 
 
 def plain(url: str) -> Client:
-    return Client(contexts.Connection("a test", None, "", contexts.Cluster(url), ""), {})
+    return Client(contexts.Connection("a test", None, "", contexts.KubeconfigCluster(url), ""), {})
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["", "one answer a connection"])

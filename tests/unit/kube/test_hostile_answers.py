@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.unit.kube.test_answers import server
 
 from hitless.errors import ApiError, HitlessError
-from hitless.kube import access, answers, api, watching
+from hitless.kube import access, answers, api, list_watch
 from hitless.kube.objects import NODES, PODS
 
 NO_ANSWERS = {
@@ -94,7 +94,7 @@ def test_a_page_in_the_middle_of_a_drill_is_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_list_without_an_end_is_ended(tmp_path: Path, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_PAGES", 20)
+    monkeypatch.setattr(list_watch, "_PAGES", 20)
     asked: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:

@@ -20,9 +20,9 @@ from hitless.kube.objects import Node
 from hitless.model.events import RestartCode
 from hitless.operations.rollout import preconditions, record
 from hitless.operations.rollout.driver import drive
-from hitless.operations.rollout.ports import Crew, Outcome, Work
-from hitless.operations.rollout.record import Record
-from hitless.operations.rollout.values import Change, Choices, Rollout, read, text
+from hitless.operations.rollout.ports import DriverContext, StepOutcome, Work
+from hitless.operations.rollout.record import RolloutRecord
+from hitless.operations.rollout.values import Rollout, RolloutChange, RolloutChoices, read, text
 from hitless.restarts.agents import AgentPods, Step
 from hitless.survey.cni import look
 from hitless.testing.api_kubelet import FakeNodes
@@ -30,8 +30,10 @@ from hitless.testing.api_store import Document
 
 SETS = "daemonsets.apps"
 PLACE, NAME = "kube-system", "rke2-canal"
-IMAGE = Change("image", "image", {"spec": {"containers": [{"name": "kube-flannel", "image": "flannel:v0.28.9"}]}})
-RESTART = Change("restart", "restart")
+IMAGE = RolloutChange(
+    "image", "image", {"spec": {"containers": [{"name": "kube-flannel", "image": "flannel:v0.28.9"}]}}
+)
+RESTART = RolloutChange("restart", "restart")
 
 
 class Killed(BaseException):
@@ -83,19 +85,19 @@ def silent(node: str, step: Step, detail: str, evidence: str = "", code: Restart
 class Hands:
     """A prober that measures nothing: it says what ``felt`` says of a node, and a pass of all others."""
 
-    felt: Mapping[str, Outcome] = field(default_factory=dict)
+    felt: Mapping[str, StepOutcome] = field(default_factory=dict)
     steps: list[tuple[str, ...]] = field(default_factory=list)
     meanwhile: Callable[[Sequence[str]], None] = lambda _: None
 
-    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
+    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, StepOutcome]:
         names = tuple(node.name for node in nodes)
         self.meanwhile(names)
         await work(silent)
         self.steps.append(names)
-        well = Outcome("inconclusive" if unseen else "pass", 100)
+        well = StepOutcome("inconclusive" if unseen else "pass", 100)
         return {name: self.felt.get(name, well) for name in names}
 
-    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, StepOutcome] | None:
         return None
 
 
@@ -200,8 +202,8 @@ class Driver:
     """One process that drives: it begins, or goes on with what is there."""
 
     place: Place
-    change: Change = IMAGE
-    choices: Choices = field(default_factory=lambda: Choices(patience=60.0))
+    change: RolloutChange = IMAGE
+    choices: RolloutChoices = field(default_factory=lambda: RolloutChoices(patience=60.0))
     mortal: Mortal = field(default_factory=Mortal)
     hands: Hands = field(default_factory=Hands)
     undo: bool = False
@@ -216,15 +218,15 @@ class Driver:
             self.mortal.hang_on(api)
             survey = await look(api)
             found = await record.look(api)
-            mine = Record(api)
+            mine = RolloutRecord(api)
             if found is None or (found.state.phase == "ended" and not self.undo):
                 state, _ = await preconditions.new(api, survey, self.change, self.choices)
                 await mine.begin(state, found)
             else:
                 state = await preconditions.undone(api, found.state) if self.undo else found.state
-                await mine.claim(record.ReadRecord(state, found.map))
+                await mine.claim(record.StoredRollout(state, found.map))
             agent = AgentPods(api, survey.cni)
-            crew = Crew(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
+            crew = DriverContext(api, agent, mine, self.hands, self.permit, self.said.append, self.most)
             if self.others is not None:
                 crew.others = self.others
             await drive(crew)

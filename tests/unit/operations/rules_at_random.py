@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from tests.unit.operations.reference import Plain, as_cron, opened, words
 
 from hitless.errors import InputError
-from hitless.operations.windows import Schedule, parsed
+from hitless.operations.windows import WindowSchedule, parsed
 
 ZONES = (
     "UTC",
@@ -112,7 +112,7 @@ def differs(seed: int) -> str:
     for duration in durations:
         try:
             whole = f'{text}duration = "{duration}m"\n'
-            schedule = Schedule(parsed(whole, source="f", beside=str, at=(day - 40) * 86400))
+            schedule = WindowSchedule(parsed(whole, source="f", beside=str, at=(day - 40) * 86400))
             break
         except InputError as error:
             if "begins again after" not in str(error) and "never opens" not in str(error):

@@ -26,11 +26,11 @@ from tests.unit.operations.rollouts import (
 from hitless.errors import Displaced, InputError
 from hitless.kube.objects import Meta, Node, NodeStatus
 from hitless.operations.rollout import node_order, preconditions, record
-from hitless.operations.rollout.ports import Outcome
-from hitless.operations.rollout.record import Record
-from hitless.operations.rollout.values import Choices, Rollout, Turn, read, text, verdict
+from hitless.operations.rollout.ports import StepOutcome
+from hitless.operations.rollout.record import RolloutRecord
+from hitless.operations.rollout.values import NodeTurn, Rollout, RolloutChoices, read, text, verdict
 
-LOSS = Outcome("fail", 1000, 7, ("lost 7 of 1,000 attempts",), clean=False)
+LOSS = StepOutcome("fail", 1000, 7, ("lost 7 of 1,000 attempts",), clean=False)
 FORMER = "rancher/hardened-flannel:v0.26.7-build20250515"
 
 
@@ -136,14 +136,14 @@ def test_a_strategy_that_somebody_puts_back_ends_the_rollout_before_the_next_nod
 def test_a_node_that_does_not_come_back_is_told_and_undone(tmp_path: Path) -> None:
     async def story(there: Place) -> None:
         there.fake.unstartable.add("rancher/hardened-calico:v3.30.0-build20250515")  # whatever is started from now on
-        state = await Driver(there, choices=Choices(patience=1.5)).run()
+        state = await Driver(there, choices=RolloutChoices(patience=1.5)).run()
         assert "the agent did not come back: node-1: not ready 1.5 s after the restart" in state.stopped or (
             "no sign that an agent restarted on node-1" in state.stopped
         )
         assert "ErrImageNeverPull" in state.stopped
         assert "hitless rollout undo" in state.stopped
         assert courses(state)["node-1"] == "restarting"
-        state = await Driver(there, choices=Choices(patience=1.5)).run()
+        state = await Driver(there, choices=RolloutChoices(patience=1.5)).run()
         assert "did not come back" in state.stopped
         assert dict(there.gone) == {"node-1": 1}, "it is waited for, not restarted again"
         there.fake.unstartable.clear()
@@ -219,7 +219,7 @@ def test_two_at_once_are_refused_by_name_and_a_driver_that_was_displaced_does_no
                 assert found is not None
                 life, _ = await record.life(api, found)
                 assert life == "alive"
-                mine = Record(api)
+                mine = RolloutRecord(api)
                 await mine.claim(found)
                 taken.append(mine.state)
 
@@ -243,13 +243,13 @@ def test_of_two_that_begin_at_the_same_time_one_is_refused(tmp_path: Path) -> No
         async with there.api() as api:
             from hitless.survey.cni import look
 
-            state, _ = await preconditions.new(api, await look(api), RESTART, Choices())
-            first, second = Record(api), Record(api)
+            state, _ = await preconditions.new(api, await look(api), RESTART, RolloutChoices())
+            first, second = RolloutRecord(api), RolloutRecord(api)
             ended = await asyncio.gather(first.begin(state, None), second.begin(state, None), return_exceptions=True)
             assert sorted(type(one).__name__ for one in ended) == ["Displaced", "NoneType"]
             found = await record.look(api)
             assert found is not None
-            claimed = await asyncio.gather(*(Record(api).claim(found) for _ in range(3)), return_exceptions=True)
+            claimed = await asyncio.gather(*(RolloutRecord(api).claim(found) for _ in range(3)), return_exceptions=True)
             assert sorted(type(one).__name__ for one in claimed) == ["Displaced", "Displaced", "NoneType"]
 
     play(tmp_path, story, 2)
@@ -301,7 +301,7 @@ def test_a_drill_that_began_on_the_next_node_is_waited_for_and_told(tmp_path: Pa
         async def always(nodes: Sequence[str]) -> str:
             return "another drill, x, is at work on node-1"
 
-        state = await Driver(there, RESTART, Choices(patience=0.3), others=always).run()
+        state = await Driver(there, RESTART, RolloutChoices(patience=0.3), others=always).run()
         assert state.stopped.startswith("another drill, x, is at work on node-1; nothing was done to node-1")
         assert dict(there.gone) == dict.fromkeys(("node-0", "node-1", "node-2"), 1)
 
@@ -309,14 +309,14 @@ def test_a_drill_that_began_on_the_next_node_is_waited_for_and_told(tmp_path: Pa
 
 
 def test_what_cannot_be_told_stops_it_unless_that_is_accepted(tmp_path: Path) -> None:
-    doubt = Outcome("inconclusive", 1000, 0, ("the prober was late",), clean=True)
+    doubt = StepOutcome("inconclusive", 1000, 0, ("the prober was late",), clean=True)
 
     async def story(there: Place) -> None:
         state = await Driver(there, hands=Hands({"node-1": doubt})).run()
         assert "it is not known what that cost: node-1: the prober was late" in state.stopped
         there.fake.api.store.remove("configmaps", record.PLACE, record.NAME)
         there.change_set(lambda one: one["metadata"]["annotations"].pop("hitless.dev/rollout"))
-        driver = Driver(there, RESTART, Choices(accept_inconclusive=True), hands=Hands({"node-1": doubt}))
+        driver = Driver(there, RESTART, RolloutChoices(accept_inconclusive=True), hands=Hands({"node-1": doubt}))
         state = await driver.run()
         assert (state.phase, verdict(state.turns)) == ("ended", "inconclusive")
 
@@ -346,7 +346,7 @@ def test_zones_come_one_after_another_control_planes_last_and_the_first_node_alo
         *(node(f"w{n}", "z1") for n in range(4)),
         node("n"),
     ]
-    turns = node_order.ordered(nodes, Choices(zones=("z2",), first=("w3",)))
+    turns = node_order.ordered(nodes, RolloutChoices(zones=("z2",), first=("w3",)))
     assert [one.node for one in turns] == ["w3", "a", "c", "n", "w0", "w1", "w2", "b"]
     steps = [[one.node for one in step] for step in node_order.steps(turns, 2)]
     assert steps == [["w3"], ["a", "c"], ["n"], ["w0", "w1"], ["w2", "b"]]
@@ -400,9 +400,9 @@ def test_a_state_that_somebody_edited_is_refused_with_its_field() -> None:
         name=NAME,
         uid="u",
         change=RESTART,
-        choices=Choices(),
+        choices=RolloutChoices(),
         generation=1,
-        turns=(Turn("a"),),
+        turns=(NodeTurn("a"),),
     )
     assert read(text(state), "here") == state
     for broken, says in (

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tests.unit.operations.rollouts import IMAGE, RESTART, SURGE, Driver, Killed, Mortal, place
 
-from hitless.operations.rollout.values import Change, verdict
+from hitless.operations.rollout.values import RolloutChange, verdict
 
 
-def writes(tmp_path: Path, change: Change) -> int:
+def writes(tmp_path: Path, change: RolloutChange) -> int:
     """How many writes a rollout makes that nobody disturbs."""
 
     async def story() -> int:
@@ -28,7 +28,7 @@ def writes(tmp_path: Path, change: Change) -> int:
     return asyncio.run(story())
 
 
-async def killed_at(tmp_path: Path, change: Change, at: int, last: int, *, after: bool) -> None:
+async def killed_at(tmp_path: Path, change: RolloutChange, at: int, last: int, *, after: bool) -> None:
     folder = tmp_path / f"{at}{after}"
     folder.mkdir()
     async with asyncio.timeout(240), place(folder) as there:
@@ -47,7 +47,7 @@ async def killed_at(tmp_path: Path, change: Change, at: int, last: int, *, after
 
 
 @pytest.mark.parametrize("change", [IMAGE, RESTART], ids=["image", "restart"])
-def test_each_node_is_restarted_once_wherever_the_driver_is_killed(tmp_path: Path, change: Change) -> None:
+def test_each_node_is_restarted_once_wherever_the_driver_is_killed(tmp_path: Path, change: RolloutChange) -> None:
     count = writes(tmp_path, change)
     assert count >= 9
 

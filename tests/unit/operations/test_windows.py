@@ -11,7 +11,7 @@ import pytest
 
 from hitless.cli.tools import run_tools
 from hitless.errors import InputError
-from hitless.operations.windows import Gate, Schedule, Windows, length, moment, parsed, span, utc
+from hitless.operations.windows import Gate, Windows, WindowSchedule, length, moment, parsed, span, utc
 from hitless.operations.windows.cron import cron
 from hitless.operations.windows.gates import wait
 
@@ -35,7 +35,7 @@ def of(zone: str, rule: str, duration: str = "1h", more: str = "") -> str:
 
 def first(text: str, after: str, count: int = 1, **beside: str) -> list[tuple[str, str]]:
     at = moment(after, where="")
-    found = islice(Schedule(windows(text, at=at, **beside)).next(at), count)
+    found = islice(WindowSchedule(windows(text, at=at, **beside)).next(at), count)
     return [(utc(one.begin), utc(one.end)) for one in found]
 
 
@@ -206,10 +206,10 @@ def test_overlapping_freezes_are_a_warning() -> None:
 
 def test_windows_for_one_place_are_not_for_another_or_for_one_who_does_not_say() -> None:
     found = windows(of("UTC", 'cron = "0 1 * * *"', more='clusters = ["prod-*"]\nnodes = ["edge[12]"]'))
-    assert Schedule(found, ("admin@x", "prod-eu"), "edge1").entries
-    assert not Schedule(found, ("test",), "edge1").entries
-    assert not Schedule(found, ("prod-eu",), "edge3").entries
-    assert not Schedule(found).entries
+    assert WindowSchedule(found, ("admin@x", "prod-eu"), "edge1").entries
+    assert not WindowSchedule(found, ("test",), "edge1").entries
+    assert not WindowSchedule(found, ("prod-eu",), "edge3").entries
+    assert not WindowSchedule(found).entries
     assert (
         "is for node edge3"
         in Gate(found, clusters=("prod-eu",), nodes=("edge1", "edge3"), now=lambda: AT + 3600).refusal()
@@ -226,7 +226,7 @@ def test_windows_by_labels_are_for_nodes_that_have_all_of_one_selector() -> None
         ({}, False),
         (None, False),
     ):
-        assert bool(Schedule(found, (), "edge1", labels=labels).entries) is fits, labels
+        assert bool(WindowSchedule(found, (), "edge1", labels=labels).entries) is fits, labels
     labels_of = {"a": {"canary": "yes"}, "b": {}}
     gate = Gate(found, nodes=("a", "b"), labels=labels_of, now=lambda: AT + 3600)
     assert gate.refusal() == "no maintenance window of windows.toml is for node b"
@@ -242,20 +242,20 @@ def test_labels_that_are_none_are_refused_with_their_window(labels: str) -> None
 def test_what_a_run_needs_moves_the_latest_start() -> None:
     found = windows(CNI)
     begin = moment("2026-03-29T10:00:00Z", where="")
-    late = Schedule(found, needs=45 * 60)
+    late = WindowSchedule(found, needs=45 * 60)
     assert late.state(begin + 75 * 60).open and not late.state(begin + 75 * 60 + 1).open
     assert late.state(begin + 75 * 60 + 1).until == moment("2026-04-05T10:00:00Z", where="")
-    assert next(Schedule(found, needs=3 * 3600).next(AT), None) is None
+    assert next(WindowSchedule(found, needs=3 * 3600).next(AT), None) is None
 
 
 def test_a_pause_closes_until_it_ends() -> None:
     text = CNI + '[pause]\nreason = "storage migration"\nuntil = "2026-03-29T11:00:00Z"\n'
-    schedule = Schedule(windows(text))
+    schedule = WindowSchedule(windows(text))
     begin = moment("2026-03-29T10:00:00Z", where="")
     assert (schedule.state(begin).open, schedule.state(begin).paused) == (False, "storage migration")
     assert schedule.state(begin).until == begin + 3600 and schedule.state(begin + 3600).open
     assert "paused: storage migration" in Gate(windows(text), now=lambda: begin).refusal()
-    stopped = Schedule(windows(CNI + '[pause]\nreason = "broken"\n'))
+    stopped = WindowSchedule(windows(CNI + '[pause]\nreason = "broken"\n'))
     assert stopped.state(begin).until is None and next(stopped.next(AT), None) is None
 
 
@@ -274,7 +274,7 @@ def test_waiting_survives_clocks_that_jump_and_ends_at_its_timeout() -> None:
 
     lines: list[str] = []
     state = wait(
-        Schedule(windows(CNI)),
+        WindowSchedule(windows(CNI)),
         timeout=None,
         tell=lines.append,
         now=lambda: clock["wall"],
@@ -289,7 +289,7 @@ def test_waiting_survives_clocks_that_jump_and_ends_at_its_timeout() -> None:
     ]
     clock |= {"wall": float(begin - 7200), "naps": 10.0}
     given_up = wait(
-        Schedule(windows(CNI)),
+        WindowSchedule(windows(CNI)),
         timeout=600,
         tell=lines.append,
         now=lambda: clock["wall"],

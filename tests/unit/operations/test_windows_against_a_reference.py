@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from tests.unit.operations.rules_at_random import differs
 
-from hitless.operations.windows import Gate, Schedule, parsed
+from hitless.operations.windows import Gate, WindowSchedule, parsed
 
 
 def test_rules_drawn_at_random_open_as_the_reference_says() -> None:
@@ -21,7 +21,7 @@ def test_a_gate_with_a_clock_that_jumps_is_open_exactly_in_the_windows() -> None
     text += '[[window]]\nname = "b"\nrrule = "FREQ=WEEKLY;BYDAY=SU;BYHOUR=2;BYMINUTE=30"\nduration = "2h"\n'
     windows = parsed(text, source="f", beside=str, at=int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
     begin, end = (int(datetime(2026, 3, day, tzinfo=UTC).timestamp()) for day in (20, 31))
-    spans = [(one.begin, one.end) for one in Schedule(windows).openings(begin - 86400, before=end + 86400)]
+    spans = [(one.begin, one.end) for one in WindowSchedule(windows).openings(begin - 86400, before=end + 86400)]
     draw = random.Random(14)
     at = float(begin)
     gate = Gate(windows, now=lambda: at)

@@ -17,7 +17,7 @@ SCHEMA = Path(__file__).parents[3] / "deploy/chart/values.schema.json"
 def test_a_method_says_what_it_does_and_gets_exactly_the_right_that_it_needs(method: ApiMethod) -> None:
     entry = entry_of(method)
     assert "rke2-canal" in entry.call.format(agent="rke2-canal", place="kube-system", container="kube-flannel")
-    pods = manifests.Pods("x")
+    pods = manifests.PodOptions("x")
     granted = json.dumps(manifests.rights(pods, method, "kube-system", "rke2-canal", [], makes_namespace=False))
     if entry.right is None:
         assert entry.sees_processes, "what needs no right of the API is done on the node"

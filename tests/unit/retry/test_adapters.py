@@ -273,7 +273,7 @@ def test_a_repeated_attempt_never_has_a_port_of_before(
 
 
 def test_an_end_within_the_handshake_is_a_gap_and_a_wrong_certificate_is_not() -> None:
-    assert while_connecting(ssl.SSLEOFError(8, "eof")) is retry.Gap.CONNECT
+    assert while_connecting(ssl.SSLEOFError(8, "eof")) is retry.GapKind.CONNECT
     assert while_connecting(ssl.SSLCertVerificationError(1, "")) is None
 
 

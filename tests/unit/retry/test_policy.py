@@ -116,16 +116,16 @@ def test_what_is_no_gap_is_raised_at_once(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "gap"),
     [
-        (OSError(errno.ETIMEDOUT, ""), retry.Gap.CONNECT),
-        (OSError(errno.ENETUNREACH, ""), retry.Gap.CONNECT),
-        (socket.gaierror(socket.EAI_AGAIN, ""), retry.Gap.DNS),
-        (ConnectionResetError(errno.ECONNRESET, ""), retry.Gap.BROKEN),
-        (ExceptionGroup("both", [unreachable(), OSError(errno.ETIMEDOUT, "")]), retry.Gap.CONNECT),
-        (ExceptionGroup("both", [unreachable(), BrokenPipeError(errno.EPIPE, "")]), retry.Gap.BROKEN),
+        (OSError(errno.ETIMEDOUT, ""), retry.GapKind.CONNECT),
+        (OSError(errno.ENETUNREACH, ""), retry.GapKind.CONNECT),
+        (socket.gaierror(socket.EAI_AGAIN, ""), retry.GapKind.DNS),
+        (ConnectionResetError(errno.ECONNRESET, ""), retry.GapKind.BROKEN),
+        (ExceptionGroup("both", [unreachable(), OSError(errno.ETIMEDOUT, "")]), retry.GapKind.CONNECT),
+        (ExceptionGroup("both", [unreachable(), BrokenPipeError(errno.EPIPE, "")]), retry.GapKind.BROKEN),
     ],
     ids=repr,
 )
-def test_the_kind_of_a_gap(error: BaseException, gap: retry.Gap) -> None:
+def test_the_kind_of_a_gap(error: BaseException, gap: retry.GapKind) -> None:
     assert retry.classify(error) is gap
     wrapped = RuntimeError("wrapped")
     wrapped.__cause__ = error

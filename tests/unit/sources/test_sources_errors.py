@@ -19,7 +19,7 @@ from hitless.evidence import log
 from hitless.guard import primaries
 from hitless.kube import kubeconfig
 from hitless.kube.client import Client
-from hitless.kube.contexts import Cluster, Connection
+from hitless.kube.contexts import Connection, KubeconfigCluster
 from hitless.sources.kubernetes import NodeSource
 from hitless.sources.netconf import read_netconf
 from hitless.sources.subnets import read_subnet_file
@@ -86,7 +86,7 @@ def test_a_server_that_cannot_be_asked(at: str, error: Exception, monkeypatch: p
     for step in ("putrequest", "putheader", "endheaders"):
         monkeypatch.setattr(http.client.HTTPConnection, step, lambda *_, **__: None)
     monkeypatch.setattr(http.client.HTTPConnection, at, fails)
-    way = Connection("a test", None, "", Cluster("http://127.0.0.1:1"), "", token="secret")
+    way = Connection("a test", None, "", KubeconfigCluster("http://127.0.0.1:1"), "", token="secret")
     with pytest.raises(HitlessError) as caught:
         NodeSource("node-1", Client(way, {})).subnets()
     assert "secret" not in str(caught.value)

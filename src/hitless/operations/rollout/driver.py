@@ -17,13 +17,13 @@ import msgspec
 from hitless.errors import HitlessError
 from hitless.operations.rollout import daemonset, node_order, step_run
 from hitless.operations.rollout.observation import foreign, see
-from hitless.operations.rollout.ports import RESUME, Crew, now
+from hitless.operations.rollout.ports import RESUME, DriverContext, now
 from hitless.operations.rollout.values import Rollout
 
 __all__ = ["drive"]
 
 
-async def drive(crew: Crew) -> None:
+async def drive(crew: DriverContext) -> None:
     """Go on until the rollout ended or has to stop; ``crew.state`` says which.
 
     Raises ``Displaced`` when somebody else took it, and what broke it, after writing that down where that can be done.
@@ -57,7 +57,7 @@ async def _ended(going: asyncio.Task[str]) -> str:
             await asyncio.gather(going, return_exceptions=True)
 
 
-async def _go(crew: Crew) -> str:
+async def _go(crew: DriverContext) -> str:
     """Everything there is to do; why it stopped, or empty when it has ended."""
     if crew.state.phase == "preparing" and (why := await _prepare(crew)):
         return why
@@ -81,14 +81,14 @@ async def _go(crew: Crew) -> str:
     return await _finish(crew)
 
 
-def _tell_changes(crew: Crew, before: Rollout, after: Rollout) -> None:
+def _tell_changes(crew: DriverContext, before: Rollout, after: Rollout) -> None:
     for one in after.turns:
         had = before.of(one.node)
         if had is None or had.course != one.course:
             crew.tell(f"{one.node}: {one.course}{f': {one.reason}' if one.reason else ''}")
 
 
-async def _prepare(crew: Crew) -> str:
+async def _prepare(crew: DriverContext) -> str:
     state = crew.state
     if not state.replaces:
         await crew.record.write(partial(_changed, phase="rolling"))
@@ -113,7 +113,7 @@ def _changed(state: Rollout, **changes: object) -> Rollout:
     return msgspec.structs.replace(state, **changes)
 
 
-async def _finish(crew: Crew) -> str:
+async def _finish(crew: DriverContext) -> str:
     """All turns are over: the updateStrategy comes back."""
     state = crew.state
     left = [one for one in state.turns if one.course == "skipped"]
@@ -133,6 +133,6 @@ async def _finish(crew: Crew) -> str:
     return ""
 
 
-async def _generation(crew: Crew) -> int:
+async def _generation(crew: DriverContext) -> int:
     seen = await see(crew.api, crew.state.namespace, crew.state.name)
     return seen.daemon_set.metadata.generation if seen.daemon_set is not None else crew.state.generation

@@ -14,7 +14,7 @@ from hitless.cluster.manifests import Document
 from hitless.errors import HitlessError
 from hitless.kube.api import Api
 from hitless.kube.objects import EVENTS
-from hitless.operations.rollout.values import Rollout, Turn
+from hitless.operations.rollout.values import NodeTurn, Rollout
 
 __all__ = ["document", "post"]
 
@@ -22,7 +22,7 @@ _LONGEST = 1024  # what the API takes as an Event's message
 _REASONS = {"pass": "RolloutStepPassed", "fail": "RolloutStepFailed", "inconclusive": "RolloutStepInconclusive"}
 
 
-def document(state: Rollout, turn: Turn, now: dt.datetime) -> Document:
+def document(state: Rollout, turn: NodeTurn, now: dt.datetime) -> Document:
     """The Event about a node that was restarted. Events about nodes live in the namespace ``default``."""
     word = turn.verdict or "inconclusive"
     what = f"{'undo of ' if state.direction == 'undo' else ''}{state.change.words} of {state.agent}"
@@ -44,7 +44,7 @@ def document(state: Rollout, turn: Turn, now: dt.datetime) -> Document:
     }
 
 
-async def post(api: Api, state: Rollout, turns: Sequence[Turn], tell: Callable[[str], None]) -> None:
+async def post(api: Api, state: Rollout, turns: Sequence[NodeTurn], tell: Callable[[str], None]) -> None:
     """Post those of a step; ``tell`` is told where that cannot be done."""
     now = dt.datetime.now(dt.UTC)
     for one in turns:

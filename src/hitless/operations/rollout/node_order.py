@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hitless.kube.objects import Node
-from hitless.operations.rollout.observation import Observed, hash_of
-from hitless.operations.rollout.values import Choices, Rollout, Turn
+from hitless.operations.rollout.observation import ObservedAgent, hash_of
+from hitless.operations.rollout.values import NodeTurn, Rollout, RolloutChoices
 
 __all__ = ["OPEN", "ZONE", "next_step", "ordered", "reconciled", "steps", "zone_of"]
 
@@ -32,7 +32,7 @@ def zone_of(node: Node) -> str:
     return node.label(ZONE) or node.label(_OLD_ZONE)
 
 
-def ordered(nodes: Iterable[Node], choices: Choices) -> tuple[Turn, ...]:
+def ordered(nodes: Iterable[Node], choices: RolloutChoices) -> tuple[NodeTurn, ...]:
     """The turns in their order: ``first``, then zone by zone (those named first, the rest by name)."""
     zones = {name: place for place, name in enumerate(choices.zones)}
     first = {name: place for place, name in enumerate(choices.first)}
@@ -41,7 +41,7 @@ def ordered(nodes: Iterable[Node], choices: Choices) -> tuple[Turn, ...]:
         zone = zone_of(node)
         return (first.get(node.name, len(first)), zones.get(zone, len(zones)), zone, _control_plane(node), node.name)
 
-    return tuple(Turn(node.name, zone_of(node)) for node in sorted(nodes, key=key))
+    return tuple(NodeTurn(node.name, zone_of(node)) for node in sorted(nodes, key=key))
 
 
 def _control_plane(node: Node) -> bool:
@@ -51,22 +51,22 @@ def _control_plane(node: Node) -> bool:
     )
 
 
-def reconciled(state: Rollout, seen: Observed) -> Rollout:
+def reconciled(state: Rollout, seen: ObservedAgent) -> Rollout:
     """The turns as they are by what is seen now."""
     turns = [_turn(state, one, seen) for one in state.turns]
     known = {one.node for one in turns}
     if state.replaces:  # else a node that came was started after the rollout began
         for name in sorted(seen.nodes.keys() - known):
             runs = hash_of(seen.pods.get(name))
-            new = Turn(name, zone_of(seen.nodes[name]))
+            new = NodeTurn(name, zone_of(seen.nodes[name]))
             turns.append(new if runs and runs != state.target else msgspec.structs.replace(new, course="joined"))
     return msgspec.structs.replace(state, turns=tuple(turns))
 
 
-def _turn(state: Rollout, turn: Turn, seen: Observed) -> Turn:
+def _turn(state: Rollout, turn: NodeTurn, seen: ObservedAgent) -> NodeTurn:
     node, pod = seen.nodes.get(turn.node), seen.pods.get(turn.node)
 
-    def now(**changes: object) -> Turn:
+    def now(**changes: object) -> NodeTurn:
         return msgspec.structs.replace(turn, **changes)
 
     if node is None:
@@ -87,7 +87,7 @@ def _turn(state: Rollout, turn: Turn, seen: Observed) -> Turn:
             return turn
 
 
-def next_step(turns: Sequence[Turn], width: int) -> tuple[Turn, ...]:
+def next_step(turns: Sequence[NodeTurn], width: int) -> tuple[NodeTurn, ...]:
     """Who is next: those that are being restarted before anybody else."""
     begun = tuple(one for one in turns if one.course == "restarting")
     if begun:
@@ -104,7 +104,7 @@ def next_step(turns: Sequence[Turn], width: int) -> tuple[Turn, ...]:
     return tuple(step)
 
 
-def steps(turns: Sequence[Turn], width: int) -> list[tuple[Turn, ...]]:
+def steps(turns: Sequence[NodeTurn], width: int) -> list[tuple[NodeTurn, ...]]:
     """All steps that are left, when everything goes well."""
     found, left = [], list(turns)
     while step := next_step(left, width):

@@ -26,7 +26,7 @@ from hitless.kube.objects import (
 from hitless.kube.placement import runs_on
 from hitless.operations.rollout.values import Rollout
 
-__all__ = ["HASH", "MARK", "Observed", "foreign", "hash_of", "newest", "revisions", "see"]
+__all__ = ["HASH", "MARK", "ObservedAgent", "foreign", "hash_of", "newest", "revisions", "see"]
 
 HASH = "controller-revision-hash"
 """The label of pods and ControllerRevisions that names a revision."""
@@ -36,7 +36,7 @@ _LONGEST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedAgent:
     """``daemon_set`` is None when it is gone. ``nodes``: Linux nodes that it runs on, by name; ``pods``: its pods that
     are not being deleted, ``ending``: those that are, by node."""
 
@@ -51,7 +51,7 @@ class Observed:
         return pod is not None and pod.metadata.uid == uid
 
 
-async def see(api: Api, namespace: str, name: str) -> Observed:
+async def see(api: Api, namespace: str, name: str) -> ObservedAgent:
     """Look at everything once."""
     nodes = {node.name: node for node in await api.all(NODES)}
     try:
@@ -59,13 +59,13 @@ async def see(api: Api, namespace: str, name: str) -> Observed:
     except ApiError as error:
         if error.status != 404:
             raise
-        return Observed(None, nodes, {}, {})
+        return ObservedAgent(None, nodes, {}, {})
     own = [
         pod
         for pod in await api.all(PODS, namespace, labels=one.selector)
         if pod.owner is not None and pod.owner.uid == one.metadata.uid and pod.spec.node_name
     ]
-    return Observed(
+    return ObservedAgent(
         one,
         {name: node for name, node in nodes.items() if _linux(node) and runs_on(one, node)},
         {pod.spec.node_name: pod for pod in own if pod.metadata.deletion_timestamp is None},

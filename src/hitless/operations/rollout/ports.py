@@ -9,20 +9,20 @@ from typing import Protocol
 
 from hitless.kube.api import Api
 from hitless.kube.objects import Node
-from hitless.operations.rollout.record import Record
-from hitless.operations.rollout.values import Rollout, Turn, Word
+from hitless.operations.rollout.record import RolloutRecord
+from hitless.operations.rollout.values import NodeTurn, Rollout, VerdictName
 from hitless.restarts.agents import AgentPods, ReportStep
 
-__all__ = ["RESUME", "Crew", "Outcome", "Prober", "Work", "now"]
+__all__ = ["RESUME", "DriverContext", "StepOutcome", "StepProber", "Work", "now"]
 
 RESUME = "go on with hitless rollout resume"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What a node's pods felt. ``clean``: nothing was lost in what was measured."""
 
-    verdict: Word
+    verdict: VerdictName
     attempted: int = 0
     lost: int = 0
     reasons: tuple[str, ...] = ()
@@ -35,13 +35,13 @@ class Work(Protocol):
     async def __call__(self, tell: ReportStep, /) -> None: ...
 
 
-class Prober(Protocol):
+class StepProber(Protocol):
     """Measures nodes while something is done to them."""
 
-    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
+    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, StepOutcome]:
         """Probe, work, probe again. ``unseen``: the restart itself was before this measurement."""
 
-    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, StepOutcome] | None:
         """What the pods of a driver that died saw, which probed on without it; None where they are gone."""
 
 
@@ -49,25 +49,25 @@ async def _nobody(_: Sequence[str]) -> str:
     return ""
 
 
-async def _unheard(_: Sequence[Turn]) -> None:
+async def _unheard(_: Sequence[NodeTurn]) -> None:
     pass
 
 
 @dataclass
-class Crew:
+class DriverContext:
     """Everything that a driver needs. ``permit``: why nothing may begin on these nodes now, or empty; ``others``: who
     else is at work on them, or empty; ``announce``: tells the cluster what a step came to; ``most``: stop after so many
     steps (0: never)."""
 
     api: Api
     agent: AgentPods
-    record: Record
-    prober: Prober
+    record: RolloutRecord
+    prober: StepProber
     permit: Callable[[Sequence[str]], str] = lambda _: ""
     tell: Callable[[str], None] = lambda _: None
     most: int = 0
     others: Callable[[Sequence[str]], Awaitable[str]] = _nobody
-    announce: Callable[[Sequence[Turn]], Awaitable[None]] = _unheard
+    announce: Callable[[Sequence[NodeTurn]], Awaitable[None]] = _unheard
     taken: int = field(default=0, init=False)
 
     @property

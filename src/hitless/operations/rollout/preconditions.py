@@ -18,17 +18,17 @@ from hitless.errors import InputError
 from hitless.kube.api import Api
 from hitless.kube.objects import Container, DaemonSet, Node
 from hitless.operations.rollout import daemonset, guards, node_order, observation
-from hitless.operations.rollout.observation import Observed
+from hitless.operations.rollout.observation import ObservedAgent
 from hitless.operations.rollout.ports import now
 from hitless.operations.rollout.record import WHERE
-from hitless.operations.rollout.values import MOST_NODES, Change, Choices, Rollout, Turn
+from hitless.operations.rollout.values import MOST_NODES, NodeTurn, Rollout, RolloutChange, RolloutChoices
 from hitless.survey.cni import Survey
 from hitless.survey.nodes import selected
 
 __all__ = ["against", "image", "new", "patch", "undone"]
 
 
-def image(daemon_set: DaemonSet, words: Sequence[str]) -> Change:
+def image(daemon_set: DaemonSet, words: Sequence[str]) -> RolloutChange:
     """CONTAINER=IMAGE …; raises ``InputError`` for a container that is not there, and where nothing would change."""
     spec = daemon_set.spec.template.spec
     kinds: dict[str, Sequence[Container]] = {
@@ -53,14 +53,14 @@ def image(daemon_set: DaemonSet, words: Sequence[str]) -> Change:
         raise InputError(
             "these are the images that it has: nothing would change", where="CONTAINER=IMAGE", expected="another image"
         )
-    return Change("image", f"image {' '.join(words)}", {"spec": chosen})
+    return RolloutChange("image", f"image {' '.join(words)}", {"spec": chosen})
 
 
 def _example(known: Mapping[str, tuple[str, Container]]) -> str:
     return next((f"{name}={one.image}" for name, (_, one) in known.items()), "kube-flannel=REGISTRY/flannel:v0.28.9")
 
 
-def patch(document: Any, where: str) -> Change:
+def patch(document: Any, where: str) -> RolloutChange:
     """A strategic merge patch of the pod template, or (as kubectl takes it) of the DaemonSet's spec.template alone."""
     expected = "a pod template's metadata and spec, or spec: {template: …} as for kubectl patch daemonset"
     if not isinstance(document, dict) or not document:
@@ -75,10 +75,12 @@ def patch(document: Any, where: str) -> Change:
         raise InputError(f"has the field {wrong}" if wrong else "changes nothing", where=where, expected=expected)
     if not all(isinstance(part, dict) for part in document.values()):
         raise InputError("its metadata or spec is not a mapping", where=where, expected=expected)
-    return Change("patch", f"patch {where}", document)
+    return RolloutChange("patch", f"patch {where}", document)
 
 
-async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tuple[Rollout, Observed]:
+async def new(
+    api: Api, survey: Survey, change: RolloutChange, choices: RolloutChoices
+) -> tuple[Rollout, ObservedAgent]:
     """The rollout as it would be written down first; raises ``InputError``."""
     daemon_set = survey.cni.daemon_set
     assert daemon_set is not None, "an agent without one was refused"
@@ -120,7 +122,7 @@ async def new(api: Api, survey: Survey, change: Change, choices: Choices) -> tup
     return node_order.reconciled(state, seen), seen
 
 
-def _chosen(survey: Survey, seen: Observed, choices: Choices) -> list[Node]:
+def _chosen(survey: Survey, seen: ObservedAgent, choices: RolloutChoices) -> list[Node]:
     found = list(seen.nodes.values())
     if choices.nodes:
         missing = [name for name in choices.nodes if name not in seen.nodes]
@@ -157,7 +159,7 @@ async def undone(api: Api, state: Rollout) -> Rollout:
         )
     turns = []
     for one in reversed(state.turns):
-        again = Turn(one.node, one.zone)
+        again = NodeTurn(one.node, one.zone)
         if one.course == "left":
             again = one
         elif observation.hash_of(seen.pods.get(one.node)) == state.before:
@@ -175,7 +177,7 @@ async def undone(api: Api, state: Rollout) -> Rollout:
     ).logged(f"{now()} undo begins")
 
 
-async def against(api: Api, state: Rollout, survey: Survey, seen: Observed, *, known: str = "") -> list[str]:
+async def against(api: Api, state: Rollout, survey: Survey, seen: ObservedAgent, *, known: str = "") -> list[str]:
     """Every reason not to begin it now; empty when there is none. ``known``: the rollout that is under way."""
     one = seen.daemon_set
     if one is None:

@@ -6,12 +6,12 @@ the same way. Next stage: ``step_drill``.
 
 from __future__ import annotations
 
-from hitless.cluster import alive
-from hitless.cluster.manifests import IMAGE, Pods
+from hitless.cluster import heartbeat
+from hitless.cluster.manifests import IMAGE, PodOptions
 from hitless.cluster.target import spots
 from hitless.drill.plans import DrillPlan
 from hitless.errors import InputError
-from hitless.operations.rollout.values import Choices
+from hitless.operations.rollout.values import RolloutChoices
 from hitless.probe.targets import is_far_end
 from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey
@@ -23,12 +23,12 @@ _SLACK = 300
 _STREAMS = 4
 
 
-def own_far_end(choices: Choices) -> bool:
+def own_far_end(choices: RolloutChoices) -> bool:
     """Whether a far end of ours stands on a node of the cluster."""
     return not choices.to or "node" in choices.to
 
 
-def plan(choices: Choices) -> DrillPlan:
+def plan(choices: RolloutChoices) -> DrillPlan:
     """A drill of one round: the probe before is its baseline, the bake time its recovery."""
     families = ("ipv4", "ipv6") if choices.family == "dual" else (choices.family,)
     return DrillPlan(
@@ -44,7 +44,7 @@ def plan(choices: Choices) -> DrillPlan:
     )
 
 
-def pods(choices: Choices, survey: Survey, identity: str) -> Pods:
+def pods(choices: RolloutChoices, survey: Survey, identity: str) -> PodOptions:
     """What shapes the pods of one driver's steps."""
     ours = not choices.to or any(one == "node" or is_far_end(one) for one in choices.to)
     profile = choices.watch_profile
@@ -52,7 +52,7 @@ def pods(choices: Choices, survey: Survey, identity: str) -> Pods:
         profile = "flannel-nftables" if survey.cni.nftables else survey.cni.name
     wanted = [one for one in survey.cni.networks if choices.family in ("dual", "ipv6" if ":" in one else "ipv4")]
     length = choices.probe + choices.bake + _SETTLE + 3 * choices.patience + _SLACK
-    return Pods(
+    return PodOptions(
         identity=identity,
         namespace=choices.namespace,
         probe_namespace=choices.probe_namespace,
@@ -66,11 +66,11 @@ def pods(choices: Choices, survey: Survey, identity: str) -> Pods:
         profile=profile,
         seconds=int(length),
         rules=survey.cni.known or bool(choices.watch_profile),
-        driver=alive.driver(),
+        driver=heartbeat.driver(),
     )
 
 
-def check_far_end(choices: Choices, survey: Survey) -> None:
+def check_far_end(choices: RolloutChoices, survey: Survey) -> None:
     """Raises ``InputError`` where no far end of ours can be outside of the pods' network."""
     if not own_far_end(choices):
         return

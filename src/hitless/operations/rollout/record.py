@@ -19,14 +19,14 @@ from dataclasses import dataclass
 import msgspec
 
 from hitless.cleaning import clean
-from hitless.cluster import alive
+from hitless.cluster import heartbeat
 from hitless.cluster.manifests import ROLLOUT, Document
 from hitless.errors import ApiError, Displaced, HitlessError, MissingError
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, ConfigMap
 from hitless.operations.rollout.values import Rollout, read, text
 
-__all__ = ["NAME", "PLACE", "WHERE", "ReadRecord", "Record", "document", "found_or_missing", "life", "look"]
+__all__ = ["NAME", "PLACE", "WHERE", "RolloutRecord", "StoredRollout", "document", "found_or_missing", "life", "look"]
 
 PLACE, NAME = ROLLOUT
 WHERE = f"ConfigMap {PLACE}/{NAME}"
@@ -38,7 +38,7 @@ _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRecord:
+class StoredRollout:
     """The record as it was read."""
 
     state: Rollout
@@ -50,7 +50,7 @@ class ReadRecord:
         return clean((self.map.data or {}).get("driver", "somebody"), _LONGEST)
 
 
-async def look(api: Api) -> ReadRecord | None:
+async def look(api: Api) -> StoredRollout | None:
     """The record, or None where there never was a rollout; ``InputError`` when it is not understood."""
     try:
         found = await api.get(CONFIG_MAPS, NAME, PLACE)
@@ -58,17 +58,17 @@ async def look(api: Api) -> ReadRecord | None:
         if error.status == 404:
             return None
         raise
-    return ReadRecord(read((found.data or {}).get(_STATE, ""), WHERE), found)
+    return StoredRollout(read((found.data or {}).get(_STATE, ""), WHERE), found)
 
 
 async def life(
-    api: Api, found: ReadRecord, within: float = alive.GLANCE, *, tell: Callable[[str], None] = lambda _: None
-) -> tuple[alive.Life, str]:
+    api: Api, found: StoredRollout, within: float = heartbeat.GLANCE, *, tell: Callable[[str], None] = lambda _: None
+) -> tuple[heartbeat.Life, str]:
     """Whether its driver is at work, and by what that is known; watches it for ``within`` seconds where nothing else
     tells, which ``tell`` is told."""
     if not found.state.driver:
         return "dead", "no process drives it"
-    match alive.here(found.map):
+    match heartbeat.here(found.map):
         case "alive":
             return "alive", "its process runs on this machine"
         case "dead":
@@ -80,7 +80,7 @@ async def life(
     while api.patience.now() < end:
         await api.patience.sleep(1.0)
         now = await api.get(CONFIG_MAPS, NAME, PLACE)
-        if alive.number(now) != alive.number(found.map):
+        if heartbeat.number(now) != heartbeat.number(found.map):
             return "alive", "it gives signs of life"
     return "unknown", f"it gave no sign of life for {within:g} s; it may be cut off from the server"
 
@@ -88,12 +88,12 @@ async def life(
 def document(state: Rollout, write: str = "") -> Document:
     """The ConfigMap, as it is made."""
     labels = {"app.kubernetes.io/managed-by": "hitless", "app.kubernetes.io/part-of": "hitless-rollout"}
-    metadata = {"name": NAME, "namespace": PLACE, "labels": labels, "annotations": {alive.ANNOTATION: "0"}}
-    data = {_README: _TELLS, _STATE: text(state), _WRITE: write, **alive.driver()}
+    metadata = {"name": NAME, "namespace": PLACE, "labels": labels, "annotations": {heartbeat.ANNOTATION: "0"}}
+    data = {_README: _TELLS, _STATE: text(state), _WRITE: write, **heartbeat.driver()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
-class Record:
+class RolloutRecord:
     """The record while this process drives. ``lost`` is set when somebody else took it."""
 
     def __init__(self, api: Api) -> None:
@@ -112,7 +112,7 @@ class Record:
         assert self._state is not None, "nothing was claimed"
         return self._state
 
-    async def begin(self, state: Rollout, over: ReadRecord | None) -> None:
+    async def begin(self, state: Rollout, over: StoredRollout | None) -> None:
         """Make the record, or put it in the place of one that has ended; ``Displaced`` when somebody was quicker."""
         state = self._mine(state)
         if over is not None:
@@ -132,15 +132,15 @@ class Record:
                 raise Displaced(f"another rollout began just now, by {_who(made)}; see hitless rollout status")
         self._version, self._state = made.metadata.resource_version, state
 
-    async def claim(self, found: ReadRecord) -> None:
+    async def claim(self, found: StoredRollout) -> None:
         """Become the driver of what was found; ``Displaced`` when it was changed since."""
         await self._claim(self._mine(found.state), found)
 
     def _mine(self, state: Rollout) -> Rollout:
-        driver = alive.driver()["driver"]
+        driver = heartbeat.driver()["driver"]
         return msgspec.structs.replace(state, driver=driver, stopped="")
 
-    async def _claim(self, state: Rollout, found: ReadRecord) -> None:
+    async def _claim(self, state: Rollout, found: StoredRollout) -> None:
         self._version, self._state = found.map.metadata.resource_version, found.state
         self._count += 1
         try:
@@ -166,7 +166,7 @@ class Record:
             raise self.lost
         written = text(state)
         before = text(self._state) if self._state is not None else ""
-        data = {_STATE: written, _WRITE: write, **alive.driver()}
+        data = {_STATE: written, _WRITE: write, **heartbeat.driver()}
         for _ in range(_TRIES):
             patch = {"metadata": {"resourceVersion": self._version}, "data": data}
             try:
@@ -219,7 +219,7 @@ class Record:
 
     async def _beats(self, cut_off: Callable[[HitlessError], None]) -> None:
         while True:
-            await self._api.patience.sleep(alive.BEAT)
+            await self._api.patience.sleep(heartbeat.BEAT)
             try:
                 async with self._lock:
                     await self._sign()
@@ -231,7 +231,7 @@ class Record:
 
     async def _sign(self) -> None:
         self._beat += 1
-        annotations = {alive.ANNOTATION: f"{self._token} {self._beat}"}
+        annotations = {heartbeat.ANNOTATION: f"{self._token} {self._beat}"}
         patch = {"metadata": {"resourceVersion": self._version, "annotations": annotations}}
         try:
             done = await self._api.patch(CONFIG_MAPS, NAME, PLACE, patch, "application/merge-patch+json")
@@ -252,7 +252,7 @@ class Record:
         await self.write(released)
 
 
-def found_or_missing(found: ReadRecord | None) -> ReadRecord:
+def found_or_missing(found: StoredRollout | None) -> StoredRollout:
     """The record; ``MissingError`` where there is none."""
     if found is None:
         raise MissingError("there is no rollout in this cluster", remedy="begin one: hitless rollout restart --plan")

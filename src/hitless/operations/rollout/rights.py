@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hitless.cluster import alive, rehearsal
-from hitless.cluster.manifests import Document, Pods
+from hitless.cluster import heartbeat, rehearsal
+from hitless.cluster.manifests import Document, PodOptions
 from hitless.kube.objects import Node
 from hitless.operations.rollout.record import NAME, PLACE, document
 from hitless.operations.rollout.values import Rollout
@@ -25,7 +25,7 @@ ACCOUNT = "hitless-rollout"
 
 def rehearse(
     state: Rollout,
-    pods: Pods,
+    pods: PodOptions,
     survey: Survey,
     nodes: Sequence[Node],
     *,
@@ -50,7 +50,8 @@ def rehearse(
     )
     own = f"{NAME} in {PLACE}"
     calls = [
-        f"get, create and patch the ConfigMap {own} (who drives, what was done; every {alive.BEAT:g} s a sign of life)",
+        f"get, create and patch the ConfigMap {own} (who drives, what was done; "
+        f"every {heartbeat.BEAT:g} s a sign of life)",
         f"get daemonsets/{state.name} in {state.namespace}",
     ]
     if state.replaces:

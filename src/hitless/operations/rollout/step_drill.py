@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hitless.cluster import manifests
-from hitless.cluster.manifests import Pods
+from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep
-from hitless.cluster.target import ClusterTarget, Places
+from hitless.cluster.target import ClusterTarget, SharedObjects
 from hitless.drill import DrillPlan, run
 from hitless.drill.drill_log import SubjectLog
 from hitless.drill.origins import Origin
@@ -28,7 +28,7 @@ from hitless.evidence import RecordedDrill, Verdict, judge
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS, Node
 from hitless.model import events as e
-from hitless.operations.rollout.ports import Outcome, Work
+from hitless.operations.rollout.ports import StepOutcome, Work
 from hitless.restarts.agents import AgentPods, Step
 from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import Survey
@@ -48,9 +48,9 @@ class DrillProber:
     api: Api
     survey: Survey
     agent: AgentPods
-    pods: Pods
+    pods: PodOptions
     plan: DrillPlan
-    places: Places
+    places: SharedObjects
     to: Sequence[str]
     folder: Callable[[Sequence[str]], Path]
     done: Callable[[Path, RecordedDrill, Verdict], None]
@@ -59,12 +59,12 @@ class DrillProber:
     former: list[str] = field(default_factory=list)
     """Drills of drivers that died: what is left of them goes before pods are made."""
 
-    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, Outcome]:
+    async def around(self, nodes: Sequence[Node], work: Work, *, unseen: bool) -> Mapping[str, StepOutcome]:
         """Probe, work, probe again."""
         await self.tidy()
         return await self._measured(self._target(nodes, self.pods, self.places), work, self.plan, unseen=unseen)
 
-    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, Outcome] | None:
+    async def rejoin(self, nodes: Sequence[Node], drill: str, work: Work) -> Mapping[str, StepOutcome] | None:
         """Hear what the pods of a driver that died saw, from their first line on; None where they are gone."""
         pods = replace(self.pods, identity=drill)
         if not await self._running(pods, nodes):
@@ -72,7 +72,7 @@ class DrillProber:
         owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
         for owner in owners.values():
             owner["metadata"]["uid"] = ""  # of no use: nothing is made
-        target = self._target(nodes, pods, Places(owners, self.places.far_ends, self.places.peers))
+        target = self._target(nodes, pods, SharedObjects(owners, self.places.far_ends, self.places.peers))
         target.joins = True
         try:
             return await self._measured(target, work, replace(self.plan, baseline=_LEAST), before=self.plan.baseline)
@@ -85,7 +85,7 @@ class DrillProber:
             await sweep(self.api, self.pods.namespaces, self.former[-1])
             self.former.pop()
 
-    async def _running(self, pods: Pods, nodes: Sequence[Node]) -> bool:
+    async def _running(self, pods: PodOptions, nodes: Sequence[Node]) -> bool:
         """Whether a watch and a probe of that drill run on each of the nodes."""
         found = set()
         for place in pods.namespaces:
@@ -94,7 +94,7 @@ class DrillProber:
                     found.add((pod.spec.node_name, pod.label("app.kubernetes.io/component")))
         return all((node.name, role) in found for node in nodes for role in ("watch", "probe"))
 
-    def _target(self, nodes: Sequence[Node], pods: Pods, places: Places) -> ClusterTarget:
+    def _target(self, nodes: Sequence[Node], pods: PodOptions, places: SharedObjects) -> ClusterTarget:
         survey, agent, method = self.survey, self.agent, ApiMethod.DELETE_POD
         return ClusterTarget(
             self.api, survey, nodes, pods, self.plan, agent, method, places, self.to, at_once=len(nodes)
@@ -102,7 +102,7 @@ class DrillProber:
 
     async def _measured(
         self, target: ClusterTarget, work: Work, plan: DrillPlan, *, unseen: bool = False, before: float | None = None
-    ) -> Mapping[str, Outcome]:
+    ) -> Mapping[str, StepOutcome]:
         names = [node.name for node in target.nodes]
         log = self.folder(names) / "events.jsonl"
         told, verdict = await run(
@@ -117,15 +117,15 @@ class DrillProber:
         return {name: _outcome(told, name) for name in names}
 
 
-def _outcome(told: RecordedDrill, node: str) -> Outcome:
+def _outcome(told: RecordedDrill, node: str) -> StepOutcome:
     """The verdict of one node alone."""
     mine = tuple(record for record in told.records if record.node == node)
     verdict = judge(replace(told, records=mine))
     if not verdict.agents:
-        return Outcome("inconclusive", reasons=("nothing was measured", *verdict.notes), clean=False)
+        return StepOutcome("inconclusive", reasons=("nothing was measured", *verdict.notes), clean=False)
     agent = verdict.agents[0]
     clean = agent.verdict != "fail" and not agent.lost and bool(agent.attempted)
-    return Outcome(agent.verdict, agent.attempted, agent.lost, agent.reasons, clean)
+    return StepOutcome(agent.verdict, agent.attempted, agent.lost, agent.reasons, clean)
 
 
 @dataclass

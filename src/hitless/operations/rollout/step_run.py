@@ -15,12 +15,12 @@ import msgspec
 
 from hitless.errors import HitlessError
 from hitless.kube.objects import DISRUPTION_BUDGETS, PODS, Meta, Node, Pod, PodSpec
-from hitless.kube.troubles import trouble
+from hitless.kube.pod_problems import pod_problem
 from hitless.model.events import RestartCode
 from hitless.operations.rollout import guards, node_order
-from hitless.operations.rollout.observation import Observed, foreign, hash_of, see
-from hitless.operations.rollout.ports import RESUME, Crew, Outcome, now
-from hitless.operations.rollout.values import Rollout, Turn, Word
+from hitless.operations.rollout.observation import ObservedAgent, foreign, hash_of, see
+from hitless.operations.rollout.ports import RESUME, DriverContext, StepOutcome, now
+from hitless.operations.rollout.values import NodeTurn, Rollout, VerdictName
 from hitless.restarts.agents import ReportStep, Step
 from hitless.restarts.execution import until_back
 from hitless.restarts.methods import ApiMethod, entry_of
@@ -30,7 +30,7 @@ __all__ = ["against", "take"]
 _LOOK = 0.5
 
 
-async def against(crew: Crew, step: Sequence[Turn]) -> str:
+async def against(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
     """Why this step may not begin now. What was begun before is brought to its end."""
     state = crew.state
     if all(one.course == "restarting" for one in step):
@@ -50,19 +50,19 @@ async def against(crew: Crew, step: Sequence[Turn]) -> str:
         await crew.api.patience.sleep(_LOOK)
 
 
-def _unready(state: Rollout, seen: Observed, names: Sequence[str]) -> str:
+def _unready(state: Rollout, seen: ObservedAgent, names: Sequence[str]) -> str:
     """An agent that is not well is no ground for a measurement; an undo is there to mend just that."""
     if state.direction == "undo":
         return ""
     for name in names:
         pod = seen.pods.get(name)
         if pod is None or not pod.ready:
-            why = f" ({trouble(pod)})" if pod is not None and trouble(pod) else ""
+            why = f" ({pod_problem(pod)})" if pod is not None and pod_problem(pod) else ""
             return f"the agent on {name} is not ready before its turn{why}"
     return ""
 
 
-async def _budget(crew: Crew, seen: Observed) -> str:
+async def _budget(crew: DriverContext, seen: ObservedAgent) -> str:
     """A PodDisruptionBudget of the agent's pods that allows none to go just now."""
     assert seen.daemon_set is not None
     labels = seen.daemon_set.spec.template.metadata.labels or {}
@@ -73,7 +73,7 @@ async def _budget(crew: Crew, seen: Observed) -> str:
     return ""
 
 
-async def take(crew: Crew, step: Sequence[Turn]) -> str:
+async def take(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
     """One step, from what is seen; why the rollout stops after it, or empty."""
     seen = await see(crew.api, crew.state.namespace, crew.state.name)
     late = [one for one in step if one.course == "restarting" and not seen.has(one.node, one.uid)]
@@ -106,7 +106,9 @@ async def take(crew: Crew, step: Sequence[Turn]) -> str:
     return await _judged(crew, chosen, outcomes, unseen=bool(unseen))
 
 
-async def _rejoined(crew: Crew, step: Sequence[Turn], nodes: Sequence[Node]) -> Mapping[str, Outcome] | None:
+async def _rejoined(
+    crew: DriverContext, step: Sequence[NodeTurn], nodes: Sequence[Node]
+) -> Mapping[str, StepOutcome] | None:
     """What the pods of the driver that restarted these nodes saw of it; None where they cannot tell."""
     drills = {one.drill for one in step}
     if len(drills) != 1 or "" in drills:
@@ -118,7 +120,7 @@ def _silent(node: str, step: Step, detail: str, evidence: str = "", code: Restar
     pass
 
 
-async def _not_back(crew: Crew, work: _Restart) -> str:
+async def _not_back(crew: DriverContext, work: _Restart) -> str:
     why = "; ".join(f"{node}: {text}" for node, text in sorted(work.failed.items()))
     await crew.record.write(
         lambda state: state.turned(
@@ -131,12 +133,14 @@ async def _not_back(crew: Crew, work: _Restart) -> str:
     return f"the agent did not come back: {why}; fix it there, then {RESUME}{undo}"
 
 
-async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outcome], *, unseen: bool) -> str:
+async def _judged(
+    crew: DriverContext, step: Sequence[NodeTurn], outcomes: Mapping[str, StepOutcome], *, unseen: bool
+) -> str:
     """Write down what the nodes felt; why the rollout stops, or empty."""
     turns = []
     for one in step:
-        outcome = outcomes.get(one.node, Outcome("inconclusive", reasons=("nothing was measured",), clean=False))
-        word: Word = "inconclusive" if unseen and outcome.verdict == "pass" else outcome.verdict
+        outcome = outcomes.get(one.node, StepOutcome("inconclusive", reasons=("nothing was measured",), clean=False))
+        word: VerdictName = "inconclusive" if unseen and outcome.verdict == "pass" else outcome.verdict
         turns.append(
             msgspec.structs.replace(
                 one,
@@ -166,7 +170,7 @@ async def _judged(crew: Crew, step: Sequence[Turn], outcomes: Mapping[str, Outco
     return ""
 
 
-def _with_lines(state: Rollout, turns: Sequence[Turn]) -> Rollout:
+def _with_lines(state: Rollout, turns: Sequence[NodeTurn]) -> Rollout:
     at = now()
     for one in turns:
         state = state.logged(f"{at} {state.driver}: {one.node}: {one.verdict}, {one.lost} of {one.attempted} lost")
@@ -177,7 +181,7 @@ def _with_lines(state: Rollout, turns: Sequence[Turn]) -> Rollout:
 class _Nothing:
     """Tells that the agents are ready again: they were restarted before."""
 
-    step: Sequence[Turn]
+    step: Sequence[NodeTurn]
 
     async def __call__(self, tell: ReportStep, /) -> None:
         for one in self.step:
@@ -191,9 +195,9 @@ class _Nothing:
 class _Restart:
     """Writes down which pods go, deletes them, and waits until others are ready in their place."""
 
-    crew: Crew
-    step: Sequence[Turn]
-    seen: Observed
+    crew: DriverContext
+    step: Sequence[NodeTurn]
+    seen: ObservedAgent
     begun: bool = False
     broke: str = ""
     failed: dict[str, str] = field(default_factory=dict)
@@ -228,7 +232,7 @@ class _Restart:
         if self.failed or state.target:
             await self._look_at(state)
 
-    def _intent(self, turn: Turn) -> Turn:
+    def _intent(self, turn: NodeTurn) -> NodeTurn:
         pod = self.seen.pods.get(turn.node)
         assert pod is not None, "a turn whose node has no pod is skipped"
         uid, drill = pod.metadata.uid, self.crew.state.drill
@@ -239,13 +243,13 @@ class _Restart:
         seen = await see(self.crew.api, state.namespace, state.name)
         for one in self.step:
             pod = seen.pods.get(one.node)
-            if one.node in self.failed and pod is not None and (known := trouble(pod)):
+            if one.node in self.failed and pod is not None and (known := pod_problem(pod)):
                 self.failed[one.node] += f" ({known})"
             elif one.node not in self.failed and hash_of(pod) not in ("", state.target):
                 why = foreign(state, seen.daemon_set) or "the DaemonSet controller made it from another one"
                 self.failed[one.node] = f"it runs revision {hash_of(pod)} and not {state.target}: {why}"
 
 
-def _pod(turn: Turn, namespace: str) -> Pod:
+def _pod(turn: NodeTurn, namespace: str) -> Pod:
     """The pod that goes, as far as it matters."""
     return Pod(metadata=Meta(name=turn.pod, namespace=namespace, uid=turn.uid), spec=PodSpec(node_name=turn.node))

@@ -18,13 +18,13 @@ __all__ = [
     "LOG_LINES",
     "MOST_NODES",
     "UNTOUCHED",
-    "Change",
-    "Choices",
     "Direction",
+    "NodeTurn",
     "Phase",
     "Rollout",
-    "Turn",
-    "Word",
+    "RolloutChange",
+    "RolloutChoices",
+    "VerdictName",
     "read",
     "text",
     "verdict",
@@ -42,7 +42,7 @@ Phase = Literal["preparing", "rolling", "restoring", "ended"]
 may or may not have been put back; ended: nothing more is done."""
 
 Direction = Literal["forward", "undo"]
-Word = Literal["pass", "fail", "inconclusive"]
+VerdictName = Literal["pass", "fail", "inconclusive"]
 Course = Literal["pending", "restarting", "done", "skipped", "left", "joined", "kept"]
 """pending: nothing was done; restarting: its pod ``uid`` may or may not have been deleted yet; done: restarted once,
 and judged; skipped: not touched, ``reason`` says why; left: the node is no longer there; joined: it came meanwhile,
@@ -53,7 +53,7 @@ UNTOUCHED = frozenset({"left", "joined", "kept"})
 """Turns of which no verdict is asked: nothing was restarted, and nothing had to be."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class RolloutChange(msgspec.Struct, frozen=True):
     """What is rolled out. ``patch``: a strategic merge patch of the pod template; None: pods are only restarted."""
 
     kind: Literal["restart", "image", "patch"]
@@ -61,7 +61,7 @@ class Change(msgspec.Struct, frozen=True):
     patch: dict[str, Any] | None = None
 
 
-class Choices(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutChoices(msgspec.Struct, frozen=True, kw_only=True):
     """How: whoever goes on with it does it in the same way. Times are seconds."""
 
     width: int = 1
@@ -86,7 +86,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     watch_profile: str = ""
 
 
-class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+class NodeTurn(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node's turn. ``pod`` and ``uid`` are those of the one pod that is deleted; ``drill``: whose pods measure it
     meanwhile; ``unseen``: it was restarted while nobody measured."""
 
@@ -96,7 +96,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     pod: str = ""
     uid: str = ""
     drill: str = ""
-    verdict: Word | Literal[""] = ""
+    verdict: VerdictName | Literal[""] = ""
     attempted: int = 0
     lost: int = 0
     unseen: bool = False
@@ -113,15 +113,15 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     uid: str
-    change: Change
-    choices: Choices
+    change: RolloutChange
+    choices: RolloutChoices
     direction: Direction = "forward"
     phase: Phase = "preparing"
     generation: int
     strategy: dict[str, Any] | None = None
     before: str = ""
     target: str = ""
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[NodeTurn, ...] = ()
     driver: str = ""
     drill: str = ""
     windows: str = ""
@@ -141,7 +141,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the DaemonSet's template is changed, so that its controller must keep its hands off the pods."""
         return self.change.patch is not None
 
-    def turned(self, turns: Iterable[Turn]) -> Rollout:
+    def turned(self, turns: Iterable[NodeTurn]) -> Rollout:
         """The same with these turns in place of those of the same nodes."""
         new = {one.node: one for one in turns}
         known = {one.node for one in self.turns}
@@ -154,7 +154,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         open_ones = (one.drill for one in self.turns if one.course == "restarting")
         return tuple(dict.fromkeys(filter(None, (*open_ones, self.drill))))
 
-    def of(self, node: str) -> Turn | None:
+    def of(self, node: str) -> NodeTurn | None:
         """A node's turn."""
         return next((one for one in self.turns if one.node == node), None)
 
@@ -163,7 +163,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, log=(*self.log, line[:_REASON])[-LOG_LINES:])
 
 
-def verdict(turns: Sequence[Turn]) -> Word:
+def verdict(turns: Sequence[NodeTurn]) -> VerdictName:
     """What the whole came to: a loss of one node is a loss; only all nodes measured, and nothing lost, is a pass."""
     if any(one.verdict == "fail" for one in turns):
         return "fail"

@@ -1,25 +1,25 @@
 """Maintenance windows: the times in which a drill or a change may begin.
 
 Problem: CNI work belongs into change windows, and "Sundays at noon, not in the freeze" is easily computed wrongly
-around a change of daylight saving. Promise: ``read`` takes a file whole, or refuses it with file, entry and expected;
-``Schedule`` answers for every instant whether something may begin, until when, and what comes next; ``Gate`` asks it
-with the wall clock each time, so that a clock that jumps is believed at once. Imports neither probe nor drill.
+around a change of daylight saving. Promise: ``read`` accepts a file whole, or refuses it with file, entry and what was
+expected; ``WindowSchedule`` tells for every instant whether work may begin, until when, and what comes next; ``Gate``
+reads the wall clock at each call, so that a clock that jumps is followed at once. Imports neither probe nor drill.
 """
 
 from hitless.operations.windows.gates import Gate
-from hitless.operations.windows.openings import Opening, Schedule, State
+from hitless.operations.windows.openings import Opening, WindowSchedule, WindowState
 from hitless.operations.windows.reading import parsed, read
+from hitless.operations.windows.times import length, moment, span, utc
 from hitless.operations.windows.values import Freeze, Pause, Window, Windows
-from hitless.operations.windows.words import length, moment, span, utc
 
 __all__ = [
     "Freeze",
     "Gate",
     "Opening",
     "Pause",
-    "Schedule",
-    "State",
     "Window",
+    "WindowSchedule",
+    "WindowState",
     "Windows",
     "length",
     "moment",

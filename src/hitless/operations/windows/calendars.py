@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from hitless.errors import InputError
 from hitless.model.reading import shown
-from hitless.operations.windows.recurrences import Rule, rule
+from hitless.operations.windows.recurrences import RecurrenceRule, rule
 from hitless.operations.windows.values import Repeated
 from hitless.operations.windows.zones import zone
 
@@ -47,7 +47,7 @@ class _Times:
 class _Without:
     """A rule's times but those of EXDATE."""
 
-    rule: Rule
+    rule: RecurrenceRule
     excluded: frozenset[datetime]
 
     def starts(self, first: datetime, last: datetime) -> Iterator[datetime]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from hitless.operations.windows.openings import Schedule, State
+from hitless.operations.windows.openings import WindowSchedule, WindowState
+from hitless.operations.windows.times import EARLIEST, LATEST, span, utc
 from hitless.operations.windows.values import Windows
-from hitless.operations.windows.words import EARLIEST, LATEST, span, utc
 
 __all__ = ["Gate", "wait"]
 
@@ -38,15 +38,17 @@ class Gate:
         self.windows = windows
         self._now = now
         known = labels or {}
-        self._schedules = {node: Schedule(windows, clusters, node, needs, known.get(node)) for node in nodes or ("",)}
-        self._known: dict[str, tuple[int, State]] = {}
+        self._schedules = {
+            node: WindowSchedule(windows, clusters, node, needs, known.get(node)) for node in nodes or ("",)
+        }
+        self._known: dict[str, tuple[int, WindowState]] = {}
 
-    def state(self, node: str) -> State:
+    def state(self, node: str) -> WindowState:
         """What holds now for one of the nodes."""
         at = int(self._now())
         if not EARLIEST <= at < LATEST:  # a clock that was never set
-            return State(False, None)
-        since, state = self._known.get(node, (at + 1, State(False, None)))
+            return WindowState(False, None)
+        since, state = self._known.get(node, (at + 1, WindowState(False, None)))
         if at < since or (state.until is not None and at >= state.until):
             state = self._schedules[node].state(at)
             self._known[node] = at, state
@@ -73,14 +75,14 @@ class Gate:
 
 
 def wait(
-    schedule: Schedule,
+    schedule: WindowSchedule,
     *,
     timeout: float | None,
     tell: Callable[[str], None],
     now: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> State:
+) -> WindowState:
     """Wait until something may begin; the state that ended it: open, or closed when the time was up (or none comes)."""
     give_up = None if timeout is None else monotonic() + timeout
     told = ""

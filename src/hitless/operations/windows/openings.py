@@ -1,7 +1,7 @@
 """When windows are open: the instants, for every question. Pure.
 
 Promise: a start inside a freeze opens nothing, and a window ends where a freeze begins: nobody who reads "closed on
-these days" meets an open window on one. ``Schedule.state`` is true until the instant that it names and no longer;
+these days" meets an open window on one. ``WindowSchedule.state`` is true until the instant that it names and no longer;
 between two instants that it names nothing changes. Everything is bounded by ``AHEAD``.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from hitless.operations.windows.times import EARLIEST, LATEST
 from hitless.operations.windows.values import Repeated, Window, Windows
-from hitless.operations.windows.words import EARLIEST, LATEST
 from hitless.operations.windows.zones import instant, local, midnight
 
-__all__ = ["AHEAD", "Opening", "Schedule", "State", "openings"]
+__all__ = ["AHEAD", "Opening", "WindowSchedule", "WindowState", "openings"]
 
 AHEAD = 40 * 366 * 86400
 """Seconds: the 29th of February falls on each weekday within 40 years, also across 2100."""
@@ -39,7 +39,7 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class WindowState:
     """What holds at an instant, until ``until`` (None: for ever): the opening, or why it is closed."""
 
     open: bool
@@ -135,7 +135,7 @@ def _opening(window: Window, closed: _Closed, at: int, after: int) -> Iterator[O
         yield Opening(begin, end, window.name)
 
 
-class Schedule:
+class WindowSchedule:
     """A file's windows that are for one place: a cluster by its names, a node by its name and labels, or neither."""
 
     def __init__(
@@ -166,7 +166,7 @@ class Schedule:
         """The openings that begin at ``after`` or later."""
         return (one for one in self.openings(after) if one.begin >= after)
 
-    def state(self, at: int) -> State:
+    def state(self, at: int) -> WindowState:
         """Whether something that needs ``needs`` seconds may begin, and until when that is so."""
         paused = self.paused(at)
         latest, name = at, ""
@@ -183,8 +183,8 @@ class Schedule:
             if merged >= _MERGED:
                 break
         if latest > at:
-            return State(True, latest, name)
-        return State(False, following, paused=paused)
+            return WindowState(True, latest, name)
+        return WindowState(False, following, paused=paused)
 
     def paused(self, at: int) -> str:
         """Why nothing opens that otherwise might; empty when nothing is paused."""

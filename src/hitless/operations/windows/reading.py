@@ -25,10 +25,10 @@ from hitless.model.reading import shown
 from hitless.operations.windows import calendars
 from hitless.operations.windows.cron import cron
 from hitless.operations.windows.openings import AHEAD, openings
-from hitless.operations.windows.recurrences import Rule, rule
+from hitless.operations.windows.recurrences import RecurrenceRule, rule
 from hitless.operations.windows.selectors import selectors
+from hitless.operations.windows.times import LATEST, length, moment, span, utc
 from hitless.operations.windows.values import Freeze, Pause, Recurrence, Repeated, Window, Windows
-from hitless.operations.windows.words import LATEST, length, moment, span, utc
 from hitless.operations.windows.zones import local, zone
 
 __all__ = ["parsed", "read"]
@@ -241,7 +241,7 @@ def _opens(window: Window, at: int, where: str) -> None:
     end = local(min(at + AHEAD, LATEST), window.zone)
     starts = list(islice(window.recurrence.starts(begin, end), _LOOKED_AT))
     if not starts:
-        ends = isinstance(window.recurrence, Rule) and (window.recurrence.count or window.recurrence.until)
+        ends = isinstance(window.recurrence, RecurrenceRule) and (window.recurrence.count or window.recurrence.until)
         when = (
             f"never opens after {utc(at)}: its COUNT or UNTIL is over" if ends else "never opens: no day fits its rule"
         )

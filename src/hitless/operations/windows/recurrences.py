@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from hitless.errors import InputError, MissingError
 from hitless.model.reading import shown
 
-__all__ = ["Rule", "rule"]
+__all__ = ["RecurrenceRule", "rule"]
 
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY")
 _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -44,7 +44,7 @@ _STEPS = {"WEEKLY": timedelta(weeks=1), "DAILY": timedelta(days=1), "HOURLY": ti
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RecurrenceRule:
     """A ``Recurrence``; ``parts``: for dateutil; ``months`` and so on restrict what it gives (empty: not)."""
 
     parts: str
@@ -101,7 +101,7 @@ class Rule:
                 yield when
 
 
-def rule(text: object, *, start: datetime | None, where: str, place: ZoneInfo | None = None) -> Rule:
+def rule(text: object, *, start: datetime | None, where: str, place: ZoneInfo | None = None) -> RecurrenceRule:
     """Read a recurrence; ``start``: from where it is counted; ``place``: the zone of its times.
 
     Raises ``InputError``; ``MissingError`` without dateutil.
@@ -143,7 +143,7 @@ def rule(text: object, *, start: datetime | None, where: str, place: ZoneInfo | 
         if frequency != "HOURLY":
             kept.setdefault("BYHOUR", "0")
     kept["BYSECOND"] = "0"
-    read = Rule(
+    read = RecurrenceRule(
         ";".join(f"{name}={value}" for name, value in kept.items()),
         frequency,
         interval,
@@ -264,7 +264,7 @@ def _until(text: str, place: ZoneInfo | None, where: str) -> datetime:
         ) from error
 
 
-def _known_to_dateutil(read: Rule, where: str) -> None:
+def _known_to_dateutil(read: RecurrenceRule, where: str) -> None:
     try:
         from dateutil.rrule import rrulestr
     except ImportError as error:

@@ -23,7 +23,7 @@ from hitless.errors import ApiError, InputError
 from hitless.kernel import files
 from hitless.kernel.keepalive import keep_alive
 from hitless.kernel.memfiles import in_memory
-from hitless.kube.cutting import Line, SecureLine, bounded, cut
+from hitless.kube.connections import Line, SecureLine, bounded, cut
 from hitless.model.documents import from_json
 from hitless.model.lines import Lines, TooLong
 from hitless.sources.options import EtcdOptions

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from hitless.errors import ApiError
 from hitless.kube.objects import Pod
 
-__all__ = ["Trouble", "no_account_yet", "trouble"]
+__all__ = ["PodProblem", "no_account_yet", "pod_problem"]
 
 _LAST_WORDS = 400  # of what the kubelet tells of a container's log
 
 
-class Trouble(NamedTuple):
+class PodProblem(NamedTuple):
     """``code``: Kubernetes' word (ErrImagePull, CrashLoopBackOff, OOMKilled …), empty where it gives none. ``ended``:
     a container of it ran, and ended. ``text``: empty when nothing is known to be wrong."""
 
@@ -31,20 +31,20 @@ class Trouble(NamedTuple):
         return self.text
 
 
-def trouble(pod: Pod) -> Trouble:
+def pod_problem(pod: Pod) -> PodProblem:
     """Why it does not run, in the kubelet's words."""
     for status in pod.status.container_statuses or []:
         waiting, ended = status.state.waiting, status.state.terminated
         if waiting is not None and waiting.reason not in ("", "ContainerCreating"):
-            return Trouble(f"{status.name}: {waiting.reason} {waiting.message}".strip(), waiting.reason)
+            return PodProblem(f"{status.name}: {waiting.reason} {waiting.message}".strip(), waiting.reason)
         if ended is not None:
             words = " ".join(ended.message.split())[-_LAST_WORDS:]
             text = f"{status.name}: ended with {ended.exit_code} {ended.reason} {words}".strip()
-            return Trouble(text, ended.reason, ended=True)
+            return PodProblem(text, ended.reason, ended=True)
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return Trouble(f"{condition.reason} {condition.message}".strip(), condition.reason)
-    return Trouble(f"{pod.status.reason} {pod.status.message}".strip(), pod.status.reason)
+            return PodProblem(f"{condition.reason} {condition.message}".strip(), condition.reason)
+    return PodProblem(f"{pod.status.reason} {pod.status.message}".strip(), pod.status.reason)
 
 
 def no_account_yet(error: ApiError) -> bool:

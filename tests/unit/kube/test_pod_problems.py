@@ -7,7 +7,7 @@ import pytest
 
 from hitless.cluster.pods import _remedy, _settled
 from hitless.kube.objects import Pod
-from hitless.kube.troubles import Trouble, trouble
+from hitless.kube.pod_problems import PodProblem, pod_problem
 
 _MESSAGE = "it ended with ErrImageNeverPull, CrashLoopBackOff ErrImagePull"
 
@@ -36,7 +36,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_reason_is_kubernetes_word(name: str) -> None:
     given, reason, ended = CASES[name]
-    told = trouble(given)
+    told = pod_problem(given)
     assert (told.code, told.ended) == (reason, ended)
     assert bool(told) is (name != "it is being made") and (_MESSAGE in str(told)) is (_MESSAGE in str(given))
 
@@ -44,7 +44,10 @@ def test_the_reason_is_kubernetes_word(name: str) -> None:
 def test_a_message_of_others_decides_nothing() -> None:
     assert not _settled({"a": UNSCHEDULABLE})
     assert _settled({"a": CASES["no image"][0]})
-    nothing_known = _remedy(Trouble("x", "Unschedulable"))
-    assert _remedy(trouble(UNSCHEDULABLE)) == nothing_known
-    assert _remedy(trouble(CASES["a container ended"][0])) != nothing_known
-    assert _remedy(Trouble("x", "ErrImageNeverPull")) not in (nothing_known, _remedy(trouble(CASES["no image"][0])))
+    nothing_known = _remedy(PodProblem("x", "Unschedulable"))
+    assert _remedy(pod_problem(UNSCHEDULABLE)) == nothing_known
+    assert _remedy(pod_problem(CASES["a container ended"][0])) != nothing_known
+    assert _remedy(PodProblem("x", "ErrImageNeverPull")) not in (
+        nothing_known,
+        _remedy(pod_problem(CASES["no image"][0])),
+    )

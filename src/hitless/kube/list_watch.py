@@ -2,7 +2,7 @@
 
 Problem: a list comes in pages that may grow old while they are read, a watch ends every few seconds, goes on after a
 version, and is refused (410) when that version is too old; then the list must be read again, and what it does not name
-has gone meanwhile. Both clients need exactly this. Promise: ``Watching`` says which question is next and takes the
+has gone meanwhile. Both clients need exactly this. Promise: ``ListWatch`` says which question is next and takes the
 answers; it does no I/O and knows no clock. Whoever applies each ``Put`` and each ``Gone`` has what the server has at
 every ``Synced`` and after each change that follows it, whatever was lost in between. Lists and lines have bounds.
 Next stage: ``api``, ``client``.
@@ -19,7 +19,7 @@ from hitless.errors import ApiError
 from hitless.kube import answers
 from hitless.kube.objects import Kind, Object
 
-__all__ = ["Change", "EndlessList", "Gone", "Put", "Question", "Synced", "Watching", "by_name", "by_uid"]
+__all__ = ["Change", "EndlessList", "Gone", "ListWatch", "Put", "Question", "Synced", "by_name", "by_uid"]
 
 _T = TypeVar("_T", bound=Object)
 _T_co = TypeVar("_T_co", bound=Object, covariant=True)
@@ -73,7 +73,7 @@ class EndlessList(ApiError):
     """What answers is no API server: its list has no end."""
 
 
-class Watching(Generic[_T]):
+class ListWatch(Generic[_T]):
     """One list and its watch. ``page`` is the size of a page, ``seconds`` the length of one watch, which is up to
     ``spread`` longer: thousands of clients that began at once do not come back at once."""
 

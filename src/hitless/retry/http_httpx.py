@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from hitless.retry.gaps import Gap, classify
+from hitless.retry.gaps import GapKind, classify
 from hitless.retry.policy import DEFAULT, Policy, run, run_async
 
-__all__ = ["AsyncTransport", "Transport"]
+__all__ = ["AsyncRetryTransport", "RetryTransport"]
 
 
 class _Pool:
@@ -26,7 +26,7 @@ class _Pool:
         self.left = False
 
 
-class Transport(httpx.BaseTransport):
+class RetryTransport(httpx.BaseTransport):
     """For ``httpx.Client``. ``make`` makes the transport beneath; it is called again after each gap."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Transport(httpx.BaseTransport):
         self._pool.inner.close()
 
 
-class AsyncTransport(httpx.AsyncBaseTransport):
+class AsyncRetryTransport(httpx.AsyncBaseTransport):
     """The same for ``httpx.AsyncClient``."""
 
     def __init__(
@@ -139,7 +139,7 @@ def _name(request: httpx.Request) -> str:
     return f"{request.method} {request.url.host}"  # the path may hold a secret
 
 
-def _allowed(policy: Policy, request: httpx.Request) -> Callable[[Gap], bool]:
+def _allowed(policy: Policy, request: httpx.Request) -> Callable[[GapKind], bool]:
     """A body that is a stream can be sent once; httpx holds all others whole."""
     return policy.allows_request(request.method, whole=isinstance(request.stream, httpx.ByteStream))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from hitless.model.events import Event, encode
 
-__all__ = ["Lines", "hear"]
+__all__ = ["EventWriter", "hear"]
 
 _PIPE = 1 << 20  # fs.pipe-max-size, what anybody may ask for
 
@@ -28,7 +28,7 @@ def hear(fd: int = 1) -> None:
         raise BrokenPipeError
 
 
-class Lines:
+class EventWriter:
     """A buffered writer of events to a descriptor."""
 
     def __init__(self, fd: int = 1, closed: Callable[[], None] = lambda: None) -> None:

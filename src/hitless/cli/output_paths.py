@@ -1,8 +1,8 @@
-"""Where a command may write: the place that ``--out`` names, and no other.
+"""Paths that a command may write to: what ``--out`` names, and nothing else.
 
 Problem: an empty ``--out`` would mean the current directory, and a report cut off by a full disk looks like a report.
-Promise: ``Folder`` and ``File`` refuse what can be no such place before anything is done; ``write`` puts a file there
-whole or not at all, and says which one failed and why.
+Promise: ``FolderParameter`` and ``FileParameter`` refuse an impossible path before anything is done; ``write`` writes
+a file whole or not at all, and reports which file failed and why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hitless.errors import InputError, MissingError
 from hitless.evidence.log import remedy
 from hitless.kernel import files
 
-__all__ = ["File", "Folder", "write"]
+__all__ = ["FileParameter", "FolderParameter", "write"]
 
 
 class _Place(click.ParamType, ABC):  # type: ignore[type-arg]  # takes an argument from click 8.4 on only
@@ -50,7 +50,7 @@ def _in_the_way(path: Path) -> str:
     return "" if found.is_dir() else f"cannot be made: {found} is not a folder"
 
 
-class Folder(_Place):
+class FolderParameter(_Place):
     """A folder, there or to be made."""
 
     expected = "a folder, there or to be made"
@@ -59,7 +59,7 @@ class Folder(_Place):
         return "is a file" if os.path.lexists(path) and not path.is_dir() else ""
 
 
-class File(_Place):
+class FileParameter(_Place):
     """A file, there (then it is replaced) or to be made, in a folder that is there."""
 
     expected = "a file in a folder that is there"

@@ -7,13 +7,13 @@ from typing import Any
 
 from hitless.daemon.logs import Stream
 
-__all__ = ["Words"]
+__all__ = ["TerminalLog"]
 
 _FIRST = ("reason", "why", "text", "found")  # what is said in words anyway
 _LEFT_OUT = ("time", "level", "event", "code", *_FIRST)
 
 
-class Words:
+class TerminalLog:
     """A stream for ``Log`` that writes words instead of JSON."""
 
     def __init__(self, stream: Stream) -> None:

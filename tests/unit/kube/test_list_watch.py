@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hitless.errors import ApiError
+from hitless.kube.list_watch import Change, EndlessList, Gone, ListWatch, Put, Synced, by_name
 from hitless.kube.objects import NODES, Node
-from hitless.kube.watching import Change, EndlessList, Gone, Put, Synced, Watching, by_name
 
 
 @dataclass
@@ -71,7 +71,7 @@ def event(what: str, one: dict[str, Any]) -> bytes:
 class Follower:
     """Applies what it is told."""
 
-    watching: Watching[Node]
+    watching: ListWatch[Node]
     state: dict[str, str] = field(default_factory=dict)
     synced: int = 0
 
@@ -100,7 +100,7 @@ class Follower:
 
 
 def follower(page: int = 2) -> Follower:
-    return Follower(Watching(NODES, key=by_name, page=page))
+    return Follower(ListWatch(NODES, key=by_name, page=page))
 
 
 STEPS = st.lists(
@@ -158,7 +158,7 @@ def test_a_bookmark_moves_the_version_and_changes_nothing() -> None:
 
 
 def test_selectors_are_asked_for_in_each_question() -> None:
-    watching = Watching(NODES, labels="a=b", fields="metadata.name=n")
+    watching = ListWatch(NODES, labels="a=b", fields="metadata.name=n")
     asked = {"labelSelector": "a=b", "fieldSelector": "metadata.name=n"}
     assert asked.items() <= watching.question().parameters.items()
     list(watching.page(Server().page({"limit": "5"})))
@@ -168,11 +168,11 @@ def test_selectors_are_asked_for_in_each_question() -> None:
 
 def test_a_list_without_an_end_ends() -> None:
     same = json.dumps({"kind": "NodeList", "metadata": {"continue": "x"}, "items": []}).encode()
-    watching = Watching(NODES)
+    watching = ListWatch(NODES)
     list(watching.page(same))
     with pytest.raises(EndlessList, match="same page"):
         watching.page(same)
-    watching = Watching(NODES)
+    watching = ListWatch(NODES)
     with pytest.raises(EndlessList, match="without an end"):
         for number in range(2000):
             text = {"kind": "NodeList", "metadata": {"continue": str(number)}, "items": []}
@@ -182,7 +182,7 @@ def test_a_list_without_an_end_ends() -> None:
 def test_a_server_whose_every_version_is_too_old_is_not_asked_without_a_pause() -> None:
     """Listed, refused, listed, refused: from the second time on the caller waits."""
     old = event("ERROR", {"kind": "Status", "code": 410, "message": "too old"})
-    watching = Watching(NODES)
+    watching = ListWatch(NODES)
     answers = []
     for _ in range(3):
         list(watching.page(Server().page({"limit": "5"})))
@@ -194,7 +194,7 @@ def test_a_server_whose_every_version_is_too_old_is_not_asked_without_a_pause() 
 
 
 def test_pages_that_are_always_too_old_are_given_up() -> None:
-    watching = Watching(NODES, page=1)
+    watching = ListWatch(NODES, page=1)
     old = ApiError("too old", status=410)
     server = Server()
     for name in "ab":
@@ -211,4 +211,4 @@ def test_pages_that_are_always_too_old_are_given_up() -> None:
 
 @pytest.mark.parametrize("status", [0, 401, 403, 404, 429, 500, 503])
 def test_other_refusals_are_the_callers(status: int) -> None:
-    assert not Watching(NODES).refused(ApiError("no", status=status))
+    assert not ListWatch(NODES).refused(ApiError("no", status=status))
