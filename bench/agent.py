@@ -54,8 +54,8 @@ from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab import building
 from hitless.lab.agents import environment, named
 from hitless.lab.building import Lab
-from hitless.lab.plans import Plan
-from hitless.lab.saboteurs import FAULTS, Target, opens_a_gap
+from hitless.lab.plans import LabPlan
+from hitless.lab.saboteurs import FAULTS, SabotageTarget, opens_a_gap
 from hitless.model.families import Backend, Family
 from hitless.sources import FamilyNetworks
 
@@ -73,7 +73,7 @@ def require(holds: bool, words: str) -> None:
 
 def restarts(backend: Backend, count: int, rate: int) -> None:
     """Many restarts with an unchanged configuration, under traffic."""
-    with building.up(Plan(family="dual", backend=backend)) as lab:
+    with building.up(LabPlan(family="dual", backend=backend)) as lab:
         Agent(lab).end(signal.SIGTERM)
         far = farend(lab, tuple(Family))
         traffic = Traffic(lab, rate, tuple(Family))
@@ -100,7 +100,7 @@ def transitions(backend: Backend, family: Family, rate: int) -> None:
     states = [state for state in start_states.STATES if backend in state.backends]
     total = [0, 0, 0]
     print(f"  {backend.value} {family.value}: start state | carried before | transactions by table | lost")
-    with building.up(Plan(nodes=2, family=family, backend=backend)) as lab:
+    with building.up(LabPlan(nodes=2, family=family, backend=backend)) as lab:
         node = lab.nodes[0]
         start_states.NETWORKS[family] = FamilyNetworks(lab.plan.network(family), node.subnets[family])
         far, saved = farend(lab, (family,)), Saved(lab)
@@ -131,7 +131,7 @@ def transitions(backend: Backend, family: Family, rate: int) -> None:
 
 def start(backend: Backend, services: int) -> None:
     """Exec to ready with nothing to do, memory, and processor time when idle."""
-    with building.up(Plan(family="dual", backend=backend, services=services)) as lab:
+    with building.up(LabPlan(family="dual", backend=backend, services=services)) as lab:
         program = lab.plan.backend.tool(Family.IPV4, "-save")
         text = processes.run([program, "-t", "nat"], namespace=lab.nodes[0].namespace).stdout
         rules = sum(line.startswith("-A") for line in text.splitlines())
@@ -167,7 +167,7 @@ def start(backend: Backend, services: int) -> None:
 
 def _while_reading(lab: Lab) -> list[float]:
     """From the event of a damage to its repair, by the agent's log, while it still reads everybody's rules."""
-    fault, found = FAULTS["flush-chain"](Target.of(lab.cluster, lab.nodes[0])), list[float]()
+    fault, found = FAULTS["flush-chain"](SabotageTarget.of(lab.cluster, lab.nodes[0])), list[float]()
     for _ in range(5):
         agent = Agent(lab)
         for number in range(1, 4):
@@ -185,8 +185,8 @@ def _while_reading(lab: Lab) -> list[float]:
 def repair(backend: Backend, count: int) -> None:
     """Gaps that damage opens, by their length."""
     names = [name for name in _DAMAGES if opens_a_gap(name, backend)]
-    with building.up(Plan(family="dual", backend=backend)) as lab:
-        target = Target.of(lab.cluster, lab.nodes[0])
+    with building.up(LabPlan(family="dual", backend=backend)) as lab:
+        target = SabotageTarget.of(lab.cluster, lab.nodes[0])
         agent = Agent(lab)
         watching = watch(lab, tuple(Family))
         spans: dict[str, list[float]] = {}
@@ -235,7 +235,7 @@ def compare(rounds: int, rate: int) -> None:
 
 def measure(name: str) -> tuple[float, float, int]:
     """Start to ready in ms, resident MB, and programs run, of a restart with unchanged configuration."""
-    with building.up(Plan()) as lab, counted() as (folder, count):
+    with building.up(LabPlan()) as lab, counted() as (folder, count):
         node = lab.nodes[0]
         agent = named(name)
         told = {**environment(lab.plan, node), "PATH": f"{folder}:{os.environ['PATH']}"}

@@ -41,7 +41,7 @@ def main() -> int:
     cores = len(os.sched_getaffinity(0))
     print(f"{platform.platform()}, {cores} cores, {arguments.busy * cores} spinning processes")
     running: list[processes.Process] = []
-    with lab.up(lab.Plan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)) as cluster:
+    with lab.up(lab.LabPlan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)) as cluster:
         processes.run(["nft", "-f", "-"], namespace=cluster.nodes[0].namespace, stdin=RULES)
         try:
             for _ in range(arguments.busy * cores):

@@ -274,7 +274,7 @@ def main() -> int:
     given = parser.parse_args()
     print(f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
     if given.only in (None, "servers"):
-        with lab.up(lab.Plan(nodes=1, pods_per_node=1, family="ipv4", kubernetes=False)) as cluster:
+        with lab.up(lab.LabPlan(nodes=1, pods_per_node=1, family="ipv4", kubernetes=False)) as cluster:
             daemon(cluster, given.seconds)
             far_ends(cluster, given.seconds)
     if given.only in (None, "inputs"):

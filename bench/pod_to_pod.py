@@ -41,8 +41,8 @@ from hitless import lab
 from hitless.kernel import processes
 from hitless.kernel.clock import Clock
 from hitless.lab.agents import Agent, Readiness, named, of_command
-from hitless.lab.clusters import Node
-from hitless.lab.plans import LeaseSource, Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan, LeaseStore
 from hitless.lab.supervisor import How, Method, Supervisor
 
 failures: list[str] = []
@@ -117,13 +117,13 @@ def _flanneld(asked: argparse.Namespace) -> Agent:
     return of_command(f"{asked.flanneld} {_FLAGS}", Readiness.parse(asked.ready_http))
 
 
-def _plan(asked: argparse.Namespace, *, etcd: bool) -> Plan:
-    leases = LeaseSource.ETCD if etcd else LeaseSource.DIRECTORY
-    return Plan(nodes=asked.nodes, family=asked.family, overlay=asked.overlay, leases=leases)
+def _plan(asked: argparse.Namespace, *, etcd: bool) -> LabPlan:
+    leases = LeaseStore.ETCD if etcd else LeaseStore.DIRECTORY
+    return LabPlan(nodes=asked.nodes, family=asked.family, overlay=asked.overlay, leases=leases)
 
 
 @contextlib.asynccontextmanager
-async def cluster(plan: Plan, agent: Agent) -> AsyncIterator[tuple[lab.Lab, list[Supervisor]]]:
+async def cluster(plan: LabPlan, agent: Agent) -> AsyncIterator[tuple[lab.Lab, list[Supervisor]]]:
     """A lab with the agent ready on every node, and its peers programmed."""
     async with lab.up_async(plan) as built, contextlib.AsyncExitStack() as stack:
         found = [
@@ -173,7 +173,7 @@ async def _writes(asked: argparse.Namespace) -> None:
                 require(not any(kinds), "hitless takes over without a change of links, routes or neighbours")
 
 
-def _made(node: Node) -> dict[str, list[str]]:
+def _made(node: LabNode) -> dict[str, list[str]]:
     """Devices, routes and neighbours of the overlay, without what differs from start to start."""
 
     def ask(*command: str) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ def main() -> int:
         f"{'mix':28} {'family':7} {'kept/s':>8} {'prober':>8} {'far end':>8} {'p50':>8} {'lost':>8}  asked: {ASKED}/s"
     )
     missed = 0
-    with lab.up(lab.Plan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)) as cluster:
+    with lab.up(lab.LabPlan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)) as cluster:
         processes.run(["nft", "-f", "-"], namespace=cluster.nodes[0].namespace, stdin=RULES)
         for mix in ("tcp=1", "udp=1", "icmp=1", "http=1", "tcp=60,udp=30,icmp=9,http=1"):
             for family in Family:

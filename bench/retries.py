@@ -44,7 +44,7 @@ async def restarted(supervisor: Supervisor, restarts: int, seconds: float) -> in
 
 async def bench(agent: str, restarts: int, rate: float) -> bool:
     totals = {client: [0, 0, 0.0] for client in CLIENTS}
-    async with lab.up_async(lab.Plan()) as built:
+    async with lab.up_async(lab.LabPlan()) as built:
         node, far = built.nodes[0], built.far_end
         host = str(next(iter(far.addresses.values()))[0])
         farend = processes.start(

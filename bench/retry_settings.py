@@ -71,7 +71,7 @@ def built(folder: Path) -> set[str]:
     return there
 
 
-def measure(node: lab.Node, command: Sequence[str], gap: float) -> str:
+def measure(node: lab.LabNode, command: Sequence[str], gap: float) -> str:
     """What became of a request that begins when nothing is translated."""
     processes.run(["nft", "flush", "chain", "ip", "bench", "postrouting"], namespace=node.namespace)
     back = threading.Timer(gap, lambda: processes.run(["nft", "-f", "-"], namespace=node.namespace, stdin=RULES))
@@ -92,7 +92,7 @@ def measure(node: lab.Node, command: Sequence[str], gap: float) -> str:
     return f"{'answered' if code == 0 else 'failed'} after {taken:.1f} s ({words})"
 
 
-def life(node: lab.Node, host: str, patience: float) -> None:
+def life(node: lab.LabNode, host: str, patience: float) -> None:
     """How long a flow of the gap stays dead: from one port every two seconds, and once more after a rest."""
 
     def tried() -> bool:
@@ -137,7 +137,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="hitless-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         there = built(folder)
-        cluster = stack.enter_context(lab.up(lab.Plan(kubernetes=False)))
+        cluster = stack.enter_context(lab.up(lab.LabPlan(kubernetes=False)))
         node, far = cluster.nodes[0], cluster.far_end
         host = str(next(iter(far.addresses.values()))[0])
         processes.run(["nft", "-f", "-"], namespace=node.namespace, stdin=RULES)

@@ -22,7 +22,7 @@ from hitless.kernel import nftables, processes, xtables
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.lab.kube import node_rules
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Family
 from hitless.model.packets import UDP, Packet
 from hitless.model.rules import Ruleset
@@ -103,7 +103,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"load when begun: {' '.join(f'{value:.2f}' for value in os.getloadavg())}")
-    plan = Plan(nodes=1, pods_per_node=30, services=options.services)
+    plan = LabPlan(nodes=1, pods_per_node=30, services=options.services)
     pod = plan.pod_interface(0, 7)
     networks = ip_network("10.42.0.0/16"), ip_network("10.42.1.0/24")
     (packet,) = witnesses(*networks, protocols=(UDP,), iif=pod, oif="eth0")

@@ -23,8 +23,8 @@ from hitless.kernel import processes
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Conntrack, Entry
 from hitless.lab import building
 from hitless.lab.building import Lab
-from hitless.lab.plans import Plan
-from hitless.lab.saboteurs import FAULTS, Target
+from hitless.lab.plans import LabPlan
+from hitless.lab.saboteurs import FAULTS, SabotageTarget
 from hitless.model.families import Address, Backend, Family
 
 _PORT = 9000
@@ -96,7 +96,7 @@ def heal(backend: Backend, rounds: int, require: Callable[[bool, str], None], fl
     slowest_connect = 0.0
     wrong: list[str] = []
     freed = 0
-    with building.up(Plan(family="dual", backend=backend, pods_per_node=2, services=50)) as lab:
+    with building.up(LabPlan(family="dual", backend=backend, pods_per_node=2, services=50)) as lab:
         # entries of an earlier round must not end by themselves: that would look like a touch
         lasting = [f"net.netfilter.nf_conntrack_{name}=600" for name in ("udp_timeout", "udp_timeout_stream")]
         processes.run(["sysctl", "-q", "-w", *lasting], namespace=lab.nodes[0].namespace)
@@ -160,7 +160,7 @@ def _round(
     time.sleep(0.2)
     known = len(seen)
     agent.process.send_signal(signal.SIGSTOP)
-    FAULTS["flush-chain"](Target.of(lab.cluster, node)).act()
+    FAULTS["flush-chain"](SabotageTarget.of(lab.cluster, node)).act()
     knocker = Knocker([(udp(family), (str(far[family]), _PORT)) for family in Family for _ in range(flows)])
     began = time.monotonic()
     connects = [(family, sock(first, pod[family], 0, socket.SOCK_STREAM)) for family in Family for _ in range(20)]

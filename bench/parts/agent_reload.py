@@ -14,7 +14,7 @@ from bench.parts.agent_lab import Agent, Traffic, farend, watch
 
 from hitless.kernel import processes
 from hitless.lab import building
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Backend, Family
 
 _SCRIPT = """
@@ -31,7 +31,7 @@ def reloads(backend: Backend, count: int, rate: int, require: Callable[[bool, st
     """Many reloads under traffic, with the pauses that people make."""
     failed, spans = 0, []
     script = _SCRIPT.format(backend if backend is not Backend.NFTABLES else Backend.NFT)
-    with building.up(Plan(family="dual", backend=backend)) as lab:
+    with building.up(LabPlan(family="dual", backend=backend)) as lab:
         agent = Agent(lab)
         far = farend(lab, tuple(Family))
         watching = watch(lab, tuple(Family))

@@ -19,7 +19,7 @@ def cost(services: int, entries: int, seconds: float) -> None:
     """Idle: the agent resyncs as it does (every 5 s), nothing changes."""
     for backend in (Backend.NFT, Backend.LEGACY):
         print(f"cost: {services} Services, {entries} connections, iptables-{backend}, IPv4 and IPv6", flush=True)
-        plan = lab.Plan(nodes=1, pods_per_node=1, services=services, family="dual", backend=backend)
+        plan = lab.LabPlan(nodes=1, pods_per_node=1, services=services, family="dual", backend=backend)
         with folder() as there, lab.up(plan) as cluster:
             made = World(cluster, there)
             try:

@@ -16,7 +16,7 @@ from hitless.model.rules import Drop, Reject, Rule, Ruleset
 from hitless.model.state import NodeState, Place, Purpose, is_owned
 from hitless.plan import Transaction, canonical
 from hitless.semantics import evaluate, witnesses
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 
 class Kernel(RulesPort, Protocol):
@@ -112,7 +112,7 @@ def adopts(kernel: Kernel, start: StartState, backend: Backend, family: Family) 
     return recording
 
 
-def is_right(state: NodeState, wanted: Snapshot, backend: Backend) -> None:
+def is_right(state: NodeState, wanted: SourceSnapshot, backend: Backend) -> None:
     """Exactly the desired rules, in order, once, in one backend; the jump where it works."""
     desired = desired_state(wanted, backend)
     for place, held in state.own().places.items():

@@ -17,7 +17,7 @@ from hitless.model.packets import TCP
 from hitless.model.rules import DestinationPort, Protocol, Reject, Rule
 from hitless.model.state import Holding, NodeState, Place, Purpose
 from hitless.plan import bridge, plan
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "flannel"
 
@@ -50,16 +50,16 @@ class StartState:
     note: str = ""
 
 
-def snapshot(*families: Family, random_fully: bool = True) -> Snapshot:
+def snapshot(*families: Family, random_fully: bool = True) -> SourceSnapshot:
     """The node's configuration in all these tests."""
-    return Snapshot({family: NETWORKS[family] for family in families}, True, random_fully, True, "test")
+    return SourceSnapshot({family: NETWORKS[family] for family in families}, True, random_fully, True, "test")
 
 
 def our_text(
     backend: Backend, family: Family, networks: FamilyNetworks | None = None, *, random_fully: bool = True
 ) -> list[str]:
     """What the agent itself writes on an empty node, one text for each transaction."""
-    wanted = Snapshot({family: networks or NETWORKS[family]}, True, random_fully, True, "test")
+    wanted = SourceSnapshot({family: networks or NETWORKS[family]}, True, random_fully, True, "test")
     return [one.text for one in plan(desired_state(wanted, backend), NodeState()).transactions]
 
 

@@ -181,7 +181,7 @@ class Running:
 class Kubelet:
     """A containerd in ``node`` and the part of a kubelet that speaks to it."""
 
-    def __init__(self, node: lab.Node, folder: Path, pause: str) -> None:
+    def __init__(self, node: lab.LabNode, folder: Path, pause: str) -> None:
         self.node, self.folder, self.socket = node, folder, folder / "socket"
         found = programs()
         self.path = ":".join(dict.fromkeys(str(Path(one).parent) for one in found.values())) + f":{os.environ['PATH']}"

@@ -74,7 +74,7 @@ def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
         missing(f"there is no image archive at {ARCHIVE}: make image")
     if lacks := set(PROGRAMS) - set(programs()):
         missing(f"containerd's programs are not all here: {', '.join(sorted(lacks))}; tools/setup test")
-    plan = lab.Plan(nodes=1, pods_per_node=1)
+    plan = lab.LabPlan(nodes=1, pods_per_node=1)
     need(plan)
     folder = tmp_path_factory.mktemp("cri")
     with lab.up(plan) as built:

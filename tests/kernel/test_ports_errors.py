@@ -108,7 +108,7 @@ PORTS: dict[str, Callable[[Namespace], object]] = {
 
 @contextmanager
 def node() -> Iterator[Namespace]:
-    plan = lab.Plan(nodes=1, pods_per_node=1)
+    plan = lab.LabPlan(nodes=1, pods_per_node=1)
     need(plan)
     with up(plan) as cluster:
         yield cluster.nodes[0].namespace

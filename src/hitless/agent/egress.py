@@ -18,7 +18,7 @@ from hitless.model.rules import Chain, Goto, Hook, Jump, Ruleset, Table
 from hitless.model.state import NodeState, Place, Purpose
 from hitless.observe import Asking, How, Judge
 from hitless.semantics import State, evaluate, witnesses
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 __all__ = ["Answer", "Egress", "Opened", "was_open"]
 
@@ -84,7 +84,7 @@ class Opened:
     why: str
 
 
-def was_open(state: NodeState, snapshot: Snapshot) -> Mapping[Family, Opened]:
+def was_open(state: NodeState, snapshot: SourceSnapshot) -> Mapping[Family, Opened]:
     """The families whose masquerading was certainly interrupted in an observed state.
 
     Neighbours' chains were not read and count as neutral: what is asked here is whether *our* part was there.

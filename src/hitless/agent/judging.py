@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hitless.agent.egress import Answer, Egress
 from hitless.agent.ports import AllRulesPort, AroundPort, Clock
 from hitless.model.families import Family
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 __all__ = ["Judging"]
 
@@ -32,7 +32,7 @@ class Judging:
         if self._around is not None:
             self._around.close()
 
-    def judge(self, snapshot: Snapshot, *, changed: bool = True) -> Mapping[Family, Answer] | None:
+    def judge(self, snapshot: SourceSnapshot, *, changed: bool = True) -> Mapping[Family, Answer] | None:
         """What happens to each family's pods, and why. ``changed`` false: ``None`` where nothing that the last answer
         came from has changed; legacy tables are not looked at then."""
         families = tuple(snapshot.networks)
@@ -48,7 +48,7 @@ class Judging:
             for family, networks in snapshot.networks.items()
         }
 
-    def _moved(self, snapshot: Snapshot, around: AroundPort) -> bool:
+    def _moved(self, snapshot: SourceSnapshot, around: AroundPort) -> bool:
         return any(
             self._egress.moved(networks, around, masquerade=snapshot.masquerade)
             for networks in snapshot.networks.values()

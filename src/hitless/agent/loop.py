@@ -24,7 +24,7 @@ from hitless.agent.worker import Look
 from hitless.errors import HitlessError, ours
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 __all__ = ["Judge", "Kernel", "Loop"]
 
@@ -42,13 +42,15 @@ class Kernel(Protocol):
     def backend(self, *, native: bool, current: Backend | None = None) -> Backend:
         """Where rules are to be written."""
 
-    def look(self, snapshot: Snapshot, backend: Backend, *, heal: bool, may_bridge: bool, must_bridge: bool) -> Look:
+    def look(
+        self, snapshot: SourceSnapshot, backend: Backend, *, heal: bool, may_bridge: bool, must_bridge: bool
+    ) -> Look:
         """One pass."""
 
-    def judge_own(self, snapshot: Snapshot) -> Mapping[Family, Answer]:
+    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, Answer]:
         """What becomes of the pods' packets, as far as the chains beside ours say."""
 
-    def heal(self, snapshot: Snapshot) -> Mapping[Family, int]:
+    def heal(self, snapshot: SourceSnapshot) -> Mapping[Family, int]:
         """Free the flows that were bound without translation."""
 
     def close(self) -> None:
@@ -58,7 +60,7 @@ class Kernel(Protocol):
 class Judge(Protocol):
     """Who is asked about everybody's rules, in the judging thread. Real: ``hitless.agent.judging.Judging``."""
 
-    def judge(self, snapshot: Snapshot, *, changed: bool) -> Mapping[Family, Answer] | None:
+    def judge(self, snapshot: SourceSnapshot, *, changed: bool) -> Mapping[Family, Answer] | None:
         """What becomes of the pods' packets; ``None``: as before."""
 
     def close(self) -> None:
@@ -70,7 +72,7 @@ class _Question:
     """Asked, and not answered yet. ``whole``: whatever has changed. ``changes``: the loop's when it was asked."""
 
     answer: Future[Mapping[Family, Answer] | None]
-    snapshot: Snapshot
+    snapshot: SourceSnapshot
     whole: bool
     begun: float
     changes: int
@@ -89,7 +91,7 @@ class Loop:
         self._schedule = Schedule(resync)
         self._damage = Damage()
         self._stopping = False
-        self._snapshot: Snapshot | None = None
+        self._snapshot: SourceSnapshot | None = None
         self._native = False
         self._backend: Backend | None = None
         self._clean = False  # the last look found, or left, everything right, and none has failed since
@@ -117,7 +119,7 @@ class Loop:
         self._stopping = True
         self._host.wake()
 
-    def desire(self, snapshot: Snapshot, *, native: bool) -> None:
+    def desire(self, snapshot: SourceSnapshot, *, native: bool) -> None:
         """From now on the node should look like this."""
         if snapshot != self._snapshot or native != self._native:
             self._snapshot, self._native = snapshot, native
@@ -169,7 +171,7 @@ class Loop:
 
     # --- looking at our own rules
 
-    async def _look(self, snapshot: Snapshot, now: float) -> None:
+    async def _look(self, snapshot: SourceSnapshot, now: float) -> None:
         suspects = self._suspects + self._watch.take()
         self._suspects = []
         self._schedule.looking(now)
@@ -204,7 +206,7 @@ class Loop:
         self._schedule.chosen(now)
         return backend
 
-    async def _pass(self, snapshot: Snapshot, backend: Backend, suspects: list[Suspect], now: float) -> Look:
+    async def _pass(self, snapshot: SourceSnapshot, backend: Backend, suspects: list[Suspect], now: float) -> Look:
         """One pass, out of the way of a reload; adds to the suspects what was committed before it."""
         reload = self._schedule.reload
         if suspects:
@@ -262,7 +264,7 @@ class Loop:
 
     # --- the node
 
-    async def _judge_own(self, snapshot: Snapshot) -> None:
+    async def _judge_own(self, snapshot: SourceSnapshot) -> None:
         """While everybody's rules are being read for the first time: what our own part does is known at once."""
         unread = set(snapshot.networks) - self._told
         if not unread:
@@ -274,7 +276,7 @@ class Loop:
         else:
             self._reporter.unread({family: answer for family, answer in own.items() if family in unread})
 
-    def _ask(self, snapshot: Snapshot) -> None:
+    def _ask(self, snapshot: SourceSnapshot) -> None:
         """Begin to ask what becomes of the pods' packets, where that is due: whatever has changed, or only if something
         has. Others write rules too, and sets, interfaces and pods change without an event."""
         now = self._host.monotonic()
@@ -322,7 +324,7 @@ class Loop:
         if self._backend is not None:
             self._reporter.announce(self._backend, now)
 
-    async def _heal(self, snapshot: Snapshot) -> None:
+    async def _heal(self, snapshot: SourceSnapshot) -> None:
         """Free what was bound without translation."""
         try:
             self._reporter.healed(await self._host.run(lambda: self._kernel.heal(snapshot)))

@@ -20,7 +20,7 @@ from hitless.model.families import Backend, Family, Network
 from hitless.model.links import LinkChange
 from hitless.model.state import Place, Purpose
 from hitless.plan import Note, Plan, cleanup
-from hitless.sources import Options, Snapshot, read_netconf
+from hitless.sources import Options, SourceSnapshot, read_netconf
 
 __all__ = ["cleanup_text", "plan_text", "render"]
 
@@ -62,7 +62,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
         worker.close()
 
 
-def _cut_off(snapshot: Snapshot, backend: Backend, made: Plan) -> list[Note]:
+def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[Note]:
     """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
     with contextlib.closing(Judging(AllRules(), SYSTEM)) as judging:
         found = judging.judge(snapshot) or {}
@@ -156,7 +156,7 @@ def _overlay_json(overlay: OverlayPart | None) -> dict[str, object] | None:
     }
 
 
-def _ask_kubernetes(options: Options) -> Snapshot:
+def _ask_kubernetes(options: Options) -> SourceSnapshot:
     from hitless.sources.kubernetes import NodeSource
 
     source = NodeSource.from_options(options)

@@ -18,7 +18,7 @@ from hitless.kernel.iptables import NotSupported
 from hitless.model.families import Backend
 from hitless.model.state import NodeState
 from hitless.plan import Plan, Transaction, plan
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 __all__ = ["Pass", "plan_pass", "reconcile"]
 
@@ -43,14 +43,14 @@ class Pass:
         return not self.left.transactions
 
 
-def plan_pass(port: RulesPort, snapshot: Snapshot, backend: Backend, how: _How = plan) -> Plan:
+def plan_pass(port: RulesPort, snapshot: SourceSnapshot, backend: Backend, how: _How = plan) -> Plan:
     """What a pass would do now."""
     return how(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
 
 
 def reconcile(
     port: RulesPort,
-    snapshot: Snapshot,
+    snapshot: SourceSnapshot,
     backend: Backend,
     *,
     observed: NodeState | None = None,

@@ -26,7 +26,7 @@ from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
 from hitless.model.event_words import Writer
 from hitless.model.families import Backend, Family
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 __all__ = ["Reporter"]
 
@@ -124,7 +124,7 @@ class Reporter:
         if look.unbridged:
             self._log.warning("reload not bridged", reason=look.unbridged)
 
-    def plain(self, look: Look, snapshot: Snapshot) -> None:
+    def plain(self, look: Look, snapshot: SourceSnapshot) -> None:
         """Say once that --random-fully cannot be had here."""
         if snapshot.random_fully and look.result.settled and not look.result.random_fully and not self._plain:
             self._plain = True

@@ -37,7 +37,7 @@ from hitless.kernel.memory import return_large_blocks
 from hitless.kernel.namespaces import HERE
 from hitless.model.families import Network
 from hitless.model.overlay import BackendConfig, WireguardConfig
-from hitless.sources import NetConf, Options, Snapshot, snapshot_from
+from hitless.sources import NetConf, Options, SourceSnapshot, snapshot_from
 from hitless.sources.backends import backend_config
 from hitless.sources.lease_source import LeaseSource
 from hitless.sources.subnets import SubnetFile, read_subnet_file, render_subnet_file, write_subnet_file
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["first_snapshot", "run", "snapshot_of"]
 
 
-def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
+def first_snapshot(options: Options, netconf: NetConf) -> SourceSnapshot | None:
     """What can be known without asking anybody; ``None``: wait for Kubernetes. Raises ``InputError``.
 
     Flags come first. A subnet.env that does not fit net-conf.json is an error only where nothing else can correct it.
@@ -74,7 +74,7 @@ def first_snapshot(options: Options, netconf: NetConf) -> Snapshot | None:
     )
 
 
-def snapshot_of(options: Options, netconf: NetConf, subnets: tuple[Network, ...], origin: str) -> Snapshot:
+def snapshot_of(options: Options, netconf: NetConf, subnets: tuple[Network, ...], origin: str) -> SourceSnapshot:
     """The rules' snapshot of these options and subnets. Raises ``InputError``."""
     return snapshot_from(
         netconf,
@@ -133,7 +133,7 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
 class _Feeds:
     """Where the node's subnet comes from: what is known already, Kubernetes for the rules alone, or the leases."""
 
-    snapshot: Snapshot | None
+    snapshot: SourceSnapshot | None
     kubernetes: NodeSource | None
     source: LeaseSource | None
     backend: BackendConfig | None
@@ -238,7 +238,7 @@ class _SubnetKeeper:
         """The overlay's subnets, and what its pods' interfaces may send at once."""
         self.adopt(snapshot_of(self._options, self._netconf, tuple(subnets), "leases"), mtu)
 
-    def adopt(self, snapshot: Snapshot, mtu: int | None = None) -> None:
+    def adopt(self, snapshot: SourceSnapshot, mtu: int | None = None) -> None:
         """From now on this is what the node should look like."""
         subnets = [str(networks.subnet) for networks in snapshot.networks.values()]
         self._log.info("snapshot", origin=snapshot.origin, subnets=subnets)
@@ -258,7 +258,7 @@ class _SubnetKeeper:
     async def follow(self, source: NodeSource, health: Health) -> None:
         """Ask for the node's subnets, again and again; a wrong or missing answer leaves everything as it is."""
         gap = 1.0
-        last: Snapshot | None = None
+        last: SourceSnapshot | None = None
         while True:
             try:
                 subnets = await asyncio.to_thread(source.subnets)

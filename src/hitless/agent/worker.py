@@ -21,7 +21,7 @@ from hitless.model.families import Backend, Family, Network, within
 from hitless.model.rules import Masquerade, Source
 from hitless.model.state import NodeState, Purpose
 from hitless.plan import Plan, bridge, plan, torn
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 __all__ = ["Look", "Worker"]
 
@@ -86,7 +86,7 @@ class Worker:
 
     def look(
         self,
-        snapshot: Snapshot,
+        snapshot: SourceSnapshot,
         backend: Backend,
         *,
         heal: bool = False,
@@ -124,7 +124,7 @@ class Worker:
             result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill, bridged, unbridged
         )
 
-    def _bridge(self, wanted: Snapshot, backend: Backend, observed: NodeState) -> tuple[Pass | None, str]:
+    def _bridge(self, wanted: SourceSnapshot, backend: Backend, observed: NodeState) -> tuple[Pass | None, str]:
         """Carry the pods beside the tables; ``None`` and the reason where nft or the kernel cannot."""
         known = self._random_fully is not False  # asking takes a program's time; native nftables always knows it
         try:
@@ -138,7 +138,7 @@ class Worker:
             return None, str(result.error)
         return result, ""
 
-    def judge_own(self, snapshot: Snapshot) -> Mapping[Family, Answer]:
+    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, Answer]:
         """What the few chains on the way beside ours do to each family's pods: certain where they let none through.
         For as long as everybody's rules are not read yet."""
         around = self._node.around(tuple(snapshot.networks))
@@ -150,13 +150,13 @@ class Worker:
         finally:
             around.close()
 
-    def plan(self, snapshot: Snapshot, backend: Backend) -> Plan:
+    def plan(self, snapshot: SourceSnapshot, backend: Backend) -> Plan:
         """What a pass would do."""
         return plan_pass(
             self._node, self.with_draining(snapshot, self._node.observe(tuple(snapshot.networks))), backend
         )
 
-    def heal(self, snapshot: Snapshot) -> Mapping[Family, int]:
+    def heal(self, snapshot: SourceSnapshot) -> Mapping[Family, int]:
         """Free the poisoned flows of every family that is masqueraded; how many there were."""
         if not snapshot.masquerade:
             return {}
@@ -176,7 +176,7 @@ class Worker:
             )
         return found
 
-    def with_draining(self, snapshot: Snapshot, observed: NodeState) -> Snapshot:
+    def with_draining(self, snapshot: SourceSnapshot, observed: NodeState) -> SourceSnapshot:
         """The snapshot with the networks of an earlier configuration in which pods of this node still live.
 
         Such a network is one that our own standing rules masquerade, and to whose addresses this node has host routes.
@@ -207,7 +207,7 @@ class Worker:
         return self._facts
 
 
-def _needs_bridge(wanted: Snapshot, backend: Backend, observed: NodeState, begun: bool) -> bool:
+def _needs_bridge(wanted: SourceSnapshot, backend: Backend, observed: NodeState, begun: bool) -> bool:
     """Whether tables were flushed whole; once begun, whether anything is still missing (another agent may have mended
     it, or the reload itself)."""
     desired = desired_state(wanted, backend)

@@ -29,8 +29,8 @@ from hitless.kernel import processes
 from hitless.lab import building, features, supervision
 from hitless.lab.agents import AGENTS
 from hitless.lab.keeper_client import KeeperHandle, guests
-from hitless.lab.plans import LIMITS, Plan, Stack, check_name
-from hitless.lab.states import MARK, State, Store
+from hitless.lab.plans import LIMITS, LabPlan, Stack, check_name
+from hitless.lab.states import MARK, LabState, Store
 from hitless.model.families import Backend
 
 __all__ = ["command"]
@@ -108,7 +108,7 @@ def up(
     check: bool,
     as_json: bool,
 ) -> int:
-    plan = Plan(
+    plan = LabPlan(
         nodes,
         pods,
         Stack(family),
@@ -135,7 +135,7 @@ def up(
     return Exit.PASS
 
 
-def _present(state: State, seconds: float, as_json: bool) -> None:
+def _present(state: LabState, seconds: float, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(describe(state), indent=2))
         return
@@ -166,12 +166,12 @@ def _option(name: str) -> str:
     return "" if name == _NAME else f" --name {name}"
 
 
-def _build(store: Store, name: str, plan: Plan, ordered: Sequence[supervision.Order]) -> State:
+def _build(store: Store, name: str, plan: LabPlan, ordered: Sequence[supervision.Order]) -> LabState:
     """Build, write down, cut loose, wait for the agent; a failure or Ctrl-C in between leaves nothing."""
-    reserved: list[State] = []
+    reserved: list[LabState] = []
 
     def reserve(keep: KeeperHandle) -> None:
-        state = State.new(name, keep, plan)
+        state = LabState.new(name, keep, plan)
         store.reserve(state)
         reserved.append(state)
 
@@ -203,7 +203,7 @@ def _build(store: Store, name: str, plan: Plan, ordered: Sequence[supervision.Or
     return state
 
 
-def _check(plan: Plan, as_json: bool) -> int:
+def _check(plan: LabPlan, as_json: bool) -> int:
     found = features.probe(plan)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) | {"present": each.present} for each in found], indent=2))

@@ -14,7 +14,7 @@ import click
 from hitless.errors import InputError
 from hitless.lab import placeholders, teams
 from hitless.lab.agents import AGENTS, Readiness, named, runnable
-from hitless.lab.plans import Overlay, Plan, Wiring
+from hitless.lab.plans import LabPlan, OverlayType, Wiring
 from hitless.lab.supervision import Order
 
 __all__ = ["agent_options", "lease_source", "orders", "wiring_options"]
@@ -33,7 +33,7 @@ def wiring_options(command: _F) -> _F:
     )(command)
     return click.option(
         "--overlay",
-        type=click.Choice([str(each) for each in Overlay]),
+        type=click.Choice([str(each) for each in OverlayType]),
         help="Pods reach pods on other nodes only by their agents.  [default: by the lab's own routes]",
     )(command)
 
@@ -70,7 +70,7 @@ def lease_source(commands: Sequence[str]) -> str:
     return placeholders.lease_source(teams.split(text)[1] for text in commands)
 
 
-def orders(agents: Sequence[str], commands: Sequence[str], readies: Sequence[str], plan: Plan) -> tuple[Order, ...]:
+def orders(agents: Sequence[str], commands: Sequence[str], readies: Sequence[str], plan: LabPlan) -> tuple[Order, ...]:
     """The agents that are asked for; refuses what contradicts itself and what can never run."""
     by_name = teams.by_node((teams.split(text) for text in agents), plan, "--agent")
     by_command = teams.by_node((teams.split(text) for text in commands), plan, "--agent-command")

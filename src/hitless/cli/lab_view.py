@@ -11,15 +11,15 @@ from collections.abc import Iterable
 import click
 
 from hitless.lab import supervision
-from hitless.lab.clusters import Cluster
-from hitless.lab.states import State
+from hitless.lab.clusters import LabCluster
+from hitless.lab.states import LabState
 
 __all__ = ["describe", "draw"]
 
 _UNBROKEN = 1_000_000  # characters of a line that programs may read
 
 
-def draw(cluster: Cluster) -> None:
+def draw(cluster: LabCluster) -> None:
     """Print every place with its addresses."""
     for node in cluster.nodes:
         _place(node.name, map(str, node.addresses.values()))
@@ -36,7 +36,7 @@ def _place(name: str, words: Iterable[str]) -> None:
     click.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=" " * 14, break_on_hyphens=False)))
 
 
-def describe(state: State) -> dict[str, object]:
+def describe(state: LabState) -> dict[str, object]:
     """What ``--json`` tells of a lab."""
     summary: dict[str, object] = {
         "name": state.name,

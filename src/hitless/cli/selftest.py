@@ -80,7 +80,7 @@ def command(
     ctx: click.Context, /, backend: str, family: str, quick: bool, only: str | None, out: Path | None, as_object: bool
 ) -> int:
     """Test the tester: inject known gaps and losses, stop and kill its tools, and find all of it."""
-    place = lab.Plan(family=family, backend=Backend(backend))
+    place = lab.LabPlan(family=family, backend=Backend(backend))
     chosen = trials(place.backend, quick=quick)
     if only is not None:
         names = {name.strip() for name in only.split(",")}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from hitless.model.families import Backend, Network, family_of
 from hitless.model.rules import Accept, Comment, Destination, Jump, Mark, Masquerade, Return, Rule, Source, Step
 from hitless.model.state import Holding, NodeState, Place, Purpose
-from hitless.sources.snapshot import FamilyNetworks, Snapshot
+from hitless.sources.snapshot import FamilyNetworks, SourceSnapshot
 
 __all__ = ["KUBE_PROXY_MARK", "desired_state", "forward_rules", "jump_rule", "masquerade_rules"]
 
@@ -20,7 +20,7 @@ KUBE_PROXY_MARK = 0x4000
 """The bit by which kube-proxy asks for masquerading in KUBE-POSTROUTING (kubernetes: --iptables-masquerade-bit 14)."""
 
 
-def desired_state(snapshot: Snapshot, backend: Backend) -> NodeState:
+def desired_state(snapshot: SourceSnapshot, backend: Backend) -> NodeState:
     """Every place that the configuration asks for; what it does not ask for is not named, and so not touched."""
     places: dict[Place, Holding] = {}
     for family, networks in snapshot.networks.items():

@@ -20,7 +20,7 @@ from hitless.drill.targets import Subject
 from hitless.drill.trials import Finding, Trial
 from hitless.evidence import VerdictValue
 from hitless.lab.agents import Agent, Readiness
-from hitless.lab.clusters import Node
+from hitless.lab.clusters import LabNode
 from hitless.lab.supervisor import Method
 from hitless.model.events import Event
 
@@ -31,7 +31,7 @@ def _agent(name: str) -> Agent:
     """The adopting stand-in, told to look after its rules so seldom that it does not mend what a trial breaks."""
     ready = "/run/hitless/selftest.ready"
 
-    def command(plan: lab.Plan, node: Node) -> tuple[str, ...]:
+    def command(plan: lab.Plan, node: LabNode) -> tuple[str, ...]:
         line = [sys.executable, "-P", "-m", "hitless.lab.standins", "adopter", "--backend", str(plan.backend)]
         for family in plan.families:
             line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]

@@ -24,7 +24,7 @@ from hitless.evidence.records import PODS
 from hitless.kernel import namespaces
 from hitless.kernel.namespaces import Namespace
 from hitless.lab import Lab
-from hitless.lab.clusters import Cluster, Node
+from hitless.lab.clusters import LabCluster, LabNode
 from hitless.lab.supervisor import Supervisor
 from hitless.model import events as e
 from hitless.model import reading
@@ -83,7 +83,7 @@ class SharedLog(SubjectLog):
 class Station:
     """A node that is drilled."""
 
-    node: Node
+    node: LabNode
     desk: SubjectLog
     supervisor: Supervisor
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def _probe(addresses: Sequence[object], families: Sequence[Family], rate: float,
     return words
 
 
-def _owner(cluster: Cluster, stations: Sequence[Station]) -> Callable[[e.Leak], int]:
+def _owner(cluster: LabCluster, stations: Sequence[Station]) -> Callable[[e.Leak], int]:
     """Whose pod a leak's source address is."""
 
     def owner(leak: e.Leak) -> int:
@@ -173,7 +173,7 @@ async def _heard(tools: Sequence[Tool], desk: SubjectLog) -> None:
             desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
 
 
-async def paths(cluster: Cluster, desk: SubjectLog, patience: float) -> bool:
+async def paths(cluster: LabCluster, desk: SubjectLog, patience: float) -> bool:
     """Wait until each node's first pod reaches every other node's; what does not is the drill's end."""
     port = ports(BASE_PORT).flow[0]
     loop = asyncio.get_running_loop()
@@ -201,7 +201,7 @@ async def paths(cluster: Cluster, desk: SubjectLog, patience: float) -> bool:
     return not open_
 
 
-def _reaches(one: Node, other: Node, family: Family, port: int) -> bool:
+def _reaches(one: LabNode, other: LabNode, family: Family, port: int) -> bool:
     def connect() -> bool:
         try:
             with socket.create_connection((str(other.pods[0].addresses[family]), port), timeout=_TRY):

@@ -190,7 +190,7 @@ class Harmless:
 
     async def act(self, opened: OpenedLab) -> None:
         """Doubled rules, another order, and rules put back whole."""
-        target = saboteurs.Target.of(opened.lab.cluster, opened.lab.nodes[0])
+        target = saboteurs.SabotageTarget.of(opened.lab.cluster, opened.lab.nodes[0])
         for fault in ("duplicate", "reorder"):
             harmless = saboteurs.FAULTS[fault](target)
             await asyncio.to_thread(harmless.__enter__)

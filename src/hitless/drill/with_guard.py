@@ -17,7 +17,7 @@ from typing import Any
 
 from hitless.drill.drill_log import SubjectLog
 from hitless.kernel import files, processes
-from hitless.lab.clusters import Node
+from hitless.lab.clusters import LabNode
 from hitless.model.families import Family
 
 __all__ = ["SUFFIX", "guarded"]
@@ -34,7 +34,7 @@ _LAST_WORDS = 500
 
 @asynccontextmanager
 async def guarded(
-    node: Node, families: Sequence[Family], command: Sequence[str], desk: SubjectLog
+    node: LabNode, families: Sequence[Family], command: Sequence[str], desk: SubjectLog
 ) -> AsyncIterator[None]:
     """A guard on ``node`` while the block runs; ``command`` is this installation's ``hitless``."""
     words = [*command, "guard", "--journal", f"/{_JOURNAL}"]

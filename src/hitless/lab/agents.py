@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 from hitless.errors import InputError
 from hitless.kernel import processes
 from hitless.lab import placeholders
-from hitless.lab.clusters import Node
-from hitless.lab.plans import LeaseSource, Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan, LeaseStore
 from hitless.model.families import Family
 from hitless.model.reading import shown
 
@@ -76,14 +76,14 @@ class Agent:
     """An agent: its command for a node of a plan, how it says that it is ready, and how long it may take to stop."""
 
     name: str
-    command: Callable[[Plan, Node], tuple[str, ...]]
+    command: Callable[[LabPlan, LabNode], tuple[str, ...]]
     readiness: Readiness
     grace: float = 30.0
     replays: str = ""
     """Of a stand-in: what it replays."""
 
 
-def environment(plan: Plan, node: Node) -> dict[str, str]:
+def environment(plan: LabPlan, node: LabNode) -> dict[str, str]:
     """What every agent is told."""
     told = {"HITLESS_NODE": node.name, "NODE_NAME": node.name, "HITLESS_BACKEND": str(plan.backend)}
     for family in plan.families:
@@ -96,7 +96,7 @@ def environment(plan: Plan, node: Node) -> dict[str, str]:
 def _stand_in(name: str, grace: float, replays: str) -> Agent:
     ready = f"/run/hitless/{name}.ready"
 
-    def command(plan: Plan, node: Node) -> tuple[str, ...]:
+    def command(plan: LabPlan, node: LabNode) -> tuple[str, ...]:
         line = [sys.executable, "-P", "-m", "hitless.lab.standins", name, "--backend", str(plan.backend)]
         for family in plan.families:
             line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]
@@ -111,12 +111,12 @@ _HEALTH = "127.0.0.1:10990"
 """Each node has a network of its own, so that one port serves all."""
 
 
-def _hitless(plan: Plan, node: Node) -> tuple[str, ...]:
+def _hitless(plan: LabPlan, node: LabNode) -> tuple[str, ...]:
     address, _, port = _HEALTH.partition(":")
     words = ["--ip-masq", f"--backend={plan.backend}", f"--healthz-ip={address}", f"--healthz-port={port}"]
     if plan.overlay:
         words.append("--iface={iface}")
-    if plan.overlay and plan.leases == LeaseSource.ETCD:
+    if plan.overlay and plan.leases == LeaseStore.ETCD:
         words.append("--etcd-endpoints={etcd}")
     else:
         words += ["--net-config={net_conf}", "--node-subnet={subnet}"]
@@ -189,7 +189,7 @@ def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 
     """An agent from ``--agent-command``; its name is the program's unless one is given."""
     line = words(text, "--agent-command")
 
-    def command(plan: Plan, node: Node) -> tuple[str, ...]:
+    def command(plan: LabPlan, node: LabNode) -> tuple[str, ...]:
         return placeholders.fill(line, plan, node)
 
     return Agent(name or line[0].rpartition("/")[2], command, readiness or Readiness(), grace)

@@ -21,14 +21,14 @@ from hitless.errors import KernelError, ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab import features, kube, overlays, plain_names, topology
-from hitless.lab.clusters import FarEnd, Node, Pod, Underlay
+from hitless.lab.clusters import LabFarEnd, LabNode, LabPod, Underlay
 from hitless.lab.keeper_client import Keeper, KeeperHandle
-from hitless.lab.members import Members, view
+from hitless.lab.members import LabMembers, view
 from hitless.lab.overlays import SHARED
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Backend, Family
 
-__all__ = ["Lab", "Members", "restore", "up", "up_async", "view"]
+__all__ = ["Lab", "LabMembers", "restore", "up", "up_async", "view"]
 
 _WORKERS = 4  # more do not help: the kernel serialises link changes (rtnl), and two are waiting for programs to start
 
@@ -36,28 +36,28 @@ _WORKERS = 4  # more do not help: the kernel serialises link changes (rtnl), and
 class Lab:
     """A running lab; ``close`` or leaving the ``with`` block takes it down."""
 
-    def __init__(self, members: Members, keeper: Keeper) -> None:
+    def __init__(self, members: LabMembers, keeper: Keeper) -> None:
         self.members = members
         self.keeper = keeper
         self.cluster = view(members, keeper.keep)
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> LabPlan:
         """What it was built from."""
         return self.cluster.plan
 
     @property
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self) -> tuple[LabNode, ...]:
         """Its nodes, node0 first."""
         return self.cluster.nodes
 
     @property
-    def pods(self) -> tuple[Pod, ...]:
+    def pods(self) -> tuple[LabPod, ...]:
         """Every pod of every node."""
         return self.cluster.pods
 
     @property
-    def far_end(self) -> FarEnd:
+    def far_end(self) -> LabFarEnd:
         """The world outside."""
         return self.cluster.far_end
 
@@ -80,14 +80,14 @@ class Lab:
 
 
 def up(
-    plan: Plan | None = None, *, stays: bool = False, started: Callable[[KeeperHandle], None] = lambda _keep: None
+    plan: LabPlan | None = None, *, stays: bool = False, started: Callable[[KeeperHandle], None] = lambda _keep: None
 ) -> Lab:
     """Build the lab that ``plan`` says, whole or not at all.
 
     Raises ``MissingError`` when this machine lacks a program, a kernel feature or a permission. ``stays`` prepares for
     ``Keeper.stay``: the lab may then outlive this process. ``started`` is told of the keeper before anything is built.
     """
-    plan = plan or Plan()
+    plan = plan or LabPlan()
     features.require_programs(plan)
     keeper = Keeper(stays=stays)
     try:
@@ -103,7 +103,7 @@ def up(
 
 
 @asynccontextmanager
-async def up_async(plan: Plan | None = None) -> AsyncIterator[Lab]:
+async def up_async(plan: LabPlan | None = None) -> AsyncIterator[Lab]:
     """As ``up``, for an event loop: built and taken down in a thread, so that the loop goes on turning."""
     lab = await asyncio.to_thread(up, plan)
     try:
@@ -112,7 +112,7 @@ async def up_async(plan: Plan | None = None) -> AsyncIterator[Lab]:
         await asyncio.to_thread(lab.close)
 
 
-def _build(plan: Plan, keeper: Keeper) -> Members:
+def _build(plan: LabPlan, keeper: Keeper) -> LabMembers:
     programs = plain_names.replaced(plan.rules_backend)
     shared = SHARED if plan.overlay else ""
     held = {
@@ -121,7 +121,7 @@ def _build(plan: Plan, keeper: Keeper) -> Members:
         )
         for name, place in _places(plan)
     }
-    members = Members(plan, held)
+    members = LabMembers(plan, held)
     keep = keeper.keep
 
     def net(name: str) -> str:
@@ -172,7 +172,7 @@ def _batch(namespace: Namespace, text: str) -> None:
         raise ProgramError(command, error.returncode, f"{namespace.name}: {line}: {reason}") from error
 
 
-def _places(plan: Plan) -> list[tuple[str, str]]:
+def _places(plan: LabPlan) -> list[tuple[str, str]]:
     places = [("underlay", "underlay"), ("far-end", "far_end")]
     for i in range(plan.nodes):
         places.append((plan.node_name(i), "node"))

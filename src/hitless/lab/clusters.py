@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hitless.kernel.namespaces import Namespace
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Address, Family, Network
 
-__all__ = ["Cluster", "FarEnd", "Node", "Pod", "Underlay"]
+__all__ = ["LabCluster", "LabFarEnd", "LabNode", "LabPod", "Underlay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class LabPod:
     """A workload's network namespace; ``interface`` is the host side of its link, ``eth0`` its own."""
 
     name: str
@@ -34,14 +34,14 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class LabNode:
     """A host: network and mount namespace. ``root`` is its file system seen from outside (its own /run in it)."""
 
     name: str
     index: int
     namespace: Namespace
     root: Path
-    pods: tuple[Pod, ...]
+    pods: tuple[LabPod, ...]
     addresses: Mapping[Family, Address]
     subnets: Mapping[Family, Network]
     uplink: str = "eth0"
@@ -53,7 +53,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class FarEnd:
+class LabFarEnd:
     """The world outside: addresses of its own, and no route back to the pod network."""
 
     name: str
@@ -75,21 +75,21 @@ class Underlay:
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class LabCluster:
     """All of it."""
 
-    plan: Plan
-    nodes: tuple[Node, ...]
+    plan: LabPlan
+    nodes: tuple[LabNode, ...]
     underlay: Underlay
-    far_end: FarEnd
+    far_end: LabFarEnd
 
     @property
-    def pods(self) -> tuple[Pod, ...]:
+    def pods(self) -> tuple[LabPod, ...]:
         """Every pod of every node."""
         return tuple(pod for node in self.nodes for pod in node.pods)
 
     @property
     def places(self) -> Mapping[str, Namespace]:
         """Everything that has a name, by name."""
-        found: list[Node | Pod | FarEnd | Underlay] = [*self.nodes, *self.pods, self.underlay, self.far_end]
+        found: list[LabNode | LabPod | LabFarEnd | Underlay] = [*self.nodes, *self.pods, self.underlay, self.far_end]
         return {place.name: place.namespace for place in found}

@@ -19,8 +19,8 @@ from hitless.errors import HitlessError, KernelError, MissingError
 from hitless.kernel import files, namespaces, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab.keeper_client import Keeper
-from hitless.lab.members import Members
-from hitless.lab.plans import Plan
+from hitless.lab.members import LabMembers
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Family
 
 __all__ = ["PREFIX", "PROGRAM", "REMEDY", "endpoint", "start"]
@@ -38,13 +38,13 @@ REMEDY = (
 )
 
 
-def endpoint(plan: Plan, node: int) -> str:
+def endpoint(plan: LabPlan, node: int) -> str:
     """Where the node reaches it: flanneld's --etcd-endpoints."""
     gateway = plan.gateway(plan.families[0], node)
     return f"http://[{gateway}]:{_PORT}" if gateway.version == 6 else f"http://{gateway}:{_PORT}"
 
 
-def start(members: Members, keeper: Keeper, net_conf: str) -> None:
+def start(members: LabMembers, keeper: Keeper, net_conf: str) -> None:
     """Start it, wait until it answers, and write flannel's configuration and the nodes' subnets into it."""
     plan = members.plan
     program = processes.program(PROGRAM)
@@ -64,7 +64,7 @@ def start(members: Members, keeper: Keeper, net_conf: str) -> None:
         put(place, key, value)
 
 
-def _reservations(plan: Plan) -> Mapping[str, str]:
+def _reservations(plan: LabPlan) -> Mapping[str, str]:
     """A subnet without an end for each node, by its address: whoever runs there takes it as its lease."""
     found = {}
     for node in range(plan.nodes):

@@ -16,7 +16,7 @@ from hitless.kernel import iptables, processes
 from hitless.kernel.namespaces import Namespace
 from hitless.lab import etcd, overlays
 from hitless.lab.keeper_client import Keeper
-from hitless.lab.plans import LeaseSource, Overlay, Plan
+from hitless.lab.plans import LabPlan, LeaseStore, OverlayType
 from hitless.model.families import Family
 
 __all__ = ["Feature", "explain", "probe", "require_programs"]
@@ -36,10 +36,10 @@ class Feature:
         return not self.problem
 
 
-def _programs(plan: Plan) -> tuple[str, ...]:
+def _programs(plan: LabPlan) -> tuple[str, ...]:
     tools = [plan.backend.tool(family, end) for family in plan.families for end in ("", "-restore")]
     extra = ["nft"] if plan.backend.native else []
-    extra += [etcd.PROGRAM] if plan.leases == LeaseSource.ETCD else []
+    extra += [etcd.PROGRAM] if plan.leases == LeaseStore.ETCD else []
     return ("ip", "nsenter", *(tools if plan.kubernetes else ()), *extra)
 
 
@@ -47,7 +47,7 @@ def _program(name: str) -> str:
     return iptables.program(name) if "tables-" in name else processes.program(name)
 
 
-def require_programs(plan: Plan) -> None:
+def require_programs(plan: LabPlan) -> None:
     """Raise ``MissingError`` for the first program that the plan needs and that is not installed."""
     for name in _programs(plan):
         try:
@@ -60,7 +60,7 @@ def require_programs(plan: Plan) -> None:
             ) from error
 
 
-def probe(plan: Plan) -> tuple[Feature, ...]:
+def probe(plan: LabPlan) -> tuple[Feature, ...]:
     """Every feature that the plan needs, tried in scratch namespaces that are gone afterwards."""
     found = []
     for name in _programs(plan):
@@ -97,7 +97,7 @@ def probe(plan: Plan) -> tuple[Feature, ...]:
 _Attempt = tuple[str, str, Callable[[Namespace], None]]
 
 
-def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
+def _attempts(plan: LabPlan, keeper: Keeper) -> list[_Attempt]:
     def ip(text: str) -> Callable[[Namespace], None]:
         return lambda space: _run(["ip", "-batch", "-"], space, text)
 
@@ -109,7 +109,7 @@ def _attempts(plan: Plan, keeper: Keeper) -> list[_Attempt]:
         ("bridge links", kernel("CONFIG_BRIDGE", "bridge"), ip("link add b0 type bridge\n")),
     ]
     if plan.overlay in overlays.DEVICES:
-        words, module, option = overlays.DEVICES[Overlay(plan.overlay)]
+        words, module, option = overlays.DEVICES[OverlayType(plan.overlay)]
         attempts.append((f"{module} links", kernel(option, module), ip(f"{words}\n")))
     for family in plan.families:
         if family is Family.IPV6:
@@ -158,7 +158,7 @@ def _sysctl(keeper: Keeper, path: str) -> Callable[[Namespace], None]:
     return attempt
 
 
-def explain(plan: Plan, error: HitlessError) -> None:
+def explain(plan: LabPlan, error: HitlessError) -> None:
     """Raise ``MissingError`` from ``error`` when a feature is missing; return when none is."""
     for feature in probe(plan):
         if not feature.present:

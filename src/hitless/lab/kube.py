@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.model.families import Address, Family
 
 __all__ = ["cluster_rules", "node_rules", "own_rules"]
@@ -24,18 +24,18 @@ _MASQ = "0x4000/0x4000"  # kube-proxy: this packet needs SNAT
 _ACCEPTED = "0x10000/0x10000"  # Felix: policy accepted this packet
 
 
-def node_rules(plan: Plan, family: Family, node: int) -> str:
+def node_rules(plan: LabPlan, family: Family, node: int) -> str:
     """The whole input of ``iptables-restore`` for one node and one family."""
     return cluster_rules(plan, family) + own_rules(plan, family, node)
 
 
-def cluster_rules(plan: Plan, family: Family) -> str:
+def cluster_rules(plan: LabPlan, family: Family) -> str:
     """The part that all nodes share: mangle and nat, with the Services."""
     mangle = _table("mangle", ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"), {}, _mangle())
     return mangle + _table("nat", ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"), {}, _nat(plan, family))
 
 
-def own_rules(plan: Plan, family: Family, node: int) -> str:
+def own_rules(plan: LabPlan, family: Family, node: int) -> str:
     """The part that is a node's own: filter, with its pods' interfaces."""
     policies = {"FORWARD": plan.forward_policy.upper()}
     return _table("filter", ("INPUT", "FORWARD", "OUTPUT"), policies, _filter(plan, family, node))
@@ -108,7 +108,7 @@ class _Service:
     node_port: int
 
 
-def _services(plan: Plan, family: Family) -> Iterator[_Service]:
+def _services(plan: LabPlan, family: Family) -> Iterator[_Service]:
     network = plan.services_network(family)
     subnets = [plan.subnet(family, node) for node in range(plan.nodes)]
     for number in range(plan.services):
@@ -135,7 +135,7 @@ def _services(plan: Plan, family: Family) -> Iterator[_Service]:
         )
 
 
-def _nat(plan: Plan, family: Family) -> Iterator[str]:
+def _nat(plan: LabPlan, family: Family) -> Iterator[str]:
     portals = '-m comment --comment "kubernetes service portals" -j KUBE-SERVICES'
     # Felix inserts its jumps at the top of each chain, kube-proxy appends its own.
     yield _cali("-A PREROUTING -j cali-PREROUTING")
@@ -169,7 +169,7 @@ def _nat(plan: Plan, family: Family) -> Iterator[str]:
     )
 
 
-def _service(plan: Plan, family: Family, service: _Service) -> Iterator[str]:
+def _service(plan: LabPlan, family: Family, service: _Service) -> Iterator[str]:
     length = service.address.max_prefixlen
     chain = _named("KUBE-SVC-", service.name, "tcp")
     portal = (
@@ -202,7 +202,7 @@ def _service(plan: Plan, family: Family, service: _Service) -> Iterator[str]:
 # --- filter ------------------------------------------------------------------------------------------------------
 
 
-def _filter(plan: Plan, family: Family, node: int) -> Iterator[str]:
+def _filter(plan: LabPlan, family: Family, node: int) -> Iterator[str]:
     new = "-m conntrack --ctstate NEW -m comment --comment"
     for chain in ("KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL", "KUBE-SERVICES"):
         yield f":{chain}"
@@ -244,7 +244,7 @@ def _filter(plan: Plan, family: Family, node: int) -> Iterator[str]:
     yield from _felix(plan, node)
 
 
-def _felix(plan: Plan, node: int) -> Iterator[str]:
+def _felix(plan: LabPlan, node: int) -> Iterator[str]:
     for chain in ("cali-INPUT", "cali-OUTPUT", "cali-cidr-block", "cali-from-hep-forward", "cali-to-hep-forward"):
         yield f":{chain}"
     yield _cali("-A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000")

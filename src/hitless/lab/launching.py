@@ -17,13 +17,13 @@ from hitless.errors import ProgramError
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 
-__all__ = ["Launch", "Running", "launch"]
+__all__ = ["Launch", "RunningProgram", "launch"]
 
 _LONGEST_LINE = 1 << 16
 _LAST_WORDS_WITHIN = 0.2  # seconds after its end
 
 
-class Running(Protocol):
+class RunningProgram(Protocol):
     """A process that was started, and all that it starts."""
 
     @property
@@ -51,7 +51,7 @@ class Launch(Protocol):
         namespace: Namespace,
         environment: Mapping[str, str],
         hear: Callable[[str], None],
-    ) -> Running: ...
+    ) -> RunningProgram: ...
 
 
 class _Process:
@@ -116,7 +116,7 @@ async def launch(
     namespace: Namespace,
     environment: Mapping[str, str],
     hear: Callable[[str], None],
-) -> Running:
+) -> RunningProgram:
     """Start it for real; raises ``MissingError`` or ``ProgramError`` when it cannot be started."""
     loop = asyncio.get_running_loop()
     ours, theirs = os.pipe()

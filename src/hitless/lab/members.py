@@ -9,17 +9,17 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from hitless.kernel.namespaces import Namespace
-from hitless.lab.clusters import Cluster, FarEnd, Node, Pod, Underlay
+from hitless.lab.clusters import LabCluster, LabFarEnd, LabNode, LabPod, Underlay
 from hitless.lab.keeper_client import HeldNamespace, KeeperHandle
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 
-__all__ = ["Members", "view"]
+__all__ = ["LabMembers", "view"]
 
 
-class Members:
+class LabMembers:
     """The namespaces of a lab by name; enough to see the cluster again from another process."""
 
-    def __init__(self, plan: Plan, held: dict[str, HeldNamespace]) -> None:
+    def __init__(self, plan: LabPlan, held: dict[str, HeldNamespace]) -> None:
         self.plan = plan
         self.held = held
 
@@ -29,7 +29,7 @@ class Members:
         return frozenset(each.inode for each in self.held.values())
 
 
-def view(members: Members, keep: KeeperHandle) -> Cluster:
+def view(members: LabMembers, keep: KeeperHandle) -> LabCluster:
     """The cluster as values, for whoever can see the keeper."""
     plan, held = members.plan, members.held
 
@@ -40,7 +40,7 @@ def view(members: Members, keep: KeeperHandle) -> Cluster:
     for i in range(plan.nodes):
         name = plan.node_name(i)
         pods = tuple(
-            Pod(
+            LabPod(
                 plan.pod_name(i, p),
                 name,
                 place(plan.pod_name(i, p)),
@@ -50,7 +50,7 @@ def view(members: Members, keep: KeeperHandle) -> Cluster:
             for p in range(plan.pods_per_node)
         )
         nodes.append(
-            Node(
+            LabNode(
                 name,
                 i,
                 place(name),
@@ -60,9 +60,9 @@ def view(members: Members, keep: KeeperHandle) -> Cluster:
                 MappingProxyType({family: plan.subnet(family, i) for family in plan.families}),
             )
         )
-    return Cluster(
+    return LabCluster(
         plan,
         tuple(nodes),
         Underlay("underlay", place("underlay")),
-        FarEnd("far-end", place("far-end"), MappingProxyType({f: plan.far(f) for f in plan.families})),
+        LabFarEnd("far-end", place("far-end"), MappingProxyType({f: plan.far(f) for f in plan.families})),
     )

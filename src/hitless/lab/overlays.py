@@ -15,8 +15,8 @@ from hitless.errors import MissingError, ProgramError
 from hitless.kernel import processes
 from hitless.lab import etcd
 from hitless.lab.keeper_client import Keeper
-from hitless.lab.members import Members
-from hitless.lab.plans import LeaseSource, Overlay, Plan
+from hitless.lab.members import LabMembers
+from hitless.lab.plans import LabPlan, LeaseStore, OverlayType
 from hitless.model.families import Family
 
 __all__ = ["DEVICES", "LEASE_DIRECTORY", "SHARED", "net_conf", "prepare"]
@@ -27,13 +27,13 @@ SHARED = "/run/hitless-shared"
 LEASE_DIRECTORY = f"{SHARED}/leases"
 
 DEVICES = {
-    Overlay.VXLAN: ("link add ov0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
-    Overlay.WIREGUARD: ("link add ov0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
+    OverlayType.VXLAN: ("link add ov0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
+    OverlayType.WIREGUARD: ("link add ov0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
 }
 """For each overlay that has a device: how to try it, its kernel module, and the kernel's option."""
 
 
-def net_conf(plan: Plan) -> str:
+def net_conf(plan: LabPlan) -> str:
     """flannel's net-conf.json for the lab; an overlay that nobody asked for is vxlan, as in Canal."""
     conf: dict[str, object] = {}
     for family, stem, length in ((Family.IPV4, "", 24), (Family.IPV6, "IPv6", 64)):
@@ -43,14 +43,14 @@ def net_conf(plan: Plan) -> str:
             conf[f"{stem}SubnetLen"] = length
             # flannel gives away from the second subnet on unless it is told; the lab's node0 stands in the first
             conf[f"{stem}SubnetMin"] = str(plan.network(family).network_address)
-    return json.dumps({**conf, "Backend": {"Type": str(plan.overlay or Overlay.VXLAN)}})
+    return json.dumps({**conf, "Backend": {"Type": str(plan.overlay or OverlayType.VXLAN)}})
 
 
-def prepare(members: Members, keeper: Keeper) -> None:
+def prepare(members: LabMembers, keeper: Keeper) -> None:
     """Make sure that this kernel has the overlay's device, and start what its leases need."""
     plan = members.plan
     place = members.held["underlay"].namespace(keeper.keep)
-    attempt = DEVICES.get(Overlay(plan.overlay))
+    attempt = DEVICES.get(OverlayType(plan.overlay))
     if attempt is not None:
         words, module, option = attempt
         try:
@@ -60,5 +60,5 @@ def prepare(members: Members, keeper: Keeper) -> None:
                 f"this kernel has no {module} devices",
                 remedy=f"load the module (modprobe {module}), use a kernel with {option}, or another --overlay",
             ) from error
-    if plan.leases == LeaseSource.ETCD:
+    if plan.leases == LeaseStore.ETCD:
         etcd.start(members, keeper, net_conf(plan))

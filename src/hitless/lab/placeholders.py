@@ -13,12 +13,12 @@ from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.lab import etcd, overlays
-from hitless.lab.clusters import Node
-from hitless.lab.plans import LeaseSource, Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan, LeaseStore
 
 __all__ = ["WORDS", "check", "fill", "lease_source"]
 
-WORDS: Mapping[str, Callable[[Plan, Node], str]] = MappingProxyType(
+WORDS: Mapping[str, Callable[[LabPlan, LabNode], str]] = MappingProxyType(
     {
         "node": lambda _plan, node: node.name,
         "iface": lambda _plan, node: node.uplink,
@@ -39,17 +39,17 @@ def _named(texts: Iterable[str]) -> set[str]:
     return {found for text in texts for found in _WORD.findall(text)}
 
 
-def fill(line: Iterable[str], plan: Plan, node: Node) -> tuple[str, ...]:
+def fill(line: Iterable[str], plan: LabPlan, node: LabNode) -> tuple[str, ...]:
     """The command line for a node."""
     return tuple(_WORD.sub(lambda found: WORDS[found[1]](plan, node), word) for word in line)
 
 
-def lease_source(commands: Iterable[str]) -> LeaseSource:
+def lease_source(commands: Iterable[str]) -> LeaseStore:
     """Where the agents of these command lines keep their leases: one of them that names etcd decides for all."""
-    return LeaseSource.ETCD if "etcd" in _named(commands) else LeaseSource.DIRECTORY
+    return LeaseStore.ETCD if "etcd" in _named(commands) else LeaseStore.DIRECTORY
 
 
-def check(commands: Iterable[str], plan: Plan, where: str = "--agent-command") -> None:
+def check(commands: Iterable[str], plan: LabPlan, where: str = "--agent-command") -> None:
     """Refuse words that mean nothing in a lab without an overlay; raises ``InputError``."""
     idle = sorted(_named(commands) & set(_OVERLAY))
     if idle and not plan.overlay:

@@ -1,8 +1,8 @@
-"""What a lab shall be: counts, families, backend; and from these, every name and address in it.
+"""The plan of a lab: counts, families, backend; and computed from these, every name and address in it.
 
-Problem: tests, drills and documents must agree on who has which address without asking the kernel. Promise: a ``Plan``
-is a frozen value, refused whole when it says something impossible; names and addresses are pure functions of it.
-Nothing here touches the machine. Next stage: ``hitless.lab.building``.
+Problem: tests, drills and documents must use the same addresses without asking the kernel. Promise: a ``LabPlan`` is a
+frozen value that is validated as a whole when it is made; names and addresses are pure functions of it. Nothing here
+touches the machine. Next stage: ``hitless.lab.building``.
 
 Address plan (both families by one rule): pod NETWORK 10.42.0.0/16 and fd42::/48, node i's SUBNET 10.42.i.0/24 and
 fd42:0:0:i::/64, Services 10.43.0.0/16 and fd43::/112, underlay 192.0.2.0/24 and 2001:db8:0:1::/64 (routed: node i in
@@ -24,7 +24,7 @@ from hitless.errors import InputError
 from hitless.model import reading
 from hitless.model.families import Address, Backend, Family, Network, family_of
 
-__all__ = ["LIMITS", "LeaseSource", "Overlay", "Plan", "Stack", "Wiring"]
+__all__ = ["LIMITS", "LabPlan", "LeaseStore", "OverlayType", "Stack", "Wiring"]
 
 
 class Stack(StrEnum):
@@ -35,7 +35,7 @@ class Stack(StrEnum):
     DUAL = "dual"
 
 
-class Overlay(StrEnum):
+class OverlayType(StrEnum):
     """How pods reach pods on other nodes, where that is the agents' work; flannel's names of its backends."""
 
     VXLAN = "vxlan"
@@ -50,7 +50,7 @@ class Wiring(StrEnum):
     ROUTED = "routed"
 
 
-class LeaseSource(StrEnum):
+class LeaseStore(StrEnum):
     """Where agents tell each other which pods are behind which node: a directory that all nodes see, or etcd."""
 
     DIRECTORY = "directory"
@@ -84,13 +84,13 @@ LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "far_addresses": (1, 200),
     }
 )
-"""Of each number of a ``Plan`` the least and the most."""
+"""Of each number of a ``LabPlan`` the least and the most."""
 
 _FLAGS = {"pods_per_node": "--pods", "far_addresses": "--far-addresses"}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LabPlan:
     """A lab to be: ``nodes`` with ``pods_per_node`` each, ``family`` ipv4, ipv6 or dual.
 
     ``backend`` is what the node's own rules (kube-proxy, Calico) are loaded through, and what an agent is told to use;
@@ -109,9 +109,9 @@ class Plan:
     far_addresses: int = 4
     forward_policy: str = "accept"
     kubernetes: bool = True
-    overlay: Overlay | str = ""
+    overlay: OverlayType | str = ""
     wiring: Wiring | str = Wiring.L2
-    leases: LeaseSource | str = LeaseSource.DIRECTORY
+    leases: LeaseStore | str = LeaseStore.DIRECTORY
 
     def __post_init__(self) -> None:
         for name, (least, most) in LIMITS.items():
@@ -126,13 +126,13 @@ class Plan:
                 f"{self.forward_policy!r} is not a policy", where="--forward-policy", expected="accept or drop"
             )
         for text, words, flag in (
-            (self.overlay, ("", *Overlay), "--overlay"),
+            (self.overlay, ("", *OverlayType), "--overlay"),
             (self.wiring, tuple(Wiring), "--underlay"),
-            (self.leases, tuple(LeaseSource), "the lab's lease source"),
+            (self.leases, tuple(LeaseStore), "the lab's lease source"),
         ):
             if text not in words:
                 raise InputError(f"{text!r} is unknown", where=flag, expected=" or ".join(filter(None, words)))
-        if self.overlay == Overlay.HOST_GW and self.wiring == Wiring.ROUTED:
+        if self.overlay == OverlayType.HOST_GW and self.wiring == Wiring.ROUTED:
             raise InputError(
                 "host-gw needs nodes that reach each other without a router",
                 where="--overlay",

@@ -15,17 +15,17 @@ from types import MappingProxyType, TracebackType
 
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
-from hitless.lab.clusters import Cluster, Node
+from hitless.lab.clusters import LabCluster, LabNode
 from hitless.lab.standins.rules import MASQ_CHAIN, Pods, Spec, forward, masquerade
 from hitless.model.families import Backend, Family, KernelPath
 
-__all__ = ["FAULTS", "Fault", "Target", "opens_a_gap"]
+__all__ = ["FAULTS", "Fault", "SabotageTarget", "opens_a_gap"]
 
 _TABLES = ("nat", "filter")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SabotageTarget:
     """Where the damage is done: a node's namespace, the backend of the agent there, and its networks."""
 
     namespace: Namespace
@@ -33,7 +33,7 @@ class Target:
     pods: tuple[Pods, ...]
 
     @classmethod
-    def of(cls, cluster: Cluster, node: Node) -> Target:
+    def of(cls, cluster: LabCluster, node: LabNode) -> SabotageTarget:
         """A node of a lab."""
         plan = cluster.plan
         pods = tuple(Pods.of(family, plan.network(family), node.subnets[family]) for family in plan.families)
@@ -71,8 +71,8 @@ class Fault:
     """One kind of damage to one target."""
 
     name: str
-    target: Target
-    damage: Callable[[Target, Pods], None]
+    target: SabotageTarget
+    damage: Callable[[SabotageTarget, Pods], None]
     _undo: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
     def act(self) -> None:
@@ -101,22 +101,22 @@ class Fault:
         self.undo()
 
 
-def _native(target: Target) -> bool:
+def _native(target: SabotageTarget) -> bool:
     return target.backend.native
 
 
-def _chain(target: Target, pods: Pods, name: str = "postrtg") -> str:
+def _chain(target: SabotageTarget, pods: Pods, name: str = "postrtg") -> str:
     return f"{pods.family.nft} {target.backend.table(pods.family)} {name}"
 
 
-def _flush_chain(target: Target, pods: Pods) -> None:
+def _flush_chain(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         target.nft(f"flush chain {_chain(target, pods)}\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-F", MASQ_CHAIN)
 
 
-def _delete_jump(target: Target, pods: Pods) -> None:
+def _delete_jump(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):  # a base chain is called by its hook: what takes the call away takes the chain
         target.nft(f"flush chain {_chain(target, pods)}\ndelete chain {_chain(target, pods)}\n")
     else:
@@ -124,43 +124,43 @@ def _delete_jump(target: Target, pods: Pods) -> None:
         target.iptables(pods.family, "-t", jump.table, "-D", jump.chain, *jump.words)
 
 
-def _return_in_front(target: Target, pods: Pods) -> None:
+def _return_in_front(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         target.nft(f"insert rule {_chain(target, pods)} return\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-I", MASQ_CHAIN, "1", "-j", "RETURN")
 
 
-def _accept_in_front(target: Target, pods: Pods) -> None:
+def _accept_in_front(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         target.nft(f"insert rule {_chain(target, pods)} {pods.family.nft} saddr {pods.network} accept\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-I", "POSTROUTING", "1", "-s", pods.network, "-j", "ACCEPT")
 
 
-def _flush_nat(target: Target, pods: Pods) -> None:
+def _flush_nat(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         target.nft(f"flush table {pods.family.nft} {target.backend.table(pods.family)}\n")
     else:
         target.iptables(pods.family, "-t", "nat", "-F")
 
 
-def _flush_filter(target: Target, pods: Pods) -> None:
+def _flush_filter(target: SabotageTarget, pods: Pods) -> None:
     target.iptables(pods.family, "-F")
 
 
-def _flush_ruleset(target: Target, pods: Pods) -> None:
+def _flush_ruleset(target: SabotageTarget, pods: Pods) -> None:
     # nft flushes every family at once; the word keeps the damage where it is asked for
     target.nft(f"flush ruleset {pods.family.nft}\n")
 
 
-def _rewrite(target: Target, pods: Pods, specs: tuple[Spec, ...]) -> None:
+def _rewrite(target: SabotageTarget, pods: Pods, specs: tuple[Spec, ...]) -> None:
     """FLANNEL-POSTRTG with other rules, in one transaction."""
     text = "\n".join(["*nat", f":{MASQ_CHAIN} - [0:0]", *(spec.line("-A") for spec in specs), "COMMIT", ""])
     target.run(target.backend.tool(pods.family, "-restore"), "--noflush", "--wait", stdin=text)
 
 
-def _rewrite_native(target: Target, pods: Pods, order: Callable[[list[str]], list[str]]) -> None:
+def _rewrite_native(target: SabotageTarget, pods: Pods, order: Callable[[list[str]], list[str]]) -> None:
     listed = target.run("nft", "list", "chain", *_chain(target, pods).split()).splitlines()
     rules = [line.strip() for line in listed[3:-2]]
     lines = [
@@ -171,7 +171,7 @@ def _rewrite_native(target: Target, pods: Pods, order: Callable[[list[str]], lis
     target.nft("\n".join(lines))
 
 
-def _reorder(target: Target, pods: Pods) -> None:
+def _reorder(target: SabotageTarget, pods: Pods) -> None:
     """The first MASQUERADE comes before the RETURNs: pods of other nodes are translated too."""
     if _native(target):
         _rewrite_native(target, pods, lambda rules: [rules[4], *rules[:4], *rules[5:]])
@@ -180,7 +180,7 @@ def _reorder(target: Target, pods: Pods) -> None:
         _rewrite(target, pods, (rules[4], *rules[:4], *rules[5:]))
 
 
-def _duplicate(target: Target, pods: Pods) -> None:
+def _duplicate(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         _rewrite_native(target, pods, lambda rules: [*rules, *rules])
     else:
@@ -189,7 +189,7 @@ def _duplicate(target: Target, pods: Pods) -> None:
         target.iptables(pods.family, "-t", "nat", "-A", jump.chain, *jump.words)
 
 
-def _wrong_subnet(target: Target, pods: Pods) -> None:
+def _wrong_subnet(target: SabotageTarget, pods: Pods) -> None:
     """Whole, in order, and about somebody else's network."""
     other = ("10.99.0.0/16", "10.99.7.0/24") if pods.family is Family.IPV4 else ("fd99::/48", "fd99:0:0:7::/64")
     wrong = Pods(pods.family, *other)
@@ -204,7 +204,7 @@ def _wrong_subnet(target: Target, pods: Pods) -> None:
         _rewrite(target, pods, masquerade(wrong)[1:])
 
 
-def _firewalld_reload(target: Target, pods: Pods) -> None:
+def _firewalld_reload(target: SabotageTarget, pods: Pods) -> None:
     """firewalld with its iptables backend: everything shut, flushed, deleted; its own rules; open again."""
     for chain in ("INPUT", "FORWARD", "OUTPUT"):
         target.iptables(pods.family, "-P", chain, "DROP")
@@ -216,15 +216,15 @@ def _firewalld_reload(target: Target, pods: Pods) -> None:
         target.iptables(pods.family, "-P", chain, "ACCEPT")
 
 
-def _policy_drop(target: Target, pods: Pods) -> None:
+def _policy_drop(target: SabotageTarget, pods: Pods) -> None:
     target.iptables(pods.family, "-P", "FORWARD", "DROP")
 
 
-def _drop_in_front(target: Target, pods: Pods) -> None:
+def _drop_in_front(target: SabotageTarget, pods: Pods) -> None:
     target.iptables(pods.family, "-I", "FORWARD", "1", "-s", pods.network, "-j", "DROP")
 
 
-def _forward_jump(target: Target, pods: Pods) -> None:
+def _forward_jump(target: SabotageTarget, pods: Pods) -> None:
     if _native(target):
         name = _chain(target, pods, "forward")
         target.nft(f"flush chain {name}\ndelete chain {name}\n")
@@ -233,7 +233,7 @@ def _forward_jump(target: Target, pods: Pods) -> None:
         target.iptables(pods.family, "-D", jump.chain, *jump.words)
 
 
-_DAMAGES: Mapping[str, Callable[[Target, Pods], None]] = {
+_DAMAGES: Mapping[str, Callable[[SabotageTarget, Pods], None]] = {
     "flush-chain": _flush_chain,
     "delete-jump": _delete_jump,
     "return-in-front": _return_in_front,
@@ -251,12 +251,12 @@ _DAMAGES: Mapping[str, Callable[[Target, Pods], None]] = {
 }
 
 
-def _maker(name: str) -> Callable[[Target], Fault]:
+def _maker(name: str) -> Callable[[SabotageTarget], Fault]:
     return lambda target: Fault(name, target, _DAMAGES[name])
 
 
-FAULTS: Mapping[str, Callable[[Target], Fault]] = MappingProxyType({name: _maker(name) for name in _DAMAGES})
-"""Every fault by name: ``with FAULTS["flush-chain"](Target.of(cluster, node)): …``"""
+FAULTS: Mapping[str, Callable[[SabotageTarget], Fault]] = MappingProxyType({name: _maker(name) for name in _DAMAGES})
+"""Every fault by name: ``with FAULTS["flush-chain"](SabotageTarget.of(cluster, node)): …``"""
 
 _GAPS = frozenset(
     ("flush-chain", "delete-jump", "return-in-front", "accept-in-front", "flush-nat", "wrong-subnet", "drop-in-front")

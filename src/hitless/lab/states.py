@@ -26,13 +26,13 @@ from typing import Any
 
 from hitless.errors import HitlessError, InputError, KernelError, MissingError
 from hitless.kernel import files
-from hitless.lab.building import Members, view
-from hitless.lab.clusters import Cluster
+from hitless.lab.building import LabMembers, view
+from hitless.lab.clusters import LabCluster
 from hitless.lab.keeper_client import HeldNamespace, KeeperHandle, alive, held_processes, kill_inside
-from hitless.lab.plans import Plan, check_name
+from hitless.lab.plans import LabPlan, check_name
 from hitless.model.families import Backend
 
-__all__ = ["MARK", "State", "Store", "runtime_folder"]
+__all__ = ["MARK", "LabState", "Store", "runtime_folder"]
 
 _SCHEMA = 1
 MARK = "HITLESS_LAB"
@@ -56,7 +56,7 @@ def runtime_folder(environment: Mapping[str, str] | None = None) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class LabState:
     """A lab's note. ``held`` is empty while it is being built."""
 
     name: str
@@ -64,12 +64,12 @@ class State:
     boot: str
     mark: str
     created: float
-    plan: Plan
+    plan: LabPlan
     held: tuple[HeldNamespace, ...] = ()
     agent: str = ""
 
     @classmethod
-    def new(cls, name: str, keep: KeeperHandle, plan: Plan) -> State:
+    def new(cls, name: str, keep: KeeperHandle, plan: LabPlan) -> LabState:
         """The note of a lab whose keeper has just been started."""
         return cls(name, keep, _boot(), secrets.token_hex(16), time.time(), plan)
 
@@ -83,27 +83,27 @@ class State:
         """Its network namespaces, as the kernel calls them."""
         return frozenset(each.inode for each in self.held)
 
-    def cluster(self) -> Cluster:
+    def cluster(self) -> LabCluster:
         """The lab as values; raises ``InputError`` when it is not (or not yet) up."""
         if not self.alive:
             raise InputError(f"lab {self.name} is dead: its keeper is gone", expected="hitless lab down, then up again")
         if not self.held:
             raise InputError(f"lab {self.name} is still being built")
-        return view(Members(self.plan, {each.name: each for each in self.held}), self.keep)
+        return view(LabMembers(self.plan, {each.name: each for each in self.held}), self.keep)
 
     def encode(self) -> str:
         """As JSON."""
         return json.dumps({"schema": _SCHEMA, **asdict(self)})
 
     @classmethod
-    def decode(cls, text: str, where: str) -> State:
+    def decode(cls, text: str, where: str) -> LabState:
         """From JSON; raises ``InputError`` when it is none of ours."""
         try:
             raw: dict[str, Any] = json.loads(text)
             if raw.pop("schema") != _SCHEMA:
                 raise InputError("was written by another version", where=where, expected=f"schema {_SCHEMA}")
             raw["keep"] = KeeperHandle(**raw["keep"])
-            raw["plan"] = Plan(**{**raw["plan"], "backend": Backend(raw["plan"]["backend"])})
+            raw["plan"] = LabPlan(**{**raw["plan"], "backend": Backend(raw["plan"]["backend"])})
             raw["held"] = tuple(HeldNamespace(**{**each, "missing": tuple(each["missing"])}) for each in raw["held"])
             return cls(**raw)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -189,17 +189,17 @@ class Store:
                 finally:
                     os.close(fd)
 
-    def write(self, state: State) -> None:
+    def write(self, state: LabState) -> None:
         """Write a note, whole or not at all."""
         self._prepare()
         path = self._path(state.name)
         files.replace(path, state.encode().encode(), mode=0o600, durable=False)
 
-    def read(self, name: str) -> State:
+    def read(self, name: str) -> LabState:
         """The note of a lab; raises ``InputError`` when there is none."""
         path = self._path(name)
         try:
-            return State.decode(files.read_text(path), str(path))
+            return LabState.decode(files.read_text(path), str(path))
         except FileNotFoundError as error:
             known = ", ".join(each for each in self.names()) or "none"
             raise InputError(
@@ -222,7 +222,7 @@ class Store:
         for draft in (*self.folder.glob(f"lab-{name}.*.new"), *self.folder.glob(f".lab-{name}.*.new")):
             draft.unlink(missing_ok=True)
 
-    def reserve(self, state: State) -> None:
+    def reserve(self, state: LabState) -> None:
         """Take the name for a lab that is being built; raises ``InputError`` when a living lab has it."""
         with self.locked():
             if state.name in self.names():
@@ -233,7 +233,7 @@ class Store:
                 self.remove(state.name)
             self.write(state)
 
-    def finish(self, state: State, members: Members) -> State:
+    def finish(self, state: LabState, members: LabMembers) -> LabState:
         """The note of a lab that is whole now."""
         whole = replace(state, held=tuple(members.held.values()))
         self.write(whole)

@@ -18,9 +18,9 @@ from pathlib import Path
 from hitless.kernel import files
 from hitless.kernel.clock import Clock
 from hitless.lab.agents import Agent, Readiness, named, of_command
-from hitless.lab.clusters import Cluster
+from hitless.lab.clusters import LabCluster
 from hitless.lab.keeper_client import KeeperHandle
-from hitless.lab.states import State
+from hitless.lab.states import LabState
 from hitless.lab.supervisor import Supervisor
 from hitless.model.events import Restart
 
@@ -45,7 +45,7 @@ class Order:
         return of_command(self.command, Readiness.parse(self.ready)) if self.command else named(self.name)
 
 
-def encode(orders: Sequence[Order], state: State) -> str:
+def encode(orders: Sequence[Order], state: LabState) -> str:
     """For standard input."""
     return json.dumps({"orders": [asdict(one) for one in orders], "state": state.encode()})
 
@@ -60,7 +60,7 @@ def told(keep: KeeperHandle) -> dict[str, dict[str, str | int | bool]]:
     return found
 
 
-async def _tend(cluster: Cluster, orders: Sequence[Order]) -> None:
+async def _tend(cluster: LabCluster, orders: Sequence[Order]) -> None:
     path = Path("/", _TOLD)
     path.parent.mkdir(parents=True, exist_ok=True)
     supervisors: dict[str, Supervisor] = {}
@@ -102,7 +102,7 @@ async def _tend(cluster: Cluster, orders: Sequence[Order]) -> None:
 def main() -> int:
     """Run until killed."""
     words = json.loads(sys.stdin.read())
-    state = State.decode(words["state"], "standard input")
+    state = LabState.decode(words["state"], "standard input")
     asyncio.run(_tend(state.cluster(), [Order(**one) for one in words["orders"]]))
     return 0
 

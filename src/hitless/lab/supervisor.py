@@ -23,9 +23,9 @@ from hitless.errors import HitlessError
 from hitless.kernel.clock import Clock
 from hitless.lab import readiness
 from hitless.lab.agents import Agent, environment
-from hitless.lab.clusters import Node
-from hitless.lab.launching import Launch, Running, launch
-from hitless.lab.plans import Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.launching import Launch, RunningProgram, launch
+from hitless.lab.plans import LabPlan
 from hitless.model.events import Restart
 
 __all__ = ["How", "Method", "Supervisor"]
@@ -82,9 +82,9 @@ class Supervisor:
 
     def __init__(
         self,
-        node: Node,
+        node: LabNode,
         agent: Agent,
-        plan: Plan,
+        plan: LabPlan,
         *,
         emit: Callable[[Restart], None],
         clock: Clock,
@@ -104,7 +104,7 @@ class Supervisor:
         self._longest_backoff = longest_backoff
         self._output = output
         self._launch = launcher
-        self._running: Running | None = None
+        self._running: RunningProgram | None = None
         self._watch: asyncio.Task[None] | None = None
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._round = 0
@@ -209,7 +209,7 @@ class Supervisor:
                 await self.kill(f"SIGKILL {after * 1000:.0f} ms after its start")
         await asyncio.sleep(wait)
 
-    async def _kill(self, running: Running, why: str) -> None:
+    async def _kill(self, running: RunningProgram, why: str) -> None:
         self._say("killed", running.pid, why)
         running.kill()
         try:
@@ -219,7 +219,7 @@ class Supervisor:
         else:
             self._ended(running.pid, _ending(code))
 
-    async def _let_go(self) -> Running | None:
+    async def _let_go(self) -> RunningProgram | None:
         """Stop looking after the agent; from here on its end is meant."""
         self.ready = False
         if self._watch is not None:
@@ -289,7 +289,7 @@ class Supervisor:
             if await self._begin():
                 await self._until_ready()
 
-    async def _while_it_runs(self, running: Running) -> int:
+    async def _while_it_runs(self, running: RunningProgram) -> int:
         ended = asyncio.ensure_future(running.wait())
         try:
             while not ended.done():

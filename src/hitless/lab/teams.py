@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from hitless.errors import InputError
 from hitless.lab.agents import Agent
-from hitless.lab.clusters import Node
-from hitless.lab.plans import Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan
 
 __all__ = ["Team", "by_node", "split"]
 
@@ -32,7 +32,7 @@ class Team:
     default: Agent
     others: Mapping[str, Agent] = field(default_factory=lambda: MappingProxyType({}))
 
-    def on(self, node: Node) -> Agent:
+    def on(self, node: LabNode) -> Agent:
         """The node's agent."""
         return self.others.get(node.name, self.default)
 
@@ -43,7 +43,7 @@ def split(text: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else ("", text)
 
 
-def by_node(given: Iterable[tuple[str, _T]], plan: Plan, where: str) -> dict[str, _T]:
+def by_node(given: Iterable[tuple[str, _T]], plan: LabPlan, where: str) -> dict[str, _T]:
     """What is for which node; the empty name is for all others."""
     known = [plan.node_name(number) for number in range(plan.nodes)]
     found: dict[str, _T] = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from hitless.lab.plans import Plan, Wiring
+from hitless.lab.plans import LabPlan, Wiring
 from hitless.model.families import Address, Family
 
 __all__ = ["far_end", "node", "pod", "sysctls", "underlay"]
@@ -68,7 +68,7 @@ def _address(address: Address, length: int, device: str) -> str:
     return f"addr add {address}/{length} dev {device}{' nodad' if address.version == 6 else ''}"
 
 
-def underlay(plan: Plan, node_net: Callable[[int], str], far_net: str) -> str:
+def underlay(plan: LabPlan, node_net: Callable[[int], str], far_net: str) -> str:
     """The switch, its router and every link that leaves it; ``node_net`` and ``far_net`` are namespace paths."""
     routed = plan.wiring == Wiring.ROUTED
     bridge = ["link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0", "link set br0 up"]
@@ -96,7 +96,7 @@ def underlay(plan: Plan, node_net: Callable[[int], str], far_net: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def far_end(plan: Plan) -> str:
+def far_end(plan: LabPlan) -> str:
     """The far end: its own addresses on lo, and one route, to the underlay."""
     lines = ["link set lo up", "link set eth0 up"]
     for family in plan.families:
@@ -107,7 +107,7 @@ def far_end(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def node(plan: Plan, index: int, pod_net: Callable[[int], str]) -> str:
+def node(plan: LabPlan, index: int, pod_net: Callable[[int], str]) -> str:
     """A node: its uplink, routes to the others' pods unless agents make them, a link and a host route for each pod."""
     lines = ["link set lo up", "link set eth0 up"]
     for family in plan.families:
@@ -131,7 +131,7 @@ def node(plan: Plan, index: int, pod_net: Callable[[int], str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pod(plan: Plan, index: int, number: int) -> str:
+def pod(plan: LabPlan, index: int, number: int) -> str:
     """A pod: one address, and everything over the link-local gateway."""
     lines = ["link set lo up", "link set eth0 up"]
     for family in plan.families:

@@ -19,14 +19,14 @@ from hitless.model.leases import BackendType, Lease
 from hitless.sources.attributes import MOST, backend_data, backend_type, endpoints
 from hitless.sources.lease_source import Offer
 
-__all__ = ["PREFIX", "Names", "addresses_of", "lease_of", "pod_networks", "wanted"]
+__all__ = ["PREFIX", "AnnotationNames", "addresses_of", "lease_of", "pod_networks", "wanted"]
 
 PREFIX = "flannel.alpha.coreos.com/"
 _MOST_SUBNETS = 16  # Kubernetes allows one for each family
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class AnnotationNames:
     """The annotations' names under a prefix (which ends in ``/`` or ``-``)."""
 
     prefix: str = PREFIX
@@ -70,7 +70,7 @@ def lease_of(
     node: str,
     annotations: Mapping[str, str],
     subnets: Mapping[Family, Network],
-    names: Names,
+    names: AnnotationNames,
     families: Collection[Family],
 ) -> tuple[Lease | None, str]:
     """What a node says, and what is wrong with it; nothing of either for a node that flannel does not manage."""
@@ -99,7 +99,9 @@ def lease_of(
     return (Lease(node, backend, found) if found else None), "; ".join(wrong)
 
 
-def addresses_of(annotations: Mapping[str, str], names: Names) -> tuple[dict[Family, Address], tuple[str, ...]]:
+def addresses_of(
+    annotations: Mapping[str, str], names: AnnotationNames
+) -> tuple[dict[Family, Address], tuple[str, ...]]:
     """node-public-ip and node-public-ipv6, and what is wrong with them."""
     found: dict[Family, Address] = {}
     wrong: list[str] = []
@@ -112,7 +114,9 @@ def addresses_of(annotations: Mapping[str, str], names: Names) -> tuple[dict[Fam
     return found, tuple(wrong)
 
 
-def wanted(offer: Offer, annotations: Mapping[str, str], names: Names) -> tuple[dict[str, str], tuple[str, ...]]:
+def wanted(
+    offer: Offer, annotations: Mapping[str, str], names: AnnotationNames
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """What this node's annotations should say where they say something else, and what is wrong with overwrites.
 
     A backend other than vxlan always writes the IPv4 pair (``null`` and 0.0.0.0 on a node without IPv4); the IPv6 pair

@@ -27,7 +27,7 @@ from hitless.kube.list_watch import Change, Gone, Put, by_name
 from hitless.kube.objects import PODS, Condition, Kind, Object
 from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import whole_of
-from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted
+from hitless.sources.annotations import PREFIX, AnnotationNames, addresses_of, lease_of, pod_networks, wanted
 from hitless.sources.lease_source import News, Offer, Teller
 from hitless.sources.roster import Roster
 
@@ -83,7 +83,7 @@ class NodeLeases:
 
     def __init__(self, options: NodeLeasesOptions, client: Client) -> None:
         self._options, self._client = options, client
-        self._names = Names(options.prefix)
+        self._names = AnnotationNames(options.prefix)
         self._roster = Roster(options.networks, options.node, options.reserved)
         self._teller = Teller()
         self._inbox: queue.Queue[Change[_Node] | Away | _Begin | None] = queue.Queue(1000)

@@ -1,8 +1,8 @@
-"""The whole of what the desired state is computed from.
+"""The input from which the desired state is computed.
 
-Problem: a desired state that is patched by events drifts. Promise: a ``Snapshot`` is complete or it does not exist;
-``snapshot_from`` checks the subnets against the networks before anything is planned. It never asks the network: the
-subnets come in as values (``hitless.sources.subnets``). Next stage: ``hitless.desired``.
+Problem: a desired state that is patched by events drifts. Promise: a ``SourceSnapshot`` is always complete;
+``snapshot_from`` checks the subnets against the networks before anything is planned. It does no I/O: the subnets are
+passed in (``hitless.sources.subnets``). Next stage: ``hitless.desired``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hitless.errors import InputError
 from hitless.model.families import Family, Network, family_of, within
 from hitless.sources.netconf import NetConf
 
-__all__ = ["FamilyNetworks", "Snapshot", "snapshot_from"]
+__all__ = ["FamilyNetworks", "SourceSnapshot", "snapshot_from"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class FamilyNetworks:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class SourceSnapshot:
     """Networks per family, and the switches."""
 
     networks: Mapping[Family, FamilyNetworks]
@@ -46,7 +46,7 @@ def snapshot_from(
     random_fully: bool,
     forward: bool,
     origin: str,
-) -> Snapshot:
+) -> SourceSnapshot:
     """The snapshot of this node; ``origin`` says where the subnets come from, for messages.
 
     Raises ``InputError`` when a family that is enabled has no subnet, or one outside its network. A subnet of a
@@ -71,4 +71,4 @@ def snapshot_from(
         if not within(mine, network):
             raise InputError(f"the subnet {mine} is outside the network", where=origin, expected=f"it inside {network}")
         networks[family] = FamilyNetworks(network, mine)
-    return Snapshot(networks, masquerade, random_fully, forward, origin)
+    return SourceSnapshot(networks, masquerade, random_fully, forward, origin)

@@ -16,7 +16,7 @@ from hitless.errors import InputError
 from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.families import Family, Network
-from hitless.sources.snapshot import Snapshot
+from hitless.sources.snapshot import SourceSnapshot
 
 __all__ = ["SubnetFile", "read_subnet_file", "render_subnet_file", "write_subnet_file"]
 
@@ -70,7 +70,7 @@ def _networks(values: Mapping[str, str], keys: Mapping[Family, str], path: Path)
     return tuple(found)
 
 
-def render_subnet_file(snapshot: Snapshot, mtu: int) -> str:
+def render_subnet_file(snapshot: SourceSnapshot, mtu: int) -> str:
     """flannel's subnet.env: the subnet as its first usable address, then MTU and whether we masquerade."""
     lines: list[str] = []
     for family in (Family.IPV4, Family.IPV6):

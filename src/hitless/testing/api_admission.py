@@ -9,7 +9,7 @@ answered; fields that are newer than the server are dropped, or refused where th
 
 from __future__ import annotations
 
-from hitless.testing.api_store import Answer, Document, Store
+from hitless.testing.api_store import Document, ObjectStore, StatusError
 
 __all__ = ["admit", "check_budget", "decode", "token"]
 
@@ -18,8 +18,8 @@ _SINCE = {"appArmorProfile": 30}
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 
 
-def admit(store: Store, resource: str, namespace: str, document: Document) -> None:
-    """Raise ``Answer`` 403 for a pod that is not admitted."""
+def admit(store: ObjectStore, resource: str, namespace: str, document: Document) -> None:
+    """Raise ``StatusError`` 403 for a pod that is not admitted."""
     place = store.objects.get(("namespaces", "", namespace))
     if resource != "pods" or place is None:
         return
@@ -27,16 +27,16 @@ def admit(store: Store, resource: str, namespace: str, document: Document) -> No
     details = {"name": name, "kind": "pods"}
     if ("serviceaccounts", namespace, "default") not in store.objects:
         words = f'error looking up service account {namespace}/default: serviceaccount "default" not found'
-        raise Answer(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
     if (place["metadata"].get("labels") or {}).get(_ENFORCE) != "restricted":
         return
     if against := _against(document["spec"]):
         words = f'violates PodSecurity "restricted:latest": {", ".join(against)}'
-        raise Answer(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
+        raise StatusError(403, "Forbidden", f'pods "{name}" is forbidden: {words}', details)
 
 
 def decode(document: Document, minor: int, *, strict: bool) -> None:
-    """Drop what a server of this version does not know; ``strict``: raise ``Answer`` 400 for it."""
+    """Drop what a server of this version does not know; ``strict``: raise ``StatusError`` 400 for it."""
     containers = (document.get("spec") or {}).get("containers") or () if document.get("kind") == "Pod" else ()
     for at, one in enumerate(containers):
         security = one.get("securityContext") or {}
@@ -44,7 +44,7 @@ def decode(document: Document, minor: int, *, strict: bool) -> None:
             if strict:
                 words = f'strict decoding error: unknown field "spec.containers[{at}].securityContext.{field}"'
                 words = f'Pod in version "v1" cannot be handled as a Pod: {words}'
-                raise Answer(400, "BadRequest", words)
+                raise StatusError(400, "BadRequest", words)
             del security[field]
 
 
@@ -62,14 +62,14 @@ def _against(spec: Document) -> list[str]:
     return found
 
 
-def check_budget(store: Store, pod: Document) -> None:
-    """Raise ``Answer`` 429 when a budget forbids the pod's eviction."""
+def check_budget(store: ObjectStore, pod: Document) -> None:
+    """Raise ``StatusError`` 429 when a budget forbids the pod's eviction."""
     for budget in store.all("poddisruptionbudgets.policy", pod["metadata"]["namespace"]):
         wanted = (budget["spec"].get("selector") or {}).get("matchLabels") or {}
         labels = pod["metadata"].get("labels") or {}
         if wanted.items() <= labels.items() and budget["status"].get("disruptionsAllowed", 0) < 1:
             name = budget["metadata"]["name"]
-            raise Answer(
+            raise StatusError(
                 429,
                 "TooManyRequests",
                 "Cannot evict pod as it would violate the pod's disruption budget.",

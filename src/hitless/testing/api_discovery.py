@@ -7,7 +7,7 @@ fake's own ``Rights`` without counting as their use. Used by ``api_server``.
 
 from __future__ import annotations
 
-from hitless.testing.api_rights import Request, Rights
+from hitless.testing.api_rights import ApiRequest, Rights
 from hitless.testing.api_store import Document
 
 __all__ = ["CLUSTER_WIDE", "KINDS", "REVIEW", "answer", "review"]
@@ -91,7 +91,7 @@ def review(rights: Rights, document: Document) -> Document:
     """The answer to ``kubectl auth can-i``. Everybody may ask."""
     asked = (document.get("spec") or {}).get("resourceAttributes") or {}
     resource = "/".join(filter(None, (asked.get("resource", ""), asked.get("subresource", ""))))
-    request = Request(
+    request = ApiRequest(
         asked.get("verb", ""), asked.get("group", ""), resource, asked.get("namespace", ""), asked.get("name", "")
     )
     return {**document, "status": {"allowed": any(rule.allows(request) for rule in rights.rules)}}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from hitless.testing.api_store import Answer
+from hitless.testing.api_store import StatusError
 
 __all__ = ["Faults"]
 
@@ -24,7 +24,7 @@ class Faults:
     (empty: any). ``authorizer_delay``: seconds until a new account's rights are in force, as the real server learns of
     roles from a watch of its own."""
 
-    failures: list[Answer] = field(default_factory=list)
+    failures: list[StatusError] = field(default_factory=list)
     token: str = ""
     authorizer_delay: float = 0.0
     cuts: int = 0
@@ -110,7 +110,7 @@ class Faults:
         await response.write(line)
 
     async def meet(self, request: web.Request) -> None:
-        """What a new request meets first; raises ``Answer``, or aborts the connection."""
+        """What a new request meets first; raises ``StatusError``, or aborts the connection."""
         if request.transport is not None and time.monotonic() < self._cut_until:
             self.refused += 1
             request.transport.abort()
@@ -122,10 +122,10 @@ class Faults:
             raise self.failures.pop(0)
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             self.unauthorized += 1
-            raise Answer(401, "Unauthorized", "Unauthorized")
+            raise StatusError(401, "Unauthorized", "Unauthorized")
         if time.monotonic() < self._accounts.get(request.headers.get("Authorization", ""), 0.0):
             self.early += 1
-            raise Answer(
+            raise StatusError(
                 403, "Forbidden", f'User "system:serviceaccount:a" cannot {request.method} path "{request.path}"'
             )
 

@@ -20,7 +20,7 @@ from hitless.kernel.clock import Clock
 from hitless.model import events as e
 from hitless.testing.api_daemons import DaemonSets
 from hitless.testing.api_server import Command, FakeApi
-from hitless.testing.api_store import Answer, Document, Stored
+from hitless.testing.api_store import Document, StatusError, Stored
 
 __all__ = ["FakeNodes", "Spool"]
 
@@ -181,7 +181,7 @@ class FakeNodes:
         """Whether this very pod is still in the store."""
         try:
             found = self.api.store.get("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        except Answer:
+        except StatusError:
             return False
         return bool(found["metadata"]["uid"] == pod["metadata"]["uid"])
 
@@ -328,7 +328,7 @@ class FakeNodes:
     def command(self, pod: Document, container: str) -> Command:
         """What ``hitless relay …`` does in this pod."""
         if (pod.get("status") or {}).get("phase") != "Running":
-            raise Answer(500, "InternalError", f"container {container} is not running")
+            raise StatusError(500, "InternalError", f"container {container} is not running")
         name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
 
         async def run(

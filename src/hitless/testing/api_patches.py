@@ -12,7 +12,7 @@ import copy
 import json
 from typing import Any
 
-from hitless.testing.api_store import Answer, Document
+from hitless.testing.api_store import Document, StatusError
 
 __all__ = ["APPLY", "patched", "read"]
 
@@ -24,9 +24,9 @@ _TAKEN = (_JSON, _MERGE, _STRATEGIC, APPLY)
 
 
 def read(content_type: str, body: bytes) -> Any:
-    """The patch; ``Answer`` 415 or 400 when it is none."""
+    """The patch; ``StatusError`` 415 or 400 when it is none."""
     if content_type not in _TAKEN:
-        raise Answer(
+        raise StatusError(
             415,
             "UnsupportedMediaType",
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(_TAKEN),
@@ -34,7 +34,7 @@ def read(content_type: str, body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Answer(400, "BadRequest", f"error decoding patch: {error}") from error
+        raise StatusError(400, "BadRequest", f"error decoding patch: {error}") from error
 
 
 def patched(document: Document, content_type: str, patch: Any) -> None:
@@ -43,7 +43,7 @@ def patched(document: Document, content_type: str, patch: Any) -> None:
     if wanted and wanted != document["metadata"]["resourceVersion"]:
         name = document["metadata"]["name"]
         words = "the object has been modified; please apply your changes to the latest version and try again"
-        raise Answer(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {words}', {"name": name})
+        raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on "{name}": {words}', {"name": name})
     if content_type == _JSON:
         _operations(document, patch)
     else:
@@ -60,7 +60,7 @@ def _operations(document: Document, operations: list[Document]) -> None:
             _operation(here, last, one)
         except (LookupError, ValueError) as error:
             words = f"the server rejected our request due to an error in our request: {one['op']} {one['path']}"
-            raise Answer(422, "Invalid", words) from error
+            raise StatusError(422, "Invalid", words) from error
 
 
 def _operation(here: Any, last: str, one: Document) -> None:

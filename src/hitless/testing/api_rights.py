@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hitless.testing.api_store import Answer, Document
+from hitless.testing.api_store import Document, StatusError
 
-__all__ = ["EVERYTHING", "Request", "Rights", "Rule"]
+__all__ = ["EVERYTHING", "ApiRequest", "RbacRule", "Rights"]
 
 
 @dataclass(frozen=True)
-class Request:
+class ApiRequest:
     """What RBAC sees of a request: ``resource`` with its subresource (``pods/exec``), ``group`` empty for the core."""
 
     verb: str
@@ -33,7 +33,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Rule:
+class RbacRule:
     """One verb on one resource, in one namespace (empty: in all, and for cluster-wide resources)."""
 
     verb: str
@@ -42,7 +42,7 @@ class Rule:
     namespace: str = ""
     names: tuple[str, ...] = ()
 
-    def allows(self, request: Request) -> bool:
+    def allows(self, request: ApiRequest) -> bool:
         """As RBAC: every given part must fit; a request without a name fits only a rule without names."""
         return (
             self.verb in ("*", request.verb)
@@ -52,19 +52,21 @@ class Rule:
         )
 
 
-EVERYTHING = (Rule("*", "", "*"),)
+ApiRequest, RbacRule = ApiRequest, RbacRule  # their names in earlier releases
+
+EVERYTHING = (RbacRule("*", "", "*"),)
 
 
 @dataclass
 class Rights:
     """The rules of the one subject, and the log of what it did. ``user`` is for the messages."""
 
-    rules: Sequence[Rule] = EVERYTHING
+    rules: Sequence[RbacRule] = EVERYTHING
     user: str = "system:serviceaccount:hitless:drill"
-    used: dict[Rule, list[Request]] = field(default_factory=dict)
-    denied: list[Request] = field(default_factory=list)
+    used: dict[RbacRule, list[ApiRequest]] = field(default_factory=dict)
+    denied: list[ApiRequest] = field(default_factory=list)
 
-    def check(self, request: Request) -> None:
+    def check(self, request: ApiRequest) -> None:
         """Raise 403 in the real server's words unless a rule allows the request."""
         for rule in self.rules:
             if rule.allows(request):
@@ -76,7 +78,7 @@ class Rights:
         group, resource = request.group, request.resource
         plural = resource.split("/")[0]  # the subresource is named only in what follows
         details = {"name": request.name, "group": group, "kind": plural}
-        raise Answer(
+        raise StatusError(
             403,
             "Forbidden",
             f'{plural}{"." + group if group else ""}{name} is forbidden: User "{self.user}" cannot {request.verb} '
@@ -85,22 +87,22 @@ class Rights:
         )
 
     @property
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[ApiRequest]:
         """Everything that was allowed."""
         return [request for requests in self.used.values() for request in requests]
 
     @property
-    def unused(self) -> list[Rule]:
+    def unused(self) -> list[RbacRule]:
         """Rules that nothing needed."""
         return [rule for rule in self.rules if rule not in self.used]
 
 
-def rules_of(documents: Sequence[Document]) -> list[Rule]:
+def rules_of(documents: Sequence[Document]) -> list[RbacRule]:
     """The rules that a list of Role and ClusterRole documents grants, one for each verb and resource.
 
     A ClusterRole counts where it is bound: by a RoleBinding in its namespace, by a ClusterRoleBinding everywhere.
     """
-    found: list[Rule] = []
+    found: list[RbacRule] = []
     for binding in documents:
         if binding["kind"] not in ("RoleBinding", "ClusterRoleBinding"):
             continue
@@ -112,7 +114,7 @@ def rules_of(documents: Sequence[Document]) -> list[Rule]:
                 continue
             for rule in role["rules"]:
                 found += [
-                    Rule(verb, group, resource, place, tuple(rule.get("resourceNames", ())))
+                    RbacRule(verb, group, resource, place, tuple(rule.get("resourceNames", ())))
                     for verb in rule["verbs"]
                     for group in rule["apiGroups"]
                     for resource in rule["resources"]

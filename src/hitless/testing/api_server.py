@@ -23,8 +23,8 @@ from aiohttp import WSMsgType, web
 from hitless.testing import api_admission, api_discovery, api_patches, api_store
 from hitless.testing.api_discovery import CLUSTER_WIDE, KINDS
 from hitless.testing.api_faults import Faults
-from hitless.testing.api_rights import Request, Rights
-from hitless.testing.api_store import Answer, Document, Store
+from hitless.testing.api_rights import ApiRequest, Rights
+from hitless.testing.api_store import Document, ObjectStore, StatusError
 from hitless.testing.endings import finish_turns, stop_listening
 
 __all__ = ["Command", "FakeApi", "Kubelet"]
@@ -44,7 +44,7 @@ class Kubelet(Protocol):
     """What runs pods: ``api_kubelet`` or a test's own."""
 
     def command(self, pod: Document, container: str) -> Command:
-        """What runs an exec in this container; ``Answer`` when it does not run."""
+        """What runs an exec in this container; ``StatusError`` when it does not run."""
 
     def log(self, pod: Document, container: str) -> str:
         """The container's log."""
@@ -57,7 +57,7 @@ class FakeApi:
     """The server. ``rights`` may be replaced at any time; ``kubelet`` must be set for exec, logs and pod deletes."""
 
     def __init__(self, *, bookmark_every: float = 1.0, protocols: tuple[str, ...] = _PROTOCOLS) -> None:
-        self.store = Store(reap=self._reap)
+        self.store = ObjectStore(reap=self._reap)
         self.rights = Rights()
         self.kubelet: Kubelet | None = None
         self.bookmark_every = bookmark_every
@@ -112,7 +112,7 @@ class FakeApi:
             response = await handler(request)
             self.faults.answered(request)
             return response
-        except Answer as answer:
+        except StatusError as answer:
             return web.json_response(answer.document(), status=answer.status)
         except ConnectionError:  # cut while we wrote: nobody is there to answer
             return web.Response(status=499)
@@ -124,7 +124,7 @@ class FakeApi:
         if (told := api_discovery.answer(request.path, self.minor)) is not None:
             return web.json_response(told)
         if request.content_type == "application/vnd.kubernetes.protobuf":
-            raise Answer(415, "UnsupportedMediaType", "the fake takes JSON: application/json")
+            raise StatusError(415, "UnsupportedMediaType", "the fake takes JSON: application/json")
         if parts[-1] == api_discovery.REVIEW and request.method == "POST":
             return web.json_response(api_discovery.review(self.rights, await request.json()), status=201)
         if parts[:1] == ["api"]:
@@ -132,18 +132,18 @@ class FakeApi:
         elif parts[:1] == ["apis"] and len(parts) > 3:
             group, rest = parts[1], parts[3:]
         else:
-            raise Answer(404, "NotFound", "the server could not find the requested resource")
+            raise StatusError(404, "NotFound", "the server could not find the requested resource")
         namespace = ""
         if rest[:1] == ["namespaces"] and len(rest) > 2:
             namespace, rest = rest[1], rest[2:]
         plural, name, sub = [*rest, "", ""][:3]
         resource = f"{plural}.{group}" if group else plural
         if resource not in KINDS or (not namespace and resource not in CLUSTER_WIDE and request.method != "GET"):
-            raise Answer(404, "NotFound", "the server could not find the requested resource")
+            raise StatusError(404, "NotFound", "the server could not find the requested resource")
         watching = request.query.get("watch") in ("true", "1")
         verb = self._verb(request, name, watching)
         place = name if resource == "namespaces" else namespace  # a namespace is in itself, for RBAC
-        self.rights.check(Request(verb, group, f"{plural}/{sub}" if sub else plural, place, name))
+        self.rights.check(ApiRequest(verb, group, f"{plural}/{sub}" if sub else plural, place, name))
         if sub:
             return await self._subresource(request, namespace, name, sub)
         if watching:
@@ -175,7 +175,7 @@ class FakeApi:
                 return web.json_response(await self._delete(request, resource, namespace, name))
             case _:
                 words = "the server does not allow this method on the requested resource"
-                raise Answer(405, "MethodNotAllowed", words)
+                raise StatusError(405, "MethodNotAllowed", words)
 
     def _create(self, resource: str, namespace: str, document: Document, *, dry: bool = False) -> Document:
         api_admission.admit(self.store, resource, namespace, document)
@@ -189,7 +189,7 @@ class FakeApi:
                 words = (
                     'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
                 )
-                raise Answer(422, "Invalid", words)
+                raise StatusError(422, "Invalid", words)
             if (resource, namespace, name) not in self.store.objects:
                 return self._create(resource, namespace, patch)
         return self.store.change(resource, namespace, name, lambda one: api_patches.patched(one, kind, patch))
@@ -204,7 +204,7 @@ class FakeApi:
             words += ". The object might have been deleted and then recreated"
             kind = KINDS[resource]
             details = {"name": name, "kind": kind}
-            raise Answer(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
+            raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
         if resource == "pods" and self.kubelet is not None:
             self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
             return self._whole(resource, document)
@@ -230,7 +230,7 @@ class FakeApi:
         if token := query.get("continue", ""):
             start, version = (int(part) for part in token.split(":"))
             if version < self.store.oldest:
-                raise Answer(410, "Expired", "The provided continue parameter is too old")
+                raise StatusError(410, "Expired", "The provided continue parameter is too old")
         page = found[start : start + limit]
         metadata: Document = {"resourceVersion": str(version)}
         if start + limit < len(found):
@@ -264,7 +264,9 @@ class FakeApi:
             changed = self.store.changed
             try:
                 events = self.store.since(version)
-            except Answer as answer:  # the stream has begun: the refusal comes as an event, as from the real server
+            except (
+                StatusError
+            ) as answer:  # the stream has begun: the refusal comes as an event, as from the real server
                 await send("ERROR", answer.document())
                 break
             for event in events:
@@ -302,7 +304,7 @@ class FakeApi:
             return web.json_response(self._patch(request, await request.read(), "nodes", "", name))
         pod = self.store.get("pods", namespace, name)
         if self.kubelet is None:
-            raise Answer(500, "InternalError", "no kubelet runs this pod")
+            raise StatusError(500, "InternalError", "no kubelet runs this pod")
         container = request.query.get("container", "")
         match sub:
             case "log":
@@ -314,13 +316,13 @@ class FakeApi:
                 return web.json_response({"kind": "Status", "status": "Success"}, status=201)
             case "exec":
                 # A server from 1.35 on asks for create as well, although the websocket comes by GET.
-                self.rights.check(Request("create", "", "pods/exec", namespace, name))
+                self.rights.check(ApiRequest("create", "", "pods/exec", namespace, name))
                 if (phase := (pod.get("status") or {}).get("phase")) in ("Succeeded", "Failed"):
                     words = f"cannot exec into a container in a completed pod; current phase is {phase}"
-                    raise Answer(400, "BadRequest", words)
+                    raise StatusError(400, "BadRequest", words)
                 return await self._exec(request, self.kubelet.command(pod, container))
             case _:
-                raise Answer(404, "NotFound", f"the server could not find the requested resource {sub}")
+                raise StatusError(404, "NotFound", f"the server could not find the requested resource {sub}")
 
     async def _log(self, request: web.Request, pod: Document, container: str) -> web.StreamResponse:
         """The log so far; with ``follow`` until the pod is gone."""

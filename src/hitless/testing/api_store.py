@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Answer", "Document", "Store", "Stored"]
+__all__ = ["Document", "ObjectStore", "StatusError", "Stored"]
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON: the fake keeps whatever a client sends."""
 
 
-class Answer(Exception):
+class StatusError(Exception):
     """A refusal, as the API server words it: HTTP status, reason, message."""
 
     def __init__(self, status: int, reason: str, message: str, details: Document | None = None) -> None:
@@ -45,6 +45,9 @@ class Answer(Exception):
         }
 
 
+StatusError = StatusError  # its name in earlier releases
+
+
 @dataclass(frozen=True)
 class Stored:
     """A change: what happened to which object (as it was then), at which version."""
@@ -56,7 +59,7 @@ class Stored:
 
 
 @dataclass
-class Store:
+class ObjectStore:
     """All objects by resource (``pods``, ``daemonsets.apps``), namespace and name.
 
     ``reap``: asked before an object is taken away that its owner or its namespace leaves behind; True when it goes
@@ -91,11 +94,11 @@ class Store:
         self.events.clear()
 
     def get(self, resource: str, namespace: str, name: str) -> Document:
-        """The object itself; ``Answer`` 404 when it is not there."""
+        """The object itself; ``StatusError`` 404 when it is not there."""
         try:
             return self.objects[(resource, namespace, name)]
         except KeyError:
-            raise Answer(
+            raise StatusError(
                 404, "NotFound", f'{resource} "{name}" not found', {"name": name, "kind": resource.split(".")[0]}
             ) from None
 
@@ -105,20 +108,20 @@ class Store:
         return [copy.deepcopy(self.objects[key]) for key in keys]
 
     def create(self, resource: str, namespace: str, document: Document) -> Document:
-        """Store a new object; ``Answer`` 409 when the name is taken, 404 when the namespace is missing."""
+        """Store a new object; ``StatusError`` 409 when the name is taken, 404 when the namespace is missing."""
         document = copy.deepcopy(document)
         metadata = document.setdefault("metadata", {})
         name = metadata.get("name") or f"{metadata.get('generateName', '')}{next(self._uids):05x}"
         if not name:
-            raise Answer(422, "Invalid", "name or generateName is required")
+            raise StatusError(422, "Invalid", "name or generateName is required")
         if namespace and ("namespaces", "", namespace) not in self.objects:
-            raise Answer(
+            raise StatusError(
                 404, "NotFound", f'namespaces "{namespace}" not found', {"name": namespace, "kind": "namespaces"}
             )
         self._check_terminating(resource, namespace, name)
         if (resource, namespace, name) in self.objects:
             details = {"name": name, "kind": resource.split(".")[0]}
-            raise Answer(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
+            raise StatusError(409, "AlreadyExists", f'{resource} "{name}" already exists', details)
         metadata |= {"name": name, "uid": f"00000000-0000-0000-0000-{next(self._uids):012x}", "generation": 1}
         metadata["creationTimestamp"] = "2026-01-01T00:00:00Z"
         if namespace:
@@ -147,7 +150,7 @@ class Store:
                 "field": "metadata.namespace",
             }
             details = {"name": name, "kind": resource.split(".")[0], "causes": [cause]}
-            raise Answer(403, "Forbidden", f'{resource} "{name}" is forbidden: {words}', details)
+            raise StatusError(403, "Forbidden", f'{resource} "{name}" is forbidden: {words}', details)
 
     def remove(self, resource: str, namespace: str, name: str) -> Document:
         """Take an object away, and what it owns; a namespace goes when nothing is left in it."""
@@ -201,10 +204,13 @@ class Store:
                 yield key
 
     def since(self, version: int) -> list[Stored]:
-        """The events after ``version``; ``Answer`` 410 when they were forgotten."""
+        """The events after ``version``; ``StatusError`` 410 when they were forgotten."""
         if version < self.oldest:
-            raise Answer(410, "Expired", f"too old resource version: {version} ({self.oldest})")
+            raise StatusError(410, "Expired", f"too old resource version: {version} ({self.oldest})")
         return [event for event in self.events if event.version > version]
+
+
+ObjectStore = ObjectStore  # its name in earlier releases
 
 
 def matches_labels(document: Document, selector: str) -> bool:

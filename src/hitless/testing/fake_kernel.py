@@ -20,7 +20,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.rules import Chain, Goto, Hook, Jump, Rule, Ruleset, Table
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
 from hitless.plan import Transaction, canonical
-from hitless.testing.restore_text import Refused, hook_of, native_rule, restore_lines, rule_of
+from hitless.testing.restore_text import TextRefused, hook_of, native_rule, restore_lines, rule_of
 
 __all__ = ["Death", "FakeKernel"]
 
@@ -130,7 +130,7 @@ class FakeKernel:
                 for table, words in _lines(text):
                     self._restore((backend, family, table), words)
             self._check_jumps(before)
-        except (Refused, KeyError, ValueError, IndexError) as error:
+        except (TextRefused, KeyError, ValueError, IndexError) as error:
             self._tables = before
             raise ProgramError((f"fake-{backend.value}",), 1, f"{type(error).__name__}: {error}") from error
         self._tables = {
@@ -193,14 +193,14 @@ class FakeKernel:
             self._declare(chains, action[1:], name)
             return
         if name not in chains:
-            raise Refused(f"{name}: no such chain")
+            raise TextRefused(f"{name}: no such chain")
         rules = chains[name].rules
         if action == "-A":
             rules = (*rules, self._numbered(_rule_of(words[2:], key[1])))
         elif action == "-I":
             number = int(words[2])
             if not 1 <= number <= len(rules) + 1:
-                raise Refused(f"{name} {number}: index of insertion too big")
+                raise TextRefused(f"{name} {number}: index of insertion too big")
             rules = _inserted(rules, number - 1, self._numbered(_rule_of(words[3:], key[1])))
         elif action == "-D" and len(words) == 3:
             rules = _without(rules, int(words[2]) - 1)
@@ -208,17 +208,17 @@ class FakeKernel:
             wanted = canonical(_rule_of(words[2:], key[1]))
             at = next((n for n, rule in enumerate(rules) if canonical(rule) == wanted), None)
             if at is None:
-                raise Refused(f"{' '.join(words)}: no such rule")
+                raise TextRefused(f"{' '.join(words)}: no such rule")
             rules = _without(rules, at)
         elif action == "-F":
             rules = ()
         elif action == "-X":
             if rules or chains[name].hook is not None:
-                raise Refused(f"{name}: not empty, or built in")
+                raise TextRefused(f"{name}: not empty, or built in")
             del chains[name]
             return
         else:
-            raise Refused(f"unknown line {' '.join(words)}")
+            raise TextRefused(f"unknown line {' '.join(words)}")
         chains[name] = Chain(name, rules, chains[name].hook)
 
     @staticmethod
@@ -243,12 +243,12 @@ class FakeKernel:
                 return
             case ["delete", "chain", _, table, chain]:
                 if self._tables[backend, family, table].pop(chain).rules:
-                    raise Refused(f"{chain}: not empty")
+                    raise TextRefused(f"{chain}: not empty")
                 return
             case [_, _, _, table, chain, *rest]:
                 chains = self._tables[backend, family, table]
             case _:
-                raise Refused(f"unknown line {' '.join(words)}")
+                raise TextRefused(f"unknown line {' '.join(words)}")
         rules = chains[chain].rules
         match words[:2], rest:
             case ["flush", "chain"], []:
@@ -263,7 +263,7 @@ class FakeKernel:
             case ["insert", "rule"], _:
                 rules = _inserted(rules, 0, self._numbered(_native_rule(tuple(rest), family)))
             case _:
-                raise Refused(f"unknown line {' '.join(words)}")
+                raise TextRefused(f"unknown line {' '.join(words)}")
         chains[chain] = Chain(chain, rules, chains[chain].hook)
 
     def _check_jumps(self, before: dict[TableKey, dict[str, Chain]]) -> None:
@@ -274,7 +274,7 @@ class FakeKernel:
                 continue
             for step in (step for chain in chains.values() for rule in chain.rules for step in rule.steps):
                 if isinstance(step, Jump | Goto) and step.chain not in chains:
-                    raise Refused(f"{step.chain}: no such chain to jump to")
+                    raise TextRefused(f"{step.chain}: no such chain to jump to")
 
 
 def _by_key(item: tuple[TableKey, object]) -> TableKey:

@@ -32,14 +32,17 @@ from hitless.model.rules import (
     Step,
 )
 
-__all__ = ["Refused", "hook_of", "native_rule", "restore_lines", "rule_of"]
+__all__ = ["TextRefused", "hook_of", "native_rule", "restore_lines", "rule_of"]
 
 _VERDICTS: dict[str, Step] = {"ACCEPT": Accept(), "DROP": Drop(), "RETURN": Return(), "REJECT": Reject()}
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
 
 
-class Refused(Exception):
-    """The text is not understood, or what it asks for is not possible."""
+class TextRefused(Exception):
+    """The text is not understood, or what it requests is not possible."""
+
+
+TextRefused = TextRefused  # its name in earlier releases
 
 
 def restore_lines(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -50,18 +53,18 @@ def restore_lines(text: str) -> Iterator[tuple[str, list[str]]]:
             continue
         if line.startswith("*"):
             if table:
-                raise Refused(f"{line}: the table {table} has no COMMIT")
+                raise TextRefused(f"{line}: the table {table} has no COMMIT")
             table = line[1:].strip()
         elif line.strip() == "COMMIT":
             if not table:
-                raise Refused("COMMIT without a table")
+                raise TextRefused("COMMIT without a table")
             table = ""
         elif not table:
-            raise Refused(f"{line}: outside of a table")
+            raise TextRefused(f"{line}: outside of a table")
         else:
             yield table, shlex.split(line)
     if table:
-        raise Refused(f"the table {table} has no COMMIT")
+        raise TextRefused(f"the table {table} has no COMMIT")
 
 
 def rule_of(words: list[str], family: Family) -> Rule:
@@ -76,7 +79,7 @@ def rule_of(words: list[str], family: Family) -> Rule:
         if word in ("-s", "-d"):
             network = reading.network(left.pop(0), where="the rule")
             if (network.version == 4) is not (family is Family.IPV4):
-                raise Refused(f"{network} in a table of {family.value}")
+                raise TextRefused(f"{network} in a table of {family.value}")
             steps.append(Source(network, negated) if word == "-s" else Destination(network, negated))
         elif word in ("-i", "-o"):
             name = left.pop(0)
@@ -98,7 +101,7 @@ def rule_of(words: list[str], family: Family) -> Rule:
         elif word == "-j":
             steps.append(_target(left))
         else:
-            raise Refused(f"unknown option {word!r}")
+            raise TextRefused(f"unknown option {word!r}")
     return Rule(tuple(steps))
 
 
@@ -141,7 +144,7 @@ def native_rule(words: list[str], family: Family) -> Rule:
         elif word in ("return", "accept", "drop"):
             steps.append(_VERDICTS[word.upper()])
         else:
-            raise Refused(f"unknown word {word!r}")
+            raise TextRefused(f"unknown word {word!r}")
     return Rule(tuple(steps))
 
 

@@ -9,7 +9,7 @@ from tests.contract.cluster.test_suite_for_real_clusters import Suite, left, pla
 
 from hitless.testing import api_admission
 from hitless.testing.api_kubelet import FakeNodes
-from hitless.testing.api_store import Answer, Document, Store
+from hitless.testing.api_store import Document, ObjectStore, StatusError
 
 pytestmark = pytest.mark.timeout(300)
 WORDS = ("-k", "plain_manifests")
@@ -29,11 +29,11 @@ def test_the_suite_fails_where_a_pod_of_the_chart_is_not_admitted(
 ) -> None:
     """As GKE's server does without a quota: critical pods in kube-system only."""
 
-    def admit(store: Store, resource: str, namespace: str, document: Document) -> None:
+    def admit(store: ObjectStore, resource: str, namespace: str, document: Document) -> None:
         name = (document.get("spec") or {}).get("priorityClassName", "")
         if resource == "pods" and name.startswith("system-"):
             words = "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]"
-            raise Answer(403, "Forbidden", words)
+            raise StatusError(403, "Forbidden", words)
 
     monkeypatch.setattr(api_admission, "admit", admit)
 

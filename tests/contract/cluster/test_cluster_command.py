@@ -16,7 +16,7 @@ import yaml
 from tests.unit.cluster.clusters import cluster, gateway, until
 
 from hitless.testing.api_kubelet import FakeNodes
-from hitless.testing.api_rights import Rights, Rule, rules_of
+from hitless.testing.api_rights import RbacRule, Rights, rules_of
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
 QUICK = ["--baseline", "1", "--settle", "0.2", "--recovery", "3", "--rounds", "1", "--rate", "100", "--streams", "0"]
@@ -265,7 +265,7 @@ def test_scheduled_runs_take_turns_and_tell_events_the_log_and_metrics(tmp_path:
         async with connect(tmp_path / "kubeconfig") as api:
             pods = PodOptions("x", namespace="hitless-system")
             grants = rehearsal.grants(pods, await look(api), ApiMethod.DELETE_POD, turn=True, tells=True)
-        shell.fake.api.rights = Rights([*rules_of(grants), Rule("get", "", "namespaces")])
+        shell.fake.api.rights = Rights([*rules_of(grants), RbacRule("get", "", "namespaces")])
         pushed: list[tuple[str, str]] = []
         words = ["--yes", "--round-robin", "--post-events", "--json", "--namespace", "hitless-system", *QUICK]
         nodes = []

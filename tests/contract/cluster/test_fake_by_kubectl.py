@@ -15,7 +15,7 @@ import pytest
 from tests.unit.cluster.clusters import cluster, until
 
 from hitless.testing.api_kubelet import FakeNodes
-from hitless.testing.api_rights import Rights, Rule
+from hitless.testing.api_rights import RbacRule, Rights
 
 KUBECTL = Path(sys.executable).parent / "kubectl"
 pytestmark = pytest.mark.skipif(not KUBECTL.exists(), reason="no kubectl beside this Python")
@@ -182,7 +182,7 @@ async def _may(kubectl: Kubectl, verb: str, resource: str, sub: str = "") -> boo
 def test_it_is_told_what_it_may_and_what_is_forbidden(tmp_path: Path) -> None:
     async def story(kubectl: Kubectl) -> None:
         kubectl.fake.api.rights = Rights(
-            [Rule("get", "", "pods", "default"), Rule("create", "", "pods/exec", "default")]
+            [RbacRule("get", "", "pods", "default"), RbacRule("create", "", "pods/exec", "default")]
         )
         assert await _may(kubectl, "get", "pods")
         assert await _may(kubectl, "create", "pods", "exec")

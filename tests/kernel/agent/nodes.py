@@ -20,7 +20,7 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab.agents import environment, named
 from hitless.lab.building import Lab
-from hitless.lab.clusters import Node
+from hitless.lab.clusters import LabNode
 from hitless.model.families import Backend
 
 HANG = 40.0  # everything here takes a hundredth of it
@@ -65,7 +65,7 @@ class Logged:
 class Agent(Logged):
     """``hitless agent`` in a lab's node."""
 
-    def __init__(self, made: Lab, node: Node, *more: str) -> None:
+    def __init__(self, made: Lab, node: LabNode, *more: str) -> None:
         self.node = node
         command = [*named("hitless").command(made.plan, node), *more]
         super().__init__(
@@ -120,5 +120,5 @@ def lab_with(backend: Backend) -> Iterator[Lab]:
         yield one
 
 
-def plan_of(backend: Backend, **more: Any) -> lab.Plan:
-    return lab.Plan(family="dual", backend=backend, **more)
+def plan_of(backend: Backend, **more: Any) -> lab.LabPlan:
+    return lab.LabPlan(family="dual", backend=backend, **more)

@@ -23,7 +23,7 @@ from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import Mirror
 from hitless.model.families import Backend, Family
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 
 pytestmark = pytest.mark.kernel
 
@@ -57,7 +57,7 @@ def wrap(folder: Path, fatal: int, when: str) -> None:
         (folder / name).chmod(stat.S_IRWXU)
 
 
-def lives(namespace: Namespace, wanted: Snapshot, backend: Backend, folder: Path) -> bool:
+def lives(namespace: Namespace, wanted: SourceSnapshot, backend: Backend, folder: Path) -> bool:
     """Run one agent's pass in a process of its own; false when it was killed."""
     pid = os.fork()
     if pid == 0:

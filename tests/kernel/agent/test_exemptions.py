@@ -13,7 +13,7 @@ from tests.kernel.agent.nodes import HANG, agent_in, lab_with
 from hitless.kernel.conntrack import SRC_NAT, Conntrack
 from hitless.kernel.namespaces import inside
 from hitless.lab.building import Lab
-from hitless.lab.saboteurs import Target
+from hitless.lab.saboteurs import SabotageTarget
 from hitless.model.families import Address, Backend, Family
 
 pytestmark = pytest.mark.kernel
@@ -49,7 +49,7 @@ def translated(made: Lab, family: Family, to: Address, port: int) -> bool:
 
 
 def test_an_exemption_in_the_native_table_stays_and_works_after_a_repair(made: Lab) -> None:
-    target = Target.of(made.cluster, made.nodes[0])
+    target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--iptables-resync=1") as agent:
         for family in Family:
             subnet = made.nodes[0].subnets[family]

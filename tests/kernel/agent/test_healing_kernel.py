@@ -21,8 +21,8 @@ from hitless.kernel import processes
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Conntrack, Entry
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.lab.building import Lab
-from hitless.lab.clusters import Node
-from hitless.lab.saboteurs import FAULTS, Target
+from hitless.lab.clusters import LabNode
+from hitless.lab.saboteurs import FAULTS, SabotageTarget
 from hitless.model.families import Address, Backend, Family
 
 pytestmark = pytest.mark.kernel
@@ -138,7 +138,7 @@ class Flows:
             one.close()
 
 
-def service(node: Node, backend: Backend, family: Family, address: str, to: Address) -> None:
+def service(node: LabNode, backend: Backend, family: Family, address: str, to: Address) -> None:
     """A Service as kube-proxy makes it: its address becomes an endpoint's."""
     kind = Backend.LEGACY if backend is Backend.LEGACY else Backend.NFT
     target = f"[{to}]:{PORT}" if to.version == 6 else f"{to}:{PORT}"
@@ -146,7 +146,7 @@ def service(node: Node, backend: Backend, family: Family, address: str, to: Addr
     processes.run([f"{family.iptables}-{kind}", "-t", "nat", "-I", "PREROUTING", *rule], namespace=node.namespace)
 
 
-def exempt(node: Node, backend: Backend, family: Family, address: Address) -> bool:
+def exempt(node: LabNode, backend: Backend, family: Family, address: Address) -> bool:
     """Somebody's wish that flows to one address leave as they are; false where there is no way to say it."""
     if backend.native:
         return False  # an ACCEPT in iptables' chain does not keep a packet from the native one
@@ -172,7 +172,7 @@ def test_poisoned_flows_are_freed_and_no_others(made: Lab) -> None:
     # unanswered entries must not end by themselves on a busy machine: that would look like a touch
     lasting = [f"net.netfilter.nf_conntrack_{name}=600" for name in ("udp_timeout", "udp_timeout_stream")]
     processes.run(["sysctl", "-q", "-w", *lasting], namespace=node.namespace)
-    target, flows = Target.of(made.cluster, node), Flows()
+    target, flows = SabotageTarget.of(made.cluster, node), Flows()
     far = {family: made.far_end.addresses[family][0] for family in FAMILIES}
     nobody = {family: made.plan.pod_address(family, 0, 100) for family in FAMILIES}
     exempted = [family for family in FAMILIES if exempt(node, backend, family, made.far_end.addresses[family][1])]

@@ -16,10 +16,10 @@ from hitless.errors import ProgramError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import dump
 from hitless.lab.building import Lab
-from hitless.lab.saboteurs import FAULTS, Target
+from hitless.lab.saboteurs import FAULTS, SabotageTarget
 from hitless.model.families import Backend, Family
 from hitless.semantics import evaluate, witnesses
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 pytestmark = pytest.mark.kernel
 
@@ -40,10 +40,12 @@ def port(made: Lab) -> Iterator[Node]:
         yield opened
 
 
-def networks_of(made: Lab) -> Snapshot:
+def networks_of(made: Lab) -> SourceSnapshot:
     """What the agent in the lab's first node is configured with."""
     subnets = made.nodes[0].subnets
-    return Snapshot({one: FamilyNetworks(made.plan.network(one), subnets[one]) for one in FAMILIES}, True, True, True)
+    return SourceSnapshot(
+        {one: FamilyNetworks(made.plan.network(one), subnets[one]) for one in FAMILIES}, True, True, True
+    )
 
 
 def right(port: Node, made: Lab) -> bool:
@@ -71,7 +73,7 @@ def not_ready(agent: Agent, reason: str) -> bool:
     return status == 503 and reason in str(body["reasons"])
 
 
-def damage(name: str, target: Target) -> None:
+def damage(name: str, target: SabotageTarget) -> None:
     """A reload by single commands fails when a second passes between two of them: the rules are put back then."""
     for _ in range(5):
         begun = time.monotonic()
@@ -86,7 +88,7 @@ def damage(name: str, target: Target) -> None:
 
 
 def test_every_damage_is_repaired_and_its_writer_named(made: Lab, port: Node) -> None:
-    target = Target.of(made.cluster, made.nodes[0])
+    target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made) as agent:
         agent.wait(lambda: right(port, made), "the first rules")
         for name in FAULTS:
@@ -109,7 +111,7 @@ def test_every_damage_is_repaired_and_its_writer_named(made: Lab, port: Node) ->
 
 
 def test_a_foreign_drop_is_reported_on_readyz_and_not_overruled(made: Lab, port: Node) -> None:
-    target = Target.of(made.cluster, made.nodes[0])
+    target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--iptables-resync=1") as agent:
         with FAULTS["drop-in-front"](target):
             agent.wait(
@@ -132,7 +134,7 @@ def test_stopping_changes_nothing_and_a_restart_writes_nothing(made: Lab, port: 
 
 
 def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
-    target = Target.of(made.cluster, made.nodes[0])
+    target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made) as agent:
         for _ in range(3):
             told = len(agent.said)
@@ -147,7 +149,7 @@ def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
 @pytest.mark.parametrize("made", [Backend.LEGACY], ids=str, indirect=True)  # the others take no lock
 def test_a_held_lock_is_said_and_traffic_goes_on(made: Lab, port: Node) -> None:
     lock = made.nodes[0].root / "run/xtables.lock"
-    target = Target.of(made.cluster, made.nodes[0])
+    target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--lock-wait=1") as agent:
         FAULTS["duplicate"](target).act()
         agent.wait(lambda: right(port, made), "repair")

@@ -35,7 +35,7 @@ class LabKubelets(FakeNodes):
         self._agents: dict[str, asyncio.subprocess.Process] = {}
         self._relays: dict[str, asyncio.subprocess.Process] = {}
         self._free = {node.name: list(node.pods) for node in built.nodes}
-        self._places: dict[str, lab.Pod] = {}
+        self._places: dict[str, lab.LabPod] = {}
         for node in built.nodes:
             subnet = str(node.subnets[Family.IPV4])
             document = {
@@ -49,7 +49,7 @@ class LabKubelets(FakeNodes):
             }
             api.store.create("nodes", "", document)
 
-    def _node(self, pod: Document) -> lab.Node:
+    def _node(self, pod: Document) -> lab.LabNode:
         return next(node for node in self.built.nodes if node.name == pod["spec"]["nodeName"])
 
     def _namespace(self, pod: Document) -> Namespace:

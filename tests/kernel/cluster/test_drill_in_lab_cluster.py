@@ -25,7 +25,7 @@ Story = Callable[[LabKubelets, list[str]], Coroutine[Any, Any, None]]
 
 
 def play(story: Story, folder: Path, agent: str) -> None:
-    plan = lab.Plan(nodes=2, pods_per_node=3)
+    plan = lab.LabPlan(nodes=2, pods_per_node=3)
     need(plan)
 
     async def run(built: lab.Lab) -> None:

@@ -34,7 +34,7 @@ HITLESS = (sys.executable, "-P", "-m", "hitless")
 
 @pytest.fixture
 def built() -> Iterator[lab.Lab]:
-    plan = lab.Plan()
+    plan = lab.LabPlan()
     need(plan)
     with lab.up(plan) as made:
         node = made.nodes[0].namespace

@@ -46,7 +46,7 @@ class Result:
 
 def hitless(*words: str, timeout: float = HANG, environment: dict[str, str] | None = None) -> Result:
     """Run the command to its end."""
-    need(lab.Plan())
+    need(lab.LabPlan())
     done = subprocess.run(
         [*HITLESS, *words], capture_output=True, text=True, timeout=timeout, check=False,
         env={**os.environ, **(environment or {})},
@@ -93,7 +93,7 @@ def lateness() -> Iterator[Callable[[Path], int]]:
 
 def start(*words: str, new_session: bool = False) -> tuple[subprocess.Popen[str], str]:
     """Start the command with a word in its environment by which everything that it starts is known."""
-    need(lab.Plan())
+    need(lab.LabPlan())
     mark = f"HITLESS_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
     process = subprocess.Popen(

@@ -43,7 +43,7 @@ done
 
 @pytest.fixture
 def agent(tmp_path: Path) -> str:
-    need(lab.Plan(nodes=2, overlay="host-gw"))
+    need(lab.LabPlan(nodes=2, overlay="host-gw"))
     script = tmp_path / "routing.sh"
     script.write_text(AGENT)
     script.chmod(0o755)
@@ -51,7 +51,7 @@ def agent(tmp_path: Path) -> str:
 
 
 def test_our_agents_lose_nothing_in_both_families_all_replaced_at_once_and_back(tmp_path: Path) -> None:
-    need(lab.Plan(nodes=2, family="dual", overlay="vxlan"))
+    need(lab.LabPlan(nodes=2, family="dual", overlay="vxlan"))
     words = ("--nodes", "2", "--overlay", "vxlan", "--underlay", "routed", "--family", "dual", "--at-once", "2")
     how = ("--agents", "hitless", "--restart", "replace", "--replace-by", "adopter", *SHORT, "--rounds", "2")
     found = hitless("drill", *words, *how, "--out", str(tmp_path / "out")).agent("hitless")

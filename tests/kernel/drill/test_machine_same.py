@@ -31,7 +31,7 @@ QUICK = (*BRIEF, "--rate", "200")
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    need(lab.Plan(family="dual"))
+    need(lab.LabPlan(family="dual"))
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         missing("only root can make a namespace that stands for the machine (and unshare)")
     with standing_machine(tmp_path) as found:

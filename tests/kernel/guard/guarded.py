@@ -38,11 +38,11 @@ class World:
     ports: Iterator[int] = field(default_factory=lambda: iter(range(2000, FIRST_PORT)))
 
     @property
-    def node(self) -> lab.Node:
+    def node(self) -> lab.LabNode:
         return self.cluster.nodes[0]
 
     @property
-    def pod(self) -> lab.Pod:
+    def pod(self) -> lab.LabPod:
         return self.node.pods[0]
 
     def on_node(self, *command: str, check: bool = True) -> str:
@@ -202,7 +202,7 @@ class World:
 def world(
     folder: Path, *, backend: Backend = Backend.NFT, family: str = "ipv4", pods: int = 1, policy: str = "accept"
 ) -> Iterator[World]:
-    plan = lab.Plan(nodes=1, pods_per_node=pods, backend=backend, family=family, forward_policy=policy)
+    plan = lab.LabPlan(nodes=1, pods_per_node=pods, backend=backend, family=family, forward_policy=policy)
     need(plan)
     with up(plan) as cluster:
         made = World(cluster, folder)

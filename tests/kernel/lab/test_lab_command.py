@@ -51,7 +51,7 @@ class Shell:
 
 @pytest.fixture
 def hitless(tmp_path: Path) -> Iterator[Shell]:
-    need(lab.Plan(family="dual"))
+    need(lab.LabPlan(family="dual"))
     shell = Shell(tmp_path / "labs")
     yield shell
     shell("down", "--all")
@@ -112,7 +112,7 @@ def test_down_cleans_up_after_a_crash_and_the_name_is_free_again(hitless: Shell)
     )
     note = Store(hitless.folder).read("lab")
     until(lambda: stray.pid in held_processes(note.inodes), "sleep entering the node")
-    with up(lab.Plan(kubernetes=False)) as observer:
+    with up(lab.LabPlan(kubernetes=False)) as observer:
         witness = Witness(observer, note.cluster())
         os.kill(keeper, signal.SIGKILL)
         # the agents go with the keeper; what a person started there does not, and keeps his namespace

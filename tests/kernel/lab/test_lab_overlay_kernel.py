@@ -16,13 +16,13 @@ from hitless.errors import MissingError
 from hitless.kernel import processes
 from hitless.lab import features, overlays
 from hitless.lab.etcd import PREFIX, PROGRAM, endpoint
-from hitless.lab.plans import LeaseSource, Overlay, Wiring
+from hitless.lab.plans import LeaseStore, OverlayType, Wiring
 from hitless.model.families import Family
 
 
 @pytest.fixture
 def hitless(tmp_path: Path) -> Iterator[Shell]:
-    need(lab.Plan(nodes=2, overlay=Overlay.VXLAN))
+    need(lab.LabPlan(nodes=2, overlay=OverlayType.VXLAN))
     shell = Shell(tmp_path / "labs")
     yield shell
     shell("down", "--all")
@@ -30,14 +30,14 @@ def hitless(tmp_path: Path) -> Iterator[Shell]:
 
 @pytest.mark.parametrize("wiring", list(Wiring))
 def test_without_an_overlay_pods_of_all_nodes_reach_each_other(wiring: Wiring) -> None:
-    with up(lab.Plan(nodes=2, family="dual", wiring=wiring, kubernetes=False)) as cluster:
+    with up(lab.LabPlan(nodes=2, family="dual", wiring=wiring, kubernetes=False)) as cluster:
         for family in Family:
             assert reaches(cluster.nodes[0].pods[0], cluster.nodes[1].pods[0].addresses[family])
 
 
 @pytest.mark.parametrize("wiring", list(Wiring))
 def test_with_an_overlay_it_is_the_agents_work(wiring: Wiring) -> None:
-    with up(lab.Plan(nodes=2, family="dual", overlay=Overlay.VXLAN, wiring=wiring, kubernetes=False)) as cluster:
+    with up(lab.LabPlan(nodes=2, family="dual", overlay=OverlayType.VXLAN, wiring=wiring, kubernetes=False)) as cluster:
         here, there = cluster.nodes
         for family in Family:
             assert silent(here.pods[0], there.pods[0].addresses[family])
@@ -57,7 +57,7 @@ def test_with_an_overlay_it_is_the_agents_work(wiring: Wiring) -> None:
 
 
 def test_nodes_share_the_leases_folder_and_nothing_else_of_run() -> None:
-    with up(lab.Plan(nodes=2, overlay=Overlay.VXLAN, kubernetes=False)) as cluster:
+    with up(lab.LabPlan(nodes=2, overlay=OverlayType.VXLAN, kubernetes=False)) as cluster:
         one, other = cluster.nodes
         run(one.namespace, "sh", "-c", f"mkdir -p {overlays.LEASE_DIRECTORY}; echo a > {overlays.LEASE_DIRECTORY}/x")
         run(one.namespace, "sh", "-c", "echo b > /run/own")
@@ -70,8 +70,13 @@ def test_nodes_share_the_leases_folder_and_nothing_else_of_run() -> None:
 def test_an_etcd_of_the_labs_own_has_the_configuration_and_each_nodes_subnet(family: str) -> None:
     if shutil.which(PROGRAM) is None:
         pytest.skip("etcd is not installed")
-    plan = lab.Plan(
-        nodes=2, family=family, overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD, kubernetes=False
+    plan = lab.LabPlan(
+        nodes=2,
+        family=family,
+        overlay=OverlayType.VXLAN,
+        wiring=Wiring.ROUTED,
+        leases=LeaseStore.ETCD,
+        kubernetes=False,
     )
     with up(plan) as cluster:
         body = '{"key": "AA==", "range_end": "AA=="}'  # everything
@@ -103,9 +108,9 @@ def test_one_command_makes_a_mixed_cluster_and_says_who_runs_where(hitless: Shel
     assert state["plan"]["overlay"] == "vxlan"  # type: ignore[index]
 
 
-@pytest.mark.parametrize("overlay", [Overlay.VXLAN, Overlay.WIREGUARD])
-def test_what_the_overlay_needs_is_tried_beforehand_and_told_as_building_tells_it(overlay: Overlay) -> None:
-    plan = lab.Plan(nodes=2, overlay=overlay, kubernetes=False)
+@pytest.mark.parametrize("overlay", [OverlayType.VXLAN, OverlayType.WIREGUARD])
+def test_what_the_overlay_needs_is_tried_beforehand_and_told_as_building_tells_it(overlay: OverlayType) -> None:
+    plan = lab.LabPlan(nodes=2, overlay=overlay, kubernetes=False)
     (device,) = [one for one in features.probe(plan) if one.name == f"{overlay} links"]
     if device.present:
         up(plan).close()

@@ -14,7 +14,7 @@ from tests.kernel.lab.worlds import HANG, finish, reaches, run, silent, stand_in
 from hitless import lab
 from hitless.kernel import processes
 from hitless.lab.agents import AGENTS
-from hitless.lab.saboteurs import FAULTS, Target, opens_a_gap
+from hitless.lab.saboteurs import FAULTS, SabotageTarget, opens_a_gap
 from hitless.model.families import Backend, Family
 
 pytestmark = pytest.mark.kernel
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.kernel
 XTABLES = [Backend.NFT, Backend.LEGACY]
 
 
-def rules(node: lab.Node, backend: Backend, family: Family = Family.IPV4) -> list[str]:
+def rules(node: lab.LabNode, backend: Backend, family: Family = Family.IPV4) -> list[str]:
     saved = run(node.namespace, f"{family.iptables}-{backend}-save", "-t", "nat")
     return [line for line in saved.splitlines() if "FLANNEL-POSTRTG" in line and line.startswith("-A")]
 
@@ -64,7 +64,7 @@ def test_a_restart_runs_as_many_commands_in_the_dark_as_upstream(
         shim = tmp_path / tool
         shim.write_text(SHIM.format(save=save, log=log, real=processes.program(tool)))
         shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
-    with up(lab.Plan(backend=backend)) as cluster:
+    with up(lab.LabPlan(backend=backend)) as cluster:
         finish(stand_in(cluster, name))
         line = ["env", f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin", *_command(cluster, name)]
         ready = cluster.nodes[0].root / f"run/hitless/{name}.ready"
@@ -83,7 +83,7 @@ def _command(cluster: lab.Lab, name: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("backend", XTABLES)
 def test_from_release_to_release_the_rules_end_up_the_same(backend: Backend) -> None:
-    with up(lab.Plan(family="dual", backend=backend)) as cluster:
+    with up(lab.LabPlan(family="dual", backend=backend)) as cluster:
         node = cluster.nodes[0]
         for name in ("flannel-0.26", "flannel-0.28", "flannel-0.28-canal", "adopter", "flannel-0.26"):
             process = stand_in(cluster, name)
@@ -100,7 +100,7 @@ def test_from_release_to_release_the_rules_end_up_the_same(backend: Backend) -> 
 
 
 def test_flannel_0_26_removes_its_rules_only_after_a_second() -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         process = stand_in(cluster, "flannel-0.26")
         begin = time.monotonic()
         process.terminate()
@@ -112,7 +112,7 @@ def test_flannel_0_26_removes_its_rules_only_after_a_second() -> None:
 
 @pytest.mark.parametrize("name", ["flannel-0.26", "flannel-0.28"])
 def test_resync_puts_missing_rules_back(name: str) -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         node = cluster.nodes[0]
         process = stand_in(cluster, name, "--resync", "0.2")
         run(node.namespace, "iptables-nft", "-t", "nat", "-F", "FLANNEL-POSTRTG")
@@ -122,10 +122,10 @@ def test_resync_puts_missing_rules_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["flannel-0.26", "flannel-0.28"])
 def test_resync_does_not_notice_order_as_upstream_does_not(name: str) -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         node = cluster.nodes[0]
         process = stand_in(cluster, name, "--resync", "0.1")
-        with FAULTS["reorder"](Target.of(cluster.cluster, node)):
+        with FAULTS["reorder"](SabotageTarget.of(cluster.cluster, node)):
             wrong = rules(node, Backend.NFT)
             time.sleep(1)
             assert rules(node, Backend.NFT) == wrong
@@ -134,7 +134,7 @@ def test_resync_does_not_notice_order_as_upstream_does_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["adopter", "flannel-0.28"])
 def test_only_the_adopter_restarts_without_a_single_rule_event(name: str, tmp_path: Path) -> None:
-    with up(lab.Plan(family="dual")) as cluster:
+    with up(lab.LabPlan(family="dual")) as cluster:
         node = cluster.nodes[0]
         finish(stand_in(cluster, name))
         heard = tmp_path / "events"
@@ -152,14 +152,14 @@ def test_only_the_adopter_restarts_without_a_single_rule_event(name: str, tmp_pa
         assert (events == 0) if name == "adopter" else (events > 10)
 
 
-def _nudge(node: lab.Node) -> bool:
+def _nudge(node: lab.LabNode) -> bool:
     run(node.namespace, "nft", "add", "table", "ip", "nudge")
     run(node.namespace, "nft", "delete", "table", "ip", "nudge")
     return False
 
 
 def test_nftables_mode_has_no_gap_at_start_in_0_28_and_loses_its_tables_at_the_end_of_0_26() -> None:
-    with up(lab.Plan(family="dual", backend=Backend.NFTABLES)) as cluster:
+    with up(lab.LabPlan(family="dual", backend=Backend.NFTABLES)) as cluster:
         node, pod, far = cluster.nodes[0], cluster.pods[0], cluster.far_end.addresses
         finish(stand_in(cluster, "flannel-0.28"))
         assert all(reaches(pod, addresses[0]) for addresses in far.values())
@@ -172,10 +172,10 @@ def test_nftables_mode_has_no_gap_at_start_in_0_28_and_loses_its_tables_at_the_e
 
 @pytest.mark.parametrize("backend", list(Backend))
 def test_every_fault_does_what_it_says_and_undoes_itself(backend: Backend) -> None:
-    with up(lab.Plan(family="ipv4", backend=backend)) as cluster:
+    with up(lab.LabPlan(family="ipv4", backend=backend)) as cluster:
         node, pod = cluster.nodes[0], cluster.pods[0]
         finish(stand_in(cluster, "flannel-0.28"))
-        target = Target.of(cluster.cluster, node)
+        target = SabotageTarget.of(cluster.cluster, node)
         whole = _without_counters(target)
         for name, fault in FAULTS.items():
             with fault(target):
@@ -189,12 +189,12 @@ def test_every_fault_does_what_it_says_and_undoes_itself(backend: Backend) -> No
         assert _without_counters(target) == whole
 
 
-def _without_counters(target: Target) -> list[str]:
+def _without_counters(target: SabotageTarget) -> list[str]:
     return [re.sub(r"^#.*$|\[\d+:\d+\]", "", text, flags=re.MULTILINE) for _, text in target.snapshot()]
 
 
 def test_a_stand_in_with_wrong_input_says_so_and_changes_nothing() -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         node = cluster.nodes[0]
         base = list(_command(cluster, "flannel-0.28"))
         before = run(node.namespace, "iptables-nft-save")
@@ -207,7 +207,7 @@ def test_a_stand_in_with_wrong_input_says_so_and_changes_nothing() -> None:
 
 def test_a_stand_in_that_stood_still_when_it_was_told_to_end_ends() -> None:
     """The kernel then gives the signal to whichever thread wakes up first; Python's handlers run in the main one."""
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         for _ in range(6):
             process = stand_in(cluster, "flannel-0.28")
             process.send_signal(signal.SIGSTOP)

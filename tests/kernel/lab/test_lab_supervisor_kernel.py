@@ -32,7 +32,7 @@ def test_every_way_of_restarting_a_real_agent_ends_ready() -> None:
     async def main() -> Told:
         told = Told()
         async with (
-            lab.up_async(lab.Plan()) as cluster,
+            lab.up_async(lab.LabPlan()) as cluster,
             supervisor(cluster, AGENTS["flannel-0.28"], told) as agent,
         ):
             assert await agent.start()
@@ -40,7 +40,7 @@ def test_every_way_of_restarting_a_real_agent_ends_ready() -> None:
                 assert await agent.restart(How(method, away=0.2, backoff=0.05), number)
         return told
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     told = asyncio.run(main())
     assert told.steps.count("ready") == 1 + len(Method)
     assert [event.t for event in told] == sorted(event.t for event in told)
@@ -71,7 +71,7 @@ def test_what_the_agent_started_dies_with_it(tmp_path: Path) -> None:
 
     async def main() -> None:
         told = Told()
-        async with lab.up_async(lab.Plan()) as cluster, supervisor(cluster, of_command(command), told) as agent:
+        async with lab.up_async(lab.LabPlan()) as cluster, supervisor(cluster, of_command(command), told) as agent:
             assert await agent.start()
             pid = await asyncio.to_thread(written, child)
             assert start_time(pid)
@@ -81,7 +81,7 @@ def test_what_the_agent_started_dies_with_it(tmp_path: Path) -> None:
             await agent.kill()
             assert not start_time(other), "the agent's daemon lives on"
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     asyncio.run(main())
 
 
@@ -103,7 +103,7 @@ def test_readiness_is_asked_by_http_in_the_nodes_own_network(tmp_path: Path) -> 
     command = f"{sys.executable} {tmp_path}/server.py"
 
     async def main() -> None:
-        async with lab.up_async(lab.Plan()) as cluster:
+        async with lab.up_async(lab.LabPlan()) as cluster:
             told = Told()
             good = of_command(command, Readiness("http", "http://127.0.0.1:8081/readyz", patience=30))
             async with supervisor(cluster, good, told) as agent:
@@ -114,7 +114,7 @@ def test_readiness_is_asked_by_http_in_the_nodes_own_network(tmp_path: Path) -> 
             assert told.steps == ["started", "ready", "started", "failed"]
             assert "not ready after 1 s" in told[-1].detail
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     asyncio.run(main())
 
 
@@ -124,11 +124,11 @@ def test_readiness_is_asked_by_a_command_in_the_node() -> None:
     async def main() -> None:
         told = Told()
         agent = of_command(command, Readiness.parse("exec:test -e /run/there"))
-        async with lab.up_async(lab.Plan()) as cluster, supervisor(cluster, agent, told) as running:
+        async with lab.up_async(lab.LabPlan()) as cluster, supervisor(cluster, agent, told) as running:
             assert await running.start()
             assert (cluster.nodes[0].root / "run/there").exists()
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     asyncio.run(main())
 
 
@@ -146,11 +146,14 @@ def test_a_program_that_cannot_be_an_agent_is_reported_with_its_words(command: s
 
     async def main() -> Told:
         told = Told()
-        async with lab.up_async(lab.Plan()) as cluster, supervisor(cluster, of_command(command, never), told) as agent:
+        async with (
+            lab.up_async(lab.LabPlan()) as cluster,
+            supervisor(cluster, of_command(command, never), told) as agent,
+        ):
             assert not await agent.start()
         return told
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     told = asyncio.run(main())
     assert told[-1].step == "failed"
     assert words in told[-1].detail

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    need(lab.Plan(family="ipv4"))
+    need(lab.LabPlan(family="ipv4"))
     shell = Shell(tmp_path / "labs")
     yield shell
     shell("down", "--all")

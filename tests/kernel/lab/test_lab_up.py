@@ -39,7 +39,7 @@ pytestmark = pytest.mark.kernel
 
 @pytest.mark.parametrize("backend", list(Backend))
 def test_pods_reach_the_world_only_while_flannels_rules_stand(backend: Backend) -> None:
-    with up(lab.Plan(family="dual", backend=backend)) as cluster:
+    with up(lab.LabPlan(family="dual", backend=backend)) as cluster:
         node, pod = cluster.nodes[0], cluster.pods[0]
         for family in Family:
             # without: the packet arrives under the pod's own address, and nobody can answer it
@@ -53,7 +53,7 @@ def test_pods_reach_the_world_only_while_flannels_rules_stand(backend: Backend) 
 
 
 def test_the_far_end_sees_the_node_once_the_rules_stand() -> None:
-    with up(lab.Plan(family="dual")) as cluster:
+    with up(lab.LabPlan(family="dual")) as cluster:
         finish(stand_in(cluster, "adopter"))
         for family in Family:
             assert seen_source(cluster, cluster.pods[0], family) == str(cluster.nodes[0].addresses[family])
@@ -61,7 +61,7 @@ def test_the_far_end_sees_the_node_once_the_rules_stand() -> None:
 
 @pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY])
 def test_pods_of_different_nodes_reach_each_other_untranslated(backend: Backend) -> None:
-    with up(lab.Plan(nodes=2, pods_per_node=2, family="dual", backend=backend, services=20)) as cluster:
+    with up(lab.LabPlan(nodes=2, pods_per_node=2, family="dual", backend=backend, services=20)) as cluster:
         here, there = cluster.nodes[0].pods[1], cluster.nodes[1].pods[0]
         for family in Family:
             assert reaches(here, there.addresses[family])
@@ -70,7 +70,7 @@ def test_pods_of_different_nodes_reach_each_other_untranslated(backend: Backend)
 
 
 def test_with_policy_drop_pods_depend_on_the_agents_forward_rules() -> None:
-    with up(lab.Plan(family="ipv4", forward_policy="drop")) as cluster:
+    with up(lab.LabPlan(family="ipv4", forward_policy="drop")) as cluster:
         node, pod, far = cluster.nodes[0], cluster.pods[0], cluster.far_end.address
         finish(stand_in(cluster, "adopter"))
         assert reaches(pod, far)
@@ -79,7 +79,7 @@ def test_with_policy_drop_pods_depend_on_the_agents_forward_rules() -> None:
 
 
 def test_two_labs_with_the_same_addresses_know_nothing_of_each_other() -> None:
-    with up(lab.Plan()) as one, up(lab.Plan()) as two:
+    with up(lab.LabPlan()) as one, up(lab.LabPlan()) as two:
         finish(stand_in(one, "adopter"))
         assert reaches(one.pods[0], one.far_end.address)
         assert silent(two.pods[0], two.far_end.address)
@@ -88,7 +88,7 @@ def test_two_labs_with_the_same_addresses_know_nothing_of_each_other() -> None:
 
 
 def test_each_node_has_a_run_of_its_own_and_so_its_own_lock() -> None:
-    with up(lab.Plan(nodes=2)) as cluster:
+    with up(lab.LabPlan(nodes=2)) as cluster:
         one, two = cluster.nodes
         run(one.namespace, "sh", "-c", "echo 1 > /run/xtables.lock.test")
         assert (one.root / "run/xtables.lock.test").read_text() == "1\n"
@@ -98,16 +98,16 @@ def test_each_node_has_a_run_of_its_own_and_so_its_own_lock() -> None:
 
 def test_the_machine_is_the_same_before_during_and_after() -> None:
     before = machine()
-    with up(lab.Plan(nodes=2, family="dual", services=5)) as cluster:
+    with up(lab.LabPlan(nodes=2, family="dual", services=5)) as cluster:
         finish(stand_in(cluster, "flannel-0.26"))
         assert machine() == before
     assert machine() == before
 
 
 def test_when_the_keeper_is_killed_everything_is_gone_at_once() -> None:
-    cluster = up(lab.Plan(nodes=2))
+    cluster = up(lab.LabPlan(nodes=2))
     try:
-        with up(lab.Plan(kubernetes=False)) as observer:
+        with up(lab.LabPlan(kubernetes=False)) as observer:
             witness = Witness(observer, cluster.cluster)
             assert witness.standing() == {"node0", "node0-pod0", "node1", "node1-pod0", "underlay", "far-end"}
             os.kill(cluster.keeper.keep.pid, signal.SIGKILL)
@@ -123,7 +123,7 @@ def test_when_the_keeper_is_killed_everything_is_gone_at_once() -> None:
 
 @pytest.mark.parametrize("making", ["lab.up()", "asyncio.run(asyncio.to_thread(lab.up))"])
 def test_when_the_maker_is_killed_everything_is_gone(making: str) -> None:
-    need(lab.Plan())
+    need(lab.LabPlan())
     script = textwrap.dedent(f"""
         import asyncio, time
         from hitless import lab
@@ -145,9 +145,9 @@ def test_when_the_maker_is_killed_everything_is_gone(making: str) -> None:
 
 
 def test_closing_twice_or_after_the_keepers_death_touches_no_stranger() -> None:
-    one = up(lab.Plan())
+    one = up(lab.LabPlan())
     one.close()
-    with up(lab.Plan()) as two:
+    with up(lab.LabPlan()) as two:
         # the kernel gives the same inode numbers out again
         stranger = processes.start(["sleep", "1000"], namespace=two.pods[0].namespace)
         until(lambda: stranger.pid in held_processes(two.members.inodes), "sleep entering the pod")
@@ -158,29 +158,29 @@ def test_closing_twice_or_after_the_keepers_death_touches_no_stranger() -> None:
 
 def test_a_keeper_made_in_a_thread_outlives_the_thread() -> None:
     async def main() -> None:
-        async with lab.up_async(lab.Plan()) as cluster:
+        async with lab.up_async(lab.LabPlan()) as cluster:
             await asyncio.sleep(0)
             assert alive(cluster.keeper.keep)
             assert reaches(cluster.pods[0], cluster.nodes[0].address)
 
-    need(lab.Plan())
+    need(lab.LabPlan())
     asyncio.run(main())
 
 
 def test_what_still_runs_inside_ends_with_the_lab() -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         inside = processes.start(["sleep", "1000"], namespace=cluster.pods[0].namespace)
         until(lambda: inside.pid in held_processes(cluster.members.inodes), "sleep entering the pod")
     assert inside.wait(HANG) == -signal.SIGKILL
 
 
 def test_a_lab_that_could_not_be_made_whole_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    need(lab.Plan())
+    need(lab.LabPlan())
     kept: list[keeper_client.KeeperHandle] = []
     real = topology.pod
     monkeypatch.setattr(topology, "pod", lambda *words: real(*words) + "link add x type nosuchtype\n")
     with pytest.raises(ProgramError, match=r"node0-pod0: link add x type nosuchtype: Error: "):
-        building.up(lab.Plan(), started=kept.append)
+        building.up(lab.LabPlan(), started=kept.append)
     assert not alive(kept[0])
 
 
@@ -193,7 +193,7 @@ def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(processes.PACKAGES, "no-such-iptables-legacy", "iptables")
     monkeypatch.setattr(processes, "program", without)
     with pytest.raises(MissingError, match="apt-get install iptables"):
-        lab.up(lab.Plan(backend=Backend.LEGACY))
+        lab.up(lab.LabPlan(backend=Backend.LEGACY))
 
 
 def test_a_kernel_that_allows_no_namespaces_is_named_with_the_remedy() -> None:
@@ -215,7 +215,7 @@ def test_a_kernel_that_allows_no_namespaces_is_named_with_the_remedy() -> None:
 def test_five_thousand_services_are_loaded_in_one_go(record_property: Callable[[str, object], None]) -> None:
     for backend in (Backend.NFT, Backend.LEGACY):
         begin = time.monotonic()
-        with up(lab.Plan(family="ipv4", backend=backend, services=5000)) as cluster:
+        with up(lab.LabPlan(family="ipv4", backend=backend, services=5000)) as cluster:
             record_property(f"up with 5,000 Services, {backend}", round(time.monotonic() - begin, 2))
             saved = run(cluster.nodes[0].namespace, f"iptables-{backend}-save", "-t", "nat")
             assert saved.count("\n-A ") > 25_000
@@ -224,7 +224,7 @@ def test_five_thousand_services_are_loaded_in_one_go(record_property: Callable[[
 
 
 def test_a_namespace_is_entered_by_sockets_as_well_as_by_programs() -> None:
-    with up(lab.Plan()) as cluster:
+    with up(lab.LabPlan()) as cluster:
         here = Path("/proc/thread-self/ns/net")
         entered = namespaces.inside(cluster.pods[0].namespace, lambda: here.stat().st_ino)
         assert entered == cluster.members.held["node0-pod0"].inode
@@ -254,19 +254,19 @@ def test_a_missing_kernel_feature_is_named_with_its_remedy(
     shims: dict[str, str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel without it, as its programs report it: a shim in front of the real program says no."""
-    need(lab.Plan())
+    need(lab.LabPlan())
     for name, text in shims.items():
         (tmp_path / name).write_text(text.format(real=processes.program(name)))
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(MissingError, match=f"the lab cannot be made whole: {named}; load"):
-        lab.up(lab.Plan())
+        lab.up(lab.LabPlan())
 
 
 @pytest.mark.parametrize("backend", [Backend.NFT, Backend.LEGACY, Backend.NFTABLES])
 def test_the_plain_names_of_iptables_are_the_nodes_backend_by_any_path_and_only_there(backend: Backend) -> None:
     """An agent runs ``iptables``, which on a real node is the node's backend, whatever this machine's default is."""
-    plan = lab.Plan(backend=backend, family="dual", pods_per_node=1)
+    plan = lab.LabPlan(backend=backend, family="dual", pods_per_node=1)
     need(plan)
     here = {name: versions(name, namespaces.HERE) for name in ("iptables", "ip6tables")}
     word = "(legacy)" if backend is Backend.LEGACY else "(nf_tables)"

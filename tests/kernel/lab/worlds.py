@@ -31,7 +31,7 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-def up(plan: lab.Plan) -> lab.Lab:
+def up(plan: lab.LabPlan) -> lab.Lab:
     """A lab, or a skip that says why not."""
     try:
         return lab.up(plan)
@@ -40,7 +40,7 @@ def up(plan: lab.Plan) -> lab.Lab:
         raise
 
 
-def need(plan: lab.Plan) -> None:
+def need(plan: lab.LabPlan) -> None:
     """Skip unless this machine can build such a lab."""
     for feature in _features(plan):
         if not feature.present:
@@ -48,7 +48,7 @@ def need(plan: lab.Plan) -> None:
 
 
 @functools.cache
-def _features(plan: lab.Plan) -> tuple[features.Feature, ...]:
+def _features(plan: lab.LabPlan) -> tuple[features.Feature, ...]:
     return features.probe(plan)  # the machine's: they do not change while tests run
 
 
@@ -64,21 +64,21 @@ def run(namespace: Namespace, *command: str, stdin: str | None = None, check: bo
     return processes.run(command, namespace=namespace, stdin=stdin, check=check).stdout
 
 
-def reaches(pod: lab.Pod, address: object) -> bool:
+def reaches(pod: lab.LabPod, address: object) -> bool:
     """Whether a new flow from the pod gets an answer, however busy this machine is: it asks each second."""
     return _ping(pod, address, f"-w{HANG / 2:g}") == 0
 
 
-def silent(pod: lab.Pod, address: object) -> bool:
+def silent(pod: lab.LabPod, address: object) -> bool:
     """Whether a new flow from the pod gets no answer for a second."""
     return _ping(pod, address, "-W1") == 1
 
 
-def _ping(pod: lab.Pod, address: object, patience: str) -> int:
+def _ping(pod: lab.LabPod, address: object, patience: str) -> int:
     return processes.run(["ping", "-c1", patience, str(address)], namespace=pod.namespace, check=False).returncode
 
 
-def seen_source(cluster: lab.Lab, pod: lab.Pod, family: Family) -> str:
+def seen_source(cluster: lab.Lab, pod: lab.LabPod, family: Family) -> str:
     """The source address under which a datagram of the pod arrives at the far end."""
     kind = socket.AF_INET if family is Family.IPV4 else socket.AF_INET6
     address = str(cluster.far_end.addresses[family][0])
@@ -147,7 +147,7 @@ class Witness:
     The kernel takes both ends away when it frees the namespace. Inode numbers would lie: they are given out again.
     """
 
-    def __init__(self, observer: lab.Lab, cluster: lab.Cluster) -> None:
+    def __init__(self, observer: lab.Lab, cluster: lab.LabCluster) -> None:
         self._observer = observer.underlay.namespace
         self.names = {}
         text = ""

@@ -215,7 +215,9 @@ def world(folder: Path) -> Iterator[World]:
     """A lab of its own for one test, with masquerading on; skips (or fails) where the machine cannot have one."""
     with contextlib.ExitStack() as stack:
         try:
-            cluster = stack.enter_context(lab.up(lab.Plan(nodes=1, pods_per_node=1, family="dual", kubernetes=False)))
+            cluster = stack.enter_context(
+                lab.up(lab.LabPlan(nodes=1, pods_per_node=1, family="dual", kubernetes=False))
+            )
             made = World(cluster, folder, stack)
             made.masquerade()
         except HitlessError as error:

@@ -37,7 +37,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState, Place, Purpose
 from hitless.plan import Transaction, plan
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 from hitless.testing.fake_kernel import Death, FakeKernel
 from hitless.testing.fake_node import FakeNode
 
@@ -53,8 +53,8 @@ _CHAINS = {
 CONFIGURATIONS = (
     snapshot(V4),
     snapshot(V4, V6),
-    Snapshot({V4: OTHER_SUBNET[V4]}, True, True, True, "test"),
-    Snapshot(snapshot(V4).networks, True, True, False, "test"),
+    SourceSnapshot({V4: OTHER_SUBNET[V4]}, True, True, True, "test"),
+    SourceSnapshot(snapshot(V4).networks, True, True, False, "test"),
 )
 IPTABLES_DAMAGE = (
     "*nat\n-F FLANNEL-POSTRTG\nCOMMIT\n",
@@ -111,7 +111,7 @@ class WatchedNode(FakeNode):
             self.broken.append(f"nothing was changed by {transaction.text}")
         self.forget()
 
-    def due(self, snapshot: Snapshot, backend: Backend) -> bool:
+    def due(self, snapshot: SourceSnapshot, backend: Backend) -> bool:
         """Whether there is something to do, asked past every failure."""
         key = self.version, id(snapshot), backend
         if self._due is None or self._due[0] != key:
@@ -160,7 +160,7 @@ class World:
         self.agent = Agent(self.node, self.time, self.wanted, backend=self.backend)
         look = self.agent.worker.look
 
-        def watched(snapshot: Snapshot, backend: Backend, **how: bool) -> Look:
+        def watched(snapshot: SourceSnapshot, backend: Backend, **how: bool) -> Look:
             due = self.node.due(snapshot, backend)
             commands = self.node.commands
             found = look(snapshot, backend, **how)

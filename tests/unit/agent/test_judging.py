@@ -13,10 +13,10 @@ from hitless.model.families import Family
 from hitless.model.reading import network
 from hitless.model.rules import Ruleset
 from hitless.observe.pods import Pod
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 NETWORK, SUBNET = network("10.42.0.0/16", where="test"), network("10.42.0.0/24", where="test")
-SNAPSHOT = Snapshot({Family.IPV4: FamilyNetworks(NETWORK, SUBNET)})
+SNAPSHOT = SourceSnapshot({Family.IPV4: FamilyNetworks(NETWORK, SUBNET)})
 
 
 class Looked(Node):

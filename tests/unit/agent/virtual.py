@@ -18,7 +18,7 @@ from hitless.agent.worker import Worker
 from hitless.daemon.logs import Log
 from hitless.daemon.notify import Notifier
 from hitless.model.families import Backend
-from hitless.sources import Snapshot
+from hitless.sources import SourceSnapshot
 from hitless.testing.fake_node import FakeNode
 
 _T = TypeVar("_T")
@@ -112,7 +112,7 @@ class Agent:
     """One life of an agent. ``said`` is its log."""
 
     def __init__(
-        self, node: FakeNode, time: Time, snapshot: Snapshot | None, *, backend: Backend | None = None
+        self, node: FakeNode, time: Time, snapshot: SourceSnapshot | None, *, backend: Backend | None = None
     ) -> None:
         self.node, self.time = node, time
         self._stream = io.StringIO()

@@ -9,7 +9,7 @@ from hitless.cli import drill_lab
 from hitless.cli.drill import command
 from hitless.drill import Method
 from hitless.errors import InputError
-from hitless.lab.plans import LeaseSource
+from hitless.lab.plans import LeaseStore
 
 
 def asked(*commands: str, names: str | None = None, name: str | None = None) -> drill_lab.Rows:
@@ -32,7 +32,7 @@ def test_patience_and_grace_are_for_every_agent() -> None:
 def test_an_overlay_brings_a_second_node_and_etcd_only_where_a_command_asks_for_it() -> None:
     assert drill_lab.place(None, "vxlan", "l2", []).nodes == 2
     assert drill_lab.place(None, None, "l2", []).nodes == 1
-    assert drill_lab.place(3, "vxlan", "routed", ["a {etcd}"]).leases is LeaseSource.ETCD
+    assert drill_lab.place(3, "vxlan", "routed", ["a {etcd}"]).leases is LeaseStore.ETCD
 
 
 def test_the_successor_is_ours_unless_another_is_named() -> None:

@@ -31,7 +31,7 @@ from hitless.survey.cni import look
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes, Spool
 from hitless.testing.api_rights import Rights, rules_of
-from hitless.testing.api_store import Answer
+from hitless.testing.api_store import StatusError
 
 AUTHORITY = Path(__file__).parents[2] / "samples/kubernetes/authority.pem"
 Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
@@ -281,7 +281,7 @@ def test_a_clock_that_cannot_be_asked_at_first_is_asked_again(tmp_path: Path) ->
         def late(pod: Any, container: str) -> Any:
             if not refused:
                 refused.append(container)
-                raise Answer(
+                raise StatusError(
                     500, "InternalError", "error dialing backend: dial tcp 192.0.2.1:10250: connection refused"
                 )
             return command(pod, container)

@@ -19,7 +19,7 @@ from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import look
 from hitless.survey.nodes import choose
 from hitless.testing.api_kubelet import FakeNodes
-from hitless.testing.api_rights import Rights, Rule
+from hitless.testing.api_rights import RbacRule, Rights
 
 PLACE = "hitless-drill"
 PODS = PodOptions("x1", namespace=PLACE)
@@ -118,7 +118,7 @@ def test_where_other_drills_cannot_be_looked_for_is_said_unless_there_can_be_non
         told: list[str] = []
         against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
         assert (told, bool(against)) == ([], False), "a peer alone is in nobody's way"
-        fake.api.rights = Rights([Rule("get", "", "namespaces")] if sees_namespaces else [])
+        fake.api.rights = Rights([RbacRule("get", "", "namespaces")] if sees_namespaces else [])
         against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
         assert against == []
         assert len(told) == (0 if sees_namespaces and not there else 1)

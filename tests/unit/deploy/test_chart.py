@@ -16,7 +16,7 @@ import yaml
 from hitless.cluster import manifests
 from hitless.cluster.manifests import PodOptions
 from hitless.restarts.methods import ApiMethod
-from hitless.testing.api_rights import Rule, rules_of
+from hitless.testing.api_rights import RbacRule, rules_of
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy/chart"
@@ -168,7 +168,7 @@ def test_drills_in_maintenance_windows_may_read_the_config_map_of_the_windows_an
 
 
 def test_the_guard_may_create_events_and_nothing_else() -> None:
-    assert rules_of(render()) == [Rule("create", "", "events", "default")]
+    assert rules_of(render()) == [RbacRule("create", "", "events", "default")]
     quiet = render("guard.events=false")
     assert rules_of(quiet) == []
     assert of(quiet, "DaemonSet")[0]["spec"]["template"]["spec"]["automountServiceAccountToken"] is False

@@ -15,13 +15,13 @@ from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
 from hitless.plan import plan
 from hitless.semantics import evaluate
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 from hitless.testing.fake_kernel import FakeKernel
 
 EVERY = [(backend, family) for backend in Backend for family in Family]
 
 
-def rules(backend: Backend, family: Family, wanted: Snapshot | None = None) -> Ruleset:
+def rules(backend: Backend, family: Family, wanted: SourceSnapshot | None = None) -> Ruleset:
     kernel = FakeKernel()
     for transaction in plan(desired_state(wanted or snapshot(family), backend), NodeState()).transactions:
         kernel.apply(transaction)

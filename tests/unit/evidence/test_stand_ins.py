@@ -14,7 +14,7 @@ from hitless.drill import DrillPlan
 from hitless.drill.labs import LabTarget
 from hitless.evidence import RecordedDrill, Verdict, grouped, judge
 from hitless.evidence.reports import render, terminal
-from hitless.lab import Plan as Place
+from hitless.lab import LabPlan as Place
 from hitless.lab import agents
 from hitless.model import events as e
 

@@ -18,7 +18,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.rules import Comment, Jump, Mark, Rule, Source
 from hitless.model.state import Holding, NodeState, Place, Purpose
 from hitless.plan import Transaction, cleanup, iptables_rule, nft_rule, plan
-from hitless.sources import FamilyNetworks, Options, Snapshot, parse_flags, parse_netconf, snapshot_from
+from hitless.sources import FamilyNetworks, Options, SourceSnapshot, parse_flags, parse_netconf, snapshot_from
 from hitless.sources.subnets import read_subnet_file
 
 FAMILIES = (Family.IPV4, Family.IPV6)
@@ -44,7 +44,7 @@ EVIL = st.sampled_from(
 ) | st.text(max_size=30)
 
 
-def texts(one: Snapshot) -> list[Transaction]:
+def texts(one: SourceSnapshot) -> list[Transaction]:
     found: list[Transaction] = []
     for backend in Backend:
         desired = desired_state(one, backend)
@@ -110,7 +110,7 @@ def test_a_typed_value_that_carries_more_than_a_number_brings_none_of_it_into_a_
     assert "COMMIT" in str(sneaky)
     assert iptables_rule(Rule((Source(sneaky),))) == "-s fd42::/48"
     assert nft_rule(Rule((Source(sneaky),)), Family.IPV6) == "ip6 saddr fd42::/48"
-    one = Snapshot({Family.IPV6: FamilyNetworks(sneaky, ip_network("fd42:0:0:1::/64"))}, masquerade=True)
+    one = SourceSnapshot({Family.IPV6: FamilyNetworks(sneaky, ip_network("fd42:0:0:1::/64"))}, masquerade=True)
     for transaction in texts(one):
         rule_text.check(transaction.program, transaction.text)
 

@@ -190,11 +190,11 @@ def test_time_in_which_the_server_was_silent_does_not_count_as_waiting(tmp_path:
 
 
 def test_a_new_namespaces_service_account_is_waited_for(tmp_path: Path) -> None:
-    from hitless.testing.api_store import Answer
+    from hitless.testing.api_store import StatusError
 
     async def story(fake: FakeNodes, folder: Path) -> None:
         words = 'pods "x" is forbidden: error looking up service account a/default: serviceaccount "default" not found'
-        fake.api.faults.failures = [Answer(403, "Forbidden", words)]
+        fake.api.faults.failures = [StatusError(403, "Forbidden", words)]
         async with client(fake, folder) as api:
             station = _station(api)
             await station.start(10.0)
@@ -206,11 +206,11 @@ def test_a_new_namespaces_service_account_is_waited_for(tmp_path: Path) -> None:
 
 def test_a_pod_that_is_not_admitted_is_said_with_the_remedy(tmp_path: Path) -> None:
     from hitless.errors import MissingError
-    from hitless.testing.api_store import Answer
+    from hitless.testing.api_store import StatusError
 
     async def story(fake: FakeNodes, folder: Path) -> None:
         words = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
-        fake.api.faults.failures = [Answer(403, "Forbidden", words)]
+        fake.api.faults.failures = [StatusError(403, "Forbidden", words)]
         async with client(fake, folder) as api:
             with pytest.raises(MissingError, match=r"host namespaces.*Pod Security"):
                 await _station(api).start(10.0)

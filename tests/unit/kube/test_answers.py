@@ -17,7 +17,7 @@ from hitless.errors import ApiError
 from hitless.kube import streams
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, PODS
-from hitless.testing.api_store import Answer
+from hitless.testing.api_store import StatusError
 from hitless.testing.endings import finish_turns, stop_listening
 
 SAMPLES = json.loads((Path(__file__).parents[2] / "samples/kubernetes/answers.json").read_text())
@@ -185,7 +185,7 @@ def test_the_fake_refuses_in_the_same_form(tmp_path: Path) -> None:
         async with cluster(1) as fake, client(fake, tmp_path) as api:
             for name in ("forbidden", "not_found", "already_exists", "uid_precondition", "eviction_budget"):
                 body = ANSWERS[name]["body"]
-                answer = Answer(body["code"], body["reason"], body["message"], body.get("details"))
+                answer = StatusError(body["code"], body["reason"], body["message"], body.get("details"))
                 assert answer.document() == body
             fake.api.store.create("configmaps", "default", {"metadata": {"name": "mine"}})
             answer_ = await api.client.post(

@@ -17,9 +17,9 @@ from hitless.kube import streams
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, NODES, PODS
 from hitless.testing.api_kubelet import FakeNodes, Spool
-from hitless.testing.api_rights import Rights, Rule
+from hitless.testing.api_rights import RbacRule, Rights
 from hitless.testing.api_server import FakeApi
-from hitless.testing.api_store import Answer
+from hitless.testing.api_store import StatusError
 
 Story = Callable[[FakeNodes, Api], Coroutine[Any, Any, None]]
 
@@ -100,7 +100,7 @@ def test_the_fake_tells_a_change_of_the_very_moment_in_which_a_bookmark_is_due(t
 
 def test_a_refusal_is_said_in_the_servers_words_with_the_remedy(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
-        fake.api.rights = Rights([Rule("list", "", "nodes")])
+        fake.api.rights = Rights([RbacRule("list", "", "nodes")])
         assert len(await api.all(NODES)) == 2
         with pytest.raises(ApiError, match=r'cannot list resource "pods" in API group "".*--dry-run') as caught:
             await api.all(PODS, "default")
@@ -112,11 +112,11 @@ def test_a_refusal_is_said_in_the_servers_words_with_the_remedy(tmp_path: Path) 
 def test_passing_troubles_are_waited_out_and_answers_are_not(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.faults.failures = [
-            Answer(503, "ServiceUnavailable", "later"),
-            Answer(429, "TooManyRequests", "slow down"),
+            StatusError(503, "ServiceUnavailable", "later"),
+            StatusError(429, "TooManyRequests", "slow down"),
         ]
         assert len(await api.all(NODES)) == 2
-        fake.api.faults.failures = [Answer(400, "BadRequest", "what?")]
+        fake.api.faults.failures = [StatusError(400, "BadRequest", "what?")]
         with pytest.raises(ApiError, match="what") as caught:
             await api.all(NODES)
         assert caught.value.status == 400
@@ -127,7 +127,7 @@ def test_passing_troubles_are_waited_out_and_answers_are_not(tmp_path: Path) -> 
 def test_a_create_whose_answer_was_lost_is_not_done_twice(tmp_path: Path) -> None:
     async def story(fake: FakeNodes, api: Api) -> None:
         fake.api.store.create("configmaps", "default", configmap("mine"))
-        fake.api.faults.failures = [Answer(504, "Timeout", "the answer got lost")]
+        fake.api.faults.failures = [StatusError(504, "Timeout", "the answer got lost")]
         assert await api.create(CONFIG_MAPS, configmap("mine"), "default") is None
         with pytest.raises(ApiError, match="already exists"):  # without a lost answer it is somebody else's
             await api.create(CONFIG_MAPS, configmap("mine"), "default")

@@ -21,7 +21,7 @@ from hitless.errors import ApiError
 from hitless.kube import streams
 from hitless.kube.api import Patience, connect
 from hitless.kube.objects import CONFIG_MAPS, NODES
-from hitless.testing.api_store import Answer
+from hitless.testing.api_store import StatusError
 
 USER = {"token": "t"}
 READ = ["hitless", "relay", "read", "--from", "0"]
@@ -139,7 +139,7 @@ def test_a_proxy_that_is_busy_is_waited_for(tmp_path: Path, pki: Path, status: s
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_server_that_is_busy_is_waited_for(tmp_path: Path, pki: Path, status: int) -> None:
     async def story(world: World) -> None:
-        world.seen.failures = [Answer(status, "Busy", "busy") for _ in range(3)]
+        world.seen.failures = [StatusError(status, "Busy", "busy") for _ in range(3)]
         assert await works(world.connect(_named(world), USER, DOGGED))
         assert len(world.seen.headers) == 4
 

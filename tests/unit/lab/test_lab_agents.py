@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hitless.errors import InputError
 from hitless.lab.agents import AGENTS, Readiness, named, of_command
-from hitless.lab.plans import Plan
+from hitless.lab.plans import LabPlan
 from hitless.lab.standins.__main__ import NAMES
 
 
@@ -22,7 +22,7 @@ def test_an_unknown_agent_is_refused_with_the_names_there_are() -> None:
 def test_a_command_is_split_as_a_shell_would_and_run_without_one() -> None:
     agent = of_command("/opt/bin/flanneld --ip-masq '--iface=eth 0' $HOME;")
     assert agent.name == "flanneld"
-    assert agent.command(Plan(), None) == (  # type: ignore[arg-type]  # a user's command asks nothing of the node
+    assert agent.command(LabPlan(), None) == (  # type: ignore[arg-type]  # a user's command asks nothing of the node
         "/opt/bin/flanneld",
         "--ip-masq",
         "--iface=eth 0",

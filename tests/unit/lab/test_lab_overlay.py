@@ -15,12 +15,12 @@ from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE
 from hitless.lab import overlays, placeholders, teams, topology
 from hitless.lab.agents import AGENTS, of_command
-from hitless.lab.clusters import Node
-from hitless.lab.plans import LeaseSource, Overlay, Plan, Stack, Wiring
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan, LeaseStore, OverlayType, Stack, Wiring
 from hitless.model.families import Family
 
 plans = st.builds(
-    Plan,
+    LabPlan,
     nodes=st.integers(1, 5),
     family=st.sampled_from(list(Stack)),
     overlay=st.sampled_from(["", "vxlan", "wireguard"]),
@@ -28,14 +28,14 @@ plans = st.builds(
 )
 
 
-def node_of(plan: Plan, index: int = 0) -> Node:
+def node_of(plan: LabPlan, index: int = 0) -> LabNode:
     addresses = MappingProxyType({family: plan.node_address(family, index) for family in plan.families})
     subnets = MappingProxyType({family: plan.subnet(family, index) for family in plan.families})
-    return Node(plan.node_name(index), index, HERE, Path("/"), (), addresses, subnets)
+    return LabNode(plan.node_name(index), index, HERE, Path("/"), (), addresses, subnets)
 
 
 @given(plans)
-def test_every_node_stands_in_the_underlay_beside_its_own_gateway(plan: Plan) -> None:
+def test_every_node_stands_in_the_underlay_beside_its_own_gateway(plan: LabPlan) -> None:
     for family in plan.families:
         seen = []
         for i in range(plan.nodes):
@@ -48,7 +48,7 @@ def test_every_node_stands_in_the_underlay_beside_its_own_gateway(plan: Plan) ->
 
 
 @given(plans)
-def test_pod_networks_of_other_nodes_are_routed_by_the_lab_only_without_an_overlay(plan: Plan) -> None:
+def test_pod_networks_of_other_nodes_are_routed_by_the_lab_only_without_an_overlay(plan: LabPlan) -> None:
     text = topology.underlay(plan, lambda i: f"/n{i}", "/far")
     text += "".join(topology.node(plan, i, lambda p: f"/p{p}") for i in range(plan.nodes))
     others = [plan.subnet(family, i) for family in plan.families for i in range(plan.nodes) if plan.nodes > 1]
@@ -65,13 +65,13 @@ def test_pod_networks_of_other_nodes_are_routed_by_the_lab_only_without_an_overl
 )
 def test_what_cannot_be_is_refused(more: dict[str, str], word: str) -> None:
     with pytest.raises(InputError, match=word):
-        Plan(**more)  # type: ignore[arg-type]
+        LabPlan(**more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("family", list(Stack))
-@pytest.mark.parametrize("overlay", list(Overlay))
-def test_the_network_configuration_lets_node0_have_the_first_subnet(family: Stack, overlay: Overlay) -> None:
-    plan = Plan(family=family, overlay=overlay)
+@pytest.mark.parametrize("overlay", list(OverlayType))
+def test_the_network_configuration_lets_node0_have_the_first_subnet(family: Stack, overlay: OverlayType) -> None:
+    plan = LabPlan(family=family, overlay=overlay)
     conf = json.loads(overlays.net_conf(plan))
     assert conf["Backend"] == {"Type": overlay}
     assert (conf["EnableIPv4"], conf["EnableIPv6"]) == tuple(each in plan.families for each in Family)
@@ -81,7 +81,7 @@ def test_the_network_configuration_lets_node0_have_the_first_subnet(family: Stac
 
 
 def test_words_in_braces_are_filled_in_and_other_braces_stay() -> None:
-    plan = Plan(nodes=2, family=Stack.DUAL, overlay=Overlay.VXLAN, leases=LeaseSource.ETCD)
+    plan = LabPlan(nodes=2, family=Stack.DUAL, overlay=OverlayType.VXLAN, leases=LeaseStore.ETCD)
     agent = of_command("x -etcd-endpoints={etcd} -iface={iface} {node} {public_ip} {subnet} '{\"a\": {}}' {other}")
     assert agent.command(plan, node_of(plan, 1)) == (
         "x", "-etcd-endpoints=http://192.0.2.1:2379", "-iface=eth0", "node1", "192.0.2.11",
@@ -90,24 +90,24 @@ def test_words_in_braces_are_filled_in_and_other_braces_stay() -> None:
 
 
 def test_on_a_routed_underlay_each_node_reaches_etcd_at_its_own_gateway() -> None:
-    plan = Plan(nodes=3, overlay=Overlay.VXLAN, wiring=Wiring.ROUTED, leases=LeaseSource.ETCD)
+    plan = LabPlan(nodes=3, overlay=OverlayType.VXLAN, wiring=Wiring.ROUTED, leases=LeaseStore.ETCD)
     found = [placeholders.fill(["{etcd}"], plan, node_of(plan, i))[0] for i in range(3)]
     assert found == [f"http://198.18.{i}.1:2379" for i in range(3)]
 
 
 def test_a_lab_without_ipv4_reaches_its_etcd_by_ipv6() -> None:
-    plan = Plan(nodes=2, family=Stack.IPV6, overlay=Overlay.VXLAN, leases=LeaseSource.ETCD)
+    plan = LabPlan(nodes=2, family=Stack.IPV6, overlay=OverlayType.VXLAN, leases=LeaseStore.ETCD)
     assert placeholders.fill(["{etcd}"], plan, node_of(plan))[0] == f"http://[{plan.gateway(Family.IPV6, 0)}]:2379"
 
 
 def test_one_agent_that_names_etcd_decides_for_all() -> None:
-    assert placeholders.lease_source(["a {lease_dir}", "b {etcd}"]) is LeaseSource.ETCD
-    assert placeholders.lease_source(["a {lease_dir}"]) is LeaseSource.DIRECTORY
+    assert placeholders.lease_source(["a {lease_dir}", "b {etcd}"]) is LeaseStore.ETCD
+    assert placeholders.lease_source(["a {lease_dir}"]) is LeaseStore.DIRECTORY
 
 
 def test_our_own_agent_is_told_where_the_leases_are() -> None:
     def line(**more: object) -> str:
-        plan = Plan(nodes=2, **more)  # type: ignore[arg-type]
+        plan = LabPlan(nodes=2, **more)  # type: ignore[arg-type]
         return " ".join(AGENTS["hitless"].command(plan, node_of(plan)))
 
     assert "--lease-dir=/run/hitless-shared/leases" in line(overlay="vxlan")
@@ -117,7 +117,7 @@ def test_our_own_agent_is_told_where_the_leases_are() -> None:
 
 
 def test_agents_are_given_to_nodes_by_name() -> None:
-    plan = Plan(nodes=3, overlay=Overlay.VXLAN)
+    plan = LabPlan(nodes=3, overlay=OverlayType.VXLAN)
     found = orders(["hitless"], ["node1=/bin/sleep 9"], ["node1=file:/run/x"], plan)
     assert [(one.node, one.name, one.command, one.ready) for one in found] == [
         ("", "hitless", "", "started"),
@@ -141,12 +141,12 @@ def test_what_contradicts_itself_is_refused(
     agents: list[str], commands: list[str], ready: list[str], word: str
 ) -> None:
     with pytest.raises(InputError, match=word):
-        orders(agents, commands, ready, Plan(nodes=3, overlay=Overlay.VXLAN))
+        orders(agents, commands, ready, LabPlan(nodes=3, overlay=OverlayType.VXLAN))
 
 
 def test_words_for_leases_are_refused_where_the_lab_routes_itself() -> None:
     with pytest.raises(InputError, match=r"\{etcd\} is for labs with an overlay"):
-        orders([], ["/bin/echo {etcd}"], [], Plan())
+        orders([], ["/bin/echo {etcd}"], [], LabPlan())
 
 
 def test_a_node_in_front_is_told_from_a_command_with_an_equals_sign() -> None:

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from hitless.errors import InputError
 from hitless.lab import topology
-from hitless.lab.plans import Plan, Stack, check_name
+from hitless.lab.plans import LabPlan, Stack, check_name
 from hitless.model.families import Backend, Family
 
 plans = st.builds(
-    Plan,
+    LabPlan,
     nodes=st.integers(1, 5),
     pods_per_node=st.integers(0, 5),
     family=st.sampled_from(list(Stack)),
@@ -19,7 +19,7 @@ plans = st.builds(
 )
 
 
-def everything(plan: Plan) -> str:
+def everything(plan: LabPlan) -> str:
     texts = [topology.underlay(plan, lambda i: f"/n{i}", "/far"), topology.far_end(plan)]
     for i in range(plan.nodes):
         texts.append(topology.node(plan, i, lambda p: f"/p{p}"))
@@ -28,7 +28,7 @@ def everything(plan: Plan) -> str:
 
 
 @given(plans)
-def test_no_two_places_share_an_address(plan: Plan) -> None:
+def test_no_two_places_share_an_address(plan: LabPlan) -> None:
     for family in plan.families:
         addresses = [plan.gateway(family), *plan.far(family)]
         for i in range(plan.nodes):
@@ -38,7 +38,7 @@ def test_no_two_places_share_an_address(plan: Plan) -> None:
 
 
 @given(plans)
-def test_every_pod_lives_in_its_nodes_subnet_and_that_in_the_network(plan: Plan) -> None:
+def test_every_pod_lives_in_its_nodes_subnet_and_that_in_the_network(plan: LabPlan) -> None:
     for family in plan.families:
         for i in range(plan.nodes):
             subnet = plan.subnet(family, i)
@@ -48,20 +48,20 @@ def test_every_pod_lives_in_its_nodes_subnet_and_that_in_the_network(plan: Plan)
 
 
 @given(plans)
-def test_interface_names_fit_the_kernel_and_differ(plan: Plan) -> None:
+def test_interface_names_fit_the_kernel_and_differ(plan: LabPlan) -> None:
     names = [plan.pod_interface(i, p) for i in range(plan.nodes) for p in range(plan.pods_per_node)]
     assert len(set(names)) == len(names)
     assert all(len(name) == 15 and name.startswith("cali") for name in names)
 
 
 @given(plans)
-def test_the_far_end_has_one_route_and_it_leads_to_the_underlay(plan: Plan) -> None:
+def test_the_far_end_has_one_route_and_it_leads_to_the_underlay(plan: LabPlan) -> None:
     routes = [line for line in topology.far_end(plan).splitlines() if line.startswith("route")]
     assert [line.split()[2] for line in routes] == [str(plan.underlay(family)) for family in plan.families]
 
 
 @given(plans)
-def test_a_lab_of_one_family_never_mentions_the_other(plan: Plan) -> None:
+def test_a_lab_of_one_family_never_mentions_the_other(plan: LabPlan) -> None:
     text = everything(plan)
     if Family.IPV6 not in plan.families:
         assert "fd42" not in text
@@ -72,7 +72,7 @@ def test_a_lab_of_one_family_never_mentions_the_other(plan: Plan) -> None:
 
 
 def test_the_address_plan_is_the_documented_one() -> None:
-    plan = Plan(nodes=3, family="dual")
+    plan = LabPlan(nodes=3, family="dual")
     assert str(plan.subnet(Family.IPV4, 2)) == "10.42.2.0/24"
     assert str(plan.subnet(Family.IPV6, 2)) == "fd42:0:0:2::/64"
     assert str(plan.far(Family.IPV4)[0]) == "198.51.100.1"
@@ -95,7 +95,7 @@ def test_the_address_plan_is_the_documented_one() -> None:
 def test_an_impossible_plan_is_refused_with_the_field_and_what_was_expected(field: str, value: object) -> None:
     flag = {"pods_per_node": "pods"}.get(field, field).replace("_", "-")
     with pytest.raises(InputError, match=rf"^--{flag}: .*expected"):
-        Plan(**{field: value})  # type: ignore[arg-type]  # that is what is being tried
+        LabPlan(**{field: value})  # type: ignore[arg-type]  # that is what is being tried
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a/b", "../x", "a" * 33, "ä"])

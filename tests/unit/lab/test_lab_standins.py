@@ -7,7 +7,7 @@ import pytest
 
 from hitless.lab.standins.adopter import Adopter
 from hitless.lab.standins.commands import Counter
-from hitless.lab.standins.flannel import Flannel, FlannelNft, Subnets
+from hitless.lab.standins.flannel import FlannelNft, FlannelStandIn, Subnets
 from hitless.lab.standins.rules import Pods, masquerade
 from hitless.model.families import Backend, Family
 
@@ -82,8 +82,8 @@ class FakeTables(Counter):
                 self.chains[table, line.split()[1]].remove(line.replace("-D ", "-A ", 1))
 
 
-def flannel(tables: FakeTables, path: Path | None, *, old: bool = False) -> Flannel:
-    return Flannel((PODS,), Backend.NFT, Subnets(path), old, 3600, counter=tables)
+def flannel(tables: FakeTables, path: Path | None, *, old: bool = False) -> FlannelStandIn:
+    return FlannelStandIn((PODS,), Backend.NFT, Subnets(path), old, 3600, counter=tables)
 
 
 def whole(tables: FakeTables) -> bool:

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.lab.keeper_client import HeldNamespace, KeeperHandle, start_time
-from hitless.lab.plans import Plan
-from hitless.lab.states import State, Store, runtime_folder
+from hitless.lab.plans import LabPlan
+from hitless.lab.states import LabState, Store, runtime_folder
 
 SELF = KeeperHandle(os.getpid(), start_time(os.getpid()), False, 3, 4)
 DEAD = KeeperHandle(2**22 + 1, 12345, False, 3, 4)  # beyond the kernel's largest process number
 
 
-def state(name: str = "a", keep: KeeperHandle = DEAD) -> State:
+def state(name: str = "a", keep: KeeperHandle = DEAD) -> LabState:
     held = (HeldNamespace("node0", 5, 6, 7, 1, ("net/x",)), HeldNamespace("far-end", 8, 3, 4, 2))
-    new = State.new(name, keep, Plan(nodes=1, family="dual"))
-    return State(new.name, new.keep, new.boot, new.mark, new.created, new.plan, held, "hitless")
+    new = LabState.new(name, keep, LabPlan(nodes=1, family="dual"))
+    return LabState(new.name, new.keep, new.boot, new.mark, new.created, new.plan, held, "hitless")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_living_process_with_the_keepers_number_is_not_the_keeper(store: Store
 def test_a_note_from_before_the_reboot_is_dead() -> None:
     old = json.loads(state(keep=SELF).encode())
     old["boot"] = "another"
-    assert not State.decode(json.dumps(old), "note").alive
+    assert not LabState.decode(json.dumps(old), "note").alive
 
 
 def test_an_unknown_lab_is_named_with_those_there_are(store: Store) -> None:
@@ -102,7 +102,7 @@ def test_a_dead_lab_has_no_cluster_to_show() -> None:
 @given(st.text() | st.dictionaries(st.text(), st.integers() | st.text() | st.none()).map(json.dumps))
 def test_nothing_but_our_error_escapes_from_a_strange_note(text: str) -> None:
     with pytest.raises(InputError):
-        State.decode(text, "note")
+        LabState.decode(text, "note")
 
 
 @given(
@@ -112,7 +112,7 @@ def test_a_note_with_a_strange_field_is_refused_or_understood(field: str, value:
     raw = json.loads(state().encode())
     raw[field] = value
     try:
-        assert State.decode(json.dumps(raw), "note").name == "a"
+        assert LabState.decode(json.dumps(raw), "note").name == "a"
     except InputError as error:
         assert error.where == "note"
 

@@ -15,8 +15,8 @@ from hitless.errors import MissingError
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.lab.agents import Agent, Readiness
-from hitless.lab.clusters import Node
-from hitless.lab.plans import Plan
+from hitless.lab.clusters import LabNode
+from hitless.lab.plans import LabPlan
 from hitless.lab.supervisor import How, Method, Supervisor
 from hitless.model.events import Restart
 from hitless.model.families import Family
@@ -101,9 +101,9 @@ class Story:
     def supervisor(
         self, grace: float = 30.0, patience: float = 5.0, backoff: float = 10.0, probe: Readiness | None = None
     ) -> Supervisor:
-        plan = Plan()
+        plan = LabPlan()
         subnets = MappingProxyType({family: plan.subnet(family, 0) for family in Family})
-        node = Node("node0", 0, HERE, self.root, (), MappingProxyType({}), subnets)
+        node = LabNode("node0", 0, HERE, self.root, (), MappingProxyType({}), subnets)
         probe = probe or Readiness("file", READY, patience=patience)
         agent = Agent("agent", lambda _plan, _node: ("agent",), probe, grace)
         return Supervisor(node, agent, plan, emit=self.heard, clock=Clock(0), launcher=self.launch, backoff=backoff)

@@ -11,7 +11,7 @@ from hitless.kernel import rule_text
 from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.state import NodeState, Place, Purpose
 from hitless.plan import cleanup, plan
-from hitless.sources import FamilyNetworks, Snapshot
+from hitless.sources import FamilyNetworks, SourceSnapshot
 
 NETWORKS = {
     Family.IPV4: (ip_network("10.42.0.0/16"), ip_network("10.42.3.0/24")),
@@ -55,7 +55,7 @@ def test_no_two_places_are_one_chain() -> None:
 @pytest.mark.parametrize("backend", Backend)
 def test_what_is_planned_for_a_backend_may_be_written(backend: Backend, family: Family) -> None:
     network, subnet = NETWORKS[family]
-    wanted = desired_state(Snapshot({family: FamilyNetworks(network, subnet)}, masquerade=True), backend)
+    wanted = desired_state(SourceSnapshot({family: FamilyNetworks(network, subnet)}, masquerade=True), backend)
     made, removed = plan(wanted, NodeState({})), cleanup(wanted)
     assert made.transactions
     assert removed.transactions

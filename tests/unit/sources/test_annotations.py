@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from hitless.model.families import Family
 from hitless.model.leases import BackendType
-from hitless.sources.annotations import PREFIX, Names, addresses_of, lease_of, pod_networks, wanted
+from hitless.sources.annotations import PREFIX, AnnotationNames, addresses_of, lease_of, pod_networks, wanted
 from hitless.sources.lease_source import Offer, Reach
 
-NAMES = Names()
+NAMES = AnnotationNames()
 SAMPLES = json.loads((Path(__file__).parent / "annotations.json").read_text())
 BOTH = (Family.IPV4, Family.IPV6)
 KEY = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw="
@@ -89,7 +89,7 @@ def test_what_stands_right_is_not_written_again() -> None:
 
 
 def test_another_prefix() -> None:
-    names = Names("example.org/net-")
+    names = AnnotationNames("example.org/net-")
     said, _ = wanted(Offer(BackendType.VXLAN, VXLAN), {}, names)
     assert "example.org/net-kube-subnet-manager" in said
     lease, why = lease_of("n", said, {Family.IPV4: ip_network("10.42.1.0/24")}, names, [Family.IPV4])

@@ -17,7 +17,7 @@ from hitless.model.families import Family, Network
 from hitless.sources.cuts import Cutting, cut
 from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine
 from hitless.sources.etcd.keys import key_of, subnets_of
-from hitless.sources.etcd.watching import Following, Gone, Put, Synced
+from hitless.sources.etcd.watching import Following, KeyDeleted, KeyPut, KeysSynced
 
 PREFIX = "/net/subnets/"
 CLUSTER = "10144879847569953045"
@@ -83,9 +83,9 @@ def turn(following: Following, store: Store, known: dict[str, bytes]) -> str:
         else [one for result in store.watch(body) for one in following.result(result)]
     )
     for change in changes:
-        if isinstance(change, Put):
+        if isinstance(change, KeyPut):
             known[change.key] = change.value
-        elif isinstance(change, Gone):
+        elif isinstance(change, KeyDeleted):
             known.pop(change.key, None)
         else:
             for key in known.keys() - change.keys:
@@ -150,7 +150,7 @@ def test_an_answer_that_is_none_is_a_value_error(answers: list[dict[str, Any]]) 
         except ValueError:
             following.again()
             continue
-        assert all(isinstance(one, Put | Gone | Synced) for one in changes)
+        assert all(isinstance(one, KeyPut | KeyDeleted | KeysSynced) for one in changes)
         json.dumps(following.question())
 
 

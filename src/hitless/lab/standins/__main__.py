@@ -21,7 +21,7 @@ from hitless.errors import HitlessError, InputError
 from hitless.kernel import files
 from hitless.lab.standins.adopter import Adopter
 from hitless.lab.standins.commands import Counter
-from hitless.lab.standins.flannel import Flannel, FlannelNft, Subnets
+from hitless.lab.standins.flannel import FlannelNft, FlannelStandIn, Subnets
 from hitless.lab.standins.rules import Pods
 from hitless.model import reading
 from hitless.model.families import Backend, family_of, within
@@ -76,7 +76,7 @@ def _agent(options: argparse.Namespace) -> _Agent:
         return FlannelNft(pods, old)
     # Canal's flannel container has no /run/flannel of the host's
     path = None if options.name.endswith("-canal") else Path(options.subnet_file)
-    return Flannel(pods, backend, Subnets(path), old, options.resync)
+    return FlannelStandIn(pods, backend, Subnets(path), old, options.resync)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ from hitless.lab.standins.commands import Counter, IpTables, Nft
 from hitless.lab.standins.rules import Pods, Spec
 from hitless.model.families import Backend, Family
 
-__all__ = ["Flannel", "FlannelNft", "Subnets"]
+__all__ = ["FlannelNft", "FlannelStandIn", "Subnets"]
 
 log = logging.getLogger("stand-in")
 
@@ -58,7 +58,7 @@ class Subnets:
 
 
 @dataclass
-class Flannel:
+class FlannelStandIn:
     """iptables mode. ``old``: v0.26 and before."""
 
     pods: tuple[Pods, ...]

@@ -24,7 +24,7 @@ from hitless.sources.etcd.client import UNAUTHENTICATED, Etcd
 from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine, overlap
 from hitless.sources.etcd.keys import subnets_of
 from hitless.sources.etcd.registry import Registry
-from hitless.sources.etcd.watching import Change, Following, Gone, Put, Synced
+from hitless.sources.etcd.watching import Change, Following, KeyDeleted, KeyPut, KeysSynced
 from hitless.sources.lease_source import News, Offer, Teller
 from hitless.sources.options import EtcdOptions
 from hitless.sources.roster import Roster
@@ -205,19 +205,19 @@ class EtcdLeases:
             self._away = item.why
             return
         self._away = ""
-        if isinstance(item, Put):
+        if isinstance(item, KeyPut):
             self._put(item)
-        elif isinstance(item, Gone):
+        elif isinstance(item, KeyDeleted):
             held = self._held.get(item.key)
             if held is not None and held.modified <= item.modified:
                 self._gone(item.key)
-        elif isinstance(item, Synced):
+        elif isinstance(item, KeysSynced):
             for key in self._held.keys() - item.keys:
                 self._gone(key)
             self._roster.synced = True
             self._lost.clear()
 
-    def _put(self, put: Put) -> None:
+    def _put(self, put: KeyPut) -> None:
         subnets = subnets_of(put.key)
         if not subnets:
             self._roster.put(put.key, None, "the key names no subnet")

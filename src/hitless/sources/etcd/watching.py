@@ -1,11 +1,11 @@
-"""List, then watch: what the answers of etcd change, and what to ask next.
+"""List and watch of etcd as a state machine without I/O: which request to send next, and what a response changes.
 
-Problem: a list comes in pages that belong to one revision, a watch goes on after it, is refused when that revision was
-compacted away, and says nothing at all when etcd was put back to an earlier state, where it would wait for revisions
-that come again for ever. Promise: ``Following`` says the next question and takes the answers; before a watch begins
-again it asks for one key that is known, which shows another history. Whoever applies each ``Put`` and ``Gone`` has what
-etcd has at every ``Synced`` and after each change that follows it. It does no I/O and knows no clock; what is no answer
-of etcd is a ``ValueError``. Next stage: ``source``.
+Problem: a list comes in pages of one revision, and a watch continues from that revision. The watch is refused when the
+revision was compacted. After etcd was restored from a backup, a watch reports nothing: it waits for a revision that
+will be assigned a second time. Promise: ``Following`` gives the next request and reads the response. Before it watches
+again it reads one known key, whose revisions differ if the history is another one. Who applies each ``KeyPut`` and
+``KeyDeleted`` has the same keys as etcd at every ``KeysSynced`` and after each change that follows. A response that
+is not etcd's raises ``ValueError``. Next stage: ``source``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 from hitless.model.reading import number
 from hitless.sources.etcd.keys import decoded, encoded, past
 
-__all__ = ["Change", "Following", "Gone", "Put", "Synced"]
+__all__ = ["Change", "Following", "KeyDeleted", "KeyPut", "KeysSynced"]
 
 _PAGE = 1000  # keys of a page: a quarter of a megabyte
 _PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class KeyPut:
     """A key has this value; ``lease`` 0: it stays for ever. ``created`` and ``modified`` are revisions."""
 
     key: str
@@ -35,7 +35,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class KeyDeleted:
     """A key is not there any more."""
 
     key: str
@@ -43,14 +43,14 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class Synced:
+class KeysSynced:
     """A list was read to its end: ``keys`` are all there are, at ``revision``. It may come again."""
 
     keys: frozenset[str]
     revision: int
 
 
-Change = Put | Gone | Synced
+Change = KeyPut | KeyDeleted | KeysSynced
 
 
 class Following:
@@ -121,7 +121,7 @@ class Following:
         if answer.get("more") is True and changes:
             self._from = last + b"\0"
         else:
-            changes.append(Synced(frozenset(self._listed), self._revision))
+            changes.append(KeysSynced(frozenset(self._listed), self._revision))
             self._next, self._listed = "watch", set()
         return iter(changes)
 
@@ -137,7 +137,7 @@ class Following:
             self._begin()
         return iter(())
 
-    def _note(self, put: Put) -> None:
+    def _note(self, put: KeyPut) -> None:
         if self._witness is None or put.modified >= self._witness[2] or put.key == self._witness[0]:
             self._witness = (put.key, put.created, put.modified)
 
@@ -158,7 +158,7 @@ class Following:
             if event.get("type", "PUT") == "DELETE":
                 key = self._name(kv)
                 if key is not None:
-                    changes.append(Gone(key, modified))
+                    changes.append(KeyDeleted(key, modified))
                     if self._witness is not None and self._witness[0] == key:
                         self._witness = None
             elif (put := self._put(kv)) is not None:
@@ -166,14 +166,14 @@ class Following:
                 self._note(put)
         if changes and answer.get("fragment") is not True:
             # of a revision that comes in fragments the rest is still to come: after a break it is asked for again
-            self._revision = max(self._revision, *(one.modified for one in changes if not isinstance(one, Synced)))
+            self._revision = max(self._revision, *(one.modified for one in changes if not isinstance(one, KeysSynced)))
         return iter(changes)
 
-    def _put(self, kv: Mapping[str, Any]) -> Put | None:
+    def _put(self, kv: Mapping[str, Any]) -> KeyPut | None:
         key = self._name(kv)
         value = decoded(kv.get("value", ""))
         numbers = (_number(kv, "lease"), _number(kv, "create_revision"), _number(kv, "mod_revision"))
-        return None if key is None else Put(key, value, *numbers)
+        return None if key is None else KeyPut(key, value, *numbers)
 
     def _name(self, kv: Mapping[str, Any]) -> str | None:
         """The key without the prefix; ``None`` for one that is not below it, or no text."""

@@ -1,0 +1,13 @@
+"""Public names of ``hitless.testing`` that were renamed are still importable under their old names."""
+
+from __future__ import annotations
+
+from hitless.testing import api_rights, api_store, restore_text
+
+
+def test_renamed_classes_keep_their_old_names() -> None:
+    assert api_store.StatusError is api_store.StatusError
+    assert api_store.ObjectStore is api_store.ObjectStore
+    assert api_rights.ApiRequest is api_rights.ApiRequest
+    assert api_rights.RbacRule is api_rights.RbacRule
+    assert restore_text.TextRefused is restore_text.TextRefused
