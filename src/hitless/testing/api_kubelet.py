@@ -1,48 +1,25 @@
-"""Fake nodes for the fake API server: they run pods, restart agents, and answer exec.
+"""Fake nodes for the fake API server: they run pods, restart agents, and serve exec.
 
 Problem: a drill in a cluster needs pods that come up late, agents whose rules are gone for a while, and streams whose
 connection breaks. Promise: every pod becomes Running and Ready after a while; a DaemonSet's pod that ends is replaced;
-pods that run ``hitless relay`` write what the real tools would (one attempt in ten milliseconds, losses while the
-node's agent is away), counted exactly, so that a test can compare what was written with what arrived; exec answers
-``relay read, stop, clock, signal``. Every node has its own clock offset, and goes on while this process is stopped: it
-says afterwards what happened meanwhile. It runs no program. Used by ``api_server``.
+pods that run ``hitless relay`` write events (``api_relays``), and exec runs ``relay read``, ``stop``, ``clock`` and
+``signal``. No program is started. Used by ``api_server``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from hitless.kernel.clock import Clock
-from hitless.model import events as e
+from hitless.testing import api_relays
 from hitless.testing.api_daemons import DaemonSets
+from hitless.testing.api_relays import Relays, Spool
 from hitless.testing.api_server import Command, FakeApi
 from hitless.testing.api_store import Document, StatusError, Stored
 
 __all__ = ["FakeNodes", "Spool"]
-
-_INTERVAL = 0.1
-_USUAL: tuple[tuple[e.Kind, int], ...] = (("udp", 30), ("icmp", 9), ("http", 1))
-
-
-@dataclass
-class Spool:
-    """What a pod's relay keeps; ``sent`` and ``lost`` are what its probe really wrote."""
-
-    data: bytearray = field(default_factory=bytearray)
-    done: bool = False
-    stopping: bool = False
-    sent: int = 0
-    lost: int = 0
-    grown: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def write(self, name: str, event: e.Event) -> None:
-        self.data += name.encode() + b"\t" + e.encode(event) + b"\n"
-        self.grown.set()
-        self.grown = asyncio.Event()
 
 
 @dataclass
@@ -66,15 +43,13 @@ class FakeNodes:
     spools: dict[str, Spool] = field(default_factory=dict)
     retired: list[Spool] = field(default_factory=list)
     pods_made: list[Document] = field(default_factory=list)
-    _away: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """By node, when (by the loop's time) its pods reached nothing."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _count: int = 0
-    _clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self.api.kubelet = self
         self.daemon_sets = DaemonSets(self, self._go)
+        self.relays = Relays(self)
         self.api.store.listeners.append(self._seen)
 
     async def close(self) -> None:
@@ -152,9 +127,8 @@ class FakeNodes:
             ],
         }
         self._status(pod, status)
-        words = " ".join(container.get("command") or [])
-        if words.startswith("hitless relay run"):
-            self._go(self._relay(pod))
+        if (container.get("command") or [])[:3] == ["hitless", "relay", "run"]:
+            self._go(self.relay(pod))
         await self.started(pod)
         self._status(pod, status | {"conditions": [{"type": "Ready", "status": "True"}]})
 
@@ -210,15 +184,21 @@ class FakeNodes:
 
     def cut_off(self, node: str, seconds: float) -> None:
         """The node's pods reach nothing for so long."""
-        now = asyncio.get_running_loop().time()
-        self._away.setdefault(node, []).append((now, now + seconds))
+        self.relays.cut_off(node, seconds)
 
-    def mend(self, node: str) -> bool:
-        """They reach everything from now on; whether they did not."""
-        now = asyncio.get_running_loop().time()
-        before = self._away.get(node, [])
-        self._away[node] = [(begin, min(end, now)) for begin, end in before]
-        return self._away[node] != before
+    def reconnect(self, node: str) -> bool:
+        """The node's pods reach everything from now on; whether they were cut off."""
+        return self.relays.reconnect(node)
+
+    mend = reconnect  # its name in earlier releases
+
+    def now(self, node: str) -> int:
+        """A node's clock in nanoseconds."""
+        return self.relays.now(node)
+
+    async def relay(self, pod: Document) -> None:
+        """Run the pod's ``hitless relay run``; a kubelet that runs real programs overrides this."""
+        await self.relays.run(pod)
 
     async def _end(self, pod: Document, grace: int | None) -> None:
         await self.stopped(pod, grace)
@@ -237,90 +217,6 @@ class FakeNodes:
             if owner["kind"] == "DaemonSet" and daemon_set is not None and stays:
                 self.daemon_sets.replace(daemon_set, pod["spec"]["nodeName"])
 
-    def now(self, node: str) -> int:
-        """A node's clock."""
-        return self._clock.now() + self.offsets.get(node, 0)
-
-    async def _relay(self, pod: Document) -> None:
-        name = pod["metadata"]["name"]
-        if name in self.spools and self.spools[name].stopping:
-            self.retired.append(self.spools.pop(name))  # an earlier pod of that name
-        spool = self.spools.setdefault(name, Spool())
-        arguments = pod["spec"]["containers"][0]["args"]
-        tools = [arguments[at + 1] for at, word in enumerate(arguments) if word == "--tool"]
-        named = {name: json.loads(rest) for name, _, rest in (tool.partition("=") for tool in tools)}
-        node = pod["spec"]["nodeName"]
-        for name, words in named.items():
-            spool.write(name, e.Header(t=self.now(node), tool=words[0], version="0", config={}))
-        if "watch" in named:
-            spool.write("watch", self._rules(self.now(node), "carried"))
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        while not spool.stopping:
-            await asyncio.sleep(_INTERVAL)
-            while (end := begun + _INTERVAL) <= loop.time():  # more than one, when this process was stopped
-                gone = any(a < b and a < end and begun < b for a, b in self._away.get(node, []))
-                then = self.now(node) - int((loop.time() - end) * 1e9)
-                for name, words in named.items():
-                    if words[0] == "probe":
-                        self._attempts(spool, name, then, gone and not name.startswith("control"))
-                    if words[0] == "watch":
-                        self._watched(spool, then, gone)
-                begun = end
-        for name, words in named.items():
-            totals = {"sent": spool.sent} if name == "probe" else {}
-            spool.write(name, e.Summary(t=self.now(node), tool=words[0], totals=totals))
-        spool.done = True
-        spool.grown.set()
-
-    @staticmethod
-    def _rules(now: int, state: e.State) -> e.RuleState:
-        return e.RuleState(t=now, family="ipv4", network="10.42.0.0/16", state=state)
-
-    def _watched(self, spool: Spool, now: int, gone: bool) -> None:
-        closed = spool.lost  # in a watch's spool: whether a gap is open, and since when
-        if gone and not closed:
-            spool.lost = now
-            spool.write("watch", self._rules(now, "not_carried"))
-        elif not gone and closed:
-            gap = e.Gap(t=now, family="ipv4", network="10.42.0.0/16", begin=closed, end=now, reason="emptied")
-            spool.write("watch", gap)
-            spool.write("watch", self._rules(now, "carried"))
-            spool.lost = 0
-
-    def _attempts(self, spool: Spool, name: str, now: int, gone: bool) -> None:
-        begin = now - 100_000_000
-        sent, lost = 10, 4 if gone else 0
-        for kind, more in _USUAL if self.busy and name == "probe" else ():
-            spool.sent += more
-            counts = e.Attempts(
-                t=begin, interval_ns=100_000_000, kind=kind, family="ipv4", sent=more, ok=more, latency_max_ns=700_000
-            )
-            spool.write(name, counts)
-        if name == "probe":
-            spool.sent += sent
-            spool.lost += lost
-        for number in range(lost):
-            spool.write(
-                name,
-                e.Loss(
-                    t=now - number,
-                    kind="tcp",
-                    family="ipv4",
-                    src="10.42.1.9",
-                    sport=40000 + spool.lost % 20000,
-                    dst="192.0.2.9",
-                    dport=7801,
-                    planned=now - number,
-                    end=now + 1_000_000,
-                    cause="timeout",
-                ),
-            )
-        counts = e.Attempts(
-            t=begin, interval_ns=100_000_000, kind="tcp", family="ipv4", sent=sent, ok=sent - lost, lost=lost
-        )
-        spool.write(name, counts)
-
     def log(self, pod: Document, container: str) -> str:
         """Nothing of interest."""
         return f"log of {pod['metadata']['name']}/{container}\n"
@@ -336,7 +232,7 @@ class FakeNodes:
         ) -> int:
             match argv[:3]:
                 case ["hitless", "relay", "read"]:
-                    await self._read(self.spools[name], int(argv[argv.index("--from") + 1]), out)
+                    await api_relays.read(self.spools[name], int(argv[argv.index("--from") + 1]), out)
                 case ["hitless", "relay", "stop"]:
                     self.spools[name].stopping = True
                 case ["hitless", "relay", "clock"]:
@@ -349,19 +245,6 @@ class FakeNodes:
             return 0
 
         return run
-
-    @staticmethod
-    async def _read(spool: Spool, offset: int, out: Callable[[bytes], Awaitable[None]]) -> None:
-        while True:
-            grown, done = spool.grown, spool.done
-            if offset < len(spool.data):
-                piece = bytes(spool.data[offset : offset + 1000])  # cuts lines in the middle on purpose
-                await out(piece)
-                offset += len(piece)
-            elif done:
-                return
-            else:
-                await grown.wait()
 
     def _killed(self, container: str) -> None:
         for pod in self.api.store.all("pods"):

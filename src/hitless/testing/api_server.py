@@ -4,7 +4,8 @@ Problem: no real API server can be installed in a test, and a mocked client prov
 list with pages, watch with bookmarks and 410, create, every kind of patch (``api_patches``), delete with grace and
 preconditions, eviction, logs and exec over websockets (v4 and v5.channel.k8s.io), RBAC that denies what is not allowed,
 answers in the real server's words; it can be away in several ways (``api_faults``). A test drives it with kubectl
-(``api_discovery``). State lives in ``api_store``, pods in ``api_kubelet``. It never checks schemas
+(``api_discovery``). Lists and watches are in ``api_lists``, logs and exec in ``api_streams``, objects in ``api_store``,
+pods in ``api_kubelet``. It never checks schemas
 (``kubernetes-validate`` does that in the tests), except for fields that are newer than ``minor``, its own version.
 """
 
@@ -13,50 +14,26 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from hitless.testing import api_admission, api_discovery, api_patches, api_store
+from hitless.testing import api_admission, api_discovery, api_lists, api_patches, api_streams
 from hitless.testing.api_discovery import CLUSTER_WIDE, KINDS
 from hitless.testing.api_faults import Faults
 from hitless.testing.api_rights import ApiRequest, Rights
 from hitless.testing.api_store import Document, ObjectStore, StatusError
+from hitless.testing.api_streams import PROTOCOLS, Command, Kubelet
 from hitless.testing.endings import finish_turns, stop_listening
 
 __all__ = ["Command", "FakeApi", "Kubelet"]
-
-_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-
-
-class Command(Protocol):
-    """A running command of an exec: reads standard input from ``stdin`` (None at its end), writes by ``out``."""
-
-    def __call__(
-        self, argv: list[str], stdin: asyncio.Queue[bytes | None], out: Callable[[bytes], Awaitable[None]]
-    ) -> Awaitable[int]: ...
-
-
-class Kubelet(Protocol):
-    """What runs pods: ``api_kubelet`` or a test's own."""
-
-    def command(self, pod: Document, container: str) -> Command:
-        """What runs an exec in this container; ``StatusError`` when it does not run."""
-
-    def log(self, pod: Document, container: str) -> str:
-        """The container's log."""
-
-    def terminate(self, pod: Document, grace: int | None) -> None:
-        """Begin to end a pod; it is removed from the store when it is gone."""
 
 
 class FakeApi:
     """The server. ``rights`` may be replaced at any time; ``kubelet`` must be set for exec, logs and pod deletes."""
 
-    def __init__(self, *, bookmark_every: float = 1.0, protocols: tuple[str, ...] = _PROTOCOLS) -> None:
+    def __init__(self, *, bookmark_every: float = 1.0, protocols: tuple[str, ...] = PROTOCOLS) -> None:
         self.store = ObjectStore(reap=self._reap)
         self.rights = Rights()
         self.kubelet: Kubelet | None = None
@@ -147,7 +124,7 @@ class FakeApi:
         if sub:
             return await self._subresource(request, namespace, name, sub)
         if watching:
-            return await self._watch(request, resource, namespace)
+            return await api_lists.watch(self.store, self.faults, request, resource, namespace, self.bookmark_every)
         return await self._object(request, resource, namespace, name)
 
     @staticmethod
@@ -159,17 +136,17 @@ class FakeApi:
     async def _object(self, request: web.Request, resource: str, namespace: str, name: str) -> web.StreamResponse:
         match request.method:
             case "GET" if name:
-                return web.json_response(self._whole(resource, self.store.get(resource, namespace, name)))
+                return web.json_response(api_lists.whole(resource, self.store.get(resource, namespace, name)))
             case "GET":
-                return web.json_response(self._list(request, resource, namespace))
+                return web.json_response(api_lists.page(self.store, request, resource, namespace))
             case "POST":
                 document, strict = await request.json(), request.query.get("fieldValidation") == "Strict"
                 api_admission.decode(document, self.minor, strict=strict)
                 made = self._create(resource, namespace, document, dry=request.query.get("dryRun") == "All")
-                return web.json_response(self._whole(resource, made), status=201)
+                return web.json_response(api_lists.whole(resource, made), status=201)
             case "PATCH":
                 return web.json_response(
-                    self._whole(resource, self._patch(request, await request.read(), resource, namespace, name))
+                    api_lists.whole(resource, self._patch(request, await request.read(), resource, namespace, name))
                 )
             case "DELETE":
                 return web.json_response(await self._delete(request, resource, namespace, name))
@@ -207,10 +184,10 @@ class FakeApi:
             raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
         if resource == "pods" and self.kubelet is not None:
             self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
-            return self._whole(resource, document)
+            return api_lists.whole(resource, document)
         gone = self.store.remove(resource, namespace, name)
         if resource == "namespaces":
-            return self._whole(resource, gone)
+            return api_lists.whole(resource, gone)
         details = {"name": name, "kind": resource.split(".")[0], "uid": gone["metadata"]["uid"]}
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
 
@@ -220,80 +197,6 @@ class FakeApi:
             return False
         self.kubelet.terminate(document, None)
         return True
-
-    def _list(self, request: web.Request, resource: str, namespace: str) -> Document:
-        query = request.query
-        found = [one for one in self.store.all(resource, namespace) if self._selects(request, one)]
-        limit = int(query.get("limit", "0") or 0) or len(found)
-        start = 0
-        version = self.store.version
-        if token := query.get("continue", ""):
-            start, version = (int(part) for part in token.split(":"))
-            if version < self.store.oldest:
-                raise StatusError(410, "Expired", "The provided continue parameter is too old")
-        page = found[start : start + limit]
-        metadata: Document = {"resourceVersion": str(version)}
-        if start + limit < len(found):
-            metadata |= {"continue": f"{start + limit}:{version}", "remainingItemCount": len(found) - start - limit}
-        group = resource.partition(".")[2]
-        version_ = f"{group}/v1" if group else "v1"
-        return {"kind": f"{KINDS[resource]}List", "apiVersion": version_, "metadata": metadata, "items": page}
-
-    @staticmethod
-    def _selects(request: web.Request, document: Document) -> bool:
-        labels, fields = request.query.get("labelSelector", ""), request.query.get("fieldSelector", "")
-        return api_store.matches_labels(document, labels) and api_store.matches_fields(document, fields)
-
-    async def _watch(self, request: web.Request, resource: str, namespace: str) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-
-        async def send(kind: str, document: Document) -> None:
-            line = json.dumps({"type": kind, "object": document}).encode() + b"\n"
-            await self.faults.write(response, request, line)
-
-        matching: set[str] = set()
-        version = int(request.query.get("resourceVersion", "0")) or self.store.version
-        for one in self.store.all(resource, namespace):
-            if self._selects(request, one):
-                matching.add(one["metadata"]["uid"])
-                if request.query.get("resourceVersion", "0") == "0":  # from no version: the state first
-                    await send("ADDED", self._whole(resource, one))
-        end = time.monotonic() + float(request.query.get("timeoutSeconds", "300"))
-        while time.monotonic() < end:
-            changed = self.store.changed
-            try:
-                events = self.store.since(version)
-            except (
-                StatusError
-            ) as answer:  # the stream has begun: the refusal comes as an event, as from the real server
-                await send("ERROR", answer.document())
-                break
-            for event in events:
-                version = event.version
-                fits = event.resource == resource and namespace in ("", event.document["metadata"].get("namespace"))
-                uid = event.document["metadata"]["uid"]
-                if fits and self._selects(request, event.document):
-                    matching.add(uid)
-                    await send(event.type, self._whole(resource, event.document))
-                elif fits and uid in matching:  # what the selector takes no longer is gone, for this watch
-                    matching.discard(uid)
-                    await send("DELETED", self._whole(resource, event.document))
-            if events:
-                continue
-            try:
-                async with asyncio.timeout(min(self.bookmark_every, max(0.01, end - time.monotonic()))):
-                    await changed.wait()
-            except TimeoutError:
-                if request.query.get("allowWatchBookmarks") == "true":
-                    # of what was sent: something may have happened since, in the turn in which the time was over
-                    await send("BOOKMARK", {"kind": KINDS[resource], "metadata": {"resourceVersion": str(version)}})
-        await response.write_eof()
-        return response
-
-    def _whole(self, resource: str, document: Document) -> Document:
-        group = resource.partition(".")[2]
-        return {"kind": KINDS[resource], "apiVersion": f"{group}/v1" if group else "v1", **document}
 
     async def _subresource(self, request: web.Request, namespace: str, name: str, sub: str) -> web.StreamResponse:
         if sub == "token":
@@ -308,7 +211,7 @@ class FakeApi:
         container = request.query.get("container", "")
         match sub:
             case "log":
-                return await self._log(request, pod, container)
+                return await api_streams.log(self.store, self.kubelet, request, pod, container)
             case "eviction":
                 api_admission.check_budget(self.store, pod)
                 options = (await request.json()).get("deleteOptions") or {}
@@ -320,82 +223,7 @@ class FakeApi:
                 if (phase := (pod.get("status") or {}).get("phase")) in ("Succeeded", "Failed"):
                     words = f"cannot exec into a container in a completed pod; current phase is {phase}"
                     raise StatusError(400, "BadRequest", words)
-                return await self._exec(request, self.kubelet.command(pod, container))
+                command = self.kubelet.command(pod, container)
+                return await api_streams.execute(self.faults, request, command, self.protocols)
             case _:
                 raise StatusError(404, "NotFound", f"the server could not find the requested resource {sub}")
-
-    async def _log(self, request: web.Request, pod: Document, container: str) -> web.StreamResponse:
-        """The log so far; with ``follow`` until the pod is gone."""
-        assert self.kubelet is not None
-        lines = int(request.query.get("tailLines", "-1"))
-        text = self.kubelet.log(pod, container)
-        if lines >= 0:
-            text = "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
-        if request.query.get("follow") != "true":
-            return web.Response(text=text)
-        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        await response.prepare(request)
-        await response.write(text.encode())
-        key = ("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
-        told = len(self.kubelet.log(pod, container))
-        while key in self.store.objects:
-            changed = self.store.changed
-            whole = self.kubelet.log(pod, container)
-            await response.write(whole[told:].encode())
-            told = len(whole)
-            await changed.wait()
-        await response.write_eof()
-        return response
-
-    async def _exec(self, request: web.Request, command: Command) -> web.StreamResponse:
-        socket = web.WebSocketResponse(protocols=self.protocols, autoping=False)
-        await socket.prepare(request)
-        stdin: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-        async def out(data: bytes) -> None:
-            await self.faults.heard()
-            await socket.send_bytes(b"\x01" + data)
-
-        running = asyncio.ensure_future(command(request.query.getall("command"), stdin, out))
-        reading = asyncio.ensure_future(self._feed(socket, stdin))
-        gone = asyncio.ensure_future(self.faults.kubelets_gone())
-        try:
-            await asyncio.wait((running, reading, gone), return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                await socket.send_bytes(b"\x03" + json.dumps(_outcome(0)).encode())
-            elif running.done() and not isinstance(
-                running.exception(), ConnectionError
-            ):  # else the client went away: the command loses its streams, and ends
-                await socket.send_bytes(b"\x03" + json.dumps(_outcome(running.result())).encode())
-        except ConnectionError:
-            pass  # the connection was cut while we wrote: nobody is there to tell
-        finally:
-            for task in (running, reading, gone):
-                task.cancel()
-            await asyncio.gather(running, reading, gone, return_exceptions=True)
-            await socket.close()
-        return socket
-
-    async def _feed(self, socket: web.WebSocketResponse, stdin: asyncio.Queue[bytes | None]) -> None:
-        """Give the client's frames to the command, until the client goes away."""
-        async for message in socket:
-            if message.type is WSMsgType.PING and not self.faults.silent:
-                await socket.pong(message.data)
-            data = bytes(message.data) if message.type is WSMsgType.BINARY else b""
-            if data[:1] == b"\x00":
-                stdin.put_nowait(data[1:])
-            elif data == b"\xff\x00":
-                stdin.put_nowait(None)
-
-
-def _outcome(code: int) -> Document:
-    """What the error channel says at the end, as recorded from a real server."""
-    if code == 0:
-        return {"metadata": {}, "status": "Success"}
-    return {
-        "metadata": {},
-        "status": "Failure",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }

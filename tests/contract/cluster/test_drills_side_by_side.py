@@ -87,7 +87,7 @@ def test_what_an_ended_drill_left_is_in_nobodys_way(tmp_path: Path) -> None:
 def test_a_far_end_whose_ports_are_taken_ends_the_drill_before_a_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = FakeNodes._relay
+    real = FakeNodes.relay
 
     async def relay(self: FakeNodes, pod: dict[str, Any]) -> None:
         if "-farend-" not in pod["metadata"]["name"]:
@@ -97,7 +97,7 @@ def test_a_far_end_whose_ports_are_taken_ends_the_drill_before_a_restart(
         spool.write("relay", e.Note(t=self.now("node-0"), level="error", text=TAKEN))
         spool.done = True
 
-    monkeypatch.setattr(FakeNodes, "_relay", relay)
+    monkeypatch.setattr(FakeNodes, "relay", relay)
 
     async def story(fake: FakeNodes, api: Api) -> None:
         agents = {one["metadata"]["name"] for one in fake.pods_made}

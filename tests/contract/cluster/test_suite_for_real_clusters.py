@@ -181,7 +181,7 @@ def test_a_drill_that_was_disturbed_is_given_a_second_chance(tmp_path: Path) -> 
             await made("hitless-watch", 1)
             fake.cut_off("only", 100)  # no egress before the first restart
             await made("hitless-peer", 2)
-            assert fake.mend("only"), "until the second drill begins"
+            assert fake.reconnect("only"), "until the second drill begins"
             code, out = await running
         finally:
             running.cancel()

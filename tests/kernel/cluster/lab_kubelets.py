@@ -108,7 +108,7 @@ class LabKubelets(FakeNodes):
         if uid in self._places:
             self._free[pod["spec"]["nodeName"]].append(self._places.pop(uid))
 
-    async def _relay(self, pod: Document) -> None:
+    async def relay(self, pod: Document) -> None:
         container = pod["spec"]["containers"][0]
         spool, ip = self._spool(pod), self.address(pod)
         words = [word.replace("$(POD_IP)", ip) for word in [*container["command"][1:], *container["args"]]]
