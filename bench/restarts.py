@@ -81,7 +81,7 @@ class SampledSubject(LabSubject):
 
 
 class SampledTarget(LabTarget):
-    def __init__(self, agents: Sequence[str], plan: DrillPlan, place: lab.Plan) -> None:
+    def __init__(self, agents: Sequence[str], plan: DrillPlan, place: lab.LabPlan) -> None:
         super().__init__([AGENTS[name] for name in agents], plan, place)
         self.seen = Seen()
         self._how = plan
@@ -106,7 +106,7 @@ def drilled(target: LabTarget, plan: DrillPlan, judged: str) -> tuple[AgentVerdi
 
 
 def catch(rounds: int, services: int) -> bool:
-    place = lab.Plan(services=services)
+    place = lab.LabPlan(services=services)
     plan = DrillPlan(rounds=rounds, method=Method.SIGTERM, settle=0.3)
     target = SampledTarget(["flannel-0.28"], plan, place)
     (agent,) = drilled(target, plan, "flannel-0.28")
@@ -123,7 +123,7 @@ def catch(rounds: int, services: int) -> bool:
 
 def compare(rounds: int, services: int) -> bool:
     plan = DrillPlan(rounds=rounds, settle=1.2)
-    target = LabTarget([AGENTS["flannel-0.28"], AGENTS["hitless"]], plan, lab.Plan(services=services))
+    target = LabTarget([AGENTS["flannel-0.28"], AGENTS["hitless"]], plan, lab.LabPlan(services=services))
     begin = time.monotonic()
     flannel, ours = drilled(target, plan, "hitless")
     print(f"(b) side by side, {rounds} restarts each, {time.monotonic() - begin:.0f} s")

@@ -109,13 +109,13 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
     return Readiness.parse(http, "--ready-http")
 
 
-def place(nodes: int | None, overlay: str | None, underlay: str, commands: Sequence[str], **more: Any) -> lab.Plan:
+def place(nodes: int | None, overlay: str | None, underlay: str, commands: Sequence[str], **more: Any) -> lab.LabPlan:
     """The lab to build; an overlay cannot be used with one node, so that it brings a second one."""
     count = nodes if nodes is not None else 2 if overlay else 1
     for flag, given in (("--overlay", bool(overlay)), ("--underlay", underlay != Wiring.L2)):
         if given and count == 1:
             raise InputError("cannot be used with one node", where=flag, expected="--nodes 2 or more")
-    plan = lab.Plan(
+    plan = lab.LabPlan(
         nodes=count, overlay=overlay or "", wiring=underlay, leases=placeholders.lease_source(commands), **more
     )
     placeholders.check(commands, plan)
@@ -130,7 +130,7 @@ def place(nodes: int | None, overlay: str | None, underlay: str, commands: Seque
 
 def ways(
     asked: Rows,
-    plan: lab.Plan,
+    plan: lab.LabPlan,
     method: Method | ApiMethod,
     by: str | None,
     at_once: int,

@@ -58,7 +58,7 @@ class LabTarget:
         self,
         agents: Sequence[Agent],
         plan: DrillPlan,
-        place: lab.Plan,
+        place: lab.LabPlan,
         *,
         guard: bool = False,
         ways: LabVariation | None = None,

@@ -31,7 +31,7 @@ def _agent(name: str) -> Agent:
     """The adopting stand-in, told to look after its rules so seldom that it does not mend what a trial breaks."""
     ready = "/run/hitless/selftest.ready"
 
-    def command(plan: lab.Plan, node: LabNode) -> tuple[str, ...]:
+    def command(plan: lab.LabPlan, node: LabNode) -> tuple[str, ...]:
         line = [sys.executable, "-P", "-m", "hitless.lab.standins", "adopter", "--backend", str(plan.backend)]
         for family in plan.families:
             line += ["--network", str(plan.network(family)), "--subnet", str(node.subnets[family])]
@@ -51,7 +51,7 @@ class _Subject(LabSubject):
 
 
 class _Target(LabTarget):
-    def __init__(self, trials: Sequence[Trial], plan: DrillPlan, place: lab.Plan) -> None:
+    def __init__(self, trials: Sequence[Trial], plan: DrillPlan, place: lab.LabPlan) -> None:
         super().__init__([_agent(trial.name) for trial in trials], plan, place)
         self._trials = {trial.name: trial for trial in trials}
         self._drill = plan
@@ -62,7 +62,7 @@ class _Target(LabTarget):
 
 async def run(
     trials: Sequence[Trial],
-    place: lab.Plan,
+    place: lab.LabPlan,
     log: Path,
     *,
     onlooker: Callable[[Event], None] = lambda _: None,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from hitless.testing.api_store import Document, StatusError
 
-__all__ = ["EVERYTHING", "ApiRequest", "RbacRule", "Rights"]
+__all__ = ["EVERYTHING", "ApiRequest", "RbacRule", "Request", "Rights", "Rule"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RbacRule:
         )
 
 
-ApiRequest, RbacRule = ApiRequest, RbacRule  # their names in earlier releases
+Request, Rule = ApiRequest, RbacRule  # their names in earlier releases
 
 EVERYTHING = (RbacRule("*", "", "*"),)
 

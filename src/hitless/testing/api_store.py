@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Document", "ObjectStore", "StatusError", "Stored"]
+__all__ = ["Answer", "Document", "ObjectStore", "StatusError", "Store", "Stored"]
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON: the fake keeps whatever a client sends."""
@@ -45,7 +45,7 @@ class StatusError(Exception):
         }
 
 
-StatusError = StatusError  # its name in earlier releases
+Answer = StatusError  # its name in earlier releases
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class ObjectStore:
         return [event for event in self.events if event.version > version]
 
 
-ObjectStore = ObjectStore  # its name in earlier releases
+Store = ObjectStore  # its name in earlier releases
 
 
 def matches_labels(document: Document, selector: str) -> bool:

@@ -32,7 +32,7 @@ from hitless.model.rules import (
     Step,
 )
 
-__all__ = ["TextRefused", "hook_of", "native_rule", "restore_lines", "rule_of"]
+__all__ = ["Refused", "TextRefused", "hook_of", "native_rule", "restore_lines", "rule_of"]
 
 _VERDICTS: dict[str, Step] = {"ACCEPT": Accept(), "DROP": Drop(), "RETURN": Return(), "REJECT": Reject()}
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
@@ -42,7 +42,7 @@ class TextRefused(Exception):
     """The text is not understood, or what it requests is not possible."""
 
 
-TextRefused = TextRefused  # its name in earlier releases
+Refused = TextRefused  # its name in earlier releases
 
 
 def restore_lines(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.kernel
 
 
 def rows(*names: str, guard: bool = True) -> list[str]:
-    target = LabTarget([agents.named(name) for name in names], DrillPlan(), lab.Plan(), guard=guard)
+    target = LabTarget([agents.named(name) for name in names], DrillPlan(), lab.LabPlan(), guard=guard)
     return [name.agent for name in target.subjects()]
 
 
@@ -32,7 +32,7 @@ def test_each_agent_gets_a_second_row_and_ours_only_where_it_is_alone() -> None:
 
 @pytest.mark.slow
 def test_an_agent_that_loses_connections_loses_none_with_the_guard(tmp_path: Path) -> None:
-    need(lab.Plan())
+    need(lab.LabPlan())
     command = [*CLI, "drill", "--agents", "flannel-0.26", "--guard", "--rounds", "1", "--rate", "200", "--json"]
     done = subprocess.run(
         [*command, "--quiet", "--out", str(tmp_path)], capture_output=True, text=True, check=False, timeout=280
