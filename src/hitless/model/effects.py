@@ -148,10 +148,12 @@ class UnknownMark:
 @dataclass(frozen=True, slots=True)
 class SetProperty:
     """From here on the property or the set ``name`` may be anything: a rule changes it (a TTL, a label, an element that
-    is added). Decides nothing by itself. ``text``: as its tool writes it."""
+    is added). Decides nothing by itself. ``text``: as its tool writes it. ``value``: of a conntrack zone, where the
+    rule names one for both directions."""
 
     name: str
     text: str = field(default="", compare=False)
+    value: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

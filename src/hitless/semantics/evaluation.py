@@ -93,7 +93,8 @@ def _arrived(flow: Flow, unroutable: Sequence[Network]) -> list[Ending]:
         elif position.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
             kind = "untranslated"
         connection = position.ct_mark, position.ct_unknown
-        endings.append(Ending(kind, unwind(trace), position.translation, position.mark, position.unknown, connection))
+        at = position.mark, position.unknown, connection, position.zone
+        endings.append(Ending(kind, unwind(trace), position.translation, *at))
     return endings
 
 

@@ -34,6 +34,7 @@ VisitKind = Literal[
     "snat",  # a rule translated the source
     "dnat",  # a rule sent it on to ``text``
     "notrack",  # a rule hid it from conntrack
+    "zone",  # a rule chose the conntrack zone (``step``) of its connection
     "unknown",  # it could not be told whether the rule's condition ``step`` holds
     "opaque",  # the effect ``text`` was not understood
 ]
@@ -93,6 +94,7 @@ class Ending:
     mark: int = 0
     unknown_mark: int = 0
     connection: tuple[int, int] = (0, 0xFFFFFFFF)  # the connection's mark then, and the bits of it that are not known
+    zone: int = 0  # of the connection; -1: not known, or another one for each direction
 
     @property
     def certain(self) -> bool:

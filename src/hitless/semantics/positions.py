@@ -13,13 +13,14 @@ from hitless.model.matches.marks import equals
 from hitless.model.rules import ConnMark, Mark, MoveMark, SetConnMark, SetMark, SetProperty, UnknownMark
 from hitless.semantics.outcome import Translation, Visit
 
-__all__ = ["CHANGES", "Flow", "Position", "Trace", "changed", "unwind", "with_mark"]
+__all__ = ["CHANGES", "ZONE", "Flow", "Position", "Trace", "changed", "unwind", "with_mark"]
 
 Trace = tuple["Trace", Visit] | None
 """A journey, last visit first: cheap to extend and to share."""
 
 _ALL = 0xFFFFFFFF
 _NOBODY = frozenset[str]()
+ZONE = "ct zone"
 CHANGES = (SetMark, SetConnMark, MoveMark, UnknownMark, SetProperty)
 """Effects that only change what a packet is like."""
 
@@ -27,7 +28,8 @@ CHANGES = (SetMark, SetConnMark, MoveMark, UnknownMark, SetProperty)
 class Position(NamedTuple):
     """What the packet is like; the bits ``unknown`` of ``mark`` are not known (and 0), as are ``ct_unknown`` of the
     connection's ``ct_mark``. ``state`` is conntrack's word for it: INVALID before conntrack has seen it, UNTRACKED when
-    it was told to look away. ``touched``: properties and sets that a rule on the way has changed."""
+    it was told to look away. ``touched``: properties and sets that a rule on the way has changed. ``zone``: the
+    conntrack zone of its connection; -1: not known, or another one for each direction."""
 
     mark: int
     unknown: int
@@ -36,6 +38,7 @@ class Position(NamedTuple):
     ct_mark: int = 0
     ct_unknown: int = 0
     touched: frozenset[str] = _NOBODY
+    zone: int = 0
 
     @property
     def connected(self) -> bool:
@@ -62,7 +65,9 @@ def changed(step: SetMark | SetConnMark | MoveMark | UnknownMark | SetProperty, 
             unknown = position.unknown & ~mask
             return position._replace(mark=((position.mark & ~mask) ^ value) & ~unknown, unknown=unknown)
         case SetProperty(name):
-            return position._replace(touched=position.touched | {name})
+            chosen = name == ZONE and position.state == "INVALID"  # later, the connection has its zone already
+            zone = position.zone if not chosen else -1 if step.value is None else step.value
+            return position._replace(touched=position.touched | {name}, zone=zone)
         case UnknownMark(mask, False):
             return position._replace(mark=position.mark & ~mask, unknown=position.unknown | mask)
     if not position.connected:

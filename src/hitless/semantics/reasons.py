@@ -70,6 +70,8 @@ class Reasons:
                 return f"answers are lost: {_rule(visit)} ({where}) hides them from conntrack"
         visit = ending.path[-1]
         where = f"{visit.family} {visit.table}"
+        if visit.kind == "zone":
+            return f"answers are lost: {_rule(visit)} ({where}) puts one direction into a conntrack zone of its own"
         if visit.kind == "policy drop":
             return f"answers are dropped by the policy of {visit.chain} ({where})"
         verb = "rejected" if visit.kind == "reject" else "dropped"
@@ -84,6 +86,8 @@ class Reasons:
         for visit in ending.path:
             if visit.kind == "opaque":
                 return f"{_rule(visit)} does what is not understood here: {visit.text}"
+            if visit.kind == "zone" and visit is ending.path[-1]:
+                return f"{_rule(visit)} chooses a conntrack zone that is not known here, or one for a single direction"
             if visit.kind == "dnat":
                 return f"{_rule(visit)} sends it on to {visit.text or 'elsewhere'}{self._with_conditions(visit)}"
         for visit in ending.path:

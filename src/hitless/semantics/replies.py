@@ -9,7 +9,7 @@ means here that it arrives. Next stage: ``hitless.observe``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -25,6 +25,7 @@ from hitless.semantics.walk import Assumed, TooMuchError, Walk
 __all__ = ["answer_to", "way_back"]
 
 _HOOKS = ("prerouting", "forward", "postrouting")
+_ANY_ZONE = -1
 _UNKNOWN: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}  # no socket is bound to it
 
 
@@ -61,9 +62,8 @@ def way_back(
     answer = answer_to(packet)
     arriving = replace(answer, dst=address or _UNKNOWN[packet.dst.version], own=True)
 
-    marks = dict.fromkeys(
-        ending.connection for ending in (carried.endings if carried is not None else ()) if ending.kind != "dropped"
-    )
+    sent = [ending for ending in (carried.endings if carried is not None else ()) if ending.kind != "dropped"]
+    marks = dict.fromkeys(ending.connection for ending in sent)
 
     def asked(assumed: Assumed | None) -> tuple[Walk, tuple[Ending, ...]]:
         walk = Walk(ruleset, answer, nat=False, arriving=arriving, assumed=assumed)
@@ -71,8 +71,10 @@ def way_back(
         for hook in hooks:
             if flow:
                 flow = walk.hook(hook, flow)
-        arrived = [Ending("arrived", unwind(trace), None, at.mark, at.unknown) for at, trace in flow.items()]
-        return walk, (*walk.endings.values(), *arrived)
+        arrived = [
+            Ending("arrived", unwind(trace), None, at.mark, at.unknown, zone=at.zone) for at, trace in flow.items()
+        ]
+        return walk, (*walk.endings.values(), *_in_zones(arrived, sent))
 
     try:
         walk, endings = asked(None)
@@ -91,3 +93,18 @@ def way_back(
         return Outcome("cannot_tell", "there are too many rules to follow", (), error.chains, ())
     reason = Reasons(ruleset, answer).answer(endings, state, told, splitter)
     return Outcome(state, reason, told.path, frozenset(walk.chains), endings)
+
+
+def _in_zones(arrived: Iterable[Ending], sent: Sequence[Ending]) -> Iterator[Ending]:
+    """Conntrack looks an answer up in the zone that rules choose for it. In another zone than its connection's it finds
+    none, so that the answer is not sent on to the pod."""
+    zones = {ending.zone: ending.path for ending in sent} or {0: ()}
+    for answer in arrived:
+        for zone, path in zones.items():
+            if zone == answer.zone != _ANY_ZONE:
+                yield answer
+                continue
+            chosen = [visit for visit in (*path, *answer.path) if visit.kind == "zone"]
+            path = (*answer.path, chosen[-1])  # the reason names this rule
+            open_ = _ANY_ZONE in (zone, answer.zone)
+            yield replace(answer, kind="unknown", path=path) if open_ else replace(answer, kind="dropped", path=path)

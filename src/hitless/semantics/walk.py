@@ -34,13 +34,14 @@ from hitless.model.rules import (
     Return,
     Rule,
     Ruleset,
+    SetProperty,
     Silent,
     Snat,
     Step,
     Table,
 )
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
-from hitless.semantics.positions import CHANGES, Flow, Position, Trace, changed, unwind, with_mark
+from hitless.semantics.positions import CHANGES, ZONE, Flow, Position, Trace, changed, unwind, with_mark
 from hitless.semantics.properties import View
 from hitless.semantics.sight import header_of
 from hitless.semantics.stages import NAT_POSITION, TRACKING_AT, Base, Here, Nat, Stage, Tracking, priority_of
@@ -314,6 +315,8 @@ class Walk:
                 if not self._takes(here, True):
                     return
             elif isinstance(step, CHANGES):
+                if isinstance(step, SetProperty) and step.name == ZONE:
+                    trace = (trace, here.visit("zone", step=step))
                 position = changed(step, position)
             elif isinstance(step, NoTrack):
                 if position.state == "INVALID":  # conntrack has not seen it, or could not make sense of it
@@ -386,4 +389,6 @@ class Walk:
         if key not in self.endings:
             path = unwind(trace if visit is None else (trace, visit))
             connection = position.ct_mark, position.ct_unknown
-            self.endings[key] = Ending(kind, path, position.translation, position.mark, position.unknown, connection)
+            self.endings[key] = Ending(
+                kind, path, position.translation, position.mark, position.unknown, connection, position.zone
+            )

@@ -27,13 +27,14 @@ from hitless.model.rules import (
     Rule,
     Ruleset,
     SetMark,
+    SetProperty,
     Source,
     Step,
     Table,
     TcpFlags,
     UnknownMark,
 )
-from hitless.semantics import way_back
+from hitless.semantics import evaluate, way_back
 
 PODS = ip_network("10.42.0.0/16")
 OUT = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.77"), iif="cni0", oif="eth0")
@@ -116,3 +117,50 @@ def test_marks_of_the_connection_are_not_known_and_marks_of_the_packet_begin_at_
 
 def test_a_chain_where_nat_is_undone_may_see_the_answer_before_or_after() -> None:
     assert asked(base("prerouting", (Destination(PODS), Drop()), priority=-100))[0] == "cannot_tell"
+
+
+@pytest.mark.parametrize(
+    ("out", "back", "state"),
+    [
+        (7, 7, "carried"),
+        (7, 8, "not_carried"),
+        (7, 0, "not_carried"),
+        (0, 7, "not_carried"),
+        (None, 7, "cannot_tell"),
+        (7, None, "cannot_tell"),
+        (None, None, "cannot_tell"),
+    ],
+)
+def test_an_answer_is_known_in_the_conntrack_zone_of_its_connection_only(
+    out: int | None, back: int | None, state: str
+) -> None:
+    zones = [
+        (InInterface(name), SetProperty("ct zone", value=value))
+        for name, value in (("cni0", out), ("eth0", back))
+        if value != 0
+    ]
+    tables = (base("prerouting", *zones, priority=-300), base("postrouting", (Masquerade(),), priority=100, kind="nat"))
+    first = evaluate(Ruleset(tables), OUT)
+    assert first.state == "carried"
+    outcome = way_back(Ruleset(tables), OUT, carried=first)
+    assert outcome.state == state
+    assert ("conntrack zone" in outcome.reason) == (state != "carried")
+
+
+def test_a_conntrack_zone_that_is_chosen_behind_conntrack_means_nothing() -> None:
+    late = base("prerouting", (InInterface("cni0"), SetProperty("ct zone", value=7)), priority=-150)
+    translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")
+    first = evaluate(Ruleset((late, translated)), OUT)
+    assert way_back(Ruleset((late, translated)), OUT, carried=first).state == "carried"
+
+
+def test_zones_that_hang_on_an_open_question_are_not_taken_for_each_other() -> None:
+    either = base(
+        "prerouting",
+        (InInterface("cni0"), Opaque("a coin"), SetProperty("ct zone", value=7), Accept()),
+        (SetProperty("ct zone", value=8),),
+        priority=-300,
+    )
+    translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")
+    first = evaluate(Ruleset((either, translated)), OUT)
+    assert way_back(Ruleset((either, translated)), OUT, carried=first).state == "cannot_tell"

@@ -28,7 +28,7 @@ from hitless.model.rules import (
 
 __all__ = ["LOADS"]
 
-_META_MARK, _CT_MARK = 3, 3
+_META_MARK, _CT_MARK, _CT_ZONE = 3, 3, 17
 _RANDOM = 24  # nft takes the bytes as they come for a number in network byte order
 _ALL = 0xFFFFFFFF
 
@@ -124,7 +124,9 @@ def _ct(data: Attributes, branch: Branch) -> None:
     if key == _CT_MARK:
         branch.steps.append(_marked(value, field, branch, connection=True))
     else:
-        branch.steps.append(SetProperty(field.called.name, f"{field.called.words} set {_shown(value, field, branch)}"))
+        known = host(value.data[:2]) if key == _CT_ZONE and isinstance(value, Constant) and not direction else None
+        words = f"{field.called.words} set {_shown(value, field, branch)}"
+        branch.steps.append(SetProperty(field.called.name, words, known))
 
 
 _FIB_OIF, _FIB_OIFNAME, _FIB_TYPE = 1, 2, 3  # NFT_FIB_RESULT_*

@@ -233,6 +233,8 @@ def _reject(data: bytes, family: Family) -> tuple[Step, ...]:
 
 
 _CT_NOTRACK = 1
+_CT_ZONE_FLAGS = 0x1C
+"""XT_CT_ZONE_DIR_ORIG, XT_CT_ZONE_DIR_REPL and XT_CT_ZONE_MARK: the zone is not the same number for both directions."""
 
 
 def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
@@ -243,7 +245,9 @@ def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
         return (NoTrack(),)
     if helper:
         return (SetProperty("ct helper", f"-j CT --helper {helper}"),)
-    return (SetProperty("ct zone", f"-j CT --zone {zone}"),) if zone or flags & 0x1C else (Silent("-j CT"),)
+    if not zone and not flags & _CT_ZONE_FLAGS:
+        return (Silent("-j CT"),)
+    return (SetProperty("ct zone", f"-j CT --zone {zone}", None if flags & _CT_ZONE_FLAGS else zone),)
 
 
 def _ttl(data: bytes, family: Family) -> tuple[Step, ...]:
