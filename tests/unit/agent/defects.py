@@ -1,19 +1,16 @@
-"""Defects that the random interleavings must find: one line of the agent is wrong in each.
+"""Defects that random histories of the agent must find: in each, one thing of the agent is wrong.
 
-``DEFECTS`` has, for each by its name, what makes it. A test and ``bench/interleavings.py --defects``
-plant them one by one.
+A test and ``bench/interleavings.py --defects`` plant them one by one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from unittest.mock import patch
 
-from tests.unit.agent.interleavings import run
+from tests.unit.histories import Planted
+from tests.unit.planting import instead, then
 
 from hitless.agent import reconciling, worker
 from hitless.agent.damage import Damage
@@ -27,25 +24,7 @@ from hitless.model.rules import Rule, Source
 from hitless.model.state import Place, is_owned
 from hitless.plan import planning
 
-__all__ = ["DEFECTS", "found_after"]
-
-Planted = Callable[[], AbstractContextManager[Any]]
-
-
-def _instead(where: Any, name: str, what: Callable[..., Any]) -> Planted:
-    return lambda: patch.object(where, name, what)
-
-
-def _then(where: Any, name: str, more: Callable[..., Any]) -> Planted:
-    """The method, and ``more`` (its object and arguments) behind it."""
-    before = getattr(where, name)
-
-    def both(self: Any, *values: Any, **named: Any) -> Any:
-        result = before(self, *values, **named)
-        more(self, *values, **named)
-        return result
-
-    return lambda: patch.object(where, name, both)
+__all__ = ["DEFECTS"]
 
 
 def _never_settles(look: Schedule, now: float) -> None:
@@ -86,30 +65,19 @@ def _keeps_suspects(self: Watch, first: int, last: int) -> list[Any]:
 reconcile = reconciling.reconcile
 
 DEFECTS: Mapping[str, Planted] = {
-    "events do not call for a look": _instead(Schedule, "call", lambda self: None),
-    "after a failed reading nothing is looked at again": _then(Schedule, "looking", _never_settles),
-    "a new configuration waits for the next comparison": _instead(Schedule, "anew", lambda self: self._retries.anew()),
-    "commits during a look are dropped": _instead(Watch, "covered", _keeps_suspects),
-    "lost events call for nothing": _instead(Watch, "collect", _collects_what_came),
-    "flows are freed once only": _instead(Schedule, "repaired", lambda self, now, *, healed: None),
-    "healing waits for ever": _instead(Schedule, "take_heal", lambda self, now: False),
-    "damage is never over": _instead(Damage, "over", lambda self: None),
-    "damage begins anew with each look": _then(Damage, "seen", lambda self, *_, **__: self.over()),
-    "a fight's delay has no end": _instead(Schedule, "slow_down", _slows_down_for_ever),
-    "every damage is a fight": _instead(Fights, "damage", lambda self, writer, now: Verdict(False, 30.0, 1)),
-    "a reload is never over": _instead(Reload, "goes_on", lambda self, now: self.begun is not None),
-    "what is not applied is called settled": _instead(worker, "reconcile", _claims_to_be_settled),
-    "a failure does not make the node unready": _instead(Reporter, "unsettled", _says_nothing_is_amiss),
-    "rules for pods' networks are taken for ours": _instead(planning, "is_owned", _takes_others),
+    "events do not call for a look": instead(Schedule, "call", lambda self: None),
+    "after a failed reading nothing is looked at again": then(Schedule, "looking", _never_settles),
+    "a new configuration waits for the next comparison": instead(Schedule, "anew", lambda self: self._retries.anew()),
+    "commits during a look are dropped": instead(Watch, "covered", _keeps_suspects),
+    "lost events call for nothing": instead(Watch, "collect", _collects_what_came),
+    "flows are freed once only": instead(Schedule, "repaired", lambda self, now, *, healed: None),
+    "healing waits for ever": instead(Schedule, "take_heal", lambda self, now: False),
+    "damage is never over": instead(Damage, "over", lambda self: None),
+    "damage begins anew with each look": then(Damage, "seen", lambda self, *_, **__: self.over()),
+    "a fight's delay has no end": instead(Schedule, "slow_down", _slows_down_for_ever),
+    "every damage is a fight": instead(Fights, "damage", lambda self, writer, now: Verdict(False, 30.0, 1)),
+    "a reload is never over": instead(Reload, "goes_on", lambda self, now: self.begun is not None),
+    "what is not applied is called settled": instead(worker, "reconcile", _claims_to_be_settled),
+    "a failure does not make the node unready": instead(Reporter, "unsettled", _says_nothing_is_amiss),
+    "rules for pods' networks are taken for ours": instead(planning, "is_owned", _takes_others),
 }
-
-
-def found_after(name: str, most: int, seed: str = "defects") -> tuple[int, str]:
-    """How many steps random interleavings take to find it, and what they say; 0 steps: they did not."""
-    tally: Counter[str] = Counter()
-    with DEFECTS[name]():
-        try:
-            run(seed, most, tally)
-        except Exception as error:  # noqa: BLE001 - whatever shows that something is wrong
-            return tally["steps"], f"{type(error).__name__}: {error}"
-    return 0, ""

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from random import Random
+from typing import Any
 
 from tests.contract.start_states import OTHER_SUBNET, snapshot
 from tests.unit.agent.virtual import RESYNC, Agent, Time
+from tests.unit.histories import Action, Kind
 
 from hitless.agent.damage import Blame
 from hitless.agent.watching import interesting
@@ -42,7 +43,6 @@ from hitless.testing.fake_kernel import Death, FakeKernel
 from hitless.testing.fake_node import FakeNode
 
 V4, V6 = Family.IPV4, Family.IPV6
-EACH = 200  # steps of a world
 US = 4711
 _CALM = 12.0  # seconds after a failure, in which a next try may be put off
 _HEALED = 0.5
@@ -136,8 +136,8 @@ def _outside(foreign: Ruleset, raced: bool) -> object:
 class World:
     """One node with its agents, one after another."""
 
-    def __init__(self, seed: str, backend: Backend) -> None:
-        self.random, self.backend = Random(seed), backend
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
         self.node, self.time = WatchedNode(), Time()
         self.node.broken = []
         self.time.cost = 0.001
@@ -225,48 +225,31 @@ class World:
 
     # --- what happens
 
-    def step(self) -> None:
+    def step(self, action: str, **values: Any) -> None:
         """One thing, and what must hold behind it."""
-        names: dict[Callable[[], None], float] = {
-            self.time_goes_on: 30,
-            self.events_arrive: 25,
-            self.damage: 14,
-            self.foreign: 8,
-            self.another_repairs: 4,
-            self.somebody_writes_meanwhile: 8,
-            self.a_storm: 0.3,
-            self.events_are_lost: 3,
-            self.a_program_fails: 5,
-            self.the_lock_is_busy: 4,
-            self.a_reading_fails: 4,
-            self.a_reading_takes_long: 3,
-            self.configuration: 3,
-            self.death: 4,
-        }
-        action = self.random.choices(list(names), list(names.values()))[0]
-        self.tally[action.__name__] += 1
+        self.tally[action] += 1
         self.tally["steps"] += 1
         news, looks = self._news(action), self.tally["looks"]
         try:
-            action()
+            getattr(self, action)(**values)
             self.agent.turn()
         except Death:
             self._restart()
             news = False
-        assert not news or self.tally["looks"] > looks, f"{action.__name__}: nobody looked"
+        assert not news or self.tally["looks"] > looks, f"{action}: nobody looked"
         calm = self.time.now - self._failed > _CALM and not self._failing and not self.node.fails
         assert not (calm and self._behind), "what was written behind a look's last reading was not looked at"
         self.check()
 
-    def _news(self, action: Callable[[], None]) -> bool:
+    def _news(self, action: str) -> bool:
         """Whether a look has to follow at once."""
         calm = self.time.now - self._failed > _CALM and self.agent.health.last_pass is not None
-        if action == self.events_arrive:
+        if action == "events_arrive":
             return calm and any(one.pid != US and one.touched & _OURS for one in self.node.events.waiting)
-        return calm and action == self.events_are_lost
+        return calm and action == "events_are_lost"
 
-    def time_goes_on(self) -> None:
-        self.agent.sleep(self.random.choice((0.01, 0.05, 0.3, 0.6, 1.1, 5.0, 12.0)))
+    def time_goes_on(self, seconds: float) -> None:
+        self.agent.sleep(seconds)
 
     def events_arrive(self) -> None:
         self.agent.deliver()
@@ -276,20 +259,19 @@ class World:
         self.node.events.lose()
         self.agent.deliver()
 
-    def damage(self, name: str | None = None) -> None:
+    def damage(self, number: int, name: str) -> None:
         texts = NATIVE_DAMAGE if self.backend.native else IPTABLES_DAMAGE
-        name = self.random.choice(("firewalld", "iptables", "kube-proxy", "")) if name is None else name
         whole = self._whole()
         try:
-            self.node.other(self.backend, V4, self.random.choice(texts), name, 77)
+            self.node.other(self.backend, V4, texts[number % len(texts)], name, 77)
         except ProgramError:  # what it wanted to undo is not there
             return
         self._wrote(name)
         self.node.forget()
         self._damaged = self._damaged or (self._stood and whole and not self._whole())
 
-    def foreign(self) -> None:
-        backend, text = self.random.choice(FOREIGN)
+    def foreign(self, number: int) -> None:
+        backend, text = FOREIGN[number % len(FOREIGN)]
         whole = self._whole()
         try:
             self.node.other(backend, V4, text, "admin", 88)
@@ -307,31 +289,35 @@ class World:
             self._wrote("flanneld")
         self.node.forget()
 
-    def somebody_writes_meanwhile(self) -> None:
-        self.node.meanwhile = self.random.choice((self.damage, self.foreign, self.another_repairs))
+    def somebody_writes_meanwhile(self, what: str, number: int, name: str) -> None:
+        self.node.meanwhile = {
+            "damage": lambda: self.damage(number, name),
+            "foreign": lambda: self.foreign(number),
+            "repair": self.another_repairs,
+        }[what]
 
-    def a_storm(self) -> None:
+    def a_storm(self, number: int, times: int) -> None:
         """Somebody undoes our rules faster than a fight is answered at once."""
-        for _ in range(30):
-            self.damage("firewalld")
+        for turn in range(times):
+            self.damage(number + turn, "firewalld")
             self.agent.deliver()
             self.agent.sleep(0.05)
         self._failed = self.time.now
 
-    def a_program_fails(self) -> None:
-        self.node.fail_next(ProgramError(("iptables-restore",), 2, "refused"), self.random.choice((1, 1, 2, 5)))
+    def a_program_fails(self, times: int) -> None:
+        self.node.fail_next(ProgramError(("iptables-restore",), 2, "refused"), times)
 
-    def the_lock_is_busy(self) -> None:
-        self.node.fail_next(LockBusy(("iptables-restore",), 4, "held"), self.random.choice((1, 3)))
+    def the_lock_is_busy(self, times: int) -> None:
+        self.node.fail_next(LockBusy(("iptables-restore",), 4, "held"), times)
 
-    def a_reading_fails(self) -> None:
-        self.node.fail_reads(KernelError("read", "rules"), self.random.choice((1, 1, 3)))
+    def a_reading_fails(self, times: int) -> None:
+        self.node.fail_reads(KernelError("read", "rules"), times)
 
-    def a_reading_takes_long(self) -> None:
-        self.time.reading = self.random.choice((0.0, 0.2, 3.0))
+    def a_reading_takes_long(self, seconds: float) -> None:
+        self.time.reading = seconds
 
-    def configuration(self) -> None:
-        wanted = self.random.choice(CONFIGURATIONS)
+    def configuration(self, number: int) -> None:
+        wanted = CONFIGURATIONS[number]
         if wanted != self.wanted:
             self.wanted = wanted
             self.agent.loop.desire(self.wanted, native=False)
@@ -342,10 +328,13 @@ class World:
             calm = self.time.now - self._failed > _CALM
             assert not calm or self.tally["looks"] > looks, "a new configuration, and nobody looked"
 
-    def death(self) -> None:
-        if self.random.random() < 0.5:
+    def death(self, when: str) -> None:
+        if when == "now":
             raise Death("between two steps")
-        self.node.die_at(self.node.commits, before=self.random.random() < 0.5)
+        self.node.die_at(self.node.commits, before=when == "before the next commit")
+
+    def close(self) -> None:
+        self.agent.kill()
 
     def _restart(self) -> None:
         self.tally["deaths"] += 1
@@ -403,21 +392,26 @@ class World:
         self.tally["settled"] += 1
 
 
-def live(name: str, tally: Counter[str], steps: int = EACH) -> None:
-    """One world, from its beginning until it has settled. ``name`` ends with its number, which chooses the backend."""
-    backend = list(Backend)[int(name.split()[-1]) % len(Backend)]
-    world = World(name, backend)
-    try:
-        for _ in range(steps):
-            world.step()
-        world.settle()
-    except AssertionError as error:
-        raise AssertionError(f"world {name!r} ({backend.value}), step {world.tally['steps']}: {error}") from error
-    finally:
-        tally.update(world.tally)
-
-
-def run(seed: str, steps: int, tally: Counter[str]) -> None:
-    """So many steps in worlds of ``EACH`` steps, all backends in turn."""
-    for number in range(-(-steps // EACH)):
-        live(f"{seed} {number}", tally)
+_NUMBERS = range(len(IPTABLES_DAMAGE))
+_NAMES = ("firewalld", "iptables", "kube-proxy", "")
+ACTIONS = (
+    Action("time_goes_on", 30, {"seconds": (0.01, 0.05, 0.3, 0.6, 1.1, 5.0, 12.0)}),
+    Action("events_arrive", 25),
+    Action("damage", 14, {"number": _NUMBERS, "name": _NAMES}),
+    Action("foreign", 8, {"number": range(len(FOREIGN))}),
+    Action("another_repairs", 4),
+    Action(
+        "somebody_writes_meanwhile",
+        8,
+        {"what": ("damage", "foreign", "repair"), "number": _NUMBERS, "name": _NAMES},
+    ),
+    Action("a_storm", 0.6, {"number": _NUMBERS, "times": (3, 30)}),
+    Action("events_are_lost", 3),
+    Action("a_program_fails", 5, {"times": (1, 1, 2, 5)}),
+    Action("the_lock_is_busy", 4, {"times": (1, 3)}),
+    Action("a_reading_fails", 4, {"times": (1, 1, 3)}),
+    Action("a_reading_takes_long", 3, {"seconds": (0.0, 0.2, 3.0)}),
+    Action("configuration", 3, {"number": range(len(CONFIGURATIONS))}),
+    Action("death", 4, {"when": ("now", "before the next commit", "after the next commit")}),
+)
+KIND = Kind(World, ACTIONS, {"backend": tuple(Backend)}, 200, ("deaths", "damages repaired", "ready", "settled"))

@@ -1,14 +1,24 @@
-"""Random lives of a guard, by a seed: rules come and go, calls fail, events are lost, time passes, guards die.
+"""Random lives of a guard: rules come and go, calls fail, events are lost, time passes, guards die.
 
-After every step the invariants are checked: a broken one is an ``AssertionError`` that names the seed.
+After every step the invariants are checked: a broken one is an ``AssertionError``.
+
+- other programs' rules are never touched;
+- the standby translates only what the primary's rules meant at some time, and the kernel holds what was decided;
+- missing rules are no reason to withdraw, and flows that were bound in a gap are freed at its end;
+- a new guard takes over the tables of the one that died;
+- with whole rules and without failures the standby comes to be what the rules mean.
+
+``defects`` plants mistakes in the guard, each of which these find.
 """
 
 from __future__ import annotations
 
-from random import Random
+from collections import Counter
+from typing import Any
 
 from tests.unit.guard.flannels import JUMP, OTHER, flannel_rules, nat
 from tests.unit.guard.worlds import CARRIED, LEAKED, Death, Guarded, World
+from tests.unit.histories import Action, Kind
 
 from hitless.errors import KernelError
 from hitless.guard import records
@@ -23,23 +33,26 @@ from hitless.model.families import Family
 from hitless.model.rules import Chain, Destination, Drop, Hook, Masquerade, Return, Rule, Ruleset, Snat, Source, Table
 
 PRIMARY = load("flannel")
-_KINDS = {
-    "time": 40, "noise": 15, "traffic": 12, "rules": 8, "whole": 6, "poison": 5, "lost": 3, "pods": 3, "failure": 2,
-    "said": 2, "vandal": 1, "death": 1,
-}  # fmt: skip
 SETTLED = 12.0  # seconds after which, with whole rules and nothing failing, everything is as it should be
 _OFF = Statement(False, "flanneld runs with --ip-masq=false")
+_STATEMENTS = {"nothing": None, "off": _OFF, "on": Statement(True, "flanneld runs with --ip-masq")}
+_WRITERS = ("a", "b", "c")
+_NOISE = {
+    (family, number, rules): Table(family.nft, f"noise{number}", {"C": Chain("C", (JUMP,) * rules)})
+    for family in Family
+    for number in range(4)
+    for rules in range(3)
+}
 _DROP = Table("ip", "filter", {"FORWARD": Chain("FORWARD", (Rule((Drop(),)),), Hook("filter", "forward", 0))})
 
 
 class Life:
     """One node and its guards, one after the other."""
 
-    def __init__(self, seed: int, *, families: tuple[Family, ...] = (Family.IPV4,)) -> None:
-        self.seed = seed
-        self.random = Random(seed)
+    def __init__(self, *, dual: bool = False) -> None:
+        families = tuple(Family) if dual else (Family.IPV4,)
         self.world = World(families=families)
-        self.steps = self.guards = self.deaths = 0
+        self.tally: Counter[str] = Counter()
         self._leaked = False  # packets that should have been translated, in spite of a standby
         self._wholes = {family: nat(family).tables for family in families}
         self._damaged = {family: _damaged(family) for family in families}
@@ -51,13 +64,13 @@ class Life:
 
     # --- what happens
 
-    def step(self) -> None:
+    def step(self, action: str, **values: Any) -> None:
         """Something happens, and the guard turns."""
-        self.steps += 1
-        (kind,) = self.random.choices(list(_KINDS), list(_KINDS.values()))
+        self.tally[action] += 1
+        self.tally["steps"] += 1
         before, said, failing = self.guard.reporter.recent, self.world.said, self.world.failing_reads
         try:
-            getattr(self, f"_{kind}")()
+            getattr(self, action)(**values)
             others = {family: self.world.others[family] for family in self.world.families}
             self.guard.loop.turn()
             while self.world.queue:
@@ -65,20 +78,11 @@ class Life:
         except Death:
             self._dies()
         else:
-            assert others == self.world.others, f"{self.seed}: somebody else's rules were touched"
-            if kind != "lost":
+            assert others == self.world.others, "somebody else's rules were touched"
+            if action != "events_are_lost":
                 new = [one for one in self.guard.reporter.recent if all(one is not other for other in before)]
                 self._check_new(new, {said, self.world.said}, failed=bool(failing or self.world.failing_reads))
         self._check()
-
-    def forget(self) -> None:
-        """Let go of everything but the numbers."""
-        self._known.clear()
-        self._meant.clear()
-        self._read.clear()
-        self.world.written.clear()
-        self.world.others.clear()
-        del self.guard
 
     def settle(self) -> None:
         """Whole rules, nothing fails, and time passes: the standby is what the rules mean."""
@@ -89,89 +93,93 @@ class Life:
         self.guard.run(SETTLED)
         for family in self.world.families:
             if self.guard.loop.sides[family].withdrawn is None:
-                assert self._standing(family) == self._learned(family, self._wholes[family]).chains, self.seed
-                assert not self.guard.loop.sides[family].open, self.seed
-        assert self.guard.reporter.problem == "", self.seed
+                learned = self._learned(family, self._wholes[family]).chains
+                assert self._standing(family) == learned, f"the {family.value} standby is not what the rules mean"
+                assert not self.guard.loop.sides[family].open, f"a gap of {family.value} that is over is still open"
+        assert self.guard.reporter.problem == "", self.guard.reporter.problem
+        self.tally["settled"] += 1
 
     def _born(self) -> Guarded:
-        self.guards += 1
+        self.tally["guards"] += 1
         made = Guarded(self.world, None, settings=Settings(families=self.world.families))
         for family in self.world.families:
             self._meant[family].add(self._learned(family, self.world.others[family]).chains)
         try:
             made.loop.begin()
         except (Death, KernelError):  # the unit starts it again
-            self.deaths += 1
+            self.tally["deaths"] += 1
             return self._born()
         return made
 
     def _dies(self) -> None:
-        self.deaths += 1
+        self.tally["deaths"] += 1
         stood = {family: (table, self._standing(family)) for family, table in self.world.written.items()}
         excused = bool(self.world.failing_writes or self.world.said == _OFF or self._leaked)
         self.guard = self._born()
         for family, (table, chains) in stood.items():
-            assert family in self.world.written, f"{self.seed}: a new guard took away {table.name}"
+            assert family in self.world.written, f"a new guard took away {table.name}"
             kept = excused or not chains or self._standing(family)
-            assert kept, f"{self.seed}: a new guard emptied the {family.value} standby"
+            assert kept, f"a new guard emptied the {family.value} standby"
 
-    def _time(self) -> None:
-        self.guard.run(self.random.choice((0.01, 0.3, 1.0, 3.0)))
+    def time_goes_on(self, seconds: float) -> None:
+        self.guard.run(seconds)
 
-    def _family(self) -> Family:
-        return self.random.choice(self.world.families)
+    def _family(self, number: int) -> Family:
+        return self.world.families[number % len(self.world.families)]
 
-    def _rules(self) -> None:
+    def damage(self, family: int, number: int, writer: str) -> None:
         """Damage, exemptions, another subnet, forwarding."""
-        family = self._family()
-        self._commit(family, self.random.choice(self._damaged[family]))
+        chosen = self._family(family)
+        self._commit(chosen, self._damaged[chosen][number], writer)
 
-    def _whole(self) -> None:
-        family = self._family()
-        self._commit(family, self._wholes[family])
+    def repair(self, family: int, writer: str) -> None:
+        chosen = self._family(family)
+        self._commit(chosen, self._wholes[chosen], writer)
 
-    def _commit(self, family: Family, tables: tuple[Table, ...]) -> None:
+    def _commit(self, family: Family, tables: tuple[Table, ...], writer: str = "a") -> None:
         self._meant[family].add(self._learned(family, tables).chains)
-        self.world.commit(family, tables, Writer(self.random.randint(1, 9), self.random.choice("abc")))
+        self.world.commit(family, tables, Writer(_WRITERS.index(writer) + 1, writer))
 
-    def _noise(self) -> None:
+    def noise(self, family: int, number: int, rules: int) -> None:
         """Somebody else's table changes."""
-        family = self._family()
-        name = f"noise{self.random.randint(0, 3)}"
-        noise = Table(family.nft, name, {"C": Chain("C", (JUMP,) * self.random.randint(0, 2))})
-        kept = tuple(table for table in self.world.others[family] if table.name != name)
-        self.world.commit(family, (*kept, noise))
+        chosen = self._family(family)
+        noise = _NOISE[chosen, number, rules]
+        kept = tuple(table for table in self.world.others[chosen] if table.name != noise.name)
+        self.world.commit(chosen, (*kept, noise))
 
-    def _traffic(self) -> None:
+    def traffic(self, family: int, packets: int, leaks: bool) -> None:
         """Only what could really happen: the standby carries what the primary does not."""
-        family = self._family()
-        carries = bool(self._learned(family, self.world.others[family]).places)
-        if not carries and self._standing(family):
-            self.world.traffic(family, CARRIED, self.random.randint(1, 5))
-        elif self.random.random() < 0.1:
-            self.world.traffic(family, LEAKED, 1)
+        chosen = self._family(family)
+        carries = bool(self._learned(chosen, self.world.others[chosen]).places)
+        if not carries and self._standing(chosen):
+            self.world.traffic(chosen, CARRIED, packets)
+        elif leaks:
+            self.world.traffic(chosen, LEAKED, 1)
             self._leaked = True
 
-    def _poison(self) -> None:
-        self.world.poisoned[self._family()] = self.random.randint(1, 5)
+    def flows_are_poisoned(self, family: int, count: int) -> None:
+        self.world.poisoned[self._family(family)] = count
 
-    def _failure(self) -> None:
-        self.world.failing_writes, self.world.failing_reads = self.random.randint(0, 2), self.random.randint(0, 2)
+    def calls_fail(self, writes: int, reads: int) -> None:
+        self.world.failing_writes, self.world.failing_reads = writes, reads
 
-    def _lost(self) -> None:
+    def events_are_lost(self) -> None:
         self.world.event(lost=True)
 
-    def _vandal(self) -> None:
-        self.world.vandal(self._family())
+    def table_is_deleted(self, family: int) -> None:
+        self.world.vandal(self._family(family))
 
-    def _said(self) -> None:
-        self.world.said = self.random.choice((None, _OFF, Statement(True, "flanneld runs with --ip-masq")))
+    def agent_states(self, masquerade: str) -> None:
+        self.world.said = _STATEMENTS[masquerade]
 
-    def _pods(self) -> None:
+    def pods_change(self) -> None:
         self.world.other_pods = set(self.world.families)
 
-    def _death(self) -> None:
-        self.world.die_at = self.world.calls + self.random.randint(1, 6)
+    def death(self, calls: int) -> None:
+        self.world.die_at = self.world.calls + calls
+
+    def close(self) -> None:
+        """Nothing to end."""
 
     # --- what must always be true
 
@@ -181,32 +189,33 @@ class Life:
             if any(
                 isinstance(step, Masquerade | Snat) for chain in chains for rule in chain.rules for step in rule.steps
             ):
-                assert chains in self._meant[family], f"{self.seed}: the standby says what the primary never meant"
+                assert chains in self._meant[family], "the standby says what the primary never meant"
             side, reporter = self.guard.loop.sides[family], self.guard.reporter
             if not reporter.problem:
                 wanted = side.installed.chains if side.installed is not None else ()
-                assert chains == wanted, f"{self.seed}: what stands is not what was decided"
+                assert chains == wanted, "what stands is not what was decided"
             numbers = reporter.numbers[family]
-            assert sum(numbers.gaps.values()) >= numbers.uncovered, self.seed
+            assert sum(numbers.gaps.values()) >= numbers.uncovered, "more uncovered gaps than gaps"
         self._check_records()
 
     def _check_new(self, recent: list[records.Record], said: set[Statement | None], *, failed: bool) -> None:
         """What was reported in this step: missing rules are no reason to withdraw, and a gap's flows are freed."""
         for record in recent:
+            self.tally[f"{record.__struct_config__.tag} records"] += 1
             if isinstance(record, records.Withdrawn):
                 stated = record.code is Code.SWITCHED_OFF and _OFF in said
                 contradicted = record.code is Code.CONTRADICTED
-                assert stated or contradicted, f"{self.seed}: withdrawn without a statement: {record.why}"
+                assert stated or contradicted, f"withdrawn without a statement: {record.why}"
             elif isinstance(record, records.Gap) and not record.open and not failed:
                 family = Family(record.family)
                 guarded = self.guard.loop.sides[family].installed is not None
                 poisoned = self.world.poisoned.get(family, 0) if guarded else 0
-                assert not poisoned, f"{self.seed}: {poisoned} flows were not freed after a gap"
+                assert not poisoned, f"{poisoned} flows were not freed after a gap"
 
     def _check_records(self) -> None:
         for record in self.guard.reporter.recent:
             begin, end = getattr(record, "begin", 0), getattr(record, "end", 0)
-            assert begin <= end <= self.world.now(), f"{self.seed}: {record}"
+            assert begin <= end <= self.world.now(), f"{record}"
 
     def _standing(self, family: Family) -> tuple[Chain, ...]:
         table = self.world.written.get(family)
@@ -228,11 +237,6 @@ class Life:
         return self._known[key]
 
 
-def of(seed: int) -> Life:
-    """The life of a seed: every other one has both families."""
-    return Life(seed, families=tuple(Family) if seed % 2 else (Family.IPV4,))
-
-
 def _damaged(family: Family) -> tuple[tuple[Table, ...], ...]:
     rules = flannel_rules(family)
     exempt = Rule((Destination(OTHER[family]), Return()))
@@ -246,3 +250,21 @@ def _damaged(family: Family) -> tuple[tuple[Table, ...], ...]:
         (*whole, _DROP) if family is Family.IPV4 else whole,
         (),
     )
+
+
+_FAMILIES, _BY = (0, 1), _WRITERS
+ACTIONS = (
+    Action("time_goes_on", 40, {"seconds": (0.01, 0.3, 1.0, 3.0)}),
+    Action("noise", 15, {"family": _FAMILIES, "number": range(4), "rules": range(3)}),
+    Action("traffic", 12, {"family": _FAMILIES, "packets": (1, 5), "leaks": (False,) * 9 + (True,)}),
+    Action("damage", 8, {"family": _FAMILIES, "number": range(7), "writer": _BY}),
+    Action("repair", 6, {"family": _FAMILIES, "writer": _BY}),
+    Action("flows_are_poisoned", 5, {"family": _FAMILIES, "count": (1, 5)}),
+    Action("events_are_lost", 3),
+    Action("pods_change", 3),
+    Action("calls_fail", 2, {"writes": range(3), "reads": range(3)}),
+    Action("agent_states", 2, {"masquerade": tuple(_STATEMENTS)}),
+    Action("table_is_deleted", 1, {"family": _FAMILIES}),
+    Action("death", 1, {"calls": range(1, 7)}),
+)
+KIND = Kind(Life, ACTIONS, {"dual": (False, True)}, 500, ("deaths", "gap records", "withdrawn records", "settled"))

@@ -1,26 +1,31 @@
-"""Random interleavings of rules, failures, lost events, time and death; bench/guard_lives.py runs many more."""
+"""The guard's loop in random lives (HITLESS_LOOP_STEPS: how many steps; bench/interleavings.py: 100,000)."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+
 import pytest
-from tests.unit.guard.defects import DEFECTS, found_after
-from tests.unit.guard.lives import of
+from tests.unit.guard.defects import DEFECTS
+from tests.unit.guard.lives import KIND
+from tests.unit.histories import found_after, run
 from tests.unit.remembering import remembering
 
+STEPS = int(os.environ.get("HITLESS_LOOP_STEPS", "2000"))
+SEED = os.environ.get("HITLESS_SEED", "1")
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_invariants_hold_through_a_random_life(seed: int) -> None:
-    life = of(seed)
+
+def test_the_invariants_hold_through_random_lives() -> None:
+    tally: Counter[str] = Counter()
     with remembering():
-        for _ in range(500):
-            life.step()
-        life.settle()
-    assert life.steps == 500 and life.deaths == life.guards - 1
+        run(KIND, SEED, STEPS, tally)
+    assert tally["steps"] >= STEPS
+    # a run in which nothing happened would prove nothing
+    assert all(tally[name] for name in KIND.counted), tally
 
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found(name: str) -> None:
-    with remembering():
-        steps, what = found_after(name, 3000)
+    steps, what = found_after(KIND, DEFECTS[name], 3000)
     assert steps, "nothing that the guard promises was seen to be broken"
     assert "AssertionError" in what
