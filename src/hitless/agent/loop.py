@@ -9,7 +9,7 @@ of their own, one question at a time, and the loop goes on meanwhile; stopping c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,8 +50,8 @@ class Kernel(Protocol):
     def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, Answer]:
         """What becomes of the pods' packets, as far as the chains beside ours say."""
 
-    def heal(self, snapshot: SourceSnapshot) -> Mapping[Family, int]:
-        """Free the flows that were bound without translation."""
+    def heal(self, snapshot: SourceSnapshot, families: Collection[Family]) -> Mapping[Family, int]:
+        """Free the flows of these families that were bound without translation."""
 
     def close(self) -> None:
         """The end; the rules stay."""
@@ -97,6 +97,7 @@ class Loop:
         self._clean = False  # the last look found, or left, everything right, and none has failed since
         self._stood = False  # the last look that did not fail found, or left, everything right
         self._suspects: list[Suspect] = []  # of a look that failed
+        self._unhealed: frozenset[Family] = frozenset()  # whose flows are freed once more
         self._changes = 0  # looks that found our rules changed, or that they may have been
         self._question: _Question | None = None  # about everybody's rules; one at a time
         self._told: frozenset[Family] = frozenset()  # of whom everybody's rules have told once
@@ -149,10 +150,10 @@ class Loop:
         if self._stopping or snapshot is None:
             return
         now = self._host.monotonic()
-        if self._schedule.take_heal(now):
-            await self._heal(snapshot)
         if self._schedule.look_due(now):
             await self._look(snapshot, now)
+        if self._schedule.take_heal(now):
+            await self._heal(snapshot)
         self._hear()
         self._ask(snapshot)
 
@@ -174,6 +175,7 @@ class Loop:
     async def _look(self, snapshot: SourceSnapshot, now: float) -> None:
         suspects = self._suspects + self._watch.take()
         self._suspects = []
+        first = self._health.last_pass is None
         self._schedule.looking(now)
         try:
             if self._backend is None or self._schedule.backend_due(now):
@@ -183,7 +185,8 @@ class Loop:
             self._account(look, suspects)
             self._reporter.plain(look, snapshot)
             if not look.bridged:
-                await self._judge_own(snapshot)
+                if first or not look.result.applied:  # behind a repair the next damage must not wait for this
+                    await self._judge_own(snapshot)
                 if called or look.result.applied:
                     self._schedule.ask()
         except HitlessError as error:
@@ -255,6 +258,7 @@ class Loop:
             reporter.not_healed(look.ill)
         reporter.healed(look.healed or {})
         if self._heals and result.settled and (first or look.opened or not (stood or look.bridged)):
+            self._unhealed |= result.written if result.written and not first else frozenset(Family)
             schedule.repaired(look.ended, healed=look.healed is not None)
 
     def _failed(self, error: HitlessError) -> None:
@@ -327,6 +331,8 @@ class Loop:
     async def _heal(self, snapshot: SourceSnapshot) -> None:
         """Free what was bound without translation."""
         try:
-            self._reporter.healed(await self._host.run(lambda: self._kernel.heal(snapshot)))
+            self._reporter.healed(await self._host.run(lambda: self._kernel.heal(snapshot, self._unhealed)))
         except HitlessError as error:
             self._reporter.not_healed(str(error))
+        if not self._schedule.heals:
+            self._unhealed = frozenset()

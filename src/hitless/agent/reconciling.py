@@ -15,7 +15,7 @@ from hitless.agent.ports import RulesPort
 from hitless.desired import desired_state
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import NotSupported
-from hitless.model.families import Backend
+from hitless.model.families import Backend, Family
 from hitless.model.state import NodeState
 from hitless.plan import Plan, Transaction, plan
 from hitless.sources import SourceSnapshot
@@ -41,6 +41,11 @@ class Pass:
     def settled(self) -> bool:
         """Whether nothing is left to do."""
         return not self.left.transactions
+
+    @property
+    def written(self) -> frozenset[Family]:
+        """The families of which something was written."""
+        return frozenset(transaction.family for transaction in self.applied)
 
 
 def plan_pass(port: RulesPort, snapshot: SourceSnapshot, backend: Backend, how: _How = plan) -> Plan:

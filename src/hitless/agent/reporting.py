@@ -35,11 +35,11 @@ _BRIDGED = "whole tables were flushed: a separate table masquerades pods until t
 
 @dataclass(frozen=True, slots=True)
 class _OpenGap:
-    """``begin``: the time of day."""
+    """``since``: monotonic, for the time of day may be set while the gap lasts."""
 
     opened: Opened
     suspect: Suspect
-    begin: float
+    since: float
 
 
 class Reporter:
@@ -138,9 +138,9 @@ class Reporter:
         suspect, writer = blame.suspect, blame.suspect.name or "unknown"
         for family, opened in look.opened.items():
             if family not in self._gaps:
-                self._gaps[family] = _OpenGap(opened, suspect, wall - blame.duration)
+                self._gaps[family] = _OpenGap(opened, suspect, look.ended - blame.duration)
                 if not look.result.settled:
-                    self._gap(family, wall, still_open=True)
+                    self._gap(family, look.ended, wall, still_open=True)
         self._close_gaps(look, wall)
         if look.result.settled:
             self._metrics.add("hitless_agent_repairs_total", writer=writer)
@@ -155,25 +155,25 @@ class Reporter:
         if look.result.settled:
             for family, gap in self._gaps.items():
                 self._metrics.add("hitless_agent_gaps_total", family=family.value, writer=gap.suspect.name or "unknown")
-                self._metrics.add("hitless_agent_gap_seconds_total", max(0.0, wall - gap.begin), family=family.value)
-                self._gap(family, wall, still_open=False)
+                self._metrics.add("hitless_agent_gap_seconds_total", look.ended - gap.since, family=family.value)
+                self._gap(family, look.ended, wall, still_open=False)
             self._gaps.clear()
 
-    def _gap(self, family: Family, wall: float, *, still_open: bool) -> None:
+    def _gap(self, family: Family, now: float, wall: float, *, still_open: bool) -> None:
         gap, end = self._gaps[family], round(wall * 1e9)
-        suspect = gap.suspect
+        suspect, lasted = gap.suspect, now - gap.since
         record = Gap(
             t=end,
             family=family.value,
             networks=[str(gap.opened.network)],
-            begin=min(end, round(gap.begin * 1e9)),
+            begin=end - round(lasted * 1e9),
             end=end,
             code=gap.opened.how,
             reason=gap.opened.why,
             opened_by=Writer(suspect.pid, suspect.name) if suspect.pid else None,
             open=still_open,
             writer=suspect.label,
-            milliseconds=_ms(max(0.0, wall - gap.begin)),
+            milliseconds=_ms(lasted),
         )
         event, facts = line_of(record)
         self._log.notice(event, **facts)

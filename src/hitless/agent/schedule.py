@@ -90,6 +90,11 @@ class Schedule:
         """Whether to choose the backend again: the kubelet may come after us, or change its mind."""
         return now >= self._backend
 
+    @property
+    def heals(self) -> bool:
+        """Whether to heal once more, now or later."""
+        return bool(self._heals)
+
     def take_heal(self, now: float) -> bool:
         """Whether to heal; that time is then used up."""
         if self._heals and self._heals[0] <= now:

@@ -8,7 +8,7 @@ about *when*. Never removes anything on its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from hitless.agent.egress import Answer, Egress, Opened, was_open
@@ -114,7 +114,7 @@ class Worker:
         healed, ill = None, ""
         if heal and result.applied and result.settled:
             try:
-                healed = self.heal(snapshot)
+                healed = self.heal(snapshot, result.written)
             except HitlessError as error:
                 ill = str(error)
         opened = was_open(before, wanted) if result.found.transactions else {}
@@ -156,8 +156,9 @@ class Worker:
             self._node, self.with_draining(snapshot, self._node.observe(tuple(snapshot.networks))), backend
         )
 
-    def heal(self, snapshot: SourceSnapshot) -> Mapping[Family, int]:
-        """Free the poisoned flows of every family that is masqueraded; how many there were."""
+    def heal(self, snapshot: SourceSnapshot, families: Collection[Family]) -> Mapping[Family, int]:
+        """Free the poisoned flows of these families, where they are masqueraded; how many there were. The kernel walks
+        its whole connection table for each family."""
         if not snapshot.masquerade:
             return {}
         if self._conntrack is None:
@@ -165,6 +166,8 @@ class Worker:
         facts = self._node_facts()
         found: dict[Family, int] = {}
         for family, networks in snapshot.networks.items():
+            if family not in families:
+                continue
             found[family] = heal(
                 self._conntrack,
                 family,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import NoReturn
 
 import pytest
@@ -15,6 +16,7 @@ from hitless.agent.runtime import AsyncRuntime
 from hitless.agent.serving import page
 from hitless.errors import KernelError
 from hitless.model.families import Backend, Family
+from hitless.model.rules import Ruleset
 from hitless.testing.fake_node import FakeNode
 
 V4 = Family.IPV4
@@ -110,6 +112,22 @@ def test_damage_is_repaired_at_once_while_everybodys_rules_are_read(after: float
         assert whole(agent)
     assert [one["milliseconds"] for one in agent.events("repaired")] == [0.0] * 6
     assert told(agent)[0] == 200
+
+
+def test_behind_a_repair_no_other_rules_are_read_before_the_next_damage_can_be_repaired() -> None:
+    agent = started()
+    agent.sleep(0.5)
+    egress, read = agent.node.egress, list[object]()
+
+    def counted(families: Collection[Family]) -> Ruleset:
+        read.append(families)
+        return egress(families)
+
+    agent.node.egress = counted  # type: ignore[method-assign]
+    flushed(agent)
+    assert whole(agent) and not read
+    agent.sleep(6.0)
+    assert told(agent) == (200, [])
 
 
 def test_an_answer_from_before_a_repair_does_not_say_that_pods_are_cut_off() -> None:

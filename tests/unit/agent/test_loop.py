@@ -268,6 +268,40 @@ def test_after_a_repair_flows_are_freed_at_once_and_twice_again() -> None:
     assert agent.node.flows.dumps == before + 3
 
 
+def test_flows_are_freed_of_the_family_that_was_repaired_and_of_no_other() -> None:
+    agent = Agent(FakeNode(), Time(), snapshot(*Family), backend=Backend.NFT)
+    agent.turn()
+    agent.deliver()
+    agent.sleep(6.0)
+    before = agent.node.flows.dumps  # one for each family
+    agent.node.other(Backend.NFT, Family.IPV6, FLUSH)
+    agent.deliver()
+    agent.sleep(1.0)
+    assert agent.node.flows.dumps == before + 3
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0], ids=["back", "forward"])
+def test_a_gap_lasts_as_long_as_it_lasts_also_when_the_clock_is_set_meanwhile(step: float) -> None:
+    agent = started()
+    agent.deliver()
+    agent.sleep(6.0)
+    agent.node.fail_next(LockBusy(("iptables-restore",), 4, "another app is holding the lock"), 5)
+    agent.node.other(Backend.NFT, V4, FLUSH)
+    agent.deliver()
+    agent.turn()
+    (still_open,) = agent.events("gap")
+    assert still_open["open"]
+    agent.time.since_1970 += step
+    agent.sleep(3.0)
+    assert whole(agent)
+    closed = agent.events("gap")[-1]
+    assert 0 < closed["milliseconds"] <= 3000
+    assert closed["end"] - closed["begin"] == pytest.approx(closed["milliseconds"] * 1e6, abs=10_000)
+    assert closed["end"] == pytest.approx(agent.time.wall() * 1e9, abs=3.1e9)
+    seconds = agent.metrics.total("hitless_agent_gap_seconds_total")
+    assert seconds == pytest.approx(closed["milliseconds"] / 1e3, abs=1e-5)
+
+
 def test_a_new_configuration_is_taken_up_at_once() -> None:
     agent = started()
     agent.loop.desire(snapshot(*Family), native=False)
