@@ -23,7 +23,7 @@ from tests.kernel.semantics.wide import WAYS, compare, prepare
 from tests.kernel.semantics.wide_rules import SETS
 from tests.kernel.semantics.wires import wires
 
-from hitless.kernel.nftables import lookups, places
+from hitless.kernel.nftables import lookups, prefilter
 from hitless.model.families import Family
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--by-packet", action="store_true")
     options = parser.parse_args()
     if options.by_packet:
-        lookups.SPELT = places.LONG = 0
+        lookups.INLINE_LIMIT = prefilter.LONG_CHAIN = 0
     turns = [(way, family) for way in WAYS for family in Family]
     tallies: dict[tuple[str, Family], Counter[str]] = {turn: Counter() for turn in turns}
     begun, number, tried, wrong = time.monotonic(), 0, 0, 0

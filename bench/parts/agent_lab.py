@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hitless.errors import LostEvents
+from hitless.errors import EventsLostError
 from hitless.kernel import netlink, processes
 from hitless.kernel.clock import Clock
 from hitless.kernel.commits import Commits
@@ -199,7 +199,7 @@ class Changes:
         try:
             for commit in self._commits.ready():
                 tables.update({f"{name.family} {name.table}" for name in commit.touched})
-        except LostEvents:
+        except EventsLostError:
             tables["events lost"] = 1_000_000
         self._commits.close()
         routes = 0

@@ -1,21 +1,22 @@
-"""The one exception tree.
+"""All exception classes, as one tree.
 
-Problem: a caller must be able to tell "you gave me something wrong" from "this machine cannot do it" without reading
-text, and a person must be told what, where, why and what to do. Promise: everything that hitless raises on purpose is
-a ``HitlessError``; foreign exceptions stop at the port that met them (``raise ... from``). The command line maps the
-classes to exit codes in one table (``hitless.cli.exits``).
+Problem: a caller must be able to distinguish "the input is wrong" from "this machine cannot do it" without reading
+text, and a user must learn what failed, where, why, and what to do. Promise: everything that hitless raises on purpose
+is a ``HitlessError``; exceptions of other libraries are converted in the port that meets them (``raise ... from``). The
+command line maps the classes to exit codes in one table (``hitless.cli.exits``).
 
     HitlessError
-    ├── InputError           a flag, file or value that people wrote does not say what it should
+    ├── InputError           a flag, file or value given by the user is wrong
     ├── MissingError         this machine lacks a program, a kernel feature or a permission
-    ├── KernelError          the kernel refused an operation; carries its own words
-    │   ├── NotFound         the object is not there (a fact, real and fake kernels alike)
-    │   ├── AlreadyExists    the object is there already
-    │   └── LostEvents       the kernel dropped events for us: what we know is incomplete
+    ├── KernelError          the kernel refused an operation; carries the kernel's message
+    │   ├── NotFound         the object does not exist (real and fake kernels raise it alike)
+    │   ├── AlreadyExists    the object exists already
+    │   └── EventsLostError  the kernel dropped events: the known state is incomplete
     ├── ProgramError         a program that we ran failed; carries its command, exit code and standard error
     ├── ApiError             the Kubernetes API refused or could not be reached
-    ├── Displaced            somebody else took over what this process was doing: it must do nothing more
-    └── Defect               a part of hitless ended by an error that is none of these; ``ours`` makes one of any
+    │   └── CommandFailed    a command in a pod failed
+    ├── Displaced            another process took over this one's task: it must do nothing more
+    └── Defect               a part of hitless failed with any other error; ``ours`` converts one
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ __all__ = [
     "ApiError",
     "Defect",
     "Displaced",
+    "EventsLostError",
     "HitlessError",
     "InputError",
     "KernelError",
-    "LostEvents",
     "MissingError",
     "NotFound",
     "ProgramError",
@@ -39,13 +40,13 @@ __all__ = [
 
 
 class HitlessError(Exception):
-    """Base of all; ``str()`` is one message that is fit to show: what, where, why, what to do."""
+    """Base of all; ``str()`` is a message for users: what failed, where, why, what to do."""
 
 
 class InputError(HitlessError):
-    """Something that people wrote is wrong.
+    """Something given by the user is wrong.
 
-    ``where`` names the file, flag, line or field; ``expected`` says what would be right; ``remedy`` what to do.
+    ``where`` names the file, flag, line or field; ``expected`` what would be right; ``remedy`` what to do.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class InputError(HitlessError):
 
 
 class MissingError(HitlessError):
-    """This machine lacks something; ``remedy`` is what to do about it."""
+    """This machine lacks something; ``remedy`` says what to do."""
 
     def __init__(self, message: str, *, remedy: str) -> None:
         self.remedy = remedy
@@ -68,7 +69,7 @@ class MissingError(HitlessError):
 
 
 class KernelError(HitlessError):
-    """The kernel refused ``operation`` on ``object``; ``errno`` is its number, 0 where it gave none."""
+    """The kernel refused ``operation`` on ``object``; ``errno`` is the error number, 0 where there is none."""
 
     def __init__(self, operation: str, object: str, errno: int = 0, reason: str = "") -> None:
         import os
@@ -76,20 +77,20 @@ class KernelError(HitlessError):
         self.operation = operation
         self.object = object
         self.errno = errno
-        words = reason or (os.strerror(errno) if errno else "refused")
-        super().__init__(f"{operation} {object}: {words}")
+        message = reason or (os.strerror(errno) if errno else "refused")
+        super().__init__(f"{operation} {object}: {message}")
 
 
 class NotFound(KernelError):
-    """The object is not there."""
+    """The object does not exist."""
 
 
 class AlreadyExists(KernelError):
-    """The object is there already."""
+    """The object exists already."""
 
 
-class LostEvents(KernelError):
-    """The kernel dropped events (ENOBUFS): a full read must follow."""
+class EventsLostError(KernelError):
+    """The kernel dropped events (ENOBUFS): everything must be read again."""
 
 
 class ProgramError(HitlessError):
@@ -100,7 +101,7 @@ class ProgramError(HitlessError):
         self.returncode = returncode
         self.stderr = stderr
         lines = stderr.strip().splitlines() or ["no message"]
-        # nft explains itself after its message, most others end with theirs
+        # nft prints explanations after its message, most other programs print the message last
         last = next((line.strip() for line in lines if "Error:" in line), lines[-1])
         super().__init__(f"{' '.join(command[:4])}{' …' if len(command) > 4 else ''} ended with {returncode}: {last}")
 
@@ -114,11 +115,11 @@ class ApiError(HitlessError):
 
 
 class Displaced(HitlessError):
-    """Somebody else took over what this process was doing; ``str()`` says who, and what that means."""
+    """Another process took over this one's task; ``str()`` says which, and what that means."""
 
 
 class CommandFailed(ApiError):
-    """A command in a pod ended with ``code``."""
+    """A command in a pod ended with the exit code ``code``."""
 
     def __init__(self, message: str, code: int) -> None:
         self.code = code
@@ -126,13 +127,13 @@ class CommandFailed(ApiError):
 
 
 class Defect(HitlessError):
-    """A ``part`` of hitless ended by an error that nobody expected: what it was, and where it came from."""
+    """A ``part`` of hitless failed with an unexpected error: what it was, and where it was raised."""
 
     def __init__(self, part: str, error: BaseException) -> None:
         self.part = part
         what = f"{type(error).__name__}: {str(error)[:200]}" if str(error) else type(error).__name__
         place, trace = "", error.__traceback__
-        while trace is not None:  # the innermost; the file's name alone: where it is installed tells nobody anything
+        while trace is not None:  # the innermost frame; without folders, which only show where it is installed
             place = f" ({trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno})"
             trace = trace.tb_next
         why = (
@@ -142,5 +143,5 @@ class Defect(HitlessError):
 
 
 def ours(error: BaseException, part: str) -> HitlessError:
-    """The error as one of the tree: itself, or the ``Defect`` that it is."""
+    """The error itself if it is in the tree, else a ``Defect``."""
     return error if isinstance(error, HitlessError) else Defect(part, error)

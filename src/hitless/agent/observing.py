@@ -17,7 +17,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.xtables.sockopt import Tables
 from hitless.kernel.xtables.tables import decode_table
 from hitless.model.families import Backend, Family, KernelPath
-from hitless.model.rules import Chain, Opaque, OpaqueAction, Rule, Ruleset, Table, called
+from hitless.model.rules import Chain, Opaque, OpaqueAction, Rule, Ruleset, Table, jump_targets
 from hitless.model.state import Holding, NodeState, Place, Purpose
 
 __all__ = ["Observer"]
@@ -133,9 +133,9 @@ class Observer:
         while pending and len(chains) < _MOST_CHAINS:
             read = self._chains.read(ChainName(family.nft, table, name) for name in pending)
             chains.update({name.chain: chain for name, chain in read.items()})
-            targets = {name for chain in read.values() for name in called(chain)}
+            targets = {name for chain in read.values() for name in jump_targets(chain)}
             pending = sorted(targets - chains.keys())[: _MOST_CHAINS - len(chains)]
-        for name in {name for chain in chains.values() for name in called(chain)} - chains.keys():
+        for name in {name for chain in chains.values() for name in jump_targets(chain)} - chains.keys():
             chains[name] = Chain(name, (_UNREAD,))
         return Table(family.nft, table, chains)
 

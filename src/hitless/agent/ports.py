@@ -142,7 +142,7 @@ class Commits(Protocol):
     """Commits to nf_tables as they happen. Real: ``hitless.kernel.commits.Commits``."""
 
     def ready(self) -> Iterator[Commit]:
-        """Those that are there now; raises ``KernelError`` (``LostEvents``) where some cannot be had."""
+        """Those that are there now; raises ``KernelError`` (``EventsLostError``) where some cannot be had."""
 
     def close(self) -> None:
         """Close it."""

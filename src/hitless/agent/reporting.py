@@ -24,7 +24,7 @@ from hitless.daemon.notify import Notifier
 from hitless.daemon.recorded import line_of
 from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
-from hitless.model.event_words import Writer
+from hitless.model.event_fields import Writer
 from hitless.model.families import Backend, Family
 from hitless.sources import SourceSnapshot
 

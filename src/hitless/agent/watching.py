@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from hitless.agent.ports import Clock, Commits, LegacyTables
-from hitless.errors import KernelError, LostEvents
+from hitless.errors import EventsLostError, KernelError
 from hitless.kernel.chains import ChainName
 from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.state import Place, Purpose
@@ -118,9 +118,9 @@ class Watch:
                     found = True
                 elif commit.generation > self._seen:
                     self.stir()
-        except KernelError as error:  # LostEvents, or a message that nobody understands: all the same, look
+        except KernelError as error:  # EventsLostError, or a message that nobody understands: all the same, look
             self.lost += 1
-            why = "the kernel dropped events" if isinstance(error, LostEvents) else "an event is not understood"
+            why = "the kernel dropped events" if isinstance(error, EventsLostError) else "an event is not understood"
             self._suspects.append(Suspect(self._clock.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
             self.wake()
         return found

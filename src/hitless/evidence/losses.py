@@ -23,7 +23,7 @@ from itertools import pairwise
 
 from hitless.evidence.records import Outage, Record
 from hitless.model import events as e
-from hitless.model.event_words import TRANSPORTS
+from hitless.model.event_fields import TRANSPORTS
 
 __all__ = ["ExplainedLoss", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
 

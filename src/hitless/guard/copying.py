@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 
 from hitless.errors import HitlessError
 from hitless.kernel.nftables import encoding
-from hitless.model import words
-from hitless.model.reaching import reached
+from hitless.model import notation
+from hitless.model.reachability import reachable
 from hitless.model.rules import (
     Accept,
     AnyOf,
@@ -44,8 +44,8 @@ from hitless.model.rules import (
     Step,
     Table,
     UnknownMark,
+    jump_targets,
 )
-from hitless.model.rules import called as called_by
 
 __all__ = ["Copy", "LeftOut", "Unclear", "Unread", "copy", "disturbance", "tested_bits"]
 
@@ -110,7 +110,7 @@ class _Part:
 
 
 def _reachable(table: Table, name: str) -> Iterator[Chain]:
-    return (table.chains[each] for each in table.reached(name))
+    return (table.chains[each] for each in table.reachable(name))
 
 
 def tested_bits(table: Table, base: str) -> int:
@@ -187,7 +187,7 @@ def copy(table: Table, base: Chain, prefix: str, priority: int, version: int) ->
     found = {prefix + name: Chain(prefix + name, tuple(each.rules)) for name, each in copier.parts.items()}
     first = Chain(prefix + base.name, tuple(part.rules), Hook("nat", "postrouting", priority))
     found[first.name] = first
-    chains = reached((first.name,), lambda name: called_by(found[name]))
+    chains = reachable((first.name,), lambda name: jump_targets(found[name]))
     return Copy(tuple(found[name] for name in chains), tuple(copier.left_out))
 
 
@@ -246,7 +246,7 @@ class _Copier:
             case Return() | None:
                 pass
             case _:
-                raise self._unclear(chain, number, words.rule(Rule((verdict,)), iptables=self.table.iptables))
+                raise self._unclear(chain, number, notation.rule(Rule((verdict,)), iptables=self.table.iptables))
         if problem := self._inexact(rule):
             raise self._unclear(chain, number, problem)
         part.rules.append(rule)

@@ -18,7 +18,7 @@ from hitless.guard.primaries import Primary
 from hitless.model.families import Address, Family, Network, family_of, within
 from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset, SetMember, Snat, Source, Table
 from hitless.model.standby import TABLE, copied
-from hitless.semantics import evaluate, strangers, witnesses
+from hitless.semantics import evaluate, unused_addresses, witnesses
 
 __all__ = ["BEHIND", "DESTINATIONS", "Standby", "WitnessPlace", "learn", "standby_of"]
 
@@ -123,7 +123,7 @@ def standby_of(
 def _carries(rules: Ruleset, place: WitnessPlace, uplink: str) -> bool | None:
     """Whether the rules translate a pod of the place: one of several addresses at least, as a rule may exempt any."""
     answers = []
-    for source in strangers(place.subnet or place.network):
+    for source in unused_addresses(place.subnet or place.network):
         answers.append(_carries_one(rules, place, source, uplink))
         if answers[-1]:
             return True
@@ -147,7 +147,7 @@ def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
             continue
         for name, hook in table.hooks():
             if hook.type == "nat" and hook.hook == "postrouting":
-                number = sum(map(table.size, table.reached(name)))
+                number = sum(map(table.size, table.reachable(name)))
                 if number > _MOST_RULES:
                     raise Unclear(f"{table.name} {name} leads to {number} rules, more than can be copied")
                 chain = table.chains[name]
@@ -157,7 +157,7 @@ def _bases(ruleset: Ruleset, family: Family) -> Iterator[tuple[Table, Chain]]:
 
 
 def _leads(table: Table, base: str, primary: Primary) -> bool:
-    return not table.reached(base).isdisjoint(_named(table, primary))
+    return not table.reachable(base).isdisjoint(_named(table, primary))
 
 
 def _named(table: Table, primary: Primary) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def _named(table: Table, primary: Primary) -> tuple[str, ...]:
 
 
 def _closure(table: Table, name: str) -> Iterator[Chain]:
-    return (table.chains[each] for each in table.reached(name))
+    return (table.chains[each] for each in table.reachable(name))
 
 
 def _places(chosen: list[tuple[Table, Chain]], primary: Primary) -> Iterator[WitnessPlace]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from hitless.guard.reasons import Code
-from hitless.model.event_words import FamilyName, Writer
+from hitless.model.event_fields import FamilyName, Writer
 from hitless.model.rule_events import Interval
 
 __all__ = [

@@ -217,5 +217,5 @@ def _passed(ruleset: Ruleset, family: Family, met: Collection[ChainName]) -> Ite
             if _asked(hook):
                 yield table.family, table.name, table.legacy, name, hook
             if hook.type == "nat" and hook.hook == "postrouting":
-                names |= table.reached(name)
+                names |= table.reachable(name)
         yield from ((name, table.version(name)) for name in sorted(names) if name in table.chains)

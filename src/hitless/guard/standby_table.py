@@ -48,7 +48,7 @@ class OwnTables(Protocol):
     """Tables of one name that are ours. Real: ``hitless.kernel.nftables.owned.OwnedTables``."""
 
     def available(self, families: Sequence[Family]) -> object:
-        """Raise ``Taken`` when somebody alive holds one of them."""
+        """Raise ``TableOwnedByOther`` when somebody alive holds one of them."""
 
     def own(self, families: Sequence[Family]) -> object:
         """Take over what is there, without a change to any rule."""
@@ -92,7 +92,7 @@ class StandbyTable:
     def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
         """Take over what stands: ownership, and no rule is written. A table that is not whole is written anew later.
 
-        Raises ``Taken`` when another guard is alive, in whichever family: then this one is to do nothing at all.
+        Raises ``TableOwnedByOther`` when another guard is alive, in either family: then this one must do nothing.
         """
         self._tables.available(self._families)
         for family in self._families:

@@ -1,9 +1,10 @@
-"""Which flows do the rules on their way not tell apart? They share one evaluation.
+"""Which flows can be judged together?
 
 Problem: a gap under load leaves thousands of flows, and an evaluation takes half a millisecond. Promise: two flows have
 the same key only when they pass the same interfaces and every condition in every chain that an evaluated flow passed
-says the same of both. Each kind of condition says by what it tells flows apart (``Match.between_flows``); the kinds of
-effects are listed here, and the type checker refuses a new one that is not. Pure. Next stage: ``flows``.
+has the same result for both. Each kind of condition names the fields by which it distinguishes flows
+(``Match.distinguishes_flows``); the kinds of effects are listed here, and the type checker refuses a new one that is
+not. Pure. Next stage: ``flows``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import assert_never
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import Entry
 from hitless.model.families import Address, Network
-from hitless.model.matches.base import ALONE, Telling
+from hitless.model.matches.base import ALONE, Distinctions
 from hitless.model.rules import (
     Accept,
     Dnat,
@@ -91,7 +92,7 @@ class Grouping:
     def _take(self, step: Step) -> None:
         match step:
             case Match():
-                self._tell(step.between_flows())
+                self._tell(step.distinguishes_flows())
             case OneOf() | OpaqueAction():
                 self._tell(ALONE)
             case Accept() | Drop() | Reject() | Return() | Jump() | Goto() | NoTrack() | Silent():
@@ -103,7 +104,7 @@ class Grouping:
             case _:
                 assert_never(step)
 
-    def _tell(self, by: Telling) -> None:
+    def _tell(self, by: Distinctions) -> None:
         self._networks += [network for network in by.networks if network not in self._networks]
         self._protocol |= by.protocol
         self._sport |= by.sport

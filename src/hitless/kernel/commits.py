@@ -1,9 +1,10 @@
-"""Commits to nf_tables as they happen: which chains they touched, and who made them.
+"""Commits to nf_tables as they happen: which chains they touched, and which process made them.
 
-Problem: an agent must notice damage within milliseconds, and must know whom to name. Promise: every committed
-transaction becomes one ``Commit`` with the chains that it touched and its writer (pid and name, from the kernel's
-NEWGEN message); events that the kernel had to drop raise ``LostEvents``, after which a full look is due. It keeps no
-copy of the rules (that is ``hitless.kernel.nftables``'s mirror): an event only says that it is time to look.
+Problem: an agent must notice damage within milliseconds, and must know the process that caused it. Promise: every
+committed transaction becomes one ``Commit`` with the chains that it touched and its writer (pid and command name, from
+the kernel's NEWGEN message). Events that the kernel dropped raise ``EventsLostError``; all rules must then be read
+again. It keeps no copy of the rules (that is the mirror of ``hitless.kernel.nftables``): an event only says that
+something may have changed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _RULES = (wire.NEWRULE, wire.DELRULE)
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One transaction. A touched table as such (made, deleted) appears as a name with an empty chain."""
+    """One transaction. A change of a table itself (created, deleted) is in ``touched`` as a name with an empty
+    chain."""
 
     generation: int
     pid: int
@@ -36,7 +38,7 @@ class Commit:
 
 
 class Commits:
-    """A subscription; ``fileno`` is for selectors, ``ready`` gives what has been committed since."""
+    """A subscription; ``fileno`` is for selectors, ``ready`` gives what has been committed since the last call."""
 
     def __init__(self, namespace: Namespace = HERE) -> None:
         self._socket = netlink.Socket(
@@ -53,7 +55,7 @@ class Commits:
         self._socket.close()
 
     def ready(self) -> Iterator[Commit]:
-        """Commits that are there now, without waiting. Raises ``LostEvents`` when the kernel dropped some."""
+        """The commits that have arrived, without waiting. Raises ``EventsLostError`` when the kernel dropped some."""
         with only_ours("follow", "the changes of the rules"):
             while (data := self._socket.receive(wait=False)) is not None:
                 for event in netlink.messages(data):

@@ -3,7 +3,7 @@
 Problem: rule dumps, rule events, conntrack and route tables all speak netlink, thousands of objects at a time, and a
 general library costs 20 to 100 times what the work itself costs. Promise: a small exact codec (``struct`` only) for
 any protocol, rtnetlink and nfnetlink alike; a dump is whole or it is repeated (``NLM_F_DUMP_INTR``); a refused request
-is ``KernelError`` with the kernel's number and its extended words; dropped events are ``LostEvents``; a malformed
+is ``KernelError`` with the kernel's number and its extended words; dropped events are ``EventsLostError``; a malformed
 message is ``KernelError``, never an ``IndexError``. What it never does: interpret a payload. Next stages:
 ``kernel.nftables``, ``kernel.conntrack``.
 """
@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 
-from hitless.errors import AlreadyExists, KernelError, LostEvents, MissingError, NotFound
+from hitless.errors import AlreadyExists, EventsLostError, KernelError, MissingError, NotFound
 from hitless.kernel.messages import (
     Message,
     attribute,
@@ -95,7 +95,7 @@ def refusal(number: int, operation: str, subject: str, words: str = "") -> Kerne
             remedy="run it as root, or with CAP_NET_ADMIN in the network namespace's user namespace",
         )
     kinds = {errno.ENOENT: NotFound, errno.ESRCH: NotFound, errno.ENODEV: NotFound, errno.EEXIST: AlreadyExists}
-    kind = kinds.get(number, LostEvents if number == errno.ENOBUFS else KernelError)
+    kind = kinds.get(number, EventsLostError if number == errno.ENOBUFS else KernelError)
     return kind(operation, subject, number, f"{os.strerror(number)}: {words}" if words else "")
 
 
@@ -180,7 +180,7 @@ class Socket:
     def receive(self, *, wait: bool = True) -> bytes | None:
         """One datagram; ``None`` when there is none and ``wait`` is false, or none came in time.
 
-        Raises ``LostEvents`` once for each time that the kernel had to drop some.
+        Raises ``EventsLostError`` once for each time that the kernel had to drop some.
         """
         if not wait and self._socket.gettimeout() and not self._ready.poll(0):
             return None  # a socket with a timeout waits before it asks the kernel, MSG_DONTWAIT or not
@@ -192,7 +192,7 @@ class Socket:
         except OSError as error:
             raise refusal(error.errno or 0, "receive from", "netlink socket") from error
         if size > _BUFFER:
-            raise LostEvents("receive from", "netlink socket", errno.EMSGSIZE)
+            raise EventsLostError("receive from", "netlink socket", errno.EMSGSIZE)
         return bytes(self._view[:size])
 
     def _send(self, data: bytes, operation: str, subject: str) -> None:

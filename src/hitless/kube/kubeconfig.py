@@ -19,7 +19,7 @@ from typing import Any
 
 from hitless.errors import InputError
 from hitless.kernel import files
-from hitless.model.documents import Excess, from_json, from_yaml
+from hitless.model.documents import DocumentTooLarge, from_json, from_yaml
 
 __all__ = ["EXPECTED", "Kubeconfig", "KubeconfigEntry", "merged", "named_by_environment"]
 
@@ -87,7 +87,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"it cannot be read: {error.strerror}", where=str(path), expected=EXPECTED) from error
     except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, Excess | _NoYaml) else "it is not YAML"
+        why = str(error) if isinstance(error, DocumentTooLarge | _NoYaml) else "it is not YAML"
         raise InputError(why, where=str(path), expected=EXPECTED) from None
     if not isinstance(document, dict):
         raise InputError("it is not a kubeconfig", where=str(path), expected=EXPECTED)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import yaml
 
-__all__ = ["DEPTH", "Excess", "decoded", "from_json", "from_yaml", "shallow"]
+__all__ = ["DEPTH", "DocumentTooLarge", "decoded", "from_json", "from_yaml", "shallow"]
 
 DEPTH = 64
 """How deep lists and objects may nest. Kubernetes' objects and flannel's files have less than 20."""
@@ -28,7 +28,7 @@ _MOST_VALUES = 200_000  # of a YAML document, each alias counted as what it stan
 _T = TypeVar("_T")
 
 
-class Excess(ValueError):
+class DocumentTooLarge(ValueError):
     """More than the bounds allow; its words quote nothing of the document, which may hold secrets."""
 
 
@@ -37,18 +37,18 @@ def decoded(decode: Callable[[], _T]) -> _T:
     try:
         return decode()
     except RecursionError as error:
-        raise Excess("lists or objects nest too deep") from error
+        raise DocumentTooLarge("lists or objects nest too deep") from error
     except (OverflowError, MemoryError) as error:
-        raise Excess(f"a value is too large ({type(error).__name__})") from error
+        raise DocumentTooLarge(f"a value is too large ({type(error).__name__})") from error
 
 
 def from_json(data: bytes | str, *, most: int = _MOST_JSON) -> Any:
     """The values of a JSON document. Raises ``ValueError``."""
     if len(data) > most:
-        raise Excess(f"it is longer than {most} bytes")
+        raise DocumentTooLarge(f"it is longer than {most} bytes")
     value = decoded(lambda: json.loads(data))
     if not _flat(data) and not shallow(value):
-        raise Excess("lists or objects nest too deep")
+        raise DocumentTooLarge("lists or objects nest too deep")
     return value
 
 
@@ -80,10 +80,10 @@ def from_yaml(text: str, *, most: int = _MOST_YAML) -> Any:
     import yaml
 
     if len(text) > most:
-        raise Excess(f"it is longer than {most} bytes")
+        raise DocumentTooLarge(f"it is longer than {most} bytes")
     value = decoded(lambda: yaml.load(text, _bounded_loader()))
     if _counted(value, {}, ()) > _MOST_VALUES:
-        raise Excess(f"its aliases stand for more than {_MOST_VALUES} values")
+        raise DocumentTooLarge(f"its aliases stand for more than {_MOST_VALUES} values")
     return value
 
 
@@ -96,7 +96,7 @@ def _bounded_loader() -> type[yaml.SafeLoader]:
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
             super().flatten_mapping(node)
             if len(node.value) > _MOST_VALUES // 10:
-                raise Excess("its merge keys stand for too many values")
+                raise DocumentTooLarge("its merge keys stand for too many values")
 
     return Loader
 
@@ -106,9 +106,9 @@ def _counted(value: object, known: dict[int, int], way: tuple[int, ...]) -> int:
     if not isinstance(value, dict | list | tuple):
         return 1
     if id(value) in way:
-        raise Excess("a list or an object holds itself")
+        raise DocumentTooLarge("a list or an object holds itself")
     if len(way) > DEPTH:
-        raise Excess("lists or objects nest too deep")
+        raise DocumentTooLarge("lists or objects nest too deep")
     if id(value) not in known:
         known[id(value)] = 1 + sum(_counted(inner, known, (*way, id(value))) for inner in _inner(value))
     return known[id(value)]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from hitless.model.documents import shallow
-from hitless.model.event_words import Cause, FamilyName, Kind, Machine, Stamped, State, Writer
+from hitless.model.event_fields import Cause, FamilyName, Kind, Machine, Stamped, State, Writer
 from hitless.model.rule_events import Bridged, Change, Gap, LostEvents, RuleState, Standby
 
 __all__ = [

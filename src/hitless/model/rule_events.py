@@ -5,7 +5,7 @@ Promise: as ``events``, which reads and writes them and is where everybody takes
 
 from __future__ import annotations
 
-from hitless.model.event_words import Code, FamilyName, Stamped, State, Writer
+from hitless.model.event_fields import Code, FamilyName, Stamped, State, Writer
 
 __all__ = ["Bridged", "Change", "Gap", "Interval", "LostEvents", "RuleState", "Standby"]
 

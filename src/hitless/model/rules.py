@@ -64,7 +64,7 @@ from hitless.model.matches import (
     SourcePort,
     TcpFlags,
 )
-from hitless.model.reaching import reached
+from hitless.model.reachability import reachable
 from hitless.model.surroundings import Surroundings
 
 __all__ = [
@@ -90,7 +90,7 @@ __all__ = [
     "IcmpType",
     "InInterface",
     "Jump",
-    "Lazy",
+    "LazyChains",
     "Mark",
     "Masquerade",
     "Match",
@@ -121,8 +121,8 @@ __all__ = [
     "Table",
     "TcpFlags",
     "UnknownMark",
-    "called",
     "inner_steps",
+    "jump_targets",
 ]
 
 PRIORITIES: Mapping[str, int] = MappingProxyType(
@@ -178,7 +178,7 @@ class Chain:
     hook: Hook | None = None
 
 
-def called(chain: Chain) -> tuple[str, ...]:
+def jump_targets(chain: Chain) -> tuple[str, ...]:
     """The chains that its rules jump or go to, in their order, each once."""
     steps = (step for rule in chain.rules for step in inner_steps(rule.steps))
     return tuple(dict.fromkeys(step.chain for step in steps if isinstance(step, Jump | Goto)))
@@ -194,7 +194,7 @@ TOO_MANY: Sequence[tuple[int, Rule]] = ((1, Rule((Opaque(_UNTOLD), OpaqueAction(
 """What ``Table.rules_for`` gives for a chain with more of them."""
 
 
-class Lazy(Interface):
+class LazyChains(Interface):
     """What a ``Table.chains`` offers that decodes as little as it can."""
 
     def base_chains(self) -> tuple[Chain, ...]:
@@ -206,10 +206,10 @@ class Lazy(Interface):
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
         """The rules of a chain that may match a packet with this header, with their numbers, in order."""
 
-    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+    def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
         """What stands for those of them that were left out for packets with another header."""
 
-    def parts_asked(self, name: str) -> frozenset[str]:
+    def header_parts_used(self, name: str) -> frozenset[str]:
         """By which parts of a header (``PacketHeader.part``) its rules were decoded so far."""
 
     def version(self, name: str) -> object:
@@ -239,9 +239,9 @@ class Table:
         )
 
     @property
-    def _lazy(self) -> Lazy | None:
+    def _lazy(self) -> LazyChains | None:
         # asked for at every evaluation: isinstance with a runtime protocol would take longer than the rest of it
-        return cast(Lazy, self.chains) if hasattr(self.chains, "rules_for") else None
+        return cast(LazyChains, self.chains) if hasattr(self.chains, "rules_for") else None
 
     def base_chains(self) -> tuple[Chain, ...]:
         """The chains that are attached to a hook; a mapping that decodes lazily need not decode the others."""
@@ -261,14 +261,14 @@ class Table:
             return lazy.rules_for(name, header)
         return tuple(enumerate(self.chains[name].rules, 1))
 
-    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+    def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
         """Equal for packets for which ``rules_for`` leaves out the same rules."""
-        return () if (lazy := self._lazy) is None else lazy.singled_out(name, header)
+        return () if (lazy := self._lazy) is None else lazy.specific_rules(name, header)
 
-    def parts_asked(self, name: str) -> frozenset[str]:
+    def header_parts_used(self, name: str) -> frozenset[str]:
         """The parts of a header (``PacketHeader.part``) by which ``rules_for`` has read rules: for packets in which
         these differ, the same rule may read otherwise."""
-        return frozenset() if (lazy := self._lazy) is None else lazy.parts_asked(name)
+        return frozenset() if (lazy := self._lazy) is None else lazy.header_parts_used(name)
 
     def version(self, name: str) -> object:
         """Equal for chains of which it is certain that they do the same; cheap for long ones."""
@@ -278,11 +278,11 @@ class Table:
         """The chains that the rules of chain ``name`` jump or go to; of a long one perhaps some more."""
         if (lazy := self._lazy) is not None:
             return lazy.calls(name)
-        return called(self.chains[name])
+        return jump_targets(self.chains[name])
 
-    def reached(self, name: str) -> set[str]:
+    def reachable(self, name: str) -> set[str]:
         """Chain ``name``, and all that its rules lead to."""
-        found = reached((name,), lambda each: self.calls(each) if each in self.chains else ())
+        found = reachable((name,), lambda each: self.calls(each) if each in self.chains else ())
         return {each for each in found if each in self.chains}
 
     def size(self, name: str) -> int:

@@ -3,7 +3,7 @@
 Problem: a node has up to a hundred pods, and an answer takes a millisecond. Promise: two pods have the same key when
 every condition in every chain that an asked pod's packets passed says the same of both, of their address as of their
 interface, for the packets out and for the answers back. Each kind of condition says by what it tells pods apart
-(``Match.between_pods``). Pure. Next stage: ``panels``.
+(``Match.distinguishes_pods``). Pure. Next stage: ``panels``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from hitless.model.families import Address, Network
 from hitless.model.headers import PacketHeader
-from hitless.model.matches import Telling
+from hitless.model.matches import Distinctions
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import TOO_MANY, Match, Members, Rule, Ruleset, Table, inner_steps
 from hitless.observe.pods import Pod
@@ -55,7 +55,7 @@ class Likeness:
             interface if interface in self._names else bool(interface),
             tuple(interface.startswith(stem) for stem in self._stems),
             tuple(
-                tuple(table.singled_out(chain, header))
+                tuple(table.specific_rules(chain, header))
                 for table, chain, answers in self._long
                 for header in self._headers(pod, answers)
             ),
@@ -79,7 +79,7 @@ class Likeness:
                     for rule in self._rules(pod, name, answers):
                         for step in inner_steps(rule.steps):
                             if isinstance(step, Match):
-                                self._take(step.between_pods())
+                                self._take(step.distinguishes_pods())
         return self._size() != before
 
     def _size(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class Likeness:
 
     def _rules(self, pod: Pod, name: ChainName, answers: bool) -> Iterator[Rule]:
         """The rules that may tell pods apart. Those which a long chain leaves out for this pod because they name
-        another address tell it by ``singled_out``."""
+        another address tell it by ``specific_rules``."""
         family, table, chain = name
         for each in self._tables.get((family, table), ()):
             if chain not in each.chains:
@@ -102,9 +102,9 @@ class Likeness:
                 self._exact = self._exact or met is TOO_MANY
                 yield from (rule for _, rule in met)
             # a rule that was read for a packet's own address or interface may read otherwise for another pod
-            self._exact = self._exact or bool(each.parts_asked(chain) & _OF_A_POD[answers])
+            self._exact = self._exact or bool(each.header_parts_used(chain) & _OF_A_POD[answers])
 
-    def _take(self, by: Telling) -> None:
+    def _take(self, by: Distinctions) -> None:
         for network in by.networks:
             self._network(network)
         for name in by.interfaces:

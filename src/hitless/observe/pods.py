@@ -15,7 +15,7 @@ from typing import NamedTuple
 from hitless.model.families import Address, Family, Network, family_of, within
 from hitless.model.reading import packed_network
 from hitless.observe.nodes import NodeView
-from hitless.semantics import strangers as made_up
+from hitless.semantics import unused_addresses as made_up
 
 __all__ = ["MOST", "Pod", "part", "pods", "strangers"]
 

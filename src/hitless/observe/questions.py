@@ -14,7 +14,7 @@ from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset, Snat
 from hitless.observe.panels import Fate, How
 from hitless.observe.uplinks import Uplink
-from hitless.semantics import HOOKS, ChainName, Ending, Outcome, State, evaluate, way_back
+from hitless.semantics import HOOKS, ChainName, Ending, Outcome, State, evaluate, evaluate_reply
 
 __all__ = ["THROUGH", "egress", "nat", "through"]
 
@@ -42,7 +42,7 @@ def egress(
         return evaluate(ruleset, packet, hooks, unroutable=unroutable, expected=expected, explain=reasons)
 
     def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
-        return way_back(ruleset, packet, hooks, _translated_to(outcome, way), outcome, explain=reasons)
+        return evaluate_reply(ruleset, packet, hooks, _translated_to(outcome, way), outcome, explain=reasons)
 
     return _worst(packets, out, back, lambda outcome: (outcome.state, _how(outcome)), explain=explain)
 
@@ -60,7 +60,7 @@ def through(
 
     def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
         all_hooks = HOOKS if hooks == THROUGH else hooks
-        return way_back(ruleset, packet, all_hooks, way.address, outcome, explain=reasons)
+        return evaluate_reply(ruleset, packet, all_hooks, way.address, outcome, explain=reasons)
 
     def judged(outcome: Outcome) -> tuple[State, How]:
         kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}

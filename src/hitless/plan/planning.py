@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hitless.errors import KernelError
-from hitless.model import words
+from hitless.model import notation
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Hook, Reject, Rule
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
@@ -206,9 +206,9 @@ def _what_differs(have: Sequence[tuple[object, ...]], want: Sequence[tuple[objec
     extra = [rule for rule in have if rule not in want]
     if not missing and not extra:
         return "rules are there more than once"
-    words = [f"{len(missing)} rules are missing"] if missing else []
-    words += [f"{len(extra)} rules are of another configuration or version"] if extra else []
-    return ", ".join(words)
+    notation = [f"{len(missing)} rules are missing"] if missing else []
+    notation += [f"{len(extra)} rules are of another configuration or version"] if extra else []
+    return ", ".join(notation)
 
 
 def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
@@ -356,13 +356,15 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
 
 
 def _show(rule: Rule, place: Place) -> str:
-    return words.rule(rule, iptables=not place.backend.native)
+    return notation.rule(rule, iptables=not place.backend.native)
 
 
 def _text(rule: Rule, native: Family | None = None) -> str:
     text = iptables_rule(rule) if native is None else nft_rule(rule, native)
     if text is None:
         raise KernelError(
-            "write", f"the rule {words.rule(rule, iptables=native is None)}", reason="it cannot be written as a command"
+            "write",
+            f"the rule {notation.rule(rule, iptables=native is None)}",
+            reason="it cannot be written as a command",
         )
     return text

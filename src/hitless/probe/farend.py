@@ -29,7 +29,7 @@ from hitless.kernel.capture import Capture
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import given_back
 from hitless.kernel.visitors import OUT_OF_ROOM, raise_descriptor_limit
-from hitless.model.event_words import TRANSPORTS
+from hitless.model.event_fields import TRANSPORTS
 from hitless.model.events import Event, Header, Heartbeat, Leak, Note, Summary
 from hitless.model.families import Address, Network
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP

@@ -2,8 +2,8 @@
 
 Problem: a kind has a name in URLs and logs, a share of what is sent, ports at a far end, a client, and an answering
 side; a kind that is forgotten in one of these places is sent and never answered. Promise: ``ENTRIES`` has an entry for
-every name of ``model.event_words.Kind`` (a test), and nothing else in this package asks for a kind by its name. Clients
-and answering sides are imported when they are used. Next stages: ``targets``, ``traffic`` and ``farend``.
+every name of ``model.event_fields.Kind`` (a test), and nothing else in this package asks for a kind by its name.
+Clients and answering sides are imported when they are used. Next stages: ``targets``, ``traffic`` and ``farend``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from hitless.model.event_words import TRANSPORTS, Kind
+from hitless.model.event_fields import TRANSPORTS, Kind
 from hitless.probe import wire
 
 __all__ = [

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from hitless.errors import InputError, MissingError
-from hitless.model.event_words import TRANSPORTS
+from hitless.model.event_fields import TRANSPORTS
 from hitless.model.families import Family
 from hitless.probe.clients import ClientContext, KindClient, load
 from hitless.probe.engine import Engine

@@ -19,7 +19,7 @@ import msgspec
 
 from hitless.errors import InputError
 from hitless.kernel import files
-from hitless.model.documents import Excess, decoded
+from hitless.model.documents import DocumentTooLarge, decoded
 
 __all__ = [
     "Cluster",
@@ -142,7 +142,7 @@ def parse(text: str, origin: str) -> File:
     """A profile from its text; raises ``InputError`` that names ``origin``, line and field."""
     try:
         data = decoded(lambda: tomllib.loads(text))
-    except Excess as error:
+    except DocumentTooLarge as error:
         raise InputError(str(error), where=origin, expected="a TOML file (docs/watch.md)") from error
     except tomllib.TOMLDecodeError as error:
         words, _, at = str(error).partition(" (at ")

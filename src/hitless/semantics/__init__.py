@@ -4,8 +4,8 @@ code that produces rules, so that the two can prove each other. Three-valued: ca
 
 from hitless.semantics.evaluation import HOOKS, evaluate
 from hitless.semantics.outcome import ChainName, Ending, Outcome, State, Translation, Visit
-from hitless.semantics.replies import way_back
-from hitless.semantics.witness import PORTS, far_ends, strangers, witnesses
+from hitless.semantics.replies import evaluate_reply
+from hitless.semantics.witness import PORTS, far_ends, unused_addresses, witnesses
 
 __all__ = [
     "HOOKS",
@@ -17,8 +17,8 @@ __all__ = [
     "Translation",
     "Visit",
     "evaluate",
+    "evaluate_reply",
     "far_ends",
-    "strangers",
-    "way_back",
+    "unused_addresses",
     "witnesses",
 ]

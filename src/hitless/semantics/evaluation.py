@@ -16,11 +16,11 @@ from typing import Literal
 from hitless.model.families import Network
 from hitless.model.packets import Packet
 from hitless.model.rules import Masquerade, Ruleset, Snat
+from hitless.semantics.decisive import find_decisive
 from hitless.semantics.outcome import Ending, Outcome, State
-from hitless.semantics.positions import Flow, unwind
 from hitless.semantics.reasons import Reasons
-from hitless.semantics.splitting import split
-from hitless.semantics.walk import Assumed, TooMuchError, Walk
+from hitless.semantics.walk import Assumption, TooMuchError, Walk
+from hitless.semantics.walk_state import Flow, unwind
 
 __all__ = ["HOOKS", "evaluate"]
 
@@ -48,7 +48,7 @@ def evaluate(
     ``explain`` is cheaper: the reason is then empty.
     """
 
-    def asked(assumed: Assumed | None) -> tuple[Walk, tuple[Ending, ...]]:
+    def asked(assumed: Assumption | None) -> tuple[Walk, tuple[Ending, ...]]:
         walk = Walk(ruleset, packet, nat=nat, assumed=assumed)
         flow = walk.start(hooks[0] if hooks else "")
         for hook in hooks:
@@ -67,7 +67,7 @@ def evaluate(
             told = next((ending for ending in endings if ending.kind == "dropped"), endings[0])
             reason = why.certain(endings)
         else:
-            told, splitter = split(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
+            told, splitter = find_decisive(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
             reason = why.doubt(told, splitter)
             if packet.state == "ESTABLISHED" and told.certain and told.kind == "unknown":
                 reason = "later packets of a flow keep what its first packet got"
@@ -86,15 +86,15 @@ def _state(endings: Sequence[Ending]) -> State:
 def _arrived(flow: Flow, unroutable: Sequence[Network]) -> list[Ending]:
     """Endings of what came out of the last hook."""
     endings = []
-    for position, trace in flow.items():
+    for state, trace in flow.items():
         kind: Literal["translated", "untranslated", "unknown"] = "unknown"
-        if position.translation is not None:
-            kind = _routable(position.translation.action, unroutable)
-        elif position.state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
+        if state.translation is not None:
+            kind = _routable(state.translation.action, unroutable)
+        elif state.ct_state in ("NEW", "INVALID", "UNTRACKED", "RELATED"):
             kind = "untranslated"
-        connection = position.ct_mark, position.ct_unknown
-        at = position.mark, position.unknown, connection, position.zone
-        endings.append(Ending(kind, unwind(trace), position.translation, *at))
+        connection = state.ct_mark, state.ct_unknown
+        at = state.mark, state.unknown, connection, state.zone
+        endings.append(Ending(kind, unwind(trace), state.translation, *at))
     return endings
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hitless.model import words
+from hitless.model import notation
 from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import (
@@ -108,12 +108,12 @@ class Reasons:
         return None if self._ruleset.node is None else self._ruleset.node.set_name(number)
 
     def _condition(self, visit: Visit, step: Step) -> str:
-        return words.condition(step, iptables=visit.iptables, names=self._names, of=visit.rule)
+        return notation.condition(step, iptables=visit.iptables, names=self._names, of=visit.rule)
 
     def _with_conditions(self, visit: Visit) -> str:
         if visit.rule is None:
             return ""
-        text = words.conditions(visit.rule, iptables=visit.iptables, names=self._names)
+        text = notation.conditions(visit.rule, iptables=visit.iptables, names=self._names)
         return f" ({text})" if text else ""
 
     def _translated(self, endings: Sequence[Ending]) -> str:
@@ -185,7 +185,7 @@ class Reasons:
                 if not table.size(chain):
                     return f"chain {chain} is empty"
                 calls = {visit.text for visit in walked if visit.kind in ("jump", "goto") and visit.of(table)}
-                if chain not in calls and chain != base and chain not in table.reached(base):
+                if chain not in calls and chain != base and chain not in table.reachable(base):
                     return f"no jump from {base} leads to {chain}"
         return None
 
@@ -195,7 +195,7 @@ class Reasons:
             if visit.kind == "return" and visit.rule is not None:
                 if _by_address(visit.rule):
                     return f"{_rule(visit)} returns{self._with_conditions(visit)}"
-                if not words.conditions(visit.rule, iptables=visit.iptables):
+                if not notation.conditions(visit.rule, iptables=visit.iptables):
                     return f"{_rule(visit)} returns every packet"
         return None
 

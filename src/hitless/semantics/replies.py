@@ -1,10 +1,10 @@
-"""Does the answer find its way back to the pod?
+"""Does the reply reach the pod?
 
-Problem: a flow whose first packet is carried is still dead when its answers are dropped: a FORWARD policy without the
-accept for what comes back, a DROP of established flows, a NOTRACK at prerouting. Promise: ``way_back`` walks the first
-answer of a flow that was carried through the same rules: it comes in by the uplink, addressed to the node; conntrack
-knows it from -200 on; the NAT core sends it on to the pod from -100 on; then it is forwarded to the pod. ``carried``
-means here that it arrives. Next stage: ``hitless.observe``.
+Problem: a flow whose first packet is carried is still broken when its replies are dropped: a FORWARD policy without an
+accept for replies, a DROP of established flows, a NOTRACK at prerouting. Promise: ``evaluate_reply`` walks the first
+reply of a carried flow through the same rules: it comes in by the uplink, addressed to the node; conntrack recognises
+it from priority -200 on; the NAT core restores the pod's address at -100; then it is forwarded to the pod. ``carried``
+means here that it reaches the pod. Next stage: ``hitless.observe``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ipaddress import IPv4Address, IPv6Address
 from hitless.model.families import Address
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
+from hitless.semantics.decisive import find_decisive
 from hitless.semantics.outcome import Ending, Outcome, State
-from hitless.semantics.positions import unwind
 from hitless.semantics.reasons import Reasons
-from hitless.semantics.splitting import split
-from hitless.semantics.walk import Assumed, TooMuchError, Walk
+from hitless.semantics.walk import Assumption, TooMuchError, Walk
+from hitless.semantics.walk_state import unwind
 
-__all__ = ["answer_to", "way_back"]
+__all__ = ["evaluate_reply", "reply_to"]
 
 _HOOKS = ("prerouting", "forward", "postrouting")
 _ANY_ZONE = -1
 _UNKNOWN: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}  # no socket is bound to it
 
 
-def answer_to(packet: Packet) -> Packet:
+def reply_to(packet: Packet) -> Packet:
     """The first answer to a pod's first packet, as it is forwarded to the pod."""
     return replace(
         packet,
@@ -45,7 +45,7 @@ def answer_to(packet: Packet) -> Packet:
     )
 
 
-def way_back(
+def evaluate_reply(
     ruleset: Ruleset,
     packet: Packet,
     hooks: Sequence[str] = _HOOKS,
@@ -59,13 +59,13 @@ def way_back(
     ``address`` is the node's address that the flow was translated to, where it is known. ``carried`` is what became of
     the packet: rules may have put a mark on its connection.
     """
-    answer = answer_to(packet)
+    answer = reply_to(packet)
     arriving = replace(answer, dst=address or _UNKNOWN[packet.dst.version], own=True)
 
     sent = [ending for ending in (carried.endings if carried is not None else ()) if ending.kind != "dropped"]
     marks = dict.fromkeys(ending.connection for ending in sent)
 
-    def asked(assumed: Assumed | None) -> tuple[Walk, tuple[Ending, ...]]:
+    def asked(assumed: Assumption | None) -> tuple[Walk, tuple[Ending, ...]]:
         walk = Walk(ruleset, answer, nat=False, arriving=arriving, assumed=assumed)
         flow = walk.start(hooks[0] if hooks else "", marks)
         for hook in hooks:
@@ -88,7 +88,7 @@ def way_back(
             return Outcome(state, "", endings[0].path, frozenset(walk.chains), endings)
         told, splitter = endings[0], None
         if state == "cannot_tell":
-            told, splitter = split(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
+            told, splitter = find_decisive(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
     except TooMuchError as error:
         return Outcome("cannot_tell", "there are too many rules to follow", (), error.chains, ())
     reason = Reasons(ruleset, answer).answer(endings, state, told, splitter)

@@ -10,20 +10,29 @@ from typing import NamedTuple
 
 from hitless.model.rules import Hook, Rule, Step, Table
 from hitless.semantics.outcome import Visit, VisitKind
-from hitless.semantics.positions import Flow
+from hitless.semantics.walk_state import Flow
 
-__all__ = ["NAT_POSITION", "TRACKING_AT", "Base", "Here", "Nat", "Stage", "Tracking", "priority_of"]
+__all__ = [
+    "CONNTRACK_PRIORITY",
+    "NAT_PRIORITY",
+    "BaseStage",
+    "ConntrackStage",
+    "NatStage",
+    "RuleInProgress",
+    "Stage",
+    "priority_of",
+]
 
-NAT_POSITION = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
+NAT_PRIORITY = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
 """Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
 them among each other only (nf_nat_register_fn)."""
 
-TRACKING_AT = -200
+CONNTRACK_PRIORITY = -200
 """Where conntrack looks at a packet at prerouting (NF_IP_PRI_CONNTRACK). Before it a packet is INVALID to who asks,
 and may still be hidden from it."""
 
 
-class Base(NamedTuple):
+class BaseStage(NamedTuple):
     """A base chain."""
 
     priority: int
@@ -32,25 +41,25 @@ class Base(NamedTuple):
     hook: Hook
 
 
-class Nat(NamedTuple):
+class NatStage(NamedTuple):
     """The NAT core's place at a hook, and the base chains that it calls."""
 
     priority: int
-    bases: list[Base]
+    bases: list[BaseStage]
 
 
-class Tracking(NamedTuple):
+class ConntrackStage(NamedTuple):
     """Conntrack's place at a hook."""
 
     priority: int
 
 
-Stage = Base | Nat | Tracking
+Stage = BaseStage | NatStage | ConntrackStage
 
 priority_of = attrgetter("priority")
 
 
-class Here(NamedTuple):
+class RuleInProgress(NamedTuple):
     """The rule that is being applied, and where its results go."""
 
     table: Table

@@ -40,15 +40,24 @@ from hitless.model.rules import (
     Step,
     Table,
 )
+from hitless.semantics.contexts import header_of
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
-from hitless.semantics.positions import CHANGES, ZONE, Flow, Position, Trace, changed, unwind, with_mark
-from hitless.semantics.properties import View
-from hitless.semantics.sight import header_of
-from hitless.semantics.stages import NAT_POSITION, TRACKING_AT, Base, Here, Nat, Stage, Tracking, priority_of
+from hitless.semantics.properties import EvaluationContext
+from hitless.semantics.stages import (
+    CONNTRACK_PRIORITY,
+    NAT_PRIORITY,
+    BaseStage,
+    ConntrackStage,
+    NatStage,
+    RuleInProgress,
+    Stage,
+    priority_of,
+)
+from hitless.semantics.walk_state import CHANGES, ZONE, Flow, Trace, WalkState, changed, unwind, with_mark
 
-__all__ = ["Assumed", "TooMuchError", "Walk"]
+__all__ = ["Assumption", "TooMuchError", "Walk"]
 
-Assumed = tuple[str, str, bool, str, int, bool]
+Assumption = tuple[str, str, bool, str, int, bool]
 """A rule (``Visit.place``) whose open conditions are taken to hold, or not to."""
 
 _MOST_RULES = 200_000  # about half a second; 5,000 Services in one linear chain are far below it
@@ -80,7 +89,7 @@ class Walk:
         *,
         nat: bool = True,
         arriving: Packet | None = None,
-        assumed: Assumed | None = None,
+        assumed: Assumption | None = None,
     ) -> None:
         """``nat`` false: chains of type nat are not asked. ``arriving``: what an answer looks like until the NAT core
         at prerouting sends it on to the pod, as ``packet``. ``assumed``: what would be, if a rule's doubt were gone."""
@@ -89,20 +98,20 @@ class Walk:
         self._node = ruleset.node
         self._assumed = assumed
         self._hook = ""
-        self._sight_of: View | None = None
+        self._last_context: EvaluationContext | None = None
         self.endings: dict[tuple[object, ...], Ending] = {}
         self.chains: set[ChainName] = set()
         self._budget = _MOST_RULES
         self._packet = packet
         families = (packet.family.nft, "inet")
-        self._filters: dict[str, list[Base]] = {}
-        self._nats: dict[str, list[Base]] = {}
+        self._filters: dict[str, list[BaseStage]] = {}
+        self._nats: dict[str, list[BaseStage]] = {}
         for table in ruleset.tables:
             if table.family in families:
                 for name, at in table.hooks():
                     if nat or at.type != "nat":
                         kind = self._nats if at.type == "nat" else self._filters
-                        kind.setdefault(at.hook, []).append(Base(at.priority, table, name, at))
+                        kind.setdefault(at.hook, []).append(BaseStage(at.priority, table, name, at))
         for bases in (*self._filters.values(), *self._nats.values()):
             bases.sort(key=priority_of)
 
@@ -114,38 +123,37 @@ class Walk:
         unknown = 0 if self.packet.state == "NEW" else 0xFFFFFFFF
         state = "INVALID" if fresh else self.packet.state
         known = tuple(marks) or ((0, unknown),)
-        return {Position(self.packet.mark, 0, None, state, mark, unknown): None for mark, unknown in known}
+        return {WalkState(self.packet.mark, 0, None, state, mark, unknown): None for mark, unknown in known}
 
     def hook(self, hook: str, flow: Flow) -> Flow:
         """Walk all base chains of a hook; what is not dropped comes out."""
         self._packet = self.packet
         self._hook = hook
-        self._sight_of = None
+        self._last_context = None
         stages: list[Stage] = list(self._filters.get(hook, ()))
         nat = self._nats.get(hook, [])
         undone = hook == "prerouting" and self._arriving is not None
-        if (nat or undone) and hook in NAT_POSITION:
-            stages.append(Nat(NAT_POSITION[hook], nat))
+        if (nat or undone) and hook in NAT_PRIORITY:
+            stages.append(NatStage(NAT_PRIORITY[hook], nat))
         if hook == "prerouting":
             self._packet = replace(self._arriving or self.packet, oif=_NOWHERE)
-            stages.append(Tracking(TRACKING_AT))
+            stages.append(ConntrackStage(CONNTRACK_PRIORITY))
         stages.sort(key=priority_of)
         for _, group in groupby(stages, key=priority_of):
             flow = self._unordered(list(group), flow)
         return flow
 
-    def _sight(self, position: Position) -> View:
-        sight = self._sight_of
-        if (
-            sight is None or sight.position is not position or sight.packet is not self._packet
-        ):  # most flows are of one position
-            sight = self._sight_of = View(self._packet, position, self._hook, self._node, self.packet.oif)
-        return sight
+    def _context(self, state: WalkState) -> EvaluationContext:
+        context = self._last_context  # most flows have one state
+        if context is None or context.state is not state or context.packet is not self._packet:
+            context = EvaluationContext(self._packet, state, self._hook, self._node, self.packet.oif)
+            self._last_context = context
+        return context
 
-    def _rules(self, table: Table, chain: str, positions: Iterable[Position]) -> Sequence[tuple[int, Rule]]:
+    def _rules(self, table: Table, chain: str, positions: Iterable[WalkState]) -> Sequence[tuple[int, Rule]]:
         """The rules that the packet may meet in any of these positions."""
-        sights = [self._sight(position) for position in positions]
-        return table.rules_for(chain, header_of(self._packet, self._hook, sights))
+        contexts = [self._context(state) for state in positions]
+        return table.rules_for(chain, header_of(self._packet, self._hook, contexts))
 
     def _unordered(self, group: list[Stage], flow: Flow) -> Flow:
         """Walk stages of equal priority: the kernel orders them by registration, which no dump tells.
@@ -157,20 +165,20 @@ class Walk:
         if len(group) == 1 or (self._packet == seen and result.keys() == flow.keys() and len(self.endings) == before):
             return result
         if len(group) > _MOST_EQUAL:
-            for position, trace in flow.items():
-                self._end("unknown", position, trace, None)
+            for state, trace in flow.items():
+                self._end("unknown", state, trace, None)
             return result
         for order in permutations(group):
             self._packet = seen
-            for position, trace in self._in_order(order, flow).items():
-                result.setdefault(position, trace)
+            for state, trace in self._in_order(order, flow).items():
+                result.setdefault(state, trace)
         return result
 
     def _in_order(self, stages: Iterable[Stage], flow: Flow) -> Flow:
         for stage in stages:
-            if isinstance(stage, Base):
+            if isinstance(stage, BaseStage):
                 flow = self._base(stage, flow) if flow else flow
-            elif isinstance(stage, Nat):
+            elif isinstance(stage, NatStage):
                 flow = self._undone(flow) if self._packet.own else flow
                 flow = self._translate(stage.bases, flow) if flow else flow
             else:
@@ -180,65 +188,65 @@ class Walk:
     def _tracked(self, flow: Flow) -> Flow:
         """Conntrack sees the packet, unless it was told to look away."""
         seen: Flow = {}
-        for position, trace in flow.items():
-            hidden = position.state == "UNTRACKED"
-            seen.setdefault(position if hidden else position._replace(state=self.packet.state), trace)
+        for state, trace in flow.items():
+            hidden = state.ct_state == "UNTRACKED"
+            seen.setdefault(state if hidden else state._replace(ct_state=self.packet.state), trace)
         return seen
 
     def _undone(self, flow: Flow) -> Flow:
         """The NAT core sends an answer on to the pod, unless conntrack does not know that it is one."""
         self._packet = replace(self.packet, oif=_NOWHERE)
         known: Flow = {}
-        for position, trace in flow.items():
-            if position.state in ("INVALID", "UNTRACKED"):
-                self._end("dropped", position, trace, None)
+        for state, trace in flow.items():
+            if state.ct_state in ("INVALID", "UNTRACKED"):
+                self._end("dropped", state, trace, None)
             else:
-                known[position] = trace
+                known[state] = trace
         return known
 
-    def _translate(self, bases: Iterable[Base], flow: Flow) -> Flow:
+    def _translate(self, bases: Iterable[BaseStage], flow: Flow) -> Flow:
         """The NAT core: base chains by priority until one of them sets up a mapping. Only new flows ask them."""
-        new = {position: trace for position, trace in flow.items() if position.state in _WALKS_NAT}
-        others = {position: trace for position, trace in flow.items() if position.state not in _WALKS_NAT}
+        new = {state: trace for state, trace in flow.items() if state.ct_state in _WALKS_NAT}
+        others = {state: trace for state, trace in flow.items() if state.ct_state not in _WALKS_NAT}
         for _, group in groupby(bases if new else (), key=priority_of):
             new = self._nat_group(list(group), new)
         return {**others, **new}
 
-    def _nat_group(self, group: list[Base], flow: Flow) -> Flow:
+    def _nat_group(self, group: list[BaseStage], flow: Flow) -> Flow:
         done: Flow = {}
         before = len(self.endings)
         orders = permutations(group) if 1 < len(group) <= _MOST_EQUAL else [tuple(group)]
         for index, order in enumerate(orders):
             result = flow
             for base in order:
-                asking = {position: trace for position, trace in result.items() if position.translation is None}
+                asking = {state: trace for state, trace in result.items() if state.translation is None}
                 if asking:
-                    settled = {position: trace for position, trace in result.items() if position not in asking}
+                    settled = {state: trace for state, trace in result.items() if state not in asking}
                     result = {**settled, **self._base(base, asking)}
-            for position, trace in result.items():
-                done.setdefault(position, trace)
+            for state, trace in result.items():
+                done.setdefault(state, trace)
             if index == 0 and result.keys() == flow.keys() and len(self.endings) == before:
                 break  # none of them did anything, so the order does not matter
         if len(group) > _MOST_EQUAL and (done.keys() != flow.keys() or len(self.endings) != before):
-            for position, trace in flow.items():
-                self._end("unknown", position, trace, None)
+            for state, trace in flow.items():
+                self._end("unknown", state, trace, None)
         return done
 
-    def _base(self, base: Base, flow: Flow) -> Flow:
+    def _base(self, base: BaseStage, flow: Flow) -> Flow:
         table, chain, hook = base.table, base.chain, base.hook
         accepted: Flow = {}
         entered = Visit("base", table.family, table.name, chain, legacy=table.legacy)
         translates = hook.type == "nat" and hook.hook in ("postrouting", "input")
-        start: Flow = {position: (trace, entered) for position, trace in flow.items()}
+        start: Flow = {state: (trace, entered) for state, trace in flow.items()}
         rules = self._rules(table, chain, flow)
         back = self._chain(table, chain, rules, start, accepted, (), translates)
         dropping = hook.policy == "drop"
         end = entered._replace(kind="policy drop" if dropping else "policy accept")
-        for position, trace in back.items():
+        for state, trace in back.items():
             if dropping:
-                self._end("dropped", position, trace, end)
+                self._end("dropped", state, trace, end)
             else:
-                accepted.setdefault(position, (trace, end))
+                accepted.setdefault(state, (trace, end))
         return accepted
 
     def _chain(
@@ -263,24 +271,24 @@ class Walk:
             if self._passes_by(rule, flow):
                 continue
             rest: Flow = {}
-            here = Here(table, chain, rule.number or number, rule, rest, back, accepted, stack, translates)
-            for position, trace in flow.items():
-                self._rule(here, position, trace, rule.steps)
+            here = RuleInProgress(table, chain, rule.number or number, rule, rest, back, accepted, stack, translates)
+            for state, trace in flow.items():
+                self._rule(here, state, trace, rule.steps)
             flow = rest
             if not flow:
                 break
-        for position, trace in flow.items():
-            back.setdefault(position, trace)
+        for state, trace in flow.items():
+            back.setdefault(state, trace)
         return back
 
     def _passes_by(self, rule: Rule, flow: Flow) -> bool:
         """Whether the rule certainly has no effect: most have none, and this is quick to see."""
-        for position in flow:
-            sight = self._sight(position)
+        for state in flow:
+            context = self._context(state)
             for step in rule.steps:
                 if not isinstance(step, Match):
                     return False
-                truth = step.check(sight)
+                truth = step.check(context)
                 if truth is None:
                     return False
                 if truth is False:
@@ -289,10 +297,10 @@ class Walk:
                 return False
         return True
 
-    def _rule(self, here: Here, position: Position, trace: Trace, steps: Sequence[Step]) -> None:
+    def _rule(self, here: RuleInProgress, state: WalkState, trace: Trace, steps: Sequence[Step]) -> None:
         for step in steps:
             if isinstance(step, Mark | ConnMark):  # of these, each answer says something about the bits
-                passed, failed = with_mark(step, position)
+                passed, failed = with_mark(step, state)
                 if passed is not None and failed is not None:
                     trace = (trace, here.visit("unknown", step=step))
                     passed = passed if self._takes(here, True) else None
@@ -301,76 +309,76 @@ class Walk:
                     here.rest.setdefault(failed, trace)
                 if passed is None:
                     return
-                position = passed
+                state = passed
             elif isinstance(step, Match):
-                truth = step.check(self._sight(position))
+                truth = step.check(self._context(state))
                 if truth is True:
                     continue
                 if truth is False:
-                    here.rest.setdefault(position, trace)
+                    here.rest.setdefault(state, trace)
                     return
                 trace = (trace, here.visit("unknown", step=step))
                 if self._takes(here, False):
-                    here.rest.setdefault(position, trace)
+                    here.rest.setdefault(state, trace)
                 if not self._takes(here, True):
                     return
             elif isinstance(step, CHANGES):
                 if isinstance(step, SetProperty) and step.name == ZONE:
                     trace = (trace, here.visit("zone", step=step))
-                position = changed(step, position)
+                state = changed(step, state)
             elif isinstance(step, NoTrack):
-                if position.state == "INVALID":  # conntrack has not seen it, or could not make sense of it
-                    position = position._replace(state="UNTRACKED")
+                if state.ct_state == "INVALID":  # conntrack has not seen it, or could not make sense of it
+                    state = state._replace(ct_state="UNTRACKED")
                     trace = (trace, here.visit("notrack"))
             elif isinstance(step, OneOf):
-                self._one_of(here, step, position, (trace, here.visit("unknown", step=step)))
+                self._one_of(here, step, state, (trace, here.visit("unknown", step=step)))
                 return
             elif not isinstance(step, Silent):
-                self._verdict(here, step, position, trace)
+                self._verdict(here, step, state, trace)
                 return
-        here.rest.setdefault(position, trace)
+        here.rest.setdefault(state, trace)
 
-    def _takes(self, here: Here, way: bool) -> bool:
+    def _takes(self, here: RuleInProgress, way: bool) -> bool:
         """Whether an open condition is followed that way: both ways, unless somebody asks what one would give."""
         return self._assumed is None or self._assumed != (*here.place, not way)
 
-    def _one_of(self, here: Here, choice: OneOf, position: Position, trace: Trace) -> None:
+    def _one_of(self, here: RuleInProgress, choice: OneOf, state: WalkState, trace: Trace) -> None:
         if not choice.exhaustive and self._takes(here, False):
-            here.rest.setdefault(position, trace)
+            here.rest.setdefault(state, trace)
         for way in choice.ways if self._takes(here, True) else ():
-            self._rule(here, position, trace, way)
+            self._rule(here, state, trace, way)
 
-    def _verdict(self, here: Here, step: object, position: Position, trace: Trace) -> None:
+    def _verdict(self, here: RuleInProgress, step: object, state: WalkState, trace: Trace) -> None:
         """Apply an effect that ends the rule."""
         match step:
             case Accept():
-                here.accepted.setdefault(position, (trace, here.visit("accept")))
+                here.accepted.setdefault(state, (trace, here.visit("accept")))
             case Return():
-                here.back.setdefault(position, (trace, here.visit("return")))
+                here.back.setdefault(state, (trace, here.visit("return")))
             case Drop():
-                self._end("dropped", position, trace, here.visit("drop"))
+                self._end("dropped", state, trace, here.visit("drop"))
             case Reject():
-                self._end("dropped", position, trace, here.visit("reject"))
+                self._end("dropped", state, trace, here.visit("reject"))
             case Jump(name):
-                for after, way in self._call(here, name, position, (trace, here.visit("jump", name))).items():
+                for after, way in self._call(here, name, state, (trace, here.visit("jump", name))).items():
                     here.rest.setdefault(after, way)
             case Goto(name):
-                for after, way in self._call(here, name, position, (trace, here.visit("goto", name))).items():
+                for after, way in self._call(here, name, state, (trace, here.visit("goto", name))).items():
                     here.back.setdefault(after, way)
             case Masquerade() | Snat() if here.translates:
                 how: Literal["masquerade", "snat"] = "masquerade" if isinstance(step, Masquerade) else "snat"
                 table, chain = here.table, here.chain
                 translation = Translation(table.family, table.name, chain, here.number, how, step)
-                after = position._replace(translation=translation)
+                after = state._replace(translation=translation)
                 here.accepted.setdefault(after, (trace, here.visit(how)))
             case Dnat(text):
-                self._end("unknown", position, trace, here.visit("dnat", text))
+                self._end("unknown", state, trace, here.visit("dnat", text))
             case OpaqueAction(text):
-                self._end("unknown", position, trace, here.visit("opaque", text))
+                self._end("unknown", state, trace, here.visit("opaque", text))
             case _:
-                self._end("unknown", position, trace, here.visit("opaque", f"{type(step).__name__} in this chain"))
+                self._end("unknown", state, trace, here.visit("opaque", f"{type(step).__name__} in this chain"))
 
-    def _call(self, here: Here, name: str, position: Position, trace: Trace) -> Flow:
+    def _call(self, here: RuleInProgress, name: str, state: WalkState, trace: Trace) -> Flow:
         table = here.table
         if name not in table.chains:
             problem = f"there is no chain {name}"
@@ -379,16 +387,14 @@ class Walk:
         elif len(here.stack) >= _DEEPEST:
             problem = "jumps are nested too deep"
         else:
-            rules = self._rules(table, name, (position,))
-            return self._chain(table, name, rules, {position: trace}, here.accepted, here.stack, here.translates)
-        self._end("unknown", position, trace, here.visit("opaque", problem))
+            rules = self._rules(table, name, (state,))
+            return self._chain(table, name, rules, {state: trace}, here.accepted, here.stack, here.translates)
+        self._end("unknown", state, trace, here.visit("opaque", problem))
         return {}
 
-    def _end(self, kind: Literal["dropped", "unknown"], position: Position, trace: Trace, visit: Visit | None) -> None:
-        key = (kind, position, visit[:5] if visit is not None else None)
+    def _end(self, kind: Literal["dropped", "unknown"], state: WalkState, trace: Trace, visit: Visit | None) -> None:
+        key = (kind, state, visit[:5] if visit is not None else None)
         if key not in self.endings:
             path = unwind(trace if visit is None else (trace, visit))
-            connection = position.ct_mark, position.ct_unknown
-            self.endings[key] = Ending(
-                kind, path, position.translation, position.mark, position.unknown, connection, position.zone
-            )
+            connection = state.ct_mark, state.ct_unknown
+            self.endings[key] = Ending(kind, path, state.translation, state.mark, state.unknown, connection, state.zone)

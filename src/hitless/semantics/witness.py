@@ -15,7 +15,7 @@ from hitless.errors import InputError
 from hitless.model.families import Address, Family, Network, family_of, in_any, within
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
-__all__ = ["PORTS", "far_ends", "strangers", "witnesses"]
+__all__ = ["PORTS", "far_ends", "unused_addresses", "witnesses"]
 
 _OUTSIDE: dict[Family, tuple[Address, ...]] = {
     Family.IPV4: tuple(map(IPv4Address, ("198.51.100.77", "8.8.8.8", "203.0.113.77", "93.184.215.14"))),
@@ -32,7 +32,7 @@ def far_ends(family: Family) -> tuple[Address, ...]:
     return _OUTSIDE[family]
 
 
-def strangers(network: Network, taken: Container[Address] = (), number: int = 3) -> tuple[Address, ...]:
+def unused_addresses(network: Network, taken: Container[Address] = (), number: int = 3) -> tuple[Address, ...]:
     """A few addresses of ``network`` that no pod of ``taken`` has, far from each other: one may be named by a rule."""
     size = network.num_addresses
     found: dict[Address, None] = {}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from hitless.errors import AlreadyExists, HitlessError, KernelError, LostEvents, NotFound
+from hitless.errors import AlreadyExists, EventsLostError, HitlessError, KernelError, NotFound
 from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent
 from hitless.model.families import Address, Network, within
@@ -99,7 +99,7 @@ class FakeLinks:
         if self._lost:
             self._lost = False
             self._events.clear()
-            raise LostEvents("receive from", "netlink socket", errno.ENOBUFS)
+            raise EventsLostError("receive from", "netlink socket", errno.ENOBUFS)
         found: list[LinkEvent] = []
         while self._events:  # a test does something in another thread meanwhile: nothing may be lost
             found.append(self._events.popleft())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from hitless.errors import HitlessError, LostEvents
+from hitless.errors import EventsLostError, HitlessError
 from hitless.kernel.addresses import Paths
 from hitless.kernel.chains import ChainName
 from hitless.kernel.commits import Commit
@@ -45,7 +45,7 @@ class FakeEvents:
         """Those that are there now."""
         if self._lost:
             self._lost = False
-            raise LostEvents("follow", "the changes of the rules", reason="the buffer was full")
+            raise EventsLostError("follow", "the changes of the rules", reason="the buffer was full")
         while self.waiting:
             yield self.waiting.pop(0)
 

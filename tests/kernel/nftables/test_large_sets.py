@@ -50,7 +50,7 @@ def test_a_set_that_is_too_large_to_be_read_is_asked(
             node.nft("add rule ip t c ip saddr @s drop")
             wait_for(lambda: followed(mirror), "the rule that asks for the set")
         found = mirror.state.tables[2, "t"].sets["s"]
-        assert found.refused
+        assert found.too_large
         assert not found.kept
         rules = Ruleset(tuple(mirror.current.tables), around)
         assert evaluate(rules, within).state == "not_carried"

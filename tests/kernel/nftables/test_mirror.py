@@ -365,7 +365,7 @@ def test_a_difference_from_the_kernel_is_found_by_comparing_and_mended(node: Nod
         assert mirror.verify(chains) is None
         state = mirror.state.tables[2, "t"].chains["c0"]
         state.rules.remove(state.rules.first)
-        state._memo = None
+        state._decode_cache = None
         update = mirror.verify(chains)
         assert update is not None and "c0" in update.reason
         assert mirror.verify(chains) is None
@@ -382,11 +382,11 @@ def test_thirty_thousand_foreign_rules_cost_one_dump_and_no_decoding(node: Node)
     with Mirror(node.namespace) as mirror:
         table = mirror.state.tables[2, "big"]
         assert sum(len(chain.rules) for chain in table.chains.values()) == 30_000
-        assert all(chain._memo is None for chain in table.chains.values())
+        assert all(chain._decode_cache is None for chain in table.chains.values())
         assert node.nft("add rule ip big svc7 drop")
         updates = follow(mirror)
         assert [update.changes and update.changes[0].chains for update in updates] == [{"svc7"}]
-        assert all(chain._memo is None for chain in mirror.state.tables[2, "big"].chains.values())
+        assert all(chain._decode_cache is None for chain in mirror.state.tables[2, "big"].chains.values())
 
 
 def test_rules_that_change_all_the_time_are_told_as_unknown_and_read_later(
@@ -396,7 +396,7 @@ def test_rules_that_change_all_the_time_are_told_as_unknown_and_read_later(
     read = dump.read_state
 
     def restless(*arguments: Any, **more: Any) -> State:
-        raise dump.RestlessError("read", "the rules", reason="they changed all the time")
+        raise dump.UnstableRulesError("read", "the rules", reason="they changed all the time")
 
     node.nft("table ip t { chain forward { type filter hook forward priority 0; drop; }; chain c0 {}; }")
     monkeypatch.setattr(mirror_module, "_AGAIN_S", (0.01, 0.01))

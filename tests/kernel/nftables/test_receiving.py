@@ -7,7 +7,7 @@ import threading
 import pytest
 from tests.kernel.nftables.nodes import HANG, Node
 
-from hitless.errors import LostEvents
+from hitless.errors import EventsLostError
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables.receiving import Receiver, subscription
 
@@ -25,7 +25,7 @@ def test_closing_ends_it_though_the_kernel_never_stops_to_tell(
         nonlocal asked
         asked += 1
         if storm == "losses only" or (storm == "losses and data" and asked % 2):
-            raise LostEvents("receive from", "netlink socket", 105)
+            raise EventsLostError("receive from", "netlink socket", 105)
         return bytes(20)
 
     monkeypatch.setattr(receiver._socket, "receive", receive)

@@ -19,7 +19,7 @@ from hitless.kernel.surroundings import Surroundings
 from hitless.model.families import Address, Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset
-from hitless.semantics import Outcome, evaluate, way_back
+from hitless.semantics import Outcome, evaluate, evaluate_reply
 
 FOLDER = Path(__file__).parents[2] / "samples" / "rulesets"
 PODS = {Family.IPV4: "10.42.1.10", Family.IPV6: "fd42:0:0:1::10"}
@@ -154,7 +154,7 @@ def _told(ruleset: Ruleset, packet: Packet, address: Address) -> tuple[str, str]
         mixed = len({ending.kind for ending in outcome.endings}) > 1
         how = "lost" if mixed else "dropped" if outcome.dropped is not None else "leaked"
         return (how if outcome.state == "not_carried" else "cannot_tell"), outcome.reason
-    back = way_back(ruleset, packet, address=address, carried=outcome)
+    back = evaluate_reply(ruleset, packet, address=address, carried=outcome)
     if back.state == "carried":
         return "carried", outcome.reason
     return ("unanswered" if back.state == "not_carried" else "cannot_tell"), back.reason

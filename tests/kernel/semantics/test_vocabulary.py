@@ -20,7 +20,7 @@ from tests.kernel.semantics.vocabulary import (
 from tests.kernel.semantics.wires import Wires, need, packets, wires
 
 from hitless.kernel.surroundings import Surroundings
-from hitless.model import words
+from hitless.model import notation
 from hitless.model.families import Family
 from hitless.model.rules import Rule, Ruleset
 from hitless.semantics import evaluate
@@ -82,7 +82,7 @@ def test_the_vocabulary_of_nft(net: Wires, table: str) -> None:
         ruleset, rules = read_nft(net, row)
         wrong += compared(net, row, ruleset)
         seen += 1
-        told = [words.rule(rule, iptables=False) for rule in rules]
+        told = [notation.rule(rule, iptables=False) for rule in rules]
         if not all(map(plain, told)) and row.example != "accept":
             wrong.append(f"{row.example}: told as {told}")
         elif len(rules) == 1 and not row.what.startswith(NOT_WRITTEN_BACK) and "elements }" not in told[0]:
@@ -110,7 +110,7 @@ def test_the_vocabulary_of_iptables(net: Wires, table: str, backend: str) -> Non
         ruleset, rules = read_iptables(net, row, backend)
         wrong += compared(net, row, ruleset)
         seen += 1
-        told = words.rule(rules[0], iptables=True, names=node.set_name)
+        told = notation.rule(rules[0], iptables=True, names=node.set_name)
         if not plain(told):
             wrong.append(f"{row.example}: told as {told}")
         elif not row.what.startswith(NOT_WRITTEN_BACK):

@@ -16,7 +16,7 @@ from tests.kernel.xtables.nodes import a_node, on, start_on
 from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.xtables import Poller, Snapshot, lockwatch
-from hitless.kernel.xtables.sockopt import Reading, Tables
+from hitless.kernel.xtables.sockopt import TableRead, Tables
 from hitless.model.families import Family
 from hitless.model.rules import Hook, Jump, Masquerade, OpaqueAction, Rule
 
@@ -148,7 +148,7 @@ def test_a_stop_in_the_middle_of_a_comparison_is_no_work_of_it(
     """The next comparison was put off by a thousand times its length."""
     whole = Tables.entries
 
-    def stopped(self: Tables, table: str) -> Reading | None:
+    def stopped(self: Tables, table: str) -> TableRead | None:
         time.sleep(0.1)
         return whole(self, table)
 
@@ -280,7 +280,7 @@ def flushed_until_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> list
     original = Tables.entries
     put_back: list[str] = []
 
-    def late(self: Tables, table: str) -> Reading | None:
+    def late(self: Tables, table: str) -> TableRead | None:
         if not put_back:
             put_back.append(table)
             on(node, "iptables-legacy", "-w", "-t", "nat", "-A", "FLANNEL-POSTRTG", *MASQUERADE.split())
@@ -294,7 +294,7 @@ def flushed_until_read(node: Namespace, monkeypatch: pytest.MonkeyPatch) -> list
 def test_a_table_that_is_put_back_while_it_is_read_is_not_taken_for_unchanged(
     node: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reading the rules of 5,000 Services takes 80 ms: long enough for a whole gap."""
+    """TableRead the rules of 5,000 Services takes 80 ms: long enough for a whole gap."""
     with Poller(node) as poller:
         before = chain(poller.snapshot())
         put_back = flushed_until_read(node, monkeypatch)

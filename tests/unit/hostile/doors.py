@@ -21,7 +21,7 @@ from hitless.guard import status
 from hitless.kernel import conntrack, netlink
 from hitless.kernel.nftables import expressions, interest, wire
 from hitless.kernel.nftables.changes import Desync
-from hitless.kernel.nftables.places import Known, Sorted
+from hitless.kernel.nftables.prefilter import KnownHeader, RuleIndex
 from hitless.kernel.nftables.receiving import Receiver
 from hitless.kernel.nftables.replay import Replay
 from hitless.kernel.nftables.sets import SetState
@@ -237,9 +237,9 @@ def _nftables() -> Iterator[Target]:
     def rule(data: bytes) -> None:
         for family in ("ip", "ip6", "inet"):
             expressions.decode(data, family, known.get)
-        interest.links(data)
+        interest.references(data)
         for header in HEADERS:
-            Sorted([data]).meeting(Known(header))
+            RuleIndex([data]).candidates(KnownHeader(header))
 
     yield Target("nft rule", rules, rule, ())
 
@@ -250,7 +250,7 @@ def _nftables() -> Iterator[Target]:
                 found.apply(data)
             finally:
                 found.intervals()
-                found.holding(((slice(0, 4), b"\x0a\0\0\1"),))
+                found.intervals_containing(((slice(0, 4), b"\x0a\0\0\1"),))
                 if (members := found.members()) is not None:
                     members.covers(IPv4Address("10.0.0.1"))
                     members.covers(IPv6Address("::1"))
@@ -283,7 +283,7 @@ class _Events:
 
     def __init__(self) -> None:
         self._receiver = cast(Any, object.__new__(Receiver))
-        self._receiver.skipped = {interest.identity((2, "t"), interest.Body(False, "c"))}
+        self._receiver.skipped = {interest.identity((2, "t"), interest.ObjectRef(False, "c"))}
         self._receiver._left_out = {}
 
     def take(self, data: bytes) -> None:
@@ -411,7 +411,7 @@ def _table(family: Family) -> Target:
             len(table.chains[name].rules)
             for header in HEADERS:
                 table.rules_for(name, header)
-                table.singled_out(name, header)
+                table.specific_rules(name, header)
             table.calls(name)
         same_entries(family, entry_offsets(family, body), body, body[::-1])
 

@@ -12,11 +12,11 @@ from tests.unit.model.kinds import KINDS
 
 from hitless.model import rules
 from hitless.model.families import Address, Network
-from hitless.model.matches import Telling
+from hitless.model.matches import Distinctions
 from hitless.model.packets import ICMP, TCP, UDP, Packet
 from hitless.model.rules import Match
-from hitless.semantics.positions import Position
-from hitless.semantics.properties import PROPERTIES, View
+from hitless.semantics.properties import PROPERTIES, EvaluationContext
+from hitless.semantics.walk_state import WalkState
 
 ABSTRACT = sorted(name for name, each in vars(Match).items() if getattr(each, "__isabstractmethod__", False))
 PODS, FAR = ip_network("10.42.0.0/24"), ip_network("203.0.113.0/25")
@@ -77,14 +77,14 @@ SAMPLES: tuple[Match, ...] = (
 
 def test_every_kind_has_a_sample_and_no_kind_inherits_an_answer() -> None:
     assert {type(each) for each in SAMPLES} == KINDS
-    assert ABSTRACT == ["between_flows", "between_pods", "check", "iptables", "native", "nft"]
+    assert ABSTRACT == ["check", "distinguishes_flows", "distinguishes_pods", "iptables", "native", "nft"]
     for kind in KINDS:
         assert [name for name in ABSTRACT if name not in vars(kind)] == [], f"{kind.__name__} inherits these"
 
 
 def checked(step: Match, packet: Packet) -> bool | None:
     hook = "prerouting" if not packet.oif else "forward"
-    return step.check(View(packet, Position(packet.mark, 0, None, packet.state), hook, Node(), "eth0"))
+    return step.check(EvaluationContext(packet, WalkState(packet.mark, 0, None, packet.state), hook, Node(), "eth0"))
 
 
 class Node:
@@ -123,7 +123,7 @@ class Node:
         return address == str(SOURCES[0])
 
 
-def key(by: Telling, packet: Packet, *, flows: bool) -> tuple[object, ...]:
+def key(by: Distinctions, packet: Packet, *, flows: bool) -> tuple[object, ...]:
     """Equal for packets that agree in all by which a condition tells them apart."""
     if by.alone or (flows and by.members):
         return (packet,)
@@ -139,7 +139,7 @@ def key(by: Telling, packet: Packet, *, flows: bool) -> tuple[object, ...]:
     )
 
 
-def disagreeing(step: Match, by: Telling, packets: list[Packet], *, flows: bool) -> list[Packet]:
+def disagreeing(step: Match, by: Distinctions, packets: list[Packet], *, flows: bool) -> list[Packet]:
     """The packets that get another answer than one that is alike."""
     groups: dict[tuple[object, ...], list[tuple[Packet, bool | None]]] = {}
     for packet in packets:
@@ -160,7 +160,7 @@ def test_flows_that_a_condition_does_not_tell_apart_get_the_same_answer(step: Ma
         for sport, dport in product((40000, 50000), (443, 53))
     ]
     for each in both_ways(step):
-        assert disagreeing(each, each.between_flows(), packets, flows=True) == []
+        assert disagreeing(each, each.distinguishes_flows(), packets, flows=True) == []
 
 
 @pytest.mark.parametrize("step", SAMPLES, ids=repr)
@@ -172,4 +172,4 @@ def test_pods_that_a_condition_does_not_tell_apart_get_the_same_answer(step: Mat
             Packet(far, pod, protocol, 443, 40000, "eth0", link, state="ESTABLISHED", reply=True) for pod, link in pods
         ]
         for packets in (out, back):
-            assert disagreeing(each, each.between_pods(), packets, flows=False) == []
+            assert disagreeing(each, each.distinguishes_pods(), packets, flows=False) == []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.nftables.test_places import DROP, header, rule, source
+from tests.unit.nftables.test_prefilter import DROP, header, rule, source
 
-from hitless.kernel.nftables import blocks, places
-from hitless.kernel.nftables.blocks import Rules
-from hitless.kernel.nftables.places import Known
+from hitless.kernel.nftables import blocks, prefilter
+from hitless.kernel.nftables.blocks import RuleBlocks
+from hitless.kernel.nftables.prefilter import KnownHeader
 from hitless.model.headers import PacketHeader
 
 OPERATIONS = st.tuples(st.sampled_from(["append", "prepend", "after", "remove"]), st.integers(0, 10**6))
@@ -18,7 +18,7 @@ OPERATIONS = st.tuples(st.sampled_from(["append", "prepend", "after", "remove"])
 @given(st.lists(OPERATIONS, max_size=60))
 def test_rules_stand_as_in_a_list(operations: list[tuple[str, int]]) -> None:
     listed: list[int] = []
-    rules = Rules()
+    rules = RuleBlocks()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_BLOCK", 4)
         for handle, (operation, chance) in enumerate(operations, 1):
@@ -42,36 +42,38 @@ def test_rules_stand_as_in_a_list(operations: list[tuple[str, int]]) -> None:
 
 
 def test_a_copy_shares_what_did_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = Rules({number: rule(*source(f"10.{number >> 8}.{number & 255}.1/32"), DROP) for number in range(1, 5001)})
+    rules = RuleBlocks(
+        {number: rule(*source(f"10.{number >> 8}.{number & 255}.1/32"), DROP) for number in range(1, 5001)}
+    )
     looked: list[int] = []
-    before = places.clue
+    before = prefilter.comparison
 
-    def counting(payload: bytes) -> places.Found | None:
+    def counting(payload: bytes) -> prefilter.Found | None:
         looked.append(1)
         return before(payload)
 
-    monkeypatch.setattr(places, "clue", counting)
-    known = Known(header("10.0.7.1"))
-    assert [handle for _, handle, _ in rules.meeting(known)] == [7]
+    monkeypatch.setattr(prefilter, "comparison", counting)
+    known = KnownHeader(header("10.0.7.1"))
+    assert [handle for _, handle, _ in rules.candidates(known)] == [7]
     assert len(looked) == 5000
     looked.clear()
     changed = rules.copy()
     changed.remove(3000)
     changed.append(5001, rule(*source("10.0.7.1/32"), DROP))
-    assert [(number, handle) for number, handle, _ in changed.meeting(known)] == [(7, 7), (5000, 5001)]
+    assert [(number, handle) for number, handle, _ in changed.candidates(known)] == [(7, 7), (5000, 5001)]
     assert len(looked) <= 4 * blocks._BLOCK  # two blocks of forty
-    assert [handle for _, handle, _ in rules.meeting(known)] == [7]  # what was before stays
+    assert [handle for _, handle, _ in rules.candidates(known)] == [7]  # what was before stays
 
 
 def test_packets_that_a_rule_singles_out_are_told_from_others() -> None:
-    rules = Rules({number: rule(*source(f"10.0.0.{number}/32"), DROP) for number in range(1, 200)})
+    rules = RuleBlocks({number: rule(*source(f"10.0.0.{number}/32"), DROP) for number in range(1, 200)})
     one, other = header("10.0.0.9"), header("10.0.1.9")
-    assert rules.singled_out(Known(one)) == (9,) and rules.singled_out(Known(other)) == ()
-    assert rules.singled_out(Known(PacketHeader(4, 6))) == tuple(range(1, 200))
+    assert rules.specific_rules(KnownHeader(one)) == (9,) and rules.specific_rules(KnownHeader(other)) == ()
+    assert rules.specific_rules(KnownHeader(PacketHeader(4, 6))) == tuple(range(1, 200))
 
 
 def test_what_is_not_there_is_an_error_and_changes_nothing() -> None:
-    rules = Rules({1: b"one", 256: b"two"})
+    rules = RuleBlocks({1: b"one", 256: b"two"})
     with pytest.raises(KeyError):
         rules.insert_after(7, 8, b"eight")
     with pytest.raises(KeyError):
@@ -79,11 +81,11 @@ def test_what_is_not_there_is_an_error_and_changes_nothing() -> None:
     assert list(rules.entries()) == [(1, b"one"), (256, b"two")]
     # the bytes of a handle may stand across two others
     assert 1 in rules and 256 in rules and (1 << 56) + 1 not in rules and 1 << 8 * 7 not in rules
-    assert Rules().first == 0
+    assert RuleBlocks().first == 0
 
 
 def test_a_version_changes_with_the_rules_alone() -> None:
-    rules = Rules({number: b"%d" % number for number in range(1, 1000)})
+    rules = RuleBlocks({number: b"%d" % number for number in range(1, 1000)})
     other = rules.copy()
     assert other.version == rules.version
     other.remove(500)

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.elements import Element, Elements
+from hitless.kernel.nftables.elements import SetElement, SetElements
 from hitless.kernel.nftables.sets import SetState
 from hitless.model.packets import TCP, Packet
 from hitless.model.rules import SetMember
-from hitless.semantics.positions import Position
-from hitless.semantics.properties import View
+from hitless.semantics.properties import EvaluationContext
+from hitless.semantics.walk_state import WalkState
 
 KEYS = st.binary(min_size=2, max_size=2)
 
 
-def in_order(elements: dict[tuple[bytes, int], Element]) -> list[Element]:
+def in_order(elements: dict[tuple[bytes, int], SetElement]) -> list[SetElement]:
     return sorted(elements.values(), key=lambda each: (each.key, each.key_end, each.flags ^ 1))
 
 
@@ -29,11 +29,11 @@ def in_order(elements: dict[tuple[bytes, int], Element]) -> list[Element]:
 def test_what_is_added_and_removed_is_what_a_dictionary_would_hold(
     steps: list[tuple[bool, list[tuple[bytes, int, bytes]]]],
 ) -> None:
-    kept, plain = Elements(2), dict[tuple[bytes, int], Element]()
+    kept, plain = SetElements(2), dict[tuple[bytes, int], SetElement]()
     for add, given_elements in steps:
         before, was = kept, list(kept)
         kept = kept.copy()
-        elements = [Element(key, b"", flags, data) for key, flags, data in given_elements]
+        elements = [SetElement(key, b"", flags, data) for key, flags, data in given_elements]
         if add:
             kept.add(elements)
             plain |= {(each.key, each.flags): each for each in elements}
@@ -50,16 +50,16 @@ def test_what_is_added_and_removed_is_what_a_dictionary_would_hold(
 def test_many_elements_loaded_in_any_order_are_found_in_theirs(ends: bool) -> None:
     numbers = [number * 40503 % 65536 for number in range(0, 65536, 3)]
     keys = [number.to_bytes(2, "big") for number in numbers]
-    kept = Elements(2, ends=ends)
+    kept = SetElements(2, ends=ends)
     kept.load(
-        [[Element(key, key if ends else b"", 0) for key in keys[at : at + 700]] for at in range(0, len(keys), 700)]
+        [[SetElement(key, key if ends else b"", 0) for key in keys[at : at + 700]] for at in range(0, len(keys), 700)]
     )
     assert [each.key for each in kept] == sorted(keys)
     for number in range(0, 65536, 97):
         below = max((each for each in numbers if each <= number), default=None)
         found = kept.before(number.to_bytes(2, "big"))
         assert (None if found is None else int.from_bytes(found.key, "big")) == below
-    kept.add(Element(key, key if ends else b"", 0) for key in keys[:5000])
+    kept.add(SetElement(key, key if ends else b"", 0) for key in keys[:5000])
     assert len(kept) == len(keys)
 
 
@@ -85,5 +85,5 @@ def test_a_large_set_answers_as_its_networks_would(bounds: set[int], intervals: 
     few = frozenset[IPv4Network](map(ip_network, members.networks()))  # type: ignore[arg-type]
     for negated in (False, True):
         one, other = (SetMember("s", "src", each, negated) for each in (members, few))
-        sight = View(packet, Position(0, 0, None, "NEW"), "forward", None)
+        sight = EvaluationContext(packet, WalkState(0, 0, None, "NEW"), "forward", None)
         assert one.check(sight) == other.check(sight)

@@ -136,6 +136,6 @@ def test_marked_ends_are_the_intervals_that_they_bound(pairs: list[tuple[int, in
 
 def test_a_length_that_no_register_has_costs_no_memory() -> None:
     """A message that the kernel would never make may name four gigabytes; digits are written for what can be there."""
-    from hitless.kernel.nftables.naming import Words, value
+    from hitless.kernel.nftables.field_names import FieldNames, value
 
-    assert len(value(Words("payload", "a load"), b"\x01", big=True, width=1 << 31)) == 2 + 2 * 64
+    assert len(value(FieldNames("payload", "a load"), b"\x01", big=True, width=1 << 31)) == 2 + 2 * 64

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.interest import Body, Interest, called, identity, links, named
-from hitless.kernel.nftables.replay import Commit, Replay
+from hitless.kernel.nftables.interest import Interest, ObjectRef, identity, jump_targets, parse_identity, references
+from hitless.kernel.nftables.replay import Replay, ReplayedCommit
 from hitless.kernel.nftables.state import ChainState, State, TableState
 
 FAMILY, TABLE = 2, "t"
@@ -75,7 +75,7 @@ class Told:
         self.replay = Replay(State(1, {KEY: table}), (FAMILY,), None, INTEREST)
         self.handles = 100
 
-    def commit(self, *messages: netlink.Message, left_out: dict[bytes, list[int]] | None = None) -> Commit:
+    def commit(self, *messages: netlink.Message, left_out: dict[bytes, list[int]] | None = None) -> ReplayedCommit:
         generation = self.replay.state.generation + 1
         last = head(wire.NEWGEN, netlink.be32(wire.GEN_ID, generation))
         found = self.replay.commit(messages, last, left_out)
@@ -106,7 +106,7 @@ def test_what_nothing_of_interest_leads_to_is_known_by_its_head() -> None:
     assert not len(table.sets["s"].elements)
     assert not table.chains["far"].rules
     assert told.replay.skipped == {
-        identity(KEY, Body(*each)) for each in ((False, "far"), (False, "input"), (True, "s"), (True, "m"))
+        identity(KEY, ObjectRef(*each)) for each in ((False, "far"), (False, "input"), (True, "s"), (True, "m"))
     }
 
 
@@ -124,26 +124,26 @@ def test_what_becomes_of_interest_later_must_be_read_and_then_leads_on() -> None
     told = Told()
     told.commit(*BASE, rule("far", 106, lookup="s"))
     commit = told.commit(rule("base", 107, jump="far"))
-    assert commit.needs == ((KEY, Body(False, "far")),)
+    assert commit.needs == ((KEY, ObjectRef(False, "far")),)
     assert commit.changes[0].kept
     read = ChainState("far", 102)
     payload = rule("far", 106, lookup="s").payload
     read.rules.append(106, payload)
-    read.lead(payload)
-    assert told.replay.supply(KEY, Body(False, "far"), read) == [(KEY, Body(True, "s"))]
+    read.add_references(payload)
+    assert told.replay.supply(KEY, ObjectRef(False, "far"), read) == [(KEY, ObjectRef(True, "s"))]
     assert told.kept() == {"base", "far"}
 
 
 def test_a_map_of_interest_that_gets_a_verdict_leads_to_its_chain() -> None:
     told = Told()
     told.commit(*BASE, rule("base", 106, lookup="m"))
-    assert told.commit(element("m", 9, "far")).needs == ((KEY, Body(False, "far")),)
+    assert told.commit(element("m", 9, "far")).needs == ((KEY, ObjectRef(False, "far")),)
 
 
 def test_commits_about_strangers_are_counted_and_change_nothing() -> None:
     told = Told()
     told.commit(*BASE)
-    far, strange = (identity(KEY, Body(*each)) for each in ((False, "far"), (True, "s")))
+    far, strange = (identity(KEY, ObjectRef(*each)) for each in ((False, "far"), (True, "s")))
     commit = told.commit(left_out={far: [3, 1], strange: [5, 0]})
     assert [(each.added, each.removed, each.sets, each.kept) for each in commit.changes] == [(3, 1, {"s"}, False)]
     assert told.kept() == {"base"}
@@ -154,8 +154,8 @@ def test_what_was_dropped_of_a_chain_that_is_kept_by_now_is_read() -> None:
     told = Told()
     told.commit(*BASE, rule("base", 106, lookup="s"), element("s", 1))
     assert told.kept() == {"base", "@s"}
-    commit = told.commit(left_out={identity(KEY, Body(True, "s")): [1, 0]})
-    assert commit.needs == ((KEY, Body(True, "s")),)
+    commit = told.commit(left_out={identity(KEY, ObjectRef(True, "s")): [1, 0]})
+    assert commit.needs == ((KEY, ObjectRef(True, "s")),)
     assert told.kept() == {"base"}
 
 
@@ -169,7 +169,7 @@ def test_a_name_that_comes_again_is_another_thing() -> None:
         netlink.be64(wire.SET_HANDLE, 104),
     )
     told.commit(gone)
-    assert identity(KEY, Body(True, "s")) not in told.replay.skipped
+    assert identity(KEY, ObjectRef(True, "s")) not in told.replay.skipped
     told.commit(new_set("s", 200), rule("base", 201, lookup="s"), element("s", 4))
     assert told.kept() == {"base", "@s"}
 
@@ -178,7 +178,7 @@ def test_collapsed_commits_are_one_with_the_next() -> None:
     told = Told()
     told.commit(*BASE)
     last = head(wire.NEWGEN, netlink.be32(wire.GEN_ID, told.replay.state.generation + 5))
-    commit = told.replay.commit((), last, {identity(KEY, Body(True, "s")): [4, 0]}, 4)
+    commit = told.replay.commit((), last, {identity(KEY, ObjectRef(True, "s")): [4, 0]}, 4)
     assert commit is not None
     assert commit.generation == told.replay.state.generation == 7
 
@@ -186,10 +186,14 @@ def test_collapsed_commits_are_one_with_the_next() -> None:
 @given(st.binary(max_size=120))
 def test_bytes_that_are_no_rule_lead_nowhere_or_somewhere_and_never_fail(noise: bytes) -> None:
     for data in (noise, netlink.text(1, "lookup") + noise, netlink.be32(1, -3) + noise):
-        links(data)
-        called(data)
+        references(data)
+        jump_targets(data)
 
 
 @pytest.mark.parametrize("is_set", [False, True])
 def test_an_identity_names_what_it_stands_for(is_set: bool) -> None:
-    assert named(identity((10, "täble"), Body(is_set, "näme"))) == (10, "täble", Body(is_set, "näme"))
+    assert parse_identity(identity((10, "täble"), ObjectRef(is_set, "näme"))) == (
+        10,
+        "täble",
+        ObjectRef(is_set, "näme"),
+    )

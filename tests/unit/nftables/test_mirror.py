@@ -89,7 +89,7 @@ def shape(state: State, kept: State) -> object:
         full = {name for name, one in like.sets.items() if one.kept}
         chains = {one.name: (one.handle, one.hook) for one in found.chains.values()}
         rules = {name: (list(found.chains[name].rules), view[name]) for name in whole & found.chains.keys()}
-        sets = {one.name: (one.handle, one.refused) for one in found.sets.values()}
+        sets = {one.name: (one.handle, one.too_large) for one in found.sets.values()}
         elements = {name: (found.sets[name].kept, list(found.sets[name].elements)) for name in full & found.sets.keys()}
         return found.dormant, chains, rules, sets, elements
 
@@ -416,7 +416,7 @@ def test_pauses_between_tries_grow_to_eight_seconds_and_begin_anew(watching: Wat
 
     def restless(*_: object, **__: object) -> State:
         tries.append(kernel.clock.seconds)
-        raise dump.RestlessError("read", "the rules", reason="they changed all the time")
+        raise dump.UnstableRulesError("read", "the rules", reason="they changed all the time")
 
     read = dump.read_state
     with pytest.MonkeyPatch.context() as patched:
@@ -694,7 +694,7 @@ def test_a_set_that_is_too_large_is_refused_and_an_event_does_not_bring_it_back(
     kernel.commit()
     assert len(seen.follow()) == 1
     block = seen.mirror.state.tables[IP, "t"].sets["block"]
-    assert block.refused and not block.kept
+    assert block.too_large and not block.kept
     kernel.element("t", "block", bytes([10, 6, 0, 1])).commit()
     seen.follow()
     assert not seen.mirror.state.tables[IP, "t"].sets["block"].kept
@@ -706,7 +706,7 @@ def test_a_set_that_is_too_large_is_refused_and_an_event_does_not_bring_it_back(
     seen.follow()
     # it came before the rule that asks it: nothing of it was kept, and reading it is too much
     assert not seen.mirror.state.tables[IP, "t"].sets["second"].kept
-    assert seen.mirror.state.tables[IP, "t"].sets["second"].refused
+    assert seen.mirror.state.tables[IP, "t"].sets["second"].too_large
 
 
 # --- comparing
@@ -741,7 +741,7 @@ def test_a_long_chain_is_compared_by_its_handles_alone(watching: Watching) -> No
     kernel.events.clear()
     seen = watching(kernel)
     assert seen.mirror.verify({("ip", "t", "base")}) is None
-    assert seen.mirror.state.tables[IP, "t"].chains["base"]._memo is None
+    assert seen.mirror.state.tables[IP, "t"].chains["base"]._decode_cache is None
     kernel.tables["t"].rules["base"].popitem()
     assert seen.mirror.verify({("ip", "t", "base")}) is not None
 

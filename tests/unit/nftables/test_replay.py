@@ -10,8 +10,8 @@ from tests.unit.nftables.announcing_kernel import FAMILY, TABLE, AnnouncingKerne
 from hitless.errors import KernelError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.blocks import Rules
-from hitless.kernel.nftables.replay import Commit, Desync, Replay
+from hitless.kernel.nftables.blocks import RuleBlocks
+from hitless.kernel.nftables.replay import Desync, Replay, ReplayedCommit
 from hitless.kernel.nftables.state import ChainState, State, TableState
 
 KEY = (FAMILY, TABLE)
@@ -25,7 +25,7 @@ def fresh(*chains: str) -> tuple[AnnouncingKernel, Replay]:
     return kernel, Replay(State(kernel.generation, {KEY: table}), (FAMILY,))
 
 
-def feed(replay: Replay, messages: list[netlink.Message]) -> list[Commit]:
+def feed(replay: Replay, messages: list[netlink.Message]) -> list[ReplayedCommit]:
     return [commit for message in messages if (commit := replay.feed(message)) is not None]
 
 
@@ -104,7 +104,8 @@ def test_what_a_dump_already_holds_is_not_applied_again(
         queued += kernel.commit()
         if number == min(dumped_after, len(transactions) - 1):
             chains = {
-                name: ChainState(name, rules=Rules(dict.fromkeys(kernel.live(name), b""))) for name in kernel.chains
+                name: ChainState(name, rules=RuleBlocks(dict.fromkeys(kernel.live(name), b"")))
+                for name in kernel.chains
             }
             dump = State(kernel.generation, {KEY: TableState(FAMILY, TABLE, chains=chains, top=0)})
             dump.tables[KEY].top = kernel.handles

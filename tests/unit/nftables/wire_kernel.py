@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from hitless.errors import KernelError, LostEvents, NotFound
+from hitless.errors import EventsLostError, KernelError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE
@@ -243,7 +243,7 @@ class WireKernel:
 
     def lose(self) -> None:
         """The receive buffer was full: what waits there goes on, and all behind it is dropped until it is empty."""
-        self.events.append(LostEvents("receive from", "netlink socket", errno.ENOBUFS))
+        self.events.append(EventsLostError("receive from", "netlink socket", errno.ENOBUFS))
 
     # --- what it answers
 

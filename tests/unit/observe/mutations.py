@@ -48,7 +48,7 @@ def _without_answers(says: Says) -> Says:
         return Outcome("carried", "", (), frozenset(), ())
 
     def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
-        with patch.object(questions, "way_back", arrives):
+        with patch.object(questions, "evaluate_reply", arrives):
             return says(ruleset, network, subnet, node)
 
     return mistaken

@@ -17,7 +17,7 @@ from hitless.model.families import Address, Network
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
 from hitless.observe import questions
-from hitless.semantics import Outcome, Visit, evaluate, way_back
+from hitless.semantics import Outcome, Visit, evaluate, evaluate_reply
 
 
 def _passive(visit: Visit) -> bool:
@@ -35,7 +35,7 @@ class Answers:
     @contextmanager
     def shared(self) -> Iterator[Answers]:
         """All questions of ``hitless.observe`` come here meanwhile."""
-        with patch.multiple(questions, evaluate=self.out, way_back=self.back):
+        with patch.multiple(questions, evaluate=self.out, evaluate_reply=self.back):
             yield self
 
     def begin(self, *rulesets: Ruleset) -> None:
@@ -72,13 +72,13 @@ class Answers:
         *,
         explain: bool = False,
     ) -> Outcome:
-        """``semantics.way_back``, which of the way out takes the marks of the connection alone."""
+        """``semantics.evaluate_reply``, which of the way out takes the marks of the connection alone."""
         endings = carried.endings if carried is not None else ()
         marks = tuple(dict.fromkeys(ending.connection for ending in endings if ending.kind != "dropped"))
         key = (*map(id, ruleset.tables), packet, tuple(hooks), address, marks, "back")
         found = self._known.get(key)
         if found is None:
-            found = way_back(ruleset, packet, hooks, address, carried, explain=False)
+            found = evaluate_reply(ruleset, packet, hooks, address, carried, explain=False)
             self._known[key] = found
         return found
 

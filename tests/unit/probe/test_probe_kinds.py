@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from hitless.model.event_words import TRANSPORTS, Kind
+from hitless.model.event_fields import TRANSPORTS, Kind
 from hitless.model.families import Address, Family
 from hitless.probe.clients import ClientContext, KindClient, load
 from hitless.probe.far_end_services import FarEndServer

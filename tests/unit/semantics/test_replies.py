@@ -34,7 +34,7 @@ from hitless.model.rules import (
     TcpFlags,
     UnknownMark,
 )
-from hitless.semantics import evaluate, way_back
+from hitless.semantics import evaluate, evaluate_reply
 
 PODS = ip_network("10.42.0.0/16")
 OUT = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.77"), iif="cni0", oif="eth0")
@@ -47,7 +47,7 @@ def base(hook: str, *rules: tuple[Step, ...], priority: int = 0, policy: str = "
 
 
 def asked(*tables: Table, address: str = "", packet: Packet = OUT) -> tuple[str, str]:
-    outcome = way_back(Ruleset(tables), packet, address=ip_address(address) if address else None)
+    outcome = evaluate_reply(Ruleset(tables), packet, address=ip_address(address) if address else None)
     return outcome.state, outcome.reason
 
 
@@ -142,7 +142,7 @@ def test_an_answer_is_known_in_the_conntrack_zone_of_its_connection_only(
     tables = (base("prerouting", *zones, priority=-300), base("postrouting", (Masquerade(),), priority=100, kind="nat"))
     first = evaluate(Ruleset(tables), OUT)
     assert first.state == "carried"
-    outcome = way_back(Ruleset(tables), OUT, carried=first)
+    outcome = evaluate_reply(Ruleset(tables), OUT, carried=first)
     assert outcome.state == state
     assert ("conntrack zone" in outcome.reason) == (state != "carried")
 
@@ -151,7 +151,7 @@ def test_a_conntrack_zone_that_is_chosen_behind_conntrack_means_nothing() -> Non
     late = base("prerouting", (InInterface("cni0"), SetProperty("ct zone", value=7)), priority=-150)
     translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")
     first = evaluate(Ruleset((late, translated)), OUT)
-    assert way_back(Ruleset((late, translated)), OUT, carried=first).state == "carried"
+    assert evaluate_reply(Ruleset((late, translated)), OUT, carried=first).state == "carried"
 
 
 def test_zones_that_hang_on_an_open_question_are_not_taken_for_each_other() -> None:
@@ -163,4 +163,4 @@ def test_zones_that_hang_on_an_open_question_are_not_taken_for_each_other() -> N
     )
     translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")
     first = evaluate(Ruleset((either, translated)), OUT)
-    assert way_back(Ruleset((either, translated)), OUT, carried=first).state == "cannot_tell"
+    assert evaluate_reply(Ruleset((either, translated)), OUT, carried=first).state == "cannot_tell"

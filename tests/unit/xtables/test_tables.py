@@ -14,7 +14,7 @@ from hitless.errors import KernelError
 from hitless.kernel.xtables import tables
 from hitless.kernel.xtables.layout import LAYOUTS, entry_offsets, same_entries
 from hitless.kernel.xtables.sockopt import Info
-from hitless.kernel.xtables.tables import Chains, decode_table
+from hitless.kernel.xtables.tables import LegacyChains, decode_table
 from hitless.model.families import Family
 from hitless.model.rules import (
     Accept,
@@ -69,13 +69,13 @@ def test_chains_are_found_by_their_jumps_and_by_name(family: Family) -> None:
 
 def test_only_the_chains_that_are_asked_for_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    original = Chains._rule
+    original = LegacyChains._rule
 
-    def counting(self: Chains, at: int) -> Rule:
+    def counting(self: LegacyChains, at: int) -> Rule:
         decoded.append(at)
         return original(self, at)
 
-    monkeypatch.setattr(Chains, "_rule", counting)
+    monkeypatch.setattr(LegacyChains, "_rule", counting)
     table = whole()
     assert decoded == []
     table.base_chains()
@@ -184,7 +184,7 @@ def test_no_bytes_make_the_reader_fail_with_anything_but_our_error(
 @given(st.integers(0, 10_000), st.integers(0, 255), st.sampled_from(list(Family)))
 def test_a_whole_table_with_one_byte_changed_is_read_or_refused(at: int, value: int, family: Family) -> None:
     chains = whole(family).chains
-    assert isinstance(chains, Chains)
+    assert isinstance(chains, LegacyChains)
     data = bytearray(chains._entries)
     data[at % len(data)] = value
     try:

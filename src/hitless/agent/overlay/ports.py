@@ -28,4 +28,4 @@ class LinksPort(Protocol):
         """Which are reached without a gateway, by which interface."""
 
     def events(self, scope: Scope) -> Iterator[LinkEvent]:
-        """What has changed since the last call; raises ``LostEvents``. The first call begins to listen."""
+        """What has changed since the last call; raises ``EventsLostError``. The first call begins to listen."""

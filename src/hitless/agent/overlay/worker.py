@@ -16,7 +16,7 @@ from hitless.agent.overlay.desired import DesiredObjects
 from hitless.agent.overlay.mirror import Mirror
 from hitless.agent.overlay.ports import LinksPort
 from hitless.desired.overlay import Ground, device_names
-from hitless.errors import HitlessError, LostEvents, ours
+from hitless.errors import EventsLostError, HitlessError, ours
 from hitless.kernel.links.decoding import Scope
 from hitless.model.families import Address, Family
 from hitless.model.leases import BackendType
@@ -155,7 +155,7 @@ class Worker:
     def _collect(self, snapshot: OverlaySnapshot) -> bool:
         try:
             self._mirror.update(self._port.events(_scope(snapshot)), self._wanted.objects)
-        except LostEvents:
+        except EventsLostError:
             self._mirror.whole = self._mirror.underlay = True
             return True
         return False

@@ -2,8 +2,8 @@
 
 Promise: ``ready`` gives each change as the value that is there now, or the one that went, with who asked for it (a
 netlink port, which is mostly the process id; 0: the kernel itself). ``doubtful``: the key has several objects now, and
-only a full read says which. ``LostEvents``: a full read is due. Routes of IPv4 that go with a device or an address go
-without an event: after such a change a full read is due as well (``whole``).
+only a full read says which. ``EventsLostError``: a full read is due. Routes of IPv4 that go with a device or an address
+go without an event: after such a change a full read is due as well (``whole``).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LinkEvents:
         self._names = names
 
     def ready(self, scope: decoding.Scope) -> Iterator[LinkEvent]:
-        """Changes that are there now, without waiting. Raises ``LostEvents`` where the kernel dropped some."""
+        """Changes that are there now, without waiting. Raises ``EventsLostError`` where the kernel dropped some."""
         with only_ours("follow", "the changes of links and routes"):
             while (data := self._socket.receive(wait=False)) is not None:
                 for message in messages(data):

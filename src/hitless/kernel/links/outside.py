@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from hitless.errors import LostEvents
+from hitless.errors import EventsLostError
 from hitless.kernel.links import wire
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Socket, messages
@@ -36,7 +36,7 @@ class AddressEvents:
         for _ in range(_AT_MOST):
             try:
                 data = self._socket.receive(wait=False)
-            except LostEvents:
+            except EventsLostError:
                 return None
             if data is None:
                 break

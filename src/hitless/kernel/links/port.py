@@ -73,7 +73,7 @@ class Links:
         return None if self._events is None else self._events.fileno()
 
     def events(self, scope: Scope) -> Iterator[LinkEvent]:
-        """What has changed since the last call; raises ``LostEvents``. The first call begins to listen."""
+        """What has changed since the last call; raises ``EventsLostError``. The first call begins to listen."""
         if self._events is None:
             self._events = LinkEvents(self._namespace)
         return self._events.ready(scope)

@@ -2,7 +2,7 @@
 
 Problem: every commit makes a new rule set that others may still read, and a stranger's chain of 50,000 rules that pods
 pass may change a thousand times a second. Promise: rules stand packed in blocks of some hundreds that copies share; a
-change replaces one block, and what was found out about the others (``places``) stays. A rule is known by its handle,
+change replaces one block, and what was found out about the others (``prefilter``) stays. A rule is known by its handle,
 which the kernel gives out once. What it never does: decode. Next stages: ``ordering`` changes them, ``state`` reads.
 """
 
@@ -12,9 +12,9 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from hitless.kernel.nftables.packing import unpack
-from hitless.kernel.nftables.places import Known, Sorted
+from hitless.kernel.nftables.prefilter import KnownHeader, RuleIndex
 
-__all__ = ["Rules"]
+__all__ = ["RuleBlocks"]
 
 _BLOCK = 128  # rules; a block that grows to twice as many is cut in two
 _HANDLE = struct.Struct("=Q")
@@ -27,12 +27,12 @@ class _Block:
 
     def __init__(self, handles: bytes, messages: tuple[bytes, ...]) -> None:
         self.handles, self.messages = handles, messages
-        self._sorted: Sorted | None = None
+        self._sorted: RuleIndex | None = None
 
     @property
-    def sorted(self) -> Sorted:
+    def sorted(self) -> RuleIndex:
         if self._sorted is None:
-            self._sorted = Sorted(map(unpack, self.messages))
+            self._sorted = RuleIndex(map(unpack, self.messages))
         return self._sorted
 
     def find(self, needle: bytes) -> int:
@@ -47,7 +47,7 @@ class _Block:
         return found
 
 
-class Rules:
+class RuleBlocks:
     """Packed rule messages by handle. What ``copy`` gives may be changed without the other's notice."""
 
     __slots__ = ("_blocks", "_count")
@@ -58,9 +58,9 @@ class Rules:
         for handle, message in (rules or {}).items():
             self.append(handle, message)
 
-    def copy(self) -> Rules:
+    def copy(self) -> RuleBlocks:
         """The same rules; their blocks are shared."""
-        other = Rules()
+        other = RuleBlocks()
         other._blocks, other._count = self._blocks.copy(), self._count
         return other
 
@@ -100,18 +100,18 @@ class Rules:
 
     # --- what a packet may meet
 
-    def meeting(self, known: Known) -> Iterator[tuple[int, int, bytes]]:
+    def candidates(self, known: KnownHeader) -> Iterator[tuple[int, int, bytes]]:
         """The rules that a packet may meet: number from 1, handle, message."""
         before = 1
         for block in self._blocks:
-            for number in block.sorted.meeting(known):
+            for number in block.sorted.candidates(known):
                 yield before + number, block.handle(number), block.messages[number]
             before += len(block.messages)
 
-    def singled_out(self, known: Known) -> tuple[int, ...]:
+    def specific_rules(self, known: KnownHeader) -> tuple[int, ...]:
         """The handles of those among them that name something which other packets do not have."""
         return tuple(
-            block.handle(number) for block in self._blocks for number in sorted(block.sorted.singled_out(known))
+            block.handle(number) for block in self._blocks for number in sorted(block.sorted.specific_rules(known))
         )
 
     # --- changes

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.loads import Context, Unknown, Value
+from hitless.kernel.nftables.register_values import Context, UnknownValue, Value
 from hitless.model.rules import Opaque, Step
 
 __all__ = ["Attributes", "Branch", "Choice", "host", "slot", "value_of"]
@@ -59,7 +59,7 @@ class Branch:
         self.registers[slot(register)] = value
 
     def value(self, register: bytes | None) -> Value:
-        return self.registers.get(slot(register), Unknown("a register that nothing loaded"))
+        return self.registers.get(slot(register), UnknownValue("a register that nothing loaded"))
 
 
 def slot(register: bytes | None) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hitless.kernel.nftables.interest import Body
+from hitless.kernel.nftables.interest import ObjectRef
 from hitless.kernel.nftables.state import TableKey
 
-__all__ = ["Commit", "Desync", "LeftOut", "TableChange"]
+__all__ = ["Desync", "ReplayedCommit", "SkippedCounts", "TableChange"]
 
-LeftOut = Mapping[bytes, Sequence[int]]
+SkippedCounts = Mapping[bytes, Sequence[int]]
 """Messages that were not fed, by the ``identity`` of what they were about: how many added and removed something."""
 
 _NAMED = 6  # so many chains are named in a summary
@@ -58,7 +58,7 @@ class TableChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class ReplayedCommit:
     """One committed transaction: its generation, who made it, and what it did to each table. ``needs``: chains and
     sets that are of interest now, and must be read."""
 
@@ -66,4 +66,4 @@ class Commit:
     pid: int
     comm: str
     changes: tuple[TableChange, ...]
-    needs: tuple[tuple[TableKey, Body], ...] = ()
+    needs: tuple[tuple[TableKey, ObjectRef], ...] = ()

@@ -2,7 +2,7 @@
 
 Problem: tables, chains, rules and sets are separate dumps, and another process may commit between two of them. Promise:
 ``read_state`` returns what one single generation held: the generation is read before and after, and the whole read is
-repeated until they agree; ``read_chain`` and ``read_body`` read one chain or set, cheaply. It keeps the rules and
+repeated until they agree; ``read_chain`` and ``read_object`` read one chain or set, cheaply. It keeps the rules and
 elements of what is of ``interest``, and never more than one message of the rest. Expressions are not decoded.
 Next stages: ``state`` (views), ``mirror`` (events from here on).
 """
@@ -18,21 +18,21 @@ from hitless.errors import KernelError, MissingError, NotFound
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest
+from hitless.kernel.nftables.interest import EVERYTHING, Interest, ObjectRef
 from hitless.kernel.nftables.packing import pack
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
 from hitless.model.families import Family
-from hitless.model.reaching import reached
+from hitless.model.reachability import reachable
 
 __all__ = [
     "PATIENCE_S",
-    "Reading",
-    "RestlessError",
+    "FetchedObject",
+    "UnstableRulesError",
     "generation",
     "numbers_of",
-    "read_body",
     "read_chain",
+    "read_object",
     "read_state",
 ]
 
@@ -42,7 +42,7 @@ _MOST_LISTED = 2 << 20  # bytes of elements: about 130,000 IPv4 addresses, 50,00
 _SUBJECT = "the nf_tables rule set"
 
 
-class RestlessError(KernelError):
+class UnstableRulesError(KernelError):
     """The rules changed all the time while they were read."""
 
 
@@ -86,7 +86,7 @@ def read_state(
     and elements only of what is of ``interest``.
 
     Commits that come in between make it begin again, except when ``undisturbed(state, generation)`` says that none of
-    them, up to that generation, touched anything of it. Raises ``RestlessError`` when others disturb it for all of
+    them, up to that generation, touched anything of it. Raises ``UnstableRulesError`` when others disturb it for all of
     ``patience`` seconds.
     """
     clock = clock or Clock(0)
@@ -108,7 +108,7 @@ def read_state(
                 state.generation = after
                 return state
         if clock.monotonic() > deadline:
-            raise RestlessError("read", _SUBJECT, reason=f"it changed all the time for {patience:.0f} s")
+            raise UnstableRulesError("read", _SUBJECT, reason=f"it changed all the time for {patience:.0f} s")
         # who reads again and again takes the time that others need to come to an end
         clock.sleep(pause)
         pause, careful = min(_MOST_PAUSE_S, 2 * pause + 0.001), not careful
@@ -167,31 +167,31 @@ class _Read:
     def _bodies(self, table: TableState) -> None:
         """Read what is of interest in a table; forget the rest."""
         begun = [
-            Body(False, name)
+            ObjectRef(False, name)
             for name, chain in table.chains.items()
-            if self._interest.begins(table.name, name, chain.hook)
+            if self._interest.includes(table.name, name, chain.hook)
         ]
         if self._interest is EVERYTHING:
-            begun += [Body(True, name) for name in table.sets]
+            begun += [ObjectRef(True, name) for name in table.sets]
         if begun and not self._careful:
             self._rules(table)
-        met = reached(begun, lambda body: self._body(table, body))
+        met = reachable(begun, lambda ref: self._body(table, ref))
         for chain in table.chains.values():
-            if Body(False, chain.name) not in met:
-                chain.forget()
+            if ObjectRef(False, chain.name) not in met:
+                chain.drop_content()
         for each in table.sets.values():
-            if Body(True, each.name) not in met or not self._interest.wants(each):
-                each.forget()
+            if ObjectRef(True, each.name) not in met or not self._interest.wants_elements(each):
+                each.drop_content()
 
-    def _body(self, table: TableState, body: Body) -> Iterable[Body]:
+    def _body(self, table: TableState, ref: ObjectRef) -> Iterable[ObjectRef]:
         """Read a chain or set, and say what it leads to."""
-        found = table.body(body)
+        found = table.find(ref)
         if isinstance(found, SetState):
-            if self._interest.wants(found):
+            if self._interest.wants_elements(found):
                 self._elements(table, found)
         elif found is not None and self._careful:
-            self._rules(table, body.name)
-        return () if found is None else table.leads(body)
+            self._rules(table, ref.name)
+        return () if found is None else table.references(ref)
 
     def _rules(self, table: TableState, name: str = "") -> None:
         """The rules of a table, or of one of its chains."""
@@ -204,7 +204,7 @@ class _Read:
             if chain is None:
                 raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
             if name in ("", head.chain):
-                chain.lead(payload)
+                chain.add_references(payload)
                 chain.rules.append(head.handle, pack(payload))
             table.top = max(table.top, head.handle)
 
@@ -220,7 +220,7 @@ class _TooLargeError(Exception):
 
 def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, most: int | None) -> None:
     """Read a set's elements, or none of them where they are too many: the kernel begins its walk anew for each piece of
-    a dump, so that a million elements cost it a minute. What such a set holds, it is asked (``refused``)."""
+    a dump, so that a million elements cost it a minute. What such a set holds, it is asked (``too_large``)."""
 
     def lists(stream: Iterable[netlink.Message]) -> Iterator[bytes]:
         size = 0
@@ -237,10 +237,10 @@ def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, m
         try:
             into.load(lists(stream))
         except _TooLargeError:
-            into.refuse()
+            into.drop_as_too_large()
 
 
-class Reading(NamedTuple):
+class FetchedObject(NamedTuple):
     """A chain or set, read while the generations ``first`` to ``last`` were the kernel's."""
 
     found: ChainState | SetState
@@ -248,17 +248,17 @@ class Reading(NamedTuple):
     last: int
 
 
-def read_body(socket: netlink.Socket, key: TableKey, body: Body) -> Reading:
+def read_object(socket: netlink.Socket, key: TableKey, ref: ObjectRef) -> FetchedObject:
     """One chain or set. Raises ``NotFound``, and ``TornError`` where the kernel ended in the middle."""
     first = generation(socket)
     found: ChainState | SetState | None
-    if body.is_set:
-        found = _read_set(socket, key, body.name)
+    if ref.is_set:
+        found = _read_set(socket, key, ref.name)
     else:
-        found = read_chain(socket, key, body.name, torn=True)
+        found = read_chain(socket, key, ref.name, torn=True)
         if found is None:
-            raise NotFound("read", f"chain {body.name}")
-    return Reading(found, first, generation(socket))
+            raise NotFound("read", f"chain {ref.name}")
+    return FetchedObject(found, first, generation(socket))
 
 
 def _read_set(socket: netlink.Socket, key: TableKey, name: str) -> SetState:
@@ -289,7 +289,7 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool =
         else socket.dump(kind, rules, operation="read", subject=_SUBJECT)
     )
     for reply in found:
-        chain.lead(reply.payload)
+        chain.add_references(reply.payload)
         chain.rules.append(wire.rule_head(reply.payload).handle, pack(reply.payload))
     return chain
 

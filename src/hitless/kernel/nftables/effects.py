@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.branches import Attributes, Branch, slot
-from hitless.kernel.nftables.loads import Constant, Field, Unknown
+from hitless.kernel.nftables.register_values import Constant, Field, UnknownValue
 from hitless.kernel.nftables.sets import SetState
 from hitless.model.rules import (
     Accept,
@@ -86,7 +86,7 @@ def nat(data: Attributes, branch: Branch) -> None:
     """TYPE 1 (0 snat, 1 dnat), FAMILY 2, addresses 3 and 4, ports 5 and 6, FLAGS 7."""
     sends = wire.number(data.get(1, b"")) == 1
     width, kind = (4, IPv4Address) if wire.number(data.get(2, b"")) == 2 else (16, IPv6Address)
-    low = branch.value(data[3]) if 3 in data else Unknown("")
+    low = branch.value(data[3]) if 3 in data else UnknownValue("")
     high = branch.value(data[4]) if 4 in data else low
     ports = _ports(data, 5, branch)
     if not isinstance(low, Constant) or not isinstance(high, Constant):

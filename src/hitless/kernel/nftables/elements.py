@@ -18,7 +18,7 @@ from typing import NamedTuple
 from hitless.kernel.nftables.wire import ELEMENT_INTERVAL_END
 from hitless.model.families import Network
 
-__all__ = ["Element", "Elements", "networks_between"]
+__all__ = ["SetElement", "SetElements", "networks_between"]
 
 _BLOCK = 256  # records; a block that grows to twice as many is cut in two
 _MANY = 4096  # records that are sorted at once; more changes than this at a time are merged in one pass
@@ -29,7 +29,7 @@ _Row = tuple[bytes, bytes]
 _record = itemgetter(0)
 
 
-class Element(NamedTuple):
+class SetElement(NamedTuple):
     """``key_end`` is empty where the element has none; ``data`` is what a map gives, raw."""
 
     key: bytes
@@ -38,7 +38,7 @@ class Element(NamedTuple):
     data: bytes = b""
 
 
-class Elements:
+class SetElements:
     """The elements of one set, by key, an interval's end before a beginning at the same key.
 
     ``ends``: each has a second key (sets of concatenated intervals). Elements whose keys have another length are
@@ -57,9 +57,9 @@ class Elements:
         self.count = 0
         self.misfits = 0
 
-    def copy(self) -> Elements:
+    def copy(self) -> SetElements:
         """Elements of their own, which share all blocks."""
-        other = Elements(self.width, ends=self._ends)
+        other = SetElements(self.width, ends=self._ends)
         other._blocks, other._data, other._firsts = self._blocks.copy(), self._data.copy(), self._firsts.copy()
         other.count, other.misfits = self.count, self.misfits
         other._zones = self._zones
@@ -69,7 +69,7 @@ class Elements:
         return self.count
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Elements):
+        if not isinstance(other, SetElements):
             return NotImplemented
         if self.count != other.count or self.misfits != other.misfits or self._size != other._size:
             return False
@@ -85,20 +85,20 @@ class Elements:
         """About how many bytes it takes."""
         return self.count * (self._size + (90 if any(self._data[:1]) else 0)) + 200 * len(self._blocks)
 
-    def __iter__(self) -> Iterator[Element]:
+    def __iter__(self) -> Iterator[SetElement]:
         for at in range(len(self._blocks)):
             yield from self._of_block(at)
 
-    def _of_block(self, at: int) -> Iterator[Element]:
+    def _of_block(self, at: int) -> Iterator[SetElement]:
         block, data, size = self._blocks[at], self._data[at], self._size
         for number in range(len(block) // size):
             yield self._element(block[number * size : (number + 1) * size], data[number] if data else b"")
 
-    def _element(self, record: bytes, data: bytes) -> Element:
+    def _element(self, record: bytes, data: bytes) -> SetElement:
         width = self.width
-        return Element(record[:width], record[width:-1], record[-1] ^ ELEMENT_INTERVAL_END, data)
+        return SetElement(record[:width], record[width:-1], record[-1] ^ ELEMENT_INTERVAL_END, data)
 
-    def _row(self, element: Element) -> _Row | None:
+    def _row(self, element: SetElement) -> _Row | None:
         if len(element.key) != self.width or len(element.key_end) != (self.width if self._ends else 0):
             return None
         # the lowest bit is turned over: at one key, the end of an interval stands before the beginning of the next
@@ -106,7 +106,7 @@ class Elements:
 
     # --- changes
 
-    def add(self, elements: Iterable[Element]) -> None:
+    def add(self, elements: Iterable[SetElement]) -> None:
         """Add elements; one that is there already is replaced."""
         rows, run = [], []
         for element in elements:
@@ -122,9 +122,9 @@ class Elements:
         for row in rows:
             self._insert(*row)
 
-    def load(self, parts: Iterable[Iterable[Element]]) -> None:
+    def load(self, parts: Iterable[Iterable[SetElement]]) -> None:
         """Begin anew with many elements, in any order; what comes in is packed as it comes."""
-        runs: list[Elements] = []
+        runs: list[SetElements] = []
         rows: list[_Row] = []
         self.misfits = 0
         for part in parts:
@@ -141,8 +141,8 @@ class Elements:
         rows.clear()
         self._merge([run._rows() for run in runs])
 
-    def _run(self, rows: list[_Row]) -> Elements:
-        run = Elements(self.width, ends=self._ends)
+    def _run(self, rows: list[_Row]) -> SetElements:
+        run = SetElements(self.width, ends=self._ends)
         run._fill(sorted(rows, key=_record))
         return run
 
@@ -209,7 +209,7 @@ class Elements:
         self._data[at : at + 1] = [data[:_BLOCK], data[_BLOCK:]]
         self._firsts.insert(at + 1, block[half : half + self._size])
 
-    def remove(self, elements: Iterable[Element]) -> None:
+    def remove(self, elements: Iterable[SetElement]) -> None:
         """Take elements away; those that are not there do not matter."""
         for element in elements:
             row = self._row(element)
@@ -244,7 +244,7 @@ class Elements:
                 high = middle
         return at, low, block[low * size : (low + 1) * size] == record
 
-    def before(self, key: bytes) -> Element | None:
+    def before(self, key: bytes) -> SetElement | None:
         """The last element whose key is ``key`` or smaller."""
         if not self._blocks:
             return None
@@ -258,7 +258,7 @@ class Elements:
         record = self._blocks[at][(number - 1) * size : number * size]
         return self._element(record, data[number - 1] if data else b"")
 
-    def beginning(self, key: bytes) -> Iterator[Element]:
+    def beginning(self, key: bytes) -> Iterator[SetElement]:
         """The elements from the first on whose key is ``key`` (a part of one from its start) or larger."""
         if not self._blocks:
             return
@@ -270,7 +270,7 @@ class Elements:
                 yield self._element(block[index * size : (index + 1) * size], data[index] if data else b"")
             at, number = at + 1, 0
 
-    def spanning(self, known: Sequence[tuple[slice, bytes]]) -> Iterator[Element]:
+    def spanning(self, known: Sequence[tuple[slice, bytes]]) -> Iterator[SetElement]:
         """The elements with ends that may hold these values in these parts of their keys. Blocks whose elements are all
         above or below are passed over; what they span is worked out once, and remembered for all copies."""
         if len(self._zones) > 2 * len(self._blocks) + _BLOCK:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from hitless.kernel.netlink import attribute, be32, nested, text
-from hitless.model import words
+from hitless.model import notation
 from hitless.model.matches import Inexact
 from hitless.model.matches.native import Compare, Form, host
 from hitless.model.rules import Accept, Action, Goto, Jump, Masquerade, Match, Return, Rule, SetMark, Snat
@@ -149,7 +149,7 @@ def _effect(step: Action, version: int) -> bytes:
             return _translation(step, version)
         case SetMark():
             return _set_mark(step)
-    raise Inexact(f"{words.rule(Rule((step,)), iptables=True)}: it has no exact form here")
+    raise Inexact(f"{notation.rule(Rule((step,)), iptables=True)}: it has no exact form here")
 
 
 def expressions(

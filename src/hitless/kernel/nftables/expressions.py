@@ -21,9 +21,9 @@ from hitless.kernel.nftables.branches import Attributes, Branch, value_of
 from hitless.kernel.nftables.effects import immediate, masquerade, nat, object_reference, redirect, reject
 from hitless.kernel.nftables.fields import masked, within
 from hitless.kernel.nftables.limits import CONDITIONS, limited
-from hitless.kernel.nftables.loads import Constant, Context, Field, Unknown
-from hitless.kernel.nftables.lookups import SetLookup, Towards, add, lookup
-from hitless.kernel.nftables.registers import LOADS
+from hitless.kernel.nftables.load_expressions import LOADS
+from hitless.kernel.nftables.lookups import HeaderReader, SetLookup, add, lookup
+from hitless.kernel.nftables.register_values import Constant, Context, Field, UnknownValue
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.model.families import Family
 from hitless.model.rules import (
@@ -51,7 +51,7 @@ _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
 
 
 def decode(
-    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: Towards | None = None
+    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: HeaderReader | None = None
 ) -> tuple[Rule, ...]:
     """The model rules (one, except where a map stands for several) of a rule message of a table of ``family``.
 
@@ -117,7 +117,7 @@ def _merged(steps: list[Step]) -> tuple[Step, ...]:
 
 
 def _apply(
-    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: Towards | None
+    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: HeaderReader | None
 ) -> list[Branch]:
     if name in _COUNTS:
         return branches
@@ -162,7 +162,7 @@ def _silent(name: str, data: Attributes) -> str:
 def _text(loaded: object, branch: Branch) -> str:
     if isinstance(loaded, Field):
         return loaded.words(branch.context)
-    return loaded.text if isinstance(loaded, Unknown) else "a constant"
+    return loaded.text if isinstance(loaded, UnknownValue) else "a constant"
 
 
 def _cmp(data: Attributes, branch: Branch) -> None:

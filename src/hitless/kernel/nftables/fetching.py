@@ -14,9 +14,9 @@ from hitless.errors import NotFound
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.nftables import dump
-from hitless.kernel.nftables.interest import Body, identity
+from hitless.kernel.nftables.interest import ObjectRef, identity
 from hitless.kernel.nftables.receiving import Receiver, after
-from hitless.kernel.nftables.replay import Replay, unkept
+from hitless.kernel.nftables.replay import Replay, heads_only
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey
 
@@ -33,8 +33,8 @@ class Fetcher:
 
     def __init__(self, control: netlink.Socket, receiver: Receiver, replay: Replay, clock: Clock) -> None:
         self._control, self._receiver, self._replay, self._clock = control, receiver, replay, clock
-        self._needs: list[tuple[TableKey, Body]] = []  # to be read, as soon as others leave the time
-        self._coming: list[tuple[int, TableKey, Body, ChainState | SetState]] = []  # read ahead of the state
+        self._needs: list[tuple[TableKey, ObjectRef]] = []  # to be read, as soon as others leave the time
+        self._coming: list[tuple[int, TableKey, ObjectRef, ChainState | SetState]] = []  # read ahead of the state
         self._again_at = 0.0
 
     @property
@@ -57,37 +57,37 @@ class Fetcher:
         self._needs.clear()
         self._coming.clear()
 
-    def settle(self, needs: Iterable[tuple[TableKey, Body]]) -> bool:
+    def settle(self, needs: Iterable[tuple[TableKey, ObjectRef]]) -> bool:
         """Bring in what is of interest now; whether anything came in. What cannot be had as this generation holds it
         comes with a later one, and nobody is told anything of it until then."""
         before = self._replay.state
         generation = before.generation
-        for read_at, key, body, found in [each for each in self._coming if not after(each[0], generation)]:
-            self._coming.remove((read_at, key, body, found))
-            needs = (*needs, *self._replay.supply(key, body, found))
+        for read_at, key, ref, found in [each for each in self._coming if not after(each[0], generation)]:
+            self._coming.remove((read_at, key, ref, found))
+            needs = (*needs, *self._replay.supply(key, ref, found))
         todo = list(needs)
         while todo:
-            key, body = todo.pop()
-            if any((key, body) == (each[1], each[2]) for each in self._coming):
+            key, ref = todo.pop()
+            if any((key, ref) == (each[1], each[2]) for each in self._coming):
                 continue
             for _ in range(_FETCHES):
                 try:
-                    reading = dump.read_body(self._control, key, body)
+                    reading = dump.read_object(self._control, key, ref)
                 except NotFound:
                     break  # it went away again, as a later commit will say
                 except netlink.TornError:
                     continue
                 if isinstance(reading.found, SetState) and not self._fits(reading.found):
-                    reading.found.refuse()
-                what = identity(key, body)
+                    reading.found.drop_as_too_large()
+                what = identity(key, ref)
                 if self._untouched(what, generation, reading.last):
-                    todo += self._replay.supply(key, body, reading.found)
+                    todo += self._replay.supply(key, ref, reading.found)
                     break
                 if self._untouched(what, reading.first, reading.last):
-                    self._coming.append((reading.last, key, body, reading.found))
+                    self._coming.append((reading.last, key, ref, reading.found))
                     break
             else:
-                self._needs.append((key, body))
+                self._needs.append((key, ref))
                 self._again_at = self._clock.monotonic() + FETCH_AGAIN_S
         return self._replay.state is not before
 
@@ -97,13 +97,13 @@ class Fetcher:
         before, receiver = self._replay.state, self._receiver
         if not receiver.queue.empty() or after(receiver.mattered, before.generation):
             return False
-        needs: list[tuple[TableKey, Body]] = []
+        needs: list[tuple[TableKey, ObjectRef]] = []
         for each in list(self._coming):
-            read_at, key, body, found = each
-            touched = receiver.touched.get(identity(key, body), read_at)
+            read_at, key, ref, found = each
+            touched = receiver.touched.get(identity(key, ref), read_at)
             if not after(read_at, receiver.generation) and not after(touched, read_at):
                 self._coming.remove(each)
-                needs += self._replay.supply(key, body, found)
+                needs += self._replay.supply(key, ref, found)
         self.settle(needs)
         return self._replay.state is not before
 
@@ -118,9 +118,9 @@ class Fetcher:
         receiver = self._receiver
         if not receiver.caught_up(generation, CATCH_UP_S) or after(receiver.mattered, state.generation):
             # what is surely foreign in this reading need not disturb the next one
-            receiver.skipped.update(unkept(state))
+            receiver.skipped.update(heads_only(state))
             return False
-        foreign = unkept(state)
+        foreign = heads_only(state)
         return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
 
     def _untouched(self, what: bytes, first: int, last: int) -> bool:

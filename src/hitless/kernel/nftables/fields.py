@@ -13,8 +13,8 @@ import sys
 from ipaddress import IPv4Network, IPv6Network
 
 from hitless.kernel.nftables.elements import networks_between
-from hitless.kernel.nftables.loads import ADDRESS_TYPES, Context, Field, layout
-from hitless.kernel.nftables.naming import Part
+from hitless.kernel.nftables.field_names import Part
+from hitless.kernel.nftables.register_values import ADDRESS_TYPES, Context, Field, layout
 from hitless.model.families import Network
 from hitless.model.rules import (
     AddrType,

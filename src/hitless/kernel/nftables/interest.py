@@ -1,11 +1,11 @@
-"""Which chains and sets are anybody's business? Those that a packet of interest may meet; told from bytes.
+"""Which chains and sets are relevant for packets of interest? Found in the bytes of the rules.
 
-Problem: strangers own tables of any size on a node (block lists, another firewall's chains), and what is kept of them
-costs memory and time at each of their changes. Promise: of interest are the base chains at the ``hooks`` that a reader
-asks about, the chains that it names, every chain that a rule of interest jumps to (by a verdict map too), and every set
-or map that such a rule looks up; ``links`` finds what a rule leads to without decoding it. It may find too much, never
-too little. What it never does: say that a packet comes there. Next stages: ``replay`` and ``dump`` keep the rules and
-elements of these alone, and only the heads of all others.
+Problem: other programs own tables of any size on a node (block lists, another firewall's chains), and keeping their
+contents costs memory and time at each change. Promise: of interest are the base chains at the ``hooks`` that a reader
+asks about, the chains that it names, every chain that a rule of interest jumps to (also by a verdict map), and every
+set or map that such a rule looks up. ``references`` finds what a rule refers to without decoding it; it may find too
+much, never too little. It never decides whether a packet gets there. Next stages: ``replay`` and ``dump`` keep the
+rules and elements of these objects, and of all others only the heads.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.sets import SetState
 from hitless.model.rules import Hook
 
-__all__ = ["EVERYTHING", "Body", "Interest", "called", "identity", "links", "named"]
+__all__ = ["EVERYTHING", "Interest", "ObjectRef", "identity", "jump_targets", "parse_identity", "references"]
 
 
-class Body(NamedTuple):
-    """What a chain (its rules) or a set (its elements) holds, by name."""
+class ObjectRef(NamedTuple):
+    """A chain (whose content is its rules) or a set (its elements) of a table, by name."""
 
     is_set: bool
     name: str
@@ -33,48 +33,48 @@ class Body(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What is asked about: base chains at ``hooks``, all chains of ``tables``, and ``chains`` (table, chain). ``hooks``
-    ``None``: everything is of interest."""
+    """What is of interest: base chains at ``hooks``, all chains of ``tables``, and ``chains`` (table, chain). ``hooks``
+    is ``None``: everything is."""
 
     hooks: frozenset[str] | None = None
     tables: frozenset[str] = field(default=frozenset())
     chains: frozenset[tuple[str, str]] = field(default=frozenset())
 
-    def begins(self, table: str, chain: str, hook: Hook | None) -> bool:
+    def includes(self, table: str, chain: str, hook: Hook | None) -> bool:
         """Whether a chain is of interest by itself."""
         if self.hooks is None or table in self.tables or (table, chain) in self.chains:
             return True
         return hook is not None and hook.hook in self.hooks
 
-    def wants(self, found: SetState) -> bool:
-        """Whether the elements of a set that is of interest are worth keeping: not where they change with packets or
-        time, and not where they were too many."""
-        return self.hooks is None or not (found.dynamic or found.refused)
+    def wants_elements(self, found: SetState) -> bool:
+        """Whether to keep the elements of a set of interest: not where packets or time change them, and not where there
+        are too many."""
+        return self.hooks is None or not (found.dynamic or found.too_large)
 
 
 EVERYTHING = Interest()
 
-# NFT_JUMP and NFT_GOTO as verdict codes; the name of a lookup expression, behind which its data follows
+# NFT_JUMP and NFT_GOTO as verdict codes; the name of a lookup expression, which its data follows
 _JUMPS = (netlink.be32(wire.VERDICT_CODE, -3), netlink.be32(wire.VERDICT_CODE, -4))
 _LOOKUP = netlink.text(wire.EXPRESSION_NAME, "lookup")
 
 
-def identity(key: tuple[int, str], body: Body) -> bytes:
-    """The bytes by which messages about a rule of this chain, or an element of this set, begin after their head: table
-    and name, as attributes whose numbers are the same for both; before them the kind and the family."""
+def identity(key: tuple[int, str], ref: ObjectRef) -> bytes:
+    """A key for a chain or set: kind, family, and then the bytes with which messages about its rules or elements begin
+    after their head (table and name: the attribute numbers are the same for both kinds)."""
     family, table = key
-    head = bytes((body.is_set, family))
-    return head + netlink.text(wire.RULE_TABLE, table) + netlink.text(wire.RULE_CHAIN, body.name)
+    head = bytes((ref.is_set, family))
+    return head + netlink.text(wire.RULE_TABLE, table) + netlink.text(wire.RULE_CHAIN, ref.name)
 
 
-def named(what: bytes) -> tuple[int, str, Body]:
-    """Family, table and name of an ``identity``."""
+def parse_identity(what: bytes) -> tuple[int, str, ObjectRef]:
+    """Family, table and object of an ``identity``."""
     attributes = netlink.attributes(what, 2)
     table, name = (netlink.to_text(attributes.get(kind, b"")) for kind in (wire.RULE_TABLE, wire.RULE_CHAIN))
-    return what[1], table, Body(bool(what[0]), name)
+    return what[1], table, ObjectRef(bool(what[0]), name)
 
 
-def called(data: bytes) -> set[str]:
+def jump_targets(data: bytes) -> set[str]:
     """The chains that the verdicts in these bytes jump or go to."""
     found: set[str] = set()
     for code in _JUMPS:
@@ -83,14 +83,14 @@ def called(data: bytes) -> set[str]:
             begin = at + len(code)
             length = int.from_bytes(data[begin : begin + 2], sys.byteorder)
             if int.from_bytes(data[begin + 2 : begin + 4], sys.byteorder) == wire.VERDICT_CHAIN and length > 4:
-                found.add(sys.intern(netlink.to_text(data[begin + 4 : begin + length])))  # as the chain itself
+                found.add(sys.intern(netlink.to_text(data[begin + 4 : begin + length])))  # shared with the chain's name
             at = data.find(code, begin)
     return found
 
 
-def links(rule: bytes) -> Collection[Body]:
-    """The chains and sets that a rule message leads to."""
-    found = {Body(False, name) for name in called(rule)} if b"\xff\xff\xff" in rule else set()
+def references(rule: bytes) -> Collection[ObjectRef]:
+    """The chains and sets that a rule message refers to."""
+    found = {ObjectRef(False, name) for name in jump_targets(rule)} if b"\xff\xff\xff" in rule else set()
     at = rule.find(_LOOKUP)
     while at >= 0:
         at += len(_LOOKUP)
@@ -100,6 +100,6 @@ def links(rule: bytes) -> Collection[Body]:
         except KernelError:  # such bytes in a comment
             name = None
         if name:
-            found.add(Body(True, netlink.to_text(name)))
+            found.add(ObjectRef(True, netlink.to_text(name)))
         at = rule.find(_LOOKUP, at)
     return found

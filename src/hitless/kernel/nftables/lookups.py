@@ -16,27 +16,27 @@ from hitless.kernel.nftables.branches import Attributes, Branch, Choice, slot
 from hitless.kernel.nftables.effects import give
 from hitless.kernel.nftables.fields import among, any_of, membership, within
 from hitless.kernel.nftables.limits import condition_of
-from hitless.kernel.nftables.loads import Context, Field, Unknown
-from hitless.kernel.nftables.sets import Interval, SetState
+from hitless.kernel.nftables.register_values import Context, Field, UnknownValue
+from hitless.kernel.nftables.sets import KeyInterval, SetState
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import AnyOf, Element, Match, Opaque, OpaqueAction, SetProperty
 
-__all__ = ["BRANCHES", "SPELT", "SetLookup", "Towards", "add", "lookup"]
+__all__ = ["INLINE_LIMIT", "MAX_BRANCHES", "HeaderReader", "SetLookup", "add", "lookup"]
 
 _ROOMY = 65535
 """Elements that nft gives a set for rules' additions by itself; one that was given fewer is meant to become full."""
 
 SetLookup = Callable[[str], "SetState | None"]
 
-BRANCHES = 512
+MAX_BRANCHES = 512
 """A map that would need more rules than this stays opaque."""
 
-SPELT = 64
+INLINE_LIMIT = 64
 """A set of addresses with more elements is asked for a packet's address; a smaller one is spelt out in the rule. Of a
 larger map, or set of anything else, only what a packet may be in is decoded."""
 
 
-class Towards:
+class HeaderReader:
     """The packets that a rule is decoded for; ``asked`` are the parts of their header that made a difference."""
 
     def __init__(self, header: PacketHeader) -> None:
@@ -53,7 +53,7 @@ _OPERATIONS = ("add", "update", "delete")
 _Parts = list[tuple[slice, Field]]
 
 
-def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Towards | None) -> list[Branch]:
+def lookup(data: Attributes, branch: Branch, sets: SetLookup, header: HeaderReader | None) -> list[Branch]:
     """Membership, or the branches of a map. ``LOOKUP``: set 1, source register 2, destination register 3, flags 5."""
     name = netlink.to_text(data.get(1, b""))
     found, negated, is_map = sets(name), bool(wire.number(data.get(5, b"")) & 1), 3 in data
@@ -62,31 +62,31 @@ def lookup(data: Attributes, branch: Branch, sets: SetLookup, towards: Towards |
     if found is None or not key:
         return _opaque(data, branch, words)
     label = "" if found.anonymous else name
-    if (found.dynamic or found.refused) and not is_map:
+    if (found.dynamic or found.too_large) and not is_map:
         branch.require(_asked(key, name, negated, words, branch), words)
         return [branch]
-    if not found.told:
+    if not found.is_known:
         return _opaque(data, branch, words)
     if is_map:
-        held = _held(found, key, branch.context, towards)
+        held = _relevant(found, key, branch.context, header)
         return _opaque(data, branch, words) if held is None else _map(data, branch, found, key, held, words)
     if found.catch_all is not None:
         branch.require(() if not negated else (AnyOf(((),), True, label, words),), words)
         return [branch]
-    branch.require(_members(found, key, label, negated, branch.context, towards), words)
+    branch.require(_members(found, key, label, negated, branch.context, header), words)
     return [branch]
 
 
 def _members(
-    found: SetState, key: _Parts, label: str, negated: bool, context: Context, towards: Towards | None
+    found: SetState, key: _Parts, label: str, negated: bool, context: Context, header: HeaderReader | None
 ) -> tuple[Match, ...] | None:
     """One condition for the elements of a set; ``None`` where there are too many."""
-    if len(key) == 1 and len(found.elements) > SPELT:
+    if len(key) == 1 and len(found.elements) > INLINE_LIMIT:
         members = found.members()
         matches = None if members is None else among(key[0][1], label, members, negated, context)
         if matches is not None:
             return matches
-    intervals = _held(found, key, context, towards)
+    intervals = _relevant(found, key, context, header)
     if intervals is None:
         return None
     pairs = tuple((interval.low, interval.high) for interval in intervals)
@@ -103,9 +103,9 @@ def _asked(key: _Parts, name: str, negated: bool, words: str, branch: Branch) ->
 
 
 def _map(
-    data: Attributes, branch: Branch, found: SetState, key: _Parts, intervals: tuple[Interval, ...], words: str
+    data: Attributes, branch: Branch, found: SetState, key: _Parts, intervals: tuple[KeyInterval, ...], words: str
 ) -> list[Branch]:
-    if len(intervals) > BRANCHES:
+    if len(intervals) > MAX_BRANCHES:
         return _opaque(data, branch, words)
     counted = key[0][1] if len(key) == 1 and key[0][1].count else None
     branches = []
@@ -135,7 +135,7 @@ def _map(
     return branches
 
 
-def _covers(intervals: Sequence[Interval], counted: Field, found: SetState) -> bool:
+def _covers(intervals: Sequence[KeyInterval], counted: Field, found: SetState) -> bool:
     """Whether the elements are all values that the field can have."""
     if found.catch_all is not None:
         return True
@@ -150,17 +150,19 @@ def _covers(intervals: Sequence[Interval], counted: Field, found: SetState) -> b
     return values >= set(range(counted.offset, counted.offset + counted.count))
 
 
-def _held(found: SetState, parts: _Parts, context: Context, towards: Towards | None) -> tuple[Interval, ...] | None:
-    """The elements that such a packet may be in; all, where nothing of their keys is known of it."""
-    if towards is not None and len(found.elements) > SPELT:
+def _relevant(
+    found: SetState, parts: _Parts, context: Context, header: HeaderReader | None
+) -> tuple[KeyInterval, ...] | None:
+    """The elements whose keys the packet may have; all of them where no part of the packet's key is known."""
+    if header is not None and len(found.elements) > INLINE_LIMIT:
         asked = [(part, loaded.plain(context), loaded.length) for part, loaded in parts]
         known = [
             (part, value)
             for part, name, width in asked
-            if name and (value := towards.part(name)) is not None and len(value) == width
+            if name and (value := header.part(name)) is not None and len(value) == width
         ]
         if known:
-            return found.holding(known)
+            return found.intervals_containing(known)
     return found.intervals()
 
 
@@ -170,7 +172,7 @@ def _opaque(data: Attributes, branch: Branch, words: str) -> list[Branch]:
         if slot(data[3]) == -1:
             branch.steps.append(OpaqueAction(f"the verdict of {words}"))
         else:
-            branch.load(data[3], Unknown(words))
+            branch.load(data[3], UnknownValue(words))
     return [branch]
 
 
@@ -209,5 +211,5 @@ def add(data: Attributes, branch: Branch, sets: SetLookup) -> None:
     branch.steps.append(SetProperty(name, f"{word} @{name} {{ {' '.join([fields, *limits])} }}"))
     if limits:
         branch.steps.append(Opaque(" ".join(limits)))
-    elif found is not None and 0 < found.most < _ROOMY:
-        branch.steps.append(Opaque(f"@{name} has room (size {found.most})"))
+    elif found is not None and 0 < found.max_elements < _ROOMY:
+        branch.steps.append(Opaque(f"@{name} has room (size {found.max_elements})"))

@@ -23,9 +23,9 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.fetching import CATCH_UP_S, FETCH_AGAIN_S, Fetcher
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
-from hitless.kernel.nftables.places import LONG
+from hitless.kernel.nftables.prefilter import LONG_CHAIN
 from hitless.kernel.nftables.receiving import Received, Receiver, after, subscription, who
-from hitless.kernel.nftables.replay import Commit, Desync, Replay, TableChange
+from hitless.kernel.nftables.replay import Desync, Replay, ReplayedCommit, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.model.families import Family
@@ -244,7 +244,7 @@ class Mirror:
     def _begin(self) -> None:
         try:
             self._replay.reset(self._read(dump.PATIENCE_S))
-        except dump.RestlessError as error:
+        except dump.UnstableRulesError as error:
             self._give_up(str(error), self._clock.now())
         else:
             self._view = self._replay.state.view()
@@ -283,7 +283,7 @@ class Mirror:
         self._replay.state = unread_state(self._replay.state.generation, self._families)
         self._view = self._replay.state.view()
 
-    def _committed(self, received: Received, commit: Commit) -> Update:
+    def _committed(self, received: Received, commit: ReplayedCommit) -> Update:
         self._view = self._replay.state.view(self._view)
         return Update(
             received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.who
@@ -295,7 +295,7 @@ class Mirror:
         self._forget(noticed)
         try:
             self._replay.reset(self._read())
-        except dump.RestlessError as error:
+        except dump.UnstableRulesError as error:
             return self._give_up(f"{reason}; {error}", noticed)
         self._unread_since, self._pause = 0, 0.0
         self._view = self._replay.state.view()
@@ -345,4 +345,4 @@ class Mirror:
         if list(found.rules) != list(known.rules) or found.hook != known.hook:
             return False
         # a rule keeps its handle for as long as it is that rule, so of long chains nothing need be decoded
-        return len(known.rules) > LONG or found.decoded(table) == known.decoded(table)
+        return len(known.rules) > LONG_CHAIN or found.decoded(table) == known.decoded(table)

@@ -1,10 +1,11 @@
-"""A table of one's own: written in one transaction, owned by this process's socket, left standing when it dies.
+"""A table of our own: written in one transaction, owned by this process's socket, and kept by the kernel when the
+process dies.
 
 Problem: ``nft flush ruleset`` and a reload of a firewall delete every table that they find. Promise: ``OwnedTables``
-creates its table with the kernel's owner and persist flags where there are any (Linux 6.9): nobody else can change or
-flush it while this process lives, and it stays when the process dies, to be adopted by the next one; on older kernels
-it is an ordinary table. A replacement is one transaction for both families, and counters survive it. What it never
-does: touch a table of another name. Numbers: nf_tables.h. Next stage: ``hitless.guard`` says what goes into it.
+creates its table with the kernel's owner and persist flags where they exist (Linux 6.9): no other process can change or
+flush it while this one lives, and it remains when this one dies, to be adopted by the next. On older kernels it is an
+ordinary table. A replacement is one transaction for both families, and counters survive it. It never touches a table of
+another name. Numbers: nf_tables.h. Next stage: ``hitless.guard`` decides the contents.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Hook
 
-__all__ = ["OWNER", "PERSIST", "Count", "Held", "OwnedChain", "OwnedTables", "Owner", "Taken"]
+__all__ = ["OWNER", "PERSIST", "Count", "OwnedChain", "OwnedTables", "Owner", "Ownership", "TableOwnedByOther"]
 
 OWNER, PERSIST = 2, 4  # NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST
 _TABLE_OWNER = 7  # NFTA_TABLE_OWNER
@@ -31,7 +32,7 @@ _COUNTER = 1
 _HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
 
 
-class Taken(HitlessError):
+class TableOwnedByOther(HitlessError):
     """Another living process owns the table; ``port`` is its netlink port (mostly its process id)."""
 
     def __init__(self, table: str, port: int) -> None:
@@ -58,23 +59,25 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """How a table is held: ``port`` 0 when nobody's socket owns it; ``flags`` as the kernel has them."""
+    """The flags of a table as the kernel reports them, and the owner's netlink ``port``; 0: no socket owns the
+    table."""
 
     flags: int
     port: int
 
     @property
     def protected(self) -> bool:
-        """Whether the kernel keeps others from changing it just now."""
+        """Whether the kernel refuses changes by other processes now."""
         return bool(self.flags & OWNER and self.port)
 
 
-Held = Mapping[Family, Owner | None]
-"""Per family: who holds the table; ``None`` where there is none."""
+Ownership = Mapping[Family, Owner | None]
+"""Per family: the table's owner; ``None``: there is no such table."""
 
 
 class OwnedTables:
-    """The tables ``name`` of both families in one namespace, over one socket (the owner, as long as it is open)."""
+    """The tables ``name`` of both families in one namespace, written over one socket, which is the owner while it is
+    open."""
 
     def __init__(self, name: str, namespace: Namespace = HERE, *, flags: int = OWNER | PERSIST) -> None:
         self.name = name
@@ -82,12 +85,12 @@ class OwnedTables:
         self._socket = netlink.Socket(netlink.NETFILTER, namespace)
 
     def close(self) -> None:
-        """Close the socket: the tables stay, and belong to nobody."""
+        """Close the socket: the tables remain, without an owner."""
         self._socket.close()
 
     @property
     def port(self) -> int:
-        """This socket's netlink port, by which the kernel knows the owner."""
+        """This socket's netlink port, which identifies the owner."""
         return self._socket.port
 
     # --- reading
@@ -99,7 +102,7 @@ class OwnedTables:
 
     @only_ours("read", "the owner of a table")
     def owner(self, family: Family) -> Owner | None:
-        """Who holds the family's table; ``None`` when there is none."""
+        """The owner of the family's table; ``None`` when there is no such table."""
         for found in self._dump(wire.GETTABLE, family):
             if netlink.to_text(found.get(wire.TABLE_NAME, b"")) == self.name:
                 return Owner(
@@ -109,7 +112,7 @@ class OwnedTables:
 
     @only_ours("read", "counters")
     def counters(self, family: Family) -> dict[str, Count]:
-        """The family's counter objects by name; empty when the table is not there."""
+        """The family's counter objects by name; empty when there is no table."""
         try:
             found = self._dump(_GETOBJ, family, netlink.text(_OBJ_TABLE, self.name), netlink.be32(_OBJ_TYPE, _COUNTER))
         except NotFound:
@@ -134,12 +137,12 @@ class OwnedTables:
 
     @only_ours("own", "tables")
     def own(self, families: Sequence[Family]) -> None:
-        """Become the owner of tables that stand and belong to nobody; no rule is touched. Raises ``Taken``."""
+        """Take ownership of existing tables that have no owner; no rule changes. Raises ``TableOwnedByOther``."""
         for family in families:
             owner = self.owner(family)
             if owner is None or owner.port == self.port or not owner.flags & PERSIST:
                 continue
-            # adoption is a transaction of its own: none may change a table's flags and add base chains (EINVAL)
+            # adoption needs a separate transaction: one that changes a table's flags cannot add base chains (EINVAL)
             flags = netlink.be32(wire.TABLE_FLAGS, OWNER | PERSIST)
             self._batch([self._request(wire.NEWTABLE, netlink.CREATE, family, netlink.text(1, self.name), flags)])
 
@@ -147,12 +150,13 @@ class OwnedTables:
     def replace(self, desired: Mapping[Family, Sequence[OwnedChain]], counters: Sequence[str] = ()) -> None:
         """Make the tables of the named families hold exactly these chains, in one transaction.
 
-        Raises ``Taken`` when another living process owns one, ``KernelError`` when the kernel refuses.
+        Raises ``TableOwnedByOther`` when another living process owns one, ``KernelError`` when the kernel refuses.
         """
         try:
             self._commit(desired, counters, self._flags)
         except KernelError as error:
-            # before 5.12 no owner flag, before 6.9 no persist; an owner without persist would take the table with it
+            # no owner flag before 5.12, no persist before 6.9; with an owner and without persist, the table is deleted
+            # when its owner dies
             if not self._flags or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise
             self._commit(desired, counters, 0)
@@ -173,11 +177,11 @@ class OwnedTables:
 
     @only_ours("ask for", "the owner of a table")
     def available(self, families: Sequence[Family] = tuple(Family)) -> None:
-        """Raise ``Taken`` when another living process owns the table of one of the families."""
+        """Raise ``TableOwnedByOther`` when another living process owns the table of one of the families."""
         for family in families:
             owner = self.owner(family)
             if owner is not None and owner.protected and owner.port != self.port:
-                raise Taken(self.name, owner.port)
+                raise TableOwnedByOther(self.name, owner.port)
 
     def _request(self, kind: int, flags: int, family: Family, *parts: bytes) -> tuple[int, int, bytes]:
         payload = netlink.nfgenmsg(wire.NUMBERS[family.nft]) + b"".join(parts)
@@ -189,14 +193,14 @@ class OwnedTables:
         owner = self.owner(family)
         table = netlink.text(1, self.name)
         parts: list[tuple[int, int, bytes]] = []
-        standing: dict[str, Hook | None] = {}
+        existing: dict[str, Hook | None] = {}
         if owner is not None and (owner.flags ^ flags) & PERSIST:
-            # made on terms that cannot be changed (EOPNOTSUPP): anew, in the same transaction. The owner flag goes
-            # with the owner's death and comes back by adoption.
+            # the persist flag cannot be changed (EOPNOTSUPP): the table is replaced in the same transaction. The owner
+            # flag disappears with the owner, and is set again by adoption.
             parts.append(self._request(wire.DELTABLE, 0, family, table))
             owner = None
         elif owner is not None:
-            standing = self._chains(family)
+            existing = self._chains(family)
             if flags:
                 self.own((family,))
         if owner is None:
@@ -214,11 +218,11 @@ class OwnedTables:
         if owner is not None:
             parts.append(self._request(wire.DELRULE, 0, family, table))
         wanted = {chain.name: chain.hook for chain in chains}
-        for name, hook in standing.items():
+        for name, hook in existing.items():
             if name not in wanted or wanted[name] != hook:
                 parts.append(self._request(wire.DELCHAIN, 0, family, table, netlink.text(wire.CHAIN_NAME, name)))
         for chain in chains:
-            if chain.name not in standing or standing[chain.name] != chain.hook:
+            if chain.name not in existing or existing[chain.name] != chain.hook:
                 parts.append(self._new_chain(family, table, chain))
         for chain in chains:
             parts += [self._new_rule(family, table, chain.name, *rule) for rule in chain.rules]
@@ -242,7 +246,7 @@ class OwnedTables:
 
     @only_ours("remove", "a table")
     def remove(self) -> tuple[Family, ...]:
-        """Take the tables of both families away; returns the families that had one. Raises ``Taken``."""
+        """Delete the tables of both families; returns the families that had one. Raises ``TableOwnedByOther``."""
         parts: list[tuple[int, int, bytes]] = []
         gone = []
         for family in Family:
@@ -252,7 +256,7 @@ class OwnedTables:
             gone.append(family)
             table = netlink.text(1, self.name)
             if owner.protected and owner.port != self.port:
-                raise Taken(self.name, owner.port)
+                raise TableOwnedByOther(self.name, owner.port)
             parts.append(self._request(wire.DELTABLE, 0, family, table))
         self._batch(parts)
         return tuple(gone)

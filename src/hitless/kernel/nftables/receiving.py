@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hitless.errors import HitlessError, LostEvents, ours
+from hitless.errors import EventsLostError, HitlessError, ours
 from hitless.kernel import netlink
 from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.attendance import Attendance
+from hitless.kernel.nftables.lateness import Lateness
 
 __all__ = ["MOST_WAITING", "Received", "Receiver", "after", "subscription", "who"]
 
@@ -190,20 +190,20 @@ class Receiver:
     def _follow(self) -> None:
         if self._urgent:
             hasten(2)
-        attendance = Attendance((self._socket.fileno(), self._wake), self._began, watched=self._urgent)
+        lateness = Lateness((self._socket.fileno(), self._wake), self._began, watched=self._urgent)
         # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
         # with this thread for the interpreter, datagram by datagram.
         # A storm, or a kernel that says time and again that it drops, leaves nothing to wait for.
         while not self._closed:
-            if not self._take_in(attendance.late) and self._wake in attendance.wait():
+            if not self._take_in(lateness.late) and self._wake in lateness.wait():
                 break
-        attendance.close()
+        lateness.close()
 
     def _take_in(self, late: Callable[[], int]) -> bool:
         """Take in what the kernel has next; whether there was anything."""
         try:
             data = self._socket.receive(wait=False)
-        except LostEvents:
+        except EventsLostError:
             self._drain(late)
             return True
         if data is None:
@@ -285,7 +285,7 @@ class Receiver:
         while not self._closed:
             try:
                 data = self._socket.receive(wait=False)
-            except LostEvents:
+            except EventsLostError:
                 continue
             if data is None:
                 break

@@ -13,18 +13,18 @@ from collections.abc import Iterable, Sequence
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.changes import Commit, Desync, LeftOut, TableChange
-from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest, identity
+from hitless.kernel.nftables.changes import Desync, ReplayedCommit, SkippedCounts, TableChange
+from hitless.kernel.nftables.interest import EVERYTHING, Interest, ObjectRef, identity
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey
 from hitless.kernel.nftables.transaction import Transaction
 
-__all__ = ["Commit", "Desync", "Replay", "TableChange", "unkept"]
+__all__ = ["Desync", "Replay", "ReplayedCommit", "TableChange", "heads_only"]
 
 
-def unkept(state: State) -> set[bytes]:
+def heads_only(state: State) -> set[bytes]:
     """The ``identity`` of every chain and set of which only the head is known."""
-    return {identity(key, body) for key, table in state.tables.items() for body in table.unkept()}
+    return {identity(key, ref) for key, table in state.tables.items() for ref in table.heads_only()}
 
 
 class Replay:
@@ -50,11 +50,11 @@ class Replay:
         """Go on from a full read."""
         self.state = state
         self._open.clear()
-        found = unkept(state)
+        found = heads_only(state)
         self.skipped &= found
         self.skipped |= found
 
-    def feed(self, message: netlink.Message) -> Commit | None:
+    def feed(self, message: netlink.Message) -> ReplayedCommit | None:
         """Take one message; the commit when the message closes one that is newer than the state.
 
         Raises ``Desync`` when the state cannot be kept; ``reset`` it then.
@@ -71,9 +71,9 @@ class Replay:
         self,
         parts: Iterable[netlink.Message],
         last: netlink.Message,
-        left_out: LeftOut | None = None,
+        left_out: SkippedCounts | None = None,
         collapsed: int = 0,
-    ) -> Commit | None:
+    ) -> ReplayedCommit | None:
         """The same for a whole transaction, which ``last`` closes; ``left_out`` counts what was not fed, ``collapsed``
         the transactions before it that touched nothing else."""
         attributes = netlink.attributes(last.payload, 4)
@@ -97,23 +97,23 @@ class Replay:
         comm = netlink.to_text(attributes.get(wire.GEN_NAME, b""))
         needs = tuple(dict.fromkeys(transaction.needs))
         self.skipped -= {identity(*each) for each in needs}
-        return Commit(generation, pid, comm, changes, needs)
+        return ReplayedCommit(generation, pid, comm, changes, needs)
 
-    def supply(self, key: TableKey, body: Body, found: ChainState | SetState) -> list[tuple[TableKey, Body]]:
+    def supply(self, key: TableKey, ref: ObjectRef, found: ChainState | SetState) -> list[tuple[TableKey, ObjectRef]]:
         """Put in what was read of a chain or set as this generation has it; what it leads to that must be read too."""
         table = self.state.tables.get(key)
-        known = None if table is None else table.body(body)
+        known = None if table is None else table.find(ref)
         if table is None or known is None or known.kept or known.handle != found.handle:
             return []  # it went away meanwhile
         table = table.copy()
         if isinstance(found, SetState):
-            table.sets[body.name] = found
+            table.sets[ref.name] = found
             if not found.kept:  # it was too large
-                self.skipped.add(identity(key, body))
+                self.skipped.add(identity(key, ref))
         else:
-            table.chains[body.name] = found
+            table.chains[ref.name] = found
         self.state = State(self.state.generation, {**self.state.tables, key: table})
-        return [(key, each) for each in table.leads(body) if (led := table.body(each)) is not None and not led.kept]
+        return [(key, each) for each in table.references(ref) if (led := table.find(each)) is not None and not led.kept]
 
     def _wanted(self, payload: bytes) -> bool:
         """Whether the message is about a table that is kept; a table's name is the first attribute of them all."""

@@ -1,11 +1,11 @@
-"""Sets and maps of nf_tables: elements on the wire, and what looking one up means.
+"""Sets and maps of nf_tables: reading their elements, and what a lookup in them means.
 
-Problem: the kernel keeps an interval set as marked ends (rbtree) or as pairs (concatenations), a rule that looks
-something up stands for as many rules as the set has elements, and most large sets of a node are no pod's business.
-Promise: a set is *kept* (its elements are known) or it is not, and then nobody can tell what is in it;
-``SetState.intervals`` are the elements as closed intervals, ``holding`` those that a value may be in, ``members`` the
-addresses of a large set, all ``None`` when the rules alone do not tell what is in the set (it changes with packets or
-time, or it is larger than anybody's). Next stage: ``expressions`` makes conditions of lookups.
+Problem: the kernel stores an interval set as marked ends (rbtree) or as pairs (concatenations), a rule with a lookup
+may represent as many rules as the set has elements, and most large sets of a node are irrelevant for pods. Promise: a
+set is *kept* (its elements are known) or not, and then its contents are unknown. ``SetState.intervals`` gives the
+elements as closed intervals, ``intervals_containing`` those that match known parts of a key, ``members`` the addresses
+of a large set; all are ``None`` when the rules alone do not determine the contents (packets or time change them, or
+there are too many elements). Next stage: ``expressions`` turns lookups into conditions.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import NamedTuple
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.elements import Element, Elements, networks_between
+from hitless.kernel.nftables.elements import SetElement, SetElements, networks_between
 from hitless.kernel.nftables.limits import condition_of
 from hitless.model.families import Address, Network
 
-__all__ = ["LIMIT", "Interval", "Members", "SetState", "is_limited", "read_elements"]
+__all__ = ["LIMIT", "AddressMembers", "KeyInterval", "SetState", "is_limited", "read_elements"]
 
 LIMIT = 4096
-"""More elements of a set than this are not spelt out in a rule: an evaluation of one packet must stay quick."""
+"""Sets with more elements are not spelt out in a rule: evaluating a packet must stay quick."""
 
 _MOST_BYTES = 24 << 20
-"""A set of more than this is not kept; IPv4 addresses of two and a half million elements fit in."""
+"""A larger set is not kept; the IPv4 addresses of two and a half million elements fit."""
 
 
-class Interval(NamedTuple):
+class KeyInterval(NamedTuple):
     """``low`` to ``high``, both included (for concatenated keys: in each field); ``data`` is what a map gives, raw."""
 
     low: bytes
@@ -38,17 +38,17 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
-    """The addresses of a set, as they were when it was read; asked one by one, in logarithmic time."""
+class AddressMembers:
+    """The addresses of a set as they were when it was read; a lookup takes logarithmic time."""
 
-    elements: Elements
+    elements: SetElements
     intervals: bool
 
     def __len__(self) -> int:
         return len(self.elements)
 
     def networks(self) -> Iterator[Network]:
-        """All of them, as networks; of some sets these are millions."""
+        """All of them as networks; some sets have millions."""
         listed = _marked_ends(self.elements) if self.intervals else map(_pair, self.elements)
         for each in listed:
             yield from networks_between(each.low, each.high)
@@ -59,15 +59,15 @@ class Members:
         return len(value) == self.elements.width and _covering(self.elements, value, self.intervals) is not None
 
 
-def _covering(elements: Elements, value: bytes, intervals: bool) -> Interval | None:
-    """The element or interval that ``value`` is in, in a set of single keys or marked ends."""
+def _covering(elements: SetElements, value: bytes, intervals: bool) -> KeyInterval | None:
+    """The element or interval that contains ``value``, in a set of single keys or of marked ends."""
     found = elements.before(value)
     if found is None or found.flags & wire.ELEMENT_INTERVAL_END:
         return None
     if found.key == value or not intervals:
-        return Interval(value, value, found.data) if found.key == value else None
+        return KeyInterval(value, value, found.data) if found.key == value else None
     after = next((each for each in elements.beginning(found.key) if each.key > found.key), None)
-    return Interval(found.key, b"\xff" * len(value) if after is None else _below(after.key), found.data)
+    return KeyInterval(found.key, b"\xff" * len(value) if after is None else _below(after.key), found.data)
 
 
 def _below(key: bytes) -> bytes:
@@ -75,7 +75,7 @@ def _below(key: bytes) -> bytes:
 
 
 def _simple(width: int) -> bytes:
-    """An element of nothing but a key, byte for byte as the kernel tells of it, up to the key."""
+    """An element with nothing but a key, as the kernel encodes it, up to the key."""
     key = netlink.attribute(wire.DATA_VALUE, bytes(width))
     return netlink.nested(1, netlink.nested(wire.ELEMENT_KEY, key))[:-width]
 
@@ -83,15 +83,15 @@ def _simple(width: int) -> bytes:
 _SIMPLE = {width: _simple(width) for width in (4, 16)}
 
 
-def read_elements(listed: bytes) -> Iterator[Element]:
+def read_elements(listed: bytes) -> Iterator[SetElement]:
     """The elements of an element list."""
     width = len(listed) - 12
-    if listed[:12] == _SIMPLE.get(width):  # one alone, as events tell of most
-        yield Element(listed[12:], b"", 0)
+    if listed[:12] == _SIMPLE.get(width):  # a single element, as in most events
+        yield SetElement(listed[12:], b"", 0)
         return
     for _, raw in netlink.attribute_list(listed):
         attributes = netlink.attributes(raw)
-        yield Element(
+        yield SetElement(
             _value(attributes.get(wire.ELEMENT_KEY)),
             _value(attributes.get(wire.ELEMENT_KEY_END)),
             wire.number(attributes.get(wire.ELEMENT_FLAGS, b"")),
@@ -100,7 +100,7 @@ def read_elements(listed: bytes) -> Iterator[Element]:
 
 
 def is_limited(attributes: dict[int, bytes]) -> bool:
-    """Whether an element holds a rate or quota of its own, so that being in the set is not enough."""
+    """Whether an element has a rate limit or quota of its own, so that membership is not enough to match."""
     each = [attributes[wire.ELEMENT_EXPRESSION]] if wire.ELEMENT_EXPRESSION in attributes else []
     each += [raw for _, raw in netlink.attribute_list(attributes.get(wire.ELEMENT_EXPRESSIONS, b""))]
     return any(condition_of(raw) for raw in each)
@@ -111,7 +111,7 @@ def _value(raw: bytes | None) -> bytes:
 
 
 class SetState:
-    """A set as the kernel told of it: its head, and its elements where it is ``kept``."""
+    """A set as the kernel reports it: its head, and its elements where it is ``kept``."""
 
     __slots__ = (
         "_elements",
@@ -124,9 +124,9 @@ class SetState:
         "kept",
         "key_length",
         "key_type",
-        "most",
+        "max_elements",
         "name",
-        "refused",
+        "too_large",
     )
 
     def __init__(
@@ -134,17 +134,17 @@ class SetState:
     ) -> None:
         self.name, self.flags, self.key_type, self.key_length, self.handle = name, flags, key_type, key_length, handle
         self.data_type = data_type
-        self.most = 0  # how many elements it may have, where it says so
-        self.catch_all: bytes | None = None  # what the element for everything else ("*") gives
+        self.max_elements = 0  # the declared size; 0: none
+        self.catch_all: bytes | None = None  # the data of the catch-all element ("*")
         self.kept = True
-        self.refused = False  # it was kept, and is too large for that
-        self._elements: Elements | None = None
-        self._intervals: tuple[Interval, ...] | None = None
+        self.too_large = False  # it is not kept because it has too many elements
+        self._elements: SetElements | None = None
+        self._intervals: tuple[KeyInterval, ...] | None = None
         self._known = False
 
     @classmethod
     def read(cls, attributes: dict[int, bytes]) -> SetState:
-        """The set that a message describes, without elements."""
+        """The set that a message describes, without its elements."""
         made = cls(
             netlink.to_text(attributes.get(wire.SET_NAME, b"")),
             wire.number(attributes.get(wire.SET_FLAGS, b"")),
@@ -154,35 +154,35 @@ class SetState:
             wire.number(attributes.get(wire.SET_DATA_TYPE, b"")),
         )
         described = netlink.attributes(attributes[wire.SET_DESC]) if wire.SET_DESC in attributes else {}
-        made.most = wire.number(described.get(wire.SET_DESC_SIZE, b""))
+        made.max_elements = wire.number(described.get(wire.SET_DESC_SIZE, b""))
         return made
 
     def copy(self) -> SetState:
-        """A set of its own with the same elements."""
+        """An independent set with the same elements."""
         other = SetState(self.name, self.flags, self.key_type, self.key_length, self.handle, self.data_type)
-        other.kept, other.refused, other.catch_all = self.kept, self.refused, self.catch_all
-        other.most = self.most
+        other.kept, other.too_large, other.catch_all = self.kept, self.too_large, self.catch_all
+        other.max_elements = self.max_elements
         other._elements = None if self._elements is None else self._elements.copy()
         return other
 
-    def forget(self) -> None:
-        """Keep no elements from now on."""
+    def drop_content(self) -> None:
+        """Forget the elements, and keep none from now on."""
         self.kept, self._elements, self._intervals, self._known = False, None, None, False
 
-    def refuse(self) -> None:
-        """Keep no elements, as they are too many; the kernel can be asked whether something is among them."""
-        self.forget()
-        self.refused = True
+    def drop_as_too_large(self) -> None:
+        """The same because there are too many; the kernel can be asked about single elements."""
+        self.drop_content()
+        self.too_large = True
 
     def load(self, lists: Iterable[bytes]) -> None:
-        """Keep what these element lists hold, and nothing else."""
+        """Replace the elements by those in these element lists."""
         self.kept, self._elements, self._known = True, self._empty(), False
         self.catch_all = None
         self._elements.load(self._plain(listed) for listed in lists)
         self._bounded()
 
     def apply(self, *lists: bytes, remove: bool = False) -> None:
-        """Add (or ``remove``) the elements of element lists, if it is kept."""
+        """Add (or ``remove``) the elements of element lists, if the set is kept."""
         if not self.kept:
             return
         if self._elements is None:
@@ -192,24 +192,24 @@ class SetState:
         self._known = False
         self._bounded()
 
-    def _plain(self, listed: bytes, *, remove: bool = False) -> Iterator[Element]:
-        """The elements that have a key; the one for all other keys is kept by itself."""
+    def _plain(self, listed: bytes, *, remove: bool = False) -> Iterator[SetElement]:
+        """The elements that have a key; the catch-all element is kept separately."""
         for element in read_elements(listed):
             if element.flags & wire.ELEMENT_CATCHALL:
                 self.catch_all = None if remove else element.data
             else:
                 yield element
 
-    def _empty(self) -> Elements:
-        return Elements(self.key_length, ends=bool(self.flags & wire.SET_INTERVAL and self.flags & wire.SET_CONCAT))
+    def _empty(self) -> SetElements:
+        return SetElements(self.key_length, ends=bool(self.flags & wire.SET_INTERVAL and self.flags & wire.SET_CONCAT))
 
     def _bounded(self) -> None:
         if self._elements is not None and self._elements.size > _MOST_BYTES:
-            self.refuse()
+            self.drop_as_too_large()
 
     @property
-    def elements(self) -> Elements:
-        """What is in it, as far as it is kept."""
+    def elements(self) -> SetElements:
+        """Its elements, as far as it is kept."""
         return self._empty() if self._elements is None else self._elements
 
     @property
@@ -219,12 +219,12 @@ class SetState:
 
     @property
     def anonymous(self) -> bool:
-        """Whether the set belongs to one rule."""
+        """Whether the set belongs to a single rule."""
         return bool(self.flags & wire.SET_ANONYMOUS)
 
     @property
     def is_map(self) -> bool:
-        """Whether it gives data for its keys."""
+        """Whether its elements have data."""
         return bool(self.flags & wire.SET_MAP)
 
     @property
@@ -233,8 +233,8 @@ class SetState:
         return self.is_map and self.data_type == wire.DATA_VERDICTS
 
     @property
-    def large(self) -> bool:
-        """Whether it has more elements than are spelt out."""
+    def exceeds_limit(self) -> bool:
+        """Whether it has too many elements to be spelt out in a rule."""
         return len(self.elements) > LIMIT
 
     @property
@@ -243,38 +243,37 @@ class SetState:
 
     @property
     def dynamic(self) -> bool:
-        """Whether it changes with packets or time, so that nobody need know what is in it now."""
+        """Whether packets or time change its elements, so that what was read may be outdated."""
         return bool(self.flags & (wire.SET_TIMEOUT | wire.SET_EVAL | wire.SET_OBJECT))
 
     @property
-    def told(self) -> bool:
-        """Whether the rules alone tell what is in it."""
-        # what has another key than the set's is nothing known
+    def is_known(self) -> bool:
+        """Whether the rules alone determine its contents."""
+        # an element whose key has another length is not understood
         return self.kept and not self.dynamic and not self.elements.misfits
 
-    def intervals(self) -> tuple[Interval, ...] | None:
-        """The elements, or ``None`` when they cannot be told, or are too many."""
+    def intervals(self) -> tuple[KeyInterval, ...] | None:
+        """The elements, or ``None`` when they are not known or too many."""
         if not self._known:
-            self._intervals = tuple(self._read_intervals()) if self.told and not self.large else None
+            self._intervals = tuple(self._read_intervals()) if self.is_known and not self.exceeds_limit else None
             self._known = True
         return self._intervals
 
-    def holding(self, known: Sequence[tuple[slice, bytes]]) -> tuple[Interval, ...] | None:
-        """The elements whose keys hold these values in these parts; ``None`` when they cannot be told, or are too
-        many."""
-        if not self.told:
+    def intervals_containing(self, known: Sequence[tuple[slice, bytes]]) -> tuple[KeyInterval, ...] | None:
+        """The elements whose keys have these values in these parts; ``None`` when they are not known or too many."""
+        if not self.is_known:
             return None
         if self._by_ends:
             part, value = known[0]
             if len(known) == 1 and part.start == 0 and len(value) == self.key_length:
                 found = _covering(self.elements, value, True)
                 return () if found is None else (found,)
-            listed: Iterable[Interval] = self._read_intervals()
+            listed: Iterable[KeyInterval] = self._read_intervals()
         elif self.flags & wire.SET_INTERVAL:
             listed = map(_pair, self.elements.spanning(known))
         else:
             listed = map(_pair, self._from(_leading(known)[: self.key_length]))
-        held: list[Interval] = []
+        held: list[KeyInterval] = []
         for each in listed:
             if all(each.low[part] <= value <= each.high[part] for part, value in known):
                 held.append(each)
@@ -282,36 +281,38 @@ class SetState:
                     return None
         return tuple(held)
 
-    def _from(self, value: bytes) -> Iterator[Element]:
+    def _from(self, value: bytes) -> Iterator[SetElement]:
         for each in self.elements.beginning(value):
             if not each.key.startswith(value):
                 return
             yield each
 
-    def members(self) -> Members | None:
-        """The addresses that are in it; for sets without data whose key is an address."""
-        return Members(self.elements, self._by_ends) if self.told and not self.flags & wire.SET_CONCAT else None
+    def members(self) -> AddressMembers | None:
+        """Its addresses; for sets without data whose key is an address."""
+        return (
+            AddressMembers(self.elements, self._by_ends) if self.is_known and not self.flags & wire.SET_CONCAT else None
+        )
 
-    def _read_intervals(self) -> Iterator[Interval]:
+    def _read_intervals(self) -> Iterator[KeyInterval]:
         return _marked_ends(self.elements) if self._by_ends else map(_pair, self.elements)
 
 
-def _marked_ends(elements: Iterable[Element]) -> Iterator[Interval]:
-    """Interval sets without concatenation: an element begins an interval, one with the end flag stands just behind its
-    last member; without one the interval goes on to the largest value."""
-    open_at: Element | None = None
+def _marked_ends(elements: Iterable[SetElement]) -> Iterator[KeyInterval]:
+    """The intervals of an interval set without concatenation: an element begins an interval, and one with the end flag
+    is the first value behind it; without an end the interval reaches to the largest value."""
+    open_at: SetElement | None = None
     for element in elements:
         if open_at is not None:
-            yield Interval(open_at.key, _below(element.key), open_at.data)
+            yield KeyInterval(open_at.key, _below(element.key), open_at.data)
             open_at = None
         if not element.flags & wire.ELEMENT_INTERVAL_END:
             open_at = element
     if open_at is not None:
-        yield Interval(open_at.key, b"\xff" * len(open_at.key), open_at.data)
+        yield KeyInterval(open_at.key, b"\xff" * len(open_at.key), open_at.data)
 
 
 def _leading(known: Iterable[tuple[slice, bytes]]) -> bytes:
-    """The first bytes of every key that holds these values; parts stand in registers of four bytes."""
+    """The first bytes of every key that has these values; each part takes whole registers of four bytes."""
     found = b""
     for part, value in known:
         if part.start != len(found):
@@ -320,5 +321,5 @@ def _leading(known: Iterable[tuple[slice, bytes]]) -> bytes:
     return found
 
 
-def _pair(element: Element) -> Interval:
-    return Interval(element.key, element.key_end or element.key, element.data)
+def _pair(element: SetElement) -> KeyInterval:
+    return KeyInterval(element.key, element.key_end or element.key, element.data)

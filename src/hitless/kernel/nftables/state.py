@@ -1,11 +1,10 @@
-"""The rule set as the kernel told of it, and the views that others read.
+"""The rule set as the kernel reported it, and the views that others read.
 
 Problem: a node has tens of thousands of rules of which an egress path passes a few dozen, and every commit makes a new
-rule set. Promise: ``State`` keeps rules as bytes; ``State.view()`` is a ``Ruleset`` that decodes a chain when somebody
-reads it, and keeps what it decoded for as long as the chain and the sets that it looks into stay the same. Views are
-snapshots: what is changed is copied first. Of chains and sets that are nobody's business (``interest``) only the heads
-are kept; who reads one of these all the same is told that nothing is known of it. Next stages: ``dump`` fills a state,
-``mirror`` keeps it up to date.
+rule set. Promise: ``State`` keeps rules as bytes; ``State.view()`` is a ``Ruleset`` that decodes a chain when it is
+read, and keeps the result as long as the chain and the sets that it looks up stay the same. Views are snapshots:
+whatever changes is copied first. Of chains and sets that are not of ``interest`` only the heads are kept; reading one
+gives rules that may do anything. Next stages: ``dump`` fills a state, ``mirror`` keeps it up to date.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hitless.kernel.nftables import lookups, places
-from hitless.kernel.nftables.blocks import Rules
+from hitless.kernel.nftables import lookups, prefilter
+from hitless.kernel.nftables.blocks import RuleBlocks
 from hitless.kernel.nftables.expressions import decode
-from hitless.kernel.nftables.interest import Body, called, links
-from hitless.kernel.nftables.lookups import Towards
+from hitless.kernel.nftables.interest import ObjectRef, jump_targets, references
+from hitless.kernel.nftables.lookups import HeaderReader
 from hitless.kernel.nftables.packing import unpack
-from hitless.kernel.nftables.places import Known
+from hitless.kernel.nftables.prefilter import KnownHeader
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.wire import FAMILIES
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import MOST_MET, TOO_MANY, UNREAD, Chain, Hook, Rule, Ruleset, Table
-from hitless.model.rules import called as called_by
+from hitless.model.rules import jump_targets as model_jump_targets
 
 __all__ = ["ChainState", "Chains", "State", "TableKey", "TableState", "unread_state"]
 
@@ -33,196 +32,197 @@ TableKey = tuple[int, str]
 
 
 @dataclass(slots=True)
-class _Memo:
-    """What was decoded of a chain. Few chains are ever read, and of those that are not none has this."""
+class _DecodeCache:
+    """What was decoded of a chain. Few chains are ever read, and the others have none."""
 
     decoded: Chain | None = None
     numbered: tuple[tuple[int, Rule], ...] | None = None
     sets: dict[str, SetState | None] = field(default_factory=dict)
-    # of rules that look into sets: which parts of a packet's header they were decoded for, and what came of it
+    # of rules with lookups: the parts of a packet's header on which decoding depended, and the results
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    looked: dict[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
+    by_parts: dict[tuple[object, ...], tuple[Rule, ...]] = field(default_factory=dict)
 
 
-_MOST_LOOKED = 4096
-_FEW = 8  # names that a chain leads to and that are kept in a row
+_CACHED_LOOKUPS = 4096
+_FEW_REFERENCES = 8  # names that a chain leads to and that are kept in a row
 
 
 @dataclass(slots=True)
 class ChainState:
     """A chain; ``rules`` are packed rule messages by handle, in the kernel's order, where it is ``kept``. ``leads``:
-    what its rules lead to, and perhaps what former ones did."""
+    the objects that its rules refer to, perhaps also those of removed rules."""
 
     name: str
     handle: int = 0
     hook: Hook | None = None
-    rules: Rules = field(default_factory=Rules)
+    rules: RuleBlocks = field(default_factory=RuleBlocks)
     kept: bool = True
-    leads: Collection[Body] = ()
-    _memo: _Memo | None = None
-    # What was decoded, by handle, of rules that look into no set: the same for every destination, and in every copy
-    # that has the same message for the handle.
+    leads: Collection[ObjectRef] = ()
+    _decode_cache: _DecodeCache | None = None
+    # Decoded rules without lookups, by handle: they are the same for every packet, and in every copy that has the same
+    # message for the handle.
     _plain: dict[int, tuple[bytes, tuple[Rule, ...]]] = field(default_factory=dict)
 
     def copy(self) -> ChainState:
-        """A chain of its own with the same rules."""
+        """An independent chain with the same rules."""
         plain = self._plain
-        if len(plain) > 2 * len(self.rules) + places.LONG:
-            plain = {handle: made for handle, made in plain.items() if handle in self.rules}
+        if len(plain) > 2 * len(self.rules) + prefilter.LONG_CHAIN:
+            plain = {handle: decoded_rules for handle, decoded_rules in plain.items() if handle in self.rules}
         return ChainState(self.name, self.handle, self.hook, self.rules.copy(), self.kept, self.leads, None, plain)
 
-    def lead(self, rule: bytes) -> frozenset[Body]:
-        """What a rule message leads to, taken note of. (A name may have been there for another chain or set.)"""
-        found = frozenset(links(rule))
+    def add_references(self, rule: bytes) -> frozenset[ObjectRef]:
+        """Add what a rule message refers to, and return it. (A name may refer to a later chain or set of the same
+        name.)"""
+        found = frozenset(references(rule))
         new = [each for each in found if each not in self.leads]
         if not new:
             return found
-        if isinstance(self.leads, set):  # former states may see what comes later: they may find too much
+        if isinstance(self.leads, set):  # shared with former states, which may then find too much
             self.leads.update(new)
-        elif len(self.leads) + len(new) > _FEW:
+        elif len(self.leads) + len(new) > _FEW_REFERENCES:
             self.leads = {*self.leads, *new}
-        else:  # nearly all of a node's thousands of chains lead to one or two others, and sets are four times as large
+        else:  # nearly all chains refer to one or two objects, and a Python set takes four times as much memory
             self.leads = (*self.leads, *new)
         return found
 
-    def forget(self) -> None:
-        """Keep no rules from now on."""
-        self.rules, self.kept, self.leads, self._memo, self._plain = Rules(), False, (), None, {}
+    def drop_content(self) -> None:
+        """Forget the rules, and keep none from now on."""
+        self.rules, self.kept, self.leads, self._decode_cache, self._plain = RuleBlocks(), False, (), None, {}
 
     def decoded(self, table: TableState) -> Chain:
-        """The chain as the model's value; made once for as long as it and the sets that it looks into stay."""
-        memo = self._fresh(table)
+        """The chain as a value of the model; made once as long as it and the sets that it looks up stay the same."""
+        cache = self._cache(table)
         if not self.kept:
             return Chain(self.name, UNREAD, None if table.dormant else self.hook)
-        if memo.decoded is None:
+        if cache.decoded is None:
             rules: list[Rule] = []
             for number, (handle, message) in enumerate(self.rules.entries(), 1):
-                made = self._made(handle, message, table, memo)
-                if len(rules) + 1 != number or len(made) != 1:  # a map makes several rules of one: the number stays
-                    made = tuple(replace(rule, number=number) for rule in made)
-                rules += made
-            memo.decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
-        return memo.decoded
+                decoded_rules = self._decode_rule(handle, message, table, cache)
+                if len(rules) + 1 != number or len(decoded_rules) != 1:  # a rule with a map: several of one number
+                    decoded_rules = tuple(replace(rule, number=number) for rule in decoded_rules)
+                rules += decoded_rules
+            cache.decoded = Chain(self.name, tuple(rules), None if table.dormant else self.hook)
+        return cache.decoded
 
-    def meeting(self, table: TableState, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
-        """The rules, with their numbers, less some that a packet with this header does not match; of a long chain few
-        are decoded, and of a large set only what holds for the packet."""
+    def candidates(self, table: TableState, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
+        """The rules, with their numbers, without some that a packet with this header cannot match: of a long chain few
+        are decoded, and of a large set only the relevant elements."""
         if not self.kept:
             return ((1, UNREAD[0]),)
-        memo = self._fresh(table)
-        if self.spelt_out(table):
-            if memo.numbered is None:
-                memo.numbered = tuple(enumerate(self.decoded(table).rules, 1))
-            return memo.numbered
+        cache = self._cache(table)
+        if self.decoded_whole(table):
+            if cache.numbered is None:
+                cache.numbered = tuple(enumerate(self.decoded(table).rules, 1))
+            return cache.numbered
         found: list[tuple[int, Rule]] = []
-        for met, (number, handle, message) in enumerate(self.rules.meeting(Known(header))):
+        for met, (number, handle, message) in enumerate(self.rules.candidates(KnownHeader(header))):
             if met >= MOST_MET:
                 return TOO_MANY
-            found += [(number, rule) for rule in self._made(handle, message, table, memo, header)]
+            found += [(number, rule) for rule in self._decode_rule(handle, message, table, cache, header)]
         return found
 
-    def spelt_out(self, table: TableState) -> bool:
-        """Whether it is decoded whole, once for all packets: where it is short, and so are the sets that it asks."""
-        if len(self.rules) > places.LONG:
+    def decoded_whole(self, table: TableState) -> bool:
+        """Whether it is decoded once for all packets: it is short, and so are the sets that it looks up."""
+        if len(self.rules) > prefilter.LONG_CHAIN:
             return False
-        sets = (table.sets.get(body.name) for body in self.leads if body.is_set)
-        return not any(found is not None and len(found.elements) > lookups.SPELT for found in sets)
+        sets = (table.sets.get(ref.name) for ref in self.leads if ref.is_set)
+        return not any(found is not None and len(found.elements) > lookups.INLINE_LIMIT for found in sets)
 
-    def singled_out(self, header: PacketHeader) -> tuple[int, ...]:
-        """What of ``meeting`` it meets by what it alone has, by handle; of a short chain nothing."""
-        return () if len(self.rules) <= places.LONG else self.rules.singled_out(Known(header))
+    def specific_rules(self, header: PacketHeader) -> tuple[int, ...]:
+        """The handles of the candidates that compare a field of the header; none for a short chain."""
+        return () if len(self.rules) <= prefilter.LONG_CHAIN else self.rules.specific_rules(KnownHeader(header))
 
-    def parts_asked(self, table: TableState) -> frozenset[str]:
-        """By which parts of a header its rules were decoded, as far as they were."""
-        return frozenset(part for parts in self._fresh(table).parts.values() for part in parts)
+    def header_parts_used(self, table: TableState) -> frozenset[str]:
+        """The parts of a header on which decoding its rules has depended so far."""
+        return frozenset(part for parts in self._cache(table).parts.values() for part in parts)
 
     def version(self, table: TableState) -> object:
-        """Equal for chains that certainly do the same; cheap for those that are long."""
-        if self.spelt_out(table) or not self.kept:
+        """Equal for chains that certainly do the same; cheap for long ones."""
+        if self.decoded_whole(table) or not self.kept:
             return self.decoded(table)
-        sets = tuple(table.sets.get(body.name) for body in sorted(self.leads) if body.is_set)
+        sets = tuple(table.sets.get(ref.name) for ref in sorted(self.leads) if ref.is_set)
         return self.rules.version, sets, None if table.dormant else self.hook
 
-    def _made(
-        self, handle: int, packed: bytes, table: TableState, memo: _Memo, header: PacketHeader | None = None
+    def _decode_rule(
+        self, handle: int, packed: bytes, table: TableState, cache: _DecodeCache, header: PacketHeader | None = None
     ) -> tuple[Rule, ...]:
-        """One rule, decoded."""
+        """One rule, decoded or from the cache."""
         known = self._plain.get(handle)
         if known is not None and known[0] is packed:
             return known[1]
-        if header is not None and (parts := memo.parts.get(handle)) is not None:
-            made = memo.looked.get((handle, *map(header.part, parts)))
-            if made is not None:
-                return made
+        if header is not None and (parts := cache.parts.get(handle)) is not None:
+            decoded_rules = cache.by_parts.get((handle, *map(header.part, parts)))
+            if decoded_rules is not None:
+                return decoded_rules
         plain = True
 
         def lookup(name: str) -> SetState | None:
             nonlocal plain
             plain = False
-            found = memo.sets[name] = table.sets.get(name)
+            found = cache.sets[name] = table.sets.get(name)
             return found
 
-        towards = None if header is None else Towards(header)
-        made = decode(unpack(packed), FAMILIES[table.family], lookup, handle, towards)
+        towards = None if header is None else HeaderReader(header)
+        decoded_rules = decode(unpack(packed), FAMILIES[table.family], lookup, handle, towards)
         if plain:
-            self._plain[handle] = (packed, made)
+            self._plain[handle] = (packed, decoded_rules)
         elif towards is not None and header is not None:
-            if len(memo.looked) >= _MOST_LOOKED:
-                memo.looked.clear()
-            parts = memo.parts[handle] = tuple(sorted(towards.asked))
-            memo.looked[(handle, *map(header.part, parts))] = made
-        return made
+            if len(cache.by_parts) >= _CACHED_LOOKUPS:
+                cache.by_parts.clear()
+            parts = cache.parts[handle] = tuple(sorted(towards.asked))
+            cache.by_parts[(handle, *map(header.part, parts))] = decoded_rules
+        return decoded_rules
 
-    def _fresh(self, table: TableState) -> _Memo:
-        """What was decoded, less what came of a set that is another one now."""
-        memo = self._memo
-        if memo is None or any(table.sets.get(name) is not used for name, used in memo.sets.items()):
-            memo = self._memo = _Memo()
-        return memo
+    def _cache(self, table: TableState) -> _DecodeCache:
+        """The cache, emptied when a set that was looked up has changed."""
+        cache = self._decode_cache
+        if cache is None or any(table.sets.get(name) is not used for name, used in cache.sets.items()):
+            cache = self._decode_cache = _DecodeCache()
+        return cache
 
     @property
     def sets_used(self) -> frozenset[str]:
-        """The sets that decoding it looked into."""
-        return frozenset(self._memo.sets if self._memo is not None else ())
+        """The sets that were looked up when it was decoded."""
+        return frozenset(self._decode_cache.sets if self._decode_cache is not None else ())
 
 
 @dataclass(slots=True)
 class TableState:
-    """A table. A dormant one keeps its rules, but none of its chains is attached to its hook."""
+    """A table. A dormant one keeps its rules, but none of its chains is attached to a hook."""
 
     family: int
     name: str
     dormant: bool = False
     chains: dict[str, ChainState] = field(default_factory=dict)
     sets: dict[str, SetState] = field(default_factory=dict)
-    top: int = 0  # the largest handle that the kernel gave out in this table: a "new" chain below it is a renamed one
+    top: int = 0  # the largest handle in this table: a "new" chain with a smaller one was renamed
 
-    def body(self, body: Body) -> ChainState | SetState | None:
-        """The chain or set of that name."""
-        return self.sets.get(body.name) if body.is_set else self.chains.get(body.name)
+    def find(self, ref: ObjectRef) -> ChainState | SetState | None:
+        """The chain or set that a reference means."""
+        return self.sets.get(ref.name) if ref.is_set else self.chains.get(ref.name)
 
-    def unkept(self) -> Iterator[Body]:
+    def heads_only(self) -> Iterator[ObjectRef]:
         """The chains and sets of which only the heads are known."""
-        yield from (Body(False, name) for name, chain in self.chains.items() if not chain.kept)
-        yield from (Body(True, name) for name, found in self.sets.items() if not found.kept)
+        yield from (ObjectRef(False, name) for name, chain in self.chains.items() if not chain.kept)
+        yield from (ObjectRef(True, name) for name, found in self.sets.items() if not found.kept)
 
-    def leads(self, body: Body) -> Iterable[Body]:
-        """What the rules of a chain, or the verdicts of a map, lead to."""
-        if not body.is_set:
-            return self.chains[body.name].leads
-        found = self.sets[body.name]
+    def references(self, ref: ObjectRef) -> Iterable[ObjectRef]:
+        """What the rules of a chain, or the verdicts of a map, refer to."""
+        if not ref.is_set:
+            return self.chains[ref.name].leads
+        found = self.sets[ref.name]
         if not found.is_map or not found.kept:
             return ()
         given = [each.data for each in found.elements] + [found.catch_all or b""]
-        return {Body(False, name) for data in given for name in called(data)}
+        return {ObjectRef(False, name) for data in given for name in jump_targets(data)}
 
     def copy(self) -> TableState:
-        """A table of its own; its chains and sets are shared."""
+        """An independent table; its chains and sets are shared."""
         return TableState(self.family, self.name, self.dormant, dict(self.chains), dict(self.sets), self.top)
 
 
 class Chains(Mapping[str, Chain]):
-    """The chains of a table, decoded as they are read."""
+    """The chains of a table, decoded when they are read."""
 
     __slots__ = ("_table",)
 
@@ -248,49 +248,49 @@ class Chains(Mapping[str, Chain]):
         return tuple(self[name] for name, chain in self._table.chains.items() if chain.hook is not None)
 
     def hooks(self) -> tuple[tuple[str, Hook], ...]:
-        """The same, of which nothing is decoded."""
+        """Their names and hooks; nothing is decoded."""
         if self._table.dormant:
             return ()
         return tuple((name, chain.hook) for name, chain in self._table.chains.items() if chain.hook is not None)
 
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
         """The rules of a chain that may match a packet with this header, with their numbers."""
-        return self._table.chains[name].meeting(self._table, header)
+        return self._table.chains[name].candidates(self._table, header)
 
-    def singled_out(self, name: str, header: PacketHeader) -> tuple[int, ...]:
-        """Those of them that name what few packets have."""
-        return self._table.chains[name].singled_out(header)
+    def specific_rules(self, name: str, header: PacketHeader) -> tuple[int, ...]:
+        """Those of them that compare a field of the header, by handle."""
+        return self._table.chains[name].specific_rules(header)
 
-    def parts_asked(self, name: str) -> frozenset[str]:
-        """By which parts of a header its rules were decoded."""
-        return self._table.chains[name].parts_asked(self._table)
+    def header_parts_used(self, name: str) -> frozenset[str]:
+        """The parts of a header on which decoding its rules has depended."""
+        return self._table.chains[name].header_parts_used(self._table)
 
     def version(self, name: str) -> object:
         """Equal for chains that certainly do the same."""
         return self._table.chains[name].version(self._table)
 
     def calls(self, name: str) -> Collection[str]:
-        """The chains that its rules lead to; of a long one perhaps some more."""
+        """The chains that its rules call; of a long one perhaps some more."""
         chain = self._table.chains[name]
-        if chain.spelt_out(self._table):
-            return called_by(self[name])
-        sets = (body for body in chain.leads if body.is_set and body.name in self._table.sets)
-        leads = set(chain.leads).union(*(self._table.leads(body) for body in sets))
-        return {body.name for body in leads if not body.is_set}
+        if chain.decoded_whole(self._table):
+            return model_jump_targets(self[name])
+        sets = (ref for ref in chain.leads if ref.is_set and ref.name in self._table.sets)
+        leads = set(chain.leads).union(*(self._table.references(ref) for ref in sets))
+        return {ref.name for ref in leads if not ref.is_set}
 
     def size(self, name: str) -> int:
-        """How many rules a chain has, where that is known without decoding them."""
+        """How many rules a chain has, without decoding them."""
         chain = self._table.chains[name]
         return len(chain.rules) if chain.kept else 1
 
     def sets_used(self, name: str) -> frozenset[str]:
-        """The sets that chain ``name`` looked into when it was read."""
+        """The sets that were looked up when chain ``name`` was decoded."""
         chain = self._table.chains.get(name)
         return frozenset() if chain is None else chain.sets_used
 
 
 def unread_state(generation: int, families: Iterable[int]) -> State:
-    """What stands for rules that could not be read: base chains that may do anything."""
+    """A substitute for rules that could not be read: base chains that may do anything."""
     tables = {}
     for family in families:
         key = family, "rules that could not be read"
@@ -315,7 +315,7 @@ class State:
         self.tables: dict[TableKey, TableState] = dict(tables or {})
 
     def view(self, previous: Mapping[TableKey, Table] | None = None) -> dict[TableKey, Table]:
-        """Tables as model values; those of ``previous`` are kept where nothing in them changed."""
+        """Tables as values of the model; those of ``previous`` are reused where nothing in them changed."""
         found: dict[TableKey, Table] = {}
         for key, state in self.tables.items():
             old = previous.get(key) if previous is not None else None

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.changes import Desync, LeftOut, TableChange
+from hitless.kernel.nftables.changes import Desync, SkippedCounts, TableChange
 from hitless.kernel.nftables.dump import chain_of, is_dormant
-from hitless.kernel.nftables.interest import EVERYTHING, Body, Interest, called, identity, named
+from hitless.kernel.nftables.interest import EVERYTHING, Interest, ObjectRef, identity, jump_targets, parse_identity
 from hitless.kernel.nftables.ordering import ChainEdit
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableKey, TableState
@@ -25,14 +25,14 @@ _RUN = 4096  # element messages that are held back
 class Transaction:
     """A state in the making; what it changes it copies first."""
 
-    def __init__(self, state: State, interest: Interest, left_out: LeftOut) -> None:
+    def __init__(self, state: State, interest: Interest, left_out: SkippedCounts) -> None:
         self.state = State(state.generation, state.tables)
         self._interest, self._left_out = interest, left_out
-        self._fresh: set[tuple[TableKey, Body]] = set()  # came with this transaction: whole as far as it tells
-        self._reached: list[tuple[TableKey, Body]] = []  # what rules and maps of interest lead to since then
-        self.gone: set[tuple[TableKey, Body]] = set()
-        self.forgotten: set[tuple[TableKey, Body]] = set()
-        self.needs: list[tuple[TableKey, Body]] = []
+        self._fresh: set[tuple[TableKey, ObjectRef]] = set()  # came with this transaction: whole as far as it tells
+        self._reached: list[tuple[TableKey, ObjectRef]] = []  # what rules and maps of interest lead to since then
+        self.gone: set[tuple[TableKey, ObjectRef]] = set()
+        self.forgotten: set[tuple[TableKey, ObjectRef]] = set()
+        self.needs: list[tuple[TableKey, ObjectRef]] = []
         self._run: tuple[SetState, bool, list[bytes]] | None = None  # elements of one set, all added or all removed
         self._tables: set[TableKey] = set()
         self._edits: dict[tuple[TableKey, str], ChainEdit] = {}
@@ -57,57 +57,57 @@ class Transaction:
 
     def _account(self, what: bytes, added: int, removed: int) -> None:
         """Messages about a chain or set that was not kept when they came, and that nobody has read."""
-        family, table, body = named(what)
+        family, table, ref = parse_identity(what)
         key = (family, table)
         if key not in self.state.tables:
             return
-        if body.is_set:
-            self.change(key).sets.add(body.name)
+        if ref.is_set:
+            self.change(key).sets.add(ref.name)
         else:
-            self.change(key).count(body.name, added=added, removed=removed)
-        found = self.state.tables[key].body(body)
-        if found is not None and found.kept and (key, body) not in self._fresh:
-            self._replace(key, body).forget()
-            self.needs.append((key, body))
+            self.change(key).count(ref.name, added=added, removed=removed)
+        found = self.state.tables[key].find(ref)
+        if found is not None and found.kept and (key, ref) not in self._fresh:
+            self._replace(key, ref).drop_content()
+            self.needs.append((key, ref))
 
-    def _replace(self, key: TableKey, body: Body) -> ChainState | SetState:
+    def _replace(self, key: TableKey, ref: ObjectRef) -> ChainState | SetState:
         """A copy of a chain or set in its place."""
         table = self.table(*key)
-        if body.is_set:
-            table.sets[body.name] = set_copy = table.sets[body.name].copy()
+        if ref.is_set:
+            table.sets[ref.name] = set_copy = table.sets[ref.name].copy()
             return set_copy
-        table.chains[body.name] = copy = table.chains[body.name].copy()
+        table.chains[ref.name] = copy = table.chains[ref.name].copy()
         return copy
 
     def _settle(self) -> None:
         """Find what is of interest now and was not before; of what came and is not, keep the head alone."""
         if self._interest is EVERYTHING:
             return
-        for key, body in self._fresh:
-            chain = None if body.is_set else self.state.tables[key].chains[body.name]
-            if chain is not None and self._interest.begins(key[1], chain.name, chain.hook):
-                self._reached.append((key, body))
+        for key, ref in self._fresh:
+            chain = None if ref.is_set else self.state.tables[key].chains[ref.name]
+            if chain is not None and self._interest.includes(key[1], chain.name, chain.hook):
+                self._reached.append((key, ref))
         while self._reached:
-            key, body = self._reached.pop()
+            key, ref = self._reached.pop()
             table = self.state.tables.get(key)
-            found = None if table is None else table.body(body)
+            found = None if table is None else table.find(ref)
             if table is None or found is None:
                 continue
-            whole = (key, body) not in self._fresh or identity(key, body) not in self._left_out
-            if (key, body) in self._fresh and whole and self._wants(found):
-                self._fresh.discard((key, body))
+            whole = (key, ref) not in self._fresh or identity(key, ref) not in self._left_out
+            if (key, ref) in self._fresh and whole and self._wants(found):
+                self._fresh.discard((key, ref))
                 self.change(key).kept = True
-                self._reached += ((key, each) for each in table.leads(body))
+                self._reached += ((key, each) for each in table.references(ref))
             elif not (found.kept and whole) and self._wants(found):
-                self.needs.append((key, body))
-        for key, body in self._fresh:
-            found = self.state.tables[key].body(body)
+                self.needs.append((key, ref))
+        for key, ref in self._fresh:
+            found = self.state.tables[key].find(ref)
             if found is not None:
-                found.forget()
-                self.forgotten.add((key, body))
+                found.drop_content()
+                self.forgotten.add((key, ref))
 
     def _wants(self, found: ChainState | SetState) -> bool:
-        return isinstance(found, ChainState) or self._interest.wants(found)
+        return isinstance(found, ChainState) or self._interest.wants_elements(found)
 
     def change(self, key: TableKey) -> TableChange:
         if key not in self.changes:
@@ -163,9 +163,9 @@ class Transaction:
             edit.add(handle, payload, position, flags, fresh=handle > owner.top)
             change.count(chain, added=1)
             if edit.chain.kept:
-                leads = edit.chain.lead(payload)
-                if ((family, table), Body(False, chain)) not in self._fresh:
-                    self._reached += (((family, table), body) for body in leads)
+                leads = edit.chain.add_references(payload)
+                if ((family, table), ObjectRef(False, chain)) not in self._fresh:
+                    self._reached += (((family, table), ref) for ref in leads)
             owner.top = max(owner.top, handle)
         else:
             edit.remove(handle)
@@ -182,8 +182,8 @@ class Transaction:
         if not new:
             if known is None:
                 raise Desync(f"table {name} went away, but was not known")
-            self.gone |= {(key, Body(False, each)) for each in known.chains}
-            self.gone |= {(key, Body(True, each)) for each in known.sets}
+            self.gone |= {(key, ObjectRef(False, each)) for each in known.chains}
+            self.gone |= {(key, ObjectRef(True, each)) for each in known.sets}
             self._fresh = {each for each in self._fresh if each[0] != key}
             del self.state.tables[key]
             self._tables.discard(key)
@@ -217,7 +217,7 @@ class Transaction:
             if known.hook is not None:
                 change.hooks.add(known.hook.hook)
             change.kept |= known.kept
-            self._left(key, Body(False, read.name))
+            self._left(key, ObjectRef(False, read.name))
             del table.chains[read.name]
             self._edits.pop((key, read.name), None)
             change.words.append(f"chain {read.name} removed")
@@ -227,7 +227,7 @@ class Transaction:
             table.top = read.handle
             table.chains[read.name] = read
             self._edits[(key, read.name)] = ChainEdit(read)
-            self._fresh.add((key, Body(False, read.name)))
+            self._fresh.add((key, ObjectRef(False, read.name)))
             change.kept |= self._interest is EVERYTHING
             if read.hook is not None:
                 change.hooks.add(read.hook.hook)
@@ -237,8 +237,8 @@ class Transaction:
             edited = self.edit(family, table.name, read.name).chain
             edited.hook = read.hook
             change.hooks |= {hook.hook for hook in (before, read.hook) if hook is not None}
-            if not edited.kept and self._interest.begins(table.name, read.name, read.hook):
-                self._reached.append((key, Body(False, read.name)))
+            if not edited.kept and self._interest.includes(table.name, read.name, read.hook):
+                self._reached.append((key, ObjectRef(False, read.name)))
             policy = read.hook.policy if read.hook is not None else "none"
             change.words.append(f"chain {read.name} now has policy {policy}")
 
@@ -252,19 +252,19 @@ class Transaction:
             if known is None or known.handle != read.handle:
                 table.sets[read.name] = read
                 self._sets.add((key, read.name))
-                self._fresh.add((key, Body(True, read.name)))
+                self._fresh.add((key, ObjectRef(True, read.name)))
                 self.change(key).kept |= self._interest is EVERYTHING
         elif known is None:
             raise Desync(f"set {read.name} went away, but was not known")
         elif known.handle == read.handle:
             self.change(key).kept |= known.kept
-            self._left(key, Body(True, read.name))
+            self._left(key, ObjectRef(True, read.name))
             del table.sets[read.name]
             self._sets.discard((key, read.name))
 
-    def _left(self, key: TableKey, body: Body) -> None:
-        self._fresh.discard((key, body))
-        self.gone.add((key, body))
+    def _left(self, key: TableKey, ref: ObjectRef) -> None:
+        self._fresh.discard((key, ref))
+        self.gone.add((key, ref))
 
     def _elements(self, new: bool, family: int, attributes: dict[int, bytes]) -> None:
         table = self.table(family, netlink.to_text(attributes.get(wire.ELEMENTS_TABLE, b"")))
@@ -273,9 +273,9 @@ class Transaction:
         known = table.sets.get(name)
         if known is None:
             raise Desync(f"set {name} is not known")
-        change, body = self.change(key), Body(True, name)
+        change, ref = self.change(key), ObjectRef(True, name)
         change.sets.add(name)
-        if not known.kept or not self._interest.wants(known):
+        if not known.kept or not self._interest.wants_elements(known):
             return
         if (key, name) not in self._sets:
             known = table.sets[name] = known.copy()
@@ -285,7 +285,7 @@ class Transaction:
             self._apply_run()
             self._run = (known, new, [])
         self._run[2].append(listed)
-        if (key, body) not in self._fresh:
+        if (key, ref) not in self._fresh:
             change.kept = True
             if new and known.is_map:
-                self._reached += ((key, Body(False, chain)) for chain in called(listed))
+                self._reached += ((key, ObjectRef(False, chain)) for chain in jump_targets(listed))

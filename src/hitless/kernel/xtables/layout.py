@@ -17,7 +17,7 @@ from types import MappingProxyType
 from hitless.model.families import Family
 from hitless.model.headers import PacketHeader
 
-__all__ = ["LAYOUTS", "Layout", "Places", "compared", "entry_offsets", "same_entries"]
+__all__ = ["LAYOUTS", "AddressIndex", "Layout", "compared_address", "entry_offsets", "same_entries"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ _PLACE = struct.Struct(">II")
 _BLOCK = 128  # entries that are compared at once: about 25 kB, which memcmp does in microseconds
 
 
-class Places:
+class AddressIndex:
     """The entries of one chain, sorted by the address that each compares: the source or the destination, whichever says
     more. ``count`` of them, with the RETURN that ends a user chain. Each is known by its number, from 1, and offset."""
 
@@ -68,7 +68,7 @@ class Places:
         else:
             self._sorted.setdefault(key, []).append(value + _PLACE.pack(self.count, at))
 
-    def finish(self) -> Places:
+    def finish(self) -> AddressIndex:
         """No more are to come."""
         for records in self._sorted.values():
             records.sort()
@@ -81,12 +81,12 @@ class Places:
         for records in self._sorted.values():
             yield from (_PLACE.unpack(record[self._width :])[1] for record in records)
 
-    def meeting(self, header: PacketHeader) -> list[tuple[int, int]]:
+    def candidates(self, header: PacketHeader) -> list[tuple[int, int]]:
         """The entries that a packet may match, in order."""
-        found = self.singled_out(header)
+        found = self.specific_rules(header)
         return sorted((*found, *self._rest)) if found else self._rest
 
-    def singled_out(self, header: PacketHeader) -> list[tuple[int, int]]:
+    def specific_rules(self, header: PacketHeader) -> list[tuple[int, int]]:
         """Those of them that compare an address."""
         found: list[tuple[int, int]] = []
         for (field, mask), records in self._sorted.items():
@@ -103,8 +103,8 @@ class Places:
         return found
 
 
-def compared(layout: Layout, entries: bytes, at: int) -> tuple[tuple[int, bytes] | None, bytes]:
-    """The address that the entry at ``at`` compares (``Places.add``)."""
+def compared_address(layout: Layout, entries: bytes, at: int) -> tuple[tuple[int, bytes] | None, bytes]:
+    """The address that the entry at ``at`` compares (``AddressIndex.add``)."""
     width, inverted = layout.address, entries[at + layout.inverted_at]
     best: tuple[int, bytes] | None = None
     bits, value = 0, b""

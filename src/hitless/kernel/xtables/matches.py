@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, summarize_address_range
 from types import MappingProxyType
 
-from hitless.kernel.xtables.chance import CHANCE
 from hitless.kernel.xtables.properties import PROPERTIES, Decoder, conntrack_properties, negation
+from hitless.kernel.xtables.unpredictable import UNPREDICTABLE
 from hitless.model.families import Family, Network
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import (
@@ -313,7 +313,7 @@ MATCHES: Mapping[tuple[str, int], Decoder] = MappingProxyType(
         ("iprange", 1): _iprange,
         ("rpfilter", 0): _rpfilter,
         **PROPERTIES,
-        **CHANCE,
+        **UNPREDICTABLE,
     }
 )
 """Decoders by extension name and revision; what is not here is opaque."""

@@ -21,7 +21,7 @@ from hitless.kernel.namespaces import Namespace, inside
 from hitless.kernel.ports import only_ours
 from hitless.model.families import Family
 
-__all__ = ["HOOKS", "TABLES", "Info", "Reading", "Tables", "decode_info"]
+__all__ = ["HOOKS", "TABLES", "Info", "TableRead", "Tables", "decode_info"]
 
 HOOKS = 5
 """NF_INET_NUMHOOKS without ingress: PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING."""
@@ -52,7 +52,7 @@ class Info:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TableRead:
     """A table as it was read: GET_INFO as bytes and as values, and the entries."""
 
     raw: bytes
@@ -60,7 +60,7 @@ class Reading:
     entries: bytes
 
 
-class _Question:
+class _InfoRequest:
     """The buffers of a GET_INFO call, made once: it is asked hundreds of times a second."""
 
     __slots__ = ("address", "buffer", "length", "length_address")
@@ -81,7 +81,7 @@ class Tables:
         domain, self._level = _LEVELS[family]
         self._names_fd: int | None = None
         self._known: frozenset[str] = frozenset()
-        self._questions: dict[str, _Question] = {}
+        self._requests: dict[str, _InfoRequest] = {}
         self._call = ctypes.CDLL(None, use_errno=True).getsockopt
         self._call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         with only_ours("open", f"{family.iptables}-legacy tables"):
@@ -129,15 +129,15 @@ class Tables:
         """GET_INFO as the kernel wrote it, for cheap comparison; ``None`` when the table is not there."""
         if not self.present(table):
             return None
-        question = self._questions.get(table)
-        if question is None:
-            question = self._questions[table] = _Question(table)
-        if self._call(self._fd, self._level, _SO_GET_INFO, question.address, question.length_address) != 0:
+        request = self._requests.get(table)
+        if request is None:
+            request = self._requests[table] = _InfoRequest(table)
+        if self._call(self._fd, self._level, _SO_GET_INFO, request.address, request.length_address) != 0:
             number = ctypes.get_errno()
             if number in (errno.ENOENT, errno.ENOPROTOOPT):
                 return None
             raise self._refused("read", table, number)
-        return question.buffer.raw
+        return request.buffer.raw
 
     def info(self, table: str) -> Info | None:
         """GET_INFO; ``None`` when the table is not there."""
@@ -145,7 +145,7 @@ class Tables:
         return None if raw is None else decode_info(raw)
 
     @only_ours("read", "a legacy table")
-    def entries(self, table: str) -> Reading | None:
+    def entries(self, table: str) -> TableRead | None:
         """The table's entries as the kernel has them, with the info that belongs to them; ``None``: no such table."""
         for _ in range(_ATTEMPTS):
             raw = self.info_bytes(table)
@@ -158,7 +158,7 @@ class Tables:
             if self._call(self._fd, self._level, _SO_GET_ENTRIES, buffer, ctypes.byref(length)) == 0:
                 # The hook offsets belong to the entries only if no other table of equal size came in between.
                 if self.info_bytes(table) == raw:
-                    return Reading(raw, info, ctypes.string_at(ctypes.addressof(buffer) + _ENTRIES_HEAD, info.size))
+                    return TableRead(raw, info, ctypes.string_at(ctypes.addressof(buffer) + _ENTRIES_HEAD, info.size))
                 continue
             number = ctypes.get_errno()
             if number != errno.EAGAIN:

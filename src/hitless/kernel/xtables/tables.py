@@ -1,11 +1,11 @@
-"""A legacy table's entries as model chains, decoded when they are asked for.
+"""A legacy table's entries as model chains, decoded on demand.
 
 Problem: with 5,000 Services a nat table has more than 30,000 entries, and a witness packet passes thirty of them.
-Promise: ``Chains`` is a mapping of every chain by name; a chain is decoded at its first use, a chain that is reached by
-jumps is found by its offset, and the whole blob is walked only when somebody asks for a name that no jump told.
-What a rule says and the model has no word for becomes ``Opaque``/``OpaqueAction``; a blob that cannot be a table raises
-``KernelError``. The implicit RETURN that ends each user chain is no rule. Encoding: include/uapi/linux/netfilter_ipv4/
-ip_tables.h, netfilter_ipv6/ip6_tables.h; semantics: net/ipv4/netfilter/ip_tables.c. Next stage: ``semantics``.
+Promise: ``LegacyChains`` is a mapping of every chain by name; a chain is decoded at its first use, the target of a jump
+is found by its offset, and the whole blob is walked only for a name that no decoded jump has led to. What the model
+cannot express becomes ``Opaque`` or ``OpaqueAction``; a blob that is not a valid table raises ``KernelError``. The
+implicit RETURN at the end of each user chain is not a rule. Encoding: include/uapi/linux/netfilter_ipv4/ip_tables.h,
+netfilter_ipv6/ip6_tables.h; semantics: net/ipv4/netfilter/ip_tables.c. Next stage: ``semantics``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from hitless.errors import KernelError
 from hitless.kernel.xtables.addressing import head_steps
 from hitless.kernel.xtables.extensions import decode_match, decode_target
-from hitless.kernel.xtables.layout import LAYOUTS, Places, compared
+from hitless.kernel.xtables.layout import LAYOUTS, AddressIndex, compared_address
 from hitless.kernel.xtables.packed_entries import Entries
 from hitless.kernel.xtables.sockopt import HOOKS, Info
 from hitless.model.families import Family
@@ -36,10 +36,10 @@ from hitless.model.rules import (
     Rule,
     Step,
     Table,
-    called,
+    jump_targets,
 )
 
-__all__ = ["Chains", "decode_table", "unread_table"]
+__all__ = ["LegacyChains", "decode_table", "unread_table"]
 
 
 _TARGET_HEAD = 32  # struct xt_entry_target: size, name[29], revision
@@ -57,7 +57,7 @@ _PRIORITIES: Mapping[str, tuple[int, ...]] = {
 }
 
 
-class Chains(Mapping[str, Chain]):
+class LegacyChains(Mapping[str, Chain]):
     """The chains of one table by name."""
 
     def __init__(self, info: Info, entries: Entries, table: str, family: Family) -> None:
@@ -72,7 +72,7 @@ class Chains(Mapping[str, Chain]):
         self._offsets: dict[str, int] = {}  # of user chains: their first entry
         self._names: dict[int, str] = {}
         self._indexed = False
-        self._sorted: dict[str, Places] = {}
+        self._sorted: dict[str, AddressIndex] = {}
         self._read: dict[int, Rule] = {}  # entries that some packet met, by offset
         self._hooks = {
             name.upper(): (number, Hook("nat" if table == "nat" else "filter", name, _PRIORITIES[table][number]))
@@ -112,7 +112,7 @@ class Chains(Mapping[str, Chain]):
     def rules_for(self, name: str, header: PacketHeader) -> Sequence[tuple[int, Rule]]:
         """The rules of a chain, numbered from 1, less those that compare another address: these are not decoded."""
         places = self._places(name)
-        met = places.meeting(header)
+        met = places.candidates(header)
         if len(met) > MOST_MET:
             return TOO_MANY
         found = [(number, self._rule_at(at)) for number, at in met]
@@ -122,11 +122,11 @@ class Chains(Mapping[str, Chain]):
             return found[:-1]
         return [*found, (places.count, _runs_on(name))]
 
-    def singled_out(self, name: str, header: PacketHeader) -> Sequence[object]:
+    def specific_rules(self, name: str, header: PacketHeader) -> Sequence[object]:
         """Those that compare an address, and may match."""
-        return sorted(self._places(name).singled_out(header))
+        return sorted(self._places(name).specific_rules(header))
 
-    def parts_asked(self, name: str) -> frozenset[str]:
+    def header_parts_used(self, name: str) -> frozenset[str]:
         """None: a rule reads the same for every packet."""
         return frozenset()
 
@@ -138,7 +138,7 @@ class Chains(Mapping[str, Chain]):
         """The chains that its rules jump or go to."""
         places = self._places(name)
         if places.count <= _LONG:
-            return called(self[name])
+            return jump_targets(self[name])
         found = set()
         for at in places.offsets:
             target, after = self._sizes(at)
@@ -152,21 +152,21 @@ class Chains(Mapping[str, Chain]):
         """How many rules a chain has."""
         return self._places(name).count - (name not in self._hooks)
 
-    def _places(self, name: str) -> Places:
+    def _places(self, name: str) -> AddressIndex:
         places = self._sorted.get(name)
         if places is None:
             places = self._sorted[name] = self._sort(name)
         return places
 
-    def _sort(self, name: str) -> Places:
+    def _sort(self, name: str) -> AddressIndex:
         """Look at nothing but the addresses that a chain's entries compare."""
         layout, entries = self._layout, self._entries
-        places = Places(layout.address)
+        places = AddressIndex(layout.address)
         if name in self._hooks:
             number, _ = self._hooks[name]
             at, end = self._info.hook_entry[number], self._info.underflow[number]
             while at < end:
-                places.add(at, *compared(layout, entries, at))
+                places.add(at, *compared_address(layout, entries, at))
                 at += self._sizes(at)[1]
             if at != end:
                 raise self._without_policy(name)
@@ -176,7 +176,7 @@ class Chains(Mapping[str, Chain]):
         at = self._offsets[name]
         while True:
             target, after = self._sizes(at)
-            key, value = compared(layout, entries, at)
+            key, value = compared_address(layout, entries, at)
             if key is None and self._head_name(at, target) is not None:
                 return places.finish()
             places.add(at, key, value)
@@ -344,7 +344,7 @@ def decode_table(family: Family, name: str, info: Info, entries: bytes | Entries
     if name not in _PRIORITIES:
         raise KernelError("decode", f"legacy table {name}", reason="no such table")
     stored = entries if isinstance(entries, Entries) else Entries(entries)
-    return Table(family.nft, name, Chains(info, stored, name, family), legacy=True)
+    return Table(family.nft, name, LegacyChains(info, stored, name, family), legacy=True)
 
 
 def unread_table(family: Family, name: str, info: Info) -> Table:

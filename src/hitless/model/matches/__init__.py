@@ -8,7 +8,7 @@ it is evaluated, written for people, copied into the kernel, and by what it tell
 from __future__ import annotations
 
 from hitless.model.matches.addresses import AddrType, Destination, ReversePath, Source
-from hitless.model.matches.base import Inexact, Match, Members, Telling
+from hitless.model.matches.base import Distinctions, Inexact, Match, Members
 from hitless.model.matches.interfaces import InInterface, OutInterface
 from hitless.model.matches.marks import ConnMark, Mark
 from hitless.model.matches.properties import Property
@@ -25,6 +25,7 @@ __all__ = [
     "CtState",
     "Destination",
     "DestinationPort",
+    "Distinctions",
     "Element",
     "IcmpType",
     "InInterface",
@@ -42,5 +43,4 @@ __all__ = [
     "Source",
     "SourcePort",
     "TcpFlags",
-    "Telling",
 ]

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hitless.model.families import Family, Network
-from hitless.model.matches.base import ALONE, NOTHING, Inexact, Match, Sight, Telling, hidden, listed
+from hitless.model.matches.base import (
+    ALONE,
+    NOTHING,
+    Distinctions,
+    Inexact,
+    Match,
+    MatchContext,
+    destination_unknown,
+    nft_list,
+)
 from hitless.model.matches.native import Compare, Form, fib, host, network_header
 
 __all__ = ["AddrType", "Destination", "ReversePath", "Source", "ip_of", "plain"]
@@ -39,14 +48,14 @@ class Source(Match):
     network: Network
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """A translation on the way has changed the source."""
         network = self.network
-        if network.version != sight.packet.src.version:
+        if network.version != context.packet.src.version:
             return self.negated
         if network.prefixlen == 0:
             return not self.negated
-        known = sight.sources()
+        known = context.sources()
         if known is None:
             return None
         first, last = (int(address) for address in known)
@@ -66,13 +75,13 @@ class Source(Match):
             return f"meta nfproto {operator}ipv{self.network.version}"
         return f"{ip_of(self.network)} saddr {operator}{plain(self.network)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the network."""
-        return Telling((self.network,))
+        return Distinctions((self.network,))
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By the network."""
-        return Telling((self.network,))
+        return Distinctions((self.network,))
 
     def native(self, version: int) -> list[Form]:
         """A field of the header."""
@@ -86,11 +95,11 @@ class Destination(Match):
     network: Network
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Which of the node's own addresses an answer goes to may not be known."""
-        if hidden(sight):
+        if destination_unknown(context):
             return None
-        return (sight.packet.dst in self.network) is not self.negated
+        return (context.packet.dst in self.network) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """An option of the rule's head."""
@@ -100,13 +109,13 @@ class Destination(Match):
         """A field of the header."""
         return f"{ip_of(self.network)} daddr {'!= ' if self.negated else ''}{plain(self.network)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the network."""
-        return Telling((self.network,))
+        return Distinctions((self.network,))
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By the network: an answer goes to the pod."""
-        return Telling((self.network,))
+        return Distinctions((self.network,))
 
     def native(self, version: int) -> list[Form]:
         """A field of the header."""
@@ -125,11 +134,11 @@ class AddrType(Match):
     types: frozenset[str]
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """A forwarded packet's addresses are neither the node's own nor broadcast: the kernel would deliver or refuse
         it."""
-        packet = sight.packet
-        if self.direction == "src" and sight.translated:
+        packet = context.packet
+        if self.direction == "src" and context.translated:
             return None
         kind = "MULTICAST" if (packet.src if self.direction == "src" else packet.dst).is_multicast else "UNICAST"
         if packet.own and self.direction == "dst":
@@ -148,14 +157,14 @@ class AddrType(Match):
 
     def nft(self, protocol: int) -> str:
         """A question to the routing table."""
-        types = listed(sorted(name.lower() for name in self.types))
+        types = nft_list(sorted(name.lower() for name in self.types))
         return f"fib {self.direction[0]}addr type {'!= ' if self.negated else ''}{types}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the address."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """All pods' addresses are of one type."""
         return NOTHING
 
@@ -175,10 +184,10 @@ class ReversePath(Match):
 
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """A witness is a pod's own packet: it comes by the interface that leads to its address. After a translation the
         source is the node's."""
-        return None if sight.translated else not self.negated
+        return None if context.translated else not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """xt_rpfilter."""
@@ -188,11 +197,11 @@ class ReversePath(Match):
         """A question to the routing table."""
         return f"fib saddr . iif oif {'missing' if self.negated else 'exists'}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the source's route."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """A pod's packet comes by the interface that leads to the pod."""
         return NOTHING
 

@@ -23,15 +23,15 @@ from hitless.model.surroundings import Surroundings
 __all__ = [
     "ALONE",
     "NOTHING",
+    "Distinctions",
     "Inexact",
     "Match",
+    "MatchContext",
     "Members",
-    "Position",
+    "PacketState",
     "Possible",
-    "Sight",
-    "Telling",
-    "hidden",
-    "listed",
+    "destination_unknown",
+    "nft_list",
 ]
 
 Possible = tuple[tuple[int, int], ...]
@@ -55,8 +55,8 @@ class Members(Protocol):
         """How many elements it has."""
 
 
-class Position(Protocol):
-    """What a packet is like by now (``semantics.positions``): marks, and the bits of them that are not known."""
+class PacketState(Protocol):
+    """What a packet is like by now (``semantics.walk_state``): marks, and the bits of them that are not known."""
 
     @property
     def mark(self) -> int:
@@ -75,8 +75,8 @@ class Position(Protocol):
         """The bits of it that are not known."""
 
     @property
-    def state(self) -> str:
-        """Conntrack's word for the packet."""
+    def ct_state(self) -> str:
+        """The packet's conntrack state."""
 
     @property
     def touched(self) -> frozenset[str]:
@@ -87,15 +87,15 @@ class Position(Protocol):
         """Whether the packet has a connection."""
 
 
-class Sight(Protocol):
-    """What a condition may look at (``semantics.sight``): the packet, what it is like by now, and the node."""
+class MatchContext(Protocol):
+    """What a condition may look at (``semantics.contexts``): the packet, what it is like by now, and the node."""
 
     @property
     def packet(self) -> Packet:
         """The packet."""
 
     @property
-    def position(self) -> Position:
+    def state(self) -> PacketState:
         """What it is like by now."""
 
     @property
@@ -118,7 +118,7 @@ class Sight(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
+class Distinctions:
     """By what a condition tells packets apart: it says the same of two that agree in all of this. ``alone``: perhaps by
     anything, so that it must be asked of each."""
 
@@ -131,10 +131,10 @@ class Telling:
     alone: bool = False
 
     @staticmethod
-    def of(tellings: Iterable[Telling]) -> Telling:
+    def of(tellings: Iterable[Distinctions]) -> Distinctions:
         """By all of these together."""
         every = tuple(tellings)
-        return Telling(
+        return Distinctions(
             tuple(network for each in every for network in each.networks),
             tuple(members for each in every for members in each.members),
             tuple(name for each in every for name in each.interfaces),
@@ -142,8 +142,8 @@ class Telling:
         )
 
 
-NOTHING = Telling()
-ALONE = Telling(protocol=True, sport=True, dport=True, alone=True)
+NOTHING = Distinctions()
+ALONE = Distinctions(protocol=True, sport=True, dport=True, alone=True)
 
 
 class Match:
@@ -151,11 +151,11 @@ class Match:
 
     __slots__ = ()
 
-    of_protocol: ClassVar[bool] = False
+    names_protocol: ClassVar[bool] = False
     """Whether nft's words for it name the protocol ("tcp dport"), so that it is not said twice."""
 
     @abstractmethod
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Whether it holds for this packet; ``None`` (cannot tell) whenever the answer would depend on something that
         is not known. The packet is one that the node *forwards*. Written from the manuals (iptables-extensions(8),
         nft(8)) and the kernel's xt_*.c and nft_*.c."""
@@ -173,12 +173,12 @@ class Match:
         raise NotImplementedError
 
     @abstractmethod
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By what it tells flows apart that pass the same two interfaces (``heal.grouping``)."""
         raise NotImplementedError
 
     @abstractmethod
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By what it tells the first packets of two pods to the same destination apart, and the answers to these
         (``observe.likeness``)."""
         raise NotImplementedError
@@ -195,12 +195,12 @@ class Match:
         return Inexact(f"{f'-m {module} {words}' if module else words}: it has no exact form here")
 
 
-def hidden(sight: Sight) -> bool:
+def destination_unknown(context: MatchContext) -> bool:
     """Whether the packet goes to one of the node's own addresses, and to which one is not known."""
-    return sight.packet.own and sight.packet.dst.is_unspecified
+    return context.packet.own and context.packet.dst.is_unspecified
 
 
-def listed(texts: Sequence[str], most: int = 12) -> str:
+def nft_list(texts: Sequence[str], most: int = 12) -> str:
     """Values as nft writes them: one alone, several as a set, of which the first are shown."""
     if len(texts) == 1:
         return texts[0]

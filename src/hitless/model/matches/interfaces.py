@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hitless.model.matches.base import NOTHING, Inexact, Match, Sight, Telling
+from hitless.model.matches.base import NOTHING, Distinctions, Inexact, Match, MatchContext
 from hitless.model.matches.native import Compare, Form, meta
 
 __all__ = ["InInterface", "OutInterface"]
@@ -41,9 +41,9 @@ class InInterface(Match):
     name: str
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Open where the interface is not known."""
-        return _is(sight.packet.iif, self.name, self.negated)
+        return _is(context.packet.iif, self.name, self.negated)
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """An option of the rule's head."""
@@ -53,13 +53,13 @@ class InInterface(Match):
         """A trailing ``*`` stands for any continuation."""
         return f"iifname {'!= ' if self.negated else ''}{_quoted(self.name)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """Interfaces are part of every key."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By the name."""
-        return Telling(interfaces=(self.name,))
+        return Distinctions(interfaces=(self.name,))
 
     def native(self, version: int) -> list[Form]:
         """A prefix is compared as far as it goes, a whole name with its padding."""
@@ -73,9 +73,9 @@ class OutInterface(Match):
     name: str
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Open where the interface is not known."""
-        return _is(sight.packet.oif, self.name, self.negated)
+        return _is(context.packet.oif, self.name, self.negated)
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """An option of the rule's head."""
@@ -85,13 +85,13 @@ class OutInterface(Match):
         """A trailing ``*`` stands for any continuation."""
         return f"oifname {'!= ' if self.negated else ''}{_quoted(self.name)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """Interfaces are part of every key."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By the name: an answer leaves by the pod's interface."""
-        return Telling(interfaces=(self.name,))
+        return Distinctions(interfaces=(self.name,))
 
     def native(self, version: int) -> list[Form]:
         """A prefix is compared as far as it goes, a whole name with its padding."""

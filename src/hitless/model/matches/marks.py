@@ -1,14 +1,14 @@
 """Conditions on the marks of a packet and of its connection.
 
 Rules on the way change marks, and a bit may be unknown; a walk that meets an open question goes both ways with the bits
-that it has learned (``semantics.positions``). ``check`` alone only looks.
+that it has learned (``semantics.walk_state``). ``check`` alone only looks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hitless.model.matches.base import NOTHING, Match, Sight, Telling
+from hitless.model.matches.base import NOTHING, Distinctions, Match, MatchContext
 from hitless.model.matches.native import Compare, Form, host, meta
 
 __all__ = ["ConnMark", "Mark", "equals"]
@@ -43,9 +43,9 @@ class Mark(Match):
     mask: int = _ALL
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """By the bits that are known."""
-        matched = equals(self.value, self.mask, sight.position.mark, sight.position.unknown)
+        matched = equals(self.value, self.mask, context.state.mark, context.state.unknown)
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
@@ -56,11 +56,11 @@ class Mark(Match):
         """Eight digits, as nft writes them."""
         return f"meta mark {_nft(self.value, self.mask, self.negated)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """It looks at no address and no port."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """A pod's first packet has no mark."""
         return NOTHING
 
@@ -80,12 +80,12 @@ class ConnMark(Match):
     mask: int = _ALL
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """By the bits that are known."""
-        position = sight.position
-        if not position.connected:
+        state = context.state
+        if not state.connected:
             return False
-        matched = equals(self.value, self.mask, position.ct_mark, position.ct_unknown)
+        matched = equals(self.value, self.mask, state.ct_mark, state.ct_unknown)
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
@@ -96,11 +96,11 @@ class ConnMark(Match):
         """Eight digits, as nft writes them."""
         return f"ct mark {_nft(self.value, self.mask, self.negated)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """It looks at no address and no port."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """A new connection has no mark."""
         return NOTHING
 

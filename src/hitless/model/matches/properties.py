@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hitless.model.matches.base import ALONE, NOTHING, Match, Possible, Sight, Telling
+from hitless.model.matches.base import ALONE, NOTHING, Distinctions, Match, MatchContext, Possible
 from hitless.model.matches.native import Form
 
 __all__ = ["Property"]
@@ -39,9 +39,9 @@ class Property(Match):
     negated: bool = False
     text: str = field(default="", compare=False)
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """What is not there is neither so nor not so."""
-        values = sight.possible(self.name)
+        values = context.possible(self.name)
         if values == ():
             return False
         matched = self._lies_in(values)
@@ -69,11 +69,11 @@ class Property(Match):
         """Its own text."""
         return self.text
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """Of any property that is not known to be the same for all, a flow's address or port may be part."""
-        return Telling(protocol=True) if self.name in _SAME_FOR_FLOWS else ALONE
+        return Distinctions(protocol=True) if self.name in _SAME_FOR_FLOWS else ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """Any other may be one of the pod's address or interface."""
         return NOTHING if self.name in _SAME_FOR_PODS else ALONE
 

@@ -9,7 +9,16 @@ from typing import Any
 
 from hitless.model.families import Network, in_any
 from hitless.model.matches.addresses import Destination, Source, ip_of, plain
-from hitless.model.matches.base import ALONE, Inexact, Match, Members, Sight, Telling, hidden, listed
+from hitless.model.matches.base import (
+    ALONE,
+    Distinctions,
+    Inexact,
+    Match,
+    MatchContext,
+    Members,
+    destination_unknown,
+    nft_list,
+)
 from hitless.model.matches.marks import Mark
 from hitless.model.matches.native import Form
 from hitless.model.packets import TCP, UDP
@@ -48,34 +57,34 @@ class SetMember(Match):
         found = _NUMBERED.fullmatch(self.name)
         return None if found is None else int(found[1])
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Open where a rule on the way has added to the set."""
-        if self.name and self.name in sight.position.touched:
+        if self.name and self.name in context.state.touched:
             return None
         directions = self.direction.split(",")
-        if "dst" in directions and hidden(sight):
+        if "dst" in directions and destination_unknown(context):
             return None
         elements = self.elements
         if elements is None:
-            return self._in_ipset(directions, sight)
+            return self._in_ipset(directions, context)
         if directions == ["src"]:
-            known = sight.sources()
+            known = context.sources()
             if known is None or known[0] != known[1]:
                 return None
             address = known[0]
         elif directions == ["dst"]:
-            address = sight.packet.dst
+            address = context.packet.dst
         else:
             return None
         if isinstance(elements, frozenset):
             return in_any(address, elements) is not self.negated
         return elements.covers(address) is not self.negated
 
-    def _in_ipset(self, directions: list[str], sight: Sight) -> bool | None:
+    def _in_ipset(self, directions: list[str], context: MatchContext) -> bool | None:
         number = self.number
-        if sight.node is None or number is None or ("src" in directions and sight.translated):
+        if context.node is None or number is None or ("src" in directions and context.translated):
             return None
-        matched = sight.node.in_set(number, directions, sight.packet)
+        matched = context.node.in_set(number, directions, context.packet)
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
@@ -91,19 +100,19 @@ class SetMember(Match):
         networks = sorted(self.networks(_SHOWN) or (), key=lambda network: (network.version, network))
         family = ip_of(networks[0]) if networks else "ip"
         asked = f"{family} {'saddr' if self.direction == 'src' else 'daddr'} {'!= ' if self.negated else ''}"
-        return f"{asked}@{self.name}" if self.name else f"{asked}{listed([*map(plain, networks)] or ['{ }'])}"
+        return f"{asked}@{self.name}" if self.name else f"{asked}{nft_list([*map(plain, networks)] or ['{ }'])}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the address; an ipset's members may be ports or pairs."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By its members. What an ipset holds is asked for each pod; a set that nobody knows is open for all."""
         if self.elements is None:
-            return Telling(alone=self.number is not None)
+            return Distinctions(alone=self.number is not None)
         if isinstance(self.elements, frozenset):
-            return Telling(tuple(self.elements))
-        return Telling(members=(self.elements,))
+            return Distinctions(tuple(self.elements))
+        return Distinctions(members=(self.elements,))
 
     def native(self, version: int) -> list[Form]:
         """One member must hold; negated, all must fail."""
@@ -131,17 +140,17 @@ class Element(Match):
     negated: bool = False
     text: str = field(default="", compare=False)
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """The node answers, if the whole key is known."""
-        if self.name in sight.position.touched or sight.node is None:
+        if self.name in context.state.touched or context.node is None:
             return None
         parts: list[bytes] = []
         for name in self.key:
-            part = _part_of(name, sight)
+            part = _part_of(name, context)
             if part is None:
                 return None
             parts.append(part)
-        matched = sight.node.has_element(self.family, self.table, self.name, tuple(parts))
+        matched = context.node.has_element(self.family, self.table, self.name, tuple(parts))
         return None if matched is None else matched is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
@@ -152,11 +161,11 @@ class Element(Match):
         """Its own text."""
         return self.text
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By anything that is part of its key."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By anything that is part of its key."""
         return ALONE
 
@@ -165,13 +174,13 @@ class Element(Match):
         raise self.inexact()
 
 
-def _part_of(name: str, sight: Sight) -> bytes | None:
+def _part_of(name: str, context: MatchContext) -> bytes | None:
     """What the packet has there, as a key of a set holds it."""
-    packet, translated = sight.packet, sight.translated
+    packet, translated = context.packet, context.translated
     match name:
         case "source" if not translated:
             return packet.src.packed
-        case "destination" if not hidden(sight):
+        case "destination" if not destination_unknown(context):
             return packet.dst.packed
         case "sport" | "transport sport" if packet.protocol in (TCP, UDP) and not translated:
             return packet.sport.to_bytes(2, "big")
@@ -181,10 +190,10 @@ def _part_of(name: str, sight: Sight) -> bytes | None:
             return bytes((packet.protocol,))
         case "in name" if packet.iif:
             return packet.iif.encode().ljust(16, b"\0")
-        case "out name" if packet.oif and sight.hook != "prerouting":
+        case "out name" if packet.oif and context.hook != "prerouting":
             return packet.oif.encode().ljust(16, b"\0")
-        case "mark" if not sight.position.unknown:
-            return sight.position.mark.to_bytes(4, sys.byteorder)
+        case "mark" if not context.state.unknown:
+            return context.state.mark.to_bytes(4, sys.byteorder)
     return None
 
 
@@ -198,19 +207,19 @@ class AnyOf(Match):
     name: str = ""
     text: str = field(default="", compare=False)
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """What is not there is in no set, and not outside of one either."""
-        if self.name and self.name in sight.position.touched:
+        if self.name and self.name in context.state.touched:
             return None
         matched: bool | None = False
         for group in self.alternatives:
-            truth = _all_of(group, sight)
+            truth = _all_of(group, context)
             if truth:
                 matched = True
                 break
             if truth is None:
                 matched = None
-        if self.negated and any(_missing(each, sight) for group in self.alternatives[:1] for each in group):
+        if self.negated and any(_missing(each, context) for group in self.alternatives[:1] for each in group):
             return False
         return None if matched is None else matched is not self.negated
 
@@ -222,13 +231,13 @@ class AnyOf(Match):
         """Its own text."""
         return self.text
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By anything that is part of its key."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By what its conditions tell pods apart."""
-        return Telling.of(each.between_pods() for group in self.alternatives for each in group)
+        return Distinctions.of(each.distinguishes_pods() for group in self.alternatives for each in group)
 
     def native(self, version: int) -> list[Form]:
         """A group for each alternative; negated, all of them must fail, so that each may have one condition only."""
@@ -243,10 +252,10 @@ class AnyOf(Match):
         return _together(tuple(each for each in inverted if each is not None), version)
 
 
-def _all_of(group: tuple[Match, ...], sight: Sight) -> bool | None:
+def _all_of(group: tuple[Match, ...], context: MatchContext) -> bool | None:
     whole: bool | None = True
     for each in group:
-        truth = each.check(sight)
+        truth = each.check(context)
         if truth is False:
             return False
         if truth is None:
@@ -254,10 +263,10 @@ def _all_of(group: tuple[Match, ...], sight: Sight) -> bool | None:
     return whole
 
 
-def _missing(each: Match, sight: Sight) -> bool:
+def _missing(each: Match, context: MatchContext) -> bool:
     """Whether the packet has no such thing: neither the condition nor its opposite holds."""
     other = _inverse(each)
-    return other is not None and each.check(sight) is False and other.check(sight) is False
+    return other is not None and each.check(context) is False and other.check(context) is False
 
 
 def _inverse(each: Match) -> Match | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hitless.model.matches.base import ALONE, NOTHING, Match, Sight, Telling
+from hitless.model.matches.base import ALONE, NOTHING, Distinctions, Match, MatchContext
 from hitless.model.matches.native import Form
 
 __all__ = ["Comment", "Opaque"]
@@ -18,7 +18,7 @@ class Comment(Match):
 
     text: str
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Always."""
         return True
 
@@ -31,11 +31,11 @@ class Comment(Match):
         """Nothing here: nft shows a rule's comment last."""
         return ""
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By nothing."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """By nothing."""
         return NOTHING
 
@@ -51,7 +51,7 @@ class Opaque(Match):
 
     text: str
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Cannot tell."""
         return None
 
@@ -67,11 +67,11 @@ class Opaque(Match):
         """Its own text."""
         return self.text
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By anything."""
         return ALONE
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """Open for every pod."""
         return NOTHING
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hitless.model.matches.base import NOTHING, Inexact, Match, Sight, Telling
+from hitless.model.matches.base import NOTHING, Distinctions, Inexact, Match, MatchContext
 from hitless.model.matches.native import Compare, Form, ct, host
 
 __all__ = ["CtState"]
@@ -25,11 +25,11 @@ class CtState(Match):
     states: frozenset[str]
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """An answer belongs to a flow whose source was translated, and nothing else."""
-        states, state, reply = self.states, sight.position.state, sight.packet.reply
+        states, state, reply = self.states, context.state.ct_state, context.packet.reply
         known = state not in ("INVALID", "UNTRACKED")
-        matched: bool | None = state in states or ("SNAT" in states and (sight.translated or (reply and known)))
+        matched: bool | None = state in states or ("SNAT" in states and (context.translated or (reply and known)))
         if reply and known:
             return matched is not self.negated
         if not matched and states & _NAT and state not in ("NEW", "UNTRACKED", "INVALID"):
@@ -49,11 +49,11 @@ class CtState(Match):
         kind = "status" if self.states & _NAT else "state"
         return f"ct {kind} {('!= ' if len(self.states) == 1 else '! ') if self.negated else ''}{names}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """It looks at no address and no port."""
         return NOTHING
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """It looks at nothing of the pod."""
         return NOTHING
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hitless.model.matches.base import NOTHING, Match, Sight, Telling, listed
+from hitless.model.matches.base import NOTHING, Distinctions, Match, MatchContext, nft_list
 from hitless.model.matches.native import Compare, Form, meta, transport_header
 from hitless.model.packets import ICMP, ICMPV6, TCP
 
@@ -24,8 +24,8 @@ _SYN, _SYN_ACK = 0x02, 0x12
 _ECHO_REQUEST, _ECHO_REPLY = {ICMP: 8, ICMPV6: 128}, {ICMP: 0, ICMPV6: 129}
 _FLAGS = ("fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr")
 _XTABLES_FLAGS = 6
-_BOTH_PORTS = Telling(protocol=True, sport=True, dport=True)
-_PROTOCOL = Telling(protocol=True)
+_BOTH_PORTS = Distinctions(protocol=True, sport=True, dport=True)
+_PROTOCOL = Distinctions(protocol=True)
 
 
 def _range(first: int, last: int, sign: str) -> str:
@@ -44,9 +44,9 @@ class Protocol(Match):
     number: int
     negated: bool = False
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Always known."""
-        return (sight.packet.protocol == self.number) is not self.negated
+        return (context.packet.protocol == self.number) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """An option of the rule's head."""
@@ -57,11 +57,11 @@ class Protocol(Match):
         """By its name where it has one."""
         return f"meta l4proto {'!= ' if self.negated else ''}{PROTOCOLS.get(self.number, self.number)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the protocol."""
         return _PROTOCOL
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """All pods are asked with the same protocols."""
         return NOTHING
 
@@ -77,13 +77,13 @@ class SourcePort(Match):
     first: int
     last: int
     negated: bool = False
-    of_protocol: ClassVar[bool] = True
+    names_protocol: ClassVar[bool] = True
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """A source translation may have changed the port."""
-        if sight.packet.protocol not in _WITH_PORTS or sight.translated:
+        if context.packet.protocol not in _WITH_PORTS or context.translated:
             return None
-        return (self.first <= sight.packet.sport <= self.last) is not self.negated
+        return (self.first <= context.packet.sport <= self.last) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """The protocol's own module."""
@@ -95,11 +95,11 @@ class SourcePort(Match):
         ports = _range(self.first, self.last, "-")
         return f"{MODULES.get(protocol, 'th')} sport {'!= ' if self.negated else ''}{ports}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the source port."""
-        return Telling(protocol=True, sport=True)
+        return Distinctions(protocol=True, sport=True)
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """All pods are asked with the same ports."""
         return NOTHING
 
@@ -115,13 +115,13 @@ class DestinationPort(Match):
     first: int
     last: int
     negated: bool = False
-    of_protocol: ClassVar[bool] = True
+    names_protocol: ClassVar[bool] = True
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Of an answer to the node itself, a translation may have changed the port."""
-        if sight.packet.protocol not in _WITH_PORTS or sight.packet.own:
+        if context.packet.protocol not in _WITH_PORTS or context.packet.own:
             return None
-        return (self.first <= sight.packet.dport <= self.last) is not self.negated
+        return (self.first <= context.packet.dport <= self.last) is not self.negated
 
     def iptables(self, protocol: int) -> tuple[str, str]:
         """The protocol's own module."""
@@ -133,11 +133,11 @@ class DestinationPort(Match):
         ports = _range(self.first, self.last, "-")
         return f"{MODULES.get(protocol, 'th')} dport {'!= ' if self.negated else ''}{ports}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the destination port."""
-        return Telling(protocol=True, dport=True)
+        return Distinctions(protocol=True, dport=True)
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """All pods are asked with the same ports."""
         return NOTHING
 
@@ -154,12 +154,12 @@ class Ports(Match):
     direction: str
     ranges: tuple[tuple[int, int], ...]
     negated: bool = False
-    of_protocol: ClassVar[bool] = True
+    names_protocol: ClassVar[bool] = True
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Open where a translation may have changed a port that is asked for."""
-        packet, direction = sight.packet, self.direction
-        if packet.protocol not in _WITH_PORTS or (sight.translated and direction != "dst"):
+        packet, direction = context.packet, self.direction
+        if packet.protocol not in _WITH_PORTS or (context.translated and direction != "dst"):
             return None
         if packet.own and direction != "src":
             return None
@@ -175,14 +175,14 @@ class Ports(Match):
     def nft(self, protocol: int) -> str:
         """A set without a name."""
         which = {"src": "sport", "dst": "dport"}.get(self.direction, "port")
-        ranges = listed([_range(*pair, "-") for pair in self.ranges])
+        ranges = nft_list([_range(*pair, "-") for pair in self.ranges])
         return f"{MODULES.get(protocol, 'th')} {which} {'!= ' if self.negated else ''}{ranges}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """By the ports."""
         return _BOTH_PORTS
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """All pods are asked with the same ports."""
         return NOTHING
 
@@ -200,12 +200,12 @@ class TcpFlags(Match):
     mask: int
     value: int
     negated: bool = False
-    of_protocol: ClassVar[bool] = True
+    names_protocol: ClassVar[bool] = True
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """Known are a flow's first packet, a plain SYN, and its answer. ECN set-up adds ECE and CWR, bits 0x40 and
         0x80."""
-        packet = sight.packet
+        packet = context.packet
         if packet.protocol != TCP or not (packet.state == "NEW" or packet.reply) or self.mask & 0xC0:
             return None
         return ((_SYN_ACK if packet.reply else _SYN) & self.mask == self.value) is not self.negated
@@ -227,11 +227,11 @@ class TcpFlags(Match):
 
         return f"tcp flags & ({names(self.mask)}) {'!=' if self.negated else '=='} {names(self.value)}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """Of one protocol, first packets have the same flags."""
         return _PROTOCOL
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """The same is true of all pods."""
         return NOTHING
 
@@ -247,11 +247,11 @@ class IcmpType(Match):
     type: int
     codes: tuple[int, int] = (0, 255)
     negated: bool = False
-    of_protocol: ClassVar[bool] = True
+    names_protocol: ClassVar[bool] = True
 
-    def check(self, sight: Sight) -> bool | None:
+    def check(self, context: MatchContext) -> bool | None:
         """The first packet of an ICMP flow is an echo request with code 0, its answer an echo reply."""
-        packet = sight.packet
+        packet = context.packet
         if packet.protocol not in _ECHO_REQUEST or not (packet.state == "NEW" or packet.reply):
             return None
         kind = (_ECHO_REPLY if packet.reply else _ECHO_REQUEST)[packet.protocol]
@@ -269,11 +269,11 @@ class IcmpType(Match):
         code = "" if self.codes == (0, 255) else f" {family} code {_range(*self.codes, '-')}"
         return f"{family} type {'!= ' if self.negated else ''}{self.type}{code}"
 
-    def between_flows(self) -> Telling:
+    def distinguishes_flows(self) -> Distinctions:
         """Of one protocol, first packets are of one type."""
         return _PROTOCOL
 
-    def between_pods(self) -> Telling:
+    def distinguishes_pods(self) -> Distinctions:
         """The same is true of all pods."""
         return NOTHING
 

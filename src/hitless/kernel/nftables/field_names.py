@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from hitless.model import reading
 
-__all__ = ["NETWORK_HEADER", "PROTOCOLS", "TRANSPORT_HEADER", "Part", "Words", "of_key", "parts", "value"]
+__all__ = ["NETWORK_HEADER", "PROTOCOLS", "TRANSPORT_HEADER", "FieldNames", "Part", "of_key", "parts", "value"]
 
 NETWORK_HEADER, TRANSPORT_HEADER = 1, 2
 PROTOCOLS = {
@@ -24,7 +24,7 @@ PROTOCOLS = {
 _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 
 
-class Words(NamedTuple):
+class FieldNames(NamedTuple):
     """``name`` for the evaluator, ``words`` for people; ``values`` that have names; ``text``: the value is a string."""
 
     name: str
@@ -105,84 +105,86 @@ def parts(header: int, version: int, protocol: int | None) -> tuple[Part, ...]:
 _DIRECTIONS = {0: "original", 1: "reply"}
 _PACKET_TYPES = {0: "host", 1: "broadcast", 2: "multicast", 3: "other"}
 _PRESENCE = {0: "missing", 1: "exists"}
-_KEYS: Mapping[str, Mapping[int, Words]] = {
+_KEYS: Mapping[str, Mapping[int, FieldNames]] = {
     "meta": {
-        0: Words("ip length", "meta length"),
-        1: Words("protocol family", "meta protocol"),
-        2: Words("priority", "meta priority"),
-        3: Words("mark", "meta mark"),
-        4: Words("in index", "iif"),
-        5: Words("out index", "oif"),
-        6: Words("in name", "iifname", text=True),
-        7: Words("out name", "oifname", text=True),
-        8: Words("in type", "meta iiftype"),
-        9: Words("out type", "meta oiftype"),
-        10: Words("socket user", "meta skuid"),
-        11: Words("socket user", "meta skgid"),
-        12: Words("traced", "meta nftrace"),
-        13: Words("route class", "meta rtclassid"),
-        14: Words("security mark", "meta secmark"),
-        15: Words("family", "meta nfproto"),
-        16: Words("protocol", "meta l4proto", PROTOCOLS),
-        17: Words("in bridge", "meta ibrname", text=True),
-        18: Words("out bridge", "meta obrname", text=True),
-        19: Words("packet type", "meta pkttype", _PACKET_TYPES),
-        20: Words("processor", "meta cpu"),
-        21: Words("in group", "meta iifgroup"),
-        22: Words("out group", "meta oifgroup"),
-        23: Words("socket user", "meta cgroup"),
-        24: Words("random number", "meta random"),
-        25: Words("decrypted", "meta secpath", _PRESENCE),
-        26: Words("in kind", "meta iifkind", text=True),
-        27: Words("out kind", "meta oifkind", text=True),
-        30: Words("time", "meta time"),
-        31: Words("day", "meta day"),
-        32: Words("hour", "meta hour"),
-        33: Words("in slave", "meta sdif"),
-        34: Words("in slave name", "meta sdifname", text=True),
+        0: FieldNames("ip length", "meta length"),
+        1: FieldNames("protocol family", "meta protocol"),
+        2: FieldNames("priority", "meta priority"),
+        3: FieldNames("mark", "meta mark"),
+        4: FieldNames("in index", "iif"),
+        5: FieldNames("out index", "oif"),
+        6: FieldNames("in name", "iifname", text=True),
+        7: FieldNames("out name", "oifname", text=True),
+        8: FieldNames("in type", "meta iiftype"),
+        9: FieldNames("out type", "meta oiftype"),
+        10: FieldNames("socket user", "meta skuid"),
+        11: FieldNames("socket user", "meta skgid"),
+        12: FieldNames("traced", "meta nftrace"),
+        13: FieldNames("route class", "meta rtclassid"),
+        14: FieldNames("security mark", "meta secmark"),
+        15: FieldNames("family", "meta nfproto"),
+        16: FieldNames("protocol", "meta l4proto", PROTOCOLS),
+        17: FieldNames("in bridge", "meta ibrname", text=True),
+        18: FieldNames("out bridge", "meta obrname", text=True),
+        19: FieldNames("packet type", "meta pkttype", _PACKET_TYPES),
+        20: FieldNames("processor", "meta cpu"),
+        21: FieldNames("in group", "meta iifgroup"),
+        22: FieldNames("out group", "meta oifgroup"),
+        23: FieldNames("socket user", "meta cgroup"),
+        24: FieldNames("random number", "meta random"),
+        25: FieldNames("decrypted", "meta secpath", _PRESENCE),
+        26: FieldNames("in kind", "meta iifkind", text=True),
+        27: FieldNames("out kind", "meta oifkind", text=True),
+        30: FieldNames("time", "meta time"),
+        31: FieldNames("day", "meta day"),
+        32: FieldNames("hour", "meta hour"),
+        33: FieldNames("in slave", "meta sdif"),
+        34: FieldNames("in slave name", "meta sdifname", text=True),
     },
     "ct": {
-        0: Words("ct state", "ct state", {1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}),
-        1: Words("ct direction", "ct direction", _DIRECTIONS),
-        2: Words(
+        0: FieldNames(
+            "ct state", "ct state", {1: "invalid", 2: "established", 4: "related", 8: "new", 64: "untracked"}
+        ),
+        1: FieldNames("ct direction", "ct direction", _DIRECTIONS),
+        2: FieldNames(
             "ct status",
             "ct status",
             {1: "expected", 2: "seen-reply", 4: "assured", 8: "confirmed", 16: "snat", 32: "dnat", 512: "dying"},
         ),
-        3: Words("ct mark", "ct mark"),
-        4: Words("ct secmark", "ct secmark"),
-        5: Words("ct expiration", "ct expiration"),
-        6: Words("ct helper", "ct helper", text=True),
-        7: Words("ct family", "ct l3proto"),
-        8: Words("ct source", "saddr"),
-        9: Words("ct destination", "daddr"),
-        10: Words("ct protocol", "ct protocol"),
-        11: Words("ct sport", "proto-src"),
-        12: Words("ct dport", "proto-dst"),
-        13: Words("ct label", "ct label"),
-        14: Words("ct packets", "packets"),
-        15: Words("ct bytes", "bytes"),
-        16: Words("ct average", "avgpkt"),
-        17: Words("ct zone", "ct zone"),
-        18: Words("ct event", "ct event"),
-        19: Words("ct source", "ip saddr"),
-        20: Words("ct destination", "ip daddr"),
-        21: Words("ct source", "ip6 saddr"),
-        22: Words("ct destination", "ip6 daddr"),
-        23: Words("ct id", "ct id"),
+        3: FieldNames("ct mark", "ct mark"),
+        4: FieldNames("ct secmark", "ct secmark"),
+        5: FieldNames("ct expiration", "ct expiration"),
+        6: FieldNames("ct helper", "ct helper", text=True),
+        7: FieldNames("ct family", "ct l3proto"),
+        8: FieldNames("ct source", "saddr"),
+        9: FieldNames("ct destination", "daddr"),
+        10: FieldNames("ct protocol", "ct protocol"),
+        11: FieldNames("ct sport", "proto-src"),
+        12: FieldNames("ct dport", "proto-dst"),
+        13: FieldNames("ct label", "ct label"),
+        14: FieldNames("ct packets", "packets"),
+        15: FieldNames("ct bytes", "bytes"),
+        16: FieldNames("ct average", "avgpkt"),
+        17: FieldNames("ct zone", "ct zone"),
+        18: FieldNames("ct event", "ct event"),
+        19: FieldNames("ct source", "ip saddr"),
+        20: FieldNames("ct destination", "ip daddr"),
+        21: FieldNames("ct source", "ip6 saddr"),
+        22: FieldNames("ct destination", "ip6 daddr"),
+        23: FieldNames("ct id", "ct id"),
     },
     "rt": {
-        0: Words("route class", "rt classid"),
-        1: Words("next hop", "rt ip nexthop"),
-        2: Words("next hop", "rt ip6 nexthop"),
-        3: Words("path mss", "rt mtu"),
-        4: Words("ipsec out", "rt ipsec", _PRESENCE),
+        0: FieldNames("route class", "rt classid"),
+        1: FieldNames("next hop", "rt ip nexthop"),
+        2: FieldNames("next hop", "rt ip6 nexthop"),
+        3: FieldNames("path mss", "rt mtu"),
+        4: FieldNames("ipsec out", "rt ipsec", _PRESENCE),
     },
     "socket": {
-        0: Words("socket lookup", "socket transparent"),
-        1: Words("socket lookup", "socket mark"),
-        2: Words("socket lookup", "socket wildcard"),
-        3: Words("socket lookup", "socket cgroupv2"),
+        0: FieldNames("socket lookup", "socket transparent"),
+        1: FieldNames("socket lookup", "socket mark"),
+        2: FieldNames("socket lookup", "socket wildcard"),
+        3: FieldNames("socket lookup", "socket cgroupv2"),
     },
 }
 
@@ -191,17 +193,17 @@ _WIDEST = 64
 """Bytes of all registers together (NFT_DATA_VALUE_MAXLEN): a message that names more was not made by the kernel."""
 
 
-def of_key(kind: str, key: int, direction: str = "") -> Words:
+def of_key(kind: str, key: int, direction: str = "") -> FieldNames:
     """What a key is called; one that is not known is called by its number."""
     found = _KEYS.get(kind, {}).get(key)
     if found is None:
-        return Words(f"{kind} {key}", f"{kind} {key}")
+        return FieldNames(f"{kind} {key}", f"{kind} {key}")
     if kind == "ct" and direction and not found.words.startswith("ct "):
         return found._replace(name=f"{found.name} {direction}", words=f"ct {direction} {found.words}")
     return found if found.words.startswith("ct ") or kind != "ct" else found._replace(words=f"ct {found.words}")
 
 
-def value(words: Words, data: bytes, *, big: bool, address: bool = False, width: int = 0) -> str:
+def value(words: FieldNames, data: bytes, *, big: bool, address: bool = False, width: int = 0) -> str:
     """A value as nft writes it."""
     if words.text:
         text = data.split(bytes(1), 1)[0].decode("utf-8", "replace")

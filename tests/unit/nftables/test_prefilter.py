@@ -9,7 +9,7 @@ import pytest
 from hitless.kernel import netlink
 from hitless.kernel.netlink import be32, nested, text
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.places import Known, Sorted, clue
+from hitless.kernel.nftables.prefilter import KnownHeader, RuleIndex, comparison
 from hitless.model.headers import PacketHeader
 
 plain = netlink.attribute  # the kernel tells of nested attributes here without the flag
@@ -62,7 +62,7 @@ def header(src: str, dst: str = "192.0.2.1", dport: int | None = 443) -> PacketH
 
 
 def met(packet: PacketHeader, *rules: bytes) -> list[int]:
-    return list(Sorted(rules).meeting(Known(packet)))
+    return list(RuleIndex(rules).candidates(KnownHeader(packet)))
 
 
 @pytest.mark.parametrize("network", ["10.1.2.3/32", "10.1.2.0/24", "10.1.0.0/20", "10.0.0.0/8"])
@@ -104,17 +104,17 @@ def test_a_rule_for_the_other_ip_version_is_left_out() -> None:
     ],
 )
 def test_a_rule_that_does_something_first_is_met_by_everybody(before: bytes) -> None:
-    assert clue(rule(before, *source("10.0.0.1/32"), DROP)) is None
+    assert comparison(rule(before, *source("10.0.0.1/32"), DROP)) is None
 
 
 def test_what_is_negated_or_transformed_is_no_clue() -> None:
     value = ip_address("10.0.0.1").packed
-    assert clue(rule(load(1, 12, 4), compare(value, 1), DROP)) is None
+    assert comparison(rule(load(1, 12, 4), compare(value, 1), DROP)) is None
     parts = be32(1, 1), be32(2, 1), be32(3, 4), be32(6, 0), plain(4, plain(1, value))
     turned = expression("bitwise", *parts, plain(5, plain(1, b"\0\0\0\1")))
-    assert clue(rule(load(1, 12, 4), turned, compare(value), DROP)) is None
+    assert comparison(rule(load(1, 12, 4), turned, compare(value), DROP)) is None
     other = expression("payload", be32(1, 2), be32(2, 1), be32(3, 12), be32(4, 4))  # into another register
-    assert clue(rule(other, compare(value), DROP)) is None
+    assert comparison(rule(other, compare(value), DROP)) is None
 
 
 def test_bytes_in_a_comment_are_no_condition() -> None:
@@ -125,7 +125,7 @@ def test_bytes_in_a_comment_are_no_condition() -> None:
 
 def test_a_damaged_message_has_no_clue_and_is_met_by_everybody() -> None:
     whole = rule(*source("10.0.0.1/32"), DROP)
-    assert clue(whole) is not None
+    assert comparison(whole) is not None
     for cut in range(len(whole)):
         assert met(header("10.9.9.9"), whole[:cut]) in ([], [0])  # and no error
     # an expression, and the list of them, that claim another length than they have
@@ -179,18 +179,19 @@ def test_a_value_shorter_than_what_was_loaded_is_a_prefix_and_a_longer_one_no_cl
     value = ip_address("10.1.2.3").packed
     assert met(header("10.1.9.9"), rule(load(1, 12, 4), compare(value[:2]), DROP)) == [0]
     assert met(header("10.2.9.9"), rule(load(1, 12, 4), compare(value[:2]), DROP)) == []
-    assert clue(rule(load(1, 12, 2), compare(value), DROP)) is None
+    assert comparison(rule(load(1, 12, 2), compare(value), DROP)) is None
     # a mask before a range, a mask of a mask, and a mask of nothing
     mask = masked(ip_network("10.0.0.0/12").netmask.packed)
-    assert clue(rule(load(1, 12, 4), mask, compare(value, 5), compare(value, 3), DROP)) is None
-    assert clue(rule(load(1, 12, 4), mask, mask, compare(value), DROP)) is None
-    assert clue(rule(mask, compare(value), DROP)) is None
-    assert clue(rule(load(1, 12, 4), mask, compare(value[:2]), DROP)) is None
+    assert comparison(rule(load(1, 12, 4), mask, compare(value, 5), compare(value, 3), DROP)) is None
+    assert comparison(rule(load(1, 12, 4), mask, mask, compare(value), DROP)) is None
+    assert comparison(rule(mask, compare(value), DROP)) is None
+    assert comparison(rule(load(1, 12, 4), mask, compare(value[:2]), DROP)) is None
 
 
 def test_of_several_clues_the_one_that_says_most_is_taken() -> None:
     wide, narrow = source("10.0.0.0/8"), source("10.1.2.3/32")
-    assert clue(rule(*wide, *narrow, DROP)) == clue(rule(*narrow, *wide, DROP)) == clue(rule(*narrow, DROP))
+    found = comparison(rule(*narrow, DROP))
+    assert comparison(rule(*wide, *narrow, DROP)) == comparison(rule(*narrow, *wide, DROP)) == found
     low, high = (ip_address(f"10.1.0.{last}").packed for last in (0, 7))
     between = load(1, 12, 4), compare(low, 5), compare(high, 3)
-    assert clue(rule(*wide, *between, DROP)) == clue(rule(*between, DROP))
+    assert comparison(rule(*wide, *between, DROP)) == comparison(rule(*between, DROP))

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from tests.unit.model import kinds
 
-from hitless.model import rules, words
+from hitless.model import notation, rules
 from hitless.model.rules import Action, Rule, Step
 
 NET, ADDRESS = ip_network("10.42.0.0/16"), ip_address("192.0.2.1")
@@ -95,8 +95,8 @@ def test_every_kind_of_step_has_a_sample() -> None:
 @pytest.mark.parametrize("kind", sorted(SAMPLES, key=str))
 def test_a_step_is_told_as_its_tool_writes_it(kind: type) -> None:
     step, iptables, nft = SAMPLES[kind]
-    assert words.rule(Rule((step,)), iptables=True) == iptables
-    assert words.rule(Rule((step,)), iptables=False) == nft
+    assert notation.rule(Rule((step,)), iptables=True) == iptables
+    assert notation.rule(Rule((step,)), iptables=False) == nft
     assert not re.search(rf"{kind.__name__}\(|frozenset|Network", iptables + nft)
 
 
@@ -127,12 +127,12 @@ def test_a_step_is_told_as_its_tool_writes_it(kind: type) -> None:
 def test_a_whole_rule_is_told_in_its_tool_s_order_and_says_nothing_twice(
     steps: tuple[Step, ...], iptables: str, nft: str
 ) -> None:
-    assert words.rule(Rule(steps), iptables=True) == iptables
-    assert words.rule(Rule(steps), iptables=False) == nft
+    assert notation.rule(Rule(steps), iptables=True) == iptables
+    assert notation.rule(Rule(steps), iptables=False) == nft
 
 
 def test_an_ipset_is_told_by_its_name_where_somebody_knows_it() -> None:
     rule = Rule((rules.SetMember("#3", "dst,dst"), rules.Accept()))
-    assert words.rule(rule, iptables=True) == "-m set --match-set #3 dst,dst -j ACCEPT"
-    named = words.rule(rule, iptables=True, names={3: "KUBE-CLUSTER-IP"}.get)
+    assert notation.rule(rule, iptables=True) == "-m set --match-set #3 dst,dst -j ACCEPT"
+    named = notation.rule(rule, iptables=True, names={3: "KUBE-CLUSTER-IP"}.get)
     assert named == "-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT"

@@ -9,12 +9,12 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hitless.kernel.nftables.naming import (
+from hitless.kernel.nftables.field_names import (
     NETWORK_HEADER,
     PROTOCOLS,
     TRANSPORT_HEADER,
+    FieldNames,
     Part,
-    Words,
     of_key,
     parts,
     value,
@@ -22,7 +22,7 @@ from hitless.kernel.nftables.naming import (
 from hitless.model import reading
 from hitless.model.rules import Protocol, Source, Step
 
-__all__ = ["ADDRESS_TYPES", "Constant", "Context", "Field", "Unknown", "Value", "layout"]
+__all__ = ["ADDRESS_TYPES", "Constant", "Context", "Field", "UnknownValue", "Value", "layout"]
 
 ADDRESS_TYPES = (
     *("UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST"),
@@ -53,7 +53,7 @@ class Field:
     direction: str = ""
     shift: int = 0
     big: bool = False
-    named: Words | None = None
+    named: FieldNames | None = None
     count: int = 0
 
     def words(self, context: Context) -> str:
@@ -99,7 +99,7 @@ class Field:
         return self.called.name if self.kind == "meta" and not self.big else ""
 
     @property
-    def called(self) -> Words:
+    def called(self) -> FieldNames:
         """Its names, for a field that is no payload."""
         return self.named or of_key(self.kind, self.key, self.direction)
 
@@ -112,7 +112,7 @@ class Field:
         """A value of it, as nft writes it."""
         if self.kind == "payload":
             protocol = any(part.kind == "protocol" and part.start == self.offset for part in layout(self, context))
-            words = Words("", "", PROTOCOLS if protocol and not any(self.mask) else {})
+            words = FieldNames("", "", PROTOCOLS if protocol and not any(self.mask) else {})
             if self.key == 0 and self.length == 6:
                 return data.hex(":")
             width = self.length if any(self.mask) else 0
@@ -128,13 +128,13 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
+class UnknownValue:
     """A register that holds something that the reader cannot follow."""
 
     text: str
 
 
-Value = Constant | Field | Unknown
+Value = Constant | Field | UnknownValue
 
 
 @dataclass(frozen=True, slots=True)

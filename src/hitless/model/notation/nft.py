@@ -54,7 +54,7 @@ def words(steps: Sequence[Step], around: Iterable[Step] = ()) -> str:
 def _names(step: Match, protocol: int) -> bool:
     """Whether a condition's own words name the protocol."""
     name, text = PROTOCOLS.get(protocol), step.nft(protocol)
-    return step.of_protocol or (name is not None and (text.startswith(f"{name} ") or f" . {name} " in text))
+    return step.names_protocol or (name is not None and (text.startswith(f"{name} ") or f" . {name} " in text))
 
 
 def _range(first: int, last: int) -> str:

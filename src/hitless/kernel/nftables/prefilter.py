@@ -1,12 +1,14 @@
-"""Which rules of a long chain concern a packet? Told from their bytes.
+"""Which rules of a long chain can match a packet? Read from the bytes of the rule messages, without decoding them.
 
-Problem: kube-proxy has a chain with a rule for each Service, a block list is written as 50,000 rules, and decoding them
-for one packet takes a minute. Promise: ``clue`` finds the condition of a rule message that most packets fail by: an
-address or port that is compared with a value, a network or a range, before the rule does anything. ``Sorted`` keeps the
-clues of some rules, so that those which a packet may meet are found without looking at the others; a rule without a
-clue counts as one for every packet. What it never does: say that a rule matches. Next stage: ``blocks``.
+Problem: kube-proxy has a chain with a rule for each Service, a block list may be written as 50,000 rules, and decoding
+them for one packet takes a minute. Promise: ``comparison`` finds the condition of a rule message that excludes most
+packets: an address or port that is compared with a value, a network or a range before the rule has any effect.
+``RuleIndex`` keeps these comparisons for a block of rules, so that the candidates for a packet are found without
+reading the others; a rule without such a comparison is a candidate for every packet. It never decides that a rule
+matches. Next stage: ``blocks``.
 
-Clues are read from the rule's own expressions, one by one, never searched for: a comment may hold any bytes.
+Comparisons are read from the rule's own expressions, one by one, and never searched for: a comment may contain any
+bytes.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from hitless.kernel.netlink import attribute, text
 from hitless.kernel.nftables import wire
 from hitless.model.headers import PacketHeader
 
-__all__ = ["LONG", "Clue", "Known", "Sorted", "clue"]
+__all__ = ["LONG_CHAIN", "ComparedField", "KnownHeader", "RuleIndex", "comparison"]
 
-LONG = 64
+LONG_CHAIN = 64
 """Chains of more rules than this are not decoded whole for one packet."""
 
 _NETWORK, _TRANSPORT = 1, 2
@@ -36,7 +38,7 @@ _ATTRIBUTE, _LEAST = struct.Struct("=HH"), 12  # of an expression: two heads and
 _EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
 
 
-class Clue(NamedTuple):
+class ComparedField(NamedTuple):
     """Bytes of a header that are compared: of the network (1) or transport header (2), and under which mask (empty:
     as they stand). ``version``: only of packets of that IP version (0: of any)."""
 
@@ -47,7 +49,7 @@ class Clue(NamedTuple):
     version: int = 0
 
 
-Found = tuple[Clue, bytes, bytes]
+Found = tuple[ComparedField, bytes, bytes]
 """A clue, and the lowest and highest value for which the rule may match."""
 
 
@@ -88,7 +90,7 @@ _COUNTER = text(1, "counter")
 _MATCH = text(1, "match")
 
 
-def clue(payload: bytes) -> Found | None:
+def comparison(payload: bytes) -> Found | None:
     """The clue of a rule message that says most; ``None`` where it has none."""
     best: Found | None = None
     bits = 0
@@ -110,7 +112,7 @@ def clue(payload: bytes) -> Found | None:
 
 def _clues(payload: bytes) -> Iterable[Found]:
     """Every comparison of an address or a port that comes before the rule has any effect."""
-    loaded: Clue | None = None
+    loaded: ComparedField | None = None
     low: bytes | None = None
     version = 0
     unpack = _ATTRIBUTE.unpack_from
@@ -123,7 +125,7 @@ def _clues(payload: bytes) -> Iterable[Found]:
         name, at, begin = payload[at + 8 : at + 12], at + ((length + 3) & ~3), at + 4
         if name == b"payl" and (match := _LOAD.fullmatch(payload, begin, end)) is not None:
             header, offset, width = match.groups()
-            loaded, low = Clue(header[0], offset[0], width[0], b"", version), None
+            loaded, low = ComparedField(header[0], offset[0], width[0], b"", version), None
         elif name == b"cmp\0" and (match := _COMPARE.fullmatch(payload, begin, end)) is not None:
             if loaded is None:
                 continue
@@ -142,7 +144,7 @@ def _clues(payload: bytes) -> Iterable[Found]:
         elif name == b"bitw" and (match := _MASK.fullmatch(payload, begin, end)) is not None:
             loaded, low = _masked(loaded, match), None
         elif name == b"meta" and (match := _META.fullmatch(payload, begin, end)) is not None:
-            loaded = Clue(_VERSION, 0, 0) if match[1][0] in (_NFPROTO, _PROTOCOL) else None
+            loaded = ComparedField(_VERSION, 0, 0) if match[1][0] in (_NFPROTO, _PROTOCOL) else None
         elif name == b"matc" and payload.startswith(_MATCH, begin):
             yield from _iprange(payload[0], payload[begin:end])
             return
@@ -167,7 +169,7 @@ def _expressions(payload: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _masked(loaded: Clue | None, match: re.Match[bytes]) -> Clue | None:
+def _masked(loaded: ComparedField | None, match: re.Match[bytes]) -> ComparedField | None:
     """A field under a mask, as networks are compared; ``None`` for any other arithmetic."""
     if loaded is None or loaded.mask:
         return None
@@ -193,15 +195,15 @@ def _iprange(family: int, expression: bytes) -> Iterable[Found]:
         low = blob[2 * number * _RANGES :][:width]
         high = blob[(2 * number + 1) * _RANGES :][:width]
         if blob[4 * _RANGES] & 0x11 << number == 1 << number and low <= high:
-            yield Clue(_NETWORK, offset, width), low, high
+            yield ComparedField(_NETWORK, offset, width), low, high
 
 
-class Known:
+class KnownHeader:
     """The bytes of a packet's headers that are known, by clue."""
 
     def __init__(self, header: PacketHeader) -> None:
         self.header = header
-        self._values: dict[Clue, bytes | None] = {}
+        self._values: dict[ComparedField, bytes | None] = {}
         if header.version == 4:
             fields = ((9, bytes((header.protocol,))), (12, header.source), (16, header.destination))
             network = _image(20, fields)
@@ -210,14 +212,14 @@ class Known:
         ports = ((0, header.part("sport")), (2, header.part("dport")))
         self._images = {_NETWORK: network, _TRANSPORT: _image(4, ports)}
 
-    def value(self, field: Clue) -> bytes | None:
+    def value(self, field: ComparedField) -> bytes | None:
         """What the packet has there, under the mask; ``None``: not known. Empty: it is of another IP version."""
         if field in self._values:
             return self._values[field]
         found = self._values[field] = self._read(field)
         return found
 
-    def _read(self, field: Clue) -> bytes | None:
+    def _read(self, field: ComparedField) -> bytes | None:
         if field.version and field.version != self.header.version:
             return b""
         image, known = (each[field.offset : field.offset + field.length] for each in self._images[field.header])
@@ -259,18 +261,18 @@ class _Ranges:
         return found
 
 
-class Sorted:
+class RuleIndex:
     """Some rules by their clues. Small: an address is kept as its four or sixteen bytes."""
 
     __slots__ = ("_exact", "_ranges", "_rest", "count")
 
     def __init__(self, payloads: Iterable[bytes]) -> None:
-        exact: dict[Clue, tuple[list[bytes], array[int]]] = {}
-        ranges: dict[Clue, list[tuple[bytes, bytes, int]]] = {}
+        exact: dict[ComparedField, tuple[list[bytes], array[int]]] = {}
+        ranges: dict[ComparedField, list[tuple[bytes, bytes, int]]] = {}
         rest = array("H")
         number = -1
         for number, payload in enumerate(payloads):
-            found = clue(payload)
+            found = comparison(payload)
             if found is None:
                 rest.append(number)
             elif found[1] == found[2]:
@@ -284,12 +286,12 @@ class Sorted:
         self._ranges = {field: _Ranges(listed) for field, listed in ranges.items()}
         self._rest: Sequence[int] = tuple(rest)
 
-    def meeting(self, known: Known) -> Sequence[int]:
+    def candidates(self, known: KnownHeader) -> Sequence[int]:
         """Which rules the packet may meet, in order."""
-        found = self.singled_out(known)
+        found = self.specific_rules(known)
         return sorted((*found, *self._rest)) if found else self._rest
 
-    def singled_out(self, known: Known) -> list[int]:
+    def specific_rules(self, known: KnownHeader) -> list[int]:
         """Those of them that have a clue, in any order."""
         found: list[int] = []
         for field, (values, numbers) in self._exact.items():

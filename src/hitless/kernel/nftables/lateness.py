@@ -2,7 +2,7 @@
 
 Problem: a commit is stamped when the receiving thread runs, and nothing in the event says when it was made. The thread
 may have waited for a core, for the interpreter, or been stopped with its process or its machine. Promise:
-``Attendance.late`` bounds by how much what is received now may be older: all the time since the queue was last seen
+``Lateness.late`` bounds by how much what is received now may be older: all the time since the queue was last seen
 empty, less that for which the kernel says that the thread slept undisturbed. Both words are the kernel's, because the
 thread cannot know when it should have run: ppoll(2) tells how long it really waited, and the thread's schedstat how
 long it then waited for a core. It is never more than the time since the queue was seen empty. What it cannot know: that
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from hitless.kernel.cpu_priority import RunDelay
 
-__all__ = ["Attendance"]
+__all__ = ["Lateness"]
 
 _TICK = 200_000_000  # how long a thread sleeps at most; each wake-up costs a tenth of a millisecond
 _SECOND = 1_000_000_000
@@ -36,7 +36,7 @@ class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_int64))
 
 
-class Attendance:
+class Lateness:
     """For the thread that makes it; ``since``: when (monotonic nanoseconds) nothing was there yet.
 
     ``watched`` false: only wait, and say nothing of lateness.

@@ -15,16 +15,16 @@ from hitless.model.headers import PacketHeader
 from hitless.model.packets import TCP, UDP, Packet
 from hitless.model.rules import Snat
 from hitless.model.surroundings import Surroundings
-from hitless.semantics.positions import Position
+from hitless.semantics.walk_state import WalkState
 
-__all__ = ["Sight", "header_of"]
+__all__ = ["PacketContext", "header_of"]
 
 
-class Sight(NamedTuple):
+class PacketContext(NamedTuple):
     """``hook``: where the packet is; ``node`` ``None``: nobody can be asked."""
 
     packet: Packet
-    position: Position
+    state: WalkState
     hook: str
     node: Surroundings | None
     leaves: str = ""  # the interface that it will leave by, also where no hook knows it yet
@@ -32,7 +32,7 @@ class Sight(NamedTuple):
     @property
     def translated(self) -> bool:
         """Whether the walk has given the flow a source translation."""
-        return self.position.translation is not None
+        return self.state.translation is not None
 
     @property
     def first(self) -> bool:
@@ -47,7 +47,7 @@ class Sight(NamedTuple):
     def sources(self) -> tuple[Address, Address] | None:
         """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
         chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
-        translation = self.position.translation
+        translation = self.state.translation
         if translation is None:
             return self.packet.src, self.packet.src
         if isinstance(translation.action, Snat):
@@ -56,13 +56,13 @@ class Sight(NamedTuple):
         return None if given is None else (given, given)
 
 
-def header_of(packet: Packet, hook: str, sights: Sequence[Sight]) -> PacketHeader:
+def header_of(packet: Packet, hook: str, contexts: Sequence[PacketContext]) -> PacketHeader:
     """What the packet's headers are at a hook, in all of these positions."""
-    moved = [sight for sight in sights if sight.translated]
+    moved = [context for context in contexts if context.translated]
     source: bytes | None = packet.src.packed
     if moved:
-        given = {sight.sources() for sight in moved}
-        known = given.pop() if len(given) == 1 and len(moved) == len(sights) else None
+        given = {context.sources() for context in moved}
+        known = given.pop() if len(given) == 1 and len(moved) == len(contexts) else None
         source = known[0].packed if known is not None and known[0] == known[1] else None
     ports = packet.protocol in (TCP, UDP)
     return PacketHeader(

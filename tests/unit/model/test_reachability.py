@@ -7,8 +7,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from hitless.model.families import in_any, within
-from hitless.model.reaching import reached
-from hitless.model.rules import Chain, Goto, Jump, OneOf, Rule, Table, called
+from hitless.model.reachability import reachable
+from hitless.model.rules import Chain, Goto, Jump, OneOf, Rule, Table, jump_targets
 
 
 def test_it_goes_everywhere_once_the_nearest_first() -> None:
@@ -19,19 +19,19 @@ def test_it_goes_everywhere_once_the_nearest_first() -> None:
         asked.append(name)
         return leads[name]
 
-    assert list(reached(("a",), lead)) == ["a", "c", "b", "d", "e"]
+    assert list(reachable(("a",), lead)) == ["a", "c", "b", "d", "e"]
     assert sorted(asked) == ["a", "b", "c", "d", "e"]
-    assert list(reached(("d", "e", "d"), lead)) == ["d", "e", "a", "c", "b"]
-    assert not reached((), lead)
+    assert list(reachable(("d", "e", "d"), lead)) == ["d", "e", "a", "c", "b"]
+    assert not reachable((), lead)
 
 
 def test_chains_that_are_only_named_are_not_reached() -> None:
     rules = (Rule((Jump("b"),)), Rule((Goto("gone"),)), Rule((OneOf(((Jump("c"),), (Goto("b"),)), text="map"),)))
     table = Table("ip", "t", {"a": Chain("a", rules), "b": Chain("b"), "c": Chain("c", (Rule((Jump("a"),)),))})
-    assert called(table.chains["a"]) == ("b", "gone", "c")
-    assert table.reached("a") == {"a", "b", "c"}
-    assert table.reached("b") == {"b"}
-    assert table.reached("gone") == set()
+    assert jump_targets(table.chains["a"]) == ("b", "gone", "c")
+    assert table.reachable("a") == {"a", "b", "c"}
+    assert table.reachable("b") == {"b"}
+    assert table.reachable("gone") == set()
 
 
 @pytest.mark.parametrize(

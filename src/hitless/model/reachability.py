@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
-__all__ = ["reached"]
+__all__ = ["reachable"]
 
 _Node = TypeVar("_Node", bound=Hashable)
 
 
-def reached(starts: Iterable[_Node], leads: Callable[[_Node], Iterable[_Node]]) -> dict[_Node, None]:
+def reachable(starts: Iterable[_Node], leads: Callable[[_Node], Iterable[_Node]]) -> dict[_Node, None]:
     """``starts`` and all that they lead to, the nearest first, each once; a dictionary because its order counts.
     ``leads`` is called once for each."""
     found = dict.fromkeys(starts)

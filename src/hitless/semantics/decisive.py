@@ -1,8 +1,9 @@
-"""Which rule's open question makes the answer "cannot tell"?
+"""Which rule's unknown condition makes the answer "cannot tell"?
 
-Problem: a packet passes many rules whose answer is not known, and of most it does not matter. Promise: ``split`` names
-the visit whose question splits the endings: asked with either answer alone, it gives different endings. It is looked
-for where the journeys of two different endings part, and proven by walking again. Next stage: ``reasons``.
+Problem: a packet passes many rules with conditions that are not known, and most of them do not affect the result.
+Promise: ``find_decisive`` names the visit on which the result depends: assuming that its condition holds, or that it
+does not, gives different endings. Candidates are where the paths to two different endings part; each is confirmed by
+walking the rules again with the assumption. Next stage: ``reasons``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from hitless.semantics.outcome import Ending, Visit
 
-__all__ = ["split"]
+__all__ = ["find_decisive"]
 
 _MOST_ENDINGS = 24  # whose journeys are compared
 _MOST_ASKED = 6  # questions that are asked again, each with both answers
@@ -28,7 +29,7 @@ Asked = Callable[[tuple[str, str, bool, str, int, bool]], set[str]]
 """The kinds of endings if a rule's open condition held, or did not."""
 
 
-def split(endings: Sequence[Ending], ask: Asked) -> tuple[Ending, Visit | None]:
+def find_decisive(endings: Sequence[Ending], ask: Asked) -> tuple[Ending, Visit | None]:
     """An ending to tell of, and the visit whose question decides; ``None`` where no single one does."""
     plain = next((ending for ending in endings if ending.kind == "unknown"), endings[0])
     doubtful: tuple[Ending, Visit] | None = None

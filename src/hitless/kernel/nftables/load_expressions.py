@@ -1,8 +1,8 @@
-"""Expressions that put something into a register, or a register into the packet.
+"""Expressions that load a register, or write a register to the packet or its connection.
 
-Promise: what a load reads becomes a ``Field`` with nft's name for it, or ``Unknown`` with words; what is written into
-the packet or its connection becomes the model's effect. Attribute numbers are those of the kernel's nf_tables.h, the
-meaning that of net/netfilter/nft_*.c. Previous stage: ``expressions``.
+Promise: a load becomes a ``Field`` with nft's name for it, or an ``UnknownValue`` with a description; a write becomes
+an effect of the model. Attribute numbers are those of the kernel's nf_tables.h, the semantics those of
+net/netfilter/nft_*.c. Previous stage: ``expressions``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.branches import Attributes, Branch, host, value_of
+from hitless.kernel.nftables.field_names import FieldNames, Part
 from hitless.kernel.nftables.fields import CT_LENGTHS, META_LENGTHS
-from hitless.kernel.nftables.loads import Constant, Field, Unknown, Value
-from hitless.kernel.nftables.naming import Part, Words
+from hitless.kernel.nftables.register_values import Constant, Field, UnknownValue, Value
 from hitless.model.rules import (
     MoveMark,
     OpaqueAction,
@@ -147,12 +147,14 @@ def _fib(data: Attributes, branch: Branch) -> None:
         branch.load(data.get(1), Field("fib", result, length=length))
     elif flags & _FIB_PRESENT:
         name = "route to source" if direction == "src" else "route to destination"
-        branch.load(data.get(1), Field("named", 0, length=1, named=Words(name, words, {0: "missing", 1: "exists"})))
+        branch.load(
+            data.get(1), Field("named", 0, length=1, named=FieldNames(name, words, {0: "missing", 1: "exists"}))
+        )
     elif result == _FIB_OIFNAME and asked & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
-        name = "way back" if direction == "src" else "way out"
-        branch.load(data.get(1), Field("named", 0, length=16, named=Words(name, words, text=True)))
+        name = f"route to {'source' if direction == 'src' else 'destination'} interface"
+        branch.load(data.get(1), Field("named", 0, length=16, named=FieldNames(name, words, text=True)))
     else:
-        branch.load(data.get(1), Field("named", 0, length=length, named=Words("route", words, text=length == 16)))
+        branch.load(data.get(1), Field("named", 0, length=length, named=FieldNames("route", words, text=length == 16)))
 
 
 def _keyed(kind: str, register: int, key_at: int, lengths: Mapping[int, int]) -> Callable[[Attributes, Branch], None]:
@@ -182,9 +184,9 @@ def _exthdr(data: Attributes, branch: Branch) -> None:
     name = {0: "ip6 extension", 2: "ip option"}.get(operation, word)
     present = wire.number(data.get(5, b"")) & 1
     if present:
-        words = Words(f"{name} present", f"{word} {named}", {0: "missing", 1: "exists"})
+        words = FieldNames(f"{name} present", f"{word} {named}", {0: "missing", 1: "exists"})
     else:
-        words = Words(name, f"{word} {named} @{wire.number(data.get(3, b''))}")
+        words = FieldNames(name, f"{word} {named} @{wire.number(data.get(3, b''))}")
     branch.load(
         data[1], Field("named", 0, length=1 if present else wire.number(data.get(4, b"")), named=words, big=True)
     )
@@ -194,7 +196,7 @@ def _numgen(data: Attributes, branch: Branch) -> None:
     modulus, offset = wire.number(data.get(2, b"")), wire.number(data.get(4, b""))
     how = "random" if wire.number(data.get(3, b"")) else "inc"
     words = f"numgen {how} mod {modulus}" + (f" offset {offset}" if offset else "")
-    branch.load(data.get(1), Field("named", 0, offset, named=Words("random number", words), count=modulus))
+    branch.load(data.get(1), Field("named", 0, offset, named=FieldNames("random number", words), count=modulus))
 
 
 def _hash(data: Attributes, branch: Branch) -> None:
@@ -203,7 +205,7 @@ def _hash(data: Attributes, branch: Branch) -> None:
     of = source.words(branch.context) if isinstance(source, Field) else "…"
     how = "symhash" if wire.number(data.get(7, b"")) else f"jhash {of}"
     words = f"{how} mod {modulus}" + (f" offset {offset}" if offset else "")
-    branch.load(data.get(2), Field("named", 0, offset, named=Words("hash", words), count=modulus))
+    branch.load(data.get(2), Field("named", 0, offset, named=FieldNames("hash", words), count=modulus))
 
 
 def _xfrm(data: Attributes, branch: Branch) -> None:
@@ -211,14 +213,16 @@ def _xfrm(data: Attributes, branch: Branch) -> None:
     inwards = wire.number(data.get(3, b"")) == 0
     key = {1: "ip saddr", 2: "ip daddr", 3: "ip6 saddr", 4: "ip6 daddr", 5: "reqid", 6: "spi"}
     word = key.get(wire.number(data.get(2, b"")), "key")
-    words = Words("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
+    words = FieldNames("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
     length = 16 if "ip6" in word else 4
     branch.load(data.get(1), Field("named", 0, length=length, named=words, big=word != "reqid"))
 
 
 def _named(name: str, words: str, register: int, length: int = 4) -> Callable[[Attributes, Branch], None]:
     def load(data: Attributes, branch: Branch) -> None:
-        branch.load(data.get(register), Field("named", 0, length=length, named=Words(name, words, text=length == 16)))
+        branch.load(
+            data.get(register), Field("named", 0, length=length, named=FieldNames(name, words, text=length == 16))
+        )
 
     return load
 
@@ -229,7 +233,7 @@ _SHIFTS = {1: "<<", 2: ">>"}
 def _bitwise(data: Attributes, branch: Branch) -> None:
     source, operation = branch.value(data.get(1)), wire.number(data.get(6, b""))
     mask, xor = (value_of(data.get(key)) for key in (4, 5))
-    result: Value = Unknown(f"{_words(source, branch)} with bits changed")
+    result: Value = UnknownValue(f"{_words(source, branch)} with bits changed")
     if operation == 0 and isinstance(source, Field) and not source.shift and mask and len(mask) == len(xor):
         if not source.mask:
             result = replace(source, mask=mask, xor=xor)
@@ -249,13 +253,13 @@ def _bitwise(data: Attributes, branch: Branch) -> None:
 def _words(value: Value, branch: Branch) -> str:
     if isinstance(value, Field):
         return value.words(branch.context)
-    return value.text if isinstance(value, Unknown) else "a constant"
+    return value.text if isinstance(value, UnknownValue) else "a constant"
 
 
 def _byteorder(data: Attributes, branch: Branch) -> None:
     """From one byte order to the other: SREG 1, DREG 2, OP 3, LEN 4, SIZE 5."""
     source, size = branch.value(data.get(1)), wire.number(data.get(5, b""))
-    result: Value = Unknown(f"{_words(source, branch)} in another byte order")
+    result: Value = UnknownValue(f"{_words(source, branch)} in another byte order")
     if isinstance(source, Field) and not source.mask and not source.shift and size in (source.length, 0):
         if not source.big and source.kind != "payload" and not source.called.text and sys.byteorder == "little":
             result = replace(source, big=True)

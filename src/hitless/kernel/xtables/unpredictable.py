@@ -14,7 +14,7 @@ from hitless.kernel.xtables.properties import negation
 from hitless.model.families import Family
 from hitless.model.rules import Opaque
 
-__all__ = ["CHANCE"]
+__all__ = ["UNPREDICTABLE"]
 
 _UNITS = (("second", 1), ("minute", 60), ("hour", 3600), ("day", 86400))
 
@@ -214,7 +214,7 @@ def _opaque(words: Callable[[bytes, Family], str]) -> Callable[[bytes, Family], 
     return lambda data, family: (Opaque(words(data, family)),)
 
 
-CHANCE: Mapping[tuple[str, int], Callable[[bytes, Family], tuple[Opaque, ...]]] = MappingProxyType(
+UNPREDICTABLE: Mapping[tuple[str, int], Callable[[bytes, Family], tuple[Opaque, ...]]] = MappingProxyType(
     {key: _opaque(words) for key, words in _WORDS.items()}
 )
 """Decoders by extension name and revision."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hitless.model.notation import iptables as _iptables
+from hitless.model.notation import nft as _nft
 from hitless.model.rules import Comment, Destination, Match, Rule, SetMember, Source, Step
-from hitless.model.words import iptables as _iptables
-from hitless.model.words import nft as _nft
 
 __all__ = ["Names", "condition", "conditions", "rule"]
 

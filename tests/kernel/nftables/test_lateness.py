@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from hitless.kernel.nftables.attendance import Attendance
+from hitless.kernel.nftables.lateness import Lateness
 
 HOLD = 0.5  # seconds; longer than the longest sleep of the thread, and shorter than the kernel's bound for real-time
 SPIN = f"""
@@ -41,11 +41,11 @@ def test_a_thread_that_waits_for_a_core_is_late_by_that_time_and_not_by_twice_as
     def receive() -> None:
         os.sched_setaffinity(0, {core})
         began = time.monotonic_ns()
-        attendance = Attendance((event,), began, watched=True)
+        lateness = Lateness((event,), began, watched=True)
         os.write(tell, b"x")
-        ready = attendance.wait()
-        before, late, after = time.monotonic_ns(), attendance.late(), time.monotonic_ns()
-        attendance.close()
+        ready = lateness.wait()
+        before, late, after = time.monotonic_ns(), lateness.late(), time.monotonic_ns()
+        lateness.close()
         told.extend((len(ready), late, before, after - began))
 
     spinner = subprocess.Popen(command, pass_fds=(event, go), stdout=subprocess.PIPE, text=True)
