@@ -48,7 +48,8 @@ class Notices:
                 remedy = "; name its chains with --profile" if observing else "; see hitless guard status"
                 self._log.warning(event, family=family.value, reason=words + remedy)
             standby = side.installed if observing else None
-            able = "its rules have an exact copy for " + ", ".join(map(str, standby.networks)) if standby else ""
+            networks = ", ".join(map(str, standby.networks)) if standby is not None else ""
+            able = f"its rules have an exact copy for {networks}" if networks else ""
             if self._new("able", family, able):
                 reason = f"{able}; nothing was written. To protect them: hitless guard"
                 self._log.info("the guard could protect this node", family=family.value, reason=reason)

@@ -20,7 +20,7 @@ from hitless.guard.primaries import Primary
 from hitless.guard.reasons import NOTHING, Code, Reason
 from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
-from hitless.model.rules import Hook, Ruleset
+from hitless.model.rules import Ruleset
 from hitless.model.standby import without_guard
 from hitless.observe.questions import THROUGH
 from hitless.observe.rules import Observation
@@ -200,11 +200,6 @@ class Side:
         return self._standby is not None and self.installed is not None and self._standby == self.installed
 
 
-def _asked(hook: Hook) -> bool:
-    """Whether a base chain at this hook takes part in an answer (``THROUGH`` says which do not)."""
-    return hook.hook in _HOOKS and (hook.type != "nat" or hook.hook == "postrouting")
-
-
 def _passed(ruleset: Ruleset, family: Family, met: Collection[ChainName]) -> Iterator[object]:
     """What the answers and the standby were made of, as values that compare cheaply: where base chains stand, the
     chains that the packets met, and all that is copied."""
@@ -214,7 +209,7 @@ def _passed(ruleset: Ruleset, family: Family, met: Collection[ChainName]) -> Ite
             continue
         names = {chain for nft, name, chain in met if (nft, name) == (table.family, table.name)}
         for name, hook in table.hooks():
-            if _asked(hook):
+            if hook.hook in _HOOKS:
                 yield table.family, table.name, table.legacy, name, hook
             if hook.type == "nat" and hook.hook == "postrouting":
                 names |= table.reachable(name)

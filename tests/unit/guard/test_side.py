@@ -75,7 +75,7 @@ def test_what_others_do_in_chains_that_no_pods_packet_passes_is_no_news() -> Non
     assert see(one, Ruleset((more,)), 2) is None
 
 
-def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
+def test_base_chains_at_prerouting_that_come_and_go_are_asked_about() -> None:
     one = side(around=Node((Pod(ip_address("10.42.1.10"), "cali1"),)))
 
     def before(kind: str, *rules: Rule) -> Ruleset:
@@ -83,7 +83,11 @@ def test_a_drop_at_prerouting_is_news_and_a_service_there_is_none() -> None:
         return Ruleset((*nat().tables, Table("ip", "before", {"PREROUTING": chain})))
 
     see(one, nat())
-    assert see(one, before("nat", Rule((Dnat("10.42.1.9"),))), 2) is None
+    sent_on = see(one, before("nat", Rule((Dnat("10.42.1.9"),))), 2)
+    assert sent_on is not None
+    assert "sends it on to 10.42.1.9" in one.doubt  # as the watch says
+    assert see(one, before("nat"), 2) is not None
+    assert not one.doubt
     cut = see(one, before("filter", Rule((Drop(),))), 3)
     assert cut is not None
     assert one.forward.open is not None
