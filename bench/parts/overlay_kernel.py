@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.kernel.overlay.ground import Ground, Member, OverlayAgent
 
 from hitless.kernel.links import LinkEvent, LinkEvents
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Network
 from hitless.model.links import Route
 from hitless.model.reading import network

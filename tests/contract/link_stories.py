@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from hitless.agent.overlay.ports import LinksPort
 from hitless.errors import HitlessError
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Network
 from hitless.model.links import (
     BOOT,

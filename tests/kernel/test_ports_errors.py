@@ -30,7 +30,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import read_ruleset as read_nft
 from hitless.kernel.nftables.mirror import Mirror
 from hitless.kernel.nftables.owned import OwnedTables
-from hitless.kernel.routing import Routing
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, confirmed
 from hitless.kernel.xtables import read_ruleset as read_legacy
 from hitless.model.families import Family
 
@@ -65,11 +65,11 @@ def facts(where: Namespace) -> None:
 
 
 def routing(where: Namespace) -> None:
-    with Routing(where) as one:
-        one.links()
+    with RtnetlinkReader(where) as one:
+        one.devices()
         for family in Family:
-            one.neighbours(family)
-        one.way(ip_address("192.0.2.1"))
+            one.neighbours({}, family, confirmed)
+        one.lookup({}, ip_address("192.0.2.1"))
 
 
 def owned(where: Namespace) -> None:

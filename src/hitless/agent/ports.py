@@ -69,8 +69,8 @@ class FactsPort(Protocol):
     def addresses(self, family: Family) -> frozenset[Address]:
         """The node's own addresses."""
 
-    def routes(self, family: Family) -> Iterable[tuple[Network, int]]:
-        """Its routes: where to, and by which interface."""
+    def routes(self, family: Family) -> Iterable[Network]:
+        """Where its routes lead."""
 
     def paths(self, family: Family) -> Paths:
         """The ways to addresses, as the node is now."""

@@ -201,7 +201,7 @@ class Worker:
             route.prefixlen == route.max_prefixlen
             and route.network_address in old
             and route.network_address not in now.network
-            for route, _ in self._node_facts().routes(family)
+            for route in self._node_facts().routes(family)
         )
 
     def _node_facts(self) -> FactsPort:

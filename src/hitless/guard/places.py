@@ -65,7 +65,7 @@ class _Nowhere:
 
     def whom(self, place: WitnessPlace) -> Whom:
         """Addresses that nobody has, and no way out."""
-        return find(_asking(place), NodeView(), lambda *_: 0)
+        return find(_asking(place), NodeView(), lambda *_: "")
 
     def uplink(self, family: Family) -> str:
         """No way out."""

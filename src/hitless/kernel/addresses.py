@@ -1,8 +1,8 @@
-"""What this node itself is: its addresses, its host routes, its way out.
+"""The node's own addresses, and where the routes of its main table lead.
 
 Problem: a pod's flow to an address of its own node is delivered, not forwarded, and must not be taken for a flow that
-lost its translation; and pods that still live in an old network are seen by their routes. Promise: three facts, read by
-netlink, now. It changes nothing.
+lost its translation; and pods that still live in an old network are known by their routes. Promise: facts as the kernel
+has them now. It changes nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.ports import only_ours
-from hitless.kernel.routing import Routing
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of, unicast
 from hitless.model.families import Address, Family, Network
+from hitless.model.links import MAIN, Route
 
 __all__ = ["NodeFacts", "Paths"]
-
-_MAIN = 254  # RT_TABLE_MAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +59,29 @@ class NodeFacts:
     """Reads one namespace over one socket; use it from one thread at a time."""
 
     def __init__(self, namespace: Namespace = HERE) -> None:
-        self._routing = Routing(namespace)
+        self._reader = RtnetlinkReader(namespace)
 
     def close(self) -> None:
         """Close the socket."""
-        self._routing.close()
+        self._reader.close()
 
     @only_ours("list", "addresses")
     def addresses(self, family: Family) -> frozenset[Address]:
         """The node's own addresses."""
-        return frozenset(self._routing.addresses(family))
+        return frozenset(one.address for one in self._reader.addresses({}, family))
 
     @only_ours("list", "links and routes")
     def paths(self, family: Family) -> Paths:
         """The routes with their interfaces' names."""
-        links = self._routing.links()
-        found = [(network, links[oif].name if oif in links else "") for network, oif in self.routes(family)]
+        names = names_of(self._reader.devices())
+        known = frozenset(names.values())
+        found = [(one.to, one.device if one.device in known else "") for one in self._routes(family, names)]
         return Paths(tuple(sorted(found, key=lambda one: -one[0].prefixlen)))
 
-    def routes(self, family: Family) -> Iterator[tuple[Network, int]]:
-        """Unicast routes of the main table: where to, and the number of the interface (0: several, or none)."""
-        with only_ours("list", "routes"):
-            yield from ((route.to, route.oif) for route in self._routing.routes(family) if route.table == _MAIN)
+    @only_ours("list", "routes")
+    def routes(self, family: Family) -> tuple[Network, ...]:
+        """Where the unicast routes of the main table lead."""
+        return tuple(one.to for one in self._routes(family, {}))
+
+    def _routes(self, family: Family, names: Mapping[int, str]) -> list[Route]:
+        return self._reader.routes(names, family, lambda one: unicast(one, table=MAIN))

@@ -15,8 +15,9 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 from hitless.errors import AlreadyExists, EventsLostError, KernelError, MissingError, NotFound
 from hitless.kernel.messages import (
@@ -81,6 +82,9 @@ _U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 _BUFFER = 1 << 18  # larger than any datagram that the kernel makes (dumps 32 KB, events a page or two)
 TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
+
+
+_T = TypeVar("_T")
 
 
 class TornError(KernelError):
@@ -226,12 +230,25 @@ class Socket:
         return found
 
     def dump(self, kind: int, payload: bytes, *, operation: str, subject: str) -> list[Message]:
-        """All answers of a dump; repeated from the start while the kernel says that it was torn by a change."""
+        """All messages of a dump, whole."""
+        return self.collect(kind, payload, lambda one: one, operation=operation, subject=subject)
+
+    def collect(
+        self, kind: int, payload: bytes, decode: Callable[[Message], _T | None], *, operation: str, subject: str
+    ) -> list[_T]:
+        """The values of a dump, each decoded as its message comes, without those that are ``None``; repeated from the
+        start while the kernel reports that a change interrupted it (``NLM_F_DUMP_INTR``)."""
         for _ in range(TRIES):
+            found: list[_T] = []
+            answers = self.stream(kind, payload, operation=operation, subject=subject)
             try:
-                return list(self.stream(kind, payload, operation=operation, subject=subject))
+                for one in answers:
+                    value = decode(one)
+                    if value is not None:
+                        found.append(value)
             except TornError:
                 continue
+            return found
         raise KernelError(operation, subject, errno.EINTR, f"changed during each of {TRIES} reads")
 
     def stream(

@@ -9,7 +9,6 @@ told is ``None``. For one thread. Next stages: ``hitless.watch``, ``hitless.guar
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -20,17 +19,13 @@ from hitless.kernel.ipsets import Ipsets
 from hitless.kernel.namespaces import HERE, Namespace, inside
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.sets import is_limited
-from hitless.model import reading
+from hitless.kernel.rtnetlink import formats
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader
 from hitless.model.families import Address, Family
 from hitless.model.packets import Packet
 
 __all__ = ["Surroundings"]
 
-_GETLINK, _GETADDR = 18, 22
-_IFNAME, _LINKINFO, _GROUP, _INFO_KIND = 3, 18, 27, 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_SECONDARY, _GLOBAL = 0x01, 0  # IFA_F_SECONDARY (IPv6: a temporary address), RT_SCOPE_UNIVERSE
-_NUMBERS = {Family.IPV4: 2, Family.IPV6: 10}
 _XFRM, _GETPOLICY = 6, 0x15
 _POLICY_ID = 64  # struct xfrm_userpolicy_id
 _ACCOUNTING, _ACCOUNT_GET, _ACCOUNT_NAME, _ACCOUNT_FLAGS = 7, 1, 1, 5
@@ -167,36 +162,31 @@ class Surroundings:
         return self._remembered(("links",), self._read_links)
 
     def _read_links(self) -> dict[str, tuple[int, int, str]]:
-        found = {}
-        for payload in self._dump(_GETLINK, bytes(16)):
-            told = netlink.attributes(payload, 16)
-            kind = netlink.attributes(told.get(_LINKINFO, b"")).get(_INFO_KIND, b"")
-            (group,) = struct.unpack("=I", told.get(_GROUP, bytes(4)))
-            (index,) = struct.unpack_from("=i", payload, 4)
-            found[netlink.to_text(told.get(_IFNAME, b""))] = (index, group, netlink.to_text(kind))
-        return found
+        try:
+            with RtnetlinkReader(self._namespace) as reader:
+                return {one.name: (one.index, one.group, one.kind) for one in reader.devices()}
+        except HitlessError:
+            return {}
 
     def address(self, interface: str, family: Family) -> Address | None:
-        """The address that a masquerade gives to what leaves by an interface, where it can be but one."""
+        """The address that a masquerade gives to what leaves by an interface; ``None``: there are several, or none."""
         return self._remembered(("address", interface, family), lambda: self._read_address(interface, family))
 
     def _read_address(self, interface: str, family: Family) -> Address | None:
-        number = self.index(interface)
-        found = []
-        for payload in self._dump(_GETADDR, bytes((_NUMBERS[family], 0, 0, 0, 0, 0, 0, 0))):
-            _, _, flags, scope, index = struct.unpack_from("=BBBBI", payload)
-            told = netlink.attributes(payload, 8)
-            value = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)
-            if index == number and scope == _GLOBAL and not flags & _SECONDARY and value:
-                found.append(reading.packed(value))
-        return found[0] if len(found) == 1 else None
-
-    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
+        index = self.index(interface)
+        if index is None:
+            return None
         try:
-            with netlink.Socket(netlink.ROUTE, self._namespace) as route:
-                return [each.payload for each in route.dump(kind, payload, operation="list", subject="interfaces")]
+            with RtnetlinkReader(self._namespace) as reader:
+                addresses = reader.addresses({index: interface}, family)
         except HitlessError:
-            return []
+            return None
+        found = [
+            one.address
+            for one in addresses
+            if one.device == interface and one.scope == formats.RT_SCOPE_UNIVERSE and not one.secondary
+        ]
+        return found[0] if len(found) == 1 else None
 
     # --- the rest
 

@@ -73,10 +73,12 @@ class Wireguard:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A network device. ``kind``: the driver's word; ``up``: switched on, whatever its carrier says.
+    """A network device. ``kind``: its driver (veth, bridge, vxlan, …; empty for hardware); ``up``: switched on, also
+    without a carrier.
 
-    ``tx_checksum`` and ``gro``: what ``ethtool -K DEVICE tx`` and ``gro`` say; desired ``None``: as it is. ``index`` is
-    the kernel's number of what was observed, and no part of a comparison.
+    ``tx_checksum`` and ``gro``: as ``ethtool -K DEVICE tx`` and ``gro`` set them; desired ``None``: left as it is. Only
+    observed, and not compared: ``index``, the kernel's number; ``carrier``, whether it is up and its carrier too;
+    ``master``, the bridge or VRF that it belongs to (empty: none); ``group``, the number of its group.
     """
 
     name: str
@@ -89,6 +91,9 @@ class Device:
     tx_checksum: bool | None = None
     gro: bool | None = None
     index: int = field(default=0, compare=False)
+    carrier: bool = field(default=False, compare=False)
+    master: str = field(default="", compare=False)
+    group: int = field(default=0, compare=False)
     key: Key = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,11 +105,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class DeviceAddress:
-    """An address of a device, with its prefix length."""
+    """An address of a device, with its prefix length. Only observed, and not compared: ``scope`` (0: global) and
+    ``secondary`` (of IPv6: a temporary address)."""
 
     device: str
     address: Address
     length: int
+    scope: int = field(default=0, compare=False)
+    secondary: bool = field(default=False, compare=False)
     key: Key = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,7 +124,9 @@ class DeviceAddress:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route; ``kind``: unicast, blackhole, or what else was observed. ``device`` is empty where there is none."""
+    """A route; ``kind``: unicast, blackhole, or what else was observed. ``device`` is empty where there is none, or
+    several. ``hidden_gateway``: it leads, or may lead, to a gateway that is not in ``gateway``: one of another family,
+    of several next hops, of a next hop object."""
 
     to: Network
     device: str
@@ -128,10 +138,16 @@ class Route:
     table: int = MAIN
     metric: int = 0
     other: str = ""
+    hidden_gateway: bool = False
     key: Key = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", ("route", self.to, self.metric, self.table))
+
+    @property
+    def direct(self) -> bool:
+        """Whether packets go to their destination without a gateway."""
+        return self.gateway is None and not self.hidden_gateway
 
     def __str__(self) -> str:
         words = f"route {self.to}" if self.kind == "unicast" else f"{self.kind} route {self.to}"
@@ -156,12 +172,14 @@ def network_of_one(address: Address) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Which hardware address an address has behind a device."""
+    """Which hardware address an address has behind a device. Only observed, and not compared: ``age``, the kernel's
+    ticks since it was last confirmed."""
 
     device: str
     address: Address
     mac: str
     permanent: bool = True
+    age: int = field(default=0, compare=False)
     key: Key = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -80,7 +80,7 @@ class LiveNode:
         before = self._uplinks.get(family, "")
         if found.way.name:
             self._uplinks[family] = found.way.name
-        elif before and any(link.name == before for link in self.view.links.values()):
+        elif before in self.view.links:
             found = find(replace(asking, uplink=before), self.view, look_up)
         self._missing = self._missing or not found.known
         return found

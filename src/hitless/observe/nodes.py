@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.routing import Link, Neighbour, Route, Routing
+from hitless.kernel.rtnetlink.decoding import NeighbourFilter, RouteFilter
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, confirmed, names_of, unicast
 from hitless.model.families import Address, Family
-from hitless.model.links import is_overlay_device
+from hitless.model.links import Device, Neighbour, Route, is_overlay_device
 from hitless.model.reading import address_of
 
 __all__ = ["NodeView", "Viewer"]
@@ -28,45 +30,51 @@ _MOST_FILES = 4096
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node at one moment. ``given``: addresses that the IPAM plugin has given to pods."""
+    """A node at one moment: links by name, routes, neighbours, and which link has an address. ``given``: addresses that
+    the IPAM plugin has given to pods. A link that came while the node was read may be named but not be in ``links``."""
 
-    links: Mapping[int, Link] = field(default_factory=dict)
+    links: Mapping[str, Device] = field(default_factory=dict)
     routes: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)
     neighbours: Mapping[Family, tuple[Neighbour, ...]] = field(default_factory=dict)
-    addresses: Mapping[Family, Mapping[Address, int]] = field(default_factory=dict)
+    addresses: Mapping[Family, Mapping[Address, str]] = field(default_factory=dict)
     given: frozenset[Address] = frozenset()
-
-    def name(self, index: int) -> str:
-        """An interface's name; empty when there is no such interface."""
-        link = self.links.get(index)
-        return link.name if link is not None else ""
 
 
 class Viewer:
-    """Looks at one namespace, over one socket. For one thread at a time."""
+    """Reads one namespace over one socket. For one thread at a time."""
 
     def __init__(self, namespace: Namespace = HERE, families: Iterable[Family] = tuple(Family)) -> None:
-        self.routing = Routing(namespace)
+        self._reader = RtnetlinkReader(namespace)
         self._families = tuple(families)
         self._root = _root(namespace)
 
     def close(self) -> None:
         """Close the socket."""
-        self.routing.close()
+        self._reader.close()
 
     def look(self) -> NodeView:
-        """How the node is now."""
-        read = self.routing
-        links = read.links()
+        """The node as it is now."""
+        read, families = self._reader, self._families
+        devices = read.devices()
+        names = names_of(devices)
         # behind them are other nodes, thousands perhaps: no pod of this one, and no way out of the cluster
-        overlay = frozenset(index for index, link in links.items() if is_overlay_device(link.name))
+        overlay = frozenset(one.index for one in devices if is_overlay_device(one.name))
+        wanted: RouteFilter = partial(unicast, beyond=overlay)
+        alive: NeighbourFilter = partial(confirmed, beyond=overlay)
         return NodeView(
-            links,
-            {family: read.routes(family, beyond=overlay) for family in self._families},
-            {family: read.neighbours(family, beyond=overlay) for family in self._families},
-            {family: read.addresses(family) for family in self._families},
+            {one.name: one for one in devices},
+            {family: tuple(read.routes(names, family, wanted)) for family in families},
+            {family: tuple(read.neighbours(names, family, alive)) for family in families},
+            {family: {one.address: one.device for one in read.addresses(names, family)} for family in families},
             _given(self._root) if self._root else frozenset(),
         )
+
+    def lookup(self, view: NodeView, to: Address, source: Address | None = None, iif: str = "") -> str:
+        """The interface by which the node would send a packet, forwarded for the pod ``source`` at ``iif``; empty: it
+        would not send it."""
+        index = view.links[iif].index if iif else 0
+        route = self._reader.lookup({one.index: one.name for one in view.links.values()}, to, source, index)
+        return route.device if route is not None else ""
 
 
 def _root(namespace: Namespace) -> str:

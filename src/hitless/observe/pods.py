@@ -39,50 +39,52 @@ def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[
     family, where = family_of(network), own or network
     mine = view.addresses.get(family, {})
     found: dict[Address, str] = {}
-    bridged: dict[int, dict[Address, tuple[bool, int]]] = {}
+    bridged: dict[str, dict[Address, tuple[bool, int]]] = {}
     for route in view.routes.get(family, ()):
         if route.to.prefixlen == route.to.max_prefixlen and route.direct:
             address = route.to.network_address
             # a pod may have an address outside of the node's part: a route of its own says that it is here
-            if address in network and address not in mine and _leads_to_pods(view, route.oif):
-                found.setdefault(address, view.name(route.oif))
-    for index, address, age in _likely(view, family, where):
-        if address not in found and address not in mine and _leads_to_pods(view, index):
-            bridged.setdefault(index, {}).setdefault(address, (address not in view.given, age))
-    for index, candidates in bridged.items():
-        for address in sorted(candidates, key=candidates.__getitem__)[: _room(view, index)]:
-            found.setdefault(address, view.name(index))
+            if address in network and address not in mine and _leads_to_pods(view, route.device):
+                found.setdefault(address, route.device)
+    for name, address, age in _likely(view, family, where):
+        if address not in found and address not in mine and _leads_to_pods(view, name):
+            bridged.setdefault(name, {}).setdefault(address, (address not in view.given, age))
+    for name, candidates in bridged.items():
+        for address in sorted(candidates, key=candidates.__getitem__)[: _room(view, name)]:
+            found.setdefault(address, name)
     ordered = sorted(found.items(), key=lambda one: int(one[0]))
     return tuple(Pod(*one) for one in ordered[:MOST])
 
 
-def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[int, Address, int]]:
+def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[str, Address, int]]:
     """Addresses behind the node's links, each with the link and how long ago it was confirmed."""
-    ways_out = {route.oif for route in view.routes.get(family, ()) if not route.direct and not route.to.prefixlen}
+    ways_out = {route.device for route in view.routes.get(family, ()) if not route.direct and not route.to.prefixlen}
     for neighbour in view.neighbours.get(family, ()):  # where pods live in the nodes' network, nodes are neighbours too
-        if neighbour.address in where and neighbour.index not in ways_out:
-            yield neighbour.index, neighbour.address, neighbour.age
-    links = [(route.to, route.oif) for route in view.routes.get(family, ()) if route.direct and _holds(where, route.to)]
+        if neighbour.address in where and neighbour.device not in ways_out:
+            yield neighbour.device, neighbour.address, neighbour.age
+    links = [
+        (route.to, route.device) for route in view.routes.get(family, ()) if route.direct and _holds(where, route.to)
+    ]
     for address in view.given:
-        index = next((oif for to, oif in links if address in to), 0)
-        if index and index not in ways_out and address in where:
-            yield index, address, 1 << 32  # behind every neighbour
+        name = next((name for to, name in links if address in to), "")
+        if name and name not in ways_out and address in where:
+            yield name, address, 1 << 32  # behind every neighbour
 
 
 def _holds(where: Network, to: Network) -> bool:
     return to.overlaps(where) and 0 < to.prefixlen < to.max_prefixlen
 
 
-def _leads_to_pods(view: NodeView, index: int) -> bool:
-    link = view.links.get(index)
+def _leads_to_pods(view: NodeView, name: str) -> bool:
+    link = view.links.get(name)
     return link is not None and link.up and link.kind not in _ELSEWHERE and link.name != "lo"
 
 
-def _room(view: NodeView, index: int) -> int:
+def _room(view: NodeView, name: str) -> int:
     """How many pods a link can have: a bridge as many as ports."""
-    if view.links[index].kind != "bridge":
+    if view.links[name].kind != "bridge":
         return MOST
-    return sum(link.master == index and link.up for link in view.links.values())
+    return sum(link.master == name and link.up for link in view.links.values())
 
 
 def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network | None:
@@ -91,7 +93,7 @@ def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network
     for route in view.routes.get(family_of(network), ()):
         to = route.to
         smaller = network.prefixlen < to.prefixlen < to.max_prefixlen
-        if smaller and within(to, network) and view.name(route.oif) in names:
+        if smaller and within(to, network) and route.device in names:
             return to
     return None
 
@@ -112,6 +114,6 @@ def strangers(view: NodeView, network: Network, own: Network | None, known: Sequ
     routes = sorted(view.routes.get(family, ()), key=lambda route: -route.to.prefixlen)
     found = []
     for address in made_up(own or _block(network, known), taken):
-        index = next((route.oif for route in routes if route.to.prefixlen and address in route.to), 0)
-        found.append(Pod(address, view.name(index) if _leads_to_pods(view, index) else ""))
+        name = next((route.device for route in routes if route.to.prefixlen and address in route.to), "")
+        found.append(Pod(address, name if _leads_to_pods(view, name) else ""))
     return tuple(found)

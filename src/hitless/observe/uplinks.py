@@ -20,8 +20,8 @@ from hitless.observe.pods import Pod
 
 __all__ = ["LookUp", "Uplink", "uplink"]
 
-LookUp = Callable[[Address, Pod | None], int]
-"""The index of the interface by which a packet (of that pod) to an address would leave; 0: it would not."""
+LookUp = Callable[[Address, Pod | None], str]
+"""The interface by which a packet (of that pod) to an address would leave; empty: it would not."""
 
 _NOWHERE = frozenset({"dummy", "ifb", "nlmon"})
 _DUMMY = "dummy"  # what the kernel calls them, and what documentation calls whatever stands in for one
@@ -47,30 +47,29 @@ def uplink(
 ) -> Uplink:
     """The way out for packets to ``far_ends``; ``named``: what people said. ``inside``: the cluster's own networks."""
     if named:
-        index = next((index for index, link in view.links.items() if link.name == named), 0)
-        return Uplink(named, _address(view, family, index))
-    ways = [look_up(far_end, pod) or (look_up(far_end, None) if pod else 0) for far_end in far_ends]
-    found = next((index for index in ways if _leads_on(view, index)), 0)
+        return Uplink(named, _address(view, family, named))
+    ways = [look_up(far_end, pod) or (look_up(far_end, None) if pod else "") for far_end in far_ends]
+    found = next((name for name in ways if _leads_on(view, name)), "")
     if inside:  # without it the pods' own bridge would be taken for a way out
         found = found or _other(view, family, inside)
-    found = found or next((index for index in ways if index), 0)
-    return Uplink(view.name(found), _address(view, family, found))
+    found = found or next((name for name in ways if name), "")
+    return Uplink(found, _address(view, family, found)) if found in view.links else Uplink()
 
 
-def _address(view: NodeView, family: Family, index: int) -> Address | None:
+def _address(view: NodeView, family: Family, name: str) -> Address | None:
     """The one address of an interface; ``None``: there are several, or none."""
-    found = [each for each, at in view.addresses.get(family, {}).items() if at == index and not each.is_link_local]
+    found = [each for each, at in view.addresses.get(family, {}).items() if at == name and not each.is_link_local]
     return found[0] if len(found) == 1 else None
 
 
-def _leads_on(view: NodeView, index: int) -> bool:
-    link = view.links.get(index)
+def _leads_on(view: NodeView, name: str) -> bool:
+    link = view.links.get(name)
     if link is None or not link.carrier or link.name == "lo":
         return False
     return link.kind not in _NOWHERE and not link.name.startswith(_DUMMY)
 
 
-def _other(view: NodeView, family: Family, inside: Collection[Network]) -> int:
+def _other(view: NodeView, family: Family, inside: Collection[Network]) -> str:
     """The way out of a node whose default route, if it has one, leads nowhere."""
 
     def outside(network: Network) -> bool:
@@ -79,14 +78,14 @@ def _other(view: NodeView, family: Family, inside: Collection[Network]) -> int:
     routes = [
         route
         for route in view.routes.get(family, ())
-        if _leads_on(view, route.oif) and not (route.to.is_link_local or route.to.is_multicast)
+        if _leads_on(view, route.device) and not (route.to.is_link_local or route.to.is_multicast)
     ]
     by_gateway = [route for route in routes if not route.direct and (not route.to.prefixlen or outside(route.to))]
     if by_gateway:
-        return min(by_gateway, key=lambda route: (route.to.prefixlen, route.metric)).oif
+        return min(by_gateway, key=lambda route: (route.to.prefixlen, route.metric)).device
     own = view.addresses.get(family, {})
-    near = {index for address, index in own.items() if not address.is_loopback and not address.is_link_local}
-    pods = {index for address, index in own.items() if in_any(address, inside)}
+    near = {name for address, name in own.items() if not address.is_loopback and not address.is_link_local}
+    pods = {name for address, name in own.items() if in_any(address, inside)}
     wide = [route for route in routes if route.direct and route.to.prefixlen < route.to.max_prefixlen]
-    only = (near & {route.oif for route in wide if outside(route.to)}) - pods
-    return only.pop() if len(only) == 1 else 0
+    only = (near & {route.device for route in wide if outside(route.to)}) - pods
+    return only.pop() if len(only) == 1 else ""

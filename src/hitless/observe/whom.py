@@ -128,7 +128,7 @@ class _Links:
 def _links(view: NodeView, network: Network, patterns: Sequence[str]) -> _Links:
     up = [link for link in view.links.values() if link.up]
     names = matching((link.name for link in up), patterns)
-    shared = {view.name(route.oif) for route in view.routes.get(family_of(network), ()) if _wide(route.to, network)}
+    shared = {route.device for route in view.routes.get(family_of(network), ()) if _wide(route.to, network)}
     ports = {link.name for link in up if link.master or link.kind == "bridge"}
     own = tuple(name for name in names if name not in shared and name not in ports)
     routed = [name for name in names if name in shared]
@@ -153,16 +153,11 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 def looking_up(viewer: Viewer, view: NodeView) -> LookUp:
     """Route look-ups in the kernel, for ``find``."""
-    numbers = {link.name: index for index, link in view.links.items()}
 
-    def look_up(far_end: Address, pod: Pod | None) -> int:
+    def look_up(far_end: Address, pod: Pod | None) -> str:
         if pod is None:
-            way = viewer.routing.way(far_end)
-        elif pod.interface in numbers:
-            way = viewer.routing.way(far_end, pod.address, numbers[pod.interface])
-        else:
-            way = None
-        return way.oif if way is not None else 0
+            return viewer.lookup(view, far_end)
+        return viewer.lookup(view, far_end, pod.address, pod.interface) if pod.interface in view.links else ""
 
     return look_up
 

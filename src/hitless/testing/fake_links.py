@@ -16,8 +16,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from hitless.errors import AlreadyExists, EventsLostError, HitlessError, KernelError, NotFound
-from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Address, Network, within
 from hitless.model.links import (
     Device,

@@ -79,7 +79,7 @@ class _Facts:
         """None."""
         return frozenset()
 
-    def routes(self, family: Family) -> tuple[tuple[Network, int], ...]:
+    def routes(self, family: Family) -> tuple[Network, ...]:
         """None."""
         return ()
 
@@ -109,7 +109,7 @@ class _Around:
 @lru_cache(1024)
 def _whom(asking: Asking) -> Whom:
     home = asking.own or asking.network
-    found = find(replace(asking, uplink="eth0"), NodeView(), lambda *_: 0)
+    found = find(replace(asking, uplink="eth0"), NodeView(), lambda *_: "")
     return replace(found, pods=(Pod(home[10], "veth0"),))
 
 

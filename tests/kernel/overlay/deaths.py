@@ -20,9 +20,10 @@ from tests.unit.overlay.test_transitions import TRANSITIONS, kept
 from tests.unit.overlay.worlds import NETWORKS, UNDERLAY, cluster, unreached
 
 from hitless.agent.overlay.worker import Worker
-from hitless.kernel.links import Links, features, wire
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links import Links, features
+from hitless.kernel.links.scope import Scope
 from hitless.kernel.namespaces import Namespace
+from hitless.kernel.rtnetlink import formats
 from hitless.model.links import (
     Device,
     DeviceAddress,
@@ -43,7 +44,7 @@ SCOPE = Scope(tuple(NETWORKS.values()))
 GAPS = frozenset(("this node's hardware address", "GBP"))
 """Transitions in which the kernel itself forgets peers for a moment (docs/overlay.md)."""
 _TURNS = 5
-_READS = frozenset((wire.GETLINK, wire.GETADDR, wire.GETROUTE, wire.GETNEIGH))
+_READS = frozenset((formats.GETLINK, formats.GETADDR, formats.GETROUTE, formats.GETNEIGH))
 _T = TypeVar("_T")
 
 

@@ -21,7 +21,7 @@ from tests.kernel.overlay.ground import Ground, Member, ground
 
 from hitless.kernel import processes
 from hitless.kernel.links import LinkEvents
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.kernel.namespaces import inside
 from hitless.model.reading import network
 

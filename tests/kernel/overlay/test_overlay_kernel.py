@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.overlay.ground import HANG, Ground, ground
 
 from hitless.kernel.links import LinkEvents
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.reading import network
 
 pytestmark = pytest.mark.kernel

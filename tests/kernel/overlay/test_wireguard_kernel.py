@@ -17,7 +17,7 @@ from tests.kernel.overlay.ground import HANG, HITLESS, Ground, conf, ground
 from hitless.errors import MissingError, NotFound
 from hitless.kernel import netlink, processes
 from hitless.kernel.links import Links, generic
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.kernel.links.wireguard import Secrets, WireguardDevices, require
 from hitless.model.curve25519 import clamped
 from hitless.model.links import Device, LinkChange, LinkState, Verb, Wireguard, WireguardPeer

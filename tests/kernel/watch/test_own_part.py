@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.nftables.nodes import Node, programs
 from tests.kernel.nftables.nodes import node as make_node
 
-from hitless.kernel.routing import Routing
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of, unicast
 from hitless.model.events import RuleState
 from hitless.model.families import Family
 from hitless.watch import Options, Watch
@@ -64,7 +64,7 @@ def test_a_rule_that_cuts_off_another_nodes_pods_is_none(node: Node) -> None:
 @pytest.mark.parametrize(("family", "network"), [(Family.IPV4, "10.42.3.0/24"), (Family.IPV6, "fd42:0:0:3::/64")])
 def test_routes_are_read_with_their_interfaces(node: Node, family: Family, network: str) -> None:
     node.run("ip", "route", "add", network, "dev", "cali1")
-    with Routing(node.namespace) as routing:
-        names = {index: link.name for index, link in routing.links().items()}
-        found = [(route.to, names[route.oif], route.direct) for route in routing.routes(family)]
+    with RtnetlinkReader(node.namespace) as reader:
+        names = names_of(reader.devices())
+        found = [(route.to, route.device, route.direct) for route in reader.routes(names, family, unicast)]
     assert (ip_network(network), "cali1", True) in found

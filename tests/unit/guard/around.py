@@ -12,7 +12,7 @@ from hitless.observe import Asking, NodeView, Pod, Whom, find
 
 @lru_cache(1024)
 def _whom(place: WitnessPlace, pods: tuple[Pod, ...], way: str) -> Whom:
-    found = find(Asking(place.network, place.subnet, uplink=way), NodeView(), lambda *_: 0)
+    found = find(Asking(place.network, place.subnet, uplink=way), NodeView(), lambda *_: "")
     return replace(found, pods=pods)
 
 

@@ -26,7 +26,7 @@ from hitless.kernel.nftables.receiving import Receiver
 from hitless.kernel.nftables.replay import Replay
 from hitless.kernel.nftables.sets import SetState
 from hitless.kernel.nftables.state import ChainState, State, TableState
-from hitless.kernel.routing import Routing
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, confirmed, unicast
 from hitless.kernel.xtables.extensions import decode_match, decode_target
 from hitless.kernel.xtables.layout import entry_offsets, same_entries
 from hitless.kernel.xtables.tables import decode_table
@@ -309,10 +309,13 @@ class _Answered:
 
     data = b""
 
-    def dump(self, *_: object, **__: object) -> list[netlink.Message]:
+    def request(self, *_: object, **__: object) -> list[netlink.Message]:
         return list(netlink.messages(self.data))
 
-    request = dump
+    def collect(
+        self, _kind: int, _payload: bytes, decode: Callable[[netlink.Message], object], **_: object
+    ) -> list[object]:
+        return [value for one in self.request() if (value := decode(one)) is not None]
 
 
 def _netlink() -> Iterator[Target]:
@@ -334,17 +337,18 @@ def _netlink() -> Iterator[Target]:
         return netlink.message(28, 0, 0, body)
 
     four, six = IPv4Address("10.42.0.1").packed, IPv6Address("fd42::1").packed
-    routing = cast(Any, object.__new__(Routing))
-    routing._socket = answered = _Answered()
+    reader = cast(Any, object.__new__(RtnetlinkReader))
+    reader._socket = answered = _Answered()
 
     def take(data: bytes) -> None:
         answered.data = data
         for ask in (
-            routing.links,
-            *(lambda f=family: routing.addresses(f) for family in Family),
-            *(lambda f=family: routing.routes(f) for family in Family),
-            *(lambda f=family: routing.neighbours(f) for family in Family),
-            lambda: routing.way(IPv4Address("192.0.2.1")),
+            reader.devices,
+            *(lambda f=family: reader.addresses({3: "eth0"}, f) for family in Family),
+            *(lambda f=family: reader.routes({3: "eth0"}, f, unicast) for family in Family),
+            *(lambda f=family: reader.neighbours({3: "eth0"}, f, confirmed) for family in Family),
+            lambda: reader.forwarding({3: "eth0"}, 3, confirmed),
+            lambda: reader.lookup({3: "eth0"}, IPv4Address("192.0.2.1")),
         ):
             try:
                 ask()

@@ -19,8 +19,8 @@ from hitless.agent.ports import AroundPort
 from hitless.guard.gaps import Asker
 from hitless.guard.learning import WitnessPlace
 from hitless.guard.places import Around
-from hitless.kernel.routing import Link
 from hitless.model.families import Family, Network
+from hitless.model.links import Device
 from hitless.model.rules import AnyOf, ConnMark, Element, Goto, Jump, Mark, Ruleset, SetMark, SetMember
 from hitless.model.standby import without_guard
 from hitless.observe import Asking, Judge, NodeView, Pod, Whom, find
@@ -42,8 +42,8 @@ class Node:
         """For the guard's places as for the agent's and the watch's questions."""
         if isinstance(asking, WitnessPlace):
             asking = Asking(asking.network, asking.subnet)
-        links = {1: Link(1, self.way, True, True)} if self.way else {}
-        found = find(replace(asking, uplink=self.way), NodeView(links), lambda *_: 0)
+        links = {self.way: Device(self.way, "", carrier=True)} if self.way else {}
+        found = find(replace(asking, uplink=self.way), NodeView(links), lambda *_: "")
         return replace(found, pods=self.pods) if self.pods else found
 
     def uplink(self, family: Family) -> str:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hitless.kernel.nftables import TableChange
-from hitless.kernel.routing import Link
 from hitless.model.families import Backend
 from hitless.model.headers import PacketHeader
+from hitless.model.links import Device
 from hitless.model.rules import (
     Accept,
     Chain,
@@ -58,9 +58,9 @@ MASQUERADE = rule(Source(NETWORK), Destination(ip_network("224.0.0.0/4"), True),
 
 
 def judge(*interfaces: str) -> Judge:
-    links = {index: Link(index, name, True, True, "veth") for index, name in enumerate((*interfaces, "e"), 1)}
+    links = {name: Device(name, "veth", carrier=True) for name in (*interfaces, "e")}
     asking = Asking(NETWORK, protocols=(6, 17, 1), links=("v+", "cali+"))
-    return Judge(NETWORK, find(asking, NodeView(links), lambda *_: len(links)))
+    return Judge(NETWORK, find(asking, NodeView(links), lambda *_: "e"))
 
 
 def test_the_worst_answer_of_all_packets_counts() -> None:
@@ -119,7 +119,7 @@ def test_an_answer_names_the_chains_that_took_part_and_no_others() -> None:
 
 
 def test_no_packet_is_no_answer() -> None:
-    whom = replace(find(Asking(NETWORK), NodeView(), lambda *_: 0), packets=())
+    whom = replace(find(Asking(NETWORK), NodeView(), lambda *_: ""), packets=())
     assert Judge(NETWORK, whom).answer(Ruleset(())).state == "cannot_tell"
 
 

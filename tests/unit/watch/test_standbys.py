@@ -38,7 +38,7 @@ class Story:
 
     def __init__(self) -> None:
         network = NETWORK[Family.IPV4]
-        whom = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: 0)
+        whom = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: "")
         self.watched = Watched(network, Judge(network, whom), Tracker(network))
         self.standbys = Standbys((Family.IPV4,), HERE)
 

@@ -39,11 +39,11 @@ def nat(*chains: Chain, name: str = "nat") -> Table:
     ],
 )
 def test_the_reason_of_a_gap_names_the_chain_that_is_gone(tables: tuple[Table, ...], reason: str) -> None:
-    judge = Judge(NETWORK, find(Asking(NETWORK), NodeView(), lambda *_: 0), [("nat", "FLANNEL-POSTRTG")])
+    judge = Judge(NETWORK, find(Asking(NETWORK), NodeView(), lambda *_: ""), [("nat", "FLANNEL-POSTRTG")])
     answer = judge.answer(Ruleset(tables))
     assert (answer.state, answer.reason) == ("not_carried", reason)
 
 
 def test_a_chain_that_is_gone_and_not_missed_is_no_gap() -> None:
-    judge = Judge(NETWORK, find(Asking(NETWORK), NodeView(), lambda *_: 0), [("nat", "FLANNEL-POSTRTG")])
+    judge = Judge(NETWORK, find(Asking(NETWORK), NodeView(), lambda *_: ""), [("nat", "FLANNEL-POSTRTG")])
     assert judge.answer(Ruleset((nat(POST, FELIX), nat(OTHER, name="mine")))).state == "carried"

@@ -120,7 +120,7 @@ class Rules:
         return True
 
     def whom(self, asking: Asking) -> Whom:
-        return find(replace(asking, uplink="eth0"), NodeView(), lambda *_: 0)
+        return find(replace(asking, uplink="eth0"), NodeView(), lambda *_: "")
 
 
 def watch(rules: Rules, **more: object) -> Watch:

@@ -15,9 +15,9 @@ from types import MappingProxyType
 
 from hitless.errors import InputError
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.routing import Link, Routing
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of, unicast
 from hitless.model.families import Address, Family
-from hitless.model.links import MAIN
+from hitless.model.links import MAIN, Device
 from hitless.model.overlay import Outer
 from hitless.model.reading import address_of
 from hitless.sources.options import OuterOptions
@@ -55,30 +55,26 @@ def outer_interfaces(
     choices, of which the first that is still there is kept: another default route, or one more address, is no reason
     to move. Nobody moves to a link-local address, which is there also while the others are away. Raises ``InputError``
     where there is none and never was one."""
-    with Routing(namespace) as routing:
-        links = routing.links()
-        names = {index: link.name for index, link in links.items()}
-        holders = {one: names.get(at, "") for family in Family for one, at in routing.addresses(family).items()}
+    with RtnetlinkReader(namespace) as reader:
+        links = reader.devices()
+        names = names_of(links)
+        holders = {one.address: one.device for one in reader.addresses(names)}
 
         def leads(address: Address) -> str:
-            way = routing.way(address)
-            return names.get(way.oif, "") if way is not None else ""
+            route = reader.lookup(names, address)
+            return route.device if route is not None else ""
 
         found: dict[Family, Outer] = {}
         trouble: list[str] = []
         for family in families:
-            interfaces = _interfaces(routing, family, links)
+            interfaces = _interfaces(reader, family, links)
             kept = standing(before.get(family, ()), interfaces)
             if kept is not None:
                 found[family] = kept
                 continue
-            routes = sorted(
-                (one.metric, names.get(one.oif, ""))
-                for one in routing.routes(family)
-                if one.table == MAIN and one.to.prefixlen == 0
-            )
+            routes = reader.routes(names, family, lambda one: unicast(one, table=MAIN) and one.length == 0)
             public = given.get(family) or options.public.get(family)
-            defaults = [name for _, name in routes]
+            defaults = [one.device for one in sorted(routes, key=lambda one: (one.metric, one.device))]
             try:
                 open_to = worth_moving(interfaces, before.get(family, ()))
                 found[family] = choose(family, options, public, open_to, defaults, leads, holders)
@@ -88,16 +84,17 @@ def outer_interfaces(
                 found[family] = last = before[family][-1]
                 trouble.append(f"{last.address} is no longer on {last.name}, and nothing is in its place: {error}")
     used = {one.name for one in found.values()}
-    marks = tuple((link.index, link.up) for link in links.values() if link.name in used)
+    marks = tuple((link.index, link.up) for link in links if link.name in used)
     return Surroundings(found, marks, "; ".join(trouble))
 
 
-def _interfaces(routing: Routing, family: Family, links: Mapping[int, Link]) -> list[Interface]:
-    held: dict[int, list[Address]] = {index: [] for index in links}
-    for address, index in routing.addresses(family).items():
-        if index in links and not address.is_loopback:
-            held[index].append(address)
-    return [Interface(links[at].name, links[at].mtu or 1500, tuple(_best_first(all_))) for at, all_ in held.items()]
+def _interfaces(reader: RtnetlinkReader, family: Family, links: Sequence[Device]) -> list[Interface]:
+    held: dict[str, list[Address]] = {link.name: [] for link in links}
+    holders = {one.address: one.device for one in reader.addresses(names_of(links), family)}
+    for address, name in holders.items():
+        if name in held and not address.is_loopback:
+            held[name].append(address)
+    return [Interface(link.name, link.mtu or 1500, tuple(_best_first(held[link.name]))) for link in links]
 
 
 def standing(before: Sequence[Outer], interfaces: Sequence[Interface]) -> Outer | None:

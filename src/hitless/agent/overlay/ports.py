@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from hitless.errors import HitlessError
-from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.events import LinkEvent
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Address
 from hitless.model.links import Key, LinkChange, LinkObject, LinkState
 

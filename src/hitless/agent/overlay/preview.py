@@ -18,7 +18,7 @@ from hitless.agent.overlay.source import lease_source
 from hitless.agent.overlay.worker import Worker
 from hitless.errors import InputError
 from hitless.kernel.links import Links
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Network, family_of
 from hitless.model.leases import Leases
 from hitless.model.links import LinkChange

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hitless.errors import InputError
 from hitless.kernel.links import Links
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Network
 from hitless.model.links import Device, LinkChange, LinkState, Route, Verb, is_overlay_device
 from hitless.plan.links import Bounds, plan_links

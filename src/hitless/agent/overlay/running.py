@@ -25,8 +25,8 @@ from hitless.daemon.metrics import Metrics
 from hitless.desired.overlay import overlay_mtu
 from hitless.errors import HitlessError, ours
 from hitless.kernel.links import Links
-from hitless.kernel.links.decoding import Scope
 from hitless.kernel.links.outside import AddressEvents
+from hitless.kernel.links.scope import Scope
 from hitless.kernel.links.wireguard import Secrets
 from hitless.model.families import Address, Family, Network
 from hitless.model.overlay import BackendConfig, Outer, OverlaySnapshot

@@ -17,7 +17,7 @@ from hitless.agent.overlay.mirror import Mirror
 from hitless.agent.overlay.ports import LinksPort
 from hitless.desired.overlay import Ground, device_names
 from hitless.errors import EventsLostError, HitlessError, ours
-from hitless.kernel.links.decoding import Scope
+from hitless.kernel.links.scope import Scope
 from hitless.model.families import Address, Family
 from hitless.model.leases import BackendType
 from hitless.model.links import (

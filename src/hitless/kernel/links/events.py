@@ -11,18 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hitless.kernel.links import decoding, wire
+from hitless.kernel.links.scope import Scope, is_underlay, of_overlay_devices, route_in_scope
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import APPEND, ROUTE, Message, Socket, messages
 from hitless.kernel.ports import only_ours
+from hitless.kernel.rtnetlink import decoding, formats
 from hitless.model.links import LinkObject, is_overlay_device
 
 __all__ = ["LinkEvent", "LinkEvents"]
 
 _BUFFER = 16 << 20  # 5,000 peers' objects, made or gone at once, are about 4 MB in the kernel's accounting
 _GROUPS = (
-    wire.GROUP_LINK, wire.GROUP_NEIGH, wire.GROUP_IPV4_ADDR, wire.GROUP_IPV4_ROUTE, wire.GROUP_IPV6_ADDR,
-    wire.GROUP_IPV6_ROUTE,
+    formats.GROUP_LINK, formats.GROUP_NEIGH, formats.GROUP_IPV4_ADDR, formats.GROUP_IPV4_ROUTE, formats.GROUP_IPV6_ADDR,
+    formats.GROUP_IPV6_ROUTE,
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ class LinkEvents:
         """The devices' names by their numbers, as a full read has seen them."""
         self._names = names
 
-    def ready(self, scope: decoding.Scope) -> Iterator[LinkEvent]:
+    def ready(self, scope: Scope) -> Iterator[LinkEvent]:
         """Changes that are there now, without waiting. Raises ``EventsLostError`` where the kernel dropped some."""
         with only_ours("follow", "the changes of links and routes"):
             while (data := self._socket.receive(wait=False)) is not None:
@@ -68,24 +69,27 @@ class LinkEvents:
                     if event is not None:
                         yield event
 
-    def _event(self, message: Message, scope: decoding.Scope) -> LinkEvent | None:
+    def _event(self, message: Message, scope: Scope) -> LinkEvent | None:
         kind, payload, port = message.type, message.payload, message.port
-        if kind in (wire.NEWNEIGH, wire.DELNEIGH):
-            entry = decoding.neighbour(payload, self._names)
-            return None if entry is None else LinkEvent(entry, kind == wire.DELNEIGH, port)
-        if kind in (wire.NEWROUTE, wire.DELROUTE):
-            route = decoding.route(payload, self._names, scope)
+        if kind in (formats.NEWNEIGH, formats.DELNEIGH):
+            entry = decoding.neighbour(payload, self._names, of_overlay_devices(self._names))
+            return None if entry is None else LinkEvent(entry, kind == formats.DELNEIGH, port)
+        if kind in (formats.NEWROUTE, formats.DELROUTE):
+            read = decoding.route_message(payload)
+            if read is None:
+                return None
+            route = route_in_scope(read, self._names, scope)
             if route is None:
-                return LinkEvent(None, port=port) if decoding.is_underlay(payload) else None
-            return LinkEvent(route, kind == wire.DELROUTE, port, doubtful=bool(message.flags & APPEND))
-        if kind in (wire.NEWLINK, wire.DELLINK):
-            return self._link(payload, port, gone=kind == wire.DELLINK)
-        if kind in (wire.NEWADDR, wire.DELADDR):
+                return LinkEvent(None, port=port) if is_underlay(read) else None
+            return LinkEvent(route, kind == formats.DELROUTE, port, doubtful=bool(message.flags & APPEND))
+        if kind in (formats.NEWLINK, formats.DELLINK):
+            return self._link(payload, port, gone=kind == formats.DELLINK)
+        if kind in (formats.NEWADDR, formats.DELADDR):
             address = decoding.address(payload, self._names)
             if address is None:
                 return None
             ours = is_overlay_device(address.device)
-            return LinkEvent(address if ours else None, kind == wire.DELADDR, port, whole=kind == wire.DELADDR)
+            return LinkEvent(address if ours else None, kind == formats.DELADDR, port, whole=kind == formats.DELADDR)
         return None
 
     def _link(self, payload: bytes, port: int, *, gone: bool) -> LinkEvent | None:

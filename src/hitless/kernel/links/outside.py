@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 
 from hitless.errors import EventsLostError
-from hitless.kernel.links import wire
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.netlink import ROUTE, Socket, messages
+from hitless.kernel.rtnetlink import formats
 
 __all__ = ["AddressEvents"]
 
-_GROUPS = (wire.GROUP_LINK, wire.GROUP_IPV4_ADDR, wire.GROUP_IPV6_ADDR)
+_GROUPS = (formats.GROUP_LINK, formats.GROUP_IPV4_ADDR, formats.GROUP_IPV6_ADDR)
 _INDEX = struct.Struct("=i")  # at the same place in struct ifinfomsg and struct ifaddrmsg
 _AT_MOST = 1000  # messages of one call: whoever floods us does not keep us
 

@@ -8,29 +8,29 @@ numbers are looked up as late as possible, because they change with the device.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 
-from hitless.errors import HitlessError, KernelError, NotFound
-from hitless.kernel.links import decoding, encoding, features, wire
-from hitless.kernel.links.decoding import Scope
+from hitless.errors import HitlessError, NotFound
+from hitless.kernel.links import encoding, features
 from hitless.kernel.links.events import LinkEvent, LinkEvents
+from hitless.kernel.links.scope import Scope, may_be_in_scope, of_overlay_devices
 from hitless.kernel.links.wireguard import Secrets, WireguardDevices
-from hitless.kernel.messages import attributes, text, u32
+from hitless.kernel.messages import text
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.netlink import ROUTE, TRIES, Message, Socket, TornError
+from hitless.kernel.netlink import ROUTE, Socket
 from hitless.kernel.ports import only_ours
+from hitless.kernel.rtnetlink import formats
+from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of
 from hitless.model.families import Address, Family
 from hitless.model.links import (
     Device,
-    DeviceAddress,
     Key,
     LinkChange,
     LinkObject,
     LinkState,
+    Route,
     Verb,
     Wireguard,
     WireguardPeer,
@@ -49,6 +49,7 @@ class Links:
         self._namespace = namespace
         self._wireguard = WireguardDevices(namespace, secrets)
         self._socket = Socket(ROUTE, namespace)
+        self._reader = RtnetlinkReader(namespace)
         self._indexes: dict[str, int] = {}
         self._events: LinkEvents | None = None
 
@@ -63,6 +64,7 @@ class Links:
     def close(self) -> None:
         """Close the sockets; the kernel keeps everything."""
         self._socket.close()
+        self._reader.close()
         self._wireguard.close()
         if self._events is not None:
             self._events.close()
@@ -90,7 +92,7 @@ class Links:
         """All devices (those of flannel's names in full), and what the scope asks for. What equals something ``known``
         is that object."""
         devices = self._devices()
-        names = {one.index: one.name for one in devices}
+        names = names_of(devices)
         self._indexes = {one.name: one.index for one in devices}
         if self._events is not None:
             self._events.know(names)
@@ -99,7 +101,7 @@ class Links:
         for family in {Family.IPV4 if one.version == 4 else Family.IPV6 for one in scope.networks}:
             objects += self._routes(family, names, scope, known)
         if overlay:
-            objects += self._addresses(names)
+            objects += [one for one in self._reader.addresses(names) if is_overlay_device(one.device)]
         for one in overlay:
             objects += self._neighbours(one, names, known)
             if one.kind == "wireguard":
@@ -115,87 +117,32 @@ class Links:
         return [replace(device, wireguard=Wireguard(told.port, told.public_key)), *told.peers]
 
     def _devices(self) -> list[Device]:
-        request = wire.IFINFO.pack(0, 0, 0, 0, 0) + u32(wire.IFLA_EXT_MASK, wire.SKIP_STATS)
-        told = self._socket.dump(wire.GETLINK, request, operation="list", subject="the interfaces")
-        names: dict[int, str] = {}
-        for one in told:
-            if one.type == wire.NEWLINK and len(one.payload) >= wire.IFINFO.size:
-                name = attributes(one.payload, wire.IFINFO.size).get(wire.IFLA_IFNAME, b"")
-                names[wire.IFINFO.unpack_from(one.payload)[2]] = name.split(b"\0", 1)[0].decode("utf-8", "replace")
-        found = [decoding.device(one.payload, names) for one in told if one.type == wire.NEWLINK]
-        return [self._with_features(one) for one in found if one is not None]
-
-    def _with_features(self, device: Device) -> Device:
-        return features.observed(device, self._namespace) if is_overlay_device(device.name) else device
-
-    def _addresses(self, names: Mapping[int, str]) -> Iterable[DeviceAddress]:
-        request = wire.IFADDR.pack(0, 0, 0, 0, 0)
-        for one in self._socket.dump(wire.GETADDR, request, operation="list", subject="addresses"):
-            found = decoding.address(one.payload, names) if one.type == wire.NEWADDR else None
-            if found is not None and is_overlay_device(found.device):
-                yield found
+        return [
+            features.observed(one, self._namespace) if is_overlay_device(one.name) else one
+            for one in self._reader.devices()
+        ]
 
     def _routes(
         self, family: Family, names: Mapping[int, str], scope: Scope, known: Mapping[Key, LinkObject]
-    ) -> list[LinkObject]:
-        def decode(one: Message) -> LinkObject | None:
-            return decoding.route(one.payload, names, scope) if one.type == wire.NEWROUTE else None
-
-        request = wire.RTMSG.pack(wire.family_number(family), 0, 0, 0, 0, 0, 0, 0, 0)
-        return self._read(wire.GETROUTE, request, "routes", decode, known)
+    ) -> list[Route]:
+        found = self._reader.routes(names, family, lambda one: may_be_in_scope(one, names), known)
+        return [one for one in found if scope.has(one.to)]
 
     def _neighbours(
         self, device: Device, names: Mapping[int, str], known: Mapping[Key, LinkObject]
     ) -> Iterator[LinkObject]:
-        def decode(one: Message) -> LinkObject | None:
-            return decoding.neighbour(one.payload, names) if one.type == wire.NEWNEIGH else None
-
-        only = u32(wire.NDA_IFINDEX, device.index)
-        requests = [wire.NDMSG.pack(wire.family_number(family), 0, 0, 0, 0) + only for family in Family]
-        # of one device only (rtnl_fdb_dump takes the link message that bridges are asked by)
-        requests.append(wire.IFINFO.pack(wire.AF_BRIDGE, 0, device.index, 0, 0))
-        for request in requests[: 3 if device.vxlan is not None else 2]:
-            yield from self._read(wire.GETNEIGH, request, f"neighbours of {device.name}", decode, known)
-
-    def _read(
-        self, kind: int, request: bytes, subject: str, decode: Callable[[Message], LinkObject | None],
-        known: Mapping[Key, LinkObject],
-    ) -> list[LinkObject]:  # fmt: skip
-        """A whole dump as values, one message after the other: thousands of messages at once would be megabytes."""
-        for _ in range(TRIES):
-            found: list[LinkObject] = []
-            try:
-                for one in self._socket.stream(kind, request, operation="list", subject=subject):
-                    value = decode(one)
-                    if value is not None:
-                        same = known.get(value.key)
-                        found.append(same if same is not None and same == value else value)
-                return found
-            except TornError:
-                continue
-        raise KernelError("list", subject, errno.EINTR, f"changed during each of {TRIES} reads")
+        wanted = of_overlay_devices(names)
+        for family in Family:
+            yield from self._reader.neighbours(names, family, wanted, known, device.index)
+        if device.vxlan is not None:
+            yield from self._reader.forwarding(names, device.index, wanted, known)
 
     @only_ours("look up", "routes to nodes")
     def direct(self, addresses: Iterable[Address]) -> dict[Address, str]:
         """Those to which the node has a route without a gateway, each with the interface; its own are none of them."""
-        found: dict[Address, str] = {}
         names = self.names
-        for to in addresses:
-            with contextlib.suppress(HitlessError):  # unreachable
-                replies = self._socket.request(
-                    wire.GETROUTE,
-                    0,
-                    encoding.route_lookup(to.packed),
-                    operation="look up",
-                    subject=f"the route to {to}",
-                )
-                for reply in replies:
-                    told = attributes(reply.payload, wire.RTMSG.size)
-                    plain = wire.RTMSG.unpack_from(reply.payload)[7] == wire.UNICAST
-                    if plain and wire.RTA_OIF in told and wire.RTA_GATEWAY not in told and wire.RTA_VIA not in told:
-                        index = int.from_bytes(told[wire.RTA_OIF], "little")
-                        found[to] = names.get(index, f"#{index}")
-        return found
+        found = ((to, self._reader.lookup(names, to)) for to in addresses)
+        return {to: route.device for to, route in found if route is not None and route.direct}
 
     # --- writing
 
@@ -292,11 +239,11 @@ class Links:
     def _index(self, name: str) -> int:
         """The device's number; raises ``NotFound``."""
         if name not in self._indexes:
-            request = wire.IFINFO.pack(0, 0, 0, 0, 0) + text(wire.IFLA_IFNAME, name)
+            request = formats.IFINFO.pack(0, 0, 0, 0, 0) + text(formats.IFLA_IFNAME, name)
             subject = f"the interface {name}"
-            for reply in self._socket.request(wire.GETLINK, 0, request, operation="look up", subject=subject):
-                if len(reply.payload) >= wire.IFINFO.size:
-                    self._indexes[name] = wire.IFINFO.unpack_from(reply.payload)[2]
+            for reply in self._socket.request(formats.GETLINK, 0, request, operation="look up", subject=subject):
+                if len(reply.payload) >= formats.IFINFO.size:
+                    self._indexes[name] = formats.IFINFO.unpack_from(reply.payload)[2]
         if name not in self._indexes:
             raise NotFound("look up", f"the interface {name}")
         return self._indexes[name]
