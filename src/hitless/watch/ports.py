@@ -1,19 +1,20 @@
-"""What the watch's loop needs of the world: a feed of rules, the node around, and time. All of it is handed in."""
+"""What the watch's loop needs of the world: a feed of rules, the node, a guard's tables, and time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from hitless.model.families import Family
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Ruleset
 from hitless.observe import Asking, NodeView, Whom
 from hitless.semantics import ChainName
 from hitless.watch.feeds import Step
 
-__all__ = ["FeedPort", "MachineTime", "NodePort", "Time", "World"]
+__all__ = ["FeedPort", "MachineTime", "NodePort", "StandbyFacts", "StandbyPort", "Time", "World"]
 
 
 class Time(Protocol):
@@ -97,6 +98,21 @@ class NodePort(Protocol):
     def close(self) -> None: ...
 
 
+class StandbyPort(Protocol):
+    """A guard's standby tables. Real: ``hitless.watch.standbys.StandbyTables``."""
+
+    def facts(self, families: Collection[Family]) -> Mapping[Family, StandbyFacts]:
+        """Whether a guard holds each family's table now, and how many flows it has translated."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandbyFacts:
+    """``guard``: a process holds the table; ``flows``: translated since the table was made."""
+
+    guard: bool = False
+    flows: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class World:
     """All of it."""
@@ -104,3 +120,4 @@ class World:
     feed: FeedPort
     node: NodePort
     time: Time
+    standby: StandbyPort

@@ -9,7 +9,8 @@ is, nothing is asked. Never: changing anything of the guard's. Next stage: ``wat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hitless.errors import HitlessError
@@ -21,8 +22,9 @@ from hitless.model.rules import Ruleset
 from hitless.model.standby import CARRIED, TABLE, standby_chains, without_guard
 from hitless.observe import Judge, Poll
 from hitless.watch.networks import Watched
+from hitless.watch.ports import StandbyFacts, StandbyPort
 
-__all__ = ["Standbys"]
+__all__ = ["StandbyTables", "Standbys"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class _Open:
 class Standbys:
     """The standbys of one node's families."""
 
-    def __init__(self, families: Sequence[Family], namespace: Namespace) -> None:
+    def __init__(self, families: Sequence[Family], tables: StandbyPort) -> None:
         self._families = tuple(families)
-        self._namespace = namespace
+        self._tables = tables
         self._there: frozenset[Family] = frozenset()
         self._judges: dict[Network, Judge] = {}
         self._open: dict[Network, _Open] = {}
@@ -48,7 +50,7 @@ class Standbys:
         if now == self._there:
             return
         before, self._there = self._there, now
-        yield from self._told(t, now - before)
+        yield from self._reported(t, now - before)
         for family in self._families:
             if family in before - now:
                 yield Standby(t=t, family=family.value, present=False)
@@ -73,7 +75,7 @@ class Standbys:
         """Watching ends: what is bridged now, and how many flows each standby has carried."""
         for network in list(self._open):
             yield self._close(network, t, None, still=True)
-        yield from self._told(t, self._there)
+        yield from self._reported(t, self._there)
 
     def _close(self, network: Network, t: int, writer: Writer | None, *, still: bool = False) -> Bridged:
         begun = self._open.pop(network)
@@ -90,20 +92,13 @@ class Standbys:
             open=still,
         )
 
-    def _told(self, t: int, families: frozenset[Family]) -> Iterator[Standby]:
+    def _reported(self, t: int, families: frozenset[Family]) -> Iterator[Standby]:
         if not families:
             return
-        try:
-            tables = OwnedTables(TABLE, self._namespace, flags=0)
-        except HitlessError:
-            tables = None
-        try:
-            for family in self._families:
-                if family in families:
-                    yield _standby(t, family, tables)
-        finally:
-            if tables is not None:
-                tables.close()
+        facts = self._tables.facts(families)
+        for family in self._families:
+            if family in families:
+                yield Standby(t=t, family=family.value, guard=facts[family].guard, flows=facts[family].flows)
 
 
 def _stands(ruleset: Ruleset, family: Family) -> bool:
@@ -112,11 +107,23 @@ def _stands(ruleset: Ruleset, family: Family) -> bool:
     return any(chain.hook is not None for table in tables for chain in standby_chains(table)[0])
 
 
-def _standby(t: int, family: Family, tables: OwnedTables | None) -> Standby:
-    try:
-        owner = tables.owner(family) if tables is not None else None
-        counts = tables.counters(family) if tables is not None else {}
-    except HitlessError:  # it went just now, or may not be asked
-        owner, counts = None, {}
-    flows = counts[CARRIED].packets if CARRIED in counts else 0
-    return Standby(t=t, family=family.value, guard=owner is not None and bool(owner.port), flows=flows)
+class StandbyTables:
+    """The tables in the kernel. What may not be read, or is deleted meanwhile, is reported without guard and flows."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+
+    def facts(self, families: Collection[Family]) -> Mapping[Family, StandbyFacts]:
+        """Whether a guard holds each family's table now, and how many flows it has translated."""
+        found = dict.fromkeys(families, StandbyFacts())
+        try:
+            tables = OwnedTables(TABLE, self._namespace, flags=0)
+        except HitlessError:
+            return found
+        with contextlib.closing(tables):
+            for family in families:
+                with contextlib.suppress(HitlessError):
+                    owner, counts = tables.owner(family), tables.counters(family)
+                    flows = counts[CARRIED].packets if CARRIED in counts else 0
+                    found[family] = StandbyFacts(owner is not None and bool(owner.port), flows)
+        return found

@@ -11,7 +11,7 @@ from tests.kernel.watch.watched import Host, watch_while
 
 from hitless.model.events import Heartbeat, LostEvents, Summary
 from hitless.model.families import Backend, Family
-from hitless.watch import Options, Watch, watching
+from hitless.watch import Options, Watch, loop
 from hitless.watch.feeds import Feed
 
 pytestmark = pytest.mark.kernel
@@ -29,7 +29,7 @@ def compared(options: Options, enough: int) -> int:
     times = 0
     with Watch(options) as watch:
         for event in watch.events():
-            times = watch._totals.verified
+            times = watch._loop.totals.verified
             if isinstance(event, Heartbeat) and times >= enough:
                 watch.stop()
     assert isinstance(event, Summary)
@@ -77,7 +77,7 @@ def test_a_stop_at_the_very_end_loses_none_of_the_last_commits(
         time.sleep(0.3)
         return bool(whole(self))
 
-    monkeypatch.setattr(watching, "_LAST_S", 0.2)
+    monkeypatch.setattr(loop, "_LAST_S", 0.2)
     monkeypatch.setattr(Feed, "behind", property(stopped))
     seen = watch_while(host.options(), lambda: host.iptables("-t nat -F FLANNEL-POSTRTG"))
     assert seen.states == ["carried", "not_carried"]

@@ -12,7 +12,7 @@ from tests.kernel.watch.watched import Host, rules, watch_while
 from hitless.kernel.nftables import Mirror
 from hitless.model.events import LostEvents
 from hitless.model.families import Backend, Family
-from hitless.watch import watching
+from hitless.watch import loop
 from hitless.watch.feeds import Feed
 
 pytestmark = pytest.mark.kernel
@@ -216,7 +216,7 @@ def test_what_was_done_before_the_end_is_told_however_late_the_watch_is_run(
         whole(self)
 
     monkeypatch.setattr(Feed, "finish", late)
-    monkeypatch.setattr(watching, "_LAST_S", 0.5)
+    monkeypatch.setattr(loop, "_LAST_S", 0.5)
     seen = watch_while(host.options(), lambda: host.restore(EMPTIED[backend].format(ip=family.nft, family=family)))
     assert seen.states == ["carried", "not_carried"]
     assert not seen.of(LostEvents)
@@ -231,7 +231,7 @@ def test_commits_that_did_not_come_in_time_are_said_to_be_lost(node: Node, monke
     host = Host(node, Family.IPV4, Backend.NFT)
     host.fill()
     monkeypatch.setattr(Mirror, "committed", property(lambda mirror: mirror.generation + 3))
-    monkeypatch.setattr(watching, "_LAST_S", 0.05)
+    monkeypatch.setattr(loop, "_LAST_S", 0.05)
     seen = watch_while(host.options())
     [lost] = seen.of(LostEvents)
     assert "did not come" in str(lost)

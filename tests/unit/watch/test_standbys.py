@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pytest
 from tests.unit.guard.flannels import NETWORK, nat
 
-from hitless.errors import MissingError
+from hitless.errors import KernelError, MissingError
 from hitless.guard import primaries
 from hitless.guard.learning import DESTINATIONS, learn
 from hitless.kernel.namespaces import HERE
+from hitless.kernel.nftables.owned import Count, Owner
 from hitless.model.events import Bridged, Standby, Writer
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
@@ -16,7 +19,8 @@ from hitless.observe import Asking, NodeView, find
 from hitless.observe.judging import Judge
 from hitless.watch import standbys
 from hitless.watch.networks import Watched
-from hitless.watch.standbys import Standbys
+from hitless.watch.ports import StandbyFacts
+from hitless.watch.standbys import Standbys, StandbyTables
 from hitless.watch.tracking import Tracker
 
 WRITER = Writer(7, "iptables-nft")
@@ -40,7 +44,8 @@ class Story:
         network = NETWORK[Family.IPV4]
         whom = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: "")
         self.watched = Watched(network, Judge(network, whom), Tracker(network))
-        self.standbys = Standbys((Family.IPV4,), HERE)
+        self.tables = Tables()
+        self.standbys = Standbys((Family.IPV4,), self.tables)
 
     def see(self, t: int, ruleset: Ruleset) -> list[Bridged | Standby]:
         answer = self.watched.judge.answer(ruleset)
@@ -48,12 +53,18 @@ class Story:
         return [*told, *self.standbys.judge(t, self.watched, answer, ruleset, WRITER)]
 
 
-@pytest.fixture
-def story(monkeypatch: pytest.MonkeyPatch) -> Story:
-    def nobody(*_: object, **__: object) -> None:
-        raise MissingError("may not be asked", remedy="none")
+class Tables:
+    """A guard's tables: where a guard holds one, and its flows."""
 
-    monkeypatch.setattr(standbys, "OwnedTables", nobody)
+    def __init__(self) -> None:
+        self.held: dict[Family, StandbyFacts] = {}
+
+    def facts(self, families: Collection[Family]) -> Mapping[Family, StandbyFacts]:
+        return {family: self.held.get(family, StandbyFacts()) for family in families}
+
+
+@pytest.fixture
+def story() -> Story:
     return Story()
 
 
@@ -65,6 +76,51 @@ def test_a_gap_of_the_agent_that_the_standby_carries_is_bridged_with_its_authors
     assert (told.begin, told.end, told.opened_by, told.closed_by) == (10 * MS, 60 * MS, WRITER, WRITER)
     assert "FLANNEL-POSTRTG" in told.reason
     assert list(story.standbys.finish(70 * MS)) == [Standby(t=70 * MS, family="ipv4")]
+
+
+def test_the_guard_that_holds_a_standby_is_reported_with_its_flows(story: Story) -> None:
+    story.tables.held[Family.IPV4] = StandbyFacts(guard=True, flows=3)
+    assert story.see(0, both(WHOLE)) == [Standby(t=0, family="ipv4", guard=True, flows=3)]
+    story.tables.held[Family.IPV4] = StandbyFacts(guard=True, flows=5)
+    assert list(story.standbys.finish(MS)) == [Standby(t=MS, family="ipv4", guard=True, flows=5)]
+
+
+class Owned:
+    """``OwnedTables`` of two families, of which one is deleted while it is read."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.closed = False
+        opened.append(self)
+
+    def owner(self, family: Family) -> Owner | None:
+        if family is Family.IPV6:
+            raise KernelError("read", "table ip6 hitless", 2)
+        return Owner(0, 4711)
+
+    def counters(self, family: Family) -> Mapping[str, Count]:
+        return {"carried": Count(7, 420)}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+opened: list[Owned] = []
+
+
+def test_a_table_that_cannot_be_read_says_nothing_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened.clear()
+    monkeypatch.setattr(standbys, "OwnedTables", Owned)
+    found = StandbyTables(HERE).facts(tuple(Family))
+    assert found == {Family.IPV4: StandbyFacts(guard=True, flows=7), Family.IPV6: StandbyFacts()}
+    assert [one.closed for one in opened] == [True]
+
+
+def test_without_permission_nothing_is_known_of_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise MissingError("may not be read", remedy="none")
+
+    monkeypatch.setattr(standbys, "OwnedTables", refused)
+    assert StandbyTables(HERE).facts((Family.IPV4,)) == {Family.IPV4: StandbyFacts()}
 
 
 def test_what_is_bridged_when_watching_ends_is_told_as_open(story: Story) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 
@@ -22,7 +22,7 @@ from hitless.observe import Asking, NodeView, Whom, find
 from hitless.semantics import ChainName
 from hitless.watch import Options, Watch, load
 from hitless.watch.feeds import Changed, Step
-from hitless.watch.ports import World
+from hitless.watch.ports import StandbyFacts, World
 
 V4 = Family.IPV4
 WHOLE, EMPTIED = nat(), nat(chain=())
@@ -119,6 +119,9 @@ class Rules:
     def look(self, now: float) -> bool:
         return True
 
+    def facts(self, families: Collection[Family]) -> Mapping[Family, StandbyFacts]:
+        return dict.fromkeys(families, StandbyFacts())
+
     def whom(self, asking: Asking) -> Whom:
         return find(replace(asking, uplink="eth0"), NodeView(), lambda *_: "")
 
@@ -127,7 +130,7 @@ def watch(rules: Rules, **more: object) -> Watch:
     clock = Clock(0)
     clock.now = rules.now  # type: ignore[method-assign]
     options = {"families": (V4,), "duration_s": 5.0, "urgent": False, **more}
-    return Watch(Options(load("flannel"), **options), clock, world=World(rules, rules, rules))  # type: ignore[arg-type]
+    return Watch(Options(load("flannel"), **options), clock, world=World(rules, rules, rules, rules))  # type: ignore[arg-type]
 
 
 def told(rules: Rules, **more: object) -> list[e.Event]:
