@@ -1,5 +1,5 @@
 """What would happen to this packet? An evaluator of rule sets, written from the kernel's documentation and not from the
-code that produces rules, so that the two can prove each other. Three-valued: carried, not carried, cannot tell.
+code that produces rules, so that each can verify the other. Three-valued: carried, not carried, cannot tell.
 """
 
 from hitless.semantics.evaluation import HOOKS, evaluate

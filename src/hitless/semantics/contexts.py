@@ -1,8 +1,7 @@
-"""What a condition may look at: the packet, what it is like by now, and the node.
+"""What a condition may depend on: the packet, its state by now, and the node.
 
-Promise: a value that is made once for each position of a packet; ``properties`` and the conditions themselves
-(``hitless.model.matches``) read it and nothing else. ``header_of`` is what several of them have in common, by which
-tables leave rules out.
+Promise: one value for each state of a packet; ``properties`` and the conditions themselves (``hitless.model.matches``)
+read nothing else. ``header_of`` gives what several of them have in common, by which tables exclude rules.
 """
 
 from __future__ import annotations
@@ -21,32 +20,33 @@ __all__ = ["PacketContext", "header_of"]
 
 
 class PacketContext(NamedTuple):
-    """``hook``: where the packet is; ``node`` ``None``: nobody can be asked."""
+    """The packet at a hook. ``node`` ``None``: nothing can be read from the node."""
 
     packet: Packet
     state: WalkState
     hook: str
     node: Surroundings | None
-    leaves: str = ""  # the interface that it will leave by, also where no hook knows it yet
+    out_interface: str = ""  # the one that it will leave by, also at prerouting, where rules do not see it
 
     @property
     def translated(self) -> bool:
-        """Whether the walk has given the flow a source translation."""
+        """Whether a rule has translated the source on this walk."""
         return self.state.translation is not None
 
     @property
     def first(self) -> bool:
-        """Whether this is the first packet of a flow: of that one most is known. Before conntrack has looked, too."""
+        """Whether this is the first packet of a flow, also before conntrack has seen it; most is known about such
+        packets."""
         return self.packet.state == "NEW"
 
     @property
     def plain(self) -> bool:
-        """Whether this is a flow's first packet or the first answer to one: both are made by an ordinary stack."""
+        """Whether this is the first packet of a flow or the first reply: an ordinary network stack made it."""
         return self.packet.state == "NEW" or self.packet.reply
 
     def sources(self) -> tuple[Address, Address] | None:
         """The first and the last address that the packet's source may be. Rules behind a translation, in a later base
-        chain, see the new one: that of the rule, or of the interface that the packet leaves by."""
+        chain, see the translated address: that of the rule, or of the outgoing interface."""
         translation = self.state.translation
         if translation is None:
             return self.packet.src, self.packet.src
@@ -57,7 +57,7 @@ class PacketContext(NamedTuple):
 
 
 def header_of(packet: Packet, hook: str, contexts: Sequence[PacketContext]) -> PacketHeader:
-    """What the packet's headers are at a hook, in all of these positions."""
+    """What the packet's headers have in common at a hook, in all of these contexts."""
     moved = [context for context in contexts if context.translated]
     source: bytes | None = packet.src.packed
     if moved:

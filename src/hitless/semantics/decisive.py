@@ -14,8 +14,8 @@ from hitless.semantics.outcome import Ending, Visit
 
 __all__ = ["find_decisive"]
 
-_MOST_ENDINGS = 24  # whose journeys are compared
-_MOST_ASKED = 6  # questions that are asked again, each with both answers
+_MOST_ENDINGS = 24  # whose paths are compared
+_MOST_TRIED = 6  # conditions that are tried, each with both assumptions
 
 _FATES = {
     "translated": "carried",
@@ -25,12 +25,12 @@ _FATES = {
     "arrived": "carried",
 }
 
-Asked = Callable[[tuple[str, str, bool, str, int, bool]], set[str]]
-"""The kinds of endings if a rule's open condition held, or did not."""
+Kinds = Callable[[tuple[str, str, bool, str, int, bool]], set[str]]
+"""The kinds of endings under the assumption that a rule's unknown condition holds, or that it does not."""
 
 
-def find_decisive(endings: Sequence[Ending], ask: Asked) -> tuple[Ending, Visit | None]:
-    """An ending to tell of, and the visit whose question decides; ``None`` where no single one does."""
+def find_decisive(endings: Sequence[Ending], ask: Kinds) -> tuple[Ending, Visit | None]:
+    """An ending to explain, and the visit with the decisive condition; ``None`` where no single condition decides."""
     plain = next((ending for ending in endings if ending.kind == "unknown"), endings[0])
     doubtful: tuple[Ending, Visit] | None = None
     for ending, visit in _partings(endings):
@@ -46,7 +46,7 @@ def find_decisive(endings: Sequence[Ending], ask: Asked) -> tuple[Ending, Visit 
 
 
 def _partings(endings: Sequence[Ending]) -> list[tuple[Ending, Visit]]:
-    """The last open question before two journeys to different fates part, the longest common way first."""
+    """The last unknown condition before two paths with different results part, longest common path first."""
     some = list(endings)[:_MOST_ENDINGS]
     found: dict[tuple[str, str, bool, str, int], tuple[int, Ending, Visit]] = {}
     for number, one in enumerate(some):
@@ -62,10 +62,10 @@ def _partings(endings: Sequence[Ending]) -> list[tuple[Ending, Visit]]:
             if last is not None and length > found.get(last.place, (0,))[0]:
                 found[last.place] = (length, one if _FATES[one.kind] != "carried" else other, last)
     ranked = sorted(found.values(), key=lambda each: -each[0])
-    ranked += [  # journeys that met again keep one of their ways only: any open question may be the one
+    ranked += [  # of paths that merged again only one is kept: any unknown condition on it may be decisive
         (0, ending, visit)
         for ending in some
         for visit in ending.path
         if visit.kind == "unknown" and visit.place not in found
     ]
-    return list({visit.place: (ending, visit) for _, ending, visit in ranked}.values())[:_MOST_ASKED]
+    return list({visit.place: (ending, visit) for _, ending, visit in ranked}.values())[:_MOST_TRIED]

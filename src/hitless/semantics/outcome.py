@@ -1,9 +1,9 @@
-"""What an evaluation answers with: values only.
+"""The result of an evaluation: values only.
 
-Problem: "is it carried?" is enough for a gap monitor, but the agent and the guard need to know by which rule, and
-people need to be told why not. Promise: an ``Outcome`` has the three-valued answer, one sentence of reason, and every
-way in which the packet's journey can end (``endings``; more than one only where a condition was not understood).
-Previous stage: ``walk``; texts come from ``reasons``.
+Problem: "is it carried?" is enough for a gap monitor, but agent and guard need the rule that decided, and users need
+the reason. Promise: an ``Outcome`` has the three-valued answer, one sentence of reason, and every way in which the
+packet's path can end (``endings``; more than one only where a condition is not known). Previous stage: ``walk``; texts
+come from ``reasons``.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ ChainName = tuple[str, str, str]
 VisitKind = Literal[
     "base",  # a base chain was entered
     "jump",  # a rule called the chain ``text``
-    "goto",  # a rule went to the chain ``text`` for good
+    "goto",  # a rule went to the chain ``text`` without returning
     "return",  # a rule left its chain
     "accept",  # a rule ended its base chain
     "drop",  # a rule ended the packet
-    "reject",  # the same, with an answer
+    "reject",  # the same, with an error message to the sender
     "policy accept",  # the base chain's end was reached
     "policy drop",  # the same, and it ended the packet
     "masquerade",  # a rule translated the source to the output interface's address
     "snat",  # a rule translated the source
-    "dnat",  # a rule sent it on to ``text``
-    "notrack",  # a rule hid it from conntrack
+    "dnat",  # a rule changed the destination to ``text``
+    "notrack",  # a rule excluded it from conntrack
     "zone",  # a rule chose the conntrack zone (``step``) of its connection
-    "unknown",  # it could not be told whether the rule's condition ``step`` holds
+    "unknown",  # it is not known whether the rule's condition ``step`` holds
     "opaque",  # the effect ``text`` was not understood
 ]
 
 
 class Visit(NamedTuple):
-    """One turn of a packet's journey: what happened, at which rule (``number`` from 1; 0: at the chain itself)."""
+    """One step of a packet's path: what happened, at which rule (``number`` from 1; 0: at the chain itself)."""
 
     kind: VisitKind
     family: str
@@ -51,21 +51,21 @@ class Visit(NamedTuple):
     rule: Rule | None = None
     text: str = ""
     legacy: bool = False
-    iptables: bool = True  # who wrote the table: in whose words it is told
+    iptables: bool = True  # iptables wrote the table: rules are shown in its notation
     step: Step | None = None
 
     @property
     def place(self) -> tuple[str, str, bool, str, int]:
-        """The rule."""
+        """What identifies the rule."""
         return self.family, self.table, self.legacy, self.chain, self.number
 
     def of(self, table: Table) -> bool:
-        """Whether it was in this table."""
+        """Whether the visit was in this table."""
         return self[1:3] == (table.family, table.name) and self.legacy is table.legacy
 
 
 class Translation(NamedTuple):
-    """The rule that gave the flow its source translation, and how."""
+    """The rule that translated the source of the flow, and how."""
 
     family: str
     table: str
@@ -82,8 +82,8 @@ class Translation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One way in which the journey can end: ``translated``, ``untranslated``, ``dropped`` or ``unknown``; that of an
-    answer also ``arrived``.
+    """One way in which the path can end: ``translated``, ``untranslated``, ``dropped`` or ``unknown``; for a reply also
+    ``arrived``.
 
     ``mark`` is the packet's mark then; the bits ``unknown_mark`` of it are not known.
     """
@@ -93,12 +93,12 @@ class Ending:
     translation: Translation | None = None
     mark: int = 0
     unknown_mark: int = 0
-    connection: tuple[int, int] = (0, 0xFFFFFFFF)  # the connection's mark then, and the bits of it that are not known
-    zone: int = 0  # of the connection; -1: not known, or another one for each direction
+    connection: tuple[int, int] = (0, 0xFFFFFFFF)  # the connection's mark then, and its unknown bits
+    zone: int = 0  # of the connection; -1: not known, or different for the two directions
 
     @property
     def certain(self) -> bool:
-        """Whether no condition on the way was left open."""
+        """Whether every condition on the path is known."""
         return all(visit.kind != "unknown" for visit in self.path)
 
 
@@ -106,9 +106,9 @@ class Ending:
 class Outcome:
     """What would happen to a packet.
 
-    ``carried``: certainly source-translated and not dropped. ``not_carried``: certainly dropped or left with its own
-    source. ``cannot_tell``: both are possible. ``path`` is the journey that ``reason`` speaks of; ``chains`` are all
-    chains whose content took part in the answer.
+    ``carried``: certainly source-translated and not dropped. ``not_carried``: certainly dropped, or sent with its own
+    source address. ``cannot_tell``: both are possible. ``path`` is the path that ``reason`` explains; ``chains`` are
+    all chains whose contents took part in the answer.
     """
 
     state: State
@@ -119,13 +119,13 @@ class Outcome:
 
     @property
     def translation(self) -> Translation | None:
-        """The one rule that translates the flow; ``None`` when it is not carried, or by different rules."""
+        """The single rule that translates the flow; ``None`` when it is not carried, or different rules may do so."""
         found = {ending.translation for ending in self.endings if ending.translation is not None}
         return found.pop() if self.state == "carried" and len(found) == 1 else None
 
     @property
     def dropped(self) -> Visit | None:
-        """Where the packet ends, when it is dropped for certain."""
+        """Where the packet is dropped, when that is certain."""
         if all(ending.kind == "dropped" for ending in self.endings) and self.endings:
             return self.endings[0].path[-1]
         return None

@@ -1,11 +1,11 @@
-"""What is known of a packet beside its addresses and ports, property by property.
+"""What is known of a packet besides its addresses and ports, by property.
 
-Problem: rules ask whether a packet is a fragment, broadcast, of the reply direction, sent by a user of the node, and a
-first packet of a pod's flow certainly is not. Promise: ``possible`` gives the closed ranges that a property's value
-lies in, ``ABSENT`` where the packet has no such thing (a condition then does not hold, negated or not), ``None`` where
-anything is possible. It speaks of the first packet of a flow that the node forwards; of later ones it knows less. The
-names are those that the decoders write (``hitless.model.matches.Property``); the table in docs/semantics.md lists them,
-and a test sends packets for each. ``EvaluationContext`` is what the walk shows to conditions. Next stage: ``walk``.
+Problem: rules ask whether a packet is a fragment, broadcast, of the reply direction, or sent by a user of the node, and
+for the first packet of a pod's flow these are certain. Promise: ``possible`` gives the closed ranges in which a
+property's value lies, ``ABSENT`` where the packet does not have it (then a condition does not hold, negated or not),
+``None`` where any value is possible. It is about the first packet of a flow that the node forwards; less is known of
+later ones. The names are those that the decoders use (``hitless.model.matches.Property``); docs/semantics.md lists
+them, and a test sends packets for each. ``EvaluationContext`` is what conditions get. Next stage: ``walk``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ ABSENT: Possible = ()
 _MOST = 65535
 _WITH_NAMES = ("account ", "recent ")
 _HEADERS = {TCP: (20, 80), UDP: (8, _MOST), ICMP: (8, _MOST), ICMPV6: (8, _MOST)}
-"""How long a first packet is behind its IP header: a SYN has options, and no data that anybody would count on."""
+"""The length of a first packet behind its IP header: a SYN has options, and data in it (TCP Fast Open) is not
+considered.
+"""
 
 
 def possible(name: str, context: PacketContext) -> Possible | None:
@@ -42,7 +44,7 @@ def possible(name: str, context: PacketContext) -> Possible | None:
 
 
 class EvaluationContext(PacketContext):
-    """A position of a packet with all that conditions ask of it (``hitless.model.matches.base.PacketContext``)."""
+    """A packet's state with everything that conditions may read (``hitless.model.matches.base.MatchContext``)."""
 
     __slots__ = ()
 
@@ -52,7 +54,7 @@ class EvaluationContext(PacketContext):
 
 
 def _is(value: int) -> _Source:
-    """Of the first packet, and of its answer: certainly this."""
+    """For the first packet and its reply: certainly this value."""
     return lambda context: ((value, value),) if context.plain else None
 
 
@@ -61,8 +63,8 @@ def _any_packet(*ranges: tuple[int, int]) -> _Source:
 
 
 def _connection(value: int, answer: int | None = None) -> _Source:
-    """Of the first packet's connection: certainly this; nothing is there where conntrack did not look. ``answer``: the
-    same when the first answer is seen."""
+    """For the first packet: certainly this value of its connection; ``ABSENT`` without a connection. ``answer``: the
+    value when the first reply is seen."""
 
     def known(context: PacketContext) -> Possible | None:
         if not context.state.connected:
@@ -92,7 +94,7 @@ def _payload_length(context: PacketContext) -> Possible | None:
 
 
 def _counted(context: PacketContext) -> Possible | None:
-    """Packets of the connection: this one, where the node counts (nf_conntrack_acct), else none."""
+    """The connection's packet counter: this packet where the node counts (nf_conntrack_acct), else 0."""
     if not context.state.connected:
         return ABSENT
     return ((0, 1),) if context.first else None
@@ -106,12 +108,12 @@ def _bytes(context: PacketContext) -> Possible | None:
 
 
 def _status(context: PacketContext) -> Possible | None:
-    """The status bits that a first packet's connection may have: none that comes with an answer or its confirmation."""
+    """The status bits that a first packet's connection may have: none that is set by a reply or at confirmation."""
     if not context.state.connected:
         return ABSENT
     if not context.first:
         return None
-    # IPS_SRC_NAT, and IPS_SRC_NAT_DONE, IPS_DST_NAT_DONE: whether a NAT chain was asked
+    # IPS_SRC_NAT; and IPS_SRC_NAT_DONE, IPS_DST_NAT_DONE: whether the NAT core has seen it
     source = 0x10 if context.translated else 0
     return tuple((source | done, source | done) for done in (0, 0x80, 0x100, 0x180))
 
@@ -137,12 +139,12 @@ def _of_interface(context: PacketContext, ask: str, interface: str) -> Possible 
 
 
 def _name_number(text: str) -> int:
-    """A name as the number that sixteen bytes of it make."""
+    """A name as the number that its sixteen bytes make."""
     return int.from_bytes(text.encode()[:16].ljust(16, b"\0"), "big")
 
 
 def _in_clear(context: PacketContext) -> bool:
-    """Whether the packet came in clear: a pod's does, an answer from outside where the node has no IPsec policy."""
+    """Whether the packet came in unencrypted: a pod's does, a reply where the node has no IPsec policy."""
     return context.first or (context.packet.reply and context.node is not None and context.node.ipsec() is False)
 
 
@@ -156,7 +158,7 @@ def _route_class(context: PacketContext) -> Possible | None:
 
 
 def _of_connection(value: Callable[[PacketContext], int | None]) -> _Source:
-    """Something of the tuple that the first packet gave its connection."""
+    """A field of the tuple that the first packet gave its connection."""
 
     def known(context: PacketContext) -> Possible | None:
         if not context.state.connected:
@@ -168,8 +170,8 @@ def _of_connection(value: Callable[[PacketContext], int | None]) -> _Source:
 
 
 def _end(pod: bool, of: str) -> Callable[[PacketContext], int | None]:
-    """The address or port of one end of the connection, the pod's or the far one, as the first packet had it; of its
-    answer it is known once NAT is undone."""
+    """The address or port of one end of the connection (the pod's or the far one) as in the first packet; of a reply it
+    is known once NAT has been reversed."""
 
     def known(context: PacketContext) -> int | None:
         packet = context.packet
@@ -186,12 +188,12 @@ def _end(pod: bool, of: str) -> Callable[[PacketContext], int | None]:
 
 
 def _reply_destination(context: PacketContext) -> int | None:
-    """Where answers go, as the connection has it: to the pod, until the flow is translated."""
+    """The destination of replies in the connection's tuple: the pod, until the flow is translated."""
     return None if context.translated or context.packet.reply else int(context.packet.src)
 
 
 def _account(of: _Source, counted: Possible) -> _Source:
-    """What connbytes compares: nothing (-1) where the node does not count, which it says of the first packet too."""
+    """What connbytes compares: -1 where the node does not count, which is possible for the first packet too."""
 
     def known(context: PacketContext) -> Possible | None:
         if not context.state.connected:
@@ -227,7 +229,7 @@ def _state(context: PacketContext) -> Possible | None:
 
 
 def _transport(which: str) -> _Source:
-    """The first or second pair of bytes behind the IP header: ports, where the protocol has some."""
+    """The first or second pair of bytes behind the IP header: the ports, where the protocol has some."""
 
     def known(context: PacketContext) -> Possible | None:
         packet = context.packet
@@ -251,13 +253,13 @@ def _route_to_source(context: PacketContext) -> int | None:
 
 def _route_to_destination(context: PacketContext) -> int | None:
     """The interface of the route to the destination: the one by which the packet leaves."""
-    if context.packet.own or not context.leaves:
+    if context.packet.own or not context.out_interface:
         return None
-    return _name_number(context.leaves)
+    return _name_number(context.out_interface)
 
 
 def _hidden(context: PacketContext) -> bool:
-    """Whether it goes to one of the node's own addresses, and to which one is not known."""
+    """Whether it goes to an address of the node that is not known."""
     return context.packet.own and context.packet.dst.is_unspecified
 
 
@@ -277,17 +279,17 @@ def _by_family(four: int, six: int) -> _Source:
 
 
 def _named(name: str, context: PacketContext) -> Possible | None:
-    """Properties whose names hold a name: an accounting object, a list of recent addresses."""
+    """Properties whose names contain a name: an accounting object, a list of recent addresses."""
     kind, _, rest = name.partition(" ")
     if context.node is None:
         return None
     if kind == "account":
         return ((0, 0),) if context.node.quota(rest) is False else None
-    label, side, asked = rest.rsplit(" ", 2)
+    label, side, test = rest.rsplit(" ", 2)
     if f"recent {label}" in context.state.touched or (side == "source" and context.translated):
         return None
     listed = context.node.recent(label, str(context.packet.src if side == "source" else context.packet.dst))
-    if listed is None or (listed and asked != "listed"):
+    if listed is None or (listed and test != "listed"):
         return None
     return ((int(listed), int(listed)),)
 
@@ -333,7 +335,8 @@ PROPERTIES: Mapping[str, _Source] = MappingProxyType(
         "ipsec out": lambda context: ABSENT if context.hook == "prerouting" else _ipsec_out(context),
         "ipsec out state": lambda context: ABSENT if _ipsec_out(context) is not None else None,
         "bound socket": _is(0),
-        # the source's route leads back by the interface that the packet came by, the destination's by which it leaves
+        # the route to the source uses the interface that the packet came in by, that to the destination the one it
+        # leaves by
         "route to source interface": lambda context: _one(_route_to_source(context)),
         "route to destination interface": lambda context: _one(_route_to_destination(context)),
         "route to source": _is(1),
@@ -385,4 +388,4 @@ PROPERTIES: Mapping[str, _Source] = MappingProxyType(
         "labelled": _labelled,
     }
 )
-"""What is known, by the property's name; a name that is not here stands for a property that may be anything."""
+"""The known values, by the property's name; a property that is not listed may have any value."""

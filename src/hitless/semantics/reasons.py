@@ -1,11 +1,11 @@
-"""Why: one sentence for people, from a journey that was walked.
+"""Why: one sentence for users, from the path that was walked.
 
-Problem: "not carried" sends an operator searching through hundreds of rules. Promise: the sentence names the chain and
-the rule that decided, or what is missing where the translation used to be (an empty chain, a jump that is gone). It is
-a reading of the journey, chosen for usefulness: an early end of the base chain first, then a translating chain that
-nothing leads to, a rule that turned the packet back, an empty chain, and last that no rule matched. Some chains are
-empty on every healthy node (Felix has several), so that an empty one is the cause only where nothing else is. It never
-changes the answer.
+Problem: "not carried" alone sends an operator searching through hundreds of rules. Promise: the sentence names the
+chain and the rule that decided, or what is missing where the translation used to be (an empty chain, a jump that is
+gone). It is an interpretation of the path, chosen for usefulness: first an early end of the base chain, then a
+translating chain that no jump leads to, a rule that returned the packet, an empty chain, and last that no rule matched.
+Some chains are empty on every healthy node (Felix has several), so an empty chain is the cause only where there is no
+other. The reason never changes the answer.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from hitless.semantics.outcome import Ending, State, Visit
 __all__ = ["Reasons"]
 
 _MOST_CHAINS = 2000
-_LONG = 1024  # rules of a chain that is read for a reason
-_MOST_WAYS = 3  # different causes that are told of one packet
+_LONG = 1024  # rules: longer chains are not read for a reason
+_MOST_CAUSES = 3  # different causes in one sentence
 _IPTABLES = "nat"
-"""The table that people mean when they name none: iptables has one for translations."""
+"""The table that users mean when they name none: iptables has one for translations."""
 _LIKELY = ("post", "masq", "snat", "nat-outgoing", "flannel")
-"""What the names of chains that translate sources contain, where there are too many chains to look into each."""
+"""Parts of the names of chains that translate sources, used where there are too many chains to read each."""
 
 
 class Reasons:
@@ -47,21 +47,21 @@ class Reasons:
         self._ruleset, self._packet, self._expected = ruleset, packet, expected
 
     def certain(self, endings: Sequence[Ending]) -> str:
-        """Of an answer that is certain; by which of several rules may still be open."""
+        """For an answer that is certain; which of several rules translates may still be open."""
         translated = [ending for ending in endings if ending.kind == "translated"]
         if translated:
             return self._translated(translated)
         first = next((ending for ending in endings if ending.kind == "dropped"), endings[0])
         different = dict.fromkeys(self._lost(ending) for ending in (first, *endings))
-        return " or ".join(list(different)[:_MOST_WAYS])
+        return " or ".join(list(different)[:_MOST_CAUSES])
 
-    def answer(self, endings: Sequence[Ending], state: State, told: Ending, splitter: Visit | None) -> str:
-        """The same for the answer to a packet that was carried."""
+    def answer(self, endings: Sequence[Ending], state: State, shown: Ending, splitter: Visit | None) -> str:
+        """For the reply to a packet that was carried."""
         if state == "carried":
             return "answers arrive"
         if state == "cannot_tell":
-            return f"whether answers come back: {self.doubt(told, splitter)}"
-        return " or ".join(list(dict.fromkeys(self._answer_lost(ending) for ending in endings))[:_MOST_WAYS])
+            return f"whether answers come back: {self.doubt(shown, splitter)}"
+        return " or ".join(list(dict.fromkeys(self._answer_lost(ending) for ending in endings))[:_MOST_CAUSES])
 
     def _answer_lost(self, ending: Ending) -> str:
         for visit in ending.path:
@@ -78,7 +78,7 @@ class Reasons:
         return f"answers are {verb} by {_rule(visit)} ({where}){self._with_conditions(visit)}"
 
     def doubt(self, ending: Ending, splitter: Visit | None) -> str:
-        """Of an answer that is open; ``splitter``: the visit whose question decides."""
+        """For an answer that is open; ``splitter``: the visit with the decisive condition."""
         if splitter is not None:
             step = splitter.step
             text = splitter.text if step is None else self._condition(splitter, step)
@@ -120,7 +120,7 @@ class Reasons:
         places: dict[str, Visit] = {}
         for ending in endings:
             visit = next(visit for visit in ending.path if visit.kind in ("masquerade", "snat"))
-            # a standby's chain may carry the name of the agent's that it stands for: the table tells them apart
+            # a standby's chain may have the name of the agent's chain that it replaces: the table distinguishes them
             where = "" if visit.table == _IPTABLES else f" ({visit.family} {visit.table})"
             places.setdefault(f"{_rule(visit)}{where}", visit)
         verb = "masquerades" if all(visit.kind == "masquerade" for visit in places.values()) else "translates"
@@ -177,7 +177,7 @@ class Reasons:
         return None
 
     def _of_expected(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
-        """What has become of the chains that translate it on a healthy node."""
+        """What happened to the chains that translate it on a healthy node."""
         for name, chain in self._expected:
             for table, base in bases:
                 if table.name != name or chain not in table.chains:
@@ -190,7 +190,7 @@ class Reasons:
         return None
 
     def _turned_back(self, walked: Sequence[Visit]) -> str | None:
-        """A RETURN that speaks of addresses, or of nothing at all."""
+        """A RETURN that matched by addresses, or that matches every packet."""
         for visit in reversed(walked):
             if visit.kind == "return" and visit.rule is not None:
                 if _by_address(visit.rule):
@@ -200,7 +200,7 @@ class Reasons:
         return None
 
     def _unmatched(self, walked: Sequence[Visit], bases: Sequence[tuple[Table, str]]) -> str | None:
-        """A chain whose rules speak of addresses, of which none matched; last a RETURN that speaks of anything else."""
+        """A chain with rules for addresses of which none matched; last, a RETURN with any other condition."""
         for chain in reversed(_entered(walked, bases)):
             if any(map(_by_address, chain.rules)):
                 for visit in walked:
@@ -225,7 +225,7 @@ def _rule(visit: Visit) -> str:
 
 
 def _to_a_pod(ending: Ending) -> str:
-    """A translation that does not help: its addresses are the pods'."""
+    """A translation without use: its addresses are pods' addresses."""
     visit = next(visit for visit in ending.path if visit.kind == "snat")
     steps = visit.rule.steps if visit.rule is not None else ()
     first, last = next((step.first, step.last) for step in steps if isinstance(step, Snat))
@@ -246,7 +246,7 @@ def _nat_part(path: Sequence[Visit], bases: set[_ChainKey]) -> list[Visit]:
 
 
 def _entered(walked: Iterable[Visit], bases: Iterable[tuple[Table, str]]) -> list[Chain]:
-    """The chains that were called, in their order; those are left out that are too long to be read for a reason."""
+    """The chains that were called, in order, without those that are too long to be read for a reason."""
     tables = {_key(table): table for table, _ in bases}
     found = []
     for visit in walked:
@@ -261,7 +261,7 @@ def _empty(walked: Iterable[Visit], bases: Sequence[tuple[Table, str]]) -> str |
     entered = list(reversed(_entered(walked, bases)))
     flannel = [chain for chain in entered if chain.name.upper().startswith("FLANNEL")]
     if not flannel and any(_translates(chain) and any(map(_by_address, chain.rules)) for chain in entered):
-        return None  # a chain for such packets is there, and was asked: that it did not match says more
+        return None  # a chain for such packets was walked: that none of its rules matched says more
     for chain in flannel or entered:
         if not chain.rules:
             return f"chain {chain.name} is empty"

@@ -16,21 +16,23 @@ from ipaddress import IPv4Address, IPv6Address
 from hitless.model.families import Address
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
+from hitless.semantics.chain_walk import Assumption, TooMuchError
 from hitless.semantics.decisive import find_decisive
 from hitless.semantics.outcome import Ending, Outcome, State
 from hitless.semantics.reasons import Reasons
-from hitless.semantics.walk import Assumption, TooMuchError, Walk
+from hitless.semantics.walk import Walk
 from hitless.semantics.walk_state import unwind
 
 __all__ = ["evaluate_reply", "reply_to"]
 
 _HOOKS = ("prerouting", "forward", "postrouting")
 _ANY_ZONE = -1
-_UNKNOWN: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}  # no socket is bound to it
+_UNKNOWN: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
+"""Stands for an address of the node that is not known."""
 
 
 def reply_to(packet: Packet) -> Packet:
-    """The first answer to a pod's first packet, as it is forwarded to the pod."""
+    """The first reply to a pod's first packet, as it is forwarded to the pod."""
     return replace(
         packet,
         src=packet.dst,
@@ -54,19 +56,19 @@ def evaluate_reply(
     *,
     explain: bool = True,
 ) -> Outcome:
-    """The fate of the first answer to ``packet``, which was carried.
+    """The outcome for the first reply to ``packet``, which was carried.
 
-    ``address`` is the node's address that the flow was translated to, where it is known. ``carried`` is what became of
-    the packet: rules may have put a mark on its connection.
+    ``address`` is the node's address to which the flow was translated, where it is known. ``carried`` is the outcome
+    for the packet itself: rules may have set its connection's mark and zone.
     """
-    answer = reply_to(packet)
-    arriving = replace(answer, dst=address or _UNKNOWN[packet.dst.version], own=True)
+    reply = reply_to(packet)
+    arriving = replace(reply, dst=address or _UNKNOWN[packet.dst.version], own=True)
 
     sent = [ending for ending in (carried.endings if carried is not None else ()) if ending.kind != "dropped"]
     marks = dict.fromkeys(ending.connection for ending in sent)
 
-    def asked(assumed: Assumption | None) -> tuple[Walk, tuple[Ending, ...]]:
-        walk = Walk(ruleset, answer, nat=False, arriving=arriving, assumed=assumed)
+    def walk_rules(assumed: Assumption | None) -> tuple[Walk, tuple[Ending, ...]]:
+        walk = Walk(ruleset, reply, nat=False, arriving=arriving, assumed=assumed)
         flow = walk.start(hooks[0] if hooks else "", marks)
         for hook in hooks:
             if flow:
@@ -77,7 +79,7 @@ def evaluate_reply(
         return walk, (*walk.endings.values(), *_in_zones(arrived, sent))
 
     try:
-        walk, endings = asked(None)
+        walk, endings = walk_rules(None)
         kinds = {ending.kind for ending in endings}
         state: State = "cannot_tell"
         if kinds == {"arrived"}:
@@ -86,25 +88,25 @@ def evaluate_reply(
             state = "not_carried"
         if not explain:
             return Outcome(state, "", endings[0].path, frozenset(walk.chains), endings)
-        told, splitter = endings[0], None
+        shown, splitter = endings[0], None
         if state == "cannot_tell":
-            told, splitter = find_decisive(endings, lambda assumed: {ending.kind for ending in asked(assumed)[1]})
+            shown, splitter = find_decisive(endings, lambda assumed: {ending.kind for ending in walk_rules(assumed)[1]})
     except TooMuchError as error:
         return Outcome("cannot_tell", "there are too many rules to follow", (), error.chains, ())
-    reason = Reasons(ruleset, answer).answer(endings, state, told, splitter)
-    return Outcome(state, reason, told.path, frozenset(walk.chains), endings)
+    reason = Reasons(ruleset, reply).answer(endings, state, shown, splitter)
+    return Outcome(state, reason, shown.path, frozenset(walk.chains), endings)
 
 
 def _in_zones(arrived: Iterable[Ending], sent: Sequence[Ending]) -> Iterator[Ending]:
-    """Conntrack looks an answer up in the zone that rules choose for it. In another zone than its connection's it finds
-    none, so that the answer is not sent on to the pod."""
+    """The endings by conntrack zone: conntrack looks a reply up in the zone that rules choose for it. In a zone other
+    than its connection's it finds none, and the reply is not forwarded to the pod."""
     zones = {ending.zone: ending.path for ending in sent} or {0: ()}
-    for answer in arrived:
+    for reply in arrived:
         for zone, path in zones.items():
-            if zone == answer.zone != _ANY_ZONE:
-                yield answer
+            if zone == reply.zone != _ANY_ZONE:
+                yield reply
                 continue
-            chosen = [visit for visit in (*path, *answer.path) if visit.kind == "zone"]
-            path = (*answer.path, chosen[-1])  # the reason names this rule
-            open_ = _ANY_ZONE in (zone, answer.zone)
-            yield replace(answer, kind="unknown", path=path) if open_ else replace(answer, kind="dropped", path=path)
+            chosen = [visit for visit in (*path, *reply.path) if visit.kind == "zone"]
+            path = (*reply.path, chosen[-1])  # the reason names this rule
+            uncertain = _ANY_ZONE in (zone, reply.zone)
+            yield replace(reply, kind="unknown", path=path) if uncertain else replace(reply, kind="dropped", path=path)

@@ -1,4 +1,4 @@
-"""Where rules stand on a packet's way: base chains, the NAT core, conntrack, and the rule that is being applied.
+"""What a packet passes at a hook, in order of priority: base chains, the NAT core, conntrack; and the rule in progress.
 
 Values only, for ``walk``.
 """
@@ -24,12 +24,14 @@ __all__ = [
 ]
 
 NAT_PRIORITY = {"prerouting": -100, "output": -100, "postrouting": 100, "input": 100}
-"""Where the NAT core stands at a hook. NAT base chains are called by it, whatever their own priority is: theirs orders
-them among each other only (nf_nat_register_fn)."""
+"""The priority of the NAT core at a hook. It calls the NAT base chains, whatever their own priority is: that only
+orders them among each other (nf_nat_register_fn).
+"""
 
 CONNTRACK_PRIORITY = -200
-"""Where conntrack looks at a packet at prerouting (NF_IP_PRI_CONNTRACK). Before it a packet is INVALID to who asks,
-and may still be hidden from it."""
+"""The priority of conntrack at prerouting (NF_IP_PRI_CONNTRACK). Before it, rules see every packet as INVALID, and can
+still exclude it from conntrack.
+"""
 
 
 class BaseStage(NamedTuple):
@@ -42,14 +44,14 @@ class BaseStage(NamedTuple):
 
 
 class NatStage(NamedTuple):
-    """The NAT core's place at a hook, and the base chains that it calls."""
+    """The NAT core at a hook, and the base chains that it calls."""
 
     priority: int
     bases: list[BaseStage]
 
 
 class ConntrackStage(NamedTuple):
-    """Conntrack's place at a hook."""
+    """Conntrack at a hook."""
 
     priority: int
 

@@ -1,8 +1,8 @@
-"""What a packet is like at a point of its journey, and how conditions and effects change that.
+"""The state of a packet on its path, and how conditions and effects change it.
 
-Problem: a packet's mark, its connection's mark, its translation and its connection's state are made by the rules that
-it has passed. Promise: ``WalkState`` is a value, so that equal ones merge; a bit of a mark that cannot be known stays
-unknown until a rule asks for it, and then both ways are gone. Next stage: ``walk``.
+Problem: the rules that a packet has passed determine its mark, its connection's mark, its translation and its conntrack
+state. Promise: ``WalkState`` is a value, so that equal states merge. A bit of a mark that is not known stays unknown
+until a rule compares it; then both possibilities are followed. Next stage: ``walk``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hitless.semantics.outcome import Translation, Visit
 __all__ = ["CHANGES", "ZONE", "Flow", "Trace", "WalkState", "changed", "unwind", "with_mark"]
 
 Trace = tuple["Trace", Visit] | None
-"""A journey, last visit first: cheap to extend and to share."""
+"""The path so far, last visit first: cheap to extend and to share."""
 
 _ALL = 0xFFFFFFFF
-_NOBODY = frozenset[str]()
+_NONE = frozenset[str]()
 ZONE = "ct zone"
 CHANGES = (SetMark, SetConnMark, MoveMark, UnknownMark, SetProperty)
-"""Effects that only change what a packet is like."""
+"""Effects that only change the state of the packet."""
 
 
 class WalkState(NamedTuple):
@@ -37,12 +37,12 @@ class WalkState(NamedTuple):
     ct_state: str
     ct_mark: int = 0
     ct_unknown: int = 0
-    touched: frozenset[str] = _NOBODY
+    touched: frozenset[str] = _NONE
     zone: int = 0
 
     @property
     def connected(self) -> bool:
-        """Whether the packet has a connection, whose mark rules can ask for and change."""
+        """Whether the packet has a connection, whose mark rules can read and change."""
         return self.ct_state not in ("INVALID", "UNTRACKED")
 
 
@@ -50,7 +50,7 @@ Flow = dict[WalkState, Trace]
 
 
 def unwind(trace: Trace) -> tuple[Visit, ...]:
-    """A journey in its order."""
+    """The visits of a path in their order."""
     visits = []
     while trace is not None:
         trace, visit = trace
@@ -59,19 +59,19 @@ def unwind(trace: Trace) -> tuple[Visit, ...]:
 
 
 def changed(step: SetMark | SetConnMark | MoveMark | UnknownMark | SetProperty, state: WalkState) -> WalkState:
-    """The position after an effect that decides nothing by itself."""
+    """The state after an effect that decides nothing by itself."""
     match step:
         case SetMark(value, mask):
             unknown = state.unknown & ~mask
             return state._replace(mark=((state.mark & ~mask) ^ value) & ~unknown, unknown=unknown)
         case SetProperty(name):
-            chosen = name == ZONE and state.ct_state == "INVALID"  # later, the connection has its zone already
+            chosen = name == ZONE and state.ct_state == "INVALID"  # once conntrack has seen it, the zone is fixed
             zone = state.zone if not chosen else -1 if step.value is None else step.value
             return state._replace(touched=state.touched | {name}, zone=zone)
         case UnknownMark(mask, False):
             return state._replace(mark=state.mark & ~mask, unknown=state.unknown | mask)
     if not state.connected:
-        return state  # without a connection these rules do nothing
+        return state  # without a connection these effects do nothing
     match step:
         case SetConnMark(value, mask):
             unknown = state.ct_unknown & ~mask
@@ -101,7 +101,7 @@ def _shifted(value: int, shift: int) -> int:
 
 
 def with_mark(step: Mark | ConnMark, state: WalkState) -> tuple[WalkState | None, WalkState | None]:
-    """The position with the condition known to hold, and with it known not to hold; ``None`` where it cannot be."""
+    """The state if the condition holds, and if it does not; ``None`` where that is impossible."""
     if isinstance(step, ConnMark):
         if not state.connected:
             return None, state
@@ -111,7 +111,7 @@ def with_mark(step: Mark | ConnMark, state: WalkState) -> tuple[WalkState | None
         holds, fails = with_mark(Mark(step.value, step.mask, step.negated), swapped)
         return _swapped(holds), _swapped(fails)
     matched = equals(step.value, step.mask, state.mark, state.unknown)
-    if matched is False:  # a bit that is known differs
+    if matched is False:  # a known bit differs
         holds, fails = None, state
     elif matched is True:
         holds, fails = state, None
@@ -120,7 +120,7 @@ def with_mark(step: Mark | ConnMark, state: WalkState) -> tuple[WalkState | None
         holds = state._replace(mark=(state.mark & ~step.mask | step.value) & ~unknown, unknown=unknown)
         fails = state
         open_bits = state.unknown & step.mask
-        if not open_bits & (open_bits - 1):  # one bit only: if it is not this value, it is the other
+        if not open_bits & (open_bits - 1):  # a single bit: if it does not have this value, it has the other
             fails = state._replace(mark=state.mark | (open_bits & ~step.value), unknown=unknown)
     return (fails, holds) if step.negated else (holds, fails)
 

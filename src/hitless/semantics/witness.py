@@ -1,9 +1,9 @@
-"""Witness packets: whose fate tells whether a pod network's egress stands.
+"""Witness packets: packets whose outcome shows whether a pod network's egress works.
 
-Problem: one packet proves little: a rule may cut off UDP only, or one destination. Promise: for a pod network,
-``witnesses`` gives a few packets of new flows from a pod address of this node to addresses that lie outside every
-network of the cluster, over TCP, UDP and ICMP. Destinations are documentation addresses (RFC 5737, RFC 3849), which no
-real rule singles out, and public ones. Next stage: ``evaluation``.
+Problem: one packet proves little: a rule may block UDP only, or one destination. Promise: for a pod network,
+``witnesses`` gives a few first packets of flows from a pod address of this node to addresses outside every network of
+the cluster, over TCP, UDP and ICMP. Destinations are documentation addresses (RFC 5737, RFC 3849), which no real rule
+matches on purpose, and public ones. Next stage: ``evaluation``.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ _OUTSIDE: dict[Family, tuple[Address, ...]] = {
     Family.IPV6: tuple(map(IPv6Address, ("2001:db8:ffff::77", "2001:4860:4860::8888", "2606:4700:4700::1111"))),
 }
 PORTS = (40000, 443)
-"""A witness's source and destination port, where its protocol has some."""
+"""A witness's source and destination port, where its protocol has ports."""
 _POD = 10
-"""Which address of the subnet the pod has: not the network's, the gateway's or a broadcast address."""
+"""The pod's address is this one of the subnet: not the network's, the gateway's or a broadcast address."""
 
 
 def far_ends(family: Family) -> tuple[Address, ...]:
-    """Addresses that stand for whatever lies outside, where nobody names any."""
+    """Addresses that represent everything outside of the cluster, where none are configured."""
     return _OUTSIDE[family]
 
 
 def unused_addresses(network: Network, taken: Container[Address] = (), number: int = 3) -> tuple[Address, ...]:
-    """A few addresses of ``network`` that no pod of ``taken`` has, far from each other: one may be named by a rule."""
+    """A few addresses of ``network`` that none of the ``taken`` pods has, far from each other, since a rule may match
+    one of them."""
     size = network.num_addresses
     found: dict[Address, None] = {}
-    # not the network's address, the gateway's or the broadcast address; pods' addresses are given out from the start
+    # not the network's, the gateway's or the broadcast address; pods get addresses from the start of the range
     for place in (_POD, size * 2 // 3, size - 6, size // 3, size // 2, size - 9):
         for index in range(place, place + 16):
             if 0 < index < size - 1 and network[index] not in taken:
@@ -58,13 +59,13 @@ def witnesses(
     mark: int = 0,
     source: Address | None = None,
 ) -> tuple[Packet, ...]:
-    """First packets of new flows from a pod of ``subnet`` (this node's part of ``network``) to the outside.
+    """First packets of flows from a pod of ``subnet`` (this node's part of ``network``) to the outside.
 
-    ``inside`` are the cluster's other networks (Services, other pods), which no destination lies in. ``far_ends``:
-    these addresses, instead of the first ``destinations`` of ours, which lie in both halves of the IPv4 world.
-    ``source`` is the pod's address, where one is to be asked about. ``iif``
-    and ``oif`` are the interfaces where they are known: an empty name is "not known", and rules that ask for it then
-    give "cannot tell". Raises ``InputError`` when ``subnet`` is not part of ``network``.
+    ``inside`` are the cluster's other networks (Services, other pods), in which no destination lies. ``far_ends``
+    replaces the first ``destinations`` of the default ones, which lie in both halves of the IPv4 address space.
+    ``source`` is the pod's address where a certain pod is meant. ``iif`` and ``oif`` are the interfaces where they are
+    known: with an empty name, rules that compare it give "cannot tell". Raises ``InputError`` when ``subnet`` is not
+    part of ``network``.
     """
     family = family_of(network)
     if subnet is not None and not within(subnet, network):
