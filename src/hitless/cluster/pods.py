@@ -21,7 +21,7 @@ import msgspec
 
 from hitless.cluster import clocks, manifests, relay
 from hitless.cluster.manifests import CONTAINER, SPOOL, Document
-from hitless.drill.event_checks import Claims
+from hitless.drill.event_checks import EventCheck
 from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
 from hitless.kube.api import Api
@@ -66,7 +66,7 @@ class DrillPod:
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
     _trouble: str = ""
     _told: bool = False
-    _claims: Claims = field(default_factory=Claims)
+    _check: EventCheck = field(default_factory=EventCheck)
 
     @cached_property
     def _streams(self) -> frozenset[str]:
@@ -209,7 +209,7 @@ class DrillPod:
             return
         finally:
             self._begun.set()
-            if last := self._claims.last():
+            if last := self._check.last():
                 self.say(e.Note(t=self.now(), level="error", text=f"{last} (pod {self.name})"), "drill")
         if self._open:
             await self._fail(f"{', '.join(sorted(self._open))} on {self.node} ended without a message")
@@ -257,7 +257,7 @@ class DrillPod:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.fail(f"{stream} on {self.node} wrote a line that is not an event: {error}")
             return
-        taken, why = self._claims.admit(event, stream, self.node)
+        taken, why = self._check.admit(event, stream, self.node)
         if why:
             self.say(e.Note(t=self.now(), level="error", text=f"{why} (pod {self.name})"), "drill")
         if not taken:

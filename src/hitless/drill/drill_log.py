@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from hitless import __version__
-from hitless.drill.event_checks import Claims
+from hitless.drill.event_checks import EventCheck
 from hitless.drill.origins import Origin
 from hitless.errors import ours
 from hitless.evidence import LogWriter
@@ -173,7 +173,7 @@ class Tool:
         self._stopping = False
         self._heard = asyncio.Event()
         self._errors = bytearray()
-        self._claims = Claims()
+        self._check = EventCheck()
         self._tasks = [asyncio.create_task(self._pump()), asyncio.create_task(self._listen())]
 
     @classmethod
@@ -220,7 +220,7 @@ class Tool:
                 pass  # an unread pipe would keep the process from being waited for
         code = await self.process.wait()
         await self._tasks[1]
-        self._note(self._claims.last())
+        self._note(self._check.last())
         words = self._errors.decode(errors="replace").strip().splitlines()
         if code == _REFUSED and words and not self._heard.is_set():
             self.refused = words[-1].removeprefix("hitless: ")
@@ -234,9 +234,9 @@ class Tool:
             event = e.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if not self._stopping or line.endswith(b"\n"):
-                self._note(self._claims.broken(f"{self.name} wrote a line that is not an event: {error}"))
+                self._note(self._check.broken(f"{self.name} wrote a line that is not an event: {error}"))
             return
-        taken, why = self._claims.admit(event, self._stream, self._desk.node)
+        taken, why = self._check.admit(event, self._stream, self._desk.node)
         self._note(why)
         if taken:
             self._desk.write(event, self._stream)
