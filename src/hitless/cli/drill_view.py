@@ -19,7 +19,7 @@ from hitless.cleaning import clean
 from hitless.cli.drill_estimate import TimeLeft
 from hitless.evidence import display_names
 from hitless.evidence.criteria import plural
-from hitless.evidence.records import Settings
+from hitless.evidence.settings import Settings
 from hitless.model import events as e
 
 if TYPE_CHECKING:

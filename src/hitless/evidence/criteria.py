@@ -1,10 +1,10 @@
-"""The rules of the verdict: what is harm, what is doubt, what makes a measurement worthless.
+"""The criteria of a verdict: when a drill is invalid, has failed, or leaves doubts.
 
-Problem: "nothing was lost" is only true when something could have been seen. Promise: three lists of reasons from one
-record, each a sentence for people with its figures. ``void``: the drill proves nothing (no traffic, no restart, not
-healthy before it). ``harm``: the pods felt it, or the rules did not carry it. ``doubt``: something that harm could have
-hidden behind. The order of judgement is void, harm, doubt: only a drill with none of them passes.
-Next stage: ``verdict`` puts the reasons of an agent's nodes together.
+Problem: "nothing was lost" means something only if losses would have been noticed. Promise: lists of reasons from one
+record, each a sentence with its figures. ``invalid``: the drill proves nothing (no traffic, no restart, unhealthy
+before it). ``failures``: connections were lost, or the rules did not carry egress. ``doubts``: a failure may have gone
+unnoticed. They are applied in this order, and only a drill without any of them passes.
+Next stage: ``verdict`` combines the reasons of an agent's nodes.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hitless.evidence.figures import Figures
+from hitless.evidence.completeness import differences
+from hitless.evidence.figures import Figures, counted_leaks, written_leaks
 from hitless.evidence.losses import ExplainedLoss, explain, explain_breaks
-from hitless.evidence.records import Record, Settings, Span, program
+from hitless.evidence.records import Record, Span, program
+from hitless.evidence.settings import Settings
 
 __all__ = ["LATE", "NO_SIGN", "SENT", "VerdictReasons", "not_sent", "reasons"]
 
 LATE = 200_000_000
-"""A prober this late (ns) in a restart was starved: a shorter hole in the traffic would not have been seen."""
+"""From this lag (ns) on, the prober counts as starved: it sent nothing for that time, and would have missed a gap."""
 
 ENOUGH = 0.5
-"""The share of the baseline's rate that must really have been sent in every round."""
+"""The share of the baseline's rate that must have been sent in every round."""
 
 SENT = 0.9
-"""The share of the planned attempts that must really have been made: what was not sent has met no gap."""
+"""The share of the planned attempts that must have been made: attempts that were not made cannot show a gap."""
 
 FEW = 10
-"""Attempts that must have begun in each round, in each family: with fewer, nothing lost says little (a gap of a tenth
-of the round would be met by one of them, or by none)."""
+"""Attempts that must have begun in each round, for each family. With fewer, a gap of a tenth of the round may meet
+none."""
 
 NO_SIGN = "no sign that an agent restarted"
 
-_Word = TypeVar("_Word", bound=str)
+_Key = TypeVar("_Key", bound=str)
 
 _WHY = {
     "gap": "in a gap",
@@ -52,29 +54,29 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class VerdictReasons:
-    """Sentences by weight; ``good`` says what a pass rests on."""
+    """Reasons, as sentences; ``passed``: those for a pass."""
 
-    void: tuple[str, ...] = ()
-    harm: tuple[str, ...] = ()
-    doubt: tuple[str, ...] = ()
-    good: tuple[str, ...] = ()
-    aside: tuple[str, ...] = ()
-    """What is told beside the reasons of any verdict but a pass, which has it among its own."""
+    invalid: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    """Reported with every verdict except a pass, whose own reasons include them."""
 
 
-def plural(number: int, word: str) -> str:
+def plural(number: int, noun: str) -> str:
     """``1 gap``, ``2,000 gaps``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(ms: float) -> str:
-    """Milliseconds for people: ``48.1 ms``, ``3.2 s``."""
+    """Milliseconds as text: ``48.1 ms``, ``3.2 s``."""
     return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.1f} ms"
 
 
 def _causes(losses: Iterable[ExplainedLoss], settings: Settings) -> str:
     counted = Counter(one.cause for one in losses)
-    # an error can be the prober's own, or an answer such as HTTP 503: only its words tell
+    # an error may be the prober's own or an answer such as HTTP 503: the detail shows which
     details = Counter(one.loss.detail for one in losses if one.cause == "error" and one.loss.detail)
     mostly = f": {_by_number(details)[0][0]}" if details else ""
     return ", ".join(
@@ -87,25 +89,25 @@ def _why(cause: str, *, by_traffic: bool) -> str:
     return "no answer" if cause == "timeout" and by_traffic else _WHY[cause]
 
 
-def _by_number(counted: Mapping[_Word, int]) -> list[tuple[_Word, int]]:
-    """The commonest first, equal ones by name: in which order streams arrived must not matter."""
+def _by_number(counted: Mapping[_Key, int]) -> list[tuple[_Key, int]]:
+    """The most frequent first, then by name, so that the order in which streams arrived does not matter."""
     return sorted(counted.items(), key=lambda each: (-each[1], each[0]))
 
 
 def reasons(record: Record, figures: Figures, settings: Settings, *, whole: bool) -> VerdictReasons:
-    """The reasons of one agent on one node; ``whole``: the log's tool came to its end."""
+    """The reasons of one agent on one node; ``whole``: the log's tool wrote its summary."""
     losses = explain(record)
     return VerdictReasons(
-        void=tuple(_void(record, figures, settings, losses)),
-        harm=tuple(_harm(record, figures, settings, losses)),
-        doubt=(*_doubt(record, figures, settings, losses), *_streams(record, settings, whole)),
-        aside=tuple(_bridged(figures)),
-        good=tuple(_good(record, figures, settings)),
+        invalid=tuple(_invalid(record, figures, settings, losses)),
+        failures=tuple(_failures(record, figures, settings, losses)),
+        doubts=(*_doubts(record, figures, settings, losses), *_streams(record, settings, whole)),
+        remarks=tuple(_bridged(figures)),
+        passed=tuple(_passed(record, figures, settings)),
     )
 
 
 def _unproven(record: Record, settings: Settings) -> list[int]:
-    """The rounds that came to an end without any sign that the agent restarted."""
+    """The rounds that ended without evidence that the agent restarted."""
     if not settings.evidence:
         return []
     found = []
@@ -118,12 +120,12 @@ def _unproven(record: Record, settings: Settings) -> list[int]:
 
 
 def _no_sign(record: Record, numbers: Sequence[int]) -> str:
-    """With the words of whoever looked for a sign, where it left some."""
-    told = (step.detail for step in record.restarts if step.code == "no_sign" and step.round in numbers)
-    return next(told, f"{NO_SIGN} in {_rounds(numbers)}")
+    """The detail that was recorded for the restart, if there is one."""
+    details = (step.detail for step in record.restarts if step.code == "no_sign" and step.round in numbers)
+    return next(details, f"{NO_SIGN} in {_rounds(numbers)}")
 
 
-def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
+def _invalid(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     measured = record.measured
     trouble = [note.text for note in record.notes if note.level == "error"]
     if not figures.attempted:
@@ -150,7 +152,7 @@ def _void(record: Record, figures: Figures, settings: Settings, losses: Sequence
         yield f"{plural(early_leaks, 'packet')} left with a pod's source address before the first restart"
 
 
-def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
+def _failures(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     measured = record.measured
     blamed = [one for one in losses if measured.holds(one.loss.t) and one.blames_agent]
     if blamed:
@@ -166,16 +168,16 @@ def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence
         made = {program(by.comm, by.argv) if by and by.comm else "an unknown writer" for by in writers}
         by = f", made by {', '.join(sorted(made))}" if made else ""
         many = f"{plural(len(gaps), 'gap')} in the rules: longest {longest}, {total} in all" if len(gaps) > 1 else ""
-        nobody = "" if blamed or figures.leaked else "; no attempt happened to fall into one"
-        yield (many or f"a gap of {longest} in the rules") + by + nobody
+        unnoticed = "" if blamed or figures.leaked else "; no attempt happened to fall into one"
+        yield (many or f"a gap of {longest} in the rules") + by + unnoticed
         still = [one for one in gaps if one.open]
         if still:
             yield f"the rules did not carry {still[-1].family} egress when the drill ended: {still[-1].reason}"
-    leaks = [leak for leak in record.leaks if measured.holds(leak.t)]
-    if leaks:
-        # Those before the first restart were written one by one, if any were: what was only counted came later.
-        leaving = figures.leaked - (len(record.leaks) - len(leaks))
-        yield f"{plural(leaving, 'packet')} left the node with a pod's source address"
+    # the first packets have events of their own: those that were only counted came after the first restart
+    seen = figures.leaked if any(measured.holds(leak.t) for leak in record.leaks) else counted_leaks(record)
+    leaked = seen - written_leaks(record, before=measured.begin)
+    if leaked > 0:
+        yield f"{plural(leaked, 'packet')} left the node with a pod's source address"
     if figures.lost_outside:
         ours = settings.target == "cluster" and settings.far_end
         far_end = "the far end is a node of the cluster and" if ours else "this far end"
@@ -187,13 +189,13 @@ def _harm(record: Record, figures: Figures, settings: Settings, losses: Sequence
         more = "more than " if figures.unrecovered else ""
         flows = "flow was" if figures.poisoned == 1 else "flows were"
         slowest = duration(figures.slowest_recovery_ms)
-        yield f"{figures.poisoned:,} {flows} dead on after the rules were back, the slowest for {more}{slowest}"
+        yield f"{figures.poisoned:,} {flows} still dead after the rules were back, the slowest for {more}{slowest}"
     broken = [one for one, counts in explain_breaks(record) if counts and measured.holds(one.t)]
     if broken:
         yield f"{plural(len(broken), 'long-lived stream')} broke"
 
 
-def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
+def _doubts(record: Record, figures: Figures, settings: Settings, losses: Sequence[ExplainedLoss]) -> Iterable[str]:
     if unsent := not_sent(figures):
         yield unsent
     if figures.undecided:
@@ -221,9 +223,10 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
     shared = sum(1 for one in losses if one.shared)
     if shared:
         yield f"{plural(shared, 'failure')} while a control probe failed too: more than egress was down"
-    aside = sum(1 for _, counts in explain_breaks(record) if not counts)
-    if aside:
-        yield f"{plural(aside, 'stream')} broke while the far end was down or full, or a control probe was down"
+    unrelated = sum(1 for _, counts in explain_breaks(record) if not counts)
+    if unrelated:
+        yield f"{plural(unrelated, 'stream')} broke while the far end was down or full, or a control probe was down"
+    yield from differences(record)
     full = sum(beat.full for beat in record.heartbeats if beat.tool == "farend")
     if full:
         yield f"the far end was full: it closed {plural(full, 'connection')} for others, so that it may have failed us"
@@ -232,7 +235,7 @@ def _doubt(record: Record, figures: Figures, settings: Settings, losses: Sequenc
             f"the prober was up to {duration(figures.prober_lag_ms)} late: this machine was too busy to see "
             "shorter outages of traffic"
         )
-    late = _asking_late(record)
+    late = _polling_lag(record)
     if late > LATE:
         yield (
             f"the watch was up to {duration(late / 1e6)} late: iptables-legacy does not report its changes and must be "
@@ -255,7 +258,7 @@ _NOT_SENT = {
 
 
 def not_sent(figures: Figures) -> str:
-    """That too little of what was planned was sent, and why; empty when enough was."""
+    """The reason if too few of the planned attempts were sent; empty if enough were."""
     if not figures.skipped or figures.attempted >= SENT * figures.asked:
         return ""
     why = "; ".join(f"{number:,}: {_NOT_SENT.get(key, key)}" for key, number in _by_number(figures.skipped_why))
@@ -266,11 +269,11 @@ def not_sent(figures: Figures) -> str:
     )
 
 
-def _asking_late(record: Record) -> int:
-    """The largest lag (ns) of a watch that must ask, from the first restart on; events of nf_tables wait for it."""
-    asks = any(header.config.get("legacy_tables") for header in record.headers if header.tool == "watch")
+def _polling_lag(record: Record) -> int:
+    """The largest lag (ns) of a watch that polls, from the first restart on; events of nf_tables are queued for it."""
+    polls = any(header.config.get("legacy_tables") for header in record.headers if header.tool == "watch")
     beats = (beat.max_lag_ns for beat in record.heartbeats if beat.tool == "watch" and record.measured.holds(beat.t))
-    return max(beats, default=0) if asks else 0
+    return max(beats, default=0) if polls else 0
 
 
 def _traffic(record: Record, settings: Settings) -> Iterable[str]:
@@ -283,15 +286,14 @@ def _traffic(record: Record, settings: Settings) -> Iterable[str]:
         elif few:
             yield f"fewer than {FEW}{which} attempts in {_rounds(few)}: too few to tell; raise --rate or --settle"
     begin = record.phases[0].t
-    # What was sent before the baseline's begin is not part of its rate.
-    quiet = Span(0, begin, measured.begin)
-    if quiet.end <= begin:
+    baseline = Span(0, begin, measured.begin)
+    if baseline.end <= begin:
         return
-    rate = _sent(record, quiet) / (quiet.end - begin)
+    rate = _sent(record, baseline) / (baseline.end - begin)
     thin = [
         span.number
         for span in record.spans
-        # At a few attempts a second one more or less is chance.
+        # at a few attempts a second, one more or less is chance
         if _sent(record, span) + 1 < ENOUGH * rate * (span.end - span.begin)
     ]
     if thin:
@@ -305,7 +307,7 @@ def _rounds(numbers: Sequence[int]) -> str:
 
 
 def _sent(record: Record, span: Span, family: str = "") -> float:
-    """Attempts (of a family) in the span, those of intervals across its ends by their share."""
+    """Attempts (of a family) in the span; of an interval that overlaps only partly, its share."""
     total = 0.0
     for one in record.attempts:
         if family and one.family != family:
@@ -317,10 +319,10 @@ def _sent(record: Record, span: Span, family: str = "") -> float:
 
 
 def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
-    # by node: between pods there is a far end on each
-    begun = {(header.tool, header.node) for header in record.headers}
-    begun |= {(beat.tool, beat.node) for beat in record.heartbeats}
-    ended = {(summary.tool, summary.node) for summary in record.summaries}
+    # several streams of one tool: a control probe beside the probe; between pods, a far end on each node
+    begun = {(header.tool, header.node, header.stream) for header in record.headers}
+    begun |= {(beat.tool, beat.node, beat.stream) for beat in record.heartbeats}
+    ended = {(summary.tool, summary.node, summary.stream) for summary in record.summaries}
     expected = ["probe"] if settings.by_traffic else ["watch", "probe"]
     expected += ["farend"] if settings.far_end else []
     for tool in expected:
@@ -329,12 +331,16 @@ def _streams(record: Record, settings: Settings, whole: bool) -> Iterable[str]:
             yield f"there is no record of {tool}: what it would have seen is unknown"
         elif mine - ended or not any(one[0] == tool for one in ended):
             yield f"the record of {tool} is cut off: it did not come to its end"
+    if "watch" in expected and record.spans:
+        for family in settings.families:
+            if not any(state.family == family for state in record.states):
+                yield f"the watch did not report whether the rules carry {family} egress"
     if not whole:
         yield "the log is cut off: the drill did not come to its end"
 
 
 def _bridged(figures: Figures) -> Iterable[str]:
-    """What a standby on the node has to do with it."""
+    """What a guard's standby on the node carried."""
     if not figures.standby:
         return
     whose = "of a guard at work" if figures.standby == "at work" else "that a guard which is gone has left"
@@ -346,7 +352,7 @@ def _bridged(figures: Figures) -> Iterable[str]:
     yield f"a standby {whose} is on the node and bridged {gaps}, {flows}: without it pods would have felt them"
 
 
-def _good(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
+def _passed(record: Record, figures: Figures, settings: Settings) -> Iterable[str]:
     lost = f"0 of {figures.attempted:,} attempts lost over {plural(figures.restarts, 'restart')}"
     if settings.by_traffic:
         yield f"{lost}; judged by traffic alone: this agent's rules are not known here"

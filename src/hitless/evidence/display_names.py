@@ -9,7 +9,7 @@ stand-ins and what each replays; of logs that are older than that, the names tel
 
 from __future__ import annotations
 
-from hitless.evidence.records import Settings
+from hitless.evidence.settings import Settings
 
 __all__ = ["GUARDED", "REAL_ONE", "bare", "display", "replays"]
 

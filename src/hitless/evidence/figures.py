@@ -1,9 +1,9 @@
 """The figures of a drill: counted from one record, added up over an agent's nodes.
 
 Problem: a table, a JSON object and a verdict must show the same numbers. Promise: ``count`` is a pure function of a
-record, ``add`` sums figures of several nodes; times are milliseconds, rounded to a microsecond. ``attempted`` and
-``lost`` cover the whole log, so that they can be checked against the streams' own totals; what happened before the
-first restart stands in ``baseline`` too. Next stage: ``verdict``.
+record, ``add`` sums the figures of several nodes; times are milliseconds, rounded to a microsecond. ``attempted`` and
+``lost`` cover the whole log, the time before the first restart included; that part is in ``baseline`` as well.
+Next stage: ``verdict``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,21 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from hitless.evidence.completeness import counted_losses, skipped, unwritten
 from hitless.evidence.losses import ExplainedLoss, explain, explain_breaks
-from hitless.evidence.records import CONTROL, Outage, Record, Span
+from hitless.evidence.records import Outage, Record, Span
 
-__all__ = ["AttemptCount", "Figures", "Round", "WriterGaps", "add", "count", "milliseconds"]
-
-
-_SKIP = "skipped_"
-"""Begins the names of a prober's counters of attempts that it did not make."""
+__all__ = [
+    "AttemptCount",
+    "Figures",
+    "Round",
+    "WriterGaps",
+    "add",
+    "count",
+    "counted_leaks",
+    "milliseconds",
+    "written_leaks",
+]
 
 
 def milliseconds(nanoseconds: int) -> float:
@@ -40,7 +47,7 @@ class AttemptCount(msgspec.Struct, frozen=True):
 
 
 class WriterGaps(msgspec.Struct, frozen=True):
-    """A program that opened gaps; ``comm`` is empty where the kernel could not be asked."""
+    """A program that opened gaps; ``comm`` is empty where the writer is unknown."""
 
     comm: str
     argv: str
@@ -49,8 +56,8 @@ class WriterGaps(msgspec.Struct, frozen=True):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One restart; ``ready_ms`` is the time from the stop to ready again, ``None`` when that never came. ``evidence``:
-    by what it is known that the agent restarted; empty where nothing says so."""
+    """One restart; ``ready_ms`` is the time from the stop until the agent was ready again, ``None`` if it never was.
+    ``evidence``: what shows that the agent restarted; empty if nothing does."""
 
     node: str
     round: int
@@ -64,7 +71,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log says about an agent, in numbers."""
+    """An agent's figures."""
 
     agent: str
     nodes: tuple[str, ...] = ()
@@ -75,7 +82,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     attempted: int = 0
     lost: int = 0
     pod_to_pod: AttemptCount = AttemptCount()
-    """Connections between pods of different nodes, from both sides; they are in none of the other figures."""
+    """Connections between pods of different nodes, in both directions; no other figure includes them."""
     asked: int = 0
     skipped: int = 0
     skipped_why: dict[str, int] = {}
@@ -85,13 +92,13 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     longest_gap_ms: float = 0.0
     gap_ms: float = 0.0
     standby: str = ""
-    """A guard's standby was on the node: of a guard "at work", or "left" by one that was gone."""
+    """A guard's standby was on the node: "at work", or "left" by a guard that had ended; empty: there was none."""
     bridged_gaps: int = 0
     bridged_ms: float = 0.0
     bridged_flows: int = 0
     leaked: int = 0
     leaks_known: bool = True
-    """Whether anybody told the drill what leaked: a far end outside of it keeps its own record, and ``leaked`` is 0."""
+    """Whether the drill could see leaked packets. With a far end that the drill did not start, ``leaked`` is 0."""
     leaked_flows: int = 0
     lost_outside: int = 0
     poisoned: int = 0
@@ -121,7 +128,7 @@ def _by(record: Record, key: str) -> dict[str, AttemptCount]:
 
 
 def _within(record: Record, begin: int, end: int) -> AttemptCount:
-    """Attempts and losses begun in ``[begin, end)``; losses one by one, attempts by their interval's begin."""
+    """Attempts and losses that began in ``[begin, end)``: losses by their own time, attempts by their interval's."""
     sent = sum(one.sent for one in record.attempts if begin <= one.t < end)
     return AttemptCount(sent, sum(1 for loss in record.losses if begin <= loss.t < end))
 
@@ -143,7 +150,7 @@ def _writers(outages: Iterable[Outage]) -> tuple[WriterGaps, ...]:
 
 
 def _ready(record: Record, span: Span) -> int | None:
-    """Nanoseconds from the round's stop to the last time that it became ready in it."""
+    """Nanoseconds from the round's stop to the last time in it that the agent became ready."""
     mine = [step for step in record.restarts if step.round == span.number and span.holds(step.t)]
     stop = next((step.t for step in mine if step.step in ("stop", "killed", "exited")), None)
     started = [step.t for step in mine if step.step == "started"]
@@ -152,7 +159,7 @@ def _ready(record: Record, span: Span) -> int | None:
 
 
 def _evidence(record: Record, span: Span) -> str:
-    """That of the round's last start, else of the end before it."""
+    """The evidence of the round's last start, else of the agent's end."""
     mine = [step for step in record.restarts if step.round == span.number and span.holds(step.t) and step.evidence]
     return next((one.evidence for one in reversed(mine) if one.step in ("started", "ready")), "") or (
         mine[-1].evidence if mine else ""
@@ -182,8 +189,11 @@ def _rounds(record: Record, outages: Sequence[Outage]) -> tuple[Round, ...]:
 
 
 def _cannot_tell(record: Record) -> int:
-    """Nanoseconds in which the rules of some pod network could not be understood, from the first restart on."""
+    """Nanoseconds, from the first restart on, in which the rules of a pod network were not known or not understood."""
     total = 0
+    for family in {one.family for one in record.states}:
+        first = min(one.t for one in record.states if one.family == family)
+        total += max(0, first - record.measured.begin)
     for family, network in {(one.family, one.network) for one in record.states}:
         mine = [one for one in record.states if (one.family, one.network) == (family, network)]
         ends = [one.t for one in mine[1:]] + [record.last]
@@ -202,32 +212,22 @@ def _lag(record: Record) -> int:
     return max(own + beats, default=0)
 
 
-def leaked(record: Record) -> int:
-    """Packets that left with a pod's source. A far end writes so many of them one by one, and counts all."""
-    counted = sum(one.totals.get("leaks", 0) for one in record.summaries if one.tool == "farend")
-    return max(len(record.leaks), counted, sum(one.leaked for one in record.attempts))
+def written_leaks(record: Record, before: int | None = None) -> int:
+    """Leaked packets with an event of their own (those ``before`` a time only).
+
+    A far end and a prober may both report the same packet, so the figure is the larger one of the two streams.
+    """
+    streams = Counter(leak.stream for leak in record.leaks if before is None or leak.t < before)
+    return max(streams.values(), default=0)
 
 
-def _skipped(record: Record) -> tuple[int, dict[str, int]]:
-    """Planned attempts that were not made, and the reasons as far as the prober's summary has them."""
-    by_stream: dict[str, int] = {}
-    for beat in record.heartbeats:
-        if beat.tool == "probe" and not beat.stream.startswith(CONTROL):
-            by_stream[beat.stream] = max(by_stream.get(beat.stream, 0), beat.skipped)
-    why: Counter[str] = Counter()
-    for one in record.summaries:
-        if one.tool == "probe" and not one.stream.startswith(CONTROL):
-            why.update({key.removeprefix(_SKIP): n for key, n in one.totals.items() if key.startswith(_SKIP) and n})
-    return max(sum(by_stream.values()), why.total()), dict(sorted(why.items()))
+def counted_leaks(record: Record) -> int:
+    """Leaked packets by the far ends' summaries: of many packets, only the first ones have an event."""
+    return sum(one.totals.get("leaks", 0) for one in record.summaries if one.tool == "farend")
 
 
-def _unwritten(record: Record) -> int:
-    """Attempts that a prober which was killed had begun, and of which no record came: at least so many."""
-    by_stream: dict[str, int] = {}
-    for beat in record.heartbeats:
-        if beat.tool == "probe" and not beat.stream.startswith(CONTROL):
-            by_stream[beat.stream] = max(by_stream.get(beat.stream, 0), beat.begun)
-    return max(0, sum(by_stream.values()) - sum(one.sent for one in record.attempts))
+def _leaked(record: Record) -> int:
+    return max(written_leaks(record), counted_leaks(record), sum(one.leaked for one in record.attempts))
 
 
 def _standby(record: Record) -> str:
@@ -247,8 +247,8 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
     recovery = next((phase.t for phase in record.phases if phase.phase == "recovery"), record.last + 1)
     per_round = _rounds(record, outages)
     ready = [one.ready_ms for one in per_round if one.ready_ms is not None]
-    unwritten, (skipped, skipped_why) = _unwritten(record), _skipped(record)
-    attempted = sum(one.sent for one in record.attempts) + unwritten
+    without_record, (not_made, why) = unwritten(record), skipped(record)
+    attempted = sum(one.sent for one in record.attempts) + without_record
     between = count(record.pods) if record.pods is not None else None
     return Figures(
         agent=record.agent,
@@ -258,13 +258,13 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         restarts=sum(1 for step in record.restarts if step.step == "started" and record.measured.holds(step.t)),
         time_to_ready_ms=max(ready, default=0.0),
         attempted=attempted,
-        # A stream that was cut off may have told of losses and not of the interval that they belong to.
-        lost=max(sum(one.lost for one in record.attempts), len(explained)),
+        # a stream that was cut off may have losses without their interval, a damaged log neither
+        lost=max(sum(one.lost for one in record.attempts), len(explained), counted_losses(record)),
         pod_to_pod=AttemptCount(between.attempted, between.lost) if between is not None else AttemptCount(),
-        asked=attempted + skipped,
-        skipped=skipped,
-        skipped_why=skipped_why,
-        undecided=unwritten + sum(one.undecided for one in record.attempts),
+        asked=attempted + not_made,
+        skipped=not_made,
+        skipped_why=why,
+        undecided=without_record + sum(one.undecided for one in record.attempts),
         delayed=sum(one.delayed for one in record.attempts),
         gaps=len(outages),
         longest_gap_ms=milliseconds(max((one.length for one in outages), default=0)),
@@ -273,7 +273,7 @@ def count(record: Record, rounds_asked: int = 0) -> Figures:
         bridged_gaps=len(record.bridges),
         bridged_ms=milliseconds(sum(one.length for one in record.bridges)),
         bridged_flows=record.bridged_flows,
-        leaked=leaked(record),
+        leaked=_leaked(record),
         leaked_flows=len({(leak.kind, leak.src, leak.sport, leak.dst, leak.dport) for leak in record.leaks}),
         lost_outside=sum(one.leaked for one in record.attempts),
         poisoned=len(poisoned),
@@ -334,7 +334,7 @@ _TOTALS_MS = ("gap_ms", "bridged_ms", "cannot_tell_ms")
 
 
 def add(agent: str, parts: Sequence[Figures]) -> Figures:
-    """The figures of an agent over its nodes: counts and gap times are summed, extremes are the worst node's."""
+    """An agent's figures over all its nodes: counts and gap times are sums, maxima are the worst node's."""
     if len(parts) == 1:
         return parts[0]
     values: dict[str, object] = {key: sum(getattr(part, key) for part in parts) for key in (*_SUMS, *_SUMS_TOO)}

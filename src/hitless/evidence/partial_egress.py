@@ -1,9 +1,8 @@
-"""Pods that were not carried although others were: neither a gap nor silence.
+"""Pods that were not carried while others were: not a gap, and not normal either.
 
-Problem: a network policy keeps some pods in, and so does half an outage; the rules do not say which it is. Promise:
-every sentence of the watch that some pods are not carried is told once, with how long it held from the first restart
-on, and whether it held before that: then it is no consequence of a restart. It changes no verdict. Next stage:
-``verdict``.
+Problem: a network policy isolates some pods, and so does a partial outage; the rules look the same. Promise: each
+reason that the watch gave for it is listed once, with how long it held from the first restart on, and whether it
+already held before: then the restart did not cause it. The verdict does not change. Next stage: ``verdict``.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ _MOST = 10
 
 
 def partly(records: Iterable[Record]) -> tuple[str, ...]:
-    """The sentences of all records, at most so many as people read."""
-    found = list(dict.fromkeys(words for record in records for words in _of(record)))
+    """The sentences of all records, at most ``_MOST``."""
+    found = list(dict.fromkeys(text for record in records for text in _of(record)))
     more = (f"and {len(found) - _MOST} more such times",) if len(found) > _MOST else ()
     return (*found[:_MOST], *more)
 
@@ -37,7 +36,7 @@ def _of(record: Record) -> Iterator[str]:
                 held[state.partly] = held.get(state.partly, 0) + max(0, end - max(state.t, begin))
                 if state.t < begin:
                     before.add(state.partly)
-        for words, length in held.items():
-            since = "also before the first restart" if words in before else "not before the first restart"
+        for reason, length in held.items():
+            since = "also before the first restart" if reason in before else "not before the first restart"
             where = f"{network} on {record.node}" if record.node else network
-            yield f"{where}: {words}; for {duration(length / 1e6)} of the drill, {since}"
+            yield f"{where}: {reason}; for {duration(length / 1e6)} of the drill, {since}"

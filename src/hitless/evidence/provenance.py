@@ -1,8 +1,8 @@
-"""Where, when and with what a result was measured, and one line to cite it.
+"""Where, when and with which versions a result was measured, and one line to cite it.
 
 Problem: "0 lost" without host, kernel, versions and the log's checksum can be neither repeated nor checked. Promise:
-``provenance`` collects the facts from the headers of a log, each once; what a log does not hold (it is older, or
-anonymous) is left out and never guessed. ``cite`` is one line with every agent's figures. Next stage: ``reports``.
+``provenance`` collects the facts from the headers of a log, each once; facts that a log does not have (of an earlier
+version, or anonymous) are left out. ``cite`` is one line with each agent's figures. Next stage: ``reports``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hitless.evidence.criteria import not_sent
+from hitless.evidence.criteria import duration, not_sent, plural
 from hitless.evidence.records import RecordedDrill
 from hitless.evidence.verdict import AgentVerdict, Verdict
 from hitless.model import events as e
@@ -20,7 +20,7 @@ __all__ = ["NodeSystem", "Provenance", "cite", "facts", "provenance", "utc"]
 
 
 class NodeSystem(msgspec.Struct, frozen=True):
-    """A node, by what the tools that ran on it said."""
+    """A node's kernel and processors, as reported by the tools that ran on it."""
 
     node: str
     kernel: str
@@ -29,7 +29,7 @@ class NodeSystem(msgspec.Struct, frozen=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where, when and with what; ``tools`` are the versions of hitless that watched, probed and answered."""
+    """Where, when and with which versions; ``tools``: the versions of hitless of watch, probe and far end."""
 
     drill: str = ""
     started: str = ""
@@ -56,15 +56,15 @@ def utc(t: int) -> str:
     return datetime.fromtimestamp(t // 1_000_000_000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def provenance(told: RecordedDrill) -> Provenance:
+def provenance(recorded: RecordedDrill) -> Provenance:
     """The facts of a log."""
-    header = told.header
+    header = recorded.header
     machine = header.machine if header and header.machine else e.Machine()
-    ends = [record.last for record in told.records if record.last]
-    headers = [one for record in told.records for one in record.headers]
-    cluster = told.settings.target == "cluster"
+    ends = [record.last for record in recorded.records if record.last]
+    headers = [one for record in recorded.records for one in record.headers]
+    cluster = recorded.settings.target == "cluster"
     places: dict[str, NodeSystem] = {}
-    for record in told.records:
+    for record in recorded.records:
         for one in record.headers:
             if cluster and one.tool in ("watch", "probe") and one.machine is not None:
                 there = one.machine
@@ -82,12 +82,12 @@ def provenance(told: RecordedDrill) -> Provenance:
         os=machine.os,
         iptables=machine.iptables,
         nft=machine.nft,
-        version=told.settings.version,
+        version=recorded.settings.version,
         tools=tuple(sorted({one.version for one in headers if one.version})),
         nodes=tuple(places.values()),
-        target=told.settings.target,
+        target=recorded.settings.target,
         command=header.command if header else "",
-        log_sha256=told.sha256,
+        log_sha256=recorded.sha256,
     )
 
 
@@ -97,9 +97,9 @@ def _cpus(number: int) -> str:
 
 def _host(found: Provenance) -> str:
     name = found.host or ("an anonymous host" if found.anonymous else "a host that the log does not name")
-    words = [f"kernel {found.kernel}" if found.kernel else "", found.arch, _cpus(found.cpus)]
-    words += [f"iptables {found.iptables}" if found.iptables else "", f"nft {found.nft}" if found.nft else ""]
-    known = ", ".join(filter(None, words))
+    parts = [f"kernel {found.kernel}" if found.kernel else "", found.arch, _cpus(found.cpus)]
+    parts += [f"iptables {found.iptables}" if found.iptables else "", f"nft {found.nft}" if found.nft else ""]
+    known = ", ".join(filter(None, parts))
     return f"{name}{f' ({known})' if known else ''}"
 
 
@@ -115,9 +115,9 @@ def _versions(found: Provenance) -> str:
     return f"hitless {found.version}" + (f" (its tools: {', '.join(others)})" if others else "")
 
 
-def cite(told: RecordedDrill, verdict: Verdict) -> str:
+def cite(recorded: RecordedDrill, verdict: Verdict) -> str:
     """One line for a paper, an issue or a chat."""
-    found = provenance(told)
+    found = provenance(recorded)
     results = "; ".join(
         f"{one.name}, {one.restarts} restart{'' if one.restarts == 1 else 's'}: "
         f"{one.lost:,} of {one.attempted:,} lost{_besides(one)}"
@@ -130,18 +130,24 @@ def cite(told: RecordedDrill, verdict: Verdict) -> str:
 
 
 def _besides(one: AgentVerdict) -> str:
-    """What "lost" does not say by itself."""
+    """What the number of losses does not show."""
     pods = one.pod_to_pod
-    more = f", pod to pod {pods.lost:,} of {pods.attempted:,} lost" if pods.attempted else ""
+    longest = f", longest {duration(one.longest_gap_ms)}"
+    more = ""
+    if not one.lost:
+        more += f", {plural(one.gaps, 'gap')} in the rules{longest}" if one.gaps else ""
+        more += f", {plural(one.leaked, 'packet')} leaked" if one.leaked else ""
+        more += f", {plural(one.broken_streams, 'stream')} broken" if one.broken_streams else ""
+    more += f", pod to pod {pods.lost:,} of {pods.attempted:,} lost" if pods.attempted else ""
     more += f", {one.lost_outside:,} more to anything outside" if one.lost_outside else ""
     more += f", {one.undecided:,} undecided" if one.undecided else ""
     more += f", {one.skipped:,} not sent" if not_sent(one) else ""
     return more + (" (could not tell)" if one.verdict == "inconclusive" else "")
 
 
-def facts(told: RecordedDrill) -> list[tuple[str, str]]:
-    """The facts with their names, for people; what is not known is left out."""
-    found = provenance(told)
+def facts(recorded: RecordedDrill) -> list[tuple[str, str]]:
+    """The known facts and their names, as reports show them."""
+    found = provenance(recorded)
     until = f" to {found.ended}" if found.ended else ""
     rows = [
         ("drill", found.drill),

@@ -1,10 +1,10 @@
-"""The events of a log, sorted into one record for each agent on each node.
+"""The events of a log, grouped into one record for each agent on each node.
 
-Problem: a drill's log is several streams merged as they arrived, of several agents and nodes. Promise: ``story`` groups
-them without judging; everything in a record is sorted by time, so that neither the order of merging nor the number of
-streams matters. Gaps are made whole here: overlapping ones of one family become one outage, and rules that were found
-not to carry and never seen to carry again are an open gap even when the watcher died before it could say so.
-Next stage: ``losses`` says why each loss happened, ``verdict`` judges.
+Problem: a drill's log is several streams merged as they arrived, of several agents and nodes. Promise: ``grouped`` only
+groups; everything in a record is sorted by time, so that neither the order of merging nor the number of streams
+matters. Overlapping gaps of a family become one outage, and a reported state "not carried" without a gap event (the
+watch was killed, or the line is missing) is an outage too.
+Next stage: ``losses`` finds the cause of each loss, ``verdict`` judges.
 """
 
 from __future__ import annotations
@@ -14,106 +14,33 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from hitless.evidence.settings import Settings
 from hitless.model import events as e
 
-__all__ = ["LONGEST_COMM", "Outage", "Record", "RecordedDrill", "Settings", "Span", "grouped", "program"]
+__all__ = ["LONGEST_COMM", "Outage", "Record", "RecordedDrill", "Span", "grouped", "program"]
 
 CONTROL = "control"
-"""A stream whose name begins so does not pass the egress path: what it loses was not the agent's doing."""
+"""Prefix of streams that do not pass the egress path: their losses are not caused by the agent."""
 
 PODS = "pods"
-"""A stream whose name begins so is about pods of different nodes: the overlay carries it, and no egress path."""
+"""Prefix of streams between pods of different nodes: they pass the overlay, not the egress path."""
 
 DRILLS = frozenset({"drill", "node-drill", "selftest"})
-"""Tools whose log is a whole drill: their header says what was asked for."""
-
+"""Tools whose log is a whole drill, with the drill's settings in its header."""
 
 LONGEST_COMM = 15
-"""Of the kernel's command names (TASK_COMM_LEN, without the final NUL)."""
+"""Length of the kernel's command names (TASK_COMM_LEN without the final NUL)."""
 
 
 def program(comm: str, argv: str = "") -> str:
-    """A writer's program for people: the kernel cuts names after 15 characters, the command line has the rest."""
+    """The name of a writer's program; where the kernel cut it after 15 characters, from the command line."""
     first = argv.partition(" ")[0].rpartition("/")[2]
     return first if len(comm) == LONGEST_COMM and first.startswith(comm) else comm
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the drill was asked to do, from its header; empty where the log is a single tool's stream."""
-
-    tool: str = ""
-    version: str = ""
-    target: str = ""
-    agents: tuple[str, ...] = ()
-    judged: tuple[str, ...] = ()
-    rounds: int = 0
-    restart: str = ""
-    families: tuple[str, ...] = ()
-    rate: int = 0
-    far_end: bool = False
-    by_traffic: bool = False
-    """The rules of this agent are not judged (nobody here knows them): traffic alone decides."""
-    stand_ins: tuple[tuple[str, str], ...] | None = None
-    """Agents that replay another's commands, each with what it replays; ``None`` where the header does not say."""
-    evidence: bool = False
-    """The steps of its restarts carry their evidence; logs of before have none, and are not asked for it."""
-    pod_to_pod: bool = False
-    """Connections between pods of different nodes were to be tried."""
-    mixed: tuple[tuple[str, str], ...] = ()
-    """Nodes that ran another agent than the one that was drilled, each with what it ran."""
-    words: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(cls, header: e.Header) -> Settings:
-        """The settings of a header; what is not of its type is left out rather than guessed."""
-        config = header.config
-
-        def text(key: str) -> str:
-            value = config.get(key, "")
-            return value if isinstance(value, str) else ""
-
-        def number(key: str) -> int:
-            value = config.get(key, 0)
-            return value if isinstance(value, int) else 0
-
-        def texts(key: str) -> tuple[str, ...]:
-            value = config.get(key, ())
-            return tuple(str(one) for one in value) if isinstance(value, list | tuple) else ()
-
-        listed = config.get("stand_ins")
-        stand_ins = tuple((str(key), str(text)) for key, text in listed.items()) if isinstance(listed, dict) else None
-        others = config.get("agents_on")
-        mixed = tuple((str(key), str(name)) for key, name in others.items()) if isinstance(others, dict) else ()
-        words = tuple((key, _words(value)) for key, value in sorted(config.items()) if value not in ("", None, [], ()))
-        return cls(
-            tool=header.tool,
-            version=header.version,
-            target=text("target"),
-            agents=texts("agents"),
-            # logs of one judged agent name it in "judge" alone
-            judged=texts("judged") or tuple(filter(None, (text("judge"),))),
-            rounds=number("rounds"),
-            restart=text("restart"),
-            families=texts("families"),
-            rate=number("rate"),
-            far_end=bool(config.get("far_end", False)),
-            evidence=config.get("restart_evidence") is True,
-            by_traffic=config.get("judged_by") == "traffic",
-            stand_ins=stand_ins,
-            pod_to_pod=config.get("pod_to_pod") is True,
-            mixed=mixed,
-            words=words,
-        )
-
-
-def _words(value: object) -> str:
-    return ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
-
-
-@dataclass(frozen=True, slots=True)
 class Span:
-    """A half-open stretch of time; ``number`` is the round's."""
+    """A half-open time interval; ``number`` is the round's."""
 
     number: int
     begin: int
@@ -145,7 +72,7 @@ class Outage:
 
 @dataclass(slots=True)
 class Record:
-    """All that the log says about one agent on one node, each kind sorted by time."""
+    """All events of one agent on one node, each type sorted by time."""
 
     agent: str
     node: str
@@ -169,7 +96,7 @@ class Record:
     control_attempts: list[e.Attempts] = field(default_factory=list)
     control_losses: list[e.Loss] = field(default_factory=list)
     pods: Record | None = None
-    """What the log says about connections from this node's pods to other nodes' pods, as a record of its own."""
+    """Connections from this node's pods to pods on other nodes, as a record of their own."""
     first: int = 0
     last: int = 0
 
@@ -184,7 +111,6 @@ class Record:
         """Sort by time, and set ``first`` and ``last``."""
         times: list[int] = []
         for kind in self._everything():
-            # Ties are rare and short lists; their text decides, so that the order of merging never shows.
             kind.sort(key=lambda event: (event.t, getattr(event, "generation", 0)))  # type: ignore[attr-defined]
             if kind:
                 times += [kind[0].t, max(_end(event) for event in kind)]
@@ -195,7 +121,7 @@ class Record:
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The rounds, each until the next one or the recovery begins."""
+        """The rounds, each up to the next phase."""
         found: list[Span] = []
         for index, phase in enumerate(self.phases):
             if phase.phase == "round":
@@ -211,34 +137,40 @@ class Record:
 
     @property
     def outages(self) -> tuple[Outage, ...]:
-        """The gaps, whole: merged by family, with the open ones that no ``Gap`` tells."""
-        return _merged([_outage(gap) for gap in self.gaps] + self._unclosed())
+        """The gaps, merged by family, with those that have no gap event."""
+        return _merged([_outage(gap) for gap in self.gaps] + self._without_event())
 
     @property
     def bridges(self) -> tuple[Outage, ...]:
-        """The agent's gaps that a guard's standby carried, merged as the gaps are."""
+        """The agent's gaps that a guard's standby bridged, merged like ``outages``."""
         return _merged([_outage(one) for one in self.bridged])
 
     @property
     def bridged_flows(self) -> int:
-        """Flows that the standby carried while it was watched: what its counters gained, by family."""
+        """Flows that the standby carried while it was watched: the growth of its counters, summed over families."""
         total = 0
         for family in {one.family for one in self.standbys}:
             counts = [one.flows for one in self.standbys if one.family == family and one.present]
             total += sum(max(0, after - before) for before, after in pairwise(counts))
         return total
 
-    def _unclosed(self) -> list[Outage]:
-        latest: dict[tuple[str, str], e.RuleState] = {(one.family, one.network): one for one in self.states}
-        told = {(gap.family, gap.network, gap.begin) for gap in self.gaps}
+    def _without_event(self) -> list[Outage]:
+        """States "not carried" that lie in no reported gap: the watch was killed, or the gap's line is missing."""
         found: list[Outage] = []
-        for (family, network), state in latest.items():
-            covered = any(
-                gap.family == family and gap.network == network and gap.begin <= state.t <= gap.end for gap in self.gaps
-            )
-            if state.state == "not_carried" and not covered and (family, network, state.t) not in told:
-                end = max(self.last, state.t + 1)
-                found.append(Outage(family, (network,), state.t, end, state.reason, opened_by=state.writer, open=True))
+        for family, network in sorted({(one.family, one.network) for one in self.states}):
+            states = [one for one in self.states if (one.family, one.network) == (family, network)]
+            gaps = [(gap.begin, gap.end) for gap in self.gaps if (gap.family, gap.network) == (family, network)]
+            for index, state in enumerate(states):
+                if state.state != "not_carried" or (index and states[index - 1].state == "not_carried"):
+                    continue
+                if any(begin <= state.t <= end for begin, end in gaps):
+                    continue
+                after = next((one for one in states[index:] if one.state != "not_carried"), None)
+                end = max(self.last, state.t + 1) if after is None else after.t
+                by = None if after is None else after.writer
+                found.append(
+                    Outage(family, (network,), state.t, end, state.reason, state.writer, by, open=after is None)
+                )
         return found
 
 
@@ -247,7 +179,7 @@ def _end(event: e.Event) -> int:
 
 
 def _merged(spans: Sequence[Outage]) -> tuple[Outage, ...]:
-    """Overlapping ones of a family are one."""
+    """Overlapping outages of a family become one."""
     merged: list[Outage] = []
     for span in sorted(spans, key=lambda one: (one.family, one.begin, one.end, one.networks)):
         before = merged[-1] if merged else None
@@ -272,7 +204,7 @@ def _merge(one: Outage, other: Outage) -> Outage:
 
 @dataclass(frozen=True, slots=True)
 class RecordedDrill:
-    """A whole log, sorted; ``whole``: its tool came to its end."""
+    """A whole log, grouped; ``whole``: its tool wrote its summary."""
 
     settings: Settings
     records: tuple[Record, ...]
@@ -283,13 +215,13 @@ class RecordedDrill:
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """The agents in the order in which they were asked for; others behind them by name."""
+        """The agents in the order of the settings, then others by name."""
         seen = sorted({record.agent for record in self.records})
-        asked = [agent for agent in self.settings.agents if agent in seen]
-        return (*asked, *(agent for agent in seen if agent not in asked))
+        listed = [agent for agent in self.settings.agents if agent in seen]
+        return (*listed, *(agent for agent in seen if agent not in listed))
 
 
-def _put(record: Record, event: e.Event) -> None:
+def _add(record: Record, event: e.Event) -> None:
     if not event.stream.startswith(PODS):
         _file(record, event)
         return
@@ -336,11 +268,14 @@ def _file(record: Record, event: e.Event) -> None:
         case e.Leak() if not control:
             record.leaks.append(event)
         case _:
-            pass  # an event of a newer schema's type, or a control stream's detail
+            pass  # a type of a newer schema, or a detail of a control stream
 
 
 def grouped(events: Iterable[e.Event], *, sha256: str = "") -> RecordedDrill:
-    """Group the events; those of an agent without a node belong to each of its nodes. ``sha256`` is the log file's."""
+    """Group the events; those with an agent and no node belong to each of its nodes. ``sha256`` is the log file's.
+
+    Agents and nodes of the settings without any event get an empty record, which cannot pass.
+    """
     settings = Settings()
     first: e.Header | None = None
     ended: set[str] = set()
@@ -357,11 +292,11 @@ def grouped(events: Iterable[e.Event], *, sha256: str = "") -> RecordedDrill:
             ended.add(event.tool)
         if event.agent and event.node:
             key = (event.agent, event.node)
-            _put(records.setdefault(key, Record(*key)), event)
+            _add(records.setdefault(key, Record(*key)), event)
         else:
             loose[event.agent].append(event)
     if single and not records and set(loose) == {""}:
-        loose[settings.tool] = loose.pop("")  # one tool's own stream: it is its only agent
+        loose[settings.tool] = loose.pop("")  # a single tool's stream: the tool is its only agent
     for agent, waiting in loose.items():
         mine = [record for (name, _), record in records.items() if name == agent]
         if not mine and agent:
@@ -370,28 +305,36 @@ def grouped(events: Iterable[e.Event], *, sha256: str = "") -> RecordedDrill:
             if not agent and isinstance(event, e.Note):
                 notes.append(event)
             for record in mine:
-                _put(record, event)
-    for agent in settings.agents:  # asked for and never heard of: an empty record, which cannot pass
-        if all(name != agent for name, _ in records):
-            records[agent, ""] = Record(agent, "")
-    _between(list(records.values()))
+                _add(record, event)
+    _add_missing(records, settings)
+    _complete_pods(list(records.values()))
     done = tuple(records[key].finish() for key in sorted(records))
     return RecordedDrill(
         settings, done, settings.tool in ended, tuple(sorted(notes, key=lambda note: note.t)), first, sha256
     )
 
 
-def _between(records: Sequence[Record]) -> None:
-    """Complete the records of what pods say to pods: their calendar is the node's, and who answers stands elsewhere."""
-    told = [(one, one.pods, _far_end_words(one.pods)) for one in records if one.pods is not None]
-    for record, pods, _ in told:
+def _add_missing(records: dict[tuple[str, str], Record], settings: Settings) -> None:
+    for agent in dict.fromkeys((*settings.agents, *settings.judged)):
+        seen = {node for name, node in records if name == agent}
+        if not seen:
+            records[agent, ""] = Record(agent, "")
+        elif seen != {""}:
+            for node in settings.nodes:
+                records.setdefault((agent, node), Record(agent, node))
+
+
+def _complete_pods(records: Sequence[Record]) -> None:
+    """Pod-to-pod records: the phases and restarts are the node's; the far ends that answer are on the other nodes."""
+    pod_records = [(one, one.pods, _far_end_events(one.pods)) for one in records if one.pods is not None]
+    for record, pods, _ in pod_records:
         pods.phases, pods.restarts = record.phases, record.restarts
-        for other, _, (beats, summaries) in told:
+        for other, _, (beats, summaries) in pod_records:
             if other.agent == record.agent and other is not record:
                 pods.heartbeats += beats
                 pods.summaries += summaries
 
 
-def _far_end_words(pods: Record) -> tuple[list[e.Heartbeat], list[e.Summary]]:
+def _far_end_events(pods: Record) -> tuple[list[e.Heartbeat], list[e.Summary]]:
     beats = [beat for beat in pods.heartbeats if beat.tool == "farend"]
     return beats, [one for one in pods.summaries if one.tool == "farend"]

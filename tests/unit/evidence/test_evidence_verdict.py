@@ -82,7 +82,7 @@ def test_the_outage_of_flannel_fails_with_its_figures() -> None:
         "lost 100 of 9,100 attempts (80 poisoned: dead after the rules were back, 20 in a gap)",
         "2 gaps in the rules: longest 55.0 ms, 110.0 ms in all, made by iptables",
         "180 packets left the node with a pod's source address",
-        "80 flows were dead on after the rules were back, the slowest for more than 3.0 s",
+        "80 flows were still dead after the rules were back, the slowest for more than 3.0 s",
     )
 
 
@@ -581,7 +581,8 @@ def test_of_several_judged_agents_the_worst_decides_and_is_named() -> None:
     found = judged_of(Drill(agent="a"), Drill(agent="b"), judged=["a", "b"])
     assert found.headline == "PASS for a and b; all 2 agents passed"
     assert judged_of(Drill(agent="a"), judged=["a"]).headline == "PASS for a"
-    assert judged_of(Drill(agent="a"), judged=["a", "nobody"]).headline == "INCONCLUSIVE for nobody"
+    missing = judged_of(Drill(agent="a"), judged=["a", "missing"])
+    assert missing.headline == "INCONCLUSIVE for missing; 1 of 2 inconclusive"
 
 
 def test_an_agent_on_several_nodes_is_added_up_and_the_worst_node_decides() -> None:

@@ -1,4 +1,4 @@
-"""Reports: the same story in six forms, rendered from a log's story and verdict and from nothing else."""
+"""Reports: a drill in six formats, rendered from its log and verdict and from nothing else."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from hitless.evidence.verdict import Verdict
 __all__ = ["FORMATS", "as_json", "render"]
 
 
-def as_json(told: RecordedDrill, verdict: Verdict) -> str:
-    """The verdict as one JSON object; its schema stands in docs/drill.md."""
+def as_json(recorded: RecordedDrill, verdict: Verdict) -> str:
+    """The verdict as one JSON object; docs/drill.md has its schema."""
     found = msgspec.to_builtins(verdict)
-    found |= {"record": msgspec.to_builtins(provenance.provenance(told)), "cite": provenance.cite(told, verdict)}
+    found |= {
+        "record": msgspec.to_builtins(provenance.provenance(recorded)),
+        "cite": provenance.cite(recorded, verdict),
+    }
     return in_json(msgspec.json.format(msgspec.json.encode(found), indent=2).decode()) + "\n"
 
 
-def _terminal(told: RecordedDrill, verdict: Verdict) -> str:
+def _terminal(recorded: RecordedDrill, verdict: Verdict) -> str:
     from hitless.evidence.reports import terminal
 
-    return terminal.text(told, verdict)
+    return terminal.text(recorded, verdict)
 
 
 FORMATS: Mapping[str, Callable[[RecordedDrill, Verdict], str]] = MappingProxyType(
@@ -39,9 +42,9 @@ FORMATS: Mapping[str, Callable[[RecordedDrill, Verdict], str]] = MappingProxyTyp
         "prometheus": prometheus.render,
     }
 )
-"""How a log can be rendered, by the word of ``hitless report --format``."""
+"""The formats, by the names of ``hitless report --format``."""
 
 
-def render(form: str, told: RecordedDrill, verdict: Verdict) -> str:
+def render(form: str, recorded: RecordedDrill, verdict: Verdict) -> str:
     """The report in one of ``FORMATS``, as text."""
-    return FORMATS[form](told, verdict)
+    return FORMATS[form](recorded, verdict)

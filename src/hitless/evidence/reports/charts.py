@@ -1,9 +1,9 @@
-"""Panels over one axis, drawn as SVG: bars, marks, lines, steps, and a legend beside each panel.
+"""Charts as SVG: panels over one time axis, with bars, marks, lines, steps, and a legend beside each panel.
 
-Problem: what a drill's pictures need is bands, ticks and dots over one axis of time; a library for every chart there is
-costs 137 MB beside hitless, seconds, and files that have to be patched afterwards. Promise: SVG text without any
-reference to the outside, without ids, the same for the same input; nothing outside of the axis is drawn, every text is
-escaped; what has a ``hint`` says it under the pointer, and to who has the picture read out. Next stage: ``picture``.
+Problem: a drill's charts need bands, ticks and dots over one time axis. A general chart library takes 137 MB and
+seconds, and its files had to be patched afterwards. Promise: SVG text without external references or ids, the same for
+the same input; nothing outside the axis is drawn, all text is escaped; a ``hint`` is a tooltip, and is read by screen
+readers. Next stage: ``timeline_chart``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def _number(value: float) -> str:
 
 @dataclass
 class ChartPanel:
-    """A strip of the picture, ``height`` high; places in it go from ``low`` (bottom) to ``high`` (top).
+    """One panel of a chart, ``height`` pixels high; vertical positions go from ``low`` (bottom) to ``high`` (top).
 
-    ``begin`` and ``end`` are what the axis of all panels shows.
+    ``begin`` and ``end`` are the range of the time axis.
     """
 
     label: str
@@ -45,7 +45,7 @@ class ChartPanel:
     _legend: list[tuple[str, str, str]] = field(default_factory=list)
 
     def legend(self, label: str, colour: str, shape: str = "box") -> None:
-        """A line of the legend; ``shape`` is box, line, bar, dot, cross or plus."""
+        """Add a line to the legend; ``shape`` is box, line, bar, dot, cross or plus."""
         self._legend.append((label, colour, shape))
 
     def bars(
@@ -57,7 +57,7 @@ class ChartPanel:
         hint: str = "",
         least: float = 0.0,
     ) -> None:
-        """From ``low`` to ``high``, for each span of the axis; each at least ``least`` long."""
+        """Bars from ``low`` to ``high``, one for each span of the axis, each at least ``least`` long."""
         rest = "".join(
             f"M{_number(left)} {_number(self._y(high))}h{_number(right - left)}"
             f"v{_number(self._y(low) - self._y(high))}h{_number(left - right)}z"
@@ -70,7 +70,7 @@ class ChartPanel:
     def lines(
         self, places: Iterable[float], colour: str, low: float, high: float, width: float, dots: bool = False
     ) -> None:
-        """Upright, from ``low`` to ``high``."""
+        """Vertical lines from ``low`` to ``high``."""
         bottom, top = _number(self._y(low)), _number(self._y(high))
         inside = (place for place in places if self.begin <= place <= self.end)
         rest = "".join(f"M{_number(self._x(place))} {bottom}V{top}" for place in inside)
@@ -78,7 +78,7 @@ class ChartPanel:
         self._path(rest, f'stroke="{colour}" stroke-width="{width:g}" fill="none"{dashed}')
 
     def rows(self, spans: Iterable[tuple[float, float, float]], colour: str) -> None:
-        """Level lines with a dot where they begin: first, last, and the place between ``low`` and ``high``."""
+        """Horizontal lines with a dot at their begin; each span is its begin, its end, and its vertical position."""
         lines, dots = "", ""
         for first, last, at in spans:
             if last < self.begin or first > self.end:
@@ -90,14 +90,14 @@ class ChartPanel:
         self._path(dots, f'stroke="{colour}" stroke-width="2.6" stroke-linecap="round" fill="none"')
 
     def marks(self, places: Iterable[tuple[float, float]], colour: str, shape: str) -> None:
-        """Dots, crosses and pluses at (axis, place)."""
+        """Dots, crosses or pluses at (position on the axis, vertical position)."""
         rest = "".join(
             _mark(shape, self._x(place), self._y(at)) for place, at in places if self.begin <= place <= self.end
         )
         self._path(rest, _stroke(shape, colour))
 
     def steps(self, values: Sequence[float], edges: Sequence[float], colour: str) -> None:
-        """A filled outline: each value between its two edges."""
+        """A filled step line: ``values`` between their ``edges``."""
         if not values:
             return
         base = _number(self._y(self.low))
@@ -107,17 +107,17 @@ class ChartPanel:
         )
         self._path(f"{rest}V{base}z", f'fill="{colour}"')
 
-    def text(self, place: float, words: str, ground: str) -> None:
-        """In the middle of the panel, at a place of the axis, on a ground of its own."""
+    def text(self, place: float, label: str, background: str) -> None:
+        """A label at the panel's middle height, at a position of the axis."""
         if not self.begin <= place <= self.end:
             return
-        x, width = self._x(place), 7.4 * len(words) + 4
+        x, width = self._x(place), 7.4 * len(label) + 4
         y = self._y((self.low + self.high) / 2)
         left, top = _number(x - width / 2), _number(y - 8)
         self._shapes.append(
-            f'<rect x="{left}" y="{top}" width="{_number(width)}" height="16" fill="{ground}"/>'
+            f'<rect x="{left}" y="{top}" width="{_number(width)}" height="16" fill="{background}"/>'
             f'<text x="{_number(x)}" y="{_number(y + 4)}" text-anchor="middle" font-size="13" '
-            f'style="font-weight: 700" fill="{INK}">{escape(words)}</text>'
+            f'style="font-weight: 700" fill="{INK}">{escape(label)}</text>'
         )
 
     def _x(self, place: float) -> float:
@@ -133,14 +133,14 @@ class ChartPanel:
             self._shapes.append(f'<path d="{shape}" {style}{inner}')
 
     def render(self, y: float) -> str:
-        """As a group that begins at ``y``."""
+        """The panel as an SVG group at height ``y``."""
         shapes = list(self._shapes)
         if not self.band:
             shapes.insert(0, f'<path d="M{LEFT} 0V{self.height}" stroke="{INK}" stroke-width=".8"/>')
-        for at, words in self.ticks:
-            shapes.append(_text(LEFT - 6, self._y(at) + 4, words, _SMALL, "end"))
+        for at, label in self.ticks:
+            shapes.append(_text(LEFT - 6, self._y(at) + 4, label, _SMALL, "end"))
         lines = self.label.split("\n")
-        indent = 10 + max((len(words) for _, words in self.ticks), default=-0.6) * 6.4
+        indent = 10 + max((len(label) for _, label in self.ticks), default=-0.6) * 6.4
         for number, line in enumerate(lines):
             place = self.height / 2 + 4 + (number - (len(lines) - 1) / 2) * 13
             shapes.append(_text(LEFT - indent, place, line, _TEXT, "end"))
@@ -158,9 +158,9 @@ class ChartPanel:
         return "".join(found)
 
 
-def _text(x: float, y: float, words: str, size: int, anchor: str = "start") -> str:
+def _text(x: float, y: float, text: str, size: int, anchor: str = "start") -> str:
     end = f' text-anchor="{anchor}"' if anchor != "start" else ""
-    return f'<text x="{_number(x)}" y="{_number(y)}" font-size="{size}" fill="{INK}"{end}>{escape(words)}</text>'
+    return f'<text x="{_number(x)}" y="{_number(y)}" font-size="{size}" fill="{INK}"{end}>{escape(text)}</text>'
 
 
 def _sign(shape: str, colour: str, x: float, y: float) -> str:
@@ -193,7 +193,7 @@ def _stroke(shape: str, colour: str) -> str:
 
 
 def rounded(begin: float, end: float, most: int = 10) -> list[float]:
-    """Round numbers along an axis: multiples of 1, 2 or 5 times a power of ten."""
+    """At most ``most`` round numbers along an axis: multiples of 1, 2 or 5 times a power of ten."""
     raw = (end - begin) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * times for times in (1, 2, 5, 10) if power * times >= raw)
@@ -201,7 +201,7 @@ def rounded(begin: float, end: float, most: int = 10) -> list[float]:
 
 
 def draw(panels: Sequence[ChartPanel], unit: str, shown: Callable[[float], str], title: str) -> str:
-    """The panels, one below the other, over one axis; ``shown`` writes a number of it. ``title`` is for reading out."""
+    """The panels below each other over one axis; ``shown`` formats its numbers, ``title`` is for screen readers."""
     y, parts = 4.0, []
     for panel in panels:
         parts.append(panel.render(y))

@@ -1,7 +1,7 @@
-"""One HTML file that holds everything: no network, no script, no other file.
+"""The report as one HTML file: no network, no script, no other file.
 
 Problem: the report is read a month later, on another machine, from an attachment. Promise: rendered from the log alone;
-every picture is inlined, every text from the log is escaped; the first screen says who lost what.
+charts are inline, all text from the log is escaped; the first screen shows each agent's verdict and losses.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from html import escape
 
 from hitless.cleaning import cleaned
 from hitless.evidence import provenance
+from hitless.evidence.figures import written_leaks
 from hitless.evidence.losses import ExplainedLoss, explain
 from hitless.evidence.records import Outage, Record, RecordedDrill, program
 from hitless.evidence.reports import timeline_chart, wording
@@ -22,8 +23,10 @@ __all__ = ["render"]
 
 _MOST_LOSSES = 25
 _MOST_NODES = 12
+_MOST_REASONS = 20
+_MOST_NOTES = 50
 _IF_ANY = (("lost outside", "lost_outside"), ("not sent", "skipped"), ("undecided", "undecided"))
-"""Columns, and their figures, that are there only when one of the agents has something in them."""
+"""Columns, and their figures, that are shown only if one of the agents has a figure in them."""
 
 
 _FOOTER = (
@@ -33,8 +36,8 @@ _FOOTER = (
 )
 
 
-def _badge(word: str) -> str:
-    return f'<span class="badge {word}">{wording.SIGNS[word]} {word}</span>'
+def _badge(verdict: str) -> str:
+    return f'<span class="badge {verdict}">{wording.SIGNS[verdict]} {verdict}</span>'
 
 
 def _cell(text: str, *, bad: bool = False) -> str:
@@ -42,7 +45,7 @@ def _cell(text: str, *, bad: bool = False) -> str:
 
 
 _LEFT = {"sign of the restart": ' class="left"'}
-"""Columns of sentences, which wrap and begin at the left."""
+"""Columns of sentences: left-aligned, and wrapped."""
 
 
 def _table(head: Sequence[str], rows: Iterable[str]) -> str:
@@ -51,7 +54,7 @@ def _table(head: Sequence[str], rows: Iterable[str]) -> str:
 
 
 def _columns(one: AgentVerdict, agents: Sequence[AgentVerdict]) -> list[tuple[str, str, bool]]:
-    """An agent's cells, behind its name and verdict: the column's name, the text, and whether it is bad."""
+    """An agent's cells after name and verdict: the column's name, the text, and whether it is a failure."""
     gaps = bool(one.gaps)
     bridged = [("bridged by a guard", wording.bridged(one), False)] if any(other.standby for other in agents) else []
     if_any = [(name, key) for name, key in _IF_ANY if any(getattr(other, key) for other in agents)]
@@ -96,7 +99,7 @@ def _comparison(agents: Sequence[AgentVerdict]) -> str:
 
 
 def _breakable(name: str) -> str:
-    """A name that may be broken behind its punctuation, and only then within a word."""
+    """A name as HTML that breaks after punctuation."""
     return "<wbr>".join(escape(part) for part in re.findall(r"[^-+_./:@]+[-+_./:@]*|[-+_./:@]+", name))
 
 
@@ -198,15 +201,16 @@ def _facts(agent: AgentVerdict, leaks: str) -> str:
 
 
 def _leaks(agent: AgentVerdict, written: int) -> str:
-    """Packets by flows: the first of a flow, and its retries; a far end writes so many down, and counts the rest."""
+    """Leaked packets and their flows; ``written``: how many have an event, of the others there is only the count."""
     if not agent.leaks_known:
         return "not known: no far end of the drill's own could see it"
     if not agent.leaked or not agent.leaked_flows:
         return ""
     retries = f", {written - agent.leaked_flows:,} of them retries" if written > agent.leaked_flows else ""
-    told = f"{written:,} packets" if written == agent.leaked else f"{agent.leaked:,} packets; of the first {written:,}:"
-    joint = " of" if written == agent.leaked else ""
-    return f"{told}{joint} {wording.plural(agent.leaked_flows, 'flow')}{retries}"
+    if written == agent.leaked:
+        return f"{written:,} packets of {wording.plural(agent.leaked_flows, 'flow')}{retries}"
+    of_first = f"of the first {written:,}: {wording.plural(agent.leaked_flows, 'flow')}{retries}"
+    return f"{agent.leaked:,} packets; {of_first}"
 
 
 def _line(facts: Iterable[tuple[str, str]]) -> str:
@@ -236,16 +240,16 @@ def _picture(svg: str) -> str:
     return f'<div class="scroll pic">{svg}</div>'
 
 
-def _agent(told: RecordedDrill, agent: AgentVerdict) -> str:
-    records = [record for record in told.records if record.agent == agent.agent]
+def _agent(recorded: RecordedDrill, agent: AgentVerdict) -> str:
+    records = [record for record in recorded.records if record.agent == agent.agent]
     begin = min((record.first for record in records if record.first), default=0)
     several = len(records) > 1
     losses = [one for record in records for part in (record, record.pods) if part for one in explain(part)]
     notes = [note for record in records for note in record.notes if note.level != "info"]
     parts = [
         f"<section><h2>{escape(agent.name)}{_badge(agent.verdict)}</h2>",
-        "<ul>" + "".join(f"<li>{escape(reason)}</li>" for reason in agent.reasons[:20]) + "</ul>",
-        _facts(agent, _leaks(agent, sum(len(record.leaks) for record in records))),
+        f"<ul>{_items(agent.reasons, _MOST_REASONS)}</ul>",
+        _facts(agent, _leaks(agent, sum(written_leaks(record) for record in records))),
         *(_pictures(record, several) for record in records[:_MOST_NODES]),
         f'<p class="facts">Pictures of the first {_MOST_NODES} nodes.</p>' if len(records) > _MOST_NODES else "",
         _writers(agent),
@@ -253,27 +257,34 @@ def _agent(told: RecordedDrill, agent: AgentVerdict) -> str:
         _losses(losses, begin),
     ]
     if notes:
-        items = "".join(f"<li>{wording.since(note.t, begin)}: {escape(note.text)}</li>" for note in notes[:50])
+        items = _items([f"{wording.since(note.t, begin)}: {note.text}" for note in notes], _MOST_NOTES)
         parts.append(f"<details><summary>Notes ({len(notes)})</summary><ul>{items}</ul></details>")
     return "".join(parts) + "</section>"
 
 
-def _record(told: RecordedDrill, verdict: Verdict) -> str:
+def _items(texts: Sequence[str], most: int) -> str:
+    """List items; the last one says how many are left out."""
+    left = len(texts) - most
+    more = f"<li>and {left:,} more (hitless report --format json)</li>" if left > 0 else ""
+    return "".join(f"<li>{escape(text)}</li>" for text in texts[:most]) + more
+
+
+def _record(recorded: RecordedDrill, verdict: Verdict) -> str:
     rows = [
         f'<tr><td class="name">{escape(name)}</td><td class="left"><code>{escape(text)}</code></td></tr>'
-        for name, text in (*provenance.facts(told), ("cite", provenance.cite(told, verdict)))
+        for name, text in (*provenance.facts(recorded), ("cite", provenance.cite(recorded, verdict)))
     ]
     return f'<section><h2>Record</h2><div class="record"><table>{"".join(rows)}</table></div></section>'
 
 
-def render(told: RecordedDrill, verdict: Verdict) -> str:
-    """The page as text."""
-    told, verdict = cleaned((told, verdict))
-    begin = min((record.first for record in told.records if record.first), default=0)
-    end = max((record.last for record in told.records), default=0)
-    facts = [(key, text) for key, text in wording.setting_words(told.settings.words)]
+def render(recorded: RecordedDrill, verdict: Verdict) -> str:
+    """The page's HTML."""
+    recorded, verdict = cleaned((recorded, verdict))
+    begin = min((record.first for record in recorded.records if record.first), default=0)
+    end = max((record.last for record in recorded.records), default=0)
+    facts = wording.shown_settings(recorded.settings.texts)
     facts += [("from", wording.moment(begin)), ("for", wording.duration((end - begin) / 1e6))] if begin else []
-    warnings = [] if verdict.whole else ["The log is cut off: this page is made from what is whole."]
+    warnings = [] if verdict.whole else ["The log is cut off: this page covers what it has."]
     warnings += verdict.notes
     body = [
         f'<header class="{verdict.verdict}"><h1>{wording.SIGNS[verdict.verdict]} {escape(verdict.headline)}</h1>',
@@ -282,9 +293,9 @@ def render(told: RecordedDrill, verdict: Verdict) -> str:
         f"<section><h2>Side by side</h2>{_comparison(verdict.agents)}",
         *(f'<p class="facts">{escape(text)}</p>' for text in [wording.stand_ins(verdict)] if text),
         f"{_line(facts)}</section>",
-        *(_agent(told, agent) for agent in verdict.agents),
-        _record(told, verdict),
-        f"<footer>{_FOOTER} Recorded by hitless {escape(told.settings.version)}.</footer>",
+        *(_agent(recorded, agent) for agent in verdict.agents),
+        _record(recorded, verdict),
+        f"<footer>{_FOOTER} Recorded by hitless {escape(recorded.settings.version)}.</footer>",
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'

@@ -1,5 +1,8 @@
-"""JUnit XML: a drill as a test suite, for CI systems. An agent is a test case; inconclusive is an error, never a skip,
-because a skipped test looks green."""
+"""JUnit XML: a drill as a test suite, for CI systems.
+
+Each agent is a test case. Inconclusive is an error, never a skip, and a log without agents is a suite with one error:
+skipped tests and empty suites look green.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +21,35 @@ _PROPERTIES = (
 )  # fmt: skip
 
 
-def render(told: RecordedDrill, verdict: Verdict) -> str:
-    """The suite as text."""
-    told, verdict = cleaned((told, verdict))  # XML 1.0 has no control characters
-    words = [one.verdict for one in verdict.agents]
-    spans = {agent: _seconds(told, agent) for agent in told.agents}
+def render(recorded: RecordedDrill, verdict: Verdict) -> str:
+    """The suite's XML."""
+    recorded, verdict = cleaned((recorded, verdict))  # XML 1.0 has no control characters
+    values = [one.verdict for one in verdict.agents]
+    spans = {agent: _seconds(recorded, agent) for agent in recorded.agents}
     suite = ET.Element(
         "testsuite",
         name="hitless drill",
-        tests=str(len(words)),
-        failures=str(words.count("fail")),
-        errors=str(words.count("inconclusive")),
+        tests=str(len(values) or 1),
+        failures=str(values.count("fail")),
+        errors=str(values.count("inconclusive") if values else 1),
         skipped="0",
         time=f"{sum(spans.values()):.3f}",
     )
     properties = ET.SubElement(suite, "properties")
     for key, value in (("headline", verdict.headline), ("verdict", verdict.verdict), ("judged", verdict.judge)):
         ET.SubElement(properties, "property", name=key, value=value)
-    found = provenance.provenance(told)
+    found = provenance.provenance(recorded)
     if found.started:
         suite.set("timestamp", found.started)
     suite.set("hostname", found.host or ("anonymous" if found.anonymous else "unknown"))
     record = ET.SubElement(suite, "properties")
-    for name, text in (*provenance.facts(told), ("cite", provenance.cite(told, verdict))):
+    for name, text in (*provenance.facts(recorded), ("cite", provenance.cite(recorded, verdict))):
         ET.SubElement(record, "property", name=name.replace(" ", "_"), value=text)
     for agent in verdict.agents:
-        suite.append(_case(agent, told.settings.restart, spans.get(agent.agent, 0.0)))
+        suite.append(_case(agent, recorded.settings.restart, spans.get(agent.agent, 0.0)))
+    if not verdict.agents:
+        case = ET.SubElement(suite, "testcase", classname="hitless.drill", name="drill", time="0.000")
+        ET.SubElement(case, "error", message=verdict.notes[-1], type=verdict.verdict).text = "\n".join(verdict.notes)
     ET.SubElement(suite, "system-out").text = "\n".join((verdict.headline, *verdict.notes))
     root = ET.Element("testsuites")
     root.append(suite)
@@ -51,8 +57,8 @@ def render(told: RecordedDrill, verdict: Verdict) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _seconds(told: RecordedDrill, agent: str) -> float:
-    mine = [record for record in told.records if record.agent == agent and record.last]
+def _seconds(recorded: RecordedDrill, agent: str) -> float:
+    mine = [record for record in recorded.records if record.agent == agent and record.last]
     return sum((record.last - record.first) / 1e9 for record in mine)
 
 

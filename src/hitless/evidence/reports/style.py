@@ -1,9 +1,8 @@
-"""The page's style: one sheet for light and dark screens, wide and narrow ones, and paper.
+"""The page's style sheet, for light and dark screens, wide and narrow ones, and paper.
 
-Promise: at 1,300 pixels the side-by-side table has room with long names; below 900 each of its rows becomes a card,
-whose cells carry their column's name; pictures keep a size at which their numbers can be read, and scroll. Colours
-follow the reader's setting (``prefers-color-scheme``); a picture is turned over as a whole: its colours keep their
-meaning.
+Promise: at 1,300 pixels the comparison table fits, with long names; below 900 pixels each of its rows becomes a card
+whose cells have their column's name. Charts keep a readable size and scroll. Colours follow the reader's setting
+(``prefers-color-scheme``); in the dark, charts are inverted with their hues kept, so that colours keep their meaning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""One SVG picture: the timelines of all agents, one below the other; for a README, a slide, an issue.
+"""One SVG file with the timelines of all agents, one below the other: for a README, a slide or an issue.
 
-Promise: the same pictures as on the HTML page, from the log alone, to the same scale of the page, in a file that needs
-nothing else. Next stage: people.
+Promise: the same charts as on the HTML page, from the log alone, in one file without external references.
 """
 
 from __future__ import annotations
@@ -21,14 +20,16 @@ __all__ = ["render"]
 _WIDTH, _MARGIN, _TITLE = 1150, 16, 34
 _COLOURS = {"pass": "#2b8a3e", "fail": "#c92a2a", "inconclusive": "#b26a00"}
 _MOST = 12
-_LETTERS = 180  # of the small print that fit into a line
+_LETTERS = 180  # characters of the citation in a line
 
 
-def render(told: RecordedDrill, verdict: Verdict) -> str:
-    """The picture as text."""
-    told, verdict = cleaned((told, verdict))
+def render(recorded: RecordedDrill, verdict: Verdict) -> str:
+    """The SVG file's text."""
+    recorded, verdict = cleaned((recorded, verdict))
     agents = {one.agent: one for one in verdict.agents}
-    records = [one for agent in told.agents for one in told.records if one.agent == agent and one.attempts][:_MOST]
+    records = [one for agent in recorded.agents for one in recorded.records if one.agent == agent and one.attempts][
+        :_MOST
+    ]
     parts: list[str] = []
     y = _MARGIN
     for record in records:
@@ -40,7 +41,7 @@ def render(told: RecordedDrill, verdict: Verdict) -> str:
         height = _height(drawn)
         parts.append(re.sub("<svg ", f'<svg x="0" y="{y}" width="{_WIDTH}" height="{height}" ', drawn, count=1))
         y += height + _MARGIN
-    for line in textwrap.wrap(provenance.cite(told, verdict), _LETTERS, break_on_hyphens=False):
+    for line in textwrap.wrap(provenance.cite(recorded, verdict), _LETTERS, break_on_hyphens=False):
         parts.append(f'<text x="{_MARGIN}" y="{y + 10}" font-size="11" fill="#495057">{escape(line)}</text>')
         y += 16
     y += _MARGIN
@@ -63,7 +64,7 @@ def _title(name: str, agent: AgentVerdict, y: int) -> str:
 
 
 def _height(svg: str) -> int:
-    """As high as the picture is at our width."""
+    """The chart's height when it is as wide as the file."""
     found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
-    assert found is not None, "every picture has a viewBox"
+    assert found is not None, "every chart has a viewBox"
     return round(_WIDTH * float(found[2]) / float(found[1]))

@@ -1,7 +1,7 @@
-"""The terminal: one table that tells the story, a strip of time for each agent, and the reasons.
+"""The report for terminals: headline, one table of all agents, a timeline for each, and the reasons.
 
-Problem: an operator looks for ten seconds. Promise: the headline first, then the agents side by side in the order of
-the drill, what the pods felt in red; narrow terminals get fewer columns, pipes get no colours.
+Problem: an operator has ten seconds. Promise: the headline first, then the agents in the order of the drill, failures
+in red; narrow terminals get fewer columns, pipes get no colours.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ __all__ = ["render", "text"]
 _STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _BARS = "▁▂▃▄▅▆▇█"
 _LEFT_OUT = ("streams", "restarts", "in all", "dead for", "poisoned", "leaked", "longest")
-"""Columns that go first where there is no room for all: the reasons say the same."""
+"""Columns that narrow terminals leave out, in this order: the reasons have the same figures."""
 _IF_ANY = ("bridged", "lost outside", "not sent", "undecided")
-"""Columns that are there only when one of the agents has something in them."""
+"""Columns that are shown only if one of the agents has a figure in them."""
 _GAP = 2
 _NAME = 12
 _LONGEST_NAME = 32
-"""Width of an agent's name, at least and at most; those that come with hitless need the lesser."""
+"""Width of an agent's name, at least and at most; the names of hitless's own agents fit into the former."""
 
 
-def text(told: RecordedDrill, verdict: Verdict, *, width: int = 120) -> str:
+def text(recorded: RecordedDrill, verdict: Verdict, *, width: int = 120) -> str:
     """The report as plain text."""
     console = Console(width=width, no_color=True, highlight=False, emoji=False, markup=False)
     with console.capture() as capture:
-        console.print(render(told, verdict, width=width))
+        console.print(render(recorded, verdict, width=width))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def render(told: RecordedDrill, verdict: Verdict, *, width: int) -> RenderableType:
+def render(recorded: RecordedDrill, verdict: Verdict, *, width: int) -> RenderableType:
     """The report for a rich console of this width."""
-    told, verdict = cleaned((told, verdict))
+    recorded, verdict = cleaned((recorded, verdict))
     parts: list[RenderableType] = [_title(verdict), Text(wording.headline(verdict)), Text("")]
     table, hidden = _table(verdict.agents, width)
     parts.append(table)
@@ -52,30 +52,30 @@ def render(told: RecordedDrill, verdict: Verdict, *, width: int) -> RenderableTy
         parts.append(Text(f"no room for: {', '.join(hidden)} (a wider terminal, or --json)", style="dim"))
     if stand_ins := wording.stand_ins(verdict):
         parts.append(Text(stand_ins, style="dim"))
-    parts += [Text(""), _strips(told, width), Text("")]
+    parts += [Text(""), _strips(recorded, width), Text("")]
     for agent in verdict.agents:
         parts.append(_reasons(agent))
     for note in verdict.notes:
         parts.append(Text(f"note: {note}", style="yellow"))
     if not verdict.whole:
-        parts.append(Text("The log is cut off: this is made from what is whole.", style="yellow"))
-    return Group(*parts, Text(""), _record(told, verdict))
+        parts.append(Text("The log is cut off: this report covers what it has.", style="yellow"))
+    return Group(*parts, Text(""), _record(recorded, verdict))
 
 
-def _record(told: RecordedDrill, verdict: Verdict) -> Table:
-    """Where, when and with what; last the line to cite."""
+def _record(recorded: RecordedDrill, verdict: Verdict) -> Table:
+    """Where, when and with which versions; last the line to cite."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(no_wrap=True, style="dim")
     lines.add_column(overflow="fold")
-    for name, text in provenance.facts(told):
+    for name, text in provenance.facts(recorded):
         lines.add_row(name, Text(text))
-    lines.add_row("cite", Text(provenance.cite(told, verdict)))
+    lines.add_row("cite", Text(provenance.cite(recorded, verdict)))
     return lines
 
 
 def _title(verdict: Verdict) -> Text:
-    word, _, rest = verdict.headline.partition(" ")
-    line = Text(f"{wording.SIGNS[verdict.verdict]} {word}", style=_STYLES[verdict.verdict])
+    value, _, rest = verdict.headline.partition(" ")
+    line = Text(f"{wording.SIGNS[verdict.verdict]} {value}", style=_STYLES[verdict.verdict])
     return line.append(f" {rest}", style="default")
 
 
@@ -84,7 +84,7 @@ def _number(value: int, *, bad: bool = True) -> Text:
 
 
 def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]]:
-    """The table, and the columns for which there was no room."""
+    """The table, and the columns that did not fit."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     rows = [_cells(one) for one in agents]
     if any(one.pod_to_pod.attempted for one in agents):
@@ -93,7 +93,7 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
         for row in rows:
             del row[name]
     shown = _fitting(rows, width)
-    # A long name is folded: it must not cost the figures their digits.
+    # long names are folded, so that the figures have room for their digits
     room = min(_LONGEST_NAME, max(_NAME, width - sum(shown.values()) - _GAP))
     table.add_column("agent", overflow="fold", style="bold", min_width=_NAME, max_width=_LONGEST_NAME)
     for name in shown:
@@ -104,7 +104,7 @@ def _table(agents: Sequence[AgentVerdict], width: int) -> tuple[Table, list[str]
 
 
 def _both_ways(cells: dict[str, Text], one: AgentVerdict) -> dict[str, Text]:
-    """What was lost to the outside and between pods, side by side, in place of the columns for one of them."""
+    """The losses of egress and between pods, side by side, in place of the one column."""
     columns: dict[str, Text] = {}
     for name, cell in cells.items():
         if name == "lost":
@@ -120,7 +120,7 @@ def _lost(lost: int, attempted: int) -> Text:
 
 
 def fold(name: str, width: int) -> str:
-    """A name in lines of at most ``width``, broken at blanks where that is possible, else behind its punctuation."""
+    """A name in lines of at most ``width``, broken at spaces where possible, else after punctuation."""
     lines, line = [], ""
     for piece in re.findall(r"[^ ]+ ?", name):
         if len((line + piece).rstrip()) > width and line:
@@ -136,7 +136,7 @@ def fold(name: str, width: int) -> str:
 
 
 def _fitting(rows: Sequence[dict[str, Text]], width: int) -> dict[str, int]:
-    """The columns for which there is room, with their widths."""
+    """The columns that fit, with their widths."""
     widths = {name: max(len(name), *(len(row[name]) for row in rows)) + _GAP for name in (rows[0] if rows else ())}
     for name in _LEFT_OUT:
         if _NAME + sum(widths.values()) <= width:
@@ -167,16 +167,16 @@ def _cells(one: AgentVerdict) -> dict[str, Text]:
     }
 
 
-def _strips(told: RecordedDrill, width: int) -> Table:
-    """For each agent and node: when it was restarted, and which share of the attempts of that time was lost."""
+def _strips(recorded: RecordedDrill, width: int) -> Table:
+    """A timeline for each agent and node: its restarts, and the share of attempts that was lost."""
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
     table.add_column(overflow="fold", max_width=_LONGEST_NAME)
     table.add_column(no_wrap=True)
-    order = {agent: place for place, agent in enumerate(told.agents)}
-    records = sorted((one for one in told.records if one.attempts), key=lambda one: (order[one.agent], one.node))
+    order = {agent: place for place, agent in enumerate(recorded.agents)}
+    records = sorted((one for one in recorded.records if one.attempts), key=lambda one: (order[one.agent], one.node))
     several = len({record.node for record in records if record.agent == records[0].agent}) > 1 if records else False
-    several = several or told.settings.target == "cluster"  # "which node was it?" is asked of a single one, too
-    shown = {agent: display_names.display(told.settings, agent) for agent in told.agents}
+    several = several or recorded.settings.target == "cluster"  # there, the name of a single node matters too
+    shown = {agent: display_names.display(recorded.settings, agent) for agent in recorded.agents}
     strips: list[tuple[str, Record]] = []
     for one in records[:12]:
         title = f"{shown[one.agent]} {one.node}" if several else shown[one.agent]
@@ -200,7 +200,7 @@ def _strips(told: RecordedDrill, width: int) -> Table:
 def _strip(record: Record, room: int) -> Text:
     begin = record.attempts[0].t
     end = max(one.t + one.interval_ns for one in record.attempts)
-    # A cell holds whole intervals: else some cells would look empty.
+    # a cell has a whole number of intervals: otherwise some cells would look empty
     interval = max(one.interval_ns for one in record.attempts)
     step = interval * max(1, -(-(end - begin) // (room * interval)))
     room = -(-(end - begin) // step)

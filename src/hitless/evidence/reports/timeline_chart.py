@@ -1,8 +1,8 @@
-"""The timeline as a picture: restarts, rules, traffic and dead flows over one axis of time; and a gap close up.
+"""The timeline of a drill as a chart: restarts, rules, traffic and dead flows over one time axis; and a gap enlarged.
 
-Problem: a gap of 50 ms in a drill of 30 s is two pixels, and it is the whole story. Promise: nothing that happened is
-too thin to be seen (gaps have a least width, in the overview; the close-up is to scale), and nothing is smoothed away.
-Pictures are SVG text without any reference to the outside (``drawing``).
+Problem: a gap of 50 ms in a drill of 30 s is two pixels wide, and is what readers look for. Promise: everything that
+happened is visible (gaps have a minimum width in the timeline; the enlarged gap is to scale), and nothing is smoothed.
+Charts are SVG text (``charts``).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _STATES = {"carried": CARRIED, "not_carried": GAP, "cannot_tell": UNKNOWN}
 UNKNOWN_WRITER = "unknown writer"
 _MOST_FLOWS = 400
 _MOST_NUMBERS = 12
-"""Rounds whose numbers have room beside each other."""
+"""How many round numbers fit beside each other."""
 _MOST_MARKS = 600
 _LEAST_WIDTH = 0.0025
-"""The share of the picture's width that a gap takes at least: about two pixels."""
+"""A gap's minimum width as a share of the chart's width: about two pixels."""
 
 
 def plain(text: str) -> str:
-    """A name from the log as it has room in a legend; the page beside it has the whole text."""
+    """A name from the log, cut for a legend; the page has the whole text."""
     return "".join(one if one.isprintable() else "?" for one in text[:24])
 
 
-def _calendar(panel: ChartPanel, record: Record, begin: int, end: int) -> None:
+def _phases(panel: ChartPanel, record: Record, begin: int, end: int) -> None:
     phases = [phase for phase in record.phases if phase.phase != "end"]
     ends = [*(phase.t for phase in phases[1:]), end][: len(phases)]
     rounds = sum(phase.phase == "round" for phase in phases)
@@ -65,7 +65,7 @@ def _calendar(panel: ChartPanel, record: Record, begin: int, end: int) -> None:
         panel.lines([(step.t - begin) / 1e9 for step in mine], colour, 0.05, 0.95, 2)
         if record.spans:
             panel.legend(label, colour, "bar")
-    for place, name, shade in texts:  # numbers stand free of the marks of their own stop and start, and of neighbours'
+    for place, name, shade in texts:  # drawn last, so that no mark covers a number
         panel.text(place, name, shade)
 
 
@@ -92,8 +92,8 @@ def _rules(panel: ChartPanel, record: Record, family: str, begin: int, end: int,
 def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
     """Changes by the program that made them.
 
-    A name that the kernel cut is taken for the whole one, where only one in the record begins so: programs that end at
-    once have no command line any more when they are asked for it.
+    A name that the kernel cut stands for the only longer name in the record that begins with it: of programs that end
+    at once, the command line could not be read.
     """
     named = [(program(by.comm, by.argv) if (by := one.writer) and by.comm else UNKNOWN_WRITER, one) for one in changes]
     whole = {name for name, _ in named if len(name) > LONGEST_COMM}
@@ -104,8 +104,8 @@ def _programs(changes: Sequence[e.Change]) -> dict[str, list[e.Change]]:
     return dict(sorted(found.items()))
 
 
-def _writing(panel: ChartPanel, changes: Sequence[e.Change], begin: int) -> None:
-    """Marks for changes of the rules, a colour for each program; the rest is counted in the legend."""
+def _changes(panel: ChartPanel, changes: Sequence[e.Change], begin: int) -> None:
+    """A mark for each change of the rules, in its program's colour; the legend has the counts."""
     for colour, (name, mine) in zip(_WRITERS, _programs(changes).items(), strict=False):
         panel.lines([(one.t - begin) / 1e9 for one in mine[:_MOST_MARKS]], colour, 0.25, 0.75, 1.2)
         panel.legend(f"{len(mine):,} × {plain(name)}", colour, "bar")
@@ -116,7 +116,7 @@ def _traffic(record: Record, begin: int, end: int) -> ChartPanel:
     step = (end - begin) / count
     sent, lost = [0.0] * count, [0.0] * count
     for one in record.attempts:
-        # an interval's attempts are spread over the cells that it covers: cells are no whole intervals
+        # a cell is not a whole number of intervals: an interval's attempts are spread over the cells it overlaps
         first, last = (one.t - begin) / step, (one.t + max(1, one.interval_ns) - begin) / step
         for cell in range(max(0, int(first)), min(count, int(last) + 1)):
             share = (min(last, cell + 1) - max(first, cell)) / (last - first)
@@ -148,7 +148,7 @@ def _flows(losses: Sequence[ExplainedLoss], begin: int, end: int) -> ChartPanel:
 
 
 def timeline(record: Record, *, rules: bool = True) -> str:
-    """The whole drill of one agent on one node, as SVG; without ``rules``: restarts and traffic alone."""
+    """The whole drill of one agent on one node, as SVG; without ``rules``, only restarts and traffic."""
     begin = min([phase.t for phase in record.phases[:1]] + [one.t for one in record.attempts[:1]] or [record.first])
     end = max(begin + 1, max((phase.t for phase in record.phases), default=record.last))
     if not any(phase.phase == "end" for phase in record.phases):
@@ -157,14 +157,14 @@ def timeline(record: Record, *, rules: bool = True) -> str:
     losses = explain(record)
     length = (end - begin) / 1e9
     panels = [ChartPanel("restarts", 30, 0.0, length, columns=2)]
-    _calendar(panels[0], record, begin, end)
+    _phases(panels[0], record, begin, end)
     if rules:
         for family in families:
             panels.append(ChartPanel(f"rules {family}", 26, 0.0, length, columns=3))
             _rules(panels[-1], record, family, begin, end, length * _LEAST_WIDTH)
         programs = min(len(_WRITERS), len(_programs(record.changes)))
         panels.append(ChartPanel("rule changes", max(30, 14 * programs), 0.0, length))
-        _writing(panels[-1], record.changes, begin)
+        _changes(panels[-1], record.changes, begin)
     panels.append(_traffic(record, begin, end))
     if losses:
         panels.append(_flows(losses, begin, end))
@@ -174,23 +174,23 @@ def timeline(record: Record, *, rules: bool = True) -> str:
 
 
 def closeup(record: Record, outage: Outage) -> str:
-    """One gap to scale, with what wrote the rules and every attempt that was lost around it, as SVG."""
+    """One gap to scale, with the rule changes and all lost attempts around it, as SVG."""
     margin = min(max(outage.length // 2, 5_000_000), 2_000_000_000)
     first, last = outage.begin - margin, outage.end + margin
     losses = [one for one in explain(record) if first <= one.loss.t <= last and one.loss.family == outage.family]
     changes = [one for one in record.changes if first <= one.t <= last and one.family == outage.family]
     leaks = [one for one in record.leaks if first <= one.t <= last and one.family == outage.family]
-    # Time zero is the gap's begin, and the unit is the millisecond.
+    # time 0 is the gap's begin
     left, right = -margin / 1e9, (outage.length + margin) / 1e9
     panels = [
         ChartPanel(f"rules {outage.family}", 30, left, right, columns=3),
         ChartPanel("rule changes", max(40, 14 * min(len(_WRITERS), len(_programs(changes)))), left, right),
     ]
     _rules(panels[0], record, outage.family, outage.begin, last, 0.0)
-    _writing(panels[1], changes, outage.begin)
+    _changes(panels[1], changes, outage.begin)
     if losses or leaks:
         seen = {_flow(leak): leak.t for leak in reversed(record.leaks)}  # sorted by time: the first one stays
-        panels.append(_fallen(outage, losses, leaks, seen, left, right))
+        panels.append(_lost_in_gap(outage, losses, leaks, seen, left, right))
     for one in panels:
         one.lines([0, outage.length / 1e9], INK, one.low, one.high, 0.8, dots=True)
     title = (
@@ -203,7 +203,7 @@ def _flow(leak: e.Leak) -> tuple[str, str, int, str, int]:
     return (leak.kind, leak.src, leak.sport, leak.dst, leak.dport)
 
 
-def _fallen(
+def _lost_in_gap(
     outage: Outage,
     losses: Sequence[ExplainedLoss],
     leaks: Sequence[e.Leak],
@@ -211,7 +211,7 @@ def _fallen(
     left: float,
     right: float,
 ) -> ChartPanel:
-    """The attempts that a gap took, one mark each, by their first packet; ``seen``: when each flow leaked first."""
+    """The attempts lost in a gap, one mark each at their first packet; ``seen``: the first leak of each flow."""
     kinds = sorted({one.loss.kind for one in losses} | {one.kind for one in leaks})
     rows = {kind: place for place, kind in enumerate(kinds)}
     panel = ChartPanel("", 90, left, right, low=-0.6, high=max(1, len(rows)) - 0.3, band=False)

@@ -1,4 +1,4 @@
-"""The sentences and signs that all reports share, so that they tell the same story."""
+"""Sentences and signs that all reports share, so that they say the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
     "SIGNS", "bridged", "duration", "headline", "leaked", "longest", "moment", "of", "plural", "recovery",
-    "setting_words", "stand_ins", "titles",
+    "shown_settings", "stand_ins", "titles",
 ]  # fmt: skip
 
 SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
@@ -34,11 +34,11 @@ _SHOWN = (
     "kinds",
     "judge",
 )
-"""Settings worth a reader's first look, in this order; the rest stands in the log."""
+"""The settings that reports show, in this order; all others are in the log."""
 
 
 def moment(t: int) -> str:
-    """A time for people, in UTC."""
+    """A time as text, in UTC."""
     return datetime.fromtimestamp(t // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -53,25 +53,25 @@ def longest(figures: Figures) -> str:
 
 
 def bridged(figures: Figures) -> str:
-    """What a guard's standby bridged: ``5 gaps, 312 flows``; a dash where none was on the node."""
+    """What a guard's standby bridged: ``5 gaps, 312 flows``; a dash if there was no standby."""
     if not figures.standby:
         return "–"
     return f"{plural(figures.bridged_gaps, 'gap')}, {plural(figures.bridged_flows, 'flow')}"
 
 
 def leaked(figures: Figures) -> str:
-    """Packets that left with a pod's address; a dash where no far end of the drill could see them."""
+    """Packets that left with a pod's address; a dash if no far end of the drill could see them."""
     return f"{figures.leaked:,}" if figures.leaks_known else "–"
 
 
 def recovery(figures: Figures) -> str:
-    """How long the slowest poisoned flow was dead; ``>`` when it was not seen to recover."""
+    """How long the slowest poisoned flow was dead; with ``>`` if it had not recovered at the end."""
     if not figures.poisoned:
         return "–"
     return ("> " if figures.unrecovered else "") + duration(figures.slowest_recovery_ms)
 
 
-def _told(agent: AgentVerdict) -> str:
+def _result(agent: AgentVerdict) -> str:
     what = f"{agent.name} lost {of(agent.lost, agent.attempted)} connections over {plural(agent.restarts, 'restart')}"
     if agent.pod_to_pod.attempted:
         what += f", {of(agent.pod_to_pod.lost, agent.pod_to_pod.attempted)} from pod to pod on other nodes"
@@ -83,27 +83,27 @@ def _told(agent: AgentVerdict) -> str:
         what += f", and {agent.lost_outside:,} more would have been lost to anything outside the cluster"
     if agent.undecided:
         what += f", {agent.undecided:,} undecided"
-    return what + _unsent(agent)
+    return what + _not_sent(agent)
 
 
-def _unsent(agent: AgentVerdict) -> str:
+def _not_sent(agent: AgentVerdict) -> str:
     return f" ({agent.skipped:,} of {agent.asked:,} planned ones were not sent)" if not_sent(agent) else ""
 
 
 def headline(verdict: Verdict) -> str:
-    """The drill in one sentence: the judged agent first, then the others, the worst first."""
+    """The drill in one sentence: the judged agents first, then the others by their losses."""
     judged = [one for one in verdict.agents if one.agent in verdict.judged]
     others = sorted((one for one in verdict.agents if one not in judged), key=lambda one: -one.lost)
-    told = [*judged, *others]
-    if not told:
+    ordered = [*judged, *others]
+    if not ordered:
         return "The log names no agent."
-    unclear = [f"{one.name}: could not tell{_unsent(one)}" for one in judged if one.verdict == "inconclusive"]
-    clear = [one for one in told if one not in judged or one.verdict != "inconclusive"]
-    return "; ".join([*unclear, *(_told(one) for one in clear)]) + "."
+    unclear = [f"{one.name}: could not tell{_not_sent(one)}" for one in judged if one.verdict == "inconclusive"]
+    clear = [one for one in ordered if one not in judged or one.verdict != "inconclusive"]
+    return "; ".join([*unclear, *(_result(one) for one in clear)]) + "."
 
 
 def stand_ins(verdict: Verdict) -> str:
-    """What the stand-ins in the table are, and how to test the real program; empty without one."""
+    """What the stand-ins in the table replay, and how to test the real program; empty if there are none."""
     found = {display_names.bare(one.name): one.replays for one in verdict.agents if one.stand_in}
     if not found:
         return ""
@@ -113,12 +113,12 @@ def stand_ins(verdict: Verdict) -> str:
     )
 
 
-def setting_words(words: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    """The settings that a reader looks for first."""
-    known = dict(words)
+def shown_settings(texts: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """The settings that reports show, by name."""
+    known = dict(texts)
     return [(key, known[key]) for key in _SHOWN if known.get(key)]
 
 
 def since(t: int, begin: int) -> str:
-    """Seconds after the beginning, to the millisecond."""
+    """Seconds after ``begin``, to the millisecond."""
     return f"{milliseconds(t - begin) / 1000:.3f} s"
