@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from hitless.evidence.records import CONTROL, Record
 from hitless.model import events as e
-from hitless.model.event_words import TRANSPORTS
+from hitless.model.event_fields import TRANSPORTS
 
 __all__ = ["counted_losses", "differences", "skipped", "unwritten"]
 
