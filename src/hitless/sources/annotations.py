@@ -1,9 +1,9 @@
-"""flannel's annotations of a Node object: what peers say in them, and what this node has to say.
+"""flannel's annotations of a Node object: reading those of peers, and computing this node's own.
 
-Problem: flannel reads one bad family as no node at all, misses a change in one family, and writes its annotations once.
-Promise: ``lease_of`` reads both families independently and names what is wrong; ``wanted`` is what flannel would have
-written, byte for byte (its pkg/subnet/kube/kube.go, AcquireLease), with its rules for public-ip-overwrite and for
-nodes without IPv4. Pure. Next stage: ``nodes``.
+Problem: one invalid family makes flannel ignore the whole node; it misses a change in one family. Promise: ``lease_of``
+reads both families independently and names what is wrong; ``wanted`` computes what flannel would have written, byte for
+byte (its pkg/subnet/kube/kube.go, AcquireLease), with its rules for public-ip-overwrite and for nodes without IPv4.
+Pure. Next stage: ``nodes``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class AnnotationNames:
         return f"{self.public(family)}-overwrite"
 
     def chosen(self, family: Family) -> str:
-        """The address that somebody chose for the node, which comes before --public-ip."""
+        """An address configured for the node, which overrides --public-ip."""
         return f"{self.prefix}node-public-ip{'v6' if family is Family.IPV6 else ''}"
 
 
@@ -73,7 +73,7 @@ def lease_of(
     names: AnnotationNames,
     families: Collection[Family],
 ) -> tuple[Lease | None, str]:
-    """What a node says, and what is wrong with it; nothing of either for a node that flannel does not manage."""
+    """A node's lease, and what is wrong with it; neither for a node that flannel does not manage."""
     if annotations.get(names.managed) != "true":
         return None, ""
     try:
@@ -117,12 +117,12 @@ def addresses_of(
 def wanted(
     offer: Offer, annotations: Mapping[str, str], names: AnnotationNames
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What this node's annotations should say where they say something else, and what is wrong with overwrites.
+    """The annotations of this node that must change, with their values, and what is wrong with overwrites.
 
     A backend other than vxlan always writes the IPv4 pair (``null`` and 0.0.0.0 on a node without IPv4); the IPv6 pair
     needs an IPv6 address.
     """
-    said = {names.type: offer.backend.value, names.managed: "true"}
+    values = {names.type: offer.backend.value, names.managed: "true"}
     wrong: list[str] = []
     for family in Family:
         reach = offer.reach.get(family)
@@ -132,13 +132,13 @@ def wanted(
             continue
         if family is Family.IPV6 and (public is None or offer.backend is BackendType.ALLOC):
             continue
-        said[names.data(family)] = text
-        told = "0.0.0.0" if public is None else str(public)
+        values[names.data(family)] = text
+        address = "0.0.0.0" if public is None else str(public)
         if overwrite := annotations.get(names.overwrite(family), ""):
             try:
                 reading.address(overwrite, where=names.overwrite(family), family=family)
-                told = overwrite
+                address = overwrite
             except InputError as error:
                 wrong.append(str(error))
-        said[names.public(family)] = told
-    return {name: text for name, text in said.items() if annotations.get(name) != text}, tuple(wrong)
+        values[names.public(family)] = address
+    return {name: text for name, text in values.items() if annotations.get(name) != text}, tuple(wrong)

@@ -1,9 +1,9 @@
-"""One node's word in flannel's JSON: what annotations, etcd values and files have in common.
+"""A node's lease attributes in flannel's JSON: what annotations, etcd values and files have in common.
 
-Problem: the same facts stand in three places, each family in a string of JSON of its own, and any of it may be
-nonsense. Promise: ``endpoint`` gives the checked endpoint of one family or raises ``InputError`` for that family alone;
-``backend_data`` is flannel's text, byte for byte; ``decoded`` and ``encoded`` are etcd's value (LeaseAttrs). Unknown
-fields are passed over, and keys are matched as Go does, whatever their case. Pure.
+Problem: annotations, etcd and files hold the same facts, each family in a string of JSON of its own, and any of it may
+be invalid. Promise: ``endpoint`` gives the checked endpoint of one family or raises ``InputError`` for that family
+alone; ``backend_data`` is flannel's text, byte for byte; ``decoded`` and ``encoded`` are etcd's value (LeaseAttrs).
+Unknown fields are ignored, and keys are matched without regard to case, as Go does. Pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
     "mac_of",
 ]
 
-MOST = 1 << 16  # bytes of one node's word; flannel's have 200
+MOST = 1 << 16  # bytes of one node's attributes; flannel's have 200
 
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-])[0-9A-Fa-f]{2}(?:\1[0-9A-Fa-f]{2}){4}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}")
 _DATA = {Family.IPV4: "BackendData", Family.IPV6: "BackendV6Data"}
@@ -67,13 +67,13 @@ def endpoint(
 ) -> Endpoint:
     """The endpoint that a backend's data (as JSON's values) make; raises ``InputError``."""
     if public_ip.is_unspecified or public_ip.is_multicast or public_ip.is_loopback:
-        words = f"{public_ip} is not a node address"
-        raise InputError(words, where=f"{where}: public IP", expected="a unicast address of the underlay")
+        message = f"{public_ip} is not a node address"
+        raise InputError(message, where=f"{where}: public IP", expected="a unicast address of the underlay")
     if backend in (BackendType.HOST_GW, BackendType.ALLOC):
         return Endpoint(subnet, public_ip)
     if not isinstance(data, Mapping):
-        words = f"{reading.shown(data)} is not an object"
-        raise InputError(words, where=f"{where}: {_DATA[family]}", expected=f"{backend}'s data")
+        message = f"{reading.shown(data)} is not an object"
+        raise InputError(message, where=f"{where}: {_DATA[family]}", expected=f"{backend}'s data")
     fields = {str(key).lower(): value for key, value in data.items()}
     if backend is BackendType.VXLAN:
         vni = reading.whole(fields.get("vni", 0) or 0, where=f"{where}: VNI", most=(1 << 24) - 1)
@@ -134,7 +134,7 @@ def backend_data(backend: BackendType, reach: Reach | None) -> str:
 
 
 def encoded(offer: Offer) -> str:
-    """flannel's LeaseAttrs, as its Go writes them: an empty part is left out, an address that is not there is zero."""
+    """flannel's LeaseAttrs as Go encodes them: empty fields are left out, a missing IPv4 address is 0.0.0.0."""
     four, six = offer.reach.get(Family.IPV4), offer.reach.get(Family.IPV6)
     attributes: dict[str, object] = {
         "PublicIP": str(four.public_ip) if four is not None and four.public_ip.version == 4 else "0.0.0.0",
@@ -148,8 +148,8 @@ def encoded(offer: Offer) -> str:
 
 
 def decoded(node: str, text: bytes | str, subnets: Mapping[Family, Network]) -> tuple[Lease | None, tuple[str, ...]]:
-    """The lease that a value says for these subnets, and what is wrong with it. Raises ``InputError`` where nothing of
-    it can be used."""
+    """The lease of an etcd value for these subnets, and what is wrong with it. Raises ``InputError`` where nothing in
+    it is usable."""
     try:
         value = from_json(text, most=MOST)
     except ValueError as error:
@@ -158,7 +158,7 @@ def decoded(node: str, text: bytes | str, subnets: Mapping[Family, Network]) -> 
 
 
 def lease_from(node: str, value: object, subnets: Mapping[Family, Network]) -> tuple[Lease | None, tuple[str, ...]]:
-    """The same of JSON's values."""
+    """The same from decoded JSON."""
     if not isinstance(value, Mapping):
         raise InputError("no JSON object", where=node, expected="flannel's lease attributes")
     fields = {str(key).lower(): one for key, one in value.items()}

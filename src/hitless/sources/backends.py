@@ -2,7 +2,7 @@
 
 Problem: a wrong VNI or port must not reach the kernel, and a backend that is not served must say what to use instead.
 Promise: every field that the backend knows is checked for its kind and range, ``InputError`` names file, field and what
-was expected; what flannel does not know is not looked at. Next stage: ``hitless.desired.overlay``.
+was expected; unknown fields are ignored, as flannel does. Next stage: ``hitless.desired.overlay``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MODES = ("separate", "auto", "ipv4", "ipv6")
 
 
 def backend_config(netconf: NetConf) -> BackendConfig:
-    """The overlay that net-conf.json asks for."""
+    """The overlay that net-conf.json configures."""
     fields = _Fields(netconf.backend, f"{netconf.where}: Backend")
     match netconf.overlay:
         case "vxlan":
@@ -77,7 +77,7 @@ class _Fields:
         value = self._values.get(field.lower())
         if value is None:
             return default
-        if isinstance(value, str):  # a number of JSON, as Go's decoder wants it
+        if isinstance(value, str):  # Go's decoder takes a JSON number only
             expected = f"a whole number from {least} to {most}, without quotes"
             raise InputError(reading.shown(value), where=self.name(field), expected=expected)
         found = reading.whole(value, where=self.name(field), most=most) if value else default
@@ -99,7 +99,7 @@ class _Fields:
         return value or default
 
     def key(self, field: str) -> str:
-        """A key in base64, or nothing. What stands there is a secret: no error shows it."""
+        """A key in base64, or nothing. It is a secret: no error shows it."""
         value = self.text(field, "")
         if value and not is_key(value):
             raise InputError("is not a key", where=self.name(field), expected="32 bytes in base64, as wg genpsk prints")

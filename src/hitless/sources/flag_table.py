@@ -1,6 +1,6 @@
 """Every flag that the agent knows: flanneld's (its main.go and Documentation/configuration.md), and ours.
 
-Values only; ``flags`` reads the command line by them. ``acts`` is false where this version does nothing about a flag.
+Values only; ``flags`` parses the command line with them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ __all__ = ["FLAGS", "Flag"]
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """``kind``: switch, text, number (within ``bounds``), list (may be repeated). ``acts``: this version does what it
-    says."""
+    """``kind``: switch, text, number (within ``bounds``), list (may be repeated). ``acts``: the flag has an effect in
+    this version."""
 
     name: str
     kind: str

@@ -3,8 +3,8 @@
 Problem: the container arguments of the Canal chart must work unchanged, and a typo must not be swallowed. Promise:
 every flag of flanneld is known (``-flag``, ``--flag``, ``--flag=value``, ``--flag value``; switches take ``=true`` or
 ``=false``), an unset flag takes ``FLANNELD_<FLAG>``, ours also ``HITLESS_AGENT_<FLAG>``; what this version does not
-act on is accepted and named (``Options.ignored``), what nobody knows is refused. Parsing is pure: arguments and
-environment come in as values. Next stage: ``hitless.sources.snapshot``.
+act on is accepted and named (``Options.ignored``), unknown flags are refused. Parsing is pure: arguments and
+environment are passed in. Next stage: ``hitless.sources.snapshot``.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def parse_flags(argv: Sequence[str], environment: Mapping[str, str]) -> Options:
 
 
 def verb(argv: Sequence[str], verbs: Sequence[str]) -> tuple[str, list[str]]:
-    """The first word that is no flag and no flag's value, if it is one of ``verbs`` (else the last of them), and the
-    rest: flags are taken in front of it and behind it."""
-    words = list(argv)
+    """The subcommand and the other arguments. It is the first argument that is neither a flag nor a flag's value, if
+    it is one of ``verbs`` (else the last of them): flags may come before and after it."""
+    arguments = list(argv)
     at = 0
-    while at < len(words) and words[at].startswith("-") and words[at] not in ("-", "--"):
-        name, equals, _ = words[at].removeprefix("-").removeprefix("-").partition("=")
+    while at < len(arguments) and arguments[at].startswith("-") and arguments[at] not in ("-", "--"):
+        name, equals, _ = arguments[at].removeprefix("-").removeprefix("-").partition("=")
         flag = _KNOWN.get(name)
         at += 1 if equals or flag is None or flag.kind == "switch" else 2
-    if at < len(words) and words[at] in verbs:
-        return words[at], words[:at] + words[at + 1 :]
-    return verbs[-1], words
+    if at < len(arguments) and arguments[at] in verbs:
+        return arguments[at], arguments[:at] + arguments[at + 1 :]
+    return verbs[-1], arguments
 
 
 def usage() -> str:
-    """The flags, for people."""
+    """The text of --help."""
     lines = ["usage: hitless agent [plan [--json] | cleanup [--json]] [flags]", ""]
     lines += ["flanneld's flags and FLANNELD_* variables work unchanged; -flag and --flag are the same.", ""]
     for title, wanted in (
@@ -74,10 +74,10 @@ def usage() -> str:
     ):
         lines.append(f"{title}:")
         for flag in filter(wanted, FLAGS):
-            said = [f"{flag.bounds[0]} to {flag.bounds[1]}"] if flag.kind == "number" else []
-            said += [f"default {flag.default}"] if flag.default not in ("", "false") else []
-            words = f"{flag.help} ({'; '.join(said)})" if said else flag.help
-            lines.append(f"  --{flag.name:<30} {words}" if flag.acts else f"  --{flag.name}")
+            notes = [f"{flag.bounds[0]} to {flag.bounds[1]}"] if flag.kind == "number" else []
+            notes += [f"default {flag.default}"] if flag.default not in ("", "false") else []
+            text = f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
+            lines.append(f"  --{flag.name:<30} {text}" if flag.acts else f"  --{flag.name}")
         lines.append("")
     lines += [
         "examples:",
@@ -95,32 +95,32 @@ def usage() -> str:
 
 def _pairs(argv: Sequence[str]) -> Iterator[tuple[Flag, str]]:
     """Flags and their values in order (Go's package flag: one or two dashes, the first non-flag ends it)."""
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if word == "--":
+    arguments = list(argv)
+    while arguments:
+        argument = arguments.pop(0)
+        if argument == "--":
             break
-        if not word.startswith("-") or word == "-":
-            words.insert(0, word)
+        if not argument.startswith("-") or argument == "-":
+            arguments.insert(0, argument)
             break
-        name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+        name, equals, value = argument.removeprefix("-").removeprefix("-").partition("=")
         name = "help" if name == "h" else name
         flag = _KNOWN.get(name)
         if flag is None:
             raise InputError(
-                "there is no such flag", where=word, expected=_nearest(name), remedy="see: hitless agent --help"
+                "there is no such flag", where=argument, expected=_nearest(name), remedy="see: hitless agent --help"
             )
         if not equals and flag.kind == "switch":
             value = "true"
         elif not equals:
-            if not words:
-                raise InputError("needs a value", where=word, expected=flag.help)
-            value = words.pop(0)
+            if not arguments:
+                raise InputError("needs a value", where=argument, expected=flag.help)
+            value = arguments.pop(0)
         yield flag, value
-    if words:
+    if arguments:
         raise InputError(
             "is not a flag",
-            where=words[0],
+            where=arguments[0],
             expected="plan, cleanup, or flags as flanneld's",
             remedy="see: hitless agent --help",
         )
@@ -149,7 +149,7 @@ class _Values:
 
     def switch(self, name: str) -> bool:
         value = self.text(name)
-        # the words that Go's strconv.ParseBool knows
+        # as Go's strconv.ParseBool
         if value in ("1", "t", "T", "true", "TRUE", "True"):
             return True
         if value in ("0", "f", "F", "false", "FALSE", "False"):
@@ -162,7 +162,7 @@ class _Values:
 
 
 def _options(values: _Values, environment: Mapping[str, str]) -> Options:
-    for flag in FLAGS:  # a wrong value is wrong even where this version does not act on it
+    for flag in FLAGS:  # a wrong value is refused even where the flag has no effect
         if not flag.acts and flag.kind == "switch":
             values.switch(flag.name)
     return Options(
@@ -257,8 +257,8 @@ def _outer(values: _Values) -> OuterOptions:
         try:
             re.compile(pattern)
         except re.error as error:
-            words = f"{reading.shown(pattern)}: {error}"
-            raise InputError(words, where=values.where("iface-regex"), expected="a regular expression") from error
+            message = f"{reading.shown(pattern)}: {error}"
+            raise InputError(message, where=values.where("iface-regex"), expected="a regular expression") from error
     return OuterOptions(
         tuple(values.several("iface")),
         patterns,

@@ -1,9 +1,9 @@
-"""This node's subnets, asked of the Kubernetes API.
+"""This node's subnets, from the Kubernetes API.
 
-Problem: the agent needs one field of one object (``node.spec.podCIDRs``), from whatever server flannel's flags, a
-kubeconfig or the pod's account name. Promise: the API is reached as ``hitless.kube`` reaches it for every daemon; every
-failure is ``ApiError`` (try again) or ``InputError`` (it will never work). It reads; annotations and conditions belong
-to the overlay. One call, bounded time.
+Problem: the agent needs one field of one object (``node.spec.podCIDRs``), from the server that flannel's
+flags, a kubeconfig or the pod's service account names. Promise: ``hitless.kube`` reaches the API as for every daemon;
+every failure is ``ApiError`` (try again) or ``InputError`` (the configuration is wrong). It only reads; annotations and
+conditions are written by the overlay. One call, bounded time.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _T = TypeVar("_T", bound=Object)
 
 def connect(options: Options) -> Client:
     """The API server that the flags and the environment name; raises ``InputError`` that says what is missing."""
-    read = _way(options)
+    read = _connection_reader(options)
     return Client(read(), options.environment, agent="hitless-agent", again=read)
 
 
-def _way(options: Options) -> Callable[[], Connection]:
-    """What reads whom to ask, and as whom: again when the server does not know us any more."""
+def _connection_reader(options: Options) -> Callable[[], Connection]:
+    """Reads server and credentials; called again when the server refuses the old ones."""
     url = options.kube_api_url
     if url and not _is_server(url):
         raise InputError("is not a URL of a server", where="--kube-api-url", expected="https://HOST:PORT")
 
     def read() -> Connection:
         if options.kubeconfig:
-            way = contexts.read(Path(options.kubeconfig), None)
-            return replace(way, cluster=replace(way.cluster, server=url)) if url else way
+            connection = contexts.read(Path(options.kubeconfig), None)
+            return replace(connection, cluster=replace(connection.cluster, server=url)) if url else connection
         if own := contexts.account(options.environment, url):
             return own
         if url:
@@ -73,10 +73,10 @@ def _is_server(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NodeSource:
-    """Which node to ask for, and of whom.
+    """Reads one node from the API server.
 
-    ``node`` may be empty where ``pod`` (namespace, name) is told: then the node is the one on which that pod runs,
-    as flannel does it (its chart, and Canal's, set POD_NAME and POD_NAMESPACE).
+    ``node`` may be empty where ``pod`` (namespace, name) is given: then the node is the one on which that pod runs,
+    as with flannel (its chart, and Canal's, set POD_NAME and POD_NAMESPACE).
     """
 
     node: str
@@ -101,12 +101,12 @@ class NodeSource:
     def subnets(self) -> tuple[Network, ...]:
         """spec.podCIDRs of this node. Raises ``ApiError`` when it cannot be had now."""
         name = self.node or self._node_of_pod()
-        told = self._get(NODES, name).pod_cidrs
-        if not told:
+        cidrs = self._get(NODES, name).pod_cidrs
+        if not cidrs:
             raise ApiError(f"node {name} has no podCIDR yet (kube-controller-manager --allocate-node-cidrs)")
         try:
             # as flannel reads them: the address may be any of the subnet's
-            return tuple(reading.network(text, where="spec.podCIDRs", host_bits=True) for text in told[:_MOST_SUBNETS])
+            return tuple(reading.network(text, where="spec.podCIDRs", host_bits=True) for text in cidrs[:_MOST_SUBNETS])
         except InputError as error:
             raise ApiError(f"the answer is not a node ({error})") from error
 

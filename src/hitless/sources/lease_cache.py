@@ -1,11 +1,11 @@
-"""A lease source's last answer, kept in a file, so that an agent can start while the source is away.
+"""The last report of a lease source, kept in a file, so that an agent can start while the source is away.
 
-Problem: a node whose agent starts while the API server or etcd is away has everything in its kernel, and nobody who
-says whether it is complete: what gets damaged meanwhile stays damaged. Promise: ``CachedSource`` wraps a source.
-Until the source has reported everything, the file's leases are reported, with ``synced`` false, so that nothing is
-removed because of them; what the source has reported already replaces them, node by node. What a synced source
-reports is written to the file, whole or not at all, at most every ``every`` seconds. A file that is not whole, or of
-another source or network, is not used. Next stage: the overlay.
+Problem: when an agent starts while the API server or etcd is away, the kernel's state is complete, but the agent does
+not know the leases: damage cannot be repaired. Promise: ``CachedSource`` wraps a source. Until the source has reported
+everything, the file's leases are reported, with ``synced`` false, so that nothing is removed because of them; leases
+that the source has reported already replace them, node by node. The report of a synced source is written to the file
+atomically, at most every ``every`` seconds. A file that is not complete, or of another source or network, is not used.
+Next stage: the overlay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hitless.model.documents import from_json
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import Lease, Leases
 from hitless.sources.attributes import encoded, lease_from
-from hitless.sources.lease_source import LeaseSource, News, Offer, Reach, Teller
+from hitless.sources.lease_source import LeaseSource, News, NewsNotifier, Offer, Reach
 
 __all__ = ["CachedSource", "CachedState", "read_state", "write_state"]
 
@@ -47,7 +47,7 @@ class CachedState:
 
 
 def read_state(path: Path) -> CachedState | None:
-    """The file's state; ``None`` where there is no file. Raises ``InputError`` for one that is not whole."""
+    """The file's state; ``None`` where there is no file. Raises ``InputError`` for one that is not complete."""
     try:
         text = files.read(path, most=_MOST)
     except FileNotFoundError:
@@ -71,9 +71,9 @@ def read_state(path: Path) -> CachedState | None:
 
 
 def write_state(path: Path, state: CachedState) -> None:
-    """Put the state there, whole or not at all; raises ``OSError``."""
+    """Replace the file by this state, atomically; raises ``OSError``."""
     leases = {
-        name: {"subnets": _said(lease), "attributes": json.loads(encoded(_offer(lease)))}
+        name: {"subnets": _subnet_texts(lease), "attributes": json.loads(encoded(_offer(lease)))}
         for name, lease in state.leases.items()
     }
     document = {
@@ -89,7 +89,7 @@ def write_state(path: Path, state: CachedState) -> None:
     files.replace(path, json.dumps(document, separators=(",", ":")).encode(), mode=0o600)
 
 
-def _said(lease: Lease) -> dict[str, str]:
+def _subnet_texts(lease: Lease) -> dict[str, str]:
     return {family.value: str(one.subnet) for family, one in lease.endpoints.items()}
 
 
@@ -136,8 +136,8 @@ def _leases(value: object, path: Path) -> dict[str, Lease]:
 
 
 class CachedSource:
-    """A ``LeaseSource`` in front of another one. ``path`` ``None``: nothing is written. ``state``: what the file said.
-    ``failed`` is told why the file cannot be written."""
+    """A ``LeaseSource`` in front of another one. ``path`` ``None``: nothing is written. ``state``: the file's.
+    ``failed`` gets the reason when the file cannot be written."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class CachedSource:
     ) -> None:
         self._source, self._path, self._failed, self._config, self._every = source, path, failed, config, every
         self._state = state if state is not None and state.source == str(source) else None
-        self._teller = Teller()
+        self._notifier = NewsNotifier()
         self._lock = threading.Lock()
         self._due: News | None = None  # to be written
         self._written = state
@@ -161,36 +161,36 @@ class CachedSource:
     def __str__(self) -> str:
         return str(self._source)
 
-    def start(self, tell: Callable[[News], None]) -> None:
-        """Begin: what the file said comes first."""
-        self._teller.to(tell)
+    def start(self, receive: Callable[[News], None]) -> None:
+        """Begin: the file's leases are reported first."""
+        self._notifier.connect(receive)
         if self._state is not None:
-            self._teller.say(
+            self._notifier.send(
                 self._merged(News(trouble=f"{self._source} has not answered yet: its last leases are used"))
             )
-        self._source.start(self._hear)
+        self._source.start(self._receive)
 
     def publish(self, offer: Offer) -> None:
-        """Keep this published."""
+        """As ``LeaseSource``."""
         self._source.publish(offer)
 
     def stop(self) -> None:
-        """End, and write down what is not written yet."""
+        """End, and write what is not written yet."""
         self._source.stop()
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
         self._save()
 
-    def _hear(self, news: News) -> None:
+    def _receive(self, news: News) -> None:
         if news.leases.synced:
             if self._state is not None:
-                self._state, news = None, replace(news, changed=None)  # whoever was remembered alone goes now
-            self._later(news)
-        self._teller.say(self._merged(news))
+                self._state, news = None, replace(news, changed=None)  # nodes that only the file had are removed now
+            self._schedule(news)
+        self._notifier.send(self._merged(news))
 
     def _merged(self, news: News) -> News:
-        """The news, with what is remembered where they say nothing yet."""
+        """The news, completed from the file while the source has not reported everything."""
         state = self._state
         if state is None:
             return news
@@ -206,10 +206,10 @@ class CachedSource:
             addresses=news.addresses or (state.addresses if news.own is None else {}),
         )
 
-    def _later(self, news: News) -> None:
-        """Write soon: at once, unless it was written a moment ago."""
+    def _schedule(self, news: News) -> None:
+        """Write at once, or ``every`` seconds after the last time."""
         if not news.subnets or self._path is None:
-            return  # nothing was offered yet, or nothing is kept
+            return  # nothing was offered yet, or there is no file
         with self._lock:
             self._due = news
             if self._timer is not None:

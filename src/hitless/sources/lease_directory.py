@@ -1,12 +1,11 @@
 """Leases in a directory that all nodes see (--lease-dir): the lab, single machines, a shared file system.
 
 Problem: an overlay needs to know its peers where there is neither Kubernetes nor etcd. Promise: one JSON file for each
-node, ``NODE.json``, flannel's lease attributes with the subnets in front; it is replaced whole, so that a reader never
-sees a half. A subnet is taken under a lock: the one that this node has, the one it was given, the one it had
-(subnet.env), else the first free one of net-conf.json's range. Our file is written again when somebody removes or
-changes it; nobody else's is touched. A file that says nonsense leaves its node out, and the others are served. A node
-leaves by its file being removed. Of thousands of files the changed ones are read (``kernel.folders``), and all of them
-now and then.
+node, ``NODE.json``: flannel's lease attributes, with the subnets in front. It is replaced atomically. A subnet is taken
+under a lock: the one that this node has, the one of --node-subnet, the one of subnet.env, else the first free one of
+net-conf.json's range. Our file is written again when it is removed or changed; other nodes' files are never touched. A
+file with an invalid value leaves out its node alone. Removing its file removes a node. Of thousands of files only the
+changed ones are read (``kernel.folders``), and all of them now and then.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from hitless.model.families import Address, Family, Network, family_of, overlap
 from hitless.model.leases import Lease
 from hitless.sources.attributes import MOST, encoded, lease_from
 from hitless.sources.cuts import Cut
-from hitless.sources.lease_source import News, Offer, Teller
+from hitless.sources.lease_source import News, NewsNotifier, Offer
 from hitless.sources.roster import Roster
 
 __all__ = ["LeaseDirectory", "LeaseDirectoryOptions"]
@@ -44,7 +43,7 @@ _SUBNET = {Family.IPV4: "Subnet", Family.IPV6: "IPv6Subnet"}
 
 @dataclass(frozen=True, slots=True)
 class LeaseDirectoryOptions:
-    """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that are no pod's."""
+    """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that no pod has."""
 
     directory: Path
     node: str
@@ -64,11 +63,11 @@ class LeaseDirectory:
         self._options = options
         networks = {family: one.network for family, one in options.cuts.items()}
         self._roster = Roster(networks, options.node, options.reserved)
-        self._teller = Teller()
+        self._notifier = NewsNotifier()
         self._offer: Offer | None = None
         self._subnets: dict[Family, Network] = {}
         self._own: Lease | None = None
-        self._known: dict[str, int] = {}  # a mark of each file: of its inode, size and time
+        self._known: dict[str, int] = {}  # a hash of each file's inode, size and time
         self._watch: FolderWatch | None = None
         self._offered = threading.Event()
         self._stopping = False
@@ -77,19 +76,19 @@ class LeaseDirectory:
     def __str__(self) -> str:
         return f"directory {self._options.directory}"
 
-    def start(self, tell: Callable[[News], None]) -> None:
-        """Begin."""
-        self._teller.to(tell)
+    def start(self, receive: Callable[[News], None]) -> None:
+        """As ``LeaseSource``."""
+        self._notifier.connect(receive)
         self._thread.start()
 
     def publish(self, offer: Offer) -> None:
-        """Keep this published."""
+        """As ``LeaseSource``."""
         self._offer = offer
         self._offered.set()
         self._wake()
 
     def stop(self) -> None:
-        """End; the files stay."""
+        """End the thread; the files stay."""
         self._stopping = True
         self._wake()
         if self._thread.is_alive():
@@ -106,7 +105,7 @@ class LeaseDirectory:
                     self._watch = watch
                     self._follow(watch)
             except OSError as error:  # no descriptor is left
-                self._say(published=False, trouble=_words(error))
+                self._report(published=False, trouble=_message(error))
                 time.sleep(_AGAIN)
 
     def _follow(self, watch: FolderWatch) -> None:
@@ -114,23 +113,23 @@ class LeaseDirectory:
         published, trouble = False, ""
         while not self._stopping:
             before = trouble
-            looked = False
+            read = False
             try:
-                looked, published = self._look(watch, published)
-                trouble = "" if looked else before
+                read, published = self._refresh(watch, published)
+                trouble = "" if read else before
             except (InputError, OSError) as error:
-                trouble = _words(error)
-            except Exception as error:  # noqa: BLE001 - the thread's border: what was told stays, and it is tried again
+                trouble = _message(error)
+            except Exception as error:  # noqa: BLE001 - the thread's outermost level: the last report stays valid, and it is tried again
                 trouble = f"{type(error).__name__}: {error}"
             if trouble:
                 published = False
                 watch.again()
-            if looked or trouble != before:
-                self._say(published, trouble)
+            if read or trouble != before:
+                self._report(published, trouble)
             watch.wait(_AGAIN if trouble else None)
 
-    def _look(self, watch: FolderWatch, published: bool) -> tuple[bool, bool]:
-        """Read what changed; whether there was anything, and whether our file says what we offer."""
+    def _refresh(self, watch: FolderWatch, published: bool) -> tuple[bool, bool]:
+        """Read what changed; whether anything did, and whether our file has what we offer."""
         offered = self._offered.is_set()
         self._offered.clear()  # before the offer is read
         changed = watch.changed()
@@ -145,22 +144,22 @@ class LeaseDirectory:
         return True, published
 
     def _concerns_us(self, news: Collection[str]) -> bool:
-        """Whether our own file is among these, or one that claims what is ours."""
+        """Whether our own file is among these, or one that claims our subnet."""
         if self._options.node in news:
             return True
         mine = self._subnets.values()
-        claimed = (one for name in news if (lease := self._roster.word(name)) for one in _subnets_of(lease))
+        claimed = (one for name in news if (lease := self._roster.claim(name)) for one in _subnets_of(lease))
         return any(overlap(one, other) for one in claimed for other in mine)
 
-    def _say(self, published: bool, trouble: str) -> None:
+    def _report(self, published: bool, trouble: str) -> None:
         leases, changed = self._roster.leases()
         subnets = dict(self._subnets)
-        self._teller.say(
+        self._notifier.send(
             News(leases, changed, self._options.node, subnets, self._own, published=published, trouble=trouble)
         )
 
     def _read(self, changed: Changed = _ALL) -> set[str]:
-        """Bring the roster up to what the files say; whose file is another one than before."""
+        """Update the roster from the files; the nodes whose file changed."""
         names, own = changed.names, self._options.node
         if changed.whole:
             with os.scandir(self._options.directory) as entries:
@@ -177,8 +176,8 @@ class LeaseDirectory:
                 there.add(name)
             except FileNotFoundError:
                 continue
-        asked = self._known.keys() if changed.whole else self._known.keys() & {_node_of(one) for one in names}
-        for gone in asked - there:
+        expected = self._known.keys() if changed.whole else self._known.keys() & {_node_of(one) for one in names}
+        for gone in expected - there:
             del self._known[gone]
             news.add(gone)
             if gone != own or self._offer is None:  # ours is written again in a moment
@@ -189,7 +188,7 @@ class LeaseDirectory:
         return news
 
     def _read_one(self, name: str) -> bool:
-        """Whether a node's file was another one than is known; raises ``FileNotFoundError``."""
+        """Read a node's file; whether it changed. Raises ``FileNotFoundError``."""
         path = f"{self._options.directory}/{name}.json"
         status = os.stat(path)  # noqa: PTH116 - a Path takes as long again, for each of thousands
         mark = hash((status.st_ino, status.st_size, status.st_mtime_ns))
@@ -213,25 +212,25 @@ class LeaseDirectory:
         return True
 
     def _keep_ours(self) -> bool:
-        """Take a subnet, and see that our file says what we offer; true when it does."""
+        """Take a subnet, and write our file where it differs from the offer; false while there is no offer."""
         offer = self._offer
         if offer is None:
             if not self._subnets and self._own is not None:
-                self._subnets = self._still_good(self._own)
+                self._subnets = self._still_fitting(self._own)
             return False
         self._roster.reserve(self._options.reserved | {reach.public_ip for reach in offer.reach.values()})
         path = self._options.directory / f"{self._options.node}.json"
         lock = files.own(self._options.directory / ".lock", os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._read()  # what came while the lock was waited for
+            self._read()  # what changed while we waited for the lock
             self._subnets = self._choose(offer)
             text = _text(self._subnets, offer).encode()
             try:
-                standing = files.read(path, most=MOST)
+                current = files.read(path, most=MOST)
             except OSError:
-                standing = b""
-            if standing != text:
+                current = b""
+            if current != text:
                 files.replace(path, text, durable=False)
         finally:
             os.close(lock)
@@ -240,8 +239,8 @@ class LeaseDirectory:
         self._roster.put(self._options.node, lease)
         return True
 
-    def _still_good(self, lease: Lease) -> dict[Family, Network]:
-        """The subnets of a lease of ours that fit the configuration of today."""
+    def _still_fitting(self, lease: Lease) -> dict[Family, Network]:
+        """The subnets of our own lease that still fit the configuration."""
         cuts, given = self._options.cuts, {family_of(one): one for one in self._options.given}
         found = {family: one.subnet for family, one in lease.endpoints.items() if family in cuts}
         return {family: subnet for family, subnet in found.items() if given.get(family, subnet) == subnet}
@@ -250,15 +249,15 @@ class LeaseDirectory:
         """A subnet for each family; raises ``InputError`` where none can be had. Under the lock."""
         taken = [(name, one) for name, lease in self._others() for one in _subnets_of(lease)]
         chosen: dict[Family, Network] = {}
-        kept = self._still_good(self._own) if self._own is not None else {}
+        kept = self._still_fitting(self._own) if self._own is not None else {}
         given = {family_of(one): one for one in self._options.given}
         before = {family_of(one): one for one in self._options.previous}
         for family, cut in self._options.cuts.items():
             if family in given:
                 holder = next((name for name, one in taken if overlap(one, given[family])), "")
                 if holder:
-                    words = f"{given[family]} is held by node {holder}"
-                    raise InputError(words, where="--node-subnet", expected="a subnet that is free")
+                    message = f"{given[family]} is held by node {holder}"
+                    raise InputError(message, where="--node-subnet", expected="a subnet that is free")
                 chosen[family] = given[family]
                 continue
             wanted = [
@@ -267,17 +266,19 @@ class LeaseDirectory:
             free = (one for one in wanted if cut.fits(one) and not any(overlap(one, other) for _, other in taken))
             found = next(free, None) or next(cut.free(one for _, one in taken), None)
             if found is None:
-                words = f"no subnet of {cut.network} is free"
-                raise InputError(words, where=str(self._options.directory), expected="a larger network, or fewer nodes")
+                message = f"no subnet of {cut.network} is free"
+                raise InputError(
+                    message, where=str(self._options.directory), expected="a larger network, or fewer nodes"
+                )
             chosen[family] = found
         return chosen
 
     def _others(self) -> Iterable[tuple[str, Lease]]:
-        return ((name, lease) for name, lease in self._roster.told() if name != self._options.node)
+        return ((name, lease) for name, lease in self._roster.claims() if name != self._options.node)
 
 
 def _node_of(file: str) -> str:
-    """The node whose file this is; empty for other files."""
+    """The node of a file name; empty for other files."""
     name = file.removesuffix(".json")
     return name if name != file and _NAME.fullmatch(name) else ""
 
@@ -287,7 +288,7 @@ def _subnets_of(lease: Lease) -> list[Network]:
 
 
 def _lease(name: str, text: bytes) -> tuple[Lease | None, str]:
-    """What a file says, and what is wrong with it."""
+    """The lease that a file holds, and what is wrong with it."""
     try:
         value = from_json(text, most=MOST)
         if not isinstance(value, Mapping):
@@ -308,11 +309,11 @@ def _lease(name: str, text: bytes) -> tuple[Lease | None, str]:
 
 
 def _text(subnets: Mapping[Family, Network], offer: Offer) -> str:
-    said = {_SUBNET[family]: str(subnets[family]) for family in Family if family in subnets}
-    return json.dumps({**said, **json.loads(encoded(offer))}, indent=1) + "\n"
+    fields = {_SUBNET[family]: str(subnets[family]) for family in Family if family in subnets}
+    return json.dumps({**fields, **json.loads(encoded(offer))}, indent=1) + "\n"
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or 'the directory'}: {error.strerror or error}"
     return str(error)

@@ -3,9 +3,9 @@
 Problem: the overlay must not know where leases are kept, and each source has its own order: Kubernetes gives the
 subnet first, etcd gives it in exchange for what a node publishes. Promise: one order for all of them. A
 ``LeaseSource`` is started with a function that it calls, from a thread of its own, with the whole ``News`` each time
-something changed; the overlay answers with an ``Offer`` (the MAC or key is decided from the kernel, or from
-``News.own``, before there is a subnet), and the source keeps it published, whoever removes or changes it. While the
-source cannot be reached (``trouble``), its last report stays valid. Next stage: ``hitless.agent.overlay``.
+something changed; the overlay publishes an ``Offer`` (its MAC or key comes from the kernel, or from ``News.own``,
+before there is a subnet), and the source writes it again when others remove or change it. While the source cannot be
+reached (``trouble``), its last report stays valid. Next stage: ``hitless.agent.overlay``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Protocol
 from hitless.model.families import Address, Family, Network
 from hitless.model.leases import BackendType, Endpoint, Lease, Leases
 
-__all__ = ["LeaseSource", "News", "Offer", "Reach", "Teller"]
+__all__ = ["LeaseSource", "News", "NewsNotifier", "Offer", "Reach"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class Reach:
     port: int = 0
 
     def endpoint(self, subnet: Network) -> Endpoint:
-        """The endpoint that this is for a subnet."""
+        """The endpoint for a subnet."""
         return Endpoint(subnet, self.public_ip, self.mac, self.vni, self.public_key, self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What this node says of itself."""
+    """What this node publishes: its backend, and how it is reached."""
 
     backend: BackendType
     reach: Mapping[Family, Reach]
 
     def lease(self, node: str, subnets: Mapping[Family, Network]) -> Lease:
-        """The lease that it is, for these subnets."""
+        """The lease that is published for these subnets."""
         endpoints = {
             family: reach.endpoint(subnets[family]) for family, reach in self.reach.items() if family in subnets
         }
@@ -53,11 +53,11 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """All that a source knows. ``changed``: names whose lease is another one than in the news before, ``None``: look at
-    all. ``node``: this node's name there. ``subnets``: this node's, empty until they are known. ``own``: this node's
-    lease as the source holds it (of an earlier start, before the first offer): its MAC is to be kept. ``addresses``:
-    what the annotations node-public-ip and node-public-ipv6 say, which come before --public-ip. ``published``: the
-    offer stands at the source. ``trouble``: why the source cannot be asked, or does not take the offer; empty: well.
+    """All that a source knows. ``changed``: nodes whose lease differs from the news before; ``None``: any may.
+    ``node``: this node's name at the source. ``subnets``: this node's, empty until they are known. ``own``: this node's
+    lease as stored at the source (before the first offer that of an earlier start, whose MAC is kept). ``addresses``:
+    the annotations node-public-ip and node-public-ipv6, which override --public-ip. ``published``: the offer is stored
+    at the source. ``trouble``: why the source cannot be reached, or refuses the offer; empty: there is none.
     """
 
     leases: Leases = field(default_factory=Leases)
@@ -71,43 +71,43 @@ class News:
 
 
 class LeaseSource(Protocol):
-    """A place where nodes tell each other of themselves."""
+    """Where nodes publish their leases: Kubernetes, etcd or a directory."""
 
-    def start(self, tell: Callable[[News], None]) -> None:
-        """Begin; ``tell`` is called from the source's thread, in order, never twice with the same."""
+    def start(self, receive: Callable[[News], None]) -> None:
+        """Begin; ``receive`` is called by the source's thread, in order, never twice with the same news."""
 
     def publish(self, offer: Offer) -> None:
-        """Keep this published as this node's word from now on; returns at once."""
+        """Publish this for this node, and keep it published; returns at once."""
 
     def stop(self) -> None:
         """End the thread; what is published stays."""
 
 
-class Teller:
-    """Tells news when there are any. One thread."""
+class NewsNotifier:
+    """Passes news on unless they are the same as the last ones. For one thread."""
 
     def __init__(self) -> None:
-        self._tell: Callable[[News], None] | None = None
+        self._receive: Callable[[News], None] | None = None
         self._last: News | None = None
         self._lock = threading.Lock()
 
-    def to(self, tell: Callable[[News], None]) -> None:
-        """Whom to tell."""
-        self._tell = tell
+    def connect(self, receive: Callable[[News], None]) -> None:
+        """Set the function that gets the news."""
+        self._receive = receive
 
-    def say(self, news: News) -> None:
-        """Tell, unless it is what was told last."""
+    def send(self, news: News) -> None:
+        """Pass these on, unless the last ones were the same."""
         with self._lock:
             last = self._last
             if last is not None and not news.changed and _same(last, news):
                 return
             self._last = news
-        if self._tell is not None:
-            self._tell(news)
+        if self._receive is not None:
+            self._receive(news)
 
 
 def _same(one: News, other: News) -> bool:
-    """Whether nothing but ``changed`` differs, where the leases themselves are known to be the same."""
+    """Whether nothing but ``changed`` differs; the leases are known to be the same."""
     mine = (one.leases.synced, one.leases.refused, one.node, one.subnets, one.own, one.addresses, one.published)
     theirs = (other.leases.synced, other.leases.refused, other.node, other.subnets, other.own, other.addresses)
     return (*mine, one.trouble) == (*theirs, other.published, other.trouble)

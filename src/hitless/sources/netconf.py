@@ -1,12 +1,12 @@
 """flannel's ``net-conf.json``.
 
 Problem: a typo in this file must never reach the kernel. Promise: the file is read whole, every field that concerns
-us is checked, and one message names file, field and expectation; nothing is changed before. What flanneld takes is
-taken: the fields of a family that is switched off are not looked at (every single-stack K3s node has a network ::/0
-there), nor is how flannel's etcd mode would cut the network into subnets (SubnetLen and its like: here the subnet comes
-from Kubernetes, a flag or subnet.env), nor fields that a later flannel may add; ``NetConf.unused`` names those that
-say something which has no effect. The defaults are flannel's: EnableIPv4 true, EnableIPv6 false, EnableNFTables false.
-It never looks at the node: that is ``hitless.sources.subnets``.
+us is checked, and one message names file, field and expectation, before anything is changed. What flanneld accepts is
+accepted: ignored are the fields of a family that is switched off (every single-stack K3s node has a network ::/0
+there), how flannel's etcd mode would cut the network into subnets (SubnetLen and its like: here the subnet comes from
+Kubernetes, a flag or subnet.env), and fields that a later flannel may add. ``NetConf.unused`` names the fields that are
+set without effect. The defaults are flannel's: EnableIPv4 true, EnableIPv6 false, EnableNFTables false. This module
+reads nothing of the node: that is ``hitless.sources.subnets``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ BACKENDS = (
 
 _KEYS = {Family.IPV4: ("EnableIPv4", "Network", True), Family.IPV6: ("EnableIPv6", "IPv6Network", False)}
 _PARTS = ("SubnetLen", "SubnetMin", "SubnetMax")
-_WITH_MTU = ("vxlan", "wireguard")  # the other backends of flannel do not look at it
+_WITH_MTU = ("vxlan", "wireguard")  # flannel's other backends ignore it
 _LARGEST = (1 << 64) - 1  # Go's uint
 _LONGEST = 1 << 20  # what Kubernetes lets a ConfigMap hold
 
 
 @dataclass(frozen=True, slots=True)
 class NetConf:
-    """What the file says. ``networks`` has the enabled families only; ``where`` is the file's name for messages;
+    """The file's configuration. ``networks`` has the enabled families only; ``where`` is the file's name for messages;
     ``unused``: known fields that have no effect, each with the reason. ``cuttings``: SubnetLen, SubnetMin and SubnetMax
     of each enabled family, which count where nodes take their subnets themselves (etcd, --lease-dir). ``backend``: the
-    fields of Backend as they stand, their names in lower case."""
+    fields of Backend unchanged, their names in lower case."""
 
     networks: Mapping[Family, Network]
     nftables: bool = False
@@ -55,7 +55,7 @@ class NetConf:
 
 
 def read_netconf(path: Path, text: str = "", *, cuts: bool = False) -> NetConf:
-    """Read and check a file, or the text that stands for it; raises ``InputError`` that names where it came from."""
+    """Read and check a file, or ``text`` in its place; raises ``InputError`` that names where it came from."""
     if text:
         return parse_netconf(text, where="--net-config", cuts=cuts)
     try:
@@ -129,8 +129,8 @@ def _network(fields: Mapping[str, object], key: str, switch: str, family: Family
 
 
 def _parts(fields: Mapping[str, object], family: Family, where: str) -> tuple[Cutting, list[str]]:
-    """SubnetLen, SubnetMin and SubnetMax of an enabled family, of the kind that flannel's reader takes; and what is to
-    be said of them where they are not used.
+    """SubnetLen, SubnetMin and SubnetMax of an enabled family, as flannel reads them; and the message for each where it
+    has no effect.
 
     flannel: pkg/subnet/config.go, whose CheckNetworkConfig is for subnets that are cut by means of etcd only.
     """
@@ -144,7 +144,7 @@ def _parts(fields: Mapping[str, object], family: Family, where: str) -> tuple[Cu
             continue
         if part == "SubnetLen":
             if not isinstance(value, int):
-                raise _of_no_kind(value, f"{where}: {key}", "a whole number")
+                raise _wrong_type(value, f"{where}: {key}", "a whole number")
             length = reading.whole(value, where=f"{where}: {key}", most=_LARGEST, expected="a whole number")
         else:
             ends[part] = reading.address(value, where=f"{where}: {key}", expected=f"an {family} address", family=family)
@@ -153,12 +153,12 @@ def _parts(fields: Mapping[str, object], family: Family, where: str) -> tuple[Cu
     return Cutting(length, ends.get("SubnetMin"), ends.get("SubnetMax")), found
 
 
-def _of_no_kind(value: object, where: str, expected: str) -> InputError:
+def _wrong_type(value: object, where: str, expected: str) -> InputError:
     return InputError(reading.shown(value), where=where, expected=expected)
 
 
 def _inner(fields: Mapping[str, object]) -> dict[str, object]:
-    """What stands in Backend; Go's decoder matches keys without regard to case."""
+    """The fields of Backend, by name in lower case: Go's decoder matches keys without regard to case."""
     backend = fields.get("backend")
     return {str(key).lower(): value for key, value in backend.items()} if isinstance(backend, dict) else {}
 
@@ -169,19 +169,19 @@ def _backend(fields: Mapping[str, object], where: str) -> tuple[str, int | None,
     if backend is None:
         return "udp", None, ()  # flannel's default
     if not isinstance(backend, dict):
-        raise _of_no_kind(backend, f"{where}: Backend", 'an object like {"Type": "vxlan"}')
+        raise _wrong_type(backend, f"{where}: Backend", 'an object like {"Type": "vxlan"}')
     inner = _inner(fields)
     kind = inner.get("type", "")
     if not isinstance(kind, str) or kind.lower() not in BACKENDS:
         known = ", ".join(sorted(BACKENDS))
-        words = f"unknown backend {reading.shown(kind)}"
-        raise InputError(words, where=f"{where}: Backend.Type", expected=f"one of {known}")
+        message = f"unknown backend {reading.shown(kind)}"
+        raise InputError(message, where=f"{where}: Backend.Type", expected=f"one of {known}")
     mtu = inner.get("mtu")
     if kind.lower() not in _WITH_MTU:
         return kind.lower(), None, (f"Backend.MTU: the backend {kind.lower()} has none",) if mtu else ()
     if mtu is None:
         return kind.lower(), None, ()
     if not isinstance(mtu, int):
-        raise _of_no_kind(mtu, f"{where}: Backend.MTU", "a whole number of bytes")
+        raise _wrong_type(mtu, f"{where}: Backend.MTU", "a whole number of bytes")
     size = reading.whole(mtu, where=f"{where}: Backend.MTU", most=65535, expected="a whole number of bytes")
     return kind.lower(), size or None, ()

@@ -1,11 +1,11 @@
-"""Leases from Kubernetes: the Node objects' podCIDRs and flannel's annotations, of everybody and of this node.
+"""Leases from Kubernetes: podCIDRs and flannel's annotations of all Node objects, and of this node's own.
 
-Problem: flannel writes its annotations once, so that a node whose annotations somebody removes is never found by
-newcomers; it overlooks a podCIDR that changes, and ends when the API server is away. Promise: all nodes are read as a
-stream, and of each only its lease is kept; this node's annotations are put right whenever they say something else
-(a tug of war is slowed down, and said), and NetworkUnavailable is set to False where it is not. While the API server is
-away everything stays as it was told. It needs what flannel's ClusterRole gives: get pods; get, list and watch nodes;
-patch nodes/status. Two threads: one reads, one decides.
+Problem: flannel writes its annotations once: if they are removed, new nodes never find this one. It ignores a podCIDR
+that changes, and exits when the API server is away. Promise: all nodes are read as a stream, and only their leases are
+kept. This node's annotations are corrected whenever they differ (less often when another writer keeps changing them,
+which is reported), and NetworkUnavailable is set to False. While the API server is away the last report stays valid.
+The rights of flannel's ClusterRole are enough: get pods; get, list and watch nodes; patch nodes/status. Two threads:
+one reads, one decides.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hitless.kube.objects import PODS, Condition, Kind, Object
 from hitless.model.families import Address, Family, Network, within
 from hitless.model.reading import whole_of
 from hitless.sources.annotations import PREFIX, AnnotationNames, addresses_of, lease_of, pod_networks, wanted
-from hitless.sources.lease_source import News, Offer, Teller
+from hitless.sources.lease_source import News, NewsNotifier, Offer
 from hitless.sources.roster import Roster
 
 __all__ = ["NodeLeases", "NodeLeasesOptions"]
@@ -36,7 +36,7 @@ __all__ = ["NodeLeases", "NodeLeasesOptions"]
 _PAGE = 100  # nodes of a page: with fifty images each they are 3 MB
 _WAITS = (0.5, 30.0)  # seconds between tries to write, doubled from the first to the last
 _STRATEGIC: PatchType = "application/strategic-merge-patch+json"
-_TUG, _TUG_TIME, _TUG_WAIT = 5, 60.0, 10.0  # so many repairs in so many seconds, and the next one waits
+_FIGHT, _FIGHT_TIME, _FIGHT_WAIT = 5, 60.0, 10.0  # after so many repairs in so many seconds the next one waits
 
 
 class _Spec(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,7 +49,7 @@ class _Status(msgspec.Struct, frozen=True):
 
 
 class _Node(Object, frozen=True):
-    """What leases need of a node: the rest of its 10 KB and more is passed over while it is read."""
+    """The fields of a node that leases need; the other 10 KB and more are not decoded."""
 
     spec: _Spec = _Spec()
     status: _Status = _Status()
@@ -61,7 +61,7 @@ _NODES = Kind("", "v1", "nodes", _Node, namespaced=False)
 @dataclass(frozen=True, slots=True)
 class NodeLeasesOptions:
     """``node``: its name, else that of ``pod`` (namespace, name). ``families`` that are served, with their networks;
-    ``reserved``: addresses that are no pod's; ``condition``: set NetworkUnavailable to False."""
+    ``reserved``: addresses that no pod has; ``condition``: set NetworkUnavailable to False."""
 
     networks: Mapping[Family, Network]
     node: str = ""
@@ -72,8 +72,8 @@ class NodeLeasesOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Begin:
-    """The list is read from its beginning; this node's name is known (or not yet)."""
+class _ListBegins:
+    """The list is read from its beginning; ``node``: this node's name, empty while it is not known."""
 
     node: str
 
@@ -85,18 +85,18 @@ class NodeLeases:
         self._options, self._client = options, client
         self._names = AnnotationNames(options.prefix)
         self._roster = Roster(options.networks, options.node, options.reserved)
-        self._teller = Teller()
-        self._inbox: queue.Queue[Change[_Node] | Away | _Begin | None] = queue.Queue(1000)
-        self._seen: dict[str, int] = {}  # a mark of each node's word
+        self._notifier = NewsNotifier()
+        self._inbox: queue.Queue[Change[_Node] | Away | _ListBegins | None] = queue.Queue(1000)
+        self._seen: dict[str, int] = {}  # a hash of each node's fields that matter
         self._listed: set[str] = set()
         self._mine: _Node | None = None
         self._subnets: dict[Family, Network] = {}
         self._node = options.node
         self._offer: Offer | None = None
         self._published = False
-        self._away, self._trouble, self._said = "", "", ""
+        self._away, self._trouble, self._own_trouble = "", "", ""
         self._retry, self._failures = 0.0, 0
-        self._repairs: deque[float] = deque(maxlen=_TUG)
+        self._repairs: deque[float] = deque(maxlen=_FIGHT)
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._follow, name="nodes watch", daemon=True),
@@ -106,19 +106,19 @@ class NodeLeases:
     def __str__(self) -> str:
         return f"nodes of {self._client.server}"
 
-    def start(self, tell: Callable[[News], None]) -> None:
-        """Begin."""
-        self._teller.to(tell)
+    def start(self, receive: Callable[[News], None]) -> None:
+        """As ``LeaseSource``."""
+        self._notifier.connect(receive)
         for thread in self._threads:
             thread.start()
 
     def publish(self, offer: Offer) -> None:
-        """Keep this published."""
+        """As ``LeaseSource``."""
         self._offer = offer
         self._wake()
 
     def stop(self) -> None:
-        """End; the annotations stay."""
+        """End the threads; the annotations stay."""
         self._stopping.set()
         self._client.close()
         self._wake()
@@ -130,27 +130,27 @@ class NodeLeases:
         try:
             self._inbox.put_nowait(None)
         except queue.Full:
-            return  # then there is enough to wake up for
+            return  # a full queue wakes the thread, too
 
     # --- the thread that reads
 
     def _follow(self) -> None:
         name = self._find_name()
         while not self._stopping.is_set():
-            self._tell(_Begin(name))
+            self._enqueue(_ListBegins(name))
             try:
-                if name:  # our own word first: the list of thousands may take seconds
-                    self._tell(Put(name, self._client.get(_NODES, name)))
+                if name:  # our own node first: a list of thousands may take seconds
+                    self._enqueue(Put(name, self._client.get(_NODES, name)))
             except ApiError as error:
-                self._tell(Away(error, 0.0))
+                self._enqueue(Away(error, 0.0))
             for change in self._client.follow(_NODES, key=by_name, page=_PAGE):
-                self._tell(change)
+                self._enqueue(change)
                 if isinstance(change, Away) and change.error.status == 504 and "resource version" in str(change.error):
-                    break  # the server was put back to an earlier state: its list has to be read again
+                    break  # the server's storage was restored from a backup: list again
                 if self._stopping.is_set():
                     return
 
-    def _tell(self, item: Change[_Node] | Away | _Begin) -> None:
+    def _enqueue(self, item: Change[_Node] | Away | _ListBegins) -> None:
         while not self._stopping.is_set():
             try:
                 self._inbox.put(item, timeout=1.0)
@@ -159,7 +159,7 @@ class NodeLeases:
                 continue
 
     def _find_name(self) -> str:
-        """This node's name: as told, else of the pod that we are."""
+        """This node's name: the configured one, else spec.nodeName of our own pod."""
         wait = _WAITS[0]
         while not self._options.node and not self._stopping.is_set():
             namespace, name = self._options.pod
@@ -170,7 +170,7 @@ class NodeLeases:
                 problem = ApiError(f"pod {namespace}/{name} has no spec.nodeName")
             except ApiError as error:
                 problem = error
-            self._tell(Away(problem, wait))
+            self._enqueue(Away(problem, wait))
             self._stopping.wait(wait)
             wait = min(wait * 2, _WAITS[1])
         return self._options.node
@@ -188,9 +188,9 @@ class NodeLeases:
                     self._keep(offer, self._mine, now)
                 except HitlessError as error:
                     self._failed(error)
-                except Exception as error:  # noqa: BLE001 - the thread's border: it is tried again, and told
+                except Exception as error:  # noqa: BLE001 - the thread's outermost level: it is reported, and tried again
                     self._failed(ours(error, "keeping the annotations"))
-            self._say()
+            self._report()
 
     def _failed(self, error: HitlessError) -> None:
         self._trouble, self._published = str(error), False
@@ -200,24 +200,24 @@ class NodeLeases:
         self._failures += 1
 
     def _take(self) -> None:
-        """Wait for news, and take all that is there."""
+        """Wait for the queue, and handle all that is in it."""
         try:
             item = self._inbox.get(timeout=max(0.0, self._retry - time.monotonic()) if self._retry else None)
         except queue.Empty:
             return
         while True:
             if item is not None:
-                self._one(item)
+                self._handle(item)
             try:
                 item = self._inbox.get_nowait()
             except queue.Empty:
                 return
 
-    def _one(self, item: Change[_Node] | Away | _Begin) -> None:
+    def _handle(self, item: Change[_Node] | Away | _ListBegins) -> None:
         if isinstance(item, Away):
             self._away = str(item.error)
             return
-        if isinstance(item, _Begin):
+        if isinstance(item, _ListBegins):
             self._node, self._mine = item.node, None
             self._roster.belongs(item.node)
             self._listed.clear()
@@ -237,13 +237,13 @@ class NodeLeases:
         self._listed.add(name)
         if name == self._node:
             if _older(node, self._mine):
-                return  # of a list that was read before we wrote
+                return  # from a list that was read before our write
             self._mine = node
         spec = node.spec
-        words = tuple(annotations.get(word) for word in self._read_words())
-        mark = hash((node.metadata.uid, words, spec.pod_cidr, tuple(spec.pod_cidrs or ())))
+        values = tuple(annotations.get(name) for name in self._annotations_read())
+        mark = hash((node.metadata.uid, values, spec.pod_cidr, tuple(spec.pod_cidrs or ())))
         if self._seen.get(name) == mark:
-            return  # a heartbeat, mostly
+            return  # mostly a heartbeat
         self._seen[name] = mark
         subnets, wrong = pod_networks(spec.pod_cidrs, spec.pod_cidr)
         families: Collection[Family] = self._options.networks
@@ -253,21 +253,21 @@ class NodeLeases:
         if name == self._node:
             self._own_subnets(subnets, wrong)
 
-    def _read_words(self) -> tuple[str, ...]:
+    def _annotations_read(self) -> tuple[str, ...]:
         names = self._names
         per_family = (names.data, names.public)
-        return (names.managed, names.type, *(word(family) for word in per_family for family in Family))
+        return (names.managed, names.type, *(name(family) for name in per_family for family in Family))
 
     def _own_subnets(self, subnets: Mapping[Family, Network], wrong: str) -> None:
-        """Take up this node's podCIDRs where they can be used; else those of before stay, and the reason is said."""
-        self._said = wrong
+        """Use this node's podCIDRs where they are valid; else the earlier ones stay, and the reason is reported."""
+        self._own_trouble = wrong
         found: dict[Family, Network] = {}
         for family, network in self._options.networks.items():
             subnet = subnets.get(family)
             if subnet is None:
-                self._said = self._said or f"this node has no {family.value} podCIDR"
+                self._own_trouble = self._own_trouble or f"this node has no {family.value} podCIDR"
             elif not within(subnet, network):
-                self._said = f"this node's podCIDR {subnet} is outside the network {network}"
+                self._own_trouble = f"this node's podCIDR {subnet} is outside the network {network}"
             else:
                 found[family] = subnet
         if len(found) == len(self._options.networks):
@@ -277,24 +277,24 @@ class NodeLeases:
         self._seen.pop(name, None)
         self._listed.discard(name)
         self._roster.remove(name)
-        if name == self._node:  # somebody deleted the object: what it said stays, until the kubelet makes it again
+        if name == self._node:  # the object was deleted: its subnets stay until the kubelet creates it again
             self._mine, self._published = None, False
-            self._said = f"the object of node {name} is gone"
+            self._own_trouble = f"the object of node {name} is gone"
 
     def _keep(self, offer: Offer, mine: _Node, now: float) -> None:
-        """See that our annotations say what we offer. Raises ``ApiError``."""
+        """Patch our annotations and condition where they differ from the offer. Raises ``ApiError``."""
         self._roster.reserve(self._options.reserved | {reach.public_ip for reach in offer.reach.values()})
         annotations = mine.metadata.annotations or {}
-        said, wrong = wanted(offer, annotations, self._names)
+        differing, wrong = wanted(offer, annotations, self._names)
         patch: dict[str, object] = {}
-        if said:
-            patch["metadata"] = {"annotations": said}
+        if differing:
+            patch["metadata"] = {"annotations": differing}
         if self._options.condition and not _network_is_available(mine):
             patch["status"] = {"conditions": [_condition()]}
         if patch:
             self._repairs.append(now)
-            if len(self._repairs) == _TUG and now - self._repairs[0] < _TUG_TIME:
-                self._retry = now + _TUG_WAIT  # before it is done again
+            if len(self._repairs) == _FIGHT and now - self._repairs[0] < _FIGHT_TIME:
+                self._retry = now + _FIGHT_WAIT  # the next repair waits
                 wrong = (*wrong, "somebody changes this node's annotations or condition again and again")
             else:
                 self._retry = 0.0
@@ -305,18 +305,18 @@ class NodeLeases:
         self._published, self._failures = True, 0
         self._trouble = "; ".join(wrong)
 
-    def _say(self) -> None:
+    def _report(self) -> None:
         leases, changed = self._roster.leases()
         annotations = (self._mine.metadata.annotations or {}) if self._mine is not None else {}
         chosen, wrong = addresses_of(annotations, self._names)
-        trouble = self._away or self._trouble or self._said or "; ".join(wrong)
-        own = self._roster.word(self._node)
+        trouble = self._away or self._trouble or self._own_trouble or "; ".join(wrong)
+        own = self._roster.claim(self._node)
         news = News(leases, changed, self._node, dict(self._subnets), own, chosen, self._published, trouble)
-        self._teller.say(news)
+        self._notifier.send(news)
 
 
 def _older(one: _Node, than: _Node | None) -> bool:
-    """Whether an object is of a time before another one's."""
+    """Whether one is an earlier version of the same object."""
     if than is None or one.metadata.uid != than.metadata.uid:
         return False
     versions = [whole_of(each.metadata.resource_version) for each in (one, than)]
@@ -329,7 +329,7 @@ def _network_is_available(node: _Node) -> bool:
 
 
 def _condition() -> dict[str, str]:
-    """flannel's words (its pkg/subnet/kube/kube.go, CompleteLease)."""
+    """flannel's condition (its pkg/subnet/kube/kube.go, CompleteLease)."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "type": "NetworkUnavailable",

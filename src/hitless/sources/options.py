@@ -1,4 +1,4 @@
-"""The agent's options as values: what the command line and the environment said, checked. ``flags`` makes them."""
+"""The agent's options as values: command line and environment, checked. ``flags`` makes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["EtcdOptions", "Options", "OuterOptions"]
 
 @dataclass(frozen=True, slots=True)
 class EtcdOptions:
-    """Where etcd is, and how it knows us. ``margin``: seconds before a lease's end at which it is renewed."""
+    """Where etcd is, and our credentials. ``margin``: seconds before a lease's end at which it is renewed."""
 
     endpoints: tuple[str, ...] = ()
     prefix: str = "/coreos.com/network"
@@ -26,7 +26,7 @@ class EtcdOptions:
 
 @dataclass(frozen=True, slots=True)
 class OuterOptions:
-    """How the interface is found by which peers are reached, and the addresses that they are told."""
+    """How the interface to peers is chosen, and the addresses that are published to them."""
 
     names: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()

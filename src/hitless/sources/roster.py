@@ -1,9 +1,9 @@
-"""Who may be served together: every node's word, checked against everybody else's.
+"""Which leases are served: every node's claim, checked for collisions with the others.
 
-Problem: two nodes that claim one subnet, a copied machine with somebody's MAC, a peer that claims our own subnet or
-address: served blindly, the last one to speak takes the others' traffic. Promise: what a node says is served family by
-family, unless it collides with this node or with a node that was there before; who is refused is named with the reason,
-and is served as soon as the obstacle goes. A change costs (nearly) the same whatever the number of nodes. Pure.
+Problem: two nodes may claim one subnet, a copied machine has another one's MAC, a peer may claim our own subnet or
+address. Served unchecked, the last one to publish takes the others' traffic. Promise: a claim is served family by
+family, unless it collides with this node or with a node that was there before. A refused node is reported with the
+reason, and served as soon as the other one goes. A change costs nearly the same for any number of nodes. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hitless.model.families import Address, Family, Network, within
 from hitless.model.leases import Endpoint, Lease, Leases
+from hitless.sources.lease_map import LeaseMap
 
 __all__ = ["Roster"]
 
@@ -20,47 +21,48 @@ _Span = tuple[int, int, str]  # first address, last address, node
 
 
 class Roster:
-    """``own``: this node's name, whose word comes before everybody's. ``networks``: the cluster's, outside which no
-    peer's subnet may lie. ``reserved``: addresses that no peer's subnet may cover (this node's, the API server's)."""
+    """``own``: this node's name; its claim takes precedence. ``networks``: the cluster's, which must contain every
+    subnet. ``reserved``: addresses that no peer's subnet may contain (this node's, the API server's)."""
 
     def __init__(self, networks: Mapping[Family, Network], own: str = "", reserved: Iterable[Address] = ()) -> None:
         self._networks, self.own, self.synced = dict(networks), own, False
         self._reserved = frozenset(reserved)
-        self._told: dict[str, tuple[Lease | None, str]] = {}
+        self._claims: dict[str, tuple[Lease | None, str]] = {}
         self._served: dict[str, Lease] = {}
         self._refused: dict[str, str] = {}
-        self._waiting: set[str] = set()  # refused for somebody's sake
+        self._waiting: set[str] = set()  # refused because of another node
         self._spans: dict[Family, list[_Span]] = {family: [] for family in Family}
         self._holders: dict[Family, dict[str, tuple[str, ...]]] = {family: {} for family in Family}  # of MACs and keys
         self._touched: set[str] = set()
-        self._last: dict[str, Lease] = {}
+        self._map = LeaseMap()
+        self._last = Leases(self._map)
 
     def reserve(self, addresses: Iterable[Address]) -> None:
-        """These addresses are in nobody's subnet; everybody is looked at again where that is news."""
+        """No peer's subnet may contain these; where they changed, all claims are checked again."""
         if (reserved := frozenset(addresses)) != self._reserved:
             self._reserved = reserved
-            for name in self._told:
+            for name in self._claims:
                 self._withdraw(name)
-            for name in sorted(self._told, key=lambda one: one != self.own):
+            for name in sorted(self._claims, key=lambda one: one != self.own):
                 self._admit(name)
 
     def belongs(self, name: str) -> None:
-        """This is this node's own name from now on; empty: it has none."""
+        """Set this node's own name; empty: it has none."""
         if name == self.own:
             return
         before, self.own = self.own, name
         for one in (before, name):
-            if one in self._told:
-                self._place(one, *self._told[one])
+            if one in self._claims:
+                self._place(one, *self._claims[one])
 
     def put(self, name: str, lease: Lease | None, why: str = "") -> None:
-        """A node's word: its lease, and why it has none, or not for every family."""
-        if self._told.get(name) != (lease, why):
+        """A node's claim: its lease, and why it has none, or not for every family."""
+        if self._claims.get(name) != (lease, why):
             self._place(name, lease, why)
 
     def _place(self, name: str, lease: Lease | None, why: str) -> None:
         self._withdraw(name)
-        self._told[name] = (lease, why)
+        self._claims[name] = (lease, why)
         ousted = self._rivals(lease) if name == self.own and lease is not None else set()
         for other in ousted:
             self._withdraw(other)
@@ -70,33 +72,40 @@ class Roster:
             self._admit(other)
 
     def remove(self, name: str) -> None:
-        """A node is gone."""
-        if name in self._told:
+        """A node's claim was deleted."""
+        if name in self._claims:
             self._withdraw(name)
-            del self._told[name]
+            del self._claims[name]
             for other in list(self._waiting):
                 self._withdraw(other)
                 self._admit(other)
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """A whole list was told: whoever is not on it is gone."""
-        for name in self._told.keys() - set(names):
+        """Remove all others: the names of a complete list."""
+        for name in self._claims.keys() - set(names):
             self.remove(name)
 
-    def told(self) -> Iterator[tuple[str, Lease]]:
-        """What nodes said, whether it is served or not."""
-        return ((name, lease) for name, (lease, _) in self._told.items() if lease is not None)
+    def claims(self) -> Iterator[tuple[str, Lease]]:
+        """All claims, served or not."""
+        return ((name, lease) for name, (lease, _) in self._claims.items() if lease is not None)
 
-    def word(self, name: str) -> Lease | None:
-        """What a node said, whether it is served or not."""
-        return self._told.get(name, (None, ""))[0]
+    def claim(self, name: str) -> Lease | None:
+        """A node's claim, served or not."""
+        return self._claims.get(name, (None, ""))[0]
 
     def leases(self) -> tuple[Leases, frozenset[str]]:
-        """Everybody who is served, who is refused and why, and whose lease changed since the last call."""
-        last, now = self._last, dict(self._served)
-        changed = frozenset(name for name in self._touched if last.get(name) != now.get(name))
-        self._last, self._touched = now, set()
-        return Leases(now, dict(self._refused), self.synced), changed
+        """The served leases, the refused nodes with the reason, and the nodes whose lease changed since the last call.
+
+        Each result stays as it is: the next change is made in a copy.
+        """
+        last, before = self._last, self._map
+        news = {name: lease for name in self._touched if before.get(name) != (lease := self._served.get(name))}
+        self._touched.clear()
+        if news:
+            self._map = before.changed(news)
+        if news or last.synced != self.synced or last.refused != self._refused:
+            self._last = Leases(self._map, dict(self._refused), self.synced)
+        return self._last, frozenset(news)
 
     def _withdraw(self, name: str) -> None:
         self._refused.pop(name, None)
@@ -115,19 +124,19 @@ class Roster:
                     del holders[mark]
 
     def _admit(self, name: str) -> None:
-        lease, why = self._told[name]
-        words = [why] if why else []
+        lease, why = self._claims[name]
+        reasons = [why] if why else []
         good: dict[Family, Endpoint] = {}
         for family, endpoint in lease.endpoints.items() if lease is not None else ():
             lasting, passing = self._objections(name, family, endpoint)
             if lasting or passing:
-                words.append(f"{family.value}: {lasting or passing}")
+                reasons.append(f"{family.value}: {lasting or passing}")
             else:
                 good[family] = endpoint
             if passing and not lasting:
                 self._waiting.add(name)
-        if words:
-            self._refused[name] = "; ".join(words)
+        if reasons:
+            self._refused[name] = "; ".join(reasons)
         if lease is None or not good:
             return
         for family, endpoint in good.items():
@@ -138,10 +147,10 @@ class Roster:
         self._touched.add(name)
 
     def _objections(self, name: str, family: Family, endpoint: Endpoint) -> tuple[str, str]:
-        """Why an endpoint is not served: for what it says, or because somebody else is there."""
+        """Why an endpoint is not served: because of its own values, or because of another node."""
         subnet, network = endpoint.subnet, self._networks.get(family)
         if network is None:
-            return "", ""  # a family that is not served here: whoever plans leaves it out
+            return "", ""  # a family that is not enabled: the plan leaves it out
         if not within(subnet, network):
             return f"the subnet {subnet} is outside the network {network}", ""
         if name == self.own:
@@ -166,7 +175,7 @@ class Roster:
         return "", ""
 
     def _over(self, family: Family, subnet: Network) -> list[str]:
-        """Who holds a part of a subnet. Served spans never overlap, so that only the ones beside it count."""
+        """The nodes that hold a part of a subnet. Served subnets never overlap: only the neighbouring ones matter."""
         spans = self._spans[family]
         first, last, _ = _span(subnet, "")
         at = bisect_left(spans, (first, -1, ""))
@@ -177,7 +186,7 @@ class Roster:
         return found
 
     def _rivals(self, lease: Lease) -> set[str]:
-        """Who stands where this node's own lease belongs."""
+        """The served nodes that collide with this node's own lease."""
         found: set[str] = set()
         ours = {endpoint.public_ip for endpoint in lease.endpoints.values()}
         for family, endpoint in lease.endpoints.items():
@@ -191,7 +200,7 @@ class Roster:
 
 
 def _span(subnet: Network, name: str) -> _Span:
-    # broadcast_address would be worked out by way of two more addresses, which the network then keeps
+    # broadcast_address would create two more address objects, which the network then caches
     first = int(subnet.network_address)
     return first, first | (1 << (subnet.max_prefixlen - subnet.prefixlen)) - 1, name
 

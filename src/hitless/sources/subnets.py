@@ -1,8 +1,8 @@
 """The node's subnet: from flags, from the last ``subnet.env``, from Kubernetes.
 
-Problem: a node must get its rules while the API server is away, and the last thing that was true is the best guess.
-Promise: flags first; else the subnet file that flannel or we wrote; the API (``hitless.sources.kubernetes``) then
-confirms or corrects. The file is written whole and renamed into place, in flannel's format, and only when it differs.
+Problem: a node must get its rules while the API server is away; the last known subnet is the best guess. Promise: flags
+first; else the subnet file that flannel or hitless wrote; the API (``hitless.sources.kubernetes``) then confirms or
+corrects it. The file is replaced atomically, in flannel's format, and only when it differs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NETWORK = {Family.IPV4: "FLANNEL_NETWORK", Family.IPV6: "FLANNEL_IPV6_NETWORK"}
 
 @dataclass(frozen=True, slots=True)
 class SubnetFile:
-    """What a subnet.env says: this node's subnets, the networks that they were cut from, and the MTU."""
+    """A subnet.env: this node's subnets, the networks that they are part of, and the MTU."""
 
     subnets: tuple[Network, ...] = ()
     networks: tuple[Network, ...] = ()
@@ -83,7 +83,7 @@ def render_subnet_file(snapshot: SourceSnapshot, mtu: int) -> str:
 
 
 def write_subnet_file(path: Path, text: str) -> bool:
-    """Put the text there, whole or not at all; true when the file changed. ``OSError`` is the caller's to judge."""
+    """Replace the file atomically; true when it changed. Raises ``OSError``."""
     with suppress(OSError):
         if files.read(path, most=_LONGEST) == text.encode():
             return False

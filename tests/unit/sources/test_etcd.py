@@ -76,7 +76,7 @@ def text(key: str) -> str:
 
 def turn(following: Following, store: Store, known: dict[str, bytes]) -> str:
     """One question and its answer; returns the question's path."""
-    path, body = following.question()
+    path, body = following.request()
     changes = (
         list(following.page(store.range(body)))
         if path == "kv/range"
@@ -145,13 +145,13 @@ def test_an_answer_that_is_none_is_a_value_error(answers: list[dict[str, Any]]) 
     following = Following(PREFIX)
     for answer in answers:
         try:
-            watch = following.question()[0] == "watch"
+            watch = following.request()[0] == "watch"
             changes = list(following.result(answer) if watch else following.page(answer))
         except ValueError:
             following.again()
             continue
         assert all(isinstance(one, KeyPut | KeyDeleted | KeysSynced) for one in changes)
-        json.dumps(following.question())
+        json.dumps(following.request())
 
 
 @pytest.mark.parametrize(

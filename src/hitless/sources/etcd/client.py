@@ -1,12 +1,12 @@
-"""etcd v3 by its JSON gateway, with the standard library.
+"""A client for etcd v3's JSON gateway, on the standard library.
 
 Problem: etcd speaks gRPC, whose Python library is 15 MB on disk and more in memory than the whole agent. The few calls
 that leases need are also served as JSON on the same port (``--enable-grpc-gateway``, on by default). Promise: ``call``
-is one request with a bound on time and size, at the endpoint that answered last, else at each of the others; ``stream``
-is a watch, line by line. With a user and password a token is fetched, and again when etcd says that it is none any
-more. TLS by a client certificate and an authority. Whatever goes wrong is ``ApiError`` (``status``: etcd's gRPC code;
-0: no answer) without a secret. By this way etcd knows nobody by the name in a certificate, so a user needs a password.
-``close`` may be called by another thread.
+is one request with a bound on time and size, to the endpoint that responded last, else to each of the others;
+``stream`` is a watch, line by line. With user and password a token is fetched, and again when etcd refuses it. TLS with
+a client certificate and an authority. Every failure is ``ApiError`` (``status``: etcd's gRPC code; 0: no response)
+without a secret. The gateway ignores the name in a client certificate, so a user needs a password. ``close`` may be
+called by another thread.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["UNAUTHENTICATED", "Etcd"]
 
 UNAUTHENTICATED = 16
-_PATIENCE = 5.0  # seconds for a connection, and for etcd to go on
-_WHOLE = 20.0  # seconds for a whole answer
-_MOST = 16 << 20  # bytes of an answer, or of a line of a watch
+_PATIENCE = 5.0  # seconds for a connection, and between two reads
+_WHOLE = 20.0  # seconds for a whole response
+_MOST = 16 << 20  # bytes of a response, or of a line of a watch
 _PIECE = 1 << 16
-_SILENCE = 620.0  # seconds without a byte in a watch; a line to a machine that is gone is noticed by TCP (45 s)
+_SILENCE = 620.0  # seconds without a byte in a watch; TCP notices a machine that is gone (45 s)
 
 
 class Etcd:
@@ -62,12 +62,12 @@ class Etcd:
         if self._options.username and not self._token:
             self._login()
         try:
-            return self._anywhere(path, body)
+            return self._call_any(path, body)
         except ApiError as error:
             if error.status != UNAUTHENTICATED or not self._options.username:
                 raise
         self._login()
-        return self._anywhere(path, body)
+        return self._call_any(path, body)
 
     @contextmanager
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Iterator[Mapping[str, Any]]]:
@@ -83,26 +83,26 @@ class Etcd:
             yield self._results(what, _pieces(response))
 
     def next_endpoint(self) -> None:
-        """Ask another one from now on."""
+        """Use the next endpoint from now on."""
         self._endpoints.append(self._endpoints.pop(0))
 
     def forget_token(self) -> None:
-        """It was refused."""
+        """Log in again before the next call: the token was refused."""
         self._token = ""
 
     def close(self) -> None:
-        """End every call; what is asked from now on fails."""
+        """End every call; later ones fail."""
         with self._lock:
             self._closed = True
             for one in self._open:
                 cut(one)
 
-    def _anywhere(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The first endpoint that answers."""
+    def _call_any(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The response of the first endpoint that gives one."""
         problem: ApiError | None = None
         for _ in range(len(self._endpoints)):
             try:
-                return self._ask(self._endpoints[0], path, body)
+                return self._call_one(self._endpoints[0], path, body)
             except ApiError as error:
                 if error.status not in _ELSEWHERE or self._closed:
                     raise
@@ -113,13 +113,13 @@ class Etcd:
 
     def _login(self) -> None:
         self._token = ""
-        said = {"name": self._options.username, "password": self._options.password}
-        token = self._anywhere("auth/authenticate", said).get("token")
+        credentials = {"name": self._options.username, "password": self._options.password}
+        token = self._call_any("auth/authenticate", credentials).get("token")
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise ApiError("etcd auth/authenticate: the answer holds no token")
         self._token = token
 
-    def _ask(self, endpoint: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _call_one(self, endpoint: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         what = f"etcd {path}"
         self.calls += 1
         with self._connected(endpoint, _PATIENCE) as connection, bounded(connection, _WHOLE):
@@ -146,7 +146,7 @@ class Etcd:
             headers["Authorization"] = self._token
         if connection.sock is None:
             connection.connect()
-        if self._closed:  # between its being opened and connected, when there was nothing to end yet
+        if self._closed:  # while it was being connected, so that ``close`` had nothing to end
             raise OSError("the client was closed")
         keep_alive(connection.sock)
         connection.request("POST", f"/v3/{path}", json.dumps(body).encode(), headers)
@@ -194,9 +194,9 @@ class Etcd:
                 connection.sock.settimeout(patience)
             yield connection
         except (OSError, HTTPException, ValueError) as error:
-            # what the library says of a header quotes it, token and all
-            words = "" if isinstance(error, ValueError) and not isinstance(error, OSError) else f" {error}"
-            raise ApiError(f"{endpoint} cannot be reached: {type(error).__name__}{words}") from error
+            # the library's message for a wrong header quotes it, with the token
+            detail = "" if isinstance(error, ValueError) and not isinstance(error, OSError) else f" {error}"
+            raise ApiError(f"{endpoint} cannot be reached: {type(error).__name__}{detail}") from error
         finally:
             with self._lock:
                 self._open.discard(connection)
@@ -204,7 +204,7 @@ class Etcd:
 
 
 _ELSEWHERE = (0, 14)
-"""No answer, and gRPC's UNAVAILABLE (no leader, stopping): another member may know."""
+"""No response, and gRPC's UNAVAILABLE (no leader, stopping): another member may respond."""
 
 
 def _code(value: Mapping[str, Any]) -> int:
@@ -234,7 +234,7 @@ def _context(options: EtcdOptions) -> ssl.SSLContext:
 
 
 def _pieces(response: HTTPResponse) -> Iterator[bytes]:
-    """What comes, until nothing came for long."""
+    """The body in pieces, until the connection was silent for too long."""
     try:
         while piece := response.read1(_PIECE):
             yield piece

@@ -1,7 +1,7 @@
-"""net-conf.json in etcd (``PREFIX/config``): flannel's place for it where leases are in etcd.
+"""net-conf.json in etcd (``PREFIX/config``), where flannel reads it when leases are in etcd.
 
-Promise: the text as etcd has it; where etcd is away, the text that the state file remembers; else it is waited for, and
-said once why. It is checked by ``hitless.sources.netconf`` as a file is.
+Promise: the text in etcd; while etcd is away the text of the state file; without one the call waits, and logs the
+reason once. The text is checked by ``hitless.sources.netconf`` as a file is.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ __all__ = ["config_text"]
 _AGAIN = 1.0  # seconds; flannel's
 
 
-def config_text(options: EtcdOptions, remembered: str, say: Callable[[str], None]) -> str:
-    """The text of the network configuration. ``say`` is told what is waited for. Raises ``InputError``."""
+def config_text(options: EtcdOptions, remembered: str, report: Callable[[str], None]) -> str:
+    """The text of the network configuration. ``report`` gets the reason of a wait. Raises ``InputError``."""
     etcd = Etcd(options)
-    said = ""
+    reported = ""
     while True:
         try:
             text = Registry(etcd, options.prefix).config()
@@ -32,9 +32,9 @@ def config_text(options: EtcdOptions, remembered: str, say: Callable[[str], None
         if text is not None:
             return text
         if remembered:
-            say(f"{why}; what it said last is used")
+            report(f"{why}; what it said last is used")
             return remembered
-        if why != said:
-            say(why)
-            said = why
+        if why != reported:
+            report(why)
+            reported = why
         time.sleep(_AGAIN)

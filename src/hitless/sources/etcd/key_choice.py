@@ -1,9 +1,9 @@
-"""Which key a node takes in etcd: its own, the one it had, or a free one.
+"""Which key a node takes in etcd: its own, an earlier one, or a free one.
 
-Problem: two nodes with one subnet take each other's traffic, and a node that comes back with another subnet has pods
-that nobody reaches. Promise: first the key whose lease has this node's address (whatever else it says), then the
-subnets that a flag gives, then those of subnet.env, then a random one of the first hundred that are free, so that
-nodes that start together seldom choose the same. Pure; the random choice is handed in. Next stage: ``source``.
+Problem: two nodes with one subnet take each other's traffic, and the pods of a node that comes back with another subnet
+cannot be reached. Promise: first the key whose value has this node's address, then the subnets of --node-subnet, then
+those of subnet.env, then a random one of the first hundred that are free, so that nodes that start together seldom
+choose the same. Pure; the random choice is passed in. Next stage: ``source``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CANDIDATES = 100  # flannel's number
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """What is kept of everybody's key: the addresses that it says, a mark of its text, and what etcd says of it."""
+    """What is kept of each key: the addresses in its value, a hash of the value, and etcd's lease and revisions."""
 
     public: tuple[str, str]
     mark: int
@@ -36,7 +36,7 @@ class HeldKey:
 
 
 def held_by(value: bytes, lease: int, created: int, modified: int) -> HeldKey:
-    """What is kept of a key; a value that is nonsense says no address."""
+    """What is kept of a key; an invalid value has no address."""
     try:
         fields = from_json(value, most=MOST)
         lower = {str(key).lower(): one for key, one in fields.items()} if isinstance(fields, Mapping) else {}
@@ -47,9 +47,9 @@ def held_by(value: bytes, lease: int, created: int, modified: int) -> HeldKey:
 
 
 def mine(held: Mapping[str, HeldKey], address: Address) -> list[str]:
-    """Keys that say this address, the oldest first."""
-    at, said = 0 if address.version == 4 else 1, str(address)
-    return sorted((key for key, one in held.items() if one.public[at] == said), key=lambda key: held[key].created)
+    """Keys whose value has this address, the oldest first."""
+    at, text = 0 if address.version == 4 else 1, str(address)
+    return sorted((key for key, one in held.items() if one.public[at] == text), key=lambda key: held[key].created)
 
 
 def choose(
@@ -60,7 +60,7 @@ def choose(
     lost: Iterable[str],
     pick: Callable[[Sequence[Network]], Network],
 ) -> str:
-    """A key that is free. Raises ``InputError`` where there is none. ``lost``: keys that somebody took meanwhile."""
+    """A key that is free. Raises ``InputError`` where there is none. ``lost``: keys that other nodes took meanwhile."""
     taken: dict[Family, list[Network]] = {family: [] for family in Family}
     for key in (*held, *lost):
         for family, subnet in subnets_of(key).items():
@@ -79,8 +79,8 @@ def choose(
             continue
         free = list(islice(cut.free(taken[family]), _CANDIDATES))
         if not free:
-            words = f"no subnet of {cut.network} is free"
-            raise InputError(words, where="etcd", expected="a larger network, or fewer nodes")
+            message = f"no subnet of {cut.network} is free"
+            raise InputError(message, where="etcd", expected="a larger network, or fewer nodes")
         chosen[family] = pick(free)
     return key_of(chosen)
 

@@ -26,7 +26,7 @@ def key_of(subnets: Mapping[Family, Network]) -> str:
 
 
 def subnets_of(key: str) -> dict[Family, Network]:
-    """The subnets that a key names; none where it is no lease's."""
+    """The subnets that a key names; none where it is not a lease's."""
     matched = _KEY.fullmatch(key)
     if matched is None:
         return {}
@@ -43,12 +43,12 @@ def subnets_of(key: str) -> dict[Family, Network]:
 
 
 def encoded(key: str | bytes) -> str:
-    """As JSON carries bytes."""
+    """Bytes as the gateway's JSON has them: base64."""
     return base64.b64encode(key.encode() if isinstance(key, str) else key).decode()
 
 
 def decoded(value: object) -> bytes:
-    """The bytes of an answer; raises ``ValueError``."""
+    """The bytes of a value in a response; raises ``ValueError``."""
     if not isinstance(value, str):
         raise ValueError("not base64")
     try:
@@ -58,5 +58,5 @@ def decoded(value: object) -> bytes:
 
 
 def past(prefix: str) -> str:
-    """The first key that is behind all that begin with ``prefix``."""
+    """The end of the range of all keys that begin with ``prefix``."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -1,9 +1,9 @@
-"""The calls by which a node takes, changes and keeps its lease in etcd: one request each, none for anybody else's.
+"""The calls with which a node takes, changes and keeps its lease in etcd: one request each, none for other nodes'.
 
-Problem: flannel reads and then writes, so that two nodes may undo each other; renews by a new lease and a new value, of
-which all peers are told; and makes a reservation (a key that somebody wrote without a lease) into one that ends after a
-day. Promise: every write is a transaction on what was read; a renewal is a keep-alive, of which nobody is told; a key's
-lease, or that it has none, stays as it is. Raises ``ApiError``.
+Problem: flannel reads and then writes, so that two nodes may overwrite each other; it renews by a new lease and a new
+value, which every peer receives; and it turns a reservation (a key without a lease) into one that expires after a day.
+Promise: every write is a transaction that compares what was read; a renewal is a keep-alive, which no peer receives; a
+key keeps its lease, or has none. Raises ``ApiError``.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ class Registry:
         return _whole(self._etcd.call("lease/grant", {"TTL": str(seconds)}), "ID")
 
     def revoke(self, lease: int) -> None:
-        """Give a lease up, and the keys that hang on it."""
+        """Revoke a lease; its keys are deleted."""
         self._etcd.call("lease/revoke", {"ID": str(lease)})
 
     def remaining(self, lease: int) -> int:
-        """Seconds until a lease ends; negative when it has."""
+        """Seconds until a lease expires; negative when it has."""
         return _whole(self._etcd.call("lease/timetolive", {"ID": str(lease)}), "TTL")
 
     def renew(self, lease: int) -> int:
-        """Keep a lease for as long again: the seconds that it has now, 0 when it is gone."""
+        """Renew a lease for its whole time: the seconds until it expires, 0 when it already has."""
         result = self._etcd.call("lease/keepalive", {"ID": str(lease)}).get("result")
         if not isinstance(result, Mapping):
             raise ApiError("etcd lease/keepalive: the answer is not understood")
         return _whole(result, "TTL")
 
     def create(self, key: str, value: str, lease: int) -> bool:
-        """Make a key that is not there; false when somebody was quicker."""
+        """Create a key; false when it exists."""
         return self._write(key, value, {"target": "VERSION", "version": "0"}, {"lease": str(lease)})
 
     def change(self, key: str, value: str, modified: int) -> bool:
-        """Change a key as it was read, keeping its lease; false when it is another one by now."""
+        """Change a key as it was read, keeping its lease; false when it was changed meanwhile."""
         compare = {"target": "MOD", "mod_revision": str(modified)}
         return self._write(key, value, compare, {"ignore_lease": True})
 
     def delete(self, key: str, modified: int) -> bool:
-        """Remove a key as it was read; false when it is another one by now."""
+        """Remove a key as it was read; false when it was changed meanwhile."""
         full = encoded(self.subnets + key)
         compare = {"key": full, "result": "EQUAL", "target": "MOD", "mod_revision": str(modified)}
         return _won(self._etcd.call("kv/txn", _transaction(compare, {"request_delete_range": {"key": full}})))

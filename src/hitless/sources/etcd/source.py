@@ -1,10 +1,10 @@
-"""Leases from etcd: everybody's by one list and one watch, this node's by a few transactions.
+"""Leases from etcd: those of peers by one list and one watch, this node's by a few transactions.
 
-Problem: flannel asks for every peer's time to live one after another, exits when its own key goes or a race is lost,
-and never notices an etcd that was put back to an earlier state. Promise: peers cost no call of their own; this node's
-subnet is told to the overlay when etcd's own order of events says that nobody was there before; our key is made again
-or put right when somebody removes or changes it, and its lease renewed ``margin`` seconds before its end. While etcd is
-away everything stays as it was told (``News.trouble`` says why). Two threads: one reads, one decides.
+Problem: flannel requests the TTL of every peer one after another, exits when its own key is deleted or a race is lost,
+and never notices that etcd was restored from a backup. Promise: no request for a single peer; this node's subnet is
+reported to the overlay only when etcd's revisions show that no other node had it before; our key is created again or
+corrected when it is removed or changed, and its lease is renewed ``margin`` seconds before it expires. While etcd is
+away the last report stays valid (``News.trouble`` has the reason). Two threads: one reads, one decides.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hitless.sources.etcd.key_choice import HeldKey, choose, held_by, mine, over
 from hitless.sources.etcd.keys import subnets_of
 from hitless.sources.etcd.registry import Registry
 from hitless.sources.etcd.watching import Change, Following, KeyDeleted, KeyPut, KeysSynced
-from hitless.sources.lease_source import News, Offer, Teller
+from hitless.sources.lease_source import News, NewsNotifier, Offer
 from hitless.sources.options import EtcdOptions
 from hitless.sources.roster import Roster
 
@@ -33,14 +33,14 @@ __all__ = ["EtcdLeases", "EtcdLeasesOptions"]
 
 _TTL = 86_400  # seconds; flannel's
 _WAITS = (0.2, 5.0)  # seconds between tries, doubled from the first to the last
-_AGAIN = 600.0  # seconds of one watch: then etcd is asked again, and says whether its state is still the one we know
+_AGAIN = 600.0  # seconds of one watch; before the next one it is checked that etcd's history is still the same
 _OUT_OF_RANGE = 11  # gRPC's code: the list's revision was compacted away while it was read
 
 
 @dataclass(frozen=True, slots=True)
 class EtcdLeasesOptions:
-    """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that are no pod's;
-    ``public``: this node's own, by which its lease of an earlier start is known before the first offer."""
+    """``given``: subnets that a flag names; ``previous``: of subnet.env; ``reserved``: addresses that no pod has;
+    ``public``: this node's own, by which its lease of an earlier start is found before the first offer."""
 
     etcd: EtcdOptions
     cuts: Mapping[Family, Cut]
@@ -57,7 +57,7 @@ class _Away:
 
 
 @dataclass(frozen=True, slots=True)
-class _Back:
+class _Reachable:
     pass
 
 
@@ -69,13 +69,13 @@ class EtcdLeases:
         self.etcd = etcd or Etcd(options.etcd)
         self._registry = Registry(self.etcd, options.etcd.prefix)
         self._roster = Roster({family: cut.network for family, cut in options.cuts.items()}, "", options.reserved)
-        self._teller = Teller()
-        self._inbox: queue.Queue[Change | _Away | _Back | None] = queue.Queue()
+        self._notifier = NewsNotifier()
+        self._inbox: queue.Queue[Change | _Away | _Reachable | None] = queue.Queue()
         self._held: dict[str, HeldKey] = {}
         self._offer: Offer | None = None
-        self._key = ""  # ours, as soon as it was asked for
-        self._known = False  # etcd told us of our key: all that came before it is known
-        self._asked, self._fresh = "", False  # a key whose making may have been done; ours was made in this run
+        self._key = ""  # ours, once it was requested
+        self._known = False  # our key came in the watch: all earlier changes are known
+        self._requested, self._fresh = "", False  # a key that may have been created; ours was created in this run
         self._subnets: dict[Family, Network] = {}
         self._lost: set[str] = set()
         self._renew_due: float | None = None
@@ -89,19 +89,19 @@ class EtcdLeases:
     def __str__(self) -> str:
         return str(self.etcd)
 
-    def start(self, tell: Callable[[News], None]) -> None:
-        """Begin."""
-        self._teller.to(tell)
+    def start(self, receive: Callable[[News], None]) -> None:
+        """As ``LeaseSource``."""
+        self._notifier.connect(receive)
         for thread in self._threads:
             thread.start()
 
     def publish(self, offer: Offer) -> None:
-        """Keep this published."""
+        """As ``LeaseSource``."""
         self._offer = offer
         self._inbox.put(None)
 
     def stop(self) -> None:
-        """End; the lease stays until its time is over."""
+        """End the threads; the lease stays until it expires."""
         self._stopping.set()
         self._inbox.put(None)
         self.etcd.close()
@@ -128,7 +128,7 @@ class EtcdLeases:
                     following.again()
                 else:
                     self.etcd.next_endpoint()
-            except Exception as error:  # noqa: BLE001 - the thread's border: it is tried again, and told
+            except Exception as error:  # noqa: BLE001 - the thread's outermost level: it is reported, and tried again
                 problem = ours(error, "following etcd")
                 following.again()
             if self._stopping.is_set():
@@ -138,24 +138,24 @@ class EtcdLeases:
             failures += 1
 
     def _read(self, following: Following) -> bool:
-        """Ask the next question to the end of its answer; whether anything was heard."""
-        path, body = following.question()
+        """Send the next request and read its response to the end; whether it held anything."""
+        path, body = following.request()
         try:
             if path != "watch":
                 for change in following.page(self.etcd.call(path, body)):
                     self._inbox.put(change)
                 return True
-            heard = False
+            received = False
             until = time.monotonic() + _AGAIN
             with self.etcd.stream(path, body) as results:
                 for result in results:
-                    changes: list[Change | _Back] = [*following.result(result)]
-                    heard |= bool(changes)
-                    for one in changes or [_Back()]:
+                    changes: list[Change | _Reachable] = [*following.result(result)]
+                    received |= bool(changes)
+                    for one in changes or [_Reachable()]:
                         self._inbox.put(one)
                     if following.lists() or time.monotonic() > until:
                         break
-            return heard
+            return received
         except ValueError as error:
             following.again()
             raise ApiError(f"etcd {path}: the answer is not understood ({error})") from error
@@ -174,9 +174,9 @@ class EtcdLeases:
                     self._trouble, self._failures, self._retry = "", 0, 0.0
                 except HitlessError as error:
                     self._failed(error)
-                except Exception as error:  # noqa: BLE001 - the thread's border: it is tried again, and told
+                except Exception as error:  # noqa: BLE001 - the thread's outermost level: it is reported, and tried again
                     self._failed(ours(error, "keeping the lease in etcd"))
-            self._say()
+            self._report()
 
     def _failed(self, error: HitlessError) -> None:
         self._trouble = str(error)
@@ -185,7 +185,7 @@ class EtcdLeases:
         self._retry = time.monotonic() + wait
 
     def _take(self) -> None:
-        """Wait for news, and take all that is there."""
+        """Wait for the queue, and handle all that is in it."""
         due = self._retry or self._renew_due
         wait = max(0.0, due - time.monotonic()) if due else None
         try:
@@ -194,13 +194,13 @@ class EtcdLeases:
             return
         while True:
             if item is not None:
-                self._one(item)
+                self._handle(item)
             try:
                 item = self._inbox.get_nowait()
             except queue.Empty:
                 return
 
-    def _one(self, item: Change | _Away | _Back) -> None:
+    def _handle(self, item: Change | _Away | _Reachable) -> None:
         if isinstance(item, _Away):
             self._away = item.why
             return
@@ -239,27 +239,27 @@ class EtcdLeases:
             self._renew_due = None
 
     def _keep(self, offer: Offer, now: float) -> None:
-        """See that our key stands and says what we offer. Raises ``ApiError``, ``InputError``."""
+        """Create, correct or renew our key, as needed. Raises ``ApiError``, ``InputError``."""
         if self._fresh and self._known and (held := self._held.get(self._key)) is not None:
             self._fresh = False
-            if self._beaten(held):
+            if self._lost_race(held):
                 self._registry.delete(self._key, held.modified)
-                self._leave()
+                self._give_up_key()
         text = encoded(offer)
         if not self._key:
             self._adopt(offer)
         if not self._key:
-            self._create(self._asked or self._choose(), text)
+            self._create(self._requested or self._choose(), text)
             return
         self._roster.reserve(self._options.reserved | {reach.public_ip for reach in offer.reach.values()})
         self._roster.belongs(self._key)
         own = self._held.get(self._key)
         if own is None:
-            if self._known:  # somebody removed it, or its time was over while it could not be renewed
+            if self._known:  # it was removed, or expired while it could not be renewed
                 self._known = False
                 self._create(self._key, text)
         elif own.mark != hash(text.encode()):
-            self._registry.change(self._key, text, own.modified)  # if it is another one by now, etcd tells of that
+            self._registry.change(self._key, text, own.modified)  # if it was changed meanwhile, the watch reports that
         elif own.lease:
             self._renew(own.lease, now)
 
@@ -269,7 +269,7 @@ class EtcdLeases:
         if now >= self._renew_due:
             left = self._registry.renew(lease)
             if left <= 0:
-                raise ApiError("the lease in etcd is over")  # its key goes with it, and is made again
+                raise ApiError("the lease in etcd is over")  # its key is deleted with it, and created again
             self._renew_due = self._due(left, now)
 
     def _choose(self) -> str:
@@ -281,41 +281,41 @@ class EtcdLeases:
         return now + max(0.0, left - min(self._options.etcd.margin, self._options.ttl / 2, max(left, 0) / 2 + 1))
 
     def _adopt(self, offer: Offer) -> None:
-        """Take up the key that says our address; those that do not fit the configuration any more go."""
-        said = offer.reach.get(Family.IPV4) or offer.reach.get(Family.IPV6)
-        for key in mine(self._held, said.public_ip) if said is not None else ():
+        """Use the key that has our address; delete those that do not fit the configuration any more."""
+        reach = offer.reach.get(Family.IPV4) or offer.reach.get(Family.IPV6)
+        for key in mine(self._held, reach.public_ip) if reach is not None else ():
             subnets, cuts = subnets_of(key), self._options.cuts
             if subnets.keys() == cuts.keys() and all(self._fits(family, one) for family, one in subnets.items()):
                 self._key, self._known, self._subnets = key, True, subnets
-                self._renew_due, self._asked = None, ""
+                self._renew_due, self._requested = None, ""
                 return
             self._registry.delete(key, self._held[key].modified)
 
     def _fits(self, family: Family, subnet: Network) -> bool:
-        """Whether a subnet is what a flag gives, else of the configuration's range."""
+        """Whether it is the subnet of --node-subnet, or without that flag one of the configured range."""
         given = next((one for one in self._options.given if family_of(one) is family), None)
         return given == subnet if given is not None else self._options.cuts[family].fits(subnet)
 
     def _create(self, key: str, text: str) -> None:
-        self._asked = key  # if the answer is lost, the same one is asked for again
+        self._requested = key  # if the response is lost, the same key is requested again
         lease = self._registry.grant(self._options.ttl)
         won = self._registry.create(key, text, lease)
-        self._asked = ""
+        self._requested = ""
         if won:
             self._key, self._renew_due, self._fresh = key, None, True
             return
         self._registry.revoke(lease)
-        self._leave()
+        self._give_up_key()
         self._lost.add(key)
         raise ApiError(f"another node was quicker to take {key} in etcd")
 
-    def _leave(self) -> None:
+    def _give_up_key(self) -> None:
         self._key, self._known = "", False
         self._renew_due = None
         self._roster.belongs("")
 
-    def _beaten(self, held: HeldKey) -> bool:
-        """Whether somebody with an overlapping subnet was there before our key was made."""
+    def _lost_race(self, held: HeldKey) -> bool:
+        """Whether a node with an overlapping subnet created its key before ours."""
         subnets = subnets_of(self._key)
         for key, other in self._held.items():
             if other.created < held.created:
@@ -324,17 +324,17 @@ class EtcdLeases:
                     return True
         return False
 
-    def _say(self) -> None:
+    def _report(self) -> None:
         leases, changed = self._roster.leases()
         held, offer = self._held.get(self._key), self._offer
         published = held is not None and offer is not None and held.mark == hash(encoded(offer).encode())
-        own = self._roster.word(self._key or self._before())
+        own = self._roster.claim(self._key or self._earlier_key())
         trouble = self._away or self._trouble
         subnets = dict(self._subnets)
-        self._teller.say(News(leases, changed, self._key, subnets, own, published=published, trouble=trouble))
+        self._notifier.send(News(leases, changed, self._key, subnets, own, published=published, trouble=trouble))
 
-    def _before(self) -> str:
-        """The key that says our address, while nothing was offered."""
+    def _earlier_key(self) -> str:
+        """Before the first offer: the key that has our address."""
         if self._offer is not None or not self._options.public:
             return ""
         return next(iter(mine(self._held, self._options.public[0])), "")

@@ -25,7 +25,7 @@ _PAGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class KeyPut:
-    """A key has this value; ``lease`` 0: it stays for ever. ``created`` and ``modified`` are revisions."""
+    """A key has this value; ``lease`` 0: it does not expire. ``created`` and ``modified`` are revisions."""
 
     key: str
     value: bytes
@@ -36,7 +36,7 @@ class KeyPut:
 
 @dataclass(frozen=True, slots=True)
 class KeyDeleted:
-    """A key is not there any more."""
+    """A key was deleted."""
 
     key: str
     modified: int
@@ -44,7 +44,7 @@ class KeyDeleted:
 
 @dataclass(frozen=True, slots=True)
 class KeysSynced:
-    """A list was read to its end: ``keys`` are all there are, at ``revision``. It may come again."""
+    """A list was read to its end: ``keys`` are all keys at ``revision``. It may come again."""
 
     keys: frozenset[str]
     revision: int
@@ -54,7 +54,7 @@ Change = KeyPut | KeyDeleted | KeysSynced
 
 
 class Following:
-    """All keys below a prefix."""
+    """List and watch of all keys below a prefix."""
 
     def __init__(self, prefix: str, *, page: int = _PAGE) -> None:
         self._prefix, self._page = prefix, page
@@ -64,28 +64,28 @@ class Following:
     def _begin(self) -> None:
         self._next = "list"
         self._revision = 0
-        self._witness: tuple[str, int, int] | None = None  # a key that is there: when it was made, and changed last
+        self._witness: tuple[str, int, int] | None = None  # a key, its create and mod revision
         self._from = self._prefix.encode()
         self._listed: set[str] = set()
         self._pages = 0
 
     def lists(self) -> bool:
-        """Whether the next question is for the list."""
+        """Whether the next request is for the list."""
         return self._next == "list"
 
     def again(self) -> None:
         """Read the list from its beginning."""
         self._begin()
 
-    def question(self) -> tuple[str, dict[str, Any]]:
-        """The path and the body of what to ask now."""
+    def request(self) -> tuple[str, dict[str, Any]]:
+        """Path and body of the next request."""
         end = encoded(past(self._prefix))
         if self._next == "check" and self._witness is None:
             self._begin()
         if self._next == "check" and self._witness is not None:
             return "kv/range", {"key": encoded(self._prefix + self._witness[0])}
         if self._next != "list":
-            self._next = "check"  # whoever asks again has lost the watch
+            self._next = "check"  # a request after this one means that the watch was lost
             create = {
                 "key": encoded(self._prefix),
                 "range_end": end,
@@ -98,11 +98,11 @@ class Following:
             body["revision"] = str(self._revision)
         return "kv/range", body
 
-    def page(self, answer: Mapping[str, Any]) -> Iterator[Change]:
-        """What a page of the list changes. Raises ``ValueError``."""
+    def page(self, response: Mapping[str, Any]) -> Iterator[Change]:
+        """The changes of one page of the list. Raises ``ValueError``."""
         if self._next == "check":
-            return self._check(answer)
-        header = _object(answer, "header")
+            return self._check(response)
+        header = _object(response, "header")
         self._cluster = _number(header, "cluster_id")
         self._revision = self._revision or _number(header, "revision")
         if not self._revision:
@@ -112,24 +112,24 @@ class Following:
             raise ValueError("a list without an end")
         changes: list[Change] = []
         last = self._from
-        for kv in _objects(answer, "kvs"):
+        for kv in _objects(response, "kvs"):
             last = max(last, decoded(kv.get("key")))
             if (put := self._put(kv)) is not None:
                 self._listed.add(put.key)
                 self._note(put)
                 changes.append(put)
-        if answer.get("more") is True and changes:
+        if response.get("more") is True and changes:
             self._from = last + b"\0"
         else:
             changes.append(KeysSynced(frozenset(self._listed), self._revision))
             self._next, self._listed = "watch", set()
         return iter(changes)
 
-    def _check(self, answer: Mapping[str, Any]) -> Iterator[Change]:
-        """Whether etcd's history is the one that we followed: a key that we know was made and changed in it."""
-        assert self._witness is not None, "it was asked for"
+    def _check(self, response: Mapping[str, Any]) -> Iterator[Change]:
+        """Go on watching if etcd's history is still the same: the known key has the known revisions."""
+        assert self._witness is not None, "its key was requested"
         _, created, modified = self._witness
-        found = next(_objects(answer, "kvs"), {})
+        found = next(_objects(response, "kvs"), {})
         same = _number(found, "create_revision") == created
         if same and (_number(found, "mod_revision") == modified or _number(found, "mod_revision") > self._revision):
             self._next = "watch"
@@ -141,18 +141,18 @@ class Following:
         if self._witness is None or put.modified >= self._witness[2] or put.key == self._witness[0]:
             self._witness = (put.key, put.created, put.modified)
 
-    def result(self, answer: Mapping[str, Any]) -> Iterator[Change]:
-        """What a message of the watch changes; ``lists`` is true afterwards where the list has to be read again."""
-        header = _object(answer, "header")
+    def result(self, response: Mapping[str, Any]) -> Iterator[Change]:
+        """The changes of one message of the watch; afterwards ``lists`` is true where the list must be read again."""
+        header = _object(response, "header")
         revision, cluster = _number(header, "revision"), _number(header, "cluster_id")
-        if answer.get("canceled") is True or _number(answer, "compact_revision"):
+        if response.get("canceled") is True or _number(response, "compact_revision"):
             self._begin()
             return iter(())
-        if cluster != self._cluster or (answer.get("created") is True and revision < self._revision):
-            self._begin()  # another cluster, or this one put back to an earlier state
+        if cluster != self._cluster or (response.get("created") is True and revision < self._revision):
+            self._begin()  # another cluster, or this one was restored from a backup
             return iter(())
         changes: list[Change] = []
-        for event in _objects(answer, "events"):
+        for event in _objects(response, "events"):
             kv = _object(event, "kv")
             modified = _number(kv, "mod_revision")
             if event.get("type", "PUT") == "DELETE":
@@ -164,8 +164,8 @@ class Following:
             elif (put := self._put(kv)) is not None:
                 changes.append(put)
                 self._note(put)
-        if changes and answer.get("fragment") is not True:
-            # of a revision that comes in fragments the rest is still to come: after a break it is asked for again
+        if changes and response.get("fragment") is not True:
+            # a revision in fragments is not complete yet: if the watch breaks now, it must be sent again
             self._revision = max(self._revision, *(one.modified for one in changes if not isinstance(one, KeysSynced)))
         return iter(changes)
 
@@ -176,7 +176,7 @@ class Following:
         return None if key is None else KeyPut(key, value, *numbers)
 
     def _name(self, kv: Mapping[str, Any]) -> str | None:
-        """The key without the prefix; ``None`` for one that is not below it, or no text."""
+        """The key without the prefix; ``None`` for one that is not below it, or not UTF-8."""
         try:
             key = decoded(kv.get("key")).decode()
         except UnicodeDecodeError:
@@ -199,12 +199,12 @@ def _objects(value: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _number(value: Mapping[str, Any], key: str) -> int:
-    """JSON carries 64 bits as text, and leaves out what is zero."""
+    """An integer: the gateway sends 64-bit ones as text, and omits zeros."""
     found = value.get(key, 0)
     if isinstance(found, bool) or not isinstance(found, int | str):
         raise ValueError(f"{key} is not a number")
     if isinstance(found, str):
-        # a cluster's number has up to 20 digits, and is only compared
+        # a cluster id has up to 20 digits, and is only compared
         parsed = number(found) if len(found) < 20 else hash(found)
         if parsed is None:
             raise ValueError(f"{key} is not a number")
