@@ -2,6 +2,7 @@
 
     python bench/agent.py [restarts] [transitions] [start] [repair] [reload] [heal] [compare] [--restarts 1000]
                           [--backend nft …]
+    python bench/agent.py --beside COMMIT [--backend nft …] [--rounds 10]
 
 Without a name, everything; every part for iptables-nft, iptables-legacy and native nftables, in both families. All in
 lab namespaces; root is needed. Prints the machine, the figures and what was asked; ends with 1 where one was missed
@@ -15,6 +16,8 @@ repair       from the commit that damages to the commit that repairs, as ``hitle
 reload       a firewall's reload by single commands: whether they succeed, gaps, connections lost
 heal         flows bound in a gap: when they work again, and whether any other connection was touched
 compare      one table with flannel's stand-ins
+--beside     another commit's agent and this one in turns, on iptables-nft and -legacy (about four minutes each):
+             start, idle processor time, repair, memory; missed where this one is worse beyond chance
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.parts import agent_heal, agent_reload
+from bench.parts import agent_beside, agent_heal, agent_reload
 from bench.parts.agent_lab import (
     HITLESS,
     Agent,
@@ -306,6 +309,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help="restarts, transitions, start, repair, reload, heal, compare")
     parser.add_argument("--backend", action="append", choices=[str(one) for one in Backend])
+    parser.add_argument("--beside", metavar="COMMIT", help="measure only this: that commit's agent beside this one's")
     parser.add_argument("--restarts", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=1000)
     parser.add_argument("--damages", type=int, default=100)
@@ -319,7 +323,10 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     with installed():
-        for name in options.what or known:
+        if options.beside:
+            both = [Backend(one) for one in options.backend or ("nft", "legacy")]
+            agent_beside.beside(options.beside, both, options.services, options.rounds, require)
+        for name in options.what or ((), known)[not options.beside]:
             print(name, flush=True)
             known[name]()
     print(f"{len(failures)} missed" + "".join(f"\n  {words}" for words in failures))

@@ -56,11 +56,12 @@ def installed() -> Iterator[None]:
 
 
 class Agent:
-    """The agent in a node, started and ready."""
+    """The agent in a node, started and ready. ``python``: of an environment with other code."""
 
-    def __init__(self, lab: Lab, *more: str) -> None:
+    def __init__(self, lab: Lab, *more: str, python: str = sys.executable) -> None:
         node = lab.nodes[0]
-        command = processes.command_in(node.namespace, [*named("hitless").command(lab.plan, node), *more])
+        _, *arguments = named("hitless").command(lab.plan, node)
+        command = processes.command_in(node.namespace, [python, *arguments, *more])
         self.begun = time.monotonic()
         self.process = processes.start(command, stderr=subprocess.PIPE, environment=environment(lab.plan, node))
         self.changes = 0
@@ -93,6 +94,23 @@ class Agent:
         """Seconds of processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def cpu_ns(self) -> int:
+        """The same in nanoseconds, by the scheduler's own count; of the threads that are there."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads)
+
+    def repairs(self, *, until: float, quiet: float) -> list[float]:
+        """What its log says of repairs since it was ready, in milliseconds: when the first is there, at most ``until``
+        seconds from now, and no other followed for ``quiet`` seconds."""
+        end = last = time.monotonic() + until
+        found: list[float] = []
+        while time.monotonic() < (last + quiet if found else end):
+            now = [one["milliseconds"] for one in list(self.said) if one["event"] == "repaired"]
+            if len(now) > len(found):
+                found, last = now, time.monotonic()
+            time.sleep(0.01)
+        return found
 
     def end(self, number: int) -> None:
         """Signal it, and wait."""
