@@ -8,7 +8,7 @@ rules that first reading takes seconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Self
 
 from hitless.agent.observing import Observer
@@ -130,10 +130,11 @@ class Node:
 
 
 class AllRules:
-    """Everybody's rules in one namespace. For one thread, which need not be the ``Node``'s."""
+    """All rules of one namespace, whoever wrote them. For one thread, which need not be the ``Node``'s. ``give_way`` is
+    called between the pieces of a long read, and may wait for something more urgent."""
 
-    def __init__(self, namespace: Namespace = HERE) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: Namespace = HERE, give_way: Callable[[], None] | None = None) -> None:
+        self._namespace, self._give_way = namespace, give_way
         self._rules: RulesObserver | None = None
 
     def close(self) -> None:
@@ -160,7 +161,10 @@ class AllRules:
             wanted = tuple(family for family in Family if family in families or (found and family in found.families))
             if found is not None:
                 found.close()
-            from hitless.observe.rules import RulesObserver  # 30 ms, for which nothing waits in this thread
+            # 30 ms, for which nothing waits in this thread
+            from hitless.kernel.nftables.mirror import Sockets
+            from hitless.observe.rules import RulesObserver
 
-            found = self._rules = RulesObserver(wanted, self._namespace, follow_legacy=False)
+            sockets = Sockets(self._namespace, self._give_way)
+            found = self._rules = RulesObserver(wanted, self._namespace, follow_legacy=False, sockets=sockets)
         return found

@@ -177,7 +177,7 @@ async def _work(
     watch = _watch(runtime)
     loop = Loop(
         Worker(Node(lock_wait=options.lock_wait), options.backend, runtime),
-        Judging(AllRules(), runtime),
+        Judging(AllRules(give_way=runtime.give_way), runtime),
         watch,
         Reporter(log, metrics, health, notifier, started=started),
         runtime,

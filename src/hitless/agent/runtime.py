@@ -21,6 +21,7 @@ __all__ = ["SYSTEM", "AsyncRuntime", "SystemClock"]
 
 _T = TypeVar("_T")
 _LAST = 0.5  # seconds for the judging thread's end
+_GIVES_WAY = 1.0  # seconds that the judging thread waits for one call in the other thread, which may wait for a lock
 
 
 class SystemClock:
@@ -47,6 +48,9 @@ class AsyncRuntime(SystemClock):
         self._judging: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._judge: threading.Thread | None = None
         self._busy = False
+        self._running_since = 0.0
+        self._not_running = threading.Event()
+        self._not_running.set()
 
     async def wait(self, seconds: float) -> None:
         """Until so much time is over, or ``wake`` is called: it counts also when it was called before."""
@@ -64,7 +68,18 @@ class AsyncRuntime(SystemClock):
 
     async def run(self, action: Callable[[], _T]) -> _T:
         """Do this in the kernel's thread: one after the other."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, action)
+        self._running_since = self.monotonic()
+        self._not_running.clear()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, action)
+        finally:
+            self._not_running.set()
+
+    def give_way(self) -> None:
+        """Wait while the kernel's thread does something, but not longer than a second: both need the interpreter and a
+        core, and a repair needs them first. For the judging thread."""
+        if not self._not_running.is_set():
+            self._not_running.wait(max(0.0, self._running_since + _GIVES_WAY - self.monotonic()))
 
     def begin(self, action: Callable[[], _T]) -> Future[_T]:
         """Do this in the judging thread, for which nothing waits; ``wake`` when it is over."""

@@ -24,7 +24,9 @@ _PULSE = 1.0  # seconds between questions whether anything else that pods' packe
 _PULSE_LEAST = 0.1  # from a change of somebody else's rules to the question what it means
 _PULSE_SHARE = 50  # and such questions take a fiftieth of the time, however often others write
 _FAILED_SHARE = 3  # a question that failed is asked again after so many times what it took
-_SHARE = 400  # full comparisons, and evaluations, may take a 400th of the time: in legacy they cost up to 0.1 s
+_SHARE = 400  # full comparisons may take a 400th of the time: in legacy they cost up to 0.1 s
+_WHOLE_EVERY = 30.0  # seconds at least between evaluations that no change calls for; changes are noticed by the pulse
+_WHOLE_SHARE = 2000  # and such evaluations may take a 2000th of the time
 _IDLE = 3600.0  # while there is nothing to do
 
 
@@ -141,7 +143,7 @@ class Schedule:
         self._pulse_after = now + max(_PULSE_LEAST, _PULSE_SHARE * cost)
         self._pulse = self._pulse_after if self._stirred else max(now + _PULSE, self._pulse_after)
         if asked:
-            self._judge = now + max(self._resync, _SHARE * cost)
+            self._judge = now + max(_WHOLE_EVERY, _WHOLE_SHARE * cost)
 
     def not_judged(self, now: float, cost: float) -> None:
         """That failed: ask again later."""

@@ -245,6 +245,15 @@ def test_maps_and_sets_of_every_shape_are_followed(node: Node) -> None:
                 assert update.changes is not None, f"{update.reason} after {text}"
 
 
+def test_a_long_read_gives_way_between_its_pieces(node: Node) -> None:
+    rules = "".join(f"add rule ip t c ip saddr 10.0.{number >> 8}.{number & 255} drop\n" for number in range(2000))
+    node.nft(f"add table ip t\nadd chain ip t c\nadd set ip t s {{ type ipv4_addr ; }}\n{rules}")
+    called: list[int] = []
+    with Mirror(node.namespace, sockets=mirror_module.Sockets(node.namespace, lambda: called.append(1))) as mirror:
+        assert len(called) > 20  # one for each datagram
+        compare(mirror)
+
+
 def test_an_update_names_the_writer(node: Node) -> None:
     with Mirror(node.namespace) as mirror:
         node.nft(TABLE)

@@ -10,6 +10,7 @@ import pytest
 from tests.contract.start_states import our_text, snapshot
 from tests.unit.agent.virtual import Agent, Time
 
+from hitless.agent import runtime as runtime_module
 from hitless.agent.health import UNREAD
 from hitless.agent.reconciling import plan_pass
 from hitless.agent.runtime import AsyncRuntime
@@ -199,6 +200,43 @@ def test_the_end_does_not_wait_for_a_reading() -> None:
         return done
 
     assert asyncio.run(ends()) == ["kernel"]
+
+
+@pytest.mark.parametrize("patience", [30.0, 0.01], ids=["a short call", "one that waits for a lock"])
+def test_a_long_reading_gives_way_to_the_thread_that_repairs_but_not_for_ever(
+    patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+    import threading
+
+    monkeypatch.setattr(runtime_module, "_GIVES_WAY", patience)
+
+    async def order() -> list[str]:
+        runtime, repairs, go, done = AsyncRuntime(), threading.Event(), threading.Event(), list[str]()
+
+        def repair() -> None:
+            repairs.set()
+            go.wait()
+            done.append("repaired")
+
+        def read() -> None:
+            runtime.give_way()
+            done.append("read")
+            go.set()
+
+        repairing = asyncio.ensure_future(runtime.run(repair))
+        assert await asyncio.to_thread(repairs.wait, 60.0)
+        reading = runtime.begin(read)
+        if patience > 1:
+            await asyncio.sleep(0.05)  # for a reading that gives no way
+            go.set()
+        await repairing
+        while not reading.done():
+            await runtime.wait(60.0)
+        await runtime.end(lambda: None, lambda: None)
+        return done
+
+    assert asyncio.run(order()) == (["repaired", "read"] if patience > 1 else ["read", "repaired"])
 
 
 def test_the_judging_thread_answers_wakes_and_ends() -> None:

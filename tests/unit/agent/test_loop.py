@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from tests.contract.start_states import NETWORKS, our_text, snapshot
@@ -13,6 +13,7 @@ from hitless.errors import KernelError, MissingError, ProgramError
 from hitless.kernel.conntrack import Entry
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
+from hitless.model.rules import Ruleset
 from hitless.plan import Transaction
 from hitless.testing.fake_node import FakeNode
 
@@ -300,6 +301,24 @@ def test_a_gap_lasts_as_long_as_it_lasts_also_when_the_clock_is_set_meanwhile(st
     assert closed["end"] == pytest.approx(agent.time.wall() * 1e9, abs=3.1e9)
     seconds = agent.metrics.total("hitless_agent_gap_seconds_total")
     assert seconds == pytest.approx(closed["milliseconds"] / 1e3, abs=1e-5)
+
+
+def test_a_node_on_which_nothing_changes_is_judged_anew_every_half_minute() -> None:
+    agent = started(whole=True)
+    agent.sleep(60.0)
+    everything, judged = agent.node.everything, list[object]()
+
+    def counted(families: Collection[Family]) -> Ruleset:
+        judged.append(families)
+        return everything(families)
+
+    agent.node.everything = counted  # type: ignore[method-assign]
+    agent.sleep(300.0)
+    assert 8 <= len(judged) <= 10
+    agent.node.other(Backend.NFT, V4, FOREIGN)  # a change is noticed all the same
+    agent.deliver()
+    agent.sleep(1.5)
+    assert not agent.ready()
 
 
 def test_a_new_configuration_is_taken_up_at_once() -> None:

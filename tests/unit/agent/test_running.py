@@ -62,7 +62,7 @@ class World:
         self.log = io.StringIO()
         self.stop: Callable[[], None] = lambda: None
         monkeypatch.setattr(running, "Node", lambda **_: self.node)
-        monkeypatch.setattr(running, "AllRules", lambda: self.node)
+        monkeypatch.setattr(running, "AllRules", lambda **_: self.node)
         monkeypatch.setattr(running, "Commits", lambda: self.events)
         monkeypatch.setattr(running, "favour", lambda: None)
 

@@ -11,7 +11,7 @@ read then, as the generation at hand holds it. What it never does: evaluate. Nex
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -62,14 +62,32 @@ class Update:
     noticed: int = 0  # of a full read: when the need for it was noticed
 
 
-class Sockets:
-    """The two ways to the kernel. Tests without one hand in others."""
+class _YieldingSocket(netlink.Socket):
+    """Calls ``give_way`` before each datagram that it receives."""
 
-    def __init__(self, namespace: Namespace) -> None:
-        self._namespace = namespace
+    def __init__(self, namespace: Namespace, give_way: Callable[[], None]) -> None:
+        super().__init__(netlink.NETFILTER, namespace)
+        self._give_way = give_way
+
+    def receive(self, *, wait: bool = True) -> bytes | None:
+        self._give_way()
+        return super().receive(wait=wait)
+
+    def another(self) -> netlink.Socket:
+        return _YieldingSocket(self.namespace, self._give_way)
+
+
+class Sockets:
+    """The two connections to the kernel. Tests without one pass others. ``give_way`` is called between the pieces of a
+    long read, and may wait for something more urgent."""
+
+    def __init__(self, namespace: Namespace, give_way: Callable[[], None] | None = None) -> None:
+        self._namespace, self._give_way = namespace, give_way
 
     def control(self) -> netlink.Socket:
-        """For questions."""
+        """For requests."""
+        if self._give_way is not None:
+            return _YieldingSocket(self._namespace, self._give_way)
         return netlink.Socket(netlink.NETFILTER, self._namespace)
 
     def receiver(self, clock: Clock, receive_buffer: int, *, urgent: bool, collapse: bool) -> Receiver:
