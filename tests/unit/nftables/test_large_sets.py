@@ -69,7 +69,7 @@ def test_a_verdict_map_of_many_sources_is_read_for_one(looked: list[int]) -> Non
     looked.clear()
     towards = HeaderReader(header("10.0.0.7"))
     (only,) = decode(payload, "ip", {"m": found}.get, 7, towards)
-    assert (only.steps[-1], towards.asked) == (Goto("pod7"), {"source"})
+    assert (only.steps[-1], towards.parts_read) == (Goto("pod7"), {"source"})
     (none,) = decode(payload, "ip", {"m": found}.get, 7, HeaderReader(header("10.9.9.9")))
     assert not any(isinstance(step, Goto | Opaque) for step in none.steps)
     assert len(looked) < 10
@@ -135,4 +135,4 @@ def test_a_large_set_of_addresses_needs_no_header() -> None:
     assert isinstance(member, SetMember)
     assert isinstance(member.elements, AddressMembers)
     assert member.elements.covers(IPv4Address("10.0.0.7"))
-    assert towards.asked == set()  # one reading for all packets
+    assert towards.parts_read == set()  # one reading for all packets

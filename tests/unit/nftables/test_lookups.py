@@ -135,7 +135,7 @@ def test_a_map_that_is_too_large_is_open_unless_the_packet_is_known() -> None:
     assert isinstance(one.steps[0], Opaque) and f"{MAX_BRANCHES + 1} elements" not in one.steps[0].text
     towards = HeaderReader(header("10.0.0.7"))
     assert [one.steps[-1] for one in read(found, SOURCE, look_up(to=0), towards=towards)] == [Accept()]
-    assert towards.asked == {"source"}
+    assert towards.parts_read == {"source"}
     unknown = HeaderReader(header("10.0.0.7")._replace(source=None))
     [one] = read(found, SOURCE, look_up(to=0), towards=unknown)
     assert isinstance(one.steps[0], Opaque)

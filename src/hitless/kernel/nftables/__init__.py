@@ -1,10 +1,10 @@
-"""nf_tables, read in the kernel's own encoding: no program is run.
+"""nf_tables, read in the kernel's own encoding, without running a program.
 
-Problem: listing the rules of a large node by program takes a second, and samples miss what happens in between. Promise:
-``read_ruleset`` reads everything that one generation holds, and decodes what is looked at; ``Mirror`` keeps it current
-from the kernel's events, transaction by transaction, with the writer of each. Tables of iptables-nft are nf_tables
-tables: their compat expressions are decoded too. Never does: write. Next stages: ``semantics`` evaluates what is read,
-``watch`` makes gaps of it.
+Problem: listing the rules of a large node with ``nft`` takes a second, and sampling misses what happens in between.
+Promise: ``read_ruleset`` reads everything of one generation, and decodes chains when they are read; ``Mirror`` keeps
+the rule set current from the kernel's events, transaction by transaction, with the writer of each. Tables of
+iptables-nft are nf_tables tables, and their compat expressions are decoded too. It never writes (``owned`` does). Next
+stages: ``semantics`` evaluates the rules, ``watch`` derives gaps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Mirror", "TableChange", "Update", "read_ruleset"]
 
 
 def __getattr__(name: str) -> object:
-    """The mirror is loaded when it is named: a daemon that only reads single chains does not pay for it."""
+    """The mirror is imported on first use, so that a daemon that only reads single chains does not load it."""
     if name in ("Mirror", "Update"):
         from hitless.kernel.nftables import mirror
 
@@ -46,10 +46,10 @@ def read_ruleset(
     *,
     socket: Socket | None = None,
 ) -> Ruleset:
-    """The nf_tables rule set of a namespace (``tables``: only those names), as one generation held it.
+    """The nf_tables rule set of a namespace (``tables``: only those names), as it was in one generation.
 
-    ``socket``: an open NETFILTER socket to use. Chains are decoded when they are read. Raises ``MissingError``
-    without permission or nf_tables, ``KernelError`` when the kernel refuses.
+    ``socket``: an open NETFILTER socket to use. Chains are decoded when they are read. Raises ``MissingError`` without
+    permission or nf_tables, ``KernelError`` when the kernel refuses.
     """
     from hitless.kernel.nftables.dump import numbers_of, read_state
 

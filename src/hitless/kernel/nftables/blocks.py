@@ -1,9 +1,10 @@
-"""The rules of a chain, in order, so that a changed chain shares nearly everything with what it was before.
+"""The rules of a chain in order, stored so that a changed chain shares nearly everything with the previous one.
 
-Problem: every commit makes a new rule set that others may still read, and a stranger's chain of 50,000 rules that pods
-pass may change a thousand times a second. Promise: rules stand packed in blocks of some hundreds that copies share; a
-change replaces one block, and what was found out about the others (``prefilter``) stays. A rule is known by its handle,
-which the kernel gives out once. What it never does: decode. Next stages: ``ordering`` changes them, ``state`` reads.
+Problem: every commit makes a new rule set that others may still read, and another program's chain of 50,000 rules that
+pods pass may change a thousand times a second. Promise: rules are packed in blocks of some hundreds, which copies
+share; a change replaces one block, and the ``prefilter`` indexes of the others remain valid. A rule is identified by
+its handle, which the kernel never reuses. It never decodes. Next stages: ``ordering`` changes the blocks, ``state``
+reads them.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ _HANDLE = struct.Struct("=Q")
 
 
 class _Block:
-    """Some rules that follow each other. Never changed."""
+    """Some consecutive rules. Never changed."""
 
-    __slots__ = ("_sorted", "handles", "messages")
+    __slots__ = ("_index", "handles", "messages")
 
     def __init__(self, handles: bytes, messages: tuple[bytes, ...]) -> None:
         self.handles, self.messages = handles, messages
-        self._sorted: RuleIndex | None = None
+        self._index: RuleIndex | None = None
 
     @property
-    def sorted(self) -> RuleIndex:
-        if self._sorted is None:
-            self._sorted = RuleIndex(map(unpack, self.messages))
-        return self._sorted
+    def index(self) -> RuleIndex:
+        if self._index is None:
+            self._index = RuleIndex(map(unpack, self.messages))
+        return self._index
 
     def find(self, needle: bytes) -> int:
-        """Where a handle is; -1 when it is not here."""
+        """The position of a handle; -1 if it is not here."""
         at = self.handles.find(needle)
         while at >= 0 and at % _HANDLE.size:
             at = self.handles.find(needle, at + 1)
@@ -48,7 +49,7 @@ class _Block:
 
 
 class RuleBlocks:
-    """Packed rule messages by handle. What ``copy`` gives may be changed without the other's notice."""
+    """Packed rule messages by handle. A copy may be changed without affecting the original."""
 
     __slots__ = ("_blocks", "_count")
 
@@ -59,7 +60,7 @@ class RuleBlocks:
             self.append(handle, message)
 
     def copy(self) -> RuleBlocks:
-        """The same rules; their blocks are shared."""
+        """The same rules; the blocks are shared."""
         other = RuleBlocks()
         other._blocks, other._count = self._blocks.copy(), self._count
         return other
@@ -87,7 +88,7 @@ class RuleBlocks:
 
     @property
     def version(self) -> tuple[object, ...]:
-        """Equal for rules that are certainly the same: what is compared is which blocks they are made of."""
+        """Equal for rules that are certainly the same: identical blocks."""
         return tuple(self._blocks)
 
     def _find(self, handle: int) -> tuple[int, int] | None:
@@ -98,38 +99,38 @@ class RuleBlocks:
                 return at, number
         return None
 
-    # --- what a packet may meet
+    # --- candidates for a packet
 
     def candidates(self, known: KnownHeader) -> Iterator[tuple[int, int, bytes]]:
-        """The rules that a packet may meet: number from 1, handle, message."""
+        """The rules that may match a packet: number from 1, handle, message."""
         before = 1
         for block in self._blocks:
-            for number in block.sorted.candidates(known):
+            for number in block.index.candidates(known):
                 yield before + number, block.handle(number), block.messages[number]
             before += len(block.messages)
 
     def specific_rules(self, known: KnownHeader) -> tuple[int, ...]:
-        """The handles of those among them that name something which other packets do not have."""
+        """The handles of the candidates that compare a field of the packet."""
         return tuple(
-            block.handle(number) for block in self._blocks for number in sorted(block.sorted.specific_rules(known))
+            block.handle(number) for block in self._blocks for number in sorted(block.index.specific_rules(known))
         )
 
     # --- changes
 
     def append(self, handle: int, message: bytes) -> None:
-        """Put a rule behind all others."""
+        """Add a rule at the end."""
         if not self._blocks:
             self._blocks.append(_Block(b"", ()))
         self._insert(len(self._blocks) - 1, len(self._blocks[-1].messages), handle, message)
 
     def prepend(self, handle: int, message: bytes) -> None:
-        """Put a rule before all others."""
+        """Add a rule at the beginning."""
         if not self._blocks:
             self._blocks.append(_Block(b"", ()))
         self._insert(0, 0, handle, message)
 
     def insert_after(self, position: int, handle: int, message: bytes) -> None:
-        """Put a rule behind another one. Raises ``KeyError`` when that is not there."""
+        """Add a rule behind another one. Raises ``KeyError`` if that does not exist."""
         found = self._find(position)
         if found is None:
             raise KeyError(position)
@@ -143,13 +144,13 @@ class RuleBlocks:
         if len(messages) < 2 * _BLOCK:
             self._blocks[at] = _Block(handles, messages)
             return
-        # where rules come one behind the other, the first half is whole for good
+        # rules usually come in order: then the first half does not change any more
         cut = _BLOCK * _HANDLE.size
         parts = [_Block(handles[:cut], messages[:_BLOCK]), _Block(handles[cut:], messages[_BLOCK:])]
         self._blocks[at : at + 1] = parts
 
     def remove(self, handle: int) -> None:
-        """Take a rule away. Raises ``KeyError`` when it is not there."""
+        """Remove a rule. Raises ``KeyError`` if it does not exist."""
         found = self._find(handle)
         if found is None:
             raise KeyError(handle)

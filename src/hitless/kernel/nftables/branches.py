@@ -1,8 +1,8 @@
-"""A model rule in the making: what the registers hold, and the steps so far.
+"""A model rule under construction: the registers' contents, and the steps so far.
 
-Problem: an expression reads what others have loaded, and a lookup splits a rule in several. Promise: ``Branch`` is what
-``expressions`` and ``effects`` share; one that is forked goes its own way. Registers are counted in 32-bit steps, as
-the kernel does.
+Problem: an expression reads what others have loaded, and a lookup in a map splits a rule into several. Promise:
+``Branch`` is what ``expressions`` and ``effects`` share; a forked branch is independent. Registers are numbered in
+32-bit units, as in the kernel.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ Attributes = dict[int, bytes]
 
 
 class Choice(NamedTuple):
-    """From step ``at`` on a branch is one way of several, and the rules do not tell which is taken."""
+    """From step ``at`` on, a branch is one of several alternatives, and the rules do not determine which is taken."""
 
     at: int
-    words: str
+
+    text: str
     exhaustive: bool
 
 
 @dataclass(slots=True)
 class Branch:
-    """One model rule in the making, of a ``table`` (nft family and name). ``choice``: it is one way of several of the
-    same rule."""
+    """One model rule under construction, of a ``table`` (nft family and name). ``choice``: it is one of several
+    alternatives of the same rule."""
 
     context: Context
     steps: list[Step] = field(default_factory=list)
@@ -44,13 +45,13 @@ class Branch:
         return Branch(self.context, list(self.steps), dict(self.registers), self.choice, self.table)
 
     def choose(self, choice: Choice) -> None:
-        """It is one way of a choice; a choice within a way is part of the first one."""
+        """Mark it as an alternative of a choice; a choice within an alternative belongs to the first one."""
         self.choice = self.choice or choice
 
-    def require(self, matches: tuple[Step, ...] | None, words: str) -> None:
-        """Add conditions; where there are none that say it, an opaque one with ``words``."""
+    def require(self, matches: tuple[Step, ...] | None, text: str) -> None:
+        """Add conditions; ``None``: the model cannot express them, and an opaque one with this ``text`` is added."""
         if matches is None:
-            self.steps.append(Opaque(words))
+            self.steps.append(Opaque(text))
         else:
             self.steps.extend(matches)
             self.context = self.context.after(matches)
@@ -63,7 +64,7 @@ class Branch:
 
 
 def slot(register: bytes | None) -> int:
-    """The first of the sixteen 32-bit registers that a register number stands for; -1 for the verdict."""
+    """The first of the sixteen 32-bit registers that a register number means; -1 for the verdict register."""
     index = wire.number(register or b"")
     return -1 if index == 0 else (index - 1) * 4 if index < 8 else index - 8
 

@@ -1,10 +1,10 @@
-"""A full read of the nf_tables rule set, whole or not at all.
+"""A consistent full read of the nf_tables rule set.
 
 Problem: tables, chains, rules and sets are separate dumps, and another process may commit between two of them. Promise:
-``read_state`` returns what one single generation held: the generation is read before and after, and the whole read is
-repeated until they agree; ``read_chain`` and ``read_object`` read one chain or set, cheaply. It keeps the rules and
-elements of what is of ``interest``, and never more than one message of the rest. Expressions are not decoded.
-Next stages: ``state`` (views), ``mirror`` (events from here on).
+``read_state`` returns the contents of a single generation: the generation is read before and after, and the whole read
+is repeated until both agree. ``read_chain`` and ``read_object`` read one chain or set, cheaply. Rules and elements are
+kept only of what is of ``interest``; of the rest, at most one message at a time is in memory. Expressions are not
+decoded. Next stages: ``state`` (views), ``mirror`` (events from here on).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = [
     "read_state",
 ]
 
-_MOST_PAUSE_S = 0.5  # between two tries to read it
-PATIENCE_S = 20.0  # how long a read may be disturbed by commits of others before it gives up
+_MOST_PAUSE_S = 0.5  # between two attempts
+PATIENCE_S = 20.0  # how long other programs' commits may disturb a read before it gives up
 _MOST_LISTED = 2 << 20  # bytes of elements: about 130,000 IPv4 addresses, 50,000 intervals
 _SUBJECT = "the nf_tables rule set"
 
 
 class UnstableRulesError(KernelError):
-    """The rules changed all the time while they were read."""
+    """The rules changed during each attempt to read them."""
 
 
 def _kind(number: int) -> int:
@@ -51,12 +51,12 @@ def _kind(number: int) -> int:
 
 
 def numbers_of(families: Iterable[Family]) -> tuple[int, ...]:
-    """The nf_tables families that can touch packets of ``families``; inet is always among them."""
+    """The nf_tables families that can affect packets of ``families``; inet is always among them."""
     return (*(wire.NUMBERS[family.nft] for family in families), wire.NUMBERS["inet"])
 
 
 def generation(socket: netlink.Socket) -> int:
-    """The rule set's generation now."""
+    """The current generation of the rule set."""
     try:
         replies = socket.request(
             _kind(wire.GETGEN), 0, netlink.nfgenmsg(0), operation="read the generation of", subject=_SUBJECT
@@ -82,11 +82,11 @@ def read_state(
     patience: float = PATIENCE_S,
     clock: Clock | None = None,
 ) -> State:
-    """All tables of the ``families`` (numbers), or those with a name in ``tables``, as one generation held them; rules
-    and elements only of what is of ``interest``.
+    """All tables of the ``families`` (numbers), or those named in ``tables``, of one generation; rules and elements
+    only of what is of ``interest``.
 
-    Commits that come in between make it begin again, except when ``undisturbed(state, generation)`` says that none of
-    them, up to that generation, touched anything of it. Raises ``UnstableRulesError`` when others disturb it for all of
+    A commit in between repeats the read, unless ``undisturbed(state, generation)`` says that no commit up to that
+    generation changed anything in the state. Raises ``UnstableRulesError`` when commits disturb the read for
     ``patience`` seconds.
     """
     clock = clock or Clock(0)
@@ -109,7 +109,7 @@ def read_state(
                 return state
         if clock.monotonic() > deadline:
             raise UnstableRulesError("read", _SUBJECT, reason=f"it changed all the time for {patience:.0f} s")
-        # who reads again and again takes the time that others need to come to an end
+        # reading without a pause would slow down the programs that are committing
         clock.sleep(pause)
         pause, careful = min(_MOST_PAUSE_S, 2 * pause + 0.001), not careful
 
@@ -165,26 +165,26 @@ class _Read:
         return found
 
     def _bodies(self, table: TableState) -> None:
-        """Read what is of interest in a table; forget the rest."""
-        begun = [
+        """Read the contents of what is of interest in a table; drop the rest."""
+        included = [
             ObjectRef(False, name)
             for name, chain in table.chains.items()
             if self._interest.includes(table.name, name, chain.hook)
         ]
         if self._interest is EVERYTHING:
-            begun += [ObjectRef(True, name) for name in table.sets]
-        if begun and not self._careful:
+            included += [ObjectRef(True, name) for name in table.sets]
+        if included and not self._careful:
             self._rules(table)
-        met = reachable(begun, lambda ref: self._body(table, ref))
+        reached_refs = reachable(included, lambda ref: self._body(table, ref))
         for chain in table.chains.values():
-            if ObjectRef(False, chain.name) not in met:
+            if ObjectRef(False, chain.name) not in reached_refs:
                 chain.drop_content()
         for each in table.sets.values():
-            if ObjectRef(True, each.name) not in met or not self._interest.wants_elements(each):
+            if ObjectRef(True, each.name) not in reached_refs or not self._interest.wants_elements(each):
                 each.drop_content()
 
     def _body(self, table: TableState, ref: ObjectRef) -> Iterable[ObjectRef]:
-        """Read a chain or set, and say what it leads to."""
+        """Read the contents of a chain or set, and return what it refers to."""
         found = table.find(ref)
         if isinstance(found, SetState):
             if self._interest.wants_elements(found):
@@ -199,10 +199,10 @@ class _Read:
         for payload in self._stream(wire.GETRULE, table.family, *parts):
             head = wire.rule_head(payload)
             if head.table != table.name:
-                continue  # a kernel before 4.15 knows no filter
+                continue  # kernels before 4.15 ignore the filter
             chain = table.chains.get(head.chain)
             if chain is None:
-                raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # made after the chains were read
+                raise NotFound("read", f"chain {head.chain} of {_SUBJECT}")  # created after the chains were read
             if name in ("", head.chain):
                 chain.add_references(payload)
                 chain.rules.append(head.handle, pack(payload))
@@ -219,8 +219,8 @@ class _TooLargeError(Exception):
 
 
 def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, most: int | None) -> None:
-    """Read a set's elements, or none of them where they are too many: the kernel begins its walk anew for each piece of
-    a dump, so that a million elements cost it a minute. What such a set holds, it is asked (``too_large``)."""
+    """Read a set's elements, or none if there are too many: the kernel restarts its walk for each part of a dump, so
+    that a million elements take a minute. Single elements of such a set are looked up instead (``too_large``)."""
 
     def lists(stream: Iterable[netlink.Message]) -> Iterator[bytes]:
         size = 0
@@ -231,7 +231,7 @@ def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, m
                 raise _TooLargeError
             yield listed
 
-    # a socket of its own: only with it a dump that is not wanted any more ends
+    # a separate socket: closing it is the only way to end a dump early
     with socket.another() as own:
         stream = own.stream(_kind(wire.GETSETELEM), asked, operation="read", subject=f"set {into.name}", torn=torn)
         try:
@@ -241,7 +241,7 @@ def _fill(socket: netlink.Socket, into: SetState, asked: bytes, *, torn: bool, m
 
 
 class FetchedObject(NamedTuple):
-    """A chain or set, read while the generations ``first`` to ``last`` were the kernel's."""
+    """A chain or set, read while the kernel's generation went from ``first`` to ``last``."""
 
     found: ChainState | SetState
     first: int
@@ -249,7 +249,7 @@ class FetchedObject(NamedTuple):
 
 
 def read_object(socket: netlink.Socket, key: TableKey, ref: ObjectRef) -> FetchedObject:
-    """One chain or set. Raises ``NotFound``, and ``TornError`` where the kernel ended in the middle."""
+    """One chain or set. Raises ``NotFound``, and ``TornError`` when the kernel interrupted the dump."""
     first = generation(socket)
     found: ChainState | SetState | None
     if ref.is_set:
@@ -271,8 +271,8 @@ def _read_set(socket: netlink.Socket, key: TableKey, name: str) -> SetState:
 
 
 def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool = False) -> ChainState | None:
-    """One chain with its rules; ``None`` when there is no such chain. ``torn``: also when others change rules
-    meanwhile, perhaps these."""
+    """One chain with its rules; ``None`` when it does not exist. ``torn``: return it also when rules changed during the
+    read."""
     family, table = key
     asked = netlink.nfgenmsg(family) + netlink.text(wire.CHAIN_TABLE, table) + netlink.text(wire.CHAIN_NAME, name)
     try:
@@ -280,7 +280,7 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool =
     except NotFound:
         return None
     chain = chain_of(netlink.attributes(replies[0].payload, 4)) if replies else ChainState(name)
-    # a dump for a chain that is not there is empty and no error, so that the chain is asked for first
+    # for a chain that does not exist a dump is empty, without an error; so the chain itself is requested first
     rules = netlink.nfgenmsg(family) + netlink.text(wire.RULE_TABLE, table) + netlink.text(wire.RULE_CHAIN, name)
     kind = _kind(wire.GETRULE)
     found: Iterable[netlink.Message] = (
@@ -295,7 +295,7 @@ def read_chain(socket: netlink.Socket, key: TableKey, name: str, *, torn: bool =
 
 
 def is_dormant(attributes: dict[int, bytes]) -> bool:
-    """Whether a table message says that the table sleeps."""
+    """Whether a table message says that the table is dormant."""
     return bool(wire.number(attributes.get(wire.TABLE_FLAGS, b"")) & wire.TABLE_DORMANT)
 
 

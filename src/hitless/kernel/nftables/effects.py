@@ -1,8 +1,8 @@
-"""What a rule does: verdicts, translations, and values that are put into registers.
+"""Effects of expressions: verdicts, translations, and values put into registers.
 
-Promise: an effect that decides a packet's fate becomes the model's action for it, or ``OpaqueAction`` with what was
-seen; one that decides nothing becomes no step. Attribute numbers: NFTA_IMMEDIATE, NFTA_MASQ, NFTA_NAT, NFTA_REJECT and
-NFTA_OBJREF of the kernel's nf_tables.h. Previous stage: ``expressions``.
+Promise: an effect that decides about a packet becomes the model's action for it, or an ``OpaqueAction`` with a
+description; one that decides nothing adds no step. Attribute numbers: NFTA_IMMEDIATE, NFTA_MASQ, NFTA_NAT, NFTA_REJECT
+and NFTA_OBJREF of the kernel's nf_tables.h. Previous stage: ``expressions``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAT_RANDOM, _NAT_PERSISTENT, _NAT_FULLY, _NAT_PREFIX = 4, 8, 16, 64
 
 
 def give(register: bytes, data: bytes, branch: Branch) -> None:
-    """What a map gives for its element: a verdict, or a value in a register."""
+    """Apply the data of a map's element: a verdict, or a value for a register."""
     attributes = netlink.attributes(data)
     if slot(register) == -1:
         branch.steps.extend(_verdict(attributes.get(wire.DATA_VERDICT, b"")))
@@ -65,7 +65,7 @@ def immediate(data: Attributes, branch: Branch) -> None:
 
 
 def _ports(data: Attributes, first: int, branch: Branch) -> tuple[int, int] | None:
-    """The ports that registers ``first`` and the next hold; (0, 0) where the rules do not tell them."""
+    """The ports in registers ``first`` and the next; (0, 0) where the rules do not determine them."""
     if first not in data:
         return None
     low, high = branch.value(data[first]), branch.value(data.get(first + 1, data[first]))
@@ -91,7 +91,7 @@ def nat(data: Attributes, branch: Branch) -> None:
     ports = _ports(data, 5, branch)
     if not isinstance(low, Constant) or not isinstance(high, Constant):
         if sends:
-            where = low.words(branch.context) if isinstance(low, Field) else getattr(low, "text", "")
+            where = low.nft(branch.context) if isinstance(low, Field) else getattr(low, "text", "")
             branch.steps.append(Dnat(where or (f":{ports[0]}" if ports is not None else "")))
         elif 3 not in data:  # a new port, the old address
             branch.steps.append(OpaqueAction("snat to a port"))
@@ -144,8 +144,8 @@ _SYNPROXY = 10
 
 
 def object_reference(data: Attributes, branch: Branch, sets: Callable[[str], SetState | None]) -> None:
-    """A named object: IMM_TYPE 1, IMM_NAME 2; of a map: SET_SREG 3, SET_NAME 4. A map that has none for the packet's
-    key ends the rule."""
+    """A named object: IMM_TYPE 1, IMM_NAME 2; from a map: SET_SREG 3, SET_NAME 4. A map without an object for the
+    packet's key ends the rule."""
     if 4 in data:
         name = netlink.to_text(data[4])
         found = sets(name)
@@ -156,12 +156,12 @@ def object_reference(data: Attributes, branch: Branch, sets: Callable[[str], Set
             branch.steps.append(SetProperty("ct helper", f"an object of @{name}"))
         return
     kind, name = wire.number(data.get(1, b"")), netlink.to_text(data.get(2, b""))
-    words = f'{_OBJECTS.get(kind, f"object {kind}")} name "{name}"'
+    text = f'{_OBJECTS.get(kind, f"object {kind}")} name "{name}"'
     if kind == 1:
-        return  # a counter counts
+        return  # counters decide nothing
     if kind in _CONDITIONS or kind not in _OBJECTS:
-        branch.steps.append(Opaque(words))
+        branch.steps.append(Opaque(text))
     elif kind == _SYNPROXY:
-        branch.steps.append(OpaqueAction(words))
+        branch.steps.append(OpaqueAction(text))
     else:
-        branch.steps.append(SetProperty("ct helper" if kind == 3 else _OBJECTS[kind], words.replace("name", "set")))
+        branch.steps.append(SetProperty("ct helper" if kind == 3 else _OBJECTS[kind], text.replace("name", "set")))

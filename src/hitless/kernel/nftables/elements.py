@@ -1,9 +1,9 @@
-"""The elements of a set, kept small and in order.
+"""The elements of a set, stored compactly and in order.
 
 Problem: a block list has a million elements, changes one element at a time, and every commit makes a new rule set that
-others may still read. Promise: nine bytes for an IPv4 element (keys stand packed, side by side, in blocks); a copy
-shares all blocks, and a change replaces one of them, so that it costs the same in a set of a thousand and of a million;
-what stands at or before a key is found by bisection. What it never does: say what an element means; that is ``sets``.
+others may still read. Promise: nine bytes for an IPv4 element (keys are packed side by side in blocks); copies share
+all blocks, and a change replaces one of them, so that its cost does not depend on the size of the set; the last element
+at or before a key is found by bisection. What an element means is up to ``sets``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from hitless.model.families import Network
 
 __all__ = ["SetElement", "SetElements", "networks_between"]
 
-_BLOCK = 256  # records; a block that grows to twice as many is cut in two
-_MANY = 4096  # records that are sorted at once; more changes than this at a time are merged in one pass
+_BLOCK = 256  # records; a block with twice as many is split
+_MANY = 4096  # records that are sorted at once, then merged
 
 _Row = tuple[bytes, bytes]
-"""A record (key, end where there are ends, mark) and the data that a map has for it."""
+"""A record (key, end where elements have ends, flags) and the data that a map has for it."""
 
 _record = itemgetter(0)
 
 
 class SetElement(NamedTuple):
-    """``key_end`` is empty where the element has none; ``data`` is what a map gives, raw."""
+    """``key_end`` is empty where the element has none; ``data`` is a map's data for it, raw."""
 
     key: bytes
     key_end: bytes
@@ -39,10 +39,10 @@ class SetElement(NamedTuple):
 
 
 class SetElements:
-    """The elements of one set, by key, an interval's end before a beginning at the same key.
+    """The elements of one set by key; at the same key, an interval's end comes before a beginning.
 
-    ``ends``: each has a second key (sets of concatenated intervals). Elements whose keys have another length are
-    counted in ``misfits``, and otherwise dropped.
+    ``ends``: each element has a second key (sets of concatenated intervals). Elements whose keys have another length
+    are only counted, in ``misfits``.
     """
 
     __slots__ = ("_blocks", "_data", "_ends", "_firsts", "_size", "_zones", "count", "misfits", "width")
@@ -58,7 +58,7 @@ class SetElements:
         self.misfits = 0
 
     def copy(self) -> SetElements:
-        """Elements of their own, which share all blocks."""
+        """Independent elements that share all blocks."""
         other = SetElements(self.width, ends=self._ends)
         other._blocks, other._data, other._firsts = self._blocks.copy(), self._data.copy(), self._firsts.copy()
         other.count, other.misfits = self.count, self.misfits
@@ -75,7 +75,7 @@ class SetElements:
             return False
         if self._blocks == other._blocks and self._data == other._data:
             return True
-        return all(a == b for a, b in zip(self, other, strict=True))  # the same elements may be cut in other blocks
+        return all(a == b for a, b in zip(self, other, strict=True))  # the same elements may be split into other blocks
 
     def __hash__(self) -> int:
         return hash((self._size, self.count))
@@ -101,13 +101,13 @@ class SetElements:
     def _row(self, element: SetElement) -> _Row | None:
         if len(element.key) != self.width or len(element.key_end) != (self.width if self._ends else 0):
             return None
-        # the lowest bit is turned over: at one key, the end of an interval stands before the beginning of the next
+        # the lowest bit is inverted: at one key, the end of an interval sorts before the beginning of the next
         return element.key + element.key_end + bytes((element.flags & 0xFF ^ ELEMENT_INTERVAL_END,)), element.data
 
     # --- changes
 
     def add(self, elements: Iterable[SetElement]) -> None:
-        """Add elements; one that is there already is replaced."""
+        """Add elements; existing ones are replaced."""
         rows, run = [], []
         for element in elements:
             row = self._row(element)
@@ -123,7 +123,7 @@ class SetElements:
             self._insert(*row)
 
     def load(self, parts: Iterable[Iterable[SetElement]]) -> None:
-        """Begin anew with many elements, in any order; what comes in is packed as it comes."""
+        """Replace all elements, given in any order; they are packed as they come."""
         runs: list[SetElements] = []
         rows: list[_Row] = []
         self.misfits = 0
@@ -153,7 +153,7 @@ class SetElements:
             yield from zip(records, data or (b"",) * (len(block) // size), strict=True)
 
     def _merge(self, runs: list[Iterable[_Row]]) -> None:
-        """Become what the sorted runs hold; of equal records that of the last run counts."""
+        """Replace all elements by those of sorted runs; of equal records that of the last run counts."""
         self._fill(runs[0] if len(runs) == 1 else merge(*runs, key=_record))
 
     def _fill(self, rows: Iterable[_Row]) -> None:
@@ -164,7 +164,7 @@ class SetElements:
         self.count = 0
         last = None
 
-        def close() -> None:
+        def close_block() -> None:
             blocks.append(b"".join(keys))
             datas.append(tuple(data) if any(data) else ())
             self.count += len(keys)
@@ -176,12 +176,12 @@ class SetElements:
                 data[-1] = given
                 continue
             if len(keys) >= _BLOCK:
-                close()
+                close_block()
             keys.append(record)
             data.append(given)
             last = record
         if keys:
-            close()
+            close_block()
         self._blocks, self._data = blocks, datas
         self._firsts = [block[: self._size] for block in blocks]
 
@@ -201,16 +201,16 @@ class SetElements:
         if number == 0:
             self._firsts[at] = record
         if len(self._blocks[at]) >= 2 * _BLOCK * self._size:
-            self._cut(at)
+            self._split(at)
 
-    def _cut(self, at: int) -> None:
+    def _split(self, at: int) -> None:
         block, data, half = self._blocks[at], self._data[at], _BLOCK * self._size
         self._blocks[at : at + 1] = [block[:half], block[half:]]
         self._data[at : at + 1] = [data[:_BLOCK], data[_BLOCK:]]
         self._firsts.insert(at + 1, block[half : half + self._size])
 
     def remove(self, elements: Iterable[SetElement]) -> None:
-        """Take elements away; those that are not there do not matter."""
+        """Remove elements; those that do not exist are ignored."""
         for element in elements:
             row = self._row(element)
             if row is None:
@@ -229,10 +229,10 @@ class SetElements:
             if data:
                 self._data[at] = (*data[:number], *data[number + 1 :])
 
-    # --- questions
+    # --- searching
 
     def _find(self, record: bytes) -> tuple[int, int, bool]:
-        """Block and number where a record is, or where it belongs, and whether it is there."""
+        """Block and number where a record is or belongs, and whether it exists."""
         at = max(0, bisect_right(self._firsts, record) - 1)
         block, size = self._blocks[at], self._size
         low, high = 0, len(block) // size
@@ -259,7 +259,7 @@ class SetElements:
         return self._element(record, data[number - 1] if data else b"")
 
     def beginning(self, key: bytes) -> Iterator[SetElement]:
-        """The elements from the first on whose key is ``key`` (a part of one from its start) or larger."""
+        """The elements from the first whose key is ``key`` (or begins with it) or larger."""
         if not self._blocks:
             return
         at, number, _ = self._find(key)
@@ -271,8 +271,8 @@ class SetElements:
             at, number = at + 1, 0
 
     def spanning(self, known: Sequence[tuple[slice, bytes]]) -> Iterator[SetElement]:
-        """The elements with ends that may hold these values in these parts of their keys. Blocks whose elements are all
-        above or below are passed over; what they span is worked out once, and remembered for all copies."""
+        """The elements with ends that may contain these values in these parts of their keys. Blocks whose elements are
+        all above or below are skipped; the range of a block is computed once, for all copies."""
         if len(self._zones) > 2 * len(self._blocks) + _BLOCK:
             self._zones = {block: self._zones[block] for block in self._blocks if block in self._zones}
         for at, block in enumerate(self._blocks):
@@ -294,7 +294,7 @@ class SetElements:
 
 
 def networks_between(low: bytes, high: bytes) -> tuple[Network, ...]:
-    """The fewest networks that make up the addresses ``low`` to ``high`` (packed)."""
+    """The smallest list of networks that covers the addresses ``low`` to ``high`` (packed)."""
     if len(low) == 4:
         return tuple(summarize_address_range(IPv4Address(low), IPv4Address(high)))
     return tuple(summarize_address_range(IPv6Address(low), IPv6Address(high)))

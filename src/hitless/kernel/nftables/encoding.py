@@ -1,10 +1,10 @@
-"""Model rules to nf_tables expressions: the way back from ``expressions``, for the few constructs that are exact.
+"""Model rules to nf_tables expressions: the reverse of ``expressions``, for the constructs that have an exact form.
 
-Problem: a table that must outlive its writer, and belong to one socket, cannot be written by running ``nft``. Promise:
-``rule`` gives the messages' bodies for a model rule, native expressions only, that mean exactly what the model's words
-mean; a condition that holds never drops the rule, one that has several alternatives (``Ports``, ``SetMember``) makes
-several rules. Each kind of condition gives its own forms (``model.matches.native``). What has no exact form raises
-``Inexact`` and nothing is written. Numbers: the kernel's nf_tables.h. Next stage: ``owned`` puts rules into a table.
+Problem: a table that must survive its writer, and be owned by one socket, cannot be written by running ``nft``.
+Promise: ``rule`` gives the message bodies for a model rule, with native expressions only, that mean exactly the same; a
+condition with several alternatives (``Ports``, ``SetMember``) makes several rules. Each kind of condition defines its
+own forms (``model.matches.native``). What has no exact form raises ``Inexact``, and nothing is written. Numbers: the
+kernel's nf_tables.h. Next stage: ``owned`` puts the rules into a table.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MARK, _CT_DIRECTION, _CT_STATUS = 3, 1, 2
 _SOURCE_TRANSLATED = 16  # IPS_SRC_NAT
 _RANDOM, _PERSISTENT, _FULLY = 4, 8, 16
 _COUNTER = 1  # NFT_OBJECT_COUNTER
-_ALTERNATIVES = 256  # rules that one condition may become; more belong into a set
+_ALTERNATIVES = 256  # rules that one condition may become
 _NFPROTO = {4: 2, 6: 10}
 
 
@@ -80,7 +80,7 @@ def count(name: str) -> bytes:
 
 
 def direction_original() -> bytes:
-    """Go on only for packets of the connection's original direction whose source is not translated."""
+    """Continue only for packets of the connection's original direction whose source is not translated."""
     direction = _ct(_CT_DIRECTION) + _cmp(b"\0", False)
     zero = host(0)
     return direction + _ct(_CT_STATUS) + _bitwise(host(_SOURCE_TRANSLATED), zero) + _cmp(zero, False)
@@ -157,8 +157,8 @@ def expressions(
 ) -> Iterator[bytes]:
     """The expression lists (bodies of RULE_EXPRESSIONS) that together mean ``rule``; none when it can never match.
 
-    ``version`` is the table's, 4 or 6. ``before_translation`` stands before a Masquerade or Snat, ``before_effect``
-    before every effect. Raises ``Inexact``.
+    ``version`` is the table's, 4 or 6. ``before_translation`` is inserted before a Masquerade or Snat,
+    ``before_effect`` before every effect. Raises ``Inexact``.
     """
     forms: list[bytes] = [b""]
     for step in rule.steps:

@@ -1,11 +1,11 @@
 """nf_tables expressions to model rules.
 
-Problem: a rule in the kernel is a little program over registers, native (nft) or with xtables extensions inside
-(iptables-nft). Promise: ``decode`` follows the program and says the same in the model's words; a verdict map becomes
-one model rule per element; what has no words, or is not known, becomes ``Opaque`` or ``OpaqueAction`` and names what
-was seen, so that the evaluator says "cannot tell" and never guesses. Counters and logs are no steps. The meaning of
-each expression is that of the kernel's net/netfilter/nft_*.c; attribute numbers are those of nf_tables.h. Next stage:
-``state`` calls this for the chains that somebody reads.
+Problem: a rule in the kernel is a small program over registers, with native expressions (nft) or with xtables
+extensions (iptables-nft). Promise: ``decode`` follows the program and expresses it in the model; a verdict map becomes
+one model rule per element; what the model cannot express, or is not known, becomes ``Opaque`` or ``OpaqueAction`` with
+a description, so that the evaluator answers "cannot tell" and never guesses. Counters and logs are not steps. The
+semantics of each expression are those of the kernel's net/netfilter/nft_*.c; attribute numbers those of nf_tables.h.
+Next stage: ``state`` calls this for the chains that are read.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
 
 
 def decode(
-    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, towards: HeaderReader | None = None
+    payload: bytes, family: str, sets: SetLookup, handle: int | None = None, header: HeaderReader | None = None
 ) -> tuple[Rule, ...]:
     """The model rules (one, except where a map stands for several) of a rule message of a table of ``family``.
 
-    ``towards``: of what a lookup finds, only what holds for packets with that header.
+    ``header``: of the elements of a lookup, only those relevant for packets with that header.
     """
     try:
         attributes = netlink.attributes(payload, 4)
@@ -66,7 +66,7 @@ def decode(
             expression = netlink.attributes(raw)
             name = netlink.to_text(expression.get(wire.EXPRESSION_NAME, b""))
             data = netlink.attributes(expression.get(wire.EXPRESSION_DATA, b""))
-            branches = _apply(name, data, branches, family, sets, towards)
+            branches = _apply(name, data, branches, family, sets, header)
         return tuple(Rule(steps, handle) for steps in _rules(branches))
     except (KernelError, IndexError, ValueError, OverflowError) as error:
         return (Rule((Opaque(f"a rule that does not decode ({error})"), OpaqueAction("not decoded")), handle),)
@@ -82,20 +82,20 @@ def _comments(userdata: bytes) -> Iterable[str]:
 
 
 def _rules(branches: list[Branch]) -> Iterable[tuple[Step, ...]]:
-    """The branches' steps; those that are ways of one choice become one rule."""
+    """The branches' steps; the alternatives of one choice become one rule."""
     for choice, group in groupby(branches, key=lambda branch: branch.choice):
         if choice is None:
             yield from (_merged(branch.steps) for branch in group)
             continue
         ways = list(group)
         before = _merged(ways[0].steps[: choice.at])
-        # ways that do the same are one
+        # equal alternatives are merged
         tails = dict.fromkeys(tuple(branch.steps[choice.at :]) for branch in ways)
-        yield (*before, OneOf(tuple(tails), choice.exhaustive, choice.words))
+        yield (*before, OneOf(tuple(tails), choice.exhaustive, choice.text))
 
 
 def _merged(steps: list[Step]) -> tuple[Step, ...]:
-    """Without conditions that are said twice, and with two bounds of a port, written as two compares, as one range."""
+    """Without repeated conditions, and with two bounds of a port (two compares) as one range."""
     found: list[Step] = []
     changed = False
     for step in steps:
@@ -117,12 +117,12 @@ def _merged(steps: list[Step]) -> tuple[Step, ...]:
 
 
 def _apply(
-    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, towards: HeaderReader | None
+    name: str, data: Attributes, branches: list[Branch], family: str, sets: SetLookup, header: HeaderReader | None
 ) -> list[Branch]:
     if name in _COUNTS:
         return branches
     if name == "lookup":
-        return [after for branch in branches for after in lookup(data, branch, sets, towards)]
+        return [after for branch in branches for after in lookup(data, branch, sets, header)]
     for branch in branches:
         handler = _HANDLERS.get(name) or LOADS.get(name)
         if handler is not None:
@@ -140,7 +140,7 @@ def _apply(
         elif name in _EFFECTS:
             branch.steps.append(OpaqueAction(name))
         else:
-            # an unknown expression may be a condition, and may load any register
+            # an unknown expression may be a condition, and may have loaded any register
             branch.steps.append(Opaque(name))
             branch.registers.clear()
     return branches
@@ -161,7 +161,7 @@ def _silent(name: str, data: Attributes) -> str:
 
 def _text(loaded: object, branch: Branch) -> str:
     if isinstance(loaded, Field):
-        return loaded.words(branch.context)
+        return loaded.nft(branch.context)
     return loaded.text if isinstance(loaded, UnknownValue) else "a constant"
 
 
@@ -174,9 +174,9 @@ def _cmp(data: Attributes, branch: Branch) -> None:
     if not isinstance(loaded, Field):
         branch.steps.append(Opaque(f"{loaded.text} {operator} 0x{value.hex()}"))
         return
-    words = f"{_text(loaded, branch)} {operator} {loaded.shown(value, branch.context)}"
+    text = f"{_text(loaded, branch)} {operator} {loaded.shown(value, branch.context)}"
     if operation in (_EQ, _NEQ):
-        branch.require(masked(loaded, value, operation == _NEQ, branch.context), words)
+        branch.require(masked(loaded, value, operation == _NEQ, branch.context), text)
         return
     number, width = int.from_bytes(value, "big"), len(value)
     low, high = 0, (1 << 8 * width) - 1
@@ -185,12 +185,12 @@ def _cmp(data: Attributes, branch: Branch) -> None:
     else:
         low = number + (operation == _GT)
     if not 0 <= low <= high < 1 << 8 * width:
-        branch.steps.append(Opaque(words))
+        branch.steps.append(Opaque(text))
         return
     matches = within(loaded, low.to_bytes(width, "big"), high.to_bytes(width, "big"), False, branch.context)
     if matches is not None:
-        matches = tuple(replace(each, text=words) if isinstance(each, Property) else each for each in matches)
-    branch.require(matches, words)
+        matches = tuple(replace(each, text=text) if isinstance(each, Property) else each for each in matches)
+    branch.require(matches, text)
 
 
 def _range(data: Attributes, branch: Branch) -> None:
@@ -199,8 +199,8 @@ def _range(data: Attributes, branch: Branch) -> None:
         negated = wire.number(data.get(2, b"")) == 1
         context = branch.context
         shown = f"{loaded.shown(low, context)}-{loaded.shown(high, context)}"
-        words = f"{loaded.words(context)} {'!= ' if negated else ''}{shown}"
-        branch.require(within(loaded, low, high, negated, context), words)
+        text = f"{loaded.nft(context)} {'!= ' if negated else ''}{shown}"
+        branch.require(within(loaded, low, high, negated, context), text)
     else:
         branch.steps.append(Opaque(f"{_text(loaded, branch)} in 0x{low.hex()}-0x{high.hex()}"))
 

@@ -1,9 +1,9 @@
-"""Chains and sets that become of interest, read as the generation at hand holds them.
+"""Reading chains and sets that become of interest, as they are in the current generation.
 
-Problem: a rule that comes to be of interest leads to chains and sets of which only the names are known, and others may
-commit while these are read. Promise: what was read is put in (``Replay.supply``) only where it is certain that no
-commit between the state and the reading touched it; what was read ahead of the state waits for its commit; what others
-change too quickly is read later. Until then nobody can tell what it holds. Next stage: ``mirror``.
+Problem: a rule that becomes of interest refers to chains and sets of which only the names are known, and other programs
+may commit while these are read. Promise: what was read is added to the state (``Replay.supply``) only if certainly no
+commit between the state and the read changed it; what was read ahead of the state waits for its commit; what other
+programs change too quickly is read later. Until then its contents are unknown. Next stage: ``mirror``.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from hitless.kernel.nftables.state import ChainState, State, TableKey
 
 __all__ = ["CATCH_UP_S", "FETCH_AGAIN_S", "Fetcher"]
 
-CATCH_UP_S = 0.2  # waiting for events of commits that a read met
+CATCH_UP_S = 0.2  # waiting for the events of commits during a read
 FETCH_AGAIN_S = 0.1
-_FETCHES = 4  # tries to read a chain or set before others have their turn
+_FETCHES = 4  # attempts to read a chain or set before it is put off
 _MOST_KEPT = 48 << 20  # bytes of elements, over all sets
 
 
 class Fetcher:
-    """For the thread that owns the replay."""
+    """To be used by the thread that owns the replay."""
 
     def __init__(self, control: netlink.Socket, receiver: Receiver, replay: Replay, clock: Clock) -> None:
         self._control, self._receiver, self._replay, self._clock = control, receiver, replay, clock
-        self._needs: list[tuple[TableKey, ObjectRef]] = []  # to be read, as soon as others leave the time
+        self._needs: list[tuple[TableKey, ObjectRef]] = []  # to be read later
         self._coming: list[tuple[int, TableKey, ObjectRef, ChainState | SetState]] = []  # read ahead of the state
         self._again_at = 0.0
 
     @property
     def waiting(self) -> bool:
-        """Whether something is to be read later."""
+        """Whether something is still to be read."""
         return bool(self._needs)
 
     @property
@@ -49,17 +49,17 @@ class Fetcher:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for that."""
+        """Whether it is time to read it."""
         return bool(self._needs) and self._clock.monotonic() >= self._again_at
 
     def forget(self) -> None:
-        """Everything is read again."""
+        """Forget everything, because all rules will be read again."""
         self._needs.clear()
         self._coming.clear()
 
     def settle(self, needs: Iterable[tuple[TableKey, ObjectRef]]) -> bool:
-        """Bring in what is of interest now; whether anything came in. What cannot be had as this generation holds it
-        comes with a later one, and nobody is told anything of it until then."""
+        """Add what is of interest now to the state; returns whether anything was added. What cannot be read as of this
+        generation is added later, and counts as unknown until then."""
         before = self._replay.state
         generation = before.generation
         for read_at, key, ref, found in [each for each in self._coming if not after(each[0], generation)]:
@@ -74,7 +74,7 @@ class Fetcher:
                 try:
                     reading = dump.read_object(self._control, key, ref)
                 except NotFound:
-                    break  # it went away again, as a later commit will say
+                    break  # it was deleted again, as a later commit will show
                 except netlink.TornError:
                     continue
                 if isinstance(reading.found, SetState) and not self._fits(reading.found):
@@ -92,8 +92,8 @@ class Fetcher:
         return self._replay.state is not before
 
     def settle_ahead(self) -> bool:
-        """Bring in what was read ahead of commits that do not come by themselves: nothing else that is kept was touched
-        by them, so that they wait to be one with the next commit that does. Whether anything came in."""
+        """Add what was read ahead of collapsed commits: they changed nothing else that is kept, and would only be
+        reported with the next commit that does. Returns whether anything was added."""
         before, receiver = self._replay.state, self._receiver
         if not receiver.queue.empty() or after(receiver.mattered, before.generation):
             return False
@@ -108,23 +108,23 @@ class Fetcher:
         return self._replay.state is not before
 
     def fetch_late(self) -> bool:
-        """Try again what could not be read; whether something came in, or is no more."""
+        """Try again to read what could not be read; returns whether something was added, or does not exist any more."""
         needs, self._needs = self._needs, []
         self.settle(needs)
         return len(self._needs) != len(needs)
 
     def undisturbed(self, state: State, generation: int) -> bool:
-        """Whether commits up to ``generation`` touched nothing that ``state`` (read meanwhile) keeps."""
+        """Whether commits up to ``generation`` changed nothing that ``state`` (read meanwhile) keeps."""
         receiver = self._receiver
         if not receiver.caught_up(generation, CATCH_UP_S) or after(receiver.mattered, state.generation):
-            # what is surely foreign in this reading need not disturb the next one
+            # what this read shows as irrelevant must not disturb the next one
             receiver.skipped.update(heads_only(state))
             return False
         foreign = heads_only(state)
         return all(each in foreign for each, last in list(receiver.touched.items()) if after(last, state.generation))
 
     def _untouched(self, what: bytes, first: int, last: int) -> bool:
-        """Whether no commit behind ``first`` and up to ``last`` can have touched this chain or set."""
+        """Whether no commit after ``first`` and up to ``last`` can have changed this chain or set."""
         if not after(last, first):
             return True
         receiver = self._receiver

@@ -1,9 +1,9 @@
-"""What nft calls the fields that rules load, and what the evaluator calls them.
+"""nft's names for the fields that rules load, and the evaluator's names for them.
 
-Problem: the kernel knows fields by numbers and offsets; an operator knows ``ct direction reply``. Promise: ``parts``
-names the pieces of a header that a payload load covers, ``of_key`` a meta, ct, rt or socket key; ``value`` writes a
-value as nft does. The names are those of ``semantics.properties`` where that knows something of them. Layouts: RFC 791,
-8200, 9293, 768, 792; keys: the kernel's nf_tables.h. Next stage: ``fields`` makes conditions.
+Problem: the kernel identifies fields by numbers and offsets; operators know them as ``ct direction reply``. Promise:
+``parts`` names the pieces of a header that a payload load covers, ``of_key`` a meta, ct, rt or socket key; ``value``
+writes a value as nft does. The evaluator's names are those of ``semantics.properties``. Layouts: RFC 791, 8200, 9293,
+768, 792; keys: the kernel's nf_tables.h. Next stage: ``fields`` makes conditions.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ _WITH_PORTS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}
 
 
 class FieldNames(NamedTuple):
-    """``name`` for the evaluator, ``words`` for people; ``values`` that have names; ``text``: the value is a string."""
+    """``name`` for the evaluator, ``nft`` as nft writes it; ``values`` that have names; ``text``: the value is a
+    string."""
 
     name: str
-    words: str
+    nft: str
     values: Mapping[int, str] = {}
     text: bool = False
 
 
 class Part(NamedTuple):
-    """A piece of a header: where it begins and how long it is, in bytes."""
+    """A part of a header: where it begins and how long it is, in bytes."""
 
     kind: str
     start: int
     size: int
-    words: str
+    nft: str
 
 
 _IP = (
@@ -87,7 +88,7 @@ def _icmp(name: str) -> tuple[Part, ...]:
 
 
 def parts(header: int, version: int, protocol: int | None) -> tuple[Part, ...]:
-    """The pieces of a header, of an IP version (0: not known) and a transport protocol (``None``: not known)."""
+    """The parts of a header, for an IP version (0: unknown) and a transport protocol (``None``: unknown)."""
     if header == NETWORK_HEADER:
         return {4: _IP, 6: _IP6}.get(version, ())
     if header == TRANSPORT_HEADER:
@@ -95,7 +96,7 @@ def parts(header: int, version: int, protocol: int | None) -> tuple[Part, ...]:
             name = _WITH_PORTS[protocol]
             ports = (Part("sport", 0, 2, f"{name} sport"), Part("dport", 2, 2, f"{name} dport"))
             return ports + {6: _TCP, 17: _UDP}.get(protocol, ())
-        if protocol is None:  # "th": whatever the protocol is
+        if protocol is None:  # "th": for any protocol
             return _ANY
         if protocol in (1, 58):
             return _icmp("icmp" if protocol == 1 else "icmpv6")
@@ -190,26 +191,26 @@ _KEYS: Mapping[str, Mapping[int, FieldNames]] = {
 
 
 _WIDEST = 64
-"""Bytes of all registers together (NFT_DATA_VALUE_MAXLEN): a message that names more was not made by the kernel."""
+"""Bytes of all registers together (NFT_DATA_VALUE_MAXLEN): the kernel never sends longer values."""
 
 
 def of_key(kind: str, key: int, direction: str = "") -> FieldNames:
-    """What a key is called; one that is not known is called by its number."""
+    """The names of a key; an unknown one is named by its number."""
     found = _KEYS.get(kind, {}).get(key)
     if found is None:
         return FieldNames(f"{kind} {key}", f"{kind} {key}")
-    if kind == "ct" and direction and not found.words.startswith("ct "):
-        return found._replace(name=f"{found.name} {direction}", words=f"ct {direction} {found.words}")
-    return found if found.words.startswith("ct ") or kind != "ct" else found._replace(words=f"ct {found.words}")
+    if kind == "ct" and direction and not found.nft.startswith("ct "):
+        return found._replace(name=f"{found.name} {direction}", nft=f"ct {direction} {found.nft}")
+    return found if found.nft.startswith("ct ") or kind != "ct" else found._replace(nft=f"ct {found.nft}")
 
 
-def value(words: FieldNames, data: bytes, *, big: bool, address: bool = False, width: int = 0) -> str:
+def value(names: FieldNames, data: bytes, *, big: bool, address: bool = False, width: int = 0) -> str:
     """A value as nft writes it."""
-    if words.text:
+    if names.text:
         text = data.split(bytes(1), 1)[0].decode("utf-8", "replace")
         return f'"{text}"'
     if address and len(data) in (4, 16):
         return str(reading.packed(data))
     number = int.from_bytes(data, "big" if big else sys.byteorder)
     digits = 2 + 2 * min(width, _WIDEST)
-    return words.values.get(number) or (f"{number:#0{digits}x}" if width else str(number))
+    return names.values.get(number) or (f"{number:#0{digits}x}" if width else str(number))

@@ -1,10 +1,9 @@
-"""What a register holds, and what comparing it means in the model's words.
+"""What comparing a loaded field means, as conditions of the model.
 
-Problem: nf_tables loads bytes into registers and compares bytes; people and the evaluator speak of sources, ports and
-marks. Promise: ``within`` says that a loaded field lies between two byte strings, ``masked`` that it equals a value
-under a mask, as model conditions that mean exactly that, or ``None`` when the model has no words for it (the caller
-then writes ``Opaque``). What it never does: guess. Layouts: RFC 791, RFC 8200, and the kernel's nf_tables.h for the
-meta and ct keys. Next stage: ``expressions``.
+Problem: nf_tables loads and compares bytes; users and the evaluator need sources, ports and marks. Promise: ``within``
+says that a field lies between two byte strings, ``masked`` that it equals a value under a mask, as model conditions
+that mean exactly that; ``None`` where the model has no such condition (the caller then adds ``Opaque``). It never
+guesses. Layouts: RFC 791, RFC 8200, and the kernel's nf_tables.h for the meta and ct keys. Next stage: ``expressions``.
 """
 
 from __future__ import annotations
@@ -55,10 +54,10 @@ META_LENGTHS = {
     **{META_PROTOCOL: 2, META_IIFNAME: 16, META_OIFNAME: 16, META_NFPROTO: 1, META_L4PROTO: 1},
     **{8: 2, 9: 2, 12: 1, 19: 1, 25: 1, 26: 16, 27: 16, 30: 8, 31: 1, 34: 16},
 }
-"""Bytes that a meta key loads, where not four."""
+"""Bytes that a meta key loads, if not four."""
 CT_STATE, CT_STATUS, CT_MARK = 0, 2, 3
 CT_LENGTHS = {1: 1, 6: 16, 7: 1, 8: 16, 9: 16, 10: 1, 11: 2, 12: 2, 13: 16, 14: 8, 15: 8, 16: 8, 17: 2, 21: 16, 22: 16}
-"""Bytes that a ct key loads, where not four."""
+"""Bytes that a ct key loads, if not four."""
 _STATES = ((1, "INVALID"), (2, "ESTABLISHED"), (4, "RELATED"), (8, "NEW"), (64, "UNTRACKED"))
 _STATUS = ((16, "SNAT"), (32, "DNAT"))  # IPS_SRC_NAT, IPS_DST_NAT
 _LOOPBACK_INDEX = 1  # "lo" has index 1 in every network namespace
@@ -72,7 +71,8 @@ def _host(data: bytes) -> int:
 
 
 def _network(value: bytes, mask: bytes) -> Network | None:
-    """The network that ``value`` under ``mask`` stands for; ``None`` for a mask with holes or stray bits."""
+    """The network that ``value`` under ``mask`` is; ``None`` if the mask is not a prefix or the value has other
+    bits."""
     bits = len(mask) * 8
     number = int.from_bytes(mask, "big")
     length = number.bit_count()
@@ -82,8 +82,7 @@ def _network(value: bytes, mask: bytes) -> Network | None:
 
 
 def _part(name: str, data: bytes, mask: bytes, negated: bool) -> Match | None:
-    """The condition that one whole named part equals ``data`` under ``mask``; ``None`` where it is no word of the
-    model's own."""
+    """The condition that one whole named part equals ``data`` under ``mask``; ``None`` where the model has none."""
     if name in ("source", "destination"):
         network = _network(data, mask)
         if network is None:
@@ -107,7 +106,8 @@ _OWN = frozenset({"source", "destination", "flags", "protocol", "icmp", "sport",
 
 
 def _payload(field: Field, data: bytes, mask: bytes, negated: bool, context: Context) -> tuple[Match, ...] | None:
-    """Conditions for a payload compare; nft merges neighbouring fields into one load, so one may become several."""
+    """Conditions for a payload compare; nft merges neighbouring fields into one load, which then becomes several
+    conditions."""
     found: list[Match] = []
     covered = 0
     for part in layout(field, context):
@@ -143,16 +143,16 @@ _PARTS_OF_BYTES = {
     ("ip6 flowlabel", 0x000FFFFF): ("ip6 flowlabel", 0),
     ("tcp doff", 0xF0): ("tcp doff", 4),
 }
-"""What nft calls some bits of a part, and how far they stand from its end."""
+"""nft's names for some bits of a part, and by how many bits they are shifted."""
 
 
 def _bits(part: Part, data: bytes, mask: bytes, negated: bool) -> str:
-    """The words for bits of a part that have a name of their own; empty where they have none."""
-    named = _PARTS_OF_BYTES.get((part.words, int.from_bytes(mask, "big")))
+    """The condition as nft writes it, for bits that have a name of their own; else empty."""
+    named = _PARTS_OF_BYTES.get((part.nft, int.from_bytes(mask, "big")))
     if named is None:
         return ""
-    words, shift = named
-    return f"{words} {'!= ' if negated else ''}{int.from_bytes(data, 'big') >> shift}"
+    text, shift = named
+    return f"{text} {'!= ' if negated else ''}{int.from_bytes(data, 'big') >> shift}"
 
 
 def _mask_of(mask: bytes) -> int | None:
@@ -160,19 +160,19 @@ def _mask_of(mask: bytes) -> int | None:
 
 
 def _compared(field: Field, data: bytes, negated: bool, context: Context) -> str:
-    """A comparison with one value, as nft writes it."""
-    values = field.called.values if field.kind == "ct" else {}
-    if any(field.mask) and not any(data) and field.kind == "ct" and field.called.name == "ct label":
+    """A comparison with one value as nft writes it."""
+    values = field.names.values if field.kind == "ct" else {}
+    if any(field.mask) and not any(data) and field.kind == "ct" and field.names.name == "ct label":
         bit = int.from_bytes(field.mask, field.order).bit_length() - 1
         return f"ct label {'' if negated else '! '}{bit}"
-    if any(field.mask) and not any(data) and values:  # "& bits != 0" is how "one of" is written
+    if any(field.mask) and not any(data) and values:  # nft writes "one of" as "& bits != 0"
         bits = int.from_bytes(field.mask, field.order)
         listed = ",".join(name for bit, name in values.items() if bits & bit)
-        return f"{field.called.words} {'' if negated else '! '}{listed or hex(bits)}"
+        return f"{field.names.nft} {'' if negated else '! '}{listed or hex(bits)}"
     shown = field.shown(data, context)
     if any(field.mask):
-        return f"{field.words(context)} {'!=' if negated else '=='} {shown}"
-    return f"{field.words(context)} {'!= ' if negated else ''}{shown}"
+        return f"{field.nft(context)} {'!=' if negated else '=='} {shown}"
+    return f"{field.nft(context)} {'!= ' if negated else ''}{shown}"
 
 
 def _states(value: int, table: tuple[tuple[int, str], ...]) -> frozenset[str] | None:
@@ -218,7 +218,7 @@ def _ct(field: Field, data: bytes, mask: bytes, negated: bool) -> tuple[Match, .
     if field.key not in (CT_STATE, CT_STATUS):
         return None
     table = _STATES if field.key == CT_STATE else _STATUS
-    if field.mask and not any(data):  # "& bits == 0" is how "not one of" is written; "!= 0" is "one of"
+    if field.mask and not any(data):  # "& bits == 0" means none of them, "!= 0" one of them
         names = _states(_host(mask), table)
         return None if names is None else (CtState(names, not negated),)
     if field.key == CT_STATE and not field.mask:  # the state is one bit: equality is membership
@@ -231,7 +231,7 @@ def _fib(field: Field, data: bytes, negated: bool) -> tuple[Match, ...] | None:
     if field.mask:
         return None
     if not field.direction:
-        # the interface of the route back to the source, if it is the one that the packet came by: 0 where it is not
+        # the outgoing interface of the route to the source, or 0 if the packet did not come in by it
         exists = negated if not any(data) else not negated if field.length == 1 else None
         return None if exists is None else (ReversePath(not exists),)
     if _host(data) < len(ADDRESS_TYPES):
@@ -265,17 +265,17 @@ def masked(field: Field, data: bytes, negated: bool, context: Context) -> tuple[
             return _fib(field, data, negated)
     if found is not None or field.kind in ("payload", "fib"):
         return found
-    if len(data) < field.length and field.order == "big":  # a network of whole bytes is compared as a prefix
+    if len(data) < field.length and field.order == "big":  # a network of whole bytes is compared as a shorter value
         rest = bytes(field.length - len(data))
         data, mask = data + rest, mask + rest
     number = int.from_bytes(data, field.order)
     whole = all(byte == 0xFF for byte in mask)
     bits = None if whole else int.from_bytes(mask, field.order)
-    return (Property(field.called.name, ((number, number),), bits, negated, _compared(field, plain, negated, context)),)
+    return (Property(field.names.name, ((number, number),), bits, negated, _compared(field, plain, negated, context)),)
 
 
 def _whole(field: Field, context: Context) -> Part | None:
-    """The part, when the field is exactly one part of a header, as it stands."""
+    """The part, if the field is exactly one unchanged part of a header."""
     if field.kind != "payload" or field.mask or field.shift:
         return None
     for part in layout(field, context):
@@ -285,18 +285,18 @@ def _whole(field: Field, context: Context) -> Part | None:
 
 
 def within(field: Field, low: bytes, high: bytes, negated: bool, context: Context) -> tuple[Match, ...] | None:
-    """Conditions that hold when ``low <= field <= high``, bytewise (``negated``: when it does not)."""
+    """Conditions that hold when ``low <= field <= high``, compared bytewise (``negated``: when not)."""
     if low == high:
         return masked(field, low, negated, context)
     part = _whole(field, context)
     if field.mask or field.shift or low > high or (field.kind == "payload" and part is None):
         return None
-    text = f"{field.words(context)} {'!= ' if negated else ''}{field.shown(low, context)}-{field.shown(high, context)}"
+    text = f"{field.nft(context)} {'!= ' if negated else ''}{field.shown(low, context)}-{field.shown(high, context)}"
     first, last = int.from_bytes(low, "big"), int.from_bytes(high, "big")
     if part is None:
-        if field.called.text or field.kind == "fib":
+        if field.names.text or field.kind == "fib":
             return None
-        return (Property(field.called.name, ((first, last),), None, negated, text),) if field.order == "big" else None
+        return (Property(field.names.name, ((first, last),), None, negated, text),) if field.order == "big" else None
     name = part.kind
     if name in ("sport", "dport"):
         port = SourcePort if name == "sport" else DestinationPort
@@ -319,7 +319,7 @@ Intervals = tuple[tuple[bytes, bytes], ...]
 def membership(
     field: Field, name: str, intervals: Intervals, negated: bool, context: Context
 ) -> tuple[Match, ...] | None:
-    """One condition for an address or port in any of ``intervals``; ``None`` when the field is neither."""
+    """One condition for an address or port in any of ``intervals``; ``None`` if the field is neither."""
     part = _whole(field, context)
     if part is None or any(low > high for low, high in intervals):
         return None
@@ -333,7 +333,7 @@ def membership(
 
 
 def among(field: Field, name: str, members: Members, negated: bool, context: Context) -> tuple[Match, ...] | None:
-    """One condition for an address that is among ``members``; ``None`` when the field is not an address."""
+    """One condition for an address among ``members``; ``None`` if the field is not an address."""
     part = _whole(field, context)
     if part is None or part.kind not in ("source", "destination"):
         return None
@@ -350,12 +350,13 @@ def any_of(
     negated: bool,
     context: Context,
 ) -> tuple[Match, ...] | None:
-    """One condition for keys of any fields, each of which is ``low`` to ``high`` in one of the intervals."""
+    """One condition for keys of any fields, of which each lies between ``low`` and ``high`` of one of the intervals."""
     groups: list[tuple[Match, ...]] = []
     shown: list[str] = []
     for low, high in intervals:
         group: list[Match] = []
-        inner, words = context, []
+        inner = context
+        parts_shown: list[str] = []
         for part, field in fields:
             first, last = low[part], high[part]
             matches = within(field, first, last, False, inner)
@@ -365,10 +366,10 @@ def any_of(
             inner = inner.after(matches)
             if len(shown) < _MOST_SHOWN:
                 end = "" if first == last else f"-{field.shown(last, context)}"
-                words.append(f"{field.shown(first, context)}{end}")
+                parts_shown.append(f"{field.shown(first, context)}{end}")
         groups.append(tuple(group))
-        shown += [" . ".join(words)] if words else []
+        shown += [" . ".join(parts_shown)] if parts_shown else []
     more = f", … {len(groups) - len(shown)} more" if len(groups) > len(shown) else ""
     listed = f"@{name}" if name else f"{{ {', '.join(shown)}{more} }}"
-    text = f"{' . '.join(field.words(context) for _, field in fields)} {'!= ' if negated else ''}{listed}"
+    text = f"{' . '.join(field.nft(context) for _, field in fields)} {'!= ' if negated else ''}{listed}"
     return (AnyOf(tuple(groups), negated, name, text),)

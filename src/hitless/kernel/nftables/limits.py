@@ -1,8 +1,8 @@
-"""Conditions that depend on what passed before: rates, quotas, numbers of connections.
+"""Conditions that depend on previous packets: rates, quotas, numbers of connections.
 
-Promise: each becomes words as nft writes it; whether it holds nobody can tell of a packet alone. ``condition_of`` says
-whether an expression inside a set's element is such a condition; counters are none. Attribute numbers are those of the
-kernel's nf_tables.h. Previous stage: ``expressions``.
+Promise: each becomes an opaque condition with nft's text, because a packet alone does not determine whether it holds.
+``condition_of`` recognises such expressions inside a set's element; counters are none. Attribute numbers: the kernel's
+nf_tables.h. Previous stage: ``expressions``.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ CONDITIONS = {"limit": _limit, "quota": _quota, "connlimit": _connections}
 
 
 def condition_of(expression: bytes) -> str:
-    """The words of an expression within an element, if it is a condition; else empty."""
+    """The text of an expression within an element, if it is a condition; else empty."""
     outer = netlink.attributes(expression)
-    words = CONDITIONS.get(netlink.to_text(outer.get(wire.EXPRESSION_NAME, b"")))
-    return "" if words is None else words(netlink.attributes(outer.get(wire.EXPRESSION_DATA, b"")))
+    describe = CONDITIONS.get(netlink.to_text(outer.get(wire.EXPRESSION_NAME, b"")))
+    return "" if describe is None else describe(netlink.attributes(outer.get(wire.EXPRESSION_DATA, b"")))
 
 
 def limited(name: str, data: Attributes, branch: Branch) -> None:
-    """A rule's own condition of this kind."""
+    """Add such a condition of the rule itself."""
     branch.steps.append(Opaque(CONDITIONS[name](data)))

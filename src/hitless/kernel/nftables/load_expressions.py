@@ -29,7 +29,7 @@ from hitless.model.rules import (
 __all__ = ["LOADS"]
 
 _META_MARK, _CT_MARK, _CT_ZONE = 3, 3, 17
-_RANDOM = 24  # nft takes the bytes as they come for a number in network byte order
+_RANDOM = 24  # nft reads its bytes as a number in network byte order
 _ALL = 0xFFFFFFFF
 
 
@@ -39,23 +39,21 @@ def _payload(data: Attributes, branch: Branch) -> None:
     if 5 not in data or 1 in data:
         branch.load(data.get(1), field)
         return
-    # a source register: the packet is rewritten; a new address or port sends it elsewhere
+    # with a source register the packet is rewritten; a new address or port changes where it goes
     written = branch.value(data[5])
     changed = [part for part in field.parts(branch.context) if _changes(part, field, written)]
-    words = (
-        f"{changed[0].words if changed else field.words(branch.context)} set {_new(changed, field, written, branch)}"
-    )
+    text = f"{changed[0].nft if changed else field.nft(branch.context)} set {_new(changed, field, written, branch)}"
     if len(changed) != 1 or changed[0].kind in _DECIDING:
-        branch.steps.append(OpaqueAction(words))
+        branch.steps.append(OpaqueAction(text))
     else:
-        branch.steps.append(SetProperty(changed[0].kind, words))
+        branch.steps.append(SetProperty(changed[0].kind, text))
 
 
 _DECIDING = frozenset({"source", "destination", "sport", "dport", "protocol", "ip head"})
 
 
 def _changes(part: Part, field: Field, written: Value) -> bool:
-    """Whether a load that is written back changes a part of the header."""
+    """Whether writing the loaded bytes back changes a part of the header."""
     first, last = max(part.start, field.offset), min(part.start + part.size, field.offset + field.length)
     if first >= last:
         return False
@@ -79,7 +77,7 @@ def _new(changed: list[Part], field: Field, written: Value, branch: Branch) -> s
 def _shown(value: Value, like: Field, branch: Branch) -> str:
     if isinstance(value, Constant):
         return like.shown(value.data, branch.context)
-    return value.words(branch.context) if isinstance(value, Field) else value.text
+    return value.nft(branch.context) if isinstance(value, Field) else value.text
 
 
 def _meta(data: Attributes, branch: Branch) -> None:
@@ -92,13 +90,13 @@ def _meta(data: Attributes, branch: Branch) -> None:
     if key == _META_MARK:
         branch.steps.append(_marked(value, field, branch, connection=False))
     else:  # priority, packet type, nftrace…
-        branch.steps.append(SetProperty(field.called.name, f"{field.called.words} set {_shown(value, field, branch)}"))
+        branch.steps.append(SetProperty(field.names.name, f"{field.names.nft} set {_shown(value, field, branch)}"))
 
 
 def _marked(
     value: Value, field: Field, branch: Branch, *, connection: bool
 ) -> SetMark | SetConnMark | MoveMark | UnknownMark:
-    """A mark that is set: to a constant, to bits of itself, or to bits of the other mark."""
+    """A mark is set: to a constant, to its own value with bits changed, or to bits of the other mark."""
     kind = SetConnMark if connection else SetMark
     if isinstance(value, Constant):
         return kind(host(value.data))
@@ -108,7 +106,7 @@ def _marked(
             return kind(host(value.xor), ~kept & _ALL)
         if (value.kind, value.key) in (("meta", _META_MARK), ("ct", _CT_MARK)):
             return MoveMark(not connection, _ALL, kept, 0, host(value.xor))
-    return UnknownMark(_ALL, connection, f"{field.called.words} set {_shown(value, field, branch)}")
+    return UnknownMark(_ALL, connection, f"{field.names.nft} set {_shown(value, field, branch)}")
 
 
 def _ct(data: Attributes, branch: Branch) -> None:
@@ -125,8 +123,8 @@ def _ct(data: Attributes, branch: Branch) -> None:
         branch.steps.append(_marked(value, field, branch, connection=True))
     else:
         known = host(value.data[:2]) if key == _CT_ZONE and isinstance(value, Constant) and not direction else None
-        words = f"{field.called.words} set {_shown(value, field, branch)}"
-        branch.steps.append(SetProperty(field.called.name, words, known))
+        text = f"{field.names.nft} set {_shown(value, field, branch)}"
+        branch.steps.append(SetProperty(field.names.name, text, known))
 
 
 _FIB_OIF, _FIB_OIFNAME, _FIB_TYPE = 1, 2, 3  # NFT_FIB_RESULT_*
@@ -136,25 +134,23 @@ _FIB_RESULTS = {_FIB_OIF: "oif", _FIB_OIFNAME: "oifname", _FIB_TYPE: "type"}
 
 def _fib(data: Attributes, branch: Branch) -> None:
     result, flags = wire.number(data.get(2, b"")), wire.number(data.get(3, b""))
-    asked = flags & ~_FIB_PRESENT
+    lookup_flags = flags & ~_FIB_PRESENT
     direction = "src" if flags & _FIB_SOURCE else "dst"
     length = 1 if flags & _FIB_PRESENT else 16 if result == _FIB_OIFNAME else 4
-    said = [name for bit, name in ((4, "mark"), (8, "iif"), (16, "oif")) if flags & bit]
-    words = f"fib {' . '.join([f'{direction[0]}addr', *said])} {_FIB_RESULTS.get(result, result)}"
-    if result == _FIB_TYPE and asked & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
+    inputs = [name for bit, name in ((4, "mark"), (8, "iif"), (16, "oif")) if flags & bit]
+    text = f"fib {' . '.join([f'{direction[0]}addr', *inputs])} {_FIB_RESULTS.get(result, result)}"
+    if result == _FIB_TYPE and lookup_flags & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
         branch.load(data.get(1), Field("fib", result, direction=direction))
-    elif result in (_FIB_OIF, _FIB_OIFNAME) and asked & ~_FIB_MARK == _FIB_SOURCE | _FIB_IIF:
+    elif result in (_FIB_OIF, _FIB_OIFNAME) and lookup_flags & ~_FIB_MARK == _FIB_SOURCE | _FIB_IIF:
         branch.load(data.get(1), Field("fib", result, length=length))
     elif flags & _FIB_PRESENT:
         name = "route to source" if direction == "src" else "route to destination"
-        branch.load(
-            data.get(1), Field("named", 0, length=1, named=FieldNames(name, words, {0: "missing", 1: "exists"}))
-        )
-    elif result == _FIB_OIFNAME and asked & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
+        branch.load(data.get(1), Field("named", 0, length=1, named=FieldNames(name, text, {0: "missing", 1: "exists"})))
+    elif result == _FIB_OIFNAME and lookup_flags & ~_FIB_MARK in (_FIB_SOURCE, _FIB_DESTINATION):
         name = f"route to {'source' if direction == 'src' else 'destination'} interface"
-        branch.load(data.get(1), Field("named", 0, length=16, named=FieldNames(name, words, text=True)))
+        branch.load(data.get(1), Field("named", 0, length=16, named=FieldNames(name, text, text=True)))
     else:
-        branch.load(data.get(1), Field("named", 0, length=length, named=FieldNames("route", words, text=length == 16)))
+        branch.load(data.get(1), Field("named", 0, length=length, named=FieldNames("route", text, text=length == 16)))
 
 
 def _keyed(kind: str, register: int, key_at: int, lengths: Mapping[int, int]) -> Callable[[Attributes, Branch], None]:
@@ -178,50 +174,50 @@ def _exthdr(data: Attributes, branch: Branch) -> None:
     operation, kind = wire.number(data.get(6, b"")), wire.number(data.get(2, b""))
     word = _KINDS[operation] if operation < len(_KINDS) else f"exthdr {operation}"
     named = {0: _HEADERS, 1: _OPTIONS, 2: _IP_OPTIONS}.get(operation, {}).get(kind, str(kind))
-    if 1 not in data:  # the packet is rewritten: an MSS is clamped, an option taken out
+    if 1 not in data:  # the packet is rewritten: an MSS is clamped, an option removed
         branch.steps.append(SetProperty("tcp option", f"{word} {named} set"))
         return
     name = {0: "ip6 extension", 2: "ip option"}.get(operation, word)
     present = wire.number(data.get(5, b"")) & 1
     if present:
-        words = FieldNames(f"{name} present", f"{word} {named}", {0: "missing", 1: "exists"})
+        text = FieldNames(f"{name} present", f"{word} {named}", {0: "missing", 1: "exists"})
     else:
-        words = FieldNames(name, f"{word} {named} @{wire.number(data.get(3, b''))}")
+        text = FieldNames(name, f"{word} {named} @{wire.number(data.get(3, b''))}")
     branch.load(
-        data[1], Field("named", 0, length=1 if present else wire.number(data.get(4, b"")), named=words, big=True)
+        data[1], Field("named", 0, length=1 if present else wire.number(data.get(4, b"")), named=text, big=True)
     )
 
 
 def _numgen(data: Attributes, branch: Branch) -> None:
     modulus, offset = wire.number(data.get(2, b"")), wire.number(data.get(4, b""))
     how = "random" if wire.number(data.get(3, b"")) else "inc"
-    words = f"numgen {how} mod {modulus}" + (f" offset {offset}" if offset else "")
-    branch.load(data.get(1), Field("named", 0, offset, named=FieldNames("random number", words), count=modulus))
+    text = f"numgen {how} mod {modulus}" + (f" offset {offset}" if offset else "")
+    branch.load(data.get(1), Field("named", 0, offset, named=FieldNames("random number", text), count=modulus))
 
 
 def _hash(data: Attributes, branch: Branch) -> None:
     modulus, offset = wire.number(data.get(4, b"")), wire.number(data.get(6, b""))
     source = branch.value(data.get(1))
-    of = source.words(branch.context) if isinstance(source, Field) else "…"
+    of = source.nft(branch.context) if isinstance(source, Field) else "…"
     how = "symhash" if wire.number(data.get(7, b"")) else f"jhash {of}"
-    words = f"{how} mod {modulus}" + (f" offset {offset}" if offset else "")
-    branch.load(data.get(2), Field("named", 0, offset, named=FieldNames("hash", words), count=modulus))
+    text = f"{how} mod {modulus}" + (f" offset {offset}" if offset else "")
+    branch.load(data.get(2), Field("named", 0, offset, named=FieldNames("hash", text), count=modulus))
 
 
 def _xfrm(data: Attributes, branch: Branch) -> None:
-    """What protects the packet (DREG 1, KEY 2, DIR 3): a pod's comes in clear."""
+    """The IPsec protection of the packet (DREG 1, KEY 2, DIR 3): a pod's packet has none."""
     inwards = wire.number(data.get(3, b"")) == 0
     key = {1: "ip saddr", 2: "ip daddr", 3: "ip6 saddr", 4: "ip6 daddr", 5: "reqid", 6: "spi"}
     word = key.get(wire.number(data.get(2, b"")), "key")
-    words = FieldNames("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
+    text = FieldNames("ipsec in state" if inwards else "ipsec out state", f"ipsec {'in' if inwards else 'out'} {word}")
     length = 16 if "ip6" in word else 4
-    branch.load(data.get(1), Field("named", 0, length=length, named=words, big=word != "reqid"))
+    branch.load(data.get(1), Field("named", 0, length=length, named=text, big=word != "reqid"))
 
 
-def _named(name: str, words: str, register: int, length: int = 4) -> Callable[[Attributes, Branch], None]:
+def _named(name: str, text: str, register: int, length: int = 4) -> Callable[[Attributes, Branch], None]:
     def load(data: Attributes, branch: Branch) -> None:
         branch.load(
-            data.get(register), Field("named", 0, length=length, named=FieldNames(name, words, text=length == 16))
+            data.get(register), Field("named", 0, length=length, named=FieldNames(name, text, text=length == 16))
         )
 
     return load
@@ -233,7 +229,7 @@ _SHIFTS = {1: "<<", 2: ">>"}
 def _bitwise(data: Attributes, branch: Branch) -> None:
     source, operation = branch.value(data.get(1)), wire.number(data.get(6, b""))
     mask, xor = (value_of(data.get(key)) for key in (4, 5))
-    result: Value = UnknownValue(f"{_words(source, branch)} with bits changed")
+    result: Value = UnknownValue(f"{_description(source, branch)} with bits changed")
     if operation == 0 and isinstance(source, Field) and not source.shift and mask and len(mask) == len(xor):
         if not source.mask:
             result = replace(source, mask=mask, xor=xor)
@@ -250,18 +246,18 @@ def _bitwise(data: Attributes, branch: Branch) -> None:
     branch.load(data.get(2), result)
 
 
-def _words(value: Value, branch: Branch) -> str:
+def _description(value: Value, branch: Branch) -> str:
     if isinstance(value, Field):
-        return value.words(branch.context)
+        return value.nft(branch.context)
     return value.text if isinstance(value, UnknownValue) else "a constant"
 
 
 def _byteorder(data: Attributes, branch: Branch) -> None:
-    """From one byte order to the other: SREG 1, DREG 2, OP 3, LEN 4, SIZE 5."""
+    """Convert the byte order: SREG 1, DREG 2, OP 3, LEN 4, SIZE 5."""
     source, size = branch.value(data.get(1)), wire.number(data.get(5, b""))
-    result: Value = UnknownValue(f"{_words(source, branch)} in another byte order")
+    result: Value = UnknownValue(f"{_description(source, branch)} in another byte order")
     if isinstance(source, Field) and not source.mask and not source.shift and size in (source.length, 0):
-        if not source.big and source.kind != "payload" and not source.called.text and sys.byteorder == "little":
+        if not source.big and source.kind != "payload" and not source.names.text and sys.byteorder == "little":
             result = replace(source, big=True)
         elif source.big:
             result = replace(source, big=False)
@@ -285,4 +281,4 @@ LOADS: Mapping[str, Callable[[Attributes, Branch], None]] = {
     "byteorder": _byteorder,
     "dup": lambda data, branch: branch.steps.append(Silent("dup")),
 }
-"""By the expression's name."""
+"""Handlers by the expression's name."""

@@ -24,14 +24,14 @@ from hitless.kernel.nftables import dump, wire
 from hitless.kernel.nftables.fetching import CATCH_UP_S, FETCH_AGAIN_S, Fetcher
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.prefilter import LONG_CHAIN
-from hitless.kernel.nftables.receiving import Received, Receiver, after, subscription, who
+from hitless.kernel.nftables.receiving import Received, Receiver, after, subscription
 from hitless.kernel.nftables.replay import Desync, Replay, ReplayedCommit, TableChange
 from hitless.kernel.nftables.state import Chains, State, TableKey, unread_state
 from hitless.kernel.ports import UNREADABLE, only_ours
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset, Table
 
-__all__ = ["Mirror", "Sockets", "Update", "who"]
+__all__ = ["Mirror", "Sockets", "Update"]
 
 _RECEIVE_BUFFER = 8 << 20
 _LARGE = 100  # datagrams, of some ten messages each: about ten milliseconds of work
@@ -304,7 +304,7 @@ class Mirror:
     def _committed(self, received: Received, commit: ReplayedCommit) -> Update:
         self._view = self._replay.state.view(self._view)
         return Update(
-            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.who
+            received.t, self.current, commit.generation, commit.changes, commit.pid, commit.comm, *received.writer
         )
 
     def _resync(self, reason: str, noticed: int, *, lost: bool = False) -> Update:

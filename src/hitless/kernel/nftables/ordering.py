@@ -1,8 +1,8 @@
-"""Where a rule stands in its chain, as the events tell it.
+"""The position of a rule in its chain, from the events.
 
-Problem: the kernel says only roughly where a new rule stands: after which other rule, which may be announced later
-still, or nothing at all for the first and the last. Promise: after ``finish`` the chain's rules stand as a dump would
-list them, or ``Desync`` says that they cannot be placed. A chain that is not kept has no order. Rules of placement:
+Problem: the kernel describes the position of a new rule only roughly: behind which other rule, which may be announced
+later, or not at all for the first and the last. Promise: after ``finish`` the chain's rules are in the order of a dump,
+or ``Desync`` says that the order is not known. A chain that is not kept has no order. Rules of placement:
 nf_tables_rule_notify in the kernel's net/netfilter/nf_tables_api.c. Next stage: ``transaction``.
 """
 
@@ -17,18 +17,18 @@ __all__ = ["ChainEdit"]
 
 
 class ChainEdit:
-    """A chain in the middle of a transaction: rules in order, and rules whose predecessor was not announced yet."""
+    """A chain within a transaction: rules in order, and rules whose predecessor has not been announced yet."""
 
     def __init__(self, chain: ChainState) -> None:
         self.chain = chain
-        self._waiting: dict[int, tuple[int, bytes]] = {}  # rule -> the predecessor that it waits for, and its message
-        self._gone_was_first: bool | None = False  # None: its place was not known yet
+        self._waiting: dict[int, tuple[int, bytes]] = {}  # rule -> the predecessor that it needs, and its message
+        self._removed_was_first: bool | None = False  # None: its position was not known yet
 
     def remove(self, handle: int) -> None:
         if not self.chain.kept:
             return
         if handle in self._waiting:
-            self._gone_was_first = None
+            self._removed_was_first = None
             before, _ = self._waiting.pop(handle)
             for rule, (predecessor, message) in self._waiting.items():
                 if predecessor == handle:
@@ -39,19 +39,19 @@ class ChainEdit:
             self.chain.rules.remove(handle)
         except KeyError as error:
             raise Desync(f"rule {handle} of chain {self.chain.name} went away, but was not known") from error
-        self._gone_was_first = first
+        self._removed_was_first = first
 
     def add(self, handle: int, payload: bytes, position: int, flags: int, *, fresh: bool = False) -> None:
-        """``fresh``: the handle is larger than any that was there."""
+        """``fresh``: the handle is larger than any known one."""
         if not self.chain.kept:
             return
         rules = self.chain.rules
         if handle in self._waiting or (not fresh and handle in rules):
             raise Desync(f"rule {handle} of chain {self.chain.name} was added, but is there already")
-        # Without a position it is the first or the last. An appended rule is the last one, an inserted one the first;
-        # a replacing one (APPEND without CREATE) stands where the rule stood whose end was announced just before.
+        # Without a position it is the first or the last: an appended rule is the last one, an inserted one the first. A
+        # replacing rule (APPEND without CREATE) takes the position of the rule whose removal was announced just before.
         replacing = bool(flags & netlink.APPEND) and not flags & netlink.CREATE
-        if replacing and self._gone_was_first is None and (rules or self._waiting) and not position:
+        if replacing and self._removed_was_first is None and (rules or self._waiting) and not position:
             raise Desync(f"a rule of chain {self.chain.name} was added and replaced at once")
         message = pack(payload)
         if position:
@@ -59,16 +59,16 @@ class ChainEdit:
                 rules.insert_after(position, handle, message)
             except KeyError:
                 self._waiting[handle] = (position, message)
-        elif flags & netlink.APPEND and not (replacing and self._gone_was_first):
+        elif flags & netlink.APPEND and not (replacing and self._removed_was_first):
             rules.append(handle, message)
         else:
             rules.prepend(handle, message)
-        self._gone_was_first = False
+        self._removed_was_first = False
         if self._waiting and handle not in self._waiting:
             self._release(handle)
 
     def _release(self, placed: int) -> None:
-        """Place the rules that waited for ``placed``, and those that waited for them."""
+        """Insert the rules that waited for ``placed``, and those that waited for them."""
         due = [placed]
         while due:
             predecessor = due.pop()

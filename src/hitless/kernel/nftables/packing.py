@@ -1,9 +1,9 @@
-"""Rule messages, kept small: 5,000 Services mean 30,000 of them per family, and nearly all are never looked at.
+"""Rule messages in compressed form: 5,000 Services mean 30,000 of them per family, and nearly all are never read.
 
-Problem: iptables-nft keeps a comment in 257 bytes, most of them zero, and spells every expression out in the same
-words; two thirds of a mirror's memory was that. Promise: ``pack`` deflates a message against a dictionary of those
-words (650 bytes become 110, in 13 microseconds; replacing runs of them by marks came to 400) and ``unpack`` gives the
-message back byte for byte, whatever is in it, in 2. Next stage: ``state`` unpacks what somebody reads.
+Problem: iptables-nft stores a comment in 257 bytes, most of them zero, and every rule repeats the same expressions; two
+thirds of a mirror's memory was that. Promise: ``pack`` deflates a message against a dictionary of frequent expressions
+(650 bytes become 110, in 13 microseconds; replacing runs of them by markers gave 400), and ``unpack`` restores it byte
+for byte, whatever it contains, in 2. Next stage: ``state`` unpacks what is read.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import zlib
 
 __all__ = ["pack", "unpack"]
 
-_PACKED = b"\0"  # first byte of what is not a plain message: those begin with their family, never 0 in practice
+_PACKED = b"\0"  # first byte of a packed message; plain ones begin with their family, never 0 in practice
 
-_CMP = "08000100636d7000"  # "cmp", and behind it: register 1, equal, data of so many bytes
+_CMP = "08000100636d7000"  # "cmp": register 1, equal, data of so many bytes
 _EQUAL_4 = f"2c000100{_CMP}20000200080001000000000108000200000000000c000300"
 _EQUAL_16 = f"38000100{_CMP}2c0002000800010000000001080002000000000018000300"
 _PAYLOAD = "340001000c0001007061796c6f61640024000200080001000000000108000200000000"
 
-_WORDS = bytes.fromhex(
+_EXPRESSIONS = bytes.fromhex(
     # "match", "statistic" of revision 0
     "480001000a0001006d6174636800000038000200"
     "0e00010073746174697374696300000008000200000000001c000300"
@@ -50,21 +50,21 @@ _WORDS = bytes.fromhex(
 )
 _TEXTS = b"KUBE-MARK-MASQ\0\0: cluster IP -> KUBE-SEP-KUBE-SERVICESKUBE-SVC-"
 _HEAD = bytes.fromhex("0000000f080001006e6174001e000200" + "0000000c000300000000000000" + "0c0006000000000000")
-_DICTIONARY = bytes(64) + _WORDS + _TEXTS + _HEAD  # what comes most often stands last: it is found most cheaply
+_DICTIONARY = bytes(64) + _EXPRESSIONS + _TEXTS + _HEAD  # the most frequent last: near matches are cheapest
 
-# windows that hold the dictionary and a rule; copying a primed state is what makes short messages cheap
+# windows that hold the dictionary and a rule; copying a primed state makes short messages cheap
 _WINDOW, _MEMORY, _LEVEL = -12, 4, 4
 _DEFLATE = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
 _INFLATE = zlib.decompressobj(_WINDOW, _DICTIONARY)
 
 
 def pack(payload: bytes) -> bytes:
-    """A smaller form; the payload itself where there is none."""
+    """The packed form, or the payload itself where that is not smaller."""
     deflate = _DEFLATE.copy()
     packed = _PACKED + deflate.compress(payload) + deflate.flush()
     return packed if len(packed) < len(payload) or payload[:1] == _PACKED else payload
 
 
 def unpack(packed: bytes) -> bytes:
-    """The payload that was packed."""
+    """The original payload."""
     return _INFLATE.copy().decompress(packed[1:]) if packed[:1] == _PACKED else packed

@@ -31,16 +31,16 @@ from hitless.model.headers import PacketHeader
 __all__ = ["LONG_CHAIN", "ComparedField", "KnownHeader", "RuleIndex", "comparison"]
 
 LONG_CHAIN = 64
-"""Chains of more rules than this are not decoded whole for one packet."""
+"""Chains with more rules are not decoded completely for one packet."""
 
 _NETWORK, _TRANSPORT = 1, 2
-_ATTRIBUTE, _LEAST = struct.Struct("=HH"), 12  # of an expression: two heads and the shortest name
+_ATTRIBUTE, _LEAST = struct.Struct("=HH"), 12  # the shortest expression: two heads and a name
 _EQUAL, _AT_MOST, _AT_LEAST = 0, 3, 5
 
 
 class ComparedField(NamedTuple):
-    """Bytes of a header that are compared: of the network (1) or transport header (2), and under which mask (empty:
-    as they stand). ``version``: only of packets of that IP version (0: of any)."""
+    """The bytes of a header that are compared: of the network (1) or transport header (2), under a mask (empty: none).
+    ``version``: only in packets of that IP version (0: any)."""
 
     header: int
     offset: int
@@ -50,16 +50,16 @@ class ComparedField(NamedTuple):
 
 
 Found = tuple[ComparedField, bytes, bytes]
-"""A clue, and the lowest and highest value for which the rule may match."""
+"""A compared field, and the lowest and highest value with which the rule may match."""
 
 
 def _kind(number: int) -> bytes:
-    """The second half of an attribute's head, behind two bytes of length."""
+    """The second half of an attribute's head, after two bytes of length."""
     return re.escape(attribute(number, b"")[2:4])
 
 
 def _expression(name: str, *parts: bytes) -> re.Pattern[bytes]:
-    """An expression byte for byte as the kernel dumps it, but for lengths and what is in brackets."""
+    """An expression byte for byte as the kernel dumps it, except for lengths and the groups in parentheses."""
     return re.compile(re.escape(text(1, name)) + b".." + _kind(2) + b"".join(parts), re.DOTALL)
 
 
@@ -67,7 +67,7 @@ def _be32(number: int, value: bytes) -> bytes:
     return b".." + _kind(number) + value
 
 
-_FIRST = rb"\x00\x00\x00\x01"  # the register by which nft and iptables-nft compare
+_FIRST = rb"\x00\x00\x00\x01"  # the register that nft and iptables-nft use to compare
 _LOAD = _expression(
     "payload",
     _be32(1, _FIRST),
@@ -80,22 +80,22 @@ _MASK = _expression(
     "bitwise",
     *(_be32(1, _FIRST), _be32(2, _FIRST), _be32(3, b"....")),
     b"(?:" + _be32(6, rb"\0\0\0\0") + b")?",
-    *(b".." + _kind(4), b"(..)" + _kind(1), b"(.*)"),  # the mask, and behind it in two heads what is xored
+    *(b".." + _kind(4), b"(..)" + _kind(1), b"(.*)"),  # the mask, and after two heads the xor value
 )
 _META = _expression("meta", _be32(2, rb"\0\0\0(.)"), _be32(1, b"...."))
 _LOADS_OF = {text(1, name): keys for name, keys in (("ct", {1, 2, 3}), ("meta", {1, 2}), ("payload", {1, 2, 3, 4}))}
-_VERSION, _NFPROTO, _PROTOCOL = 3, 15, 1  # what stands for a header here; meta nfproto, meta protocol
+_VERSION, _NFPROTO, _PROTOCOL = 3, 15, 1  # a pseudo header; meta nfproto, meta protocol
 _VERSIONS = {b"\x02": 4, b"\x0a": 6, b"\x08\x00": 4, b"\x86\xdd": 6}
 _COUNTER = text(1, "counter")
 _MATCH = text(1, "match")
 
 
 def comparison(payload: bytes) -> Found | None:
-    """The clue of a rule message that says most; ``None`` where it has none."""
+    """The comparison of a rule message that excludes most packets; ``None`` if there is none."""
     best: Found | None = None
     bits = 0
     try:
-        for found in _clues(payload):
+        for found in _comparisons(payload):
             field, low, high = found
             if field.mask:
                 value = int.from_bytes(field.mask, "big").bit_count()
@@ -106,12 +106,12 @@ def comparison(payload: bytes) -> Found | None:
             if value > bits:
                 best, bits = found, value
     except (KernelError, IndexError, ValueError, struct.error):
-        return None  # who decodes it says what is wrong
+        return None  # decoding it will report the error
     return best
 
 
-def _clues(payload: bytes) -> Iterable[Found]:
-    """Every comparison of an address or a port that comes before the rule has any effect."""
+def _comparisons(payload: bytes) -> Iterable[Found]:
+    """Every comparison of an address or port before the rule has any effect."""
     loaded: ComparedField | None = None
     low: bytes | None = None
     version = 0
@@ -152,12 +152,12 @@ def _clues(payload: bytes) -> Iterable[Found]:
             keys = next((keys for head, keys in _LOADS_OF.items() if payload.startswith(head, begin)), None)
             data = netlink.attributes(netlink.attributes(payload[begin:end]).get(wire.EXPRESSION_DATA, b""))
             if keys is None or not data.keys() <= keys or 1 not in data:
-                return  # it may do something already
+                return  # it may have an effect
             loaded = None
 
 
 def _expressions(payload: bytes) -> tuple[int, int]:
-    """Where the expressions begin and end; the same twice when there are none."""
+    """Where the expressions begin and end; equal if there are none."""
     at, end = 4, len(payload)
     while at + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(payload, at)
@@ -170,7 +170,7 @@ def _expressions(payload: bytes) -> tuple[int, int]:
 
 
 def _masked(loaded: ComparedField | None, match: re.Match[bytes]) -> ComparedField | None:
-    """A field under a mask, as networks are compared; ``None`` for any other arithmetic."""
+    """A field under a mask, as networks are compared; ``None`` for any other operation."""
     if loaded is None or loaded.mask:
         return None
     width = int.from_bytes(match[1], sys.byteorder) - 4
@@ -199,7 +199,7 @@ def _iprange(family: int, expression: bytes) -> Iterable[Found]:
 
 
 class KnownHeader:
-    """The bytes of a packet's headers that are known, by clue."""
+    """The bytes of a packet's headers that are known."""
 
     def __init__(self, header: PacketHeader) -> None:
         self.header = header
@@ -207,13 +207,14 @@ class KnownHeader:
         if header.version == 4:
             fields = ((9, bytes((header.protocol,))), (12, header.source), (16, header.destination))
             network = _image(20, fields)
-        else:  # of IPv6 the protocol may stand behind other headers
+        else:  # in IPv6 the protocol may follow extension headers
             network = _image(40, ((8, header.source), (24, header.destination)))
         ports = ((0, header.part("sport")), (2, header.part("dport")))
         self._images = {_NETWORK: network, _TRANSPORT: _image(4, ports)}
 
     def value(self, field: ComparedField) -> bytes | None:
-        """What the packet has there, under the mask; ``None``: not known. Empty: it is of another IP version."""
+        """The packet's value of a field, under the mask; ``None``: not known. Empty: the packet has another IP
+        version."""
         if field in self._values:
             return self._values[field]
         found = self._values[field] = self._read(field)
@@ -243,7 +244,7 @@ def _image(size: int, fields: Iterable[tuple[int, bytes | None]]) -> tuple[bytes
 
 
 class _Ranges:
-    """Ranges of values, and whose they are."""
+    """Ranges of values, and the rules that compare them."""
 
     def __init__(self, ranges: list[tuple[bytes, bytes, int]]) -> None:
         ranges.sort()
@@ -262,7 +263,7 @@ class _Ranges:
 
 
 class RuleIndex:
-    """Some rules by their clues. Small: an address is kept as its four or sixteen bytes."""
+    """Some rules indexed by their comparisons. Compact: an address takes its four or sixteen bytes."""
 
     __slots__ = ("_exact", "_ranges", "_rest", "count")
 
@@ -287,12 +288,12 @@ class RuleIndex:
         self._rest: Sequence[int] = tuple(rest)
 
     def candidates(self, known: KnownHeader) -> Sequence[int]:
-        """Which rules the packet may meet, in order."""
+        """The numbers of the rules that the packet may match, in order."""
         found = self.specific_rules(known)
         return sorted((*found, *self._rest)) if found else self._rest
 
     def specific_rules(self, known: KnownHeader) -> list[int]:
-        """Those of them that have a clue, in any order."""
+        """Those of them that have a comparison, in any order."""
         found: list[int] = []
         for field, (values, numbers) in self._exact.items():
             value = known.value(field)

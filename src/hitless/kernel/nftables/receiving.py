@@ -1,11 +1,11 @@
 """The receiving end of the kernel's events: a thread that does nothing else.
 
 Problem: a writer of rules ends right after its commit, and a storm of changes fills any buffer while the last of them
-is applied. Promise: every transaction is stamped the moment it arrives, with its writer's command line, and waits
-whole in ``queue``. Rules and elements of chains and sets in ``skipped`` are counted and dropped at once: what strangers
-do to what nobody asks about costs no memory. What waits is bounded: beyond ``MOST_WAITING`` bytes transactions are
-dropped, and a mark stands in the queue where they are missing, as where the kernel dropped some. A failure of the
-thread is the next thing that ``take`` raises. Next stage: ``mirror``.
+is being applied. Promise: every transaction is stamped when it arrives, with its writer's command line, and put into
+``queue`` as a whole. Messages about rules and elements of chains and sets in ``skipped`` are counted and dropped at
+once, so that irrelevant changes by other programs cost no memory. The queue is bounded: beyond ``MOST_WAITING`` bytes
+transactions are dropped, and a marker in the queue shows where some are missing, as when the kernel dropped them. A
+failure of the thread is raised by the next ``take``. Next stage: ``mirror``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.lateness import Lateness
 
-__all__ = ["MOST_WAITING", "Received", "Receiver", "after", "subscription", "who"]
+__all__ = ["MOST_WAITING", "Received", "Receiver", "after", "process_text", "subscription"]
 
 MOST_WAITING = 24 << 20
-_OVERHEAD = 700  # bytes that a waiting transaction takes beside its messages
+_OVERHEAD = 700  # bytes that a queued transaction takes in addition to its messages
 _NEWGEN = wire.SUBSYSTEM << 8 | wire.NEWGEN
 _KINDS = {
     wire.SUBSYSTEM << 8 | wire.NEWRULE: (b"\0", 0),
@@ -47,22 +47,20 @@ _FULL = f"events were dropped ({MOST_WAITING >> 20} MB of them were waiting)"
 
 
 def after(one: int, other: int) -> bool:
-    """Whether generation ``one`` is later than ``other``; the number wraps."""
+    """Whether generation ``one`` is later than ``other``; the number wraps around."""
     return 0 < (one - other) & 0xFFFFFFFF < 1 << 31
 
 
-def who(pid: int, comm: str) -> tuple[str, str]:
-    """The arguments of a process and the command name of its parent, if it still is the one that is called ``comm``.
-
-    Quick, because the programs that write rules end right after their commit. Empty texts where it is too late.
-    """
+def process_text(pid: int, comm: str) -> tuple[str, str]:
+    """The arguments of a process and the command name of its parent, if it is still the one called ``comm``; else empty
+    texts. Quick, because programs that write rules end right after their commit."""
     raw = _peek(f"/proc/{pid}/cmdline")
     stat = _peek(f"/proc/{pid}/stat")  # "pid (comm) state parent …"; a comm may hold anything, brackets too
     name, _, rest = stat.rpartition(b") ")
     if stat and name.partition(b" (")[2] != comm.encode():
-        return "", ""  # the number belongs to another process, or to another pid namespace
-    words = rest.split()
-    parent = _peek(f"/proc/{int(words[1])}/comm") if len(words) > 1 else b""
+        return "", ""  # the pid belongs to another process, or to another pid namespace
+    fields = rest.split()
+    parent = _peek(f"/proc/{int(fields[1])}/comm") if len(fields) > 1 else b""
     argv = raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
     return argv, parent.rstrip(b"\n").decode("utf-8", "replace")
 
@@ -82,26 +80,26 @@ def _peek(path: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A transaction, stamped at its end; without ``datagrams``: a place where some are missing, and why (``t`` 0:
-    nothing at all, only wake the caller).
+    """A transaction, stamped at its end; without ``datagrams``: a marker that some are missing, and why (``t`` 0: only
+    wake the caller).
 
-    ``left_out``: how many messages (added, removed) about skipped chains and sets were dropped. ``collapsed``: so many
-    transactions that came before it touched nothing else; they are one with it. ``late``: by how much the stamp may be
-    late, in nanoseconds.
+    ``left_out``: how many messages (added, removed) about skipped chains and sets were dropped. ``collapsed``: the
+    number of transactions before it that touched nothing else; they are merged into this one. ``late``: by how much the
+    stamp may be late, in nanoseconds.
     """
 
     t: int
     datagrams: tuple[bytes, ...] = ()
     left_out: dict[bytes, list[int]] = field(default_factory=dict)
     collapsed: int = 0
-    who: tuple[str, str] = ("", "")
+    writer: tuple[str, str] = ("", "")
     late: int = 0
     size: int = 0
     reason: str = ""
 
 
 def subscription(namespace: Namespace, receive_buffer: int) -> netlink.Socket:
-    """A socket on which the kernel tells of its commits."""
+    """A socket on which the kernel announces commits."""
     return netlink.Socket(
         netlink.NETFILTER,
         namespace,
@@ -113,17 +111,18 @@ def subscription(namespace: Namespace, receive_buffer: int) -> netlink.Socket:
 
 
 class Receiver:
-    """Starts with ``start``; ``skipped`` may be changed at any time by the thread that reads the queue.
+    """Begins with ``start``; ``skipped`` may be changed at any time by the thread that reads the queue.
 
-    ``collapse``: transactions that touched nothing but what is skipped come together with the next one that did.
+    ``collapse``: transactions that touched only skipped chains and sets are merged into the next one that touched
+    others.
     """
 
     def __init__(self, events: netlink.Socket, clock: Clock, *, urgent: bool = False, collapse: bool = False) -> None:
         self.queue: queue.SimpleQueue[Received] = queue.SimpleQueue()
         self.skipped: set[bytes] = set()
-        self.generation = 0  # the last one that came in
-        self.mattered = 0  # the last one that was not about skipped chains and sets alone
-        self.touched: dict[bytes, int] = {}  # the last one in which a skipped chain or set was touched
+        self.generation = 0  # the last one received
+        self.mattered = 0  # the last one that touched more than skipped chains and sets
+        self.touched: dict[bytes, int] = {}  # per skipped chain or set: the last one that touched it
         self._clock, self._urgent, self._collapse = clock, urgent, collapse
         self._socket = events
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
@@ -139,11 +138,11 @@ class Receiver:
         self._collapsed = 0
 
     def start(self) -> None:
-        """Begin to receive; what came since the socket was made comes first."""
+        """Begin to receive, starting with what arrived since the socket was created."""
         self._thread.start()
 
     def close(self) -> None:
-        """End it; harmless when it has ended."""
+        """Stop; may be called again."""
         if self._closed:
             return
         self._closed = True
@@ -154,7 +153,7 @@ class Receiver:
         os.close(self._wake)
 
     def take(self, timeout: float | None) -> Received | None:
-        """The next that waits; ``None`` when there is none in time."""
+        """The next queue entry; ``None`` if none arrived in time."""
         try:
             found = self.queue.get(timeout=timeout)
         except queue.Empty:
@@ -167,7 +166,7 @@ class Receiver:
         return found
 
     def caught_up(self, generation: int, patience: float) -> bool:
-        """Wait until ``generation`` has been received, or the time is over."""
+        """Wait until ``generation`` has been received; false when the time is over."""
         deadline = self._clock.monotonic() + patience
         while after(generation, self.generation):
             if self._losing or self._clock.monotonic() > deadline:
@@ -180,7 +179,7 @@ class Receiver:
     def _run(self) -> None:
         try:
             self._follow()
-        except BaseException as error:  # noqa: BLE001 - without this thread nothing is seen any more: ``take`` raises it
+        except BaseException as error:  # noqa: BLE001 - without this thread no event is received: ``take`` raises it
             self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
@@ -191,16 +190,15 @@ class Receiver:
         if self._urgent:
             hasten(2)
         lateness = Lateness((self._socket.fileno(), self._wake), self._began, watched=self._urgent)
-        # Only whole transactions are handed over: while a large one comes in, the caller must not wake up and fight
-        # with this thread for the interpreter, datagram by datagram.
-        # A storm, or a kernel that says time and again that it drops, leaves nothing to wait for.
+        # Only whole transactions are queued: while a large one arrives, the caller must not wake up for each datagram
+        # and compete with this thread for the interpreter. During a storm there is nothing to wait for.
         while not self._closed:
             if not self._take_in(lateness.late) and self._wake in lateness.wait():
                 break
         lateness.close()
 
     def _take_in(self, late: Callable[[], int]) -> bool:
-        """Take in what the kernel has next; whether there was anything."""
+        """Receive what the kernel has next; returns whether there was anything."""
         try:
             data = self._socket.receive(wait=False)
         except EventsLostError:
@@ -212,7 +210,7 @@ class Receiver:
         return True
 
     def _take(self, data: bytes, late: Callable[[], int]) -> None:
-        """Keep a datagram; hand over the transaction that it ends. NEWGEN comes in a datagram of its own."""
+        """Keep a datagram; queue the transaction that it ends. NEWGEN comes in a datagram of its own."""
         if int.from_bytes(data[4:6], sys.byteorder) == _NEWGEN:
             self._close(data, late)
         elif not self._losing:
@@ -224,13 +222,13 @@ class Receiver:
                     self._lose(self._clock.now(), _FULL)
 
     def _sift(self, data: bytes) -> bytes:
-        """The messages of a datagram that are not about what is skipped; the others are counted."""
+        """The messages of a datagram without those about skipped chains and sets, which are counted."""
         rest: list[bytes] = []
         offset, end, cut, skipped = 0, len(data), 0, self.skipped
         while offset + 24 <= end:
             length, kind = _HEADER.unpack_from(data, offset)
             if length < 16 or offset + length > end:
-                return data  # who applies it says what is wrong
+                return data  # applying it will report the error
             found = _KINDS.get(kind)
             if found is not None:
                 first = offset + 20
@@ -262,9 +260,9 @@ class Receiver:
         pid, comm = wire.number(attributes.get(wire.GEN_PID, b"")), attributes.get(wire.GEN_NAME, b"")
         size = self._size + len(data) + _OVERHEAD
         self._put += size
-        words = who(pid, netlink.to_text(comm))
+        writer = process_text(pid, netlink.to_text(comm))
         datagrams = (*self._parts, data)
-        self.queue.put(Received(t, datagrams, self._left_out, self._collapsed, words, lateness, size))
+        self.queue.put(Received(t, datagrams, self._left_out, self._collapsed, writer, lateness, size))
         self._begin()
 
     def _begin(self) -> None:
@@ -280,7 +278,8 @@ class Receiver:
             self.touched = {each: last for each, last in self.touched.items() if each in self.skipped}
 
     def _drain(self, late: Callable[[], int]) -> None:
-        """After a loss: the kernel drops until its queue is empty, so the hole is behind what is still queued."""
+        """After a loss: the kernel drops events until its queue is empty, so that the missing ones follow what is still
+        queued."""
         noticed = self._clock.now()
         while not self._closed:
             try:
@@ -293,7 +292,7 @@ class Receiver:
         self._lose(noticed, _KERNEL_FULL)
 
     def _lose(self, noticed: int, reason: str) -> None:
-        """Drop what comes until the mark is read: who reads it reads all rules again."""
+        """Drop everything until the marker is read: its reader reads all rules again."""
         self._begin()
         if not self._losing:
             self._losing = True

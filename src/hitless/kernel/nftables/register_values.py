@@ -1,6 +1,6 @@
-"""What a register holds: a constant, a field of the packet, or something that cannot be followed.
+"""What a register holds: a constant, a field of the packet, or an unknown value.
 
-Values only; ``expressions`` loads them, ``fields`` says what comparing them means.
+Values only; ``expressions`` loads them, ``fields`` defines what comparing them means.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A register that was loaded from the packet: ``kind`` payload, meta, ct, rt, socket, fib or, for what has no key
-    of its own, named; ``key`` the header (payload) or the key number; ``value = ((field & mask) ^ xor) >> shift`` where
-    those are set. ``direction``: of a connection, or of a fib lookup. ``big``: the number is in network byte order.
-    ``named``: what a field of kind named is called. ``count``: how many values it has at most, from ``offset`` on."""
+    """A register loaded from the packet. ``kind``: payload, meta, ct, rt, socket, fib, or named (fields without a key
+    number); ``key``: the header (payload) or the key number; ``value = ((field & mask) ^ xor) >> shift`` where those
+    are set. ``direction``: of a connection, or of a fib lookup. ``big``: the number is in network byte order.
+    ``named``: the names of a field of kind named. ``count``: how many values it can have, from ``offset`` on."""
 
     kind: str
     key: int
@@ -56,8 +56,8 @@ class Field:
     named: FieldNames | None = None
     count: int = 0
 
-    def words(self, context: Context) -> str:
-        """As nft calls it."""
+    def nft(self, context: Context) -> str:
+        """As nft writes it."""
         text = self._name(context)
         if any(self.mask) and self.mask != b"\xff" * len(self.mask):
             address = self._address(context) and len(self.mask) in (4, 16)
@@ -70,25 +70,25 @@ class Field:
         if self.kind == "payload":
             part = next((part for part in layout(self, context) if part.start == self.offset), None)
             if part is not None:
-                return part.words
+                return part.nft
             header = {0: "ll", NETWORK_HEADER: "nh", TRANSPORT_HEADER: "th"}.get(self.key, "ih")
             return f"@{header},{self.offset * 8},{self.length * 8}"
         if self.kind == "fib":
             return f"fib {'saddr . iif oif' if not self.direction else f'{self.direction[0]}addr type'}"
-        return self.called.words
+        return self.names.nft
 
     def _address(self, context: Context) -> bool:
         """Whether it is an address."""
         if self.kind == "payload":
-            return any(part.start == self.offset and "addr" in part.words for part in layout(self, context))
-        return self.kind in ("ct", "rt") and any(word in self.called.words for word in ("saddr", "daddr", "nexthop"))
+            return any(part.start == self.offset and "addr" in part.nft for part in layout(self, context))
+        return self.kind in ("ct", "rt") and any(word in self.names.nft for word in ("saddr", "daddr", "nexthop"))
 
     def parts(self, context: Context) -> tuple[Part, ...]:
         """The parts of the header that a payload field was loaded from."""
         return layout(self, context)
 
     def plain(self, context: Context) -> str:
-        """What the packet's own part of a key is called, if this is one, whole and as it stands; else empty."""
+        """The name of a packet's own key part, if the field is exactly one, unchanged; else empty."""
         if self.mask or self.shift:
             return ""
         if self.kind == "payload":
@@ -96,40 +96,40 @@ class Field:
                 if (part.start, part.size) == (self.offset, self.length):
                     return part.kind
             return ""
-        return self.called.name if self.kind == "meta" and not self.big else ""
+        return self.names.name if self.kind == "meta" and not self.big else ""
 
     @property
-    def called(self) -> FieldNames:
-        """Its names, for a field that is no payload."""
+    def names(self) -> FieldNames:
+        """Its names; not for payload fields."""
         return self.named or of_key(self.kind, self.key, self.direction)
 
     @property
     def order(self) -> Literal["little", "big"]:
         """The byte order of its number."""
-        return "big" if self.big or self.kind == "payload" or self.called.text else sys.byteorder
+        return "big" if self.big or self.kind == "payload" or self.names.text else sys.byteorder
 
     def shown(self, data: bytes, context: Context) -> str:
-        """A value of it, as nft writes it."""
+        """A value of it as nft writes it."""
         if self.kind == "payload":
             protocol = any(part.kind == "protocol" and part.start == self.offset for part in layout(self, context))
-            words = FieldNames("", "", PROTOCOLS if protocol and not any(self.mask) else {})
+            text = FieldNames("", "", PROTOCOLS if protocol and not any(self.mask) else {})
             if self.key == 0 and self.length == 6:
                 return data.hex(":")
             width = self.length if any(self.mask) else 0
-            return value(words, data, big=True, address=self._address(context), width=width)
+            return value(text, data, big=True, address=self._address(context), width=width)
         if self.kind == "fib" and self.direction:
             number = int.from_bytes(data, sys.byteorder)
             return ADDRESS_TYPES[number].lower() if number < len(ADDRESS_TYPES) else str(number)
-        words = self.called
-        if words.name == "ct expiration":
+        text = self.names
+        if text.name == "ct expiration":
             return f"{int.from_bytes(data, self.order)}ms"
-        width = self.length if any(self.mask) or "mark" in words.name else 0
-        return value(words, data, big=self.order == "big", address=self._address(context), width=width)
+        width = self.length if any(self.mask) or "mark" in text.name else 0
+        return value(text, data, big=self.order == "big", address=self._address(context), width=width)
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownValue:
-    """A register that holds something that the reader cannot follow."""
+    """A register whose value the decoder cannot follow."""
 
     text: str
 
@@ -139,7 +139,7 @@ Value = Constant | Field | UnknownValue
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What earlier conditions of the rule have established: IP version (4, 6, 0 unknown) and transport protocol."""
+    """What earlier conditions of the rule have established: IP version (4, 6; 0: unknown) and transport protocol."""
 
     version: int = 0
     protocol: int | None = None

@@ -1,10 +1,10 @@
-"""Transactions from the kernel's events, applied to a state. Pure: bytes in, states out.
+"""Applying transactions from the kernel's events to a state. Pure: bytes in, states out.
 
-Problem: the kernel announces a commit as a row of messages. Promise: after ``commit`` the state is what a dump of that
-generation would read, or ``Desync`` says that it cannot be: then read it all again. Messages of generations that the
-state already holds are dropped, so that a dump may be taken while events arrive. Chains and sets that are of no
-interest are known by their heads alone; those that become of interest are named, and come in by ``supply``. Next stage:
-``mirror``.
+Problem: the kernel announces a commit as a sequence of messages. Promise: after ``commit`` the state is what a dump of
+that generation would give, or ``Desync`` says that it is not known, and everything must be read again. Messages of
+generations that the state already includes are ignored, so that a dump may be taken while events arrive. Of chains and
+sets that are not of interest only the heads are known; those that become of interest are returned, and added by
+``supply``. Next stage: ``mirror``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def heads_only(state: State) -> set[bytes]:
 
 
 class Replay:
-    """A state that follows the events. ``families`` and ``tables`` bound what is kept, as in ``read_state``, and so
-    does ``interest``. ``skipped``: the ``identity`` of every chain and set that is known and not kept: messages about
-    its rules or elements need not be fed, only counted."""
+    """A state that follows the events. ``families``, ``tables`` and ``interest`` limit what is kept, as in
+    ``read_state``. ``skipped``: the ``identity`` of every chain and set that is known and not kept: messages about its
+    rules or elements are not needed, only their counts."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Replay:
         self.reset(state)
 
     def reset(self, state: State) -> None:
-        """Go on from a full read."""
+        """Continue from a full read."""
         self.state = state
         self._open.clear()
         found = heads_only(state)
@@ -55,9 +55,9 @@ class Replay:
         self.skipped |= found
 
     def feed(self, message: netlink.Message) -> ReplayedCommit | None:
-        """Take one message; the commit when the message closes one that is newer than the state.
+        """Take one message; returns the commit if the message ends one that is newer than the state.
 
-        Raises ``Desync`` when the state cannot be kept; ``reset`` it then.
+        Raises ``Desync`` when the state cannot be kept; then ``reset`` it.
         """
         if message.type >> 8 != wire.SUBSYSTEM:
             return None
@@ -74,14 +74,14 @@ class Replay:
         left_out: SkippedCounts | None = None,
         collapsed: int = 0,
     ) -> ReplayedCommit | None:
-        """The same for a whole transaction, which ``last`` closes; ``left_out`` counts what was not fed, ``collapsed``
-        the transactions before it that touched nothing else."""
+        """The same for a whole transaction, which ``last`` ends. ``left_out`` counts the messages that were dropped,
+        ``collapsed`` the transactions before it that touched nothing else."""
         attributes = netlink.attributes(last.payload, 4)
         generation = wire.number(attributes.get(wire.GEN_ID, b""))
         ahead = (generation - self.state.generation) & 0xFFFFFFFF
         if ahead == 0 or ahead > 0x7FFFFFFF:
-            return None  # the state was read after this commit
-        wrapped = generation < ahead  # past 0, which is no generation
+            return None  # the state already includes this commit
+        wrapped = generation < ahead  # 0 is never used as a generation
         if ahead - 1 - wrapped > collapsed:
             raise Desync(f"{ahead - 1} generations are missing")
         transaction = Transaction(self.state, self._interest, left_out or {})
@@ -100,15 +100,16 @@ class Replay:
         return ReplayedCommit(generation, pid, comm, changes, needs)
 
     def supply(self, key: TableKey, ref: ObjectRef, found: ChainState | SetState) -> list[tuple[TableKey, ObjectRef]]:
-        """Put in what was read of a chain or set as this generation has it; what it leads to that must be read too."""
+        """Add the contents of a chain or set as of this generation; returns what it refers to that must be read as
+        well."""
         table = self.state.tables.get(key)
         known = None if table is None else table.find(ref)
         if table is None or known is None or known.kept or known.handle != found.handle:
-            return []  # it went away meanwhile
+            return []  # it was deleted meanwhile
         table = table.copy()
         if isinstance(found, SetState):
             table.sets[ref.name] = found
-            if not found.kept:  # it was too large
+            if not found.kept:  # it is too large
                 self.skipped.add(identity(key, ref))
         else:
             table.chains[ref.name] = found
@@ -116,7 +117,8 @@ class Replay:
         return [(key, each) for each in table.references(ref) if (led := table.find(each)) is not None and not led.kept]
 
     def _wanted(self, payload: bytes) -> bool:
-        """Whether the message is about a table that is kept; a table's name is the first attribute of them all."""
+        """Whether the message is about a table that is kept; the table's name is the first attribute of every
+        message."""
         if self._tables is None:
             return True
         return netlink.to_text(payload[8:264]) in self._tables

@@ -169,7 +169,7 @@ class ChainState:
         elif towards is not None and header is not None:
             if len(cache.by_parts) >= _CACHED_LOOKUPS:
                 cache.by_parts.clear()
-            parts = cache.parts[handle] = tuple(sorted(towards.asked))
+            parts = cache.parts[handle] = tuple(sorted(towards.parts_read))
             cache.by_parts[(handle, *map(header.part, parts))] = decoded_rules
         return decoded_rules
 

@@ -1,8 +1,8 @@
-"""One transaction in the making: a state, changed message by message.
+"""One transaction being applied to a state, message by message.
 
-Promise: what it changes it copies first, so that the state before stays what it was. New chains and sets are kept until
-the end tells whether anything of interest leads to them; of those that nothing leads to the heads stay. ``needs`` are
-those that were not kept and are of interest from now on. Next stage: ``replay``.
+Promise: it copies what it changes, so that the previous state stays as it was. New chains and sets are kept until the
+end shows whether anything of interest refers to them; of the others only the heads stay. ``needs`` are those that were
+not kept and have become of interest. Next stage: ``replay``.
 """
 
 from __future__ import annotations
@@ -19,28 +19,49 @@ from hitless.kernel.nftables.state import ChainState, State, TableKey, TableStat
 __all__ = ["Transaction"]
 
 _HEAD = 4  # struct nfgenmsg, before the attributes
-_RUN = 4096  # element messages that are held back
+_MOST_PENDING = 4096  # element messages that are collected before they are applied
+
+
+class _ElementsRun:
+    """Element messages of one set, all additions or all removals: they come one by one, and are cheaper to apply
+    together."""
+
+    def __init__(self) -> None:
+        self._into: SetState | None = None
+        self._new = True
+        self._lists: list[bytes] = []
+
+    def add(self, into: SetState, new: bool, listed: bytes) -> None:
+        if into is not self._into or new is not self._new or len(self._lists) >= _MOST_PENDING:
+            self.apply()
+            self._into, self._new = into, new
+        self._lists.append(listed)
+
+    def apply(self) -> None:
+        if self._into is not None:
+            self._into.apply(*self._lists, remove=not self._new)
+            self._into, self._lists = None, []
 
 
 class Transaction:
-    """A state in the making; what it changes it copies first."""
+    """A state under construction; what changes is copied first."""
 
     def __init__(self, state: State, interest: Interest, left_out: SkippedCounts) -> None:
         self.state = State(state.generation, state.tables)
         self._interest, self._left_out = interest, left_out
-        self._fresh: set[tuple[TableKey, ObjectRef]] = set()  # came with this transaction: whole as far as it tells
-        self._reached: list[tuple[TableKey, ObjectRef]] = []  # what rules and maps of interest lead to since then
+        self._fresh: set[tuple[TableKey, ObjectRef]] = set()  # created in this transaction, so completely known
+        self._reached: list[tuple[TableKey, ObjectRef]] = []  # newly referred to by rules and maps of interest
         self.gone: set[tuple[TableKey, ObjectRef]] = set()
         self.forgotten: set[tuple[TableKey, ObjectRef]] = set()
         self.needs: list[tuple[TableKey, ObjectRef]] = []
-        self._run: tuple[SetState, bool, list[bytes]] | None = None  # elements of one set, all added or all removed
+        self._elements_run = _ElementsRun()
         self._tables: set[TableKey] = set()
         self._edits: dict[tuple[TableKey, str], ChainEdit] = {}
         self._sets: set[tuple[TableKey, str]] = set()
         self.changes: dict[TableKey, TableChange] = {}
 
     def finish(self) -> tuple[TableChange, ...]:
-        self._apply_run()
+        self._elements_run.apply()
         for edit in self._edits.values():
             edit.finish()
         for what, (added, removed) in self._left_out.items():
@@ -48,15 +69,8 @@ class Transaction:
         self._settle()
         return tuple(self.changes.values())
 
-    def _apply_run(self) -> None:
-        """Elements are told of one by one, and changed many at a time."""
-        if self._run is not None:
-            found, new, lists = self._run
-            found.apply(*lists, remove=not new)
-            self._run = None
-
     def _account(self, what: bytes, added: int, removed: int) -> None:
-        """Messages about a chain or set that was not kept when they came, and that nobody has read."""
+        """Count messages about a chain or set that was not kept when they came, and has not been read since."""
         family, table, ref = parse_identity(what)
         key = (family, table)
         if key not in self.state.tables:
@@ -71,7 +85,7 @@ class Transaction:
             self.needs.append((key, ref))
 
     def _replace(self, key: TableKey, ref: ObjectRef) -> ChainState | SetState:
-        """A copy of a chain or set in its place."""
+        """Put a copy of a chain or set in its place, and return it."""
         table = self.table(*key)
         if ref.is_set:
             table.sets[ref.name] = set_copy = table.sets[ref.name].copy()
@@ -80,7 +94,7 @@ class Transaction:
         return copy
 
     def _settle(self) -> None:
-        """Find what is of interest now and was not before; of what came and is not, keep the head alone."""
+        """Find what has become of interest; of what was created and is not, keep only the head."""
         if self._interest is EVERYTHING:
             return
         for key, ref in self._fresh:
@@ -152,7 +166,7 @@ class Transaction:
         elif number in (wire.NEWSET, wire.DELSET):
             self._set(number == wire.NEWSET, family, attributes)
         elif number in (wire.NEWSETELEM, wire.DELSETELEM):
-            self._elements(number == wire.NEWSETELEM, family, attributes)
+            self._element(number == wire.NEWSETELEM, family, attributes)
 
     def _rule(self, new: bool, family: int, flags: int, payload: bytes) -> None:
         table, chain, handle, position = wire.rule_head(payload)
@@ -190,19 +204,19 @@ class Transaction:
             for edited in [each for each in self._edits if each[0] == key]:
                 del self._edits[edited]
             self._sets = {each for each in self._sets if each[0] != key}
-            change.words.append(f"table {name} removed")
+            change.notes.append(f"table {name} removed")
         elif key in self.state.tables:
             table = self.table(family, name)
             table.dormant = is_dormant(attributes)
-            # what was decoded knows the old state of the hooks
+            # copied because decoded chains contain the old hooks
             table.chains = {chain: state.copy() for chain, state in table.chains.items()}
             for edited in [each for each in self._edits if each[0] == key]:
                 self._edits[edited].chain = table.chains[edited[1]]
-            change.words.append(f"table {name} {'sleeps' if table.dormant else 'is awake'}")
+            change.notes.append(f"table {name} {'sleeps' if table.dormant else 'is awake'}")
         else:
             self.state.tables[key] = TableState(family, name, is_dormant(attributes))
             self._tables.add(key)
-            change.words.append(f"table {name} added")
+            change.notes.append(f"table {name} added")
 
     def _chain(self, new: bool, family: int, attributes: dict[int, bytes]) -> None:
         read = chain_of(attributes)
@@ -220,7 +234,7 @@ class Transaction:
             self._left(key, ObjectRef(False, read.name))
             del table.chains[read.name]
             self._edits.pop((key, read.name), None)
-            change.words.append(f"chain {read.name} removed")
+            change.notes.append(f"chain {read.name} removed")
         elif known is None:
             if read.handle <= table.top:
                 raise Desync(f"a chain was renamed to {read.name}")
@@ -231,7 +245,7 @@ class Transaction:
             change.kept |= self._interest is EVERYTHING
             if read.hook is not None:
                 change.hooks.add(read.hook.hook)
-            change.words.append(f"chain {read.name} added")
+            change.notes.append(f"chain {read.name} added")
         elif known.hook != read.hook:
             before = known.hook
             edited = self.edit(family, table.name, read.name).chain
@@ -240,7 +254,7 @@ class Transaction:
             if not edited.kept and self._interest.includes(table.name, read.name, read.hook):
                 self._reached.append((key, ObjectRef(False, read.name)))
             policy = read.hook.policy if read.hook is not None else "none"
-            change.words.append(f"chain {read.name} now has policy {policy}")
+            change.notes.append(f"chain {read.name} now has policy {policy}")
 
     def _set(self, new: bool, family: int, attributes: dict[int, bytes]) -> None:
         read = SetState.read(attributes)
@@ -266,7 +280,7 @@ class Transaction:
         self._fresh.discard((key, ref))
         self.gone.add((key, ref))
 
-    def _elements(self, new: bool, family: int, attributes: dict[int, bytes]) -> None:
+    def _element(self, new: bool, family: int, attributes: dict[int, bytes]) -> None:
         table = self.table(family, netlink.to_text(attributes.get(wire.ELEMENTS_TABLE, b"")))
         name = netlink.to_text(attributes.get(wire.ELEMENTS_SET, b""))
         key = (family, table.name)
@@ -281,10 +295,7 @@ class Transaction:
             known = table.sets[name] = known.copy()
             self._sets.add((key, name))
         listed = attributes.get(wire.ELEMENTS_LIST, b"")
-        if self._run is None or self._run[0] is not known or self._run[1] is not new or len(self._run[2]) >= _RUN:
-            self._apply_run()
-            self._run = (known, new, [])
-        self._run[2].append(listed)
+        self._elements_run.add(known, new, attributes.get(wire.ELEMENTS_LIST, b""))
         if (key, ref) not in self._fresh:
             change.kept = True
             if new and known.is_map:

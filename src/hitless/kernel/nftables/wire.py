@@ -1,6 +1,6 @@
-"""nf_tables on the wire: numbers and the heads of messages.
+"""nf_tables messages: numbers, and the heads of messages.
 
-Problem: a dump of 30,000 rules must not cost a full decoding of each. Promise: ``rule_head`` reads only what places a
+Problem: a dump of 30,000 rules must not require decoding each of them. Promise: ``rule_head`` reads only what locates a
 rule (table, chain, handle, predecessor) and leaves its expressions as bytes; all numbers are those of the kernel's
 include/uapi/linux/netfilter/nf_tables.h. Next stages: ``state`` keeps what is read here, ``expressions`` decodes it.
 """
@@ -48,7 +48,7 @@ VERDICT_CODE, VERDICT_CHAIN = 1, 2
 
 FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 NUMBERS = {name: number for number, name in FAMILIES.items()}
-"""The families whose rules can touch a routed packet; bridge, arp and netdev tables are not read."""
+"""The families whose rules can affect a routed packet; bridge, arp and netdev tables are not read."""
 
 HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting", 5: "ingress"}
 
@@ -59,7 +59,7 @@ _BE32S = struct.Struct(">i")
 
 
 class RuleHead(NamedTuple):
-    """Where a rule stands. ``position`` is its predecessor's handle, 0 where the kernel names none."""
+    """The location of a rule. ``position`` is its predecessor's handle, 0 where the kernel gives none."""
 
     table: str
     chain: str
@@ -82,7 +82,7 @@ def signed(value: bytes) -> int:
 
 
 def rule_head(payload: bytes) -> RuleHead:
-    """The head of a rule message; stops before its expressions."""
+    """The head of a rule message, without its expressions."""
     unpack, offset, end = _ATTRIBUTE.unpack_from, 4, len(payload)
     table = chain = ""
     handle = position = 0
@@ -108,7 +108,7 @@ def rule_head(payload: bytes) -> RuleHead:
 
 
 def hook_of(attributes: dict[int, bytes]) -> Hook | None:
-    """The hook of a chain message; ``None`` for a chain that is only jumped to."""
+    """The hook of a chain message; ``None`` for a chain without a hook."""
     nested = attributes.get(CHAIN_HOOK)
     if nested is None:
         return None
