@@ -52,6 +52,7 @@ class InputError(HitlessError):
     def __init__(
         self, message: str, *, where: str | None = None, expected: str | None = None, remedy: str | None = None
     ) -> None:
+        self.message = message  # what is wrong there, without the rest
         self.where = where
         self.expected = expected
         self.remedy = remedy

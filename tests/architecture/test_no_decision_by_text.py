@@ -29,6 +29,7 @@ ADAPTERS = {
     "kernel/": "programs' messages, and the kernel's names",
     "kube/": "servers', proxies' and TLS libraries' messages; the API's reasons are identifiers",
     "lab/": "programs' messages",
+    "profiles/__init__.py": "tomllib's and msgspec's messages",
     "testing/": "the API's reasons are identifiers",
 }
 """Where the text is somebody else's: path (a folder ends with a slash) and whose it is."""
@@ -45,7 +46,8 @@ def _sentence(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         if isinstance(node.func, ast.Name) and node.func.id == "str" and node.args:
             named = node.args[0]
-            return isinstance(named, ast.Name) and named.id in {"error", "failure", "refused", "unclear"} | SENTENCES
+            name = named.attr if isinstance(named, ast.Attribute) else named.id if isinstance(named, ast.Name) else ""
+            return name in {"error", "failure", "refused", "unclear"} | SENTENCES
         if isinstance(node.func, ast.Attribute) and node.func.attr == "get" and node.args:
             return isinstance(node.args[0], ast.Constant) and node.args[0].value in SENTENCES
         if isinstance(node.func, ast.Attribute) and node.func.attr in {"lower", "strip"}:
@@ -67,12 +69,14 @@ def _decisions(tree: ast.AST) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            if any(map(_sentence, sides)) and any(map(_words, sides)):
+            parts = any(isinstance(one, ast.In | ast.NotIn) for one in node.ops) and any(map(_sentence, sides[1:]))
+            if parts or (any(map(_sentence, sides)) and any(map(_words, sides))):
                 yield node.lineno
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             call = node.func
             begins = call.attr in {"startswith", "endswith"} and _sentence(call.value) and any(map(_words, node.args))
-            if begins or (call.attr in {"search", "match", "fullmatch"} and any(map(_sentence, node.args))):
+            cut = call.attr in {"partition", "rpartition"} and _sentence(call.value)
+            if begins or cut or (call.attr in {"search", "match", "fullmatch"} and any(map(_sentence, node.args))):
                 yield node.lineno
 
 
@@ -100,6 +104,9 @@ def test_nothing_decides_by_a_sentence_of_our_own() -> None:
         'if f"{table} {chain} rule " in side.reason: pass',
         'if "x" in facts.get("reason"): pass',
         're.search("left alone", record.why)',
+        "if any(about in reason for reason in verdict.reasons): pass",
+        'if "resource version" in str(change.error): pass',
+        'str(error).partition(" (expected")',
     ],
 )
 def test_such_decisions_are_found(text: str) -> None:

@@ -92,8 +92,9 @@ def _release() -> DoctorFinding:
     try:
         here = this_node.look()
     except InputError as error:
-        words = str(error).partition(" (expected")[0].removeprefix("--node: ")
-        return DoctorFinding("release", title, "unknown", words, "hitless advise --version RELEASE", essential=True)
+        return DoctorFinding(
+            "release", title, "unknown", error.message, "hitless advise --version RELEASE", essential=True
+        )
     told = judgement.advise(releases.packaged(), here.release, running=here.flannel, running_source=here.flannel_source)
     what = f"{told.subject}{f', flannel {told.flannel}' if told.flannel and told.flannel not in told.subject else ''}"
     more = f"hitless advise --version {here.release}" if here.release else f"hitless advise --flannel {told.flannel}"

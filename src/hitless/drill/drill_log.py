@@ -149,14 +149,14 @@ class SubjectLog:
         for desk in (self, *self.companions):
             desk.write(e.Phase(t=now, phase=phase, round=round))
 
-    def note(self, level: Literal["info", "warning", "error"], text: str) -> None:
+    def note(self, level: Literal["info", "warning", "error"], text: str, code: str = "") -> None:
         """Tell people something; an ``error`` keeps the verdict from being a pass."""
-        self.write(e.Note(t=self.now, level=level, text=text))
+        self.write(e.Note(t=self.now, level=level, text=text, code=code))
 
-    def fail(self, text: str) -> None:
+    def fail(self, text: str, code: str = "") -> None:
         """Something broke that the measurement needs: noted, and the drill of this agent ends early."""
         try:
-            self.note("error", text)
+            self.note("error", text, code)
         finally:  # also when the log cannot be written any more
             self.trouble.set()
 
@@ -227,7 +227,7 @@ class Tool:
         self._heard.set()
         if not self._stopping:
             why = f": {words[-1]}" if words else ""
-            self._desk.fail(f"{self.name} ended by itself with {_code(code)}{why}")
+            self._desk.fail(f"{self.name} ended by itself with {_code(code)}{why}", f"{self.name}_ended")
 
     def _take(self, line: bytes) -> None:
         try:

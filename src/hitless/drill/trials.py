@@ -62,11 +62,11 @@ class Trial(Protocol):
         """What was found of it."""
 
 
-def _word(trial: str, record: Record, verdict: AgentVerdict, wanted: str, *, about: str = "") -> Finding:
-    """The verdict must be ``wanted`` and, where ``about`` is given, a reason must speak of it."""
-    told = any(about in reason for reason in verdict.reasons)
+def _word(trial: str, record: Record, verdict: AgentVerdict, wanted: str, *, seen: bool = True) -> Finding:
+    """The verdict must be ``wanted`` and give a reason; ``seen``: the record shows what was done."""
     found = f"{verdict.verdict}: {verdict.reasons[0] if verdict.reasons else 'no reason'}"
-    return Finding(trial, f"verdict {wanted}", found, verdict.verdict == wanted and told, _unproven(record, verdict))
+    right = verdict.verdict == wanted and bool(verdict.reasons) and seen
+    return Finding(trial, f"verdict {wanted}", found, right, _unproven(record, verdict))
 
 
 def _lag(record: Record, tool: str) -> int:
@@ -259,7 +259,7 @@ class Losses:
             right and set(verdict.causes) == {"timeout"},
             busy=busy,
         )
-        return [found, _word(self.name, record, verdict, "fail", about="although the rules carried them")]
+        return [found, _word(self.name, record, verdict, "fail")]
 
 
 def _victim(element: Mapping[str, Any]) -> _Victim:
@@ -292,7 +292,6 @@ class Signalled:
 
     tool: str
     kill: bool
-    about: str
     name: str
 
     async def act(self, opened: OpenedLab) -> None:
@@ -308,8 +307,10 @@ class Signalled:
             os.kill(pid, signal.SIGCONT)
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """Inconclusive, with the reason."""
-        return [_word(self.name, record, verdict, "inconclusive", about=self.about)]
+        """Inconclusive, and the record says why: the tool ended, or the prober was late."""
+        ended = any(note.code == f"{self.tool}_ended" for note in record.notes)
+        seen = ended if self.kill else verdict.prober_lag_ms * MS > LATE
+        return [_word(self.name, record, verdict, "inconclusive", seen=seen)]
 
 
 def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:
@@ -320,7 +321,7 @@ def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:
     repeats = 1 if quick else 3
     tolerance = 5 * MS if backend.legacy else 2 * MS
     found: list[Trial] = [Gaps([*(lengths * repeats), 500.0, 1000.0], tolerance), Losses(40), Harmless(), Quiet()]
-    found.append(Signalled("probe", False, "the prober", "prober stopped for 1.2 s"))
-    found.append(Signalled("watch", True, "watch ended by itself", "watcher killed"))
-    found.append(Signalled("farend", True, "farend ended by itself", "far end killed"))
+    found.append(Signalled("probe", False, "prober stopped for 1.2 s"))
+    found.append(Signalled("watch", True, "watcher killed"))
+    found.append(Signalled("farend", True, "far end killed"))
     return found

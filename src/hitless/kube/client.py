@@ -53,6 +53,12 @@ class Away:
     error: ApiError
     wait: float
 
+    @property
+    def restored(self) -> bool:
+        """Whether the server has not reached a version that it gave out before (``Too large resource version``): its
+        data were put back to an earlier state, and its list has to be read again."""
+        return self.error.status == 504 and "resource version" in str(self.error)
+
 
 class Client:
     """Calls on one API server. ``again`` reads the kubeconfig anew; ``agent`` is what the server logs of us."""

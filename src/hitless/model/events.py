@@ -210,10 +210,12 @@ class Summary(Stamped, tag="summary", frozen=True, kw_only=True):
 
 
 class Note(Stamped, tag="note", frozen=True, kw_only=True):
-    """Something that people should know; ``level`` info, warning or error."""
+    """A message for the reader. ``code``: what programs may compare: ``watch_ended``, ``probe_ended`` or
+    ``farend_ended`` (that tool ended by itself); empty for all others."""
 
     level: Literal["info", "warning", "error"]
     text: str
+    code: str = ""
 
 
 class Unknown(Stamped, tag="unknown", frozen=True, kw_only=True):

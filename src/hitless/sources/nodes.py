@@ -145,8 +145,8 @@ class NodeLeases:
                 self._enqueue(Away(error, 0.0))
             for change in self._client.follow(_NODES, key=by_name, page=_PAGE):
                 self._enqueue(change)
-                if isinstance(change, Away) and change.error.status == 504 and "resource version" in str(change.error):
-                    break  # the server's storage was restored from a backup: list again
+                if isinstance(change, Away) and change.restored:
+                    break
                 if self._stopping.is_set():
                     return
 

@@ -198,12 +198,12 @@ def test_what_a_tool_lost_that_this_machine_let_stand_still_is_busy_and_only_wit
 
 
 def test_a_tool_that_was_killed_must_make_the_drill_inconclusive_and_say_so() -> None:
-    trial = Signalled("watch", True, "watch ended by itself", "watcher killed")
+    trial = Signalled("watch", True, "watcher killed")
     assert wrong(trial, Drill()) == ["verdict inconclusive"]
     told = Drill()
     told.extra.append(e.Note(t=at(3), level="error", text="something else", **told.where("drill")))
     assert wrong(trial, told) == ["verdict inconclusive"]
-    told.extra.append(e.Note(t=at(3), level="error", text="watch ended by itself with -9", **told.where("drill")))
+    told.extra.append(e.Note(t=at(3), level="error", text="watch ended", code="watch_ended", **told.where("drill")))
     assert wrong(trial, told) == []
 
 
