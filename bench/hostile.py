@@ -35,7 +35,7 @@ from bench.parts import hostile_doors, hostile_memory, hostile_storm
 from bench.parts.guard_bounds import failures
 
 from hitless import cleaning, lab
-from hitless.daemon.serving import Page, Server
+from hitless.daemon.server import Page, Server
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace, inside
 from hitless.kernel.realtime_limit import SHARE

@@ -137,7 +137,7 @@ def test_no_module_imports_another_in_a_circle() -> None:
 
 OPENING = {"read_text", "read_bytes", "write_text", "write_bytes"}
 OPENS_ITSELF: dict[str, str] = {
-    "agent/running.py": "/proc only",
+    "agent/daemon.py": "/proc only",
     "cli/__init__.py": "/dev/null only",
     "cli/output_paths.py": "what --out names and is not a file: a pipe, a terminal",
     "cluster/heartbeat.py": "/proc only",

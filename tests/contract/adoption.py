@@ -7,8 +7,8 @@ from typing import Protocol
 
 from tests.contract.start_states import NETWORKS, StartState, snapshot
 
-from hitless.agent.ports import RulesPort
-from hitless.agent.reconciling import reconcile
+from hitless.agent.ports import AgentRulesPort
+from hitless.agent.reconciliation import reconcile
 from hitless.desired import desired_state
 from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP, Packet
@@ -19,7 +19,7 @@ from hitless.semantics import evaluate, witnesses
 from hitless.sources import SourceSnapshot
 
 
-class Kernel(RulesPort, Protocol):
+class Kernel(AgentRulesPort, Protocol):
     """A ``RulesPort`` that can also be written to as other programs do."""
 
     def write(self, backend: Backend, family: Family, text: str) -> None: ...

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hitless.agent.fights import GOES_ON, Fights, Verdict
-from hitless.agent.watching import Suspect
+from hitless.agent.change_watch import Suspect
+from hitless.agent.fights import GOES_ON, Fights, FightVerdict
 
 __all__ = ["Blame", "Damage"]
 
@@ -23,7 +23,7 @@ class Blame:
 
     suspect: Suspect
     duration: float
-    verdict: Verdict
+    verdict: FightVerdict
 
 
 class Damage:

@@ -20,11 +20,11 @@ from hitless.observe import Asking, How, Judge
 from hitless.semantics import State, evaluate, witnesses
 from hitless.sources import FamilyNetworks, SourceSnapshot
 
-__all__ = ["Answer", "Egress", "Opened", "was_open"]
+__all__ = ["Egress", "EgressStatus", "Opened", "was_open"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EgressStatus:
     """What happens to a network's pods, and ``why``: in words, empty where all is well."""
 
     state: State = "carried"
@@ -42,7 +42,7 @@ class Egress:
         judge = self._judges.get((networks.network, masquerade))
         return judge is None or judge.whom != around.whom(Asking(networks.network, networks.subnet))
 
-    def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> Answer:
+    def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> EgressStatus:
         """What happens to the new flows of this node's pods. Without ``masquerade`` only refusals count."""
         network = networks.network
         whom = around.whom(Asking(network, networks.subnet))
@@ -52,10 +52,10 @@ class Egress:
         judge.whom = whom
         poll = judge.answer(ruleset)
         if poll.state == "carried":
-            return Answer()
+            return EgressStatus()
         if poll.state == "cannot_tell":
-            return Answer("cannot_tell", poll.reason)
-        return Answer("not_carried", f"{_HAPPENS[poll.how]}: {poll.reason}")
+            return EgressStatus("cannot_tell", poll.reason)
+        return EgressStatus("not_carried", f"{_HAPPENS[poll.how]}: {poll.reason}")
 
 
 _TRANSLATORS = tuple(

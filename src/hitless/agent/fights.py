@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-__all__ = ["GOES_ON", "Fights", "Verdict"]
+__all__ = ["GOES_ON", "FightVerdict", "Fights"]
 
 _NOTICED, _NOTICE_WINDOW = 3, 60.0
 _LOOPING, _LOOP_WINDOW = 20, 10.0
@@ -19,7 +19,7 @@ _QUIET = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FightVerdict:
     """``new``: this damage made it a fight. ``delay``: how long to wait before the repair. ``times``: in a minute."""
 
     new: bool
@@ -27,7 +27,7 @@ class Verdict:
     times: int
 
 
-GOES_ON = Verdict(False, 0.0, 0)
+GOES_ON = FightVerdict(False, 0.0, 0)
 """Of damage that was judged already."""
 
 
@@ -44,7 +44,7 @@ class Fights:
     def __init__(self) -> None:
         self._opponents: dict[str, _Opponent] = {}
 
-    def damage(self, writer: str, now: float) -> Verdict:
+    def damage(self, writer: str, now: float) -> FightVerdict:
         """Record a damage and say what it means."""
         opponent = self._opponents.setdefault(writer, _Opponent())
         if opponent.times and now - opponent.times[-1] > _QUIET:
@@ -59,7 +59,7 @@ class Fights:
             opponent.delay = opponent.delay if lately > 1 else 0.0
         new = len(opponent.times) >= _NOTICED and not opponent.fighting
         opponent.fighting = opponent.fighting or new
-        return Verdict(new, opponent.delay, len(opponent.times))
+        return FightVerdict(new, opponent.delay, len(opponent.times))
 
     def current(self, now: float) -> list[str]:
         """The writers that we are fighting now."""

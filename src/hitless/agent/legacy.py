@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hitless.agent.ports import Clock
+from hitless.agent.ports import AgentClock
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.xtables.lockwatch import Holder, LockWatch, lock_paths
 from hitless.kernel.xtables.sockopt import TABLES, Tables
@@ -53,7 +53,7 @@ class LockPort(Protocol):
 
 
 def legacy_watch(
-    namespace: Namespace, loop: asyncio.AbstractEventLoop, clock: Clock, changed: Callable[[int, str], None]
+    namespace: Namespace, loop: asyncio.AbstractEventLoop, clock: AgentClock, changed: Callable[[int, str], None]
 ) -> LegacyWatch:
     """One for the real tables of a namespace."""
     tables = [Tables(namespace, family) for family in Family]
@@ -68,7 +68,7 @@ class LegacyWatch:
         tables: Sequence[InfoPort],
         lock: LockPort,
         loop: asyncio.AbstractEventLoop,
-        clock: Clock,
+        clock: AgentClock,
         changed: Callable[[int, str], None],
     ) -> None:
         """``tables``: of each family; ``lock``: the xtables lock."""

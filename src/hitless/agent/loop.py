@@ -14,26 +14,26 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from hitless.agent.change_watch import ChangeWatch, Suspect
 from hitless.agent.damage import Damage
-from hitless.agent.egress import Answer
+from hitless.agent.egress import EgressStatus
 from hitless.agent.ports import Runtime
-from hitless.agent.reporting import Reporter
-from hitless.agent.schedule import GRACE, Schedule
-from hitless.agent.watching import Suspect, Watch
-from hitless.agent.worker import Look
+from hitless.agent.reporter import AgentReporter
+from hitless.agent.schedule import GRACE, AgentSchedule
+from hitless.agent.worker import PassResult
 from hitless.errors import HitlessError, ours
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.sources import SourceSnapshot
 
-__all__ = ["Judge", "Kernel", "Loop"]
+__all__ = ["AgentLoop", "JudgePort", "KernelPort"]
 
 _REMEMBERED = 16  # suspects of a look that failed
 _RETRY = 0.5  # after an error that nobody foresaw
 
 
-class Kernel(Protocol):
-    """What is done to the node. Real: ``hitless.agent.worker.Worker``."""
+class KernelPort(Protocol):
+    """What is done to the node. Real: ``hitless.agent.worker.RulesWorker``."""
 
     @property
     def commands(self) -> int:
@@ -44,10 +44,10 @@ class Kernel(Protocol):
 
     def look(
         self, snapshot: SourceSnapshot, backend: Backend, *, heal: bool, may_bridge: bool, must_bridge: bool
-    ) -> Look:
+    ) -> PassResult:
         """One pass."""
 
-    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, Answer]:
+    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
         """What becomes of the pods' packets, as far as the chains beside ours say."""
 
     def heal(self, snapshot: SourceSnapshot, families: Collection[Family]) -> Mapping[Family, int]:
@@ -57,10 +57,10 @@ class Kernel(Protocol):
         """The end; the rules stay."""
 
 
-class Judge(Protocol):
-    """Who is asked about everybody's rules, in the judging thread. Real: ``hitless.agent.judging.Judging``."""
+class JudgePort(Protocol):
+    """Who is asked about everybody's rules, in the judging thread. Real: ``hitless.agent.judge.NodeJudge``."""
 
-    def judge(self, snapshot: SourceSnapshot, *, changed: bool) -> Mapping[Family, Answer] | None:
+    def judge(self, snapshot: SourceSnapshot, *, changed: bool) -> Mapping[Family, EgressStatus] | None:
         """What becomes of the pods' packets; ``None``: as before."""
 
     def close(self) -> None:
@@ -71,24 +71,24 @@ class Judge(Protocol):
 class _Question:
     """Asked, and not answered yet. ``whole``: whatever has changed. ``changes``: the loop's when it was asked."""
 
-    answer: Future[Mapping[Family, Answer] | None]
+    answer: Future[Mapping[Family, EgressStatus] | None]
     snapshot: SourceSnapshot
     whole: bool
     begun: float
     changes: int
 
 
-class Loop:
+class AgentLoop:
     """One node's loop. ``desire`` gives it a snapshot (again: when the facts change); ``run`` turns until ``stop``."""
 
     def __init__(
-        self, kernel: Kernel, judge: Judge, watch: Watch, reporter: Reporter, runtime: Runtime, *,
+        self, kernel: KernelPort, judge: JudgePort, watch: ChangeWatch, reporter: AgentReporter, runtime: Runtime, *,
         resync: float, heal: bool,
     ) -> None:  # fmt: skip
         self._kernel, self._judge, self._watch, self._reporter, self._host = kernel, judge, watch, reporter, runtime
         self._health = reporter.health
         self._heals = heal
-        self._schedule = Schedule(resync)
+        self._schedule = AgentSchedule(resync)
         self._damage = Damage()
         self._stopping = False
         self._snapshot: SourceSnapshot | None = None
@@ -209,7 +209,9 @@ class Loop:
         self._schedule.chosen(now)
         return backend
 
-    async def _pass(self, snapshot: SourceSnapshot, backend: Backend, suspects: list[Suspect], now: float) -> Look:
+    async def _pass(
+        self, snapshot: SourceSnapshot, backend: Backend, suspects: list[Suspect], now: float
+    ) -> PassResult:
         """One pass, out of the way of a reload; adds to the suspects what was committed before it."""
         reload = self._schedule.reload
         if suspects:
@@ -226,7 +228,7 @@ class Loop:
             reload.end()
         return look
 
-    def _account(self, look: Look, suspects: list[Suspect]) -> None:
+    def _account(self, look: PassResult, suspects: list[Suspect]) -> None:
         """What a look means."""
         result, reporter, schedule = look.result, self._reporter, self._schedule
         first = self._health.last_pass is None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Self
 
-from hitless.agent.observing import Observer
+from hitless.agent.observer import Observer
 from hitless.kernel import iptables
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.chains import ChainName
@@ -27,13 +27,13 @@ from hitless.plan import Transaction
 if TYPE_CHECKING:
     from hitless.observe.rules import RulesObserver
 
-__all__ = ["HINTS", "AllRules", "Node"]
+__all__ = ["HINTS", "AgentNode", "AllRules"]
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
 """Chains that the kubelet makes in the mangle table of the backend that it uses (kubernetes-sigs/iptables-wrappers)."""
 
 
-class Node:
+class AgentNode:
     """Rules of one namespace. One thread at a time. ``commands`` counts the programs that were run."""
 
     def __init__(self, namespace: Namespace = HERE, *, lock_wait: int = 5) -> None:

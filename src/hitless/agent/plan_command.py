@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hitless.agent.judging import Judging
-from hitless.agent.node import AllRules, Node
+from hitless.agent.daemon import first_snapshot, snapshot_of
+from hitless.agent.judge import NodeJudge
+from hitless.agent.node import AgentNode, AllRules
 from hitless.agent.overlay.source import has_leases, network_configuration, remembered
-from hitless.agent.running import first_snapshot, snapshot_of
 from hitless.agent.runtime import SYSTEM
-from hitless.agent.worker import Worker
+from hitless.agent.worker import RulesWorker
 from hitless.cleaning import clean
 from hitless.errors import InputError
 from hitless.model.families import Backend, Family, Network
@@ -51,7 +51,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
     snapshot = first_snapshot(options, netconf) if not subnets else snapshot_of(options, netconf, subnets, "leases")
     if snapshot is None:
         snapshot = _ask_kubernetes(options)
-    worker = Worker(Node(), options.backend, SYSTEM)
+    worker = RulesWorker(AgentNode(), options.backend, SYSTEM)
     try:
         backend = worker.backend(native=netconf.nftables)
         made = worker.plan(snapshot, backend)
@@ -64,7 +64,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
 
 def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[Note]:
     """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
-    with contextlib.closing(Judging(AllRules(), SYSTEM)) as judging:
+    with contextlib.closing(NodeJudge(AllRules(), SYSTEM)) as judging:
         found = judging.judge(snapshot) or {}
     said = {note.place.family for note in made.notes if note.refusal}
     return [
@@ -77,7 +77,7 @@ def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[Not
 def cleanup_text(options: Options, *, as_json: bool) -> str:
     """Remove everything of ours, in every backend and family, and between nodes; foreign rules stay. Returns what was
     done."""
-    node = Node(lock_wait=options.lock_wait)
+    node = AgentNode(lock_wait=options.lock_wait)
     try:
         removal = cleanup(node.observe(tuple(Family)))
         for transaction in removal.transactions:

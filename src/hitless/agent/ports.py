@@ -1,9 +1,8 @@
-"""What the agent needs of the world, as the few methods that the real one and the fake one share.
+"""The agent's ports: protocols with a real and a fake implementation each.
 
-``RulesPort`` is what a plan needs, ``NodePort`` is all of a node's kernel, ``AllRulesPort`` is what everybody's rules
-say, ``Commits`` and ``LegacyTables`` are what says that rules have changed, and ``Runtime`` is time itself: clock,
-waiting, and the two threads in which the kernel is asked. Everything that runs gets these handed in, so that tests run
-it in virtual time.
+A plan needs ``AgentRulesPort``; ``AgentNodePort`` is all of a node's kernel, and ``AllRulesPort`` reads the rules of
+all programs. ``CommitsPort`` and ``LegacyTables`` report that rules have changed. ``Runtime`` is the clock, waiting,
+and the two threads that call the kernel. The loop gets all of them as arguments, so that tests run it in virtual time.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from hitless.observe import Asking, Whom
 from hitless.plan import Transaction
 
 __all__ = [
+    "AgentClock",
+    "AgentNodePort",
+    "AgentRulesPort",
     "AllRulesPort",
     "AroundPort",
-    "Clock",
     "ClosingConntrack",
-    "Commits",
+    "CommitsPort",
     "FactsPort",
     "LegacyTables",
-    "NodePort",
-    "RulesPort",
     "Runtime",
 ]
 
 _T = TypeVar("_T")
 
 
-class RulesPort(Protocol):
-    """Rules of one node. Real: ``hitless.agent.node.Node``; fake: ``hitless.testing.FakeKernel``."""
+class AgentRulesPort(Protocol):
+    """Rules of one node. Real: ``hitless.agent.node.AgentNode``; fake: ``hitless.testing.FakeKernel``."""
 
     def observe(self, families: Collection[Family]) -> NodeState:
         """What stands at every place of these families, in every backend."""
@@ -92,7 +91,7 @@ class AroundPort(Protocol):
         """Close it."""
 
 
-class NodePort(RulesPort, Protocol):
+class AgentNodePort(AgentRulesPort, Protocol):
     """All of a node's kernel that the agent reads and writes."""
 
     @property
@@ -138,7 +137,7 @@ class AllRulesPort(Protocol):
         """Observe no more."""
 
 
-class Commits(Protocol):
+class CommitsPort(Protocol):
     """Commits to nf_tables as they happen. Real: ``hitless.kernel.commits.Commits``."""
 
     def ready(self) -> Iterator[Commit]:
@@ -158,7 +157,7 @@ class LegacyTables(Protocol):
         """Stop."""
 
 
-class Clock(Protocol):
+class AgentClock(Protocol):
     """Time."""
 
     def monotonic(self) -> float:
@@ -168,7 +167,7 @@ class Clock(Protocol):
         """The time of day, in seconds since 1970."""
 
 
-class Runtime(Clock, Protocol):
+class Runtime(AgentClock, Protocol):
     """Time, waiting, and the threads in which the kernel is asked. Real: ``hitless.agent.runtime.AsyncRuntime``."""
 
     async def wait(self, seconds: float) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hitless.model.rule_events import Interval
 
-__all__ = ["Gap"]
+__all__ = ["AgentGap"]
 
 
-class Gap(Interval, tag="gap", frozen=True, kw_only=True):
+class AgentGap(Interval, tag="gap", frozen=True, kw_only=True):
     """A time in which our rules were damaged, so that pods had no egress. It begins when the agent was told of the
     damage, or found it, and ends with the repair; ``open``: the repair did not succeed yet.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from hitless.agent.reloads import Reload
 from hitless.agent.retries import Retries
 
-__all__ = ["GRACE", "Schedule"]
+__all__ = ["GRACE", "AgentSchedule"]
 
 GRACE = 10.0  # seconds over three missed comparisons before the last one is called stale
 _BACKEND_EVERY = 60.0  # seconds between looks at which backend the kubelet uses
@@ -30,7 +30,7 @@ _WHOLE_SHARE = 2000  # and such evaluations may take a 2000th of the time
 _IDLE = 3600.0  # while there is nothing to do
 
 
-class Schedule:
+class AgentSchedule:
     """Times of one loop. ``reload``: whether somebody is at work on whole tables."""
 
     def __init__(self, resync: float) -> None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from hitless.agent.egress import Answer, Egress, Opened, was_open
-from hitless.agent.ports import Clock, ClosingConntrack, FactsPort, NodePort
-from hitless.agent.reconciling import Pass, plan_pass, reconcile
+from hitless.agent.egress import Egress, EgressStatus, Opened, was_open
+from hitless.agent.ports import AgentClock, AgentNodePort, ClosingConntrack, FactsPort
+from hitless.agent.reconciliation import Pass, plan_pass, reconcile
 from hitless.desired import desired_state
 from hitless.errors import HitlessError, MissingError
 from hitless.heal import heal
@@ -23,11 +23,11 @@ from hitless.model.state import NodeState, Purpose
 from hitless.plan import Plan, bridge, plan, torn
 from hitless.sources import FamilyNetworks, SourceSnapshot
 
-__all__ = ["Look", "Worker"]
+__all__ = ["PassResult", "RulesWorker"]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PassResult:
     """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right. ``opened``:
     families that had no egress when we looked. ``healed``: flows freed right after rules were made (``None``: none
     were made, or it failed, and ``ill`` says why). ``legacy``: legacy tables stand here. ``bridged``: whole tables were
@@ -48,10 +48,10 @@ class Look:
     unbridged: str = ""
 
 
-class Worker:
+class RulesWorker:
     """One thread at a time."""
 
-    def __init__(self, node: NodePort, backend: Backend | None, clock: Clock) -> None:
+    def __init__(self, node: AgentNodePort, backend: Backend | None, clock: AgentClock) -> None:
         self._node, self._clock = node, clock
         self._chosen = backend
         self._conntrack: ClosingConntrack | None = None
@@ -92,7 +92,7 @@ class Worker:
         heal: bool = False,
         may_bridge: bool = False,
         must_bridge: bool = False,
-    ) -> Look:
+    ) -> PassResult:
         """One pass. ``heal``: where it made rules, free at once what was bound without them; that comes before all
         that only concerns people, because flows wait for it. ``may_bridge``: when whole tables were flushed, carry the
         pods beside them instead; ``must_bridge``: go on with that."""
@@ -120,7 +120,7 @@ class Worker:
         opened = was_open(before, wanted) if result.found.transactions else {}
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
         generation, legacy = self._node.generation, self._node.has_legacy()
-        return Look(
+        return PassResult(
             result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill, bridged, unbridged
         )
 
@@ -138,7 +138,7 @@ class Worker:
             return None, str(result.error)
         return result, ""
 
-    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, Answer]:
+    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
         """What the few chains on the way beside ours do to each family's pods: certain where they let none through.
         For as long as everybody's rules are not read yet."""
         around = self._node.around(tuple(snapshot.networks))

@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: object) -> None:
     import asyncio
 
-    from hitless.agent.running import run, started_at
-    from hitless.daemon.lines import Lines
+    from hitless.agent.daemon import run, started_at
+    from hitless.daemon.lines import LineWriter
     from hitless.sources import Options
 
     assert isinstance(options, Options)
     sys.setswitchinterval(_SWITCH_S)
-    with Lines(sys.stderr.fileno()) as lines:
+    with LineWriter(sys.stderr.fileno()) as lines:
         asyncio.run(run(options, lines, started_at()))
 
 

@@ -141,7 +141,7 @@ def _families(word: str) -> tuple[Family, ...]:
 
 def _run(options: argparse.Namespace) -> int:
     from hitless.cli.terminal_log import TerminalLog
-    from hitless.daemon.lines import Lines
+    from hitless.daemon.lines import LineWriter
     from hitless.daemon.logs import Log
     from hitless.daemon.notify import Notifier
     from hitless.daemon.signals import set_on_end
@@ -170,7 +170,7 @@ def _run(options: argparse.Namespace) -> int:
     clock = Clock.from_environment()
     stop = threading.Event()
     set_on_end(stop)
-    with Lines(sys.stderr.fileno()) as lines:
+    with LineWriter(sys.stderr.fileno()) as lines:
         # for a person words, for everything else JSON
         log = Log(TerminalLog(lines) if sys.stderr.isatty() else lines, verbosity=options.verbose)
         post = None

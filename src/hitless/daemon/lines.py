@@ -14,13 +14,13 @@ import queue
 import threading
 from io import TextIOBase
 
-__all__ = ["Lines"]
+__all__ = ["LineWriter"]
 
 _MOST = 1000  # lines; about as much as a pipe holds
 _PATIENCE = 1.0  # seconds for what is still queued at the end
 
 
-class Lines(TextIOBase):
+class LineWriter(TextIOBase):
     """Text on its way to a file descriptor; a context manager.
 
     Not to a stream: whoever waits inside of one holds its lock, and Python does not end while that is so.

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from hitless import __version__
+from hitless.daemon.log_records import line_of
 from hitless.daemon.logs import Log
-from hitless.daemon.recorded import line_of
 from hitless.guard import records
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal

@@ -1,6 +1,6 @@
 """What /metrics and /healthz of the guard say, only when somebody asked for an address.
 
-``hitless.daemon.serving`` says it to visitors, in a thread of its own that cannot hold up the guard.
+``hitless.daemon.server`` says it to visitors, in a thread of its own that cannot hold up the guard.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hitless.daemon import serving as visitors
+from hitless.daemon import server as visitors
 from hitless.daemon.exposition import CONTENT_TYPE
 from hitless.daemon.logs import Log
-from hitless.daemon.serving import Page
+from hitless.daemon.server import Page
 from hitless.errors import InputError
 from hitless.guard.metrics import render
 from hitless.guard.reporting import Reporter

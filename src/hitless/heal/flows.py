@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol as Interface
 
-from hitless.heal.grouping import Grouping
+from hitless.heal.flow_groups import Grouping
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry
 from hitless.model.families import Address, Family, Network, in_any

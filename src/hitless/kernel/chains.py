@@ -3,7 +3,7 @@
 Problem: with 5,000 Services the nat table holds 30,000 rules, and an agent cares about two chains of it. Promise:
 ``ChainReader.read`` asks the kernel for exactly the chains that are named (its dump filter by table and chain), and
 all of them belong to one generation: a commit in between repeats the read. A chain that is not there is absent from
-the answer. Whole tables are ``hitless.kernel.nftables``'s business. Next stage: ``hitless.agent.observing``.
+the answer. Whole tables are ``hitless.kernel.nftables``'s business. Next stage: ``hitless.agent.observer``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Problem: whoever opens connections and keeps them shuts everybody else out, and 
 the kubelet's probe. Promise: at most ``most`` visitors, at most ``most_each`` of one source; a new one is always let
 in, and the visitor that goes for it is the one of the busiest source that was silent for longest. So one source can
 only push out its own connections, however many it opens. Every step takes the same time, however many there are.
-Nothing here touches a socket. Used by ``hitless.daemon.serving`` and ``hitless.probe.far_end_services``.
+Nothing here touches a socket. Used by ``hitless.daemon.server`` and ``hitless.probe.far_end_services``.
 """
 
 from __future__ import annotations

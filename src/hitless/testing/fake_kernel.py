@@ -1,8 +1,8 @@
 """A kernel's rules in memory: atomic, with generations, and failing as the real one does.
 
 Problem: adoption from any state, and death at any point, need thousands of runs. Promise: ``FakeKernel`` is a
-``RulesPort``; it executes the exact texts that the real programs would get (``restore_text``), whole or not at all;
-every committed generation is kept in ``history``; ``fail_next`` makes the next commits fail, ``die_at`` stops the
+``AgentRulesPort``; it executes the exact texts that the real programs would get (``restore_text``), whole or not at
+all; every committed generation is kept in ``history``; ``fail_next`` makes the next commits fail, ``die_at`` stops the
 caller before or after a chosen commit. Values are shared: what a commit did not touch is the same object before and
 after it, and each text is parsed and checked once. It is trusted because one suite (tests/contract) runs on it and on a
 real kernel.

@@ -1,6 +1,6 @@
 """A whole node in memory, for running the agent in virtual time: rules, events, connection table, pods.
 
-Promise: ``FakeNode`` is a ``NodePort`` and an ``AllRulesPort``. Every commit, whoever made it, is announced as the
+Promise: ``FakeNode`` is an ``AgentNodePort`` and an ``AllRulesPort``. Every commit is announced as the
 kernel announces it: for nf_tables by its generation, its writer and the chains that it touched (``events``, which may
 be told to lose some), for the legacy tables by a call. What is read may be told to fail (``fail_reads``). Pods and the
 way out are known, and no connection is poisoned. ``forget`` drops the history, for runs of any length.
@@ -30,7 +30,7 @@ _US = (4711, "hitless")
 
 
 class FakeEvents:
-    """``Commits`` of a fake node. ``lose``: the next reading finds that some were dropped."""
+    """``CommitsPort`` of a fake node. ``lose``: the next reading finds that some were dropped."""
 
     def __init__(self) -> None:
         self.waiting: list[Commit] = []

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from tests.kernel.nftables.nodes import HANG
 
-from hitless.agent.node import Node
+from hitless.agent.node import AgentNode
 from hitless.kernel import processes
 from hitless.kernel.nftables import Mirror, Update
 from hitless.model.families import Backend, Family
 
 
-class RealKernel(Node):
+class RealKernel(AgentNode):
     """A ``Node`` that can also be written to as other programs do."""
 
     def write(self, backend: Backend, family: Family, text: str) -> None:

@@ -17,8 +17,8 @@ from tests.contract.adoption import carried, foreign_rules, is_right, prepare
 from tests.contract.start_states import STATES, StartState, snapshot
 from tests.kernel.agent.real import RealKernel, committed
 
-from hitless.agent.node import Node
-from hitless.agent.reconciling import reconcile
+from hitless.agent.node import AgentNode
+from hitless.agent.reconciliation import reconcile
 from hitless.kernel import processes
 from hitless.kernel.namespaces import Namespace
 from hitless.kernel.nftables import Mirror
@@ -64,7 +64,7 @@ def lives(namespace: Namespace, wanted: SourceSnapshot, backend: Backend, folder
         code = 1
         try:
             os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
-            code = 0 if reconcile(Node(namespace), wanted, backend).settled else 2
+            code = 0 if reconcile(AgentNode(namespace), wanted, backend).settled else 2
         finally:
             os._exit(code)
     _, status = os.waitpid(pid, 0)

@@ -8,7 +8,7 @@ import pytest
 from tests.kernel.agent.nodes import Agent, agent_in, lab_with
 from tests.kernel.agent.test_repair import egress, right
 
-from hitless.agent.node import Node
+from hitless.agent.node import AgentNode
 from hitless.kernel import processes
 from hitless.lab.building import Lab
 from hitless.model.families import Backend
@@ -60,13 +60,13 @@ def reload(made: Lab, script: str) -> tuple[str, bool]:
     return done.stderr, max(stretches, default=0.0) > 0.9 or times[-1] - times[0] > 9.0
 
 
-def whole(agent: Agent, port: Node, made: Lab) -> None:
+def whole(agent: Agent, port: AgentNode, made: Lab) -> None:
     agent.wait(lambda: right(port, made) and agent.ready()[0] == 200, "whole rules after the reload")
 
 
 @pytest.mark.parametrize("name", RELOADS)
 def test_every_command_of_a_reload_succeeds_and_the_pods_are_carried_meanwhile(made: Lab, name: str) -> None:
-    with Node(made.nodes[0].namespace) as port, agent_in(made) as agent:
+    with AgentNode(made.nodes[0].namespace) as port, agent_in(made) as agent:
         agent.wait(lambda: right(port, made), "the first rules")
         good = 0
         for _ in range(8):  # a machine that stood still in the middle proves nothing
@@ -91,7 +91,7 @@ def test_where_nft_is_not_there_the_rules_are_put_back_at_once(made: Lab) -> Non
     node = made.nodes[0]
     away = "for f in $(command -v -p nft nft | sort -u); do mount --bind /bin/false $f; done"
     processes.run(["sh", "-c", away], namespace=node.namespace)
-    with Node(node.namespace) as port, agent_in(made) as agent:
+    with AgentNode(node.namespace) as port, agent_in(made) as agent:
         agent.wait(lambda: right(port, made), "the first rules")
         reload(made, "run -t nat -F")
         whole(agent, port, made)

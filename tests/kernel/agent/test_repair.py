@@ -11,7 +11,7 @@ import pytest
 from tests.contract.adoption import is_right
 from tests.kernel.agent.nodes import Agent, agent_in, lab_with
 
-from hitless.agent.node import Node
+from hitless.agent.node import AgentNode
 from hitless.errors import ProgramError
 from hitless.kernel import netlink
 from hitless.kernel.nftables import dump
@@ -35,8 +35,8 @@ def made(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def port(made: Lab) -> Iterator[Node]:
-    with Node(made.nodes[0].namespace) as opened:
+def port(made: Lab) -> Iterator[AgentNode]:
+    with AgentNode(made.nodes[0].namespace) as opened:
         yield opened
 
 
@@ -48,7 +48,7 @@ def networks_of(made: Lab) -> SourceSnapshot:
     )
 
 
-def right(port: Node, made: Lab) -> bool:
+def right(port: AgentNode, made: Lab) -> bool:
     """The node's rules are exactly the desired ones and carry every family's pods."""
     try:
         is_right(port.observe(FAMILIES), networks_of(made), made.plan.backend)
@@ -57,7 +57,7 @@ def right(port: Node, made: Lab) -> bool:
     return egress(port, made)
 
 
-def egress(port: Node, made: Lab) -> bool:
+def egress(port: AgentNode, made: Lab) -> bool:
     """Whether the evaluator says that every family's pods are carried."""
     networks = networks_of(made)
     rules = port.egress(FAMILIES)
@@ -87,7 +87,7 @@ def damage(name: str, target: SabotageTarget) -> None:
     raise AssertionError(f"{name} cannot be done beside the agent")
 
 
-def test_every_damage_is_repaired_and_its_writer_named(made: Lab, port: Node) -> None:
+def test_every_damage_is_repaired_and_its_writer_named(made: Lab, port: AgentNode) -> None:
     target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made) as agent:
         agent.wait(lambda: right(port, made), "the first rules")
@@ -110,7 +110,7 @@ def test_every_damage_is_repaired_and_its_writer_named(made: Lab, port: Node) ->
     assert right(port, made)
 
 
-def test_a_foreign_drop_is_reported_on_readyz_and_not_overruled(made: Lab, port: Node) -> None:
+def test_a_foreign_drop_is_reported_on_readyz_and_not_overruled(made: Lab, port: AgentNode) -> None:
     target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--iptables-resync=1") as agent:
         with FAULTS["drop-in-front"](target):
@@ -120,7 +120,7 @@ def test_a_foreign_drop_is_reported_on_readyz_and_not_overruled(made: Lab, port:
         agent.wait(lambda: agent.ready()[0] == 200, "ready again")
 
 
-def test_stopping_changes_nothing_and_a_restart_writes_nothing(made: Lab, port: Node) -> None:
+def test_stopping_changes_nothing_and_a_restart_writes_nothing(made: Lab, port: AgentNode) -> None:
     with agent_in(made) as agent:
         assert agent.end(signal.SIGTERM) == 0
     node = made.nodes[0].namespace
@@ -133,7 +133,7 @@ def test_stopping_changes_nothing_and_a_restart_writes_nothing(made: Lab, port: 
         assert dump.generation(control) == before
 
 
-def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
+def test_a_fight_is_noticed_and_named(made: Lab, port: AgentNode) -> None:
     target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made) as agent:
         for _ in range(3):
@@ -147,7 +147,7 @@ def test_a_fight_is_noticed_and_named(made: Lab, port: Node) -> None:
 
 
 @pytest.mark.parametrize("made", [Backend.LEGACY], ids=str, indirect=True)  # the others take no lock
-def test_a_held_lock_is_said_and_traffic_goes_on(made: Lab, port: Node) -> None:
+def test_a_held_lock_is_said_and_traffic_goes_on(made: Lab, port: AgentNode) -> None:
     lock = made.nodes[0].root / "run/xtables.lock"
     target = SabotageTarget.of(made.cluster, made.nodes[0])
     with agent_in(made, "--lock-wait=1") as agent:

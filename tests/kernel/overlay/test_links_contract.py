@@ -9,7 +9,7 @@ import pytest
 from tests.contract.link_stories import CONNECTED, SCOPE, STORIES, play, seen
 from tests.kernel.nftables.nodes import HANG, Node, node, programs
 
-from hitless.agent.overlay.mirror import Mirror
+from hitless.agent.overlay.mirror import LinkMirror
 from hitless.kernel.links import Links
 from hitless.model.links import LinkObject, LinkState
 from hitless.testing.fake_links import FakeLinks
@@ -30,7 +30,7 @@ def place() -> Iterator[Node]:
 
 @pytest.mark.parametrize("name", STORIES)
 def test_the_fake_kernel_does_as_the_real_one_and_events_tell_it_all(place: Node, name: str) -> None:
-    fake, mirror, mirrored = FakeLinks(CONNECTED), Mirror(), Mirror()
+    fake, mirror, mirrored = FakeLinks(CONNECTED), LinkMirror(), LinkMirror()
     after: list[dict[object, LinkObject]] = []
     told = play(fake, STORIES[name], lambda _, state: after.append(seen(state)))
     with Links(place.namespace) as links:

@@ -12,14 +12,15 @@ from typing import Any
 from tests.unit.histories import Planted
 from tests.unit.planting import instead, then
 
-from hitless.agent import reconciling, worker
+from hitless.agent import reconciliation as reconciling
+from hitless.agent import worker
+from hitless.agent.change_watch import ChangeWatch
 from hitless.agent.damage import Damage
-from hitless.agent.fights import Fights, Verdict
-from hitless.agent.reconciling import Pass
+from hitless.agent.fights import Fights, FightVerdict
+from hitless.agent.reconciliation import Pass
 from hitless.agent.reloads import Reload
-from hitless.agent.reporting import Reporter
-from hitless.agent.schedule import Schedule
-from hitless.agent.watching import Watch
+from hitless.agent.reporter import AgentReporter
+from hitless.agent.schedule import AgentSchedule
 from hitless.model.rules import Rule, Source
 from hitless.model.state import Place, is_owned
 from hitless.plan import planning
@@ -27,7 +28,7 @@ from hitless.plan import planning
 __all__ = ["DEFECTS"]
 
 
-def _never_settles(look: Schedule, now: float) -> None:
+def _never_settles(look: AgentSchedule, now: float) -> None:
     look._look = float("inf")
 
 
@@ -36,11 +37,11 @@ def _claims_to_be_settled(*values: Any, **named: Any) -> Pass:
     return replace(done, left=planning.Plan())
 
 
-def _slows_down_for_ever(schedule: Schedule, now: float, delay: float) -> None:
+def _slows_down_for_ever(schedule: AgentSchedule, now: float, delay: float) -> None:
     schedule._not_before = now + 1e6 * delay
 
 
-def _says_nothing_is_amiss(reporter: Reporter, look: object) -> None:
+def _says_nothing_is_amiss(reporter: AgentReporter, look: object) -> None:
     reporter.health.problems = ()
 
 
@@ -48,14 +49,14 @@ def _takes_others(rule: Rule, place: Place) -> bool:
     return is_owned(rule, place) or any(isinstance(step, Source) for step in rule.steps)
 
 
-def _collects_what_came(watch: Watch) -> None:
+def _collects_what_came(watch: ChangeWatch) -> None:
     wake, watch.wake = watch.wake, lambda: None
     found, watch.wake = watch._collect(), wake
     if found:
         watch.wake()
 
 
-def _keeps_suspects(self: Watch, first: int, last: int) -> list[Any]:
+def _keeps_suspects(self: ChangeWatch, first: int, last: int) -> list[Any]:
     self._collect()
     self._suspects.clear()
     self._seen = max(self._seen, last)
@@ -65,19 +66,21 @@ def _keeps_suspects(self: Watch, first: int, last: int) -> list[Any]:
 reconcile = reconciling.reconcile
 
 DEFECTS: Mapping[str, Planted] = {
-    "events do not call for a look": instead(Schedule, "call", lambda self: None),
-    "after a failed reading nothing is looked at again": then(Schedule, "looking", _never_settles),
-    "a new configuration waits for the next comparison": instead(Schedule, "anew", lambda self: self._retries.anew()),
-    "commits during a look are dropped": instead(Watch, "covered", _keeps_suspects),
-    "lost events call for nothing": instead(Watch, "collect", _collects_what_came),
-    "flows are freed once only": instead(Schedule, "repaired", lambda self, now, *, healed: None),
-    "healing waits for ever": instead(Schedule, "take_heal", lambda self, now: False),
+    "events do not call for a look": instead(AgentSchedule, "call", lambda self: None),
+    "after a failed reading nothing is looked at again": then(AgentSchedule, "looking", _never_settles),
+    "a new configuration waits for the next comparison": instead(
+        AgentSchedule, "anew", lambda self: self._retries.anew()
+    ),
+    "commits during a look are dropped": instead(ChangeWatch, "covered", _keeps_suspects),
+    "lost events call for nothing": instead(ChangeWatch, "collect", _collects_what_came),
+    "flows are freed once only": instead(AgentSchedule, "repaired", lambda self, now, *, healed: None),
+    "healing waits for ever": instead(AgentSchedule, "take_heal", lambda self, now: False),
     "damage is never over": instead(Damage, "over", lambda self: None),
     "damage begins anew with each look": then(Damage, "seen", lambda self, *_, **__: self.over()),
-    "a fight's delay has no end": instead(Schedule, "slow_down", _slows_down_for_ever),
-    "every damage is a fight": instead(Fights, "damage", lambda self, writer, now: Verdict(False, 30.0, 1)),
+    "a fight's delay has no end": instead(AgentSchedule, "slow_down", _slows_down_for_ever),
+    "every damage is a fight": instead(Fights, "damage", lambda self, writer, now: FightVerdict(False, 30.0, 1)),
     "a reload is never over": instead(Reload, "goes_on", lambda self, now: self.begun is not None),
     "what is not applied is called settled": instead(worker, "reconcile", _claims_to_be_settled),
-    "a failure does not make the node unready": instead(Reporter, "unsettled", _says_nothing_is_amiss),
+    "a failure does not make the node unready": instead(AgentReporter, "unsettled", _says_nothing_is_amiss),
     "rules for pods' networks are taken for ours": instead(planning, "is_owned", _takes_others),
 }

@@ -28,9 +28,9 @@ from tests.contract.start_states import OTHER_SUBNET, snapshot
 from tests.unit.agent.virtual import RESYNC, Agent, Time
 from tests.unit.histories import Action, Kind
 
+from hitless.agent.change_watch import interesting
 from hitless.agent.damage import Blame
-from hitless.agent.watching import interesting
-from hitless.agent.worker import Look
+from hitless.agent.worker import PassResult
 from hitless.desired import desired_state
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import LockBusy
@@ -160,7 +160,7 @@ class World:
         self.agent = Agent(self.node, self.time, self.wanted, backend=self.backend)
         look = self.agent.worker.look
 
-        def watched(snapshot: SourceSnapshot, backend: Backend, **how: bool) -> Look:
+        def watched(snapshot: SourceSnapshot, backend: Backend, **how: bool) -> PassResult:
             due = self.node.due(snapshot, backend)
             commands = self.node.commands
             found = look(snapshot, backend, **how)
@@ -171,7 +171,7 @@ class World:
         reporter = self.agent.loop._reporter
         damaged = reporter.damaged
 
-        def blamed(look: Look, blame: Blame, wall: float) -> None:
+        def blamed(look: PassResult, blame: Blame, wall: float) -> None:
             self._blamed(look, blame)
             damaged(look, blame, wall)
 
@@ -187,7 +187,7 @@ class World:
         if not holds:
             self.node.broken.append(words)
 
-    def _blamed(self, look: Look, blame: Blame) -> None:
+    def _blamed(self, look: PassResult, blame: Blame) -> None:
         name, first = blame.suspect.name, min((when for when, _ in self._writes), default=look.ended)
         known = not name or name.startswith("unknown") or name in {who for _, who in self._writes}
         self._must(bool(self._writes), "damage was reported, and nobody has written anything")
@@ -204,7 +204,7 @@ class World:
             self._right, self._own = False, None
         self._writes.append((self.time.now, name))
 
-    def _looked(self, look: Look, due: bool) -> None:
+    def _looked(self, look: PassResult, due: bool) -> None:
         self.tally["looks"] += 1
         whole = self._whole()
         self._left = (self.node.version, whole) if self.node.seen == self.node.version else (-1, whole)

@@ -6,7 +6,7 @@ import pytest
 from tests.contract.adoption import adopts, carried, is_right, prepare
 from tests.contract.start_states import CASES, StartState, case_id, snapshot
 
-from hitless.agent.reconciling import plan_pass, reconcile
+from hitless.agent.reconciliation import plan_pass, reconcile
 from hitless.model.families import Backend, Family
 from hitless.testing.fake_kernel import Death, FakeKernel
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hitless.agent.fights import Fights
 from hitless.agent.health import Health
 from hitless.agent.metrics import agent_metrics
+from hitless.agent.pages import page
 from hitless.agent.retries import Retries
-from hitless.agent.serving import page
 from hitless.daemon.logs import Log
 from hitless.daemon.notify import Notifier
 

@@ -12,9 +12,9 @@ from tests.unit.agent.virtual import Agent, Time
 
 from hitless.agent import runtime as runtime_module
 from hitless.agent.health import UNREAD
-from hitless.agent.reconciling import plan_pass
+from hitless.agent.pages import page
+from hitless.agent.reconciliation import plan_pass
 from hitless.agent.runtime import AsyncRuntime
-from hitless.agent.serving import page
 from hitless.errors import KernelError
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset

@@ -8,7 +8,7 @@ import pytest
 from tests.contract.start_states import NETWORKS, our_text, snapshot
 from tests.unit.agent.virtual import Agent, Time
 
-from hitless.agent.reconciling import plan_pass
+from hitless.agent.reconciliation import plan_pass
 from hitless.errors import KernelError, MissingError, ProgramError
 from hitless.kernel.conntrack import Entry
 from hitless.kernel.iptables import LockBusy

@@ -8,13 +8,13 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from hitless.agent.change_watch import ChangeWatch
 from hitless.agent.health import Health
-from hitless.agent.judging import Judging
-from hitless.agent.loop import Loop
+from hitless.agent.judge import NodeJudge
+from hitless.agent.loop import AgentLoop
 from hitless.agent.metrics import agent_metrics
-from hitless.agent.reporting import Reporter
-from hitless.agent.watching import Watch
-from hitless.agent.worker import Worker
+from hitless.agent.reporter import AgentReporter
+from hitless.agent.worker import RulesWorker
 from hitless.daemon.logs import Log
 from hitless.daemon.notify import Notifier
 from hitless.model.families import Backend
@@ -119,10 +119,10 @@ class Agent:
         self._stream = io.StringIO()
         self.health, self.metrics = Health(stale_after=15.0), agent_metrics()
         log = Log(self._stream, verbosity=2, monotonic=time.monotonic)
-        reporter = Reporter(log, self.metrics, self.health, Notifier({}), started=time.now)
-        self.watch = Watch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
-        self.worker = Worker(node, backend, time)
-        self.loop = Loop(self.worker, Judging(node, time), self.watch, reporter, time, resync=RESYNC, heal=True)
+        reporter = AgentReporter(log, self.metrics, self.health, Notifier({}), started=time.now)
+        self.watch = ChangeWatch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
+        self.worker = RulesWorker(node, backend, time)
+        self.loop = AgentLoop(self.worker, NodeJudge(node, time), self.watch, reporter, time, resync=RESYNC, heal=True)
         self.watch.wake, self.watch.stir = self.loop.wake, self.loop.stirred
         if snapshot is not None:
             self.loop.desire(snapshot, native=False)

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hitless.daemon import serving as module
-from hitless.daemon.serving import HEAD_LIMIT, VISITORS, Page, Server, serving
+from hitless.daemon import server as module
+from hitless.daemon.server import HEAD_LIMIT, VISITORS, Page, Server, serving
 from hitless.errors import InputError
 from hitless.kernel.visitors import OUT_OF_ROOM, Visitors, source_of
 

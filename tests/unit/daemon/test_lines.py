@@ -13,12 +13,12 @@ from typing import IO
 
 import pytest
 
-from hitless.daemon.lines import Lines
+from hitless.daemon.lines import LineWriter
 
 
 def test_lines_come_out_whole_and_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hitless.daemon.lines._PATIENCE", 60.0)  # a disk that is slow is another story
-    with (tmp_path / "log").open("wb") as file, Lines(file.fileno()) as lines:
+    with (tmp_path / "log").open("wb") as file, LineWriter(file.fileno()) as lines:
         for number in range(100):
             assert lines.write(f"{number} ü \udc80\n") > 0
     assert (tmp_path / "log").read_text().splitlines() == [f"{number} ü \\udc80" for number in range(100)]
@@ -37,7 +37,7 @@ def stuck() -> Iterator[tuple[IO[str], int]]:
         yield reader, writing
 
 
-def being_written(lines: Lines) -> None:
+def being_written(lines: LineWriter) -> None:
     """Wait until the first line has left the queue: the thread has begun, and waits for the reader."""
     while not lines._queue.empty():
         time.sleep(0.001)
@@ -45,7 +45,7 @@ def being_written(lines: Lines) -> None:
 
 def test_a_reader_that_stands_still_holds_up_nobody_and_what_was_lost_is_counted() -> None:
     with stuck() as (reader, writing):
-        lines = Lines(writing, most=10)
+        lines = LineWriter(writing, most=10)
         lines.write("0\n")
         being_written(lines)
         for number in range(1, 100):
@@ -68,7 +68,7 @@ def test_a_reader_that_stands_still_holds_up_nobody_and_what_was_lost_is_counted
 
 def test_the_end_does_not_wait_for_such_a_reader() -> None:
     with stuck() as (reader, writing):
-        lines = Lines(writing, most=3)
+        lines = LineWriter(writing, most=3)
         lines.write("x\n")
         being_written(lines)
         for _ in range(9):
@@ -84,6 +84,6 @@ def test_the_end_does_not_wait_for_such_a_reader() -> None:
 def test_a_log_that_is_gone_is_no_problem() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with Lines(writing) as lines:
+    with LineWriter(writing) as lines:
         lines.write("x\n")
     os.close(writing)

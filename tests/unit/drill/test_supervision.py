@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from hitless.agent.health import Health
-from hitless.agent.loop import Loop
+from hitless.agent.loop import AgentLoop
 from hitless.agent.metrics import agent_metrics
-from hitless.agent.reporting import Reporter
+from hitless.agent.reporter import AgentReporter
 from hitless.agent.runtime import AsyncRuntime
 from hitless.cluster import pods
 from hitless.cluster import relay as relays
@@ -95,7 +95,7 @@ def test_a_pod_whose_disk_is_full_ends_its_tools_and_says_why(tmp_path: Path, mo
 def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
     stream, health = io.StringIO(), Health(stale_after=15.0)
 
-    class Failing(Loop):
+    class Failing(AgentLoop):
         turns = 0
 
         async def _turn(self) -> None:
@@ -109,7 +109,7 @@ def test_a_turn_of_the_agents_loop_that_fails_is_told_and_tried_again() -> None:
     notifier: Any = SimpleNamespace(say=lambda _: None)
 
     async def run() -> Failing:
-        reporter = Reporter(Log(stream), agent_metrics(), health, notifier, started=0.0)
+        reporter = AgentReporter(Log(stream), agent_metrics(), health, notifier, started=0.0)
         loop = Failing(worker, worker, watch, reporter, AsyncRuntime(), resync=5.0, heal=True)
         await loop.run()
         return loop

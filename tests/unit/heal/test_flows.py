@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.contract.start_states import NETWORKS, our_text
 
 from hitless.heal import heal, poisoned
-from hitless.heal.grouping import Grouping
+from hitless.heal.flow_groups import Grouping
 from hitless.kernel.addresses import Paths
 from hitless.kernel.conntrack import SEEN_REPLY, SRC_NAT, Entry, Flow
 from hitless.model.families import Backend, Family

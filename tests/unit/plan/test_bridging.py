@@ -6,7 +6,7 @@ import pytest
 from tests.contract.adoption import carried, is_right
 from tests.contract.start_states import snapshot
 
-from hitless.agent.reconciling import reconcile
+from hitless.agent.reconciliation import reconcile
 from hitless.desired import desired_state
 from hitless.model.families import Backend, Family
 from hitless.plan import bridge, torn

@@ -27,10 +27,10 @@ from hitless.model.links import (
 )
 from hitless.plan.links import is_wide
 
-__all__ = ["Mirror"]
+__all__ = ["LinkMirror"]
 
 
-class Mirror:
+class LinkMirror:
     """``objects``: what is there. ``touched``: keys that changed since ``take``. ``underlay``: routes or addresses that
     are not the overlay's changed. ``wide``: the routes that are (``is_wide``). ``writers``: netlink ports that asked
     for the changes."""

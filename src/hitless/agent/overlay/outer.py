@@ -22,7 +22,7 @@ from hitless.model.overlay import Outer
 from hitless.model.reading import address_of
 from hitless.sources.options import OuterOptions
 
-__all__ = ["Interface", "Surroundings", "choose", "outer_interfaces", "standing"]
+__all__ = ["Interface", "OuterInterfaces", "choose", "outer_interfaces", "standing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class OuterInterfaces:
     """``outer`` of each family; ``marks``: what tells today's interfaces from those that had the same names before
     (number, whether it is on); ``trouble``: why a family's stays as it was although it is no longer there."""
 
@@ -50,7 +50,7 @@ def outer_interfaces(
     given: Mapping[Family, Address],
     before: Mapping[Family, Sequence[Outer]] = MappingProxyType({}),
     namespace: Namespace = HERE,
-) -> Surroundings:
+) -> OuterInterfaces:
     """For each family; ``given``: addresses that annotations name, which come before --public-ip. ``before``: earlier
     choices, of which the first that is still there is kept: another default route, or one more address, is no reason
     to move. Nobody moves to a link-local address, which is there also while the others are away. Raises ``InputError``
@@ -85,7 +85,7 @@ def outer_interfaces(
                 trouble.append(f"{last.address} is no longer on {last.name}, and nothing is in its place: {error}")
     used = {one.name for one in found.values()}
     marks = tuple((link.index, link.up) for link in links if link.name in used)
-    return Surroundings(found, marks, "; ".join(trouble))
+    return OuterInterfaces(found, marks, "; ".join(trouble))
 
 
 def _interfaces(reader: RtnetlinkReader, family: Family, links: Sequence[Device]) -> list[Interface]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hitless.agent.overlay.desired import DesiredObjects
-from hitless.agent.overlay.mirror import Mirror
+from hitless.agent.overlay.mirror import LinkMirror
 from hitless.agent.overlay.ports import LinksPort
 from hitless.desired.overlay import Ground, device_names
 from hitless.errors import EventsLostError, HitlessError, ours
@@ -66,7 +66,7 @@ class Worker:
     def __init__(self, port: LinksPort, clock: Callable[[], float], *, linger: float = 0.0) -> None:
         self._port, self._clock, self._linger = port, clock, linger
         self._unused: dict[str, float] = {}  # devices, since when
-        self._mirror, self._wanted = Mirror(), DesiredObjects()
+        self._mirror, self._wanted = LinkMirror(), DesiredObjects()
         self._snapshot: OverlaySnapshot | None = None
         self._ground = Ground()
         self._direct: dict[Address, str] = {}

@@ -174,7 +174,7 @@ class Match:
 
     @abstractmethod
     def distinguishes_flows(self) -> Distinctions:
-        """By what it tells flows apart that pass the same two interfaces (``heal.grouping``)."""
+        """By what it tells flows apart that pass the same two interfaces (``heal.flow_groups``)."""
         raise NotImplementedError
 
     @abstractmethod

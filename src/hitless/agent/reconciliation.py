@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from hitless.agent.ports import RulesPort
+from hitless.agent.ports import AgentRulesPort
 from hitless.desired import desired_state
 from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import NotSupported
@@ -48,13 +48,13 @@ class Pass:
         return frozenset(transaction.family for transaction in self.applied)
 
 
-def plan_pass(port: RulesPort, snapshot: SourceSnapshot, backend: Backend, how: _How = plan) -> Plan:
+def plan_pass(port: AgentRulesPort, snapshot: SourceSnapshot, backend: Backend, how: _How = plan) -> Plan:
     """What a pass would do now."""
     return how(desired_state(snapshot, backend), port.observe(tuple(snapshot.networks)))
 
 
 def reconcile(
-    port: RulesPort,
+    port: AgentRulesPort,
     snapshot: SourceSnapshot,
     backend: Backend,
     *,

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hitless.agent.change_watch import ChangeWatch
 from hitless.agent.health import Health
-from hitless.agent.judging import Judging
-from hitless.agent.loop import Loop
+from hitless.agent.judge import NodeJudge
+from hitless.agent.loop import AgentLoop
 from hitless.agent.metrics import agent_metrics
-from hitless.agent.node import AllRules, Node
+from hitless.agent.node import AgentNode, AllRules
 from hitless.agent.overlay.source import lease_source, network_configuration, remembered
+from hitless.agent.pages import serve
 from hitless.agent.ports import LegacyTables
-from hitless.agent.reporting import Reporter
+from hitless.agent.reporter import AgentReporter
 from hitless.agent.runtime import SYSTEM, AsyncRuntime
-from hitless.agent.serving import serve
-from hitless.agent.watching import Watch
-from hitless.agent.worker import Worker
+from hitless.agent.worker import RulesWorker
 from hitless.daemon.logs import Log, Stream
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
@@ -141,7 +141,7 @@ class _Feeds:
     config: str
 
 
-def _watch(runtime: AsyncRuntime) -> Watch:
+def _watch(runtime: AsyncRuntime) -> ChangeWatch:
     """What says that rules have changed, in this event loop."""
     turning = asyncio.get_running_loop()
     commits = Commits()
@@ -159,7 +159,7 @@ def _watch(runtime: AsyncRuntime) -> Watch:
 
         return legacy_watch(HERE, turning, runtime, changed)
 
-    return Watch(commits, runtime, listen=listen, legacy=legacy)
+    return ChangeWatch(commits, runtime, listen=listen, legacy=legacy)
 
 
 async def _turn(health: Health) -> None:
@@ -175,11 +175,11 @@ async def _work(
 ) -> None:  # fmt: skip
     runtime = AsyncRuntime()
     watch = _watch(runtime)
-    loop = Loop(
-        Worker(Node(lock_wait=options.lock_wait), options.backend, runtime),
-        Judging(AllRules(give_way=runtime.give_way), runtime),
+    loop = AgentLoop(
+        RulesWorker(AgentNode(lock_wait=options.lock_wait), options.backend, runtime),
+        NodeJudge(AllRules(give_way=runtime.give_way), runtime),
         watch,
-        Reporter(log, metrics, health, notifier, started=started),
+        AgentReporter(log, metrics, health, notifier, started=started),
         runtime,
         resync=options.resync,
         heal=options.heal,
@@ -211,7 +211,7 @@ async def _work(
     if feeds.kubernetes is not None:
         tasks.append(asyncio.create_task(keeper.follow(feeds.kubernetes, health)))
     if feeds.source is not None and feeds.backend is not None:
-        from hitless.agent.overlay.running import Overlay  # 20 ms, for those who have leases
+        from hitless.agent.overlay.service import Overlay  # 20 ms, for those who have leases
 
         overlay = Overlay(
             options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take,
@@ -231,7 +231,7 @@ async def _work(
 class _SubnetKeeper:
     """Gives the loop its snapshots, and keeps subnet.env."""
 
-    def __init__(self, options: Options, netconf: NetConf, loop: Loop, log: Log) -> None:
+    def __init__(self, options: Options, netconf: NetConf, loop: AgentLoop, log: Log) -> None:
         self._options, self._netconf, self._loop, self._log = options, netconf, loop, log
 
     def take(self, subnets: Sequence[Network], mtu: int) -> None:

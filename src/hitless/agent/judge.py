@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hitless.agent.egress import Answer, Egress
-from hitless.agent.ports import AllRulesPort, AroundPort, Clock
+from hitless.agent.egress import Egress, EgressStatus
+from hitless.agent.ports import AgentClock, AllRulesPort, AroundPort
 from hitless.model.families import Family
 from hitless.sources import SourceSnapshot
 
-__all__ = ["Judging"]
+__all__ = ["NodeJudge"]
 
 
-class Judging:
+class NodeJudge:
     """For one thread. ``rules``: opened at the first question."""
 
-    def __init__(self, rules: AllRulesPort, clock: Clock) -> None:
+    def __init__(self, rules: AllRulesPort, clock: AgentClock) -> None:
         self._rules, self._clock = rules, clock
         self._egress = Egress()
         self._around: AroundPort | None = None
@@ -32,7 +32,7 @@ class Judging:
         if self._around is not None:
             self._around.close()
 
-    def judge(self, snapshot: SourceSnapshot, *, changed: bool = True) -> Mapping[Family, Answer] | None:
+    def judge(self, snapshot: SourceSnapshot, *, changed: bool = True) -> Mapping[Family, EgressStatus] | None:
         """What happens to each family's pods, and why. ``changed`` false: ``None`` where nothing that the last answer
         came from has changed; legacy tables are not looked at then."""
         families = tuple(snapshot.networks)

@@ -11,24 +11,24 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from hitless.agent.change_watch import Suspect
 from hitless.agent.damage import Blame
-from hitless.agent.egress import Answer, Opened
-from hitless.agent.fights import Verdict
+from hitless.agent.egress import EgressStatus, Opened
+from hitless.agent.fights import FightVerdict
 from hitless.agent.health import UNREAD, Health
-from hitless.agent.records import Gap
-from hitless.agent.watching import Suspect
-from hitless.agent.worker import Look
+from hitless.agent.records import AgentGap
+from hitless.agent.worker import PassResult
+from hitless.daemon.log_records import line_of
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
 from hitless.daemon.notify import Notifier
-from hitless.daemon.recorded import line_of
 from hitless.errors import HitlessError
 from hitless.kernel.iptables import LockBusy
 from hitless.model.event_fields import Writer
 from hitless.model.families import Backend, Family
 from hitless.sources import SourceSnapshot
 
-__all__ = ["Reporter"]
+__all__ = ["AgentReporter"]
 
 _BRIDGED = "whole tables were flushed: a separate table masquerades pods until the others are left alone for a second"
 
@@ -42,7 +42,7 @@ class _OpenGap:
     since: float
 
 
-class Reporter:
+class AgentReporter:
     """The sinks of one agent. ``started``: when the process was started, on the loop's clock."""
 
     def __init__(self, log: Log, metrics: Metrics, health: Health, notifier: Notifier, *, started: float) -> None:
@@ -60,7 +60,7 @@ class Reporter:
         """Rules are written there from now on."""
         self._log.info("backend", backend=backend.value, native=native)
 
-    def looked(self, look: Look, *, lag: float | None, lost: int, commands: int) -> None:
+    def looked(self, look: PassResult, *, lag: float | None, lost: int, commands: int) -> None:
         """A comparison is over. ``lag``: from the event that called for it; ``lost``: events so far."""
         metrics, result = self._metrics, look.result
         metrics.add("hitless_agent_passes_total")
@@ -76,17 +76,17 @@ class Reporter:
             self._log.info("change", place=str(change.place), what=change.what, reason=change.reason)
         self._note(look)
 
-    def as_desired(self, look: Look) -> None:
+    def as_desired(self, look: PassResult) -> None:
         """There was nothing to do."""
         self._log.debug("as desired", milliseconds=_ms(look.ended - look.begun))
 
-    def applied(self, look: Look) -> None:
+    def applied(self, look: PassResult) -> None:
         """What was wanted is written, or a part of it; nobody had damaged it."""
         done = "applied" if look.result.settled else "applied in part"
         took, count = _ms(look.ended - look.begun), len(look.result.applied)
         self._log.info(done, backend=look.backend.value, transactions=count, milliseconds=took)
 
-    def settled(self, look: Look, wall: float) -> None:
+    def settled(self, look: PassResult, wall: float) -> None:
         """Nothing is left to do; ``wall``: the time of day."""
         self._close_gaps(look, wall)
         if look.bridged:
@@ -95,7 +95,7 @@ class Reporter:
         self._metrics.set("hitless_agent_last_sync_timestamp_seconds", wall)
         self.health.problems = ()
 
-    def unsettled(self, look: Look) -> None:
+    def unsettled(self, look: PassResult) -> None:
         """Something is left to do."""
         error = look.result.error
         kind = "lock" if isinstance(error, LockBusy) else "apply" if error else "unsettled"
@@ -113,7 +113,7 @@ class Reporter:
         self.health.problems = (str(error),)
         self._log.error("rules not read", reason=str(error))
 
-    def _note(self, look: Look) -> None:
+    def _note(self, look: PassResult) -> None:
         told = look.result.left.notes or look.result.found.notes
         notes = frozenset(f"{note.place}: {note.text}" for note in told if not note.refusal)  # those: "not carried"
         for text in sorted(notes - self._notes):
@@ -124,7 +124,7 @@ class Reporter:
         if look.unbridged:
             self._log.warning("reload not bridged", reason=look.unbridged)
 
-    def plain(self, look: Look, snapshot: SourceSnapshot) -> None:
+    def plain(self, look: PassResult, snapshot: SourceSnapshot) -> None:
         """Say once that --random-fully cannot be had here."""
         if snapshot.random_fully and look.result.settled and not look.result.random_fully and not self._plain:
             self._plain = True
@@ -132,7 +132,7 @@ class Reporter:
 
     # --- damage
 
-    def damaged(self, look: Look, blame: Blame, wall: float) -> None:
+    def damaged(self, look: PassResult, blame: Blame, wall: float) -> None:
         """Somebody undid our rules: the gaps that this made, and the repair once it is whole. ``wall``: the time of day
         when the look ended."""
         suspect, writer = blame.suspect, blame.suspect.name or "unknown"
@@ -150,7 +150,7 @@ class Reporter:
             self._log.info("repaired", writer=suspect.label, **told, **more)
         self._fought(suspect, blame.verdict)
 
-    def _close_gaps(self, look: Look, wall: float) -> None:
+    def _close_gaps(self, look: PassResult, wall: float) -> None:
         """A gap is counted when it is over, however many tries that took and whoever repaired it."""
         if look.result.settled:
             for family, gap in self._gaps.items():
@@ -162,7 +162,7 @@ class Reporter:
     def _gap(self, family: Family, now: float, wall: float, *, still_open: bool) -> None:
         gap, end = self._gaps[family], round(wall * 1e9)
         suspect, lasted = gap.suspect, now - gap.since
-        record = Gap(
+        record = AgentGap(
             t=end,
             family=family.value,
             networks=[str(gap.opened.network)],
@@ -178,7 +178,7 @@ class Reporter:
         event, facts = line_of(record)
         self._log.notice(event, **facts)
 
-    def _fought(self, suspect: Suspect, verdict: Verdict) -> None:
+    def _fought(self, suspect: Suspect, verdict: FightVerdict) -> None:
         if verdict.new:
             self._metrics.add("hitless_agent_fights_total", writer=suspect.name or "unknown")
             reason = "it undoes our rules again and again"
@@ -192,7 +192,7 @@ class Reporter:
 
     # --- the node
 
-    def judged(self, found: Mapping[Family, Answer], *, log: bool) -> None:
+    def judged(self, found: Mapping[Family, EgressStatus], *, log: bool) -> None:
         """What becomes of the pods' packets. ``log``: our own rules stand, so that what cuts pods off is logged, once;
         its end is in any case."""
         cut = {family.value: answer.why for family, answer in found.items() if answer.state == "not_carried"}
@@ -206,7 +206,7 @@ class Reporter:
                 self._log.notice("not carried", family=family, reason=why)
         self._cut_off = cut if log else said
 
-    def unread(self, own: Mapping[Family, Answer]) -> None:
+    def unread(self, own: Mapping[Family, EgressStatus]) -> None:
         """Everybody's rules are not read yet for these families; ``own``: what the chains that are known do. Where they
         let nobody through, others cannot either; all else is not known."""
         cut = {family.value: answer.why for family, answer in own.items() if answer.state == "not_carried"}

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from hitless.agent.health import Health
 from hitless.agent.overlay.configuration import ConfigurationWatch
-from hitless.agent.overlay.following import Following
 from hitless.agent.overlay.identity import moved, offer
 from hitless.agent.overlay.loop import OverlayLoop
-from hitless.agent.overlay.outer import Surroundings, outer_interfaces
+from hitless.agent.overlay.outer import OuterInterfaces, outer_interfaces
+from hitless.agent.overlay.outer_watch import OuterInterfaceWatch
 from hitless.agent.overlay.source import configuration_reader
 from hitless.agent.overlay.worker import Worker
 from hitless.daemon.logs import Log
@@ -88,7 +88,7 @@ class Overlay:
         self._families = tuple(netconf.networks)
         self._given: Mapping[Family, Address] = {}
         self._outer: Mapping[Family, Outer] = {}
-        self._following = Following(AddressEvents(), self._look, self._moved)
+        self._following = OuterInterfaceWatch(AddressEvents(), self._look, self._moved)
         self._config = config
         self._news: News | None = None
         self._snapshot: OverlaySnapshot | None = None
@@ -174,15 +174,15 @@ class Overlay:
 
     # --- this node's own address
 
-    def _look(self, before: Mapping[Family, tuple[Outer, ...]]) -> Surroundings:
+    def _look(self, before: Mapping[Family, tuple[Outer, ...]]) -> OuterInterfaces:
         return outer_interfaces(self._families, self._options.outer, self._given, before)
 
-    def _moved(self, seen: Surroundings) -> None:
+    def _moved(self, seen: OuterInterfaces) -> None:
         """The outer interface, or this node's address, is another one, or is on again."""
         if self._adopt(seen):
             self._again()
 
-    def _adopt(self, seen: Surroundings) -> bool:
+    def _adopt(self, seen: OuterInterfaces) -> bool:
         """From now on this node is here; whether that makes another snapshot."""
         if seen.trouble and seen.trouble != self._health.outer:
             self._log.error("outer interface", reason=seen.trouble)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hitless.agent import running
+from hitless.agent import daemon
 from hitless.agent.health import Health
 from hitless.errors import ApiError, InputError
 from hitless.model.families import Backend, Family
@@ -61,15 +61,15 @@ class World:
         self.subnet_file = tmp_path / "subnet.env"
         self.log = io.StringIO()
         self.stop: Callable[[], None] = lambda: None
-        monkeypatch.setattr(running, "Node", lambda **_: self.node)
-        monkeypatch.setattr(running, "AllRules", lambda **_: self.node)
-        monkeypatch.setattr(running, "Commits", lambda: self.events)
-        monkeypatch.setattr(running, "favour", lambda: None)
+        monkeypatch.setattr(daemon, "AgentNode", lambda **_: self.node)
+        monkeypatch.setattr(daemon, "AllRules", lambda **_: self.node)
+        monkeypatch.setattr(daemon, "Commits", lambda: self.events)
+        monkeypatch.setattr(daemon, "favour", lambda: None)
 
         def ended(_: object, stop: Callable[[], None]) -> None:
             self.stop = stop
 
-        monkeypatch.setattr(running, "when_ended", ended)
+        monkeypatch.setattr(daemon, "when_ended", ended)
 
     def options(self, **more: Any) -> Options:
         found: dict[str, Any] = {
@@ -85,7 +85,7 @@ class World:
         """Run until each of ``steps`` has come true, one after the other, then stop; the log."""
 
         async def go() -> None:
-            agent = asyncio.create_task(running.run(self.options(**more), self.log, time.monotonic()))
+            agent = asyncio.create_task(daemon.run(self.options(**more), self.log, time.monotonic()))
             for step in steps:
                 while not step():
                     assert not agent.done(), agent.exception()
@@ -146,27 +146,27 @@ def test_our_rules_are_repaired_while_everybodys_are_read(world: World) -> None:
 
 def test_wrong_input_is_refused_before_anything_is_touched(world: World) -> None:
     with pytest.raises(InputError):
-        asyncio.run(running.run(world.options(netconf_text="{"), world.log, 0.0))
+        asyncio.run(daemon.run(world.options(netconf_text="{"), world.log, 0.0))
     assert world.node.commits == 0
 
 
 def test_the_first_subnet_comes_from_flags_then_from_the_file_then_from_kubernetes(world: World) -> None:
     netconf = read_netconf(Path("none"), NETCONF)
-    told = running.first_snapshot(world.options(), netconf)
+    told = daemon.first_snapshot(world.options(), netconf)
     assert told is not None
     assert told.origin == "--node-subnet"
     without = world.options(node_subnets=())
     with pytest.raises(InputError, match="this node's subnet is not known"):
-        running.first_snapshot(without, netconf)
-    assert running.first_snapshot(world.options(node_subnets=(), kubernetes=True), netconf) is None
+        daemon.first_snapshot(without, netconf)
+    assert daemon.first_snapshot(world.options(node_subnets=(), kubernetes=True), netconf) is None
     world.subnet_file.write_text("FLANNEL_NETWORK=10.42.0.0/16\nFLANNEL_SUBNET=10.42.3.1/24\nFLANNEL_MTU=1450\n")
-    found = running.first_snapshot(without, netconf)
+    found = daemon.first_snapshot(without, netconf)
     assert found is not None
     assert [str(one.subnet) for one in found.networks.values()] == ["10.42.3.0/24"]
     world.subnet_file.write_text("FLANNEL_NETWORK=10.9.0.0/16\nFLANNEL_SUBNET=10.9.3.1/24\nFLANNEL_MTU=1450\n")
-    assert running.first_snapshot(world.options(node_subnets=(), kubernetes=True), netconf) is None
+    assert daemon.first_snapshot(world.options(node_subnets=(), kubernetes=True), netconf) is None
     with pytest.raises(InputError):
-        running.first_snapshot(without, netconf)
+        daemon.first_snapshot(without, netconf)
 
 
 class Source:
@@ -187,8 +187,8 @@ class Source:
 
 def test_kubernetes_is_asked_until_it_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source(ApiError("no route"), RuntimeError("a defect"), SUBNET)
-    monkeypatch.setattr(running, "_kubernetes", lambda _: source)
-    monkeypatch.setattr(running, "lease_source", lambda *_: None)
+    monkeypatch.setattr(daemon, "_kubernetes", lambda _: source)
+    monkeypatch.setattr(daemon, "lease_source", lambda *_: None)
     sleep = asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(min(seconds, 0.01)))
     said = world.run(lambda: world.heard("ready"), node_subnets=(), kubernetes=True)
@@ -214,7 +214,7 @@ def test_an_error_of_a_part_is_logged_and_calls_for_a_look(world: World) -> None
 
 def test_the_time_of_this_processs_start_is_before_now() -> None:
     now = time.monotonic()
-    assert now - 24 * 3600 < running.started_at() <= now
+    assert now - 24 * 3600 < daemon.started_at() <= now
 
 
 def test_the_server_says_what_health_says(world: World) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from tests.unit.observe.three import Node
 
-from hitless.agent.judging import Judging
+from hitless.agent.judge import NodeJudge
 from hitless.agent.ports import AroundPort
 from hitless.agent.runtime import SYSTEM
 from hitless.model.families import Family
@@ -48,7 +48,7 @@ class QuietRules:
 
 def test_a_node_that_is_as_it_was_is_not_asked_about_again_and_another_one_is() -> None:
     rules = QuietRules()
-    judging = Judging(rules, SYSTEM)
+    judging = NodeJudge(rules, SYSTEM)
     assert judging.judge(SNAPSHOT, changed=False) is not None  # the first time
     assert judging.judge(SNAPSHOT, changed=False) is None
     assert judging.judge(SNAPSHOT) is not None

@@ -1,4 +1,4 @@
-"""What /healthz, /readyz and /metrics of the agent say; ``hitless.daemon.serving`` says it to visitors."""
+"""What /healthz, /readyz and /metrics of the agent say; ``hitless.daemon.server`` says it to visitors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hitless.agent.health import Health
 from hitless.daemon.exposition import CONTENT_TYPE
 from hitless.daemon.logs import Log
 from hitless.daemon.metrics import Metrics
-from hitless.daemon.serving import Page, Server, serving
+from hitless.daemon.server import Page, Server, serving
 
 __all__ = ["page", "serve"]
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from hitless.agent.ports import Clock, Commits, LegacyTables
+from hitless.agent.ports import AgentClock, CommitsPort, LegacyTables
 from hitless.errors import EventsLostError, KernelError
 from hitless.kernel.chains import ChainName
 from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.state import Place, Purpose
 
-__all__ = ["Suspect", "Watch"]
+__all__ = ["ChangeWatch", "Suspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +53,15 @@ def interesting(families: Collection[Family]) -> frozenset[ChainName]:
     return frozenset(found)
 
 
-class Watch:
+class ChangeWatch:
     """Listens in the event loop; ``wake`` is called when it is time to look, ``stir`` when others have changed rules
     of theirs. ``listen`` (a function and what to call) begins to listen and returns how to end it; ``legacy`` makes
     what watches the legacy tables."""
 
     def __init__(
         self,
-        commits: Commits,
-        clock: Clock,
+        commits: CommitsPort,
+        clock: AgentClock,
         *,
         listen: Callable[[Callable[[], None]], Callable[[], None]],
         legacy: Callable[[Callable[[int, str], None]], LegacyTables],

@@ -6,7 +6,7 @@ import pytest
 from tests.contract.adoption import is_right
 from tests.contract.start_states import snapshot
 
-from hitless.agent.reconciling import reconcile
+from hitless.agent.reconciliation import reconcile
 from hitless.errors import ProgramError
 from hitless.kernel.iptables import LockBusy, NotSupported
 from hitless.model.families import Backend, Family

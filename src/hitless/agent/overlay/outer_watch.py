@@ -12,39 +12,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from hitless.agent.overlay.outer import Surroundings
+from hitless.agent.overlay.outer import OuterInterfaces
 from hitless.errors import HitlessError
 from hitless.kernel.links.outside import AddressEvents
 from hitless.model.families import Family
 from hitless.model.overlay import Outer
 
-__all__ = ["Following"]
+__all__ = ["OuterInterfaceWatch"]
 
 _SOON = 0.2  # seconds after an event: what comes together is looked at once
 _SURE = 1.0  # seconds between the two looks
 _AGAIN = 5.0  # seconds, where looking failed
 
 
-class Following:
+class OuterInterfaceWatch:
     """``look`` reads the node (in a thread) and is given the earlier choices; ``found`` is called with what changed,
     and when an interface of the last look changed and is as it was."""
 
     def __init__(
         self,
         events: AddressEvents,
-        look: Callable[[Mapping[Family, tuple[Outer, ...]]], Surroundings],
-        found: Callable[[Surroundings], None],
+        look: Callable[[Mapping[Family, tuple[Outer, ...]]], OuterInterfaces],
+        found: Callable[[OuterInterfaces], None],
         *,
         soon: float = _SOON,
         sure: float = _SURE,
     ) -> None:
         self._events, self._look, self._found, self._soon, self._sure = events, look, found, soon, sure
         self._news = asyncio.Event()
-        self._known: Surroundings | None = None
+        self._known: OuterInterfaces | None = None
         self._first: Mapping[Family, Outer] = {}
         self._touched = False  # an interface that was chosen
 
-    def begin(self, known: Surroundings) -> None:
+    def begin(self, known: OuterInterfaces) -> None:
         """From now on: this was chosen at the start, or anew because somebody asked for another address."""
         self._known, self._first = known, known.outer
         self._news.set()  # what happened meanwhile
@@ -99,5 +99,5 @@ class Following:
             self._found(seen)
 
 
-def _places(seen: Surroundings) -> list[tuple[Family, str, str]]:
+def _places(seen: OuterInterfaces) -> list[tuple[Family, str, str]]:
     return [(family, one.name, str(one.external)) for family, one in seen.outer.items()]
