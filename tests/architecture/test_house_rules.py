@@ -149,7 +149,6 @@ OPENS_ITSELF: dict[str, str] = {
     "guard/statements.py": "asks more of a file than that it is one: who may write it, and when it was written",
     "lab/keeper_client.py": "/proc only",
     "lab/states.py": "/proc, and a folder to lock",
-    "watch/profiles/__init__.py": "the package's own profiles",
 }
 """Modules outside of kernel/ that open files without ``kernel.files``, each with the reason."""
 
@@ -172,3 +171,9 @@ def test_files_are_opened_by_the_module_that_takes_regular_ones_only(path: Path)
             mode = node.args[0] if node.args else None
             plain = isinstance(mode, ast.Constant) and isinstance(mode.value, str) and mode.value.strip("rwabt+x") == ""
             assert not (called.attr == "open" and (owner == "os" or plain)), where
+
+
+def test_no_exception_outlives_its_module() -> None:
+    gone = [name for name in OPENS_ITSELF if not (ROOT / "src" / "hitless" / name).exists()]
+    gone += [name for name in TOO_LONG if not (ROOT / name).exists()]
+    assert gone == []

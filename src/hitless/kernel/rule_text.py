@@ -15,14 +15,10 @@ from functools import cache
 from hitless.errors import KernelError
 from hitless.model import reading
 from hitless.model.families import Backend, Family, family_of
+from hitless.model.notation.limits import TARGET
 from hitless.model.state import Place, Purpose
 
-__all__ = ["COMMENT", "TARGET", "check"]
-
-TARGET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@-]{0,27}")
-"""A chain's name that may stand in a text; libxtables allows 28 characters."""
-COMMENT = re.compile(r"[ -~]{0,255}")
-"""A comment that may stand in a text, before its quotes and backslashes are escaped."""
+__all__ = ["check"]
 
 _LINES = 10_000  # lines of one text; a node's whole rules are some twenty
 _NUMBER = r"[1-9][0-9]{0,18}"

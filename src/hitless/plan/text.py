@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
-from hitless.kernel.rule_text import COMMENT, TARGET
 from hitless.model.families import Family, Network
+from hitless.model.notation.limits import COMMENT, TARGET
 from hitless.model.rules import (
     Accept,
     Comment,
