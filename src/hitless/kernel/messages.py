@@ -57,11 +57,12 @@ def message(kind: int, flags: int, seq: int, payload: bytes) -> bytes:
 def messages(data: bytes) -> Iterator[Message]:
     """The messages of one datagram."""
     offset, end = 0, len(data)
+    unpack, new = _HEADER.unpack_from, tuple.__new__  # half of the time of Message(...)
     while offset + 16 <= end:
-        length, kind, flags, seq, port = _HEADER.unpack_from(data, offset)
+        length, kind, flags, seq, port = unpack(data, offset)
         if length < 16 or offset + length > end:
             raise KernelError("read", "netlink message", reason=f"a length of {length} does not fit its datagram")
-        yield Message(kind, flags, seq, port, data[offset + 16 : offset + length])
+        yield new(Message, (kind, flags, seq, port, data[offset + 16 : offset + length]))
         offset += (length + 3) & ~3
 
 

@@ -64,7 +64,7 @@ class Viewer:
         return NodeView(
             {one.name: one for one in devices},
             {family: tuple(read.routes(names, family, wanted)) for family in families},
-            {family: tuple(read.neighbours(names, family, alive)) for family in families},
+            {family: tuple(read.neighbours(names, family, alive, ages=True)) for family in families},
             {family: {one.address: one.device for one in read.addresses(names, family)} for family in families},
             _given(self._root) if self._root else frozenset(),
         )

@@ -318,6 +318,16 @@ class _Answered:
         return [value for one in self.request() if (value := decode(one)) is not None]
 
 
+class _NoChanges:
+    """Nothing changes meanwhile."""
+
+    def begin(self, group: int) -> None:
+        pass
+
+    def end(self, group: int, matters: object) -> bool:
+        return False
+
+
 def _netlink() -> Iterator[Target]:
     def link(kind: int) -> bytes:
         info = netlink.nested(18, netlink.text(1, "veth"))
@@ -339,6 +349,7 @@ def _netlink() -> Iterator[Target]:
     four, six = IPv4Address("10.42.0.1").packed, IPv6Address("fd42::1").packed
     reader = cast(Any, object.__new__(RtnetlinkReader))
     reader._socket = answered = _Answered()
+    reader._changes = _NoChanges()
 
     def take(data: bytes) -> None:
         answered.data = data

@@ -28,6 +28,7 @@ __all__ = [
     "route_message",
 ]
 
+_OIF, _GATEWAY = formats.RTA_OIF, formats.RTA_GATEWAY
 _U32, _BE16 = struct.Struct("=I"), struct.Struct(">H")
 _OTHER_OF_ROUTE = {
     formats.RTA_MULTIPATH: "several next hops",
@@ -61,7 +62,7 @@ def _number(value: bytes | None) -> int:
 
 
 def _name(names: Mapping[int, str], index: int) -> str:
-    return names.get(index, f"#{index}") if index else ""
+    return (names.get(index) or f"#{index}") if index else ""
 
 
 # --- links
@@ -139,12 +140,14 @@ def address(payload: bytes, names: Mapping[int, str]) -> DeviceAddress | None:
 
 
 class RouteMessage(NamedTuple):
-    """RTM_NEWROUTE and RTM_DELROUTE before a value is made of it. ``kind``: RTN_UNICAST and so on."""
+    """RTM_NEWROUTE and RTM_DELROUTE before a value is made of it: struct rtmsg, and the attributes. ``kind``:
+    RTN_UNICAST and so on."""
 
     family: int
     length: int
+    source_length: int
     tos: int
-    table: int
+    low_table: int
     protocol: int
     scope: int
     kind: int
@@ -152,9 +155,15 @@ class RouteMessage(NamedTuple):
     found: Mapping[int, bytes]
 
     @property
+    def table(self) -> int:
+        """The number of the table, also where it is above 255."""
+        return _number(self.found.get(formats.RTA_TABLE)) or self.low_table
+
+    @property
     def oif(self) -> int:
         """The number of the interface; 0: several, or none."""
-        return _number(self.found.get(formats.RTA_OIF))
+        value = self.found.get(_OIF)
+        return _U32.unpack(value)[0] if value is not None and len(value) == 4 else 0
 
     @property
     def host(self) -> bool:
@@ -177,7 +186,7 @@ class RouteMessage(NamedTuple):
     @property
     def by_gateway(self) -> bool:
         """Whether it leads to a gateway, as far as is known."""
-        return formats.RTA_GATEWAY in self.found or self.hidden_gateway
+        return _GATEWAY in self.found or self.hidden_gateway
 
 
 RouteFilter = Callable[[RouteMessage], bool]
@@ -188,10 +197,8 @@ def route_message(payload: bytes) -> RouteMessage | None:
     """The header and the attributes; ``None``: the message is cut short."""
     if len(payload) < formats.RTMSG.size:
         return None
-    family, length, _, tos, table, protocol, scope, kind, flags = formats.RTMSG.unpack_from(payload)
-    found = attributes(payload, formats.RTMSG.size)
-    table = _number(found.get(formats.RTA_TABLE)) or table
-    return RouteMessage(family, length, tos, table, protocol, scope, kind, flags, found)
+    fields = *formats.RTMSG.unpack_from(payload), attributes(payload, formats.RTMSG.size)
+    return tuple.__new__(RouteMessage, fields)  # half of the time of RouteMessage(...)
 
 
 def route(message: RouteMessage, names: Mapping[int, str]) -> Route:
@@ -199,19 +206,21 @@ def route(message: RouteMessage, names: Mapping[int, str]) -> Route:
     found = message.found
     full = 4 if message.family == formats.AF_INET else 16
     gateway = found.get(formats.RTA_GATEWAY)
-    other = [text for kind, text in _OTHER_OF_ROUTE.items() if kind in found] + (["a TOS"] if message.tos else [])
+    other = "a TOS" if message.tos else ""
+    if not _OTHER_OF_ROUTE.keys().isdisjoint(found):
+        other = ", ".join([text for kind, text in _OTHER_OF_ROUTE.items() if kind in found] + [other] * bool(other))
     return Route(
         packed_network(found.get(formats.RTA_DST, bytes(full)), message.length),
         _name(names, message.oif),
         packed(gateway) if gateway else None,
         bool(message.flags & formats.RTNH_F_ONLINK),
-        formats.ROUTE_KINDS.get(message.kind, f"kind {message.kind}"),
+        formats.ROUTE_KINDS.get(message.kind) or f"kind {message.kind}",
         message.scope,
         message.protocol,
         message.table,
         _number(found.get(formats.RTA_PRIORITY)),
-        ", ".join(other),
-        message.hidden_gateway,
+        other,
+        bool(other) and message.hidden_gateway,
     )
 
 
@@ -221,8 +230,11 @@ NeighbourFilter = Callable[[int, int], bool]
 """Whether a value is to be made of an entry behind the link of this number, in this state (NUD_…)."""
 
 
-def neighbour(payload: bytes, names: Mapping[int, str], wanted: NeighbourFilter) -> Neighbour | ForwardingEntry | None:
-    """RTM_NEWNEIGH and RTM_DELNEIGH; of forwarding tables the VXLAN device's own entries."""
+def neighbour(
+    payload: bytes, names: Mapping[int, str], wanted: NeighbourFilter, *, ages: bool = False
+) -> Neighbour | ForwardingEntry | None:
+    """RTM_NEWNEIGH and RTM_DELNEIGH; of forwarding tables the VXLAN device's own entries. ``ages``: with the age, which
+    is a number more to keep for each."""
     if len(payload) < formats.NDMSG.size:
         return None
     family, index, state, flags, _ = formats.NDMSG.unpack_from(payload)
@@ -238,6 +250,6 @@ def neighbour(payload: bytes, names: Mapping[int, str], wanted: NeighbourFilter)
         return ForwardingEntry(name, mac, packed(to) if to else None, permanent, ", ".join(other))
     if not to:
         return None
-    cache = found.get(formats.NDA_CACHEINFO, b"")
+    cache = found.get(formats.NDA_CACHEINFO, b"") if ages else b""
     age = formats.CACHEINFO.unpack_from(cache)[0] if len(cache) >= formats.CACHEINFO.size else 0
     return Neighbour(name, packed(to), mac, permanent, age)
