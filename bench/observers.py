@@ -40,7 +40,7 @@ from tests.unit.semantics.random_rules import POD_IN, UPLINK
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 from hitless.model.standby import TABLE
-from hitless.observe import Pod
+from hitless.observe import LocalPod
 from hitless.observe.rules import RulesObserver
 from hitless.semantics import Visit
 from hitless.watch.feeds import Feed
@@ -182,7 +182,7 @@ def batch(net: Wires, readers: Readers, way: str, family: Family, seed: str, tal
             yield f"{seed}: the {name} did not get these rules within {_HANG:.0f} s"
     network, subnet, answers = NETWORK[family], SUBNET[family], Answers()
     for address in sources(family):
-        node = Node((Pod(address, POD_IN),), UPLINK)
+        node = Node((LocalPod(address, POD_IN),), UPLINK)
         answers.begin(watched, asked, guarded)
         with answers.shared():
             told = (

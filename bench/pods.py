@@ -92,9 +92,9 @@ def answers(node: Namespace, program: str, pods: int) -> None:
     around = LiveNode(node, (Family.IPV4,))
     try:
         look = best(lambda: around._viewer.look())
-        whom = around.whom(Asking(NETWORK, protocols=(6, 17, 1)))
+        witnesses = around.witnesses(Asking(NETWORK, protocols=(6, 17, 1)))
         whole = read(node)
-        judge = Judge(NETWORK, whom)
+        judge = Judge(NETWORK, witnesses)
         first = judge.count(whole)
         settled, counted = best(lambda: judge.answer(whole)), best(lambda: judge.count(whole), 3)
         processes.run([program, "-w", "-t", "nat", "-F", "FLANNEL-POSTRTG"], namespace=node)

@@ -14,7 +14,7 @@ from hitless.model.families import Backend, Family
 from hitless.model.packets import TCP, UDP, Packet
 from hitless.model.rules import Drop, Reject, Rule, Ruleset
 from hitless.model.state import NodeState, Place, Purpose, is_owned
-from hitless.plan import Transaction, canonical
+from hitless.plan import PlannedTransaction, canonical
 from hitless.semantics import evaluate, witnesses
 from hitless.sources import SourceSnapshot
 
@@ -30,13 +30,13 @@ class Recording:
 
     def __init__(self, kernel: Kernel, family: Family, after: Callable[[], None] = lambda: None) -> None:
         self._kernel, self._family, self._after = kernel, family, after
-        self.transactions: list[Transaction] = []
+        self.transactions: list[PlannedTransaction] = []
         self.states: list[tuple[str, str]] = [carried(kernel.egress((family,)), family)]
 
     def observe(self, families: Collection[Family]) -> NodeState:
         return self._kernel.observe(families)
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         self._kernel.apply(transaction)
         self.transactions.append(transaction)
         self.states.append(carried(self._kernel.egress((self._family,)), self._family))

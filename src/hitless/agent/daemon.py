@@ -201,10 +201,10 @@ async def _work(
     if netconf.unused:
         log.info("fields without effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)
-    whom = "Kubernetes" if feeds.source is None else str(feeds.source)
+    source = "Kubernetes" if feeds.source is None else str(feeds.source)
     if feeds.snapshot is None:
-        health.waiting_for = f"this node's subnet from {whom}"
-        log.info("waiting", reason=f"this node's subnet is asked of {whom}; existing rules stay")
+        health.waiting_for = f"this node's subnet from {source}"
+        log.info("waiting", reason=f"this node's subnet is asked of {source}; existing rules stay")
     else:
         keeper.adopt(feeds.snapshot)
     tasks = [asyncio.create_task(_turn(health))]

@@ -40,16 +40,16 @@ class Egress:
     def moved(self, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> bool:
         """Whether others are to be asked than last time, or another way out is taken."""
         judge = self._judges.get((networks.network, masquerade))
-        return judge is None or judge.whom != around.whom(Asking(networks.network, networks.subnet))
+        return judge is None or judge.witnesses != around.witnesses(Asking(networks.network, networks.subnet))
 
     def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> EgressStatus:
         """What happens to the new flows of this node's pods. Without ``masquerade`` only refusals count."""
         network = networks.network
-        whom = around.whom(Asking(network, networks.subnet))
+        witnesses = around.witnesses(Asking(network, networks.subnet))
         judge = self._judges.setdefault(
-            (network, masquerade), Judge(network, whom, _TRANSLATORS, masquerade=masquerade)
+            (network, masquerade), Judge(network, witnesses, _TRANSLATORS, masquerade=masquerade)
         )
-        judge.whom = whom
+        judge.witnesses = witnesses
         poll = judge.answer(ruleset)
         if poll.state == "carried":
             return EgressStatus()

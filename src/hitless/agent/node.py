@@ -17,12 +17,12 @@ from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.chains import ChainName
 from hitless.kernel.conntrack import Conntrack
 from hitless.kernel.namespaces import HERE, Namespace
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
 from hitless.observe import LiveNode
-from hitless.plan import Transaction
+from hitless.plan import PlannedTransaction
 
 if TYPE_CHECKING:
     from hitless.observe.rules import RulesObserver
@@ -40,7 +40,7 @@ class AgentNode:
         self.namespace = namespace
         self._lock_wait = lock_wait
         self._observer = Observer(namespace)
-        self._surroundings: Surroundings | None = None
+        self._surroundings: NodeSurroundings | None = None
         self.commands = 0
 
     def __enter__(self) -> Self:
@@ -68,7 +68,7 @@ class AgentNode:
         """What stands at every place of these families, in every backend."""
         return self._observer.observe(families)
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         """Commit one transaction; the xtables lock is held by the program alone, and only while it writes."""
         self.commands += 1
         if transaction.backend.native:
@@ -79,7 +79,7 @@ class AgentNode:
     def egress(self, families: Collection[Family]) -> Ruleset:
         """The few chains that a forwarded packet passes beside ours, as they are now; sets are not read."""
         if self._surroundings is None:
-            self._surroundings = Surroundings(self.namespace)
+            self._surroundings = NodeSurroundings(self.namespace)
         self._surroundings.refresh()
         return Ruleset(self._observer.egress_rules(families).tables, self._surroundings)
 

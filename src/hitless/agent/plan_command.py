@@ -19,7 +19,7 @@ from hitless.errors import InputError
 from hitless.model.families import Backend, Family, Network
 from hitless.model.links import LinkChange
 from hitless.model.state import Place, Purpose
-from hitless.plan import Note, Plan, cleanup
+from hitless.plan import Plan, PlanNote, cleanup
 from hitless.sources import Options, SourceSnapshot, read_netconf
 
 __all__ = ["cleanup_text", "plan_text", "render"]
@@ -62,13 +62,13 @@ def plan_text(options: Options, *, as_json: bool) -> str:
         worker.close()
 
 
-def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[Note]:
+def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[PlanNote]:
     """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
     with contextlib.closing(NodeJudge(AllRules(), SYSTEM)) as judging:
         found = judging.judge(snapshot) or {}
     said = {note.place.family for note in made.notes if note.refusal}
     return [
-        Note(Place(backend, family, Purpose.FORWARD), answer.why, refusal=True)
+        PlanNote(Place(backend, family, Purpose.FORWARD), answer.why, refusal=True)
         for family, answer in found.items()
         if answer.state == "not_carried" and family not in said
     ]

@@ -17,8 +17,8 @@ from hitless.kernel.commits import Commit
 from hitless.model.families import Address, Backend, Family, Network
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState
-from hitless.observe import Asking, Whom
-from hitless.plan import Transaction
+from hitless.observe import Asking, Witnesses
+from hitless.plan import PlannedTransaction
 
 __all__ = [
     "AgentClock",
@@ -42,7 +42,7 @@ class AgentRulesPort(Protocol):
     def observe(self, families: Collection[Family]) -> NodeState:
         """What stands at every place of these families, in every backend."""
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         """Commit one transaction, whole or not at all; raises ``ProgramError`` (``LockBusy``, ``NotSupported``)."""
 
     def egress(self, families: Collection[Family]) -> Ruleset:
@@ -84,7 +84,7 @@ class AroundPort(Protocol):
     def look(self, now: float) -> bool:
         """Look again when it is time; whether that was done."""
 
-    def whom(self, asking: Asking) -> Whom:
+    def witnesses(self, asking: Asking) -> Witnesses:
         """Whom to ask about a network."""
 
     def close(self) -> None:

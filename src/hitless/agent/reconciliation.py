@@ -17,7 +17,7 @@ from hitless.errors import KernelError, ProgramError
 from hitless.kernel.iptables import NotSupported
 from hitless.model.families import Backend, Family
 from hitless.model.state import NodeState
-from hitless.plan import Plan, Transaction, plan
+from hitless.plan import Plan, PlannedTransaction, plan
 from hitless.sources import SourceSnapshot
 
 __all__ = ["Pass", "plan_pass", "reconcile"]
@@ -32,7 +32,7 @@ class Pass:
     """What a pass found and did. ``left`` is what is still to be done; empty: the node is as desired."""
 
     found: Plan
-    applied: tuple[Transaction, ...] = ()
+    applied: tuple[PlannedTransaction, ...] = ()
     left: Plan = field(default_factory=Plan)
     error: ProgramError | KernelError | None = None
     random_fully: bool = True
@@ -73,7 +73,7 @@ def reconcile(
     if wanted.random_fully and random_fully is None and not port.knows_random_fully(backend):
         wanted = replace(wanted, random_fully=False)
         found = first = plan_pass(port, wanted, backend, how)
-    applied: list[Transaction] = []
+    applied: list[PlannedTransaction] = []
     error: ProgramError | KernelError | None = None
     for _ in range(_ROUNDS):
         try:

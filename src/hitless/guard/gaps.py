@@ -17,7 +17,7 @@ from hitless.guard.places import Around
 from hitless.model.events import Writer
 from hitless.model.rules import Ruleset
 from hitless.observe import Fate as PodFate
-from hitless.observe import Panel, Pod, Poll, Whom, questions
+from hitless.observe import LocalPod, Panel, Poll, Witnesses, questions
 from hitless.observe.panels import How
 from hitless.semantics import ChainName
 
@@ -59,7 +59,7 @@ class Asker:
 
     def __init__(self) -> None:
         self._panels: dict[tuple[str, WitnessPlace], Panel] = {}
-        self._answered: tuple[Ruleset, dict[tuple[str, WitnessPlace, bool], tuple[Whom, Poll]]] = (Ruleset(()), {})
+        self._answered: tuple[Ruleset, dict[tuple[str, WitnessPlace, bool], tuple[Witnesses, Poll]]] = (Ruleset(()), {})
         self._version = 0
 
     def egress(self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False) -> Fate:
@@ -80,8 +80,8 @@ class Asker:
         pods = kept = 0
         chains: set[ChainName] = set()
         for place in places:
-            whom = around.whom(place)
-            poll = self._of_kind(kind, others, place, whom, whole=whole)
+            witnesses = around.witnesses(place)
+            poll = self._of_kind(kind, others, place, witnesses, whole=whole)
             pods, kept = pods + poll.pods, kept + poll.kept
             chains |= poll.chains
             if poll.state == "not_carried":
@@ -96,22 +96,22 @@ class Asker:
         said = "; ".join(partly)
         return Fate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
 
-    def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
+    def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """``_part`` of this kind, with the chains of all that was asked."""
-        poll = self._part(kind, others, place, whom, whole=whole)
+        poll = self._part(kind, others, place, witnesses, whole=whole)
         asked = (each for (_, where, _), (_, each) in self._answered[1].items() if where == place)
         return replace(poll, chains=poll.chains.union(*(each.chains for each in asked)))
 
-    def _part(self, kind: Kind, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
+    def _part(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """The answer of the watch, and where that is no "carried" the part of it that is of this kind.
 
         The parts are asked about by themselves, as both may be lost at once; but they do not see everything: a mark
         that was set on the way may make all the difference to the nat rules. So they never say more than the whole.
         """
-        answer = self._poll("whole", others, place, whom, whole=whole)
+        answer = self._poll("whole", others, place, witnesses, whole=whole)
         if answer.state == "carried":
             return answer
-        parts: dict[Kind, Poll] = {each: self._poll(each, others, place, whom, whole=whole) for each in _KINDS}
+        parts: dict[Kind, Poll] = {each: self._poll(each, others, place, witnesses, whole=whole) for each in _KINDS}
         part, other = parts[kind], parts["forward" if kind == "egress" else "egress"]
         if answer.state == "not_carried":
             fallen = kind == ("egress" if answer.how == "untranslated" else "forward")
@@ -122,24 +122,26 @@ class Asker:
             return answer
         return part
 
-    def _poll(self, name: str, others: Ruleset, place: WitnessPlace, whom: Whom, *, whole: bool) -> Poll:
+    def _poll(self, name: str, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """Ask, unless it was asked about these rules and these pods already."""
         if self._answered[0] is not others or (others.node is not None and self._version != others.node.version):
             self._answered, self._version = (others, {}), others.node.version if others.node is not None else 0
         known = self._answered[1]
-        if (found := known.get((name, place, whole))) is not None and found[0] == whom:
+        if (found := known.get((name, place, whole))) is not None and found[0] == witnesses:
             return found[1]
 
-        def ask(pod: Pod, explain: bool) -> PodFate:
+        def ask(pod: LocalPod, explain: bool) -> PodFate:
             if name == "egress":
-                return questions.nat(others, whom.of(pod), explain=explain)
+                return questions.nat(others, witnesses.of(pod), explain=explain)
             if name == "forward":
-                return questions.through(others, whom.of(pod), whom.way, explain=explain)
-            return questions.egress(others, whom.of(pod), whom.way, unroutable=(place.network,), explain=explain)
+                return questions.through(others, witnesses.of(pod), witnesses.uplink, explain=explain)
+            return questions.egress(
+                others, witnesses.of(pod), witnesses.uplink, unroutable=(place.network,), explain=explain
+            )
 
         panel = self._panels.setdefault((name, place), Panel())
-        poll = panel.poll(others, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)
-        known[name, place, whole] = (whom, poll)
+        poll = panel.poll(others, ask, witnesses.pods, witnesses.unused, witnesses.far_ends, whole=whole)
+        known[name, place, whole] = (witnesses, poll)
         return poll
 
 

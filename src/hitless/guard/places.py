@@ -1,7 +1,7 @@
-"""Whom the guard asks about: the pods of the places that it guards, and by which interface their packets leave.
+"""The pods of the networks that the guard protects, and the interface by which their packets leave.
 
-Promise: ``Places.whom`` says the same as the watch would (``hitless.observe``), from one look at the node; ``changed``
-looks again when it is time. Next stage: ``side``.
+Promise: ``Places.witnesses`` is what the watch would use (``hitless.observe``), from one reading of the node;
+``changed`` reads the node again when it is due. Next stage: ``side``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 from hitless.guard.learning import DESTINATIONS, WitnessPlace
 from hitless.kernel.namespaces import Namespace
 from hitless.model.families import Family, family_of
-from hitless.observe import Asking, LiveNode, NodeView, Whom, find
+from hitless.observe import Asking, LiveNode, NodeView, Witnesses, find
 
 __all__ = ["NOWHERE", "Around", "Places"]
 
@@ -19,7 +19,7 @@ __all__ = ["NOWHERE", "Around", "Places"]
 class Around(Protocol):
     """What a side needs of the node."""
 
-    def whom(self, place: WitnessPlace) -> Whom:
+    def witnesses(self, place: WitnessPlace) -> Witnesses:
         """The pods of a place, and their way out."""
 
     def uplink(self, family: Family) -> str:
@@ -31,22 +31,22 @@ class Places:
 
     def __init__(self, namespace: Namespace, families: tuple[Family, ...], uplink: str = "") -> None:
         self._node = LiveNode(namespace, families, uplink=uplink)
-        self._known: dict[WitnessPlace, Whom] = {}
+        self._known: dict[WitnessPlace, Witnesses] = {}
         self._ways: dict[Family, str] = {}
 
     def close(self) -> None:
         """Look no more."""
         self._node.close()
 
-    def whom(self, place: WitnessPlace) -> Whom:
+    def witnesses(self, place: WitnessPlace) -> Witnesses:
         """The pods of a place, and their way out, as of the last look."""
         if place not in self._known:
-            self._known[place] = self._node.whom(_asking(place))
+            self._known[place] = self._node.witnesses(_asking(place))
         return self._known[place]
 
     def uplink(self, family: Family) -> str:
         """The way out of a family, where it is known; that of its pods, once there are some."""
-        ways = (whom.way.name for place, whom in self._known.items() if family_of(place.network) is family)
+        ways = (witnesses.uplink.name for place, witnesses in self._known.items() if family_of(place.network) is family)
         self._ways[family] = next((name for name in ways if name), "") or self._node.uplink(family)
         return self._ways[family]
 
@@ -56,14 +56,14 @@ class Places:
             return frozenset()
         ways = dict(self._ways)
         before, self._known = self._known, {}
-        other = {family_of(place.network) for place, whom in before.items() if self.whom(place) != whom}
+        other = {family_of(place.network) for place, witnesses in before.items() if self.witnesses(place) != witnesses}
         return frozenset(other | {family for family, name in ways.items() if name != self.uplink(family)})
 
 
 class _Nowhere:
     """A node of which nothing is known."""
 
-    def whom(self, place: WitnessPlace) -> Whom:
+    def witnesses(self, place: WitnessPlace) -> Witnesses:
         """Addresses that nobody has, and no way out."""
         return find(_asking(place), NodeView(), lambda *_: "")
 

@@ -1,10 +1,9 @@
-"""What rules ask about the node itself, asked of the kernel and remembered.
+"""What rules depend on besides the rule set: ipsets, interfaces, IPsec policies, accounting objects, xt_recent lists.
 
-Problem: whether an address is in an ipset, what an interface's group is, whether IPsec has a policy: no rule set holds
-it, no nf_tables event tells that it changed, and the evaluator asks at every change of the rules. Promise:
-``Surroundings`` asks the kernel once for each question and remembers the answer; ``refresh`` asks every question again
-and says whether an answer has changed, so that whoever calls it now and then notices within that time. What cannot be
-told is ``None``. For one thread. Next stages: ``hitless.watch``, ``hitless.guard``.
+Problem: this is in no rule set, no nf_tables event reports its changes, and the evaluator needs it at every change of
+the rules. Promise: ``NodeSurroundings`` reads each fact once and caches it; ``refresh`` reads all of them again and
+returns whether one has changed, so that a caller notices a change within its own interval. What is not known is
+``None``. For one thread. Next stages: ``hitless.watch``, ``hitless.guard``.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from hitless.kernel.rtnetlink.reader import RtnetlinkReader
 from hitless.model.families import Address, Family
 from hitless.model.packets import Packet
 
-__all__ = ["Surroundings"]
+__all__ = ["NodeSurroundings"]
 
 _XFRM, _GETPOLICY = 6, 0x15
 _POLICY_ID = 64  # struct xfrm_userpolicy_id
 _ACCOUNTING, _ACCOUNT_GET, _ACCOUNT_NAME, _ACCOUNT_FLAGS = 7, 1, 1, 5
-_MOST = 4096  # questions that are remembered
+_MOST = 4096  # cached facts
 
 _T = TypeVar("_T")
 _Key = tuple[object, ...]
 
 
-class Surroundings:
-    """A namespace's; ``close`` it."""
+class NodeSurroundings:
+    """The facts of one namespace; ``close`` it."""
 
     def __init__(self, namespace: Namespace = HERE) -> None:
         self._namespace = namespace
@@ -53,8 +52,8 @@ class Surroundings:
             self._socket = None
 
     def refresh(self) -> bool:
-        """Ask everything again; whether any answer has changed. Questions of the rules of before are asked too, until
-        there are too many."""
+        """Read all cached facts again; whether one has changed. Those of rules that are gone are read too, until there
+        are too many."""
         if len(self._known) > _MOST:
             self._known.clear()
             self.version += 1
@@ -70,7 +69,7 @@ class Surroundings:
 
     @property
     def asked(self) -> int:
-        """How many questions ``refresh`` asks."""
+        """How many facts ``refresh`` reads."""
         return len(self._known)
 
     def _remembered(self, key: _Key, ask: Callable[[], _T]) -> _T:
@@ -84,11 +83,11 @@ class Surroundings:
     # --- ipsets
 
     def set_name(self, number: int) -> str | None:
-        """The name of the ipset that rules know by this number."""
+        """The name of the ipset that rules refer to by this number."""
         return self._remembered(("name", number), lambda: self._sets.name(number))
 
     def in_set(self, number: int, directions: Sequence[str], packet: Packet) -> bool | None:
-        """Whether the ipset holds what the packet has there."""
+        """Whether the ipset contains the packet's addresses, ports or interfaces, as ``directions`` choose them."""
         chosen = tuple(directions)
         what = (
             packet.src,
@@ -108,7 +107,7 @@ class Surroundings:
         return self._remembered(("set", number, chosen, *what), ask)
 
     def has_element(self, family: str, table: str, name: str, key: tuple[bytes, ...]) -> bool | None:
-        """Whether an nf_tables set holds a key, given part by part, now."""
+        """Whether an nf_tables set contains a key, given part by part, now."""
         asked = ("element", family, table, name, key)
         return self._remembered(asked, lambda: self._read_element(family, table, name, key))
 

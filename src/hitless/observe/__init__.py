@@ -10,9 +10,9 @@ from hitless.observe.judging import Judge
 from hitless.observe.live import LiveNode
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.panels import Ask, Fate, How, Panel, Poll
-from hitless.observe.pods import Pod, pods, strangers
+from hitless.observe.pods import LocalPod, pods, unused
 from hitless.observe.uplinks import Uplink, uplink
-from hitless.observe.whom import Asking, Whom, checked_interface, find, looking_up, matching
+from hitless.observe.witnesses import Asking, Witnesses, checked_interface, find, looking_up, matching
 
 __all__ = [
     "Ask",
@@ -21,18 +21,18 @@ __all__ = [
     "How",
     "Judge",
     "LiveNode",
+    "LocalPod",
     "NodeView",
     "Panel",
-    "Pod",
     "Poll",
     "Uplink",
     "Viewer",
-    "Whom",
+    "Witnesses",
     "checked_interface",
     "find",
     "looking_up",
     "matching",
     "pods",
-    "strangers",
+    "unused",
     "uplink",
 ]

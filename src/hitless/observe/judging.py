@@ -16,27 +16,27 @@ from hitless.model.families import Network, family_of
 from hitless.model.rules import Ruleset
 from hitless.observe import questions
 from hitless.observe.panels import Fate, Panel, Poll
-from hitless.observe.pods import Pod
-from hitless.observe.whom import Whom
+from hitless.observe.pods import LocalPod
+from hitless.observe.witnesses import Witnesses
 
 __all__ = ["Judge"]
 
 
 class Judge:
     """Answers for one pod network. ``translators`` are the chains (table, name) that translate on a healthy node: where
-    one is gone, that is the reason to tell. ``whom`` may be set again at any time. Without ``masquerade`` only what
-    refuses packets counts, whatever source they leave with."""
+    one is gone, that is the reported reason. ``witnesses`` may be replaced at any time. Without ``masquerade`` only
+    refusals count, whatever source address packets leave with."""
 
     def __init__(
         self,
         network: Network,
-        whom: Whom,
+        witnesses: Witnesses,
         translators: Sequence[tuple[str, str]] = (),
         *,
         masquerade: bool = True,
     ) -> None:
         self.network = network
-        self.whom = whom
+        self.witnesses = witnesses
         self._masquerade = masquerade
         self._translators = tuple(translators)
         self._panel = Panel()
@@ -50,21 +50,21 @@ class Judge:
         return self._poll(ruleset, whole=True)
 
     def _poll(self, ruleset: Ruleset, *, whole: bool) -> Poll:
-        whom = self.whom
+        witnesses = self.witnesses
 
-        def ask(pod: Pod, explain: bool) -> Fate:
+        def ask(pod: LocalPod, explain: bool) -> Fate:
             if not self._masquerade:
-                return questions.through(ruleset, whom.of(pod), whom.way, explain=explain)
+                return questions.through(ruleset, witnesses.of(pod), witnesses.uplink, explain=explain)
             return questions.egress(
                 ruleset,
-                whom.of(pod),
-                whom.way,
+                witnesses.of(pod),
+                witnesses.uplink,
                 unroutable=(self.network,),
                 expected=self._translators,
                 explain=explain,
             )
 
-        poll = self._panel.poll(ruleset, ask, whom.pods, whom.strangers, whom.far_ends, whole=whole)
+        poll = self._panel.poll(ruleset, ask, witnesses.pods, witnesses.unused, witnesses.far_ends, whole=whole)
         if poll.state == "not_carried" and poll.how == "untranslated":
             gone = self._gone(ruleset)
             if gone:

@@ -15,7 +15,7 @@ from hitless.model.headers import PacketHeader
 from hitless.model.matches import Distinctions
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import TOO_MANY, Match, Members, Rule, Ruleset, Table, inner_steps
-from hitless.observe.pods import Pod
+from hitless.observe.pods import LocalPod
 from hitless.semantics import PORTS, ChainName
 
 __all__ = ["Likeness"]
@@ -43,7 +43,7 @@ class Likeness:
         self._long: list[tuple[Table, str, bool]] = []
         self._exact = False
 
-    def key(self, pod: Pod) -> object:
+    def key(self, pod: LocalPod) -> object:
         """Equal for pods that nothing known so far tells apart."""
         address, interface = pod
         if self._exact:
@@ -61,14 +61,14 @@ class Likeness:
             ),
         )
 
-    def _headers(self, pod: Pod, answers: bool) -> Iterator[PacketHeader]:
+    def _headers(self, pod: LocalPod, answers: bool) -> Iterator[PacketHeader]:
         """Of a pod's packets out, or of the answers to it, as far as pods differ in them."""
         for far_end in self._towards:
             ends = (far_end.packed, pod.address.packed) if answers else (pod.address.packed, far_end.packed)
             for protocol in (TCP, UDP):
                 yield PacketHeader(far_end.version, protocol, *ends, *(reversed(PORTS) if answers else PORTS))
 
-    def learn(self, pod: Pod, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> bool:
+    def learn(self, pod: LocalPod, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> bool:
         """Take up the conditions of chains that this pod's packets passed; whether pods may now be told apart that were
         alike before."""
         before = self._size()
@@ -86,7 +86,7 @@ class Likeness:
         parts = (self._hosts, self._networks, self._large, self._names, self._stems, self._long)
         return *map(len, parts), self._exact
 
-    def _rules(self, pod: Pod, name: ChainName, answers: bool) -> Iterator[Rule]:
+    def _rules(self, pod: LocalPod, name: ChainName, answers: bool) -> Iterator[Rule]:
         """The rules that may tell pods apart. Those which a long chain leaves out for this pod because they name
         another address tell it by ``specific_rules``."""
         family, table, chain = name

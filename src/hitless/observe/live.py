@@ -16,7 +16,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.families import Family, family_of
 from hitless.observe.nodes import NodeView, Viewer
 from hitless.observe.uplinks import uplink
-from hitless.observe.whom import Asking, Whom, find, looking_up
+from hitless.observe.witnesses import Asking, Witnesses, find, looking_up
 from hitless.semantics import far_ends
 
 __all__ = ["LiveNode"]
@@ -71,15 +71,15 @@ class LiveNode:
         self._missing = self._missing or not found
         return found
 
-    def whom(self, asking: Asking) -> Whom:
+    def witnesses(self, asking: Asking) -> Witnesses:
         """Whom to ask about a network, as of the last look."""
         family = family_of(asking.network)
         asking = replace(asking, uplink=asking.uplink or self._named)
         look_up = looking_up(self._viewer, self.view)
         found = find(asking, self.view, look_up)
         before = self._uplinks.get(family, "")
-        if found.way.name:
-            self._uplinks[family] = found.way.name
+        if found.uplink.name:
+            self._uplinks[family] = found.uplink.name
         elif before in self.view.links:
             found = find(replace(asking, uplink=before), self.view, look_up)
         self._missing = self._missing or not found.known

@@ -21,7 +21,7 @@ from typing import Literal
 from hitless.model.families import Address
 from hitless.model.rules import Ruleset
 from hitless.observe.likeness import Likeness
-from hitless.observe.pods import Pod
+from hitless.observe.pods import LocalPod
 from hitless.semantics import ChainName, State
 
 __all__ = ["Ask", "Fate", "How", "Panel", "Poll"]
@@ -54,7 +54,7 @@ class Fate:
         return replace(self, chains=frozenset(chains), replies=frozenset(replies))
 
 
-Ask = Callable[[Pod, bool], Fate]
+Ask = Callable[[LocalPod, bool], Fate]
 """``ask(pod, explain)``: without ``explain`` the reason may be empty, and the answer is cheaper."""
 
 
@@ -80,14 +80,14 @@ class Panel:
     """Asks about the pods of one network; it remembers which one was carried last, to ask about it first."""
 
     def __init__(self) -> None:
-        self._last: Pod | None = None
+        self._last: LocalPod | None = None
 
     def poll(
         self,
         ruleset: Ruleset,
         ask: Ask,
-        pods: Sequence[Pod],
-        strangers: Sequence[Pod],
+        pods: Sequence[LocalPod],
+        unused: Sequence[LocalPod],
         towards: Sequence[Address],
         *,
         whole: bool = True,
@@ -99,7 +99,7 @@ class Panel:
         if self._last in order:
             order.remove(self._last)
             order.insert(0, self._last)
-        fates: list[tuple[Pod, Fate]] = []
+        fates: list[tuple[LocalPod, Fate]] = []
         for pod in order:
             fate = asking.fate(pod)
             fates.append((pod, fate))
@@ -108,26 +108,26 @@ class Panel:
                 if not whole:
                     return Poll("carried", asking.why(pod, fate), asking.chains, whole=False)
         if not pods:
-            return self._without_pods(asking, strangers)
-        return _sum(asking, fates, self._next(asking, fates, strangers))
+            return self._without_pods(asking, unused)
+        return _sum(asking, fates, self._next(asking, fates, unused))
 
-    def _without_pods(self, asking: _Asking, strangers: Sequence[Pod]) -> Poll:
-        fates = [(stranger, asking.fate(stranger)) for stranger in strangers]
+    def _without_pods(self, asking: _Asking, unused: Sequence[LocalPod]) -> Poll:
+        fates = [(address, asking.fate(address)) for address in unused]
         for state in ("carried", "cannot_tell", "not_carried"):
-            for stranger, fate in fates:
+            for address, fate in fates:
                 if fate.state == state:
-                    return Poll(fate.state, asking.why(stranger, fate), asking.chains, how=fate.how)
+                    return Poll(fate.state, asking.why(address, fate), asking.chains, how=fate.how)
         return Poll("cannot_tell", "there is no witness packet", frozenset())
 
     def _next(
-        self, asking: _Asking, fates: Sequence[tuple[Pod, Fate]], strangers: Sequence[Pod]
-    ) -> tuple[Pod, Fate] | None:
+        self, asking: _Asking, fates: Sequence[tuple[LocalPod, Fate]], unused: Sequence[LocalPod]
+    ) -> tuple[LocalPod, Fate] | None:
         """The fate of an address that nobody has: the best one, as a rule may name any of them."""
         like = next((pod for pod, fate in fates if fate.state == "carried"), fates[0][0])
-        found: tuple[Pod, Fate] | None = None
-        for stranger in strangers:
+        found: tuple[LocalPod, Fate] | None = None
+        for address in unused:
             # by a link of its own, which does not exist yet: the rules for links are those of a pod that is carried
-            newcomer = stranger if stranger.interface else stranger._replace(interface=like.interface)
+            newcomer = address if address.interface else address._replace(interface=like.interface)
             fate = asking.fate(newcomer)
             if fate.state == "carried":
                 return newcomer, fate
@@ -142,10 +142,10 @@ class _Asking:
     def __init__(self, ruleset: Ruleset, ask: Ask, towards: Sequence[Address]) -> None:
         self._ask = ask
         self._likeness = Likeness(ruleset, towards)
-        self._asked: list[tuple[Pod, Fate]] = []
+        self._asked: list[tuple[LocalPod, Fate]] = []
         self._known: dict[object, Fate] = {}
 
-    def fate(self, pod: Pod) -> Fate:
+    def fate(self, pod: LocalPod) -> Fate:
         key = self._likeness.key(pod)
         if (known := self._known.get(key)) is not None:
             return known
@@ -157,7 +157,7 @@ class _Asking:
             self._known[key] = fate
         return fate
 
-    def why(self, pod: Pod, fate: Fate) -> str:
+    def why(self, pod: LocalPod, fate: Fate) -> str:
         """The reason, worked out only for those that are told of."""
         return fate.reason or self._ask(pod, True).reason
 
@@ -167,7 +167,7 @@ class _Asking:
         return frozenset().union(*(fate.chains | fate.replies for _, fate in self._asked))
 
 
-def _sum(asking: _Asking, fates: Sequence[tuple[Pod, Fate]], newcomer: tuple[Pod, Fate] | None) -> Poll:
+def _sum(asking: _Asking, fates: Sequence[tuple[LocalPod, Fate]], newcomer: tuple[LocalPod, Fate] | None) -> Poll:
     carried = [one for one in fates if one[1].state == "carried"]
     kept = [one for one in fates if one[1].state == "not_carried"]
     unknown = [one for one in fates if one[1].state == "cannot_tell"]
@@ -196,7 +196,7 @@ def _count(some: int, whole: int) -> str:
     return f"{some} of {whole} pods"
 
 
-def _kept(asking: _Asking, kept: Sequence[tuple[Pod, Fate]], whole: int) -> str:
+def _kept(asking: _Asking, kept: Sequence[tuple[LocalPod, Fate]], whole: int) -> str:
     """E.g. ``3 of 7 pods are kept in by KUBE-POD-FW-ABC (10.42.0.7: KUBE-POD-FW-ABC rule 3 … rejects it)``."""
     pod, fate = kept[0]
     verb = "is" if len(kept) == 1 else "are"

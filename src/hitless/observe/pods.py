@@ -4,7 +4,7 @@ Problem: a rule that chooses by a pod's address says nothing of the others. Prom
 on this node for certain or very likely, each with the interface that its packets come in by, at most ``MOST`` of them:
 a route to one address by a pod's link is a pod; behind a bridge those that the node has talked to, and that the IPAM
 plugin has given out. A neighbour that has gone stays known to the kernel for long, so that behind a bridge there are
-never more pods than ports, the last confirmed first. ``strangers`` are addresses that none of them has: the next pod's.
+never more pods than ports, the last confirmed first. ``unused`` are addresses that none of them has: the next pod's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hitless.model.reading import packed_network
 from hitless.observe.nodes import NodeView
 from hitless.semantics import unused_addresses as made_up
 
-__all__ = ["MOST", "Pod", "part", "pods", "strangers"]
+__all__ = ["MOST", "LocalPod", "part", "pods", "unused"]
 
 MOST = 256
 """Pods of a network that are asked about: twice what the kubelet allows on a node by default."""
@@ -27,14 +27,14 @@ _ELSEWHERE = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gret
 """Kinds of links that lead to other nodes' pods."""
 
 
-class Pod(NamedTuple):
+class LocalPod(NamedTuple):
     """A pod's address and the interface that its packets come in by (empty: not known)."""
 
     address: Address
     interface: str = ""
 
 
-def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[Pod, ...]:
+def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[LocalPod, ...]:
     """The pods of ``network`` on this node; ``own`` is the node's part of it, where that is known."""
     family, where = family_of(network), own or network
     mine = view.addresses.get(family, {})
@@ -53,7 +53,7 @@ def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[
         for address in sorted(candidates, key=candidates.__getitem__)[: _room(view, name)]:
             found.setdefault(address, name)
     ordered = sorted(found.items(), key=lambda one: int(one[0]))
-    return tuple(Pod(*one) for one in ordered[:MOST])
+    return tuple(LocalPod(*one) for one in ordered[:MOST])
 
 
 def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[str, Address, int]]:
@@ -98,7 +98,7 @@ def part(view: NodeView, network: Network, interfaces: Iterable[str]) -> Network
     return None
 
 
-def _block(network: Network, known: Sequence[Pod]) -> Network:
+def _block(network: Network, known: Sequence[LocalPod]) -> Network:
     """Where a pod's neighbours are: Calico gives a node blocks of 64 addresses."""
     if not known:
         return network
@@ -106,7 +106,7 @@ def _block(network: Network, known: Sequence[Pod]) -> Network:
     return around if around.prefixlen > network.prefixlen else network
 
 
-def strangers(view: NodeView, network: Network, own: Network | None, known: Sequence[Pod]) -> tuple[Pod, ...]:
+def unused(view: NodeView, network: Network, own: Network | None, known: Sequence[LocalPod]) -> tuple[LocalPod, ...]:
     """Addresses that no pod has, each with the interface that a route names for it. Where the node's part is not known,
     they are neighbours of a pod that is here."""
     family = family_of(network)
@@ -115,5 +115,5 @@ def strangers(view: NodeView, network: Network, own: Network | None, known: Sequ
     found = []
     for address in made_up(own or _block(network, known), taken):
         name = next((route.device for route in routes if route.to.prefixlen and address in route.to), "")
-        found.append(Pod(address, name if _leads_to_pods(view, name) else ""))
+        found.append(LocalPod(address, name if _leads_to_pods(view, name) else ""))
     return tuple(found)

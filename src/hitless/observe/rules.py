@@ -26,7 +26,7 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables.interest import Interest
 from hitless.kernel.nftables.mirror import Mirror, Sockets, Update
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
@@ -88,7 +88,7 @@ class RulesObserver:
             namespace, self.families, interest=interest, clock=self._clock, collapse=True, sockets=sockets
         )
         self._legacy = Ruleset()
-        self._surroundings = Surroundings(namespace)
+        self._surroundings = NodeSurroundings(namespace)
         self._asked = self._clock.monotonic()
         self._poller: Poller | None = None
         self._thread: threading.Thread | None = None

@@ -6,7 +6,7 @@ people named; else the interface by which the node's routing sends *a pod's* pac
 a dead end (a dummy interface, a link without carrier, no route), to the next one; else the interface of the widest
 route by a gateway that is not the cluster's own; else the only interface with an address that is no pod's. Where none
 of that is so, it is not known: nothing is assumed. All far ends are asked about by the one uplink: they stand for
-whatever lies outside. Pure but for the look-up that is handed in. Next stage: ``whom``.
+whatever lies outside. Pure but for the look-up that is handed in. Next stage: ``witnesses``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 from hitless.model.families import Address, Family, Network, in_any
 from hitless.observe.nodes import NodeView
-from hitless.observe.pods import Pod
+from hitless.observe.pods import LocalPod
 
 __all__ = ["LookUp", "Uplink", "uplink"]
 
-LookUp = Callable[[Address, Pod | None], str]
+LookUp = Callable[[Address, LocalPod | None], str]
 """The interface by which a packet (of that pod) to an address would leave; empty: it would not."""
 
 _NOWHERE = frozenset({"dummy", "ifb", "nlmon"})
@@ -41,7 +41,7 @@ def uplink(
     far_ends: Sequence[Address],
     look_up: LookUp,
     *,
-    pod: Pod | None = None,
+    pod: LocalPod | None = None,
     inside: Collection[Network] = (),
     named: str = "",
 ) -> Uplink:

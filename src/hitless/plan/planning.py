@@ -20,11 +20,11 @@ from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
 from hitless.plan.shadowing import accepts, first_stop, refuses_all
 from hitless.plan.text import canonical, iptables_rule, nft_rule
 
-__all__ = ["Change", "Note", "Plan", "Transaction", "cleanup", "plan"]
+__all__ = ["Plan", "PlanNote", "PlannedChange", "PlannedTransaction", "cleanup", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PlannedChange:
     """One thing that is different, and why that matters."""
 
     place: Place
@@ -33,7 +33,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class PlanNote:
     """Something that is left as it is, and that people should know. ``refusal``: it keeps the pods from the outside."""
 
     place: Place
@@ -42,14 +42,14 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class PlannedTransaction:
     """One commit: the program's input text. ``removes``: it only takes our own rules out of a backend not in use."""
 
     backend: Backend
     family: Family
     table: str
     text: str
-    changes: tuple[Change, ...]
+    changes: tuple[PlannedChange, ...]
     removes: bool = False
 
     @property
@@ -62,11 +62,11 @@ class Transaction:
 class Plan:
     """Transactions in their order; notes about what stays."""
 
-    transactions: tuple[Transaction, ...] = ()
-    notes: tuple[Note, ...] = ()
+    transactions: tuple[PlannedTransaction, ...] = ()
+    notes: tuple[PlanNote, ...] = ()
 
     @property
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[PlannedChange, ...]:
         """All changes, in order."""
         return tuple(change for transaction in self.transactions for change in transaction.changes)
 
@@ -78,8 +78,8 @@ class _Part:
 
     place: Place
     lines: tuple[str, ...] = ()
-    changes: tuple[Change, ...] = ()
-    notes: tuple[Note, ...] = ()
+    changes: tuple[PlannedChange, ...] = ()
+    notes: tuple[PlanNote, ...] = ()
     objects: int = 0
     gone: bool = False
 
@@ -101,7 +101,7 @@ def plan(desired: NodeState, observed: NodeState, *, others: bool = True) -> Pla
         if place not in desired.places and (place.family, place.purpose) in wanted_elsewhere
     ]
     leftovers = [
-        Note(place, "not asked for by the configuration, and kept; hitless agent cleanup removes it")
+        PlanNote(place, "not asked for by the configuration, and kept; hitless agent cleanup removes it")
         for place, held in observed.places.items()
         if (place.family, place.purpose) not in wanted_elsewhere and _stands(place, held)
     ]
@@ -119,13 +119,13 @@ def _stands(place: Place, held: Holding) -> bool:
     return held.chain is not None or any(is_owned(rule, place) for rule in held.entry)
 
 
-def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction, ...]:
+def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[PlannedTransaction, ...]:
     """Parts of one table become one transaction, in the order in which the tables first appear."""
     tables: dict[tuple[Backend, Family, str], list[_Part]] = {}
     for part in parts:
         if part.lines:
             tables.setdefault((part.place.backend, part.place.family, part.place.names.table), []).append(part)
-    found: list[Transaction] = []
+    found: list[PlannedTransaction] = []
     for (backend, family, table), members in tables.items():
         lines = [line for part in members for line in part.lines]
         if not backend.native:
@@ -135,7 +135,7 @@ def _transactions(parts: Iterable[_Part], *, removes: bool) -> tuple[Transaction
         elif sum(part.gone for part in members) == max(part.objects for part in members):
             lines = [f"delete table {family.nft} {table}"]
         changes = tuple(change for part in members for change in part.changes)
-        found.append(Transaction(backend, family, table, "\n".join(lines) + "\n", changes, removes))
+        found.append(PlannedTransaction(backend, family, table, "\n".join(lines) + "\n", changes, removes))
     return tuple(found)
 
 
@@ -146,16 +146,16 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
     if place.backend.native:
         return _make_native(place, desired, held)
     lines: list[str] = []
-    changes: list[Change] = []
-    notes: list[Note] = []
+    changes: list[PlannedChange] = []
+    notes: list[PlanNote] = []
     wanted = desired.chain or ()
     chain = place.names.chain
     reason, at, foreign = "", 0, tuple[Rule, ...]()
     if desired.chain is not None:
         reason, at, foreign = _chain_difference(place, wanted, held, desired)
-    notes += [Note(place, f"foreign rule kept in {chain}: {_show(rule, place)}") for rule in foreign]
+    notes += [PlanNote(place, f"foreign rule kept in {chain}: {_show(rule, place)}") for rule in foreign]
     if reason:
-        changes.append(Change(place, f"{chain}: {len(wanted)} rules", reason))
+        changes.append(PlannedChange(place, f"{chain}: {len(wanted)} rules", reason))
         if foreign:
             lines += _take_out(held.chain or (), place, chain)
             lines += [f"-I {chain} {at + 1 + n} {_text(rule)}" for n, rule in enumerate(wanted)]
@@ -166,7 +166,7 @@ def _make(place: Place, desired: Holding, held: Holding) -> _Part:
     if entry:
         lines += _enter(place, desired, held)
         what = f"the jump to {chain}" if desired.chain is not None else f"{len(desired.entry)} rules"
-        changes.append(Change(place, f"{place.names.base}: {what}", entry))
+        changes.append(PlannedChange(place, f"{place.names.base}: {what}", entry))
     elif desired.chain is not None:
         notes += _refusals(place, desired, held)
     return _Part(place, tuple(lines), tuple(changes), tuple(notes))
@@ -230,11 +230,11 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
     return ""
 
 
-def _refusals(place: Place, desired: Holding, held: Holding) -> list[Note]:
+def _refusals(place: Place, desired: Holding, held: Holding) -> list[PlanNote]:
     """What refuses all pods in front of a standing jump: somebody's will, and so it stays."""
     jump = next((n for n, rule in enumerate(held.entry) if is_owned(rule, place)), len(held.entry))
     return [
-        Note(
+        PlanNote(
             place,
             f"{place.names.base} rule {number} ({'REJECT' if isinstance(rule.steps[-1], Reject) else 'DROP'}) refuses "
             f"every pod's new connections before rule {jump + 1} leads them to {place.names.chain}; it is not ours and "
@@ -278,14 +278,14 @@ def _make_native(place: Place, desired: Holding, held: Holding) -> _Part:
     names, family = place.names, place.family.nft
     wanted = desired.chain or ()
     reason, at, foreign = _chain_difference(place, wanted, held, desired)
-    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
+    notes = tuple(PlanNote(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
     target = f"{family} {names.table} {names.chain}"
     hook = desired.hook
     if held.chain is not None and held.hook != hook and not foreign:
         reason = f"the chain hangs at {_hook(held.hook)} instead of {_hook(hook)}"
     if not reason:
         return _Part(place, notes=notes)
-    change = Change(place, f"{names.table} {names.chain}: {len(wanted)} rules", reason)
+    change = PlannedChange(place, f"{names.table} {names.chain}: {len(wanted)} rules", reason)
     texts = [_text(rule, place.family) for rule in wanted]
     lines: list[str] = []
     if foreign:
@@ -323,7 +323,7 @@ def _leave(place: Place, held: Holding, now: Place, desired: NodeState) -> _Part
             text = (
                 f"kept beside {now.backend.value}, because {place.names.base} refuses forwarded packets there: {behind}"
             )
-            return _Part(place, notes=(Note(place, text),))
+            return _Part(place, notes=(PlanNote(place, text),))
     return _remove(place, held, f"the rules are in {now.backend.value} now")
 
 
@@ -333,12 +333,12 @@ def _remove(place: Place, held: Holding, reason: str) -> _Part:
     names = place.names
     chain = held.chain or ()
     foreign = [rule for rule in chain if not is_owned(rule, place)]
-    notes = tuple(Note(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
+    notes = tuple(PlanNote(place, f"foreign rule kept in {names.chain}: {_show(rule, place)}") for rule in foreign)
     owned_inside = len(chain) > len(foreign)
     owned_entry = any(is_owned(rule, place) for rule in held.entry)
     if foreign and not owned_inside and not owned_entry:
         return _Part(place, notes=notes)
-    change = Change(place, f"{names.chain}: removed", reason)
+    change = PlannedChange(place, f"{names.chain}: removed", reason)
     if place.backend.native:
         target = f"{place.family.nft} {names.table} {names.chain}"
         if foreign:

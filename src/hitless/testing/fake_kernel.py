@@ -19,7 +19,7 @@ from hitless.kernel import rule_text
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Chain, Goto, Hook, Jump, Rule, Ruleset, Table
 from hitless.model.state import Holding, NodeState, Place, Purpose, is_owned
-from hitless.plan import Transaction, canonical
+from hitless.plan import PlannedTransaction, canonical
 from hitless.testing.restore_text import TextRefused, hook_of, native_rule, restore_lines, rule_of
 
 __all__ = ["Death", "FakeKernel"]
@@ -83,7 +83,7 @@ class FakeKernel:
                 found[place] = self._holding(place)
         return NodeState(found)
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         """Commit a transaction's text, whole or not at all; as the real one, only what a plan of ours may say."""
         number = self.commits
         if self._die == (number, True):

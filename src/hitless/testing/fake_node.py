@@ -20,8 +20,8 @@ from hitless.kernel.conntrack import Entry
 from hitless.model.families import Address, Backend, Family, Network
 from hitless.model.rules import Ruleset, Table
 from hitless.model.state import NodeState
-from hitless.observe import Asking, NodeView, Pod, Whom, find
-from hitless.plan import Transaction
+from hitless.observe import Asking, LocalPod, NodeView, Witnesses, find
+from hitless.plan import PlannedTransaction
 from hitless.testing.fake_kernel import FakeKernel
 
 __all__ = ["FakeEvents", "FakeNode"]
@@ -98,19 +98,19 @@ class _Around:
         """Nothing changes."""
         return False
 
-    def whom(self, asking: Asking) -> Whom:
+    def witnesses(self, asking: Asking) -> Witnesses:
         """The pod."""
-        return _whom(asking)
+        return _witnesses(asking)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 @lru_cache(1024)
-def _whom(asking: Asking) -> Whom:
+def _witnesses(asking: Asking) -> Witnesses:
     home = asking.own or asking.network
     found = find(replace(asking, uplink="eth0"), NodeView(), lambda *_: "")
-    return replace(found, pods=(Pod(home[10], "veth0"),))
+    return replace(found, pods=(LocalPod(home[10], "veth0"),))
 
 
 class FakeNode(FakeKernel):
@@ -147,7 +147,7 @@ class FakeNode(FakeKernel):
         self._read = self._generation
         return super().observe(families)
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         """As the kernel's."""
         self._commands += 1
         self._writer = _US

@@ -21,7 +21,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import Mirror, TableChange, Update
 from hitless.kernel.nftables.interest import EVERYTHING, Interest
 from hitless.kernel.nftables.wire import FAMILIES
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.kernel.xtables.polling import Poller, Snapshot
 from hitless.kernel.xtables.sockopt import TABLES, Tables
 from hitless.model.events import Writer
@@ -87,7 +87,7 @@ class Feed:
         self._snapshots: deque[Snapshot] = deque()
         self._polling: _Polling | None = None
         self._legacy: tuple[Table, ...] = ()
-        self.surroundings = Surroundings(namespace)
+        self.surroundings = NodeSurroundings(namespace)
         self._last = 0
         self.follow: frozenset[ChainName] = frozenset()
         self.towards: Callable[[], Iterable[PacketHeader]] = tuple

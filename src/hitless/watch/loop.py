@@ -213,7 +213,7 @@ class WatchLoop:
     def _headers(self) -> Iterator[PacketHeader]:
         """The headers of the witness packets and of the answers to them."""
         for each in self._networks:
-            yield from each.judge.whom.headers
+            yield from each.judge.witnesses.headers
 
     def _followed(self) -> frozenset[tuple[str, str, str]]:
         """The chains to compare with the kernel's: those that took part in an answer, and those of the profile."""

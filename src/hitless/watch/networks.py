@@ -17,7 +17,7 @@ from hitless.model.families import Family, Network, family_of, within
 from hitless.model.rules import Chain, Destination, Masquerade, Rule, Ruleset, Snat, Source
 from hitless.model.standby import TABLE as STANDBY
 from hitless.model.standby import copied
-from hitless.observe import Asking, Judge, Poll, Whom, matching
+from hitless.observe import Asking, Judge, Poll, Witnesses, matching
 from hitless.observe.pods import part as part_by_routes
 from hitless.semantics import ChainName
 from hitless.watch.ports import NodePort
@@ -89,7 +89,7 @@ class Networks:
     def add(self, network: Network) -> None:
         """Watch a network."""
         translators = [(table.name, chain) for table in self._profile.tables for chain in table.networks_from]
-        judge = Judge(network, self._whom(network, None), translators)
+        judge = Judge(network, self._witnesses(network, None), translators)
         self._watched[network] = Watched(network, judge, Tracker(network))
 
     def settle(self, ruleset: Ruleset) -> None:
@@ -99,7 +99,7 @@ class Networks:
                 network = watched.network
                 watched.part = part_by_rules(ruleset, self._profile, network) or self._by_routes(network)
                 if watched.part is not None:
-                    watched.judge.whom = self._whom(network, watched.part)
+                    watched.judge.witnesses = self._witnesses(network, watched.part)
 
     def refresh(self) -> bool:
         """Look at the node again when it is time, or when something was missing; whether others are to be asked now."""
@@ -107,16 +107,16 @@ class Networks:
             return False
         changed = False
         for watched in self._watched.values():
-            whom = self._whom(watched.network, watched.part)
-            if whom != watched.judge.whom:
-                watched.judge.whom, watched.counted, changed = whom, False, True
+            witnesses = self._witnesses(watched.network, watched.part)
+            if witnesses != watched.judge.witnesses:
+                watched.judge.witnesses, watched.counted, changed = witnesses, False, True
         return changed
 
     def _by_routes(self, network: Network) -> Network | None:
         up = (link.name for link in self._node.view.links.values() if link.up)
         return part_by_routes(self._node.view, network, matching(up, self._profile.pod_interfaces))
 
-    def _whom(self, network: Network, part: Network | None) -> Whom:
+    def _witnesses(self, network: Network, part: Network | None) -> Witnesses:
         profile = self._profile
         asking = Asking(
             network,
@@ -128,7 +128,7 @@ class Networks:
             profile.marks,
             profile.pod_interfaces,
         )
-        return self._node.whom(asking)
+        return self._node.witnesses(asking)
 
 
 def pod_networks(ruleset: Ruleset, profile: Profile) -> dict[Network, str]:

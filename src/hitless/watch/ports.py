@@ -10,7 +10,7 @@ from typing import Protocol
 from hitless.model.families import Family
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Ruleset
-from hitless.observe import Asking, NodeView, Whom
+from hitless.observe import Asking, NodeView, Witnesses
 from hitless.semantics import ChainName
 from hitless.watch.feeds import Step
 
@@ -93,7 +93,7 @@ class NodePort(Protocol):
 
     def look(self, now: float) -> bool: ...
 
-    def whom(self, asking: Asking) -> Whom: ...
+    def witnesses(self, asking: Asking) -> Witnesses: ...
 
     def close(self) -> None: ...
 

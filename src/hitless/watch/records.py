@@ -32,9 +32,9 @@ def header(
         "networks": [str(watched.network) for watched in networks],
         "networks_from": ("option" if options.networks else "profile") if named else "rules",
         "namespace": options.namespace.name,
-        "witnesses": {str(each.network): each.judge.whom.witnesses for each in networks},
-        "interfaces": {str(each.network): each.judge.whom.interfaces for each in networks},
-        "pods": {str(each.network): len(each.judge.whom.pods) for each in networks},
+        "witnesses": {str(each.network): each.judge.witnesses.texts for each in networks},
+        "interfaces": {str(each.network): each.judge.witnesses.interfaces for each in networks},
+        "pods": {str(each.network): len(each.judge.witnesses.pods) for each in networks},
     }
     return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config, machine=machine.kernel())
 

@@ -61,8 +61,8 @@ class Standbys:
         begun = self._open.get(network)
         without: Poll | None = None
         if answer.state == "carried" and family_of(network) in self._there:
-            judge = self._judges.setdefault(network, Judge(network, watched.judge.whom))
-            judge.whom = watched.judge.whom
+            judge = self._judges.setdefault(network, Judge(network, watched.judge.witnesses))
+            judge.witnesses = watched.judge.witnesses
             without = judge.answer(without_guard(ruleset))
             watched.chains |= without.chains
         if without is not None and without.state == "not_carried":

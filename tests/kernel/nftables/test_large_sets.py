@@ -9,7 +9,7 @@ from tests.kernel.nftables.nodes import HANG, Node, wait_for
 
 from hitless.kernel.nftables import Mirror, dump
 from hitless.kernel.nftables.interest import Interest
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.packets import Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics import HOOKS, evaluate
@@ -41,7 +41,7 @@ def test_a_set_that_is_too_large_to_be_read_is_asked(
     elements = ", ".join(f"10.{number >> 8}.{number & 255}.4{end}" for number in range(500))
     text = TABLE.format(flags=flags, elements=elements)
     within, outside = (Packet(ip_address(each), ip_address("192.0.2.1")) for each in ("10.1.7.4", "10.1.7.9"))
-    around = Surroundings(node.namespace)
+    around = NodeSurroundings(node.namespace)
     if before:
         node.nft(text)
     with Mirror(node.namespace, interest=Interest(frozenset(HOOKS))) as mirror:

@@ -163,9 +163,9 @@ def _answering(far: Node) -> Iterator[None]:
                     if key.fileobj is ending:
                         return
                     assert isinstance(key.fileobj, socket.socket)
-                    data, whom = key.fileobj.recvfrom(64)
+                    data, witnesses = key.fileobj.recvfrom(64)
                     with suppress(OSError):  # a pod's own address: nobody knows the way there
-                        key.fileobj.sendto(data, whom)
+                        key.fileobj.sendto(data, witnesses)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

@@ -38,16 +38,16 @@ def test_a_pod_that_was_confirmed_longer_ago_is_the_same_one_and_a_new_pod_is_as
         place.run("ip", "-batch", "-", stdin=LINES)
         live = LiveNode(place.namespace, [Family.IPV4])
         try:
-            first, ages = live.whom(asking), _ages(live)
+            first, ages = live.witnesses(asking), _ages(live)
             assert [str(pod.address) for pod in first.pods] == ["10.42.0.5"]
             end = time.monotonic() + 60
             while _ages(live) == ages:  # the ages are the kernel's ticks
                 assert time.monotonic() < end
                 time.sleep(0.01)
                 assert live.look(time.monotonic() + 100)
-                assert live.whom(asking) == first
+                assert live.witnesses(asking) == first
             place.run("ip", "-batch", "-", stdin=PORT.format(6))
             assert live.look(time.monotonic() + 100)
-            assert [str(pod.address) for pod in live.whom(asking).pods] == ["10.42.0.5", "10.42.0.6"]
+            assert [str(pod.address) for pod in live.witnesses(asking).pods] == ["10.42.0.5", "10.42.0.6"]
         finally:
             live.close()

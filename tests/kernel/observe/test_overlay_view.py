@@ -11,7 +11,7 @@ from hitless.model.families import Family
 from hitless.model.reading import network
 from hitless.observe import Asking, find
 from hitless.observe.nodes import NodeView, Viewer
-from hitless.observe.whom import Whom
+from hitless.observe.witnesses import Witnesses
 
 pytestmark = pytest.mark.kernel
 
@@ -39,7 +39,7 @@ def test_other_nodes_are_left_out_of_the_look_and_what_is_asked_is_the_same() ->
     programs("ip")
     with node() as place:
 
-        def seen() -> tuple[NodeView, Whom]:
+        def seen() -> tuple[NodeView, Witnesses]:
             viewer = Viewer(place.namespace)
             try:
                 view = viewer.look()

@@ -86,11 +86,11 @@ def test_watch_and_guard_find_the_same_way_out_and_invent_none(node: Node, case:
     live, places = LiveNode(node.namespace), Places(node.namespace, tuple(Family))
     named = Places(node.namespace, tuple(Family), "ens7")
     try:
-        found = [live.whom(Asking(each)).way.name for each in networks]
+        found = [live.witnesses(Asking(each)).uplink.name for each in networks]
         assert found == expected
-        assert [places.whom(WitnessPlace(each)).way.name for each in networks] == expected
+        assert [places.witnesses(WitnessPlace(each)).uplink.name for each in networks] == expected
         assert [places.uplink(family) for family in Family] == expected
-        assert {named.whom(WitnessPlace(each)).way.name for each in networks} == {"ens7"}
+        assert {named.witnesses(WitnessPlace(each)).uplink.name for each in networks} == {"ens7"}
     finally:
         for each in (live, places, named):
             each.close()
@@ -101,9 +101,9 @@ def test_a_way_out_that_was_known_stays_known_while_its_route_is_away(node: Node
     asking = Asking(network("10.42.0.0/16", where="test"))
     live = LiveNode(node.namespace)
     try:
-        assert live.whom(asking).way.name == "eth0"
+        assert live.witnesses(asking).uplink.name == "eth0"
         node.run("ip", "route", "del", "default")
         assert live.look(float("inf"))
-        assert live.whom(asking).way.name == "eth0"
+        assert live.witnesses(asking).uplink.name == "eth0"
     finally:
         live.close()

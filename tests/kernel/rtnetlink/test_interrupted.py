@@ -21,7 +21,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.kernel.netlink import Message, Socket, TornError
 from hitless.kernel.rtnetlink import formats
 from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.families import Address, Family
 from hitless.observe.nodes import Viewer
 from hitless.sources.options import OuterOptions
@@ -90,7 +90,7 @@ def _node_facts(where: Namespace) -> None:
 
 
 def _surroundings(where: Namespace) -> None:
-    with closing(Surroundings(where)) as surroundings:
+    with closing(NodeSurroundings(where)) as surroundings:
         assert surroundings.group("d0") == 5 and surroundings.kind("k7") == "veth"
         assert surroundings.address("d0", Family.IPV4) is None  # it has many
 

@@ -15,7 +15,7 @@ from tests.kernel.semantics.wires import Arrival, Wires, packets
 from tests.unit.semantics.random_rules import NODE_V4, NODE_V6, POD_IN, UPLINK
 
 from hitless.kernel import nftables, xtables
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.families import Address, Family
 from hitless.model.packets import ICMP, ICMPV6, TCP, UDP, Packet
 from hitless.model.rules import Ruleset
@@ -113,7 +113,7 @@ class Node:
         for family in case.families:
             source, far = ip_address(PODS[family]), ip_address(FAR[family])
             flows = [self._at(packet, case) for packet in packets(self.net.ports(4), [source], [far])]
-            node = Surroundings(self.net.node)
+            node = NodeSurroundings(self.net.node)
             try:
                 asked = Ruleset(ruleset.tables, node)
                 told = [_told(asked, packet, NODE_V4 if family is Family.IPV4 else NODE_V6) for packet in flows]

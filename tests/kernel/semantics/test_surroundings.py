@@ -11,7 +11,7 @@ from tests.kernel.semantics.wires import Wires, need, wires
 from tests.unit.semantics.random_rules import POD_IN, UPLINK
 
 from hitless.kernel import nftables
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.packets import TCP, Packet
 from hitless.model.rules import Ruleset
 from hitless.semantics import evaluate
@@ -52,7 +52,7 @@ def test_who_comes_into_an_ipset_is_noticed(net: Wires, kind: str, directions: s
     net.run("ipset", "add", "inner", "10.42.1.10")
     net.run("ipset", "create", "asked", *kind.split())
     net.run("iptables-nft-restore", stdin=RULES.format(name="asked", directions=directions))
-    node = Surroundings(net.node)
+    node = NodeSurroundings(net.node)
     ruleset = Ruleset(nftables.read_ruleset(net.node).tables, node)
     try:
         assert evaluate(ruleset, PACKET).state == "carried"
@@ -77,7 +77,7 @@ def test_who_comes_into_a_set_with_timeouts_is_noticed(net: Wires) -> None:
         "  type filter hook forward priority 0;\n  ct state invalid drop\n  ip daddr @banned drop\n }\n"
         " chain p {\n  type nat hook postrouting priority 100;\n  masquerade\n }\n}\n",
     )
-    node = Surroundings(net.node)
+    node = NodeSurroundings(net.node)
     ruleset = Ruleset(nftables.read_ruleset(net.node).tables, node)
     try:
         assert evaluate(ruleset, PACKET).state == "carried"

@@ -19,7 +19,7 @@ from tests.kernel.semantics.vocabulary import (
 )
 from tests.kernel.semantics.wires import Wires, need, packets, wires
 
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model import notation
 from hitless.model.families import Family
 from hitless.model.rules import Rule, Ruleset
@@ -45,7 +45,7 @@ def compared(net: Wires, row: Row, ruleset: Ruleset) -> list[str]:
     """What is wrong with the answers about a pod's packets; nothing, where they are right."""
     source, far = ip_address(PODS[row.family]), ip_address(FAR[row.family])
     flows = list(packets(net.ports(4), [source], [far]))
-    node = Surroundings(net.node)
+    node = NodeSurroundings(net.node)
     try:
         outcomes = [evaluate(Ruleset(ruleset.tables, node), packet) for packet in flows]
     finally:
@@ -103,7 +103,7 @@ def test_the_vocabulary_of_nft(net: Wires, table: str) -> None:
 def test_the_vocabulary_of_iptables(net: Wires, table: str, backend: str) -> None:
     need(f"iptables-{backend}-restore", f"ip6tables-{backend}-restore")
     wrong, seen = [], 0
-    node = Surroundings(net.node)
+    node = NodeSurroundings(net.node)
     for row in rows(table):
         _, _, example = place(row)
         write_iptables(net, row, backend, example + (" -j DROP" if row.condition else ""))

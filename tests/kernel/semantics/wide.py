@@ -13,7 +13,7 @@ from tests.kernel.semantics.wires import Wires, packets
 from tests.unit.semantics.random_rules import NODE_V4, NODE_V6
 
 from hitless.kernel import nftables, xtables
-from hitless.kernel.surroundings import Surroundings
+from hitless.kernel.surroundings import NodeSurroundings
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
 
@@ -55,7 +55,7 @@ def compare(net: Wires, way: str, family: Family, seed: str, tally: Counter[str]
         ruleset = read(net.node, (family,))
     net.fresh()
     flows = list(packets(net.ports(4 * len(sources(family))), sources(family), [ip_address(_FAR[family])]))
-    node = Surroundings(net.node)
+    node = NodeSurroundings(net.node)
     try:
         asked = Ruleset(ruleset.tables, node)
         address = NODE_V4 if family is Family.IPV4 else NODE_V6

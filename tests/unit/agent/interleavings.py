@@ -37,7 +37,7 @@ from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
 from hitless.model.state import NodeState, Place, Purpose
-from hitless.plan import Transaction, plan
+from hitless.plan import PlannedTransaction, plan
 from hitless.sources import SourceSnapshot
 from hitless.testing.fake_kernel import Death, FakeKernel
 from hitless.testing.fake_node import FakeNode
@@ -99,7 +99,7 @@ class WatchedNode(FakeNode):
             act()
         return found
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: PlannedTransaction) -> None:
         before, foreign, before_version = self.ruleset(), self.foreign(), self.version
         try:
             super().apply(transaction)

@@ -14,7 +14,7 @@ from hitless.kernel.conntrack import Entry
 from hitless.kernel.iptables import LockBusy
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Ruleset
-from hitless.plan import Transaction
+from hitless.plan import PlannedTransaction
 from hitless.testing.fake_node import FakeNode
 
 V4 = Family.IPV4
@@ -403,7 +403,7 @@ def test_where_nft_is_missing_flushed_rules_are_put_back_at_once() -> None:
     agent.sleep(6.0)
     apply = agent.node.apply
 
-    def without_nft(transaction: Transaction) -> None:
+    def without_nft(transaction: PlannedTransaction) -> None:
         if transaction.backend.native:
             raise MissingError("there is no nft", remedy="install nftables")
         apply(transaction)

@@ -12,7 +12,7 @@ from hitless.agent.runtime import SYSTEM
 from hitless.model.families import Family
 from hitless.model.reading import network
 from hitless.model.rules import Ruleset
-from hitless.observe.pods import Pod
+from hitless.observe.pods import LocalPod
 from hitless.sources import FamilyNetworks, SourceSnapshot
 
 NETWORK, SUBNET = network("10.42.0.0/16", where="test"), network("10.42.0.0/24", where="test")
@@ -30,7 +30,7 @@ class QuietRules:
     """Rules that stay as they are, around a node."""
 
     def __init__(self) -> None:
-        self.node, self.asked = Looked((Pod(NETWORK[7], "veth7"),), "eth0"), 0
+        self.node, self.asked = Looked((LocalPod(NETWORK[7], "veth7"),), "eth0"), 0
 
     def changed(self, families: Collection[Family]) -> bool:
         return False
@@ -52,7 +52,7 @@ def test_a_node_that_is_as_it_was_is_not_asked_about_again_and_another_one_is() 
     assert judging.judge(SNAPSHOT, changed=False) is not None  # the first time
     assert judging.judge(SNAPSHOT, changed=False) is None
     assert judging.judge(SNAPSHOT) is not None
-    rules.node.pods = (Pod(NETWORK[8], "veth8"),)
+    rules.node.pods = (LocalPod(NETWORK[8], "veth8"),)
     assert judging.judge(SNAPSHOT, changed=False) is not None
     assert judging.judge(SNAPSHOT, changed=False) is None
     rules.node.way = ""

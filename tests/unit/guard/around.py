@@ -7,11 +7,11 @@ from functools import lru_cache
 
 from hitless.guard.learning import WitnessPlace
 from hitless.model.families import Family
-from hitless.observe import Asking, NodeView, Pod, Whom, find
+from hitless.observe import Asking, LocalPod, NodeView, Witnesses, find
 
 
 @lru_cache(1024)
-def _whom(place: WitnessPlace, pods: tuple[Pod, ...], way: str) -> Whom:
+def _witnesses(place: WitnessPlace, pods: tuple[LocalPod, ...], way: str) -> Witnesses:
     found = find(Asking(place.network, place.subnet, uplink=way), NodeView(), lambda *_: "")
     return replace(found, pods=pods)
 
@@ -20,11 +20,11 @@ def _whom(place: WitnessPlace, pods: tuple[Pod, ...], way: str) -> Whom:
 class Node:
     """These pods are there, and packets leave by ``way``."""
 
-    pods: tuple[Pod, ...] = ()
+    pods: tuple[LocalPod, ...] = ()
     way: str = "eth0"
 
-    def whom(self, place: WitnessPlace) -> Whom:
-        return _whom(place, self.pods, self.way)
+    def witnesses(self, place: WitnessPlace) -> Witnesses:
+        return _witnesses(place, self.pods, self.way)
 
     def uplink(self, family: Family) -> str:
         return self.way

@@ -31,11 +31,11 @@ from hitless.model.rules import (
     Step,
     Table,
 )
-from hitless.observe import Pod
+from hitless.observe import LocalPod
 
 V4 = Family.IPV4
 PLACE = WitnessPlace(NETWORK[V4], SUBNET[V4])
-PODS = (Pod(ip_address("10.42.1.2"), "cali1"), Pod(ip_address("10.42.1.3"), "cali2"))
+PODS = (LocalPod(ip_address("10.42.1.2"), "cali1"), LocalPod(ip_address("10.42.1.3"), "cali2"))
 NETWORKS = (str(NETWORK[V4]),)
 
 
@@ -43,7 +43,7 @@ def egress(ruleset: Ruleset) -> gaps.Fate:
     return gaps.Asker().egress(ruleset, [PLACE], Node(PODS))
 
 
-def forward(ruleset: Ruleset, *, pods: tuple[Pod, ...] = PODS, whole: bool = False) -> gaps.Fate:
+def forward(ruleset: Ruleset, *, pods: tuple[LocalPod, ...] = PODS, whole: bool = False) -> gaps.Fate:
     return gaps.Asker().forward(ruleset, [PLACE], Node(pods), whole=whole)
 
 

@@ -20,7 +20,7 @@ from hitless.guard.statements import Statement
 from hitless.model.events import Writer
 from hitless.model.families import Family
 from hitless.model.rules import Chain, Drop, Hook, Opaque, Return, Rule, Source, Table
-from hitless.observe import Pod
+from hitless.observe import LocalPod
 
 V4, V6 = Family.IPV4, Family.IPV6
 OFF = Statement(False, "flanneld runs with --ip-masq=false")
@@ -249,7 +249,7 @@ def test_other_pods_are_asked_about_and_those_that_a_policy_keeps_in_are_counted
     exempt = Rule((Source(ip_network("10.42.1.9/32")), Return()))
     world.commit(V4, nat(V4, chain=(exempt, *flannel_rules(V4))).tables)
     world.node = replace(
-        world.node, pods=(Pod(ip_address("10.42.1.7"), "veth1"), Pod(ip_address("10.42.1.9"), "veth2"))
+        world.node, pods=(LocalPod(ip_address("10.42.1.7"), "veth1"), LocalPod(ip_address("10.42.1.9"), "veth2"))
     )
     world.other_pods = {V4}
     made.run(300)

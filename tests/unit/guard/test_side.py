@@ -31,7 +31,7 @@ from hitless.model.rules import (
     Source,
     Table,
 )
-from hitless.observe import Pod
+from hitless.observe import LocalPod
 from hitless.observe.rules import Observation
 
 V4 = Family.IPV4
@@ -76,7 +76,7 @@ def test_what_others_do_in_chains_that_no_pods_packet_passes_is_no_news() -> Non
 
 
 def test_base_chains_at_prerouting_that_come_and_go_are_asked_about() -> None:
-    one = side(around=Node((Pod(ip_address("10.42.1.10"), "cali1"),)))
+    one = side(around=Node((LocalPod(ip_address("10.42.1.10"), "cali1"),)))
 
     def before(kind: str, *rules: Rule) -> Ruleset:
         chain = Chain("PREROUTING", rules, Hook(kind, "prerouting", -150))

@@ -195,8 +195,8 @@ class World:
 
     # --- surroundings, statements
 
-    def whom(self, place: Any) -> Any:
-        return self.node.whom(place)
+    def witnesses(self, place: Any) -> Any:
+        return self.node.witnesses(place)
 
     def uplink(self, family: Family) -> str:
         return self.node.uplink(family)

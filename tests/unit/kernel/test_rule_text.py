@@ -17,7 +17,7 @@ from hitless.kernel import iptables, rule_text
 from hitless.model.families import Backend, Family
 from hitless.model.rules import Comment, Jump, Mark, Rule, Source
 from hitless.model.state import Holding, NodeState, Place, Purpose
-from hitless.plan import Transaction, cleanup, iptables_rule, nft_rule, plan
+from hitless.plan import PlannedTransaction, cleanup, iptables_rule, nft_rule, plan
 from hitless.sources import FamilyNetworks, Options, SourceSnapshot, parse_flags, parse_netconf, snapshot_from
 from hitless.sources.subnets import read_subnet_file
 
@@ -44,8 +44,8 @@ EVIL = st.sampled_from(
 ) | st.text(max_size=30)
 
 
-def texts(one: SourceSnapshot) -> list[Transaction]:
-    found: list[Transaction] = []
+def texts(one: SourceSnapshot) -> list[PlannedTransaction]:
+    found: list[PlannedTransaction] = []
     for backend in Backend:
         desired = desired_state(one, backend)
         found += plan(desired, NodeState()).transactions

@@ -13,7 +13,7 @@ from hitless.cli.tools import run_tools
 from hitless.errors import MissingError
 from hitless.kernel import iptables, processes
 from hitless.model.families import Backend, Family
-from hitless.plan import Transaction
+from hitless.plan import PlannedTransaction
 
 Install = Callable[..., None]
 
@@ -67,7 +67,7 @@ def test_a_restore_that_cannot_wait_for_the_lock_is_refused_and_not_used_without
 
 def test_the_agent_s_node_says_it_too(install: Install) -> None:
     install("iptables", version="1.4.21")
-    transaction = Transaction(Backend.NFT, Family.IPV4, "nat", "*nat\nCOMMIT\n", (), False)
+    transaction = PlannedTransaction(Backend.NFT, Family.IPV4, "nat", "*nat\nCOMMIT\n", (), False)
     with AgentNode() as node, pytest.raises(MissingError, match=r"iptables 1\.4\.21 is too old"):
         node.apply(transaction)
 

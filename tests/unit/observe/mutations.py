@@ -12,7 +12,7 @@ from tests.unit.observe.three import OBSERVERS, Node, Says
 
 from hitless.model.packets import TCP
 from hitless.model.rules import AnyOf, Chain, Ruleset, SetMember, Table
-from hitless.observe import Whom, questions
+from hitless.observe import Witnesses, questions
 from hitless.semantics import Outcome
 
 
@@ -20,10 +20,10 @@ from hitless.semantics import Outcome
 class _Seeing(Node):
     """A node that one observer sees in its own way."""
 
-    change: Callable[[Whom], Whom] = lambda whom: whom
+    change: Callable[[Witnesses], Witnesses] = lambda witnesses: witnesses
 
-    def whom(self, asking: Any) -> Whom:
-        return self.change(super().whom(asking))
+    def witnesses(self, asking: Any) -> Witnesses:
+        return self.change(super().witnesses(asking))
 
 
 def _reading(says: Says, table: Callable[[Table], Table | None]) -> Says:
@@ -36,7 +36,7 @@ def _reading(says: Says, table: Callable[[Table], Table | None]) -> Says:
     return mistaken
 
 
-def _asking(says: Says, change: Callable[[Whom], Whom]) -> Says:
+def _asking(says: Says, change: Callable[[Witnesses], Witnesses]) -> Says:
     """An observer that asks about other packets."""
     return lambda ruleset, network, subnet, node: says(ruleset, network, subnet, _Seeing(node.pods, node.way, change))
 
@@ -82,16 +82,22 @@ def _at(hook: str) -> Callable[[Table], Table]:
     return lambda table: _chains(table, lambda chain: chain.hook is None or chain.hook.hook != hook)
 
 
-def _tcp(whom: Whom) -> Whom:
-    return replace(whom, packets=tuple(packet for packet in whom.packets if packet.protocol == TCP))
+def _tcp(witnesses: Witnesses) -> Witnesses:
+    return replace(witnesses, packets=tuple(packet for packet in witnesses.packets if packet.protocol == TCP))
 
 
-def _one_far_end(whom: Whom) -> Whom:
-    return replace(whom, packets=tuple(packet for packet in whom.packets if packet.dst == whom.packets[0].dst))
+def _one_pod(witnesses: Witnesses) -> Witnesses:
+    return replace(witnesses, pods=witnesses.pods[:1])
 
 
-def _assumed(whom: Whom) -> Whom:
-    return replace(whom, packets=tuple(replace(packet, oif=packet.oif or "up0") for packet in whom.packets))
+def _one_far_end(witnesses: Witnesses) -> Witnesses:
+    return replace(
+        witnesses, packets=tuple(packet for packet in witnesses.packets if packet.dst == witnesses.packets[0].dst)
+    )
+
+
+def _assumed(witnesses: Witnesses) -> Witnesses:
+    return replace(witnesses, packets=tuple(replace(packet, oif=packet.oif or "up0") for packet in witnesses.packets))
 
 
 _WATCH, _AGENT, _GUARD = (OBSERVERS[name] for name in ("watch", "agent", "guard"))
@@ -113,7 +119,7 @@ MUTATIONS: Mapping[str, tuple[str, Says]] = MappingProxyType(
         ),
         "the watch asks about TCP alone": ("watch", _asking(_WATCH, _tcp)),
         "the guard asks about one far end": ("guard", _asking(_GUARD, _one_far_end)),
-        "the agent asks about one pod": ("agent", _asking(_AGENT, lambda whom: replace(whom, pods=whom.pods[:1]))),
+        "the agent asks about one pod": ("agent", _asking(_AGENT, _one_pod)),
         "the guard assumes an uplink that is not known": ("guard", _asking(_GUARD, _assumed)),
         "the watch does not ask about answers": ("watch", _without_answers(_WATCH)),
         "the agent takes for carried what it cannot tell": ("agent", _sure(_AGENT)),

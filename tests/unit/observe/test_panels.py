@@ -24,11 +24,11 @@ from hitless.model.rules import (
     Step,
     Table,
 )
-from hitless.observe import Fate, Panel, Pod, Poll
+from hitless.observe import Fate, LocalPod, Panel, Poll
 from hitless.observe.likeness import Likeness
 
-PODS = tuple(Pod(ip_address(f"10.42.0.{number}"), f"cali{number}") for number in range(2, 9))
-NOBODY = (Pod(ip_address("10.42.0.200"), "cni0"), Pod(ip_address("10.42.0.201"), "cni0"))
+PODS = tuple(LocalPod(ip_address(f"10.42.0.{number}"), f"cali{number}") for number in range(2, 9))
+NOBODY = (LocalPod(ip_address("10.42.0.200"), "cni0"), LocalPod(ip_address("10.42.0.201"), "cni0"))
 FAR = ip_address("198.51.100.77")
 CHAIN = ("ip", "filter", "FORWARD")
 
@@ -43,10 +43,10 @@ def one_each() -> Ruleset:
     return forward(*((Source(ip_network(pod.address)), Jump("x")) for pod in (*PODS, *NOBODY)))
 
 
-def polled(states: dict[Pod, State], pods: tuple[Pod, ...] = PODS, *, whole: bool = True) -> Poll:
+def polled(states: dict[LocalPod, State], pods: tuple[LocalPod, ...] = PODS, *, whole: bool = True) -> Poll:
     """The fates of ``states``; everybody else is carried."""
 
-    def ask(pod: Pod, explain: bool) -> Fate:
+    def ask(pod: LocalPod, explain: bool) -> Fate:
         state = states.get(pod, "carried")
         by = f"KUBE-POD-FW-{pod.address}" if state == "not_carried" else ""
         return Fate(state, f"{by or 'rule'} of {pod.address}", frozenset({CHAIN}), by=by, how="dropped" if by else "")
@@ -92,9 +92,9 @@ def test_what_cannot_be_told_of_one_pod_is_told_as_such() -> None:
 
 
 def test_a_question_that_is_settled_is_not_asked_on() -> None:
-    asked: list[Pod] = []
+    asked: list[LocalPod] = []
 
-    def ask(pod: Pod, explain: bool) -> Fate:
+    def ask(pod: LocalPod, explain: bool) -> Fate:
         asked.append(pod)
         return Fate("carried" if pod == PODS[2] else "not_carried", "x", frozenset({CHAIN}))
 
@@ -107,9 +107,9 @@ def test_a_question_that_is_settled_is_not_asked_on() -> None:
 
 
 def test_pods_that_no_rule_tells_apart_are_asked_about_once() -> None:
-    asked: list[Pod] = []
+    asked: list[LocalPod] = []
 
-    def ask(pod: Pod, explain: bool) -> Fate:
+    def ask(pod: LocalPod, explain: bool) -> Fate:
         asked.append(pod)
         return Fate("carried", "x", frozenset({CHAIN}))
 
@@ -130,7 +130,7 @@ def test_a_condition_in_one_of_several_ways_tells_pods_apart() -> None:
 
 
 @given(st.lists(st.sampled_from([*PODS]), min_size=2, max_size=2), st.data())
-def test_pods_with_one_key_get_one_answer_from_every_condition(pair: list[Pod], data: st.DataObject) -> None:
+def test_pods_with_one_key_get_one_answer_from_every_condition(pair: list[LocalPod], data: st.DataObject) -> None:
     networks = st.builds(
         lambda last, length: Source(ip_network(f"10.42.0.{last}/{length}", strict=False)),
         st.integers(0, 15),

@@ -23,7 +23,7 @@ from hitless.model.families import Family, Network
 from hitless.model.links import Device
 from hitless.model.rules import AnyOf, ConnMark, Element, Goto, Jump, Mark, Ruleset, SetMark, SetMember
 from hitless.model.standby import without_guard
-from hitless.observe import Asking, Judge, NodeView, Pod, Whom, find
+from hitless.observe import Asking, Judge, LocalPod, NodeView, Witnesses, find
 from hitless.sources import FamilyNetworks
 from hitless.watch.profiles import load
 
@@ -35,10 +35,10 @@ STATES = ("carried", "cannot_tell", "not_carried")
 class Node:
     """A node as the tests say it: these pods, packets leave by ``way``."""
 
-    pods: tuple[Pod, ...]
+    pods: tuple[LocalPod, ...]
     way: str
 
-    def whom(self, asking: Asking | WitnessPlace) -> Whom:
+    def witnesses(self, asking: Asking | WitnessPlace) -> Witnesses:
         """For the guard's places as for the agent's and the watch's questions."""
         if isinstance(asking, WitnessPlace):
             asking = Asking(asking.network, asking.subnet)
@@ -66,7 +66,7 @@ def watch_says(
         network, subnet, asked.inside, asked.protocols, asked.destinations, asked.far_ends, asked.marks,
         asked.pod_interfaces,
     )  # fmt: skip
-    poll = Judge(network, node.whom(asking), translators).answer(ruleset)
+    poll = Judge(network, node.witnesses(asking), translators).answer(ruleset)
     return poll.state, poll.reason
 
 
@@ -109,7 +109,7 @@ def random_node(random: Random, family: Family) -> Node:
     """Some pods or none, each with a link that is known or not, and a way out that is known or not."""
     home = SUBNET[family]
     pods = tuple(
-        Pod(home[number], random.choice((POD_IN, POD_IN, "lan0", "")))
+        LocalPod(home[number], random.choice((POD_IN, POD_IN, "lan0", "")))
         for number in random.sample((10, 11, 0x20, 77), random.choice((0, 1, 1, 2, 3)))
     )
     return Node(pods, random.choice((UPLINK, UPLINK, UPLINK, "")))

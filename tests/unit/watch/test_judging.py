@@ -119,8 +119,8 @@ def test_an_answer_names_the_chains_that_took_part_and_no_others() -> None:
 
 
 def test_no_packet_is_no_answer() -> None:
-    whom = replace(find(Asking(NETWORK), NodeView(), lambda *_: ""), packets=())
-    assert Judge(NETWORK, whom).answer(Ruleset(())).state == "cannot_tell"
+    witnesses = replace(find(Asking(NETWORK), NodeView(), lambda *_: ""), packets=())
+    assert Judge(NETWORK, witnesses).answer(Ruleset(())).state == "cannot_tell"
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ class Story:
 
     def __init__(self) -> None:
         network = NETWORK[Family.IPV4]
-        whom = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: "")
-        self.watched = Watched(network, Judge(network, whom), Tracker(network))
+        witnesses = find(Asking(network, None, destinations=DESTINATIONS), NodeView(), lambda *_: "")
+        self.watched = Watched(network, Judge(network, witnesses), Tracker(network))
         self.tables = Tables()
         self.standbys = Standbys((Family.IPV4,), self.tables)
 

@@ -18,7 +18,7 @@ from hitless.model import events as e
 from hitless.model.families import Backend, Family
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Ruleset
-from hitless.observe import Asking, NodeView, Whom, find
+from hitless.observe import Asking, NodeView, Witnesses, find
 from hitless.semantics import ChainName
 from hitless.watch import Options, Watch, load
 from hitless.watch.feeds import Changed, Step
@@ -122,7 +122,7 @@ class Rules:
     def facts(self, families: Collection[Family]) -> Mapping[Family, StandbyFacts]:
         return dict.fromkeys(families, StandbyFacts())
 
-    def whom(self, asking: Asking) -> Whom:
+    def witnesses(self, asking: Asking) -> Witnesses:
         return find(replace(asking, uplink="eth0"), NodeView(), lambda *_: "")
 
 

@@ -1,6 +1,6 @@
 """Whom a question about a pod network is put to, and by which way its packets leave: everything that packets need.
 
-Promise: ``Whom`` is found from one look at the node in the same way for the watch and for the guard. Next stage:
+Promise: ``Witnesses`` is found from one look at the node in the same way for the watch and for the guard. Next stage:
 ``panels``.
 """
 
@@ -14,11 +14,11 @@ from hitless.model.families import Address, Network, family_of
 from hitless.model.headers import PacketHeader
 from hitless.model.packets import ICMP, TCP, UDP, Packet
 from hitless.observe.nodes import NodeView, Viewer
-from hitless.observe.pods import Pod, pods, strangers
+from hitless.observe.pods import LocalPod, pods, unused
 from hitless.observe.uplinks import LookUp, Uplink, uplink
 from hitless.semantics import witnesses
 
-__all__ = ["Asking", "Whom", "checked_interface", "find", "looking_up", "matching"]
+__all__ = ["Asking", "Witnesses", "checked_interface", "find", "looking_up", "matching"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +38,27 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Whom:
+class Witnesses:
     """The pods that are there, addresses that none has, the way out, and packets without a source."""
 
-    pods: tuple[Pod, ...]
-    strangers: tuple[Pod, ...]
-    way: Uplink
+    pods: tuple[LocalPod, ...]
+    unused: tuple[LocalPod, ...]
+    uplink: Uplink
     packets: tuple[Packet, ...]
 
     @property
     def known(self) -> bool:
         """Whether interfaces are known for all that is asked."""
-        return all(one.interface for one in self.pods or self.strangers) and all(one.oif for one in self.packets)
+        return all(one.interface for one in self.pods or self.unused) and all(one.oif for one in self.packets)
 
-    def of(self, pod: Pod) -> Iterator[Packet]:
+    def of(self, pod: LocalPod) -> Iterator[Packet]:
         """The first packets of the flows that are asked about, as this pod would send them."""
         return (replace(packet, src=pod.address, iif=pod.interface) for packet in self.packets)
 
     @property
     def headers(self) -> Iterator[PacketHeader]:
         """What these packets, and the answers to them, have in their headers, whatever their interfaces are."""
-        for pod in (*self.pods, *self.strangers):
+        for pod in (*self.pods, *self.unused):
             for packet in self.of(pod):
                 ports = (packet.sport, packet.dport) if packet.protocol in (TCP, UDP) else (None, None)
                 version, source, destination = packet.src.version, packet.src.packed, packet.dst.packed
@@ -66,15 +66,15 @@ class Whom:
                 yield PacketHeader(version, packet.protocol, destination, source, *ports[::-1])
 
     @property
-    def witnesses(self) -> list[str]:
-        """The packets of the first that is asked about, in words."""
-        first = next(iter(self.pods or self.strangers))
+    def texts(self) -> list[str]:
+        """The packets of the first pod, as texts."""
+        first = next(iter(self.pods or self.unused))
         return [f"{packet.protocol} {packet.src} -> {packet.dst}" for packet in self.of(first)]
 
     @property
     def interfaces(self) -> list[str]:
         """The interfaces of the first packet; empty: not known."""
-        first = next(iter(self.pods or self.strangers))
+        first = next(iter(self.pods or self.unused))
         return [first.interface, next((packet.oif for packet in self.packets), "")]
 
     @property
@@ -83,22 +83,24 @@ class Whom:
         return tuple(dict.fromkeys(packet.dst for packet in self.packets))
 
 
-def find(asking: Asking, view: NodeView, look_up: LookUp) -> Whom:
+def find(asking: Asking, view: NodeView, look_up: LookUp) -> Witnesses:
     """Find whom to ask on this node."""
     network, own = asking.network, asking.own
     here = pods(view, network, own)
-    others = strangers(view, network, own, here)
+    others = unused(view, network, own, here)
     links = _links(view, network, asking.links)
     if not here:  # no pod's address is known: a link of its own is a pod all the same
-        here = tuple(Pod(others[0].address, name) for name in links.own)
+        here = tuple(LocalPod(others[0].address, name) for name in links.own)
     if not here and links.first:
         others = tuple(one if one.interface else one._replace(interface=links.first) for one in others)
     packets = _packets(asking, others[0].address)
     far_ends = tuple(dict.fromkeys(packet.dst for packet in packets))
     inside = (network, *asking.inside)
     family = family_of(network)
-    way = uplink(view, family, far_ends, look_up, pod=next(iter(here or others)), inside=inside, named=asking.uplink)
-    return Whom(here, others, way, tuple(replace(packet, oif=way.name) for packet in packets))
+    way_out = uplink(
+        view, family, far_ends, look_up, pod=next(iter(here or others)), inside=inside, named=asking.uplink
+    )
+    return Witnesses(here, others, way_out, tuple(replace(packet, oif=way_out.name) for packet in packets))
 
 
 def _packets(asking: Asking, source: Address) -> list[Packet]:
@@ -154,7 +156,7 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 def looking_up(viewer: Viewer, view: NodeView) -> LookUp:
     """Route look-ups in the kernel, for ``find``."""
 
-    def look_up(far_end: Address, pod: Pod | None) -> str:
+    def look_up(far_end: Address, pod: LocalPod | None) -> str:
         if pod is None:
             return viewer.lookup(view, far_end)
         return viewer.lookup(view, far_end, pod.address, pod.interface) if pod.interface in view.links else ""
