@@ -151,7 +151,7 @@ def far_ends(cluster: lab.Lab, seconds: float) -> None:
     here, there = str(node.addresses[Family.IPV4]), str(far.addresses[Family.IPV4][0])
     with ExitStack() as stack:
         first, second = far_end(node.namespace, here, stack), far_end(far.namespace, there, stack)
-        asked = wire.question(b"forged-1", 1)
+        asked = wire.udp_request(b"forged-1", 1)
 
         def forge() -> None:
             with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
@@ -224,7 +224,7 @@ def odd(samples: list[bytes], number: int) -> Iterator[bytes]:
 
 def readers() -> dict[str, tuple[list[bytes], Callable[[bytes], object]]]:
     server = Server([], lambda path: Page(200, path))
-    asked = wire.question(b"0123abcd-1", 1)
+    asked = wire.udp_request(b"0123abcd-1", 1)
     answer = wire.udp_answer("192.0.2.1", 40000, asked) or b""
     gets = [b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", b"HEAD http://a/x?y HTTP/1.0\n\n", b"POST / HTTP/1.1\r\n\r\n"]
     page = wire.http_answer("2001:db8::1", 40000)
@@ -232,7 +232,7 @@ def readers() -> dict[str, tuple[list[bytes], Callable[[bytes], object]]]:
     texts = [text.encode() for text in words]
     return {
         "far end: datagrams": ([asked, answer, b"hitless me 1\n"], lambda data: wire.udp_answer("::1", 65535, data)),
-        "far end: HTTP": (gets, wire.http_question),
+        "far end: HTTP": (gets, wire.is_http_request),
         "prober: datagrams": ([asked, answer], lambda data: wire.read_udp_answer(data, b"0123abcd-1")),
         "prober: banners": ([wire.banner("::1", 9), wire.banner("192.0.2.1", 65535)], wire.read_banner),
         "prober: HTTP": ([page, *gets], lambda data: (probe_http.read_head(data), wire.http_seen(data))),

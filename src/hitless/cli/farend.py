@@ -22,7 +22,8 @@ from hitless.kernel.clock import Clock
 from hitless.kernel.cpu_priority import hasten
 from hitless.model import reading
 from hitless.model.families import Address
-from hitless.probe import BASE_PORT, FarEnd, FarEndOptions, ports
+from hitless.probe import BASE_PORT, FarEnd, FarEndOptions
+from hitless.probe.kinds import far_end_ports
 
 __all__ = ["command"]
 
@@ -79,10 +80,9 @@ def command(
         namespaces.enter(namespaces.named(namespace, where="--namespace"))
     bound = asked or _loopback()
     options = FarEndOptions(addresses=bound, base=base, leaks=networks, leak_limit=leak_limit)
-    where = ports(base)
     config = {
         "addresses": [str(address) for address in options.addresses],
-        "ports": {"flow": list(where.flow), "echo": where.echo, "http": where.http},
+        "ports": far_end_ports(base),
         "scheduling": hasten() if scheduling == "realtime" else scheduling,
         "leaks": [str(network) for network in options.leaks],
     }

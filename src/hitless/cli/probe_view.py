@@ -22,6 +22,7 @@ from hitless.cleaning import cleaned
 from hitless.cli.event_output import hear
 from hitless.cli.zones import zone
 from hitless.model import events as e
+from hitless.probe.kinds import ports_text
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -297,10 +298,8 @@ class FarEndView:
         event = cleaned(event)
         match event:
             case e.Header():
-                where = event.config["ports"]
-                first, last = where["flow"][0], where["flow"][-1]
                 click.echo(f"listening at {', '.join(event.config['addresses'])}; Ctrl-C ends")
-                click.echo(f"TCP and UDP {first} to {last}, echo {where['echo']}, HTTP {where['http']}")
+                click.echo(ports_text(event.config["ports"]))
             case e.Leak():
                 self._leaks += 1
                 if self._leaks <= _SHOWN:

@@ -1,9 +1,9 @@
 """The event log on disk: append-only JSON lines.
 
-Problem: a drill may be killed at any moment, and what it saw until then must still be readable. Promise: every event
-is one ``write`` of one whole line to a file that did not exist before, so that a killed writer leaves at most one
-torn line, the last; an existing log is never touched. The reader takes what is whole and says what is missing; a line
-that is whole and wrong is an ``InputError`` that names file and line. Never: rewriting, sorting, dropping.
+Problem: a drill may be killed at any moment, and what it recorded until then must be readable. Promise: every event is
+one ``write`` of a whole line to a new file, so that a killed writer leaves at most one torn line, the last; an existing
+log is never changed. The reader accepts a torn last line and reports it; any other invalid line is an ``InputError``
+with file and line number. Nothing is rewritten, sorted or dropped.
 Next stage: ``records`` groups the events by agent and node, ``verdict`` judges them.
 """
 
@@ -32,9 +32,9 @@ __all__ = ["EventLog", "LogWriter", "parse", "read", "remedy"]
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """A log's events in the order in which they were written; ``torn``: its last line was cut in the middle.
+    """A log's events in the order of the file; ``torn``: the last line is cut in the middle.
 
-    ``sha256`` is the file's own, as ``sha256sum`` prints it.
+    ``sha256`` is the file's checksum, as ``sha256sum`` prints it.
     """
 
     events: tuple[Event, ...]
@@ -43,7 +43,7 @@ class EventLog:
 
     @property
     def whole(self) -> bool:
-        """Whether the writer came to its end: the log's own tool wrote its ``Summary``."""
+        """Whether the writer came to its end: the tool of the header wrote its ``Summary``."""
         header = next((event for event in self.events if isinstance(event, Header)), None)
         if header is None or self.torn:
             return False
@@ -51,16 +51,16 @@ class EventLog:
 
 
 class LogWriter:
-    """Appends events to a new file; every ``write`` is in the kernel's hands when it returns."""
+    """Appends events to a new file, unbuffered."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ``InputError`` when the file exists, ``MissingError`` when it cannot be made."""
+        """Raises ``InputError`` if the file exists, ``MissingError`` if it cannot be created."""
         self.path = path
         self._size = 0
         try:
             if not path.parent.is_dir():
                 path.parent.mkdir(parents=True)
-            # The permissions are the user's umask's choice: the log holds addresses and rules, no secrets.
+            # permissions by the user's umask: the log has addresses and rules, no secrets
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             if path.exists():
@@ -73,7 +73,7 @@ class LogWriter:
                 f"cannot write {path}: {error.strerror}", remedy="choose another place with --out"
             ) from error
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # for who asks whether a drill still writes here
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shows other commands that the drill is running
 
     def write(self, *events: Event) -> None:
         """Append whole lines, in one system call."""
@@ -86,17 +86,17 @@ class LogWriter:
             try:
                 data = data[os.write(self._fd, data) :]
             except OSError as error:
-                # half a line would spoil the next one, should there be room again
+                # remove the partial line: the next one may fit again
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, self._size)
                 raise MissingError(f"cannot write {self.path}: {error.strerror}", remedy=remedy(error)) from error
         self._size = whole
 
     def close(self) -> None:
-        """Close the file; writing afterwards is an error of the caller."""
+        """Close the file."""
         try:
             os.close(self._fd)
-        except OSError as error:  # a disk that tells of its failure late
+        except OSError as error:  # some file systems report a failed write here
             raise MissingError(
                 f"cannot write {self.path}: {error.strerror}", remedy="is its disk whole? Choose another --out"
             ) from error
@@ -109,7 +109,7 @@ class LogWriter:
 
 
 def remedy(error: OSError) -> str:
-    """What helps where a file cannot be written."""
+    """What the user can do if a file cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "make room, or choose another --out"
     if error.errno == errno.EROFS:
@@ -122,7 +122,8 @@ def remedy(error: OSError) -> str:
 def parse(lines: Iterable[bytes], *, where: str) -> EventLog:
     """The log of ``lines`` (with their newlines); ``where`` names the source in messages.
 
-    A last line without its newline that is no event was torn by a killed writer: left out, and said in ``Log.torn``.
+    A last line without its newline that is not an event was torn by a killed writer: it is left out, and
+    ``EventLog.torn`` is set.
     """
     events: list[Event] = []
     torn = False
@@ -153,9 +154,9 @@ def parse(lines: Iterable[bytes], *, where: str) -> EventLog:
 
 
 def read(path: Path) -> EventLog:
-    """The log in the file, also packed with gzip; raises ``InputError`` when it cannot be read or a line is wrong.
+    """The log in a file, also compressed with gzip; raises ``InputError`` if it cannot be read or a line is invalid.
 
-    The ``sha256`` of a packed log is that of what is in it.
+    The ``sha256`` of a compressed log is that of its content.
     """
     try:
         with os.fdopen(files.opened(path), "rb") as file:

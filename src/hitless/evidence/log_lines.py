@@ -1,8 +1,8 @@
-"""The lines of an event log as it lies there, plain or packed with gzip, with bounds on what a file can make us hold.
+"""The lines of an event log file, plain or compressed with gzip, with bounds on the memory that a file can take.
 
-Problem: logs are attached and archived as .gz, and a few megabytes of it can hold any number of zeros. Promise: lines
-of a bounded length and, out of a .gz, of a bounded sum; a .gz that was cut off ends with a line without its end, as a
-log that was cut off does; what is packed otherwise is named, with the command that unpacks it.
+Problem: logs are archived as .gz, and a few megabytes of .gz can contain any number of zeros. Promise: lines have a
+bounded length, and the content of a .gz a bounded size. A truncated .gz ends with a torn line, as a truncated log does.
+Other compressions are refused, with the command that unpacks them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hitless.model.events import LONGEST
 __all__ = ["lines"]
 
 _GZIP = b"\x1f\x8b"
-_MOST = 4 << 30  # bytes that come out of a .gz
+_MOST = 4 << 30  # bytes of a .gz's content
 _PACKED = (
     (b"\xfd7zXZ\x00", "xz", "unpack it first: xz -d"),
     (b"\x28\xb5\x2f\xfd", "zstd", "unpack it first: zstd -d"),
@@ -29,7 +29,7 @@ _PACKED = (
 
 
 def lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines of an open file; raises ``InputError`` for what is packed otherwise, ``OSError``."""
+    """The lines of an open file; raises ``InputError`` for other compressions, ``OSError``."""
     begin = file.read(6)
     file.seek(0)
     if begin.startswith(_GZIP):
@@ -43,7 +43,7 @@ def lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
 
 
 def _bounded(file: BinaryIO, most: int | None) -> Iterator[bytes]:
-    """A line without an end is cut off, so that it is no event, and ends the reading."""
+    """The lines; one that is too long is cut, so that it is not a valid event, and ends the reading."""
     taken = 0
     while line := _line(file):
         taken += len(line)
@@ -58,5 +58,5 @@ def _bounded(file: BinaryIO, most: int | None) -> Iterator[bytes]:
 def _line(file: BinaryIO) -> bytes:
     try:
         return file.readline(LONGEST + 2)
-    except EOFError:  # a .gz that was cut off: a line without its end says so
+    except EOFError:  # a truncated .gz: return a torn line
         return b"{"

@@ -1,16 +1,16 @@
-"""Why each loss happened: the streams of a record joined.
+"""The cause of each loss, from all streams of a record.
 
-Problem: the prober only sees that nothing answered; the reason stands in the other streams. Promise: each loss gets one
-cause, by these rules, in this order:
+Problem: the prober only sees that no answer came; the cause is in the other streams. Promise: each loss gets one cause,
+by these rules, in this order:
 
-1. an ``error`` of the prober's own machine stays one;
-2. the far end was not alive: ``far_end_down``; or, for what it keeps open, it was full: ``far_end_full``;
-3. its first packet left while the rules did not carry it (or the far end saw it un-translated): ``gap``, or
-   ``poisoned`` where the flow was still un-translated or dead after the rules were back;
-4. else what the prober said: ``refused``, ``timeout``, ``unreachable``, ``starved``.
+1. an ``error`` of the prober's own machine stays an error;
+2. the far end was not running: ``far_end_down``; or, for kinds that use connections, it was full: ``far_end_full``;
+3. the first packet left while the rules did not carry it, or reached the far end untranslated: ``gap``; or
+   ``poisoned`` if the flow was still untranslated or dead after the rules were back;
+4. otherwise the prober's own cause: ``refused``, ``timeout``, ``unreachable``, ``starved``.
 
-A loss during which a control probe lost too is ``shared``: more than egress was down, so it proves nothing about the
-agent. Never: a loss explained away; every one is counted. Next stage: ``figures``.
+If a control probe had losses at the same time, the loss is ``shared``: more than egress was down, so it proves nothing
+about the agent. Every loss is counted, whatever its cause. Next stage: ``figures``.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ from hitless.model.event_fields import TRANSPORTS
 
 __all__ = ["ExplainedLoss", "Flow", "down_times", "explain", "explain_breaks", "full_times"]
 
-TAKEN = tuple(kind for kind, transport in TRANSPORTS.items() if transport == "tcp")
-"""Kinds that a far end takes connections for: those fail when it is full."""
+CONNECTIONS = tuple(kind for kind, transport in TRANSPORTS.items() if transport == "tcp")
+"""Kinds that use connections: they fail when the far end is full."""
 
 MS = 1_000_000
 
 SLACK = 5 * MS
-"""A gap's ends are the watcher's times and a loss's begin is the prober's: they are compared with this tolerance.
-Events of the nf_tables come within a millisecond; iptables-legacy is polled every few."""
+"""Tolerance when a gap's times (the watch's) are compared with a loss's (the prober's). Events of nf_tables arrive
+within a millisecond; iptables-legacy is polled every few."""
 
 STILL_DEAD = 100 * MS
-"""A flow is poisoned when it was dead for at least this long after the rules were back: shorter is within a round trip
-and a retry of the prober's."""
+"""A flow is poisoned if it was dead for at least this long after the rules were back; a shorter time may be a round
+trip and a retry."""
 
 Flow = tuple[str, str, int, str, int]
-"""Kind, source, source port, destination, destination port: a probe uses each for one attempt."""
+"""Kind, source, source port, destination, destination port: a prober uses each for one attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedLoss:
-    """A loss with its cause; ``outage`` is the gap that it fell into, ``recovery`` what became of the flow."""
+    """A loss with its cause; ``outage``: the gap in which it began; ``recovery``: whether and when the flow worked
+    again."""
 
     loss: e.Loss
     cause: e.Cause
@@ -57,7 +58,7 @@ class ExplainedLoss:
 
     @property
     def blames_agent(self) -> bool:
-        """Whether it counts against the agent: not the prober's, the far end's or everybody's trouble."""
+        """Whether the agent may have caused it, and not the prober, the far end or the whole network."""
         return not self.shared and self.cause not in ("starved", "error", "far_end_down", "far_end_full")
 
     @property
@@ -71,21 +72,21 @@ def _flow(event: e.Loss | e.Recovery | e.Leak) -> Flow:
 
 
 def down_times(record: Record) -> tuple[tuple[int, int], ...]:
-    """When a far end was not heard of: silences of more than three of its heartbeats, and after a death."""
+    """When a far end was down: no heartbeat for more than three intervals, or, if it was killed, after the last one."""
     found: list[tuple[int, int]] = []
-    # between pods there is a far end on each node
+    # for connections between pods, each node has a far end
     for node in sorted({beat.node for beat in record.heartbeats if beat.tool == "farend"}):
         mine = (beat for beat in record.heartbeats if beat.tool == "farend" and beat.node == node)
         beats = sorted((beat.t, beat.interval_ns) for beat in mine)
         found += [(t, after) for (t, interval), (after, _) in pairwise(beats) if after - t > 3 * interval + SLACK]
         if not any(summary.tool == "farend" and summary.node == node for summary in record.summaries):
-            # It died some time after its last word: what was waiting from then on proves nothing.
+            # killed some time after its last heartbeat
             found.append((beats[-1][0], record.last + 1))
     return tuple(found)
 
 
 def full_times(record: Record) -> tuple[tuple[int, int], ...]:
-    """When the far end closed connections because there were too many, to within one of its heartbeats."""
+    """When the far end closed connections because there were too many, to within one heartbeat."""
     beats = (beat for beat in record.heartbeats if beat.tool == "farend" and beat.full)
     return tuple((beat.t - beat.interval_ns, beat.t + 1) for beat in beats)
 
@@ -96,12 +97,12 @@ def _overlaps(spans: Sequence[tuple[int, int]], begin: int, end: int) -> bool:
 
 def _outage_at(outages: Sequence[Outage], family: str, t: int) -> Outage | None:
     inside = [one for one in outages if one.family == family and one.begin - SLACK <= t <= one.end + SLACK]
-    # Two gaps closer than the slack: the one that holds the time, else the nearest.
+    # of two gaps closer than the tolerance: the one that contains the time, else the nearest
     return min(inside, key=lambda one: max(one.begin - t, t - one.end, 0), default=None)
 
 
 def explain(record: Record) -> tuple[ExplainedLoss, ...]:
-    """Every loss of the record with its cause, in the order of time."""
+    """All losses of the record with their causes, by time."""
     outages = record.outages
     down, full = down_times(record), full_times(record)
     leaks: dict[Flow, list[int]] = defaultdict(list)
@@ -129,26 +130,26 @@ def _explain(
     outage = _outage_at(outages, loss.family, loss.t)
     if outage is None and not leaks and _overlaps(down, loss.t, loss.end):
         return ExplainedLoss(loss, "far_end_down")
-    if outage is None and not leaks and loss.kind in TAKEN and _overlaps(full, loss.t, loss.end):
+    if outage is None and not leaks and loss.kind in CONNECTIONS and _overlaps(full, loss.t, loss.end):
         return ExplainedLoss(loss, "far_end_full")
     if outage is not None or leaks:
         back = outage.end if outage is not None else leaks[0]
         dead = recovery is not None and loss.t + recovery.duration_ns > back + STILL_DEAD
         leaked_later = bool(leaks) and leaks[-1] > back + SLACK
-        cause: e.Cause = "poisoned" if dead or leaked_later or _asked_again(loss, back) else "gap"
+        cause: e.Cause = "poisoned" if dead or leaked_later or _retried(loss, back) else "gap"
         return ExplainedLoss(loss, cause, outage, recovery, len(leaks))
     shared = any(begin <= loss.end and loss.t <= end for begin, end in controls)
     return ExplainedLoss(loss, loss.cause, None, recovery, 0, shared)
 
 
-def _asked_again(loss: e.Loss, back: int) -> bool:
-    """Whether the flow asked again when the rules were back, and had time to be answered.
+def _retried(loss: e.Loss, back: int) -> bool:
+    """Whether the flow sent a retry after the rules were back, and had time for an answer.
 
-    A SYN is repeated after 1 s (RFC 6298, 2.1), whatever the prober counts; datagrams as its tries say, the third at
-    0.75 s. Far ends write a bounded number of leaks, and a bounded number of flows goes on knocking: this is what is
-    known of all the others.
+    A SYN is repeated after 1 s (RFC 6298, 2.1), whatever the prober counts; of datagrams, the third try is sent at
+    0.75 s. This decides for flows without events of their own: far ends write a bounded number of leaks, and the prober
+    watches a bounded number of lost flows.
     """
-    if loss.kind in TAKEN:
+    if loss.kind in CONNECTIONS:
         again = loss.t + 1000 * MS
     elif loss.tries >= 3:
         again = loss.t + 750 * MS
@@ -158,10 +159,8 @@ def _asked_again(loss: e.Loss, back: int) -> bool:
 
 
 def explain_breaks(record: Record) -> tuple[tuple[e.StreamBreak, bool], ...]:
-    """Every broken stream, and whether it counts against the agent.
-
-    Not while the far end was down or full, or a control was down.
-    """
+    """All broken streams, and whether the agent may have caused it: not while the far end was down or full, or a
+    control probe had losses."""
     down = (*down_times(record), *full_times(record))
     begins = sorted(loss.t for loss in record.control_losses)
 

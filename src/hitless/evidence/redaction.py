@@ -1,11 +1,11 @@
-"""What does not belong into a record: secrets, ever; names of machines, where ``--anonymous`` was said.
+"""Removing secrets from events, and with ``--anonymous`` the names of machines.
 
-Problem: a log is attached to bug reports, and command lines, URLs, notes and other programs' last words may hold a
-password or the name of somebody's node. Promise: ``Mask.event`` gives an event back in which every text went through
-``Mask.text``. Secrets are known by their form (a URL's user, options and fields that are called token, password and so
-on, bearer and well-known tokens), and a value that was found once is taken out wherever it stands again. Names are
-known beforehand (``names_in``) and replaced by the same word everywhere, so that the record can be read; addresses
-stay. The words of the format itself (type, kind, phase …) are never touched. Next stage: ``log`` writes it.
+Problem: logs are attached to bug reports, and command lines, URLs, notes and other programs' error messages may contain
+a password or a node's name. Promise: ``Mask.event`` returns the event with every text passed through ``Mask.text``.
+Secrets are recognised by their form (a URL's user, options and fields called token, password and so on, bearer and
+well-known tokens), and a value that was found once is removed wherever it occurs again. Names are known beforehand
+(``names_in``) and always replaced by the same placeholder; addresses stay. Fields of the format (type, kind, phase …)
+are never changed. Next stage: ``log`` writes the event.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["HIDDEN", "Mask", "names_in", "names_of"]
 
 HIDDEN = "***"
 
-_WORD = (
+_KEYWORD = (
     r"(?:token|passw(?:or)?d|passphrase|secret|credentials?|(?:api|access|private|auth|encryption)[-_]?key"
     r"|signature|psk)"
 )
-_NAME = rf"[\w.-]*{_WORD}[\w-]*"
+_NAME = rf"[\w.-]*{_KEYWORD}[\w-]*"
 _VALUE = r"""(?:"[^"]*"|'[^']*'|[^\s"'&;,})\]]+)"""
-_NO_SECRET = ("file", "files", "path", "dir", "name", "ttl", "type")
-"""Ends of names of options whose value says where a secret is, and is none."""
+_NOT_SECRET = ("file", "files", "path", "dir", "name", "ttl", "type")
+"""Suffixes of option names whose value is the location or type of a secret, not the secret."""
 
 _URL_USER = re.compile(r"""(\b[A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#'"]*)@""")
 _ASSIGNED = re.compile(rf"""(?i)(?<![\w-])(-{{0,2}}{_NAME})(\\?["']?(?:=|\s+=\s+|\s*:\s*)\\?)({_VALUE})""")
@@ -45,7 +45,7 @@ _SUSPECT = re.compile(
     rb"(?i)://[^\s/?#\"']*@|token|passw|passphrase|secret|credential|[-_a-z]key|signature|psk|authorization|bearer"
     rb"|eyJ|K10|gh[pousr]_|AKIA|-u |--user|--proxy-user"
 )
-"""What a line must hold before it is worth the time to look at its texts one by one."""
+"""A quick test of the whole line: only lines that match are examined text by text."""
 
 _HOST_OF_URL = re.compile(r"""://(?:[^\s/@]*@)?(\[[^\]]*\]|[^\s/:?#'"\\]+)""")
 _REGISTRY = re.compile(r"(?:^|[\s=])([a-z0-9-]+(?:\.[a-z0-9-]+)+)(?::\d+)?/[\w./-]+(?::[\w.-]+)?")
@@ -60,26 +60,26 @@ _FORMAT = frozenset(
 _SWITCHES = frozenset({"", "true", "false", "yes", "no", "on", "off", "none", "null"})
 _NUMBERS = (e.Attempts, e.Leak, e.Recovery)
 _SHORTEST = 6
-"""A secret of fewer characters is not looked for elsewhere: it would be found in ordinary words."""
+"""Shorter secrets are not searched for in other texts: they would match ordinary words."""
 
 
 class Mask:
-    """Takes secrets out of events, and ``names`` (name to what stands for it) where there are any."""
+    """Removes secrets from events, and replaces ``names`` by their placeholders."""
 
     def __init__(self, names: Mapping[str, str] | None = None) -> None:
-        self._names = {name.lower(): word for name, word in (names or {}).items() if name}
+        self._names = {name.lower(): placeholder for name, placeholder in (names or {}).items() if name}
         ordered = "|".join(re.escape(name) for name in sorted(self._names, key=lambda one: (-len(one), one)))
         self._named = re.compile(rf"(?i)(?<![a-z0-9])(?:{ordered})(?![a-z0-9])") if ordered else None
         self._secrets: set[str] = set()
-        self._places: dict[str, str] = {}
+        self._placeholders: dict[str, str] = {}
         self._suspect = _SUSPECT
         self.anonymous = names is not None
         self._compile()
 
     def _compile(self) -> None:
-        words = [re.escape(one.encode()) for one in (*self._names, *self._secrets)]
-        places = [rb"/home/", rb"/Users/"] if self.anonymous else []
-        self._suspect = re.compile(rb"|".join([_SUSPECT.pattern, *words, *places]))
+        known = [re.escape(one.encode()) for one in (*self._names, *self._secrets)]
+        homes = [rb"/home/", rb"/Users/"] if self.anonymous else []
+        self._suspect = re.compile(rb"|".join([_SUSPECT.pattern, *known, *homes]))
 
     def text(self, text: str) -> str:
         """The text without secrets, and without the names."""
@@ -104,10 +104,10 @@ class Mask:
 
         def named(found: re.Match[str]) -> str:
             value = found[3].strip("\"'")
-            if found[1].lower().endswith(_NO_SECRET) or HIDDEN in value or value.lower() in _SWITCHES:
+            if found[1].lower().endswith(_NOT_SECRET) or HIDDEN in value or value.lower() in _SWITCHES:
                 return found[0]
             quote = found[3][0] if found[3][0] in "\"'" else ""
-            # "token: refused" is prose as likely as a secret: hidden, but not looked for elsewhere
+            # "token: refused" may be ordinary text: hidden here, but not searched for in other texts
             if quote or ":" not in found[2] or '"' in found[2] or not value.isalpha():
                 self._learn(value)
             return f"{found[1]}{found[2]}{quote}{HIDDEN}{quote}"
@@ -125,9 +125,9 @@ class Mask:
             self._compile()
 
     def event(self, event: e.Event) -> e.Event:
-        """The event, masked; itself where nothing in it has to go."""
+        """The event without secrets and names; the same object if it has none."""
         if isinstance(event, _NUMBERS) or (isinstance(event, e.Loss) and not event.detail):
-            return self._named_place(event)
+            return self._with_placeholders(event)
         if self.anonymous and isinstance(event, e.Header):
             machine = None if event.machine is None else msgspec.structs.replace(event.machine, host="")
             event = msgspec.structs.replace(event, machine=machine, anonymous=True)
@@ -136,14 +136,14 @@ class Mask:
             return event
         return e.decode(msgspec.json.encode(self._walked(msgspec.json.decode(line))))
 
-    def _named_place(self, event: e.Event) -> e.Event:
-        """An event that holds numbers and addresses, and the names of node and agent: these come by thousands."""
+    def _with_placeholders(self, event: e.Event) -> e.Event:
+        """A fast path for frequent events, whose only texts are the names of node and agent."""
         if not self.anonymous:
             return event
         for name in (event.node, event.agent):
-            if name not in self._places:
-                self._places[name] = self.text(name)
-        node, agent = self._places[event.node], self._places[event.agent]
+            if name not in self._placeholders:
+                self._placeholders[name] = self.text(name)
+        node, agent = self._placeholders[event.node], self._placeholders[event.agent]
         if (node, agent) == (event.node, event.agent):
             return event
         return msgspec.structs.replace(event, node=node, agent=agent)
@@ -152,7 +152,7 @@ class Mask:
         if isinstance(value, str):
             return value if key in _FORMAT else self.text(value)
         if isinstance(value, dict):
-            # A field by the name of a secret holds one, whatever it looks like.
+            # a field with the name of a secret contains one, whatever its form
             hidden = {name for name, one in value.items() if isinstance(one, str) and one and _is_secret(name)}
             for name in hidden:
                 self._learn(value[name])
@@ -163,23 +163,24 @@ class Mask:
 
 
 def _is_secret(name: str) -> bool:
-    return bool(re.fullmatch(rf"(?i){_NAME}", name)) and not name.lower().endswith(_NO_SECRET)
+    return bool(re.fullmatch(rf"(?i){_NAME}", name)) and not name.lower().endswith(_NOT_SECRET)
 
 
 def names_in(
     *, host: str, nodes: Iterable[str], urls: Sequence[str] = (), images: Sequence[str] = (), keep: Iterable[str] = ()
 ) -> dict[str, str]:
-    """The names that tell whose machines these are, each with the word that stands for it.
+    """The names that identify machines, each with its placeholder.
 
-    ``urls`` and ``images`` are texts that hold some, the server's first; ``keep``: words that are no machine's here.
+    ``urls`` and ``images`` are texts that may contain such names, the API server's first; ``keep``: other names, which
+    stay.
     """
     found: dict[str, str] = {}
 
-    def add(name: str, word: str) -> None:
+    def add(name: str, placeholder: str) -> None:
         name = name.strip("[].").lower()
         if not name or name in kept or reading.address_of(name.partition("%")[0]) is not None:
             return
-        found.setdefault(name, word)
+        found.setdefault(name, placeholder)
         short = name.partition(".")[0]
         if short != name and len(short) >= _SHORTEST and short not in kept and not re.fullmatch(r"[0-9]+", short):
             found.setdefault(short, found[name])
@@ -198,7 +199,7 @@ def names_in(
 
 
 def names_of(events: Iterable[e.Event]) -> dict[str, str]:
-    """The names in a log that was written with them."""
+    """The machines' names in a log that is not anonymous."""
     nodes: dict[str, None] = {}
     urls: list[str] = []
     images: list[str] = []

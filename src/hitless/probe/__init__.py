@@ -1,19 +1,27 @@
 """Traffic as a stream: attempts, losses, streams; and the far end that answers them.
 
-parse, resolve       URLs into endpoints
-Options, Prober      open-loop probing of endpoints
+parse, resolve           URLs to endpoints
+ProbeOptions, Prober     open-loop probing of endpoints
 FarEndOptions, FarEnd    the other side
-verdict              what a run says by itself
-wire.ports           the ports of a far end
+verdict                  the verdict on a run
+ports                    the ports of a far end
+
+Each name is imported when it is first used, so that a prober loads no far end, and the far end no prober.
 """
 
-from hitless.probe.causes import ProbeVerdict, verdict
-from hitless.probe.farend import FarEnd, FarEndOptions
-from hitless.probe.kinds import DEFAULT_MIX, KINDS
-from hitless.probe.options import DEFAULT_RATE, POLITE_RATE, ProbeOptions
-from hitless.probe.prober import Prober
-from hitless.probe.targets import ProbeEndpoint, Target, parse, resolve
-from hitless.probe.wire import BASE_PORT, FarEndPorts, ports
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hitless.probe.causes import ProbeVerdict, verdict
+    from hitless.probe.farend import FarEnd, FarEndOptions
+    from hitless.probe.kinds import DEFAULT_MIX, KINDS
+    from hitless.probe.options import DEFAULT_RATE, POLITE_RATE, ProbeOptions
+    from hitless.probe.prober import Prober
+    from hitless.probe.targets import ProbeEndpoint, Target, parse, resolve
+    from hitless.probe.wire import BASE_PORT, FarEndPorts, ports
 
 __all__ = [
     "BASE_PORT",
@@ -34,3 +42,22 @@ __all__ = [
     "resolve",
     "verdict",
 ]
+
+_MODULES = {
+    "causes": ("ProbeVerdict", "verdict"),
+    "farend": ("FarEnd", "FarEndOptions"),
+    "kinds": ("DEFAULT_MIX", "KINDS"),
+    "options": ("DEFAULT_RATE", "POLITE_RATE", "ProbeOptions"),
+    "prober": ("Prober",),
+    "targets": ("ProbeEndpoint", "Target", "parse", "resolve"),
+    "wire": ("BASE_PORT", "FarEndPorts", "ports"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = found
+    return found

@@ -1,9 +1,9 @@
-"""Counting: every attempt that was begun ends exactly once, in the tenth of a second in which it began.
+"""Counting attempts: each one that was begun ends exactly once, in the tenth of a second in which it began.
 
-Problem: a verdict needs "how many of how many, and when", not a line per attempt at 1,000 a second. Promise: a bucket
-(100 ms, kind, family) is written once all of its attempts have ended, so that ok + lost == sent; one that is written
-before, because the prober must end at once, says how many are undecided. Memory is bounded by the attempts that are
-open. Pure: the time comes in. Next stage: ``hitless.evidence`` reads the buckets.
+Problem: a verdict needs "how many of how many, and when", not one line per attempt at 1,000 a second. Promise: a bucket
+(100 ms, kind, family) is written when all of its attempts have ended, so that ok + lost == sent; if the prober must end
+before that, the bucket says how many are undecided. Memory is bounded by the open attempts. Pure: the caller passes the
+time. Next stage: ``hitless.evidence`` reads the buckets.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class Bucket:
             totals[f"{self.kind}_leaked"] += 1
 
     def failed(self, cause: Cause) -> None:
-        """One attempt was given up."""
+        """One attempt was lost."""
         self.lost += 1
         self.ledger.totals[f"{self.kind}_lost"] += 1
         self.ledger.totals[f"cause_{cause}"] += 1
 
     def event(self) -> Attempts:
-        """The bucket as it is written."""
+        """The bucket as an event."""
         ordered = sorted(self.latencies)
         p50 = p99 = highest = 0
         if ordered:
-            # nearest rank: the smallest latency that at least so many per cent do not exceed
+            # nearest rank: the smallest latency that at least this share of the latencies does not exceed
             p50, p99 = (ordered[max(0, -(-len(ordered) * percent // 100) - 1)] for percent in (50, 99))
             highest = ordered[-1]
         return Attempts(
@@ -85,7 +85,7 @@ class Bucket:
 
 
 class Ledger:
-    """All buckets that are open, and the totals of all that ever were. ``stream`` marks the events of a control."""
+    """The open buckets, and the totals of all buckets. ``stream`` marks the events of a control."""
 
     def __init__(self, stream: str = "") -> None:
         self.stream = stream
@@ -105,7 +105,7 @@ class Ledger:
         return bucket
 
     def harvest(self, now: int, *, whole: bool = True) -> Iterator[Attempts]:
-        """Take out the buckets that are over and, if ``whole``, whose attempts have all ended; oldest first.
+        """Remove and return the buckets whose interval is over; ``whole``: only if all their attempts have ended.
 
         ``now`` must not be later than the time of any ``begin`` that follows.
         """
@@ -120,13 +120,13 @@ class Ledger:
         return sum(bucket.open for bucket in self._buckets.values())
 
     def begun(self) -> int:
-        """How many attempts were ever begun, streams too: the sum of all buckets' ``sent``."""
+        """How many attempts were begun, streams included: the sum of all buckets' ``sent``."""
         return sum(count for name, count in self.totals.items() if name.endswith("_sent"))
 
     def sent(self) -> int:
-        """How many attempts were ever begun, streams not counted."""
+        """How many attempts were begun, without streams."""
         return sum(self.totals[f"{kind}_sent"] for kind in KINDS)
 
     def lost(self) -> int:
-        """How many attempts were given up, streams not counted."""
+        """How many attempts were lost, without streams."""
         return sum(self.totals[f"{kind}_lost"] for kind in KINDS)

@@ -1,9 +1,9 @@
-"""Why an attempt failed, as far as the prober itself can know, and what a run is worth.
+"""The cause of a failed attempt, as far as the prober can know it, and the verdict on a run.
 
-Problem: the same silence can be a gap, a dead far end or a prober that did not run. Promise: pure functions from what
-was seen (an errno, how long the loop slept, what became of a control target in the same time) to a ``Cause`` and to a
-verdict. Gaps and poisoned flows are found by ``hitless.evidence``, which has the rules' stream too; nothing here
-guesses them. Next stages: ``outcomes`` writes the cause, ``hitless.cli.probe`` ends with the verdict.
+Problem: the same missing answer can be a gap, a far end that is down, or a prober that was not scheduled. Promise: pure
+functions from what was seen (an errno, how long the loop slept, the control target's results in the same time) to a
+``Cause`` and to a verdict. Gaps and poisoned flows are found by ``hitless.evidence``, which also has the rules' stream.
+Next stages: ``outcomes`` writes the cause, ``hitless.cli.probe`` exits with the verdict.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIMEOUT = frozenset({errno.ETIMEDOUT})
 
 
 def cause_of_errno(number: int) -> Cause:
-    """The cause that a socket's error tells."""
+    """The cause for a socket's error."""
     if number in _REFUSED:
         return "refused"
     if number in _UNREACHABLE:
@@ -39,9 +39,9 @@ def cause_of_silence(
 ) -> Cause:
     """The cause of an attempt that was not answered.
 
-    ``asleep_ns`` is how long the prober slept during the attempt: from half the timeout on, its own sleep explains the
-    loss as well as the network does. ``ok`` is how many other attempts of that time were answered; the far end (or all
-    of the network) is down when none was, and those to a control that needs no translation failed too.
+    ``asleep_ns`` is how long the prober slept during the attempt: from half the timeout on, that may be the cause.
+    ``ok`` is how many other attempts of that time were answered: if none was, and those to a control (which needs no
+    translation) failed too, the far end or the whole network is down.
     """
     if asleep_ns * 2 >= timeout_ns:
         return "starved"
@@ -51,7 +51,7 @@ def cause_of_silence(
 
 
 def verdict(totals: Mapping[str, int]) -> ProbeVerdict:
-    """What a run says by itself: fail when anything was lost that its own starvation does not explain.
+    """The verdict on a run: fail if anything was lost for another reason than the prober's own starvation.
 
     Inconclusive: nothing was attempted, only starved attempts were lost, some were abandoned before they ended, or more
     than half of the planned ones were skipped.

@@ -1,7 +1,7 @@
-"""Who makes the attempts of a kind: what it is made with, and what it offers.
+"""The client side of a kind of traffic: what it is made with, and what it offers.
 
-Promise: ``load`` gives a function that an entry of ``kinds`` names, and imports its module only then: a prober without
-https loads no TLS. Next stage: ``traffic``.
+Promise: ``load`` imports the module of a function that an entry of ``kinds`` names only when it is needed: a prober
+without https loads no TLS. Next stage: ``traffic``.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ __all__ = ["ClientContext", "KindClient", "load"]
 
 
 class KindClient(Protocol):
-    """A kind of new flow."""
+    """Makes the attempts of one kind."""
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
 
     def knock(self, flow: ProbeFlow) -> None:
-        """Ask a lost flow once more."""
+        """Retry a lost flow on its 5-tuple."""
 
     def give_up(self, flow: ProbeFlow) -> None:
-        """Watch a lost flow no longer."""
+        """Stop watching a lost flow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientContext:
-    """What a client is made with. ``closing`` closes what it shares between attempts at the end; ``leaving`` takes a
-    function that counts the connections which are counted already, and wait for their far end to close."""
+    """What a client is made with. ``closing``: closes at the end what its attempts share; ``lingering``: functions that
+    return how many connections have been counted and still wait for the far end to close."""
 
     engine: Engine
     outcomes: Outcomes
     family: Family
     closing: ExitStack
-    leaving: list[Callable[[], int]]
+    lingering: list[Callable[[], int]]
     interface: str = ""
     insecure: bool = False
 

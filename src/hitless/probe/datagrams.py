@@ -1,10 +1,10 @@
-"""New UDP flows: ask once, ask again on the same 5-tuple like a resolver, then give up.
+"""New UDP flows: one request, retries on the same 5-tuple as resolvers do, then give up.
 
-Problem: one lost datagram is no outage to an application that asks again, and a poisoned 5-tuple is one that asking
-again cannot mend. Promise: an attempt is a connected socket of its own, asked at 0 and at ``RETRY_NS`` on the same
-5-tuple; ok when an answer with its token comes, delayed when it answers a later try than the first, refused or
-unreachable when the network says so. A lost one that knocks asks every 200 ms. ICMP through a ping socket (no privilege
-needed where net.ipv4.ping_group_range allows it) is the same with another ``DatagramFormat``. Next stage: ``outcomes``.
+Problem: one lost datagram is no outage for an application that retries, and on a poisoned 5-tuple no retry helps.
+Promise: an attempt is a connected socket of its own that sends at 0 and at ``RETRY_NS`` on the same 5-tuple; it is ok
+when an answer with its token arrives, delayed if that answers a later try than the first, refused or unreachable if the
+network reports that. A lost flow that is watched sends every 200 ms. ICMP through a ping socket (unprivileged where
+net.ipv4.ping_group_range allows it) is the same with another ``DatagramFormat``. Next stage: ``outcomes``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hitless.probe.outcomes import Outcomes
 __all__ = ["RETRY_NS", "DatagramFormat", "Datagrams", "UdpFormat", "client", "new_token"]
 
 RETRY_NS = (250_000_000, 750_000_000, 1_500_000_000)
-"""When the question is asked again, counted from the first time: as impatient resolvers do."""
+"""When a request is sent again, after the first time: the intervals of impatient resolvers."""
 
 _RECVERR = {
     Family.IPV4: (socket.IPPROTO_IP, 11),  # IP_RECVERR, linux/in.h
@@ -37,41 +37,41 @@ _run = os.urandom(4).hex()
 
 
 def new_token(number: int) -> bytes:
-    """A name for a flow that no other run of a prober uses."""
+    """A name for a flow, unique among all runs of probers."""
     return f"{_run}-{number:x}".encode()
 
 
 class DatagramFormat(Protocol):
-    """How a kind asks, and how it knows its answer."""
+    """A kind's requests, and how its answers are recognised."""
 
     protocol: int
 
-    def question(self, flow: ProbeFlow) -> bytes:
-        """The datagram of try ``flow.tries``."""
+    def request(self, flow: ProbeFlow) -> bytes:
+        """The request of try ``flow.tries``."""
 
-    def answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
-        """What ``data`` answers; ``None`` when it does not answer this flow."""
+    def read_answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
+        """The answer in ``data``; ``None`` if it does not answer this flow."""
 
 
 class UdpFormat:
-    """The far end's UDP answer."""
+    """UDP to a far end."""
 
     protocol = 0
 
-    def question(self, flow: ProbeFlow) -> bytes:
-        return wire.question(flow.token, flow.tries)
+    def request(self, flow: ProbeFlow) -> bytes:
+        return wire.udp_request(flow.token, flow.tries)
 
-    def answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
+    def read_answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
         return wire.read_udp_answer(data, flow.token)
 
 
 class Datagrams:
     """Attempts that are one connected datagram socket each."""
 
-    def __init__(self, engine: Engine, outcomes: Outcomes, asking: DatagramFormat) -> None:
+    def __init__(self, engine: Engine, outcomes: Outcomes, format_: DatagramFormat) -> None:
         self._engine = engine
         self._outcomes = outcomes
-        self._asking = asking
+        self._format = format_
         self._number = 0
         retries = tuple(delay for delay in RETRY_NS if delay < outcomes.timeout_ns)
         self._deadlines: list[Delay[tuple[int, ProbeFlow]]] = [
@@ -81,38 +81,38 @@ class Datagrams:
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
-        way = lane.connected(self._engine.clock, socket.SOCK_DGRAM, self._asking.protocol)
-        flow = self._outcomes.connecting(lane, planned, way)
+        connecting = lane.connected(self._engine.clock, socket.SOCK_DGRAM, self._format.protocol)
+        flow = self._outcomes.connecting(lane, planned, connecting)
         self._number += 1
         flow.token = new_token(self._number)
-        if way.errno:
-            self._outcomes.refused(flow, way.errno)
-            way.sock.close()
+        if connecting.errno:
+            self._outcomes.refused(flow, connecting.errno)
+            connecting.sock.close()
             return
-        # without it a datagram socket hears of closed ports only (udp(7), ip(7))
-        way.sock.setsockopt(*_RECVERR[lane.family], 1)
-        self._engine.watch(way.sock.fileno(), select.EPOLLIN, lambda mask: self._ready(flow, mask))
+        # without it, a datagram socket gets no errors except closed ports (udp(7), ip(7))
+        connecting.sock.setsockopt(*_RECVERR[lane.family], 1)
+        self._engine.watch(connecting.sock.fileno(), select.EPOLLIN, lambda mask: self._ready(flow, mask))
         self._deadlines[0].add(flow.begin - flow.slept, (1, flow))
         self._ask(flow)
 
     def _ask(self, flow: ProbeFlow) -> None:
         assert flow.sock is not None
-        question = self._asking.question(flow)
-        for _ in range(2):  # again after an error that an earlier datagram met: send() tells it instead of sending
+        question = self._format.request(flow)
+        for _ in range(2):  # twice: send() may return an earlier datagram's error instead of sending
             try:
                 flow.sock.send(question)
                 return
-            except BlockingIOError:  # our own send buffer or queue is full: the next try will do
+            except BlockingIOError:  # our own send buffer or queue is full: left to the next try
                 return
             except OSError as error:
-                if self._told(flow, error.errno or errno.EIO, local=flow.tries == 1):
+                if self._on_error(flow, error.errno or errno.EIO, local=flow.tries == 1):
                     return
 
-    def _told(self, flow: ProbeFlow, number: int, *, local: bool = False) -> bool:
-        """The network or this machine says something against the flow; returns whether that ends it.
+    def _on_error(self, flow: ProbeFlow, number: int, *, local: bool = False) -> bool:
+        """Handle an error from the network or this machine; returns whether it ends the attempt.
 
-        A refusal ends it, and so does an error of our own machine. That a host or network cannot be reached may pass,
-        and a resolver asks again: it is remembered as the cause of a loss to come.
+        A refusal and an error of this machine end it. "Unreachable" may be temporary, and a resolver would retry: it is
+        kept as the cause in case the attempt is lost.
         """
         if not local and causes.cause_of_errno(number) == "unreachable":
             flow.hint = number
@@ -125,15 +125,15 @@ class Datagrams:
         assert flow.sock is not None
         try:
             if mask & select.EPOLLERR:
-                self._hear(flow, flow.sock)
+                self._read_error_queue(flow, flow.sock)
                 return
             data = flow.sock.recv(2048)
         except BlockingIOError:
             return
         except OSError as error:
-            self._told(flow, error.errno or errno.EIO)
+            self._on_error(flow, error.errno or errno.EIO)
             return
-        seen = self._asking.answer(flow, data)
+        seen = self._format.read_answer(flow, data)
         if seen is None:
             return
         if flow.knocking:
@@ -142,11 +142,11 @@ class Datagrams:
             self._outcomes.answered(flow, delayed=seen.attempt > 1, seen=seen if seen.address else None)
         self._close(flow)
 
-    def _hear(self, flow: ProbeFlow, sock: socket.socket) -> None:
-        """Take ICMP errors off the socket's error queue (which would keep it ready for ever)."""
+    def _read_error_queue(self, flow: ProbeFlow, sock: socket.socket) -> None:
+        """Read ICMP errors from the socket's error queue, which would keep the socket ready."""
         _, ancillary, _, _ = sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
         for _, _, value in ancillary:
-            if len(value) >= 4 and self._told(flow, struct.unpack_from("=I", value)[0]):  # ee_errno stands first
+            if len(value) >= 4 and self._on_error(flow, struct.unpack_from("=I", value)[0]):  # ee_errno comes first
                 return
 
     def _again(self, item: tuple[int, ProbeFlow]) -> None:
@@ -163,7 +163,7 @@ class Datagrams:
             self._close(flow)
 
     def knock(self, flow: ProbeFlow) -> None:
-        """Ask once more."""
+        """Send once more."""
         flow.tries += 1
         self._ask(flow)
 
@@ -179,6 +179,6 @@ class Datagrams:
             flow.sock = None
 
 
-def client(setting: ClientContext) -> KindClient:
-    """Who makes attempts of kind udp."""
-    return Datagrams(setting.engine, setting.outcomes, UdpFormat())
+def client(context: ClientContext) -> KindClient:
+    """The client of kind udp."""
+    return Datagrams(context.engine, context.outcomes, UdpFormat())

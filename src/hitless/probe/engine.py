@@ -1,11 +1,11 @@
-"""An epoll loop that knows when it was asleep.
+"""An epoll loop that measures how long it was not scheduled.
 
-Problem: a process that the kernel did not run (busy cores, SIGSTOP, a paused virtual machine) sees every deadline pass
+Problem: a process that the kernel did not run (busy cores, SIGSTOP, a paused virtual machine) sees all deadlines pass
 at once, and would report an outage that was its own. Promise: the loop measures how much later than planned each turn
-came; a sleep longer than ``doze_ns`` does not count towards any deadline (``awake`` time stands still), and is kept so
-that a loss in such a time is called starved. Descriptors are served before deadlines, so an answer that waits in a
-socket buffer is always read before its attempt is given up. Hand-written, because asyncio costs 80 us a connection.
-It keeps no threads and starts none. Next stages: ``prober`` and ``farend`` run on it.
+began. A sleep longer than ``sleep_ns`` does not count towards any deadline (``awake`` time stands still), and is kept,
+so that a loss in that time is called starved. Descriptors are served before deadlines, so that an answer in a socket
+buffer is always read before its attempt is given up. Not asyncio, which costs 80 us a connection. No threads. Next
+stages: ``prober`` and ``farend`` run on it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hitless.kernel.clock import Clock
 
 __all__ = ["Delay", "Engine"]
 
-_BATCH = 4096  # events a turn; epoll's default of 1,023 would leave some unread after a long sleep
+_BATCH = 4096  # events a turn; epoll's default of 1,023 leaves some unread after a long sleep
 
 Item = TypeVar("Item")
 
 
 class Delay(Generic[Item]):
-    """Items that come due a fixed time after they began; first in, first out, so that no heap is needed."""
+    """Items that are due a fixed time after they began: a queue, so that no heap is needed."""
 
     __slots__ = ("_fire", "_items", "delay_ns")
 
@@ -35,29 +35,29 @@ class Delay(Generic[Item]):
         self._items: deque[tuple[int, Item]] = deque()
 
     def add(self, began: int, item: Item) -> None:
-        """Remember an item that began at ``began`` (awake time, not earlier than the item before it)."""
+        """Add an item that began at ``began`` (awake time, not before the item before it)."""
         self._items.append((began + self.delay_ns, item))
 
     def next_due(self) -> int | None:
-        """When the first item comes due (awake time)."""
+        """When the first item is due (awake time)."""
         return self._items[0][0] if self._items else None
 
     def expire(self, awake: int) -> None:
-        """Hand out what is due."""
+        """Handle the items that are due."""
         items = self._items
         while items and items[0][0] <= awake:
             self._fire(items.popleft()[1])
 
 
 class Engine:
-    """Descriptors, deadlines, and a measure of itself. Times are the clock's Unix nanoseconds.
+    """Descriptors, deadlines, and the loop's own lag. Times are the clock's Unix nanoseconds.
 
-    Lags up to ``doze_ns`` are everyday scheduling on a busy machine and stay part of the timeouts, which are longer.
+    Lags up to ``sleep_ns`` are normal on a busy machine and count towards the timeouts, which are longer.
     """
 
-    def __init__(self, clock: Clock, doze_ns: int = 250_000_000) -> None:
+    def __init__(self, clock: Clock, sleep_ns: int = 250_000_000) -> None:
         self.clock = clock
-        self._doze = doze_ns
+        self._sleep = sleep_ns
         self.now = clock.now()
         self.asleep = 0
         self.max_lag = 0
@@ -69,7 +69,7 @@ class Engine:
 
     @property
     def awake(self) -> int:
-        """The time that counts towards deadlines: the clock without what was slept through."""
+        """The time that counts towards deadlines: the clock without the sleeps."""
         return self.now - self.asleep
 
     @property
@@ -83,13 +83,13 @@ class Engine:
         self._ready[fd] = ready
 
     def rewatch(self, fd: int, mask: int, ready: Callable[[int], None] | None = None) -> None:
-        """Change what is waited for, and who is told."""
+        """Change the event mask, and the handler if given."""
         self._epoll.modify(fd, mask)
         if ready is not None:
             self._ready[fd] = ready
 
     def forget(self, fd: int) -> None:
-        """Stop watching; the kernel itself forgets a descriptor that is closed next."""
+        """Stop watching; closing the descriptor removes it from epoll."""
         self._ready.pop(fd, None)
 
     def delay(self, delay_ns: int, fire: Callable[[Item], None]) -> Delay[Item]:
@@ -99,7 +99,7 @@ class Engine:
         return queue
 
     def turn(self, wake_at: int) -> None:
-        """Wait until something is ready or due, ``wake_at`` at the latest, and serve it."""
+        """Wait until something is ready or due, at most until ``wake_at``, and handle it."""
         due = min((when for queue in self._delays if (when := queue.next_due()) is not None), default=None)
         if due is not None:
             wake_at = min(wake_at, due + self.asleep)
@@ -110,7 +110,7 @@ class Engine:
         self._turned = self.now
         if lag > self.max_lag:
             self.max_lag = lag
-        if lag > self._doze:
+        if lag > self._sleep:
             self.asleep += lag
         ready = self._ready
         for fd, mask in events:
@@ -130,5 +130,5 @@ class Engine:
         return lag
 
     def close(self) -> None:
-        """Give the epoll descriptor back."""
+        """Close the epoll descriptor."""
         self._epoll.close()

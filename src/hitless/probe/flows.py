@@ -1,11 +1,10 @@
-"""One attempt as it runs, and where attempts go.
+"""One attempt while it runs, and the address that attempts go to.
 
-Problem: every kind of attempt needs the same things: a 5-tuple of its own, a socket bound to it, the real time of its
-first packet. Promise: a ``Lane`` (one kind to one address) gives 5-tuples and makes bound, non-blocking sockets; a
-``Flow`` is the state of one attempt, small because thousands are open in an outage. Sockets are closed with a reset
-(SO_LINGER 0), so that neither the pod keeps a TIME_WAIT nor the node a conntrack entry for two minutes (a reset
-connection's entry goes after nf_conntrack_tcp_timeout_close, 10 s). Next stages: ``tcp``, ``datagrams``, ``icmp``,
-``http``.
+Problem: all kinds of attempts need a 5-tuple of their own, a socket bound to it, and the real time of the first packet.
+Promise: a ``Lane`` (one kind to one address) provides 5-tuples and bound, non-blocking sockets; a ``ProbeFlow`` is the
+state of one attempt, small because an outage has thousands. Sockets are closed with a reset (SO_LINGER 0): no TIME_WAIT
+in the pod, and the node's conntrack entry goes after 10 s (nf_conntrack_tcp_timeout_close) instead of two minutes. Next
+stages: ``tcp``, ``datagrams``, ``icmp``, ``http``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from hitless.probe.tuples import Tuples
 __all__ = ["Connecting", "Lane", "NoTuple", "ProbeFlow", "af"]
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
-_TRIES = 16  # source ports that others hold: tried so many times before the attempt is skipped
+_TRIES = 16  # source ports tried, if others are using them, before the attempt is skipped
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
@@ -36,11 +35,11 @@ def af(family: Family) -> socket.AddressFamily:
 
 
 class NoTuple(Exception):
-    """No 5-tuple could be had now; ``args[0]`` names the counter of skipped attempts."""
+    """No 5-tuple is available; ``args[0]`` names the counter of skipped attempts."""
 
 
 class Connecting(NamedTuple):
-    """A socket on its way: ``begin`` is the time before its first packet, ``errno`` 0 or EINPROGRESS, or a failure."""
+    """A connecting socket: ``begin`` is the time before its first packet, ``errno`` 0, EINPROGRESS or a failure."""
 
     sock: socket.socket
     begin: int
@@ -77,7 +76,7 @@ class Lane:
         self.asked_source = source
         self.source = source
         self._bind: SocketAddress = ("", 0)
-        # numeric: also turns a zone (fe80::1%eth0) into its index
+        # numeric; also resolves a zone (fe80::1%eth0) to its index
         try:
             found = socket.getaddrinfo(endpoint.address, 0, af(self.family), flags=socket.AI_NUMERICHOST)
         except OSError as error:
@@ -90,7 +89,7 @@ class Lane:
         self.find_source()
 
     def find_source(self) -> None:
-        """Ask the kernel which source address it would use; ``source`` stays empty while there is no route."""
+        """Get the source address from the kernel; ``source`` is empty while there is no route."""
         if not self.asked_source:
             with socket.socket(af(self.family), socket.SOCK_DGRAM) as probe:
                 try:
@@ -98,7 +97,7 @@ class Lane:
                     probe.connect(self.where(9))
                     self.source = str(probe.getsockname()[0])
                 except OSError:
-                    self.source = ""  # attempts will tell the error; asked again each second
+                    self.source = ""  # attempts report the error; tried again each second
         any_address = "" if self.family is Family.IPV4 else "::"
         scope = self._where[3] if len(self._where) == 4 and self.source.startswith("fe80") else 0
         self._bind = (
@@ -106,7 +105,7 @@ class Lane:
         )
 
     def _moved(self) -> bool:
-        """Whether the source address went away and another one is there now."""
+        """Whether the source address has changed."""
         before = self.source
         self.find_source()
         return self.source != before
@@ -127,8 +126,8 @@ class Lane:
     def connected(self, clock: Clock, type_: int, protocol: int = 0) -> Connecting:
         """A socket with a new 5-tuple whose connect has begun.
 
-        An errno other than 0 and EINPROGRESS is the network's (or the interface's) answer and ends the attempt.
-        Raises ``NoTuple`` when all 5-tuples were used too short a time ago, ports are taken, or descriptors ran out.
+        An errno other than 0 and EINPROGRESS ends the attempt. Raises ``NoTuple`` if all 5-tuples were used too
+        recently, ports are in use, or no descriptor is free.
         """
         for _ in range(_TRIES):
             pair = self.tuples.take(clock.now())
@@ -146,9 +145,9 @@ class Lane:
                 begin, number = clock.now(), error.errno or errno.EIO
                 taken = number == errno.EADDRINUSE or (number == errno.EADDRNOTAVAIL and self._moved())
             else:
-                begin = clock.now()  # here, and not before the socket was made: a gap may begin in between
+                begin = clock.now()  # not before the socket was made: a gap may begin in between
                 number = sock.connect_ex(self.where(pair[1]))
-                taken = number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)  # somebody else has this very 5-tuple
+                taken = number in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)  # another socket has this 5-tuple
             if taken:
                 sock.close()
                 continue
@@ -187,7 +186,7 @@ class ProbeFlow:
         self.dport = 0
         self.tries = 1
         self.token = b""
-        self.hint = 0  # an errno that the network told meanwhile, and that ends nothing by itself
+        self.hint = 0  # an errno that the network reported, and that does not end the attempt
         self.buffer = b""
-        self.ended = False  # counted: nothing more is expected of it (it may still be knocking)
+        self.ended = False  # counted (it may still be knocking)
         self.knocking = False

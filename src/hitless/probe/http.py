@@ -1,11 +1,11 @@
-"""GETs of a URL, as operators do with curl: a new connection each.
+"""GET requests to a URL, as operators send them with curl: each on a new connection.
 
-Problem: a TCP handshake that works is no web page, and the usual check of an egress path is a curl loop. Promise: an
-attempt is connect, TLS where the URL says https, one GET, and the head of its answer, in the same loop and the same
-books as the other kinds; ok when an HTTP answer below 500 arrived (what a proxy says about its far side, 502 to 504,
-is no success), delayed when the SYN had to be sent again. Certificates are verified unless ``insecure``. Never follows
-redirects. Other people's servers are left politely: their answer is read to its end, within a bound, so that no reset
-stands in their logs; our own far end keeps no log, and is left by a reset like all else. Next stage: ``outcomes``.
+Problem: a working TCP handshake is not a web page, and the usual check of an egress path is a curl loop. Promise: an
+attempt is connect, TLS if the URL is https, one GET, and the head of its answer, in the same loop and counted like the
+other kinds. It is ok if an HTTP answer below 500 arrived (a proxy's 502 to 504 are failures), delayed if the SYN was
+sent again. Certificates are verified unless ``insecure``; redirects are not followed. Connections to foreign servers
+are closed in good order, after reading their answer up to a bound, so that their logs show no resets; those to our far
+end are closed with a reset. Next stage: ``outcomes``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
 _SERVER_ERROR = 500
 _BODY_LIMIT = 65536
 _BODY_NS = 1_000_000_000
-"""How much of a body is read, and how long, before the connection is reset after all: nobody reads it."""
+"""How much of a body is read, and for how long, before the connection is reset."""
 _NO_LINGER = struct.pack("ii", 0, 0)
 
 
 def request(host: str, port: int, path: str, *, tls: bool) -> bytes:
-    """The GET for a path."""
+    """The GET request for a path."""
     name = f"[{host}]" if ":" in host else host
     if port != (443 if tls else 80):
         name = f"{name}:{port}"
@@ -47,7 +47,7 @@ def request(host: str, port: int, path: str, *, tls: bool) -> bytes:
 
 
 def read_head(data: bytes) -> tuple[int, bytes] | None:
-    """Status and head of an answer once its head is whole; status 0 when it is no HTTP; ``None``: read on."""
+    """Status and head of an answer; status 0 if it is not HTTP; ``None`` if the head is incomplete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
         wrong = len(data) > _HEAD_LIMIT or not (b"HTTP/1." + data[7:8]).startswith(data[:8])
@@ -64,23 +64,23 @@ class Http:
         self._outcomes = outcomes
         self._timeouts: Delay[ProbeFlow] = engine.delay(outcomes.timeout_ns, self._expired)
         self._bounds: Delay[ProbeFlow] = engine.delay(_BODY_NS, self._close)
-        self._leaving: dict[ProbeFlow, int] = {}  # answered, and how much of the body may still come
+        self._lingering: dict[ProbeFlow, int] = {}  # answered connections, and how much of the body may still be read
         self._insecure = insecure
         self._context: ssl.SSLContext | None = None
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
-        way = lane.connected(self._engine.clock, socket.SOCK_STREAM)
-        flow = self._outcomes.connecting(lane, planned, way)
-        if way.errno not in (0, errno.EINPROGRESS):
-            self._outcomes.refused(flow, way.errno)
-            way.sock.close()
+        connecting = lane.connected(self._engine.clock, socket.SOCK_STREAM)
+        flow = self._outcomes.connecting(lane, planned, connecting)
+        if connecting.errno not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, connecting.errno)
+            connecting.sock.close()
             return
-        self._engine.watch(way.sock.fileno(), select.EPOLLOUT, lambda _: self._step(flow, self._connected))
+        self._engine.watch(connecting.sock.fileno(), select.EPOLLOUT, lambda _: self._step(flow, self._connected))
         self._timeouts.add(flow.begin - flow.slept, flow)
 
     def _step(self, flow: ProbeFlow, action: Callable[[ProbeFlow, socket.socket], None]) -> None:
-        """Do the next thing; whatever the socket says against it ends the attempt."""
+        """Do the next step; an error of the socket ends the attempt."""
         assert flow.sock is not None
         try:
             action(flow, flow.sock)
@@ -121,7 +121,7 @@ class Http:
     def _ask(self, flow: ProbeFlow, sock: socket.socket) -> None:
         target = flow.lane.endpoint.target
         path, tls = target.path, target.scheme == "https"
-        sock.send(request(target.host, flow.dport, path, tls=tls))  # a few hundred bytes: an empty buffer takes them
+        sock.send(request(target.host, flow.dport, path, tls=tls))  # a few hundred bytes: they fit into an empty buffer
         self._await(flow, select.EPOLLIN, self._read)
 
     def _read(self, flow: ProbeFlow, sock: socket.socket) -> None:
@@ -147,29 +147,29 @@ class Http:
             self._outcomes.answered(
                 flow, delayed=flow.tries > 1, seen=wire.http_seen(head) if flow.lane.endpoint.answers else None
             )
-            self._leave(flow)
+            self._linger(flow)
 
     def _end(self, flow: ProbeFlow, detail: str) -> None:
         self._outcomes.failed(flow, detail)
-        self._leave(flow)
+        self._linger(flow)
 
-    def _leave(self, flow: ProbeFlow) -> None:
+    def _linger(self, flow: ProbeFlow) -> None:
         if flow.lane.endpoint.answers:
             self._close(flow)
             return
         flow.buffer = b""
-        self._leaving[flow] = _BODY_LIMIT
+        self._lingering[flow] = _BODY_LIMIT
         self._bounds.add(self._engine.awake, flow)
-        self._await(flow, select.EPOLLIN, self._rest)
-        self._step(flow, self._rest)  # TLS: what is decrypted already wakes nobody
+        self._await(flow, select.EPOLLIN, self._drain)
+        self._step(flow, self._drain)  # with TLS, epoll does not report data that is decrypted already
 
-    def _rest(self, flow: ProbeFlow, sock: socket.socket) -> None:
+    def _drain(self, flow: ProbeFlow, sock: socket.socket) -> None:
         while data := sock.recv(16384):
-            self._leaving[flow] -= len(data)
-            if self._leaving[flow] < 0:
+            self._lingering[flow] -= len(data)
+            if self._lingering[flow] < 0:
                 self._close(flow)
                 return
-        # the far end has closed, so that it keeps the TIME_WAIT: a plain end costs us nothing
+        # the server has closed first and keeps the TIME_WAIT: no reset is needed
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._close(flow)
 
@@ -193,17 +193,17 @@ class Http:
         """Nothing: lost GETs do not knock."""
 
     @property
-    def leaving(self) -> int:
-        """How many connections wait for their far end to close."""
-        return len(self._leaving)
+    def lingering(self) -> int:
+        """How many connections wait for the server to close."""
+        return len(self._lingering)
 
     def close(self) -> None:
-        """End what is still leaving."""
-        for flow in list(self._leaving):
+        """Close the connections that are lingering."""
+        for flow in list(self._lingering):
             self._close(flow)
 
     def _close(self, flow: ProbeFlow) -> None:
-        self._leaving.pop(flow, None)
+        self._lingering.pop(flow, None)
         if flow.sock is not None:
             self._engine.forget(flow.sock.fileno())
             flow.sock.close()
@@ -211,9 +211,9 @@ class Http:
             flow.buffer = b""
 
 
-def client(setting: ClientContext) -> KindClient:
-    """Who makes attempts of kind http."""
-    http = Http(setting.engine, setting.outcomes, insecure=setting.insecure)
-    setting.leaving.append(lambda: http.leaving)
-    setting.closing.callback(http.close)
+def client(context: ClientContext) -> KindClient:
+    """The client of kind http."""
+    http = Http(context.engine, context.outcomes, insecure=context.insecure)
+    context.lingering.append(lambda: http.lingering)
+    context.closing.callback(http.close)
     return http

@@ -1,10 +1,10 @@
-"""New echo requests: a new identifier each, so that conntrack sees a new flow.
+"""New echo requests, each with a new identifier, so that conntrack sees a new flow.
 
-Problem: a new sequence number is no new flow (conntrack keys ICMP by identifier), and raw sockets need CAP_NET_RAW,
-which pods often lack. Promise: with a raw socket one socket per family serves all attempts; without, a ping socket per
-attempt (``net.ipv4.ping_group_range``); without either a ``MissingError`` says what to do. Questions are repeated as
-UDP's are, with the next sequence number. Destination-unreachable answers are matched to their attempt. Next stage:
-``outcomes``.
+Problem: a new sequence number is not a new flow (conntrack uses the identifier), and raw sockets need CAP_NET_RAW,
+which pods often lack. Promise: with a raw socket, one socket per family serves all attempts; without, each attempt has
+a ping socket (``net.ipv4.ping_group_range``); if neither is allowed, a ``MissingError`` says what to do. Requests are
+repeated like UDP's, with the next sequence number. Destination-unreachable messages are matched to their attempt. Next
+stage: ``outcomes``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hitless.probe.engine import Delay, Engine
 from hitless.probe.flows import Lane, NoTuple, ProbeFlow, af
 from hitless.probe.outcomes import Outcomes
 
-__all__ = ["PingFormat", "RawIcmp", "checksum", "client", "echo", "way"]
+__all__ = ["PingFormat", "RawIcmp", "checksum", "client", "echo", "socket_type"]
 
 _ECHO = struct.Struct("!BBHHH")
 _REQUEST = {Family.IPV4: 8, Family.IPV6: 128}
@@ -33,19 +33,19 @@ _UNREACHABLE = {Family.IPV4: 3, Family.IPV6: 1}
 _PROTOCOL = {Family.IPV4: socket.IPPROTO_ICMP, Family.IPV6: socket.IPPROTO_ICMPV6}
 _SOL_RAW, _ICMP_FILTER = 255, 1  # linux/icmp.h; not in Python's socket module
 _ICMP6_FILTER = 1  # linux/icmpv6.h
-_RECEIVE_BUFFER = 8 << 20  # the default loses answers in bursts that were then blamed on the network
+_RECEIVE_BUFFER = 8 << 20  # the default loses answers in bursts, which would look like losses of the network
 _SO_RCVBUFFORCE, _SO_RXQ_OVFL = 33, 40  # asm-generic/socket.h
 
 
 def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of ``data``, whose length must be even."""
+    """The Internet checksum (RFC 1071) of ``data``, which must have an even length."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return int(~(total + (total >> 16)) & 0xFFFF)
 
 
 def echo(family: Family, identifier: int, sequence: int, payload: bytes) -> bytes:
-    """An echo request; the kernel itself fills in ICMPv6's checksum (RFC 3542, section 3.1)."""
+    """An echo request; the kernel fills in ICMPv6's checksum (RFC 3542, section 3.1)."""
     kind = _REQUEST[family]
     message = _ECHO.pack(kind, 0, 0, identifier, sequence) + payload
     if family is Family.IPV6:
@@ -53,8 +53,11 @@ def echo(family: Family, identifier: int, sequence: int, payload: bytes) -> byte
     return _ECHO.pack(kind, 0, checksum(message), identifier, sequence) + payload
 
 
-def way(family: Family) -> str:
-    """How this process can send echo requests: ``raw`` or ``ping``; raises ``MissingError`` when it cannot."""
+def socket_type(family: Family) -> str:
+    """The type of socket with which this process can send echo requests: ``raw`` or ``ping``.
+
+    Raises ``MissingError`` if it cannot.
+    """
     for type_, name in ((socket.SOCK_RAW, "raw"), (socket.SOCK_DGRAM, "ping")):
         try:
             socket.socket(af(family), type_, _PROTOCOL[family]).close()
@@ -78,10 +81,10 @@ class PingFormat:
         self._family = family
         self.protocol = int(_PROTOCOL[family])
 
-    def question(self, flow: ProbeFlow) -> bytes:
+    def request(self, flow: ProbeFlow) -> bytes:
         return echo(self._family, 0, flow.tries, b"%-16.16s" % flow.token)
 
-    def answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
+    def read_answer(self, flow: ProbeFlow, data: bytes) -> wire.Seen | None:
         if len(data) < 8 or data[0] != _REPLY[self._family] or data[8:24] != b"%-16.16s" % flow.token:
             return None
         return wire.Seen("", 0, _ECHO.unpack_from(data)[4])
@@ -121,10 +124,10 @@ class RawIcmp:
             blocked = ~sum(1 << number for number in wanted) & 0xFFFFFFFF
             sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", blocked))
         else:
-            words = [0xFFFFFFFF] * 8
+            bits = [0xFFFFFFFF] * 8
             for number in wanted:
-                words[number >> 5] &= ~(1 << (number & 31)) & 0xFFFFFFFF
-            sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *words))
+                bits[number >> 5] &= ~(1 << (number & 31)) & 0xFFFFFFFF
+            sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *bits))
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
@@ -133,7 +136,7 @@ class RawIcmp:
         if pair is None:
             raise NoTuple("skipped_tuples")
         key = (wire.plain(lane.endpoint.address), pair[0])
-        if key in self._flows:  # still knocking, or another lane to the same address
+        if key in self._flows:  # still knocking, or in use by another lane to the same address
             raise NoTuple("skipped_ports")
         flow = self._outcomes.begun(lane, planned, begin)
         flow.sport = pair[0]
@@ -159,7 +162,7 @@ class RawIcmp:
                 data, ancillary, _flags, sender = self._sock.recvmsg(2048, 64)
             except BlockingIOError:
                 return
-            except OSError:  # an asynchronous error of some destination; the attempts' own deadlines tell
+            except OSError:  # an asynchronous error of one destination: left to the attempts' own deadlines
                 continue
             for level, kind, value in ancillary:
                 if level == socket.SOL_SOCKET and kind == _SO_RXQ_OVFL:
@@ -206,7 +209,7 @@ class RawIcmp:
             return
         flow = self._flows.get((address, _ECHO.unpack_from(quoted)[3]))
         if flow is not None:
-            flow.hint = errno.EHOSTUNREACH  # it may pass: the cause of a loss to come, see ``datagrams``
+            flow.hint = errno.EHOSTUNREACH  # may be temporary: kept as the cause, see ``datagrams``
 
     def _again(self, item: tuple[int, ProbeFlow]) -> None:
         stage, flow = item
@@ -227,7 +230,7 @@ class RawIcmp:
             self._forget(flow)
 
     def knock(self, flow: ProbeFlow) -> None:
-        """Ask once more."""
+        """Send once more."""
         flow.tries += 1
         self._ask(flow)
 
@@ -245,10 +248,10 @@ class RawIcmp:
         self._sock.close()
 
 
-def client(setting: ClientContext) -> KindClient:
-    """Who makes attempts of kind icmp: by a raw socket for all, where that is allowed."""
-    if way(setting.family) == "ping":
-        return Datagrams(setting.engine, setting.outcomes, PingFormat(setting.family))
-    raw = RawIcmp(setting.engine, setting.outcomes, setting.family, setting.interface)
-    setting.closing.callback(raw.close)
+def client(context: ClientContext) -> KindClient:
+    """The client of kind icmp: one raw socket for all attempts, if that is allowed."""
+    if socket_type(context.family) == "ping":
+        return Datagrams(context.engine, context.outcomes, PingFormat(context.family))
+    raw = RawIcmp(context.engine, context.outcomes, context.family, context.interface)
+    context.closing.callback(raw.close)
     return raw

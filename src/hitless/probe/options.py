@@ -1,6 +1,6 @@
-"""What a prober is told, and what it does when it is not told.
+"""The options of a prober, with their defaults.
 
-Nothing here acts. Next stage: ``traffic`` makes lanes, kinds and schedules of it.
+Next stage: ``traffic`` makes lanes, clients and schedules from them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from hitless.probe.targets import ProbeEndpoint
 __all__ = ["DEFAULT_RATE", "POLITE_RATE", "ProbeOptions"]
 
 DEFAULT_RATE = 1000.0
-"""New flows per second to our own far end: a gap of 10 ms meets ten of them."""
+"""New flows per second to a far end: ten of them fall into a gap of 10 ms."""
 
 POLITE_RATE = 10.0
-"""New flows per second to anybody else's address, unless asked otherwise."""
+"""Default of new flows per second to other targets."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeOptions:
-    """What to do. Rates are new flows per second; ``other_rate`` is for targets that are not our far end.
+    """The options. Rates are new flows per second; ``other_rate`` is for targets that are not far ends.
 
-    ``mix`` weighs the kinds (default: ``DEFAULT_MIX`` to a far end, all alike to others); ``count`` ends it after so
-    many attempts to far ends and as many to others; ``control`` is probed beside, at ``POLITE_RATE``, and its outcomes
-    are kept apart; at most ``knockers`` lost flows are watched on.
+    ``mix``: weights of the kinds (default: ``DEFAULT_MIX`` to a far end, all equal to others); ``count``: end after so
+    many attempts to far ends and as many to others; ``control``: also probed, at ``POLITE_RATE``, and counted
+    separately; at most ``knockers`` lost flows are watched.
     """
 
     endpoints: tuple[ProbeEndpoint, ...]

@@ -1,10 +1,10 @@
-"""What became of each attempt: counted once, written down when it failed, watched on when it was lost.
+"""The end of each attempt: counted once, written as a loss if it failed, and watched on if it was lost.
 
-Problem: every kind ends its attempts in the same few ways, and each end must be counted exactly once whatever happens.
-Promise: ``begun``, ``answered``, ``lost`` and ``recovered`` are the only ways to count; a loss is written with its
-5-tuple, real send time and cause; of lost flows a bounded number goes on *knocking* on its 5-tuple, so that the time
-until a poisoned flow works again is measured and not guessed. It owns no sockets and no timers. Next stage: the events
-go to ``emit``, and from there to ``hitless.evidence``.
+Problem: all kinds end their attempts in the same few ways, and each end must be counted exactly once. Promise: only
+``begun``, ``answered``, ``failed``, ``silent`` and ``recovered`` count; a loss is written with its 5-tuple, real send
+time and cause; a bounded number of lost flows keep *knocking*: they retry on their 5-tuple, so that the time until a
+poisoned flow works again is measured. No sockets and no timers here. Next stage: ``emit`` takes the events, and
+``hitless.evidence`` reads them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from hitless.probe.flows import Connecting, Lane, ProbeFlow
 __all__ = ["KNOCK_FOR_NS", "Outcomes"]
 
 KNOCK_FOR_NS = 150_000_000_000
-"""How long a lost flow is watched: past the 120 s for which an unanswered entry can live, then its place is freed."""
+"""How long a lost flow is watched: longer than the 120 s for which an unanswered conntrack entry can live."""
 
-_WINDOW = 10  # buckets of 100 ms in which an attempt is compared with its neighbours
+_WINDOW = 10  # buckets of 100 ms around an attempt whose results are compared with it
 _REMEMBERED = 600  # tenths of a second: a minute, the longest timeout
 _SKIPPED = {
     "skipped_tuples": "every 5-tuple was used in the last 130 s; give more targets or a lower rate",
     "skipped_ports": "the source ports in turn are taken by other sockets",
     "skipped_descriptors": "too many are open at a time for this process's limit of descriptors (ulimit -n)",
 }
-_LEAKS_WRITTEN = 1000  # leaks seen by the prober itself are counted all and written up to so many
+_LEAKS_WRITTEN = 1000  # leaks seen by the prober are all counted, and so many are written
 
 
 class Outcomes:
-    """The books of one run."""
+    """Counts the attempts of one run."""
 
     def __init__(self, engine: Engine, emit: Callable[[Event], None], timeout_ns: int, knockers: int) -> None:
         self.engine = engine
@@ -50,7 +50,7 @@ class Outcomes:
         self._pairs = 1
         self._translated: set[str] = set()
         self._recent: deque[tuple[int, bool]] = deque(maxlen=4096)  # (begin, ok) of the control's attempts
-        self._answered: dict[int, None] = {}  # the tenths of a second whose attempts were answered, some of them
+        self._answered: dict[int, None] = {}  # tenths of a second in which at least one attempt was answered
 
     @property
     def totals(self) -> Counter[str]:
@@ -58,7 +58,7 @@ class Outcomes:
         return self.ledger.totals
 
     def share_knockers(self, pairs: int) -> None:
-        """Each of ``pairs`` (kind, family) may fill at most its share of the knockers' places."""
+        """Each of ``pairs`` (kind, family) may have an equal share of the lost flows that are watched."""
         self._pairs = max(1, pairs)
 
     def begun(self, lane: Lane, planned: int, begin: int) -> ProbeFlow:
@@ -67,14 +67,14 @@ class Outcomes:
         bucket = ledger.begin(lane.kind, lane.family, begin, begin - planned)
         return ProbeFlow(lane, bucket, planned, begin, self.engine.asleep)
 
-    def connecting(self, lane: Lane, planned: int, way: Connecting) -> ProbeFlow:
-        """Count an attempt whose socket is on its way."""
-        flow = self.begun(lane, planned, way.begin)
-        flow.sock, flow.sport, flow.dport = way.sock, way.sport, way.dport
+    def connecting(self, lane: Lane, planned: int, connecting: Connecting) -> ProbeFlow:
+        """Count an attempt whose socket is connecting."""
+        flow = self.begun(lane, planned, connecting.begin)
+        flow.sock, flow.sport, flow.dport = connecting.sock, connecting.sport, connecting.dport
         return flow
 
     def skipped(self, why: str, *, control: bool = False) -> None:
-        """Count a planned attempt that was not made; the first of a kind is told."""
+        """Count a planned attempt that was not made; the first one for each reason is also a note."""
         if control:
             self.totals[f"control_{why}"] += 1
             return
@@ -128,14 +128,14 @@ class Outcomes:
         self.failed(flow, os.strerror(number) if not detail else f"{detail}: {os.strerror(number)}", number)
 
     def failed(self, flow: ProbeFlow, detail: str, number: int = 0) -> None:
-        """The attempt ended with an answer that is none; ``number`` is its errno where it has one."""
+        """The attempt ended with an invalid answer; ``number`` is its errno if it has one."""
         if flow.ended:
             self._stop_knocking(flow, recovered=False)
             return
         self._lose(flow, causes.cause_of_errno(number), detail)
 
     def silent(self, flow: ProbeFlow, *, knock: bool = True) -> bool:
-        """The attempt was not answered in time; returns whether the flow shall go on knocking (if its kind can)."""
+        """The attempt was not answered in time; returns whether the flow is watched (if its kind can)."""
         slept = self.engine.asleep - flow.slept
         ok = lost = 0
         if self._recent:
@@ -151,7 +151,7 @@ class Outcomes:
         return knock and cause != "starved" and self._may_knock(flow)
 
     def overflowed(self, flow: ProbeFlow) -> None:
-        """The attempt was not answered, and the kernel dropped answers for us because we read too slowly."""
+        """The attempt was not answered, and the kernel dropped answers because we read too slowly."""
         self._lose(flow, "starved", "the receive buffer overflowed")
 
     def _lose(self, flow: ProbeFlow, cause: causes.Cause, detail: str) -> None:
@@ -193,7 +193,7 @@ class Outcomes:
         self._stop_knocking(flow, recovered=True)
 
     def give_up(self, flow: ProbeFlow) -> None:
-        """A flow that was knocking is not watched any longer."""
+        """A flow that was knocking is no longer watched."""
         self._stop_knocking(flow, recovered=False)
 
     def _stop_knocking(self, flow: ProbeFlow, *, recovered: bool) -> None:
@@ -220,5 +220,5 @@ class Outcomes:
         )
 
     def note(self, level: Literal["info", "warning"], text: str) -> None:
-        """Tell people something."""
+        """Write a note."""
         self.emit(Note(t=self.engine.clock.now(), level=level, text=text))

@@ -1,11 +1,11 @@
-"""The prober: lanes, schedules, kinds and books, turned by one loop.
+"""The prober: lanes, schedules, clients and counters, driven by one loop.
 
-Problem: to see a gap of 50 ms in the traffic of a pod, new flows must begin all the time, at a rate that does not
-depend on their answers, and the measure must know its own limits. Promise: attempts begin at t0 + i / rate, on one
-core; what the prober could not do (late, out of 5-tuples, out of descriptors) is skipped and counted, each second with
-its lag and CPU time; memory, descriptors and knocking flows are bounded. On ``stop``, ``duration`` or ``count`` it
-begins nothing more, waits for what is open, and writes the Summary. It never resolves a name and never enters a
-namespace. Next stage: the events, merged by ``hitless.drill``, judged by ``hitless.evidence``.
+Problem: to see a gap of 50 ms in a pod's traffic, new flows must begin all the time, at a rate that does not depend on
+their answers, and the prober must know its own limits. Promise: attempts begin at t0 + i / rate, on one core; attempts
+that cannot be made (late, no 5-tuple, no descriptor) are skipped and counted, each second, with lag and CPU time;
+memory, descriptors and watched flows are bounded. After ``stop``, ``duration`` or ``count`` it begins nothing more,
+waits for open attempts, and writes the Summary. It resolves no names and enters no namespace. Next stage: the events
+are merged by ``hitless.drill`` and judged by ``hitless.evidence``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["Prober"]
 
 _SECOND = 1_000_000_000
 _KNOCK_NS = 200_000_000
-_SHORTEST_DOZE_NS = 20_000_000
+_LEAST_SLEEP_NS = 20_000_000
 _SPARE_DESCRIPTORS = 128  # for streams, raw sockets, output, and what Python itself opens
 
 
@@ -51,22 +51,22 @@ class Prober:
         self._options = options
         self._emit = emit
         self._flush = flush
-        self._engine = Engine(clock, max(_SHORTEST_DOZE_NS, options.timeout_ns // 10))
+        self._engine = Engine(clock, max(_LEAST_SLEEP_NS, options.timeout_ns // 10))
         self._outcomes = Outcomes(self._engine, emit, options.timeout_ns, options.knockers)
         self._stopping = False
         self._hurry = False
         self._limit = raise_descriptor_limit() - _SPARE_DESCRIPTORS - options.knockers - options.streams
         self._closing = contextlib.ExitStack()
         self._closing.callback(self._engine.close)
-        # refuses what cannot work; the descriptors that it opens are closed by ``run``
+        # raises for options that cannot work; ``run`` closes the descriptors that it opens
         self._traffic = Traffic(options, self._engine, self._outcomes)
         self._closing.callback(self._traffic.close)
         self._beat_at = self._tick_at = self._knock_at = self._began = 0
         self._cpu = self._cpu_began = self._max_lag = 0
-        self._told_given_back = False
+        self._warned = False
 
     def stop(self) -> None:
-        """Begin nothing more and end; called again: end without waiting. Safe in a signal handler."""
+        """Begin nothing more, and end; a second call ends without waiting. Safe in a signal handler."""
         self._hurry = self._stopping
         self._stopping = True
 
@@ -75,11 +75,11 @@ class Prober:
         engine, options = self._engine, self._options
         with self._closing:
             now = engine.clock.now()
-            said, here = dict(config or {}), machine.kernel()
-            self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=said, machine=here))
+            given, here = dict(config or {}), machine.kernel()
+            self._emit(Header(t=now, tool="probe", version=__version__, pid=os.getpid(), config=given, machine=here))
             for remark in self._traffic.remarks:
                 self._outcomes.note("warning", remark)
-            engine.turn(engine.clock.now())  # what the preparation took is no lag of the run
+            engine.turn(engine.clock.now())  # the time of the preparation is not a lag of the run
             engine.lag()
             self._begin(engine.clock.now())
             end = None if options.duration_ns is None else self._began + options.duration_ns
@@ -151,9 +151,9 @@ class Prober:
         for lane in self._traffic.lanes:
             if not lane.source:
                 lane.find_source()
-        if (words := given_back()) and not self._told_given_back:
-            self._told_given_back = True
-            self._emit(Note(t=now, level="warning", text=words))
+        if (text := given_back()) and not self._warned:
+            self._warned = True
+            self._emit(Note(t=now, level="warning", text=text))
         cpu, lag = time.process_time_ns(), self._engine.lag()
         self._max_lag = max(self._max_lag, lag)
         self._emit(
@@ -189,7 +189,7 @@ class Prober:
         self._stopping = True
         if self._traffic.streams is not None:
             self._traffic.streams.close()
-        while (self._outcomes.ledger.open or self._traffic.leaving) and not self._hurry:
+        while (self._outcomes.ledger.open or self._traffic.lingering) and not self._hurry:
             self._turn(None)
 
     def _finish(self) -> dict[str, int]:
@@ -217,7 +217,7 @@ class Prober:
         return totals
 
     def _remarks(self, totals: Mapping[str, int]) -> None:
-        """What a reader of the totals might otherwise puzzle over."""
+        """Notes that explain the totals."""
         note = self._outcomes.note
         asked = [end for end in self._options.endpoints if end.target.scheme != "farend" and end.answers]
         for end in asked:

@@ -1,9 +1,9 @@
-"""When to begin which attempt: an open loop.
+"""When each attempt begins: an open loop.
 
-Problem: a prober that waits for one answer before it asks the next question goes quiet exactly when something breaks,
-and one that catches up in a burst after it slept makes an outage of its own. Promise: attempt i is planned for begin +
-i / rate, whatever became of the others; what is more than ``BEHIND_NS`` late is skipped and counted, never sent late.
-``interleave`` spreads kinds evenly by weight. Pure: the time comes in. Next stage: ``prober`` sends.
+Problem: a prober that waits for an answer before the next attempt sends nothing exactly when something breaks, and one
+that catches up with a burst after a sleep causes an outage of its own. Promise: attempt i is planned for begin + i /
+rate, whatever became of the others; attempts more than ``BEHIND_NS`` late are skipped and counted, never sent late.
+``interleave`` spreads kinds evenly by weight. Pure: the caller passes the time. Next stage: ``prober`` sends.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from math import gcd
 __all__ = ["BEHIND_NS", "SendSchedule", "interleave"]
 
 BEHIND_NS = 50_000_000
-"""Longer than a busy machine's scheduling delays (some 10 ms), short against timeouts; at 1,000/s a burst of 50."""
+"""Longer than scheduling delays on a busy machine (some 10 ms), shorter than timeouts; at 1,000/s a burst of 50."""
 
 
 class SendSchedule:
-    """Planned times of one stream of attempts; ``count`` ends it (``None``: never)."""
+    """Planned times of a series of ``count`` attempts (``None``: without end)."""
 
     def __init__(self, begin: int, rate: float, count: int | None = None, behind_ns: int = BEHIND_NS) -> None:
         self._begin = begin
@@ -35,10 +35,10 @@ class SendSchedule:
         self.next_at = begin if self.next_at is not None else None
 
     def take(self, now: int) -> int | None:
-        """The planned time of an attempt that is due, or ``None`` when none is (any more)."""
+        """The planned time of the next attempt that is due, or ``None``."""
         planned = self.next_at
         if planned is not None and now - planned > self._behind:
-            late = int((now - self._behind - self._begin) / self._interval)  # the last index that is too late
+            late = int((now - self._behind - self._begin) / self._interval)  # the last index that is late
             self._skip(late + 1 - self._index)
             planned = self.next_at
         if planned is None or planned > now:
@@ -56,12 +56,12 @@ class SendSchedule:
     def _advance(self, number: int) -> None:
         self._index += number
         done = self._count is not None and self._index >= self._count
-        # from the index, not by adding up: rounding must not drift
+        # from the index and not by adding intervals: rounding must not drift
         self.next_at = None if done else self._begin + round(self._index * self._interval)
 
 
 def interleave(weights: Mapping[str, int]) -> tuple[str, ...]:
-    """A cycle that has each name as often as its weight says, spread evenly (smooth weighted round robin)."""
+    """A cycle with each name as often as its weight, spread evenly (smooth weighted round robin)."""
     given = {name: weight for name, weight in weights.items() if weight > 0}
     if not given:
         return ()

@@ -1,10 +1,10 @@
-"""Long-lived TCP streams: opened once, and expected to go on.
+"""Long-lived TCP streams: opened once, and expected to stay open.
 
-Problem: connections that stand already should survive a restart (their binding is in conntrack), and a few of them show
-whether they do. Promise: each stream sends a message every 50 ms to the far end's echo and remembers which have come
-back; a reset, an end, or a stall as long as the timeout (in time that the prober was awake) is a ``StreamBreak``, and
-the stream is opened anew, at most once a second. Openings are attempts of kind ``stream``. The longest stall that did
-not break is in the totals. Next stage: ``hitless.evidence``.
+Problem: established connections should survive a restart (their binding is in conntrack), and a few of them show
+whether they do. Promise: each stream sends a message every 50 ms to the far end's echo and tracks which came back. A
+reset, an end, or a stall as long as the timeout (in time that the prober was awake) is a ``StreamBreak``, and the
+stream is opened again, at most once a second. Openings are attempts of kind ``stream``. The totals have the longest
+stall that was not a break. Next stage: ``hitless.evidence``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from hitless.probe.tcp import syn_retries
 __all__ = ["PERIOD_NS", "Streams"]
 
 PERIOD_NS = 50_000_000
-_MESSAGE = 16  # bytes; all alike in length, so that counting bytes counts messages
+_MESSAGE = 16  # bytes; the same length for all, so that counting bytes counts messages
 _REOPEN_NS = 1_000_000_000
-_OPEN_AT_ONCE = 20  # a tick: a thousand streams do not begin with a burst of SYNs
+_OPEN_AT_ONCE = 20  # a tick, so that a thousand streams do not begin with a burst of SYNs
 
 
 class _Stream:
@@ -56,7 +56,7 @@ class Streams:
         self.next_at = 0
 
     def tick(self) -> None:
-        """Send the next messages, open what is not open; call it when ``next_at`` has come."""
+        """Send the next messages, and open streams that are closed; call it at ``next_at``."""
         now = self._engine.now
         self.next_at = now + PERIOD_NS
         openings = 0
@@ -70,18 +70,18 @@ class Streams:
     def _open(self, stream: _Stream) -> None:
         stream.try_at = self._engine.now + _REOPEN_NS
         try:
-            way = stream.lane.connected(self._engine.clock, socket.SOCK_STREAM)
+            connecting = stream.lane.connected(self._engine.clock, socket.SOCK_STREAM)
         except NoTuple as why:
             self._outcomes.skipped(str(why))
             return
-        flow = self._outcomes.connecting(stream.lane, way.begin, way)
-        if way.errno not in (0, errno.EINPROGRESS):
-            self._outcomes.refused(flow, way.errno)
-            way.sock.close()
+        flow = self._outcomes.connecting(stream.lane, connecting.begin, connecting)
+        if connecting.errno not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, connecting.errno)
+            connecting.sock.close()
             return
         stream.flow = flow
-        way.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._engine.watch(way.sock.fileno(), select.EPOLLOUT, lambda _: self._connected(stream, flow))
+        connecting.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._engine.watch(connecting.sock.fileno(), select.EPOLLOUT, lambda _: self._connected(stream, flow))
         self._timeouts.add(flow.begin - flow.slept, (stream, flow))
 
     def _connected(self, stream: _Stream, flow: ProbeFlow) -> None:
@@ -114,7 +114,7 @@ class Streams:
                 return
             self._longest(stalled)
         try:
-            # fewer bytes than a message are taken only by a full buffer, that is after a stall of minutes
+            # a partial send happens only with a full buffer, after a stall of minutes
             flow.sock.send(b"%015d\n" % stream.sent)
         except BlockingIOError:
             return
@@ -178,7 +178,7 @@ class Streams:
         stream.unanswered.clear()
 
     def close(self) -> None:
-        """End all streams; those that were just being opened go on until they are answered or lost."""
+        """Close all open streams; those that are being opened end when they are answered or lost."""
         for stream in self._streams:
             if stream.opened:
                 self._close(stream)

@@ -1,10 +1,10 @@
-"""Where to: URLs into endpoints.
+"""URLs to endpoints.
 
-Problem: people name a far end, a port, a host or a web page; the prober needs addresses, once, before it begins (a name
-that is looked up in the middle of an outage measures the resolver). Promise: ``parse`` accepts ``farend://``,
-``tcp://``, ``udp://``, ``icmp://``, ``http://`` and ``https://`` and refuses everything else with the flag and what was
-expected; ``is_far_end`` tells ours from other people's hosts; ``resolve`` asks the resolver once and says which
-addresses it got. None sends a packet to the target. Next stage: ``prober`` makes lanes of endpoints.
+Problem: users name a far end, a port, a host or a web page; the prober needs addresses, once, before it begins (a name
+that is resolved during an outage measures the resolver). Promise: ``parse`` accepts ``farend://``, ``tcp://``,
+``udp://``, ``icmp://``, ``http://`` and ``https://`` and refuses everything else with the flag and what was expected;
+``is_far_end`` tells far ends from other targets; ``resolve`` queries the resolver once. Nothing is sent to the target.
+Next stage: ``traffic`` makes lanes of endpoints.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HIGHEST_BASE = 65535 - 80
 
 Resolver = Callable[..., Sequence[tuple[Any, ...]]]
-"""``socket.getaddrinfo``, or what a test puts in its place."""
+"""``socket.getaddrinfo``, or a test's replacement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a URL says; ``port`` is 0 where the scheme has none, ``path`` is empty where it has none."""
+    """A URL's parts; ``port`` is 0 and ``path`` empty if the scheme has none."""
 
     scheme: str
     host: str
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ProbeEndpoint:
-    """One address of a target, of one kind. ``answers``: our far end is there and tells the source that it saw."""
+    """One kind at one address of a target. ``answers``: a far end is there, and reports the source that it saw."""
 
     kind: Kind
     family: Family
@@ -62,7 +62,7 @@ class ProbeEndpoint:
 
 
 def parse(text: str, *, flag: str = "--to") -> Target:
-    """The target of a URL; raises ``InputError`` that names ``flag``."""
+    """The target of a URL; raises an ``InputError`` that names ``flag``."""
     match = _URL.fullmatch(text.strip())
     if match is None:
         raise InputError(f"{text!r} is not a URL", where=flag, expected=_EXPECTED)
@@ -100,14 +100,14 @@ def parse(text: str, *, flag: str = "--to") -> Target:
 
 
 def is_far_end(text: str) -> bool:
-    """Whether a URL names a far end of ours, which may be asked often and has streams; never raises."""
+    """Whether a URL names a far end, which accepts high rates and streams; never raises."""
     match = _URL.fullmatch(text.strip())
     return match is not None and match[1].lower() == "farend"
 
 
 def _authority(authority: str, text: str, flag: str) -> tuple[str, int | None]:
     match = _AUTHORITY.fullmatch(authority)
-    if match is None and "@" in authority:  # not repeated: a password may stand there
+    if match is None and "@" in authority:  # not repeated in the message: it may contain a password
         raise InputError("a URL with a user's name in it is not probed", where=flag, expected="one without USER@")
     if match is None:
         raise InputError(f"{text!r} names no host", where=flag, expected=f"{_EXPECTED}; IPv6 addresses in [brackets]")
@@ -141,10 +141,10 @@ def resolve(
     flag: str = "--to",
     resolver: Resolver = socket.getaddrinfo,
 ) -> tuple[ProbeEndpoint, ...]:
-    """The endpoints of a target: each kind that its scheme offers, at each address of its name.
+    """The endpoints of a target: each kind of its scheme, at each address of its name.
 
-    Of somebody else's host the first address per family is used, as curl would; of a far end all of them. Raises
-    ``InputError`` when the name does not resolve in any of the families.
+    Of a far end all addresses are used, of other targets the first one per family, as curl does. Raises ``InputError``
+    if the name does not resolve in any of the families.
     """
     addresses = _addresses(target, families, flag, resolver)
     if target.scheme == "farend":
@@ -169,15 +169,15 @@ def _addresses(target: Target, families: Sequence[Family], flag: str, resolver: 
         family = family_of(literal)
         if family not in families:
             raise InputError(f"{target} is {family}", where=flag, expected=f"an address of --family {families[0]}")
-        return [(family, str(literal))]  # one spelling, the one that the kernel's answers come in
+        return [(family, str(literal))]  # normalised, as the kernel reports addresses
     wanted = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
     number = wanted[families[0]] if len(families) == 1 else socket.AF_UNSPEC
     try:
         found = resolver(target.host, None, number, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
     except (OSError, UnicodeError) as error:
-        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InputError(
-            f"the name {target.host} does not resolve: {words}",
+            f"the name {target.host} does not resolve: {why}",
             where=flag,
             expected="a name that resolves, or an address",
         ) from error

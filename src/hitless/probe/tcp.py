@@ -1,9 +1,9 @@
-"""New TCP connections: connect, read what the far end says first, reset.
+"""New TCP connections: connect, read the far end's banner, reset.
 
 Problem: an application notices that it cannot connect, not that a packet was lost. Promise: an attempt is one socket
-that uses the kernel's own SYN retries; it is ok when the banner arrives (our far end) or the connection stands (anybody
-else's), delayed when the SYN had to be sent again (TCP_INFO says so, whatever the loop's lag), lost when nothing came
-within the timeout. A lost one that knocks leaves its retries to the kernel, once a second where it knows
+with the kernel's own SYN retries. It is ok when the banner arrives (far end) or the connection is established (other
+targets), delayed if the SYN was sent again (by TCP_INFO, so the loop's lag does not matter), and lost if nothing
+arrived within the timeout. A lost one that is watched leaves retries to the kernel, once a second where it has
 TCP_RTO_MAX_MS (Linux 6.15). Next stage: ``outcomes``.
 """
 
@@ -48,14 +48,14 @@ class Tcp:
 
     def start(self, lane: Lane, planned: int) -> None:
         """Begin an attempt; raises ``NoTuple``."""
-        way = lane.connected(self._engine.clock, socket.SOCK_STREAM)
-        flow = self._outcomes.connecting(lane, planned, way)
-        if way.errno not in (0, errno.EINPROGRESS):
-            self._outcomes.refused(flow, way.errno)
-            way.sock.close()
+        connecting = lane.connected(self._engine.clock, socket.SOCK_STREAM)
+        flow = self._outcomes.connecting(lane, planned, connecting)
+        if connecting.errno not in (0, errno.EINPROGRESS):
+            self._outcomes.refused(flow, connecting.errno)
+            connecting.sock.close()
             return
         mask = select.EPOLLIN if lane.endpoint.answers else select.EPOLLOUT
-        self._engine.watch(way.sock.fileno(), mask, lambda _: self._ready(flow))
+        self._engine.watch(connecting.sock.fileno(), mask, lambda _: self._ready(flow))
         self._timeouts.add(flow.begin - flow.slept, flow)
 
     def _ready(self, flow: ProbeFlow) -> None:
@@ -98,14 +98,14 @@ class Tcp:
             return
         assert flow.sock is not None
         flow.tries = 1 + syn_retries(flow.sock)
-        flow.hint = flow.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # an ICMP error, as long as SYNs go on
+        flow.hint = flow.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # an ICMP error for a SYN
         if not self._outcomes.silent(flow):
             self._close(flow)
             return
         for option, value in ((socket.TCP_SYNCNT, 127), (_TCP_RTO_MAX_MS, 1000)):
             try:
                 flow.sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            except OSError as error:  # an older kernel: it retries at growing intervals, and for two minutes only
+            except OSError as error:  # an older kernel retries at growing intervals, for two minutes
                 if error.errno not in (errno.ENOPROTOOPT, errno.EINVAL):
                     raise
 
@@ -124,6 +124,6 @@ class Tcp:
             flow.sock = None
 
 
-def client(setting: ClientContext) -> KindClient:
-    """Who makes attempts of kind tcp."""
-    return Tcp(setting.engine, setting.outcomes)
+def client(context: ClientContext) -> KindClient:
+    """The client of kind tcp."""
+    return Tcp(context.engine, context.outcomes)

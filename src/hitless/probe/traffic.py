@@ -1,9 +1,9 @@
-"""What flows where and when: the lanes, kinds and schedules that options ask for.
+"""The traffic of a run: its lanes, clients and schedules, made from the options.
 
-Problem: several targets, families and kinds share a rate, by weights, and no two of them may use one 5-tuple. Promise:
-far ends, other targets and controls are a ``Track`` each, with a schedule of its own; in it kinds take turns by weight
-and lanes of a kind one after the other; lanes to the same address and ports draw from the same 5-tuples. What cannot
-work is refused before anything is sent; what will work less well than asked is a remark. Next stage: ``prober`` turns.
+Problem: several targets, families and kinds share a rate, by weights, and no two of them may use the same 5-tuple.
+Promise: far ends, other targets and controls are a ``Track`` each, with its own schedule, in which kinds alternate by
+weight and the lanes of a kind take turns; lanes to the same address and ports share their 5-tuples. Options that cannot
+work are refused before anything is sent; those that work only in part are a remark. Next stage: ``prober``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from hitless.probe.tuples import REUSE_NS, Tuples, fastest
 
 __all__ = ["Track", "Traffic"]
 
-_IDENTIFIERS = 65535  # ICMP echo identifiers 1 to 65535; a ping socket takes 0 for "any"
+_IDENTIFIERS = 65535  # ICMP echo identifiers 1 to 65535; for a ping socket, 0 means any
 
 
 @dataclass(slots=True)
 class Track:
-    """One schedule and the lanes that take turns in it; ``counted`` when its end is the run's end."""
+    """A schedule and the lanes that take turns in it; ``counted``: the run ends with it."""
 
     schedule: SendSchedule
     turns: Iterator[str]
@@ -43,12 +43,12 @@ class Track:
     counted: bool
 
     def lane(self) -> Lane:
-        """Whose turn it is."""
+        """The next lane."""
         return next(self.lanes[next(self.turns)])
 
 
 class Traffic:
-    """Everything that a run sends. ``remarks`` is what people should know beforehand."""
+    """Everything that a run sends. ``remarks`` become warnings at the start of its record."""
 
     def __init__(self, options: ProbeOptions, engine: Engine, outcomes: Outcomes) -> None:
         self._options = options
@@ -57,7 +57,7 @@ class Traffic:
         self._kinds: dict[tuple[Kind, Family], KindClient] = {}
         self._tuples: dict[tuple[str, str, tuple[int, ...]], Tuples] = {}
         self._closing = contextlib.ExitStack()
-        self._leaving: list[Callable[[], int]] = []
+        self._lingering: list[Callable[[], int]] = []
         self.lanes: list[Lane] = []
         self.tracks: list[Track] = []
         self.streams: Streams | None = None
@@ -69,11 +69,11 @@ class Traffic:
             raise
 
     def kind(self, lane: Lane) -> KindClient:
-        """Who makes the attempts of a lane."""
+        """The client that makes a lane's attempts."""
         return self._kinds[lane.kind, lane.family]
 
     def begin(self, now: int) -> None:
-        """Plan everything from ``now`` on."""
+        """Start all schedules at ``now``."""
         for track in self.tracks:
             track.schedule.begin_at(now)
         if self.streams is not None:
@@ -81,22 +81,22 @@ class Traffic:
 
     @property
     def done(self) -> bool:
-        """Whether ``count`` is reached; where there are streams only, they go on until stopped."""
+        """Whether ``count`` is reached; a run with streams only continues until it is stopped."""
         counted = [track.schedule for track in self.tracks if track.counted]
         return bool(counted) and all(schedule.next_at is None for schedule in counted)
 
     @property
     def skipped_late(self) -> int:
-        """How many planned attempts came too late to be made; a control's are no part of what was asked."""
+        """How many planned attempts were late and were not made; without those to controls."""
         return sum(track.schedule.skipped for track in self.tracks if track.counted)
 
     @property
-    def leaving(self) -> int:
-        """How many connections are counted already, and wait for their far end to close; a second at most."""
-        return sum(leaving() for leaving in self._leaving)
+    def lingering(self) -> int:
+        """How many connections have been counted and wait for their server to close; for at most a second."""
+        return sum(lingering() for lingering in self._lingering)
 
     def close(self) -> None:
-        """Close what is shared by attempts."""
+        """Close what the attempts share."""
         self._closing.close()
 
     def _build(self) -> None:
@@ -126,7 +126,7 @@ class Traffic:
             self.streams = Streams(self._engine, self._outcomes, [self._lane(end) for end in streams], options.streams)
 
     def _leave_out_what_is_not_permitted(self, mix: dict[str, int]) -> None:
-        """Without the permission that a kind needs, the default mix is the other kinds; an asked one fails."""
+        """Leave kinds out of the default mix that this process may not send; in a given mix, they are an error."""
         for kind, entry in ENTRIES.items():
             if not entry.permitted or not mix.get(kind):
                 continue
@@ -157,7 +157,7 @@ class Traffic:
         )
 
     def _compare(self, kind: Kind, group: Sequence[Lane], rate: float) -> None:
-        """Remark on a rate for which there are too few 5-tuples."""
+        """Add a remark if there are too few 5-tuples for the rate."""
         first = group[0].endpoint
         most = _IDENTIFIERS / (REUSE_NS / 1e9) if TRANSPORTS[kind] == "icmp" else fastest(len(first.ports))
         if rate / len(group) > most:
@@ -178,7 +178,7 @@ class Traffic:
                     outcomes=self._outcomes,
                     family=end.family,
                     closing=self._closing,
-                    leaving=self._leaving,
+                    lingering=self._lingering,
                     interface=options.interface,
                     insecure=options.insecure,
                 )
@@ -190,7 +190,7 @@ class Traffic:
         protocol = TRANSPORTS[end.kind]
         key = (protocol, end.address, end.ports)
         if key not in self._tuples:
-            start = int.from_bytes(os.urandom(4), "big")  # so that a second run soon after uses other 5-tuples
+            start = int.from_bytes(os.urandom(4), "big")  # so that the next run uses other 5-tuples
             if protocol == "icmp":
                 self._tuples[key] = Tuples((0,), first=1, last=_IDENTIFIERS, start=start)
             else:

@@ -1,10 +1,10 @@
-"""Source ports: each attempt is a new 5-tuple.
+"""Source ports: each attempt has a new 5-tuple.
 
-Problem: a 5-tuple that is used again meets what conntrack remembers of its last use: a poisoned entry lives up to 120
-s, and a NAT binding that is still there hides a gap. Promise: a 5-tuple comes again only after every other one of its
-destination was used *and* ``REUSE_NS`` has passed; otherwise none is given, and the caller skips and counts. Source
-ports go up one by one, so that consecutive attempts never share one; with several destination ports each round of the
-source ports is paired differently. Pure: the time comes in. Next stage: the kinds bind what they are given.
+Problem: a 5-tuple that is used again meets the conntrack entry of its last use: a poisoned entry lives up to 120 s, and
+an existing NAT binding hides a gap. Promise: a 5-tuple is used again only after all others of its destination, *and*
+after ``REUSE_NS``; otherwise none is returned, and the caller skips and counts. Source ports increase one by one, so
+that consecutive attempts never share one; with several destination ports, each pass over the source ports combines them
+differently. Pure: the caller passes the time. Next stage: the clients bind to them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REUSE_NS = 130_000_000_000
 FIRST_PORT, LAST_PORT = 10240, 65535
 """Wider than the kernel's ephemeral range (32768-60999), and above the ports that services usually listen on."""
 
-_BLOCK = 1024  # one time is remembered for so many 5-tuples: 54 numbers instead of 55,296
+_BLOCK = 1024  # one time is stored for so many 5-tuples: 54 numbers instead of 55,296
 
 
 class Tuples:
@@ -50,7 +50,7 @@ class Tuples:
         return self._span * len(self._ports)
 
     def take(self, now: int) -> tuple[int, int] | None:
-        """The next pair, or ``None`` when it was used too short a time ago."""
+        """The next pair, or ``None`` if it was used too recently."""
         number = self._taken
         if number % self._block == 0 and not self._rested(number, now):
             return None
@@ -63,7 +63,7 @@ class Tuples:
 
     def _rested(self, number: int, now: int) -> bool:
         """Whether all pairs of the block that begins with ``number`` may be used (again)."""
-        earlier = number + self._block - 1 - self.capacity  # the last of this block's pairs, one use ago
+        earlier = number + self._block - 1 - self.capacity  # the previous use of this block's last pair
         if earlier < 0:
             return True
         block = earlier // self._block
@@ -74,5 +74,5 @@ class Tuples:
 
 
 def fastest(destination_ports: int, *, first: int = FIRST_PORT, last: int = LAST_PORT) -> float:
-    """The highest rate per second at which no 5-tuple is ever missing."""
+    """The highest rate per second for which there are always enough 5-tuples."""
     return (last - first + 1) * destination_ports / (REUSE_NS / 1e9)

@@ -1,13 +1,12 @@
-"""What a prober and a far end say to each other: ports and formats.
+"""The protocol between prober and far end: ports and formats.
 
-Problem: the far end must tell a prober which source address it saw, cheaply, and people must be able to ask it by hand.
-Promise: everything is a line of text that netcat and curl can read. TCP: the far end speaks first, ``ADDRESS PORT``,
-and closes. UDP: a question is ``hitless TOKEN TRY`` with dots behind it, as many as the longest address and port take;
-the answer is ``ADDRESS PORT`` and the question without its dots, so that it is never longer than the question. Nothing
-else is answered, and an answer least of all: two far ends, or a far end and any other service, cannot be made to talk
-to each other by a forged source. Echo: whatever comes is sent back. HTTP: GET and HEAD, 200 with the same in JSON and
-in a header.
-Nothing here reads or writes a socket. Next stages: ``farend`` answers, the kinds in ``prober`` ask.
+Problem: the far end must report the source address that it saw, cheaply, and users must be able to test it by hand.
+Promise: everything is a line of text that netcat and curl can read. TCP: the far end sends ``ADDRESS PORT`` first, and
+closes. UDP: a request is ``hitless TOKEN TRY`` followed by dots, as many as the longest address and port need; the
+answer is ``ADDRESS PORT`` and the request without its dots, so that it is never longer than the request. Nothing else
+is answered, least of all an answer: with a forged source, two far ends, or a far end and another service, cannot be
+made to send to each other. Echo: all data is sent back. HTTP: GET and HEAD get 200, with the source in JSON and in a
+header. No sockets here. Next stages: ``farend`` answers, the clients of ``kinds`` send.
 """
 
 from __future__ import annotations
@@ -25,24 +24,24 @@ __all__ = [
     "Seen",
     "banner",
     "http_answer",
-    "http_question",
     "http_seen",
+    "is_http_request",
     "ports",
-    "question",
     "read_banner",
     "read_udp_answer",
     "udp_answer",
+    "udp_request",
 ]
 
 BASE_PORT = 7800
-"""Where a far end's ports begin, unless it is told otherwise; not assigned to anything common."""
+"""Default base of a far end's ports; no common service uses them."""
 
 FLOW_PORTS = 4
 """TCP and UDP ports each: 4 x 55,296 source ports = 221,184 flows before a 5-tuple comes again (1,700/s for 130 s)."""
 
 _ROOM = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 ")
-_QUESTION = re.compile(rb"(hitless [0-9A-Za-z-]{1,40} [1-9][0-9]{0,5})(?: \.{1,64})?\n?")
-_REQUEST = re.compile(rb"(?:GET|HEAD) [!-~]{1,2048} HTTP/1\.[0-9]\r?\n")
+_UDP_REQUEST = re.compile(rb"(hitless [0-9A-Za-z-]{1,40} [1-9][0-9]{0,5})(?: \.{1,64})?\n?")
+_HTTP_REQUEST = re.compile(rb"(?:GET|HEAD) [!-~]{1,2048} HTTP/1\.[0-9]\r?\n")
 _SOURCE_HEADER = "Hitless-Source"
 
 
@@ -62,7 +61,7 @@ def ports(base: int = BASE_PORT) -> FarEndPorts:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The source that a far end saw; ``attempt`` is which try of a question was answered (1 = the first)."""
+    """The source that a far end saw; ``attempt``: which try of a request was answered (1 = the first)."""
 
     address: str
     port: int
@@ -70,20 +69,20 @@ class Seen:
 
 
 def plain(address: str) -> str:
-    """An address as both ends write it: no zone, and an IPv4-mapped IPv6 address as the IPv4 address that it is."""
+    """An address as both ends write it: without zone, and IPv4-mapped IPv6 addresses as IPv4."""
     address = address.partition("%")[0]
     return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 def banner(address: str, port: int) -> bytes:
-    """What the far end says on a new TCP connection."""
+    """What the far end sends on a new TCP connection."""
     return b"%s %d\n" % (plain(address).encode(), port)
 
 
 def read_banner(data: bytes) -> Seen | None:
-    """The source in a banner; ``None`` when ``data`` is none."""
-    words = data.split(b"\n", 1)[0].split()
-    return _seen(words[0], words[1], b"1") if len(words) >= 2 else None
+    """The source in a banner; ``None`` if ``data`` is not a banner."""
+    fields = data.split(b"\n", 1)[0].split()
+    return _seen(fields[0], fields[1], b"1") if len(fields) >= 2 else None
 
 
 def _seen(address: bytes, port: bytes, attempt: bytes) -> Seen | None:
@@ -93,17 +92,17 @@ def _seen(address: bytes, port: bytes, attempt: bytes) -> Seen | None:
     return Seen(address.decode("ascii"), found, count)
 
 
-def question(token: bytes, attempt: int) -> bytes:
-    """A UDP question: ``token`` names the flow, ``attempt`` counts its tries from 1; with room for the answer."""
+def udp_request(token: bytes, attempt: int) -> bytes:
+    """A UDP request: ``token`` names the flow, ``attempt`` counts its tries from 1; as long as its answer."""
     return b"hitless %s %d %s\n" % (token, attempt, b"." * _ROOM)
 
 
 def udp_answer(address: str, port: int, asked: bytes) -> bytes | None:
-    """The answer to the datagram ``asked``, at most as long; ``None`` when it is no question, or leaves no room.
+    """The answer to a datagram, at most as long; ``None`` if it is not a request, or too short for an answer.
 
-    Where its dots leave no room for more (people leave them out) it is told the source alone.
+    A request with too few dots (typed by hand) gets the source only.
     """
-    found = _QUESTION.fullmatch(asked)
+    found = _UDP_REQUEST.fullmatch(asked)
     if found is None:
         return None
     source = b"%s %d" % (plain(address).encode(), port)
@@ -114,22 +113,22 @@ def udp_answer(address: str, port: int, asked: bytes) -> bytes | None:
 
 
 def read_udp_answer(data: bytes, token: bytes) -> Seen | None:
-    """The source in the answer to ``token``'s question; ``None`` when it answers something else."""
-    words = data.split()
-    if len(words) != 5 or words[2] != b"hitless" or words[3] != token:
+    """The source in the answer to the request of ``token``; ``None`` if it answers another request."""
+    fields = data.split()
+    if len(fields) != 5 or fields[2] != b"hitless" or fields[3] != token:
         return None
-    return _seen(words[0], words[1], words[4])
+    return _seen(fields[0], fields[1], fields[4])
 
 
-def http_question(heard: bytes) -> bool | None:
-    """Whether this is a request that is answered; ``None`` while its head may still come."""
+def is_http_request(heard: bytes) -> bool | None:
+    """Whether this is a request that the far end answers; ``None`` while its head is incomplete."""
     if b"\r\n\r\n" not in heard and b"\n\n" not in heard:
         return None
-    return _REQUEST.match(heard) is not None
+    return _HTTP_REQUEST.match(heard) is not None
 
 
 def http_answer(address: str, port: int) -> bytes:
-    """A whole HTTP response that names the source seen."""
+    """A whole HTTP response with the source that was seen."""
     source = plain(address)
     body = json.dumps({"source": source, "port": port}).encode() + b"\n"
     head = (
@@ -141,7 +140,7 @@ def http_answer(address: str, port: int) -> bytes:
 
 
 def http_seen(head: bytes) -> Seen | None:
-    """The source in the header of our far end's HTTP answer; ``None`` for anybody else's."""
+    """The source in the header of a far end's HTTP answer; ``None`` for other servers."""
     name = _SOURCE_HEADER.lower().encode() + b":"
     for line in head.split(b"\r\n"):
         if line.lower().startswith(name):

@@ -53,7 +53,7 @@ def test_it_can_be_asked_by_hand(world: World, family: Family) -> None:
         assert seen == node
         assert port.isdigit()
     with connected(world.pod, family, address, 7804, socket.SOCK_DGRAM) as sock:
-        sock.send(wire.question(b"hello", 1))
+        sock.send(wire.udp_request(b"hello", 1))
         assert sock.recv(100).decode().split()[::2] == [node, "hitless", "1"]
     with connected(world.pod, family, address, 7810, socket.SOCK_STREAM) as sock:
         sock.sendall(b"anything" * 1000)
@@ -77,7 +77,7 @@ def test_listening_everywhere_it_answers_from_the_address_that_was_asked(world: 
         far_end.wait_for(bool)
         for family in Family:
             with connected(world.pod, family, world.address(family, 2), 9001, socket.SOCK_DGRAM) as sock:
-                sock.send(wire.question(b"a", 1))  # a connected socket takes answers from where it asked only
+                sock.send(wire.udp_request(b"a", 1))  # a connected socket takes answers from where it asked only
                 assert sock.recv(100).endswith(b" hitless a 1\n")
         assert far_end.end() == 0
 
@@ -104,7 +104,7 @@ def test_it_survives_those_who_say_nothing_or_nonsense(world: World) -> None:
         assert read_all(endless) == b""
     with connected(world.pod, Family.IPV4, address, 7801, socket.SOCK_DGRAM) as sock:
         sock.send(bytes(range(256)) * 5)  # no question: no answer
-        sock.send(wire.question(b"a", 1))
+        sock.send(wire.udp_request(b"a", 1))
         assert sock.recv(4096).endswith(b" hitless a 1\n")
     probe = world.punctual("--count", "100", *PATIENT)
     assert probe.code == 0
@@ -123,7 +123,7 @@ def test_a_forged_question_does_not_make_two_far_ends_talk_to_each_other(world: 
         second.wait_for(bool)
 
         def forge() -> None:
-            payload = wire.question(b"forged-1", 1)
+            payload = wire.udp_request(b"forged-1", 1)
             datagram = struct.pack("!HHHH", 7801, 7801, 8 + len(payload), 0) + payload
             with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
                 raw.bind((str(node.addresses[Family.IPV4]), 0))

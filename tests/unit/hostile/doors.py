@@ -438,13 +438,13 @@ def _table(family: Family) -> Target:
 
 def _wire() -> Iterator[Target]:
     token = b"0123456789abcdef"
-    asked = probe.question(token, 3)
+    asked = probe.udp_request(token, 3)
     told = probe.udp_answer("10.42.0.7", 40000, asked) or b""
     head = probe.http_answer("10.42.0.7", 40000)
     banner = probe.banner("fd42::7", 40000)
     yield Target("far end: datagram", [asked], lambda data: probe.udp_answer("10.42.0.7", 40000, data), ())
     request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-    yield Target("far end: HTTP", [request, b"POST /x HTTP/1.0\r\n\r\n"], probe.http_question, ())
+    yield Target("far end: HTTP", [request, b"POST /x HTTP/1.0\r\n\r\n"], probe.is_http_request, ())
 
     def answer(data: bytes) -> None:
         probe.read_udp_answer(data, token)

@@ -34,7 +34,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def engine(clock: FakeClock) -> Iterator[Engine]:
-    made = Engine(clock, doze_ns=100 * MS)
+    made = Engine(clock, sleep_ns=100 * MS)
     yield made
     made.close()
 

@@ -26,7 +26,7 @@ def test_a_banner_says_the_source(address: str, port: int) -> None:
 @given(addresses, numbers, st.integers(1, 99), st.from_regex(r"[0-9a-f]{8}-[0-9a-f]{1,8}", fullmatch=True))
 def test_an_answer_says_the_source_and_which_try_it_answers(address: str, port: int, attempt: int, name: str) -> None:
     token = name.encode()
-    answer = wire.udp_answer(address, port, wire.question(token, attempt))
+    answer = wire.udp_answer(address, port, wire.udp_request(token, attempt))
     assert answer is not None
     assert wire.read_udp_answer(answer, token) == wire.Seen(wire.plain(address), port, attempt)
     assert wire.read_udp_answer(answer, token + b"0") is None
@@ -36,7 +36,7 @@ QUESTIONS = st.binary(max_size=200) | st.from_regex(rb"(hitless [0-9a-z-]{1,9} [
 FAR = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"
 
 
-@given(QUESTIONS | st.builds(wire.question, st.just(b"0123abcd-1"), st.integers(1, 9)))
+@given(QUESTIONS | st.builds(wire.udp_request, st.just(b"0123abcd-1"), st.integers(1, 9)))
 def test_an_answer_is_never_longer_than_its_question_and_is_no_question_itself(asked: bytes) -> None:
     for address in (FAR, "192.0.2.1"):
         answer = wire.udp_answer(address, 65535, asked)
@@ -65,10 +65,10 @@ def test_a_question_of_people_is_answered_as_far_as_it_leaves_room() -> None:
 
 
 def test_http_answers_requests_only() -> None:
-    assert wire.http_question(b"GET / HTTP/1.1\r\n") is None
-    assert wire.http_question(b"GET / HTTP/1.1\r\n\r\n") is wire.http_question(b"HEAD /x?y HTTP/1.0\n\n") is True
+    assert wire.is_http_request(b"GET / HTTP/1.1\r\n") is None
+    assert wire.is_http_request(b"GET / HTTP/1.1\r\n\r\n") is wire.is_http_request(b"HEAD /x?y HTTP/1.0\n\n") is True
     for other in (wire.http_answer(FAR, 1), b"POST / HTTP/1.1\r\n\r\n", b"GET /\r\n\r\n", b"\r\n\r\n"):
-        assert wire.http_question(other) is False
+        assert wire.is_http_request(other) is False
 
 
 @given(st.binary(max_size=200))
