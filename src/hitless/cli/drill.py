@@ -277,10 +277,10 @@ def _in_cluster(
     if ready is None:
         return Exit.PASS
 
-    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
+    async def work(log: Path, observer: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
         async with ready.target() as target:
             told, verdict = await run(
-                ready.plan, target, log, judged=ready.agent, onlooker=onlooker, origin=origin, permit=ready.permit
+                ready.plan, target, log, judged=ready.agent, observer=observer, origin=origin, permit=ready.permit
             )
         await ready.after(told, verdict)
         return told, verdict

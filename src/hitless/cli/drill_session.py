@@ -72,8 +72,8 @@ def run_and_show(
     """Run a drill on any target, write its reports, print the result; the exit code is the worst judged agent's."""
     agents = list(dict.fromkeys(name.agent for name in target.subjects()))
 
-    def work(log: Path, onlooker: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[RecordedDrill, Verdict]]:
-        return run(plan, target, log, judged=judged, onlooker=onlooker, origin=origin, permit=permit)
+    def work(log: Path, observer: Callable[[Event], None]) -> Coroutine[Any, Any, tuple[RecordedDrill, Verdict]]:
+        return run(plan, target, log, judged=judged, observer=observer, origin=origin, permit=permit)
 
     return carry_out(work, agents, plan.rounds, out=out, as_object=as_object, quiet=quiet, progress=progress)
 
@@ -92,8 +92,8 @@ def carry_out(
     folder = out if out is not None else folders.new()
     log = folder / "events.jsonl"
     try:
-        with view(agents, rounds, quiet=quiet, progress=progress) as onlooker:
-            told, verdict = interruptible(work(log, onlooker))
+        with view(agents, rounds, quiet=quiet, progress=progress) as observer:
+            told, verdict = interruptible(work(log, observer))
     except BaseException as error:
         if log.exists() and log.stat().st_size:
             if isinstance(error, KeyboardInterrupt):

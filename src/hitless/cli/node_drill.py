@@ -131,7 +131,7 @@ def command(
     way.check()
     _permitted()
     permit = window_gate.permit(ctx, (socket.gethostname(),))
-    question = f"Restart {way.title} on this machine ({way.words}), {rounds} times? Pods may lose connections"
+    question = f"Restart {way.title} on this machine ({way.description}), {rounds} times? Pods may lose connections"
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(

@@ -93,9 +93,9 @@ def command(
         chosen = [trial for trial in chosen if trial.name in names]
     with tempfile.TemporaryDirectory(prefix="hitless-selftest-") as folder:
         log = (out or Path(folder)) / "events.jsonl"
-        with view([trial.name for trial in chosen], 1) as onlooker:
-            findings = interruptible(selftest.run(chosen, place, log, onlooker=onlooker, origin=here(typed(ctx))))
-    verdict = selftest.word(findings)
+        with view([trial.name for trial in chosen], 1) as observer:
+            findings = interruptible(selftest.run(chosen, place, log, observer=observer, origin=here(typed(ctx))))
+    verdict = selftest.overall(findings)
     if as_object:
         found = [asdict(one) for one in findings]
         click.echo(json.dumps({"schema": 1, "verdict": verdict, "findings": found}, indent=2))

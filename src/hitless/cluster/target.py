@@ -19,7 +19,7 @@ from hitless.cluster import heartbeat, manifests
 from hitless.cluster.manifests import Document, PodOptions
 from hitless.cluster.pods import DrillPod, gone, sweep
 from hitless.cluster.signals import killer
-from hitless.drill.drill_log import SubjectLog
+from hitless.drill.drill_log import SubjectRecorder
 from hitless.drill.plans import DrillPlan
 from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
@@ -143,29 +143,31 @@ class ClusterTarget:
         return [SubjectName(self.title, group[0].name) for group in self._groups()]
 
     @asynccontextmanager
-    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, recorder: SubjectRecorder) -> AsyncIterator[Subject]:
         """Pods on the nodes of the group, streaming."""
         if self.abort.reason:
             raise InputError(f"not drilled: {self.abort.reason}", where=name.node)
-        async with self._turn, self._opened(name, desk) as subject:
+        async with self._turn, self._opened(name, recorder) as subject:
             yield subject
 
     @asynccontextmanager
-    async def _opened(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
+    async def _opened(self, name: SubjectName, recorder: SubjectRecorder) -> AsyncIterator[Subject]:
         group = next(group for group in self._groups() if group[0].name == name.node)
-        desk.watched = self.pods.rules
-        desks = {name.node: desk}
+        recorder.watched = self.pods.rules
+        recorders = {name.node: recorder}
         for node in group[1:]:
-            desks[node.name] = desk.record.desk(name.agent, node.name)
-            desk.companions.append(desks[node.name])
+            recorders[node.name] = recorder.log.recorder(name.agent, node.name)
+            recorder.companions.append(recorders[node.name])
         stations: list[DrillPod] = []
         try:
-            await self._start(stations, self._far_ends(group, desks), desk)
+            await self._start(stations, self._far_ends(group, recorders), recorder)
             await asyncio.gather(*(one.listening(_START) for one in stations))
             await self._start(
-                stations, [(document, [desks[node.name]]) for node in group for document in self._documents(node)], desk
+                stations,
+                [(document, [recorders[node.name]]) for node in group for document in self._documents(node)],
+                recorder,
             )
-            yield _ClusterSubject(self, desk, [node.name for node in group], stations)
+            yield _ClusterSubject(self, recorder, [node.name for node in group], stations)
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
         finally:
@@ -178,13 +180,13 @@ class ClusterTarget:
         return _opposite(self.places.far_ends, node)
 
     def _far_ends(
-        self, group: Sequence[Node], desks: Mapping[str, SubjectLog]
-    ) -> list[tuple[Document, list[SubjectLog]]]:
+        self, group: Sequence[Node], recorders: Mapping[str, SubjectRecorder]
+    ) -> list[tuple[Document, list[SubjectRecorder]]]:
         """Our far ends for these nodes; what one saw belongs to the record of every node that used it."""
         owner = self.places.owners[self.pods.namespace]
-        found: list[tuple[Document, list[SubjectLog]]] = []
+        found: list[tuple[Document, list[SubjectRecorder]]] = []
         for place in self.places.far_ends:
-            users = [desks[node.name] for node in group if self._far_end(node) == place]
+            users = [recorders[node.name] for node in group if self._far_end(node) == place]
             if users:
                 addresses = manifests.far_addresses(self.pods, place.internal_ips)
                 document = manifests.farend_pod(self.pods, place.name, addresses, owner)
@@ -204,21 +206,24 @@ class ClusterTarget:
         ]
 
     async def _start(
-        self, stations: list[DrillPod], documents: Sequence[tuple[Document, list[SubjectLog]]], first: SubjectLog
+        self,
+        stations: list[DrillPod],
+        documents: Sequence[tuple[Document, list[SubjectRecorder]]],
+        first: SubjectRecorder,
     ) -> None:
         async with asyncio.TaskGroup() as starting:
-            for document, desks in documents:
-                station = self._station(document, desks, first)
+            for document, recorders in documents:
+                station = self._station(document, recorders, first)
                 stations.append(station)
                 starting.create_task(station.join() if self.joins else station.start(_START))
 
-    def _station(self, document: Document, desks: Sequence[SubjectLog], first: SubjectLog) -> DrillPod:
+    def _station(self, document: Document, recorders: Sequence[SubjectRecorder], first: SubjectRecorder) -> DrillPod:
         def say(event: e.Event, stream: str) -> None:
-            for desk in desks:
-                desk.write(event, stream)
-                if desk is not first:  # the rounds look at the first desk: it speaks for the group
-                    first.hear(event, desk.node)
-            if self.abort.see(event, stream, desks[0].node):
+            for recorder in recorders:
+                recorder.write(event, stream)
+                if recorder is not first:  # the rounds look at the first recorder: it speaks for the group
+                    first.observe(event, recorder.node)
+            if self.abort.see(event, stream, recorders[0].node):
                 first.fail(f"aborted: {self.abort.reason}")
 
         return DrillPod(self.api, document, lambda: first.now, say, first.fail)
@@ -232,24 +237,24 @@ def _first(error: BaseException) -> BaseException:
 
 class _ClusterSubject:
     def __init__(
-        self, target: ClusterTarget, desk: SubjectLog, nodes: Sequence[str], stations: Sequence[DrillPod]
+        self, target: ClusterTarget, recorder: SubjectRecorder, nodes: Sequence[str], stations: Sequence[DrillPod]
     ) -> None:
         self._target = target
-        self._desk = desk
+        self._recorder = recorder
         self._nodes = nodes
         self._stations = stations
 
     async def restart(self, round: int) -> None:
-        desks = {desk.node: desk for desk in (self._desk, *self._desk.companions)}
+        recorders = {recorder.node: recorder for recorder in (self._recorder, *self._recorder.companions)}
         method = self._target.method
 
         def tell(node: str, step: Step, detail: str, evidence: str = "", code: e.RestartCode = "", /) -> None:
             event = e.Restart(
-                t=self._desk.now, step=step, round=round, method=method, detail=detail, evidence=evidence, code=code
+                t=self._recorder.now, step=step, round=round, method=method, detail=detail, evidence=evidence, code=code
             )
-            desks[node].write(event)
+            recorders[node].write(event)
             if code == "no_sign":  # more restarts of this kind would prove as little
-                self._desk.fail(detail)
+                self._recorder.fail(detail)
 
         agent, patience = self._target.agent, self._target.plan.patience
         kill = killer(self._target.api, {one.node: (one.name, one.namespace) for one in self._of("watch")})
@@ -262,10 +267,10 @@ class _ClusterSubject:
         await asyncio.gather(*(one.check_clock() for one in self._of("watch")))
         for role in ("probe", "watch", "farend"):  # the watch and the far end see the last packets
             await asyncio.gather(*(one.stop(_LAST_WORDS) for one in self._of(role)))
-        if self._desk.trouble.is_set():
+        if self._recorder.trouble.is_set():
             await asyncio.gather(*(one.confirm() for one in (*self._stations, *self._target.places.helpers)))
         for text in self._target.places.troubles:
-            self._desk.note("error", text)
+            self._recorder.note("error", text)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hitless.drill.drill_log import DrillLog, SubjectLog, Tool
+from hitless.drill.drill_log import DrillLog, SubjectRecorder, Tool
 from hitless.drill.plans import ApiMethod, DrillPlan, Method, Outside
 from hitless.drill.running import run
 from hitless.drill.targets import DrillTarget, Subject, SubjectName
@@ -15,8 +15,8 @@ __all__ = [
     "Method",
     "Outside",
     "Subject",
-    "SubjectLog",
     "SubjectName",
+    "SubjectRecorder",
     "Tool",
     "run",
 ]

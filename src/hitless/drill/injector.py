@@ -1,10 +1,10 @@
-"""Gaps of known length, for testing the tester.
+"""Gaps of known length, to test the measurement.
 
-Problem: to test a measure one must know the truth better than the measure does. Promise: an ``Injector`` is one
-long-lived program of the kind that agents use (iptables-nft-restore, iptables-legacy-restore or nft) in a node's
-namespace; each change is one commit, and the program's own answer after it bounds when it happened: not before ``sent``
-and not after ``answered``. The program is what the watch must name as the writer. Nothing of hitless's own decoding or
-event reading is used here, so that a mistake there cannot hide itself.
+Problem: to test a measurement one must know the truth more exactly than the measurement does. Promise: an ``Injector``
+is one long-lived program of the kind that agents use (iptables-nft-restore, iptables-legacy-restore or nft) in a node's
+namespace. Each change is one commit, and the program's own output after it bounds its time: not before ``sent`` and not
+after ``answered``. The watch must name this program as the writer. hitless's own decoding and event reading are not
+used here, so that an error in them cannot hide itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class CommitTime:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A gap that was made; ``asked`` is its intended length in milliseconds."""
+    """A gap that was made; ``asked``: its intended length in milliseconds."""
 
     asked: float
     begin: CommitTime
@@ -52,7 +52,7 @@ class Injected:
 
 
 class Injector:
-    """Opens and closes gaps by a RETURN in front of the agent's masquerade rules; a context manager."""
+    """Makes gaps by a RETURN in front of the agent's masquerade rules; a context manager."""
 
     def __init__(self, namespace: Namespace, backend: Backend, family: Family, clock: Clock) -> None:
         self._namespace = namespace
@@ -71,11 +71,11 @@ class Injector:
 
     @property
     def pid(self) -> int:
-        """The program's process: the writer of every gap."""
+        """The program's process id: the writer of all gaps."""
         return self._process.pid if self._process else 0
 
     async def __aenter__(self) -> Injector:
-        # stdbuf: the answer to each commit must come at once, not when four kilobytes have gathered
+        # stdbuf: the output after each commit must not wait in a buffer of 4 KiB
         line = ["stdbuf", "-oL", *self.command]
         processes.program(self.command[0])
         self._process = await processes.start_async(
@@ -115,29 +115,29 @@ class Injector:
         return await self._commit(f"delete rule {chain} handle {self._handle}")
 
     async def _commit(self, text: str) -> CommitTime:
-        """One commit and its answer: a verbose restore repeats comments, nft says what it thinks of a question."""
+        """One commit and the output after it: a verbose restore repeats comments, nft reports an unknown table."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._number += 1
         mark = f"hitless-{self._number}"
         native = self._backend.native
-        # For nft the mark is a table that does not exist: its error message is the answer.
-        question = f"list table ip {mark}" if native else f"# {mark}"
+        # with nft, the mark is a table that does not exist: its error message is the output
+        request = f"list table ip {mark}" if native else f"# {mark}"
         sent = self._clock.now()
-        self._process.stdin.write(f"{text}\n{question}\n".encode())
-        heard = await asyncio.wait_for(self._until(mark), _ANSWER)
-        if not native and "rror" in heard:
-            raise ProgramError(self.command, 1, heard)
+        self._process.stdin.write(f"{text}\n{request}\n".encode())
+        output = await asyncio.wait_for(self._until(mark), _ANSWER)
+        if not native and "rror" in output:
+            raise ProgramError(self.command, 1, output)
         return CommitTime(sent, self._clock.now())
 
     async def _until(self, mark: str) -> str:
         assert self._process is not None
         assert self._process.stdout is not None
-        heard = ""
+        output = ""
         while line := (await self._process.stdout.readline()).decode(errors="replace"):
             if "return # handle " in line:
                 self._handle = line.rpartition(" ")[2].strip()
             if mark in line:
-                return heard
-            heard += line
-        raise ProgramError(self.command, await self._process.wait(), heard)
+                return output
+            output += line
+        raise ProgramError(self.command, await self._process.wait(), output)

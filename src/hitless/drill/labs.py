@@ -1,9 +1,9 @@
-"""The lab as a target: for each agent a fresh lab, so that no agent inherits another's rules.
+"""The lab as a target: a fresh lab for each agent, so that none inherits another's rules.
 
-Problem: agents shall be compared under the same conditions, on a machine where nothing else is needed. Promise: each
-subject gets a lab of its own (a node with a pod, or several, and a far end without a route back), the agent of each
-node under a supervisor that stands in for the kubelet, and its streams (``stations``), all on one clock. Everything
-is taken away when the subject closes or this process dies. Nothing outside the lab's namespaces is touched.
+Problem: agents must be compared under the same conditions, on a machine that needs nothing else. Promise: each subject
+gets its own lab (one node or several, each with a pod, and a far end without a route back), the agent of each node
+under a supervisor in place of the kubelet, and its streams (``stations``), all with one clock. Everything is removed
+when the subject is closed or this process ends. Nothing outside the lab's namespaces is touched.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from hitless import lab
 from hitless.drill import stations
-from hitless.drill.drill_log import SubjectLog, Tool
+from hitless.drill.drill_log import SubjectRecorder, Tool
 from hitless.drill.plans import DrillPlan, Method
-from hitless.drill.stations import PODS_FAR_END, CompanionLog, Station
+from hitless.drill.stations import PODS_FAR_END, CompanionRecorder, Station
 from hitless.drill.targets import Subject, SubjectName
 from hitless.drill.with_guard import SUFFIX, guarded
 from hitless.errors import InputError
@@ -31,16 +31,16 @@ from hitless.lab.teams import Team
 __all__ = ["HITLESS", "LabSubject", "LabTarget", "LabVariation", "OpenedLab"]
 
 _DRAIN = 10.0
-"""Seconds that a tool may take to end: the prober waits for what it has open, 2.5 s by default."""
+"""Seconds that a tool may take to end: the prober waits for open attempts, 2.5 s by default."""
 
 HITLESS = (sys.executable, "-P", "-m", "hitless")
-"""This very installation, whatever PATH says in the namespace."""
+"""The command of this installation, independent of PATH in the namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabVariation:
-    """What else than one agent on one node: ``others`` run on their nodes in every row; so many nodes ``at_once``;
-    ``by``: what takes the agent's place in odd rounds, and gives it back in even ones."""
+    """Variations: ``others`` run on their nodes in every row; ``at_once``: how many nodes are restarted at a time;
+    ``by``: the agent that replaces the drilled one in odd rounds, and is replaced by it in even ones."""
 
     others: Mapping[str, Agent] | None = None
     at_once: int = 1
@@ -48,10 +48,10 @@ class LabVariation:
 
 
 class LabTarget:
-    """Agents in labs of their own, one after another; ``place`` is what each lab looks like.
+    """Agents in labs of their own, one after another; ``place`` is the plan of each lab.
 
-    ``guard``: each agent gets a second row, with ``hitless guard`` on its node (ours, which needs none, only where it
-    is alone).
+    ``guard``: each agent gets a second row with ``hitless guard`` on its node; ``hitless`` itself, which needs none,
+    only if it is the only agent.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LabTarget:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """What the header says of the lab."""
+        """The header's fields about the lab."""
         agents, place, ways = self._agents.values(), self._place, self._ways
         config: dict[str, Any] = {
             "target": "lab",
@@ -108,44 +108,46 @@ class LabTarget:
         return {**self._agents, **self._guarded}
 
     @asynccontextmanager
-    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
-        """A lab with the agents running and everything streaming."""
+    async def open(self, name: SubjectName, recorder: SubjectRecorder) -> AsyncIterator[Subject]:
+        """A lab with the agents and all streams running."""
         team = Team(self._rows[name.agent], self._ways.others or {})
         async with lab.up_async(self._place) as built, AsyncExitStack() as stack:
             found: list[Station] = []
             for node in built.nodes:
-                own = desk
+                own = recorder
                 if found:
-                    own = CompanionLog(desk.record, name.agent, node.name, trouble=desk.trouble, first=desk)
-                    desk.companions.append(own)
+                    own = CompanionRecorder(
+                        recorder.log, name.agent, node.name, trouble=recorder.trouble, first=recorder
+                    )
+                    recorder.companions.append(own)
                 supervisor = Supervisor(
-                    node, team.on(node), built.plan, emit=own.write, clock=desk.record.clock, backoff=1.0
+                    node, team.on(node), built.plan, emit=own.write, clock=recorder.log.clock, backoff=1.0
                 )
                 found.append(Station(node, own, await stack.enter_async_context(supervisor)))
             await asyncio.gather(*(self._start(one) for one in found))
             if name.agent in self._guarded:
                 for one in found:
-                    await stack.enter_async_context(guarded(one.node, built.plan.families, HITLESS, one.desk))
+                    await stack.enter_async_context(guarded(one.node, built.plan.families, HITLESS, one.recorder))
             farend = await stations.begin(built, found, self._plan, HITLESS, stack)
-            yield self.subject(OpenedLab(name, desk, built, tuple(found), farend, self._ways))
+            yield self.subject(OpenedLab(name, recorder, built, tuple(found), farend, self._ways))
 
     @staticmethod
     async def _start(one: Station) -> None:
         if not await one.supervisor.start():
-            words = one.supervisor.last_words[-1:] or ("it wrote nothing",)
-            one.desk.fail(f"{one.supervisor.agent.name} did not become ready: {words[0]}")
+            output = one.supervisor.last_words[-1:] or ("it wrote nothing",)
+            one.recorder.fail(f"{one.supervisor.agent.name} did not become ready: {output[0]}")
 
     def subject(self, opened: OpenedLab) -> Subject:
-        """What is drilled, once all of it runs."""
+        """The subject of a lab in which everything runs."""
         return LabSubject(self._plan, opened)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedLab:
-    """Everything of a subject that runs in a lab."""
+    """Everything that runs in a lab, for one subject."""
 
     name: SubjectName
-    desk: SubjectLog
+    recorder: SubjectRecorder
     lab: lab.Lab
     stations: tuple[Station, ...]
     farend: Tool
@@ -158,7 +160,7 @@ class OpenedLab:
 
 
 class LabSubject:
-    """An agent in a lab, restarted by the plan's method on every node in every round."""
+    """An agent in a lab, which is restarted on every node in every round."""
 
     def __init__(self, plan: DrillPlan, opened: OpenedLab) -> None:
         self.opened = opened
@@ -169,7 +171,7 @@ class LabSubject:
         self._own = {one.node.name: one.supervisor.agent for one in opened.stations}
 
     async def restart(self, round: int) -> None:
-        """As ``targets.Subject``: so many nodes at a time as was asked for, the calm of a round between them."""
+        """See ``targets.Subject``: ``at_once`` nodes at a time, with the settle time between them."""
         found, size = self.opened.stations, max(1, self.opened.ways.at_once)
         for start in range(0, len(found), size):
             if start:
@@ -182,7 +184,7 @@ class LabSubject:
         await one.supervisor.restart(self.how, round, then=then)
 
     async def quiet(self) -> None:
-        """As ``targets.Subject``: the probes end first, so that nobody else's end looks like a loss."""
+        """See ``targets.Subject``: the probers end first, so that the end of other tools causes no losses."""
         for names in (("probe", PODS), ("watch", PODS_FAR_END)):
             tools = [one.tools[name] for one in self.opened.stations for name in names if name in one.tools]
             await asyncio.gather(*(tool.stop(_DRAIN) for tool in tools))

@@ -1,6 +1,6 @@
-"""Where a drill comes from: the command that was typed, the machine, and whether names may stand in the record.
+"""Where a drill was run: the command, the machine, and whether names are recorded.
 
-Promise: ``Origin.mask`` is what every event passes before it is written. Next stage: ``running`` writes the header.
+Promise: every event passes ``Origin.mask`` before it is written. Next stage: ``running`` writes the header.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Origin", "here"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """For the header; empty in tests and where nobody typed a command."""
+    """For the header; empty if there was no command line."""
 
     command: str = ""
     machine: e.Machine | None = None
     anonymous: bool = False
 
     def mask(self, config: Mapping[str, Any], nodes: Iterable[str]) -> Mask:
-        """Takes out what does not belong into the record of a drill of these ``nodes``."""
+        """Removes secrets, and with ``--anonymous`` names, from the record of a drill of these ``nodes``."""
         if not self.anonymous:
             return Mask()
         header = e.Header(

@@ -1,8 +1,8 @@
-"""Whether a drill may go on to restart something: asked before each subject and each round.
+"""Whether a drill may restart something now: checked before each subject and each round.
 
-Problem: a drill that was begun inside a maintenance window may still run when it closes. Promise: nothing is begun that
-``refusal`` speaks against; what runs comes to its end. What the record says of windows is here too. The drill knows
-nothing of calendars: ``hitless.operations`` does, and ``hitless.cli`` brings them together.
+Problem: a drill that began inside a maintenance window may still run when the window closes. Promise: nothing begins
+that ``refusal`` forbids; what is running is finished. The header's fields about windows are here as well. The drill
+knows nothing about calendars: ``hitless.operations`` does, and ``hitless.cli`` connects the two.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def _never() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """``refusal`` says why nothing may begin now, or ""; ``config``: for the log's header; ``warning``: for every
-    report, where somebody went over the windows."""
+    """``refusal`` returns why nothing may begin now, or ""; ``config``: for the log's header; ``warning``: for all
+    reports, if the user overrode the windows."""
 
     refusal: Callable[[], str] = _never
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""What a drill shall do: a frozen value, refused whole when it asks for something impossible.
+"""The plan of a drill: a frozen value that is refused as a whole if it is impossible.
 
-Problem: a drill that finds out in its third round that an option makes no sense has cost a cluster two restarts.
-Promise: ``DrillPlan`` checks itself when it is made and names the flag that is wrong; nothing has been touched by then.
-Times are seconds, as people write them. Next stage: ``running`` carries it out on a ``targets.Target``.
+Problem: a drill that finds an invalid option in its third round has cost a cluster two restarts. Promise:
+``DrillPlan`` checks itself when it is made, before anything is touched, and names the wrong flag. Times are seconds.
+Next stage: ``running`` executes it on a ``targets.DrillTarget``.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "patience": (1.0, _LONGEST),
     }
 )
-"""Of each number of a ``DrillPlan`` the least and the most."""
+"""The minimum and maximum of each number of a ``DrillPlan``."""
 
 
 class Outside(StrEnum):
-    """How an agent is restarted where neither the lab nor the Kubernetes API does it."""
+    """How an agent is restarted other than by the lab or the Kubernetes API."""
 
-    COMMAND = "command"  # whatever the operator's own command does
+    COMMAND = "command"  # the operator's own command
 
 
 @dataclass(frozen=True, slots=True)
 class DrillPlan:
-    """Rounds of restart with their times; ``settle`` is the calm after each, ``recovery`` after the last.
+    """Rounds of restarts and their times; ``settle``: the pause after each, ``recovery``: after the last.
 
-    ``patience`` bounds every wait for the agent: for ready at first, and for ready again.
+    ``patience`` is the limit of each wait until the agent is ready.
     """
 
     rounds: int = 5

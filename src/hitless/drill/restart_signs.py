@@ -1,11 +1,10 @@
-"""Signs that an agent of this machine restarted: not the word of whoever was told to restart it.
+"""Evidence that an agent of this machine restarted, other than the result of the command that was to restart it.
 
-Problem: a restart command that ends with 0 may have restarted nothing, and nothing is lost over a restart that did not
-happen. Promise: what was there before is looked at, and a restart counts by what changed: another container of the
-name, another activation of the systemd unit, another process of the agent. Which process is the agent's is said
-(``--agent-process``), or known by the agents' names, or it is a program with CAP_NET_ADMIN in this network of which
-another process runs the same command line. Rule changes count only where no such process is known.
-Next stage: ``nodes``.
+Problem: a restart command that exits with 0 may have restarted nothing, and a restart that did not happen loses
+nothing. Promise: the state before is compared with the state after: another container of the name, another activation
+of the systemd unit, another process of the agent. The agent's process is given (``--agent-process``), or known by the
+agents' names, or a program with CAP_NET_ADMIN in this network of which another process has the same command line. Rule
+changes are evidence only if no such process is known. Next stage: ``nodes``.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ _K3S = ("k3s-server", "k3s-agent")
 """K3s runs flannel in its own process."""
 
 _WAITING = frozenset({"sleep", "timeout", "tail", "cat", "watch", "pause", "inotifywait", "crictl", "kubectl", "ctr"})
-"""Programs that scripts start again and again while they wait: another one of them is no sign."""
+"""Programs that scripts start repeatedly while they wait: a new process of them is not evidence."""
 
 _STEADY = 0.4
-"""Seconds that a process must have run to be taken for a daemon; rounds are at least that far apart."""
+"""Seconds that a process must have run to count as a daemon; rounds are at least that far apart."""
 
 _OTHERS = ("kube-proxy", "hitless guard")
-"""Writers of rules that are not the agent: what they write says nothing about it."""
+"""Writers of rules that are not the agent."""
 
 _PROPERTIES = ("InvocationID", "MainPID", "ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
 
 
 @dataclass(frozen=True, slots=True)
 class BeforeRestart:
-    """What was there before a restart; ``unit`` is what systemd said, empty where it says nothing."""
+    """The state before a restart; ``unit``: the properties that systemd reports, empty if it reports none."""
 
     containers: frozenset[str] = frozenset()
     unit: tuple[tuple[str, str], ...] = ()
@@ -67,13 +66,13 @@ def _agents() -> frozenset[str]:
 
 def _is(one: Running, name: str) -> bool:
     """By the kernel's name, the program's, or that of the script that an interpreter runs."""
-    script = next((word for word in one.argv[1:] if not word.startswith("-")), "")
+    script = next((argument for argument in one.argv[1:] if not argument.startswith("-")), "")
     return name in (one.name, one.program, script.rpartition("/")[2])
 
 
 def _known(one: Running) -> bool:
-    words = [word.rpartition("/")[2] for word in one.argv[:5]]
-    ours = "hitless" in words and words[words.index("hitless") + 1 :][:1] == ["agent"]
+    names = [argument.rpartition("/")[2] for argument in one.argv[:5]]
+    ours = "hitless" in names and names[names.index("hitless") + 1 :][:1] == ["agent"]
     agents = _agents()
     return ours or one.name in agents or one.program in agents or one.program in ("k3s server", "k3s agent")
 
@@ -83,7 +82,7 @@ def _lasting(one: Running) -> bool:
 
 
 def of_processes(before: BeforeRestart, name: str = "") -> tuple[str, str]:
-    """What says that the agent restarted, and what says that it did not; each empty where it cannot be said."""
+    """Evidence that the agent restarted, and evidence that it did not; each empty if there is none."""
     now = running()
     keys = {one.key for one in now}
     if before.agents:
@@ -98,7 +97,7 @@ def of_processes(before: BeforeRestart, name: str = "") -> tuple[str, str]:
 
 
 def ended(before: BeforeRestart) -> str:
-    """The agent's processes that have ended; empty when none has, or none was known."""
+    """A process of the agent that has ended; empty if there is none, or none was known."""
     keys = {one.key for one in running()}
     gone = [one for one in before.agents if one.key not in keys]
     return f"{gone[0].program}: process {gone[0].pid} has ended" if gone else ""
@@ -107,7 +106,7 @@ def ended(before: BeforeRestart) -> str:
 def _replaced(
     old: Sequence[Running], new: Iterable[Running], keys: set[tuple[int, int]], mark: Callable[[Running], object]
 ) -> str:
-    """The first process that is gone and of which another runs; empty when there is none."""
+    """The first process that has ended and has a successor; empty if there is none."""
     known = {one.key for one in old}
     fresh = [one for one in new if one.key not in known]
     for one in old:
@@ -119,33 +118,33 @@ def _replaced(
 
 
 def unit_state(unit: str) -> tuple[tuple[str, str], ...]:
-    """What systemd says of the unit's present activation; empty when it says nothing."""
+    """systemd's properties of the unit's current activation; empty if it reports none."""
     try:
-        told = processes.run(["systemctl", "show", unit, f"--property={','.join(_PROPERTIES)}"], timeout=30).stdout
+        output = processes.run(["systemctl", "show", unit, f"--property={','.join(_PROPERTIES)}"], timeout=30).stdout
     except HitlessError:
         return ()
-    pairs = (line.partition("=") for line in told.splitlines())
+    pairs = (line.partition("=") for line in output.splitlines())
     return tuple((key, value) for key, _, value in pairs if key in _PROPERTIES and value not in ("", "0"))
 
 
 def of_unit(unit: str, before: BeforeRestart) -> str:
-    """What says that the unit was activated anew; empty when nothing does."""
+    """Evidence that the unit was activated again; empty if there is none."""
     old, new = dict(before.unit), dict(unit_state(unit))
     if not new or not new.keys() & {"InvocationID", "ActiveEnterTimestampMonotonic"}:
         return ""
     keys = [key for key in _PROPERTIES if key != "MainPID" and key in old and key in new]
     if not any(old[key] != new[key] for key in keys):
         return ""
-    was, now = (f"{told.get('InvocationID', '?')[:8]}, process {told.get('MainPID', 'none')}" for told in (old, new))
+    was, now = (f"{unit.get('InvocationID', '?')[:8]}, process {unit.get('MainPID', 'none')}" for unit in (old, new))
     return f"{unit}: activation {now} (before: {was})"
 
 
 def of_rules(changes: Iterable[e.Change], since: int) -> str:
-    """Who wrote rules after ``since``, other than those who always do; empty when nobody did."""
+    """The writer of rules after ``since``, other than those that always write; empty if there is none."""
     for change in changes:
         writer = change.writer
-        words = f"{writer.comm} {writer.argv} {writer.parent}" if writer else ""
-        if change.t >= since and change.relevant and not any(other in words for other in _OTHERS):
+        names = f"{writer.comm} {writer.argv} {writer.parent}" if writer else ""
+        if change.t >= since and change.relevant and not any(other in names for other in _OTHERS):
             by = f"{writer.comm} (process {writer.pid})" if writer and writer.comm else "an unknown writer"
             return f"rules were written by {by}; no process of the agent is known"
     return ""

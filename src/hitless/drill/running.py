@@ -1,10 +1,10 @@
-"""A drill, run: for each subject the baseline, the rounds, the recovery; then the verdict from the log.
+"""A drill: baseline, rounds and recovery of each subject, then the verdict from the log.
 
-Problem: a restart proves nothing by itself; what the pods felt counts, measured before, during and after. Promise:
-subjects are drilled one after another, because the restart of one would disturb the measurement of another on the same
-cores; a subject whose tools die or whose agent cannot be started ends early, is in the log with its reason, and never
-passes. Set-up of the next subject overlaps with the last answers of the one before, never with its rounds. The verdict
-is read from the log file, as ``hitless report`` would. Never: judging by anything that is not in the log.
+Problem: a restart proves nothing by itself; what matters is what pods notice before, during and after it. Promise:
+subjects are drilled one after another, because on the same cores they would disturb each other's measurement. A subject
+whose tools are killed or whose agent cannot be started ends early, is in the log with the reason, and never passes. The
+set-up of the next subject overlaps with the last answers of the one before, never with its rounds. The verdict is read
+from the log file, as ``hitless report`` does; nothing else is used for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from hitless.drill.drill_log import DrillLog, SubjectLog
+from hitless.drill.drill_log import DrillLog, SubjectRecorder
 from hitless.drill.origins import Origin
 from hitless.drill.permits import Permit
 from hitless.drill.plans import DrillPlan
@@ -27,12 +27,12 @@ from hitless.model.events import Event
 
 __all__ = ["run"]
 
-_LOOK = 0.02
-"""Seconds between looks at what the streams said."""
+_PERIOD = 0.02
+"""Seconds between checks of a condition."""
 
-_FIRST_WORDS = 15.0
-"""Seconds at least for the first attempts to end and the rules to be read: a loaded node with 5,000 Services takes a
-few, one of two cores that starts eight tools at once more."""
+_FIRST_EVENTS = 15.0
+"""Minimum seconds for the first attempts to end and the rules to be read: a busy node with 5,000 Services takes a few,
+a node with two cores that starts eight tools at once takes more."""
 
 
 async def run(
@@ -41,14 +41,14 @@ async def run(
     log: Path,
     *,
     judged: str | Sequence[str],
-    onlooker: Callable[[Event], None] = lambda _: None,
+    observer: Callable[[Event], None] = lambda _: None,
     clock: Clock | None = None,
     origin: Origin | None = None,
     permit: Permit | None = None,
 ) -> tuple[RecordedDrill, Verdict]:
-    """Drill every subject of the target into a new log, and judge it; begin nothing without the ``permit``.
+    """Drill all subjects of the target into a new log, and judge it; begin nothing that the ``permit`` refuses.
 
-    Raises ``HitlessError`` when the first subject could not be made at all: then nothing was measured.
+    Raises ``HitlessError`` if the first subject could not be set up: nothing was measured then.
     """
     permit = permit or Permit()
     names = target.subjects()
@@ -70,13 +70,13 @@ async def run(
     }
     with LogWriter(log) as writer:
         origin = origin or Origin()
-        record = DrillLog(writer, clock or Clock(), onlooker, origin.mask(config, [name.node for name in names]))
+        record = DrillLog(writer, clock or Clock(), observer, origin.mask(config, [name.node for name in names]))
         identity = str(config.get("drill", "")) or secrets.token_hex(4)
         record.begin("drill", config, drill=identity, origin=origin)
         if permit.warning:
             record.note("warning", permit.warning)
         try:
-            await _subjects(plan, target, names, record, permit)
+            await _all_subjects(plan, target, names, record, permit)
         except asyncio.CancelledError:  # no summary: the log counts as cut off
             record.note(
                 "warning", "interrupted: the drill was ended before its time, and this is what was known by then"
@@ -84,11 +84,11 @@ async def run(
             raise
         record.end("drill")
     recorded = read(log)
-    told = grouped(recorded.events, sha256=recorded.sha256)
-    return told, judge(told, path=log.name if origin.anonymous else str(log))
+    drill = grouped(recorded.events, sha256=recorded.sha256)
+    return drill, judge(drill, path=log.name if origin.anonymous else str(log))
 
 
-async def _subjects(
+async def _all_subjects(
     plan: DrillPlan, target: DrillTarget, names: Sequence[SubjectName], record: DrillLog, permit: Permit
 ) -> None:
     failures: list[HitlessError] = []
@@ -96,12 +96,12 @@ async def _subjects(
         async with asyncio.TaskGroup() as group:
             for name in names:
                 measured = asyncio.Event()
-                desk = record.desk(name.agent, name.node)
+                recorder = record.recorder(name.agent, name.node)
                 if against := permit.refusal():
-                    desk.note("error", f"not begun: {against}")
+                    recorder.note("error", f"not begun: {against}")
                     continue
-                group.create_task(_whole(plan, target, name, desk, measured, failures, permit))
-                # The last answers of this subject and the set-up of the next go on side by side.
+                group.create_task(_one_subject(plan, target, name, recorder, measured, failures, permit))
+                # the last answers of this subject overlap with the set-up of the next one
                 await measured.wait()
                 if failures and name == names[0]:
                     break
@@ -112,42 +112,42 @@ async def _subjects(
 
 
 def _leaves(error: BaseException) -> list[HitlessError]:
-    """The errors that a group was made of, in their order."""
+    """The errors in a group, in their order."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for part in error.exceptions for leaf in _leaves(part)]
     return [error] if isinstance(error, HitlessError) else []
 
 
-async def _whole(
+async def _one_subject(
     plan: DrillPlan,
     target: DrillTarget,
     name: SubjectName,
-    desk: SubjectLog,
+    recorder: SubjectRecorder,
     measured: asyncio.Event,
     failures: list[HitlessError],
     permit: Permit,
 ) -> None:
-    """One subject from nothing to nothing; ``measured`` is set when its rounds are over."""
+    """One subject: set-up, rounds, removal; ``measured`` is set after its rounds."""
     opened = False
     try:
-        async with target.open(name, desk) as subject:
+        async with target.open(name, recorder) as subject:
             opened = True
-            await _unless_trouble(_rounds(plan, subject, desk, permit), desk)
-            desk.phase("end")
+            await _unless_trouble(_rounds(plan, subject, recorder, permit), recorder)
+            recorder.phase("end")
             measured.set()
             await subject.quiet()
     except HitlessError as error:
-        desk.note("error", str(error))
+        recorder.note("error", str(error))
         if not opened and name == target.subjects()[0]:
             failures.append(error)
     finally:
         measured.set()
 
 
-async def _unless_trouble(work: Coroutine[Any, Any, None], desk: SubjectLog) -> None:
-    """Do the work until something breaks that the measurement needs."""
+async def _unless_trouble(work: Coroutine[Any, Any, None], recorder: SubjectRecorder) -> None:
+    """Do the work, until something fails that the measurement needs."""
     doing = asyncio.create_task(work)
-    trouble = asyncio.create_task(desk.trouble.wait())
+    trouble = asyncio.create_task(recorder.trouble.wait())
     try:
         await asyncio.wait((doing, trouble), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -155,33 +155,33 @@ async def _unless_trouble(work: Coroutine[Any, Any, None], desk: SubjectLog) -> 
             task.cancel()
         outcome, _ = await asyncio.gather(doing, trouble, return_exceptions=True)
     if isinstance(outcome, HitlessError):
-        desk.fail(str(outcome))
+        recorder.fail(str(outcome))
     elif isinstance(outcome, Exception):
         raise outcome
 
 
-async def _rounds(plan: DrillPlan, subject: Subject, desk: SubjectLog, permit: Permit) -> None:
-    within = max(_FIRST_WORDS, plan.patience)
-    if not await _until(lambda: desk.attempted > 0 and (bool(desk.states) or not desk.watched), within):
-        missing = "attempt" if not desk.attempted else "report about the rules"
-        desk.fail(f"no {missing} within {within:g} s of the start")
+async def _rounds(plan: DrillPlan, subject: Subject, recorder: SubjectRecorder, permit: Permit) -> None:
+    within = max(_FIRST_EVENTS, plan.patience)
+    if not await _until(lambda: recorder.attempted > 0 and (bool(recorder.states) or not recorder.watched), within):
+        missing = "attempt" if not recorder.attempted else "report about the rules"
+        recorder.fail(f"no {missing} within {within:g} s of the start")
         return
-    desk.phase("baseline")
+    recorder.phase("baseline")
     await asyncio.sleep(plan.baseline)
-    if "not_carried" in desk.states.values():
-        desk.fail("the rules did not carry egress before any restart: nothing was restarted")
+    if "not_carried" in recorder.states.values():
+        recorder.fail("the rules did not carry egress before any restart: nothing was restarted")
         return
-    usual = dict(desk.states)
+    usual = dict(recorder.states)
     for number in range(1, plan.rounds + 1):
         if against := permit.refusal():
-            desk.note("error", f"ended after {number - 1} of {plan.rounds} rounds: {against}")
+            recorder.note("error", f"ended after {number - 1} of {plan.rounds} rounds: {against}")
             break
-        desk.phase("round", number)
+        recorder.phase("round", number)
         await subject.restart(number)
-        if not await _until(lambda: desk.restored(usual), plan.patience):
-            desk.note("warning", f"{plan.patience:g} s after restart {number} the rules did not carry egress")
+        if not await _until(lambda: recorder.restored(usual), plan.patience):
+            recorder.note("warning", f"{plan.patience:g} s after restart {number} the rules did not carry egress")
         await asyncio.sleep(plan.settle)
-    desk.phase("recovery")
+    recorder.phase("recovery")
     await asyncio.sleep(plan.recovery)
 
 
@@ -192,5 +192,5 @@ async def _until(true: Callable[[], bool], patience: float) -> bool:
     while not true():
         if loop.time() >= end:
             return False
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_PERIOD)
     return True

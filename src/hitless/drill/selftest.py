@@ -1,8 +1,8 @@
-"""The self-test: drills with known faults, and whether they were found and measured right.
+"""The self-test: drills with known faults, and whether these were found and measured correctly.
 
-Problem: everything stands on the drill's measure; who measures it? Promise: ``run`` drills a harmless agent once for
-each trial, in labs of its own, by the same code that drills a real one, and compares what the record and the verdict
-say with what was done. Right, wrong, or (when the tools say that this machine was too busy) could not tell.
+Problem: all results depend on the drill's measurement; who checks it? Promise: ``run`` drills a harmless agent once for
+each trial, in labs of its own, with the same code as real agents, and compares the record and the verdict with what was
+done: right, wrong, or could not tell (if the tools report that this machine was too busy).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from hitless.lab.clusters import LabNode
 from hitless.lab.supervisor import Method
 from hitless.model.events import Event
 
-__all__ = ["run", "word"]
+__all__ = ["overall", "run"]
 
 
 def _agent(name: str) -> Agent:
-    """The adopting stand-in, told to look after its rules so seldom that it does not mend what a trial breaks."""
+    """The adopting stand-in, with so long a resync interval that it does not repair what a trial breaks."""
     ready = "/run/hitless/selftest.ready"
 
     def command(plan: lab.LabPlan, node: LabNode) -> tuple[str, ...]:
@@ -65,24 +65,24 @@ async def run(
     place: lab.LabPlan,
     log: Path,
     *,
-    onlooker: Callable[[Event], None] = lambda _: None,
+    observer: Callable[[Event], None] = lambda _: None,
     origin: Origin | None = None,
 ) -> list[Finding]:
-    """Every finding of every trial, in order; raises ``HitlessError`` when the drills cannot be made."""
+    """The findings of all trials, in order; raises ``HitlessError`` if the drills cannot be run."""
     families = tuple(str(family) for family in place.families)
     plan = DrillPlan(rounds=1, method=Method.SIGKILL, baseline=1.5, families=families)
     target = _Target(trials, plan, place)
-    told, verdict = await running.run(plan, target, log, judged=trials[-1].name, onlooker=onlooker, origin=origin)
+    drill, verdict = await running.run(plan, target, log, judged=trials[-1].name, observer=observer, origin=origin)
     findings: list[Finding] = []
     for trial in trials:
-        (record,) = [record for record in told.records if record.agent == trial.name]
-        (word,) = [agent for agent in verdict.agents if agent.agent == trial.name]
-        findings += trial.check(record, word)
+        (record,) = [record for record in drill.records if record.agent == trial.name]
+        (judged,) = [agent for agent in verdict.agents if agent.agent == trial.name]
+        findings += trial.check(record, judged)
     return findings
 
 
-def word(findings: Sequence[Finding]) -> VerdictValue:
-    """Pass when all is right, inconclusive when only a busy machine stands in the way, else fail."""
+def overall(findings: Sequence[Finding]) -> VerdictValue:
+    """Pass if all are right, inconclusive if all wrong ones are due to a busy machine, else fail."""
     wrong = [finding for finding in findings if not finding.right]
     if findings and not wrong:
         return "pass"

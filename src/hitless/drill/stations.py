@@ -1,10 +1,10 @@
-"""A node of a lab that is drilled: its agent, its streams, and the desk that they write to.
+"""The nodes of a lab that are drilled: for each its agent, its streams, and the recorder that they write to.
 
-Problem: with several nodes each has rules and pods of its own, and one drill goes through the same rounds on all of
-them. Promise: a ``Station`` per node, with a watch in the node and a prober in its pod; where there are several nodes,
-a far end and a second prober in each pod, for connections to pods on the other nodes. The first node's desk speaks for
-all: the rounds look at it, and trouble anywhere is its trouble. What the one far end outside saw goes to the node that
-it is about. Next stage: ``labs``.
+Problem: with several nodes, each has rules and pods of its own, and one drill does the same rounds on all of them.
+Promise: a ``Station`` per node, with a watch in the node and a prober in its pod; with several nodes, also a far end
+and a second prober in each pod, for connections to pods on other nodes. The rounds use the first node's recorder, which
+also gets the states and errors of the others. What the far end outside saw is written for the node that it concerns.
+Next stage: ``labs``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from hitless.drill.drill_log import SubjectLog, Tool
+from hitless.drill.drill_log import SubjectRecorder, Tool
 from hitless.drill.plans import DrillPlan
 from hitless.errors import HitlessError
 from hitless.evidence.records import PODS
@@ -31,52 +31,52 @@ from hitless.model import reading
 from hitless.model.families import Family
 from hitless.probe import BASE_PORT, ports
 
-__all__ = ["PODS_FAR_END", "CompanionLog", "SharedLog", "Station", "begin", "paths"]
+__all__ = ["PODS_FAR_END", "CompanionRecorder", "SharedRecorder", "Station", "begin", "paths"]
 
 PODS_FAR_END = f"{PODS}_farend"
 
 _HEADER = 20.0
-"""Seconds until a tool must have said its first word: Python starts in 0.2 s, or in many on a machine that is busy."""
+"""Seconds in which a tool must write its header: Python starts in 0.2 s, on a busy machine in many times that."""
 
 _TRY = 0.5
 
 
 @dataclass
-class CompanionLog(SubjectLog):
-    """Another node's desk, going through the same rounds."""
+class CompanionRecorder(SubjectRecorder):
+    """The recorder of another node in the same rounds."""
 
-    first: SubjectLog | None = None
+    first: SubjectRecorder | None = None
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
         """As ``SubjectLog.write``, and the first node's log takes note of it."""
         super().write(event, stream)
         if self.first is not None:
-            self.first.hear(event, self.node)
+            self.first.observe(event, self.node)
 
 
 @dataclass
-class SharedLog(SubjectLog):
-    """The desk of a tool that is not one node's: a leak belongs to the node of its pod, all else to each."""
+class SharedRecorder(SubjectRecorder):
+    """The recorder of a tool for all nodes: a leak belongs to its pod's node, all other events to each node."""
 
-    desks: Sequence[SubjectLog] = ()
+    recorders: Sequence[SubjectRecorder] = ()
     owner: Callable[[e.Leak], int] = lambda _leak: 0
     _leaks: list[int] = field(default_factory=list)
 
     def write(self, event: e.Event, stream: str = "drill") -> None:
-        """To the desks that it concerns; what was only counted is the first node's."""
-        self._leaks = self._leaks or [0] * len(self.desks)
+        """Write to the recorders that the event concerns; leaks that were only counted go to the first node's."""
+        self._leaks = self._leaks or [0] * len(self.recorders)
         if isinstance(event, e.Leak):
             place = self.owner(event)
             self._leaks[place] += 1
-            self.desks[place].write(event, stream)
+            self.recorders[place].write(event, stream)
             return
-        for place, desk in enumerate(self.desks):
-            told = event
+        for place, recorder in enumerate(self.recorders):
+            own = event
             if isinstance(event, e.Summary) and "leaks" in event.totals:
                 rest = event.totals["leaks"] - sum(self._leaks)
                 mine = self._leaks[place] + (rest if place == 0 else 0)
-                told = msgspec.structs.replace(event, totals={**event.totals, "leaks": mine})
-            desk.write(told, stream)
+                own = msgspec.structs.replace(event, totals={**event.totals, "leaks": mine})
+            recorder.write(own, stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +84,30 @@ class Station:
     """A node that is drilled."""
 
     node: LabNode
-    desk: SubjectLog
+    recorder: SubjectRecorder
     supervisor: Supervisor
     tools: dict[str, Tool] = field(default_factory=dict)
 
 
 def _farend(addresses: Sequence[object], leaks: Sequence[object] = ()) -> list[str]:
-    words = ["farend", "--json"]
+    argv = ["farend", "--json"]
     for address in addresses:
-        words += ["--bind", str(address)]
+        argv += ["--bind", str(address)]
     for network in leaks:
-        words += ["--leaks", str(network)]
-    return words
+        argv += ["--leaks", str(network)]
+    return argv
 
 
 def _probe(addresses: Sequence[object], families: Sequence[Family], rate: float, streams: int) -> list[str]:
-    words = ["probe", "--json", "--rate", f"{rate:g}", "--streams", str(streams)]
-    words += ["--family", "dual" if len(families) > 1 else str(families[0])]
+    argv = ["probe", "--json", "--rate", f"{rate:g}", "--streams", str(streams)]
+    argv += ["--family", "dual" if len(families) > 1 else str(families[0])]
     for address in addresses:
-        words += ["--to", f"farend://[{address}]" if ":" in str(address) else f"farend://{address}"]
-    return words
+        argv += ["--to", f"farend://[{address}]" if ":" in str(address) else f"farend://{address}"]
+    return argv
 
 
 def _owner(cluster: LabCluster, stations: Sequence[Station]) -> Callable[[e.Leak], int]:
-    """Whose pod a leak's source address is."""
+    """Finds the station whose pod has a leak's source address."""
 
     def owner(leak: e.Leak) -> int:
         source = reading.address_of(leak.src)
@@ -124,26 +124,28 @@ def _owner(cluster: LabCluster, stations: Sequence[Station]) -> Callable[[e.Leak
 async def begin(
     built: Lab, stations: Sequence[Station], plan: DrillPlan, hitless: Sequence[str], stack: AsyncExitStack
 ) -> Tool:
-    """Start every stream, in an order in which none waits for another; ``stack`` ends them. Returns the far end."""
+    """Start all streams, in the order in which they need each other; ``stack`` ends them. Returns the far end."""
     families = built.plan.families
     networks = [built.plan.network(family) for family in families]
     outside = [address for family in families for address in built.far_end.addresses[family]]
     several = len(stations) > 1
     rate = plan.rate / (2 * len(stations)) if several else plan.rate
 
-    async def start(words: Sequence[str], desk: SubjectLog, place: Namespace, name: str, stream: str = "") -> Tool:
-        tool = await Tool.start(name, [*hitless, *words], desk, namespace=place, stream=stream)
+    async def start(
+        argv: Sequence[str], recorder: SubjectRecorder, place: Namespace, name: str, stream: str = ""
+    ) -> Tool:
+        tool = await Tool.start(name, [*hitless, *argv], recorder, namespace=place, stream=stream)
         stack.push_async_callback(tool.hasten)
         return tool
 
-    async def of_station(one: Station, words: Sequence[str], place: Namespace, name: str, stream: str = "") -> None:
-        one.tools[stream or name] = await start(words, one.desk, place, name, stream)
+    async def of_station(one: Station, argv: Sequence[str], place: Namespace, name: str, stream: str = "") -> None:
+        one.tools[stream or name] = await start(argv, one.recorder, place, name, stream)
 
-    first = stations[0].desk
-    shared: SubjectLog = first
+    first = stations[0].recorder
+    shared: SubjectRecorder = first
     if several:
-        shared = SharedLog(
-            first.record, first.agent, "", trouble=first.trouble, desks=[one.desk for one in stations],
+        shared = SharedRecorder(
+            first.log, first.agent, "", trouble=first.trouble, recorders=[one.recorder for one in stations],
             owner=_owner(built.cluster, stations),
         )  # fmt: skip
     farend = await start(_farend(outside, networks), shared, built.far_end.namespace, "farend")
@@ -155,7 +157,7 @@ async def begin(
             await of_station(one, _farend(own), one.node.pods[0].namespace, "farend", PODS_FAR_END)
     await _heard([farend, *(tool for one in stations for tool in one.tools.values())], first)
     if several and not first.trouble.is_set():
-        # flannel says that it is ready before it knows its peers
+        # flannel is ready before it knows its peers
         await paths(built.cluster, first, max(one.supervisor.agent.readiness.patience for one in stations))
     for one in stations:
         pod = one.node.pods[0]
@@ -167,14 +169,14 @@ async def begin(
     return farend
 
 
-async def _heard(tools: Sequence[Tool], desk: SubjectLog) -> None:
+async def _heard(tools: Sequence[Tool], recorder: SubjectRecorder) -> None:
     for tool, heard in zip(tools, await asyncio.gather(*(tool.heard(_HEADER) for tool in tools)), strict=True):
-        if not heard and not desk.trouble.is_set():
-            desk.fail(f"{tool.name} said nothing within {_HEADER:g} s")
+        if not heard and not recorder.trouble.is_set():
+            recorder.fail(f"{tool.name} said nothing within {_HEADER:g} s")
 
 
-async def paths(cluster: LabCluster, desk: SubjectLog, patience: float) -> bool:
-    """Wait until each node's first pod reaches every other node's; what does not is the drill's end."""
+async def paths(cluster: LabCluster, recorder: SubjectRecorder, patience: float) -> bool:
+    """Wait until each node's first pod reaches those of the other nodes; if one does not, the drill ends."""
     port = ports(BASE_PORT).flow[0]
     loop = asyncio.get_running_loop()
     end = loop.time() + patience
@@ -194,7 +196,7 @@ async def paths(cluster: LabCluster, desk: SubjectLog, patience: float) -> bool:
             await asyncio.sleep(0.1)
     if open_:
         one, other, family = open_[0]
-        desk.fail(
+        recorder.fail(
             f"{one.pods[0].name} did not reach {other.pods[0].name} by {family} within {patience:g} s, although the "
             f"agents are ready ({len(open_)} of the paths between pods are missing)"
         )

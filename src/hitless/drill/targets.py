@@ -1,10 +1,9 @@
-"""What can be drilled: a lab, a machine, a cluster. The drill knows only these protocols.
+"""What can be drilled: a lab, a machine, a cluster. The drill uses only these protocols.
 
-Problem: the same rounds and the same verdict must hold wherever an agent runs. Promise: a ``DrillTarget`` names its
-subjects (one agent on one node each) and opens them one after another; an open ``Subject`` has its agent running and
-its streams flowing to the desk, can be restarted, and says in words when something is not as it should be. What a
-target makes it takes away when its subject closes, whatever happened. Implementations: ``lab`` here;
-``hitless.cluster`` for clusters. Next stage: ``running``.
+Problem: the rounds and the verdict must be the same wherever an agent runs. Promise: a ``DrillTarget`` lists its
+subjects (one agent on one node each) and opens them one after another. An open ``Subject`` has its agent running and
+its streams connected to the recorder, and can be restarted. What a target creates, it removes when the subject is
+closed, whatever happened. Implementations: ``labs``, ``nodes``, ``hitless.cluster``. Next stage: ``running``.
 """
 
 from __future__ import annotations
@@ -14,44 +13,44 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from hitless.drill.drill_log import SubjectLog
+from hitless.drill.drill_log import SubjectRecorder
 
 __all__ = ["DrillTarget", "Subject", "SubjectName"]
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectName:
-    """A subject's name: the row of the table that it belongs to, and its node."""
+    """A subject's agent (a row of the table) and node."""
 
     agent: str
     node: str
 
 
 class Subject(Protocol):
-    """One agent on one node, running, with watch and probe writing to its desk."""
+    """One agent on one node, running, with watch and probe writing to its recorder."""
 
     async def restart(self, round: int) -> None:
         """Restart the agent by the plan's method and wait until it is ready again, within the plan's patience.
 
-        Writes ``Restart`` events. An agent that does not come back is a ``Restart`` of step "failed", no exception.
+        Writes ``Restart`` events: step "failed", and no exception, if the agent does not become ready.
         """
 
     async def quiet(self) -> None:
-        """End the traffic: nothing is begun any more, what is open comes to its end and into the log."""
+        """End the traffic: begin nothing more, and record how open attempts end."""
 
 
 class DrillTarget(Protocol):
-    """A place with agents to restart."""
+    """Something with agents to restart."""
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Goes into the log's header: at least ``target`` (a word) and ``far_end`` (whether one of ours answers)."""
+        """For the log's header: at least ``target`` (its name) and ``far_end`` (whether the drill has a far end)."""
 
     def subjects(self) -> Sequence[SubjectName]:
-        """The subjects in the order in which they are drilled."""
+        """The subjects, in the order in which they are drilled."""
 
-    def open(self, name: SubjectName, desk: SubjectLog) -> AbstractAsyncContextManager[Subject]:
-        """Make the subject ready and start its streams; closing takes everything away.
+    def open(self, name: SubjectName, recorder: SubjectRecorder) -> AbstractAsyncContextManager[Subject]:
+        """Set up the subject and start its streams; closing removes everything.
 
-        Raises ``HitlessError`` when that cannot be done.
+        Raises ``HitlessError`` if that is not possible.
         """

@@ -1,10 +1,9 @@
-"""The trials of the self-test: known faults done to a drill, and what the drill must make of them.
+"""The trials of the self-test: known faults in a drill, and what the drill must find.
 
-Problem: a tester that finds nothing may be blind. Promise: each trial is a whole drill of a harmless agent in a lab,
-with one fault of which everything is known put into its round; what it must find is checked against the record and the
-verdict, never against the code that made them. Trials: gaps of known length; changes that harm nobody; exactly N
-connections dropped; a restart with nothing wrong; a prober that is stopped; a watcher and a far end that are killed.
-Next stage: ``selftest`` runs them and says what was found.
+Problem: a test that finds nothing may be blind. Promise: each trial is a whole drill of a harmless agent in a lab, with
+one fault of known effect in its round; the expected findings are compared with the record and the verdict. Trials: gaps
+of known length; harmless rule changes; exactly N dropped connections; a restart with nothing wrong; a prober that is
+stopped; a watch and a far end that are killed. Next stage: ``selftest`` runs them and reports.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ _Victim = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was checked: what was done, what was found, and whether that is right.
+    """One check: what was done, what was found, and whether that is right.
 
-    ``busy``: it is not right, and the tools say themselves that this machine was too busy.
+    ``busy``: it is not right, and the tools report that this machine was too busy.
     """
 
     trial: str
@@ -56,13 +55,13 @@ class Trial(Protocol):
     name: str
 
     async def act(self, opened: OpenedLab) -> None:
-        """Do it, in the running drill."""
+        """Cause the fault, in the running drill."""
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """What was found of it."""
+        """The findings."""
 
 
-def _word(trial: str, record: Record, verdict: AgentVerdict, wanted: str, *, seen: bool = True) -> Finding:
+def _verdict(trial: str, record: Record, verdict: AgentVerdict, wanted: str, *, seen: bool = True) -> Finding:
     """The verdict must be ``wanted`` and give a reason; ``seen``: the record shows what was done."""
     found = f"{verdict.verdict}: {verdict.reasons[0] if verdict.reasons else 'no reason'}"
     right = verdict.verdict == wanted and bool(verdict.reasons) and seen
@@ -73,15 +72,15 @@ def _lag(record: Record, tool: str) -> int:
     return max((beat.max_lag_ns for beat in record.heartbeats if beat.tool == tool), default=0)
 
 
-def _stood(record: Record, verdict: AgentVerdict) -> bool:
-    """Whether the prober or the far end says that it stood still for a while."""
-    stood = max(verdict.prober_lag_ms * MS, _lag(record, "farend")) > LATE
-    return stood or bool(not_sent(verdict))
+def _stalled(record: Record, verdict: AgentVerdict) -> bool:
+    """Whether the prober or the far end reports that it was not scheduled for a while."""
+    stalled = max(verdict.prober_lag_ms * MS, _lag(record, "farend")) > LATE
+    return stalled or bool(not_sent(verdict))
 
 
 def _unproven(record: Record, verdict: AgentVerdict) -> bool:
-    """Whether the drill says that nothing is proven, and there is that reason for it."""
-    return verdict.verdict == "inconclusive" and _stood(record, verdict)
+    """Whether the verdict is inconclusive, and a stalled tool is the reason."""
+    return verdict.verdict == "inconclusive" and _stalled(record, verdict)
 
 
 @dataclass
@@ -93,15 +92,15 @@ class Gaps:
     name: str = "gaps"
     injected: list[Injected] = field(default_factory=list)
     pid: int = 0
-    asked: bool = False  # whether the rules are looked at, rather than announced
-    stolen: int = 0  # nanoseconds for which this machine was kept from its cores meanwhile
+    polled: bool = False  # whether the watch polls the rules
+    stolen: int = 0  # nanoseconds of CPU time that the hypervisor took meanwhile
 
     async def act(self, opened: OpenedLab) -> None:
         """One after another, with a pause between."""
         plan, node = opened.lab.plan, opened.lab.nodes[0]
-        self.asked = plan.backend.legacy
+        self.polled = plan.backend.legacy
         self.stolen = -stolen()
-        injector = Injector(node.namespace, plan.backend, plan.families[0], opened.desk.record.clock)
+        injector = Injector(node.namespace, plan.backend, plan.families[0], opened.recorder.log.clock)
         async with injector:
             self.pid = injector.pid
             for length in self.lengths:
@@ -110,25 +109,25 @@ class Gaps:
         self.stolen += stolen()
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """Ends within ``tolerance``; the connections lost are those that were begun in a gap."""
+        """Begin and end within ``tolerance``; the lost connections are those that began in a gap."""
         found = self._paired(record.outages)
         strangers = sum(not any(one.touches(out.begin, out.end) for one in self.injected) for out in record.outages)
-        strangers = 0 if len(found) == len(record.outages) else strangers  # all have their own, however late
+        strangers = 0 if len(found) == len(record.outages) else strangers  # each gap has its outage, however late
         missed = [one for one in self.injected if one not in [mine for mine, _ in found]]
         misses = sorted(max(one.begin.miss(out.begin), one.end.miss(out.end)) for one, out in found)
         writers = sum(1 for _, out in found if out.opened_by and out.opened_by.pid == self.pid)
         count, lost = len(self.injected), bool(record.lost_events)
         late = max(_lag(record, "watch"), self.stolen)
         which = ", ".join(f"{one.asked:g}" for one in missed)
-        told = f" (not those of {which} ms; the watch was late by {late / MS:.2f} ms)" if missed else ""
+        missing = f" (not those of {which} ms; the watch was late by {late / MS:.2f} ms)" if missed else ""
         findings = [
             Finding(
                 self.name,
                 f"{count} gaps of {min(self.lengths):g} to {max(self.lengths):g} ms",
-                f"{len(found)} found{told}, {strangers} more",
+                f"{len(found)} found{missing}, {strangers} more",
                 bool(count) and len(found) == count and not strangers,
-                # events that were lost, or tables that are asked, and were asked too late
-                busy=lost or bool(self.asked and missed and late > self._unseen(missed, record.outages) * MS),
+                # events were lost, or the tables were polled too late
+                busy=lost or bool(self.polled and missed and late > self._unseen(missed, record.outages) * MS),
             )
         ]
         if misses:
@@ -142,15 +141,15 @@ class Gaps:
                     busy=lost or late > self.tolerance,
                 )
             )
-        # where events were lost, it is not known any more who wrote
-        done, told = f"process {self.pid} wrote all", f"named for {writers} of {len(found)}"
-        findings.append(Finding(self.name, done, told, bool(found) and writers == len(found), busy=lost))
+        # after lost events, the writers are unknown
+        done, named = f"process {self.pid} wrote all", f"named for {writers} of {len(found)}"
+        findings.append(Finding(self.name, done, named, bool(found) and writers == len(found), busy=lost))
         return [*findings, *self._felt(record, verdict, busy=lost or late > self.tolerance)]
 
     def _paired(self, outages: Sequence[Outage]) -> list[tuple[Injected, Outage]]:
-        """Each gap that was made with the one that was found of it.
+        """Each gap that was made, with the outage that was found for it.
 
-        One after another where there are as many: whether they are in time is another question. Else by their times.
+        In order, if there are as many of both (their times are checked elsewhere); else by their times.
         """
         if len(outages) == len(self.injected):
             return list(zip(self.injected, outages, strict=True))
@@ -159,14 +158,13 @@ class Gaps:
         return [(one, out) for one, out in pairs if ones.count(one) == 1 and outs.count(out) == 1]
 
     def _unseen(self, missed: Sequence[Injected], outages: Sequence[Outage]) -> float:
-        """How long (milliseconds) the shortest thing lasted that was not seen: a gap, or the pause between two of them
-        that were taken for one."""
+        """The length (milliseconds) of the shortest gap that was missed, or of the pause between two merged ones."""
         merged = [one for one in missed if any(one.touches(out.begin, out.end) for out in outages)]
         alone = [one.asked for one in missed if one not in merged]
         return min([*alone, *([_PAUSE_MS] if merged else [])], default=0.0)
 
     def _felt(self, record: Record, verdict: AgentVerdict, *, busy: bool) -> Sequence[Finding]:
-        """Connections begun in the gaps as they were made; ``busy``: the watch says that its times cannot be told."""
+        """The connections that began in the gaps; ``busy``: the watch was too late to give exact times."""
         least = sum(max(0, one.end.sent - one.begin.answered) for one in self.injected)
         most = sum(one.end.answered - one.begin.sent for one in self.injected)
         begin, end = record.phases[0].t, record.measured.begin
@@ -177,19 +175,22 @@ class Gaps:
         strays = verdict.lost - verdict.causes.get("gap", 0) - verdict.causes.get("poisoned", 0)
         done = f"about {rate * (least + most) / 2:.0f} connections begun in them"
         found = f"{verdict.lost} lost, {strays} of them elsewhere"
-        stood = verdict.prober_lag_ms > 50 or _lag(record, "farend") > LATE
-        busy = stood or (near and bool(strays) and busy)
-        return [Finding(self.name, done, found, near and not strays, busy), _word(self.name, record, verdict, "fail")]
+        stalled = verdict.prober_lag_ms > 50 or _lag(record, "farend") > LATE
+        busy = stalled or (near and bool(strays) and busy)
+        return [
+            Finding(self.name, done, found, near and not strays, busy),
+            _verdict(self.name, record, verdict, "fail"),
+        ]
 
 
 @dataclass
 class Harmless:
-    """Changes of the rules that take nothing from anybody: no gap, no loss, and still seen."""
+    """Rule changes without effect: no gap, no loss, but recorded."""
 
     name: str = "harmless changes"
 
     async def act(self, opened: OpenedLab) -> None:
-        """Doubled rules, another order, and rules put back whole."""
+        """Duplicate rules, rules in another order, and the original rules again."""
         target = saboteurs.SabotageTarget.of(opened.lab.cluster, opened.lab.nodes[0])
         for fault in ("duplicate", "reorder"):
             harmless = saboteurs.FAULTS[fault](target)
@@ -198,7 +199,7 @@ class Harmless:
             await asyncio.to_thread(harmless.__exit__, None, None, None)
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """Seen as changes, and a pass."""
+        """Recorded as changes, and a pass."""
         seen = Finding(
             self.name,
             "rules doubled, reordered, put back",
@@ -206,21 +207,21 @@ class Harmless:
             bool(record.changes) and not record.outages and not verdict.lost,
             busy=bool(record.changes) and not record.outages and _unproven(record, verdict),
         )
-        return [seen, _word(self.name, record, verdict, "pass")]
+        return [seen, _verdict(self.name, record, verdict, "pass")]
 
 
 @dataclass
 class Losses:
-    """Exactly N connections dropped before NAT, all of their packets: these are lost, and nobody else."""
+    """Exactly N connections whose packets are all dropped before NAT: these are lost, and no others."""
 
     count: int
     name: str = "losses"
     victims: frozenset[_Victim] = frozenset()
 
     async def act(self, opened: OpenedLab) -> None:
-        """A set that takes the first N flows it sees, and drops what is in it; the rules that watch sees stay whole.
+        """Drop the first N flows, by an nftables set that collects them; the rules that the watch reads do not change.
 
-        By more than their source ports: those to another address begin elsewhere, and may come by the same one.
+        By destination too, not only by source port: flows to other addresses may use the same source ports.
         """
         plan, node = opened.lab.plan, opened.lab.nodes[0]
         family = plan.families[0]
@@ -247,11 +248,11 @@ class Losses:
         self.victims = frozenset(_victim(element) for element in victims.get("elem", ()))
 
     def check(self, record: Record, verdict: AgentVerdict) -> Sequence[Finding]:
-        """By their addresses and ports."""
+        """Compare addresses and ports."""
         lost = {(loss.dst, loss.sport, loss.dport) for loss in record.losses}
         right = lost == self.victims and len(record.losses) == len(self.victims) == self.count
         excused = sum(verdict.causes.get(cause, 0) for cause in ("starved", "far_end_down"))
-        busy = self.victims <= lost and len(record.losses) - excused <= self.count and _stood(record, verdict)
+        busy = self.victims <= lost and len(record.losses) - excused <= self.count and _stalled(record, verdict)
         found = Finding(
             self.name,
             f"{len(self.victims)} connections dropped",
@@ -259,7 +260,7 @@ class Losses:
             right and set(verdict.causes) == {"timeout"},
             busy=busy,
         )
-        return [found, _word(self.name, record, verdict, "fail")]
+        return [found, _verdict(self.name, record, verdict, "fail")]
 
 
 def _victim(element: Mapping[str, Any]) -> _Victim:
@@ -283,12 +284,12 @@ class Quiet:
         right = not record.outages and not verdict.lost and verdict.attempted > 0
         busy = not record.outages and verdict.attempted > 0 and _unproven(record, verdict)
         seen = Finding(self.name, "a restart that changes nothing", found, right, busy)
-        return [seen, _word(self.name, record, verdict, "pass")]
+        return [seen, _verdict(self.name, record, verdict, "pass")]
 
 
 @dataclass
 class Signalled:
-    """A tool that is stopped for a while, or killed: the drill must not take its silence for health."""
+    """A tool that is stopped for a while, or killed: the drill must not pass."""
 
     tool: str
     kill: bool
@@ -310,12 +311,12 @@ class Signalled:
         """Inconclusive, and the record says why: the tool ended, or the prober was late."""
         ended = any(note.code == f"{self.tool}_ended" for note in record.notes)
         seen = ended if self.kill else verdict.prober_lag_ms * MS > LATE
-        return [_word(self.name, record, verdict, "inconclusive", seen=seen)]
+        return [_verdict(self.name, record, verdict, "inconclusive", seen=seen)]
 
 
 def trials(backend: Backend, *, quick: bool = False) -> list[Trial]:
     """All trials for a backend; ``quick``: fewer gaps."""
-    # iptables-legacy tells nobody of its changes and is polled: shorter gaps are not promised there.
+    # iptables-legacy reports no changes and is polled: shorter gaps may be missed
     lengths = [3.0, 5.0] if backend.legacy else [1.0, 2.0, 5.0]
     lengths += [10.0, 20.0, 50.0, 100.0, 200.0]
     repeats = 1 if quick else 3

@@ -87,7 +87,7 @@ def calls(state: Path) -> list[str]:
 def test_a_unit_is_restarted_and_back_when_it_is_active(state: Path) -> None:
     way = RestartMethod(unit="k3s")
     way.check()
-    before = way.look()
+    before = way.before()
     assert way.stop() == ""
     assert way.back(before)
     assert way.sign(before, (), 0) == ("k3s: activation next, process 12 (before: first, process 11)", "")
@@ -100,7 +100,7 @@ def test_a_unit_is_restarted_and_back_when_it_is_active(state: Path) -> None:
 def test_a_unit_that_systemd_did_not_activate_anew_did_not_restart(state: Path) -> None:
     (state / "idle").touch()
     way = RestartMethod(unit="k3s")
-    before = way.look()
+    before = way.before()
     way.stop()
     assert way.sign(before, (), 0) == ("", "systemd reports no new activation of k3s")
     assert way.gone(before) == ""
@@ -129,7 +129,7 @@ def test_a_container_is_stopped_and_back_when_another_of_its_name_runs(
 ) -> None:
     way = RestartMethod(container="kube-flannel", runtime="ctr" if runtime == "ctr" else "crictl", grace=grace)
     way.check()
-    before = way.look()
+    before = way.before()
     assert before.containers == {"c1"}
     assert (way.sign(before, (), 0), way.gone(before)) == (("", ""), "")
     way.stop()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hitless.drill import Subject, SubjectLog, SubjectName
+from hitless.drill import Subject, SubjectName, SubjectRecorder
 from hitless.errors import HitlessError
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
@@ -29,7 +29,7 @@ class VirtualClock(Clock):
 class FakeSubject:
     """Streams until it is quiet; a restart takes 0.3 s and costs what it is told to."""
 
-    desk: SubjectLog
+    recorder: SubjectRecorder
     gap: float = 0.0
     lost: int = 0
     dies: bool = False
@@ -40,37 +40,40 @@ class FakeSubject:
     sport: int = 40000
 
     def state(self, state: str) -> None:
-        self.desk.write(
-            e.RuleState(t=self.desk.now, family="ipv4", network="10.42.0.0/16", state=state),  # type: ignore[arg-type]
+        self.recorder.write(
+            e.RuleState(t=self.recorder.now, family="ipv4", network="10.42.0.0/16", state=state),  # type: ignore[arg-type]
             "watch",
         )
 
     async def stream(self) -> None:
         for tool in ("watch", "probe"):
-            self.desk.write(e.Header(t=self.desk.now, tool=tool, version="0"), tool)
+            self.recorder.write(e.Header(t=self.recorder.now, tool=tool, version="0"), tool)
         self.state("carried" if self.carried else "not_carried")
         while not self.silent:
-            begin = self.desk.now
+            begin = self.recorder.now
             await asyncio.sleep(0.1)
-            self.desk.write(
+            self.recorder.write(
                 e.Attempts(t=begin, interval_ns=100 * MS, kind="tcp", family="ipv4", sent=100, ok=100), "probe"
             )
 
     async def restart(self, round: int) -> None:
         for step in ("stop", "exited", "started"):
             evidence = "process 2 runs, process 1 has ended" if step == "started" and self.restarts else ""
-            self.desk.write(e.Restart(t=self.desk.now, step=step, round=round, method="sigterm", evidence=evidence))
-        begin = self.desk.now
+            self.recorder.write(
+                e.Restart(t=self.recorder.now, step=step, round=round, method="sigterm", evidence=evidence)
+            )
+        begin = self.recorder.now
         if self.gap:
             self.state("not_carried")
             await asyncio.sleep(self.gap)
-            self.desk.write(
-                e.Gap(t=self.desk.now, family="ipv4", network="10.42.0.0/16", begin=begin, end=self.desk.now), "watch"
+            self.recorder.write(
+                e.Gap(t=self.recorder.now, family="ipv4", network="10.42.0.0/16", begin=begin, end=self.recorder.now),
+                "watch",
             )
             self.state("carried")
         for _ in range(self.lost):
             self.sport += 1
-            self.desk.write(
+            self.recorder.write(
                 e.Loss(
                     t=begin, kind="tcp", family="ipv4", src="10.42.0.2", sport=self.sport, dst="198.51.100.1",
                     dport=7801, planned=begin, end=begin + S, cause="timeout",
@@ -78,22 +81,22 @@ class FakeSubject:
                 "probe",
             )  # fmt: skip
         if self.dies:
-            self.desk.fail("probe ended by itself with exit code 1: out of memory")
+            self.recorder.fail("probe ended by itself with exit code 1: out of memory")
         await asyncio.sleep(0.3)
         if self.ready:
-            self.desk.write(e.Restart(t=self.desk.now, step="ready", round=round, method="sigterm"))
+            self.recorder.write(e.Restart(t=self.recorder.now, step="ready", round=round, method="sigterm"))
 
     async def quiet(self) -> None:
         await asyncio.sleep(2.5)
         for tool in ("watch", "probe"):
-            self.desk.write(e.Summary(t=self.desk.now, tool=tool), tool)
+            self.recorder.write(e.Summary(t=self.recorder.now, tool=tool), tool)
 
 
 @dataclass
 class FakeTarget:
     """Subjects by name; ``kinds`` makes each one, or raises when it is opened."""
 
-    kinds: Mapping[str, Callable[[SubjectLog], FakeSubject] | HitlessError]
+    kinds: Mapping[str, Callable[[SubjectRecorder], FakeSubject] | HitlessError]
     far_end: bool = False
     story: list[str] = field(default_factory=list)
 
@@ -105,12 +108,12 @@ class FakeTarget:
         return [SubjectName(name, "node-1") for name in self.kinds]
 
     @asynccontextmanager
-    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, recorder: SubjectRecorder) -> AsyncIterator[Subject]:
         kind = self.kinds[name.agent]
         self.story.append(f"{name.agent} opens")
         if isinstance(kind, HitlessError):
             raise kind
-        subject = kind(desk)
+        subject = kind(recorder)
         streaming = asyncio.create_task(subject.stream())
         try:
             yield subject

@@ -80,7 +80,7 @@ def test_a_report_that_has_no_room_is_an_error_that_keeps_verdict_and_log_and_sa
     monkeypatch.setattr(os, "write", until_full)
     out = tmp_path / "out"
 
-    async def work(log: Path, onlooker: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
+    async def work(log: Path, observer: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
         await asyncio.to_thread(drill, log)
         told = grouped(read(log).events)
         return told, judge(told)

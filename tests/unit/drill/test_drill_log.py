@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hitless.drill import DrillLog, SubjectLog, Tool
+from hitless.drill import DrillLog, SubjectRecorder, Tool
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import ANCHOR, Clock
 from hitless.model import events as e
@@ -26,21 +26,21 @@ print('{HEADER}', flush=True)
 """
 
 
-def recorded(tmp_path: Path, act: Callable[[SubjectLog], Awaitable[None]]) -> list[e.Event]:
+def recorded(tmp_path: Path, act: Callable[[SubjectRecorder], Awaitable[None]]) -> list[e.Event]:
     path = tmp_path / "events.jsonl"
     with LogWriter(path) as writer:
         record = DrillLog(writer, Clock())
         record.begin("drill", {})
-        asyncio.run(asyncio.wait_for(_main(act, record.desk("flannel-0.28", "node-1")), HANG))
+        asyncio.run(asyncio.wait_for(_main(act, record.recorder("flannel-0.28", "node-1")), HANG))
     return list(read(path).events[1:])
 
 
-async def _main(act: Callable[[SubjectLog], Awaitable[None]], desk: SubjectLog) -> None:
-    await act(desk)
+async def _main(act: Callable[[SubjectRecorder], Awaitable[None]], recorder: SubjectRecorder) -> None:
+    await act(recorder)
 
 
-async def start(code: str, desk: SubjectLog) -> Tool:
-    return await Tool.start("probe", [sys.executable, "-c", code], desk)
+async def start(code: str, recorder: SubjectRecorder) -> Tool:
+    return await Tool.start("probe", [sys.executable, "-c", code], recorder)
 
 
 def texts(events: list[e.Event]) -> list[str]:
@@ -48,11 +48,11 @@ def texts(events: list[e.Event]) -> list[str]:
 
 
 def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
-        tool = await start(SPEAK + "time.sleep(600)", desk)
+    async def act(recorder: SubjectRecorder) -> None:
+        tool = await start(SPEAK + "time.sleep(600)", recorder)
         assert await tool.heard(HANG)
         await tool.stop(HANG)
-        assert not desk.trouble.is_set()
+        assert not recorder.trouble.is_set()
 
     events = recorded(tmp_path, act)
     assert [type(event).__name__ for event in events] == ["Header", "Summary"]
@@ -60,12 +60,12 @@ def test_lines_become_events_with_agent_node_and_stream(tmp_path: Path) -> None:
 
 
 def test_the_tools_share_the_drills_clock(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
+    async def act(recorder: SubjectRecorder) -> None:
         code = f'import os; print(\'{{"type":"note","t":%s,"level":"info","text":"x"}}\' % os.environ[\'{ANCHOR}\'])'
-        tool = await start(code, desk)
+        tool = await start(code, recorder)
         await tool.heard(HANG)
         await tool.kill()
-        assert desk.record.clock.anchor == anchors(tmp_path)[0]
+        assert recorder.log.clock.anchor == anchors(tmp_path)[0]
 
     recorded(tmp_path, act)
 
@@ -83,9 +83,9 @@ def anchors(tmp_path: Path) -> list[int]:
     ],
 )
 def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Path, code: str, why: str) -> None:
-    async def act(desk: SubjectLog) -> None:
-        tool = await start(code, desk)
-        await desk.trouble.wait()
+    async def act(recorder: SubjectRecorder) -> None:
+        tool = await start(code, recorder)
+        await recorder.trouble.wait()
         assert not await tool.heard(HANG)
         await tool.stop(HANG)
 
@@ -93,8 +93,8 @@ def test_a_tool_that_ends_by_itself_is_trouble_with_its_last_words(tmp_path: Pat
 
 
 def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
-        tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(600)", desk)
+    async def act(recorder: SubjectRecorder) -> None:
+        tool = await start("print('Segmentation fault', flush=True)\n" + SPEAK + "time.sleep(600)", recorder)
         await tool.heard(HANG)
         await tool.stop(HANG)  # it has said both lines by then: they are in the pipe before its summary
 
@@ -104,10 +104,10 @@ def test_a_line_that_is_no_event_is_noted_and_the_rest_is_kept(tmp_path: Path) -
 
 
 def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
+    async def act(recorder: SubjectRecorder) -> None:
         endless = "import sys, time; sys.stdout.write('x' * (3 << 20)); sys.stdout.flush(); time.sleep(600)"
-        tool = await start(endless, desk)
-        await desk.trouble.wait()
+        tool = await start(endless, recorder)
+        await recorder.trouble.wait()
         await tool.stop(HANG)
         assert tool.process.returncode == -9
 
@@ -115,9 +115,9 @@ def test_a_line_without_end_ends_the_tool_and_not_the_drill(tmp_path: Path) -> N
 
 
 def test_a_tool_that_does_not_end_is_killed_and_noted(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
+    async def act(recorder: SubjectRecorder) -> None:
         deaf = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{HEADER}', flush=True)"
-        tool = await start(deaf + "; time.sleep(600)", desk)
+        tool = await start(deaf + "; time.sleep(600)", recorder)
         await tool.heard(HANG)
         await tool.stop(0.1)
         assert tool.process.returncode == -9
@@ -142,12 +142,12 @@ while True:
     time.sleep(60)
 """
 
-    async def act(desk: SubjectLog) -> None:
-        tool = await start(code, desk)
+    async def act(recorder: SubjectRecorder) -> None:
+        tool = await start(code, recorder)
         assert await tool.heard(HANG)
         await tool.hasten()
         assert tool.process.returncode is not None
-        assert not desk.trouble.is_set()
+        assert not recorder.trouble.is_set()
 
     assert [type(event).__name__ for event in recorded(tmp_path, act)] == ["Header", "Summary"]
 
@@ -155,8 +155,8 @@ while True:
 def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
     """It is sent to the terminal's process group; a tool is in another one."""
 
-    async def act(desk: SubjectLog) -> None:
-        tool = await start(SPEAK + "time.sleep(600)", desk)
+    async def act(recorder: SubjectRecorder) -> None:
+        tool = await start(SPEAK + "time.sleep(600)", recorder)
         assert await tool.heard(HANG)
         assert os.getpgid(tool.process.pid) != os.getpgrp()
         await tool.stop(HANG)
@@ -165,29 +165,29 @@ def test_the_terminals_ctrl_c_does_not_reach_a_tool(tmp_path: Path) -> None:
 
 
 def test_the_desk_knows_what_the_streams_said_last(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
-        seen = [desk.restored({})]
+    async def act(recorder: SubjectRecorder) -> None:
+        seen = [recorder.restored({})]
         for family, network, state in (
             ("ipv4", "10.42.0.0/16", "not_carried"),
             ("ipv4", "10.42.0.0/16", "carried"),
             ("ipv6", "fd42::/48", "cannot_tell"),
         ):
-            desk.write(e.RuleState(t=1, family=family, network=network, state=state))  # type: ignore[arg-type]
-            seen.append(desk.restored({}))
+            recorder.write(e.RuleState(t=1, family=family, network=network, state=state))  # type: ignore[arg-type]
+            seen.append(recorder.restored({}))
         assert seen == [False, False, True, False]
-        desk.write(e.Attempts(t=1, interval_ns=1, kind="tcp", family="ipv4", sent=7, ok=7))
-        assert desk.attempted == 7
+        recorder.write(e.Attempts(t=1, interval_ns=1, kind="tcp", family="ipv4", sent=7, ok=7))
+        assert recorder.attempted == 7
 
     recorded(tmp_path, act)
 
 
 def test_a_tool_that_refused_to_begin_says_why(tmp_path: Path) -> None:
-    async def act(desk: SubjectLog) -> None:
+    async def act(recorder: SubjectRecorder) -> None:
         code = "import sys; print('hitless: --to: no URL', file=sys.stderr); sys.exit(3)"
-        tool = await start(code, desk)
+        tool = await start(code, recorder)
         assert not await tool.heard(HANG)
         assert tool.refused == "--to: no URL"
-        late = await start(SPEAK + "import sys; sys.exit(3)", desk)
+        late = await start(SPEAK + "import sys; sys.exit(3)", recorder)
         await late.heard(HANG)
         await late.process.wait()
         assert late.refused == "", "it had begun"

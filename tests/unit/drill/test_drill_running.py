@@ -11,7 +11,7 @@ import pytest
 from tests.unit.drill.fake_targets import FakeSubject, FakeTarget, VirtualClock
 from tests.unit.lab.virtual_time import run as virtually
 
-from hitless.drill import DrillPlan, Method, SubjectLog, run
+from hitless.drill import DrillPlan, Method, SubjectRecorder, run
 from hitless.errors import HitlessError, InputError, MissingError
 from hitless.evidence import Verdict, decide, read
 from hitless.model import events as e
@@ -20,7 +20,7 @@ PLAN = DrillPlan(rounds=2, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
 
 
 def drilled(
-    tmp_path: Path, *, plan: DrillPlan = PLAN, **kinds: Callable[[SubjectLog], FakeSubject] | HitlessError
+    tmp_path: Path, *, plan: DrillPlan = PLAN, **kinds: Callable[[SubjectRecorder], FakeSubject] | HitlessError
 ) -> Verdict:
     return drill(FakeTarget(kinds), tmp_path, plan)
 
@@ -63,7 +63,7 @@ def test_every_event_carries_its_agent_node_and_stream(tmp_path: Path) -> None:
 
 
 def test_what_a_restart_costs_is_the_verdict(tmp_path: Path) -> None:
-    verdict = drilled(tmp_path, bad=lambda desk: FakeSubject(desk, gap=0.05, lost=5))
+    verdict = drilled(tmp_path, bad=lambda recorder: FakeSubject(recorder, gap=0.05, lost=5))
     assert (verdict.verdict, verdict.agents[0].lost, verdict.agents[0].gaps) == ("fail", 10, 2)
 
 
@@ -91,13 +91,13 @@ def test_rules_that_never_carry_again_are_waited_for_with_patience_and_fail(tmp_
 
 
 def test_an_agent_that_does_not_come_back_is_inconclusive(tmp_path: Path) -> None:
-    verdict = drilled(tmp_path, lame=lambda desk: FakeSubject(desk, ready=False))
+    verdict = drilled(tmp_path, lame=lambda recorder: FakeSubject(recorder, ready=False))
     assert verdict.verdict == "inconclusive"
     assert "only 0 of 2 restarts came to ready again" in reasons(verdict)
 
 
 def test_a_tool_that_dies_ends_the_subject_early_and_the_next_one_goes_on(tmp_path: Path) -> None:
-    verdict = drilled(tmp_path, ill=lambda desk: FakeSubject(desk, dies=True), good=FakeSubject)
+    verdict = drilled(tmp_path, ill=lambda recorder: FakeSubject(recorder, dies=True), good=FakeSubject)
     assert [agent.verdict for agent in verdict.agents] == ["inconclusive", "pass"]
     assert verdict.agents[0].reasons[0] == "probe ended by itself with exit code 1: out of memory"
     phases = [one for one in read(tmp_path / "events.jsonl").events if isinstance(one, e.Phase) and one.agent == "ill"]
@@ -105,7 +105,7 @@ def test_a_tool_that_dies_ends_the_subject_early_and_the_next_one_goes_on(tmp_pa
 
 
 def test_a_subject_without_traffic_ends_within_a_bound_and_never_passes(tmp_path: Path) -> None:
-    verdict = drilled(tmp_path, mute=lambda desk: FakeSubject(desk, silent=True))
+    verdict = drilled(tmp_path, mute=lambda recorder: FakeSubject(recorder, silent=True))
     assert verdict.verdict == "inconclusive"
     assert "no attempt within 15 s of the start" in reasons(verdict)
 
@@ -113,7 +113,7 @@ def test_a_subject_without_traffic_ends_within_a_bound_and_never_passes(tmp_path
 def test_a_slow_node_has_as_long_for_its_first_words_as_for_a_restart(tmp_path: Path) -> None:
     class Slow(FakeSubject):
         def state(self, state: str) -> None:
-            if not self.desk.states:  # its first word comes late
+            if not self.recorder.states:  # its first word comes late
                 asyncio.get_running_loop().call_later(20.0, FakeSubject.state, self, state)
             else:
                 super().state(state)
@@ -134,7 +134,7 @@ def test_rules_that_were_never_understood_are_not_waited_for(tmp_path: Path) -> 
 
 
 def test_nothing_is_restarted_on_rules_that_do_not_carry(tmp_path: Path) -> None:
-    verdict = drilled(tmp_path, bare=lambda desk: FakeSubject(desk, carried=False))
+    verdict = drilled(tmp_path, bare=lambda recorder: FakeSubject(recorder, carried=False))
     assert verdict.verdict == "inconclusive"
     assert "nothing was restarted" in reasons(verdict)
     assert not any(isinstance(one, e.Restart) for one in read(tmp_path / "events.jsonl").events)

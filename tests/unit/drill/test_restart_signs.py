@@ -49,7 +49,7 @@ def test_another_process_of_the_name_is_a_sign_and_the_same_one_speaks_against_i
     first = start(name)
     way = RestartMethod(command="true", process=name)
     way.check()
-    before = way.look()
+    before = way.before()
     change = e.Change(t=9, family="ipv4", backend="nft", table="nat", writer=e.Writer(1, "iptables"))
     # rules that are written are no sign while the agent's process goes on: it may have written them
     assert way.sign(before, [change], 5) == ("", f"{name} (process {first.pid}) did not end")
@@ -64,7 +64,7 @@ def test_another_process_of_the_name_is_a_sign_and_the_same_one_speaks_against_i
 def test_a_process_that_was_only_signalled_did_not_restart(start: Start) -> None:
     name = f"agent-{uuid.uuid4()}"
     first = start(name)
-    before = RestartMethod(command="true", process=name).look()
+    before = RestartMethod(command="true", process=name).before()
     first.send_signal(signal.SIGSTOP)
     first.send_signal(signal.SIGCONT)
     sign, against = restart_signs.of_processes(before, name)

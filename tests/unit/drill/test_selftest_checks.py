@@ -6,7 +6,7 @@ import pytest
 from tests.unit.evidence.drill_logs import FAR, IPTABLES, Drill, at
 
 from hitless.drill.injector import CommitTime, Injected
-from hitless.drill.selftest import word
+from hitless.drill.selftest import overall
 from hitless.drill.trials import Finding, Gaps, Harmless, Losses, Quiet, Signalled, Trial, trials
 from hitless.evidence import decide, grouped
 from hitless.model import events as e
@@ -90,7 +90,7 @@ def test_a_gap_that_was_missed_is_excused_only_where_rules_are_asked_and_were_as
     made, seen = ((2.3, 0.005), (2.4, 0.05)), ((2.4, 0.05),)
     for asked, lag, busy in ((True, 0.02, True), (True, 0.004, False), (False, 0.02, False)):
         trial = gaps(*made)
-        trial.asked = asked
+        trial.polled = asked
         found = {each.done: each for each in checked(trial, late(lossy(*seen), lag))}["2 gaps of 1 to 50 ms"]
         assert (found.right, found.busy) == (False, busy)
         assert "not those of 5 ms" in found.found
@@ -100,7 +100,7 @@ def test_two_gaps_that_were_seen_as_one_are_excused_by_a_look_that_was_later_tha
     made, seen = ((2.3, 0.2), (2.58, 0.2)), ((2.3, 0.48),)
     for asked, lag, busy in ((True, 0.1, True), (True, 0.05, False), (False, 0.1, False)):
         trial = gaps(*made)
-        trial.asked = asked
+        trial.polled = asked
         found = {each.done: each for each in checked(trial, late(lossy(*seen), lag))}["2 gaps of 1 to 50 ms"]
         assert (found.right, found.busy) == (False, busy)
         assert found.found.startswith("0 found") and found.found.endswith("0 more")
@@ -209,10 +209,10 @@ def test_a_tool_that_was_killed_must_make_the_drill_inconclusive_and_say_so() ->
 
 def test_the_word_of_the_whole_is_the_worst_and_nothing_checked_is_a_fail() -> None:
     right, busy, bad = Finding("a", "b", "c", True), Finding("a", "b", "c", False, True), Finding("a", "b", "c", False)
-    assert word([right, right]) == "pass"
-    assert word([right, busy]) == "inconclusive"
-    assert word([right, busy, bad]) == "fail"
-    assert word([]) == "fail"
+    assert overall([right, right]) == "pass"
+    assert overall([right, busy]) == "inconclusive"
+    assert overall([right, busy, bad]) == "fail"
+    assert overall([]) == "fail"
 
 
 @pytest.mark.parametrize("backend", list(Backend))

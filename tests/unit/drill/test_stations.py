@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hitless.drill import DrillLog, SubjectLog
-from hitless.drill.stations import CompanionLog, SharedLog
+from hitless.drill import DrillLog, SubjectRecorder
+from hitless.drill.stations import CompanionRecorder, SharedRecorder
 from hitless.evidence import LogWriter, read
 from hitless.kernel.clock import Clock
 from hitless.model import events as e
@@ -13,9 +13,9 @@ from hitless.model import events as e
 FLOW = {"kind": "tcp", "family": "ipv4", "sport": 1, "dst": "198.51.100.1", "dport": 2}
 
 
-def _desks(record: DrillLog) -> tuple[SubjectLog, CompanionLog]:
-    first = record.desk("a", "node0")
-    return first, CompanionLog(record, "a", "node1", trouble=first.trouble, first=first)
+def _desks(record: DrillLog) -> tuple[SubjectRecorder, CompanionRecorder]:
+    first = record.recorder("a", "node0")
+    return first, CompanionRecorder(record, "a", "node1", trouble=first.trouble, first=first)
 
 
 def test_the_first_desk_hears_what_the_others_write_and_their_trouble_is_its_own(tmp_path: Path) -> None:
@@ -34,8 +34,13 @@ def test_what_the_one_far_end_saw_goes_to_the_node_of_the_pod_or_to_all(tmp_path
     with LogWriter(tmp_path / "log") as writer:
         record = DrillLog(writer, Clock())
         first, other = _desks(record)
-        shared = SharedLog(
-            record, "a", "", trouble=first.trouble, desks=[first, other], owner=lambda leak: int("10.42.1." in leak.src)
+        shared = SharedRecorder(
+            record,
+            "a",
+            "",
+            trouble=first.trouble,
+            recorders=[first, other],
+            owner=lambda leak: int("10.42.1." in leak.src),
         )
         for source in ("10.42.0.2", "10.42.1.2", "10.42.1.3"):
             shared.write(e.Leak(t=1, src=source, **FLOW), "farend")  # type: ignore[arg-type]

@@ -43,18 +43,18 @@ def test_a_tool_that_nobody_can_listen_to_any_more_is_ended_and_the_drill_told(
         with LogWriter(tmp_path / "events.jsonl") as writer:
             record = DrillLog(writer, Clock())
             record.begin("drill", {})
-            desk = record.desk("flannel-0.28", "node-1")
-            write = desk.write
+            recorder = record.recorder("flannel-0.28", "node-1")
+            write = recorder.write
 
             def fails(event: e.Event, stream: str = "drill") -> None:
                 if isinstance(event, e.Header):
                     raise error
                 write(event, stream)
 
-            desk.write = fails  # type: ignore[method-assign]
-            tool = await Tool.start("probe", [sys.executable, "-c", TALKS], desk)
+            recorder.write = fails  # type: ignore[method-assign]
+            tool = await Tool.start("probe", [sys.executable, "-c", TALKS], recorder)
             async with asyncio.timeout(60):
-                await desk.trouble.wait()
+                await recorder.trouble.wait()
                 await tool.process.wait()
             await tool.kill()
 

@@ -17,7 +17,7 @@ from tests.unit.evidence.drill_logs import Drill, outage_drill
 from tests.unit.lab.virtual_time import run as virtually
 
 from hitless.cli.report import command
-from hitless.drill import DrillPlan, SubjectLog, run
+from hitless.drill import DrillPlan, SubjectRecorder, run
 from hitless.drill.origins import Origin
 from hitless.evidence import LogWriter, read
 from hitless.evidence.redaction import Mask, names_in
@@ -170,10 +170,10 @@ class NamedTarget(FakeTarget):
 def drilled(tmp_path: Path, *, anonymous: bool) -> Path:
     """A drill of a cluster whose events name everything somewhere."""
 
-    def subject(desk: SubjectLog) -> FakeSubject:
-        desk.note("info", f"{OTHER} answers for {NODE} at edge.example, from {HOST}; token={SECRET}")
-        desk.write(e.Restart(t=desk.now, step="started", round=0, detail=f"pod canal-x on {NODE}"))
-        return FakeSubject(desk, gap=0.05, lost=3)
+    def subject(recorder: SubjectRecorder) -> FakeSubject:
+        recorder.note("info", f"{OTHER} answers for {NODE} at edge.example, from {HOST}; token={SECRET}")
+        recorder.write(e.Restart(t=recorder.now, step="started", round=0, detail=f"pod canal-x on {NODE}"))
+        return FakeSubject(recorder, gap=0.05, lost=3)
 
     origin = Origin(
         f"hitless drill --cluster --node {NODE} --to https://user:{SECRET}@edge.example/ --out /home/alice/{HOST}",
@@ -187,7 +187,7 @@ def drilled(tmp_path: Path, *, anonymous: bool) -> Path:
     async def main() -> None:
         plan = DrillPlan(rounds=1, baseline=1.0, settle=0.5, recovery=3.0, patience=5.0)
         told, verdict = await run(
-            plan, target, log, judged="rke2-canal", clock=VirtualClock(), origin=origin, onlooker=seen.append
+            plan, target, log, judged="rke2-canal", clock=VirtualClock(), origin=origin, observer=seen.append
         )
         for form in ("terminal", "html", "json", "junit", "prometheus", "svg"):
             (tmp_path / f"report.{form}").write_text(render(form, told, verdict))

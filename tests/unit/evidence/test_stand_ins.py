@@ -97,9 +97,9 @@ def test_the_drills_header_names_the_stand_ins_of_the_lab() -> None:
 
 def test_the_lines_of_a_running_drill_name_it_so(capsys: pytest.CaptureFixture[str]) -> None:
     header, *rest = outage_drill().log()
-    with view(["flannel-0.28"], 2, quiet=True) as onlooker:
+    with view(["flannel-0.28"], 2, quiet=True) as observer:
         for event in (header, *rest):
-            onlooker(event)
+            observer(event)
     said = capsys.readouterr().err
     assert "flannel-0.28 (stand-in) on node-1: round 1 of 2" in said
 

@@ -20,7 +20,7 @@ from hitless.cluster.manifests import PodOptions
 from hitless.cluster.pods import sweep
 from hitless.cluster.target import ClusterTarget, SharedObjects
 from hitless.drill import DrillPlan, run
-from hitless.drill.drill_log import SubjectLog
+from hitless.drill.drill_log import SubjectRecorder
 from hitless.drill.origins import Origin
 from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import MissingError
@@ -55,7 +55,7 @@ class DrillProber:
     folder: Callable[[Sequence[str]], Path]
     done: Callable[[Path, RecordedDrill, Verdict], None]
     origin: Origin | None = None
-    onlooker: Callable[[e.Event], None] = lambda _: None
+    observer: Callable[[e.Event], None] = lambda _: None
     former: list[str] = field(default_factory=list)
     """Drills of drivers that died: what is left of them goes before pods are made."""
 
@@ -110,7 +110,7 @@ class DrillProber:
             _Worked(target, work, unseen, before),
             log,
             judged=target.title,
-            onlooker=self.onlooker,
+            observer=self.observer,
             origin=self.origin,
         )
         self.done(log, told, verdict)
@@ -146,20 +146,20 @@ class _Worked:
         return self.inner.subjects()
 
     @asynccontextmanager
-    async def open(self, name: SubjectName, desk: SubjectLog) -> AsyncIterator[Subject]:
+    async def open(self, name: SubjectName, recorder: SubjectRecorder) -> AsyncIterator[Subject]:
         if self.before is not None:
-            desk.when = _past(desk, self.before)
-        async with self.inner.open(name, desk) as subject:
-            yield _Subject(subject, desk, self.work, self.unseen, self.inner.method)
+            recorder.when = _past(recorder, self.before)
+        async with self.inner.open(name, recorder) as subject:
+            yield _Subject(subject, recorder, self.work, self.unseen, self.inner.method)
 
 
-def _past(desk: SubjectLog, before: float) -> Callable[[str], int]:
+def _past(recorder: SubjectRecorder, before: float) -> Callable[[str], int]:
     """When the phases of a measurement were that another driver began: it probed for ``before`` seconds at least, and
     restarted the agent after that."""
 
     def when(phase: str) -> int:
-        starts = {"baseline": desk.earliest, "round": desk.earliest + int(before * 1e9)}
-        return starts.get(phase) or desk.now
+        starts = {"baseline": recorder.earliest, "round": recorder.earliest + int(before * 1e9)}
+        return starts.get(phase) or recorder.now
 
     return when
 
@@ -167,19 +167,19 @@ def _past(desk: SubjectLog, before: float) -> Callable[[str], int]:
 @dataclass
 class _Subject:
     inner: Subject
-    desk: SubjectLog
+    recorder: SubjectRecorder
     work: Work
     unseen: bool
     method: str
     _told: list[str] = field(default_factory=list)
 
     async def restart(self, round: int) -> None:
-        desks = {one.node: one for one in (self.desk, *self.desk.companions)}
+        recorders = {one.node: one for one in (self.recorder, *self.recorder.companions)}
 
         def tell(node: str, step: Step, detail: str, evidence: str = "", code: e.RestartCode = "", /) -> None:
-            desks[node].write(
+            recorders[node].write(
                 e.Restart(
-                    t=self.desk.when("round") if step == "stop" and self.desk.when else self.desk.now,
+                    t=self.recorder.when("round") if step == "stop" and self.recorder.when else self.recorder.now,
                     step=step,
                     round=round,
                     method=self.method,
@@ -189,7 +189,7 @@ class _Subject:
                 )
             )
 
-        for one in desks.values() if self.unseen else ():
+        for one in recorders.values() if self.unseen else ():
             one.note("error", UNSEEN)
         await self.work(tell)
 
