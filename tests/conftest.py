@@ -24,6 +24,7 @@ from collections.abc import Iterator
 import pytest
 import tools
 from hypothesis import HealthCheck, is_hypothesis_test, settings
+from tests import excuses
 
 import hitless
 
@@ -75,3 +76,24 @@ def no_task_is_forgotten() -> Iterator[None]:
     finally:
         logger.removeHandler(complaints)
     assert not complaints.said, "\n".join(complaints.said)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """A worker of xdist has ended: take over what it excused."""
+    excuses.CHECKS.update(getattr(node, "workeroutput", {}).get("excused", {}))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of a worker: hand on what was excused."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["excused"] = dict(excuses.CHECKS)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many checks were excused by a tool's own lateness."""
+    for number, line in enumerate(excuses.lines(excuses.CHECKS)):
+        if not number:
+            terminalreporter.section("excused")
+        terminalreporter.write_line(line)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.excuses import check
 from tests.kernel.drill.drills import blamed, felt, lateness
 from tests.kernel.lab.worlds import need, until
 
@@ -118,7 +119,8 @@ def test_a_command_that_empties_the_chain_for_a_while_is_caught(built: lab.Lab, 
     assert code == 1, agent["reasons"]
     assert agent["agent"] == "restart"
     assert agent["gaps"] == 2
-    assert agent["longest_gap_ms"] >= 300 - late_ms, (agent, late_ms)
+    longest = agent["longest_gap_ms"]
+    assert check(longest >= 300, longest >= 300 - late_ms, "a gap's length: the watch was late"), (agent, late_ms)
     assert felt(agent), agent
 
 

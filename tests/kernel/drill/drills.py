@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.excuses import check
 from tests.kernel.lab.worlds import need
 
 from hitless import lab
@@ -27,6 +28,7 @@ HANG = 300.0
 HITLESS = (sys.executable, "-m", "hitless")
 BUSY = ("too busy", "half of its rate", "starved", "the far end was down")
 """What the verdict says of a machine that is too busy to measure on, or let a tool stand still."""
+BUSY_MACHINE = "the machine was too busy to measure on"
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,14 @@ def blamed(agent: dict[str, Any]) -> int:
 def unharmed(agent: dict[str, Any]) -> bool:
     """No gap, no leak and nothing lost; and a pass, where this machine let it be measured."""
     found = (agent["gaps"], agent["leaked"], blamed(agent))
-    return found == (0, 0, 0) and (agent["verdict"] == "pass" or busy(agent))
+    measured = check(agent["verdict"] == "pass", busy(agent), BUSY_MACHINE)
+    return found == (0, 0, 0) and measured
 
 
 def felt(agent: dict[str, Any]) -> bool:
     """Whether connections were lost in its gaps; a prober that was late for longer than they lasted can not know."""
-    return blamed(agent) > 0 or agent["prober_lag_ms"] > agent["longest_gap_ms"] > 0
+    late = agent["prober_lag_ms"] > agent["longest_gap_ms"] > 0
+    return check(blamed(agent) > 0, late, "nothing lost in a gap: the prober was late for longer than it lasted")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.excuses import check
 from tests.kernel.drill.drills import HANG, blamed, felt, hitless, lateness, left, start, unharmed
 from tests.kernel.lab.worlds import machine, until
 
@@ -110,8 +111,9 @@ def test_an_agent_of_ones_own_is_drilled_by_its_command_and_its_own_word_for_rea
         late_ms = late(tmp_path / "out/events.jsonl") / 1e6
     agent = done.agent("mine.sh")
     assert (agent["verdict"], agent["gaps"]) == ("fail", 2), agent
-    assert 100 - late_ms <= agent["longest_gap_ms"] < 5000 + late_ms, (agent, late_ms)
-    assert blamed(agent) > 50 or agent["prober_lag_ms"] > 50, agent
+    longest, late_by = agent["longest_gap_ms"], "a gap's length: the machine was late by more than the tolerance"
+    assert check(100 <= longest < 5000, 100 - late_ms <= longest < 5000 + late_ms, late_by), (agent, late_ms)
+    assert check(blamed(agent) > 50, agent["prober_lag_ms"] > 50, "few lost in a gap: the prober was late"), agent
     assert done.code == 1
 
 
