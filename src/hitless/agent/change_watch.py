@@ -1,9 +1,9 @@
-"""What may have touched our rules, and who did it.
+"""Notices commits that may have changed our rules, and remembers which process made them.
 
-Problem: an event says "look", and must say whom to name. Promise: commits to the chains that lead pods outside, and
-changes of legacy tables where there are any (``hitless.agent.legacy``), wake the loop; the last of them is the
-suspect if the look finds damage. Commits that an observation already covers (its generation is as high) are dropped,
-our own among them.
+Problem: an event only reports that something changed, but the log must name the process that damaged our rules.
+Promise: commits to our chains and to the base chains that lead to them, and changes of legacy tables where there are
+any (``hitless.agent.legacy``), request a pass; if that pass finds damage, the last of their writers is the suspect.
+Commits that an observation already includes (its generation is at least as high) are dropped, our own among them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ChangeWatch", "Suspect"]
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """Somebody who may have changed our rules: monotonic time, nf_tables generation (0: legacy), who."""
+    """A process that may have changed our rules. ``time``: monotonic; ``generation``: of nf_tables, 0 for legacy."""
 
     time: float
     generation: int
@@ -31,8 +31,8 @@ class Suspect:
 
     @property
     def kin(self) -> str:
-        """What is one opponent in a fight: iptables and ip6tables are (the kernel cuts names at 15 bytes), and a writer
-        without a name is one of iptables-legacy."""
+        """What counts as one opponent in a fight: iptables and ip6tables do (the kernel cuts names at 15 bytes), and a
+        writer without a name is one of iptables-legacy."""
         return (self.name or "iptables-legacy").replace("ip6tables", "iptables")[:14]
 
     @property
@@ -42,7 +42,7 @@ class Suspect:
         return f"{name} (pid {self.pid})" if self.pid else name
 
 
-def interesting(families: Collection[Family]) -> frozenset[ChainName]:
+def relevant_chains(families: Collection[Family]) -> frozenset[ChainName]:
     """Our chains, the base chains that lead to them, and their tables (an empty chain name)."""
     found: set[ChainName] = set()
     for family in families:
@@ -54,9 +54,9 @@ def interesting(families: Collection[Family]) -> frozenset[ChainName]:
 
 
 class ChangeWatch:
-    """Listens in the event loop; ``wake`` is called when it is time to look, ``stir`` when others have changed rules
-    of theirs. ``listen`` (a function and what to call) begins to listen and returns how to end it; ``legacy`` makes
-    what watches the legacy tables."""
+    """Runs in the event loop. Calls ``on_change`` when our rules may have changed, and ``on_foreign_change`` when other
+    rules have. ``listen`` gets the function to call for new events and returns how to stop; ``legacy`` creates the
+    watch of the legacy tables."""
 
     def __init__(
         self,
@@ -66,20 +66,20 @@ class ChangeWatch:
         listen: Callable[[Callable[[], None]], Callable[[], None]],
         legacy: Callable[[Callable[[int, str], None]], LegacyTables],
     ) -> None:
-        self.wake: Callable[[], None] = lambda: None
-        self.stir: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_foreign_change: Callable[[], None] = lambda: None
         self._commits, self._clock = commits, clock
         self._listen, self._make_legacy = listen, legacy
-        self._end: Callable[[], None] | None = None
-        self._interesting = interesting(tuple(Family))
+        self._stop_listening: Callable[[], None] | None = None
+        self._relevant = relevant_chains(tuple(Family))
         self._suspects: list[Suspect] = []
-        self._seen = 0
+        self._seen = 0  # the generation of the last observation
         self._legacy: LegacyTables | None = None
         self.lost = 0
 
     def start(self) -> None:
         """Begin to listen."""
-        self._end = self._listen(self.collect)
+        self._stop_listening = self._listen(self.collect)
 
     def follow_legacy(self) -> None:
         """From now on watch the legacy tables too."""
@@ -88,41 +88,41 @@ class ChangeWatch:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._end is not None:
-            self._end()
+        if self._stop_listening is not None:
+            self._stop_listening()
         self._commits.close()
         if self._legacy is not None:
             self._legacy.close()
 
     def _legacy_changed(self, pid: int, name: str) -> None:
         self._suspects.append(Suspect(self._clock.monotonic(), 0, pid, name))
-        self.wake()
+        self.on_change()
 
-    def looked(self, cost: float) -> None:
-        """A look is over, and took so long."""
+    def pass_ended(self, cost: float) -> None:
+        """A pass has just ended, and took so many seconds."""
         if self._legacy is not None:
-            self._legacy.looked(cost)
+            self._legacy.pass_ended(cost)
 
     def collect(self) -> None:
-        """Take what has been committed."""
+        """Read the new events."""
         if self._collect():
-            self.wake()
+            self.on_change()
 
     def _collect(self) -> bool:
-        """Whether there was anything that may have touched our rules."""
+        """Whether there was a commit that may have changed our rules."""
         found = False
         try:
             for commit in self._commits.ready():
-                if commit.generation > self._seen and commit.touched & self._interesting:
+                if commit.generation > self._seen and commit.touched & self._relevant:
                     self._suspects.append(Suspect(self._clock.monotonic(), commit.generation, commit.pid, commit.name))
                     found = True
                 elif commit.generation > self._seen:
-                    self.stir()
-        except KernelError as error:  # EventsLostError, or a message that nobody understands: all the same, look
+                    self.on_foreign_change()
+        except KernelError as error:  # lost events, or one that cannot be read: compare in either case
             self.lost += 1
             why = "the kernel dropped events" if isinstance(error, EventsLostError) else "an event is not understood"
             self._suspects.append(Suspect(self._clock.monotonic(), self._seen + 1, 0, f"unknown ({why})"))
-            self.wake()
+            self.on_change()
         return found
 
     def take(self) -> list[Suspect]:
@@ -131,14 +131,14 @@ class ChangeWatch:
         return found
 
     def covered(self, first: int, last: int) -> list[Suspect]:
-        """A look began with generation ``first`` and ended with ``last``: what was committed until then is no news.
+        """A pass began with generation ``first`` and ended with ``last``: commits up to then need no other pass.
 
-        Returns the commits that the look had seen already when it began and that are not taken yet.
+        Returns those up to ``first`` that were not taken yet: the pass has seen what they did.
         """
         self._collect()
         seen = [one for one in self._suspects if 0 < one.generation <= first]
         self._seen = max(self._seen, last)
         self._suspects = [one for one in self._suspects if one.generation == 0 or one.generation > last]
         if self._suspects:
-            self.wake()
+            self.on_change()
         return seen

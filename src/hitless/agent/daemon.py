@@ -1,8 +1,8 @@
-"""From options to a running agent: sources, sockets, signals, and an orderly end.
+"""The daemon: creates all parts of the agent from its options, runs them, and ends them.
 
-Problem: everything that can be wrong with the input must be said before the kernel is touched. Promise: files and flags
-are read and checked first (``InputError``); then the loop is fed: at once from flags or the last subnet.env, later from
-Kubernetes. SIGTERM and SIGINT end it and change nothing. The composition root of the daemon.
+Problem: wrong input must be reported before the kernel is touched. Promise: files and flags are read and checked first
+(``InputError``). Then the loop gets its snapshots: at once from flags or the last subnet.env, later from Kubernetes or
+the leases. SIGTERM and SIGINT end the daemon and change nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = ["first_snapshot", "run", "snapshot_of"]
 
 
 def first_snapshot(options: Options, netconf: NetConf) -> SourceSnapshot | None:
-    """What can be known without asking anybody; ``None``: wait for Kubernetes. Raises ``InputError``.
+    """The snapshot that flags and files give; ``None``: wait for Kubernetes or the leases. Raises ``InputError``.
 
     Flags come first. A subnet.env that does not fit net-conf.json is an error only where nothing else can correct it.
     """
@@ -95,29 +95,29 @@ def _kubernetes(options: Options) -> NodeSource | None:
 
 
 async def run(options: Options, log_stream: Stream, started: float) -> None:
-    """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` when this
-    machine cannot do it."""
+    """Run until SIGTERM or SIGINT. Raises ``InputError`` before anything is touched, ``MissingError`` where this
+    machine lacks a program, permission or kernel module."""
     return_large_blocks()
     favour()
     log = Log(log_stream, verbosity=options.verbosity, node=options.node_name)
 
-    def say(words: str) -> None:
-        log.warning("leases", reason=words)
+    def log_leases(reason: str) -> None:
+        log.warning("leases", reason=reason)
 
-    def about_key(words: str) -> None:
-        log.warning("wireguard key", reason=words)
+    def log_key(reason: str) -> None:
+        log.warning("wireguard key", reason=reason)
 
-    state = remembered(options, say)
-    netconf, config = network_configuration(options, state, say)
+    state = remembered(options, log_leases)
+    netconf, config = network_configuration(options, state, log_leases)
     snapshot = first_snapshot(options, netconf)
-    source = lease_source(options, netconf, state, say, config)
+    source = lease_source(options, netconf, state, log_leases, config)
     kubernetes = _kubernetes(options) if source is None else None
     backend = backend_config(netconf) if source is not None else None
     secrets = None
     if isinstance(backend, WireguardConfig):
         from hitless.agent.overlay.keys import key_file, secrets_of
 
-        secrets = secrets_of(backend, key_file(options.environment), about_key)
+        secrets = secrets_of(backend, key_file(options.environment), log_key)
     metrics, notifier = agent_metrics(), Notifier(options.environment)
     health = Health(stale_after=3 * options.resync)
     metrics.set("hitless_build_info", 1, version=_version())
@@ -131,7 +131,7 @@ async def run(options: Options, log_stream: Stream, started: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Feeds:
-    """Where the node's subnet comes from: what is known already, Kubernetes for the rules alone, or the leases."""
+    """Where the node's subnet comes from: a snapshot known at the start, the Kubernetes API, or the leases."""
 
     snapshot: SourceSnapshot | None
     kubernetes: NodeSource | None
@@ -142,28 +142,28 @@ class _Feeds:
 
 
 def _watch(runtime: AsyncRuntime) -> ChangeWatch:
-    """What says that rules have changed, in this event loop."""
-    turning = asyncio.get_running_loop()
+    """The watch for changed rules, in this event loop."""
+    event_loop = asyncio.get_running_loop()
     commits = Commits()
 
     def listen(collect: Callable[[], None]) -> Callable[[], None]:
-        turning.add_reader(commits.fileno(), collect)
+        event_loop.add_reader(commits.fileno(), collect)
 
         def end() -> None:
-            turning.remove_reader(commits.fileno())
+            event_loop.remove_reader(commits.fileno())
 
         return end
 
     def legacy(changed: Callable[[int, str], None]) -> LegacyTables:
         from hitless.agent.legacy import legacy_watch
 
-        return legacy_watch(HERE, turning, runtime, changed)
+        return legacy_watch(HERE, event_loop, runtime, changed)
 
     return ChangeWatch(commits, runtime, listen=listen, legacy=legacy)
 
 
 async def _turn(health: Health) -> None:
-    """Say once a second that the event loop turns."""
+    """Record once a second that the event loop runs."""
     while True:
         health.turned = SYSTEM.monotonic()
         await asyncio.sleep(1.0)
@@ -184,20 +184,20 @@ async def _work(
         resync=options.resync,
         heal=options.heal,
     )
-    watch.wake, watch.stir = loop.wake, loop.stirred
+    watch.on_change, watch.on_foreign_change = loop.rules_changed, loop.foreign_rules_changed
 
     def failed(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        words = str(ours(error, "a part of the agent")) if isinstance(error, BaseException) else context.get("message")
-        log.error("internal failure", reason=str(words))
-        loop.wake()  # it may have been what tells of changes
+        reason = str(ours(error, "a part of the agent")) if isinstance(error, BaseException) else context.get("message")
+        log.error("internal failure", reason=str(reason))
+        loop.rules_changed()  # an event may have been lost with it
 
     asyncio.get_running_loop().set_exception_handler(failed)
     when_ended(asyncio.get_running_loop(), loop.stop)
     log.info("start", version=_version(), netconf=netconf.where, masquerade=options.masquerade, forward=options.forward)
     if options.ignored:
-        words = ", ".join(f"--{name}" for name in options.ignored)
-        log.info("flags ignored", flags=words, reason="no effect in this version")
+        flags = ", ".join(f"--{name}" for name in options.ignored)
+        log.info("flags ignored", flags=flags, reason="no effect in this version")
     if netconf.unused:
         log.info("fields without effect", netconf=netconf.where, fields=list(netconf.unused))
     keeper = _SubnetKeeper(options, netconf, loop, log)
@@ -211,7 +211,7 @@ async def _work(
     if feeds.kubernetes is not None:
         tasks.append(asyncio.create_task(keeper.follow(feeds.kubernetes, health)))
     if feeds.source is not None and feeds.backend is not None:
-        from hitless.agent.overlay.service import Overlay  # 20 ms, for those who have leases
+        from hitless.agent.overlay.service import Overlay  # 20 ms, only where there are leases
 
         overlay = Overlay(
             options, netconf, feeds.backend, feeds.source, log, metrics, health, SYSTEM.monotonic, keeper.take,
@@ -239,7 +239,7 @@ class _SubnetKeeper:
         self.adopt(snapshot_of(self._options, self._netconf, tuple(subnets), "leases"), mtu)
 
     def adopt(self, snapshot: SourceSnapshot, mtu: int | None = None) -> None:
-        """From now on this is what the node should look like."""
+        """From now on this is the desired state."""
         subnets = [str(networks.subnet) for networks in snapshot.networks.values()]
         self._log.info("snapshot", origin=snapshot.origin, subnets=subnets)
         self._loop.desire(snapshot, native=self._netconf.nftables)
@@ -256,7 +256,7 @@ class _SubnetKeeper:
             self._log.warning("subnet file", path=str(path), reason=f"cannot be written: {error.strerror}")
 
     async def follow(self, source: NodeSource, health: Health) -> None:
-        """Ask for the node's subnets, again and again; a wrong or missing answer leaves everything as it is."""
+        """Ask for the node's subnets at intervals; a wrong or missing answer changes nothing."""
         gap = 1.0
         last: SourceSnapshot | None = None
         while True:
@@ -267,7 +267,7 @@ class _SubnetKeeper:
                     last = snapshot
                     self.adopt(snapshot)
                 gap = 60.0  # a node's podCIDR changes only when the node is made anew
-            except Exception as failure:  # noqa: BLE001 - a loop's border: else nobody would ask any more
+            except Exception as failure:  # noqa: BLE001 - the outermost handler: else the subnets would never be asked for again
                 error = ours(failure, "asking Kubernetes")
                 health.waiting_for = f"this node's subnet from Kubernetes: {error}"
                 self._log.warning("kubernetes not answering", reason=str(error))
@@ -276,10 +276,10 @@ class _SubnetKeeper:
 
 
 def _mtu(netconf: NetConf, known: SubnetFile | None) -> int:
-    """The overlay is not ours in this version: what flannel wrote stays; else what the configuration says."""
+    """The MTU of flannel's subnet.env, where there is one; else that of the configuration."""
     if known is not None and known.mtu is not None:
         return known.mtu
-    # 50 bytes of VXLAN over IPv4 on a link of 1500 (flannel: backend/vxlan), where nobody says otherwise
+    # 50 bytes of VXLAN over IPv4 on a link of 1500 (flannel: backend/vxlan), unless configured
     return netconf.mtu or 1450
 
 
@@ -290,7 +290,7 @@ def _version() -> str:
 
 
 def started_at() -> float:
-    """When this process was started, on the monotonic clock: the interpreter's own start counts as well."""
+    """When this process was started, on the monotonic clock, the interpreter's own start included."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         uptime = float(Path("/proc/uptime").read_text().split()[0])

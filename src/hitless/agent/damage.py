@@ -1,9 +1,9 @@
-"""Whose work is it that our rules are not as they were, and since when? Pure: time comes in.
+"""Which process damaged our rules, and since when? Pure: the time is an argument.
 
-Problem: a look finds a difference and not its author; the first look may repair half of it only, and a writer that
-undoes every repair must not make a loop at full speed. Promise: ``seen`` is told of each look that had something to do
-and names the last suspect that has a name; damage that took several looks is one, by who did it, from its first sign.
-Each damage counts once against its writer, and ``fights`` says what that means. Next stage: ``reporting``.
+Problem: a pass finds a difference, but not who made it; one pass may repair only half of it, and a writer that undoes
+every repair must not cause a loop at full speed. Promise: ``seen`` gets each pass that had something to repair, and
+names the last suspect whose name is known. Damage whose repair took several passes is one damage, which lasts from its
+first event. Each counts once against its writer; ``fights`` decides what follows. Next stage: ``reporter``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Blame", "Damage"]
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Who did it, how long it has lasted, and what it means among what the same writer did before."""
+    """The writer, how long the damage has lasted, and whether it is part of a fight with this writer."""
 
     suspect: Suspect
     duration: float
@@ -27,7 +27,7 @@ class Blame:
 
 
 class Damage:
-    """What others do to our rules."""
+    """Damage by other programs."""
 
     def __init__(self) -> None:
         self._fights = Fights()
@@ -35,20 +35,20 @@ class Damage:
         self._by: Suspect | None = None
 
     @property
-    def stands(self) -> bool:
+    def lasts(self) -> bool:
         """Whether there is damage that is not repaired yet."""
         return self._since is not None
 
     def over(self) -> None:
-        """There is none any more, whoever repaired it."""
+        """It is repaired, by us or by another program."""
         self._since = self._by = None
 
     def seen(self, begun: float, ended: float, suspects: Sequence[Suspect], *, settled: bool) -> Blame:
-        """A look from ``begun`` to ``ended`` found damage; ``settled``: and repaired it."""
+        """A pass from ``begun`` to ``ended`` found damage; ``settled``: and repaired it."""
         named = [one for one in suspects if one.name] or suspects
         suspect = named[-1] if named else self._by or Suspect(begun, 0, 0, "")
         since = self._since if self._since is not None else suspects[0].time if suspects else begun
-        # another try at damage that is not repaired yet is nobody's doing, unless somebody has written meanwhile
+        # another try to repair the same damage is no new damage, unless a program has written since
         anew = self._since is None or bool(suspects)
         self._since, self._by = (None, None) if settled else (since, suspect)
         return Blame(suspect, ended - since, self._fights.damage(suspect.kin, begun) if anew else GOES_ON)

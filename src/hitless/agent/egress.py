@@ -1,9 +1,8 @@
-"""Is the egress path carried? The evaluator's answer, for the agent.
+"""Is the egress path carried?
 
-Two questions. ``Egress.ask`` asks about the node as it stands now: what ``hitless.observe`` answers, which is what
-``hitless watch`` says of the same rules, and says in words what happens to the pods' packets (refused is not the same
-as un-translated). ``was_open`` asks about an observed state after the fact, without reading again, so that a repair is
-not delayed by asking. Pure.
+``Egress.ask`` evaluates the node's current rules as ``hitless watch`` does (``hitless.observe``), and says what happens
+to the pods' packets: dropped, rejected, or not translated. ``was_open`` evaluates an earlier observation, without
+reading again, so that a repair is not delayed. Pure.
 """
 
 from __future__ import annotations
@@ -25,25 +24,25 @@ __all__ = ["Egress", "EgressStatus", "Opened", "was_open"]
 
 @dataclass(frozen=True, slots=True)
 class EgressStatus:
-    """What happens to a network's pods, and ``why``: in words, empty where all is well."""
+    """Whether a network's pods have egress, and the reason where they have not."""
 
     state: State = "carried"
     why: str = ""
 
 
 class Egress:
-    """Asks about the pod networks of one node; it remembers who was carried last, to ask about it first."""
+    """For the pod networks of one node; remembers which pod was carried last, and begins with it."""
 
     def __init__(self) -> None:
         self._judges: dict[tuple[Network, bool], Judge] = {}
 
     def moved(self, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> bool:
-        """Whether others are to be asked than last time, or another way out is taken."""
+        """Whether the pods to evaluate, or their uplink, are others than last time."""
         judge = self._judges.get((networks.network, masquerade))
         return judge is None or judge.witnesses != around.witnesses(Asking(networks.network, networks.subnet))
 
     def ask(self, ruleset: Ruleset, networks: FamilyNetworks, around: AroundPort, *, masquerade: bool) -> EgressStatus:
-        """What happens to the new flows of this node's pods. Without ``masquerade`` only refusals count."""
+        """What happens to new flows of this node's pods. Without ``masquerade`` only refusals count."""
         network = networks.network
         witnesses = around.witnesses(Asking(network, networks.subnet))
         judge = self._judges.setdefault(
@@ -77,7 +76,7 @@ _HAPPENS: Mapping[How, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A network whose pods had no egress, how their packets were lost, and ``why``."""
+    """A network whose pods had no egress, how their packets were lost, and the reason."""
 
     network: Network
     how: How
@@ -85,9 +84,9 @@ class Opened:
 
 
 def was_open(state: NodeState, snapshot: SourceSnapshot) -> Mapping[Family, Opened]:
-    """The families whose masquerading was certainly interrupted in an observed state.
+    """The families whose masquerading was certainly interrupted in an observation.
 
-    Neighbours' chains were not read and count as neutral: what is asked here is whether *our* part was there.
+    Other programs' chains were not read and count as neutral: only our part is judged here.
     """
     found: dict[Family, Opened] = {}
     if not snapshot.masquerade:

@@ -1,8 +1,9 @@
-"""Noticing that another writer undoes our rules again and again.
+"""Notices that another program undoes our rules again and again.
 
-Problem: two agents that repair each other's work loop at full speed and take the lock from everybody. Promise: a third
-damage by the same writer within a minute is a fight, reported once with the writer's name; more than twenty in ten
-seconds are answered more and more slowly, up to ten seconds apart; a quiet minute ends it. Pure: time comes in.
+Problem: two agents that undo each other's changes loop at full speed and keep the lock from all other programs.
+Promise: a third damage by the same writer within a minute is a fight, and is reported once with the writer's name.
+After more than twenty in ten seconds repairs are delayed, up to ten seconds. A minute without damage ends the fight.
+Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _QUIET = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FightVerdict:
-    """``new``: this damage made it a fight. ``delay``: how long to wait before the repair. ``times``: in a minute."""
+    """``new``: with this damage it became a fight. ``delay``: seconds before the next repair. ``times``: in a
+    minute."""
 
     new: bool
     delay: float
@@ -28,7 +30,7 @@ class FightVerdict:
 
 
 GOES_ON = FightVerdict(False, 0.0, 0)
-"""Of damage that was judged already."""
+"""For damage that is counted already."""
 
 
 @dataclass(slots=True)
@@ -39,13 +41,13 @@ class _Opponent:
 
 
 class Fights:
-    """Damage by writer's name."""
+    """Counts damage by the writer's name."""
 
     def __init__(self) -> None:
         self._opponents: dict[str, _Opponent] = {}
 
     def damage(self, writer: str, now: float) -> FightVerdict:
-        """Record a damage and say what it means."""
+        """Count one damage."""
         opponent = self._opponents.setdefault(writer, _Opponent())
         if opponent.times and now - opponent.times[-1] > _QUIET:
             opponent = self._opponents[writer] = _Opponent()
@@ -62,7 +64,7 @@ class Fights:
         return FightVerdict(new, opponent.delay, len(opponent.times))
 
     def current(self, now: float) -> list[str]:
-        """The writers that we are fighting now."""
+        """The writers of current fights."""
         return [
             writer
             for writer, opponent in self._opponents.items()

@@ -1,9 +1,9 @@
-"""Is this node's egress path in order? The one place that answers /readyz.
+"""The agent's health and readiness: what /healthz and /readyz report.
 
-Problem: a readiness that is set once and never turns back is a lie. Promise: ready means that the last comparison is
-recent, found (or made) everything as it should be, and that the evaluator does not say that pods' packets are refused
-or go out un-translated; anything else is not ready, with every reason in words. Health (/healthz) means that the loop
-turns. What is not known is ``cannot_tell``, and never a reason not to be ready.
+Problem: a readiness that is set once and never withdrawn misleads. Promise: a node is ready while the last comparison
+is recent and left the rules as desired, and the evaluation does not find that pods' packets are refused or leave
+untranslated. Otherwise it is not ready, and every reason is given. Healthy means that the loop is running. What is not
+known is listed as ``cannot_tell``, and does not make a node unready.
 """
 
 from __future__ import annotations
@@ -15,29 +15,28 @@ __all__ = ["UNREAD", "Health"]
 
 UNREAD = "all rules of the node are still being read; so far only flannel's and those in the same chains are known"
 
-_LONG = 3.0  # seconds of reading that are worth a word
-_LATE = 30.0  # seconds; the loop says that it turns every second
+_LONG = 3.0  # seconds of reading that are worth reporting
+_LATE = 30.0  # seconds; ``turned`` is set every second
 
 
 @dataclass(slots=True)
 class Health:
-    """Written by the loop, read by the server. ``stale_after`` seconds without a comparison is not ready; ``turned`` is
-    when the event loop last ran, for the server has a thread of its own; ``overlay``: why pods of other nodes are not
-    all reached."""
+    """Written by the loop, read by the server's thread. A node is not ready after ``stale_after`` seconds without a
+    comparison. ``turned``: when the event loop last ran; ``overlay``: why not all pods of other nodes are reached."""
 
     stale_after: float
     waiting_for: str = "the first comparison with the kernel"
     last_pass: float | None = None
     problems: tuple[str, ...] = ()
     not_carried: Mapping[str, str] = field(default_factory=dict)
-    doubtful: Mapping[str, str] = field(default_factory=dict)  # families of which it cannot be told, and why
-    asked_since: float | None = None  # what becomes of the pods' packets is being asked since then
+    doubtful: Mapping[str, str] = field(default_factory=dict)  # families of which it is not known, and why
+    asked_since: float | None = None  # when the running evaluation began
     fighting: tuple[str, ...] = ()
     turned: float | None = None
     overlay: tuple[str, ...] = ()
     outer: str = ""  # why peers cannot reach this node: its address, or the interface of it, is gone
-    configuration: str = ""  # why a restart would do something else
-    leases: str = ""  # why the source of leases cannot be asked; what it told last goes on
+    configuration: str = ""  # why a restart would use another configuration
+    leases: str = ""  # why the source of leases cannot be reached; its last leases stay in use
 
     def reasons(self, now: float) -> tuple[str, ...]:
         """Why this node is not ready; empty: it is."""
@@ -65,7 +64,7 @@ class Health:
         return tuple(found)
 
     def alive(self, now: float) -> bool:
-        """Whether the event loop turns, and compares (or waits for a first comparison)."""
+        """Whether the event loop runs, and compares (or waits for its first comparison)."""
         if self.turned is not None and now - self.turned > _LATE:
             return False
         return self.last_pass is None or now - self.last_pass <= max(60.0, 4 * self.stale_after)

@@ -1,8 +1,8 @@
-"""What becomes of the pods' packets, asked of everybody's rules, in a thread of its own.
+"""What becomes of the pods' packets, by the rules of all programs. Runs in a thread of its own.
 
-Problem: with 50,000 rules the first reading takes seconds, and so does each one after lost events; our own rules must
-be repaired meanwhile. Promise: ``Judging`` has its own observer and its own view of the pods, shares nothing with the
-worker's thread, and is called from one thread only (the judging one). It decides nothing about *when*. Reads only.
+Problem: with 50,000 rules the first read takes seconds, and so does each one after lost events; our own rules must be
+repaired meanwhile. Promise: ``NodeJudge`` has its own observer and its own view of the pods, shares nothing with the
+worker's thread, and is called from the judging thread only. It does not decide when to evaluate, and writes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NodeJudge"]
 
 
 class NodeJudge:
-    """For one thread. ``rules``: opened at the first question."""
+    """For one thread. ``rules`` is opened at the first call."""
 
     def __init__(self, rules: AllRulesPort, clock: AgentClock) -> None:
         self._rules, self._clock = rules, clock
@@ -33,8 +33,8 @@ class NodeJudge:
             self._around.close()
 
     def judge(self, snapshot: SourceSnapshot, *, changed: bool = True) -> Mapping[Family, EgressStatus] | None:
-        """What happens to each family's pods, and why. ``changed`` false: ``None`` where nothing that the last answer
-        came from has changed; legacy tables are not looked at then."""
+        """What happens to each family's pods, and why. With ``changed`` false: ``None`` if nothing has changed since
+        the last result; legacy tables are not compared then."""
         families = tuple(snapshot.networks)
         around = self._surrounding(families)
         looked = around.look(self._clock.monotonic())

@@ -1,10 +1,10 @@
-"""When to look at the legacy tables again.
+"""Notices changes of the legacy tables.
 
-Problem: the old xtables path has no events, and a whole table of 30,000 rules takes 16 MB and 10 ms to read. Promise:
-every writer that takes the xtables lock wakes the agent when it lets go, and is named; the tables' sizes and counts
-(GET_INFO, 3 us a table) are asked for 20 times a second, for writers that take no lock. A hint without a change of
-size is followed, but not more often than a fifth of the time allows. Nothing is kept of the tables themselves: that is
-``hitless.kernel.xtables.Poller``'s way, which the watch uses, and which costs the memory.
+Problem: the old xtables path sends no events, and a whole table of 30,000 rules takes 16 MB and 10 ms to read. Promise:
+when a writer releases the xtables lock, a pass is requested, and the writer is named. For writers that take no lock,
+the tables' sizes and counts (GET_INFO, 3 us a table) are compared 20 times a second. A use of the lock that changed no
+size requests a pass too, but such passes take a fifth of the time at most. The tables themselves are not kept in
+memory, as ``hitless.kernel.xtables.Poller`` does for the watch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hitless.model.families import Family
 __all__ = ["LegacyWatch", "legacy_watch"]
 
 _GAP = 0.05
-_SHARE = 4  # a look without a visible change may follow after this many times what the last one took
+_SHARE = 4  # a pass without a visible change may follow after this many times what the last one took
 
 
 class InfoPort(Protocol):
     """The legacy tables of one family. Real: ``hitless.kernel.xtables.sockopt.Tables``."""
 
     def info_bytes(self, table: str) -> bytes | None:
-        """A table's sizes and counts as the kernel has them; ``None``: there is no such table."""
+        """A table's sizes and counts, undecoded; ``None``: there is no such table."""
 
     def close(self) -> None:
         """Close it."""
@@ -40,13 +40,13 @@ class LockPort(Protocol):
 
     @property
     def fds(self) -> Sequence[int]:
-        """What becomes readable at a use."""
+        """File descriptors that become readable at a use."""
 
     def drain(self, now: int) -> tuple[bool, bool]:
-        """Take what happened: whether it was opened, and let go."""
+        """Read the events: whether the lock was opened, and released."""
 
     def writer(self, since: int) -> Holder | None:
-        """Who used it."""
+        """The process that used it."""
 
     def close(self) -> None:
         """Close it."""
@@ -81,8 +81,8 @@ class LegacyWatch:
             loop.add_reader(fd, self._used)
         self._timer = loop.call_later(_GAP, self._poll)
 
-    def looked(self, cost: float) -> None:
-        """A look has just ended, and took so long (seconds)."""
+    def pass_ended(self, cost: float) -> None:
+        """A pass has just ended, and took so many seconds."""
         self._quiet_until = self._clock.monotonic() + _SHARE * cost
 
     def close(self) -> None:
@@ -104,12 +104,12 @@ class LegacyWatch:
         self._compare()
 
     def _compare(self) -> bool:
-        """Tell of a change that shows in the sizes; whether there was one."""
+        """Report a change of the sizes; whether there was one."""
         now = self._sizes()
         if now == self._known:
             return False
         self._known = now
-        self._tell()
+        self._report()
         return True
 
     def _used(self) -> None:
@@ -122,11 +122,11 @@ class LegacyWatch:
 
     def _follow_hint(self) -> None:
         self._hinted = None
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         writer = self._lock.writer(0)
-        if writer is None or not writer.comm:  # it lived for a millisecond only
+        if writer is None or not writer.comm:  # it has ended already
             self._changed(writer.pid if writer is not None else 0, "")
         else:
             self._changed(writer.pid, writer.comm)

@@ -1,10 +1,11 @@
-"""The loop: wait until something is due, look, repair, heal, judge, say so.
+"""The agent's loop: wait until a step is due, compare and repair, heal, evaluate, report.
 
 Problem: rules must be back within milliseconds of damage, and nothing may depend on how this process ends. Promise:
-every look starts from the kernel; repair waits for neither judging nor healing: everybody's rules are read in a thread
-of their own, one question at a time, and the loop goes on meanwhile; stopping changes nothing. *When* is
-``schedule``'s, *what* ``hitless.plan``'s, *how* the worker's, whose fault it was ``damage``'s, and what is said of it
-``reporting``'s. Time, the kernel and the events are handed in.
+every pass starts with a fresh reading of the kernel. A repair waits for neither evaluation nor healing: the rules of
+all programs are read in a thread of their own, one evaluation at a time. Stopping changes nothing.
+
+``schedule`` decides *when*, ``hitless.plan`` *what*, ``worker`` *how*, ``damage`` who caused it; ``reporter`` informs
+users. Time, kernel and events are arguments.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from hitless.sources import SourceSnapshot
 
 __all__ = ["AgentLoop", "JudgePort", "KernelPort"]
 
-_REMEMBERED = 16  # suspects of a look that failed
-_RETRY = 0.5  # after an error that nobody foresaw
+_REMEMBERED = 16  # suspects of a pass that failed
+_RETRY = 0.5  # seconds after an unexpected error
 
 
 class KernelPort(Protocol):
-    """What is done to the node. Real: ``hitless.agent.worker.RulesWorker``."""
+    """Passes over the node's rules, and healing. Real: ``hitless.agent.worker.RulesWorker``."""
 
     @property
     def commands(self) -> int:
@@ -42,44 +43,44 @@ class KernelPort(Protocol):
     def backend(self, *, native: bool, current: Backend | None = None) -> Backend:
         """Where rules are to be written."""
 
-    def look(
+    def run_pass(
         self, snapshot: SourceSnapshot, backend: Backend, *, heal: bool, may_bridge: bool, must_bridge: bool
     ) -> PassResult:
         """One pass."""
 
-    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
-        """What becomes of the pods' packets, as far as the chains beside ours say."""
+    def evaluate_near(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
+        """What becomes of the pods' packets, judged by our chains and the chains near them only."""
 
     def heal(self, snapshot: SourceSnapshot, families: Collection[Family]) -> Mapping[Family, int]:
         """Free the flows of these families that were bound without translation."""
 
     def close(self) -> None:
-        """The end; the rules stay."""
+        """Close all sockets; the rules stay."""
 
 
 class JudgePort(Protocol):
-    """Who is asked about everybody's rules, in the judging thread. Real: ``hitless.agent.judge.NodeJudge``."""
+    """Evaluates the rules of all programs, in the judging thread. Real: ``hitless.agent.judge.NodeJudge``."""
 
     def judge(self, snapshot: SourceSnapshot, *, changed: bool) -> Mapping[Family, EgressStatus] | None:
-        """What becomes of the pods' packets; ``None``: as before."""
+        """What becomes of the pods' packets; ``None``: nothing has changed since the last result."""
 
     def close(self) -> None:
-        """The end."""
+        """Close all sockets."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """Asked, and not answered yet. ``whole``: whatever has changed. ``changes``: the loop's when it was asked."""
+class _Evaluation:
+    """One that runs. ``full``: regardless of what has changed. ``changes``: the loop's count when it began."""
 
-    answer: Future[Mapping[Family, EgressStatus] | None]
+    result: Future[Mapping[Family, EgressStatus] | None]
     snapshot: SourceSnapshot
-    whole: bool
+    full: bool
     begun: float
     changes: int
 
 
 class AgentLoop:
-    """One node's loop. ``desire`` gives it a snapshot (again: when the facts change); ``run`` turns until ``stop``."""
+    """One node's loop. ``desire`` sets the snapshot, again when it changes; ``run`` works until ``stop``."""
 
     def __init__(
         self, kernel: KernelPort, judge: JudgePort, watch: ChangeWatch, reporter: AgentReporter, runtime: Runtime, *,
@@ -94,25 +95,25 @@ class AgentLoop:
         self._snapshot: SourceSnapshot | None = None
         self._native = False
         self._backend: Backend | None = None
-        self._clean = False  # the last look found, or left, everything right, and none has failed since
-        self._stood = False  # the last look that did not fail found, or left, everything right
-        self._suspects: list[Suspect] = []  # of a look that failed
+        self._clean = False  # our rules were as desired after the last pass, and none has failed since
+        self._was_clean = False  # our rules were as desired after the last pass that did not fail
+        self._suspects: list[Suspect] = []  # of a pass that failed
         self._unhealed: frozenset[Family] = frozenset()  # whose flows are freed once more
-        self._changes = 0  # looks that found our rules changed, or that they may have been
-        self._question: _Question | None = None  # about everybody's rules; one at a time
-        self._told: frozenset[Family] = frozenset()  # of whom everybody's rules have told once
-        self._put_off = False  # the last answer was from before a change, and is asked for again
+        self._changes = 0  # passes that found our rules changed, or possibly changed
+        self._evaluation: _Evaluation | None = None  # the one that runs
+        self._evaluated: frozenset[Family] = frozenset()  # by the rules of all programs, at least once
+        self._repeating = False  # the last result was from before a change, and the evaluation is repeated
 
-    # --- from outside, in the event loop's thread
+    # --- called in the event loop's thread
 
-    def wake(self) -> None:
+    def rules_changed(self) -> None:
         """Our rules may have changed."""
-        self._schedule.call()
+        self._schedule.request_pass()
         self._host.wake()
 
-    def stirred(self) -> None:
-        """Somebody else's rules have changed."""
-        if self._schedule.stir(self._host.monotonic()):
+    def foreign_rules_changed(self) -> None:
+        """Other programs' rules have changed."""
+        if self._schedule.foreign_change(self._host.monotonic()):
             self._host.wake()
 
     def stop(self) -> None:
@@ -121,210 +122,214 @@ class AgentLoop:
         self._host.wake()
 
     def desire(self, snapshot: SourceSnapshot, *, native: bool) -> None:
-        """From now on the node should look like this."""
+        """From now on the node should be as this snapshot says."""
         if snapshot != self._snapshot or native != self._native:
             self._snapshot, self._native = snapshot, native
-            self._clean = self._stood = False
-            self._schedule.anew()
+            self._clean = self._was_clean = False
+            self._schedule.restart()
             self._host.wake()
 
-    # --- turning
+    # --- steps
 
     async def run(self) -> None:
-        """Turn until stopped."""
+        """Work until stopped."""
         self._watch.start()
         try:
             while not self._stopping:
                 try:
-                    await self._turn()
-                except Exception as error:  # noqa: BLE001 - the loop's border: /readyz and the log tell of it
+                    await self._step()
+                except Exception as error:  # noqa: BLE001 - the outermost handler: /readyz and the log report it
                     self._failed(ours(error, "a turn of the agent's loop"))
                     await self._host.wait(_RETRY)
         finally:
             self._watch.close()
             await self._host.end(self._kernel.close, self._judge.close)
 
-    async def _turn(self) -> None:
+    async def _step(self) -> None:
         await self._pause()
         snapshot = self._snapshot
         if self._stopping or snapshot is None:
             return
         now = self._host.monotonic()
-        if self._schedule.look_due(now):
-            await self._look(snapshot, now)
+        if self._schedule.pass_due(now):
+            await self._run_pass(snapshot, now)
         if self._schedule.take_heal(now):
             await self._heal(snapshot)
-        self._hear()
-        self._ask(snapshot)
+        self._take_evaluation()
+        self._begin_evaluation(snapshot)
 
     async def _pause(self) -> None:
-        due = self._schedule.pause(self._host.monotonic(), looks=self._snapshot is not None, judges=self._judges)
-        patience = self._reporter.patience
-        await self._host.wait(due if patience is None else min(due, patience))
+        now, passes = self._host.monotonic(), self._snapshot is not None
+        due = self._schedule.pause(now, passes=passes, evaluates=self._may_evaluate)
+        watchdog = self._reporter.watchdog_interval
+        await self._host.wait(due if watchdog is None else min(due, watchdog))
         self._reporter.alive()
 
     @property
-    def _judges(self) -> bool:
-        """Whether to ask about the pods' packets: not before the first look, nor while pods are carried by a bridge,
-        nor while it is being asked."""
+    def _may_evaluate(self) -> bool:
+        """Not before the first pass, nor while a bridge carries the pods, nor while an evaluation runs."""
         started = self._snapshot is not None and self._health.last_pass is not None
-        return self._question is None and started and self._schedule.reload.begun is None
+        return self._evaluation is None and started and self._schedule.reload.begun is None
 
-    # --- looking at our own rules
+    # --- passes over our own rules
 
-    async def _look(self, snapshot: SourceSnapshot, now: float) -> None:
+    async def _run_pass(self, snapshot: SourceSnapshot, now: float) -> None:
         suspects = self._suspects + self._watch.take()
         self._suspects = []
         first = self._health.last_pass is None
-        self._schedule.looking(now)
+        self._schedule.pass_begun(now)
         try:
             if self._backend is None or self._schedule.backend_due(now):
-                self._backend = await self._chosen(now)
-            called = bool(suspects) or not self._clean or self._schedule.judge_due(now)
-            look = await self._pass(snapshot, self._backend, suspects, now)
-            self._account(look, suspects)
-            self._reporter.plain(look, snapshot)
-            if not look.bridged:
-                if first or not look.result.applied:  # behind a repair the next damage must not wait for this
-                    await self._judge_own(snapshot)
-                if called or look.result.applied:
-                    self._schedule.ask()
+                self._backend = await self._choose_backend(now)
+            evaluate = bool(suspects) or not self._clean or self._schedule.full_evaluation_due(now)
+            done = await self._reconcile(snapshot, self._backend, suspects, now)
+            self._account(done, suspects)
+            self._reporter.random_fully_missing(done, snapshot)
+            if not done.bridged:
+                if first or not done.result.applied:  # the next damage must not wait for this behind a repair
+                    await self._evaluate_near(snapshot)
+                if evaluate or done.result.applied:
+                    self._schedule.request_evaluation()
         except HitlessError as error:
             self._suspects = suspects[-_REMEMBERED:]
             self._failed(error)
             return
-        cost = look.ended - look.begun
-        self._watch.looked(cost)
+        cost = done.ended - done.begun
+        self._watch.pass_ended(cost)
         ended = self._host.monotonic()
-        bridged = look.bridged and look.result.settled
-        period = self._schedule.looked(ended, cost, clean=self._clean, bridged=bridged)
+        bridged = done.bridged and done.result.settled
+        period = self._schedule.pass_ended(ended, cost, clean=self._clean, bridged=bridged)
         self._health.stale_after = 3 * period + GRACE
-        self._reporter.announce(look.backend, ended)
+        self._reporter.announce(done.backend, ended)
 
-    async def _chosen(self, now: float) -> Backend:
+    async def _choose_backend(self, now: float) -> Backend:
         native, current = self._native, self._backend
         backend = await self._host.run(lambda: self._kernel.backend(native=native, current=current))
         if backend is not current:
             self._reporter.backend(backend, native=native)
-        self._schedule.chosen(now)
+        self._schedule.backend_chosen(now)
         return backend
 
-    async def _pass(
+    async def _reconcile(
         self, snapshot: SourceSnapshot, backend: Backend, suspects: list[Suspect], now: float
     ) -> PassResult:
-        """One pass, out of the way of a reload; adds to the suspects what was committed before it."""
+        """One pass that does not disturb a reload by another program; adds the writers of what it has seen to the
+        suspects."""
         reload = self._schedule.reload
         if suspects:
             reload.touched(now)
-        goes_on, harmed = reload.goes_on(now), self._stood or self._damage.stands
+        goes_on, harmed = reload.goes_on(now), self._was_clean or self._damage.lasts
         may = reload.begun is None and harmed and self._health.last_pass is not None
-        look = await self._host.run(
-            lambda: self._kernel.look(snapshot, backend, heal=self._heals, may_bridge=may, must_bridge=goes_on)
+        done = await self._host.run(
+            lambda: self._kernel.run_pass(snapshot, backend, heal=self._heals, may_bridge=may, must_bridge=goes_on)
         )
-        suspects += self._watch.covered(look.first_generation, look.generation)
-        if look.bridged and not goes_on:
-            reload.begin(look.ended)
-        elif not look.bridged and look.result.settled:
+        suspects += self._watch.covered(done.first_generation, done.generation)
+        if done.bridged and not goes_on:
+            reload.begin(done.ended)
+        elif not done.bridged and done.result.settled:
             reload.end()
-        return look
+        return done
 
-    def _account(self, look: PassResult, suspects: list[Suspect]) -> None:
-        """What a look means."""
-        result, reporter, schedule = look.result, self._reporter, self._schedule
+    def _account(self, done: PassResult, suspects: list[Suspect]) -> None:
+        """Draw the conclusions of a pass: damage, fights, health, the next steps."""
+        result, reporter, schedule = done.result, self._reporter, self._schedule
         first = self._health.last_pass is None
-        lag = look.begun - suspects[0].time if suspects else None
-        reporter.looked(look, lag=lag, lost=self._watch.lost, commands=self._kernel.commands)
+        lag = done.begun - suspects[0].time if suspects else None
+        reporter.pass_ended(done, lag=lag, lost=self._watch.lost, commands=self._kernel.commands)
         self._changes += bool(suspects or result.applied or not result.settled)
-        stood, self._stood = self._stood, result.settled and not look.bridged
-        self._clean = self._stood
+        was_clean, self._was_clean = self._was_clean, result.settled and not done.bridged
+        self._clean = self._was_clean
         if not result.applied and result.settled:
             self._damage.over()
-            reporter.as_desired(look)
-        elif (stood or self._damage.stands) and not first:
-            blame = self._damage.seen(look.begun, look.ended, suspects, settled=result.settled)
-            schedule.slow_down(look.ended, blame.verdict.delay)
-            reporter.damaged(look, blame, self._host.wall())
+            reporter.as_desired(done)
+        elif (was_clean or self._damage.lasts) and not first:
+            blame = self._damage.seen(done.begun, done.ended, suspects, settled=result.settled)
+            schedule.slow_down(done.ended, blame.verdict.delay)
+            reporter.damaged(done, blame, self._host.wall())
         else:
-            reporter.applied(look)
-        reporter.fighting(self._damage.fighting(look.ended))
+            reporter.applied(done)
+        reporter.fighting(self._damage.fighting(done.ended))
         if result.settled:
-            schedule.worked()
-            reporter.settled(look, self._host.wall())
+            schedule.succeeded()
+            reporter.settled(done, self._host.wall())
         else:
-            if not isinstance(result.error, LockBusy):  # it was waited for already
-                schedule.failed(look.ended)
-            reporter.unsettled(look)
-        if look.legacy:
+            if not isinstance(result.error, LockBusy):  # the program has waited for the lock already
+                schedule.failed(done.ended)
+            reporter.unsettled(done)
+        if done.legacy:
             self._watch.follow_legacy()
-        if look.ill:
-            reporter.not_healed(look.ill)
-        reporter.healed(look.healed or {})
-        if self._heals and result.settled and (first or look.opened or not (stood or look.bridged)):
+        if done.heal_error:
+            reporter.not_healed(done.heal_error)
+        reporter.healed(done.healed or {})
+        if self._heals and result.settled and (first or done.opened or not (was_clean or done.bridged)):
             self._unhealed |= result.written if result.written and not first else frozenset(Family)
-            schedule.repaired(look.ended, healed=look.healed is not None)
+            schedule.repaired(done.ended, healed=done.healed is not None)
 
     def _failed(self, error: HitlessError) -> None:
         self._clean = False
         self._schedule.failed(self._host.monotonic())
         self._reporter.failed(error)
 
-    # --- the node
+    # --- what becomes of the pods' packets
 
-    async def _judge_own(self, snapshot: SourceSnapshot) -> None:
-        """While everybody's rules are being read for the first time: what our own part does is known at once."""
-        unread = set(snapshot.networks) - self._told
+    async def _evaluate_near(self, snapshot: SourceSnapshot) -> None:
+        """Until the rules of all programs are read for the first time: what the chains near ours do is known at
+        once."""
+        unread = set(snapshot.networks) - self._evaluated
         if not unread:
             return
         try:
-            own = await self._host.run(lambda: self._kernel.judge_own(snapshot))
-        except HitlessError as error:  # our rules stand all the same
-            self._reporter.not_judged(error, unread)
+            near = await self._host.run(lambda: self._kernel.evaluate_near(snapshot))
+        except HitlessError as error:  # our rules are in place all the same
+            self._reporter.not_evaluated(error, unread)
         else:
-            self._reporter.unread({family: answer for family, answer in own.items() if family in unread})
+            self._reporter.partly_read({family: status for family, status in near.items() if family in unread})
 
-    def _ask(self, snapshot: SourceSnapshot) -> None:
-        """Begin to ask what becomes of the pods' packets, where that is due: whatever has changed, or only if something
-        has. Others write rules too, and sets, interfaces and pods change without an event."""
+    def _begin_evaluation(self, snapshot: SourceSnapshot) -> None:
+        """Begin an evaluation, or a check whether one is needed, where it is due. Other programs write rules too, and
+        sets, interfaces and pods change without an event."""
         now = self._host.monotonic()
-        whole = self._schedule.asks(now)
-        if not self._judges or not (whole or self._schedule.pulse_due(now)):
+        full = self._schedule.evaluation_due(now)
+        if not self._may_evaluate or not (full or self._schedule.check_due(now)):
             return
-        self._schedule.judging(whole=whole)
+        self._schedule.evaluation_begun(full=full)
         self._health.asked_since = now
-        answer = self._host.begin(lambda: self._judge.judge(snapshot, changed=whole))
-        self._question = _Question(answer, snapshot, whole, now, self._changes)
+        result = self._host.begin(lambda: self._judge.judge(snapshot, changed=full))
+        self._evaluation = _Evaluation(result, snapshot, full, now, self._changes)
 
-    def _hear(self) -> None:
-        """Take the answer, when it is there. Where other families are cut off than before a look follows, and the
-        question is asked again behind that: what is missing of our own is repaired, and only what stands then is
-        logged. An answer from before a change of our rules does not say that pods are cut off, unless the next one
-        does too."""
-        asked = self._question
-        if asked is None or not asked.answer.done():
+    def _take_evaluation(self) -> None:
+        """Take the result when it is there.
+
+        Where other families are cut off than before, a pass and another evaluation follow: missing rules of ours are
+        repaired, and only what is still cut off then is logged. A result from before a change of our rules does not
+        report pods as cut off, unless the repeated one does too."""
+        evaluation = self._evaluation
+        if evaluation is None or not evaluation.result.done():
             return
-        self._question, self._health.asked_since = None, None
+        self._evaluation, self._health.asked_since = None, None
         now, schedule = self._host.monotonic(), self._schedule
-        error = asked.answer.exception()
+        cost = now - evaluation.begun
+        error = evaluation.result.exception()
         if error is not None:
-            schedule.not_judged(now, now - asked.begun)
-            self._reporter.not_judged(ours(error, "judging the node's rules"), asked.snapshot.networks)
+            schedule.evaluation_failed(now, cost)
+            self._reporter.not_evaluated(ours(error, "judging the node's rules"), evaluation.snapshot.networks)
             return
-        found = asked.answer.result()
-        schedule.judged(now, now - asked.begun, asked=asked.whole, answered=found is not None)
+        found = evaluation.result.result()
+        schedule.evaluation_ended(now, cost, full=evaluation.full, evaluated=found is not None)
         if found is None:
             return
-        if asked.snapshot is not self._snapshot:
-            schedule.ask()
+        if evaluation.snapshot is not self._snapshot:
+            schedule.request_evaluation()
             return
-        stale = asked.changes != self._changes
-        if stale and not self._put_off and any(answer.state == "not_carried" for answer in found.values()):
-            self._put_off = True
-            schedule.ask()
+        stale = evaluation.changes != self._changes
+        if stale and not self._repeating and any(status.state == "not_carried" for status in found.values()):
+            self._repeating = True
+            schedule.request_evaluation()
             return
-        self._put_off, self._told = False, frozenset(found)
+        self._repeating, self._evaluated = False, frozenset(found)
         before = self._health.not_carried.keys()
-        same = before == {family.value for family, answer in found.items() if answer.state == "not_carried"}
-        self._reporter.judged(found, log=same and asked.whole and self._clean and not stale)
+        same = before == {family.value for family, status in found.items() if status.state == "not_carried"}
+        self._reporter.evaluated(found, log=same and evaluation.full and self._clean and not stale)
         if not same:
             schedule.confirm()
         if self._backend is not None:

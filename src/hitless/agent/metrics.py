@@ -1,4 +1,4 @@
-"""What the agent counts; ``hitless.daemon.metrics`` keeps the numbers."""
+"""The agent's metrics; ``hitless.daemon.metrics`` keeps their values."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ _KNOWN: Mapping[str, tuple[str, str]] = {
 
 
 def agent_metrics() -> Metrics:
-    """All at their beginning."""
+    """All metrics, without values."""
     return Metrics(_KNOWN)

@@ -1,9 +1,9 @@
-"""The real node behind ``NodePort``: reads by netlink and getsockopt, writes by one program call a transaction.
+"""The real node: reads by netlink and getsockopt, and runs one program for each transaction that it writes.
 
-Two readers, for two threads. ``Node``: the chains that a plan and healing need are read alone, and anew each time
-(``observing``), in milliseconds. ``AllRules``: what is said about the node comes from the observer that the guard uses
-too (``hitless.observe.rules``), which is started at the first question and kept current from then on; with 50,000
-rules that first reading takes seconds.
+Two readers, for two threads. ``AgentNode`` reads only the chains that a plan and healing need (``observer``), each time
+again, within milliseconds. ``AllRules`` reads the rules of all programs by the observer of guard and watch
+(``hitless.observe.rules``), which starts at the first call and is kept current by events; with 50,000 rules that first
+read takes seconds.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["HINTS", "AgentNode", "AllRules"]
 
 HINTS = ("KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY")
-"""Chains that the kubelet makes in the mangle table of the backend that it uses (kubernetes-sigs/iptables-wrappers)."""
+"""Chains that the kubelet creates in the mangle table of its backend (kubernetes-sigs/iptables-wrappers)."""
 
 
 class AgentNode:
-    """Rules of one namespace. One thread at a time. ``commands`` counts the programs that were run."""
+    """Our rules in one namespace. One thread at a time. ``commands``: how many programs were run."""
 
     def __init__(self, namespace: Namespace = HERE, *, lock_wait: int = 5) -> None:
         self.namespace = namespace
@@ -61,11 +61,11 @@ class AgentNode:
         return self._observer.generation
 
     def has_legacy(self) -> bool:
-        """Whether legacy tables stand here."""
+        """Whether there are legacy tables."""
         return self._observer.has_legacy()
 
     def observe(self, families: Collection[Family]) -> NodeState:
-        """What stands at every place of these families, in every backend."""
+        """The rules at every place of these families, in every backend."""
         return self._observer.observe(families)
 
     def apply(self, transaction: PlannedTransaction) -> None:
@@ -77,22 +77,22 @@ class AgentNode:
             iptables.restore(transaction.program, transaction.text, namespace=self.namespace, lock_wait=self._lock_wait)
 
     def egress(self, families: Collection[Family]) -> Ruleset:
-        """The few chains that a forwarded packet passes beside ours, as they are now; sets are not read."""
+        """The chains that a forwarded packet passes near ours; sets are not read."""
         if self._surroundings is None:
             self._surroundings = NodeSurroundings(self.namespace)
         self._surroundings.refresh()
         return Ruleset(self._observer.egress_rules(families).tables, self._surroundings)
 
     def conntrack(self) -> Conntrack:
-        """The connection table, opened."""
+        """Open the connection table."""
         return Conntrack(self.namespace)
 
     def facts(self) -> NodeFacts:
-        """Addresses and routes, opened."""
+        """Open the addresses and routes."""
         return NodeFacts(self.namespace)
 
     def around(self, families: tuple[Family, ...]) -> LiveNode:
-        """The pods and the way out, opened."""
+        """Open the view of the node's pods and uplink."""
         return LiveNode(self.namespace, families)
 
     def hinted(self) -> Backend | None:
@@ -109,10 +109,11 @@ class AgentNode:
         return table is not None and any(hint in table.chains for hint in HINTS)
 
     def detect(self) -> Backend:
-        """Where the kubelet left its hints; else where more rules stand (its fallback for old kubelets); else nft.
+        """The backend with the kubelet's hints; else the one with more rules (as iptables-wrappers does for old
+        kubelets); else nft.
 
-        Rules, not chains: whoever asked iptables-legacy for a list once has made empty tables with a dozen chains.
-        No program is run and no table is made.
+        Rules count, not chains: ``iptables-legacy -L`` creates empty tables with a dozen chains. No program is run and
+        no table is created.
         """
         hinted = self.hinted()
         if hinted is not None:
@@ -122,7 +123,7 @@ class AgentNode:
         return Backend.of(KernelPath.XTABLES if more else KernelPath.NF_TABLES, native=False)
 
     def knows_random_fully(self, backend: Backend) -> bool:
-        """Asked only when there is something to write."""
+        """Runs a program; needed only when something is to be written."""
         if backend.native:
             return True
         self.commands += 1
@@ -130,29 +131,29 @@ class AgentNode:
 
 
 class AllRules:
-    """All rules of one namespace, whoever wrote them. For one thread, which need not be the ``Node``'s. ``give_way`` is
-    called between the pieces of a long read, and may wait for something more urgent."""
+    """The rules of all programs in one namespace. For one thread, which need not be that of ``AgentNode``. ``give_way``
+    is called between the pieces of a long read, and may wait for something more urgent."""
 
     def __init__(self, namespace: Namespace = HERE, give_way: Callable[[], None] | None = None) -> None:
         self._namespace, self._give_way = namespace, give_way
         self._rules: RulesObserver | None = None
 
     def close(self) -> None:
-        """Observe no more."""
+        """Stop observing."""
         if self._rules is not None:
             self._rules.close()
 
     def everything(self, families: Collection[Family]) -> Ruleset:
-        """Everything that a pod's packet to the outside may meet, sets and facts of the node included."""
+        """All rules that a pod's packet to the outside may meet, with sets and facts of the node."""
         return self._following(families).now(families)
 
     def changed(self, families: Collection[Family]) -> bool:
-        """Whether a question about ``everything`` may have another answer since the last call: nf_tables' rules, or
-        facts of the node, have changed. The legacy tables are not looked at."""
+        """Whether rules of nf_tables, or facts of the node, have changed since the last call. Legacy tables are not
+        compared."""
         return self._following(families).settle()
 
     def around(self, families: tuple[Family, ...]) -> LiveNode:
-        """The pods and the way out, opened."""
+        """Open the view of the node's pods and uplink."""
         return LiveNode(self._namespace, families)
 
     def _following(self, families: Collection[Family]) -> RulesObserver:
@@ -161,7 +162,7 @@ class AllRules:
             wanted = tuple(family for family in Family if family in families or (found and family in found.families))
             if found is not None:
                 found.close()
-            # 30 ms, for which nothing waits in this thread
+            # 30 ms: no start waits for them in this thread
             from hitless.kernel.nftables.mirror import Sockets
             from hitless.observe.rules import RulesObserver
 

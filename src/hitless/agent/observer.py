@@ -1,11 +1,10 @@
-"""observe: the kernel's rules as a ``NodeState``.
+"""Reads our rules from the kernel as a ``NodeState``.
 
-Problem: an agent that asks iptables for its rules waits for 30,000 others. Promise: exactly our chains and the base
+Problem: an agent that gets its rules from iptables waits for 30,000 others. Promise: exactly our chains and the base
 chains that lead to them are read, in all three backends, by netlink and getsockopt, without running a program and
-without making a table that is not there; what is read belongs to one generation (nf_tables) or one table (legacy).
-``egress_rules`` follows the jumps from the base chains, up to a bound, for healing and for the first answer about the
-node; what is said about it from then on comes from ``hitless.observe.rules``. It never writes. Next stage:
-``hitless.plan``.
+without creating tables. What is read belongs to one generation (nf_tables) or one table (legacy). ``egress_rules``
+follows the jumps from the base chains, up to a bound, for healing and for the first report about the node; later ones
+come from ``hitless.observe.rules``. It never writes. Next stage: ``hitless.plan``.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Observer:
             tables.close()
 
     def observe(self, families: Collection[Family]) -> NodeState:
-        """What stands at every place of these families, in every backend."""
+        """The rules at every place of these families, in every backend."""
         places = [
             Place(backend, family, purpose)
             for family in families
@@ -84,7 +83,7 @@ class Observer:
         return found
 
     def legacy_table(self, family: Family, name: str) -> Table | None:
-        """A legacy table, decoded as it is used; ``None`` where the kernel has not made it."""
+        """A legacy table, decoded when it is used; ``None`` where the kernel has none."""
         if family not in self._legacy:
             self._legacy[family] = Tables(self._namespace, family)
         read = self._legacy[family].entries(name)
@@ -102,16 +101,16 @@ class Observer:
         return sum(len(chain.rules) for table in tables if table is not None for chain in table.chains.values())
 
     def has_legacy(self) -> bool:
-        """Whether the kernel has made a legacy table here, in any family."""
+        """Whether there is a legacy table, in any family."""
         return any(self.legacy_present(family, table) for family in Family for table in IPTABLES_TABLES)
 
     def legacy_present(self, family: Family, name: str) -> bool:
-        """Whether a legacy table is there; asking makes nothing."""
+        """Whether a legacy table is there; this does not create it."""
         if family not in self._legacy:
             self._legacy[family] = Tables(self._namespace, family)
         return self._legacy[family].present(name)
 
-    # --- for healing, and until everybody's rules are read
+    # --- for healing, and until the rules of all programs are read
 
     def egress_rules(self, families: Collection[Family]) -> Ruleset:
         """The chains that a forwarded packet can pass, from FORWARD, POSTROUTING and our native tables."""
@@ -141,5 +140,5 @@ class Observer:
 
 
 def _policy(base: Chain | None) -> str:
-    """What a base chain does with what no rule took."""
+    """What a base chain does with packets that no rule decided."""
     return base.hook.policy if base and base.hook else "accept"

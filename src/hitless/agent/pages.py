@@ -1,4 +1,4 @@
-"""What /healthz, /readyz and /metrics of the agent say; ``hitless.daemon.server`` says it to visitors."""
+"""The agent's pages: /healthz, /readyz and /metrics. Next stage: ``hitless.daemon.server``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
         reasons = health.reasons(now)
         body = {
             "ready": not reasons,
-            "message": "flanneld is not ready yet" if reasons else "flanneld is ready",  # flannel's words
+            "message": "flanneld is not ready yet" if reasons else "flanneld is ready",  # flannel's message
             "reasons": list(reasons),
             "fighting": list(health.fighting),
             "cannot_tell": list(health.cannot_tell(now)),
@@ -39,7 +39,7 @@ def page(path: str, health: Health, metrics: Metrics, now: float) -> Page:
 
 @contextmanager
 def serve(address: str, port: int, health: Health, metrics: Metrics, log: Log) -> Iterator[Server]:
-    """Listen while the block runs; raises ``InputError`` when the address cannot be had."""
+    """Listen while the block runs; raises ``InputError`` when the address cannot be used."""
 
     def say(text: str) -> None:
         log.notice("connections turned away", reason=text, where="--healthz-port")

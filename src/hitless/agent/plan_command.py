@@ -1,4 +1,4 @@
-"""``hitless agent plan`` and ``cleanup``: the exact text that would be sent, and the agent's only removal."""
+"""``hitless agent plan`` shows the exact text that a start would write; ``cleanup`` removes what is ours."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["cleanup_text", "plan_text", "render"]
 
 @dataclass(frozen=True, slots=True)
 class OverlayPart:
-    """What is (to be) done to devices, routes and files between nodes."""
+    """Changes of devices, routes and files between nodes."""
 
     changes: tuple[LinkChange, ...] = ()
     files: tuple[str, ...] = ()
@@ -36,9 +36,9 @@ class OverlayPart:
 
 def plan_text(options: Options, *, as_json: bool) -> str:
     """What a start with these options would change now; changes nothing."""
-    said: list[str] = []
-    state = remembered(options, said.append)
-    netconf, _ = network_configuration(options, state, said.append)
+    notes: list[str] = []
+    state = remembered(options, notes.append)
+    netconf, _ = network_configuration(options, state, notes.append)
     overlay: OverlayPart | None = None
     subnets: tuple[Network, ...] = ()
     if has_leases(options):
@@ -46,7 +46,7 @@ def plan_text(options: Options, *, as_json: bool) -> str:
 
         preview = overlay_preview(options, netconf, state)
         if preview is not None:
-            overlay = OverlayPart(preview.changes, notes=(*said, *preview.notes))
+            overlay = OverlayPart(preview.changes, notes=(*notes, *preview.notes))
             subnets = preview.subnets
     snapshot = first_snapshot(options, netconf) if not subnets else snapshot_of(options, netconf, subnets, "leases")
     if snapshot is None:
@@ -63,20 +63,20 @@ def plan_text(options: Options, *, as_json: bool) -> str:
 
 
 def _cut_off(snapshot: SourceSnapshot, backend: Backend, made: Plan) -> list[PlanNote]:
-    """What keeps the pods from the outside although every rule of ours stands, as far as the plan does not say it."""
+    """Why pods have no egress although all our rules are in place, where the plan's own notes do not report it."""
     with contextlib.closing(NodeJudge(AllRules(), SYSTEM)) as judging:
         found = judging.judge(snapshot) or {}
-    said = {note.place.family for note in made.notes if note.refusal}
+    noted = {note.place.family for note in made.notes if note.refusal}
     return [
         PlanNote(Place(backend, family, Purpose.FORWARD), answer.why, refusal=True)
         for family, answer in found.items()
-        if answer.state == "not_carried" and family not in said
+        if answer.state == "not_carried" and family not in noted
     ]
 
 
 def cleanup_text(options: Options, *, as_json: bool) -> str:
-    """Remove everything of ours, in every backend and family, and between nodes; foreign rules stay. Returns what was
-    done."""
+    """Remove everything of ours, in every backend and family, and between nodes; foreign rules stay. Returns a text
+    that lists it."""
     node = AgentNode(lock_wait=options.lock_wait)
     try:
         removal = cleanup(node.observe(tuple(Family)))
@@ -97,7 +97,7 @@ def render(
     plan: Plan, backend: Backend | None, *, as_json: bool, unused: Sequence[str] = (),
     overlay: OverlayPart | None = None,
 ) -> str:  # fmt: skip
-    """A plan for people, or as one JSON object (``schema`` 1). ``unused``: fields of net-conf.json without effect."""
+    """A plan as text, or as one JSON object (``schema`` 1). ``unused``: fields of net-conf.json without effect."""
     if as_json:
         return json.dumps(
             {
@@ -143,7 +143,7 @@ def render(
 
 
 def _overlay_json(overlay: OverlayPart | None) -> dict[str, object] | None:
-    """``None``: it is not looked at."""
+    """``None``: no source of leases is named."""
     if overlay is None:
         return None
     return {

@@ -40,19 +40,19 @@ class AgentRulesPort(Protocol):
     """Rules of one node. Real: ``hitless.agent.node.AgentNode``; fake: ``hitless.testing.FakeKernel``."""
 
     def observe(self, families: Collection[Family]) -> NodeState:
-        """What stands at every place of these families, in every backend."""
+        """The rules at every place of these families, in every backend."""
 
     def apply(self, transaction: PlannedTransaction) -> None:
         """Commit one transaction, whole or not at all; raises ``ProgramError`` (``LockBusy``, ``NotSupported``)."""
 
     def egress(self, families: Collection[Family]) -> Ruleset:
-        """The rules that a pod's packet to the outside passes at our chains, as far as they can be read at once."""
+        """The chains that a pod's packet to the outside passes near ours; sets are not read."""
 
     def detect(self) -> Backend:
         """The iptables backend that the kubelet and kube-proxy use."""
 
     def knows_random_fully(self, backend: Backend) -> bool:
-        """Whether MASQUERADE --random-fully can be had."""
+        """Whether this backend supports MASQUERADE --random-fully."""
 
 
 class ClosingConntrack(ConntrackPort, Protocol):
@@ -72,20 +72,20 @@ class FactsPort(Protocol):
         """Where its routes lead."""
 
     def paths(self, family: Family) -> Paths:
-        """The ways to addresses, as the node is now."""
+        """By which interfaces addresses are reached at present."""
 
     def close(self) -> None:
         """Close it."""
 
 
 class AroundPort(Protocol):
-    """Whom questions are about. Real: ``hitless.observe.LiveNode``."""
+    """The node's pods and uplink, which evaluations are about. Real: ``hitless.observe.LiveNode``."""
 
     def look(self, now: float) -> bool:
-        """Look again when it is time; whether that was done."""
+        """Read them again when that is due; whether it was done."""
 
     def witnesses(self, asking: Asking) -> Witnesses:
-        """Whom to ask about a network."""
+        """The pods, uplink and far ends of a network's evaluation."""
 
     def close(self) -> None:
         """Close it."""
@@ -106,42 +106,42 @@ class AgentNodePort(AgentRulesPort, Protocol):
         """The backend in which the kubelet left its hints."""
 
     def has_legacy(self) -> bool:
-        """Whether legacy tables stand here."""
+        """Whether there are legacy tables."""
 
     def conntrack(self) -> ClosingConntrack:
-        """The connection table, opened."""
+        """Open the connection table."""
 
     def facts(self) -> FactsPort:
-        """Addresses and routes, opened."""
+        """Open the addresses and routes."""
 
     def around(self, families: tuple[Family, ...]) -> AroundPort:
-        """The pods and the way out, opened."""
+        """Open the view of the node's pods and uplink."""
 
     def close(self) -> None:
         """Close everything; the rules stay."""
 
 
 class AllRulesPort(Protocol):
-    """Everybody's rules on one node; belongs to the judging thread. Real: ``hitless.agent.node.AllRules``."""
+    """The rules of all programs on one node; for the judging thread. Real: ``hitless.agent.node.AllRules``."""
 
     def everything(self, families: Collection[Family]) -> Ruleset:
-        """All that a pod's packet to the outside may meet."""
+        """All rules that a pod's packet to the outside may meet."""
 
     def changed(self, families: Collection[Family]) -> bool:
-        """Whether ``everything`` may give another answer since the last call; legacy tables are not looked at."""
+        """Whether ``everything`` may have changed since the last call; legacy tables are not compared."""
 
     def around(self, families: tuple[Family, ...]) -> AroundPort:
-        """The pods and the way out, opened."""
+        """Open the view of the node's pods and uplink."""
 
     def close(self) -> None:
-        """Observe no more."""
+        """Stop observing."""
 
 
 class CommitsPort(Protocol):
     """Commits to nf_tables as they happen. Real: ``hitless.kernel.commits.Commits``."""
 
     def ready(self) -> Iterator[Commit]:
-        """Those that are there now; raises ``KernelError`` (``EventsLostError``) where some cannot be had."""
+        """Those that have arrived; raises ``KernelError`` (``EventsLostError``) where some are missing."""
 
     def close(self) -> None:
         """Close it."""
@@ -150,8 +150,8 @@ class CommitsPort(Protocol):
 class LegacyTables(Protocol):
     """Changes of the legacy tables. Real: ``hitless.agent.legacy.LegacyWatch``."""
 
-    def looked(self, cost: float) -> None:
-        """A look has just ended, and took so long (seconds)."""
+    def pass_ended(self, cost: float) -> None:
+        """A pass has just ended, and took so many seconds."""
 
     def close(self) -> None:
         """Stop."""
@@ -168,19 +168,20 @@ class AgentClock(Protocol):
 
 
 class Runtime(AgentClock, Protocol):
-    """Time, waiting, and the threads in which the kernel is asked. Real: ``hitless.agent.runtime.AsyncRuntime``."""
+    """Clock, waiting, and the threads that call the kernel. Real: ``hitless.agent.runtime.AsyncRuntime``."""
 
     async def wait(self, seconds: float) -> None:
-        """Until so much time is over, or ``wake`` is called: it counts also when it was called before."""
+        """Return after so many seconds, or when ``wake`` is called; at once if it was called since the last
+        ``wait``."""
 
     def wake(self) -> None:
         """End ``wait``."""
 
     async def run(self, action: Callable[[], _T]) -> _T:
-        """Do this in the kernel's thread: one after the other."""
+        """Call this in the kernel's thread, one call after the other."""
 
     def begin(self, action: Callable[[], _T]) -> Future[_T]:
-        """Do this in the judging thread, for which nothing waits; ``wake`` when it is over."""
+        """Call this in the judging thread, without waiting for it; ``wake`` is called when it has returned."""
 
     async def end(self, action: Callable[[], None], judging: Callable[[], None]) -> None:
-        """Do these as the last, each in its thread; what the judging thread is busy with is not waited for."""
+        """Make the last call in each thread; a running call in the judging thread is not waited for."""

@@ -1,9 +1,9 @@
-"""One pass: observe, plan, apply, look again.
+"""One pass: observe, plan, apply, observe again.
 
-Problem: a pass can be torn by anybody's commit, by a lock, by death. Promise: each pass starts from a whole reading and
-ends with one; it applies transactions in the plan's order and stops at the first that fails, leaving the others for
-the next pass; it never undoes. A desired state that needs --random-fully is written without where the node does not
-know it, and the result says so. Next stage: the loop (``hitless.agent.loop``) decides when.
+Problem: other programs' commits, a lock or the end of this process may interrupt a pass. Promise: each pass starts and
+ends with a whole observation. Transactions are applied in the plan's order up to the first that fails; the rest is left
+to the next pass, and nothing is undone. Where the node does not support --random-fully, rules are written without it,
+and the result says so. Next stage: ``hitless.agent.loop`` decides when.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ROUNDS = 3  # another writer's commit between our read and our write needs a se
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What a pass found and did. ``left`` is what is still to be done; empty: the node is as desired."""
+    """What a pass found and did. ``left``: what is still to be done; empty if the node is as desired."""
 
     found: Plan
     applied: tuple[PlannedTransaction, ...] = ()
@@ -62,8 +62,8 @@ def reconcile(
     random_fully: bool | None = None,
     how: _How = plan,
 ) -> Pass:
-    """Make the node as desired. ``observed``: a reading made just now; ``random_fully``: what an earlier pass learned
-    (``None``: nothing yet); ``how``: another planner."""
+    """Bring the node to the desired state. ``observed``: an observation made just now; ``random_fully``: whether an
+    earlier pass found it supported (``None``: not known yet); ``how``: another planner."""
     wanted = snapshot if random_fully is not False else replace(snapshot, random_fully=False)
     reading = port.observe(tuple(snapshot.networks)) if observed is None else observed
     found = how(desired_state(wanted, backend), reading)

@@ -1,4 +1,4 @@
-"""What the agent records in its log: the same records as the watch's and the guard's. Next stage: ``reporting``."""
+"""The agent's records, of the same form as the watch's and the guard's. Next stage: ``reporter``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ __all__ = ["AgentGap"]
 
 
 class AgentGap(Interval, tag="gap", frozen=True, kw_only=True):
-    """A time in which our rules were damaged, so that pods had no egress. It begins when the agent was told of the
-    damage, or found it, and ends with the repair; ``open``: the repair did not succeed yet.
-
-    ``writer`` and ``milliseconds`` say once more who opened it, and how long it lasted.
+    """A time in which damage to our rules left pods without egress. It begins with the event that reported the damage,
+    or when a pass found it, and ends with the repair; ``open``: the repair has not succeeded yet. ``writer`` and
+    ``milliseconds`` repeat ``opened_by`` and the length for readers of the log.
     """
 
     networks: list[str]

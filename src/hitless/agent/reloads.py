@@ -1,9 +1,9 @@
-"""How long somebody is at work on whole tables.
+"""Whether another program is reloading whole tables.
 
-Problem: a reload by single commands must find the tables as it left them, and nobody says when it is over. Promise: it
-is over when nothing has touched our chains, or those that lead to them, for a second, and after ten seconds in any
-case (on a busy iptables-legacy somebody always writes). The pods are carried by a bridge (``hitless.plan.bridging``)
-meanwhile, so there is no hurry. Pure: time comes in.
+Problem: a script that reloads rules by single commands must find the tables as it left them, and its end is not
+announced. Promise: a reload is over when our chains, and those that lead to them, have not been touched for a second,
+and after ten seconds in any case (a busy iptables-legacy never rests). Meanwhile a bridge (``hitless.plan.bridging``)
+carries the pods. Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LONGEST = 10.0
 
 @dataclass(slots=True)
 class Reload:
-    """``begin`` at the first sign, ``touched`` at each further one; ``over`` from ``due`` on."""
+    """Call ``begin`` when whole tables were flushed, and ``touched`` at each further change; it is over at ``due``."""
 
     begun: float | None = None
     due: float = 0.0
@@ -29,12 +29,12 @@ class Reload:
         self.touched(now)
 
     def touched(self, now: float) -> None:
-        """Something of it was seen."""
+        """A rule that concerns us was changed again."""
         if self.begun is not None:
             self.due = min(now + _QUIET, self.begun + _LONGEST)
 
     def goes_on(self, now: float) -> bool:
-        """Whether to stay out of its way."""
+        """Whether the tables must still be left alone."""
         return self.begun is not None and now < self.due
 
     def end(self) -> None:

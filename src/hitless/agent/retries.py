@@ -1,9 +1,9 @@
-"""How soon to try again what has just failed.
+"""How soon to retry after a failure.
 
-Problem: a failure that passes (another writer in between) should be tried again at once, one that lasts (a kernel that
-refuses, a text that cannot be written) must not be tried ten times a second, whoever else is busy with the rules.
-Promise: three tries are free; after that the gap grows from one second to ten, and no event shortens it. A success, or
-another configuration, starts anew. Pure: time comes in.
+Problem: after a short-lived failure (another writer's commit in between) a retry should follow at once; a lasting one
+(the kernel refuses the rules) must not be retried ten times a second, however often events request a pass. Promise:
+three retries follow at once; after that the pause grows from one second to ten, and no event shortens it. A success or
+another configuration resets it. Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -30,5 +30,5 @@ class Retries:
             self.not_before = now + min(_LONGEST, _FIRST * 2.0 ** min(self.failures - _FREE - 1, 8))
 
     def anew(self) -> None:
-        """It worked, or there is something else to do."""
+        """It worked, or there is another desired state."""
         self.failures, self.not_before = 0, 0.0

@@ -1,9 +1,8 @@
-"""Real time, waiting in the event loop, and the two threads in which the kernel is asked.
+"""Real time, waiting in the event loop, and the two threads that call the kernel.
 
-Problem: /healthz must answer and events must be taken while a lock is waited for, our rules must be repaired while
-everybody's are read, and netlink sockets belong to one thread. Promise: ``run`` does one thing after the other in the
-kernel's thread, ``begin`` in the judging thread. The only place of the agent's loop that knows asyncio and the clocks.
-Next stage: ``loop``.
+Problem: /healthz and events must not wait for a lock, a repair must not wait until the rules of all programs are read,
+and a netlink socket belongs to one thread. Promise: ``run`` makes one call after the other in the kernel's thread,
+``begin`` in the judging thread. No other part of the agent's loop uses asyncio or the clocks. Next stage: ``loop``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import TypeVar
 __all__ = ["SYSTEM", "AsyncRuntime", "SystemClock"]
 
 _T = TypeVar("_T")
-_LAST = 0.5  # seconds for the judging thread's end
+_LAST = 0.5  # seconds to wait for the judging thread at the end
 _GIVES_WAY = 1.0  # seconds that the judging thread waits for one call in the other thread, which may wait for a lock
 
 
@@ -53,7 +52,8 @@ class AsyncRuntime(SystemClock):
         self._not_running.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until so much time is over, or ``wake`` is called: it counts also when it was called before."""
+        """Return after so many seconds, or when ``wake`` is called; at once if it was called since the last
+        ``wait``."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
@@ -67,7 +67,7 @@ class AsyncRuntime(SystemClock):
         self._awake.set()
 
     async def run(self, action: Callable[[], _T]) -> _T:
-        """Do this in the kernel's thread: one after the other."""
+        """Call this in the kernel's thread, one call after the other."""
         self._running_since = self.monotonic()
         self._not_running.clear()
         try:
@@ -76,24 +76,24 @@ class AsyncRuntime(SystemClock):
             self._not_running.set()
 
     def give_way(self) -> None:
-        """Wait while the kernel's thread does something, but not longer than a second: both need the interpreter and a
-        core, and a repair needs them first. For the judging thread."""
+        """Wait while a call runs in the kernel's thread, but at most a second for each. Called by the judging thread:
+        both need the interpreter and a core, and a repair comes first."""
         if not self._not_running.is_set():
             self._not_running.wait(max(0.0, self._running_since + _GIVES_WAY - self.monotonic()))
 
     def begin(self, action: Callable[[], _T]) -> Future[_T]:
-        """Do this in the judging thread, for which nothing waits; ``wake`` when it is over."""
-        turning, done = asyncio.get_running_loop(), Future[_T]()
+        """Call this in the judging thread, without waiting for it; ``wake`` is called when it has returned."""
+        loop, done = asyncio.get_running_loop(), Future[_T]()
 
         def act() -> None:
             try:
                 done.set_result(action())
-            except BaseException as error:  # noqa: BLE001 - whoever asked gets it
+            except BaseException as error:  # noqa: BLE001 - the caller gets it from the Future
                 done.set_exception(error)
             with contextlib.suppress(RuntimeError):  # the event loop has ended meanwhile
-                turning.call_soon_threadsafe(self._over)
+                loop.call_soon_threadsafe(self._over)
 
-        if self._judge is None:  # a daemon: at the end of the process a long reading is not waited for
+        if self._judge is None:  # a daemon thread: the end of the process does not wait for a long read
             self._judge = threading.Thread(target=self._judge_on, name="judging", daemon=True)
             self._judge.start()
         self._busy = True
@@ -109,8 +109,8 @@ class AsyncRuntime(SystemClock):
         self.wake()
 
     async def end(self, action: Callable[[], None], judging: Callable[[], None]) -> None:
-        """Do these as the last, each in its thread, and end both; what the judging thread is busy with is left: the
-        kernel closes what it had opened."""
+        """Make the last call in each thread, and end both. A running call in the judging thread is not waited for: the
+        kernel closes its sockets."""
         if self._judge is not None:
             if not self._busy:
                 self._judging.put(judging)

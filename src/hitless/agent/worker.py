@@ -1,9 +1,9 @@
-"""Everything that the agent does to the kernel, in one thread.
+"""All that the agent does to the kernel, in one thread.
 
-Problem: a lock may be waited for, a dump may be long, and /healthz must answer meanwhile; and netlink sockets belong
-to one thread (everybody's rules are read in another one, by ``judging``). Promise: ``Worker`` holds the node, the
-connection table and the node's facts, and is called from one thread only (the loop's executor). It decides nothing
-about *when*. Never removes anything on its own.
+Problem: waiting for a lock or a long dump must not delay /healthz, and a netlink socket belongs to one thread. Promise:
+``RulesWorker`` holds the node, its connection table, addresses and routes, and is called from one thread only, the
+runtime's. It does not decide when to do something, and removes nothing on its own. The rules of all programs are read
+in another thread, by ``judge``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["PassResult", "RulesWorker"]
 
 @dataclass(frozen=True, slots=True)
 class PassResult:
-    """A pass with its surroundings. Times are monotonic seconds: ``ended`` when the rules were right. ``opened``:
-    families that had no egress when we looked. ``healed``: flows freed right after rules were made (``None``: none
-    were made, or it failed, and ``ill`` says why). ``legacy``: legacy tables stand here. ``bridged``: whole tables were
-    flushed, and the pods are carried beside them. ``unbridged``: why that cannot be done here."""
+    """One pass, and its circumstances. Times are monotonic seconds; ``ended``: when the rules were right. ``opened``:
+    families whose pods had no egress when it began. ``healed``: flows that were freed right after rules were written
+    (``None``: none were written, or it failed with ``heal_error``). ``legacy``: there are legacy tables. ``bridged``:
+    whole tables were flushed, and a separate table carries the pods. ``bridge_error``: why that is impossible here."""
 
     result: Pass
     backend: Backend
@@ -43,9 +43,9 @@ class PassResult:
     draining: tuple[Network, ...] = ()
     legacy: bool = False
     healed: Mapping[Family, int] | None = None
-    ill: str = ""
+    heal_error: str = ""
     bridged: bool = False
-    unbridged: str = ""
+    bridge_error: str = ""
 
 
 class RulesWorker:
@@ -72,7 +72,8 @@ class RulesWorker:
                 port.close()
 
     def backend(self, *, native: bool, current: Backend | None = None) -> Backend:
-        """Where rules are written: as told, as net-conf.json says (EnableNFTables), else as the kubelet does.
+        """Where rules are written: the backend of the options, else that of net-conf.json (EnableNFTables), else the
+        kubelet's.
 
         A ``current`` choice is changed by the kubelet's own hints only, not by counting chains, ours among them.
         """
@@ -84,7 +85,7 @@ class RulesWorker:
             return self._node.detect()
         return self._node.hinted() or current
 
-    def look(
+    def run_pass(
         self,
         snapshot: SourceSnapshot,
         backend: Backend,
@@ -93,40 +94,41 @@ class RulesWorker:
         may_bridge: bool = False,
         must_bridge: bool = False,
     ) -> PassResult:
-        """One pass. ``heal``: where it made rules, free at once what was bound without them; that comes before all
-        that only concerns people, because flows wait for it. ``may_bridge``: when whole tables were flushed, carry the
-        pods beside them instead; ``must_bridge``: go on with that."""
+        """One pass. ``heal``: after rules were written, free at once what was bound without them; this comes before
+        everything that is only reported, because flows wait for it. ``may_bridge``: where whole tables were flushed,
+        carry the pods by a separate table instead; ``must_bridge``: go on with that."""
         begun = self._clock.monotonic()
         families = tuple(snapshot.networks)
         before = self._node.observe(families)
         first = self._node.generation
         wanted = self.with_draining(snapshot, before)
-        passed, unbridged = None, ""
+        passed, bridge_error = None, ""
         if self._bridges and (must_bridge or may_bridge) and _needs_bridge(wanted, backend, before, must_bridge):
-            passed, unbridged = self._bridge(wanted, backend, before)
+            passed, bridge_error = self._bridge(wanted, backend, before)
         bridged = passed is not None
         # a bridge that failed took the time of some programs, in which others may have written
-        read = None if unbridged else before
+        read = None if bridge_error else before
         result = passed or reconcile(self._node, wanted, backend, observed=read, random_fully=self._random_fully)
         ended = self._clock.monotonic()
         if not bridged and result.settled and (result.applied or not result.random_fully):
             self._random_fully = result.random_fully
-        healed, ill = None, ""
+        healed, heal_error = None, ""
         if heal and result.applied and result.settled:
             try:
                 healed = self.heal(snapshot, result.written)
             except HitlessError as error:
-                ill = str(error)
+                heal_error = str(error)
         opened = was_open(before, wanted) if result.found.transactions else {}
         draining = tuple(network for networks in wanted.networks.values() for network in networks.draining)
         generation, legacy = self._node.generation, self._node.has_legacy()
         return PassResult(
-            result, backend, begun, ended, first, generation, opened, draining, legacy, healed, ill, bridged, unbridged
-        )
+            result, backend, begun, ended, first, generation, opened, draining, legacy, healed, heal_error, bridged,
+            bridge_error,
+        )  # fmt: skip
 
     def _bridge(self, wanted: SourceSnapshot, backend: Backend, observed: NodeState) -> tuple[Pass | None, str]:
-        """Carry the pods beside the tables; ``None`` and the reason where nft or the kernel cannot."""
-        known = self._random_fully is not False  # asking takes a program's time; native nftables always knows it
+        """Carry the pods by a separate table; ``None`` and the reason where nft or the kernel cannot."""
+        known = self._random_fully is not False  # native nftables always knows it: no program is run to find out
         try:
             result = reconcile(self._node, wanted, backend, observed=observed, random_fully=known, how=bridge)
         except MissingError as error:
@@ -138,9 +140,9 @@ class RulesWorker:
             return None, str(result.error)
         return result, ""
 
-    def judge_own(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
-        """What the few chains on the way beside ours do to each family's pods: certain where they let none through.
-        For as long as everybody's rules are not read yet."""
+    def evaluate_near(self, snapshot: SourceSnapshot) -> Mapping[Family, EgressStatus]:
+        """What our chains, and those that a packet passes near them, do to each family's pods. Only "not carried" is
+        certain. For the time until the rules of all programs are read."""
         around = self._node.around(tuple(snapshot.networks))
         try:
             return {
@@ -182,7 +184,7 @@ class RulesWorker:
     def with_draining(self, snapshot: SourceSnapshot, observed: NodeState) -> SourceSnapshot:
         """The snapshot with the networks of an earlier configuration in which pods of this node still live.
 
-        Such a network is one that our own standing rules masquerade, and to whose addresses this node has host routes.
+        Such a network is one that our rules in the kernel masquerade, and to whose addresses this node has host routes.
         """
         if not snapshot.masquerade:
             return snapshot
@@ -196,7 +198,7 @@ class RulesWorker:
 
     def _inhabited(self, family: Family, old: Network, now: FamilyNetworks) -> bool:
         if within(old, now.network):
-            return False  # inside the network of today: served already
+            return False  # inside the current network: served already
         return any(
             route.prefixlen == route.max_prefixlen
             and route.network_address in old
@@ -211,8 +213,8 @@ class RulesWorker:
 
 
 def _needs_bridge(wanted: SourceSnapshot, backend: Backend, observed: NodeState, begun: bool) -> bool:
-    """Whether tables were flushed whole; once begun, whether anything is still missing (another agent may have mended
-    it, or the reload itself)."""
+    """Whether tables were flushed whole; once begun, whether anything is still missing (another agent, or the reload
+    itself, may have restored it)."""
     desired = desired_state(wanted, backend)
     return bool(plan(desired, observed, others=False).transactions) if begun else torn(desired, observed)
 

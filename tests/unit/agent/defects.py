@@ -28,8 +28,8 @@ from hitless.plan import planning
 __all__ = ["DEFECTS"]
 
 
-def _never_settles(look: AgentSchedule, now: float) -> None:
-    look._look = float("inf")
+def _never_again(schedule: AgentSchedule, now: float) -> None:
+    schedule._next_pass = float("inf")
 
 
 def _claims_to_be_settled(*values: Any, **named: Any) -> Pass:
@@ -50,10 +50,10 @@ def _takes_others(rule: Rule, place: Place) -> bool:
 
 
 def _collects_what_came(watch: ChangeWatch) -> None:
-    wake, watch.wake = watch.wake, lambda: None
-    found, watch.wake = watch._collect(), wake
+    on_change, watch.on_change = watch.on_change, lambda: None
+    found, watch.on_change = watch._collect(), on_change
     if found:
-        watch.wake()
+        watch.on_change()
 
 
 def _keeps_suspects(self: ChangeWatch, first: int, last: int) -> list[Any]:
@@ -66,17 +66,17 @@ def _keeps_suspects(self: ChangeWatch, first: int, last: int) -> list[Any]:
 reconcile = reconciling.reconcile
 
 DEFECTS: Mapping[str, Planted] = {
-    "events do not call for a look": instead(AgentSchedule, "call", lambda self: None),
-    "after a failed reading nothing is looked at again": then(AgentSchedule, "looking", _never_settles),
+    "events request no pass": instead(AgentSchedule, "request_pass", lambda self: None),
+    "after a failed reading there is no other pass": then(AgentSchedule, "pass_begun", _never_again),
     "a new configuration waits for the next comparison": instead(
-        AgentSchedule, "anew", lambda self: self._retries.anew()
+        AgentSchedule, "restart", lambda self: self._retries.anew()
     ),
-    "commits during a look are dropped": instead(ChangeWatch, "covered", _keeps_suspects),
-    "lost events call for nothing": instead(ChangeWatch, "collect", _collects_what_came),
+    "commits during a pass are dropped": instead(ChangeWatch, "covered", _keeps_suspects),
+    "lost events request no pass": instead(ChangeWatch, "collect", _collects_what_came),
     "flows are freed once only": instead(AgentSchedule, "repaired", lambda self, now, *, healed: None),
     "healing waits for ever": instead(AgentSchedule, "take_heal", lambda self, now: False),
     "damage is never over": instead(Damage, "over", lambda self: None),
-    "damage begins anew with each look": then(Damage, "seen", lambda self, *_, **__: self.over()),
+    "damage begins anew with each pass": then(Damage, "seen", lambda self, *_, **__: self.over()),
     "a fight's delay has no end": instead(AgentSchedule, "slow_down", _slows_down_for_ever),
     "every damage is a fight": instead(Fights, "damage", lambda self, writer, now: FightVerdict(False, 30.0, 1)),
     "a reload is never over": instead(Reload, "goes_on", lambda self, now: self.begun is not None),

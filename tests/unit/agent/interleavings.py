@@ -7,9 +7,9 @@ asserted:
 
 - the agent never changes a rule that is not its own;
 - a pass over a node that is as desired commits nothing, and no commit leaves the rules as they were;
-- what may have touched our rules, lost events and a new configuration are looked at at once, unless something failed a
+- what may have touched our rules, lost events and a new configuration are compared at once, unless something failed a
   moment ago; and without them, a node that is as desired no more often than every few seconds;
-- the node is not called ready by a look that left a gap of the agent's own;
+- the node is not called ready after a pass that left a gap of the agent's own;
 - once nothing fails any more the node comes to be as desired, and ready;
 - each damage of a node that was whole is reported once as repaired, after no more time than it lasted, and under the
   name of somebody who wrote then;
@@ -28,7 +28,7 @@ from tests.contract.start_states import OTHER_SUBNET, snapshot
 from tests.unit.agent.virtual import RESYNC, Agent, Time
 from tests.unit.histories import Action, Kind
 
-from hitless.agent.change_watch import interesting
+from hitless.agent.change_watch import relevant_chains
 from hitless.agent.damage import Blame
 from hitless.agent.worker import PassResult
 from hitless.desired import desired_state
@@ -46,7 +46,7 @@ V4, V6 = Family.IPV4, Family.IPV6
 US = 4711
 _CALM = 12.0  # seconds after a failure, in which a next try may be put off
 _HEALED = 0.5
-_OURS = interesting(tuple(Family))
+_OURS = relevant_chains(tuple(Family))
 _CHAINS = {
     Place(backend, family, purpose).names.chain for backend in Backend for family in Family for purpose in Purpose
 }
@@ -144,38 +144,38 @@ class World:
         self.wanted = CONFIGURATIONS[0]
         self.tally: Counter[str] = Counter()
         self._stood = False  # as the agent's last pass left it
-        self._damaged = self._seen = False  # somebody undid rules of a whole node; and a look has met it
+        self._damaged = self._seen = False  # another program changed rules of a whole node; and a pass has seen it
         self._expected = 0  # repairs of this life
         self._left: tuple[int, bool] = (-1, False)  # the rules that the last pass left, and whether as desired
         self._failed = 0.0  # when something that was to fail did, or was still to
         self._failing = False
-        self._behind = False  # others had written when the last look ended, and their events had come
+        self._behind = False  # others had written when the last pass ended, and their events had come
         self._writes: list[tuple[float, str]] = []  # of others, since the agent last left everything right
-        self._right = True  # it did, and nobody has written since
+        self._right = True  # it did, and no other program has written since
         self._own: float | None = None  # when it last wrote legacy tables itself
         self._healing: tuple[float, int] | None = None  # until when how often the connections are to be read
         self._start()
 
     def _start(self) -> None:
         self.agent = Agent(self.node, self.time, self.wanted, backend=self.backend)
-        look = self.agent.worker.look
+        run_pass = self.agent.worker.run_pass
 
         def watched(snapshot: SourceSnapshot, backend: Backend, **how: bool) -> PassResult:
             due = self.node.due(snapshot, backend)
             commands = self.node.commands
-            found = look(snapshot, backend, **how)
+            found = run_pass(snapshot, backend, **how)
             self._must(due or self.node.commands == commands, "a node that is as desired was written to")
-            self._looked(found, due)
+            self._pass_ended(found, due)
             return found
 
         reporter = self.agent.loop._reporter
         damaged = reporter.damaged
 
-        def blamed(look: PassResult, blame: Blame, wall: float) -> None:
-            self._blamed(look, blame)
-            damaged(look, blame, wall)
+        def blamed(done: PassResult, blame: Blame, wall: float) -> None:
+            self._blamed(done, blame)
+            damaged(done, blame, wall)
 
-        self.agent.worker.look = watched  # type: ignore[method-assign]
+        self.agent.worker.run_pass = watched  # type: ignore[method-assign]
         reporter.damaged = blamed  # type: ignore[method-assign]
         self._stood = self._damaged = self._seen = False
         self._expected, self._healing = 0, None
@@ -187,40 +187,40 @@ class World:
         if not holds:
             self.node.broken.append(words)
 
-    def _blamed(self, look: PassResult, blame: Blame) -> None:
-        name, first = blame.suspect.name, min((when for when, _ in self._writes), default=look.ended)
+    def _blamed(self, done: PassResult, blame: Blame) -> None:
+        name, first = blame.suspect.name, min((when for when, _ in self._writes), default=done.ended)
         known = not name or name.startswith("unknown") or name in {who for _, who in self._writes}
-        self._must(bool(self._writes), "damage was reported, and nobody has written anything")
+        self._must(bool(self._writes), "damage was reported, and no program has written anything")
         self._must(known, f"{name} was named, who has written nothing")
-        lasted = look.ended - first
+        lasted = done.ended - first
         self._must(-1e-6 <= blame.duration <= lasted + 1e-6, f"{blame.duration:.3f} s of damage in {lasted:.3f} s")
 
     def _wrote(self, name: str) -> None:
-        """Somebody else did; later ``_blamed`` asks who."""
+        """Another program wrote; ``_blamed`` compares with this later."""
         if self._right:
             self._writes.clear()
-            if self._own is not None:  # nobody tells the agent apart from others in the legacy tables
+            if self._own is not None:  # in the legacy tables the agent itself looks like another program
                 self._writes.append((self._own, "hitless"))
             self._right, self._own = False, None
         self._writes.append((self.time.now, name))
 
-    def _looked(self, look: PassResult, due: bool) -> None:
-        self.tally["looks"] += 1
+    def _pass_ended(self, done: PassResult, due: bool) -> None:
+        self.tally["passes"] += 1
         whole = self._whole()
         self._left = (self.node.version, whole) if self.node.seen == self.node.version else (-1, whole)
-        self._behind = any(one.generation > look.generation and one.touched & _OURS for one in self.node.events.waiting)
-        settled = look.result.settled
+        self._behind = any(one.generation > done.generation and one.touched & _OURS for one in self.node.events.waiting)
+        settled = done.result.settled
         if self._damaged and settled:
-            self._expected += bool(look.result.applied)  # else somebody put it right before
-            self.tally["damages repaired"] += bool(look.result.applied)
+            self._expected += bool(done.result.applied)  # else another program repaired it before
+            self.tally["damages repaired"] += bool(done.result.applied)
             self._damaged = False
         self._seen = self._damaged
-        self._stood = settled and not look.bridged
-        self._damaged = self._damaged or (self._stood and not whole)  # somebody wrote behind its last reading
+        self._stood = settled and not done.bridged
+        self._damaged = self._damaged or (self._stood and not whole)  # another program wrote after its last observation
         self._right = self._right or (settled and self.node.seen == self.node.version)
-        if any(one.backend is Backend.LEGACY for one in look.result.applied):
-            self._own = look.begun
-        if look.opened and settled and self.wanted.masquerade:
+        if any(one.backend is Backend.LEGACY for one in done.result.applied):
+            self._own = done.begun
+        if done.opened and settled and self.wanted.masquerade:
             self._healing = self.time.now + _HEALED, self.node.flows.dumps + 2
 
     # --- what happens
@@ -229,20 +229,20 @@ class World:
         """One thing, and what must hold behind it."""
         self.tally[action] += 1
         self.tally["steps"] += 1
-        news, looks = self._news(action), self.tally["looks"]
+        news, passes = self._news(action), self.tally["passes"]
         try:
             getattr(self, action)(**values)
             self.agent.turn()
         except Death:
             self._restart()
             news = False
-        assert not news or self.tally["looks"] > looks, f"{action}: nobody looked"
+        assert not news or self.tally["passes"] > passes, f"{action}: no pass followed"
         calm = self.time.now - self._failed > _CALM and not self._failing and not self.node.fails
-        assert not (calm and self._behind), "what was written behind a look's last reading was not looked at"
+        assert not (calm and self._behind), "what was written after a pass's last observation was not compared"
         self.check()
 
     def _news(self, action: str) -> bool:
-        """Whether a look has to follow at once."""
+        """Whether a pass has to follow at once."""
         calm = self.time.now - self._failed > _CALM and self.agent.health.last_pass is not None
         if action == "events_arrive":
             return calm and any(one.pid != US and one.touched & _OURS for one in self.node.events.waiting)
@@ -255,7 +255,7 @@ class World:
         self.agent.deliver()
 
     def events_are_lost(self) -> None:
-        self._wrote("unknown")  # for all that anybody can tell
+        self._wrote("unknown")  # its name is lost with the events
         self.node.events.lose()
         self.agent.deliver()
 
@@ -321,12 +321,12 @@ class World:
         if wanted != self.wanted:
             self.wanted = wanted
             self.agent.loop.desire(self.wanted, native=False)
-            self._stood, self._damaged = False, self._seen  # what no look has met yet is a part of the change
+            self._stood, self._damaged = False, self._seen  # what no pass has seen yet is a part of the change
             self._healing = None
-            looks = self.tally["looks"]
+            passes = self.tally["passes"]
             self.agent.turn()
             calm = self.time.now - self._failed > _CALM
-            assert not calm or self.tally["looks"] > looks, "a new configuration, and nobody looked"
+            assert not calm or self.tally["passes"] > passes, "a new configuration, and no pass followed"
 
     def death(self, when: str) -> None:
         if when == "now":
@@ -384,10 +384,10 @@ class World:
                 break
         assert self._whole(), "the node did not come to be as desired"
         assert self.agent.ready(), self.agent.health.reasons(self.time.now)
-        commits, looks = self.node.commits, self.tally["looks"]
+        commits, passes = self.node.commits, self.tally["passes"]
         self.agent.sleep(60.0)
         assert self.node.commits == commits, "it goes on writing"
-        assert self.tally["looks"] - looks <= 60.0 / RESYNC + 2, "it looks too often"
+        assert self.tally["passes"] - passes <= 60.0 / RESYNC + 2, "there are too many passes"
         assert not self.node.broken, self.node.broken[0]
         self.tally["settled"] += 1
 

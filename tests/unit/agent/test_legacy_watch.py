@@ -104,7 +104,7 @@ def test_the_lock_let_go_is_a_hint_that_is_followed_with_a_share_of_the_time() -
     world.turning.readers[7]()
     world.turning.sleep(0.0)
     assert len(world.told) == 1
-    world.watch.looked(0.1)  # looks cost: the next hint waits for four times as long
+    world.watch.pass_ended(0.1)  # looks cost: the next hint waits for four times as long
     world.turning.readers[7]()
     world.turning.readers[7]()
     world.turning.sleep(0.3)
@@ -122,7 +122,7 @@ def test_a_use_of_the_lock_that_only_reads_is_nothing() -> None:
 
 def test_a_change_of_size_at_the_lock_is_told_without_waiting_for_the_hint() -> None:
     world = World()
-    world.watch.looked(10.0)
+    world.watch.pass_ended(10.0)
     world.lock.closes = True
     world.tables.raw["nat"] = b"3"
     world.turning.readers[7]()
@@ -140,7 +140,7 @@ def test_a_writer_that_nobody_can_name_is_told_of_without_a_name() -> None:
 
 def test_the_end_stops_everything() -> None:
     world = World()
-    world.watch.looked(10.0)
+    world.watch.pass_ended(10.0)
     world.lock.closes = True
     world.turning.readers[7]()
     world.watch.close()

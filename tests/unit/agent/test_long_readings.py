@@ -137,7 +137,7 @@ def test_an_answer_from_before_a_repair_does_not_say_that_pods_are_cut_off() -> 
     while agent.time.begun:
         agent.sleep(0.1)
     agent.node.other(Backend.NFT, V4, FLUSH)
-    agent.loop.stirred()
+    agent.loop.foreign_rules_changed()
     while not agent.time.begun:  # the question is asked before the event of the damage arrives
         agent.sleep(0.01)
     agent.deliver()

@@ -158,7 +158,7 @@ def test_what_fails_for_good_is_tried_more_and_more_seldom_and_events_do_not_sho
     node.fail_next(ProgramError(("iptables-restore",), 2, "no chain, target or match"), 10_000)
     agent = Agent(node, Time(), WANTED, backend=Backend.NFT)
     for _ in range(600):
-        agent.loop.wake()
+        agent.loop.rules_changed()
         agent.sleep(0.1)
     passes = agent.metrics.value("hitless_agent_passes_total")
     assert 8 <= passes <= 14
@@ -172,7 +172,7 @@ def test_a_reading_that_fails_makes_the_node_not_ready_until_one_works() -> None
     agent = started()
     agent.deliver()
     agent.node.fail_reads(KernelError("read", "chain"), 2)
-    agent.loop.wake()
+    agent.loop.rules_changed()
     agent.turn()
     assert not agent.ready()
     agent.sleep(3.0)
@@ -357,11 +357,11 @@ def test_plain_masquerade_is_told_once() -> None:
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_loop() -> None:
     agent = started()
-    agent.worker.look = None  # type: ignore[method-assign,assignment]  # a defect
-    agent.loop.wake()
+    agent.worker.run_pass = None  # type: ignore[method-assign,assignment]  # a defect
+    agent.loop.rules_changed()
     agent.turn()
     assert not agent.ready()
-    del agent.worker.look
+    del agent.worker.run_pass
     agent.sleep(5.0)
     assert agent.ready()
 

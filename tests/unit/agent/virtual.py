@@ -102,7 +102,7 @@ class _Legacy:
     def __init__(self) -> None:
         self.costs: list[float] = []
 
-    def looked(self, cost: float) -> None:
+    def pass_ended(self, cost: float) -> None:
         self.costs.append(cost)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Agent:
         self.watch = ChangeWatch(node.events, time, listen=lambda _: lambda: None, legacy=self._legacy)
         self.worker = RulesWorker(node, backend, time)
         self.loop = AgentLoop(self.worker, NodeJudge(node, time), self.watch, reporter, time, resync=RESYNC, heal=True)
-        self.watch.wake, self.watch.stir = self.loop.wake, self.loop.stirred
+        self.watch.on_change, self.watch.on_foreign_change = self.loop.rules_changed, self.loop.foreign_rules_changed
         if snapshot is not None:
             self.loop.desire(snapshot, native=False)
         self._running: Coroutine[Any, Any, None] = self.loop.run()
