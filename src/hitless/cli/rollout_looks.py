@@ -6,7 +6,7 @@ steps of a rollout there are no pods of a measurement, and a drill that began th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from hitless.errors import ApiError, InputError
 if TYPE_CHECKING:
     from hitless.cli.window_gate import AskedWindows
     from hitless.kube.api import Api
+    from hitless.kube.objects import Node
     from hitless.operations.rollout.observation import ObservedAgent
     from hitless.operations.rollout.record import StoredRollout
     from hitless.operations.rollout.values import Rollout
@@ -40,6 +41,13 @@ class Looked:
     guards: tuple[str, ...] = ()
     missing: bool = False
     windows: AskedWindows | None = None
+    dead: Collection[str] = ()
+    """Drills whose entries in the register are left from drivers that died."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes of the rollout that are there, in their order."""
+        return [self.seen.nodes[one.node] for one in self.state.turns if one.node in self.seen.nodes]
 
     @property
     def labels(self) -> dict[str, dict[str, str]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,12 @@ from hitless.cli.exits import Exit
 from hitless.cli.folders import rollout_folder
 from hitless.cli.rollout_choices import ClusterAccess
 from hitless.cli.rollout_looks import Looked
-from hitless.errors import ApiError, InputError, MissingError
+from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
 if TYPE_CHECKING:
     from hitless.evidence import RecordedDrill, Verdict
     from hitless.kube.api import Api
-    from hitless.operations.rollout.record import StoredRollout
+    from hitless.operations.rollout.record import RolloutRecord, StoredRollout
     from hitless.operations.rollout.values import Rollout
     from hitless.survey.cni import Survey
 
@@ -90,7 +91,7 @@ def carry_out(asked: Request) -> int:
 
 
 async def _look(asked: Request) -> Looked:
-    from hitless.cluster.other_drills import met
+    from hitless.cluster import other_drills
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
     from hitless.operations.rollout import guards, observation, preconditions, probe_plan, record
@@ -120,16 +121,17 @@ async def _look(asked: Request) -> Looked:
         looked.guards = tuple(sorted({one.metadata.namespace for one in sets}))
         looked.guarded = await guards.guarded(api) if sets else None
         places = (state.choices.namespace, state.choices.probe_namespace or state.choices.namespace)
-        others = await met(
-            api,
-            places,
-            survey,
-            [seen.nodes[one.node] for one in state.turns if one.node in seen.nodes],
-            ApiMethod.DELETE_POD,
-            own_far_end=probe_plan.own_far_end(state.choices),
-            tell=rollout_view.warn,
+        nodes, own_far_end = looked.nodes, probe_plan.own_far_end(state.choices)
+        by_pods = await other_drills.by_pods(
+            api, places, survey, nodes, ApiMethod.DELETE_POD, own_far_end=own_far_end, tell=rollout_view.warn
         )
-        looked.against += [one for one in others if not any(drill in one for drill in state.drills)]
+        looked.against += [text for (drill, _), text in by_pods.items() if drill not in state.drills]
+        ignored = {*state.drills, *(drill for drill, _ in by_pods)}
+        mine = other_drills.registration(
+            "rollout", state.choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=own_far_end
+        )
+        alive, looked.dead = await other_drills.in_the_way(api, mine, tell=rollout_view.warn, ignored=ignored)
+        looked.against += alive.values()
         try:
             await api.get(NAMESPACES, state.choices.namespace)
         except ApiError as error:
@@ -188,6 +190,7 @@ def _agreed(asked: Request, looked: Looked, place: str) -> bool:
 async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
     import msgspec
 
+    from hitless.cluster import other_drills, registry
     from hitless.cluster.pods import sweep
     from hitless.cluster.target import placed
     from hitless.drill.origins import here
@@ -197,6 +200,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
     from hitless.operations.rollout.ports import DriverContext, now
     from hitless.operations.rollout.record import RolloutRecord, StoredRollout
     from hitless.restarts.agents import AgentPods
+    from hitless.restarts.methods import ApiMethod
 
     state, windows = looked.state, looked.windows
     identity = secrets.token_hex(4)
@@ -218,8 +222,10 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
         survey, choices = looked.survey, state.choices
         pods = probe_plan.pods(choices, survey, identity)
         agent = AgentPods(api, survey.cni)
-        nodes = [looked.seen.nodes[one.node] for one in state.turns if one.node in looked.seen.nodes]
-        far = probe_plan.own_far_end(choices)
+        nodes, far = looked.nodes, probe_plan.own_far_end(choices)
+        mine = other_drills.registration(
+            "rollout", choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=far
+        )
         steps = _Steps(folder)
 
         def permit(names: Sequence[str]) -> str:
@@ -227,7 +233,11 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
                 return ""
             return windows.gate(names, needs=windows.needs, labels=looked.labels).refusal()
 
-        async with placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places:
+        async with (
+            _released(record),
+            registry.entered(api, identity, mine, warn=rollout_view.warn),
+            placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places,
+        ):
             prober = step_drill.DrillProber(
                 api,
                 survey,
@@ -250,32 +260,51 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             await drive(crew)
         for one in former:  # the namespace that it made goes when our own pods have gone
             await sweep(api, pods.namespaces, one)
+            await registry.leave(api, one)
         return record.state
+
+
+@asynccontextmanager
+async def _released(record: RolloutRecord) -> AsyncIterator[None]:
+    """Where the block fails before or after the driver's own work, the record says why, and that nobody drives."""
+    try:
+        yield
+    except (HitlessError, asyncio.CancelledError) as error:
+        if record.state.driver and record.lost is None:
+            with suppress(HitlessError):
+                await record.release("interrupted" if isinstance(error, asyncio.CancelledError) else str(error))
+        raise
 
 
 @dataclass
 class _Others:
-    """Drills that began since on the nodes of a step: two measurements of one node spoil each other."""
+    """Other drills on the nodes of a step: two measurements of one node spoil each other. ``mine``: this driver's."""
 
     api: Api
     looked: Looked
     mine: str
 
     async def __call__(self, names: Sequence[str]) -> str:
-        from hitless.cluster.other_drills import met
+        from hitless.cluster import other_drills, registry
         from hitless.restarts.methods import ApiMethod
 
-        choices, nodes = self.looked.state.choices, self.looked.seen.nodes
-        found = await met(
-            self.api,
-            (choices.namespace, choices.probe_namespace or choices.namespace),
-            self.looked.survey,
-            [nodes[name] for name in names if name in nodes],
-            ApiMethod.DELETE_POD,
-            own_far_end=False,
-            tell=lambda _: None,
+        choices, survey = self.looked.state.choices, self.looked.survey
+        nodes = [self.looked.seen.nodes[name] for name in names if name in self.looked.seen.nodes]
+        places = (choices.namespace, choices.probe_namespace or choices.namespace)
+        by_pods = await other_drills.by_pods(
+            self.api, places, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False, tell=lambda _: None
         )
-        return "; ".join(one for one in found if self.mine not in one)
+        found = {drill: text for (drill, _), text in by_pods.items()}
+        step = other_drills.registration(
+            "rollout", choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False
+        )
+        try:
+            found = other_drills.registered(await registry.entries(self.api), step) | found
+        except ApiError as error:
+            if error.status != 403:  # that was reported at the beginning
+                raise
+        ignored = {self.mine, *self.looked.state.drills, *self.looked.dead}
+        return "; ".join(text for drill, text in found.items() if drill not in ignored)
 
 
 @dataclass

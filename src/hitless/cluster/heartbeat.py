@@ -22,7 +22,7 @@ from hitless.kube.api import Api, Patience
 from hitless.kube.objects import CONFIG_MAPS, ConfigMap
 from hitless.model import reading
 
-__all__ = ["BEAT", "GLANCE", "LOOK", "Life", "beat", "driver", "here", "number"]
+__all__ = ["BEAT", "GLANCE", "LOOK", "Life", "beat", "driver", "here", "number", "of_process"]
 
 BEAT = 5.0
 """Seconds between two signs of life of a drill."""
@@ -59,21 +59,26 @@ def _machine(proc: Path) -> str:
 
 def _start(pid: int, proc: Path) -> str:
     """When the process began, in clock ticks since boot; empty when it has ended."""
-    words = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-    return "" if words[0] in "ZX" else words[19]
+    fields = (proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def here(owner: ConfigMap, proc: Path = Path("/proc")) -> Life:
-    """What this machine says of the driver; unknown when it runs on another."""
-    words = (owner.data or {}).get(_PROCESS, "").split()
+    """What this machine knows of a drill's driver; unknown when it runs on another one."""
+    return of_process((owner.data or {}).get(_PROCESS, ""), proc)
+
+
+def of_process(text: str, proc: Path = Path("/proc")) -> Life:
+    """The same of a driver's ``process``, as ``driver`` writes it."""
+    fields = text.split()
     try:
-        pid = reading.whole_of(words[2]) if len(words) == 4 else None
-        if pid is None or " ".join(words[:2]) != _machine(proc):
+        pid = reading.whole_of(fields[2]) if len(fields) == 4 else None
+        if pid is None or " ".join(fields[:2]) != _machine(proc):
             return "unknown"
     except OSError:
         return "unknown"
     try:
-        return "alive" if _start(pid, proc) == words[3] else "dead"
+        return "alive" if _start(pid, proc) == fields[3] else "dead"
     except (OSError, IndexError):
         # a process of somebody else may be hidden (/proc mounted with hidepid): then only its signs of life tell
         return "unknown" if _exists(pid) else "dead"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hitless.cleaning import clean
-from hitless.cluster import heartbeat, manifests
+from hitless.cluster import heartbeat, manifests, registry
 from hitless.cluster.heartbeat import Life
 from hitless.errors import ApiError
 from hitless.kube.api import Api
@@ -26,9 +26,11 @@ _GRACE = 1  # seconds; with 0 a pod leaves the API while its container still hol
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """A drill's objects. ``life`` and ``why`` say whether it is at work; ``driver`` who runs it."""
+    """A drill's objects. ``life`` and ``why`` say whether it is at work; ``driver`` who runs it; ``entry``: in the
+    register of the cluster's drills."""
 
     identity: str
+    entry: registry.RegisteredDrill | None = None
     pods: tuple[Pod, ...] = ()
     owners: tuple[ConfigMap, ...] = ()
     namespaces: tuple[NamespaceObject, ...] = ()
@@ -38,23 +40,25 @@ class Drill:
     @property
     def driver(self) -> str:
         """Who drives it, in its own words; they go to a terminal, and anybody may have written them."""
-        told = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
-        return clean(told, _LONGEST)
+        known = next((data["driver"] for one in self.owners if (data := one.data or {}).get("driver")), "")
+        return clean(known or (self.entry.driver if self.entry is not None else ""), _LONGEST)
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes that it measures."""
         drilled = (pod for pod in self.pods if pod.label("app.kubernetes.io/component") in ("watch", "probe"))
-        return tuple(sorted({pod.spec.node_name for pod in drilled}))
+        entered = self.entry.nodes if self.entry is not None else ()
+        return tuple(sorted({pod.spec.node_name for pod in drilled} or {clean(one, _LONGEST) for one in entered}))
 
     @property
     def objects(self) -> tuple[str, ...]:
-        """Everything of it, for people."""
+        """The names of everything that it has in the cluster."""
         inside = [
             (kind.plural, one) for kind, found in ((PODS, self.pods), (CONFIG_MAPS, self.owners)) for one in found
         ]
         found = [f"{plural} {one.metadata.namespace}/{one.name}" for plural, one in inside]
-        return (*found, *(f"namespace {one.name}" for one in self.namespaces))
+        found += [f"namespace {one.name}" for one in self.namespaces]
+        return (*found, *([f"its entry in {registry.WHERE}"] if self.entry is not None else []))
 
     @property
     def running(self) -> bool:
@@ -70,7 +74,8 @@ async def look(api: Api, places: Iterable[str]) -> list[Drill]:
         return found.get(identity, Drill(identity))
 
     labels = manifests.selector()
-    for place in dict.fromkeys(places):
+    places = tuple(dict.fromkeys(places))
+    for place in places:
         try:
             made = await api.get(NAMESPACES, place)
         except ApiError as error:
@@ -86,19 +91,32 @@ async def look(api: Api, places: Iterable[str]) -> list[Drill]:
         if made.label(manifests.CREATED_LABEL) == "true":
             drill = of(made.label(manifests.DRILL_LABEL))
             found[drill.identity] = replace(drill, namespaces=(*drill.namespaces, made))
+    for identity, entry in (await _register(api)).items():
+        if entry.namespace in places:
+            found[identity] = replace(of(identity), entry=entry)
     return [_at_once(found[name]) for name in sorted(found)]
+
+
+async def _register(api: Api) -> Mapping[str, registry.RegisteredDrill]:
+    try:
+        return await registry.entries(api)
+    except ApiError as error:
+        if error.status != 403:
+            raise
+        return {}
 
 
 def _at_once(drill: Drill) -> Drill:
     """What can be said without waiting."""
     local = {heartbeat.here(one) for one in drill.owners}
+    local |= {heartbeat.of_process(drill.entry.process)} if drill.entry is not None else set()
     if "alive" in local:
         return replace(drill, life="alive", why="its process runs on this machine")
     if "dead" in local:
         return replace(drill, life="dead", why="its process on this machine has ended")
     if drill.pods and not drill.running:
         return replace(drill, life="dead", why="all its pods have ended")
-    if not drill.pods and not drill.owners:
+    if not drill.pods and not drill.owners and drill.entry is None:
         return replace(drill, life="dead", why="it has no pods")
     return drill  # one without pods may be about to make them
 
@@ -106,22 +124,24 @@ def _at_once(drill: Drill) -> Drill:
 async def judge(api: Api, drills: Sequence[Drill], within: float | None = None) -> list[Drill]:
     """The same drills, those that were unknown looked at until they show a sign of life or should have.
 
-    ``within``: look no longer than so many seconds; a drill that was silent for less than ``alive.LOOK`` is not dead.
+    ``within``: watch for so many seconds at most; one that was silent for less than ``heartbeat.LOOK`` is not dead.
     """
     within = heartbeat.LOOK if within is None else within
     waiting = {one.identity: one for one in drills if one.life == "unknown"}
     done = {one.identity: one for one in drills if one.life != "unknown"}
     end = api.patience.now() + within
     for identity, one in list(waiting.items()):
-        if not any(heartbeat.number(owner) for owner in one.owners):
+        if one.entry is None and not any(heartbeat.number(owner) for owner in one.owners):
             why = "it gives no signs of life (an older hitless, or one without the right to patch ConfigMaps)"
             done[identity] = replace(waiting.pop(identity), why=why)
     while waiting and api.patience.now() < end:
         await api.patience.sleep(1.0)
         now = await _numbers(api, waiting.values())
+        entries = await _register(api) if any(one.entry is not None for one in waiting.values()) else {}
         for identity, one in list(waiting.items()):
             before = {owner.metadata.uid: heartbeat.number(owner) for owner in one.owners}
-            if any(now.get(uid, told) != told for uid, told in before.items()):
+            renewed = one.entry is not None and entries.get(identity, one.entry) != one.entry
+            if renewed or any(now.get(uid, beat) != beat for uid, beat in before.items()):
                 done[identity] = replace(waiting.pop(identity), life="alive", why="it gives signs of life")
     for identity, one in waiting.items():
         why = f"it gave no sign of life for {within:g} s"
@@ -157,4 +177,7 @@ async def remove(api: Api, drill: Drill) -> list[str]:
             NAMESPACES, made.name, uid=made.metadata.uid
         ):
             removed.append(f"namespace {made.name}")
+    if drill.entry is not None:
+        await registry.leave(api, drill.identity)
+        removed.append(f"the entry of drill {drill.identity} in {registry.WHERE}")
     return removed

@@ -21,6 +21,7 @@ from hitless.restarts.methods import ApiMethod, entry_of
 
 __all__ = [
     "CONTAINER",
+    "DRILLS",
     "DRILL_LABEL",
     "IMAGE",
     "MANAGED",
@@ -55,6 +56,9 @@ PEER_PORT = 7800
 ROLLOUT = ("kube-system", "hitless-rollout")
 """Namespace and name of the one ConfigMap of the cluster's rollout: every cluster has this namespace, and with a place
 of one's choice two rollouts could miss each other. A drill looks whether one is under way."""
+
+DRILLS = ("kube-system", "hitless-drills")
+"""Namespace and name of the one ConfigMap in which all drills of a cluster are entered (``registry``)."""
 
 SPOOL_BYTES = 1 << 29
 _USER = 65532  # "nonroot" by convention of small images
@@ -304,7 +308,13 @@ def rights(
     if makes_namespace:
         everywhere.append(rule("", "namespaces", "create"))
         everywhere.append(rule("", "namespaces", "delete", names=[pods.namespace]))
-    by_place: dict[str, list[Document]] = {ROLLOUT[0]: [rule("", "configmaps", "get", names=[ROLLOUT[1]])]}
+    by_place: dict[str, list[Document]] = {
+        ROLLOUT[0]: [
+            rule("", "configmaps", "get", names=[ROLLOUT[1]]),
+            rule("", "configmaps", "create"),
+            rule("", "configmaps", "get", "patch", "delete", names=[DRILLS[1]]),
+        ]
+    }
     for place in pods.namespaces:
         by_place.setdefault(place, []).extend(
             (

@@ -14,11 +14,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
+from hitless.cluster import other_drills, registry
 from hitless.cluster.choices import Choices
 from hitless.cluster.dry_run import dry_run
 from hitless.cluster.heartbeat import driver
 from hitless.cluster.manifests import PodOptions, far_addresses
-from hitless.cluster.other_drills import met
 from hitless.cluster.schedule import announce, last_turn, push, remember
 from hitless.cluster.target import Abort, ClusterTarget, placed, spots
 from hitless.cluster.validation import abort_after, check
@@ -84,7 +84,7 @@ class Prepared:
     permit: Permit
 
 
-def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: Operator) -> Prepared | None:
+def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Operator) -> Prepared | None:
     """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
     restart = plan.method
     if not isinstance(restart, ApiMethod):
@@ -97,19 +97,7 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: Oper
 
     own_far_end = not choices.to or "node" in choices.to
 
-    async def see() -> tuple[Survey, tuple[Node, ...], list[str], bool]:
-        async with connect(choices.kubeconfig, choices.context, patience=Patience(total=ASKED)) as api:
-            survey = await look(api, agent=choices.agent)
-            last = await _turn(api, choices.namespace) if choices.round_robin else None
-            chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
-            await AgentPods(api, survey.cni).pods([node.name for node in chosen])
-            places = (choices.namespace, choices.probe_namespace or choices.namespace)
-            against = await met(api, places, survey, chosen, restart, own_far_end=own_far_end, tell=people.warn)
-            against += await people.at_work(api)
-            against[:0] = objections(survey, chosen, by_rollout=entry_of(restart).by_rollout)
-            return survey, chosen, against, choices.dry_run and await _missing(api, choices.namespace)
-
-    survey, chosen, against, missing = people.wait_for(see(), way)
+    survey, chosen, against, missing, dead = operator.wait_for(_see(choices, restart, own_far_end, operator), way)
     if not choices.family_given and not any("ipv4" in node.internal_ips for node in survey.nodes):
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
@@ -118,23 +106,28 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: Oper
     labels = {node.name: node.metadata.labels or {} for node in chosen}
     if choices.dry_run:
         try:
-            people.allow(labels, choices)
+            operator.allow(labels, choices)
         except MissingError as error:
             against.append(str(error).removeprefix("not now: "))
-        people.show(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
+        operator.show(dry_run(choices, plan, pods, survey, chosen, restart, grace, own_far_end, against, missing))
         return None
     if against:
         raise MissingError(f"not now: {'; '.join(against)}", remedy="nothing was touched; wait, or fix that first")
-    permit = people.allow(labels, choices)
-    if not choices.yes and not people.agree(_question(people.place_of(way), plan, survey, chosen, restart)):
+    permit = operator.allow(labels, choices)
+    if not choices.yes and not operator.agree(_question(operator.place_of(way), plan, survey, chosen, restart)):
         return None
 
     @asynccontextmanager
     async def target() -> AsyncIterator[ClusterTarget]:
-        async with connect(choices.kubeconfig, choices.context) as api:
+        mine = other_drills.registration("drill", choices.namespace, survey, chosen, restart, own_far_end=own_far_end)
+        async with (
+            connect(choices.kubeconfig, choices.context) as api,
+            registry.entered(api, pods.identity, mine, warn=operator.warn) as others,
+        ):
+            await _still_free(api, mine, others, dead, operator)
             if choices.round_robin:  # before it begins: a node whose drill breaks off does not hold up the others
                 await remember(api, choices.namespace, chosen[-1].name)
-            async with placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=people.warn) as places:
+            async with placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=operator.warn) as places:
                 yield ClusterTarget(
                     api,
                     survey,
@@ -150,10 +143,52 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, people: Oper
                 )
 
     async def after(told: RecordedDrill, verdict: Verdict) -> None:
-        await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity, people)
+        await _tell(choices, told, verdict, [node.name for node in chosen], pods.identity, operator)
 
     name = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     return Prepared(name, plan, target, after, permit)
+
+
+async def _see(
+    choices: Choices, restart: ApiMethod, own_far_end: bool, operator: Operator
+) -> tuple[Survey, tuple[Node, ...], list[str], bool, set[str]]:
+    """Survey the cluster: the chosen nodes, the reasons not to begin, whether a dry run's namespace is missing, and
+    which entries of the register are left from dead drills."""
+    async with connect(choices.kubeconfig, choices.context, patience=Patience(total=ASKED)) as api:
+        survey = await look(api, agent=choices.agent)
+        last = await _turn(api, choices.namespace) if choices.round_robin else None
+        chosen = choose(survey, choices.nodes, choices.count, choices.node_selector, after=last)
+        await AgentPods(api, survey.cni).pods([node.name for node in chosen])
+        places = (choices.namespace, choices.probe_namespace or choices.namespace)
+        found = await other_drills.by_pods(
+            api, places, survey, chosen, restart, own_far_end=own_far_end, tell=operator.warn
+        )
+        mine = other_drills.registration("drill", choices.namespace, survey, chosen, restart, own_far_end=own_far_end)
+        seen = {identity for identity, _ in found}
+        alive, dead = await other_drills.in_the_way(api, mine, tell=operator.warn, ignored=seen)
+        against = [*found.values(), *alive.values(), *await operator.at_work(api)]
+        against[:0] = objections(survey, chosen, by_rollout=entry_of(restart).by_rollout)
+        missing = choices.dry_run and await _missing(api, choices.namespace)
+        return survey, chosen, against, missing, dead
+
+
+async def _still_free(
+    api: Api,
+    mine: registry.RegisteredDrill,
+    others: Mapping[str, registry.RegisteredDrill],
+    dead: set[str],
+    operator: Operator,
+) -> None:
+    """Raises ``MissingError`` where another drill or a rollout began since the cluster was looked at."""
+    alive, gone = await other_drills.in_the_way(api, mine, tell=operator.warn, others=others, dead=dead)
+    against = [*alive.values(), *await operator.at_work(api)]
+    if against:
+        raise MissingError(
+            f"not now: {'; '.join(against)}",
+            remedy="it began meanwhile; nothing was restarted; wait until it has ended",
+        )
+    for identity in gone:
+        await registry.leave(api, identity)
 
 
 def _check(choices: Choices, grace: float | None) -> None:
@@ -163,7 +198,7 @@ def _check(choices: Choices, grace: float | None) -> None:
 
 
 async def _tell(
-    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, people: Operator
+    choices: Choices, told: RecordedDrill, verdict: Verdict, nodes: list[str], identity: str, operator: Operator
 ) -> None:
     """Tell the cluster; the verdict stands, and its reports are written, whether or not anybody can be told."""
 
@@ -172,12 +207,12 @@ async def _tell(
             async with connect(choices.kubeconfig, choices.context, answered=True) as api:
                 await announce(api, verdict, nodes, identity)
         except HitlessError as error:
-            people.warn(f"the Events could not be posted: {error}")
+            operator.warn(f"the Events could not be posted: {error}")
     if choices.push_metrics:
         try:
             await push(choices.push_metrics, render("prometheus", told, verdict), nodes[-1])
         except HitlessError as error:
-            people.warn(f"the metrics could not be pushed: {error}")
+            operator.warn(f"the metrics could not be pushed: {error}")
 
 
 def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions) -> None:

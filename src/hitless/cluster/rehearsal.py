@@ -70,6 +70,8 @@ def rehearse(
         *([f"get the ConfigMap {windows} (maintenance windows)"] if windows else []),
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
         "get the ConfigMap {1} in {0} (whether a rollout is under way)".format(*manifests.ROLLOUT),
+        "get, create and patch the ConfigMap {1} in {0} (which drills run, for those of other namespaces; every "
+        "{2:g} s a sign of life); delete it with the last entry".format(*manifests.DRILLS, heartbeat.BEAT),
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         f"patch that ConfigMap every {heartbeat.BEAT:g} s (an annotation: the drill is alive)",

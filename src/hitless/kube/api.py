@@ -120,18 +120,26 @@ class Api:
         return await self._call("PATCH", path, document, content_type=how, read=lambda body: answers.one(body, kind))
 
     async def delete(
-        self, kind: Kind[Any], name: str, namespace: str = "", *, grace: int | None = None, uid: str = ""
+        self,
+        kind: Kind[Any],
+        name: str,
+        namespace: str = "",
+        *,
+        grace: int | None = None,
+        uid: str = "",
+        version: str = "",
     ) -> bool:
-        """Delete an object, only the one of ``uid`` when given; False when it was gone already."""
+        """Delete an object; only the one of ``uid``, only as it was at ``version``, where these are given. False when
+        it was gone already, or is another one by now."""
         options: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        if uid:
-            options["preconditions"] = {"uid": uid}
+        if preconditions := {key: value for key, value in (("uid", uid), ("resourceVersion", version)) if value}:
+            options["preconditions"] = preconditions
         try:
             await self._call("DELETE", kind.path(namespace, name), options, read=answers.done)
         except ApiError as error:
-            if error.status == 404 or (error.status == 409 and uid):
+            if error.status == 404 or (error.status == 409 and (uid or version)):
                 return False
             raise
         return True

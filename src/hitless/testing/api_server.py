@@ -182,6 +182,13 @@ class FakeApi:
             kind = KINDS[resource]
             details = {"name": name, "kind": kind}
             raise StatusError(409, "Conflict", f'Operation cannot be fulfilled on {kind} "{name}": {words}', details)
+        version = (options.get("preconditions") or {}).get("resourceVersion")
+        if version and version != (had := document["metadata"]["resourceVersion"]):
+            words = f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record"
+            words += f" ({had}). The object might have been modified"
+            details = {"name": name, "kind": KINDS[resource]}
+            text = f'Operation cannot be fulfilled on {KINDS[resource]} "{name}": {words}'
+            raise StatusError(409, "Conflict", text, details)
         if resource == "pods" and self.kubelet is not None:
             self.kubelet.terminate(document, options.get("gracePeriodSeconds"))
             return api_lists.whole(resource, document)

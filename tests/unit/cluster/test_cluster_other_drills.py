@@ -13,7 +13,7 @@ from tests.unit.cluster.clusters import client, cluster
 
 from hitless.cluster import heartbeat, leftovers, manifests
 from hitless.cluster.manifests import PodOptions
-from hitless.cluster.other_drills import met
+from hitless.cluster.other_drills import by_pods
 from hitless.kube.api import Api, Patience
 from hitless.restarts.methods import ApiMethod
 from hitless.survey.cni import look
@@ -116,11 +116,11 @@ def test_where_other_drills_cannot_be_looked_for_is_said_unless_there_can_be_non
         if there:
             left(fake)
         told: list[str] = []
-        against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
+        against = await by_pods(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
         assert (told, bool(against)) == ([], False), "a peer alone is in nobody's way"
         fake.api.rights = Rights([RbacRule("get", "", "namespaces")] if sees_namespaces else [])
-        against = await met(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
-        assert against == []
+        against = await by_pods(api, [PLACE], survey, nodes, ApiMethod.DELETE_POD, own_far_end=True, tell=told.append)
+        assert against == {}
         assert len(told) == (0 if sees_namespaces and not there else 1)
         for one in told:
             assert "cannot be seen in the namespace hitless-drill" in one

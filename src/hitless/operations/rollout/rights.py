@@ -74,7 +74,7 @@ def _rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> 
 
 def _rights(state: Rollout, drill: list[Document], guards: set[str]) -> list[Document]:
     more: dict[str, list[Document]] = {
-        PLACE: [_rule("", "configmaps", "create"), _rule("", "configmaps", "get", "patch", names=[NAME])]
+        PLACE: [_rule("", "configmaps", "get", "patch", names=[NAME])]  # a drill may create there anyway
     }
     own = more.setdefault(state.namespace, [])
     own.append(_rule("apps", "daemonsets", "get", *(["patch"] if state.replaces else []), names=[state.name]))
