@@ -1,8 +1,8 @@
-"""``hitless relay``: the pod's side of a drill in a cluster. People do not need it.
+"""``hitless relay``: the pod's side of a drill in a cluster. Users do not call it.
 
-``run`` keeps what the tools write, ``read`` gives it out from any byte on, ``stop`` ends the tools, ``clock`` tells the
-node's time, ``signal`` ends a container's process. Exit codes: 0 done, 3 error; ``run``: 1 when a tool failed;
-``signal``: 2 when no process of the container is seen.
+``run`` keeps what the tools write, ``read`` writes it out from any byte on, ``stop`` ends the tools, ``clock`` tells
+the node's time, ``signal`` ends a container's process. Exit codes: 0 done, 3 error; ``run``: 1 when a tool failed;
+``signal``: 2 when no process of the container is seen; ``read``: 4 when a second reader took over.
 """
 
 from __future__ import annotations
@@ -57,8 +57,13 @@ def run(spool: Path, tools: tuple[str, ...], seconds: float, limit: int) -> int:
 @click.option("--from", "offset", type=click.IntRange(0), default=0, help="The first byte.")
 def read(spool: Path, offset: int) -> int:
     from hitless.cluster import relay
+    from hitless.kube.relay_exits import TAKEN_OVER
 
-    return relay.read(spool, offset)
+    try:
+        return relay.read(spool, offset)
+    except relay.TakenOver as error:
+        click.echo(f"hitless: {error}", err=True)
+        return TAKEN_OVER
 
 
 @command.command(name="stop", help="Ask the tools to end.")
@@ -80,7 +85,8 @@ def clock() -> None:
 @click.option("--container", required=True, help="Its id, as in the pod's status.")
 @click.option("--signal", "name", type=click.Choice(["KILL", "TERM"]), default="KILL", show_default=True)
 def signal(container: str, name: str) -> int:
-    from hitless.cluster.relay import NO_PROCESS, signal_container
+    from hitless.cluster.relay import signal_container
+    from hitless.kube.relay_exits import NO_PROCESS
 
     try:
         click.echo(str(signal_container(container, signals.Signals[f"SIG{name}"])))

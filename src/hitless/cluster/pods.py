@@ -26,7 +26,8 @@ from hitless.errors import ApiError, HitlessError, MissingError, ours
 from hitless.kube import streams
 from hitless.kube.api import Api
 from hitless.kube.objects import CONFIG_MAPS, NAMESPACES, PODS, Kind, Object, Pod
-from hitless.kube.pod_problems import PodProblem, no_account_yet, pod_problem
+from hitless.kube.pod_problems import PodProblem, pod_problem
+from hitless.kube.server_messages import no_account_yet
 from hitless.model import events as e
 
 __all__ = ["DrillPod", "Listener", "gone", "sweep"]
@@ -162,7 +163,7 @@ class DrillPod:
                 self.offset = await clocks.measure(self.api, self.name, self.namespace, CONTAINER, self.now)
             except ApiError as error:
                 wait = self.api.patience.wait(attempt)
-                if streams.passing(error) and self.api.patience.now() - begin + wait < _CLOCK:
+                if streams.transient(error) and self.api.patience.now() - begin + wait < _CLOCK:
                     await self.api.patience.sleep(wait)
                     attempt += 1
                     continue

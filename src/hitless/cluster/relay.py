@@ -25,20 +25,20 @@ from pathlib import Path
 from hitless.errors import InputError, KernelError, MissingError, NotFound, ours
 from hitless.kernel import files, processes
 from hitless.kernel.clock import Clock
-from hitless.kube.relay_messages import TAKEN_OVER
 from hitless.model.events import LONGEST, Note, encode
 from hitless.model.reading import whole_of
 
-NO_PROCESS = 2
-"""Exit code of ``relay signal`` when no process of the container is seen."""
-
 _LAST_WORDS = 4096  # bytes of a tool's standard error
-__all__ = ["OWN", "Relay", "answer_clock", "read", "signal_container", "stop"]
+__all__ = ["OWN", "Relay", "TakenOver", "answer_clock", "read", "signal_container", "stop"]
 
 OWN = "relay"
 _SPOOL, _DONE, _STOP, _READER = "events", "done", "stop", "reader"
 _TICK = 0.05
 _GRACE = 15.0  # what a tool may take to end its pending attempts; then it is killed
+
+
+class TakenOver(InputError):
+    """A reader ends because a second one has begun."""
 
 
 @dataclass
@@ -160,7 +160,7 @@ def _told(name: str, code: int, folder: Path) -> str:
 def read(folder: Path, offset: int, out: int = 1, *, wait: float = 30.0) -> int:
     """Write the spool from ``offset`` on to ``out`` and follow it until the tools have ended; 0 when all was given.
 
-    Whoever reads next takes over: raises ``InputError`` then. A runtime may leave a reader behind whose connection
+    A second reader takes over: raises ``TakenOver`` then. A runtime may leave a reader behind whose connection
     broke (containerd 1.6 does), and a few dozen of them would take the memory and the processor of the tools.
     """
     begin = time.monotonic()
@@ -210,7 +210,7 @@ def _still_ours(folder: Path, mine: str) -> None:
     except OSError:
         return
     if latest and latest != mine:
-        raise InputError(TAKEN_OVER, where=str(folder), expected="one reader at a time")
+        raise TakenOver("another reader has taken over", where=str(folder), expected="one reader at a time")
 
 
 def stop(folder: Path) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hitless.cluster.manifests import CONTAINER
-from hitless.cluster.relay import NO_PROCESS
 from hitless.errors import CommandFailed
 from hitless.kube import streams
 from hitless.kube.api import Api
+from hitless.kube.relay_exits import NO_PROCESS
 from hitless.restarts.agents import Kill
 
 __all__ = ["killer"]

@@ -24,7 +24,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from hitless.errors import ApiError, HitlessError
-from hitless.kube import answers
+from hitless.kube import answers, server_messages
 from hitless.kube.contexts import Connection
 from hitless.kube.list_watch import Change, ListWatch, by_uid
 from hitless.kube.objects import Kind, Object
@@ -57,7 +57,7 @@ class Away:
     def restored(self) -> bool:
         """Whether the server has not reached a version that it gave out before (``Too large resource version``): its
         data were put back to an earlier state, and its list has to be read again."""
-        return self.error.status == 504 and "resource version" in str(self.error)
+        return server_messages.version_too_large(self.error)
 
 
 class Client:

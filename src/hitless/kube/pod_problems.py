@@ -1,17 +1,16 @@
 """Why does a pod not run? The reason as Kubernetes names it, to decide by, and a sentence for users.
 
-Promise: what decides is ``code`` and ``ended``, never a word of the sentence, which holds messages of others. What
-servers say in sentences only is matched here and nowhere else. Pure.
+Promise: decisions are made by ``code`` and ``ended``, never by the sentence, which holds messages of other programs.
+Pure.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from hitless.errors import ApiError
 from hitless.kube.objects import Pod
 
-__all__ = ["PodProblem", "no_account_yet", "pod_problem"]
+__all__ = ["PodProblem", "pod_problem"]
 
 _LAST_WORDS = 400  # of what the kubelet tells of a container's log
 
@@ -45,9 +44,3 @@ def pod_problem(pod: Pod) -> PodProblem:
         if condition.type == "PodScheduled" and condition.status == "False":
             return PodProblem(f"{condition.reason} {condition.message}".strip(), condition.reason)
     return PodProblem(f"{pod.status.reason} {pod.status.message}".strip(), pod.status.reason)
-
-
-def no_account_yet(error: ApiError) -> bool:
-    """Whether a pod was refused only because its namespace is so new that it has no service account: the server's
-    admission says it in words (plugin/pkg/admission/serviceaccount)."""
-    return error.status == 403 and "service account" in str(error) and "not found" in str(error)

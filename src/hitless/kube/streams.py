@@ -20,16 +20,17 @@ import msgspec
 from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketUpgradeError
 
 from hitless.errors import ApiError, CommandFailed, ours
+from hitless.kube import server_messages
 from hitless.kube.api import Api
 from hitless.kube.objects import PODS
 from hitless.kube.refusals import said
-from hitless.kube.relay_messages import TAKEN_OVER
+from hitless.kube.relay_exits import TAKEN_OVER
 from hitless.model.documents import decoded
 from hitless.model.events import LONGEST
 from hitless.model.lines import Lines
 from hitless.model.reading import whole_of
 
-__all__ = ["Execution", "execute", "follow", "output", "passing"]
+__all__ = ["Execution", "KubeletAway", "execute", "follow", "output", "transient"]
 
 _PROTOCOLS = ["v5.channel.k8s.io", "v4.channel.k8s.io"]
 _STDIN, _STDOUT, _STDERR, _ERROR, _CLOSE = 0, 1, 2, 3, 255
@@ -37,33 +38,23 @@ _MOST_STDERR = 4096
 _MOST_OUTPUT = 8 << 20
 _NAME = 80  # bytes of the stream's name before each event
 
-PASSING = frozenset({0, 401, 429, 502, 503, 504})
+_TRANSIENT = frozenset({0, 401, 429, 502, 503, 504})
 """Statuses of a connection that broke or of a server on its way back (it knew us: 401 is a token that has ended)."""
 
-_AWAY = (
-    "dialing backend",
-    "error sending request",
-    "connection refused",
-    "connection reset",
-    "no route to host",
-    "i/o timeout",
-    "TLS handshake timeout",
-    "unexpected EOF",
-    "error reading from error stream",
-    "use of closed network connection",
-    "broken pipe",
-    "connection timed out",
-    "network is unreachable",
-    "code = Unavailable",
-    TAKEN_OVER,  # by a request of ours that was thought lost
-)
-"""What the server says, with 500, when it cannot reach the kubelet (or that its containerd, by gRPC's Unavailable), or
-no longer. Any other 500 is a word on the command."""
+
+class KubeletAway(ApiError):
+    """The server could not reach the kubelet, or lost it while the command ran."""
 
 
-def passing(error: ApiError) -> bool:
-    """Whether the same command may be asked for again."""
-    return error.status in PASSING or (error.status == 500 and any(word in str(error) for word in _AWAY))
+def transient(error: ApiError) -> bool:
+    """Whether the same command may be tried again. What the command itself wrote does not decide that."""
+    return error.status in _TRANSIENT or isinstance(error, KubeletAway)
+
+
+def _refused(message: str, said: str, status: int) -> ApiError:
+    """The error for a refusal; ``said``: the server's part of the message."""
+    kind = KubeletAway if status == 500 and server_messages.kubelet_away(said) else ApiError
+    return kind(message, status=status)
 
 
 class _Cause(msgspec.Struct):
@@ -125,7 +116,8 @@ def _exit_code(data: bytes, name: str) -> int:
         code = whole_of(cause.message)
         if cause.reason == "ExitCode" and code is not None:
             return code
-    raise ApiError(f"{name}: {outcome.message or outcome.reason or 'failed'}", status=500)
+    said = outcome.message or outcome.reason or "failed"
+    raise _refused(f"{name}: {said}", said, 500)
 
 
 @asynccontextmanager
@@ -152,8 +144,8 @@ async def execute(
             raise asyncio.CancelledError from error  # a group of what broke on the way out would hide it
         first = _first(error)
         if isinstance(first, WebSocketUpgradeError):
-            status = first.response.status_code
-            raise ApiError(f"{name}: refused with {status}: {said(first.response)}", status=status) from first
+            status, why = first.response.status_code, said(first.response)
+            raise _refused(f"{name}: refused with {status}: {why}", why, status) from first
         if isinstance(first, HTTPXWSException | httpx2.RequestError | OSError):
             raise ApiError(f"{name}: {api.server}: {str(first) or type(first).__name__}") from first
         if isinstance(first, ValueError | MemoryError | RecursionError):
@@ -189,7 +181,7 @@ async def output(api: Api, pod: str, namespace: str, container: str, command: Se
             return b"".join(pieces)
         except ApiError as error:
             wait = api.patience.wait(attempt)
-            if not passing(error) or api.patience.now() - begin + wait > api.patience.total:
+            if not transient(error) or api.patience.now() - begin + wait > api.patience.total:
                 raise
             await api.patience.sleep(wait)
             attempt += 1
@@ -228,10 +220,11 @@ async def follow(
                     return
                 continue
             words = running.stderr.decode(errors="replace").strip()
-            raise ApiError(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
+            kind = KubeletAway if running.code == TAKEN_OVER else ApiError
+            raise kind(f"{namespace}/{pod}: reading its stream ended with {running.code}: {words}", status=500)
         except ApiError as error:
             wait = api.patience.wait(attempt)
-            if not passing(error) or api.patience.now() - since + wait > api.patience.total:
+            if not transient(error) or api.patience.now() - since + wait > api.patience.total:
                 raise
             if resumed is not None:
                 resumed(offset, str(error))

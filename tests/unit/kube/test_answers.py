@@ -177,7 +177,7 @@ def test_the_end_of_a_command_is_read_from_the_error_channel(name: str, code: in
 def test_a_kubelet_that_is_away_is_told_from_a_command_that_cannot_run(name: str, again: bool) -> None:
     with pytest.raises(ApiError) as caught:
         streams._exit_code(json.dumps(SAMPLES["exec"][name]).encode(), "exec")
-    assert streams.passing(caught.value) is again
+    assert streams.transient(caught.value) is again
 
 
 def test_the_fake_refuses_in_the_same_form(tmp_path: Path) -> None:
