@@ -94,7 +94,7 @@ async def _look(asked: Request) -> Looked:
     from hitless.cluster import other_drills
     from hitless.kube.api import Patience, connect
     from hitless.kube.objects import NAMESPACES
-    from hitless.operations.rollout import guards, observation, preconditions, probe_plan, record
+    from hitless.operations.rollout import guards, node_order, observation, preconditions, probe_plan, record
     from hitless.restarts.agents import AgentPods
     from hitless.restarts.methods import ApiMethod
     from hitless.survey.cni import look
@@ -128,7 +128,12 @@ async def _look(asked: Request) -> Looked:
         looked.against += [text for (drill, _), text in by_pods.items() if drill not in state.drills]
         ignored = {*state.drills, *(drill for drill, _ in by_pods)}
         mine = other_drills.registration(
-            "rollout", state.choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=own_far_end
+            state.choices.namespace,
+            survey,
+            nodes,
+            ApiMethod.DELETE_POD,
+            own_far_end=own_far_end,
+            at_once=node_order.largest_step(state),
         )
         alive, looked.dead = await other_drills.in_the_way(api, mine, tell=rollout_view.warn, ignored=ignored)
         looked.against += alive.values()
@@ -190,17 +195,15 @@ def _agreed(asked: Request, looked: Looked, place: str) -> bool:
 async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[str], None]) -> Rollout:
     import msgspec
 
-    from hitless.cluster import other_drills, registry
     from hitless.cluster.pods import sweep
     from hitless.cluster.target import placed
     from hitless.drill.origins import here
     from hitless.kube.api import connect
-    from hitless.operations.rollout import events, probe_plan, step_drill
+    from hitless.operations.rollout import events, node_order, probe_plan, step_drill
     from hitless.operations.rollout.driver import drive
     from hitless.operations.rollout.ports import DriverContext, now
     from hitless.operations.rollout.record import RolloutRecord, StoredRollout
     from hitless.restarts.agents import AgentPods
-    from hitless.restarts.methods import ApiMethod
 
     state, windows = looked.state, looked.windows
     identity = secrets.token_hex(4)
@@ -222,10 +225,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
         survey, choices = looked.survey, state.choices
         pods = probe_plan.pods(choices, survey, identity)
         agent = AgentPods(api, survey.cni)
-        nodes, far = looked.nodes, probe_plan.own_far_end(choices)
-        mine = other_drills.registration(
-            "rollout", choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=far
-        )
+        nodes, far, at_once = looked.nodes, probe_plan.own_far_end(choices), node_order.largest_step(state)
         steps = _Steps(folder)
 
         def permit(names: Sequence[str]) -> str:
@@ -235,8 +235,7 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
 
         async with (
             _released(record),
-            registry.entered(api, identity, mine, warn=rollout_view.warn),
-            placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn) as places,
+            placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn, at_once=at_once) as places,
         ):
             prober = step_drill.DrillProber(
                 api,
@@ -260,7 +259,6 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
             await drive(crew)
         for one in former:  # the namespace that it made goes when our own pods have gone
             await sweep(api, pods.namespaces, one)
-            await registry.leave(api, one)
         return record.state
 
 
@@ -295,9 +293,7 @@ class _Others:
             self.api, places, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False, tell=lambda _: None
         )
         found = {drill: text for (drill, _), text in by_pods.items()}
-        step = other_drills.registration(
-            "rollout", choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False
-        )
+        step = other_drills.registration(choices.namespace, survey, nodes, ApiMethod.DELETE_POD, own_far_end=False)
         try:
             found = other_drills.registered(await registry.entries(self.api), step) | found
         except ApiError as error:

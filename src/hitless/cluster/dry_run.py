@@ -51,6 +51,7 @@ def dry_run(
         turn=choices.round_robin,
         tells=choices.post_events,
         windows=choices.windows,
+        at_once=choices.at_once,
     )
     names = ", ".join(node.name for node in chosen)
     lines = [f"# {survey.cni.title}: {plural(plan.rounds, 'round')} of {restart} on {names}"]

@@ -292,11 +292,13 @@ def rights(
     turn: bool = False,
     tells: bool = False,
     windows: str = "",
+    enters: bool = True,
 ) -> list[Document]:
     """Roles and bindings for a ServiceAccount ``hitless-drill``: what a drill with these options uses, no more.
 
     ``turn``: it writes down whose turn it was; ``tells``: by Events, which for nodes live in the namespace default;
-    ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows.
+    ``windows``: the ConfigMap (NAMESPACE/NAME) of its maintenance windows; ``enters``: it enters its nodes in the
+    register of the cluster's drills, and does not only read that.
     """
 
     def rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> Document:
@@ -311,8 +313,8 @@ def rights(
     by_place: dict[str, list[Document]] = {
         ROLLOUT[0]: [
             rule("", "configmaps", "get", names=[ROLLOUT[1]]),
-            rule("", "configmaps", "create"),
-            rule("", "configmaps", "get", "patch", "delete", names=[DRILLS[1]]),
+            rule("", "configmaps", "get", *(["patch", "delete"] if enters else []), names=[DRILLS[1]]),
+            *([rule("", "configmaps", "create")] if enters else []),
         ]
     }
     for place in pods.namespaces:

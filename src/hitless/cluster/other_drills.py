@@ -11,7 +11,6 @@ the far end itself, before anything is restarted (``pods``). Next stage: ``prepa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Literal
 
 from hitless.cleaning import clean
 from hitless.cluster import heartbeat, manifests, registry
@@ -29,22 +28,21 @@ _PORTS = f"{manifests.PEER_PORT + 1} to {manifests.PEER_PORT + 80}"
 
 
 def registration(
-    kind: Literal["drill", "rollout"],
     namespace: str,
     survey: Survey,
     chosen: Sequence[Node],
     restart: ApiMethod,
     *,
     own_far_end: bool,
+    at_once: int = 1,
 ) -> registry.RegisteredDrill:
     """What a drill of these nodes enters in the register."""
     driver = heartbeat.driver()
     return registry.RegisteredDrill(
-        kind=kind,
         namespace=namespace,
         nodes=tuple(node.name for node in chosen),
         everywhere=entry_of(restart).everywhere,
-        far_ends=tuple(node.name for node in far_ends(survey, chosen)) if own_far_end else (),
+        far_ends=tuple(node.name for node in far_ends(survey, chosen, at_once)) if own_far_end else (),
         driver=driver["driver"],
         process=driver.get("process", ""),
     )
@@ -56,7 +54,7 @@ def registered(others: Mapping[str, registry.RegisteredDrill], mine: registry.Re
     for identity, one in others.items():
         nodes = [name for name in one.nodes if name in mine.nodes]
         ports = [name for name in one.far_ends if name in mine.far_ends]
-        name = f"another {one.kind}, {clean(identity, _LONGEST)},"
+        name = f"another drill, {clean(identity, _LONGEST)},"
         its = (
             f"(driven by {one.who}, namespace {clean(one.namespace, _LONGEST)}; if it was killed: "
             f"hitless drill --cleanup --namespace {clean(one.namespace, _LONGEST)})"

@@ -20,7 +20,7 @@ from hitless.cluster.dry_run import dry_run
 from hitless.cluster.heartbeat import driver
 from hitless.cluster.manifests import PodOptions, far_addresses
 from hitless.cluster.schedule import announce, last_turn, push, remember
-from hitless.cluster.target import Abort, ClusterTarget, placed, spots
+from hitless.cluster.target import Abort, ClusterTarget, helper_nodes, placed
 from hitless.cluster.validation import abort_after, check
 from hitless.drill import DrillPlan
 from hitless.drill.permits import Permit
@@ -102,7 +102,7 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
         plan = replace(plan, families=("ipv6",))
     pods = _pods(choices, plan, survey, restart)
     if own_far_end:
-        _can_have_far_end(survey, chosen, pods)
+        _can_have_far_end(survey, chosen, pods, choices.at_once)
     labels = {node.name: node.metadata.labels or {} for node in chosen}
     if choices.dry_run:
         try:
@@ -119,7 +119,9 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
 
     @asynccontextmanager
     async def target() -> AsyncIterator[ClusterTarget]:
-        mine = other_drills.registration("drill", choices.namespace, survey, chosen, restart, own_far_end=own_far_end)
+        mine = other_drills.registration(
+            choices.namespace, survey, chosen, restart, own_far_end=own_far_end, at_once=choices.at_once
+        )
         async with (
             connect(choices.kubeconfig, choices.context) as api,
             registry.entered(api, pods.identity, mine, warn=operator.warn) as others,
@@ -127,7 +129,9 @@ def prepare(choices: Choices, plan: DrillPlan, grace: float | None, operator: Op
             await _still_free(api, mine, others, dead, operator)
             if choices.round_robin:  # before it begins: a node whose drill breaks off does not hold up the others
                 await remember(api, choices.namespace, chosen[-1].name)
-            async with placed(api, survey, chosen, pods, own_far_end=own_far_end, tell=operator.warn) as places:
+            async with placed(
+                api, survey, chosen, pods, own_far_end=own_far_end, tell=operator.warn, at_once=choices.at_once
+            ) as places:
                 yield ClusterTarget(
                     api,
                     survey,
@@ -163,7 +167,9 @@ async def _see(
         found = await other_drills.by_pods(
             api, places, survey, chosen, restart, own_far_end=own_far_end, tell=operator.warn
         )
-        mine = other_drills.registration("drill", choices.namespace, survey, chosen, restart, own_far_end=own_far_end)
+        mine = other_drills.registration(
+            choices.namespace, survey, chosen, restart, own_far_end=own_far_end, at_once=choices.at_once
+        )
         seen = {identity for identity, _ in found}
         alive, dead = await other_drills.in_the_way(api, mine, tell=operator.warn, ignored=seen)
         against = [*found.values(), *alive.values(), *await operator.at_work(api)]
@@ -215,7 +221,7 @@ async def _tell(
             operator.warn(f"the metrics could not be pushed: {error}")
 
 
-def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions) -> None:
+def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions, at_once: int) -> None:
 
     expected = "--to URL of something outside the cluster, e.g. https://example.org/ or farend://HOST (hitless farend)"
     if len(survey.nodes) < 2:
@@ -225,7 +231,7 @@ def _can_have_far_end(survey: Survey, chosen: tuple[Node, ...], pods: PodOptions
     if not survey.cni.facts.translates_between_nodes:
         name = survey.cni.facts.title
         raise InputError(f"{name} does not translate flows between nodes", where="--to", expected=expected)
-    for place in spots(survey, chosen):
+    for place in helper_nodes(survey, chosen, at_once):
         if not far_addresses(pods, place.internal_ips):
             raise InputError(f"node {place.name} has no {pods.family} address", where="--family", expected="one it has")
 

@@ -1,11 +1,12 @@
 """The register of a cluster's drills: one ConfigMap, in which each drill enters its nodes before it makes anything.
 
-Problem: two drills, or a drill and a rollout, that begin at the same moment do not see each other's pods yet, and those
-in other namespaces they may not see at all. Promise: an entry is one patch, and the answer to it holds all entries, so
-that of two drills that enter at once the second one sees the first. A driver renews its entry every few seconds; one
-that is known to have died, or was silent for ``heartbeat.LOOK``, is in nobody's way, and the next drill removes its
-entry. Without the rights for the ConfigMap a drill goes on, and says so. The last one that leaves deletes the
-ConfigMap. Next stages: ``other_drills``, ``preparation``, ``leftovers``.
+Problem: two drills that begin at the same moment do not see each other's pods yet, and those in other namespaces they
+may not see at all. Promise: an entry is one patch, and the answer to it holds all entries, so that of two drills that
+enter at once the second one sees the first. A driver renews its entry every few seconds; one that is known to have
+died, or was silent for ``heartbeat.LOOK``, blocks nobody, and the next drill removes its entry. Without the rights for
+the ConfigMap a drill goes on, and reports that. The last drill that ends deletes the ConfigMap. A rollout only reads
+it: its own record is what drills look for after they entered. Next stages: ``other_drills``, ``preparation``,
+``leftovers``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import msgspec
 
@@ -39,7 +39,6 @@ class RegisteredDrill(msgspec.Struct, frozen=True, kw_only=True):
     nodes whose ports its far ends have; ``driver`` and ``process`` as ``heartbeat.driver`` gives them; ``beat`` moves
     while its driver lives."""
 
-    kind: Literal["drill", "rollout"] = "drill"
     namespace: str = ""
     nodes: tuple[str, ...] = ()
     everywhere: bool = False
@@ -160,7 +159,7 @@ async def dead_ones(
     dead = {name for name, one in found.items() if name in known or heartbeat.of_process(one.process) == "dead"}
     waiting = {name: one for name, one in found.items() if name not in dead and not _here(one)}
     if waiting:
-        names = ", ".join(f"{one.kind} {clean(name, _LONGEST)} ({one.who})" for name, one in waiting.items())
+        names = ", ".join(f"drill {clean(name, _LONGEST)} ({one.who})" for name, one in waiting.items())
         tell(f"checking whether {names} still runs: up to {heartbeat.LOOK:g} s")
     end = api.patience.now() + heartbeat.LOOK
     while waiting and api.patience.now() < end:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hitless.cluster import heartbeat, manifests
 from hitless.cluster.manifests import Document, PodOptions
-from hitless.cluster.target import far_ends, spots
+from hitless.cluster.target import far_ends, helper_nodes
 from hitless.kube.objects import Node
 from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
@@ -44,24 +44,31 @@ def rehearse(
     turn: bool = False,
     tells: bool = False,
     windows: str = "",
+    enters: bool = True,
+    at_once: int = 1,
 ) -> Rehearsal:
     """The whole of a drill with these choices."""
     owners = {place: manifests.owner(pods, place) for place in pods.namespaces}
     for owner in owners.values():
         owner["metadata"]["uid"] = _LATER
-    helpers = [manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace]) for node in spots(survey, nodes)]
+    helpers = [
+        manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace])
+        for node in helper_nodes(survey, nodes, at_once)
+    ]
     far = [one for one in to if one != "node"]
     if own_far_end:
         helpers += [
             manifests.farend_pod(pods, one.name, _far(pods, one), owners[pods.namespace])
-            for one in far_ends(survey, nodes)
+            for one in far_ends(survey, nodes, at_once)
         ]
-        far += manifests.far_urls(_far(pods, spots(survey, nodes)[0]))
+        far += manifests.far_urls(_far(pods, helper_nodes(survey, nodes, at_once)[0]))
     stations: list[Document] = []
     for node in nodes:
         stations.append(manifests.watch_pod(pods, node.name, owners[pods.namespace], far))
         stations.append(manifests.probe_pod(pods, node.name, owners[pods.traffic_namespace], far, peer="192.0.2.1"))
-    rights = grants(pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells, windows=windows)
+    rights = grants(
+        pods, survey, restart, makes_namespace=makes_namespace, turn=turn, tells=tells, windows=windows, enters=enters
+    )
     agent = survey.cni.daemon_set.name if survey.cni.daemon_set else survey.cni.name
     place = survey.cni.namespace
     verb = entry_of(restart).call.format(agent=agent, place=place, container=survey.cni.container)
@@ -70,8 +77,7 @@ def rehearse(
         *([f"get the ConfigMap {windows} (maintenance windows)"] if windows else []),
         f"list the pods of other drills in {', '.join(pods.namespaces)}",
         "get the ConfigMap {1} in {0} (whether a rollout is under way)".format(*manifests.ROLLOUT),
-        "get, create and patch the ConfigMap {1} in {0} (which drills run, for those of other namespaces; every "
-        "{2:g} s a sign of life); delete it with the last entry".format(*manifests.DRILLS, heartbeat.BEAT),
+        _register(enters),
         f"get namespaces {', '.join(pods.namespaces)}{f'; create {pods.namespace}' if makes_namespace else ''}",
         f"create ConfigMap {manifests.name(pods, 'drill')} (the owner) and the pods below; watch them",
         f"patch that ConfigMap every {heartbeat.BEAT:g} s (an annotation: the drill is alive)",
@@ -84,6 +90,13 @@ def rehearse(
     ]
     made = [manifests.namespace(pods)] if makes_namespace else []
     return Rehearsal((*made, *owners.values(), *helpers, *stations), tuple(calls), tuple(rights))
+
+
+def _register(enters: bool) -> str:
+    what = "the ConfigMap {1} in {0} (which drills run".format(*manifests.DRILLS)
+    if not enters:
+        return f"get {what})"
+    return f"get, create and patch {what}; every {heartbeat.BEAT:g} s a sign of life); delete it with the last entry"
 
 
 def _far(pods: PodOptions, node: Node) -> list[str]:
@@ -99,6 +112,7 @@ def grants(
     turn: bool = False,
     tells: bool = False,
     windows: str = "",
+    enters: bool = True,
 ) -> list[Document]:
     """The rights of a drill with these choices."""
     daemon_set = survey.cni.daemon_set
@@ -117,4 +131,5 @@ def grants(
         turn=turn,
         tells=tells,
         windows=windows,
+        enters=enters,
     )

@@ -33,7 +33,7 @@ from hitless.restarts.execution import restart
 from hitless.restarts.methods import ApiMethod, entry_of
 from hitless.survey.cni import Survey
 
-__all__ = ["Abort", "ClusterTarget", "SharedObjects", "far_ends", "placed", "spots"]
+__all__ = ["Abort", "ClusterTarget", "SharedObjects", "far_ends", "helper_nodes", "placed"]
 
 OWN_FAR_END = "node"
 """``--to node``: a far end of ours on another node's network."""
@@ -164,7 +164,7 @@ class ClusterTarget:
             await asyncio.gather(*(one.listening(_START) for one in stations))
             await self._start(
                 stations,
-                [(document, [recorders[node.name]]) for node in group for document in self._documents(node)],
+                [(document, [recorders[node.name]]) for node in group for document in self._documents(node, group)],
                 recorder,
             )
             yield _ClusterSubject(self, recorder, [node.name for node in group], stations)
@@ -175,9 +175,9 @@ class ClusterTarget:
             if name != self.subjects()[-1]:
                 await gone(self.api, stations, _GONE)
 
-    def _far_end(self, node: Node) -> Node | None:
-        """The far end that the node's pods use: one on another node where there is one."""
-        return _opposite(self.places.far_ends, node)
+    def _far_end(self, node: Node, group: Sequence[Node]) -> Node | None:
+        """The far end that the node's pods use: one on a node that is not restarted at the same time, if there is."""
+        return _outside(self.places.far_ends, node, group)
 
     def _far_ends(
         self, group: Sequence[Node], recorders: Mapping[str, SubjectRecorder]
@@ -186,18 +186,19 @@ class ClusterTarget:
         owner = self.places.owners[self.pods.namespace]
         found: list[tuple[Document, list[SubjectRecorder]]] = []
         for place in self.places.far_ends:
-            users = [recorders[node.name] for node in group if self._far_end(node) == place]
+            users = [recorders[node.name] for node in group if self._far_end(node, group) == place]
             if users:
                 addresses = manifests.far_addresses(self.pods, place.internal_ips)
                 document = manifests.farend_pod(self.pods, place.name, addresses, owner)
                 found.append((document, users))
         return found
 
-    def _documents(self, node: Node) -> list[Document]:
-        to, far = list(self.to), self._far_end(node)
+    def _documents(self, node: Node, group: Sequence[Node]) -> list[Document]:
+        to, far = list(self.to), self._far_end(node, group)
         if far is not None:
             to += manifests.far_urls(manifests.far_addresses(self.pods, far.internal_ips))
-        peers = sorted(self.places.peers, key=lambda one: one[0] == node.name)
+        names = {one.name for one in group}
+        peers = sorted(self.places.peers, key=lambda one: (one[0] in names, one[0] == node.name))
         peer = peers[0][1] if peers else ""
         pods, owners = self.pods, self.places.owners
         return [
@@ -275,7 +276,14 @@ class _ClusterSubject:
 
 @asynccontextmanager
 async def placed(
-    api: Api, survey: Survey, nodes: Sequence[Node], pods: PodOptions, *, own_far_end: bool, tell: Callable[[str], None]
+    api: Api,
+    survey: Survey,
+    nodes: Sequence[Node],
+    pods: PodOptions,
+    *,
+    own_far_end: bool,
+    tell: Callable[[str], None],
+    at_once: int = 1,
 ) -> AsyncIterator[SharedObjects]:
     """Make what stands for all nodes, and remove everything of this drill at the end, whatever happened."""
     helpers: list[DrillPod] = []
@@ -296,7 +304,7 @@ async def placed(
             owners[place] = document
         names = {place: str(document["metadata"]["name"]) for place, document in owners.items()}
         beating = asyncio.create_task(heartbeat.beat(api, names, trouble, tell))
-        chosen = spots(survey, nodes)
+        chosen = helper_nodes(survey, nodes, at_once)
         clock = Clock()
         for node in chosen:
             document = manifests.peer_pod(pods, node.name, owners[pods.traffic_namespace])
@@ -341,23 +349,31 @@ async def _namespace(api: Api, pods: PodOptions, place: str) -> None:
         await api.create(NAMESPACES, manifests.namespace(pods))
 
 
-def spots(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
-    """Up to two ready nodes for helpers, those that are not drilled first: each drilled node has another one."""
+def helper_nodes(survey: Survey, nodes: Sequence[Node], at_once: int = 1) -> list[Node]:
+    """The ready nodes for far ends and control pods, those that are not drilled first. Two, so that each drilled node
+    has another one; where ``at_once`` drilled nodes are restarted together, enough for one that is not among them."""
     drilled = {node.name for node in nodes}
     ready = [node for node in survey.nodes if node.ready and node.status.node_info.operating_system in ("", "linux")]
-    return sorted(ready, key=lambda node: (node.name in drilled, node.name))[:2]
+    ready.sort(key=lambda node: (node.name in drilled, node.name))
+    if not ready or ready[0].name not in drilled or at_once >= len(ready):
+        return ready[:2]  # the first one is always outside, or none is
+    return ready[: max(2, at_once + 1)]
 
 
-def far_ends(survey: Survey, nodes: Sequence[Node]) -> list[Node]:
+def far_ends(survey: Survey, nodes: Sequence[Node], at_once: int = 1) -> list[Node]:
     """The nodes that far ends of ours go to when these are drilled."""
-    places = spots(survey, nodes)
-    used = [_opposite(places, node) for node in nodes]
-    return [one for one in places if one in used]
+    helpers = helper_nodes(survey, nodes, at_once)
+    if at_once > 1:
+        return helpers  # which of them are used depends on the nodes of each step
+    used = [_outside(helpers, node, [node]) for node in nodes]
+    return [one for one in helpers if one in used]
 
 
-def _opposite(places: Sequence[Node], node: Node) -> Node | None:
-    """The place that stands outside for a node: another node where there is one."""
-    return min(places, key=lambda one: one.name == node.name, default=None)
+def _outside(helpers: Sequence[Node], node: Node, group: Sequence[Node]) -> Node | None:
+    """The helper node for a node that is restarted together with its group: one that is not restarted then, else at
+    least another one."""
+    names = {one.name for one in group}
+    return min(helpers, key=lambda one: (one.name in names, one.name == node.name), default=None)
 
 
 async def _clean(api: Api, pods: PodOptions, tell: Callable[[str], None]) -> None:

@@ -7,13 +7,13 @@ number, labels or in turn; every objection is collected and said at once. Pure. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hitless.errors import InputError
-from hitless.kube.objects import Node
+from hitless.kube.objects import DaemonSet, DisruptionBudget, Node
 from hitless.survey.cni import Survey
 
-__all__ = ["choose", "objections", "selected"]
+__all__ = ["choose", "exhausted", "objections", "selected"]
 
 
 def choose(
@@ -86,11 +86,16 @@ def objections(survey: Survey, chosen: Sequence[Node], *, by_rollout: bool = Fal
         found.append(f"{name}: {status.number_ready} of {status.desired_number_scheduled} pods are ready")
     if status.observed_generation and status.observed_generation < daemon_set.metadata.generation:
         found.append(f"{name}: a change of it is still being carried out")
-    labels = daemon_set.spec.template.metadata.labels or {}
-    for budget in survey.budgets:
-        selector = budget.spec.selector
-        wanted = (selector.match_labels if selector else None) or {}
-        # A selector by expressions may or may not mean the agent: then its word counts only by labels.
-        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
-            found.append(f"PodDisruptionBudget {survey.cni.namespace}/{budget.name} allows no disruption now")
+    return found + exhausted(survey.budgets, daemon_set, 1)
+
+
+def exhausted(budgets: Iterable[DisruptionBudget], daemon_set: DaemonSet, pods: int) -> list[str]:
+    """The PodDisruptionBudgets of a DaemonSet's pods that do not allow so many of them to go at once."""
+    labels, found = daemon_set.spec.template.metadata.labels or {}, []
+    for budget in budgets:
+        allowed = budget.status.disruptions_allowed
+        if budget.covers(labels) and allowed < pods:
+            name = f"PodDisruptionBudget {daemon_set.metadata.namespace}/{budget.name}"
+            few = f"allows {allowed} disruption{'' if allowed == 1 else 's'} now, and a step restarts {pods} pods"
+            found.append(f"{name} {few if allowed else 'allows no disruption now'}")
     return found

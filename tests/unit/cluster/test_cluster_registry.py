@@ -115,9 +115,7 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
         async with client(fake, tmp_path) as by_drill, client(fake, tmp_path) as by_rollout:
 
             async def drilling() -> None:
-                mine = other_drills.registration(
-                    "drill", "team", survey, nodes, ApiMethod.DELETE_POD, own_far_end=False
-                )
+                mine = other_drills.registration("team", survey, nodes, ApiMethod.DELETE_POD, own_far_end=False)
                 others = await registry.enter(by_drill, "d", mine)
                 alive, _ = await other_drills.in_the_way(by_drill, mine, tell=lambda _: None, others=others)
                 if alive or await rollout_looks.under_way(by_drill, lambda _: None):
@@ -127,10 +125,6 @@ def test_a_drill_and_a_rollout_that_begin_at_once_do_not_both_go_on(tmp_path: Pa
 
             async def rolling() -> None:
                 await RolloutRecord(by_rollout).begin(state, None)
-                mine = other_drills.registration(
-                    "rollout", "hitless-drill", survey, nodes, ApiMethod.DELETE_POD, own_far_end=False
-                )
-                await registry.enter(by_rollout, "r", mine)
                 others = _Others(by_rollout, Looked(survey, None, state, seen, []), "r")
                 if not await others(["node-1"]):
                     going.add("rollout")
@@ -210,7 +204,7 @@ def test_only_drills_that_share_nodes_or_ports_are_in_the_way() -> None:
     others = {
         "same": drill("node-1", "node-2"),
         "ports": drill("node-2", far_ends=("node-0",)),
-        "all": drill(everywhere=True, kind="rollout"),
+        "all": drill(everywhere=True),
         "free": drill("node-2", far_ends=("node-3",)),
         "odd\x1b[2J": drill("node-1"),
     }
@@ -220,7 +214,7 @@ def test_only_drills_that_share_nodes_or_ports_are_in_the_way() -> None:
     assert found == {
         "same": f"another drill, same, is at work on node-1 {its}",
         "ports": f"another drill, ports, has its far end on node-0, ports 7801 to 7880 {its}",
-        "all": f"another rollout, all, is at work on the nodes of this cluster {its}",
+        "all": f"another drill, all, is at work on the nodes of this cluster {its}",
     }
     assert list(other_drills.registered({"one": drill("node-5")}, drill(everywhere=True))) == ["one"]
 

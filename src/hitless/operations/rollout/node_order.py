@@ -16,7 +16,7 @@ from hitless.kube.objects import Node
 from hitless.operations.rollout.observation import ObservedAgent, hash_of
 from hitless.operations.rollout.values import NodeTurn, Rollout, RolloutChoices
 
-__all__ = ["OPEN", "ZONE", "next_step", "ordered", "reconciled", "steps", "zone_of"]
+__all__ = ["OPEN", "ZONE", "largest_step", "next_step", "ordered", "reconciled", "steps", "zone_of"]
 
 ZONE = "topology.kubernetes.io/zone"
 _OLD_ZONE = "failure-domain.beta.kubernetes.io/zone"
@@ -112,3 +112,8 @@ def steps(turns: Sequence[NodeTurn], width: int) -> list[tuple[NodeTurn, ...]]:
         names = {one.node for one in step}
         left = [msgspec.structs.replace(one, course="done") if one.node in names else one for one in left]
     return found
+
+
+def largest_step(state: Rollout) -> int:
+    """How many nodes the largest of its remaining steps restarts at once; 1 at least."""
+    return max((len(step) for step in steps(state.turns, state.choices.width)), default=1)

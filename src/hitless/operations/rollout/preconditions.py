@@ -23,7 +23,7 @@ from hitless.operations.rollout.ports import now
 from hitless.operations.rollout.record import WHERE
 from hitless.operations.rollout.values import MOST_NODES, NodeTurn, Rollout, RolloutChange, RolloutChoices
 from hitless.survey.cni import Survey
-from hitless.survey.nodes import selected
+from hitless.survey.nodes import exhausted, selected
 
 __all__ = ["against", "image", "new", "patch", "undone"]
 
@@ -201,11 +201,7 @@ async def against(api: Api, state: Rollout, survey: Survey, seen: ObservedAgent,
             found.append(f"the agent on {node} is not ready")
         elif state.before and observation.hash_of(pod) != state.before and one.spec.update_strategy.type != "OnDelete":
             found.append(f"{name}: a rollout of it is under way ({node} has not the latest revision)")
-    labels = one.spec.template.metadata.labels or {}
-    for budget in survey.budgets:
-        wanted = (budget.spec.selector.match_labels if budget.spec.selector else None) or {}
-        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
-            found.append(f"PodDisruptionBudget {state.namespace}/{budget.name} allows no disruption now")
+    found += exhausted(survey.budgets, one, node_order.largest_step(state))
     if state.choices.require_guard and (why := guards.missing(await guards.guarded(api), names)):
         found.append(why)
     return found

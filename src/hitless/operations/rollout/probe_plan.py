@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hitless.cluster import heartbeat
 from hitless.cluster.manifests import IMAGE, PodOptions
-from hitless.cluster.target import spots
+from hitless.cluster.target import helper_nodes
 from hitless.drill.plans import DrillPlan
 from hitless.errors import InputError
 from hitless.operations.rollout.values import RolloutChoices
@@ -82,6 +82,6 @@ def check_far_end(choices: RolloutChoices, survey: Survey) -> None:
     if survey.cni.name == "cilium":
         raise InputError("Cilium does not translate flows between nodes", where="--to", expected=expected)
     families = {"ipv4", "ipv6"} if choices.family == "dual" else {choices.family}
-    for place in spots(survey, survey.nodes):
+    for place in helper_nodes(survey, survey.nodes, choices.width):
         if not families & set(place.internal_ips):
             raise InputError(f"node {place.name} has no {choices.family} address", where="--family", expected="its own")

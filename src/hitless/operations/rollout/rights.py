@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from hitless.cluster import heartbeat, rehearsal
 from hitless.cluster.manifests import Document, PodOptions
 from hitless.kube.objects import Node
+from hitless.operations.rollout import node_order
 from hitless.operations.rollout.record import NAME, PLACE, document
 from hitless.operations.rollout.values import Rollout
 from hitless.restarts.methods import ApiMethod
@@ -47,6 +48,8 @@ def rehearse(
         makes_namespace=makes_namespace,
         windows=windows,
         tells=state.choices.post_events,
+        enters=False,
+        at_once=node_order.largest_step(state),
     )
     own = f"{NAME} in {PLACE}"
     calls = [
@@ -74,7 +77,7 @@ def _rule(group: str, resource: str, *verbs: str, names: Sequence[str] = ()) -> 
 
 def _rights(state: Rollout, drill: list[Document], guards: set[str]) -> list[Document]:
     more: dict[str, list[Document]] = {
-        PLACE: [_rule("", "configmaps", "get", "patch", names=[NAME])]  # a drill may create there anyway
+        PLACE: [_rule("", "configmaps", "create"), _rule("", "configmaps", "get", "patch", names=[NAME])]
     }
     own = more.setdefault(state.namespace, [])
     own.append(_rule("apps", "daemonsets", "get", *(["patch"] if state.replaces else []), names=[state.name]))

@@ -24,6 +24,7 @@ from hitless.operations.rollout.values import NodeTurn, Rollout, VerdictName
 from hitless.restarts.agents import ReportStep, Step
 from hitless.restarts.execution import until_back
 from hitless.restarts.methods import ApiMethod, entry_of
+from hitless.survey.nodes import exhausted
 
 __all__ = ["against", "take"]
 
@@ -41,7 +42,7 @@ async def against(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
     end = crew.api.patience.now() + state.choices.patience
     while True:
         seen = await see(crew.api, state.namespace, state.name)
-        why = foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(crew, seen)
+        why = foreign(state, seen.daemon_set) or _unready(state, seen, names) or await _budget(crew, seen, len(names))
         if not why and state.choices.require_guard:
             why = guards.missing(await guards.guarded(crew.api), names)
         why = why or await crew.others(names)
@@ -62,15 +63,11 @@ def _unready(state: Rollout, seen: ObservedAgent, names: Sequence[str]) -> str:
     return ""
 
 
-async def _budget(crew: DriverContext, seen: ObservedAgent) -> str:
-    """A PodDisruptionBudget of the agent's pods that allows none to go just now."""
+async def _budget(context: DriverContext, seen: ObservedAgent, pods: int) -> str:
+    """A PodDisruptionBudget of the agent's pods that does not allow so many to go now."""
     assert seen.daemon_set is not None
-    labels = seen.daemon_set.spec.template.metadata.labels or {}
-    for budget in await crew.api.all(DISRUPTION_BUDGETS, crew.state.namespace):
-        wanted = (budget.spec.selector.match_labels if budget.spec.selector else None) or {}
-        if wanted and wanted.items() <= labels.items() and budget.status.disruptions_allowed < 1:
-            return f"PodDisruptionBudget {crew.state.namespace}/{budget.name} allows no disruption now"
-    return ""
+    budgets = await context.api.all(DISRUPTION_BUDGETS, context.state.namespace)
+    return "; ".join(exhausted(budgets, seen.daemon_set, pods))
 
 
 async def take(crew: DriverContext, step: Sequence[NodeTurn]) -> str:
