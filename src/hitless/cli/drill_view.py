@@ -18,7 +18,7 @@ import click
 from hitless.cleaning import clean
 from hitless.cli.drill_estimate import TimeLeft
 from hitless.evidence import display_names
-from hitless.evidence.criteria import plural
+from hitless.evidence.phrases import plural
 from hitless.evidence.settings import Settings
 from hitless.model import events as e
 

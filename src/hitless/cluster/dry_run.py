@@ -37,7 +37,7 @@ def dry_run(
     import yaml
 
     from hitless.cluster import rehearsal
-    from hitless.evidence.criteria import plural
+    from hitless.evidence.phrases import plural
 
     told = rehearsal.rehearse(
         pods,

@@ -26,7 +26,7 @@ from hitless.drill import DrillPlan
 from hitless.drill.permits import Permit
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 from hitless.evidence import RecordedDrill, Verdict
-from hitless.evidence.criteria import plural
+from hitless.evidence.phrases import plural
 from hitless.evidence.reports import render
 from hitless.kube.api import Api, Patience, connect
 from hitless.kube.contexts import Connection, read

@@ -25,7 +25,7 @@ from hitless.drill.plans import DrillPlan
 from hitless.drill.restart_signs import BeforeRestart
 from hitless.drill.targets import Subject, SubjectName
 from hitless.errors import HitlessError, InputError, ProgramError
-from hitless.evidence.criteria import NO_SIGN
+from hitless.evidence.doubts import NO_SIGN
 from hitless.kernel import processes
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model import events as e

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from hitless.drill.injector import Injected, Injector
 from hitless.drill.labs import OpenedLab
 from hitless.evidence import AgentVerdict, Record
-from hitless.evidence.criteria import LATE, not_sent
+from hitless.evidence.doubts import LATE, not_sent
 from hitless.evidence.records import Outage
 from hitless.kernel import processes
 from hitless.kernel.cpu_priority import stolen

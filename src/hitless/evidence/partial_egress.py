@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hitless.evidence.criteria import duration
+from hitless.evidence.phrases import duration
 from hitless.evidence.records import Record
 
 __all__ = ["partly"]

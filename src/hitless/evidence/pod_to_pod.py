@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hitless.evidence.criteria import VerdictReasons, plural, reasons
+from hitless.evidence.criteria import VerdictReasons, reasons
 from hitless.evidence.figures import count
+from hitless.evidence.phrases import plural
+from hitless.evidence.reason_codes import ReasonCode, VerdictReason
 from hitless.evidence.records import Record
 from hitless.evidence.settings import Settings
 
 __all__ = ["with_pods"]
-
-_PREFIX = "pod to pod: "
 
 
 def with_pods(record: Record, settings: Settings, egress: VerdictReasons) -> VerdictReasons:
@@ -26,23 +26,25 @@ def with_pods(record: Record, settings: Settings, egress: VerdictReasons) -> Ver
     if record.pods is None:
         if not settings.pod_to_pod or not record.spans:
             return egress
-        return replace(egress, invalid=(*egress.invalid, f"{_PREFIX}no connection was attempted"))
+        unattempted = VerdictReason(ReasonCode.NO_TRAFFIC, "no connection was attempted").between_pods()
+        return replace(egress, invalid=(*egress.invalid, unattempted))
     own = replace(settings, by_traffic=True, far_end=True, evidence=False)
     found = reasons(record.pods, count(record.pods), own, whole=True)
     attempted, lost = sum(one.sent for one in record.pods.attempts), len(record.pods.losses)
-    passed = f"{_PREFIX}{lost} of {attempted:,} attempts lost"
+    passed = VerdictReason(ReasonCode.NOTHING_LOST, f"{lost} of {attempted:,} attempts lost").between_pods()
     delayed = sum(one.delayed for one in record.pods.attempts)
     # a path that is missing for less than a retry's interval costs no connection, only time
-    late = (f"{_PREFIX}{plural(delayed, 'attempt')} answered only after a retry",) if delayed else ()
+    answered = VerdictReason(ReasonCode.DELAYED, f"{plural(delayed, 'attempt')} answered only after a retry")
+    late = (answered.between_pods(),) if delayed else ()
     return VerdictReasons(
-        invalid=(*egress.invalid, *_prefixed(found.invalid, egress.invalid)),
-        failures=(*egress.failures, *_prefixed(found.failures, egress.failures)),
-        doubts=(*egress.doubts, *_prefixed(found.doubts, egress.doubts)),
+        invalid=(*egress.invalid, *_between_pods(found.invalid, egress.invalid)),
+        failures=(*egress.failures, *_between_pods(found.failures, egress.failures)),
+        doubts=(*egress.doubts, *_between_pods(found.doubts, egress.doubts)),
         passed=(*egress.passed, passed, *late),
         remarks=(*egress.remarks, *late),
     )
 
 
-def _prefixed(texts: Iterable[str], egress: tuple[str, ...]) -> list[str]:
+def _between_pods(found: Iterable[VerdictReason], egress: tuple[VerdictReason, ...]) -> list[VerdictReason]:
     """Reasons that concern the node itself (a restart that failed, for example) are listed once, with egress."""
-    return [f"{_PREFIX}{text}" for text in texts if text not in egress]
+    return [one.between_pods() for one in found if one not in egress]

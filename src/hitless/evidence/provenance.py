@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from hitless.evidence.criteria import duration, not_sent, plural
+from hitless.evidence.doubts import not_sent
+from hitless.evidence.phrases import duration, plural
 from hitless.evidence.records import RecordedDrill
 from hitless.evidence.verdict import AgentVerdict, Verdict
 from hitless.model import events as e

@@ -20,6 +20,7 @@ from hitless.evidence.figures import Figures, add, count
 from hitless.evidence.notes import warnings
 from hitless.evidence.partial_egress import partly
 from hitless.evidence.pod_to_pod import with_pods
+from hitless.evidence.reason_codes import VerdictReason
 from hitless.evidence.records import RecordedDrill, grouped
 from hitless.model.events import SCHEMA, Event
 
@@ -31,11 +32,13 @@ VerdictValue = Literal["pass", "fail", "inconclusive"]
 class AgentVerdict(Figures, frozen=True, kw_only=True):
     """An agent's figures, the verdict, and its reasons, the most important ones first.
 
-    ``display_name``: the name in reports; ``stand_in``: it replays another program's commands (``replays``: which).
+    ``reason_codes`` has the code of each reason, in the same order. ``display_name``: the name in reports;
+    ``stand_in``: it replays another program's commands (``replays``: which).
     """
 
     verdict: VerdictValue
     reasons: tuple[str, ...]
+    reason_codes: tuple[str, ...] = ()
     display_name: str = ""
     stand_in: bool = False
     replays: str = ""
@@ -128,18 +131,19 @@ def _agent(recorded: RecordedDrill, agent: str) -> AgentVerdict:
     ]
     values = [_value(one) for one in found]
     value = _worst(values)
-    texts = [
-        f"{record.node}: {text}" if len(records) > 1 else text
+    listed = [
+        (f"{record.node}: {reason.text}" if len(records) > 1 else reason.text, reason.name)
         for record, one, own in zip(records, found, values, strict=True)
         # reasons of nodes that passed are listed only if all passed
         if own != "pass" or value == "pass"
-        for text in _texts(one, own)
+        for reason in _listed(one, own)
     ]
     total = add(agent, figures)
     replays = display_names.replays(recorded.settings, agent)
     judged: dict[str, object] = {
         "verdict": value,
-        "reasons": tuple(texts),
+        "reasons": tuple(text for text, _ in listed),
+        "reason_codes": tuple(code for _, code in listed),
         "display_name": display_names.display(recorded.settings, agent),
     }
     known = recorded.settings.far_end or recorded.settings.target not in ("cluster", "node") or total.leaked > 0
@@ -156,11 +160,11 @@ def _value(one: VerdictReasons) -> VerdictValue:
     return "inconclusive" if one.doubts else "pass"
 
 
-def _texts(one: VerdictReasons, value: VerdictValue) -> tuple[str, ...]:
+def _listed(one: VerdictReasons, value: VerdictValue) -> tuple[VerdictReason, ...]:
     if value == "pass":
         return one.passed
-    texts: list[str] = []
-    for text in (*one.invalid, *one.failures, *one.doubts, *one.remarks):
-        if not any(text in before for before in texts):  # an earlier reason may quote a note
-            texts.append(text)
-    return tuple(texts)
+    listed: list[VerdictReason] = []
+    for reason in (*one.invalid, *one.failures, *one.doubts, *one.remarks):
+        if reason not in listed and not any(reason.text == earlier.quoted for earlier in listed):
+            listed.append(reason)
+    return tuple(listed)

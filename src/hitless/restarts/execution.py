@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hitless.evidence.criteria import NO_SIGN
+from hitless.evidence.doubts import NO_SIGN
 from hitless.kube.objects import PODS, ContainerStatus, Pod
 from hitless.kube.pod_problems import pod_problem
 from hitless.model.events import RestartCode

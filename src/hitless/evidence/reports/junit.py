@@ -72,6 +72,7 @@ def _case(agent: AgentVerdict, restart: str, seconds: float) -> ET.Element:
     properties = ET.SubElement(case, "properties")
     for key in _PROPERTIES:
         ET.SubElement(properties, "property", name=key, value=_value(agent, key))
+    ET.SubElement(properties, "property", name="reason_codes", value=",".join(dict.fromkeys(agent.reason_codes)))
     if agent.pod_to_pod.attempted:
         for key in ("attempted", "lost"):
             ET.SubElement(properties, "property", name=f"pod_to_pod_{key}", value=str(getattr(agent.pod_to_pod, key)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hitless.cleaning import cleaned
@@ -43,6 +44,7 @@ _OTHERS = {
     "pod_to_pod_lost": "Connections lost between pods of different nodes.",
     "stand_in": "1 for an agent that replays another program's commands, 0 for a real one.",
     "verdict": "1 for the verdict that the agent got.",
+    "reasons": "Reasons for the verdict, by their code.",
     "judged": "1 for an agent whose verdict is the drill's; of several the worst is.",
     "log_complete": "1 if the drill came to its end, 0 if its log is cut off.",
     "info": "Where and with what the drill was recorded; always 1.",
@@ -68,6 +70,8 @@ def _samples(recorded: RecordedDrill, verdict: Verdict) -> Iterator[tuple[str, f
         yield "stand_in", agent.stand_in, of_agent
         for value in ("pass", "fail", "inconclusive"):
             yield "verdict", agent.verdict == value, {**of_agent, "verdict": value}
+        for code, number in sorted(Counter(agent.reason_codes).items()):
+            yield "reasons", number, {**of_agent, "reason": code}
         yield "judged", agent.agent in verdict.judged, of_agent
     yield "log_complete", verdict.whole, {}
     found = provenance.provenance(recorded)

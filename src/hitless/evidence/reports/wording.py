@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hitless.evidence import display_names
-from hitless.evidence.criteria import duration, not_sent, plural
+from hitless.evidence.doubts import not_sent
 from hitless.evidence.figures import Figures, milliseconds
+from hitless.evidence.phrases import duration, plural
 from hitless.evidence.verdict import AgentVerdict, Verdict
 
 __all__ = [
