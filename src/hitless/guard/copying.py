@@ -23,6 +23,7 @@ from hitless.model.rules import (
     AnyOf,
     Chain,
     Comment,
+    ConntrackTemplate,
     Dnat,
     Drop,
     Goto,
@@ -254,7 +255,7 @@ class _Copier:
     def _without_effect(self, step: Step) -> bool:
         """A change of mark bits that no rule asks for has no effect on translation; nor have a log, and changes of what
         only rules without an exact form ask for (connection marks, labels, sets that packets fill)."""
-        if isinstance(step, Silent | SetConnMark | SetProperty):
+        if isinstance(step, Silent | SetConnMark | SetProperty | ConntrackTemplate):
             return True
         return _sets(step) and not _touched(step) & self.bits
 

@@ -18,6 +18,7 @@ from hitless.model.families import Address, Network
 from hitless.model.matches.base import ALONE, Distinctions
 from hitless.model.rules import (
     Accept,
+    ConntrackTemplate,
     Dnat,
     Drop,
     Goto,
@@ -99,7 +100,7 @@ class Grouping:
                 pass
             case Masquerade() | Snat() | Dnat():
                 pass  # hooks behind a translation ask for what it made, which is not known of any flow
-            case SetMark() | SetConnMark() | MoveMark() | UnknownMark() | SetProperty():
+            case SetMark() | SetConnMark() | MoveMark() | UnknownMark() | SetProperty() | ConntrackTemplate():
                 pass  # what reads the mark or the property is a condition
             case _:
                 assert_never(step)

@@ -15,6 +15,7 @@ from hitless.model.matches import Match
 __all__ = [
     "Accept",
     "Action",
+    "ConntrackTemplate",
     "Dnat",
     "Drop",
     "Goto",
@@ -148,12 +149,24 @@ class UnknownMark:
 @dataclass(frozen=True, slots=True)
 class SetProperty:
     """From here on the property or the set ``name`` may be anything: a rule changes it (a TTL, a label, an element that
-    is added). Decides nothing by itself. ``text``: as its tool writes it. ``value``: of a conntrack zone, where the
-    rule names one for both directions."""
+    is added). Decides nothing by itself. ``text``: as its tool writes it."""
 
     name: str
     text: str = field(default="", compare=False)
-    value: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConntrackTemplate:
+    """The packet gets a conntrack template (xtables' CT; nft's ``ct zone set``), unless it has a connection or a
+    template already. Until conntrack sees the packet, rules then see a new connection, and a NOTRACK has no effect.
+    ``zone``: the zone of the connection; ``None``: not known, or different for the two directions. ``helper``: the
+    connection gets one. ``after_notrack``: it takes effect also after a NOTRACK (nft), and the packet is tracked.
+    ``text``: as its tool writes it."""
+
+    zone: int | None = 0
+    helper: bool = False
+    after_notrack: bool = False
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +210,7 @@ Action = (
     | MoveMark
     | UnknownMark
     | SetProperty
+    | ConntrackTemplate
     | Silent
     | OneOf
     | OpaqueAction

@@ -18,6 +18,7 @@ from typing import cast
 from hitless.model.effects import (
     Accept,
     Action,
+    ConntrackTemplate,
     Dnat,
     Drop,
     Goto,
@@ -79,6 +80,7 @@ __all__ = [
     "Chain",
     "Comment",
     "ConnMark",
+    "ConntrackTemplate",
     "CtState",
     "Destination",
     "DestinationPort",

@@ -29,7 +29,6 @@ from hitless.model.rules import (
     Reject,
     Return,
     Rule,
-    SetProperty,
     Silent,
     Snat,
     Step,
@@ -40,7 +39,7 @@ from hitless.semantics.contexts import header_of
 from hitless.semantics.outcome import ChainName, Ending, Translation, Visit
 from hitless.semantics.properties import EvaluationContext
 from hitless.semantics.stages import BaseStage, RuleInProgress
-from hitless.semantics.walk_state import CHANGES, ZONE, Flow, Trace, WalkState, changed, unwind, with_mark
+from hitless.semantics.walk_state import CHANGES, Flow, Trace, WalkState, changed, unwind, with_mark
 
 __all__ = ["Assumption", "ChainWalk", "TooMuchError"]
 
@@ -181,9 +180,9 @@ class ChainWalk:
                 if not self._follows(here, True):
                     return
             elif isinstance(step, CHANGES):
-                if isinstance(step, SetProperty) and step.name == ZONE:
+                before, state = state, changed(step, state)
+                if before.zone != state.zone:
                     trace = (trace, here.visit("zone", step=step))
-                state = changed(step, state)
             elif isinstance(step, NoTrack):
                 if state.ct_state == "INVALID":  # conntrack has not seen it, or found it invalid
                     state = state._replace(ct_state="UNTRACKED")

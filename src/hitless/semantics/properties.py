@@ -10,32 +10,27 @@ them, and a test sends packets for each. ``EvaluationContext`` is what condition
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from hitless.model.families import Family
 from hitless.model.matches.base import Possible
-from hitless.model.packets import ICMP, ICMPV6, TCP, UDP
+from hitless.model.packets import TCP, UDP
+from hitless.semantics.connection_properties import CONNECTION_PROPERTIES, of_connection
 from hitless.semantics.contexts import PacketContext
+from hitless.semantics.possible_values import ABSENT, Source, exactly, length, one, payload_length
+from hitless.semantics.walk_state import TEMPLATE
 
 __all__ = ["ABSENT", "PROPERTIES", "EvaluationContext", "possible"]
 
-_Source = Callable[[PacketContext], Possible | None]
-"""Where the values of a property come from."""
-
-ABSENT: Possible = ()
-"""The packet does not have the property."""
 _MOST = 65535
 _WITH_NAMES = ("account ", "recent ")
-_HEADERS = {TCP: (20, 80), UDP: (8, _MOST), ICMP: (8, _MOST), ICMPV6: (8, _MOST)}
-"""The length of a first packet behind its IP header: a SYN has options, and data in it (TCP Fast Open) is not
-considered.
-"""
 
 
 def possible(name: str, context: PacketContext) -> Possible | None:
     """The ranges that the property's value lies in."""
-    if name in context.state.touched:
+    state = context.state
+    if name in state.touched or (state.ct_state == TEMPLATE and of_connection(name)):
         return None
     known = PROPERTIES.get(name)
     if known is not None:
@@ -53,76 +48,15 @@ class EvaluationContext(PacketContext):
         return possible(name, self)
 
 
-def _is(value: int) -> _Source:
-    """For the first packet and its reply: certainly this value."""
-    return lambda context: ((value, value),) if context.plain else None
-
-
-def _any_packet(*ranges: tuple[int, int]) -> _Source:
+def _any_packet(*ranges: tuple[int, int]) -> Source:
     return lambda context: ranges
 
 
-def _connection(value: int, answer: int | None = None) -> _Source:
-    """For the first packet: certainly this value of its connection; ``ABSENT`` without a connection. ``answer``: the
-    value when the first reply is seen."""
-
-    def known(context: PacketContext) -> Possible | None:
-        if not context.state.connected:
-            return ABSENT
-        if context.packet.reply:
-            return None if answer is None else ((answer, answer),)
-        return ((value, value),) if context.first else None
-
-    return known
-
-
-def _helper(context: PacketContext) -> Possible | None:
-    return ABSENT if context.first or not context.state.connected else None
-
-
-def _length(context: PacketContext) -> Possible | None:
-    low, high = _HEADERS.get(context.packet.protocol, (0, _MOST))
-    if not context.plain:
-        return ((20, _MOST),)
-    head = 20 if context.packet.family is Family.IPV4 else 40
-    return ((head + low, min(_MOST, head + high)),)
-
-
-def _payload_length(context: PacketContext) -> Possible | None:
-    low, high = _HEADERS.get(context.packet.protocol, (0, _MOST))
-    return ((low, high),) if context.plain else None
-
-
-def _counted(context: PacketContext) -> Possible | None:
-    """The connection's packet counter: this packet where the node counts (nf_conntrack_acct), else 0."""
-    if not context.state.connected:
-        return ABSENT
-    return ((0, 1),) if context.first else None
-
-
-def _bytes(context: PacketContext) -> Possible | None:
-    if not context.state.connected:
-        return ABSENT
-    length = _length(context)
-    return None if not context.first or length is None else ((0, 0), *length)
-
-
-def _status(context: PacketContext) -> Possible | None:
-    """The status bits that a first packet's connection may have: none that is set by a reply or at confirmation."""
-    if not context.state.connected:
-        return ABSENT
-    if not context.first:
-        return None
-    # IPS_SRC_NAT; and IPS_SRC_NAT_DONE, IPS_DST_NAT_DONE: whether the NAT core has seen it
-    source = 0x10 if context.translated else 0
-    return tuple((source | done, source | done) for done in (0, 0x80, 0x100, 0x180))
-
-
-def _from_pod(ask: str) -> _Source:
+def _from_pod(ask: str) -> Source:
     return lambda context: _of_interface(context, ask, context.packet.iif)
 
 
-def _to_outside(ask: str) -> _Source:
+def _to_outside(ask: str) -> Source:
     return lambda context: ABSENT if context.hook == "prerouting" else _of_interface(context, ask, context.packet.oif)
 
 
@@ -157,78 +91,12 @@ def _route_class(context: PacketContext) -> Possible | None:
     return ABSENT if context.hook == "prerouting" else None
 
 
-def _of_connection(value: Callable[[PacketContext], int | None]) -> _Source:
-    """A field of the tuple that the first packet gave its connection."""
-
-    def known(context: PacketContext) -> Possible | None:
-        if not context.state.connected:
-            return ABSENT
-        number = value(context) if context.plain else None
-        return None if number is None else ((number, number),)
-
-    return known
-
-
-def _end(pod: bool, of: str) -> Callable[[PacketContext], int | None]:
-    """The address or port of one end of the connection (the pod's or the far one) as in the first packet; of a reply it
-    is known once NAT has been reversed."""
-
-    def known(context: PacketContext) -> int | None:
-        packet = context.packet
-        if of == "port" and packet.protocol not in (TCP, UDP):
-            return None
-        source = pod is not packet.reply
-        if not source and packet.own:
-            return None
-        if of == "port":
-            return packet.sport if source else packet.dport
-        return int(packet.src if source else packet.dst)
-
-    return known
-
-
-def _reply_destination(context: PacketContext) -> int | None:
-    """The destination of replies in the connection's tuple: the pod, until the flow is translated."""
-    return None if context.translated or context.packet.reply else int(context.packet.src)
-
-
-def _account(of: _Source, counted: Possible) -> _Source:
-    """What connbytes compares: -1 where the node does not count, which is possible for the first packet too."""
-
-    def known(context: PacketContext) -> Possible | None:
-        if not context.state.connected:
-            return ((-1, -1),)
-        values = counted or of(context)
-        return None if not context.first or values is None else ((-1, -1), *values)
-
-    return known
-
-
-def _labelled(context: PacketContext) -> Possible | None:
-    return ((0, 0),) if context.first and "ct label" not in context.state.touched else None
-
-
 def _mark(context: PacketContext) -> Possible | None:
     state = context.state
     return None if state.unknown else ((state.mark, state.mark),)
 
 
-def _ct_mark(context: PacketContext) -> Possible | None:
-    state = context.state
-    if not state.connected:
-        return ABSENT
-    return None if state.ct_unknown else ((state.ct_mark, state.ct_mark),)
-
-
-_STATES = {"INVALID": 1, "ESTABLISHED": 2, "RELATED": 4, "NEW": 8, "UNTRACKED": 64}
-
-
-def _state(context: PacketContext) -> Possible | None:
-    bit = _STATES.get(context.state.ct_state)
-    return None if bit is None else ((bit, bit),)
-
-
-def _transport(which: str) -> _Source:
+def _transport(which: str) -> Source:
     """The first or second pair of bytes behind the IP header: the ports, where the protocol has some."""
 
     def known(context: PacketContext) -> Possible | None:
@@ -240,10 +108,6 @@ def _transport(which: str) -> _Source:
         return ((port, port),)
 
     return known
-
-
-def _one(value: int | None) -> Possible | None:
-    return None if value is None else ((value, value),)
 
 
 def _route_to_source(context: PacketContext) -> int | None:
@@ -263,7 +127,7 @@ def _hidden(context: PacketContext) -> bool:
     return context.packet.own and context.packet.dst.is_unspecified
 
 
-def _index(which: str) -> _Source:
+def _index(which: str) -> Source:
     def known(context: PacketContext) -> Possible | None:
         if which == "oif" and context.hook == "prerouting":
             return ((0, 0),)
@@ -274,7 +138,7 @@ def _index(which: str) -> _Source:
     return known
 
 
-def _by_family(four: int, six: int) -> _Source:
+def _by_family(four: int, six: int) -> Source:
     return lambda context: ((four, four),) if context.packet.family is Family.IPV4 else ((six, six),)
 
 
@@ -294,38 +158,38 @@ def _named(name: str, context: PacketContext) -> Possible | None:
     return ((int(listed), int(listed)),)
 
 
-PROPERTIES: Mapping[str, _Source] = MappingProxyType(
+PROPERTIES: Mapping[str, Source] = MappingProxyType(
     {
         # the network header
-        "bits of the source": lambda context: _one(None if context.translated else int(context.packet.src)),
-        "bits of the destination": lambda context: _one(None if _hidden(context) else int(context.packet.dst)),
-        "ip head": _is(0x45),  # version 4, no options
+        "bits of the source": lambda context: one(None if context.translated else int(context.packet.src)),
+        "bits of the destination": lambda context: one(None if _hidden(context) else int(context.packet.dst)),
+        "ip head": exactly(0x45),  # version 4, no options
         "ip option": lambda context: ABSENT if context.plain else None,
-        "ip option present": _is(0),
-        "ip length": _length,
+        "ip option present": exactly(0),
+        "ip length": length,
         "ip fragment": lambda context: (
             (0, 0),
             (0x4000, 0x4000),
         ),  # fragments are reassembled; DF may be set
         "ttl": lambda context: ((2, 255),) if context.plain else None,
-        "ip6 length": _payload_length,
-        "ip6 extensions": _is(0),
+        "ip6 length": payload_length,
+        "ip6 extensions": exactly(0),
         "ip6 extension": lambda context: ABSENT if context.plain else None,
-        "ip6 extension present": _is(0),
+        "ip6 extension present": exactly(0),
         "family": _by_family(2, 10),
         "protocol family": _by_family(0x0800, 0x86DD),
         "protocol": lambda context: ((context.packet.protocol, context.packet.protocol),),
         # the transport header
-        "icmp code": _is(0),
+        "icmp code": exactly(0),
         "tcp acknowledgement": lambda context: ((0, 0),) if context.first else None,
-        "tcp urgent": _is(0),
+        "tcp urgent": exactly(0),
         "text": lambda context: ((0, 0),) if context.plain and context.packet.protocol == TCP else None,
-        "udp length": _payload_length,
+        "udp length": payload_length,
         # the packet within the node
         "anything": _any_packet((0, 0)),
         "transport sport": _transport("sport"),
         "transport dport": _transport("dport"),
-        "packet type": _is(0),
+        "packet type": exactly(0),
         "mark": _mark,
         "traced": _any_packet((0, 0)),
         "socket user": _any_packet(),  # a forwarded packet has no socket
@@ -334,58 +198,23 @@ PROPERTIES: Mapping[str, _Source] = MappingProxyType(
         "ipsec in state": lambda context: ABSENT if context.plain and _in_clear(context) else None,
         "ipsec out": lambda context: ABSENT if context.hook == "prerouting" else _ipsec_out(context),
         "ipsec out state": lambda context: ABSENT if _ipsec_out(context) is not None else None,
-        "bound socket": _is(0),
+        "bound socket": exactly(0),
         # the route to the source uses the interface that the packet came in by, that to the destination the one it
         # leaves by
-        "route to source interface": lambda context: _one(_route_to_source(context)),
-        "route to destination interface": lambda context: _one(_route_to_destination(context)),
-        "route to source": _is(1),
+        "route to source interface": lambda context: one(_route_to_source(context)),
+        "route to destination interface": lambda context: one(_route_to_destination(context)),
+        "route to source": exactly(1),
         "route to destination": _any_packet((1, 1)),
         "in index": _index("iif"),
         "out index": _index("oif"),
         "bridged": _any_packet((0, 0)),
-        "ipvs": _is(0),
+        "ipvs": exactly(0),
         "route class": _route_class,
         "in group": _from_pod("group"),
         "out group": _to_outside("group"),
         "in kind": _from_pod("kind"),
         "out kind": _to_outside("kind"),
-        # the connection
-        "ct direction": _connection(0, 1),
-        "ct status": _status,
-        "ct state": _state,
-        "ct mark": _ct_mark,
-        "ct helper": _helper,
-        "ct zone": _connection(0, 0),
-        "ct label": _connection(0),
-        "ct family": _of_connection(lambda context: 2 if context.packet.family is Family.IPV4 else 10),
-        "ct protocol": _of_connection(lambda context: context.packet.protocol),
-        "ct packets": _counted,
-        "ct packets original": _counted,
-        "ct packets reply": lambda context: (
-            ABSENT if not context.state.connected else ((0, 0),) if context.first else ((0, 1),)
-        ),
-        "ct bytes": _bytes,
-        "ct bytes original": _bytes,
-        "ct bytes reply": _connection(0),
-        "ct source original": _of_connection(_end(True, "address")),
-        "ct destination original": _of_connection(_end(False, "address")),
-        "ct sport original": _of_connection(_end(True, "port")),
-        "ct dport original": _of_connection(_end(False, "port")),
-        "ct source reply": _of_connection(_end(False, "address")),
-        "ct destination reply": _of_connection(_reply_destination),
-        "ct sport reply": _of_connection(_end(False, "port")),
-        "counted packets original": _account(_length, ((1, 1),)),
-        "counted packets reply": _account(_length, ((0, 0),)),
-        "counted packets both": _account(_length, ((1, 1),)),
-        "counted bytes original": _account(_length, ()),
-        "counted bytes reply": _account(_length, ((0, 0),)),
-        "counted bytes both": _account(_length, ()),
-        "counted average original": _account(_length, ()),
-        "counted average reply": _account(_length, ((0, 0),)),
-        "counted average both": _account(_length, ()),
-        "master": lambda context: ((0, 0),) if context.plain else None,
-        "labelled": _labelled,
+        **CONNECTION_PROPERTIES,
     }
 )
 """The known values, by the property's name; a property that is not listed may have any value."""

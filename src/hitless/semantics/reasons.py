@@ -81,7 +81,7 @@ class Reasons:
         """For an answer that is open; ``splitter``: the visit with the decisive condition."""
         if splitter is not None:
             step = splitter.step
-            text = splitter.text if step is None else self._condition(splitter, step)
+            text = splitter.text if step is None else self._condition(splitter, step) or self._whole(splitter)
             return f"{_rule(splitter)} depends on what is not known here: {text}"
         for visit in ending.path:
             if visit.kind == "opaque":
@@ -109,6 +109,10 @@ class Reasons:
 
     def _condition(self, visit: Visit, step: Step) -> str:
         return notation.condition(step, iptables=visit.iptables, names=self._names, of=visit.rule)
+
+    def _whole(self, visit: Visit) -> str:
+        """The whole rule: a condition that its expressions imply has no text of its own."""
+        return "" if visit.rule is None else notation.rule(visit.rule, iptables=visit.iptables, names=self._names)
 
     def _with_conditions(self, visit: Visit) -> str:
         if visit.rule is None:

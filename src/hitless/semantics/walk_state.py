@@ -10,18 +10,27 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hitless.model.matches.marks import equals
-from hitless.model.rules import ConnMark, Mark, MoveMark, SetConnMark, SetMark, SetProperty, UnknownMark
+from hitless.model.rules import (
+    ConnMark,
+    ConntrackTemplate,
+    Mark,
+    MoveMark,
+    SetConnMark,
+    SetMark,
+    SetProperty,
+    UnknownMark,
+)
 from hitless.semantics.outcome import Translation, Visit
 
-__all__ = ["CHANGES", "ZONE", "Flow", "Trace", "WalkState", "changed", "unwind", "with_mark"]
+__all__ = ["CHANGES", "TEMPLATE", "Flow", "Trace", "WalkState", "changed", "unwind", "with_mark"]
 
 Trace = tuple["Trace", Visit] | None
 """The path so far, last visit first: cheap to extend and to share."""
 
 _ALL = 0xFFFFFFFF
 _NONE = frozenset[str]()
-ZONE = "ct zone"
-CHANGES = (SetMark, SetConnMark, MoveMark, UnknownMark, SetProperty)
+TEMPLATE = "TEMPLATE"
+CHANGES = (SetMark, SetConnMark, MoveMark, UnknownMark, SetProperty, ConntrackTemplate)
 """Effects that only change the state of the packet."""
 
 
@@ -43,7 +52,7 @@ class WalkState(NamedTuple):
     @property
     def connected(self) -> bool:
         """Whether the packet has a connection, whose mark rules can read and change."""
-        return self.ct_state not in ("INVALID", "UNTRACKED")
+        return self.ct_state not in ("INVALID", "UNTRACKED", TEMPLATE)
 
 
 Flow = dict[WalkState, Trace]
@@ -58,16 +67,21 @@ def unwind(trace: Trace) -> tuple[Visit, ...]:
     return tuple(reversed(visits))
 
 
-def changed(step: SetMark | SetConnMark | MoveMark | UnknownMark | SetProperty, state: WalkState) -> WalkState:
+_Change = SetMark | SetConnMark | MoveMark | UnknownMark | SetProperty | ConntrackTemplate
+
+
+def changed(step: _Change, state: WalkState) -> WalkState:
     """The state after an effect that decides nothing by itself."""
     match step:
         case SetMark(value, mask):
             unknown = state.unknown & ~mask
             return state._replace(mark=((state.mark & ~mask) ^ value) & ~unknown, unknown=unknown)
         case SetProperty(name):
-            chosen = name == ZONE and state.ct_state == "INVALID"  # once conntrack has seen it, the zone is fixed
-            zone = state.zone if not chosen else -1 if step.value is None else step.value
-            return state._replace(touched=state.touched | {name}, zone=zone)
+            return state._replace(touched=state.touched | {name})
+        case ConntrackTemplate():
+            return _with_template(step, state)
+        case MoveMark(True, cleared) if state.ct_state == TEMPLATE:  # xtables reads the template's mark, nft does not
+            return state._replace(mark=state.mark & ~cleared, unknown=state.unknown | cleared)
         case UnknownMark(mask, False):
             return state._replace(mark=state.mark & ~mask, unknown=state.unknown | mask)
     if not state.connected:
@@ -81,6 +95,14 @@ def changed(step: SetMark | SetConnMark | MoveMark | UnknownMark | SetProperty, 
         case MoveMark():
             return _moved(step, state)
     raise AssertionError(step)  # pragma: no cover - every change is above
+
+
+def _with_template(step: ConntrackTemplate, state: WalkState) -> WalkState:
+    tracked_again = state.ct_state == "UNTRACKED" and step.after_notrack
+    if state.ct_state != "INVALID" and not tracked_again:  # conntrack has seen it, or it has a template
+        return state
+    touched = state.touched | {"ct helper"} if step.helper else state.touched
+    return state._replace(ct_state=TEMPLATE, touched=touched, zone=-1 if step.zone is None else step.zone)
 
 
 def _moved(step: MoveMark, state: WalkState) -> WalkState:
@@ -103,6 +125,8 @@ def _shifted(value: int, shift: int) -> int:
 def with_mark(step: Mark | ConnMark, state: WalkState) -> tuple[WalkState | None, WalkState | None]:
     """The state if the condition holds, and if it does not; ``None`` where that is impossible."""
     if isinstance(step, ConnMark):
+        if state.ct_state == TEMPLATE:
+            return state, state
         if not state.connected:
             return None, state
         swapped = state._replace(

@@ -76,6 +76,7 @@ SAMPLES: dict[type, tuple[Step, str, str]] = {
         ),
         (rules.UnknownMark(text="-j HMARK"), "-j HMARK", "-j HMARK"),
         (rules.SetProperty("ttl", "ip ttl set 5"), "ip ttl set 5", "ip ttl set 5"),
+        (rules.ConntrackTemplate(7, text="-j CT --zone 7"), "-j CT --zone 7", "-j CT --zone 7"),
         (rules.Silent("-j LOG"), "-j LOG", "-j LOG"),
         (
             rules.OneOf((), text="numgen random mod 2 vmap @m"),

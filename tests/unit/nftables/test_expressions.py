@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
 from hitless.kernel.nftables.expressions import decode
 from hitless.kernel.nftables.sets import SetState
-from hitless.model.rules import Opaque, OpaqueAction, Rule
+from hitless.model.packets import Packet
+from hitless.model.rules import Chain, Hook, InInterface, Opaque, OpaqueAction, Rule, Ruleset, Table
+from hitless.semantics import evaluate
 
 SAMPLES = [*NFT, *IPTABLES]
 
@@ -139,3 +142,35 @@ def test_a_length_that_no_register_has_costs_no_memory() -> None:
     from hitless.kernel.nftables.field_names import FieldNames, value
 
     assert len(value(FieldNames("payload", "a load"), b"\x01", big=True, width=1 << 31)) == 2 + 2 * 64
+
+
+def expression(name: str, *data: bytes) -> bytes:
+    return netlink.nested(1, netlink.text(wire.EXPRESSION_NAME, name), netlink.nested(wire.EXPRESSION_DATA, *data))
+
+
+def decoded(*expressions: bytes) -> Rule:
+    [rule] = decode(netlink.nfgenmsg(2) + netlink.nested(wire.RULE_EXPRESSIONS, *expressions), "ip", no_sets)
+    return rule
+
+
+@pytest.mark.parametrize(("state", "answer"), [("NEW", "not_carried"), ("ESTABLISHED", "cannot_tell")])
+def test_a_flow_table_takes_no_unconfirmed_connection_and_its_rule_ends(state: str, answer: str) -> None:
+    accept = netlink.nested(2, netlink.nested(wire.DATA_VERDICT, netlink.be32(wire.VERDICT_CODE, 1)))
+    rule = decoded(
+        expression("flow_offload", netlink.text(1, "f")), expression("immediate", netlink.be32(1, 0), accept)
+    )
+    chain = Chain("fw", (rule,), Hook("filter", "forward", 0, "drop"))
+    packet = Packet(ip_address("10.42.1.10"), ip_address("198.51.100.1"), state=state)
+    outcome = evaluate(Ruleset((Table("ip", "t", {"fw": chain}),)), packet, ("forward",))
+    assert outcome.state == answer
+
+
+def test_a_register_that_was_loaded_over_in_part_is_not_believed() -> None:
+    """Four bytes in the middle of an interface's name."""
+    name = expression("meta", netlink.be32(1, 1), netlink.be32(2, 6))
+    mark = expression("meta", netlink.be32(1, 9), netlink.be32(2, 3))
+    compare = expression(
+        "cmp", netlink.be32(1, 1), netlink.be32(2, 0), netlink.nested(3, netlink.attribute(1, b"eth0".ljust(16, b"\0")))
+    )
+    assert decoded(name, compare).steps == (InInterface("eth0"),)
+    assert [type(step) for step in decoded(name, mark, compare).steps] == [Opaque]

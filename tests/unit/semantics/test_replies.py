@@ -11,6 +11,7 @@ from hitless.model.rules import (
     Accept,
     AddrType,
     Chain,
+    ConntrackTemplate,
     CtState,
     Destination,
     DestinationPort,
@@ -27,7 +28,6 @@ from hitless.model.rules import (
     Rule,
     Ruleset,
     SetMark,
-    SetProperty,
     Source,
     Step,
     Table,
@@ -135,9 +135,7 @@ def test_an_answer_is_known_in_the_conntrack_zone_of_its_connection_only(
     out: int | None, back: int | None, state: str
 ) -> None:
     zones = [
-        (InInterface(name), SetProperty("ct zone", value=value))
-        for name, value in (("cni0", out), ("eth0", back))
-        if value != 0
+        (InInterface(name), ConntrackTemplate(value)) for name, value in (("cni0", out), ("eth0", back)) if value != 0
     ]
     tables = (base("prerouting", *zones, priority=-300), base("postrouting", (Masquerade(),), priority=100, kind="nat"))
     first = evaluate(Ruleset(tables), OUT)
@@ -148,7 +146,7 @@ def test_an_answer_is_known_in_the_conntrack_zone_of_its_connection_only(
 
 
 def test_a_conntrack_zone_that_is_chosen_behind_conntrack_means_nothing() -> None:
-    late = base("prerouting", (InInterface("cni0"), SetProperty("ct zone", value=7)), priority=-150)
+    late = base("prerouting", (InInterface("cni0"), ConntrackTemplate(7)), priority=-150)
     translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")
     first = evaluate(Ruleset((late, translated)), OUT)
     assert evaluate_reply(Ruleset((late, translated)), OUT, carried=first).state == "carried"
@@ -157,8 +155,8 @@ def test_a_conntrack_zone_that_is_chosen_behind_conntrack_means_nothing() -> Non
 def test_zones_that_hang_on_an_open_question_are_not_taken_for_each_other() -> None:
     either = base(
         "prerouting",
-        (InInterface("cni0"), Opaque("a coin"), SetProperty("ct zone", value=7), Accept()),
-        (SetProperty("ct zone", value=8),),
+        (InInterface("cni0"), Opaque("a coin"), ConntrackTemplate(7), Accept()),
+        (ConntrackTemplate(8),),
         priority=-300,
     )
     translated = base("postrouting", (Masquerade(),), priority=100, kind="nat")

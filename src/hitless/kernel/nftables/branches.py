@@ -13,12 +13,22 @@ from typing import NamedTuple
 
 from hitless.kernel import netlink
 from hitless.kernel.nftables import wire
-from hitless.kernel.nftables.register_values import Context, UnknownValue, Value
-from hitless.model.rules import Opaque, Step
+from hitless.kernel.nftables.register_values import Constant, Context, Field, UnknownValue, Value
+from hitless.model.rules import Opaque, Property, Step
 
 __all__ = ["Attributes", "Branch", "Choice", "host", "slot", "value_of"]
 
 Attributes = dict[int, bytes]
+
+_MAY_BE_MISSING = (
+    "tcp option",
+    "ip option",
+    "ip6 extension",
+    "sctp chunk",
+    "dccp option",
+    "operating system",
+    "tunnel",
+)
 
 
 class Choice(NamedTuple):
@@ -56,11 +66,37 @@ class Branch:
             self.steps.extend(matches)
             self.context = self.context.after(matches)
 
+    def require_exists(self, value: Value) -> None:
+        """A load that finds nothing ends the rule: add this as a condition, where comparing the value does not imply
+        it."""
+        if not isinstance(value, Field):
+            return
+        name = value.names.name if value.kind in ("socket", "named") else ""
+        if value.kind == "ct" and value.names.name != "ct state":
+            name = "connection"
+        elif value.kind == "named" and not name.startswith(_MAY_BE_MISSING):
+            name = ""
+        if name:
+            condition = Property(name, ((1, 1),) if name == "connection" else ((0, 1 << 8 * value.length),))
+            if condition not in self.steps:
+                self.steps.append(condition)
+
     def load(self, register: bytes | None, value: Value) -> None:
-        self.registers[slot(register)] = value
+        """Load a value; what overlaps with it is lost."""
+        first = slot(register)
+        for other, held in list(self.registers.items()):
+            if other < first < other + _slots(held) or first < other < first + _slots(value):
+                del self.registers[other]
+        self.registers[first] = value
 
     def value(self, register: bytes | None) -> Value:
         return self.registers.get(slot(register), UnknownValue("a register that nothing loaded"))
+
+
+def _slots(value: Value) -> int:
+    """How many registers of 32 bits a value takes."""
+    length = value.length if isinstance(value, Field) else len(value.data) if isinstance(value, Constant) else 1
+    return (length + 3) // 4
 
 
 def slot(register: bytes | None) -> int:

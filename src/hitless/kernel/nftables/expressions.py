@@ -46,7 +46,6 @@ __all__ = ["decode"]
 _EQ, _NEQ, _LT, _LTE, _GT, _GTE = range(6)
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=")
 _COUNTS = frozenset({"counter", "last"})
-_SILENT = frozenset({"log", "flow_offload"})
 _COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT: type and length are one byte each
 
 
@@ -135,8 +134,12 @@ def _apply(
             limited(name, data, branch)
         elif name in ("match", "target"):
             _compat(name, data, branch, family)
-        elif name in _SILENT:
-            branch.steps.append(Silent(_silent(name, data)))
+        elif name == "log":
+            branch.steps.append(Silent(_log(data)))
+        elif name == "flow_offload":
+            # it ends the rule for every packet that is not put into the flow table (nft_flow_offload_eval)
+            text = f"flow add @{netlink.to_text(data.get(1, b''))}"
+            branch.require((Property("offloaded", ((1, 1),), text=text),), text)
         elif name in _EFFECTS:
             branch.steps.append(OpaqueAction(name))
         else:
@@ -149,11 +152,10 @@ def _apply(
 _EFFECTS = frozenset({"queue", "tproxy", "synproxy", "fwd"})
 
 
-def _silent(name: str, data: Attributes) -> str:
-    if name == "log":  # LOG: GROUP 1, PREFIX 2
-        prefix = netlink.to_text(data.get(2, b""))
-        return "log" + (f' prefix "{prefix}"' if prefix else "")
-    return f"flow add @{netlink.to_text(data.get(1, b''))}"
+def _log(data: Attributes) -> str:
+    """LOG: GROUP 1, PREFIX 2."""
+    prefix = netlink.to_text(data.get(2, b""))
+    return "log" + (f' prefix "{prefix}"' if prefix else "")
 
 
 # --- conditions --------------------------------------------------------------------------------------------------

@@ -284,6 +284,21 @@ def _whole(field: Field, context: Context) -> Part | None:
     return None
 
 
+def _prefix(field: Field, low: bytes, high: bytes) -> str:
+    """The prefix that all interface names from ``low`` to ``high`` have; empty: there is none, or not exactly these."""
+    prefix = low.rstrip(b"\0")
+    whole = field.key in (META_IIFNAME, META_OIFNAME) and len(low) == len(high) == field.length
+    return prefix.decode("utf-8", "replace") if whole and high == prefix.ljust(len(low), b"\xff") else ""
+
+
+def _interval(field: Field, low: bytes, high: bytes, context: Context) -> str:
+    """An interval as nft writes it in a set."""
+    if name := _prefix(field, low, high):
+        return f'"{name}*"'
+    end = "" if low == high else f"-{field.shown(high, context)}"
+    return f"{field.shown(low, context)}{end}"
+
+
 def within(field: Field, low: bytes, high: bytes, negated: bool, context: Context) -> tuple[Match, ...] | None:
     """Conditions that hold when ``low <= field <= high``, compared bytewise (``negated``: when not)."""
     if low == high:
@@ -294,9 +309,13 @@ def within(field: Field, low: bytes, high: bytes, negated: bool, context: Contex
     text = f"{field.nft(context)} {'!= ' if negated else ''}{field.shown(low, context)}-{field.shown(high, context)}"
     first, last = int.from_bytes(low, "big"), int.from_bytes(high, "big")
     if part is None:
+        if field.kind == "meta" and (name := _prefix(field, low, high)):
+            incoming = field.key == META_IIFNAME
+            return (InInterface(f"{name}+", negated) if incoming else OutInterface(f"{name}+", negated),)
         if field.names.text or field.kind == "fib":
             return None
-        return (Property(field.names.name, ((first, last),), None, negated, text),) if field.order == "big" else None
+        ordered = field.order == "big" or field.length == 1
+        return (Property(field.names.name, ((first, last),), None, negated, text),) if ordered else None
     name = part.kind
     if name in ("sport", "dport"):
         port = SourcePort if name == "sport" else DestinationPort
@@ -365,8 +384,7 @@ def any_of(
             group += matches
             inner = inner.after(matches)
             if len(shown) < _MOST_SHOWN:
-                end = "" if first == last else f"-{field.shown(last, context)}"
-                parts_shown.append(f"{field.shown(first, context)}{end}")
+                parts_shown.append(_interval(field, first, last, context))
         groups.append(tuple(group))
         shown += [" . ".join(parts_shown)] if parts_shown else []
     more = f", … {len(groups) - len(shown)} more" if len(groups) > len(shown) else ""

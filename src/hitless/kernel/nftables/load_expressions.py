@@ -16,9 +16,12 @@ from hitless.kernel.nftables.branches import Attributes, Branch, host, value_of
 from hitless.kernel.nftables.field_names import FieldNames, Part
 from hitless.kernel.nftables.fields import CT_LENGTHS, META_LENGTHS
 from hitless.kernel.nftables.register_values import Constant, Field, UnknownValue, Value
+from hitless.model.packets import TCP
 from hitless.model.rules import (
+    ConntrackTemplate,
     MoveMark,
     OpaqueAction,
+    Protocol,
     SetConnMark,
     SetMark,
     SetProperty,
@@ -41,6 +44,7 @@ def _payload(data: Attributes, branch: Branch) -> None:
         return
     # with a source register the packet is rewritten; a new address or port changes where it goes
     written = branch.value(data[5])
+    branch.require_exists(written)
     changed = [part for part in field.parts(branch.context) if _changes(part, field, written)]
     text = f"{changed[0].nft if changed else field.nft(branch.context)} set {_new(changed, field, written, branch)}"
     if len(changed) != 1 or changed[0].kind in _DECIDING:
@@ -87,6 +91,7 @@ def _meta(data: Attributes, branch: Branch) -> None:
         branch.load(data[1], field)
         return
     value = branch.value(data.get(3))
+    branch.require_exists(value)
     if key == _META_MARK:
         branch.steps.append(_marked(value, field, branch, connection=False))
     else:  # priority, packet type, nftrace…
@@ -119,12 +124,16 @@ def _ct(data: Attributes, branch: Branch) -> None:
         branch.load(data[1], field)
         return
     value = branch.value(data.get(4))
+    branch.require_exists(value)
     if key == _CT_MARK:
         branch.steps.append(_marked(value, field, branch, connection=True))
     else:
-        known = host(value.data[:2]) if key == _CT_ZONE and isinstance(value, Constant) and not direction else None
         text = f"{field.names.nft} set {_shown(value, field, branch)}"
-        branch.steps.append(SetProperty(field.names.name, text, known))
+        if key == _CT_ZONE:
+            known = host(value.data[:2]) if isinstance(value, Constant) and not direction else None
+            branch.steps.append(ConntrackTemplate(known, after_notrack=True, text=text))
+        else:
+            branch.steps.append(SetProperty(field.names.name, text))
 
 
 _FIB_OIF, _FIB_OIFNAME, _FIB_TYPE = 1, 2, 3  # NFT_FIB_RESULT_*
@@ -166,6 +175,7 @@ def _keyed(kind: str, register: int, key_at: int, lengths: Mapping[int, int]) ->
 _HEADERS = {0: "hbh", 43: "rt", 44: "frag", 60: "dst", 135: "mh"}
 _IP_OPTIONS = {7: "rr", 131: "lsrr", 137: "ssrr", 148: "ra"}
 _OPTIONS = {2: "maxseg", 3: "window", 4: "sack-permitted", 5: "sack", 8: "timestamp", 30: "mptcp"}
+_TCP_OPTION = 1
 _KINDS = ("exthdr", "tcp option", "ip option", "sctp chunk", "dccp option")
 
 
@@ -175,6 +185,8 @@ def _exthdr(data: Attributes, branch: Branch) -> None:
     word = _KINDS[operation] if operation < len(_KINDS) else f"exthdr {operation}"
     named = {0: _HEADERS, 1: _OPTIONS, 2: _IP_OPTIONS}.get(operation, {}).get(kind, str(kind))
     if 1 not in data:  # the packet is rewritten: an MSS is clamped, an option removed
+        if operation == _TCP_OPTION and branch.context.protocol != TCP:  # another protocol's packet ends the rule
+            branch.require((Protocol(TCP),), "")
         branch.steps.append(SetProperty("tcp option", f"{word} {named} set"))
         return
     name = {0: "ip6 extension", 2: "ip option"}.get(operation, word)
@@ -198,6 +210,7 @@ def _numgen(data: Attributes, branch: Branch) -> None:
 def _hash(data: Attributes, branch: Branch) -> None:
     modulus, offset = wire.number(data.get(4, b"")), wire.number(data.get(6, b""))
     source = branch.value(data.get(1))
+    branch.require_exists(source)
     of = source.nft(branch.context) if isinstance(source, Field) else "…"
     how = "symhash" if wire.number(data.get(7, b"")) else f"jhash {of}"
     text = f"{how} mod {modulus}" + (f" offset {offset}" if offset else "")
@@ -243,6 +256,8 @@ def _bitwise(data: Attributes, branch: Branch) -> None:
         shift = host(value_of(data.get(7)))
         if 0 < shift < 8 * source.length:
             result = replace(source, shift=shift)
+    if isinstance(result, UnknownValue):
+        branch.require_exists(source)
     branch.load(data.get(2), result)
 
 
@@ -261,6 +276,8 @@ def _byteorder(data: Attributes, branch: Branch) -> None:
             result = replace(source, big=True)
         elif source.big:
             result = replace(source, big=False)
+    if isinstance(result, UnknownValue):
+        branch.require_exists(source)
     branch.load(data.get(2), result)
 
 

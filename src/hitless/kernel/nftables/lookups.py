@@ -75,6 +75,8 @@ def lookup(data: Attributes, branch: Branch, sets: SetLookup, header: HeaderRead
         held = _relevant(found, key, branch.context, header)
         return _opaque(data, branch, text) if held is None else _map(data, branch, found, key, held, text)
     if found.catch_all is not None:
+        for _, field in key:
+            branch.require_exists(field)
         branch.require(() if not negated else (AnyOf(((),), True, label, text),), text)
         return [branch]
     branch.require(_members(found, key, label, negated, branch.context, header), text)
@@ -209,6 +211,8 @@ def add(data: Attributes, branch: Branch, sets: SetLookup) -> None:
     found = sets(name)
     key = _parts(branch, slot(data.get(4)), found.key_length if found is not None else 0)
     fields = " . ".join(field.nft(branch.context) for _, field in key) or "a key"
+    for _, field in key:
+        branch.require_exists(field)
     each = [data[7]] if 7 in data else [raw for _, raw in netlink.attribute_list(data.get(10, b""))]
     limits = [condition for raw in each if (condition := condition_of(raw))]
     word = _OPERATIONS[operation] if operation < len(_OPERATIONS) else "change"

@@ -19,6 +19,7 @@ from hitless.model.families import Family, Network
 from hitless.model.packets import TCP, UDP
 from hitless.model.rules import (
     AddrType,
+    AnyOf,
     Comment,
     CtState,
     DestinationPort,
@@ -84,7 +85,7 @@ def _icmp(data: bytes, family: Family) -> tuple[Match, ...]:
     type_, first, last, inverted = struct.unpack_from("=BBBB", data)
     protocol = Protocol(1 if family is Family.IPV4 else 58)
     if family is Family.IPV4 and type_ == 0xFF:
-        return (protocol, Opaque("-m icmp ! --icmp-type any")) if inverted & 1 else (protocol,)
+        return (protocol, AnyOf((), text="-m icmp ! --icmp-type any")) if inverted & 1 else (protocol,)
     return (protocol, IcmpType(type_, (first, last), bool(inverted & 1)))
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from hitless.model.families import Address, Family
 from hitless.model.rules import (
     Accept,
+    ConntrackTemplate,
     Dnat,
     Drop,
     Masquerade,
@@ -26,7 +27,6 @@ from hitless.model.rules import (
     SetConnMark,
     SetMark,
     SetProperty,
-    Silent,
     Snat,
     Step,
     UnknownMark,
@@ -243,11 +243,9 @@ def _ct(data: bytes, family: Family) -> tuple[Step, ...]:
     helper = data[12:28].split(b"\0", 1)[0].decode("utf-8", "replace")
     if flags & _CT_NOTRACK:
         return (NoTrack(),)
-    if helper:
-        return (SetProperty("ct helper", f"-j CT --helper {helper}"),)
-    if not zone and not flags & _CT_ZONE_FLAGS:
-        return (Silent("-j CT"),)
-    return (SetProperty("ct zone", f"-j CT --zone {zone}", None if flags & _CT_ZONE_FLAGS else zone),)
+    known = None if flags & _CT_ZONE_FLAGS else zone
+    options = (f" --zone {zone}" if known != 0 else "") + (f" --helper {helper}" if helper else "")
+    return (ConntrackTemplate(known, bool(helper), text=f"-j CT{options}"),)
 
 
 def _ttl(data: bytes, family: Family) -> tuple[Step, ...]:

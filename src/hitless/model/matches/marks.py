@@ -83,6 +83,8 @@ class ConnMark(Match):
     def check(self, context: MatchContext) -> bool | None:
         """By the bits that are known."""
         state = context.state
+        if state.ct_state == "TEMPLATE":
+            return None
         if not state.connected:
             return False
         matched = equals(self.value, self.mask, state.ct_mark, state.ct_unknown)

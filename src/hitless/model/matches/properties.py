@@ -18,7 +18,7 @@ _OF_HEADERS = frozenset(
     | {"tcp acknowledgement", "tcp urgent", "text", "udp length", "packet type", "mark", "traced", "socket user"}
     | {"socket", "decrypted", "bound socket", "bridged", "ipvs", "master", "ipsec in state", "ipsec out"}
     | {"ipsec out state", "ct direction", "ct status", "ct state", "ct mark", "ct helper", "ct zone", "ct label"}
-    | {"ct family", "ct protocol"}
+    | {"ct family", "ct protocol", "connection", "offloaded"}
 )
 """Properties that say the same of all first packets of one protocol: no address, port or interface is part of them."""
 _OF_INTERFACES = frozenset({"in index", "out index", "in group", "out group", "in kind", "out kind"})

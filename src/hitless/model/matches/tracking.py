@@ -29,6 +29,8 @@ class CtState(Match):
         """An answer belongs to a flow whose source was translated, and nothing else."""
         states, state, reply = self.states, context.state.ct_state, context.packet.reply
         known = state not in ("INVALID", "UNTRACKED")
+        if state == "TEMPLATE":  # rules see the template of a new connection
+            return None if states & _NAT else ("NEW" in states) is not self.negated
         matched: bool | None = state in states or ("SNAT" in states and (context.translated or (reply and known)))
         if reply and known:
             return matched is not self.negated

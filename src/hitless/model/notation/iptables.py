@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from hitless.model.rules import (
     Accept,
     Action,
+    ConntrackTemplate,
     Destination,
     Dnat,
     Drop,
@@ -85,7 +86,7 @@ def _effect(step: Action) -> str:
             return f"-j CONNMARK {_moved(step)}"
         case UnknownMark(mask, _, text):
             return text or f"-j HMARK (bits {mask:#x})"
-        case OneOf(text=text) | Silent(text) | SetProperty(_, text) | OpaqueAction(text):
+        case OneOf(text=text) | ConntrackTemplate(text=text) | Silent(text) | SetProperty(_, text) | OpaqueAction(text):
             return text
         case _:
             raise AssertionError(step)

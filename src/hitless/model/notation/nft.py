@@ -9,6 +9,7 @@ from hitless.model.rules import (
     Accept,
     Action,
     Comment,
+    ConntrackTemplate,
     Dnat,
     Drop,
     Goto,
@@ -94,7 +95,7 @@ def _effect(step: Action) -> str:
             return f"{to} set {source}{taken}" + (f" ^ {step.value:#010x}" if step.value else "")
         case UnknownMark(mask, connection, text):
             return text or f"{'ct' if connection else 'meta'} mark set (bits {mask:#x})"
-        case OneOf(text=text) | Silent(text) | SetProperty(_, text) | OpaqueAction(text):
+        case OneOf(text=text) | ConntrackTemplate(text=text) | Silent(text) | SetProperty(_, text) | OpaqueAction(text):
             return text
         case _:
             raise AssertionError(step)
