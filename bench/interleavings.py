@@ -36,6 +36,8 @@ from tests.unit.guard import defects as guard_defects
 from tests.unit.guard import lives as guard
 from tests.unit.histories import Kind, Planted, explore, live, run
 from tests.unit.remembering import remembering
+from tests.unit.watch import defects as watch_defects
+from tests.unit.watch import histories as watch
 
 _SHARE = 10_000  # steps that a process takes at once
 _SHOWN = 5
@@ -51,6 +53,7 @@ class _Loop:
 _LOOPS = {
     "agent": _Loop(agent.KIND, agent_defects.DEFECTS),
     "guard": _Loop(guard.KIND, guard_defects.DEFECTS),
+    "watch": _Loop(watch.KIND, watch_defects.DEFECTS),
 }
 
 

@@ -181,7 +181,12 @@ def explore(kind: Kind, *, share: float, steps: int = 50) -> type[History]:
     """Run the state machine with ``share`` of the profile's examples, of ``steps`` actions at most."""
     machine = state_machine(kind)
     profile = settings()
-    chosen = settings(profile, max_examples=max(1, round(share * profile.max_examples)), stateful_step_count=steps)
+    chosen = settings(
+        profile,
+        max_examples=max(1, round(share * profile.max_examples)),
+        stateful_step_count=steps,
+        report_multiple_bugs=False,
+    )
     with remembering():
         run_state_machine_as_test(machine, settings=chosen)
     return machine

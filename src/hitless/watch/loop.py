@@ -158,7 +158,7 @@ class WatchLoop:
             self.totals.relevant += 1
         else:
             self.totals.foreign += 1
-        if not self._named and (step.changes is None or any(self._of_interest(change) for change in step.changes)):
+        if not self._named and (step.changes is None or any(self._names_networks(change) for change in step.changes)):
             new = list(self._find_networks(step.t))
             yield from new
             relevant = relevant or bool(new)
@@ -191,6 +191,9 @@ class WatchLoop:
 
     def _of_interest(self, change: Changed) -> bool:
         return bool(self._options.profile.of_interest(change.table) & change.chains)
+
+    def _names_networks(self, change: Changed) -> bool:
+        return bool(self._options.profile.names_networks(change.table) & change.chains)
 
     def _judge(self, t: int, step: Step | None, generation: int, *, whole: bool = False) -> list[Event]:
         """Evaluate the current rules; ``whole``: count all pods, for networks where these rules' pods are not yet

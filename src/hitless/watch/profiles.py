@@ -19,6 +19,8 @@ from hitless.kernel import files
 from hitless.model import reading
 from hitless.model.families import Address, Backend, Family, Network, family_of
 from hitless.model.packets import ICMP, TCP, UDP
+from hitless.model.standby import TABLE as STANDBY
+from hitless.model.standby import copied
 from hitless.profiles import File, TableOfInterest, expected, place
 
 __all__ = ["DEFAULT", "Profile", "TableOfInterest", "load", "parse", "shipped"]
@@ -49,6 +51,13 @@ class Profile(msgspec.Struct, frozen=True):
     def of_interest(self, table: str) -> frozenset[str]:
         """The chains of ``table`` whose every change is reported."""
         return frozenset(name for each in self.tables if each.name == table for name in each.chains)
+
+    def names_networks(self, table: str) -> frozenset[str]:
+        """The chains of ``table`` whose rules name pod networks: the agent's, and the guard's copies of them."""
+        own = {name for each in self.tables if each.name == table for name in each.networks_from}
+        if table == STANDBY:
+            own |= {copy for each in self.tables for name in each.networks_from for copy in copied(each.name, name)}
+        return frozenset(own)
 
 
 def shipped() -> tuple[str, ...]:

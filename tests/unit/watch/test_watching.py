@@ -18,6 +18,7 @@ from hitless.model import events as e
 from hitless.model.families import Backend, Family
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Ruleset
+from hitless.model.standby import TABLE, copied
 from hitless.observe import Asking, NodeView, Witnesses, find
 from hitless.semantics import ChainName
 from hitless.watch import Options, Watch, load
@@ -238,6 +239,17 @@ def test_no_pod_network_is_a_warning_and_one_that_comes_is_taken_up() -> None:
     assert any("no pod network is known" in text for text in texts)
     assert any("pod network 10.42.0.0/16" in text for text in texts)
     assert [one.state for one in events if isinstance(one, e.RuleState)] == ["carried"]
+
+
+def test_a_network_that_only_the_copies_of_a_guard_name_is_watched() -> None:
+    standby = learn(WHOLE, V4, primaries.load("flannel"), uplink="eth0").ruleset()
+    copies = Changed(
+        "ip", TABLE, Backend.NFT, 6, 0, frozenset({copied("nat", "FLANNEL-POSTRTG")[0]}), frozenset(), frozenset(), ""
+    )
+    rules = Rules(EMPTIED)
+    rules.commit(1.0, Ruleset((*EMPTIED.tables, *standby.tables)), copies)
+    states = [one for one in told(rules) if isinstance(one, e.RuleState)]
+    assert [(one.network, one.state) for one in states] == [("10.42.0.0/16", "carried")]
 
 
 def test_a_standby_that_carries_a_gap_is_told_as_bridged() -> None:
