@@ -1,5 +1,5 @@
-"""Only errors of ours leave a port of the kernel, whatever a socket, a program or a file raises, and however the
-answers of the real kernel were damaged on the way."""
+"""Only exceptions of this project leave a port of the kernel, whichever a socket, a program or a file raises, and
+however the real kernel's answers are damaged."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_only_errors_of_ours_leave_a_port(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_damaged_answers_of_the_kernel_are_errors_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes of real answers are changed behind their headers: what is read is another rule, or an error of ours."""
+    """Bytes of real answers are changed after their headers: the result is another rule, or an exception of ours."""
     chance = random.Random(11)
     receive: Callable[..., bytes | None] = netlink.Socket.receive
     refused = 0

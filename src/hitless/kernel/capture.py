@@ -1,9 +1,9 @@
 """Packets as they arrive: which of them carry a source address from given networks.
 
 Problem: a leaked packet (pod source address outside the node) gets no answer, so no prober can tell it from a lost one;
-the far end can, if it looks below its sockets. Promise: a packet socket with a classic BPF filter hands over only the
-first packets of flows (TCP SYN, UDP, ICMP echo request) from the given networks, with the kernel's receive time; what
-the kernel dropped is counted. Needs CAP_NET_RAW. It never sees other people's traffic in user space, and never sends.
+the far end can, if it reads packets below its sockets. Promise: a packet socket with a classic BPF filter hands over
+only the first packets of flows (TCP SYN, UDP, ICMP echo request) from the given networks, with the kernel's receive
+time; what the kernel dropped is counted. Needs CAP_NET_RAW. Other traffic never reaches user space, and it never sends.
 Next stage: ``hitless.probe.farend`` writes ``Leak`` events.
 """
 
@@ -161,7 +161,7 @@ class Capture:
         code = program(self._networks)
         memory = ctypes.create_string_buffer(code)
         try:
-            # what came before the filter stood is sorted out by ``_parse``
+            # packets that came before the filter was attached are dropped by ``_parse``
             self._sock.setsockopt(
                 socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(code) // 8, ctypes.addressof(memory))
             )
@@ -186,7 +186,7 @@ class Capture:
                 data, ancillary, _flags, _sender = self._sock.recvmsg(_SNAP, 64)
             except BlockingIOError:
                 return
-            except OSError as error:  # an interface went down (ENETDOWN is told once); the others go on
+            except OSError as error:  # an interface went down (ENETDOWN is reported once); the others go on
                 if self._sock.fileno() < 0:
                     raise KernelError("read", "packets", error.errno or 0) from error
                 continue

@@ -1,9 +1,9 @@
 """One clock for all records of a process.
 
-Problem: events of several processes must be merged by time, and a step of the wall clock (NTP) in the middle of a
-drill must not tear a gap apart. Promise: times are Unix nanoseconds, anchored once and then carried by the monotonic
-clock; all processes of one machine that share the anchor (``HITLESS_CLOCK_ANCHOR``, set by the drill) agree to the
-nanosecond. Where the environment names no anchor the process makes its own.
+Problem: events of several processes must be merged by time, and a step of the wall clock (NTP) in the middle of a drill
+must not change the length of a gap. Promise: times are Unix nanoseconds, anchored once and then carried by the
+monotonic clock; all processes of one machine that share the anchor (``HITLESS_CLOCK_ANCHOR``, set by the drill) agree
+to the nanosecond. Where the environment names no anchor the process makes its own.
 """
 
 from __future__ import annotations
@@ -49,5 +49,6 @@ class Clock:
 
 
 def _anchor() -> int:
-    """Unix time at the monotonic clock's zero: of a few looks the largest, as a stop within one makes it too small."""
+    """Unix time at the monotonic clock's zero: the largest of a few readings, as a pause within one makes it too
+    small."""
     return max(time.time_ns() - time.monotonic_ns() for _ in range(4))

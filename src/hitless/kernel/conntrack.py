@@ -75,8 +75,8 @@ class Conntrack:
         self._socket.close()
 
     def dump(self, family: Family, *, without: int = 0) -> Iterator[Entry]:
-        """Entries of a family that have none of the status bits ``without``; to be read to the end before anything else
-        is asked."""
+        """Entries of a family that have none of the status bits ``without``; to be read to the end before the next
+        request."""
         payload = netlink.nfgenmsg(_NUMBERS[family])
         if without:  # filtered in the kernel since 5.8; older ones ignore the attributes and send everything
             payload += netlink.be32(_STATUS, 0) + netlink.be32(_STATUS_MASK, without)
@@ -91,7 +91,7 @@ class Conntrack:
                     yield entry
 
     def delete(self, family: Family, entry: Entry) -> bool:
-        """Delete exactly this entry; false when it is gone already."""
+        """Delete exactly this entry; false when it no longer exists."""
         return bool(self.delete_all(family, (entry,)))
 
     @only_ours("delete", "connections")

@@ -3,11 +3,11 @@
 Problem: on a kernel without preemption a thread that wakes up for a millisecond's work waits for others' time slices:
 with two spinning processes per core it was late by 51 ms at the 99th percentile (111 ms at most), with nice -15 by 12
 ms, with SCHED_RR by 1.2 ms. A prober that is late measures itself, and a commit is stamped when our thread runs.
-Promise: ``hasten`` gives the calling thread the best that this process is allowed to have and says what it got;
+Promise: ``hasten`` gives the calling thread the best priority that this process is allowed to have and returns which;
 ``relax`` gives it back; children do not inherit it. ``favour`` is milder, for daemons, and children inherit it.
-``RunDelay`` and ``stolen`` measure how late the thread ran nevertheless. Threads of high priority work in small pieces
-and sleep; one that does not becomes an ordinary thread within about a second (``hitless.kernel.realtime_limit``), and
-``given_back`` reports it. Never touches another process.
+``RunDelay`` and ``stolen`` measure how late the thread ran in spite of it. Threads of high priority work in small
+pieces and sleep; one that does not becomes an ordinary thread within about a second
+(``hitless.kernel.realtime_limit``), and ``given_back`` reports it. Never touches another process.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def relax() -> None:
 def favour() -> Urgency:
     """Put the calling thread, and the threads and programs that it starts from now on, before ordinary ones.
 
-    For daemons that mend what others break: on a busy node each program that they run would wait for its turn. Not
-    real-time, because the programs may work for a second.
+    For daemons that repair what other programs break: on a busy node each program that they run would wait for its
+    turn. Not real-time, because these programs may run for a second.
     """
     with contextlib.suppress(OSError):  # no CAP_SYS_NICE
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FAVOURED)
@@ -62,10 +62,8 @@ def favour() -> Urgency:
 
 def given_back() -> str:
     """That this process's urgent threads were made ordinary ones because they used too much; empty: they were not."""
-    words = (
-        f"real-time priority was given back: more than {SHARE:.0%} of a core was used, so that this tool may be late"
-    )
-    return words if _ration.given_back else ""
+    text = f"real-time priority was given back: more than {SHARE:.0%} of a core was used, so that this tool may be late"
+    return text if _ration.given_back else ""
 
 
 class RunDelay:
@@ -88,11 +86,11 @@ class RunDelay:
 
 
 def stolen() -> int:
-    """How long (nanoseconds since boot, all cores together) this machine's cores were kept from it by the machine that
-    it is a guest of; 0 where that is not told."""
+    """How long (nanoseconds since boot, all cores together) the hypervisor kept this machine's cores from running; 0
+    where that is not reported."""
     try:
         with Path("/proc/stat").open(encoding="ascii") as file:
-            words = file.readline().split()  # cpu user nice system idle iowait irq softirq steal … (proc_stat(5))
-        return int(words[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+            fields = file.readline().split()  # cpu user nice system idle iowait irq softirq steal … (proc_stat(5))
+        return int(fields[8]) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
     except (OSError, IndexError, ValueError):
         return 0

@@ -1,11 +1,11 @@
-"""Files that are read and written by us: regular files, or not at all.
+"""Reading and writing files as root: regular files only.
 
-Problem: root opens what it is told to, or what lies where its own files should: a FIFO holds it for ever, a device
-answers with anything, a symbolic or hard link makes it write into somebody else's file, a file without an end takes all
+Problem: at a configured path, or where our own files should be, there may be something else: a FIFO blocks the reader,
+a device returns anything, a symbolic or hard link leads writes into another program's file, an endless file fills the
 memory. Promise: ``read`` opens without waiting, takes regular files only (symbolic links are followed: a ConfigMap is
-made of them) and at most ``most`` bytes; ``replace`` writes a new file and renames it into place, whatever stood there;
-``own`` opens a file that we add to or lock, and refuses links, other people's files and whatever is no file. All of
-them raise ``OSError`` with words for people; the caller says where and what for.
+made of them) and at most ``most`` bytes; ``replace`` writes a new file and renames it into place, whatever was there;
+``own`` opens a file that we append to or lock, and refuses links, files of other users and anything but regular files.
+All of them raise ``OSError`` with a message for users; the caller adds where and what for.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def opened(path: Path) -> int:
 
 
 def directory(path: Path) -> int:
-    """A descriptor of a directory that is no link, for working in it by ``dir_fd``; the caller closes it."""
+    """A descriptor of a directory, not by a symbolic link, for use as ``dir_fd``; the caller closes it."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
@@ -68,14 +68,14 @@ def read_text(path: Path, *, most: int = MOST) -> str:
 
 
 def replace(path: Path, data: bytes, *, mode: int | None = 0o644, durable: bool = True) -> None:
-    """Put the data there, whole or not at all. What stood there, a link or a FIFO too, is replaced, not written to.
+    """Write the data there, whole or not at all. What was there, a link or a FIFO too, is replaced, not written to.
 
     ``mode``: its permissions, ``None`` for the user's umask; ``durable``: it is on the disk when this returns.
     """
     draft = path.with_name(f".{path.name}.new")
     for _ in range(2):
         with suppress(FileNotFoundError):
-            draft.unlink()  # of one that was killed, or put there to lead us astray
+            draft.unlink()  # left by a killed process, or planted
         try:
             fd = os.open(
                 draft,
@@ -84,7 +84,7 @@ def replace(path: Path, data: bytes, *, mode: int | None = 0o644, durable: bool 
             )
             break
         except FileExistsError:
-            continue  # another of us
+            continue  # another process writes it too
     else:
         raise OSError(errno.EBUSY, "is being written by another process", str(path))
     try:
@@ -125,5 +125,5 @@ def own(path: Path, flags: int, mode: int = 0o600) -> int:
 
 def _regular(found: os.stat_result, path: Path) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "something else")
+        kind = next((text for is_kind, text in _KINDS if is_kind(found.st_mode)), "something else")
         raise OSError(errno.EINVAL, f"is {kind}, not a regular file", str(path))

@@ -1,11 +1,11 @@
-"""Which files of a directory changed: by inotify, and by the directory's time for what inotify does not see.
+"""Which files of a directory changed: by inotify, and by the directory's time for what inotify does not report.
 
-Problem: to read thousands of files again for the change of one costs more than the rest of a daemon, and inotify is not
-told what other machines do to a shared file system, loses events when its queue is full, and follows the directory and
-not its path. Promise: ``changed`` names the files that this machine changed since the last call, or says that all have
-to be read: the first time, after lost events, when the directory is another one or its time moved without an event, and
-now and then in any case. Without inotify (its limits are per user) the directory's time alone counts. One thread, but
-``wake``, which ends ``wait``, is for any.
+Problem: to read thousands of files again for the change of one costs more than the rest of a daemon. inotify does not
+report changes by other machines to a shared file system, loses events when its queue is full, and follows the directory
+and not its path. Promise: ``changed`` names the files that this machine changed since the last call, or reports that
+all have to be read: the first time, after lost events, when another directory is at the path, when its time changed
+without an event, and at intervals. Without inotify (its limits are per user) only the directory's time is used. For one
+thread; ``wake``, which ends ``wait``, may be called from any.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _DELETE_SELF, _MOVE_SELF, _UNMOUNT, _OVERFLOW, _IGNORED = 0x400, 0x800, 0x2000, 
 _ONLYDIR = 0x1000000
 _FILES = _CLOSE_WRITE | _FROM | _TO | _CREATE | _DELETE
 _LOST = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _OVERFLOW | _IGNORED
-_EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name behind it
+_EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name that follows
 _ROOM = 1 << 16
 
-_EVERY = {True: 0.25, False: 0.1}  # seconds between looks at the directory's time, with inotify and without
+_EVERY = {True: 0.25, False: 0.1}  # seconds between checks of the directory's time, with inotify and without
 _WHOLE = {True: 30.0, False: 5.0}  # seconds between readings of everything: a file may be written in place
 _SHARE = 400  # and such readings take a 400th of the time at most
 _GAP = 0.002  # seconds: what comes together is read together
 _LATE = 0.01  # seconds for the event of a change that the directory's time shows already
-_SETTLED = 0.1  # seconds: a directory's time is as coarse as the kernel's clock, and may stand for two changes
+_SETTLED = 0.1  # seconds: a directory's time is as coarse as the kernel's clock; two changes may have the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class FolderWatch:
                 os.eventfd_write(self._bell, 1)
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until files change, it is time to look, or ``wake``; ``seconds``: until these are over, or ``wake``."""
+        """Until files change, a check is due, or ``wake``; ``seconds``: until these are over, or ``wake``."""
         if seconds is not None:
             select.select([self._bell], [], [], seconds)
         elif self._poll.poll(_EVERY[self._watch >= 0] * 1000):
@@ -103,11 +103,11 @@ class FolderWatch:
             return
 
     def again(self) -> None:
-        """Everything has to be read again."""
+        """All files have to be read again."""
         self._due = 0.0
 
     def took(self, seconds: float) -> None:
-        """Everything was read, which took so long."""
+        """All files were read, which took ``seconds``."""
         self._due = self._clock() + max(_WHOLE[self._watch >= 0], seconds * _SHARE)
 
     def changed(self) -> Changed:
@@ -143,7 +143,7 @@ class FolderWatch:
         self._watch = int(self._libc.inotify_add_watch(self._inotify, os.fsencode(self._folder), mask))
 
     def _events(self) -> tuple[frozenset[str], bool]:
-        """The names that inotify tells, and whether something of it was lost."""
+        """The names in inotify's events, and whether events were lost."""
         names: set[str] = set()
         lost = False
         while self._inotify >= 0:

@@ -1,10 +1,10 @@
-"""ipsets: what they are called, and who is in them. Rules know a set by a number.
+"""ipsets: their names and members. Rules refer to a set by its number.
 
-Problem: a rule with ``-m set`` holds the set's index in the kernel's list; which set that is, and whether a packet is
-in it, only the kernel can say. Promise: ``Ipsets`` asks it (nfnetlink; the name by IPSET_CMD_GET_BYINDEX, Linux 4.20
-and later): ``name``, and ``holds`` whether a set of any type holds what a packet has (IPSET_CMD_TEST, so that timeouts,
-networks and "nomatch" mean what they mean there, and a set of any size costs one question). What cannot be told is
-``None``. ``named`` puts names into a sentence. Never changes members. Next stages: ``surroundings``, ``hitless.guard``.
+Problem: a rule with ``-m set`` has the set's index in the kernel's list; only the kernel knows which set that is, and
+whether a packet is in it. Promise: ``name`` gives the name (IPSET_CMD_GET_BYINDEX, Linux 4.20 and later), and ``holds``
+whether a set of any type contains a packet's addresses and ports (IPSET_CMD_TEST: the kernel itself decides about
+timeouts, networks and "nomatch", and a set of any size costs one request). What is not known is ``None``. ``named``
+replaces numbers by names in a text. It never changes members. Next stages: ``surroundings``, ``hitless.guard``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _WITH_PORTS = frozenset({6, 17, 132, 136})
 _FAMILIES = {2: Family.IPV4, 10: Family.IPV6}
 _NUMBERED = re.compile(r"(?<![\w#])#(\d+)\b")
 _MOST_MEMBERS = 256  # sets in a list; "ipset create" gives a list room for 8
-_DEEPEST = 2  # lists of sets hold sets, and no lists
+_DEEPEST = 2  # lists of sets contain sets, not lists
 
 
 class Ipsets:
-    """A namespace's sets, over one socket that is opened when somebody asks."""
+    """The sets of one namespace, over one socket that is opened at the first use."""
 
     def __init__(self, namespace: Namespace = HERE) -> None:
         self._namespace = namespace
@@ -51,13 +51,13 @@ class Ipsets:
 
     @only_ours("read", "the name of a set")
     def name(self, number: int) -> str | None:
-        """The set's name; ``None`` when there is none of this number, or the kernel does not say."""
+        """The set's name; ``None`` where no set has this number, or the kernel does not report it."""
         found = self._ask(_GET_BYINDEX, netlink.be16(_INDEX, number))
         return None if found is None else netlink.to_text(found.get(_SETNAME, b"")) or None
 
     @only_ours("ask", "a set")
     def holds(self, name: str, directions: Sequence[str], packet: Packet) -> bool | None:
-        """Whether a set holds what the packet has in these ``directions`` ("src", "dst"), one for each dimension."""
+        """Whether a set contains the packet, by these ``directions`` ("src", "dst"), one for each dimension."""
         return self._holds(name, directions, packet, 0)
 
     def _holds(self, name: str, directions: Sequence[str], packet: Packet, depth: int) -> bool | None:
@@ -90,7 +90,7 @@ class Ipsets:
         return True
 
     def _members(self, name: str) -> list[str] | None:
-        """The sets that a list holds; ``None`` also where they are too many to ask each of them."""
+        """The sets in a list; ``None`` also where they are too many to test each of them."""
         found: list[str] = []
         try:
             payload = _head() + netlink.text(_SETNAME, name)
@@ -131,8 +131,8 @@ def _address(kind: int, value: bytes) -> bytes:
 
 
 def _key(kind: str, directions: Sequence[str], packet: Packet) -> bytes | None:
-    """What the packet has, as a set of this type asks for it; empty when it can be in none, ``None`` when it cannot be
-    told. A rule that names fewer dimensions than the set has never matches (ip_set_test)."""
+    """The packet as an element of a set of this type; empty where it can be in none, ``None`` where that is not known.
+    A rule that names fewer dimensions than the set has never matches (ip_set_test)."""
     dimensions = kind.partition(":")[2].split(",")
     if len(directions) < len(dimensions):
         return b""
@@ -180,7 +180,7 @@ def names(numbers: Iterable[int], namespace: Namespace = HERE) -> dict[int, str]
         sets.close()
 
 
-def named(words: str, namespace: Namespace = HERE) -> str:
-    """The words with "#3" said as "my-set"."""
-    known = names((int(number) for number in _NUMBERED.findall(words)), namespace)
-    return _NUMBERED.sub(lambda found: known.get(int(found[1]), f"#{found[1]}"), words)
+def named(text: str, namespace: Namespace = HERE) -> str:
+    """The text with "my-set" in place of "#3"."""
+    known = names((int(number) for number in _NUMBERED.findall(text)), namespace)
+    return _NUMBERED.sub(lambda found: known.get(int(found[1]), f"#{found[1]}"), text)

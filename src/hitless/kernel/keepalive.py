@@ -1,8 +1,8 @@
-"""A TCP connection that is silent for long and yet notices within a minute that the other machine is gone.
+"""TCP keepalive: a silent connection fails within a minute after the other machine is gone.
 
-Problem: a watch waits for minutes, and a machine that lost its power or its network sends no word of that. Promise:
-after ``keep_alive`` the kernel asks the other side every few seconds, also while data of ours is not acknowledged, and
-ends the connection with an error when nobody answers.
+Problem: a watch waits for minutes, and a machine that lost its power or its network sends nothing that would end it.
+Promise: after ``keep_alive`` the kernel probes the other side every few seconds, also while data of ours is not
+acknowledged, and ends the connection with an error when there is no answer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 __all__ = ["keep_alive"]
 
 _OPTIONS = (
-    (socket.TCP_KEEPIDLE, 15),  # seconds without a byte before it asks
+    (socket.TCP_KEEPIDLE, 15),  # seconds without a byte before the first probe
     (socket.TCP_KEEPINTVL, 10),  # seconds between questions
     (socket.TCP_KEEPCNT, 3),
     (socket.TCP_USER_TIMEOUT, 45_000),  # milliseconds

@@ -1,12 +1,12 @@
 """The keeper: one process that holds namespaces open, so that they vanish when it dies, however it dies.
 
-Problem: named namespaces (``ip netns``) are mounts in the machine's own /run/netns; they outlive a crash and are seen
-by everybody. Promise: a namespace made here has no name anywhere; it is an open file of this process, reached as
-/proc/PID/fd/N, and the kernel frees it with the process, SIGKILL included. Everything happens below a private mount
-namespace with a tmpfs of its own on /run (xtables.lock, /run/flannel); a process without the capabilities enters a
-user namespace first, so root and ordinary users go the same way. The keeper runs no program on its own account: it
-answers requests, one JSON object a line, on standard input, and ends when that is closed (its maker is gone), unless
-it was told to stay. Client: ``hitless.lab.keeper_client``.
+Problem: named namespaces (``ip netns``) are mounts in the machine's own /run/netns; they outlive a crash and are
+visible to all programs. Promise: a namespace made here has no name anywhere; it is an open file of this process,
+reached as /proc/PID/fd/N, and the kernel frees it with the process, SIGKILL included. Everything happens below a
+private mount namespace with a tmpfs of its own on /run (xtables.lock, /run/flannel); a process without the capabilities
+enters a user namespace first, so that it works for root and ordinary users alike. The keeper runs only programs that
+are requested: it answers requests, one JSON object a line, on standard input, and ends when that is closed (its parent
+is gone), unless it was started with the option to stay. Client: ``hitless.lab.keeper_client``.
 
 Run as ``python -P -m hitless.kernel.keeper``; it must stay single-threaded and light.
 """
@@ -60,7 +60,7 @@ def _private_run(shared: str = "") -> None:
 def _show_instead(programs: Mapping[str, str]) -> None:
     """In this mount namespace, show other programs at some paths: each folder concerned becomes one of links.
 
-    A link keeps the name that it was called by, which is how iptables' programs know what they are asked for.
+    A link keeps the name by which it is called: iptables' programs choose their function by that.
     """
     folders = sorted({str(Path(path).parent) for path in programs})
     for number, folder in enumerate(folders):
@@ -80,12 +80,12 @@ def _show_instead(programs: Mapping[str, str]) -> None:
 
 
 def _open(path: str) -> int:
-    # inherited by nobody: a spawned child that kept it would keep the namespace alive after us
+    # not inherited: a child that kept it would keep the namespace alive after us
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _Keeper:
-    """The namespaces held, and what can be asked of them."""
+    """The namespaces that are kept, and the requests about them."""
 
     def __init__(self) -> None:
         user_namespace = not privileged()
@@ -132,7 +132,7 @@ class _Keeper:
             missing = []
             for path, value in sysctls.items():
                 try:
-                    # /proc/sys/net shows the namespace of whoever opens the file
+                    # /proc/sys/net shows the namespace of the process that opens the file
                     Path("/proc/sys", path).write_text(value)
                 except FileNotFoundError:
                     missing.append(path)
@@ -145,7 +145,7 @@ class _Keeper:
     def spawn(self, argv: list[str], environment: dict[str, str], stdin: str, log: str) -> dict[str, Any]:
         """Start a program that dies with the keeper, in the base namespaces, its output appended to its /run's ``log``.
 
-        It must be told what it needs on ``stdin``: the machine's own /run is out of its sight.
+        It gets what it needs on ``stdin``, because it does not see the machine's own /run.
         """
         child = os.fork()
         if child == 0:

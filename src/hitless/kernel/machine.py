@@ -1,8 +1,8 @@
-"""What this machine is, for the record: a figure without it can neither be repeated nor compared.
+"""The machine on which figures were measured: without it they can neither be repeated nor compared.
 
-Promise: facts that the kernel and the installed programs tell, each empty where it cannot be had; nothing is changed,
-no name is looked up. ``whole`` also asks iptables and nft for their versions (two programs, some ms); ``kernel`` asks
-nobody, and leaves the host's name out: tools in pods and namespaces write it into their headers.
+Promise: facts from the kernel and the installed programs, each empty where it is not known; nothing is changed, and no
+name is resolved. ``whole`` also runs iptables and nft for their versions (some ms); ``kernel`` runs no program and
+leaves the host's name out: tools in pods and namespaces write it into their headers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["kernel", "whole"]
 
 def kernel() -> Machine:
     """Kernel and processors."""
-    told = os.uname()
-    return Machine(kernel=told.release, arch=told.machine, cpus=len(os.sched_getaffinity(0)), cpu=_model())
+    found = os.uname()
+    return Machine(kernel=found.release, arch=found.machine, cpus=len(os.sched_getaffinity(0)), cpu=_model())
 
 
 def whole() -> Machine:
@@ -56,15 +56,15 @@ def _system() -> str:
 
 
 def _version(*names: str) -> str:
-    """What the first of the programs that is there says: ``1.8.9 (nf_tables)``."""
-    from hitless.kernel import processes  # the tools ask for no version, and start the faster without it
+    """The version of the first of these programs that is installed: ``1.8.9 (nf_tables)``."""
+    from hitless.kernel import processes  # imported only here: tools that need no versions start faster
 
     for name in names:
         try:
-            said = processes.run([processes.program(name), "--version"], timeout=5).stdout
+            output = processes.run([processes.program(name), "--version"], timeout=5).stdout
         except HitlessError:
             continue
-        found = re.search(r"v(\d\S*(?: \((?:nf_tables|legacy)\))?)", said)
+        found = re.search(r"v(\d\S*(?: \((?:nf_tables|legacy)\))?)", output)
         if found:
             return found[1]
     return ""

@@ -1,8 +1,9 @@
 """Files that exist in memory only.
 
-Problem: OpenSSL takes certificates and keys from files, and a key in a temporary one may outlive us, be read by others,
-or find no place where everything is read-only. Promise: ``in_memory`` gives the path of a file (memfd_create(2)) that
-nobody but this user can open, while the block lasts. Next stage: ``hitless.sources``, ``hitless.cluster``.
+Problem: OpenSSL takes certificates and keys from files. A key in a temporary file may outlive this process or be read
+by others, and cannot be written where all file systems are read-only. Promise: ``in_memory`` gives the path of a file
+(memfd_create(2)) that only this user can open, while the block lasts. Next stage: ``hitless.sources``,
+``hitless.cluster``.
 """
 
 from __future__ import annotations

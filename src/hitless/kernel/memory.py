@@ -1,7 +1,7 @@
-"""Memory that was needed for a moment goes back to the machine.
+"""Returning memory to the machine that was needed for a moment only.
 
 Problem: a full read of a large rule set needs twice its size for a moment, and the C library keeps what was freed: a
-daemon would carry the peak of its first read for ever. Two switches of glibc help, and both do nothing elsewhere:
+daemon would keep the peak of its first read. Two functions of glibc help, and both do nothing elsewhere:
 ``return_large_blocks`` (mallopt(3), M_MMAP_THRESHOLD) stops the library from raising its threshold for mapped blocks
 each time one is freed, which kept 45 MB of two readings of a 16 MB table; ``trim`` (malloc_trim(3)) gives back whole
 free pages in the middle of the heap.

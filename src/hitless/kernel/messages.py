@@ -80,7 +80,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 
 def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
+    """An attribute that contains attributes."""
     return attribute(kind | _NESTED, b"".join(parts))
 
 
@@ -95,7 +95,7 @@ def be16(kind: int, value: int) -> bytes:
 
 
 def be32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in network byte order (nfnetlink's way)."""
+    """A 32-bit attribute in network byte order (as in nfnetlink)."""
     return attribute(kind, _BE32.pack(value & 0xFFFFFFFF))
 
 
@@ -105,7 +105,7 @@ def be64(kind: int, value: int) -> bytes:
 
 
 def u32(kind: int, value: int) -> bytes:
-    """A 32-bit attribute in host byte order (rtnetlink's way)."""
+    """A 32-bit attribute in host byte order (as in rtnetlink)."""
     return attribute(kind, _U32.pack(value))
 
 

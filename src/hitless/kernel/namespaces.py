@@ -67,14 +67,14 @@ def _libc() -> ctypes.CDLL:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Move the calling thread into the namespace behind ``fd`` (mount and user: only a single-threaded process)."""
+    """Move the calling thread into the namespace of ``fd`` (mount and user: only a single-threaded process)."""
     if _libc().setns(fd, kind) != 0:
         number = ctypes.get_errno()
         raise KernelError("enter", f"namespace of file descriptor {fd}", number)
 
 
 def named(text: str, *, where: str = "--namespace") -> Namespace:
-    """The network namespace that people name by a process id or by a path such as /run/netns/NAME."""
+    """The network namespace that a user names by a process id or by a path such as /run/netns/NAME."""
     path = Path(f"/proc/{text}/ns/net") if whole_of(text) is not None else Path(text)
     expected = "a process id, or a path such as /run/netns/NAME"
     try:

@@ -3,7 +3,7 @@
 Problem: rule dumps, rule events, conntrack and route tables all speak netlink, thousands of objects at a time, and a
 general library costs 20 to 100 times what the work itself costs. Promise: a small exact codec (``struct`` only) for
 any protocol, rtnetlink and nfnetlink alike; a dump is whole or it is repeated (``NLM_F_DUMP_INTR``); a refused request
-is ``KernelError`` with the kernel's number and its extended words; dropped events are ``EventsLostError``; a malformed
+is ``KernelError`` with the kernel's number and its message; dropped events are ``EventsLostError``; a malformed
 message is ``KernelError``, never an ``IndexError``. What it never does: interpret a payload. Next stages:
 ``kernel.nftables``, ``kernel.conntrack``.
 """
@@ -81,18 +81,18 @@ _SO_RCVBUFFORCE, _SO_SNDBUFFORCE = 33, 32
 _U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 _BUFFER = 1 << 18  # larger than any datagram that the kernel makes (dumps 32 KB, events a page or two)
-TRIES = 50  # of an interrupted dump: each interruption is a commit of somebody else
+TRIES = 50  # of an interrupted dump: each interruption is a change by another process
 
 
 _T = TypeVar("_T")
 
 
 class TornError(KernelError):
-    """A dump was torn by a change, and must be begun anew."""
+    """A change interrupted a dump, which must be read again."""
 
 
 def refusal(number: int, operation: str, subject: str, words: str = "") -> KernelError | MissingError:
-    """The error that stands for a refused request."""
+    """The exception for a refused request."""
     if number == errno.EPERM:
         return MissingError(
             f"{operation} {subject}: not permitted",
@@ -106,7 +106,8 @@ def refusal(number: int, operation: str, subject: str, words: str = "") -> Kerne
 class Socket:
     """A netlink socket that lives in a namespace. One thread at a time; a context manager.
 
-    ``receive_buffer``: the privileged way first. ``groups``: multicast group numbers; ``subject``: what they tell of.
+    ``receive_buffer``: set with the privileged option where that is allowed. ``groups``: multicast group numbers;
+    ``subject``: what they report, for messages.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Socket:
         self._socket.close()
 
     def another(self) -> Socket:
-        """One more for requests, in the same namespace."""
+        """Another socket for requests, in the same namespace."""
         return Socket(self._protocol, self.namespace)
 
     def fileno(self) -> int:
@@ -178,7 +179,7 @@ class Socket:
 
     @property
     def receive_buffer(self) -> int:
-        """The size of the receive buffer that the kernel granted, in its own accounting (twice the asked)."""
+        """The size of the receive buffer that the kernel granted, in its own accounting (twice the requested)."""
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def receive(self, *, wait: bool = True) -> bytes | None:
@@ -187,7 +188,7 @@ class Socket:
         Raises ``EventsLostError`` once for each time that the kernel had to drop some.
         """
         if not wait and self._socket.gettimeout() and not self._ready.poll(0):
-            return None  # a socket with a timeout waits before it asks the kernel, MSG_DONTWAIT or not
+            return None  # Python waits for a socket with a timeout, also with MSG_DONTWAIT
         flags = socket.MSG_TRUNC | (0 if wait else socket.MSG_DONTWAIT)
         try:
             size = self._socket.recv_into(self._buffer, 0, flags)
@@ -254,8 +255,8 @@ class Socket:
     def stream(
         self, kind: int, payload: bytes, *, operation: str, subject: str, torn: bool = False
     ) -> Iterator[Message]:
-        """The answers of a dump one by one, as they come; ``TornError`` at the end where the kernel says that it was
-        torn by a change (``torn``: all the same to the caller)."""
+        """The answers of a dump one by one, as they come; ``TornError`` at the end where the kernel reports that a
+        change interrupted it (not with ``torn``: the caller does not need a whole dump)."""
         self._seq += 1
         seq, whole = self._seq, True
         self._send(message(kind, REQUEST | DUMP, seq, payload), operation, subject)
@@ -324,7 +325,7 @@ class Socket:
 
     @staticmethod
     def _raise(reply: Message, operation: str, subject: str) -> None:
-        """Raise what an NLMSG_ERROR says; return when it is a plain acknowledgement."""
+        """Raise the error of an NLMSG_ERROR; return when it is a plain acknowledgement."""
         if len(reply.payload) < 20:
             raise KernelError(operation, subject, reason="the kernel's answer is cut short")
         (status,), words = _I32.unpack_from(reply.payload), ""

@@ -1,8 +1,8 @@
-"""What leaves a port: errors of ours, whatever the kernel, a library or a malformed message raised.
+"""Only exceptions of this project leave a port, whichever the kernel, a library or a malformed message raised.
 
-Promise: ``only_ours`` makes a ``KernelError`` of every ``OSError``, and of whatever a decoder raises at bytes that it
-does not understand; errors of ours pass as they are, and what is neither (no memory) is a ``Defect``. For ``with``,
-and as a decorator of functions that are no generators.
+Promise: ``only_ours`` makes a ``KernelError`` of every ``OSError``, and of any exception of a decoder at bytes that it
+does not understand; exceptions of ours pass unchanged, and everything else (no memory) becomes a ``Defect``. For
+``with``, and as a decorator of functions that are not generators.
 """
 
 from __future__ import annotations

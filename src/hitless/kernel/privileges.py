@@ -1,9 +1,9 @@
 """What this process may do, and becoming root of a user namespace where it may not.
 
-Problem: making namespaces, links and rules needs capabilities that ordinary users have not; inside a user namespace of
-their own they have them. Promise: ``privileged`` looks at capabilities, not at the user's number (root in a container
-may have none); ``ensure`` makes the rest of the process's life the same for root and for others, and must be called
-before the first thread is started. Nothing outside the namespace becomes possible by it.
+Problem: making namespaces, links and rules needs capabilities that ordinary users do not have; inside a user namespace
+of their own they have them. Promise: ``privileged`` checks capabilities, not the user's number (root in a container may
+have none); after ``ensure`` the process may do the same for root and for others, inside its namespaces only. It must
+be called before the first thread is started.
 """
 
 from __future__ import annotations

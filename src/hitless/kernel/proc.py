@@ -1,8 +1,8 @@
-"""What runs on this machine, from /proc: which processes share our network, and whether one took another's place.
+"""The processes in this network namespace, from /proc, each known by its number and its start.
 
-Problem: "the agent was restarted" must be seen and not believed; a process number may be given to another process.
-Promise: a process is known by its number and its start; only those are listed that are in this process's network
-namespace, with what they may do there. A process that ends while it is read is left out. Never: anything but reading.
+Problem: that an agent was restarted must be observed, not assumed; a process number may be given to another process.
+Promise: only processes in this process's network namespace are listed, with whether they may change it. A process that
+ends while it is read is left out. It only reads.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Running:
 
 
 def running(proc: Path = Path("/proc")) -> tuple[Running, ...]:
-    """Every process in this network namespace that can be looked at; kernel threads are none."""
+    """Every process in this network namespace that may be read, without kernel threads."""
     try:
         here = (proc / "self/ns/net").stat().st_ino
         up = float((proc / "uptime").read_text().split()[0])
@@ -54,7 +54,7 @@ def running(proc: Path = Path("/proc")) -> tuple[Running, ...]:
         if whole_of(entry.name) is not None:
             try:
                 one = _read(entry, here, up)
-            except (OSError, ValueError, IndexError):  # it ended while we looked, or is not ours to look at
+            except (OSError, ValueError, IndexError):  # it ended while it was read, or may not be read
                 continue
             if one is not None:
                 found.append(one)
@@ -64,13 +64,13 @@ def running(proc: Path = Path("/proc")) -> tuple[Running, ...]:
 def _read(entry: Path, here: int, up: float) -> Running | None:
     if (entry / "ns/net").stat().st_ino != here:
         return None
-    argv = tuple(word.decode(errors="replace") for word in (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"))
+    argv = tuple(part.decode(errors="replace") for part in (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"))
     head, _, rest = (entry / "stat").read_text(errors="replace").rpartition(")")
-    words = rest.split()
-    if argv == ("",) or words[0] in ("Z", "X"):
+    fields = rest.split()
+    if argv == ("",) or fields[0] in ("Z", "X"):
         return None
     status = (entry / "status").read_text(errors="replace").splitlines()
     may = next((int(line.split()[1], 16) for line in status if line.startswith("CapEff:")), 0)
-    began = int(words[19])
+    began = int(fields[19])
     age = max(0.0, up - began / _TICKS)
     return Running(int(entry.name), began, head.partition("(")[2], argv, age, bool(may & _NET_ADMIN))

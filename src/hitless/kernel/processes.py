@@ -3,7 +3,7 @@
 Problem: a program must run in a chosen namespace, with a chosen environment, without a shell, and must not outlive
 the process that started it. Promise: ``run`` and ``start`` take argument lists, never strings; children get SIGKILL
 when their parent dies (PR_SET_PDEATHSIG); output is bounded by the caller's choice of sink; failures are
-``ProgramError`` with the program's own words, a missing program is ``MissingError`` with the package to install.
+``ProgramError`` with the program's own message, a missing program is ``MissingError`` with the package to install.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ PACKAGES: Mapping[str, str] = {
 
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PR_SET_PDEATHSIG = 1
-_WORDS = 1 << 16  # bytes of a program's last words
+_LAST_OUTPUT = 1 << 16  # bytes
 
 
 def program(name: str) -> str:
-    """The path of a program, looked for in PATH and in the sbin folders; raises ``MissingError`` with its package."""
+    """The path of a program, from PATH and the sbin folders; raises ``MissingError`` with its package."""
     if "/" in name:
         return name
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_SEARCH}")
@@ -122,7 +122,7 @@ def run(
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,
-            errors="replace",  # a program's words need not be UTF-8
+            errors="replace",  # a program's output need not be UTF-8
             env=_environment(environment),
             timeout=timeout,
             check=False,
@@ -139,12 +139,12 @@ def run(
 def errors_of(command: Sequence[str], *, timeout: float) -> str:
     """Run a program to its end and return what was written to its standard error until then; raises ``ProgramError``.
 
-    What it leaves running (a daemon that it started) is not waited for, may hold that standard error for ever, and does
-    not end by it when we do: afterwards a write there fails, as on a full disk, and is no broken pipe.
+    A daemon that it started and left running is not waited for. It may keep that standard error open, and is not killed
+    by a broken pipe when we end: its later writes there fail as on a full disk.
     """
-    words = os.memfd_create("hitless-stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    output = os.memfd_create("hitless-stderr", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        process = start(command, stderr=words, tied=False)
+        process = start(command, stderr=output, tied=False)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
@@ -153,14 +153,14 @@ def errors_of(command: Sequence[str], *, timeout: float) -> str:
             if process.returncode is None:
                 process.kill()
                 process.wait()
-            fcntl.fcntl(words, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-        size = os.fstat(words).st_size
-        said = os.pread(words, _WORDS, max(0, size - _WORDS)).decode(errors="replace").replace("\0", "")
+            fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+        size = os.fstat(output).st_size
+        text = os.pread(output, _LAST_OUTPUT, max(0, size - _LAST_OUTPUT)).decode(errors="replace").replace("\0", "")
     finally:
-        os.close(words)
+        os.close(output)
     if code != 0:
-        raise ProgramError(command, code, said)
-    return said
+        raise ProgramError(command, code, text)
+    return text
 
 
 def start(
@@ -178,7 +178,7 @@ def start(
 ) -> Process:
     """Start a program that dies with its parent thread; the caller owns the process and must wait for it.
 
-    ``untouched``: with the environment that we have, language included (a person's own command).
+    ``untouched``: with the environment that we have, language included (a command that a user typed).
     The kernel ties the death signal to the *thread* that forks: start from a thread that lives as long as the child.
     ``tied`` false: it may outlive us (the keeper of a lab that stays up).
     """
@@ -250,8 +250,8 @@ async def start_async(
 def send(process: asyncio.subprocess.Process, number: int) -> None:
     """Send a signal to a process of ``start_async``; nothing happens when it has ended.
 
-    Not by ``Process.send_signal``: that asks first whether the child has ended, and the answer takes its exit code away
-    from asyncio, which then says "Unknown child process" on standard error and reports 255.
+    Not by ``Process.send_signal``: that first calls waitpid(2), which takes the exit code away from asyncio; asyncio
+    then writes "Unknown child process" to standard error and reports 255.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):

@@ -28,9 +28,9 @@ __all__ = ["NICE", "SHARE", "RealtimeLimit"]
 SHARE = 0.5
 NICE = -15
 _EVERY = 0.25
-_WINDOW = 4  # looks: a burst of a second may take a whole core
+_WINDOW = 4  # measurements: a burst of a second may take a whole core
 _WALL = 20
-_ABOVE = 10  # the real-time level of the thread that looks; those that it looks at have 1 and 2
+_ABOVE = 10  # the real-time level of the measuring thread; the measured ones have 1 and 2
 
 
 def _thread_clock(thread: int) -> int:
@@ -76,7 +76,7 @@ class RealtimeLimit:
             return not self._resting
 
     def leave(self) -> None:
-        """The calling thread is none of them any more; its priority is its own business."""
+        """The calling thread no longer counts as one of them; its priority is not changed."""
         with self._lock:
             self._levels.pop(threading.get_native_id(), None)
 
@@ -90,7 +90,7 @@ class RealtimeLimit:
             with self._lock:
                 try:
                     self._look(time.monotonic())
-                except Exception:  # noqa: BLE001 - a thread's border: who cannot be looked at is not urgent either
+                except Exception:  # noqa: BLE001 - the end of a thread: without measurement no thread stays urgent
                     self._resting = True
                     self.given_back += 1
                     self._give(_ordinary)
@@ -104,7 +104,7 @@ class RealtimeLimit:
         seen: dict[int, int] = {}
         while True:
             wait.wait(_EVERY)
-            threads = [*self._levels, self._watcher]  # without the lock: who holds it may be who waits
+            threads = [*self._levels, self._watcher]  # without the lock: a thread that waits may be the one that has it
             seen = {thread: ran for thread in threads if (ran := _fetched(thread, seen.get(thread, -1))) >= 0}
 
     def _look(self, now: float) -> None:
@@ -137,8 +137,8 @@ class RealtimeLimit:
 
 
 def _fetched(thread: int, before: int) -> int:
-    """Its processor time; where it is ready and did not run since it was ``before``, it goes to another of its cores.
-    -1: it has ended."""
+    """Its processor time; where it is ready and did not run since ``before``, it is moved to another of its cores. -1:
+    it has ended."""
     try:
         ran = time.clock_gettime_ns(_thread_clock(thread))
         if ran == before:

@@ -2,10 +2,11 @@
 
 Problem: the kubelet restarts a container whole; a process group is less than that, because a child that called setsid,
 or a daemon that forked twice, is in no group of ours and would go on writing rules beside the next agent. Promise:
-``contain`` (between fork and exec) puts a warden between us and the program: a child subreaper (prctl 2), so that every
-orphan of the program becomes the warden's child, whatever it did. The warden ends with the program's own status, and
-only when nothing of it runs any more; SIGTERM to it, which it also gets when we die, kills everything at once. It needs
-no control group and no namespace, so ordinary users have it too. Never: touching a process that is not below it.
+``contain`` (between fork and exec) makes a process between us and the program, the warden: a child subreaper (prctl 2),
+so that every orphan of the program becomes the warden's child, whatever it did. The warden ends with the program's own
+status, and only when nothing of it runs any more; SIGTERM to it, which it also gets when we die, kills everything at
+once. It needs no control group and no namespace, so ordinary users have it too. Never: touching a process that is not
+below it.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _kill_children() -> None:
             parent = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
             if parent == mine:
                 os.kill(int(entry.name), signal.SIGKILL)
-        except (OSError, ValueError, IndexError):  # it ended while we looked
+        except (OSError, ValueError, IndexError):  # it ended meanwhile
             continue
 
 

@@ -1,10 +1,11 @@
-"""Connections from strangers: how many may stay, and who has to go for a new one.
+"""A bound on a server's connections: how many clients may have, and which connection is closed for a new one.
 
-Problem: whoever opens connections and keeps them shuts everybody else out, and a server that refuses the newest refuses
-the kubelet's probe. Promise: at most ``most`` visitors, at most ``most_each`` of one source; a new one is always let
-in, and the visitor that goes for it is the one of the busiest source that was silent for longest. So one source can
-only push out its own connections, however many it opens. Every step takes the same time, however many there are.
-Nothing here touches a socket. Used by ``hitless.daemon.server`` and ``hitless.probe.far_end_services``.
+Problem: a client that opens connections and keeps them shuts all others out, and a server that refuses the newest
+connection refuses the kubelet's probe. Promise: at most ``most`` connections, at most ``most_each`` of one source; a
+new one is always accepted, and the one that is closed for it belongs to the source with the most, and was silent for
+longest. So a source can only push out its own connections, however many it opens. Every step takes the same time,
+however many there are. Nothing here touches a socket. Used by ``hitless.daemon.server`` and
+``hitless.probe.far_end_services``.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any, Generic, TypeVar
 __all__ = ["OUT_OF_ROOM", "Visitors", "raise_descriptor_limit", "source_of"]
 
 OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What accept(2) says when a connection waits but this process or machine cannot take it: asking again at once would
-only burn a core."""
+"""Errors of accept(2) when a connection waits but this process or machine cannot take it: a retry at once would only
+burn a core."""
 
 Visitor = TypeVar("Visitor", bound=Hashable)
 
@@ -52,7 +53,7 @@ class Visitors(Generic[Visitor]):
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most, self._most_each = most, most_each
-        self._of: dict[str, dict[Visitor, None]] = {}  # the one that was silent for longest stands first
+        self._of: dict[str, dict[Visitor, None]] = {}  # the one that was silent for longest is first
         self._with: dict[int, dict[str, None]] = {}  # sources by how many visitors they have
         self._busiest = 0
         self._sources: dict[Visitor, str] = {}
@@ -64,7 +65,7 @@ class Visitors(Generic[Visitor]):
         return iter(list(self._sources))
 
     def admit(self, source: str, visitor: Visitor) -> Visitor | None:
-        """Let a visitor in; returns the one that has to go for it (and is gone from here)."""
+        """Accept a connection; returns the one that must be closed for it (and is no longer counted)."""
         leaving: Visitor | None = None
         if len(self._of.get(source, ())) >= self._most_each:
             leaving = next(iter(self._of[source]))
@@ -84,7 +85,7 @@ class Visitors(Generic[Visitor]):
         mine[visitor] = mine.pop(visitor)
 
     def forget(self, visitor: Visitor) -> None:
-        """The visitor is gone."""
+        """The connection was closed."""
         source = self._sources.pop(visitor, None)
         if source is None:
             return

@@ -1,11 +1,10 @@
 """Links, addresses, routes, neighbours and forwarding entries as values with keys.
 
 Problem: what carries traffic between nodes is spread over five kinds of kernel objects, written by three kinds of
-messages; whoever replays events into them loses some. Promise: each object is a frozen value with a ``key``, by which
-the kernel tells it from others of its kind; desired and observed are the same type (``LinkState``), so that a
-difference means something. Keys are made once, and shared by all who keep them. Devices are named, not numbered: a
-number changes when a device is made anew. What is observed of a foreign object and has no field here is in ``other``,
-so that it is never taken for ours.
+messages. Promise: each object is a frozen value with a ``key``, which the kernel also uses to distinguish it from
+others of its kind; desired and observed have the same type (``LinkState``), so that they can be compared. Keys are made
+once and shared by all maps. Devices are named, not numbered: a device that is made again has another number. What a
+foreign object has beyond the fields here is in ``other``, so that it is never taken for ours.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ __all__ = [
 ]
 
 Key = tuple[object, ...]
-"""What tells an object from the others of its kind; the kind comes first."""
+"""What distinguishes an object from others of its kind; the kind comes first."""
 
 MAIN = 254
-"""The routing table that everybody uses (RT_TABLE_MAIN)."""
+"""The default routing table (RT_TABLE_MAIN)."""
 BOOT = 3
-"""The route protocol of flannel's routes, and of what people type without naming one (RTPROT_BOOT)."""
+"""The route protocol of flannel's routes, and of ``ip route`` where none is named (RTPROT_BOOT)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +149,9 @@ class Route:
         return self.gateway is None and not self.hidden_gateway
 
     def __str__(self) -> str:
-        words = f"route {self.to}" if self.kind == "unicast" else f"{self.kind} route {self.to}"
-        words += f" via {self.gateway}" if self.gateway is not None else ""
-        return f"{words} dev {self.device}" if self.device else words
+        text = f"route {self.to}" if self.kind == "unicast" else f"{self.kind} route {self.to}"
+        text += f" via {self.gateway}" if self.gateway is not None else ""
+        return f"{text} dev {self.device}" if self.device else text
 
 
 def key_of_route(to: Network, metric: int | None = None, table: int = MAIN) -> Key:
@@ -161,7 +160,7 @@ def key_of_route(to: Network, metric: int | None = None, table: int = MAIN) -> K
 
 
 def default_metric(to: Network) -> int:
-    """The metric that a route has when nobody names one."""
+    """The metric of a route where none is named."""
     return 0 if family_of(to) is Family.IPV4 else 1024
 
 
@@ -212,7 +211,7 @@ class WireguardPeer:
     """Another node behind a WireGuard device. ``preshared``: whether a preshared key is set (never the key itself).
 
     ``alive``: of what was observed, whether it has a session; then its endpoint is where its packets come from, which
-    behind a NAT is another one than its lease says.
+    behind a NAT differs from its lease.
     """
 
     device: str
@@ -232,7 +231,7 @@ class WireguardPeer:
         return f"WireGuard peer {self.public_key} dev {self.device}"
 
 
-@lru_cache(4096)  # asked for each of thousands of messages, of a few names
+@lru_cache(4096)  # called for thousands of messages, with a few names
 def is_overlay_device(name: str) -> bool:
     """Whether a device bears a name of flannel's, or the one that a device of ours has while it is replaced."""
     return _OVERLAY_DEVICE.fullmatch(name) is not None
@@ -254,7 +253,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkChange:
-    """One write. ``object``: as it shall be (for REMOVE: what goes); ``before``: as it was observed."""
+    """One write. ``object``: as it should be (for REMOVE: what is removed); ``before``: as it was observed."""
 
     verb: Verb
     object: LinkObject

@@ -1,9 +1,9 @@
-"""What the node is like, as far as the question "do pods get out?" needs it, and whom the question is about.
+"""Whether the node's rules carry pods' packets out, evaluated for the pods and interfaces that the node has.
 
-Problem: a rule may choose by a pod's address, by its interface, or by the way out; asked about a made-up pod and a
-made-up interface, the answer is wrong in both directions. Promise: ``nodes`` reads the node's facts and assumes none,
-``pods`` finds the pods that are there, ``uplinks`` the way out, ``panels`` decides what several pods' answers come to.
-The watch, the guard and the agent all ask here. Next stages: ``agent``, ``guard``, ``watch``.
+Problem: a rule may match a pod's address, its interface, or the uplink; evaluated for an invented pod and an invented
+interface, the result is wrong in both directions. Promise: ``nodes`` reads the node's facts and assumes none, ``pods``
+finds the pods that are there, ``uplinks`` the uplink, ``panels`` combines the results of several pods. The watch, the
+guard and the agent all use it. Next stages: ``agent``, ``guard``, ``watch``.
 """
 
 from hitless.observe.judging import Judge

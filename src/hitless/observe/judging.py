@@ -1,10 +1,10 @@
-"""Do pods' packets get out, and are they answered? The question, put to one rule set.
+"""Do one rule set's rules carry pods' packets out, and the answers back?
 
-Problem: a chain's text proves nothing, and neither does one packet of one pod. Promise: ``Judge.answer`` asks about the
-pods that are there, by several packets each, and about an address that none has; ``panels`` decides what their answers
-come to. The watch and the agent ask here and nowhere else, so that they give the same answer. A change must be judged
-at once, so that ``answer`` ends with the first pod that is carried; ``count`` asks about all of them, and says how many
-are not. Pure: it looks at the rules that it is given. Next stages: ``watch``, ``agent``.
+Problem: a chain's text proves nothing, and neither does one packet of one pod. Promise: ``Judge.answer`` evaluates
+several packets of each pod that is there, and of an address that none has; ``panels`` combines the results. The watch
+and the agent both use it, so that they give the same answer. A change must be judged at once, so that ``answer`` ends
+with the first pod that is carried; ``count`` evaluates all of them, and reports how many are not. Pure. Next stages:
+``watch``, ``agent``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Judge:
         return self._poll(ruleset, whole=False)
 
     def count(self, ruleset: Ruleset) -> Poll:
-        """The same, and of how many pods that is so."""
+        """The same, with the number of pods that are not."""
         return self._poll(ruleset, whole=True)
 
     def _poll(self, ruleset: Ruleset, *, whole: bool) -> Poll:

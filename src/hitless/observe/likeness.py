@@ -1,9 +1,9 @@
-"""Which pods do the rules on their way not tell apart? They share one answer.
+"""Which pods do the rules on their path not distinguish? They share one result.
 
-Problem: a node has up to a hundred pods, and an answer takes a millisecond. Promise: two pods have the same key when
-every condition in every chain that an asked pod's packets passed says the same of both, of their address as of their
-interface, for the packets out and for the answers back. Each kind of condition says by what it tells pods apart
-(``Match.distinguishes_pods``). Pure. Next stage: ``panels``.
+Problem: a node has up to a hundred pods, and an evaluation takes a millisecond. Promise: two pods have the same key
+when every condition in every chain that an evaluated pod's packets passed has the same result for both, for their
+address and their interface, for the packets out and for the answers back. Each kind of condition reports by what it
+distinguishes pods (``Match.distinguishes_pods``). Pure. Next stage: ``panels``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["Likeness"]
 
 _OF_A_POD = {False: frozenset({"source", "in name"}), True: frozenset({"destination", "out name"})}
 _LONG = 64
-"""Rules; of shorter chains all are looked at."""
+"""Rules; of shorter chains all are used."""
 
 
 class Likeness:
-    """Grows with every chain that an asked pod passed; ``key`` is then finer."""
+    """Learns with every chain that an evaluated pod passed; ``key`` is then finer."""
 
     def __init__(self, ruleset: Ruleset, towards: Iterable[Address]) -> None:
         """``towards``: the far ends. Of a chain with a rule for each address only those for them are decoded."""
@@ -44,7 +44,7 @@ class Likeness:
         self._exact = False
 
     def key(self, pod: LocalPod) -> object:
-        """Equal for pods that nothing known so far tells apart."""
+        """Equal for pods that nothing known so far distinguishes."""
         address, interface = pod
         if self._exact:
             return pod
@@ -69,8 +69,8 @@ class Likeness:
                 yield PacketHeader(far_end.version, protocol, *ends, *(reversed(PORTS) if answers else PORTS))
 
     def learn(self, pod: LocalPod, chains: Iterable[ChainName], replies: Iterable[ChainName]) -> bool:
-        """Take up the conditions of chains that this pod's packets passed; whether pods may now be told apart that were
-        alike before."""
+        """Add the conditions of the chains that this pod's packets passed; whether pods that had the same key may now
+        have different ones."""
         before = self._size()
         for answers, names in ((True, set(replies)), (False, set(chains))):
             for name in names:
@@ -87,8 +87,8 @@ class Likeness:
         return *map(len, parts), self._exact
 
     def _rules(self, pod: LocalPod, name: ChainName, answers: bool) -> Iterator[Rule]:
-        """The rules that may tell pods apart. Those which a long chain leaves out for this pod because they name
-        another address tell it by ``specific_rules``."""
+        """The rules that may distinguish pods. Those that a long chain leaves out for this pod, because they match
+        another address, are in ``specific_rules``."""
         family, table, chain = name
         for each in self._tables.get((family, table), ()):
             if chain not in each.chains:

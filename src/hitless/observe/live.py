@@ -1,8 +1,8 @@
-"""The node around the rules, kept up to date: who is to be asked now, by which interface packets leave.
+"""The node's facts, kept up to date: which pods there are, and by which interface packets leave.
 
-Problem: pods come and go, and looking costs some milliseconds. Promise: ``look`` reads the node again when it is time:
-every 5 s, every second while something is missing, and never for more than a third of a per cent of a core. An uplink
-that was known stays known while its interface is there, also while its route is away for a moment. Next stages:
+Problem: pods come and go, and reading the node costs some milliseconds. Promise: ``look`` reads it again when it is
+due: every 5 s, every second while something is missing, and never for more than a third of a per cent of a core. An
+uplink that was known stays known while its interface exists, also while its route is missing for a moment. Next stages:
 ``watch``, ``guard``.
 """
 
@@ -23,7 +23,7 @@ __all__ = ["LiveNode"]
 
 _EVERY = 5.0
 _SOON = 1.0
-_SHARE = 300  # and at least so many times what the last look took
+_SHARE = 300  # and at least so many times what the last reading took
 
 
 class LiveNode:
@@ -32,7 +32,7 @@ class LiveNode:
     def __init__(
         self, namespace: Namespace = HERE, families: Iterable[Family] = tuple(Family), *, uplink: str = ""
     ) -> None:
-        """``uplink``: the interface that people named."""
+        """``uplink``: the interface that the user named."""
         self._viewer = Viewer(namespace, families)
         self._named = uplink
         self._uplinks: dict[Family, str] = {}
@@ -45,11 +45,11 @@ class LiveNode:
             raise
 
     def close(self) -> None:
-        """Look no more."""
+        """Close the socket."""
         self._viewer.close()
 
     def look(self, now: float) -> bool:
-        """Look again when it is time; whether that was done. ``now``: of the monotonic clock."""
+        """Read the node again when it is due; whether that was done. ``now``: of the monotonic clock."""
         wait = max(_SOON if self._missing else _EVERY, _SHARE * self._cost)
         if now < self._looked + wait:
             return False
@@ -65,14 +65,14 @@ class LiveNode:
         return view
 
     def uplink(self, family: Family) -> str:
-        """The way out of a family, where no network is known yet; empty: it is not known."""
+        """The uplink of a family, where no network is known yet; empty: it is not known."""
         look_up = looking_up(self._viewer, self.view)
         found = uplink(self.view, family, far_ends(family), look_up, named=self._named).name
         self._missing = self._missing or not found
         return found
 
     def witnesses(self, asking: Asking) -> Witnesses:
-        """Whom to ask about a network, as of the last look."""
+        """The witnesses of a network, from the last reading."""
         family = family_of(asking.network)
         asking = replace(asking, uplink=asking.uplink or self._named)
         look_up = looking_up(self._viewer, self.view)

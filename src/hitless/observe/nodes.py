@@ -1,8 +1,8 @@
-"""One look at a node: its links, routes, neighbours and addresses, and the addresses that its IPAM has given out.
+"""A node at one moment: its links, routes, neighbours and addresses, and the addresses that its IPAM has assigned.
 
 Promise: ``Viewer.look`` reads everything at once, in some milliseconds with a hundred pods, and sends nothing; what
-flannel's overlay has for each other node is left out. Files of the host-local IPAM plugin are read where there are
-some; what cannot be read is left out. Next stage: ``pods``.
+flannel's overlay has for each other node is left out. The files of the host-local IPAM plugin are read if there are
+any; what cannot be read is left out. Next stage: ``pods``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from hitless.model.reading import address_of
 __all__ = ["NodeView", "Viewer"]
 
 _IPAM = "var/lib/cni/networks"
-"""Where the host-local plugin keeps a file for each address that it gave out, in a folder for each network."""
+"""Where the host-local plugin has a file for each address that it assigned, in a folder for each network."""
 _MOST_FILES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """A node at one moment: links by name, routes, neighbours, and which link has an address. ``given``: addresses that
-    the IPAM plugin has given to pods. A link that came while the node was read may be named but not be in ``links``."""
+    the IPAM plugin has assigned to pods. A link that came while the node was read may be named but not be in
+    ``links``."""
 
     links: Mapping[str, Device] = field(default_factory=dict)
     routes: Mapping[Family, tuple[Route, ...]] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Viewer:
         read, families = self._reader, self._families
         devices = read.devices()
         names = names_of(devices)
-        # behind them are other nodes, thousands perhaps: no pod of this one, and no way out of the cluster
+        # they lead to other nodes, perhaps thousands: not to pods of this one, and not out of the cluster
         overlay = frozenset(one.index for one in devices if is_overlay_device(one.name))
         wanted: RouteFilter = partial(unicast, beyond=overlay)
         alive: NeighbourFilter = partial(confirmed, beyond=overlay)

@@ -1,14 +1,14 @@
-"""What the answers of several pods come to: the one place that decides. Pure.
+"""Combines the results of several pods to one for the network: the one place that decides. Pure.
 
-Problem: one pod that a network policy keeps in is no outage, and an outage of all pods is none the less one because a
-made-up address would get out. Promise: ``Panel.poll`` asks about every pod that is there, and about addresses that
-nobody has, so that the next pod is spoken for:
+Problem: one pod that a network policy isolates is not an outage, and an outage of all pods stays one, also where an
+unused address would be carried. Promise: ``Panel.poll`` evaluates every pod that is there, and unused addresses, one of
+which the next pod will have:
 
 - no pod is carried: *not carried*; one is enough for *carried*; else *cannot tell*;
-- some are and others are not: carried, and ``Poll.partly`` says how many are not and by which rule;
-- there is no pod: the addresses that nobody has decide in the same way.
+- some are and others are not: carried, and ``Poll.partly`` reports how many are not and by which rule;
+- there is no pod: the unused addresses decide in the same manner.
 
-Pods that no rule on their way tells apart are asked about once. What it never does: walk rules itself. Next stages:
+Pods that no rule on their path distinguishes are evaluated once. It never walks rules itself. Next stages:
 ``watch``, ``guard``, ``agent``.
 """
 
@@ -55,14 +55,14 @@ class Fate:
 
 
 Ask = Callable[[LocalPod, bool], Fate]
-"""``ask(pod, explain)``: without ``explain`` the reason may be empty, and the answer is cheaper."""
+"""``ask(pod, explain)``: without ``explain`` the reason may be empty, and the evaluation is cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What all answers come to. ``pods``: how many were asked about (0: there is none, or the question was settled
-    before all were); ``kept`` of them are not carried, of ``unknown`` it cannot be told. ``partly`` is the sentence for
-    a network of which some pods, or the next one, are not carried. ``chains`` took part."""
+    """The combined result. ``pods``: how many were evaluated (0: there is none, or the state was known before all
+    were); ``kept`` of them are not carried, of ``unknown`` it is not known. ``partly`` is the sentence for a network of
+    which some pods, or the next one, are not carried. ``chains`` took part."""
 
     state: State
     reason: str
@@ -77,7 +77,7 @@ class Poll:
 
 
 class Panel:
-    """Asks about the pods of one network; it remembers which one was carried last, to ask about it first."""
+    """Evaluates the pods of one network; the one that was carried last comes first the next time."""
 
     def __init__(self) -> None:
         self._last: LocalPod | None = None
@@ -92,8 +92,8 @@ class Panel:
         *,
         whole: bool = True,
     ) -> Poll:
-        """Ask. Not ``whole``: end with the first pod that is carried, as that settles the state. ``towards``: the far
-        ends that ``ask`` asks about."""
+        """Evaluate. Not ``whole``: end with the first pod that is carried, because that decides the state. ``towards``:
+        the far ends that ``ask`` uses."""
         asking = _Asking(ruleset, ask, towards)
         order = list(pods)
         if self._last in order:
@@ -122,11 +122,11 @@ class Panel:
     def _next(
         self, asking: _Asking, fates: Sequence[tuple[LocalPod, Fate]], unused: Sequence[LocalPod]
     ) -> tuple[LocalPod, Fate] | None:
-        """The fate of an address that nobody has: the best one, as a rule may name any of them."""
+        """The fate of an unused address: the best one, because a rule may match any of them."""
         like = next((pod for pod, fate in fates if fate.state == "carried"), fates[0][0])
         found: tuple[LocalPod, Fate] | None = None
         for address in unused:
-            # by a link of its own, which does not exist yet: the rules for links are those of a pod that is carried
+            # its link does not exist yet: rules that match links are evaluated as for a pod that is carried
             newcomer = address if address.interface else address._replace(interface=like.interface)
             fate = asking.fate(newcomer)
             if fate.state == "carried":
@@ -137,7 +137,7 @@ class Panel:
 
 
 class _Asking:
-    """Asks about a pod, unless the rules do not tell it from one that was asked about."""
+    """Evaluates a pod, unless the rules do not distinguish it from one that was evaluated."""
 
     def __init__(self, ruleset: Ruleset, ask: Ask, towards: Sequence[Address]) -> None:
         self._ask = ask
@@ -152,18 +152,18 @@ class _Asking:
         fate = self._ask(pod, False)
         self._asked.append((pod, fate))
         if self._likeness.learn(pod, fate.chains, fate.replies):
-            self._known = {self._likeness.key(asked): told for asked, told in self._asked}
+            self._known = {self._likeness.key(asked): known for asked, known in self._asked}
         else:
             self._known[key] = fate
         return fate
 
     def why(self, pod: LocalPod, fate: Fate) -> str:
-        """The reason, worked out only for those that are told of."""
+        """The reason, worked out only for what is reported."""
         return fate.reason or self._ask(pod, True).reason
 
     @property
     def chains(self) -> frozenset[ChainName]:
-        """The chains of all answers: a change elsewhere changes none."""
+        """The chains of all evaluations: a change elsewhere changes no result."""
         return frozenset().union(*(fate.chains | fate.replies for _, fate in self._asked))
 
 
@@ -175,16 +175,16 @@ def _sum(asking: _Asking, fates: Sequence[tuple[LocalPod, Fate]], newcomer: tupl
     addresses = tuple(str(pod.address) for pod, _ in kept)
     facts = (asking.chains, len(fates), len(kept), len(unknown))
     if carried:
-        words = [_kept(asking, kept, len(fates))] if kept else []
+        parts = [_kept(asking, kept, len(fates))] if kept else []
         if unknown:
-            words.append(f"of {_count(len(unknown), len(fates))} the answer is not known: {asking.why(*unknown[0])}")
+            parts.append(f"of {_count(len(unknown), len(fates))} the answer is not known: {asking.why(*unknown[0])}")
         if newcomer is not None and after == "not_carried":
-            words.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {asking.why(*newcomer)}")
-        return Poll("carried", asking.why(*carried[0]), *facts, "; ".join(words), addresses=addresses)
+            parts.append(f"a pod that comes next ({newcomer[0].address}) would not be carried: {asking.why(*newcomer)}")
+        return Poll("carried", asking.why(*carried[0]), *facts, "; ".join(parts), addresses=addresses)
     if unknown:
-        told = asking.why(*unknown[0])
+        reason = asking.why(*unknown[0])
         more = f"; {_kept(asking, kept, len(fates))}" if kept else ""
-        return Poll("cannot_tell", f"{told}{more}", *facts, addresses=addresses)
+        return Poll("cannot_tell", f"{reason}{more}", *facts, addresses=addresses)
     reason = asking.why(*kept[0])
     if after == "carried":
         what = "the only pod" if len(kept) == 1 else f"all {len(kept)} pods"

@@ -1,10 +1,10 @@
 """The pods that are on a node, from its routes, neighbours and IPAM files. Pure.
 
-Problem: a rule that chooses by a pod's address says nothing of the others. Promise: ``pods`` gives addresses that are
-on this node for certain or very likely, each with the interface that its packets come in by, at most ``MOST`` of them:
-a route to one address by a pod's link is a pod; behind a bridge those that the node has talked to, and that the IPAM
-plugin has given out. A neighbour that has gone stays known to the kernel for long, so that behind a bridge there are
-never more pods than ports, the last confirmed first. ``unused`` are addresses that none of them has: the next pod's.
+Problem: a rule that matches one pod's address does not affect the others. Promise: ``pods`` gives addresses that are on
+this node certainly or very likely, each with the interface by which its packets arrive, at most ``MOST`` of them: a
+host route by a pod's link is a pod; on a bridge, neighbours of the node and addresses that the IPAM plugin has
+assigned. The kernel remembers a neighbour long after it is gone, so that a bridge never has more pods than ports, the
+last confirmed first. ``unused`` gives addresses that none of them has, and the next pod may get.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hitless.semantics import unused_addresses as made_up
 __all__ = ["MOST", "LocalPod", "part", "pods", "unused"]
 
 MOST = 256
-"""Pods of a network that are asked about: twice what the kubelet allows on a node by default."""
+"""Pods of a network that are evaluated: twice what the kubelet allows on a node by default."""
 
 _BLOCK_BITS = 6
 _ELSEWHERE = frozenset({"vxlan", "geneve", "ipip", "ip6tnl", "sit", "gre", "gretap", "wireguard", "tun", "xfrm"})
@@ -43,7 +43,7 @@ def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[
     for route in view.routes.get(family, ()):
         if route.to.prefixlen == route.to.max_prefixlen and route.direct:
             address = route.to.network_address
-            # a pod may have an address outside of the node's part: a route of its own says that it is here
+            # a pod may have an address outside of the node's part: its host route shows that it is here
             if address in network and address not in mine and _leads_to_pods(view, route.device):
                 found.setdefault(address, route.device)
     for name, address, age in _likely(view, family, where):
@@ -57,18 +57,18 @@ def pods(view: NodeView, network: Network, own: Network | None = None) -> tuple[
 
 
 def _likely(view: NodeView, family: Family, where: Network) -> Iterator[tuple[str, Address, int]]:
-    """Addresses behind the node's links, each with the link and how long ago it was confirmed."""
-    ways_out = {route.device for route in view.routes.get(family, ()) if not route.direct and not route.to.prefixlen}
+    """Addresses on the node's links, each with the link and how long ago it was confirmed."""
+    uplinks = {route.device for route in view.routes.get(family, ()) if not route.direct and not route.to.prefixlen}
     for neighbour in view.neighbours.get(family, ()):  # where pods live in the nodes' network, nodes are neighbours too
-        if neighbour.address in where and neighbour.device not in ways_out:
+        if neighbour.address in where and neighbour.device not in uplinks:
             yield neighbour.device, neighbour.address, neighbour.age
     links = [
         (route.to, route.device) for route in view.routes.get(family, ()) if route.direct and _holds(where, route.to)
     ]
     for address in view.given:
         name = next((name for to, name in links if address in to), "")
-        if name and name not in ways_out and address in where:
-            yield name, address, 1 << 32  # behind every neighbour
+        if name and name not in uplinks and address in where:
+            yield name, address, 1 << 32  # after every neighbour
 
 
 def _holds(where: Network, to: Network) -> bool:

@@ -1,7 +1,7 @@
-"""The question that is put to the rules for one pod: do its new flows get out, and do the answers come back?
+"""Evaluates the rules for one pod: do its new flows get out, and do the answers come back?
 
-Promise: several packets are asked about and the worst answer counts; the answer to each that may get out is asked about
-too, and its loss is a "no" with a reason of its own. Next stage: ``panels``.
+Promise: several packets are evaluated and the worst result counts; the answer to each packet that may get out is
+evaluated too, and its loss is a "no" with a reason of its own. Next stage: ``panels``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from hitless.semantics import HOOKS, ChainName, Ending, Outcome, State, evaluate
 __all__ = ["THROUGH", "egress", "nat", "through"]
 
 THROUGH = ("prerouting", "forward")
-"""Where a forwarded packet may be dropped before it is translated. What nat chains do at prerouting is not asked: they
-hold a rule for each Service, and a witness goes to none."""
+"""Where a forwarded packet may be dropped before it is translated. nat chains at prerouting are not evaluated: they
+have a rule for each Service, and a witness packet goes to none."""
 
 _NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 
@@ -28,7 +28,7 @@ _NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMPV6: "icmpv6"}
 def egress(
     ruleset: Ruleset,
     packets: Iterable[Packet],
-    way: Uplink,
+    uplink: Uplink,
     *,
     unroutable: Sequence[Network] = (),
     hooks: Sequence[str] = HOOKS,
@@ -42,17 +42,17 @@ def egress(
         return evaluate(ruleset, packet, hooks, unroutable=unroutable, expected=expected, explain=reasons)
 
     def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
-        return evaluate_reply(ruleset, packet, hooks, _translated_to(outcome, way), outcome, explain=reasons)
+        return evaluate_reply(ruleset, packet, hooks, _translated_to(outcome, uplink), outcome, explain=reasons)
 
     return _worst(packets, out, back, lambda outcome: (outcome.state, _how(outcome)), explain=explain)
 
 
 def through(
-    ruleset: Ruleset, packets: Iterable[Packet], way: Uplink, hooks: Sequence[str] = THROUGH, *, explain: bool = True
+    ruleset: Ruleset, packets: Iterable[Packet], uplink: Uplink, hooks: Sequence[str] = THROUGH, *, explain: bool = True
 ) -> Fate:
-    """The same of the way through the node alone, whatever source the packets are given.
+    """The same for the path through the node only, whatever source address the packets get.
 
-    A flow that is hidden from conntrack (NOTRACK) is as good as dropped: no nat chain is asked for it.
+    A flow that is hidden from conntrack (NOTRACK) counts as dropped: no nat chain is evaluated for it.
     """
 
     def out(packet: Packet, reasons: bool) -> Outcome:
@@ -60,7 +60,7 @@ def through(
 
     def back(packet: Packet, outcome: Outcome, reasons: bool) -> Outcome:
         all_hooks = HOOKS if hooks == THROUGH else hooks
-        return evaluate_reply(ruleset, packet, all_hooks, way.address, outcome, explain=reasons)
+        return evaluate_reply(ruleset, packet, all_hooks, uplink.address, outcome, explain=reasons)
 
     def judged(outcome: Outcome) -> tuple[State, How]:
         kinds = {"dropped" if _hidden(ending) else ending.kind for ending in outcome.endings}
@@ -79,12 +79,12 @@ def _worst(
     *,
     explain: bool,
 ) -> Fate:
-    """The worst fate of all packets and their answers; only its reason is worked out. After a "no" the others need not
-    be asked: they cannot change it."""
+    """The worst fate of all packets and their answers; only its reason is worked out. After a "no" the others are not
+    evaluated: they cannot change it."""
     chains: set[ChainName] = set()
     replies: set[ChainName] = set()
     worst: Fate | None = None
-    told: Callable[[], Outcome] | None = None
+    explained: Callable[[], Outcome] | None = None
     suffix = ""
     for number, packet in enumerate(packets):
         outcome = out(packet, False)
@@ -102,15 +102,15 @@ def _worst(
             if fate.how == "unanswered" or fate.state != state:
                 asked = partial(back, packet, outcome, True)
         if worst is None or (worst.state == "carried" and fate.state != "carried") or fate.state == "not_carried":
-            worst, told = fate, asked
+            worst, explained = fate, asked
             named = number and fate.state != "carried"
             suffix = f" ({_NAMES.get(packet.protocol, packet.protocol)} to {packet.dst})" if named else ""
         if fate.state == "not_carried":
             break
-    if worst is None or told is None:
+    if worst is None or explained is None:
         return Fate("cannot_tell", "there is no witness packet")
     if explain:
-        worst = worst.saying(told().reason + suffix)
+        worst = worst.saying(explained().reason + suffix)
     return worst.with_chains(chains, replies)
 
 
@@ -122,10 +122,10 @@ def nat(ruleset: Ruleset, packets: Iterable[Packet], *, explain: bool = True) ->
     """Whether the nat rules translate a pod's new flows: of each protocol to one far end at least, as a rule may exempt
     any one of them."""
     chains: set[ChainName] = set()
-    told: dict[int, set[State]] = {}
+    by_protocol: dict[int, set[State]] = {}
     reason, carried = "", ""
     for packet in packets:
-        states = told.setdefault(packet.protocol, set())
+        states = by_protocol.setdefault(packet.protocol, set())
         if "carried" not in states:
             outcome = evaluate(ruleset, packet, ("postrouting",), explain=explain)
             chains |= outcome.chains
@@ -134,11 +134,11 @@ def nat(ruleset: Ruleset, packets: Iterable[Packet], *, explain: bool = True) ->
                 carried = carried or outcome.reason
             else:
                 reason = reason or outcome.reason
-    lost = [states for states in told.values() if "carried" not in states]
+    lost = [states for states in by_protocol.values() if "carried" not in states]
     state: State = "carried"
     if any(states == {"not_carried"} for states in lost):
         state = "not_carried"
-    elif lost or not told:
+    elif lost or not by_protocol:
         state = "cannot_tell"
     how: How = "untranslated" if state == "not_carried" else ""
     return Fate(state, carried if state == "carried" else reason, frozenset(chains), how=how)
@@ -158,7 +158,7 @@ def _refused(outcome: Outcome) -> How:
     return "rejected" if outcome.dropped is not None and outcome.dropped.kind == "reject" else "dropped"
 
 
-def _translated_to(outcome: Outcome, way: Uplink) -> Address | None:
+def _translated_to(outcome: Outcome, uplink: Uplink) -> Address | None:
     """The source that the flow was given, where it is known."""
     translation = outcome.translation
     if translation is None:
@@ -166,4 +166,4 @@ def _translated_to(outcome: Outcome, way: Uplink) -> Address | None:
     action = translation.action
     if isinstance(action, Snat):
         return action.first if action.first == action.last else None
-    return way.address
+    return uplink.address

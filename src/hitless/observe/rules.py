@@ -1,14 +1,14 @@
 """The one observer of a node's rules: both of the kernel's paths, as one rule set.
 
-Problem: nf_tables reports commits by events, the legacy path must be asked, and other programs change their own rules
-all day long. Promise: everything that a pod's packet may meet at the hooks of ``semantics.HOOKS`` is known, sets and
-maps too, with the node's facts beside it. There are two ways to read it. ``next`` gives each committed state after the
-other, with its time and its writer; commits that touch nothing that a pod's packet may meet are part of the next one
-that does. ``now`` gives what is committed at this moment, for a caller that only wants to know how things stand.
+Problem: nf_tables reports commits by events, the legacy path must be polled, and other programs change their own rules
+all day long. Promise: everything that a pod's packet may meet at the hooks of ``semantics.HOOKS`` is known, with sets,
+maps and the node's facts. ``next`` gives one committed state after the other, with its time and its writer; commits
+that change nothing that a pod's packet may meet are part of the next one that does. ``now`` gives what is committed at
+this moment, for a caller that only needs the present state.
 
-Only one state of nf_tables is held at a time, whatever waits. With ``follow_legacy`` the legacy path has a thread of
-its own, of which at most ``_MOST_SNAPSHOTS`` wait; without it the tables are read when ``now`` is called, and nothing
-of them is kept. A failure of a thread comes out of ``next`` as the error that it is. It never evaluates. Next stages:
+Only one state of nf_tables is in memory at a time, however many commits wait. With ``follow_legacy`` a thread polls the
+legacy path, and at most ``_MOST_SNAPSHOTS`` of its snapshots wait; without it the tables are read when ``now`` is
+called, and not kept. ``next`` raises the error of a thread that failed. It never evaluates rules. Next stages:
 ``agent``, ``guard``.
 """
 
@@ -41,10 +41,10 @@ __all__ = ["Observation", "RulesObserver"]
 _MOST_SNAPSHOTS = 8  # of the legacy tables, each of which is a copy of what was changed
 _BRIEFLY = 0.01
 _OVERTIME = 0.5  # seconds of work on what waits, beyond the time that a caller allows
-_TURN = 0.5  # seconds between looks at whether it is time to stop
+_TURN = 0.5  # seconds between checks whether to stop
 _PATIENCE = 0.2  # seconds for the events of what is committed already
 _AROUND = 1.0  # seconds between questions whether ipsets and interfaces are as they were
-_ABSENT = 1.0  # seconds between looks for legacy tables while there are none
+_ABSENT = 1.0  # seconds between checks for legacy tables while there are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Observation:
 class RulesObserver:
     """A context manager; ``first`` is the state at the beginning. For one thread.
 
-    ``tables``: names of nf_tables tables that are kept whole, whatever they hold. ``follow_legacy``: see above. Raises
+    ``tables``: names of nf_tables tables that are always kept whole. ``follow_legacy``: see above. Raises
     ``MissingError`` without permission or nf_tables.
     """
 
@@ -146,29 +146,29 @@ class RulesObserver:
             if not self._waiting and (over > _OVERTIME or (over >= 0 and not self._mirror.waiting)):
                 return self._changed_around()
 
-    # --- how things stand, for who does not follow every state
+    # --- the present state, for callers that do not follow every commit
 
     def settle(self, patience: float = _PATIENCE) -> bool:
-        """Take in what is committed by now. Whether the answer to any question may be another one since the last call:
-        rules of nf_tables, or a fact of the node, have changed. The legacy tables are not looked at."""
+        """Take in what is committed by now. Whether any result may differ from the last call's: rules of nf_tables, or
+        a fact of the node, have changed. The legacy tables are not read."""
         changed = False
         whole = self._mirror.catch_up(patience)
         while (update := self._mirror.next(0)) is not None:
             # without any change: something is known now that could not be read before
             changed = changed or not update.changes or any(change.kept for change in update.changes)
-        # a rule may ask for a set, or an interface, that was made right before it
+        # a rule may need a set, or an interface, that was made right before it
         if changed or self._clock.monotonic() - self._asked >= _AROUND:
             changed = self.look_around() or changed
         return changed or not whole
 
     def look_around(self) -> bool:
-        """Ask again what rules ask about the node, such as members of ipsets; whether any answer is another one."""
+        """Read again what rules need to know about the node, such as members of ipsets; whether any has changed."""
         changed = self._surroundings.refresh()
         self._asked = self._clock.monotonic()
         return changed
 
     def now(self, families: Collection[Family]) -> Ruleset:
-        """The rules of these families that are committed at this moment, the legacy tables read anew."""
+        """The rules of these families that are committed at this moment; the legacy tables are read again."""
         self.settle()
         wanted = {"inet", *(family.nft for family in families)}
         tables = [table for table in self._mirror.current.tables if table.family in wanted]
@@ -187,7 +187,7 @@ class RulesObserver:
         changes = update.changes
         if changes is None:  # everything was read again
             memory.trim()
-        from hitless.model.events import Writer  # 4 MB, for those who ask who it was
+        from hitless.model.events import Writer  # 4 MB, only for callers that need the writer
 
         own = changes is None or any(change.key[1] in self._own for change in changes)
         if changes and not own and not any(change.kept for change in changes):
@@ -196,7 +196,7 @@ class RulesObserver:
         return Observation(update.t, update.noticed or update.t, self._both(), writer, update.lost, own)
 
     def _changed_around(self) -> Observation | None:
-        """What changes without an event of nf_tables, members of ipsets above all: asked for once a second."""
+        """What changes without an event of nf_tables, mainly members of ipsets: read once a second."""
         if self._clock.monotonic() - self._asked < _AROUND:
             return None
         before = self._clock.now()
@@ -216,7 +216,7 @@ class RulesObserver:
     def _run(self) -> None:
         try:
             self._follow_legacy()
-        except BaseException as error:  # noqa: BLE001 - whatever ends a source ends the guard, which raises it
+        except BaseException as error:  # noqa: BLE001 - any failure of a source ends the guard, which raises it
             self._waiting.append(ours(error, "the guard's thread for the legacy tables"))
             self._mirror.wake()
 
@@ -235,7 +235,7 @@ class RulesObserver:
 
     def _give(self, snapshot: Snapshot) -> None:
         while len(self._waiting) >= _MOST_SNAPSHOTS and not self._stop.wait(_BRIEFLY):
-            pass  # what is changed meanwhile is one change for the next look
+            pass  # changes in the meantime are one change at the next reading
         self._waiting.append(snapshot)
         self._mirror.wake()
 

@@ -1,12 +1,12 @@
-"""The way out of the node: one rule for everybody who asks.
+"""The uplink: the interface by which pods' packets leave the node.
 
-Problem: rules ask by which interface a packet leaves, and a node may have several ways out: policy routing, VRFs, two
-default routes, or a default route into nothing, as air-gapped nodes have. Promise: the uplink of a family is what
-people named; else the interface by which the node's routing sends *a pod's* packet to the first far end; where that is
-a dead end (a dummy interface, a link without carrier, no route), to the next one; else the interface of the widest
-route by a gateway that is not the cluster's own; else the only interface with an address that is no pod's. Where none
-of that is so, it is not known: nothing is assumed. All far ends are asked about by the one uplink: they stand for
-whatever lies outside. Pure but for the look-up that is handed in. Next stage: ``witnesses``.
+Problem: rules match the interface by which a packet leaves, and a node may have several: policy routing, VRFs, two
+default routes, or a default route to a dummy interface, as air-gapped nodes have. Promise: the uplink of a family is
+the one that the user named; else the interface by which the node's routing sends *a pod's* packet to the first far end;
+where that leads nowhere (a dummy interface, a link without carrier, no route), to the next one; else the interface of
+the widest route by a gateway that is not the cluster's own; else the only interface with an address that is not a
+pod's. Otherwise it is not known: nothing is assumed. All far ends are evaluated with the one uplink: they represent
+everything outside. Pure, apart from the look-up that is passed in. Next stage: ``witnesses``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LookUp = Callable[[Address, LocalPod | None], str]
 """The interface by which a packet (of that pod) to an address would leave; empty: it would not."""
 
 _NOWHERE = frozenset({"dummy", "ifb", "nlmon"})
-_DUMMY = "dummy"  # what the kernel calls them, and what documentation calls whatever stands in for one
+_DUMMY = "dummy"  # the kernel's name for them; air-gapped nodes are documented with a link of such a name
 
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """The way out by ``name`` (empty: not known); ``address`` is what a masquerade there gives, where it is known."""
+    """The interface ``name`` (empty: not known); ``address``: the source that a masquerade there gives, if known."""
 
     name: str = ""
     address: Address | None = None
@@ -45,14 +45,14 @@ def uplink(
     inside: Collection[Network] = (),
     named: str = "",
 ) -> Uplink:
-    """The way out for packets to ``far_ends``; ``named``: what people said. ``inside``: the cluster's own networks."""
+    """The uplink for packets to ``far_ends``; ``named``: by the user. ``inside``: the cluster's own networks."""
     if named:
         return Uplink(named, _address(view, family, named))
-    ways = [look_up(far_end, pod) or (look_up(far_end, None) if pod else "") for far_end in far_ends]
-    found = next((name for name in ways if _leads_on(view, name)), "")
-    if inside:  # without it the pods' own bridge would be taken for a way out
+    candidates = [look_up(far_end, pod) or (look_up(far_end, None) if pod else "") for far_end in far_ends]
+    found = next((name for name in candidates if _leads_on(view, name)), "")
+    if inside:  # without it the pods' own bridge would be taken for the uplink
         found = found or _other(view, family, inside)
-    found = found or next((name for name in ways if name), "")
+    found = found or next((name for name in candidates if name), "")
     return Uplink(found, _address(view, family, found)) if found in view.links else Uplink()
 
 
@@ -70,7 +70,7 @@ def _leads_on(view: NodeView, name: str) -> bool:
 
 
 def _other(view: NodeView, family: Family, inside: Collection[Network]) -> str:
-    """The way out of a node whose default route, if it has one, leads nowhere."""
+    """The uplink of a node whose default route, if it has one, leads nowhere."""
 
     def outside(network: Network) -> bool:
         return not any(network.overlaps(each) for each in inside)

@@ -1,6 +1,6 @@
-"""Whom a question about a pod network is put to, and by which way its packets leave: everything that packets need.
+"""Witness packets of a pod network: the pods and addresses that they come from, the uplink, and the far ends.
 
-Promise: ``Witnesses`` is found from one look at the node in the same way for the watch and for the guard. Next stage:
+Promise: ``find`` chooses them from one reading of the node, for the watch, the guard and the agent alike. Next stage:
 ``panels``.
 """
 
@@ -23,8 +23,8 @@ __all__ = ["Asking", "Witnesses", "checked_interface", "find", "looking_up", "ma
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What is to be asked about a network: as people, or a profile, say it. ``own``: the node's part of ``network``,
-    ``inside``: networks of the cluster without far ends, ``links``: patterns of pods' interfaces' names."""
+    """What to evaluate for a network, by options or by a profile. ``own``: the node's part of ``network``, ``inside``:
+    networks of the cluster, without far ends, ``links``: patterns of pods' interfaces' names."""
 
     network: Network
     own: Network | None = None
@@ -39,7 +39,7 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Witnesses:
-    """The pods that are there, addresses that none has, the way out, and packets without a source."""
+    """The pods that are there, unused addresses, the uplink, and packets to which each pod's source is added."""
 
     pods: tuple[LocalPod, ...]
     unused: tuple[LocalPod, ...]
@@ -48,16 +48,16 @@ class Witnesses:
 
     @property
     def known(self) -> bool:
-        """Whether interfaces are known for all that is asked."""
+        """Whether all interfaces are known."""
         return all(one.interface for one in self.pods or self.unused) and all(one.oif for one in self.packets)
 
     def of(self, pod: LocalPod) -> Iterator[Packet]:
-        """The first packets of the flows that are asked about, as this pod would send them."""
+        """The first packets of the flows, as this pod would send them."""
         return (replace(packet, src=pod.address, iif=pod.interface) for packet in self.packets)
 
     @property
     def headers(self) -> Iterator[PacketHeader]:
-        """What these packets, and the answers to them, have in their headers, whatever their interfaces are."""
+        """The headers of these packets and of the answers to them, without interfaces."""
         for pod in (*self.pods, *self.unused):
             for packet in self.of(pod):
                 ports = (packet.sport, packet.dport) if packet.protocol in (TCP, UDP) else (None, None)
@@ -79,17 +79,17 @@ class Witnesses:
 
     @property
     def far_ends(self) -> tuple[Address, ...]:
-        """The addresses that are asked about."""
+        """The addresses to which packets are sent."""
         return tuple(dict.fromkeys(packet.dst for packet in self.packets))
 
 
 def find(asking: Asking, view: NodeView, look_up: LookUp) -> Witnesses:
-    """Find whom to ask on this node."""
+    """The witnesses on this node."""
     network, own = asking.network, asking.own
     here = pods(view, network, own)
     others = unused(view, network, own, here)
     links = _links(view, network, asking.links)
-    if not here:  # no pod's address is known: a link of its own is a pod all the same
+    if not here:  # no pod's address is known, but a pod's own link shows that there is one
         here = tuple(LocalPod(others[0].address, name) for name in links.own)
     if not here and links.first:
         others = tuple(one if one.interface else one._replace(interface=links.first) for one in others)
@@ -165,7 +165,7 @@ def looking_up(viewer: Viewer, view: NodeView) -> LookUp:
 
 
 def checked_interface(name: str, where: str) -> str:
-    """An interface's name as people gave it; raises ``InputError``."""
+    """An interface's name as the user gave it; raises ``InputError``."""
     unfit = any(letter.isspace() or not letter.isprintable() or letter in "/:" for letter in name)
     if not 0 < len(name.encode("utf-8", "replace")) < 16 or unfit or name in (".", ".."):
         raise InputError(

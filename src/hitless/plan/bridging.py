@@ -1,11 +1,11 @@
-"""Carrying the pods while somebody works on whole tables.
+"""Carrying the pods while another program flushes whole tables.
 
 Problem: a firewall's reload by single commands (``iptables -F``, ``-X``, ``-t nat -F`` …) fails when our chains are
-filled and called again between its ``-F`` and its ``-X``. Promise: ``torn`` knows the traces of such a flush, and
-``bridge`` says what carries the pods until it is quiet, without naming a chain that iptables could trip over: the
-masquerade rules in the native nftables table, which iptables neither sees nor flushes, and, where FORWARD might refuse,
-the two accepts straight in FORWARD. What is left of the iptables rules stays as it is. Pure. Next stage:
-``hitless.agent.reloads`` says how long.
+filled and called again between its ``-F`` and its ``-X``. Promise: ``torn`` recognises such a flush, and ``bridge``
+plans what carries the pods until the reload has ended, without a chain at which iptables could fail: the masquerade
+rules in the native nftables table, which iptables neither sees nor flushes, and, where FORWARD might refuse, the two
+accepts directly in FORWARD. What is left of the iptables rules stays. Pure. Next stage: ``hitless.agent.reloads``
+decides how long.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _NOTHING = Holding()
 
 
 def torn(desired: NodeState, observed: NodeState) -> bool:
-    """Whether some table looks as if it was flushed whole: nothing leads to our chain, and our chain, or the whole base
-    chain, is empty. A chain of ours that is emptied alone (flannel does that) is nobody's reload."""
+    """Whether some table was probably flushed whole: no rule jumps to our chain, and our chain, or the whole base
+    chain, is empty. If only our chain was emptied (flannel does that), it is not a reload."""
     return any(_torn(place, observed) for place in desired.places)
 
 
@@ -36,8 +36,8 @@ def _torn(place: Place, observed: NodeState) -> bool:
 
 
 def bridge(desired: NodeState, observed: NodeState) -> Plan:
-    """What makes the bridge whole; empty: it stands. Families that are cut off come first, the others are made ready
-    for what comes next."""
+    """What the bridge still lacks; empty: nothing. Families that are cut off come first, then those that the reload may
+    reach next."""
     lost: dict[Place, Holding] = {}
     open_: dict[Place, Holding] = {}
     ready: dict[Place, Holding] = {}
@@ -53,8 +53,8 @@ def bridge(desired: NodeState, observed: NodeState) -> Plan:
 
 
 def _may_refuse(place: Place, observed: NodeState) -> bool:
-    """Whether FORWARD might stop a packet: with neither a rule of somebody's nor a policy it cannot. Not to write saves
-    iptables-legacy's lock, for which some scripts do not wait."""
+    """Whether FORWARD might stop a packet: without rules and with the policy accept it cannot. Then nothing is written,
+    because some scripts do not wait for iptables-legacy's lock."""
     held = observed.places.get(place, _NOTHING)
     return held.policy != "accept" or bool(held.entry)
 

@@ -1,10 +1,11 @@
 """From two states of links and routes to the writes between them, in an order that interrupts nothing.
 
-Problem: a device that is deleted and made again, a neighbour that goes before its route, a route that is deleted before
-its successor is there: each is a loss of connections. Promise: everything is made before anything goes; what can be
-changed in place is; a device that cannot be is renamed out of the way, carries traffic until its successor is whole,
-and goes last (but where the kernel does not take both at once). Nothing is removed before the source of the leases has
-told everything, and only what has flannel's form goes at all. A kernel's own route in the way is left and named. Pure.
+Problem: a device that is deleted and made again, a neighbour that is removed before its route, a route that is deleted
+before its successor is there: each costs connections. Promise: additions come before removals; what can be changed in
+place is changed; a device that cannot be is renamed, carries traffic until its successor is complete, and is removed
+last (except where the kernel does not accept both at once). Nothing is removed before the source of the leases has
+reported all of them, and only what has flannel's form is removed at all. A route of the kernel's own that conflicts is
+left, and noted. Pure.
 Next stage: ``hitless.kernel.links``.
 """
 
@@ -64,7 +65,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
-    """``changes`` in order, ``makes`` of them before the first removal; ``notes``: what stands in the way."""
+    """``changes`` in order, ``makes`` of them before the first removal; ``notes``: what prevents others."""
 
     changes: tuple[LinkChange, ...] = ()
     makes: int = 0
@@ -97,8 +98,8 @@ def plan_links(
 
 
 def _helped(changes: Collection[LinkChange], wide: Collection[LinkObject]) -> Iterator[LinkChange]:
-    """The kernel refuses an IPv6 route whose gateway is reached by another device as yet (ip6_route_check_nh_onlink): a
-    route to the gateway alone goes before, and goes after."""
+    """The kernel refuses an IPv6 route whose gateway is still reached by another device (ip6_route_check_nh_onlink): a
+    route to the gateway alone is added before it, and removed after it."""
     for change in changes:
         new = change.object
         if not isinstance(new, Route) or not new.onlink or new.gateway is None or new.to.version == 4:
@@ -145,7 +146,7 @@ def _only_loses(change: LinkChange) -> bool:
 def _devices(
     desired: LinkState, observed: LinkState, keys: Collection[Key] | None, notes: list[str]
 ) -> tuple[Mapping[Key, LinkObject], Mapping[Key, LinkObject], list[LinkChange]]:
-    """The states with what is not asked of devices filled in, and what is done to devices, renaming included."""
+    """The states with unspecified attributes of devices filled in, and the changes of devices, with renaming."""
     if keys is not None:
         return desired.objects, observed.objects, []
     wanted: dict[Key, LinkObject] = dict(desired.objects)
@@ -180,7 +181,7 @@ def _devices(
 
 
 def _filled(device: Device, old: Device) -> Device:
-    """What is not asked for is as it is."""
+    """Unspecified attributes stay as they are."""
     vxlan = device.vxlan
     if vxlan is not None and old.vxlan is not None and not vxlan.port:
         vxlan = replace(vxlan, port=old.vxlan.port)
@@ -215,7 +216,7 @@ def _side_by_side(device: Device, old: Device) -> bool:
 
 
 def _moved(objects: Mapping[Key, LinkObject], moved: Mapping[str, str | None]) -> Mapping[Key, LinkObject]:
-    """The observed objects as they are after devices were renamed (or, ``None``, are gone)."""
+    """The observed objects after devices were renamed (or, ``None``, removed)."""
     if not moved:
         return objects
     found: dict[Key, LinkObject] = {}

@@ -1,10 +1,10 @@
 """plan(desired, observed): what to change, in which order, why, and the exact text that is sent.
 
-Problem: every start state must reach the desired one without a moment in which a pod's egress is gone. Promise: a
-pure function; nothing to do is an empty plan. What is made comes before what is removed (the other backend's rules go
-last). One transaction for each table: iptables-restore --noflush, or one nft batch. A chain that is only ours is
-declared anew whole, which no race can garble; where neighbours' rules stand in it, ours are taken out and put back
-around them, and theirs are not named at all. It never reads or writes. Next stage: ``hitless.agent`` applies it.
+Problem: every start state must reach the desired one without a moment in which a pod has no egress. Promise: a pure
+function; nothing to do is an empty plan. Additions come before removals (the other backend's rules are removed last).
+One transaction for each table: iptables-restore --noflush, or one nft batch. A chain that is only ours is declared
+again as a whole, which no race can corrupt; where it contains foreign rules, ours are removed and inserted again around
+them, and theirs are not mentioned at all. It never reads or writes. Next stage: ``hitless.agent`` applies it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PlannedChange:
 
 @dataclass(frozen=True, slots=True)
 class PlanNote:
-    """Something that is left as it is, and that people should know. ``refusal``: it keeps the pods from the outside."""
+    """Something that is left as it is, and that operators should know. ``refusal``: it keeps pods from the outside."""
 
     place: Place
     text: str
@@ -73,8 +73,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one place needs: lines of the transaction, why, and notes. Of a native table: how many objects it holds,
-    and whether this chain goes."""
+    """What one place needs: lines of the transaction, reasons, and notes. Of a native table: how many objects it has,
+    and whether this chain is removed."""
 
     place: Place
     lines: tuple[str, ...] = ()
@@ -85,10 +85,10 @@ class _Part:
 
 
 def plan(desired: NodeState, observed: NodeState, *, others: bool = True) -> Plan:
-    """What turns ``observed`` into ``desired``: first everything that is to be there, then the other backends' copies.
+    """What turns ``observed`` into ``desired``: first all additions, then the removal of copies in other backends.
 
-    Places that neither names are not touched; a copy in another backend goes only where the same purpose is desired,
-    and without ``others`` not at all.
+    Places that are in neither are not touched; a copy in another backend is removed only where the same purpose is
+    desired, and without ``others`` not at all.
     """
     empty = Holding()
     makes = [_make(place, wanted, observed.places.get(place, empty)) for place, wanted in desired.places.items()]
@@ -183,7 +183,7 @@ def _chain_difference(
     owned = [is_owned(rule, place) for rule in held.chain]
     foreign = tuple(rule for rule, own in zip(held.chain, owned, strict=True) if not own)
     ours = [rule for rule, own in zip(held.chain, owned, strict=True) if own]
-    # rules of the neighbours that stand before our first one stay there, unless they are in our way
+    # foreign rules before our first one stay there, unless they take packets away from ours
     first = owned.index(True) if ours else len(owned)
     stop = first_stop(foreign, place.purpose, desired.pods, refusals=True)
     at = min(first, len(foreign) if stop is None else stop)
@@ -212,7 +212,7 @@ def _what_differs(have: Sequence[tuple[object, ...]], want: Sequence[tuple[objec
 
 
 def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
-    """Why the way into our chain is not right; empty: it is."""
+    """Why the jump to our chain is not right; empty: it is."""
     names = place.names
     ours = [n for n, rule in enumerate(held.entry) if is_owned(rule, place)]
     if desired.chain is None:
@@ -231,7 +231,7 @@ def _entry_difference(place: Place, desired: Holding, held: Holding) -> str:
 
 
 def _refusals(place: Place, desired: Holding, held: Holding) -> list[PlanNote]:
-    """What refuses all pods in front of a standing jump: somebody's will, and so it stays."""
+    """Rules that refuse all pods before an existing jump: an operator's decision, and left."""
     jump = next((n for n, rule in enumerate(held.entry) if is_owned(rule, place)), len(held.entry))
     return [
         PlanNote(
@@ -268,7 +268,7 @@ def _take_out(rules: Sequence[Rule], place: Place, chain: str) -> list[str]:
             text = iptables_rule(rule)
             if text is not None:
                 lines.append(f"-D {chain} {text}")
-    # what we have no words for goes by number, counted among what is left then, the highest first
+    # a rule that we cannot write is deleted by its number among those left then, the highest first
     left = [rule for rule in rules if not is_owned(rule, place) or iptables_rule(rule) is None]
     numbers = [n for n, rule in enumerate(left, 1) if is_owned(rule, place)]
     return lines + [f"-D {chain} {number}" for number in reversed(numbers)]
@@ -310,7 +310,7 @@ def _hook(hook: Hook | None) -> str:
 
 
 def _leave(place: Place, held: Holding, now: Place, desired: NodeState) -> _Part:
-    """Take our copy out of a backend that is not used, unless it keeps pods from a refusal that stands there.
+    """Remove our copy from a backend that is not used, unless it protects pods from a refusal there.
 
     A packet passes both backends: an ACCEPT in the new one does not overrule a DROP in the old one.
     """

@@ -1,9 +1,9 @@
-"""Does a neighbour's rule take the pods' new flows away before ours are asked?
+"""Does a foreign rule end the chain for the pods' new flows before they reach our rules?
 
-Problem: a jump that is there but stands behind ``-j RETURN`` is not there at all, while a rule for one destination in
-front of it is its owner's wish. Promise: a rule is in the way only when it ends the chain for *all* pods of the node,
-to anywhere outside, for at least one whole protocol; anything narrower, or anything that is not understood, is left
-alone (the evaluator, ``hitless.semantics``, still says what it does to the egress path). Pure.
+Problem: a jump after ``-j RETURN`` has no effect, while a rule for one destination before it is its owner's decision.
+Promise: a rule counts only when it ends the chain for *all* pods of the node, to anywhere outside, for at least one
+whole protocol; anything narrower, or anything that is not understood, is left alone (the evaluator,
+``hitless.semantics``, still reports its effect on the egress path). Pure.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ __all__ = ["accepts", "first_stop", "refuses_all", "takes_all"]
 
 
 def first_stop(rules: Sequence[Rule], purpose: Purpose, pods: Sequence[Network], *, refusals: bool) -> int | None:
-    """The index of the first rule that keeps the pods' flows from what stands behind it; ``None`` where there is none.
+    """The index of the first rule that keeps the pods' flows from the rules after it; ``None`` where there is none.
 
-    ``refusals``: whether DROP and REJECT count. They are somebody's will: a standing jump is not moved in front of
-    them, but a jump that has to be put back goes where it works (firewalld ends FORWARD with a REJECT).
+    ``refusals``: whether DROP and REJECT count. They are an operator's decision: an existing jump is not moved before
+    them, but a jump that was removed is inserted where it works (firewalld ends FORWARD with a REJECT).
     """
     for index, rule in enumerate(rules):
         action = rule.steps[-1] if rule.steps else None
         if isinstance(action, Masquerade | Snat) and takes_all(rule, pods):
-            return None  # carried already, by somebody else
+            return None  # carried already, by a foreign rule
         stops = isinstance(action, Return) or (isinstance(action, Accept) and purpose is Purpose.MASQUERADE)
         if isinstance(action, Drop | Reject):
             stops = refusals

@@ -1,10 +1,10 @@
 """Rules as the text that iptables-restore and nft read.
 
 Problem: two rules that mean the same are written differently by three writers. Promise: ``canonical`` orders the
-conditions, so that equality is meaning; the renderers write one form only, and refuse (``None``) what they have no
-words for instead of guessing. Text is made from typed values only: a network from its number and length, a name or a
-comment that came from somebody's rules only where it is plain (``kernel.rule_text`` checks it again). Nothing here
-knows what a rule is for.
+conditions, so that rules with the same meaning are equal; the renderers write one form only, and refuse (``None``) what
+they cannot write instead of guessing. Text is made from typed values only: a network from its number and length, a name
+or a comment from foreign rules only if it consists of plain characters (``kernel.rule_text`` checks it again). Nothing
+here knows what a rule is for.
 """
 
 from __future__ import annotations
@@ -59,25 +59,25 @@ def canonical(rule: Rule) -> tuple[Step, ...]:
 
 
 def iptables_rule(rule: Rule) -> str | None:
-    """The rule's specification as iptables-restore reads it; ``None`` where it holds something that we never write."""
-    words: list[str] = []
+    """The rule's specification as iptables-restore reads it; ``None`` where it has something that we never write."""
+    parts: list[str] = []
     for step in canonical(rule):
-        word = _iptables_step(step)
-        if word is None:
+        part = _iptables_step(step)
+        if part is None:
             return None
-        words.append(word)
-    return " ".join(words)
+        parts.append(part)
+    return " ".join(parts)
 
 
 def nft_rule(rule: Rule, family: Family) -> str | None:
-    """The rule as nft reads it; ``None`` where it holds something that we never write."""
-    words: list[str] = []
+    """The rule as nft reads it; ``None`` where it has something that we never write."""
+    parts: list[str] = []
     for step in canonical(rule):
-        word = _nft_step(step, family)
-        if word is None:
+        part = _nft_step(step, family)
+        if part is None:
             return None
-        words.append(word)
-    return " ".join(words)
+        parts.append(part)
+    return " ".join(parts)
 
 
 def _is_canonical(steps: tuple[Step, ...]) -> bool:
@@ -152,6 +152,6 @@ def _nft_step(step: Step, family: Family) -> str | None:
 
 
 def _address(network: Network) -> str:
-    """From the number: whatever else an address object may carry (an IPv6 zone) is not part of a rule."""
+    """From the number: an IPv6 zone in the address object is not part of a rule."""
     kind = IPv4Network if network.version == 4 else IPv6Network
     return str(kind((int(network.network_address), network.prefixlen)))

@@ -1,4 +1,4 @@
-"""The three observers as they are: each with its own reader of a node's rules, and its own look at the node."""
+"""The three observers as they run: each reads the node's rules, links and routes itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ HANG = 60.0  # seconds: what follows does so within a few hundredths
 
 
 class Everybody:
-    """A context manager. The guard's observer follows each state, the agent's asks how things stand, and the watch is
-    started anew, as ``watch --once`` is."""
+    """A context manager. The guard's observer follows each state, the agent's reads the present one, and the watch is
+    started again each time, like ``watch --once``."""
 
     def __init__(self, namespace: Namespace, families: Sequence[Family], profile: str = "flannel") -> None:
         self._namespace, self._families, self._profile = namespace, tuple(families), load(profile)

@@ -1,4 +1,4 @@
-"""A node with three pods and a far end that answers: what rules do to real packets, and what each observer says."""
+"""A node with three pods and a far end that answers: what rules do to real packets, and what each observer reports."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ nsenter -t {pod} -n sh -e -c '
 
 @dataclass
 class Ground:
-    """``answered`` asks the wire; ``watched`` and ``guarded`` what the observers say."""
+    """``answered`` sends real packets; ``watched`` and ``guarded`` give the observers' reports."""
 
     node: Node
     pods: Sequence[Node]
@@ -118,7 +118,7 @@ class Ground:
         return state
 
     def guarded(self, family: Family, standing: Ruleset, profile: str = "flannel", uplink: str = "") -> Side:
-        """A guard's side that has seen ``standing`` first and then the rules of now, and counted all pods."""
+        """A guard's side that has seen ``standing`` first and then the present rules, and counted all pods."""
         around = Places(self.node.namespace, (family,), uplink)
         try:
             side = Side.of(family, primaries.load(profile), (), around, None)
@@ -164,7 +164,7 @@ def _answering(far: Node) -> Iterator[None]:
                         return
                     assert isinstance(key.fileobj, socket.socket)
                     data, witnesses = key.fileobj.recvfrom(64)
-                    with suppress(OSError):  # a pod's own address: nobody knows the way there
+                    with suppress(OSError):  # a pod's own address: there is no route to it
                         key.fileobj.sendto(data, witnesses)
 
     thread = threading.Thread(target=serve, daemon=True)

@@ -1,4 +1,4 @@
-"""A node that is looked at again and again: whether others are to be asked than before."""
+"""A node that is read repeatedly: whether the witnesses have changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _ages(live: LiveNode) -> list[int]:
     return [one.age for one in live.view.neighbours[Family.IPV4]]
 
 
-def test_a_pod_that_was_confirmed_longer_ago_is_the_same_one_and_a_new_pod_is_asked_too() -> None:
+def test_a_pod_that_was_confirmed_longer_ago_is_the_same_one_and_a_new_pod_is_added() -> None:
     programs("ip")
     asking = Asking(network("10.42.0.0/16", where="test"), network("10.42.0.0/24", where="test"))
     with node() as place:

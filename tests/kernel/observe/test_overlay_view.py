@@ -1,4 +1,4 @@
-"""A node with an overlay: what it has for each of thousands of other nodes is not looked at again and again."""
+"""A node with an overlay: routes and neighbours of thousands of other nodes are not kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ route add 10.42.{0}.0/24 via 10.42.{0}.0 dev flannel.1 onlink
 """
 
 
-def test_other_nodes_are_left_out_of_the_look_and_what_is_asked_is_the_same() -> None:
+def test_other_nodes_are_left_out_and_the_witnesses_are_the_same() -> None:
     programs("ip")
     with node() as place:
 

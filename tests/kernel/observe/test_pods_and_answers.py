@@ -1,6 +1,6 @@
-"""Whose packets are asked about, and whether the answers come back: each case is put to the wire, the watch, the guard.
+"""Pods' packets and their answers: each case is tried with real packets, the watch and the guard.
 
-The wire decides: the observers say "not carried" only where no pod is answered, and count those that are not.
+Real packets decide: the observers report "not carried" only where no pod is answered, and count those that are not.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Ground]:
 
 
 def asked(ground: Ground, family: Family, case: Case, profile: str, change: Callable[[], None]) -> None:
-    """Whole rules, then the case's: what the wire, the watch and the guard say of them."""
+    """Complete rules, then the case's: what real packets, the watch and the guard report."""
     standing = ground.ruleset()
     change()
     expected = list(case.answered)

@@ -1,4 +1,4 @@
-"""Of every rule set of the corpus, loaded into a kernel, the watch, the agent and the guard say the same."""
+"""For every rule set of the corpus, loaded into a kernel, the watch, the agent and the guard report the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hitless.model.families import Family
 pytestmark = pytest.mark.kernel
 
 
-def test_all_three_observers_say_the_same_of_the_corpus() -> None:
+def test_all_three_observers_report_the_same_for_the_corpus() -> None:
     need(
         "ipset", "iptables-nft-restore", "iptables-legacy-restore", "ip6tables-nft-restore", "ip6tables-legacy-restore"
     )

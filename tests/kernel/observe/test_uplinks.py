@@ -1,4 +1,4 @@
-"""The way out, as watch and guard find it by the same rule on nodes that are wired in different ways."""
+"""The uplink that watch and guard find on nodes with different links and routes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def node() -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_watch_and_guard_find_the_same_way_out_and_invent_none(node: Node, case: str) -> None:
+def test_watch_and_guard_find_the_same_uplink_and_assume_none(node: Node, case: str) -> None:
     script, *expected = CASES[case]
     node.run("sh", "-e", "-c", script or ":")
     networks = [network("10.42.0.0/16", where="test"), network("fd42::/48", where="test")]
@@ -96,7 +96,7 @@ def test_watch_and_guard_find_the_same_way_out_and_invent_none(node: Node, case:
             each.close()
 
 
-def test_a_way_out_that_was_known_stays_known_while_its_route_is_away(node: Node) -> None:
+def test_a_known_uplink_stays_known_while_its_route_is_missing(node: Node) -> None:
     node.run("sh", "-e", "-c", DEFAULT + "ip addr add 203.0.113.2/24 dev eth1")
     asking = Asking(network("10.42.0.0/16", where="test"))
     live = LiveNode(node.namespace)

@@ -1,5 +1,5 @@
 """Entries that were there all the time are reported, also where others are removed while a dump is read. The kernel
-skips some then, and does not say so."""
+skips some then without reporting it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dump that a change interrupted is read again, whoever reads it."""
+"""Each reader reads a dump again that a change interrupted."""
 
 from __future__ import annotations
 

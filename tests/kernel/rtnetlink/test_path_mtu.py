@@ -1,4 +1,4 @@
-"""A path MTU that the kernel has learnt for one destination is no entry of a routing table, and no pod of this node."""
+"""A path MTU that the kernel has learnt for one destination is neither a route nor a pod of this node."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from hitless.kernel import clock
 
 
 def test_a_stop_between_the_two_clocks_of_the_anchor_makes_no_clock_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All its records would be early by the stop, and an effect would stand before its cause."""
+    """Otherwise all its records would be early by the pause, and an effect would come before its cause."""
     stop = 300_000_000
-    monotonic = iter([1_000 + stop, 2_000, 3_000 + stop, 4_000])  # twice the process stood still before it was read
+    monotonic = iter([1_000 + stop, 2_000, 3_000 + stop, 4_000])  # twice the process was stopped before it was read
     wall = iter([5_000_001_000, 5_000_002_000, 5_000_003_000, 5_000_004_000])
     fake = SimpleNamespace(time_ns=lambda: next(wall), monotonic_ns=lambda: next(monotonic))
     monkeypatch.setattr(clock, "time", fake)

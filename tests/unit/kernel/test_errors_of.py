@@ -1,4 +1,4 @@
-"""A program that leaves a daemon behind which holds its standard error."""
+"""A program that leaves a daemon running which keeps its standard error open."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def test_a_daemon_that_holds_standard_error_is_not_waited_for_and_not_ended(tmp_
     script = tmp_path / "daemon"
     script.write_text("echo $$ > pid; sleep 1; echo later >&2; echo $? > wrote; exec sleep 600\n")
     begin = time.monotonic()
-    said = errors_of(["sh", "-c", f"cd {tmp_path}; echo begun >&2; sh ./daemon & sleep 0.3"], timeout=HANG)
+    output = errors_of(["sh", "-c", f"cd {tmp_path}; echo begun >&2; sh ./daemon & sleep 0.3"], timeout=HANG)
     assert time.monotonic() - begin < HANG / 2
     pid = int((tmp_path / "pid").read_text())
     try:
-        assert said == "begun\n"
+        assert output == "begun\n"
         while not (tmp_path / "wrote").exists() and time.monotonic() - begin < HANG:
             time.sleep(0.05)
         assert (tmp_path / "wrote").read_text() != "0\n", "its words go nowhere"

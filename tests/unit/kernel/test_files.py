@@ -1,4 +1,4 @@
-"""Whatever lies where a file should be: it is read or written as a regular file of ours, or refused at once."""
+"""Anything may be where a file should be: all but regular files of ours is refused at once."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_fifo_for_the_report_that_nobody_reads_is_said_and_one_that_is_read_is
 
 
 def test_dev_stdout_is_written_to_and_never_replaced(tmp_path: Path) -> None:
-    """Also where it leads to a file: what is in /dev and /proc is no place of ours."""
+    """Also where it leads to a file: nothing of ours is in /dev and /proc."""
     target = tmp_path / "target"
     code = (
         "from pathlib import Path; from hitless.cli.output_paths import write; "
@@ -203,4 +203,4 @@ def test_the_status_of_an_odd_run_dir_comes_at_once(tmp_path: Path) -> None:
         try:
             read_status(place)
         except HitlessError:
-            continue  # this process may not look at the kernel's tables
+            continue  # this process may not read the kernel's tables

@@ -1,4 +1,4 @@
-"""Which files of a directory changed: named by inotify, or all of them where that cannot tell."""
+"""Which files of a directory changed: named by inotify, or all of them where inotify does not report them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HANG = 20.0
 
 
 def until(watch: FolderWatch, right: Callable[[Changed], bool]) -> list[Changed]:
-    """What it tells, to the first that is right."""
-    told: list[Changed] = []
+    """What it reports, until the first report that fits."""
+    reported: list[Changed] = []
     end = time.monotonic() + HANG
-    while not told or not right(told[-1]):
-        assert time.monotonic() < end, told
+    while not reported or not right(reported[-1]):
+        assert time.monotonic() < end, reported
         watch.wait()
-        told.append(watch.changed())
-    return told
+        reported.append(watch.changed())
+    return reported
 
 
 def test_the_first_time_everything_has_to_be_read_and_then_what_changed(tmp_path: Path) -> None:
@@ -32,12 +32,12 @@ def test_the_first_time_everything_has_to_be_read_and_then_what_changed(tmp_path
         watch.took(0.0)
         assert watch.changed() == Changed()
         (tmp_path / "a").write_text("1")
-        told = until(watch, lambda one: "a" in one.names)
-        assert not any(one.whole for one in told)
+        reported = until(watch, lambda one: "a" in one.names)
+        assert not any(one.whole for one in reported)
         (tmp_path / "b").write_text("1")
         (tmp_path / "b").rename(tmp_path / "c")
-        told = until(watch, lambda one: "c" in one.names)
-        assert "b" in {name for one in told for name in one.names} and not any(one.whole for one in told)
+        reported = until(watch, lambda one: "c" in one.names)
+        assert "b" in {name for one in reported for name in one.names} and not any(one.whole for one in reported)
         (tmp_path / "a").unlink()
         assert not any(one.whole for one in until(watch, lambda one: "a" in one.names))
 

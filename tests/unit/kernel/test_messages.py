@@ -1,4 +1,4 @@
-"""The codec of netlink messages refuses what it cannot say."""
+"""The codec of netlink messages refuses what it cannot encode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A port that a test reserves: its server's, and nobody else's."""
+"""A port that a test reserves is free for its server, and for no other process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing but our own lines reaches iptables-restore and nft, whatever the inputs were."""
+"""Only our own lines reach iptables-restore and nft, for all inputs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_text_of_ours_passes() -> None:
 @given(EVIL, EVIL, st.lists(EVIL, max_size=3), st.booleans())
 @example("10.42.0.0/16", "fd42::%1 -j RETURN\nCOMMIT\n*nat\n#/48", ["10.42.1.0/24,fd42:0:0:1::/64"], True)
 def test_from_net_conf_and_flags_to_the_text(ipv4: str, ipv6: str, subnets: list[str], dual: bool) -> None:
-    """Either one of our errors, or texts in which nothing stands but networks."""
+    """Either one of our errors, or texts that contain only networks."""
     try:
         conf = parse_netconf(json.dumps({"Network": ipv4, "IPv6Network": ipv6, "EnableIPv6": dual}))
         given_subnets = [word for text in subnets for word in (f"--node-subnet={text}",)]
@@ -124,7 +124,7 @@ NAMES = st.text(max_size=40) | st.sampled_from(
 @given(NAMES, NAMES, st.integers(0, 2**32 - 1))
 @example("X\nCOMMIT\n*filter\n-F FORWARD\nCOMMIT\n*nat", "flanneld masq", 1)
 def test_names_and_comments_of_other_peoples_rules_never_break_a_line(chain: str, comment: str, mark: int) -> None:
-    """A rule that jumps to our chain, or has our comment, is ours to take out, whatever else stands in it."""
+    """A rule that jumps to our chain, or has our comment, is ours to delete, with all that is in it."""
     for purpose in Purpose:
         place = Place(Backend.NFT, Family.IPV4, purpose)
         names = place.names
@@ -167,7 +167,7 @@ CUTS = st.tuples(
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, 100), CUTS)
 def test_a_text_that_was_tampered_with_is_refused_or_still_one_of_ours(which: int, cut: tuple[int, int, str]) -> None:
-    """Whatever passes consists of lines that the grammar has, for our chains, and is printable ASCII."""
+    """Text that is accepted consists of lines of the grammar, for our chains, in printable ASCII."""
     ours = texts(snapshot(*FAMILIES))
     one = ours[which % len(ours)]
     at, length, put = cut

@@ -1,4 +1,4 @@
-"""A signal to a child that is just ending takes no exit code away and puts no library's words on standard error."""
+"""A signal to a child that is just ending loses no exit code, and no library writes to standard error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WireGuard's netlink messages, byte by byte as include/uapi/linux/wireguard.h says, and keys."""
+"""WireGuard's netlink messages, byte by byte as in include/uapi/linux/wireguard.h, and keys."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SET_DEVICE = f"""
 
 
 def raw(sample: str) -> bytes:
-    """Lines of hexadecimal digits; what stands behind three blanks is said for people."""
+    """Lines of hexadecimal digits; after three blanks comes a comment."""
     return bytes.fromhex(" ".join(line.split("   ")[0] for line in _flat(sample)))
 
 
@@ -99,7 +99,7 @@ def test_an_ipv6_endpoint_is_a_sockaddr_in6() -> None:
     six = WireguardPeer("flannel-wg-v6", KEY, IPv6Address("fd00::2"), 51821, frozenset({IPv6Network("fd42::/64")}))
     written = generic.set_peer(six, b"")
     assert raw("2000 0400 0a00 ca6d 00000000 fd000000000000000000000000000002 00000000") in written
-    assert raw(f"2400 0200 {'00' * 32}") in written  # no preshared key: one that was there goes
+    assert raw(f"2400 0200 {'00' * 32}") in written  # no preshared key: an earlier one is removed
 
 
 def test_a_familys_number_is_found_and_that_there_is_none() -> None:

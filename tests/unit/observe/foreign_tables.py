@@ -1,5 +1,5 @@
-"""A random table of somebody else's, out of what ``random_rules`` does not draw: sets, marks of connections, maps,
-conditions that nobody knows."""
+"""A random foreign table, made of what ``random_rules`` does not draw: sets, marks of connections, maps, unknown
+conditions."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from hitless.semantics import Outcome
 
 @dataclass
 class _Seeing(Node):
-    """A node that one observer sees in its own way."""
+    """A node whose witnesses are changed for one observer."""
 
     change: Callable[[Witnesses], Witnesses] = lambda witnesses: witnesses
 
@@ -27,7 +27,7 @@ class _Seeing(Node):
 
 
 def _reading(says: Says, table: Callable[[Table], Table | None]) -> Says:
-    """An observer that reads tables in its own way."""
+    """An observer that reads tables differently."""
 
     def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
         found = [table(each) for each in ruleset.tables]
@@ -36,13 +36,13 @@ def _reading(says: Says, table: Callable[[Table], Table | None]) -> Says:
     return mistaken
 
 
-def _asking(says: Says, change: Callable[[Witnesses], Witnesses]) -> Says:
-    """An observer that asks about other packets."""
+def _evaluating(says: Says, change: Callable[[Witnesses], Witnesses]) -> Says:
+    """An observer that evaluates other packets."""
     return lambda ruleset, network, subnet, node: says(ruleset, network, subnet, _Seeing(node.pods, node.way, change))
 
 
 def _without_answers(says: Says) -> Says:
-    """An observer that does not ask whether answers come back."""
+    """An observer that does not evaluate answers."""
 
     def arrives(*_: object, **__: object) -> Outcome:
         return Outcome("carried", "", (), frozenset(), ())
@@ -55,7 +55,7 @@ def _without_answers(says: Says) -> Says:
 
 
 def _sure(says: Says) -> Says:
-    """An observer that takes for carried what it cannot tell."""
+    """An observer that reports what is not known as carried."""
 
     def mistaken(ruleset: Ruleset, network: Any, subnet: Any, node: Node) -> tuple[str, str]:
         state, why = says(ruleset, network, subnet, node)
@@ -117,12 +117,12 @@ MUTATIONS: Mapping[str, tuple[str, Says]] = MappingProxyType(
         "the agent passes over sets of several fields": (
             "agent", _reading(_AGENT, lambda table: _without_rules(table, AnyOf))
         ),
-        "the watch asks about TCP alone": ("watch", _asking(_WATCH, _tcp)),
-        "the guard asks about one far end": ("guard", _asking(_GUARD, _one_far_end)),
-        "the agent asks about one pod": ("agent", _asking(_AGENT, _one_pod)),
-        "the guard assumes an uplink that is not known": ("guard", _asking(_GUARD, _assumed)),
+        "the watch asks about TCP alone": ("watch", _evaluating(_WATCH, _tcp)),
+        "the guard asks about one far end": ("guard", _evaluating(_GUARD, _one_far_end)),
+        "the agent asks about one pod": ("agent", _evaluating(_AGENT, _one_pod)),
+        "the guard assumes an uplink that is not known": ("guard", _evaluating(_GUARD, _assumed)),
         "the watch does not ask about answers": ("watch", _without_answers(_WATCH)),
         "the agent takes for carried what it cannot tell": ("agent", _sure(_AGENT)),
     }
 )  # fmt: skip
-"""What each does wrong: which observer, and what it says then."""
+"""Each mistake: which observer makes it, and what it then reports."""

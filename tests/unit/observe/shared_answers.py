@@ -1,8 +1,8 @@
-"""One answer of the evaluator for the same packet and the same rules, whichever observer asks.
+"""One evaluation for the same packet and the same rules, shared by all observers.
 
-The observers differ in what they ask, and in what they make of the answers; the evaluator is the same pure function for
-all. Asked once a question instead of up to six times, many more rule sets can be tried. ``Answers`` also counts what
-the rules did to the packets, so that a run shows how much of the language it met.
+The observers differ in the packets that they evaluate, and in how they combine the results; the evaluator is the same
+pure function for all. With one evaluation instead of up to six, many more rule sets can be tried. ``Answers`` also
+counts what the rules did to the packets, so that a run shows how much of the rule language it covered.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Answers:
         *,
         explain: bool = False,
     ) -> Outcome:
-        """``semantics.evaluate_reply``, which of the way out takes the marks of the connection alone."""
+        """``semantics.evaluate_reply``, which of the outgoing packet uses only the connection's marks."""
         endings = carried.endings if carried is not None else ()
         marks = tuple(dict.fromkeys(ending.connection for ending in endings if ending.kind != "dropped"))
         key = (*map(id, ruleset.tables), packet, tuple(hooks), address, marks, "back")
@@ -83,8 +83,8 @@ class Answers:
         return found
 
     def count(self, tally: Counter[str], passive: Callable[[Visit], bool] = _passive) -> None:
-        """What rules did to the packets that were asked about: of each kind, in how many rule sets. ``vacuous``: none
-        did anything to any packet, so that there was nothing to disagree on."""
+        """What rules did to the packets: of each kind, in how many rule sets. ``vacuous``: no rule did anything to any
+        packet, so that the observers could not disagree."""
         paths = (ending.path for outcome in self._known.values() for ending in outcome.endings)
         met = {visit.kind for path in paths for visit in path if not passive(visit)}
         tally.update(f"rules did: {kind}" for kind in met)

@@ -39,12 +39,12 @@ def forward(*rules: tuple[Step, ...]) -> Ruleset:
 
 
 def one_each() -> Ruleset:
-    """Rules that tell every pod from every other."""
+    """Rules that distinguish each pod from all others."""
     return forward(*((Source(ip_network(pod.address)), Jump("x")) for pod in (*PODS, *NOBODY)))
 
 
 def polled(states: dict[LocalPod, State], pods: tuple[LocalPod, ...] = PODS, *, whole: bool = True) -> Poll:
-    """The fates of ``states``; everybody else is carried."""
+    """The fates of ``states``; all others are carried."""
 
     def ask(pod: LocalPod, explain: bool) -> Fate:
         state = states.get(pod, "carried")
@@ -54,7 +54,7 @@ def polled(states: dict[LocalPod, State], pods: tuple[LocalPod, ...] = PODS, *, 
     return Panel().poll(one_each(), ask, pods, NOBODY, (FAR,), whole=whole)
 
 
-def test_some_pods_that_are_kept_in_are_counted_and_are_no_gap() -> None:
+def test_some_isolated_pods_are_counted_and_are_not_a_gap() -> None:
     poll = polled(dict.fromkeys(PODS[:3], "not_carried"))
     assert (poll.state, poll.pods, poll.kept, poll.unknown) == ("carried", 7, 3, 0)
     assert poll.partly.startswith("3 of 7 pods are kept in by KUBE-POD-FW-10.42.0.2, KUBE-POD-FW-10.42.0.3 and 1 more")
@@ -62,7 +62,7 @@ def test_some_pods_that_are_kept_in_are_counted_and_are_no_gap() -> None:
     assert "1 of 7 pods is kept in by KUBE-POD-FW-10.42.0.2 (10.42.0.2: " in polled({PODS[0]: "not_carried"}).partly
 
 
-def test_no_pod_that_is_carried_is_a_gap_although_a_made_up_address_would_be() -> None:
+def test_without_any_carried_pod_there_is_a_gap_although_an_unused_address_would_be_carried() -> None:
     poll = polled(dict.fromkeys(PODS, "not_carried"))
     assert (poll.state, poll.kept) == ("not_carried", 7)
     assert "all 7 pods here; a pod without such a rule would be carried" in poll.reason
@@ -70,14 +70,14 @@ def test_no_pod_that_is_carried_is_a_gap_although_a_made_up_address_would_be() -
     assert (both.state, "would be carried" in both.reason) == ("not_carried", False)
 
 
-def test_an_address_that_nobody_has_speaks_for_the_next_pod_only() -> None:
+def test_an_unused_address_decides_for_the_next_pod_only() -> None:
     poll = polled(dict.fromkeys(NOBODY, "not_carried"))
     assert (poll.state, poll.kept) == ("carried", 0)
     assert "a pod that comes next (10.42.0.200) would not be carried" in poll.partly
     assert polled({NOBODY[0]: "not_carried"}).partly == ""  # a rule for just this address
 
 
-def test_without_pods_the_addresses_that_nobody_has_decide() -> None:
+def test_without_pods_the_unused_addresses_decide() -> None:
     assert polled({}, ()).state == "carried"
     assert polled({NOBODY[0]: "not_carried"}, ()).state == "carried"
     assert polled(dict.fromkeys(NOBODY, "not_carried"), ()).state == "not_carried"
@@ -85,13 +85,13 @@ def test_without_pods_the_addresses_that_nobody_has_decide() -> None:
     assert polled({}, ()).pods == 0
 
 
-def test_what_cannot_be_told_of_one_pod_is_told_as_such() -> None:
+def test_a_pod_whose_state_is_not_known_is_reported_as_such() -> None:
     assert "of 1 of 7 pods the answer is not known" in polled({PODS[1]: "cannot_tell"}).partly
     doubt = {**dict.fromkeys(PODS, "not_carried"), PODS[1]: "cannot_tell"}
     assert polled(doubt).state == "cannot_tell"  # type: ignore[arg-type]  # a dict of literals
 
 
-def test_a_question_that_is_settled_is_not_asked_on() -> None:
+def test_once_the_state_is_known_no_more_pods_are_evaluated() -> None:
     asked: list[LocalPod] = []
 
     def ask(pod: LocalPod, explain: bool) -> Fate:
@@ -103,10 +103,10 @@ def test_a_question_that_is_settled_is_not_asked_on() -> None:
     assert (poll.state, poll.whole, asked) == ("carried", False, list(PODS[:3]))
     asked.clear()
     panel.poll(one_each(), ask, PODS, NOBODY, (FAR,), whole=False)
-    assert asked == [PODS[2]]  # the one that was carried last is asked first
+    assert asked == [PODS[2]]  # the one that was carried last is evaluated first
 
 
-def test_pods_that_no_rule_tells_apart_are_asked_about_once() -> None:
+def test_pods_that_no_rule_distinguishes_are_evaluated_once() -> None:
     asked: list[LocalPod] = []
 
     def ask(pod: LocalPod, explain: bool) -> Fate:
@@ -118,10 +118,10 @@ def test_pods_that_no_rule_tells_apart_are_asked_about_once() -> None:
     assert asked == [PODS[0], PODS[2]]
     asked.clear()
     Panel().poll(forward((Opaque("what is this"), Drop())), ask, PODS, (), (FAR,))
-    assert asked == [PODS[0]]  # it is open for each of them in the same way
+    assert asked == [PODS[0]]  # it is open for each of them
 
 
-def test_a_condition_in_one_of_several_ways_tells_pods_apart() -> None:
+def test_a_condition_in_one_of_several_branches_distinguishes_pods() -> None:
     ways = OneOf(((Source(ip_network("10.42.0.4")), Drop()), (Accept(),)), exhaustive=True)
     likeness = Likeness(forward((ways,)), (FAR,))
     assert likeness.key(PODS[0]) == likeness.key(PODS[2])

@@ -45,9 +45,7 @@ def test_only_what_a_packet_may_meet_makes_a_new_state(kernel: WireKernel, obser
     assert len(seen.ruleset.tables[0].chains["base"].rules) == 2
 
 
-def test_what_could_not_be_read_before_may_change_the_answer_when_it_comes(
-    kernel: WireKernel, observer: RulesObserver
-) -> None:
+def test_what_is_read_later_may_change_the_answer(kernel: WireKernel, observer: RulesObserver) -> None:
     def grow() -> None:
         kernel.element("t", "block", bytes([10, 9, 0, len(kernel.asked) % 250])).commit()
         kernel.torn = 1
@@ -64,7 +62,7 @@ def test_what_could_not_be_read_before_may_change_the_answer_when_it_comes(
     assert told == [True, False, False]
 
 
-def test_events_that_do_not_come_in_time_leave_the_answer_open(kernel: WireKernel, observer: RulesObserver) -> None:
+def test_without_events_in_time_the_answer_is_not_known(kernel: WireKernel, observer: RulesObserver) -> None:
     kernel.deaf = True
     kernel.rule("t", "base", ends(0))
     kernel.commit()

@@ -1,4 +1,4 @@
-"""The watch, the agent and the guard say the same of the same rules (bench/observers.py tries 100,000 of them)."""
+"""The watch, the agent and the guard report the same for the same rules (bench/observers.py: 100,000 rule sets)."""
 
 from __future__ import annotations
 

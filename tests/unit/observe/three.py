@@ -1,4 +1,4 @@
-"""One rule set, and what each of the three observers says of it: the watch, the agent and the guard."""
+"""One rule set, and what each of the three observers reports: the watch, the agent and the guard."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STATES = ("carried", "cannot_tell", "not_carried")
 
 @dataclass
 class Node:
-    """A node as the tests say it: these pods, packets leave by ``way``."""
+    """A node with given pods; packets leave by ``way``."""
 
     pods: tuple[LocalPod, ...]
     way: str
@@ -106,7 +106,7 @@ def random_rules(random: Random, family: Family) -> Ruleset:
 
 
 def random_node(random: Random, family: Family) -> Node:
-    """Some pods or none, each with a link that is known or not, and a way out that is known or not."""
+    """Some pods or none, each with a link that is known or not, and an uplink that is known or not."""
     home = SUBNET[family]
     pods = tuple(
         LocalPod(home[number], random.choice((POD_IN, POD_IN, "lan0", "")))
@@ -123,8 +123,8 @@ def disagreements(
     *,
     checked: int = 50,
 ) -> Iterator[str]:
-    """Ask about so many random rule sets; those of which not all say the same, in words. Every one in ``checked`` is
-    asked about a second time without ``Answers``, each observer by itself: nothing may be different then."""
+    """Evaluate so many random rule sets; those on which the observers disagree, as texts. Each one in ``checked`` is
+    evaluated a second time without ``Answers``, by each observer separately: the results must be the same."""
     answers = Answers()
     for number in range(count):
         random = Random(f"{seed} {number}")

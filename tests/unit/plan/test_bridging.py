@@ -1,4 +1,4 @@
-"""While somebody works on whole tables: what carries the pods, and what does not stand in his way."""
+"""While another program flushes whole tables: what carries the pods without disturbing it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def is_torn(kernel: FakeKernel, backend: Backend, *families: Family) -> bool:
 @IPTABLES
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", FLUSHES)
-def test_after_a_flush_the_pods_are_carried_without_a_word_to_iptables(
-    backend: Backend, family: Family, name: str
-) -> None:
+def test_after_a_flush_the_pods_are_carried_without_iptables_rules(backend: Backend, family: Family, name: str) -> None:
     kernel = adopted(backend, family)
     kernel.write(backend, family, FLUSHES[name])
     assert is_torn(kernel, backend, family)
@@ -50,7 +48,7 @@ def test_after_a_flush_the_pods_are_carried_without_a_word_to_iptables(
 
 @IPTABLES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_when_it_is_over_everything_is_made_before_the_bridge_goes(backend: Backend, family: Family) -> None:
+def test_after_the_reload_everything_is_added_before_the_bridge_is_removed(backend: Backend, family: Family) -> None:
     kernel = adopted(backend, family)
     kernel.write(backend, family, FLUSHES["and its chains are deleted"])
     kernel.write(backend, family, "*filter\n-F FORWARD\n-F FLANNEL-FWD\nCOMMIT\n")
@@ -62,7 +60,7 @@ def test_when_it_is_over_everything_is_made_before_the_bridge_goes(backend: Back
 
 
 @IPTABLES
-def test_the_family_that_is_cut_off_comes_first_and_the_other_is_made_ready(backend: Backend) -> None:
+def test_the_family_that_is_cut_off_comes_first_and_the_other_is_prepared(backend: Backend) -> None:
     for family in FAMILIES:
         kernel = adopted(backend, *FAMILIES)
         kernel.write(backend, family, FLUSHES["the whole table"])
@@ -72,9 +70,7 @@ def test_the_family_that_is_cut_off_comes_first_and_the_other_is_made_ready(back
 
 @IPTABLES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_where_forward_might_refuse_the_accepts_stand_in_it_and_no_chain_is_named(
-    backend: Backend, family: Family
-) -> None:
+def test_where_forward_might_refuse_the_accepts_are_in_it_without_a_chain(backend: Backend, family: Family) -> None:
     kernel = adopted(backend, family)
     kernel.write(backend, family, "*filter\n-F FORWARD\n-F FLANNEL-FWD\n-X FLANNEL-FWD\n-A FORWARD -j DROP\nCOMMIT\n")
     result = reconcile(kernel, snapshot(family), backend, how=bridge)
@@ -90,8 +86,8 @@ def test_where_forward_might_refuse_the_accepts_stand_in_it_and_no_chain_is_name
 
 @IPTABLES
 @pytest.mark.parametrize("line", ["-F FLANNEL-POSTRTG", "-I POSTROUTING 1 -j ACCEPT", "-I FLANNEL-POSTRTG 1 -j RETURN"])
-def test_other_damage_is_no_reload(backend: Backend, line: str) -> None:
-    """flannel empties its own chain at every start; a single rule is somebody's single rule."""
+def test_other_damage_is_not_a_reload(backend: Backend, line: str) -> None:
+    """flannel empties its own chain at every start; an operator may delete a single rule."""
     kernel = adopted(backend, Family.IPV4)
     kernel.write(backend, Family.IPV4, f"*nat\n{line}\nCOMMIT\n")
     assert not is_torn(kernel, backend, Family.IPV4)

@@ -71,7 +71,7 @@ def test_the_text_is_exactly_what_iptables_restore_reads() -> None:
     ]
 
 
-def test_what_is_switched_off_is_left_alone_and_named() -> None:
+def test_what_is_switched_off_is_left_and_noted() -> None:
     kernel = FakeKernel()
     for text in our_text(Backend.NFT, Family.IPV4):
         kernel.write(Backend.NFT, Family.IPV4, text)
@@ -81,7 +81,7 @@ def test_what_is_switched_off_is_left_alone_and_named() -> None:
     assert any("cleanup removes it" in note.text for note in made.notes)
 
 
-def test_a_drop_in_front_of_the_forward_jump_is_somebodys_will_and_a_missing_jump_goes_where_it_works() -> None:
+def test_an_existing_jump_stays_after_a_foreign_drop_and_a_missing_jump_is_inserted_where_it_works() -> None:
     kernel = FakeKernel()
     for text in our_text(Backend.NFT, Family.IPV4):
         kernel.write(Backend.NFT, Family.IPV4, text)
@@ -139,12 +139,12 @@ MASQUERADED = '*nat\n-A POSTROUTING -m comment --comment "flanneld masq" -j MASQ
 
 
 def sheltered(action: str, refusal: str) -> str:
-    """A forward rule of ours, and what somebody does with everything that is left."""
+    """A forward rule of ours, and a foreign rule for everything else."""
     return f'*filter\n-A FORWARD -m comment --comment "flanneld forward" -j {action}\n{refusal}\nCOMMIT\n'
 
 
 @pytest.mark.parametrize("refusal", ["-A FORWARD -j REJECT", ":FORWARD DROP"])
-def test_our_accept_stays_in_the_old_backend_while_somebody_refuses_there_and_goes_when_nobody_does(
+def test_our_accept_stays_in_the_old_backend_as_long_as_a_foreign_rule_refuses_there(
     refusal: str,
 ) -> None:
     kernel = FakeKernel()
@@ -280,9 +280,9 @@ def test_what_is_written_is_read_back_as_the_same_rule(rule: Rule) -> None:
         ((Protocol(1),), False),
     ],
 )
-def test_only_a_rule_for_all_pods_to_everywhere_is_in_the_way(steps: tuple[Step, ...], expected: bool) -> None:
+def test_only_a_rule_for_all_pods_to_everywhere_counts(steps: tuple[Step, ...], expected: bool) -> None:
     assert takes_all(Rule((*steps, Return())), (POD,)) is expected
 
 
-def test_a_holding_compares_by_its_rules_only() -> None:
+def test_holdings_are_compared_by_their_rules_only() -> None:
     assert Holding((), (), None, 7) == Holding((), ())

@@ -1,8 +1,8 @@
 """Values to rtnetlink requests.
 
 Promise: one change is one request, ``(type, flags, payload)``; what is replaced is replaced in one step, so that there
-is no moment without it; a removal names the whole object, so that another one in its place is not removed. Devices are
-named here and numbered for the kernel: ``index`` gives the number.
+is no moment without it; a removal names the whole object, so that another one in its place is not removed. Values refer
+to devices by name, the kernel by number: ``index`` gives the number.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _U8 = struct.Struct("=B")
 
 
 def add(value: LinkObject, index: Index) -> Request:
-    """Make it, or make it so: devices and addresses are made, entries put in place of what stands at their key."""
+    """Add the object; an entry replaces what has the same key."""
     match value:
         case Device():
             return formats.NEWLINK, CREATE | EXCL, _new_device(value, index)
@@ -47,7 +47,7 @@ def add(value: LinkObject, index: Index) -> Request:
 
 
 def remove(value: LinkObject, index: Index) -> Request:
-    """Take exactly this away."""
+    """Remove exactly this object."""
     match value:
         case Device():
             return formats.DELLINK, 0, formats.IFINFO.pack(0, 0, index(value.name), 0, 0)
@@ -126,14 +126,14 @@ def _changed(before: Vxlan | None, value: Vxlan, index: Index) -> list[bytes]:
     if value.link and (before is None or value.link != before.link):
         parts.append(u32(formats.VXLAN_LINK, index(value.link)))
     if before is not None and value.port != before.port:
-        parts.append(be16(formats.VXLAN_PORT, value.port))  # the kernel says why not
+        parts.append(be16(formats.VXLAN_PORT, value.port))  # the kernel refuses it with a reason
     if before is None or value.learning != before.learning:
         parts.append(attribute(formats.VXLAN_LEARNING, _U8.pack(value.learning)))
     return parts
 
 
 def rename(before: Device, value: Device, index: Index) -> Request:
-    """Another name for a device that goes on working (kernels before 6.2 refuse that while it is up)."""
+    """Rename a device that stays in use (kernels before 6.2 refuse that while it is up)."""
     return (
         formats.SETLINK,
         0,
@@ -143,7 +143,7 @@ def rename(before: Device, value: Device, index: Index) -> Request:
 
 def _address(value: DeviceAddress, index: Index) -> bytes:
     family = family_of(value.address)
-    flags = formats.IFA_F_NODAD if family is Family.IPV6 else 0  # a point-to-multipoint tunnel: nobody else can have it
+    flags = formats.IFA_F_NODAD if family is Family.IPV6 else 0  # no other machine can have the address
     head = formats.IFADDR.pack(formats.family_number(family), value.length, flags, 0, index(value.device))
     packed = value.address.packed
     return head + attribute(formats.IFA_LOCAL, packed) + attribute(formats.IFA_ADDRESS, packed)

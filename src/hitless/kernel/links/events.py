@@ -1,9 +1,9 @@
 """Changes of links, addresses, routes, neighbours and forwarding entries as they happen.
 
-Promise: ``ready`` gives each change as the value that is there now, or the one that went, with who asked for it (a
-netlink port, which is mostly the process id; 0: the kernel itself). ``doubtful``: the key has several objects now, and
-only a full read says which. ``EventsLostError``: a full read is due. Routes of IPv4 that go with a device or an address
-go without an event: after such a change a full read is due as well (``whole``).
+Promise: ``ready`` gives each change as the value that exists now, or the one that was removed, with the netlink port of
+the process that requested it (mostly its process id; 0: the kernel itself). ``doubtful``: the key has several objects
+now, and only a full read shows which. ``EventsLostError``: a full read is due. IPv4 routes that are removed with a
+device or an address are removed without an event: after such a change a full read is due as well (``whole``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hitless.model.links import LinkObject, is_overlay_device
 
 __all__ = ["LinkEvent", "LinkEvents"]
 
-_BUFFER = 16 << 20  # 5,000 peers' objects, made or gone at once, are about 4 MB in the kernel's accounting
+_BUFFER = 16 << 20  # events of 5,000 peers at once are about 4 MB in the kernel's accounting
 _GROUPS = (
     formats.GROUP_LINK, formats.GROUP_NEIGH, formats.GROUP_IPV4_ADDR, formats.GROUP_IPV4_ROUTE, formats.GROUP_IPV6_ADDR,
     formats.GROUP_IPV6_ROUTE,
@@ -29,8 +29,8 @@ _GROUPS = (
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """``value``: what is there now, or (``gone``) what went; ``None``: something outside of the scope, but of the
-    underlay. ``whole``: more may have changed than was said."""
+    """``value``: the object as it is now, or (``gone``) as it was; ``None``: something outside of the scope, but of the
+    underlay. ``whole``: more may have changed than was reported."""
 
     value: LinkObject | None
     gone: bool = False
@@ -88,8 +88,8 @@ class LinkEvents:
             address = decoding.address(payload, self._names)
             if address is None:
                 return None
-            ours = is_overlay_device(address.device)
-            return LinkEvent(address if ours else None, kind == formats.DELADDR, port, whole=kind == formats.DELADDR)
+            overlay = is_overlay_device(address.device)
+            return LinkEvent(address if overlay else None, kind == formats.DELADDR, port, whole=kind == formats.DELADDR)
         return None
 
     def _link(self, payload: bytes, port: int, *, gone: bool) -> LinkEvent | None:

@@ -1,7 +1,8 @@
-"""What netlink does not say of a device: checksum offload and GRO (ethtool's ioctl), router advertisements (a sysctl).
+"""Settings of a device that netlink does not report: checksum offload and GRO (ethtool's ioctl), router advertisements
+(a sysctl).
 
-Promise: for devices of ours only. A container that may not write /proc/sys does without the sysctl, as flannel does:
-nobody sends router advertisements through the overlay.
+Promise: for devices of ours only. A container that may not write /proc/sys does without the sysctl, as flannel does: no
+router sends advertisements through the overlay.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _REQUEST = struct.Struct("16sP16x")  # struct ifreq
 
 
 def observed(device: Device, namespace: Namespace) -> Device:
-    """With what ethtool says; unknown where the driver does not."""
+    """The device with ethtool's settings; unknown where the driver does not report them."""
 
     def ask() -> tuple[bool | None, bool | None]:
         return _get(device.name, _GET_CHECKSUM), _get(device.name, _GET_GRO)
@@ -38,7 +39,7 @@ def observed(device: Device, namespace: Namespace) -> Device:
 
 
 def switch(device: Device, before: Device | None, namespace: Namespace) -> None:
-    """Switch what is asked for and differs. Raises ``KernelError``."""
+    """Apply the desired settings that differ. Raises ``KernelError``."""
     wanted = ((device.tx_checksum, _SET_CHECKSUM, "tx_checksum"), (device.gro, _SET_GRO, "gro"))
     for value, command, name in wanted:
         if value is not None and (before is None or getattr(before, name) is not value):
@@ -64,8 +65,8 @@ def _get(name: str, command: int) -> bool | None:
 
 def _ethtool(name: str, command: int, value: int) -> int:
     data = array.array("B", _VALUE.pack(command, value))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-        fcntl.ioctl(door, _SIOCETHTOOL, _REQUEST.pack(name.encode(), data.buffer_info()[0]))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, _REQUEST.pack(name.encode(), data.buffer_info()[0]))
     return int(_VALUE.unpack(data.tobytes())[1])
 
 

@@ -72,11 +72,11 @@ def ask_family(name: str) -> bytes:
 
 @only_ours("look up", "a generic netlink family")
 def family(replies: Iterable[Message]) -> int:
-    """The number in the answer; 0: there is none."""
+    """The number in the replies; 0: not reported."""
     for one in replies:
-        told = attributes(one.payload, _GENL.size)
-        if _CTRL_FAMILY_ID in told:
-            return int(_U16.unpack(told[_CTRL_FAMILY_ID])[0])
+        found = attributes(one.payload, _GENL.size)
+        if _CTRL_FAMILY_ID in found:
+            return int(_U16.unpack(found[_CTRL_FAMILY_ID])[0])
     return 0
 
 
@@ -89,8 +89,8 @@ def ask_device(name: str) -> bytes:
 
 
 def device(name: str, replies: Iterable[Message], preshared: bytes, now: float) -> Reading:
-    """All messages of a dump. ``preshared``: the key that peers should have, empty: none; ``now``: seconds of the wall
-    clock, by which the kernel tells when it last shook hands."""
+    """All messages of a dump. ``preshared``: the key that peers should have, empty: none; ``now``: the wall clock in
+    seconds, in which the kernel reports the last handshake."""
     with only_ours("read", f"the WireGuard device {name}"):
         return reading(name, (one.payload for one in replies), preshared, now)
 
@@ -100,11 +100,11 @@ def reading(name: str, payloads: Iterable[bytes], preshared: bytes, now: float) 
     port, public, private = 0, b"", b""
     peers: dict[bytes, _Peer] = {}
     for payload in payloads:
-        told = attributes(payload, _GENL.size)
-        if _DEVICE_LISTEN_PORT in told:
-            (port,) = _U16.unpack(told[_DEVICE_LISTEN_PORT])
-        public, private = told.get(_DEVICE_PUBLIC_KEY, public), told.get(_DEVICE_PRIVATE_KEY, private)
-        for _, raw in attribute_list(told.get(_DEVICE_PEERS, b"")):
+        values = attributes(payload, _GENL.size)
+        if _DEVICE_LISTEN_PORT in values:
+            (port,) = _U16.unpack(values[_DEVICE_LISTEN_PORT])
+        public, private = values.get(_DEVICE_PUBLIC_KEY, public), values.get(_DEVICE_PRIVATE_KEY, private)
+        for _, raw in attribute_list(values.get(_DEVICE_PEERS, b"")):
             _peer(attributes(raw), peers)
     if any(len(one) not in (0, _KEY) for one in (public, private)):
         raise KernelError("read", f"the WireGuard device {name}", reason="a key that is not of 32 bytes")
@@ -112,20 +112,20 @@ def reading(name: str, payloads: Iterable[bytes], preshared: bytes, now: float) 
     return Reading(port, _base64(public), private if any(private) else b"", made)
 
 
-def _peer(told: dict[int, bytes], peers: dict[bytes, _Peer]) -> None:
+def _peer(values: dict[int, bytes], peers: dict[bytes, _Peer]) -> None:
     """One peer; in the next message it may go on, with its key and more allowed IPs alone."""
-    key = told.get(_PEER_PUBLIC_KEY, b"")
+    key = values.get(_PEER_PUBLIC_KEY, b"")
     if len(key) != _KEY:
         raise KernelError("read", "a WireGuard peer", reason=f"a key of {len(key)} bytes")
     one = peers.setdefault(key, _Peer(key))
-    one.preshared = told.get(_PEER_PRESHARED_KEY, one.preshared)
-    if _PEER_ENDPOINT in told:
-        one.endpoint = _endpoint(told[_PEER_ENDPOINT])
-    if _PEER_KEEPALIVE in told:
-        (one.keepalive,) = _U16.unpack(told[_PEER_KEEPALIVE])
-    if _PEER_LAST_HANDSHAKE in told:
-        one.handshake = _TIME.unpack(told[_PEER_LAST_HANDSHAKE])[0]
-    for _, raw in attribute_list(told.get(_PEER_ALLOWED, b"")):
+    one.preshared = values.get(_PEER_PRESHARED_KEY, one.preshared)
+    if _PEER_ENDPOINT in values:
+        one.endpoint = _endpoint(values[_PEER_ENDPOINT])
+    if _PEER_KEEPALIVE in values:
+        (one.keepalive,) = _U16.unpack(values[_PEER_KEEPALIVE])
+    if _PEER_LAST_HANDSHAKE in values:
+        one.handshake = _TIME.unpack(values[_PEER_LAST_HANDSHAKE])[0]
+    for _, raw in attribute_list(values.get(_PEER_ALLOWED, b"")):
         found = attributes(raw)
         one.allowed.add(packed_network(found[_ALLOWED_ADDRESS], _U8.unpack(found[_ALLOWED_LENGTH])[0]))
 

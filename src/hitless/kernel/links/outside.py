@@ -1,7 +1,7 @@
-"""That interfaces or addresses of a network namespace changed: enough to know that it is time to look again.
+"""Events that say only which interfaces or addresses of a network namespace changed, and must be read again.
 
-Promise: ``drain`` takes what has come and says which interfaces it was about; events that the kernel dropped may have
-been about any: ``None``.
+Promise: ``drain`` receives what is there and returns the interfaces concerned; ``None``: the kernel dropped events, and
+any may have changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["AddressEvents"]
 
 _GROUPS = (formats.GROUP_LINK, formats.GROUP_IPV4_ADDR, formats.GROUP_IPV6_ADDR)
 _INDEX = struct.Struct("=i")  # at the same place in struct ifinfomsg and struct ifaddrmsg
-_AT_MOST = 1000  # messages of one call: whoever floods us does not keep us
+_AT_MOST = 1000  # messages of one call, so that a flood does not keep the caller
 
 
 class AddressEvents:
@@ -31,7 +31,7 @@ class AddressEvents:
         return self._socket.fileno()
 
     def drain(self) -> set[int] | None:
-        """Take what has come; the numbers of the interfaces that it was about."""
+        """Receive the events that are there; the numbers of the interfaces concerned."""
         found: set[int] = set()
         for _ in range(_AT_MOST):
             try:

@@ -2,8 +2,8 @@
 
 Problem: 5,000 peers are 15,000 objects for each family; a program or a message for each of them takes seconds, and an
 error in the middle must not hide the rest. Promise: ``observe`` reads what the scope asks for, whole; ``apply`` writes
-changes in their order, many in one message, and says of each that was refused why; nothing else is touched. Devices'
-numbers are looked up as late as possible, because they change with the device.
+changes in their order, many in one message, and reports why one was refused; nothing else is touched. Devices' numbers
+are looked up as late as possible, because a device that is made again has another one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Links:
         return None if self._events is None else self._events.fileno()
 
     def events(self, scope: Scope) -> Iterator[LinkEvent]:
-        """What has changed since the last call; raises ``EventsLostError``. The first call begins to listen."""
+        """What has changed since the last call; raises ``EventsLostError``. The first call subscribes."""
         if self._events is None:
             self._events = LinkEvents(self._namespace)
         return self._events.ready(scope)
@@ -89,8 +89,8 @@ class Links:
 
     @only_ours("list", "links and routes")
     def observe(self, scope: Scope, known: Mapping[Key, LinkObject] = MappingProxyType({})) -> LinkState:
-        """All devices (those of flannel's names in full), and what the scope asks for. What equals something ``known``
-        is that object."""
+        """All devices (those of flannel's names with all attributes), and what is in the scope. What equals something
+        ``known`` is that object."""
         devices = self._devices()
         names = names_of(devices)
         self._indexes = {one.name: one.index for one in devices}
@@ -111,10 +111,10 @@ class Links:
 
     def _with_peers(self, device: Device) -> list[LinkObject]:
         try:
-            told = self._wireguard.read(device.name)
-        except NotFound:  # it went meanwhile
+            found = self._wireguard.read(device.name)
+        except NotFound:  # it was removed meanwhile
             return []
-        return [replace(device, wireguard=Wireguard(told.port, told.public_key)), *told.peers]
+        return [replace(device, wireguard=Wireguard(found.port, found.public_key)), *found.peers]
 
     def _devices(self) -> list[Device]:
         return [
@@ -139,7 +139,7 @@ class Links:
 
     @only_ours("look up", "routes to nodes")
     def direct(self, addresses: Iterable[Address]) -> dict[Address, str]:
-        """Those to which the node has a route without a gateway, each with the interface; its own are none of them."""
+        """The addresses that the node reaches without a gateway, each with the interface; not its own."""
         names = self.names
         found = ((to, self._reader.lookup(names, to)) for to in addresses)
         return {to: route.device for to, route in found if route is not None and route.direct}
@@ -177,11 +177,11 @@ class Links:
         return {
             at: error
             for at, error in refused.items()
-            if not (changes[at].verb is Verb.REMOVE and isinstance(error, NotFound))  # somebody else was quicker
+            if not (changes[at].verb is Verb.REMOVE and isinstance(error, NotFound))  # another process was quicker
         }
 
     def _send(self, waiting: list[tuple[int, encoding.Request]], refused: dict[int, HitlessError]) -> None:
-        """Send what waits; where one request is refused the others are carried out all the same."""
+        """Send what waits; a refused request does not stop the others."""
         parts = [request for _, request in waiting]
         errors = self._socket.requests(parts, operation="write", subject="links and routes")
         for (at, _), error in zip(waiting, errors, strict=True):

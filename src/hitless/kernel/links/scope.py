@@ -25,7 +25,7 @@ class Scope:
 
 
 def may_be_in_scope(message: RouteMessage, names: Mapping[int, str]) -> bool:
-    """Whether the destination decides: an entry of the main table that is no pod's host route."""
+    """Whether it is in scope if its destination is: an entry of the main table, but not a pod's host route."""
     if message.table != MAIN or message.cached:
         return False
     return not message.host or is_overlay_device(names.get(message.oif, ""))

@@ -1,7 +1,7 @@
 """WireGuard devices of one namespace: their key, port and peers, by generic netlink.
 
-Problem: rtnetlink makes the device, but says nothing of keys and peers, and the kernel tells nobody of their changes.
-Promise: each peer is a request of its own, many in one message, so that one that is refused hides no other; keys are
+Problem: rtnetlink makes the device, but does not report keys and peers, and there are no events of their changes.
+Promise: each peer is a request of its own, many in one message, so that a refused one does not affect others; keys are
 read from values, written to the kernel, and appear nowhere else. A kernel without WireGuard is ``MissingError``.
 """
 
@@ -34,7 +34,7 @@ class Secrets:
 
     @property
     def public_key(self) -> str:
-        """What peers are told."""
+        """The key that peers need."""
         return base64.b64encode(public_key(self.private_key)).decode()
 
 
@@ -69,7 +69,7 @@ class WireguardDevices:
         if not self._family:
             request, subject = generic.ask_family(_NAME), "WireGuard in this kernel"
             try:
-                replies = self._door().request(generic.CONTROL, 0, request, operation="look up", subject=subject)
+                replies = self._open().request(generic.CONTROL, 0, request, operation="look up", subject=subject)
                 self._family = generic.family(replies)
             except NotFound as error:
                 raise _missing() from error
@@ -78,24 +78,24 @@ class WireguardDevices:
         return self._family
 
     def read(self, name: str) -> generic.Reading:
-        """The device with its peers; raises ``NotFound`` where it went."""
+        """The device with its peers; raises ``NotFound`` where it does not exist."""
         family, subject = self.family(), f"the WireGuard device {name}"
         try:
-            told = self._door().dump(family, generic.ask_device(name), operation="read", subject=subject)
+            found = self._open().dump(family, generic.ask_device(name), operation="read", subject=subject)
         except NotFound:
-            self._family = 0  # the module may have been loaded anew
+            self._family = 0  # the module may have been loaded again, with another number
             raise
         preshared = self._secrets.preshared if self._secrets is not None else b""
-        return generic.device(name, told, preshared, time.time())
+        return generic.device(name, found, preshared, time.time())
 
     def configure(self, device: Device) -> None:
-        """Give the device its key and port. Raises ``KernelError``, also where the key is another one than told."""
-        told = device.wireguard
-        assert told is not None
-        if self._secrets is None or self._secrets.public_key != told.public_key:
+        """Give the device its key and port. Raises ``KernelError``, also where its private key is not known here."""
+        wanted = device.wireguard
+        assert wanted is not None
+        if self._secrets is None or self._secrets.public_key != wanted.public_key:
             raise KernelError("configure", str(device), reason="its private key is not here")
-        request = generic.set_device(device.name, clamped(self._secrets.private_key), told.port)
-        self._door().request(self.family(), 0, request, operation="configure", subject=str(device))
+        request = generic.set_device(device.name, clamped(self._secrets.private_key), wanted.port)
+        self._open().request(self.family(), 0, request, operation="configure", subject=str(device))
 
     def write(self, changes: Sequence[LinkChange]) -> list[KernelError | MissingError | None]:
         """Peers; why each was refused, in order."""
@@ -106,9 +106,9 @@ class WireguardDevices:
             peer = change.object
             assert isinstance(peer, WireguardPeer)
             parts.append((family, 0, generic.set_peer(peer, preshared, remove=change.verb is Verb.REMOVE)))
-        return self._door().requests(parts, operation="write", subject="WireGuard peers")
+        return self._open().requests(parts, operation="write", subject="WireGuard peers")
 
-    def _door(self) -> Socket:
+    def _open(self) -> Socket:
         if self._socket is None:
             self._socket = Socket(_GENERIC, self._namespace)
         return self._socket
