@@ -132,7 +132,7 @@ async def cluster(plan: LabPlan, agent: Agent) -> AsyncIterator[tuple[lab.Lab, l
         ]
         for ready, each in zip(await asyncio.gather(*(one.start() for one in found)), found, strict=True):
             if not ready:
-                raise SystemExit(f"{agent.name} on {each.node.name}: {each.last_words[-1:]}")
+                raise SystemExit(f"{agent.name} on {each.node.name}: {each.last_lines[-1:]}")
         await asyncio.sleep(_SETTLED)
         yield built, found
 

@@ -53,7 +53,7 @@ async def bench(agent: str, restarts: int, rate: float) -> bool:
         supervisor = Supervisor(node, AGENTS[agent], built.plan, emit=lambda _: None, clock=Clock(), backoff=0.1)
         async with supervisor:
             if not await supervisor.start():
-                raise SystemExit(f"{agent} did not become ready: {supervisor.last_words}")
+                raise SystemExit(f"{agent} did not become ready: {supervisor.last_lines}")
             done = 0
             while done < restarts:
                 length = min(CHUNK, 3.0 * (restarts - done) + 5)

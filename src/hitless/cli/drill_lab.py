@@ -98,7 +98,7 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
     if command is not None and http is not None:
         raise InputError("were both given", where="--ready-command and --ready-http", expected="one of them")
     if command is not None:
-        known.words(command, "--ready-command")
+        known.split_command(command, "--ready-command")
         return Readiness.parse(f"exec:{command}")
     if http is None:
         return None

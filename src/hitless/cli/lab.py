@@ -143,7 +143,7 @@ def _present(state: LabState, seconds: float, as_json: bool) -> None:
     cluster = state.cluster()
     draw(cluster)
     ready_on: dict[str, list[str]] = {}
-    for node, each in supervision.told(state.keep).items():
+    for node, each in supervision.read_status(state.keep).items():
         ready_on.setdefault(str(each["agent"]), []).append(node)
     for agent, nodes in ready_on.items():
         click.echo(f"\n{agent} is ready on {', '.join(nodes)}{_stand_in(agent)}")
@@ -219,7 +219,7 @@ def _wait_for_agents(keep: KeeperHandle, nodes: int) -> None:
     """Until all are ready; raises ``MissingError`` with their words when one is not, or not in time."""
     begin, told_so = time.monotonic(), False
     while (waited := time.monotonic() - begin) < _AGENTS_WITHIN:
-        said = supervision.told(keep)
+        said = supervision.read_status(keep)
         if len(said) == nodes and all(each["ready"] for each in said.values()):
             return
         if failed := [f"{node}: {each['detail']}" for node, each in said.items() if each["step"] == "failed"]:
@@ -294,7 +294,7 @@ def status(name: str, as_json: bool) -> int:
             f"{state.name}: {kind}, {plan.nodes} node(s), {plan.nodes * plan.pods_per_node} pod(s), {plan.family}, "
             f"{plan.backend}, {plan.services} Services{f', {plan.overlay}' if plan.overlay else ''}"
         )
-        for node, each in (supervision.told(state.keep) if state.alive else {}).items():
+        for node, each in (supervision.read_status(state.keep) if state.alive else {}).items():
             word = "ready" if each["ready"] else each["step"]
             told = f"{each['agent']} {word}, process {each['pid']}, {each['restarts']} restart(s)"
             click.echo(f"  {node}: {told}{_stand_in(str(each['agent']))}")

@@ -40,6 +40,7 @@ def wiring_options(command: _F) -> _F:
 
 def agent_options(command: _F) -> _F:
     """``--agent``, ``--agent-command`` and ``--ready``."""
+    known = ", ".join(f"{{{name}}}" for name in placeholders.PLACEHOLDERS)
     command = click.option(
         "--ready",
         "ready",
@@ -53,7 +54,7 @@ def agent_options(command: _F) -> _F:
         "agent_commands",
         multiple=True,
         metavar="[NODE=]'PROGRAM ARGS…'",
-        help=f"Run any program as the agent; placeholders: {', '.join(f'{{{word}}}' for word in placeholders.WORDS)}.",
+        help=f"Run any program as the agent; placeholders: {known}.",
     )(command)
     return click.option(
         "--agent",

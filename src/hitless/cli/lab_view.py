@@ -45,7 +45,7 @@ def describe(state: LabState) -> dict[str, object]:
         "keeper": state.keep.pid,
         "plan": dataclasses.asdict(state.plan),
         "agent": state.agent,
-        "agents": supervision.told(state.keep) if state.alive else {},
+        "agents": supervision.read_status(state.keep) if state.alive else {},
     }
     if state.alive and state.held:
         cluster = state.cluster()

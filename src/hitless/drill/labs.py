@@ -134,7 +134,7 @@ class LabTarget:
     @staticmethod
     async def _start(one: Station) -> None:
         if not await one.supervisor.start():
-            output = one.supervisor.last_words[-1:] or ("it wrote nothing",)
+            output = one.supervisor.last_lines[-1:] or ("it wrote nothing",)
             one.recorder.fail(f"{one.supervisor.agent.name} did not become ready: {output[0]}")
 
     def subject(self, opened: OpenedLab) -> Subject:

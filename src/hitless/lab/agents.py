@@ -1,11 +1,11 @@
-"""The agents that can be started in a node: a table, name to how.
+"""The agents that can be started in a node, by name.
 
-Problem: a drill compares agents side by side and must not know how each is started, told its networks, or asked
-whether it is ready. Promise: ``AGENTS`` has one entry per name; ``of_command`` makes an entry from a user's own command
-line (split as a shell would, run without one). Every agent finds its networks in its environment too
-(``HITLESS_NODE``, ``HITLESS_BACKEND``, ``HITLESS_NETWORK``, ``HITLESS_SUBNET``, ``HITLESS_IPV6_NETWORK``,
-``HITLESS_IPV6_SUBNET``), and placeholders in braces stand for the rest that only the lab knows (``placeholders``). Next
-stages: ``teams`` says which runs on which node, ``hitless.lab.supervisor`` runs them.
+Problem: a drill compares agents side by side and must not know how each is started and configured, or how it reports
+that it is ready. Promise: ``AGENTS`` has one entry per name; ``of_command`` makes an entry from a user's own command
+line (split as a shell would, run without one). Every agent finds its networks in its environment too (``HITLESS_NODE``,
+``HITLESS_BACKEND``, ``HITLESS_NETWORK``, ``HITLESS_SUBNET``, ``HITLESS_IPV6_NETWORK``, ``HITLESS_IPV6_SUBNET``), and
+placeholders in braces are replaced by values that only the lab knows (``placeholders``). Next stages: ``teams`` has the
+agent of each node, ``hitless.lab.supervisor`` runs them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from hitless.lab.plans import LabPlan, LeaseStore
 from hitless.model.families import Family
 from hitless.model.reading import shown
 
-__all__ = ["AGENTS", "Agent", "Readiness", "called", "environment", "named", "of_command", "runnable", "words"]
+__all__ = ["AGENTS", "Agent", "Readiness", "called", "environment", "named", "of_command", "runnable", "split_command"]
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """How to tell that an agent is ready: a ``file`` of the node that it writes (removed before each start), an
+    """How readiness is probed: a ``file`` of the node that it writes (removed before each start), an
     ``http`` address in the node's network that answers 200 to 399, an ``exec`` command in the node that ends with 0, or
-    ``started``: it runs. ``period`` is between questions, ``patience`` how long to go on asking, in seconds."""
+    ``started``: it runs. ``period`` is the time between probes, ``patience`` how long to go on probing, in seconds."""
 
     kind: Literal["file", "http", "exec", "started"] = "started"
     what: str = ""
@@ -54,7 +54,7 @@ class Readiness:
             case "file" if what.startswith("/"):
                 return cls("file", what)
             case "exec" if what.strip():
-                words(what, where)
+                split_command(what, where)
                 return cls("exec", what)
         raise InputError(
             f"{text!r} is not a readiness probe",
@@ -73,24 +73,24 @@ def _address(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """An agent: its command for a node of a plan, how it says that it is ready, and how long it may take to stop."""
+    """An agent: its command for a node of a plan, its readiness probe, and its grace period in seconds."""
 
     name: str
     command: Callable[[LabPlan, LabNode], tuple[str, ...]]
     readiness: Readiness
     grace: float = 30.0
     replays: str = ""
-    """Of a stand-in: what it replays."""
+    """For a stand-in: what it replays."""
 
 
 def environment(plan: LabPlan, node: LabNode) -> dict[str, str]:
-    """What every agent is told."""
-    told = {"HITLESS_NODE": node.name, "NODE_NAME": node.name, "HITLESS_BACKEND": str(plan.backend)}
+    """The environment variables of every agent."""
+    variables = {"HITLESS_NODE": node.name, "NODE_NAME": node.name, "HITLESS_BACKEND": str(plan.backend)}
     for family in plan.families:
         stem = "HITLESS_" if family is Family.IPV4 else "HITLESS_IPV6_"
-        told[f"{stem}NETWORK"] = str(plan.network(family))
-        told[f"{stem}SUBNET"] = str(node.subnets[family])
-    return told
+        variables[f"{stem}NETWORK"] = str(plan.network(family))
+        variables[f"{stem}SUBNET"] = str(node.subnets[family])
+    return variables
 
 
 def _stand_in(name: str, grace: float, replays: str) -> Agent:
@@ -108,20 +108,20 @@ def _stand_in(name: str, grace: float, replays: str) -> Agent:
 _LONGEST_NAME = 64
 
 _HEALTH = "127.0.0.1:10990"
-"""Each node has a network of its own, so that one port serves all."""
+"""Each node has its own network namespace, so that all can use one port."""
 
 
 def _hitless(plan: LabPlan, node: LabNode) -> tuple[str, ...]:
     address, _, port = _HEALTH.partition(":")
-    words = ["--ip-masq", f"--backend={plan.backend}", f"--healthz-ip={address}", f"--healthz-port={port}"]
+    arguments = ["--ip-masq", f"--backend={plan.backend}", f"--healthz-ip={address}", f"--healthz-port={port}"]
     if plan.overlay:
-        words.append("--iface={iface}")
+        arguments.append("--iface={iface}")
     if plan.overlay and plan.leases == LeaseStore.ETCD:
-        words.append("--etcd-endpoints={etcd}")
+        arguments.append("--etcd-endpoints={etcd}")
     else:
-        words += ["--net-config={net_conf}", "--node-subnet={subnet}"]
-        words += ["--lease-dir={lease_dir}"] if plan.overlay else []
-    return (sys.executable, "-P", "-m", "hitless", "agent", *placeholders.fill(words, plan, node))
+        arguments += ["--net-config={net_conf}", "--node-subnet={subnet}"]
+        arguments += ["--lease-dir={lease_dir}"] if plan.overlay else []
+    return (sys.executable, "-P", "-m", "hitless", "agent", *placeholders.fill(arguments, plan, node))
 
 
 AGENTS: Mapping[str, Agent] = MappingProxyType(
@@ -143,14 +143,14 @@ AGENTS: Mapping[str, Agent] = MappingProxyType(
 
 
 def named(name: str, where: str = "--agent") -> Agent:
-    """The agent of that name, or ``InputError`` with the names there are."""
+    """The agent of that name; raises ``InputError`` with the known names."""
     if name not in AGENTS:
         raise InputError(f"{name!r} is not an agent", where=where, expected=", ".join(AGENTS))
     return AGENTS[name]
 
 
 def called(name: str) -> str:
-    """A name for an agent of one's own, by ``--agent-name``; raises ``InputError`` for what no table could show."""
+    """A checked ``--agent-name``; raises ``InputError`` for names that a table cannot show."""
     plain = name.strip()
     if not 0 < len(plain) <= _LONGEST_NAME or not plain.isprintable() or "," in plain or plain.endswith("+guard"):
         raise InputError(
@@ -161,8 +161,8 @@ def called(name: str) -> str:
     return plain
 
 
-def words(text: str, where: str) -> tuple[str, ...]:
-    """A command line as an argument list, by the shell's quoting rules and without a shell."""
+def split_command(text: str, where: str) -> tuple[str, ...]:
+    """A command line as an argument list, by the shell's quoting rules, without a shell."""
     try:
         found = tuple(shlex.split(text))
     except ValueError as error:
@@ -173,11 +173,11 @@ def words(text: str, where: str) -> tuple[str, ...]:
 
 
 def runnable(text: str, where: str = "--agent-command") -> str:
-    """The command line with its program's whole path; refuses, before a lab is built, what can never become an agent.
+    """The command line with its program's absolute path; refuses, before a lab is built, what cannot be executed.
 
-    Nodes see this machine's files, but whoever enters one forgets the working directory.
+    Nodes see this machine's files, but entering one changes the working directory.
     """
-    name, *rest = words(text, where)
+    name, *rest = split_command(text, where)
     path = Path(processes.program(name)).absolute()
     if not path.is_file() or not os.access(path, os.X_OK):
         what = "may not be run" if path.is_file() else "is not a program"
@@ -187,7 +187,7 @@ def runnable(text: str, where: str = "--agent-command") -> str:
 
 def of_command(text: str, readiness: Readiness | None = None, *, grace: float = 30.0, name: str = "") -> Agent:
     """An agent from ``--agent-command``; its name is the program's unless one is given."""
-    line = words(text, "--agent-command")
+    line = split_command(text, "--agent-command")
 
     def command(plan: LabPlan, node: LabNode) -> tuple[str, ...]:
         return placeholders.fill(line, plan, node)

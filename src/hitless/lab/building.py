@@ -1,10 +1,10 @@
 """Building a lab, and taking it down: the plan becomes namespaces, links, routes and rules.
 
-Problem: a half-built lab misleads, and a forgotten one stays. Promise: ``up`` returns a lab that is whole or raises and
-leaves nothing behind; when something is missing on this machine the error names it and the remedy
-(``hitless.lab.features``). The lab ends with ``close`` (or the ``with`` block), with this process, or with its keeper:
-all of it, at once, because one keeper holds everything (``hitless.kernel.keeper``). Next stages: ``hitless.drill`` runs
-agents, watch and probe in it.
+Problem: measurements in a half-built lab are wrong, and a lab that is not taken down stays. Promise: ``up`` returns a
+complete lab, or raises and leaves nothing behind; when something is missing on this machine the error names it and the
+remedy (``hitless.lab.features``). The lab ends with ``close`` (or the ``with`` block), with this process, or with its
+keeper: always as a whole, because one keeper holds everything (``hitless.kernel.keeper``). Next stages:
+``hitless.drill`` runs agents, watch and probe in it.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Lab:
 
     @property
     def far_end(self) -> LabFarEnd:
-        """The world outside."""
+        """The addresses outside the cluster."""
         return self.cluster.far_end
 
     @property
     def underlay(self) -> Underlay:
-        """The switch."""
+        """The switch between nodes and far end."""
         return self.cluster.underlay
 
     def close(self) -> None:
@@ -82,10 +82,11 @@ class Lab:
 def up(
     plan: LabPlan | None = None, *, stays: bool = False, started: Callable[[KeeperHandle], None] = lambda _keep: None
 ) -> Lab:
-    """Build the lab that ``plan`` says, whole or not at all.
+    """Build the lab of ``plan``; on an error nothing is left.
 
     Raises ``MissingError`` when this machine lacks a program, a kernel feature or a permission. ``stays`` prepares for
-    ``Keeper.stay``: the lab may then outlive this process. ``started`` is told of the keeper before anything is built.
+    ``Keeper.stay``: the lab may then outlive this process. ``started`` is called with the keeper before anything is
+    built.
     """
     plan = plan or LabPlan()
     features.require_programs(plan)
@@ -104,7 +105,7 @@ def up(
 
 @asynccontextmanager
 async def up_async(plan: LabPlan | None = None) -> AsyncIterator[Lab]:
-    """As ``up``, for an event loop: built and taken down in a thread, so that the loop goes on turning."""
+    """As ``up``, for an event loop: built and taken down in a thread, so that the loop is not blocked."""
     lab = await asyncio.to_thread(up, plan)
     try:
         yield lab
@@ -130,7 +131,7 @@ def _build(plan: LabPlan, keeper: Keeper) -> LabMembers:
     def ip(name: str, text: str) -> None:
         _batch(held[name].namespace(keep), text)
 
-    # every link of the underlay first: a node configures the end that it finds
+    # all links of the underlay first: a node configures its end of them
     ip("underlay", topology.underlay(plan, lambda i: net(plan.node_name(i)), net("far-end")))
 
     def node(i: int) -> None:
@@ -144,7 +145,7 @@ def _build(plan: LabPlan, keeper: Keeper) -> LabMembers:
 
     def rules(i: int, family: Family, shared: str) -> None:
         text = shared + kube.own_rules(plan, family, i)
-        # flush: nothing is there yet, and iptables-nft takes ten times as long over 28,000 rules with --noflush
+        # flush: the tables are empty, and iptables-nft takes ten times as long for 28,000 rules with --noflush
         restore(held[plan.node_name(i)].namespace(keep), plan.rules_backend, family, text, flush=True)
 
     for family in plan.families if plan.kubernetes else ():
@@ -159,7 +160,7 @@ def _build(plan: LabPlan, keeper: Keeper) -> LabMembers:
 
 
 def _batch(namespace: Namespace, text: str) -> None:
-    """``ip -batch``, with the failing line in the error: the program names its number only."""
+    """``ip -batch``, with the failing line in the error: the program reports only its number."""
     command = ["ip", "-batch", "-"]
     try:
         processes.run(command, namespace=namespace, stdin=text)

@@ -1,7 +1,7 @@
-"""A running lab as values: nodes, pods, the underlay and the far end, each with the namespace to enter it by.
+"""A running lab as values: nodes, pods, the underlay and the far end, each with its network namespace.
 
-Promise: what is here can be handed to any stage (watch, probe, agent) and be sent to another process; it holds nothing
-open. The lab that keeps it alive is ``hitless.lab.building.Lab``.
+Promise: the values can be used by any stage (watch, probe, agent) and sent to another process; they hold no open file.
+The lab that keeps the namespaces alive is ``hitless.lab.building.Lab``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LabPod:
 
 @dataclass(frozen=True, slots=True)
 class LabNode:
-    """A host: network and mount namespace. ``root`` is its file system seen from outside (its own /run in it)."""
+    """A host: network and mount namespace. ``root`` is its file system seen from outside (with its own /run)."""
 
     name: str
     index: int
@@ -54,7 +54,7 @@ class LabNode:
 
 @dataclass(frozen=True, slots=True)
 class LabFarEnd:
-    """The world outside: addresses of its own, and no route back to the pod network."""
+    """The addresses outside the cluster; it has no route back to the pod network."""
 
     name: str
     namespace: Namespace
@@ -68,7 +68,7 @@ class LabFarEnd:
 
 @dataclass(frozen=True, slots=True)
 class Underlay:
-    """The switch that the nodes are plugged into, which also routes between them and the far end."""
+    """The switch that connects the nodes; it also routes between them and the far end."""
 
     name: str
     namespace: Namespace
@@ -76,7 +76,7 @@ class Underlay:
 
 @dataclass(frozen=True, slots=True)
 class LabCluster:
-    """All of it."""
+    """The whole lab."""
 
     plan: LabPlan
     nodes: tuple[LabNode, ...]
@@ -90,6 +90,6 @@ class LabCluster:
 
     @property
     def places(self) -> Mapping[str, Namespace]:
-        """Everything that has a name, by name."""
+        """All namespaces by name."""
         found: list[LabNode | LabPod | LabFarEnd | Underlay] = [*self.nodes, *self.pods, self.underlay, self.far_end]
         return {place.name: place.namespace for place in found}

@@ -1,8 +1,8 @@
 """An etcd for the agents of a lab, in the underlay's namespace, where every node reaches it without any agent.
 
-Problem: flanneld without Kubernetes keeps its leases in etcd, and takes any free subnet; the lab's pods already stand
-in theirs. Promise: the etcd is this lab's own, in memory, seen by nobody outside, and ends with the lab; it holds
-flannel's configuration and, for each node, a reservation of the subnet that its pods stand in (flannel's
+Problem: flanneld without Kubernetes keeps its leases in etcd, and takes any free subnet; the lab's pods already have
+addresses. Promise: the etcd belongs to this lab, is in memory, cannot be reached from outside, and ends with the lab.
+It holds flannel's configuration and, for each node, a reservation of the subnet of its pods (flannel's
 Documentation/reservations.md). When etcd is not installed the error says so before any agent runs.
 """
 
@@ -31,7 +31,7 @@ PREFIX = "/coreos.com/network"
 
 _PORT = 2379
 _LOG = "/run/hitless-etcd.log"
-_ANSWERS_WITHIN = 20.0  # seconds; it needs half a one on a quiet machine
+_ANSWERS_WITHIN = 20.0  # seconds; half a second is enough on an idle machine
 REMEDY = (
     "install it (Debian and Ubuntu: etcd-server), or give {lease_dir} instead of {etcd} to agents that can keep their "
     "leases in files"
@@ -39,13 +39,13 @@ REMEDY = (
 
 
 def endpoint(plan: LabPlan, node: int) -> str:
-    """Where the node reaches it: flanneld's --etcd-endpoints."""
+    """etcd's URL for the node: flanneld's --etcd-endpoints."""
     gateway = plan.gateway(plan.families[0], node)
     return f"http://[{gateway}]:{_PORT}" if gateway.version == 6 else f"http://{gateway}:{_PORT}"
 
 
 def start(members: LabMembers, keeper: Keeper, net_conf: str) -> None:
-    """Start it, wait until it answers, and write flannel's configuration and the nodes' subnets into it."""
+    """Start it, wait until it responds, and write flannel's configuration and the nodes' subnets into it."""
     plan = members.plan
     program = processes.program(PROGRAM)
     own = "http://127.0.0.1:2380"
@@ -60,58 +60,58 @@ def start(members: LabMembers, keeper: Keeper, net_conf: str) -> None:
     held = members.held["underlay"]
     place = held.namespace(keeper.keep)
     _wait(place, held.root_path(keeper.keep) / _LOG.lstrip("/"))
-    for key, value in {f"{PREFIX}/config": net_conf, **_reservations(plan)}.items():
-        put(place, key, value)
+    for key, text in {f"{PREFIX}/config": net_conf, **_reservations(plan)}.items():
+        put(place, key, text)
 
 
 def _reservations(plan: LabPlan) -> Mapping[str, str]:
-    """A subnet without an end for each node, by its address: whoever runs there takes it as its lease."""
+    """A key without a lease for each node's subnet, with the node's address: the agent there takes it as its own."""
     found = {}
     for node in range(plan.nodes):
         names = [
             f"{one.network_address}-{one.prefixlen}" for one in (plan.subnet(each, node) for each in plan.families)
         ]
-        told = {"PublicIP": "0.0.0.0"}
+        value = {"PublicIP": "0.0.0.0"}
         if Family.IPV4 in plan.families:
-            told["PublicIP"] = str(plan.node_address(Family.IPV4, node))
+            value["PublicIP"] = str(plan.node_address(Family.IPV4, node))
         else:
             names.insert(0, "0.0.0.0-0")  # flannel's key of a node without IPv4
         if Family.IPV6 in plan.families:
-            told["PublicIPv6"] = str(plan.node_address(Family.IPV6, node))
-        found[f"{PREFIX}/subnets/{'&'.join(names)}"] = json.dumps(told)
+            value["PublicIPv6"] = str(plan.node_address(Family.IPV6, node))
+        found[f"{PREFIX}/subnets/{'&'.join(names)}"] = json.dumps(value)
     return found
 
 
 def put(place: Namespace, key: str, value: str) -> None:
-    """Write a key; raises ``KernelError`` when etcd does not take it."""
+    """Write a key; raises ``KernelError`` when etcd refuses."""
     body = {name: base64.b64encode(text.encode()).decode() for name, text in (("key", key), ("value", value))}
-    status, answer = _ask(place, "POST", "/v3/kv/put", json.dumps(body))
+    status, response = _request(place, "POST", "/v3/kv/put", json.dumps(body))
     if status != 200:
-        raise KernelError("write", f"{key} in the lab's etcd", reason=f"HTTP {status} {answer[:200]}")
+        raise KernelError("write", f"{key} in the lab's etcd", reason=f"HTTP {status} {response[:200]}")
 
 
-def _ask(place: Namespace, method: str, path: str, body: str = "") -> tuple[int, str]:
-    def ask() -> tuple[int, str]:
+def _request(place: Namespace, method: str, path: str, body: str = "") -> tuple[int, str]:
+    def request() -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2.0)
         try:
             connection.request(method, path, body or None)
-            answer = connection.getresponse()
-            return answer.status, answer.read(4096).decode("utf-8", "replace")
+            response = connection.getresponse()
+            return response.status, response.read(4096).decode("utf-8", "replace")
         finally:
             connection.close()
 
-    return namespaces.inside(place, ask)
+    return namespaces.inside(place, request)
 
 
 def _wait(place: Namespace, log: Path) -> None:
     end = time.monotonic() + _ANSWERS_WITHIN
     while True:
         try:
-            if _ask(place, "GET", "/health")[0] == 200:
+            if _request(place, "GET", "/health")[0] == 200:
                 return
         except (OSError, http.client.HTTPException, HitlessError):
             pass
         if time.monotonic() > end:
-            said = files.read(log).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
-            raise MissingError(f"the lab's etcd did not answer within {_ANSWERS_WITHIN:g} s: {said[0]}", remedy=REMEDY)
+            lines = files.read(log).decode("utf-8", "replace").strip().splitlines()[-1:] or ["it said nothing"]
+            raise MissingError(f"the lab's etcd did not answer within {_ANSWERS_WITHIN:g} s: {lines[0]}", remedy=REMEDY)
         time.sleep(0.05)

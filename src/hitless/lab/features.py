@@ -1,9 +1,9 @@
 """What a lab needs of this machine, probed and not assumed, each with its remedy.
 
-Problem: "Operation not supported" says nothing to somebody whose kernel lacks one module. Promise: ``probe`` tries each
+Problem: "Operation not supported" does not tell users which module their kernel lacks. Promise: ``probe`` tries each
 feature in a scratch namespace and reports all of them; ``require_programs`` is the cheap check before every build;
-``explain`` turns a failed build into the ``MissingError`` that caused it, when that is the cause. Nothing is changed on
-the machine: a module that the kernel loads on demand is the only trace, as with any use of it.
+``explain`` raises ``MissingError`` for a build that failed because of a missing feature. Nothing is changed on the
+machine, except that the kernel may load modules on demand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Feature", "explain", "probe", "require_programs"]
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One thing that a lab needs; ``problem`` is empty when it is there."""
+    """A feature that a lab needs; ``problem`` is empty when it is present."""
 
     name: str
     problem: str = ""
@@ -32,7 +32,7 @@ class Feature:
 
     @property
     def present(self) -> bool:
-        """Whether it is there."""
+        """Whether this machine has it."""
         return not self.problem
 
 
@@ -61,7 +61,7 @@ def require_programs(plan: LabPlan) -> None:
 
 
 def probe(plan: LabPlan) -> tuple[Feature, ...]:
-    """Every feature that the plan needs, tried in scratch namespaces that are gone afterwards."""
+    """Every feature that the plan needs, tried in temporary namespaces."""
     found = []
     for name in _programs(plan):
         try:
@@ -85,8 +85,8 @@ def probe(plan: LabPlan) -> tuple[Feature, ...]:
                 attempt(space)
                 found.append(Feature(name))
             except ProgramError as error:
-                words = error.stderr.strip().splitlines()
-                found.append(Feature(name, words[0] if words else str(error), remedy))
+                lines = error.stderr.strip().splitlines()
+                found.append(Feature(name, lines[0] if lines else str(error), remedy))
             except (KernelError, MissingError) as error:
                 found.append(Feature(name, str(error), remedy))
     finally:
@@ -109,8 +109,8 @@ def _attempts(plan: LabPlan, keeper: Keeper) -> list[_Attempt]:
         ("bridge links", kernel("CONFIG_BRIDGE", "bridge"), ip("link add b0 type bridge\n")),
     ]
     if plan.overlay in overlays.DEVICES:
-        words, module, option = overlays.DEVICES[OverlayType(plan.overlay)]
-        attempts.append((f"{module} links", kernel(option, module), ip(f"{words}\n")))
+        command, module, option = overlays.DEVICES[OverlayType(plan.overlay)]
+        attempts.append((f"{module} links", kernel(option, module), ip(f"{command}\n")))
     for family in plan.families:
         if family is Family.IPV6:
             check = "link set lo up\naddr add fd00::1/128 dev lo nodad\n"
@@ -119,8 +119,8 @@ def _attempts(plan: LabPlan, keeper: Keeper) -> list[_Attempt]:
         attempts.append((f"{family} forwarding", "use a kernel with CONFIG_SYSCTL", _sysctl(keeper, forwarding)))
         if plan.kubernetes:
             remedy, tool = plan.rules_backend.needs, plan.backend.tool(family)
-            for table, words in _RULES.items():
-                attempts.append((f"{tool}: {words}", remedy, _rule(tool, table, words)))
+            for table, rule in _RULES.items():
+                attempts.append((f"{tool}: {rule}", remedy, _rule(tool, table, rule)))
     if plan.backend.native:
         text = (
             "add table ip p\nadd chain ip p c { type nat hook postrouting priority 100; }\nadd rule ip p c masquerade\n"
@@ -144,9 +144,9 @@ def _run(command: list[str], space: Namespace, stdin: str = "") -> None:
     processes.run(command, namespace=space, stdin=stdin)
 
 
-def _rule(tool: str, table: str, words: str) -> Callable[[Namespace], None]:
+def _rule(tool: str, table: str, rule: str) -> Callable[[Namespace], None]:
     chain = "FORWARD" if table.startswith("filter") else "POSTROUTING"
-    return lambda space: _run([tool, "--wait", "-t", table.strip(), "-A", chain, *words.split()], space)
+    return lambda space: _run([tool, "--wait", "-t", table.strip(), "-A", chain, *rule.split()], space)
 
 
 def _sysctl(keeper: Keeper, path: str) -> Callable[[Namespace], None]:

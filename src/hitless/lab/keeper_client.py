@@ -1,7 +1,7 @@
-"""Client of a keeper, the process that holds a lab's namespaces: starts it, asks it for namespaces, sees when it ends.
+"""Client of a keeper, the process that holds a lab's namespaces: starts it, requests namespaces, notices when it ends.
 
 Promise: a keeper that was started here ends with this object (``close``) or with this process, whichever comes first;
-after ``stay`` it goes on without us, for a lab that stays up. Its answers become values
+after ``stay`` it goes on by itself, for a lab that stays up. Its responses become values
 (``hitless.kernel.namespaces.Namespace``) or errors of ``hitless.errors``. The program is ``hitless.kernel.keeper``.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["HeldNamespace", "Keeper", "KeeperHandle", "alive", "held_processes",
 
 @dataclass(frozen=True, slots=True)
 class KeeperHandle:
-    """Where a keeper is: enough to find it and to know it again. ``started`` is its start time in clock ticks."""
+    """A keeper's process, identified by number and start time (``started``, in clock ticks)."""
 
     pid: int
     started: int
@@ -39,7 +39,7 @@ class KeeperHandle:
 
 @dataclass(frozen=True, slots=True)
 class HeldNamespace:
-    """A namespace that a keeper holds: its files' numbers in the keeper, and the inode that names it to the kernel."""
+    """A namespace that a keeper holds: the keeper's file descriptors for it, and the inode of its network namespace."""
 
     name: str
     net: int
@@ -50,7 +50,7 @@ class HeldNamespace:
     """Sysctls that this kernel does not have."""
 
     def namespace(self, keep: KeeperHandle) -> Namespace:
-        """The value by which programs and sockets enter it."""
+        """The namespace as a value, for programs and sockets."""
         base = f"/proc/{keep.pid}"
         user = None if not keep.user or _same_user_namespace(keep.pid) else f"{base}/ns/user"
         return Namespace(self.name, net=f"{base}/fd/{self.net}", mnt=f"{base}/fd/{self.mnt}", user=user)
@@ -61,12 +61,12 @@ class HeldNamespace:
 
 
 def _same_user_namespace(pid: int) -> bool:
-    # entering the user namespace that one is in already is refused by the kernel (EINVAL)
+    # the kernel refuses to enter the user namespace that a process is in already (EINVAL)
     return Path("/proc/self/ns/user").readlink() == Path(f"/proc/{pid}/ns/user").readlink()
 
 
 def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); 0 when there is none."""
+    """When the process started, in clock ticks since boot (field 22 of /proc/PID/stat); 0 when it does not run."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -76,12 +76,12 @@ def start_time(pid: int) -> int:
 
 
 def alive(keep: KeeperHandle) -> bool:
-    """Whether this very keeper still runs (its number may long belong to somebody else)."""
+    """Whether this keeper still runs; its number may have been given to another process."""
     return keep.started != 0 and start_time(keep.pid) == keep.started
 
 
 def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
-    """The processes that live in network namespaces with these inodes, ours excepted."""
+    """The processes in network namespaces with these inodes, without our own."""
     found = []
     for entry in Path("/proc").iterdir():
         if whole_of(entry.name) not in (None, os.getpid()):
@@ -92,7 +92,7 @@ def held_processes(inodes: frozenset[int]) -> tuple[int, ...]:
 
 
 def guests(keep: KeeperHandle, inodes: frozenset[int]) -> tuple[int, ...]:
-    """Processes in the namespaces of a living keeper that it did not start: what people run there by ``lab exec``."""
+    """Processes in the namespaces of a living keeper that it did not start: those of ``lab exec``."""
     return tuple(pid for pid in held_processes(inodes) if alive(keep) and keep.pid not in _ancestors(pid))
 
 
@@ -112,7 +112,7 @@ class Keeper:
     """A keeper that this process started."""
 
     def __init__(self, *, stays: bool = False) -> None:
-        # the death signal is tied to the thread that forks: a short-lived thread must not take the keeper along.
+        # the death signal comes when the thread that forks ends: a short-lived thread must not end the keeper.
         # The closed pipe ends it in any case.
         tied = not stays and threading.current_thread() is threading.main_thread()
         self._process = processes.start(
@@ -127,7 +127,7 @@ class Keeper:
         self._inodes: set[int] = set()
         self.keep = KeeperHandle(self._process.pid, 0, False, 0, 0)
         try:
-            hello = self._answer("start", "the lab's keeper")
+            hello = self._response("start", "the lab's keeper")
         except BaseException:
             self.close()
             raise
@@ -135,19 +135,19 @@ class Keeper:
             pid=hello["pid"], started=start_time(hello["pid"]), user=hello["user"], mnt=hello["mnt"], root=hello["root"]
         )
 
-    def _answer(self, operation: str, object: str) -> dict[str, Any]:
+    def _response(self, operation: str, object: str) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise KernelError(operation, object, reason="the keeper is gone")
-        answer: dict[str, Any] = json.loads(line)
-        if "missing" in answer and "remedy" in answer:
-            raise MissingError(answer["missing"], remedy=answer["remedy"])
-        if "refused" in answer:
-            raise KernelError(*answer["refused"])
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        if "missing" in response and "remedy" in response:
+            raise MissingError(response["missing"], remedy=response["remedy"])
+        if "refused" in response:
+            raise KernelError(*response["refused"])
+        return response
 
-    def _ask(self, what: str, object: str, **details: Any) -> dict[str, Any]:
+    def _request(self, what: str, object: str, **details: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         with self._lock:
             try:
@@ -155,7 +155,7 @@ class Keeper:
                 self._process.stdin.flush()
             except (BrokenPipeError, ValueError) as error:
                 raise KernelError(what, object, reason="the keeper is gone") from error
-            return self._answer(what, object)
+            return self._response(what, object)
 
     def make(
         self,
@@ -168,27 +168,27 @@ class Keeper:
     ) -> HeldNamespace:
         """A network namespace (with a mount namespace and a /run of its own when ``mount``).
 
-        ``programs``: in that mount namespace, the first path of each pair shows the program at the second. ``shared``:
-        a folder of /run that all which are made with it have in common, and that is the keeper's own too.
+        ``programs``: in that mount namespace, the program at the second path is also at the first one of each pair.
+        ``shared``: a folder of /run that is the same in all namespaces that are made with it, and in the keeper.
         """
         what = {"mount": mount, "sysctls": dict(sysctls or {}), "programs": dict(programs or {}), "shared": shared}
-        answer = self._ask("make", f"namespace {name}", **what)
-        self._inodes.add(answer["inode"])
+        response = self._request("make", f"namespace {name}", **what)
+        self._inodes.add(response["inode"])
         return HeldNamespace(
-            name, answer["net"], answer["mnt"], answer["root"], answer["inode"], tuple(answer["missing"])
+            name, response["net"], response["mnt"], response["root"], response["inode"], tuple(response["missing"])
         )
 
     def spawn(self, command: Sequence[str], *, environment: Mapping[str, str], stdin: str, log: str) -> int:
         """Start a program that lives and dies with the keeper, its output in ``log`` of the lab's own /run."""
         line = [processes.program(command[0]), *command[1:]]
-        answer = self._ask("spawn", line[0], argv=line, environment=dict(environment), stdin=stdin, log=log)
-        return int(answer["pid"])
+        response = self._request("spawn", line[0], argv=line, environment=dict(environment), stdin=stdin, log=log)
+        return int(response["pid"])
 
     def stay(self) -> None:
-        """Cut the keeper loose: from here on only ``end`` or a signal ends it."""
-        self._ask("stay", "keeper")
+        """Let the keeper outlive this process: from now on only ``end`` or a signal ends it."""
+        self._request("stay", "keeper")
         self._release()
-        self._process.returncode = 0  # not ours to wait for any more
+        self._process.returncode = 0  # it is not waited for any more
 
     def _release(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
@@ -197,7 +197,7 @@ class Keeper:
                     stream.close()
 
     def close(self) -> None:
-        """End the keeper and whatever still runs in its namespaces; nothing of them is left afterwards."""
+        """End the keeper and all processes in its namespaces."""
         kill_inside(self.keep, frozenset(self._inodes))
         self._release()
         if self._process.returncode is None:
@@ -206,9 +206,9 @@ class Keeper:
 
 
 def kill_inside(keep: KeeperHandle, inodes: frozenset[int]) -> None:
-    """SIGKILL what lives in the network namespaces that a living keeper holds; again for what was being born.
+    """SIGKILL the processes in the network namespaces of a running keeper, and those that were being forked.
 
-    A dead keeper's inode numbers are given out again at once, to strangers: then nothing is done.
+    The kernel reuses the inode numbers of a dead keeper at once: then nothing is done.
     """
     for _ in range(3):
         pids = held_processes(inodes) if alive(keep) else ()

@@ -1,11 +1,11 @@
 """The rules that a Kubernetes node has before its network agent comes: kubelet's, kube-proxy's and Felix's.
 
-Problem: an agent meets a crowded machine, not an empty one: jumps of others before and after its own, marks that mean
-something, conntrack in use, tens of thousands of rules to read over. Promise: text for one iptables-restore per family,
-a pure function of the plan, with the chains, order and marks of kube-proxy in iptables mode and of Felix as in Canal
-(policy only); pod traffic passes. What Services cost is real: five to eight rules each, half of them in the nat table's
-one long KUBE-SERVICES. FLANNEL-* is not here: the agent brings it. Sources: the output of iptables-save on RKE2 nodes,
-kube-proxy's and Felix's documentation. Next stage: ``hitless.lab.building`` loads it.
+Problem: an agent on a real node meets other programs' rules: jumps before and after its own, marks in use, conntrack,
+tens of thousands of rules. Promise: text for one iptables-restore per family, a pure function of the plan, with the
+chains, order and marks of kube-proxy in iptables mode and of Felix as in Canal (policy only); pod traffic passes.
+Services cost what they cost on a node: five to eight rules each, half of them in the nat table's long KUBE-SERVICES.
+FLANNEL-* is not here: the agent adds it. Sources: the output of iptables-save on RKE2 nodes, kube-proxy's and Felix's
+documentation. Next stage: ``hitless.lab.building`` loads it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ def cluster_rules(plan: LabPlan, family: Family) -> str:
 
 
 def own_rules(plan: LabPlan, family: Family, node: int) -> str:
-    """The part that is a node's own: filter, with its pods' interfaces."""
+    """The part of one node: filter, with its pods' interfaces."""
     policies = {"FORWARD": plan.forward_policy.upper()}
     return _table("filter", ("INPUT", "FORWARD", "OUTPUT"), policies, _filter(plan, family, node))
 
 
 def _table(name: str, base: Iterable[str], policies: dict[str, str], rules: Iterator[str]) -> str:
-    """One table; its own chains are declared as the rules name them: ``:NAME`` lines, or the chain of each ``-A``."""
+    """One table; its own chains are declared in the order in which rules name them: ``:NAME`` lines, or the chain of
+    each ``-A``."""
     declared: dict[str, None] = {}
     lines = []
     builtin = tuple(base)
@@ -59,9 +60,9 @@ def _table(name: str, base: Iterable[str], policies: dict[str, str], rules: Iter
     return "\n".join([f"*{name}", *heads, *lines, "COMMIT", ""])
 
 
-def _named(prefix: str, *words: str) -> str:
+def _named(prefix: str, *parts: str) -> str:
     # kube-proxy: base32 of a SHA-256, sixteen characters, which are its first ten bytes
-    return prefix + base64.b32encode(hashlib.sha256("".join(words).encode()).digest()[:10]).decode()
+    return prefix + base64.b32encode(hashlib.sha256("".join(parts).encode()).digest()[:10]).decode()
 
 
 def _cali(rule: str) -> str:
@@ -75,7 +76,7 @@ def _cali(rule: str) -> str:
 
 
 def _mangle() -> Iterator[str]:
-    # The kubelet's marks, by which iptables-wrappers tells which iptables a node uses.
+    # The kubelet's chains, by which iptables-wrappers chooses a node's iptables.
     yield ":KUBE-IPTABLES-HINT"
     yield ":KUBE-KUBELET-CANARY"
     yield ":KUBE-PROXY-CANARY"
@@ -121,7 +122,7 @@ def _services(plan: LabPlan, family: Family) -> Iterator[_Service]:
             if number == 0:
                 sources.append(plan.node_address(family, node))
             else:
-                # beyond the pods that exist: these rules are there to be read over, not to be used
+                # addresses without a pod: these rules only have to be passed
                 sources.append(subnets[node][202 + number % 50])
         target = 6443 if number == 0 else 8080
         wrap = "[{}]:{}" if family is Family.IPV6 else "{}:{}"
@@ -257,12 +258,12 @@ def _felix(plan: LabPlan, node: int) -> Iterator[str]:
         name = plan.pod_interface(node, number)
         yield _cali(f"-A cali-from-wl-dispatch -i {name} -g cali-fw-{name}")
         yield _cali(f"-A cali-to-wl-dispatch -o {name} -g cali-tw-{name}")
-        for way in ("fw", "tw"):
-            chain = f"cali-{way}-{name}"
+        for direction in ("fw", "tw"):
+            chain = f"cali-{direction}-{name}"
             yield _cali(f"-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
             yield _cali(f"-A {chain} -m conntrack --ctstate INVALID -j DROP")
             yield _cali(f"-A {chain} -j MARK --set-xmark 0x0/0x10000")
-            if way == "fw":
+            if direction == "fw":
                 yield _cali(
                     f'-A {chain} -p udp -m comment --comment "Drop VXLAN encapped packets originating in workloads" '
                     "-m multiport --dports 4789 -j DROP"
@@ -272,8 +273,8 @@ def _felix(plan: LabPlan, node: int) -> Iterator[str]:
                 f'-A {chain} -m comment --comment "Return if profile accepted" -m mark --mark {_ACCEPTED} -j RETURN'
             )
             yield _cali(f'-A {chain} -m comment --comment "Drop if no profiles matched" -j DROP')
-    for way in ("from", "to"):
-        yield _cali(f'-A cali-{way}-wl-dispatch -m comment --comment "Unknown interface" -j DROP')
+    for direction in ("from", "to"):
+        yield _cali(f'-A cali-{direction}-wl-dispatch -m comment --comment "Unknown interface" -j DROP')
     yield _cali(
         f'-A cali-pri-kns.default -m comment --comment "Profile kns.default egress" -j MARK --set-xmark {_ACCEPTED}'
     )

@@ -1,7 +1,7 @@
-"""The namespaces of a lab by name, and the cluster that they are.
+"""The namespaces of a lab by name, and the cluster that they form.
 
-Promise: whoever can see the keeper sees the same cluster: the process that built it, and any other later. Nothing here
-makes or changes anything. Next stage: ``hitless.lab.building`` fills them.
+Promise: every process that can see the keeper gets the same cluster. Nothing is changed here. Next stage:
+``hitless.lab.building`` fills them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["LabMembers", "view"]
 
 
 class LabMembers:
-    """The namespaces of a lab by name; enough to see the cluster again from another process."""
+    """The namespaces of a lab by name; with these another process can use the same cluster."""
 
     def __init__(self, plan: LabPlan, held: dict[str, HeldNamespace]) -> None:
         self.plan = plan
@@ -25,12 +25,12 @@ class LabMembers:
 
     @property
     def inodes(self) -> frozenset[int]:
-        """What the kernel calls them."""
+        """The inodes of the network namespaces."""
         return frozenset(each.inode for each in self.held.values())
 
 
 def view(members: LabMembers, keep: KeeperHandle) -> LabCluster:
-    """The cluster as values, for whoever can see the keeper."""
+    """The cluster as values."""
     plan, held = members.plan, members.held
 
     def place(name: str) -> Namespace:

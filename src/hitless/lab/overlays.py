@@ -1,10 +1,10 @@
-"""What an overlay needs in a lab: flannel's network configuration, and a place where agents tell each other of leases.
+"""What an overlay needs in a lab: flannel's network configuration, and where agents publish their leases.
 
-Problem: agents of different makers must meet in one cluster, so each must be told the same networks and find the same
-leases. Promise: ``net_conf`` is the one configuration of a lab; node i's lease is always for the subnet that its pods
-stand in. Leases live in a directory that all nodes see, or in an etcd that this lab starts (``hitless.lab.etcd``).
-A kernel without the device that the overlay needs is found out before any agent runs. Next stages: ``placeholders``
-writes it into agents' command lines, ``agents`` passes it to ours.
+Problem: agents of different makers work in one cluster, so each needs the same networks and the same leases. Promise:
+``net_conf`` is the configuration of the whole lab; node i's lease is always for the subnet of its pods. Leases are in a
+directory that all nodes share, or in an etcd that this lab starts (``hitless.lab.etcd``). A kernel without the
+overlay's device is reported before any agent runs. Next stages: ``placeholders`` writes it into agents' command lines,
+``agents`` passes it to ours.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ DEVICES = {
     OverlayType.VXLAN: ("link add ov0 type vxlan id 1 dstport 8472", "vxlan", "CONFIG_VXLAN"),
     OverlayType.WIREGUARD: ("link add ov0 type wireguard", "wireguard", "CONFIG_WIREGUARD"),
 }
-"""For each overlay that has a device: how to try it, its kernel module, and the kernel's option."""
+"""For each overlay with a device: a command that creates it, its kernel module, and the kernel's option."""
 
 
 def net_conf(plan: LabPlan) -> str:
-    """flannel's net-conf.json for the lab; an overlay that nobody asked for is vxlan, as in Canal."""
+    """flannel's net-conf.json for the lab; without an overlay in the plan vxlan, as in Canal."""
     conf: dict[str, object] = {}
     for family, stem, length in ((Family.IPV4, "", 24), (Family.IPV6, "IPv6", 64)):
         conf[f"Enable{'IPv4' if family is Family.IPV4 else 'IPv6'}"] = family in plan.families
         if family in plan.families:
             conf[f"{stem}Network"] = str(plan.network(family))
             conf[f"{stem}SubnetLen"] = length
-            # flannel gives away from the second subnet on unless it is told; the lab's node0 stands in the first
+            # by default flannel starts at the second subnet; the lab's node0 has the first
             conf[f"{stem}SubnetMin"] = str(plan.network(family).network_address)
     return json.dumps({**conf, "Backend": {"Type": str(plan.overlay or OverlayType.VXLAN)}})
 
@@ -52,9 +52,9 @@ def prepare(members: LabMembers, keeper: Keeper) -> None:
     place = members.held["underlay"].namespace(keeper.keep)
     attempt = DEVICES.get(OverlayType(plan.overlay))
     if attempt is not None:
-        words, module, option = attempt
+        command, module, option = attempt
         try:
-            processes.run(["ip", "-batch", "-"], namespace=place, stdin=f"{words}\nlink del ov0\n")
+            processes.run(["ip", "-batch", "-"], namespace=place, stdin=f"{command}\nlink del ov0\n")
         except ProgramError as error:
             raise MissingError(
                 f"this kernel has no {module} devices",

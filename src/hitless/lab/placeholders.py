@@ -1,8 +1,8 @@
-"""Placeholders in an agent's command line for what only the lab knows, such as ``{node}``.
+"""Placeholders in an agent's command line for values that only the lab knows, such as ``{node}``.
 
-Problem: one command line starts the agent of every node, and nobody knows the address of the lab's etcd before the lab
-exists. Promise: a name in braces that is listed in ``WORDS`` is replaced by the node's value; every other brace (of
-JSON, say) stays as it is, and so does the rest of the command line. Next stage: ``agents``.
+Problem: one command line starts the agent of every node, and the address of the lab's etcd is not known before the lab
+exists. Promise: a name in braces that is listed in ``PLACEHOLDERS`` is replaced by the node's value; every other brace
+(of JSON, say) stays as it is, and so does the rest of the command line. Next stage: ``agents``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from hitless.lab import etcd, overlays
 from hitless.lab.clusters import LabNode
 from hitless.lab.plans import LabPlan, LeaseStore
 
-__all__ = ["WORDS", "check", "fill", "lease_source"]
+__all__ = ["PLACEHOLDERS", "check", "fill", "lease_source"]
 
-WORDS: Mapping[str, Callable[[LabPlan, LabNode], str]] = MappingProxyType(
+PLACEHOLDERS: Mapping[str, Callable[[LabPlan, LabNode], str]] = MappingProxyType(
     {
         "node": lambda _plan, node: node.name,
         "iface": lambda _plan, node: node.uplink,
@@ -29,28 +29,28 @@ WORDS: Mapping[str, Callable[[LabPlan, LabNode], str]] = MappingProxyType(
         "lease_dir": lambda _plan, _node: overlays.LEASE_DIRECTORY,
     }
 )
-"""Each word with what it becomes on a node."""
+"""Each placeholder with its value on a node."""
 
-_WORD = re.compile(r"\{(" + "|".join(WORDS) + r")\}")
+_PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _OVERLAY = ("net_conf", "etcd", "lease_dir")
 
 
 def _named(texts: Iterable[str]) -> set[str]:
-    return {found for text in texts for found in _WORD.findall(text)}
+    return {found for text in texts for found in _PLACEHOLDER.findall(text)}
 
 
 def fill(line: Iterable[str], plan: LabPlan, node: LabNode) -> tuple[str, ...]:
     """The command line for a node."""
-    return tuple(_WORD.sub(lambda found: WORDS[found[1]](plan, node), word) for word in line)
+    return tuple(_PLACEHOLDER.sub(lambda found: PLACEHOLDERS[found[1]](plan, node), argument) for argument in line)
 
 
 def lease_source(commands: Iterable[str]) -> LeaseStore:
-    """Where the agents of these command lines keep their leases: one of them that names etcd decides for all."""
+    """Where the agents of these command lines keep their leases: in etcd as soon as one of them names it."""
     return LeaseStore.ETCD if "etcd" in _named(commands) else LeaseStore.DIRECTORY
 
 
 def check(commands: Iterable[str], plan: LabPlan, where: str = "--agent-command") -> None:
-    """Refuse words that mean nothing in a lab without an overlay; raises ``InputError``."""
-    idle = sorted(_named(commands) & set(_OVERLAY))
-    if idle and not plan.overlay:
-        raise InputError(f"{{{idle[0]}}} is for labs with an overlay", where=where, expected="--overlay with it")
+    """Refuse placeholders that have no value in a lab without an overlay; raises ``InputError``."""
+    unused = sorted(_named(commands) & set(_OVERLAY))
+    if unused and not plan.overlay:
+        raise InputError(f"{{{unused[0]}}} is for labs with an overlay", where=where, expected="--overlay with it")

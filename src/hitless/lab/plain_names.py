@@ -1,9 +1,9 @@
-"""What ``iptables`` without a backend in its name means on a node of the lab.
+"""Which program ``iptables``, without a backend in its name, is on a node of the lab.
 
 Problem: on a real node the plain names are the node's backend, and agents (flanneld, kube-router, scripts) call those;
-on the machine that holds the lab they are whatever its distribution chose. Promise: for a plan's backend, each plain
-name that leads to the other one on this machine, with the program that it shall be; the keeper shows them so in the
-node's mount namespace, by any path, and nowhere else. Names that are not installed, or right already, stay as they are.
+on the machine that holds the lab the distribution chose the backend. Promise: for a plan's backend, each plain name
+that is the other backend on this machine, with the program that replaces it; the keeper mounts them in the node's mount
+namespace only. Names that are not installed, or correct already, are left out.
 """
 
 from __future__ import annotations

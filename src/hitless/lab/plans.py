@@ -28,7 +28,7 @@ __all__ = ["LIMITS", "LabPlan", "LeaseStore", "OverlayType", "Stack", "Wiring"]
 
 
 class Stack(StrEnum):
-    """The families that a lab speaks."""
+    """The address families of a lab."""
 
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -36,7 +36,7 @@ class Stack(StrEnum):
 
 
 class OverlayType(StrEnum):
-    """How pods reach pods on other nodes, where that is the agents' work; flannel's names of its backends."""
+    """How agents connect pods on different nodes; flannel's names of its backends."""
 
     VXLAN = "vxlan"
     HOST_GW = "host-gw"
@@ -51,7 +51,7 @@ class Wiring(StrEnum):
 
 
 class LeaseStore(StrEnum):
-    """Where agents tell each other which pods are behind which node: a directory that all nodes see, or etcd."""
+    """Where agents publish their leases: a directory that all nodes share, or etcd."""
 
     DIRECTORY = "directory"
     ETCD = "etcd"
@@ -84,21 +84,21 @@ LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "far_addresses": (1, 200),
     }
 )
-"""Of each number of a ``LabPlan`` the least and the most."""
+"""The smallest and the largest value of each number of a ``LabPlan``."""
 
 _FLAGS = {"pods_per_node": "--pods", "far_addresses": "--far-addresses"}
 
 
 @dataclass(frozen=True, slots=True)
 class LabPlan:
-    """A lab to be: ``nodes`` with ``pods_per_node`` each, ``family`` ipv4, ipv6 or dual.
+    """A lab: ``nodes`` with ``pods_per_node`` each, ``family`` ipv4, ipv6 or dual.
 
-    ``backend`` is what the node's own rules (kube-proxy, Calico) are loaded through, and what an agent is told to use;
-    with native nftables the node's own rules are iptables-nft, as kube-proxy's are. ``services`` (0 to 5,000) is how
-    many Services kube-proxy's rules know. ``far_addresses`` is how many addresses the far end has in each family.
-    ``forward_policy`` "drop" gives the node FORWARD policy DROP and Felix's "Return" mode, so that pod traffic passes
-    by FLANNEL-FWD alone. ``kubernetes`` false leaves the nodes without any rule. With an ``overlay`` pods reach pods on
-    other nodes by their agents' work alone, which tell each other by ``leases``; without one the lab itself routes.
+    ``backend`` loads the node's own rules (kube-proxy, Calico), and is the one that an agent is configured with; with
+    native nftables the node's own rules are iptables-nft, as kube-proxy's are. ``services`` (0 to 5,000) is the number
+    of Services in kube-proxy's rules. ``far_addresses`` is how many addresses the far end has in each family.
+    ``forward_policy`` "drop" gives the node FORWARD policy DROP and Felix's "Return" mode, so that pod traffic is
+    accepted by FLANNEL-FWD only. ``kubernetes`` false leaves the nodes without any rule. With an ``overlay``, agents
+    connect pods on different nodes and publish ``leases``; without one the lab itself routes.
     """
 
     nodes: int = 1
@@ -125,13 +125,13 @@ class LabPlan:
             raise InputError(
                 f"{self.forward_policy!r} is not a policy", where="--forward-policy", expected="accept or drop"
             )
-        for text, words, flag in (
+        for text, known, flag in (
             (self.overlay, ("", *OverlayType), "--overlay"),
             (self.wiring, tuple(Wiring), "--underlay"),
             (self.leases, tuple(LeaseStore), "the lab's lease source"),
         ):
-            if text not in words:
-                raise InputError(f"{text!r} is unknown", where=flag, expected=" or ".join(filter(None, words)))
+            if text not in known:
+                raise InputError(f"{text!r} is unknown", where=flag, expected=" or ".join(filter(None, known)))
         if self.overlay == OverlayType.HOST_GW and self.wiring == Wiring.ROUTED:
             raise InputError(
                 "host-gw needs nodes that reach each other without a router",
@@ -164,7 +164,7 @@ class LabPlan:
         return _SERVICES[family]
 
     def underlay(self, family: Family) -> Network:
-        """The network that the nodes stand in; of a routed one, what holds all of them."""
+        """The network of the nodes; with a router, the network that contains those of all nodes."""
         return _ROUTED[family] if self.wiring == Wiring.ROUTED else _UNDERLAY[family]
 
     def uplink_network(self, family: Family, node: int) -> Network:

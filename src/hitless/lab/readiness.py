@@ -1,7 +1,7 @@
-"""Asking an agent whether it is ready, as the kubelet does: by command, by HTTP, or by a file that it writes.
+"""Readiness probes of agents, as the kubelet's: by command, by HTTP, or by a file that the agent writes.
 
-Promise: a question is answered yes or no within a second; no answer is no. Nothing here waits or repeats: that is the
-supervisor's.
+Promise: a probe succeeds or fails within a second; no response is a failure. Waiting and repeating is the supervisor's
+part.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from hitless.errors import HitlessError
 from hitless.kernel import namespaces, processes
 from hitless.kernel.namespaces import Namespace
-from hitless.lab.agents import Readiness, words
+from hitless.lab.agents import Readiness, split_command
 
-__all__ = ["ask", "forget"]
+__all__ = ["forget", "probe"]
 
-_ANSWER_WITHIN = 1.0  # Kubernetes' default timeoutSeconds of a probe
+_TIMEOUT = 1.0  # Kubernetes' default timeoutSeconds of a probe
 
 
 def _file(root: Path, path: str) -> Path:
@@ -26,13 +26,13 @@ def _file(root: Path, path: str) -> Path:
 
 
 def forget(readiness: Readiness, root: Path) -> None:
-    """Remove what an earlier run left that would say "ready"."""
+    """Remove the file that an earlier run left, which would count as ready."""
     if readiness.kind == "file":
         _file(root, readiness.what).unlink(missing_ok=True)
 
 
-async def ask(readiness: Readiness, namespace: Namespace, root: Path) -> bool:
-    """Whether the agent says that it is ready; ``root`` is the node's file system as seen from here."""
+async def probe(readiness: Readiness, namespace: Namespace, root: Path) -> bool:
+    """Whether the agent is ready; ``root`` is the node's file system as seen from here."""
     match readiness.kind:
         case "started":
             return True
@@ -41,7 +41,7 @@ async def ask(readiness: Readiness, namespace: Namespace, root: Path) -> bool:
         case "http":
             return await asyncio.to_thread(_http, readiness.what, namespace)
         case "exec":
-            return await asyncio.to_thread(_exec, words(readiness.what, "--ready"), namespace)
+            return await asyncio.to_thread(_exec, split_command(readiness.what, "--ready"), namespace)
 
 
 def _http(address: str, namespace: Namespace) -> bool:
@@ -50,7 +50,7 @@ def _http(address: str, namespace: Namespace) -> bool:
     path = parts.path or "/"
 
     def get() -> int:
-        connection = http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN)
+        connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
         try:
             connection.request("GET", path + (f"?{parts.query}" if parts.query else ""))
             return connection.getresponse().status
@@ -65,6 +65,6 @@ def _http(address: str, namespace: Namespace) -> bool:
 
 def _exec(command: tuple[str, ...], namespace: Namespace) -> bool:
     try:
-        return processes.run(command, namespace=namespace, check=False, timeout=_ANSWER_WITHIN).returncode == 0
+        return processes.run(command, namespace=namespace, check=False, timeout=_TIMEOUT).returncode == 0
     except HitlessError:
         return False

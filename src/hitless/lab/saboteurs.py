@@ -1,10 +1,10 @@
-"""Faults: what people, firewalls and other agents do to a node's rules, on purpose, in a lab.
+"""Faults: damage to a node's rules in a lab, as administrators, firewalls and other agents cause it.
 
-Problem: an agent or a guard is worth what it does on a bad day. Promise: each fault is one kind of damage seen in the
-field, done with the commands that do it there, for iptables-nft, iptables-legacy and native nftables, in both families.
-A fault is a context manager that knows how to undo itself before it acts (it remembers the tables whole and puts them
-back in one transaction each), also when the block raises; ``act`` alone leaves the damage. It never leaves the
-namespace that it is given. The undo also takes back what others wrote to these tables meanwhile.
+Problem: agents and guards must be tested with damaged rules. Promise: each fault is one kind of damage seen in the
+field, done with the commands that cause it there, for iptables-nft, iptables-legacy and native nftables, in both
+families. A fault is a context manager that saves the tables before it acts and restores each in one transaction, also
+when the block raises; ``act`` alone leaves the damage. Only the given namespace is changed. The undo also removes what
+other programs wrote to these tables meanwhile.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class SabotageTarget:
         """Run a command there; its output."""
         return processes.run(command, namespace=self.namespace, stdin=stdin, check=check).stdout
 
-    def iptables(self, family: Family, *words: str) -> None:
+    def iptables(self, family: Family, *arguments: str) -> None:
         """Run the iptables that holds the agent's (or, in nftables mode, kube-proxy's) rules."""
-        self.run(self.backend.tool(family), "--wait", *words)
+        self.run(self.backend.tool(family), "--wait", *arguments)
 
     def nft(self, text: str) -> None:
         """One nft transaction."""
         self.run("nft", "-f", "-", stdin=text)
 
     def snapshot(self) -> tuple[tuple[tuple[str, ...], str], ...]:
-        """The commands, with their input, that put every table back as it is now."""
+        """The commands, with their input, that restore every table to its present state."""
         found: list[tuple[tuple[str, ...], str]] = []
         for pods in self.pods:
             program = self.backend.tool(pods.family)
@@ -76,12 +76,12 @@ class Fault:
     _undo: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
     def act(self) -> None:
-        """Do it, in every family."""
+        """Cause the damage, in every family."""
         for pods in self.target.pods:
             self.damage(self.target, pods)
 
     def undo(self) -> None:
-        """Put back what was there when the fault was entered."""
+        """Restore the tables as they were when the block was entered."""
         for command, text in self._undo:
             self.target.run(*command, stdin=text)
         self._undo.clear()
@@ -117,11 +117,11 @@ def _flush_chain(target: SabotageTarget, pods: Pods) -> None:
 
 
 def _delete_jump(target: SabotageTarget, pods: Pods) -> None:
-    if _native(target):  # a base chain is called by its hook: what takes the call away takes the chain
+    if _native(target):  # a base chain is called by its hook, so that the call ends only with the chain
         target.nft(f"flush chain {_chain(target, pods)}\ndelete chain {_chain(target, pods)}\n")
     else:
         jump = masquerade(pods)[0]
-        target.iptables(pods.family, "-t", jump.table, "-D", jump.chain, *jump.words)
+        target.iptables(pods.family, "-t", jump.table, "-D", jump.chain, *jump.arguments)
 
 
 def _return_in_front(target: SabotageTarget, pods: Pods) -> None:
@@ -150,7 +150,7 @@ def _flush_filter(target: SabotageTarget, pods: Pods) -> None:
 
 
 def _flush_ruleset(target: SabotageTarget, pods: Pods) -> None:
-    # nft flushes every family at once; the word keeps the damage where it is asked for
+    # without the family nft would flush all families
     target.nft(f"flush ruleset {pods.family.nft}\n")
 
 
@@ -186,26 +186,26 @@ def _duplicate(target: SabotageTarget, pods: Pods) -> None:
     else:
         jump, *rules = masquerade(pods)
         _rewrite(target, pods, (*rules, *rules))
-        target.iptables(pods.family, "-t", "nat", "-A", jump.chain, *jump.words)
+        target.iptables(pods.family, "-t", "nat", "-A", jump.chain, *jump.arguments)
 
 
 def _wrong_subnet(target: SabotageTarget, pods: Pods) -> None:
-    """Whole, in order, and about somebody else's network."""
+    """All rules in the right order, but for another network."""
     other = ("10.99.0.0/16", "10.99.7.0/24") if pods.family is Family.IPV4 else ("fd99::/48", "fd99:0:0:7::/64")
     wrong = Pods(pods.family, *other)
     if _native(target):
         swap = {pods.network: wrong.network, pods.subnet: wrong.subnet}
 
-        def other_words(rules: list[str]) -> list[str]:
-            return [" ".join(swap.get(word, word) for word in rule.split()) for rule in rules]
+        def for_other_network(rules: list[str]) -> list[str]:
+            return [" ".join(swap.get(token, token) for token in rule.split()) for rule in rules]
 
-        _rewrite_native(target, pods, other_words)
+        _rewrite_native(target, pods, for_other_network)
     else:
         _rewrite(target, pods, masquerade(wrong)[1:])
 
 
 def _firewalld_reload(target: SabotageTarget, pods: Pods) -> None:
-    """firewalld with its iptables backend: everything shut, flushed, deleted; its own rules; open again."""
+    """firewalld with its iptables backend: policies DROP, flush and delete, its own rules, policies ACCEPT."""
     for chain in ("INPUT", "FORWARD", "OUTPUT"):
         target.iptables(pods.family, "-P", chain, "DROP")
     for table in ("mangle", "nat", "filter"):
@@ -230,7 +230,7 @@ def _forward_jump(target: SabotageTarget, pods: Pods) -> None:
         target.nft(f"flush chain {name}\ndelete chain {name}\n")
     else:
         jump = forward(pods)[0]
-        target.iptables(pods.family, "-D", jump.chain, *jump.words)
+        target.iptables(pods.family, "-D", jump.chain, *jump.arguments)
 
 
 _DAMAGES: Mapping[str, Callable[[SabotageTarget, Pods], None]] = {
@@ -269,6 +269,6 @@ def opens_a_gap(name: str, backend: Backend) -> bool:
         case "flush-ruleset":
             return backend.path is KernelPath.NF_TABLES  # legacy rules are not in it
         case "firewalld-reload":
-            return not backend.native  # it knows nothing of tables that are not iptables'
+            return not backend.native  # it changes only the tables of iptables
         case _:
             return name in _GAPS

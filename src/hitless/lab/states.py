@@ -1,9 +1,9 @@
-"""Labs that outlive the command that made them: where they are written down, found again, and taken down.
+"""State files of labs that outlive the command that made them: how they are found again and taken down.
 
-Problem: ``hitless lab up`` ends and its lab stays; another command must find it, and nobody must be fooled by the note
-of a lab that crashed, or kill a stranger who got its process number. Promise: one file per lab and user (mode 0600 in
-a folder of mode 0700), replaced whole; a keeper is recognised by number, start time and boot; a dead lab's note is told
-apart and cleaned up; processes are only ever killed when they live in this lab's namespaces. The folder is
+Problem: ``hitless lab up`` ends and its lab stays. Another command must find it, must notice that a lab has crashed,
+and must not kill a process that got the number of one of the lab's. Promise: one file per lab and user (mode 0600 in a
+folder of mode 0700), replaced atomically; a keeper is identified by process number, start time and boot; the file of a
+dead lab is recognised and removed; only processes in this lab's namespaces are killed. The folder is
 ``$HITLESS_RUNTIME_DIR``, else /run/hitless for root, ``$XDG_RUNTIME_DIR/hitless`` for others, else /tmp/hitless-UID.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["MARK", "LabState", "Store", "runtime_folder"]
 
 _SCHEMA = 1
 MARK = "HITLESS_LAB"
-"""Environment variable with the lab's secret word, by which its processes are known after its keeper died."""
+"""Environment variable with the lab's secret, which identifies its processes after its keeper died."""
 
 
 def _boot() -> str:
@@ -44,20 +44,20 @@ def _boot() -> str:
 
 
 def runtime_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Where this user's labs are written down."""
-    told = os.environ if environment is None else environment
-    if folder := told.get("HITLESS_RUNTIME_DIR"):
+    """The folder of this user's state files."""
+    variables = os.environ if environment is None else environment
+    if folder := variables.get("HITLESS_RUNTIME_DIR"):
         return Path(folder)
     if os.geteuid() == 0:
         return Path("/run/hitless")
-    if folder := told.get("XDG_RUNTIME_DIR"):
+    if folder := variables.get("XDG_RUNTIME_DIR"):
         return Path(folder, "hitless")
     return Path(tempfile.gettempdir(), f"hitless-{os.geteuid()}")
 
 
 @dataclass(frozen=True, slots=True)
 class LabState:
-    """A lab's note. ``held`` is empty while it is being built."""
+    """The state of a lab. ``held`` is empty while it is being built."""
 
     name: str
     keep: KeeperHandle
@@ -70,7 +70,7 @@ class LabState:
 
     @classmethod
     def new(cls, name: str, keep: KeeperHandle, plan: LabPlan) -> LabState:
-        """The note of a lab whose keeper has just been started."""
+        """The state of a lab whose keeper has just been started."""
         return cls(name, keep, _boot(), secrets.token_hex(16), time.time(), plan)
 
     @property
@@ -80,7 +80,7 @@ class LabState:
 
     @property
     def inodes(self) -> frozenset[int]:
-        """Its network namespaces, as the kernel calls them."""
+        """The inodes of its network namespaces."""
         return frozenset(each.inode for each in self.held)
 
     def cluster(self) -> LabCluster:
@@ -97,7 +97,7 @@ class LabState:
 
     @classmethod
     def decode(cls, text: str, where: str) -> LabState:
-        """From JSON; raises ``InputError`` when it is none of ours."""
+        """From JSON; raises ``InputError`` when it is not a lab's state."""
         try:
             raw: dict[str, Any] = json.loads(text)
             if raw.pop("schema") != _SCHEMA:
@@ -112,13 +112,13 @@ class LabState:
             ) from error
 
     def strays(self) -> tuple[int, ...]:
-        """Processes of this lab that its keeper's death left behind: in its namespaces, and with its word."""
-        word = f"{MARK}={self.mark}".encode()
+        """Processes of this lab that are left after its keeper died: in its namespaces, and with its secret."""
+        variable = f"{MARK}={self.mark}".encode()
         found = []
         for pid in held_processes(self.inodes):
-            # inode numbers are given out again: after the keeper's death only the word tells ours from a stranger's
+            # the kernel reuses inode numbers: after the keeper's death only the secret identifies the lab's processes
             with contextlib.suppress(OSError):
-                if word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                if variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                     found.append(pid)
         return tuple(found)
 
@@ -138,7 +138,7 @@ def _end(keep: KeeperHandle) -> None:
     except ProcessLookupError:
         return
     try:
-        if not alive(keep):  # ended between the question and the handle
+        if not alive(keep):  # it ended before the pidfd was opened
             return
         for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
             with contextlib.suppress(ProcessLookupError):
@@ -151,7 +151,7 @@ def _end(keep: KeeperHandle) -> None:
 
 
 class Store:
-    """The folder with the notes."""
+    """The folder with the state files."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = runtime_folder() if folder is None else folder
@@ -176,10 +176,10 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone with the folder, for as long as it takes to look and to write."""
+        """Hold the folder's lock while it is read and written."""
         while True:
             self._prepare()
-            with contextlib.suppress(FileNotFoundError):  # the last lab went down and took the folder along: again
+            with contextlib.suppress(FileNotFoundError):  # the last lab went down and removed the folder: again
                 fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -190,13 +190,13 @@ class Store:
                     os.close(fd)
 
     def write(self, state: LabState) -> None:
-        """Write a note, whole or not at all."""
+        """Write a state file atomically."""
         self._prepare()
         path = self._path(state.name)
         files.replace(path, state.encode().encode(), mode=0o600, durable=False)
 
     def read(self, name: str) -> LabState:
-        """The note of a lab; raises ``InputError`` when there is none."""
+        """The state of a lab; raises ``InputError`` when there is no file."""
         path = self._path(name)
         try:
             return LabState.decode(files.read_text(path), str(path))
@@ -213,20 +213,20 @@ class Store:
             raise InputError(f"cannot be read: {why}", where=str(path), expected="the note of a lab") from error
 
     def names(self) -> tuple[str, ...]:
-        """Every lab that has a note."""
+        """Every lab that has a state file."""
         return tuple(sorted(path.stem.removeprefix("lab-") for path in self.folder.glob("lab-*.json")))
 
     def remove(self, name: str) -> None:
-        """Forget a lab."""
+        """Remove the state file of a lab."""
         self._path(name).unlink(missing_ok=True)
         for draft in (*self.folder.glob(f"lab-{name}.*.new"), *self.folder.glob(f".lab-{name}.*.new")):
             draft.unlink(missing_ok=True)
 
     def reserve(self, state: LabState) -> None:
-        """Take the name for a lab that is being built; raises ``InputError`` when a living lab has it."""
+        """Take the name for a lab that is being built; raises ``InputError`` when a running lab has it."""
         with self.locked():
             if state.name in self.names():
-                with contextlib.suppress(InputError):  # a note that cannot be read
+                with contextlib.suppress(InputError):  # a file that cannot be read
                     if self.read(state.name).alive:
                         raise _Taken(state.name)
                 self._end(state.name)
@@ -234,13 +234,13 @@ class Store:
             self.write(state)
 
     def finish(self, state: LabState, members: LabMembers) -> LabState:
-        """The note of a lab that is whole now."""
-        whole = replace(state, held=tuple(members.held.values()))
-        self.write(whole)
-        return whole
+        """Write and return the state of a lab that is complete now."""
+        complete = replace(state, held=tuple(members.held.values()))
+        self.write(complete)
+        return complete
 
     def down(self, name: str) -> bool:
-        """Take a lab down and forget it; whether there was anything. Works on dead and half-built ones too."""
+        """Take a lab down and remove its file; whether there was one. Also for dead and half-built labs."""
         with self.locked():
             if name not in self.names():
                 return False
@@ -254,7 +254,7 @@ class Store:
         try:
             self.read(name).end()
         except InputError:
-            # written by another version, or damaged: what names the keeper is the part that never changes
+            # written by another version, or damaged: the keeper's fields are the same in all versions
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 raw = json.loads(files.read(self._path(name)))
                 keep = KeeperHandle(**raw["keep"])

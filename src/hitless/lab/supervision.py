@@ -1,9 +1,8 @@
 """The process that supervises the agents of a lab that stays up: one supervisor per node, until the lab ends.
 
 The lab's keeper starts it (``hitless lab up --agent``); when the keeper ends, it ends too, with the agents. It reads
-from standard input which lab and which agents (``Order``), and writes the state of each node's agent to
-/run/hitless/agents.json of the lab, which ``hitless lab status`` reads. It listens nowhere; an agent is restarted by
-hand with a signal to its process.
+lab and agents (``Order``) from standard input, and writes the state of each node's agent to /run/hitless/agents.json of
+the lab, which ``hitless lab status`` reads. It listens on no port; an agent is restarted by a signal to its process.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from hitless.lab.states import LabState
 from hitless.lab.supervisor import Supervisor
 from hitless.model.events import Restart
 
-__all__ = ["LOG", "Order", "encode", "main", "told"]
+__all__ = ["LOG", "Order", "encode", "main", "read_status"]
 
-_TOLD = "run/hitless/agents.json"
+_STATUS = "run/hitless/agents.json"
 LOG = "/run/hitless-agents.log"
-_BACKOFF = 1.0  # a person who kills an agent to see what happens does not want to wait for the kubelet's ten seconds
+_BACKOFF = 1.0  # instead of the kubelet's ten seconds: for users who kill an agent to see what happens
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +40,18 @@ class Order:
     node: str = ""
 
     def agent(self) -> Agent:
-        """The agent that is meant; raises ``InputError`` when there is none such."""
+        """The agent; raises ``InputError`` when there is none of that name."""
         return of_command(self.command, Readiness.parse(self.ready)) if self.command else named(self.name)
 
 
 def encode(orders: Sequence[Order], state: LabState) -> str:
-    """For standard input."""
+    """As JSON for standard input."""
     return json.dumps({"orders": [asdict(one) for one in orders], "state": state.encode()})
 
 
-def told(keep: KeeperHandle) -> dict[str, dict[str, str | int | bool]]:
-    """How each node's agent is, by node; empty when nobody said so."""
-    path = Path(f"/proc/{keep.pid}/fd/{keep.root}") / _TOLD
+def read_status(keep: KeeperHandle) -> dict[str, dict[str, str | int | bool]]:
+    """The state of each node's agent, by node; empty when there is none yet."""
+    path = Path(f"/proc/{keep.pid}/fd/{keep.root}") / _STATUS
     try:
         found: dict[str, dict[str, str | int | bool]] = json.loads(files.read(path))
     except (OSError, ValueError):
@@ -60,15 +59,15 @@ def told(keep: KeeperHandle) -> dict[str, dict[str, str | int | bool]]:
     return found
 
 
-async def _tend(cluster: LabCluster, orders: Sequence[Order]) -> None:
-    path = Path("/", _TOLD)
+async def _supervise(cluster: LabCluster, orders: Sequence[Order]) -> None:
+    path = Path("/", _STATUS)
     path.parent.mkdir(parents=True, exist_ok=True)
     supervisors: dict[str, Supervisor] = {}
     last: dict[str, Restart] = {}
 
-    def hear(event: Restart) -> None:
+    def record(event: Restart) -> None:
         last[event.node] = event
-        words = {
+        status = {
             name: {
                 "agent": each.agent.name,
                 "pid": each.pid,
@@ -79,7 +78,7 @@ async def _tend(cluster: LabCluster, orders: Sequence[Order]) -> None:
             }
             for name, each in supervisors.items()
         }
-        files.replace(path, json.dumps(words).encode(), durable=False)
+        files.replace(path, json.dumps(status).encode(), durable=False)
 
     def write(line: str) -> None:
         sys.stdout.write(line + "\n")
@@ -90,7 +89,7 @@ async def _tend(cluster: LabCluster, orders: Sequence[Order]) -> None:
         agent = agents.get(node.name, agents.get(""))
         if agent is not None:
             supervisors[node.name] = Supervisor(
-                node, agent, cluster.plan, emit=hear, clock=Clock(), backoff=_BACKOFF, output=write
+                node, agent, cluster.plan, emit=record, clock=Clock(), backoff=_BACKOFF, output=write
             )
     try:
         await asyncio.gather(*(each.start() for each in supervisors.values()))
@@ -101,9 +100,9 @@ async def _tend(cluster: LabCluster, orders: Sequence[Order]) -> None:
 
 def main() -> int:
     """Run until killed."""
-    words = json.loads(sys.stdin.read())
-    state = LabState.decode(words["state"], "standard input")
-    asyncio.run(_tend(state.cluster(), [Order(**one) for one in words["orders"]]))
+    request = json.loads(sys.stdin.read())
+    state = LabState.decode(request["state"], "standard input")
+    asyncio.run(_supervise(state.cluster(), [Order(**one) for one in request["orders"]]))
     return 0
 
 

@@ -1,10 +1,10 @@
-"""A small stand-in for the kubelet: runs one agent in one node, and restarts it in the ways that a cluster does.
+"""A small stand-in for the kubelet: runs one agent in one node, and restarts it as a cluster does.
 
 Problem: an agent's restart is more than a signal: a grace period, a SIGKILL for the whole container, a delay before the
 next start, a readiness probe, a back-off when it keeps crashing. Promise: each of these is done as the kubelet does it,
-measured, and reported as ``model.events.Restart``; an agent that cannot be started, or never becomes ready, is reported
-as ``failed`` with its last words within a bound, and never waited for in silence; what it started dies with it, daemons
-included, and it dies with us. Times are the event loop's, so tests run in virtual time. Next stage: ``hitless.drill``.
+and reported with its time as ``model.events.Restart``; an agent that cannot be started, or does not become ready in
+time, is reported as ``failed`` with its last output; all that it started, daemons included, ends with it, and it ends
+with this process. Times are the event loop's, so tests run in virtual time. Next stage: ``hitless.drill``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from hitless.model.events import Restart
 
 __all__ = ["How", "Method", "Supervisor"]
 
-_STILL_READY_PERIOD = 1.0  # seconds between questions once it is ready
+_STILL_READY_PERIOD = 1.0  # seconds between probes once it is ready
 _SETTLE = 0.1  # seconds that a program without a probe must live: one that cannot be executed has ended by then
 _HEALTHY = 600.0  # seconds of good running after which the kubelet forgets earlier crashes
-_LAST_WORDS = 30  # lines of output kept for a failure report
+_LAST_LINES = 30  # of its output, kept for a failure report
 _CRASH_FIRST, _CRASH_LAST = 0.01, 0.6  # seconds; Python agents read their rules after 0.2 and are ready by 0.6
 _GOLDEN = 0.6180339887498949
 _KILL_WITHIN = 10.0  # seconds; a process that SIGKILL does not end within this hangs in the kernel
@@ -42,7 +42,7 @@ Step = Literal["stop", "killed", "exited", "started", "ready", "unready", "faile
 
 
 class Method(StrEnum):
-    """The ways to restart an agent."""
+    """The methods to restart an agent."""
 
     SIGTERM = "sigterm"
     SIGKILL = "sigkill"
@@ -55,7 +55,7 @@ class Method(StrEnum):
 @dataclass(frozen=True, slots=True)
 class How:
     """A restart: ``method``; ``start_delay`` between its end and the next start; ``away`` how long ``stop`` stays away;
-    ``crashes`` how often a crash loop kills it, each time so long after its start as ``crash_after`` says. Seconds."""
+    ``crashes`` how often a crash loop kills it, each time ``crash_after`` its start. Seconds."""
 
     method: Method = Method.SIGTERM
     start_delay: float = 0.0
@@ -66,17 +66,18 @@ class How:
     def crash_after(self, round: int, crash: int) -> float:
         """Seconds from a start to the SIGKILL that follows it; ``round`` and ``crash`` count from 1.
 
-        An agent is as vulnerable as the thing that it does just then, so that each crash must hit another moment:
-        multiples of the golden ratio fall evenly into the span, however many there are, and every drill has the same.
+        What a crash costs depends on what the agent does at that moment, so that each crash must come at another one.
+        Multiples of the golden ratio are spread evenly over the span, for any number of them, and are the same in each
+        drill.
         """
         number = max(0, round - 1) * (self.crashes - 1) + crash
         return _CRASH_FIRST + (_CRASH_LAST - _CRASH_FIRST) * (number * _GOLDEN % 1.0)
 
 
 class Supervisor:
-    """Runs ``agent`` in ``node``; every step is told to ``emit``.
+    """Runs ``agent`` in ``node``; ``emit`` gets every step.
 
-    ``backoff`` is the first wait after a crash that nobody asked for, doubled up to ``longest_backoff`` (the kubelet's
+    ``backoff`` is the first wait after a crash that was not requested, doubled up to ``longest_backoff`` (the kubelet's
     are 10 s and 300 s). ``output`` gets every line that the agent writes.
     """
 
@@ -106,10 +107,10 @@ class Supervisor:
         self._launch = launcher
         self._running: RunningProgram | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._round = 0
         self._method = ""
-        self._gone = 0  # the process that was seen to end last
+        self._gone = 0  # the process that ended last
 
     @property
     def pid(self) -> int:
@@ -117,24 +118,24 @@ class Supervisor:
         return self._running.pid if self._running else 0
 
     @property
-    def last_words(self) -> tuple[str, ...]:
-        """What it wrote last."""
-        return tuple(self._words)
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines of its output."""
+        return tuple(self._lines)
 
     # --- what a cluster does ----------------------------------------------------------------------------------------
 
     async def start(self) -> bool:
-        """Start the agent and wait until it is ready; false (and a ``failed`` step) when it does not get there."""
+        """Start the agent and wait until it is ready; false (and a ``failed`` step) when it does not become ready."""
         if not await self._begin():
             return False
         ready = await self._until_ready()
-        self._watch = asyncio.create_task(self._look_after())
+        self._watch = asyncio.create_task(self._keep_running())
         return ready
 
     async def restart(self, how: How, round: int = 0, *, then: Agent | None = None) -> bool:
-        """Restart it as ``how`` says; whether it became ready again. ``round`` goes into every step's record.
+        """Restart it as in ``how``; whether it became ready again. ``round`` goes into every step's record.
 
-        ``then``: what is started in its place.
+        ``then``: the agent that is started in its place.
         """
         self._round, self._method = round, str(how.method)
         try:
@@ -157,10 +158,10 @@ class Supervisor:
 
     async def stop(self, grace: float | None = None) -> None:
         """SIGTERM, wait for the grace period, then SIGKILL for the whole container."""
-        running = await self._let_go()
+        running = await self._detach()
         if running is None:
             return
-        self._say("stop", running.pid, "SIGTERM")
+        self._report("stop", running.pid, "SIGTERM")
         running.signal(signal.SIGTERM)  # the kubelet's signal goes to the container's first process
         patience = self.agent.grace if grace is None else grace
         try:
@@ -172,19 +173,19 @@ class Supervisor:
 
     async def kill(self, why: str = "SIGKILL") -> None:
         """SIGKILL for the whole container, as when the kernel runs out of memory."""
-        running = await self._let_go()
+        running = await self._detach()
         if running is not None:
             await self._kill(running, why)
 
     async def close(self) -> None:
         """Kill the agent, if it runs, and end every task."""
-        running = await self._let_go()
+        running = await self._detach()
         if running is not None:
             running.kill()
             try:
                 await asyncio.wait_for(running.wait(), _KILL_WITHIN)
-            except TimeoutError:  # it hangs in the kernel; the lab goes down all the same
-                self._say("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
+            except TimeoutError:  # it hangs in the kernel; the lab is taken down nevertheless
+                self._report("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
 
     async def __aenter__(self) -> Supervisor:
         return self
@@ -210,17 +211,17 @@ class Supervisor:
         await asyncio.sleep(wait)
 
     async def _kill(self, running: RunningProgram, why: str) -> None:
-        self._say("killed", running.pid, why)
+        self._report("killed", running.pid, why)
         running.kill()
         try:
             code = await asyncio.wait_for(running.wait(), _KILL_WITHIN)
         except TimeoutError:
-            self._say("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
+            self._report("failed", running.pid, f"SIGKILL did not end it within {_KILL_WITHIN:g} s")
         else:
             self._ended(running.pid, _ending(code))
 
-    async def _let_go(self) -> RunningProgram | None:
-        """Stop looking after the agent; from here on its end is meant."""
+    async def _detach(self) -> RunningProgram | None:
+        """Stop supervising the agent, which is then ended on purpose."""
         self.ready = False
         if self._watch is not None:
             self._watch.cancel()
@@ -232,18 +233,18 @@ class Supervisor:
 
     async def _begin(self) -> bool:
         self.ready = False
-        self._words.clear()
+        self._lines.clear()
         command = self.agent.command(self.plan, self.node)
         try:
             readiness.forget(self.agent.readiness, self.node.root)
             self._running = await self._launch(
-                command, self.node.namespace, environment(self.plan, self.node), self._hear
+                command, self.node.namespace, environment(self.plan, self.node), self._receive
             )
         except (HitlessError, OSError) as error:
-            self._say("failed", 0, f"{command[0]} cannot be started: {error}")
+            self._report("failed", 0, f"{command[0]} cannot be started: {error}")
             return False
         evidence = f"process {self.pid} runs, process {self._gone} has ended" if self._gone else ""
-        self._say("started", self.pid, f"{self.agent.name}: {command[0]}", evidence)
+        self._report("started", self.pid, f"{self.agent.name}: {command[0]}", evidence)
         return True
 
     async def _until_ready(self) -> bool:
@@ -255,24 +256,24 @@ class Supervisor:
                 await asyncio.wait({ended}, timeout=_SETTLE)
             async with asyncio.timeout(probe.patience):
                 while not ended.done():
-                    if await readiness.ask(probe, self.node.namespace, self.node.root):
+                    if await readiness.probe(probe, self.node.namespace, self.node.root):
                         self.ready = True
-                        self._say("ready", running.pid)
+                        self._report("ready", running.pid)
                         return True
                     await asyncio.wait({ended}, timeout=probe.period)
         except TimeoutError:
-            self._say("failed", running.pid, f"not ready after {probe.patience:g} s{self._last()}")
+            self._report("failed", running.pid, f"not ready after {probe.patience:g} s{self._last()}")
             return False
         finally:
             if not ended.done():
                 ended.cancel()
         self._ended(running.pid, _ending(ended.result()))
-        self._say("failed", running.pid, f"ended before it was ready ({_ending(ended.result())}){self._last()}")
+        self._report("failed", running.pid, f"ended before it was ready ({_ending(ended.result())}){self._last()}")
         self._running = None
         return False
 
-    async def _look_after(self) -> None:
-        """Until cancelled: notice when readiness comes and goes, and start it again when it ends by itself."""
+    async def _keep_running(self) -> None:
+        """Until cancelled: report changes of its readiness, and start it again when it ends by itself."""
         wait = self._backoff
         loop = asyncio.get_running_loop()
         while True:
@@ -295,28 +296,28 @@ class Supervisor:
             while not ended.done():
                 await asyncio.wait({ended}, timeout=_STILL_READY_PERIOD)
                 if not ended.done():
-                    now = await readiness.ask(self.agent.readiness, self.node.namespace, self.node.root)
+                    now = await readiness.probe(self.agent.readiness, self.node.namespace, self.node.root)
                     if now != self.ready:
                         self.ready = now
-                        self._say("ready" if now else "unready", running.pid)
+                        self._report("ready" if now else "unready", running.pid)
             return ended.result()
         finally:
             ended.cancel()
 
-    def _hear(self, line: str) -> None:
-        self._words.append(line)
+    def _receive(self, line: str) -> None:
+        self._lines.append(line)
         if self._output is not None:
             self._output(line)
 
     def _last(self) -> str:
-        return f": {self._words[-1]}" if self._words else ""
+        return f": {self._lines[-1]}" if self._lines else ""
 
     def _ended(self, pid: int, detail: str) -> None:
-        """It was waited for, and nothing that it started runs any more: what starts now is another."""
+        """Report its end: the process was waited for, and nothing that it started runs any more."""
         self._gone = pid
-        self._say("exited", pid, detail, f"process {pid} has ended")
+        self._report("exited", pid, detail, f"process {pid} has ended")
 
-    def _say(self, step: Step, pid: int, detail: str = "", evidence: str = "") -> None:
+    def _report(self, step: Step, pid: int, detail: str = "", evidence: str = "") -> None:
         self._emit(
             Restart(
                 t=self._clock.now(),

@@ -1,9 +1,9 @@
 """Which agent runs on which node.
 
-Problem: a cluster in which one agent takes another's place node by node is mixed for a while, and must be buildable as
-such. Promise: a ``Team`` has one agent for every node, and others for nodes that are named; ``split`` reads the form in
-which people write it, ``NODE=WHAT`` (nodes of a lab are node0, node1, …) or ``WHAT`` for all other nodes. What names a
-node that the lab has not, or a node twice, is refused before anything is built.
+Problem: while one agent replaces another node by node, a cluster has both. Promise: a ``Team`` has one agent for every
+node, and others for named nodes; ``split`` reads the option's form ``NODE=VALUE`` (nodes of a lab are node0, node1, …)
+or ``VALUE`` for all other nodes. A node that the lab does not have, or that is named twice, is refused before anything
+is built.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Team:
 
 
 def split(text: str) -> tuple[str, str]:
-    """The node, empty where none is named, and what is for it."""
+    """Node (empty where none is named) and value."""
     found = _NODE.fullmatch(text)
     return (found[1], found[2]) if found else ("", text)
 
 
 def by_node(given: Iterable[tuple[str, _T]], plan: LabPlan, where: str) -> dict[str, _T]:
-    """What is for which node; the empty name is for all others."""
+    """Values by node; the empty name is for all others."""
     known = [plan.node_name(number) for number in range(plan.nodes)]
     found: dict[str, _T] = {}
     for node, what in given:

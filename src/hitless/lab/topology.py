@@ -1,11 +1,11 @@
-"""The wiring of a lab as text for ``ip -batch``, and the sysctls of each place. Pure: the plan in, words out.
+"""The wiring of a lab as text for ``ip -batch``, and the sysctls of each place. Pure.
 
-A pod hangs on its node as under Calico: a veth whose host side has the address ee:ee:ee:ee:ee:ee, a host route to the
-pod, and in the pod a default route over a link-local gateway that exists nowhere else. Neighbours on these links are
-permanent, so that no measurement waits for ARP. The underlay is a bridge that the nodes are plugged into (or, routed, a
-link for each) and a router with one more link, to the far end; the far end knows the underlay and has no other route,
-so that a packet which leaves a node with a pod's address arrives and cannot be answered. Next stage:
-``hitless.lab.building`` runs it.
+A pod is connected to its node as with Calico: a veth whose host side has the address ee:ee:ee:ee:ee:ee, a host route to
+the pod, and in the pod a default route over a link-local gateway that exists nowhere else. Neighbours on these links
+are permanent, so that no measurement waits for ARP. The underlay is a bridge with a port for each node (or, routed, a
+link for each) and a router with one more link, to the far end; the far end has routes to the underlay only, so that a
+packet which leaves a node with a pod's address arrives, but no reply can be sent. Next stage: ``hitless.lab.building``
+runs it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMMON = {
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv6/conf/all/disable_ipv6": "0",
     "net/ipv6/conf/default/disable_ipv6": "0",
-    # addresses are usable at once: the kernel would hold them back for a second otherwise
+    # without duplicate address detection, addresses are usable at once and not after a second
     "net/ipv6/conf/all/accept_dad": "0",
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/all/accept_ra": "0",
@@ -48,7 +48,7 @@ def sysctls(place: str) -> dict[str, str]:
     """What to write below /proc/sys in a new ``node``, ``pod``, ``underlay`` or ``far_end``."""
     match place:
         case "node":
-            # loose: replies of services come in on other links than the route back says
+            # loose: replies of Services arrive on other links than the route back uses
             return _COMMON | _ROUTER | {f"net/ipv4/conf/{name}/rp_filter": "2" for name in ("all", "default")}
         case "underlay":
             return _COMMON | _ROUTER

@@ -1,8 +1,8 @@
 """How a cluster's network is cut into nodes' subnets where Kubernetes does not do it: flannel's SubnetLen and its like.
 
 Problem: in etcd and in a shared directory each node takes a subnet for itself. Promise: ``cut`` checks the four numbers
-against the network as flannel does (its pkg/subnet/config.go), with its defaults, and ``Cut`` knows which
-subnets are inside and which are free. Pure.
+against the network as flannel does (its pkg/subnet/config.go), with its defaults, and ``Cut`` knows which subnets are
+inside and which are free. Pure.
 """
 
 from __future__ import annotations

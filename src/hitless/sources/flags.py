@@ -2,9 +2,9 @@
 
 Problem: the container arguments of the Canal chart must work unchanged, and a typo must not be swallowed. Promise:
 every flag of flanneld is known (``-flag``, ``--flag``, ``--flag=value``, ``--flag value``; switches take ``=true`` or
-``=false``), an unset flag takes ``FLANNELD_<FLAG>``, ours also ``HITLESS_AGENT_<FLAG>``; what this version does not
-act on is accepted and named (``Options.ignored``), unknown flags are refused. Parsing is pure: arguments and
-environment are passed in. Next stage: ``hitless.sources.snapshot``.
+``=false``), an unset flag takes ``FLANNELD_<FLAG>``, ours also ``HITLESS_AGENT_<FLAG>``; what this version does not act
+on is accepted and named (``Options.ignored``), unknown flags are refused. Parsing is pure: arguments and environment
+are passed in. Next stage: ``hitless.sources.snapshot``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """This node's subnets, from the Kubernetes API.
 
-Problem: the agent needs one field of one object (``node.spec.podCIDRs``), from the server that flannel's
-flags, a kubeconfig or the pod's service account names. Promise: ``hitless.kube`` reaches the API as for every daemon;
-every failure is ``ApiError`` (try again) or ``InputError`` (the configuration is wrong). It only reads; annotations and
+Problem: the agent needs one field of one object (``node.spec.podCIDRs``), from the server that flannel's flags, a
+kubeconfig or the pod's service account names. Promise: ``hitless.kube`` reaches the API as for every daemon; every
+failure is ``ApiError`` (try again) or ``InputError`` (the configuration is wrong). It only reads; annotations and
 conditions are written by the overlay. One call, bounded time.
 """
 

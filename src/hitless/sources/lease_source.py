@@ -1,11 +1,11 @@
 """The port to a source of leases, the same for Kubernetes, etcd and a directory.
 
-Problem: the overlay must not know where leases are kept, and each source has its own order: Kubernetes gives the
-subnet first, etcd gives it in exchange for what a node publishes. Promise: one order for all of them. A
-``LeaseSource`` is started with a function that it calls, from a thread of its own, with the whole ``News`` each time
-something changed; the overlay publishes an ``Offer`` (its MAC or key comes from the kernel, or from ``News.own``,
-before there is a subnet), and the source writes it again when others remove or change it. While the source cannot be
-reached (``trouble``), its last report stays valid. Next stage: ``hitless.agent.overlay``.
+Problem: the overlay must not know where leases are kept, and each source has its own order: Kubernetes gives the subnet
+first, etcd gives it in exchange for what a node publishes. Promise: one order for all of them. A ``LeaseSource`` is
+started with a function that it calls, from a thread of its own, with the whole ``News`` each time something changed;
+the overlay publishes an ``Offer`` (its MAC or key comes from the kernel, or from ``News.own``, before there is a
+subnet), and the source writes it again when others remove or change it. While the source cannot be reached
+(``trouble``), its last report stays valid. Next stage: ``hitless.agent.overlay``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """flannel's ``net-conf.json``.
 
-Problem: a typo in this file must never reach the kernel. Promise: the file is read whole, every field that concerns
-us is checked, and one message names file, field and expectation, before anything is changed. What flanneld accepts is
+Problem: a typo in this file must never reach the kernel. Promise: the file is read whole, every field that concerns us
+is checked, and one message names file, field and expectation, before anything is changed. What flanneld accepts is
 accepted: ignored are the fields of a family that is switched off (every single-stack K3s node has a network ::/0
 there), how flannel's etcd mode would cut the network into subnets (SubnetLen and its like: here the subnet comes from
 Kubernetes, a flag or subnet.env), and fields that a later flannel may add. ``NetConf.unused`` names the fields that are

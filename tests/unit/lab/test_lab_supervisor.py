@@ -83,14 +83,14 @@ class Story:
         command: Sequence[str],
         namespace: Namespace,
         environment: Mapping[str, str],
-        hear: Callable[[str], None],
+        receive: Callable[[str], None],
     ) -> Fake:
         assert environment["HITLESS_SUBNET"] == "10.42.0.0/24"
         if self.launched >= len(self.fakes):
             raise MissingError("the program agent is not installed", remedy="install it")
         fake = self.fakes[self.launched]
         self.launched += 1
-        hear("hello")
+        receive("hello")
         fake.live()
         return fake
 

@@ -2,7 +2,7 @@
 
 Problem: what an agent's restart costs depends on its commands, their order and their number, and a real flanneld needs
 an API server, an overlay and an image. Promise: each stand-in runs the same programs with the same arguments in the
-same order as the agent that it stands for (facts read in flannel's and go-iptables' sources; no code of theirs), does
-real work in the kernel, counts its commands, and behaves as the agent does at SIGTERM. It never simulates a gap: what
-is lost is lost in the kernel. Run as ``python -m hitless.lab.standins NAME --backend nft --network … --subnet …``.
+same order as the agent that it replaces (facts from flannel's and go-iptables' sources; no code of theirs), does real
+work in the kernel, counts its commands, and behaves as the agent does at SIGTERM. No gap is simulated: packets are lost
+in the kernel. Run as ``python -m hitless.lab.standins NAME --backend nft --network … --subnet …``.
 """

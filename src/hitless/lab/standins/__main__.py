@@ -84,33 +84,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
     options = _parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
-    asked = threading.Event()
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, lambda *_: stopping.set())
     ready = Path(options.ready_file) if options.ready_file else None
     if ready is not None:
         ready.unlink(missing_ok=True)
     try:
         agent = _agent(options)
 
-        def say(event: str) -> None:
+        def report(event: str) -> None:
             elapsed = round((time.monotonic() - begin) * 1000, 1)
             line = {"agent": options.name, "event": event, "commands": agent.counter.total, "elapsed_ms": elapsed}
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
 
-        say("started")
+        report("started")
         agent.start()
-        say("ready")
-        if ready is not None:  # last: who sees the file may end us at once, and has heard the word
+        report("ready")
+        if ready is not None:  # last: who sees the file may end us at once, after the report
             ready.parent.mkdir(parents=True, exist_ok=True)
             files.replace(ready, f"{os.getpid()}\n".encode(), durable=False)
-        while not asked.wait(0.1):
-            continue  # a signal to a process that stands still (SIGSTOP) may be taken by another thread, whose wake-up
-            # does not end a wait here: the handler runs when this thread turns by itself
-        say("stopping")
+        while not stopping.wait(0.1):
+            continue  # a signal to a stopped process (SIGSTOP) may be delivered to another thread, which does not end a
+            # wait here: the handler runs when this thread continues by itself
+        report("stopping")
         agent.stop()
-        say("stopped")
+        report("stopped")
     except HitlessError as error:
         sys.stderr.write(f"stand-in {options.name}: {error}\n")
         return 3

@@ -1,8 +1,8 @@
 """``adopter``: the smallest agent whose restart makes no gap.
 
-It reads what the kernel has; when that is right it writes nothing; else it replaces its chains in one transaction per
-table, jump included; at SIGTERM it ends and leaves everything as it is. ``hitless agent`` is the real one; this one
-shows in a hundred lines what the whole difference to flannel is.
+It reads the rules; when they are right it writes nothing, else it replaces its chains in one transaction per table,
+jump included; at SIGTERM it ends and changes nothing. ``hitless agent`` is the real one; this one shows the difference
+to flannel in a hundred lines.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Adopter:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Everything up to ready."""
+        """Start, until it is ready."""
         self._reconcile()
         threading.Thread(target=self._resync, daemon=True).start()
 
@@ -73,7 +73,7 @@ class Adopter:
     def _nftables(self, pods: Pods) -> None:
         table = f"{pods.family.nft} {self.backend.table(pods.family)}"
         for chain, head, lines in (
-            ("postrtg", "type nat hook postrouting priority srcnat; policy accept;", _mended(pods)),
+            ("postrtg", "type nat hook postrouting priority srcnat; policy accept;", _corrected(pods)),
             ("forward", "type filter hook forward priority filter; policy accept;", rules.nft_forward(pods)),
         ):
             code, output, _ = self.counter.run(["nft", "list", "chain", *table.split(), chain])
@@ -85,7 +85,7 @@ class Adopter:
             self._run(["nft", "-f", "-"], "\n".join([*text, ""]))
 
 
-def _mended(pods: Pods) -> tuple[str, ...]:
+def _corrected(pods: Pods) -> tuple[str, ...]:
     """flannel's nftables rules without its two defects: the mark masked, the fourth rule as in iptables mode."""
     ip, network, subnet = pods.family.nft, pods.network, pods.subnet
     mark, out, back, foreign, *rest = rules.nft_masquerade(pods)

@@ -1,4 +1,4 @@
-"""iptables and nft as flannel drives them: one process for each question, and every one counted.
+"""iptables and nft as flannel calls them: one process for each query, and every one counted.
 
 Facts: coreos/go-iptables (``New`` asks for the version; a chain exists when ``-S CHAIN 1`` works; a rule when ``-C``
 does; ``ClearChain`` tries ``-N`` and then ``-F``; every command ends with ``--wait``) and sigs.k8s.io/knftables
@@ -42,17 +42,17 @@ class IpTables:
         self.version()
 
     def version(self) -> None:
-        """What go-iptables asks whenever one of its objects is made."""
+        """go-iptables does this whenever one of its objects is created."""
         self._counter.run([self._program, "--version"])
 
-    def _run(self, *words: str) -> tuple[int, str]:
-        code, _, problem = self._counter.run([self._program, *words, "--wait"])
+    def _run(self, *arguments: str) -> tuple[int, str]:
+        code, _, problem = self._counter.run([self._program, *arguments, "--wait"])
         return code, problem
 
-    def _must(self, *words: str) -> None:
-        code, problem = self._run(*words)
+    def _must(self, *arguments: str) -> None:
+        code, problem = self._run(*arguments)
         if code:
-            raise ProgramError([self._program, *words], code, problem)
+            raise ProgramError([self._program, *arguments], code, problem)
 
     def chain_exists(self, table: str, chain: str) -> bool:
         """``-S CHAIN 1``."""
@@ -60,13 +60,13 @@ class IpTables:
 
     def exists(self, rule: Spec) -> bool:
         """``-C``; 1 is "no", anything else is an error."""
-        code, problem = self._run("-t", rule.table, "-C", rule.chain, *rule.words)
+        code, problem = self._run("-t", rule.table, "-C", rule.chain, *rule.arguments)
         if code > 1:
             raise ProgramError([self._program, "-C", rule.chain], code, problem)
         return code == 0
 
     def clear_chain(self, table: str, chain: str) -> None:
-        """Make the chain; when it is there already, empty it. This is what opens the gap."""
+        """Create the chain; when it exists, flush it. This opens the gap."""
         code, problem = self._run("-t", table, "-N", chain)
         if code == 1:
             self._must("-t", table, "-F", chain)
@@ -74,7 +74,7 @@ class IpTables:
             raise ProgramError([self._program, "-N", chain], code, problem)
 
     def clear_and_delete_chain(self, table: str, chain: str) -> None:
-        """Empty and delete the chain when it is there; raises when something still jumps to it."""
+        """Flush and delete the chain when it exists; raises when a rule still jumps to it."""
         if self.chain_exists(table, chain):
             self._must("-t", table, "-F", chain)
             self._must("-t", table, "-X", chain)
@@ -100,7 +100,7 @@ class Nft:
         self.check(f'add table {self.table} {{ comment "test" ; }}\n')
 
     def check(self, text: str) -> bool:
-        """Whether nft and the kernel would take it."""
+        """Whether nft and the kernel would accept it."""
         return self._counter.run(["nft", "--check", "-f", "-"], text)[0] == 0
 
     def run(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""flannel's traffic manager, replayed: what runs at start, every five seconds, and at SIGTERM.
+"""flannel's traffic manager, replayed: its commands at start, every five seconds, and at SIGTERM.
 
 Start (every release): when the subnet file names other networks than the lease, or is missing, the old rules are torn
 down, the POSTROUTING jump among them; then FLANNEL-POSTRTG is emptied; then each of seven rules is checked twice; then
@@ -30,7 +30,7 @@ log = logging.getLogger("stand-in")
 
 @dataclass(frozen=True, slots=True)
 class Subnets:
-    """The subnet file: what the last flannel said. Canal mounts none, so every start there is a first start."""
+    """The subnet file of the last flannel. Canal mounts none, so that every start there is a first start."""
 
     path: Path | None
 
@@ -45,7 +45,7 @@ class Subnets:
         return Pods(family, values[f"{stem}NETWORK"], values[f"{stem}SUBNET"])
 
     def write(self, pods: Iterable[Pods]) -> None:
-        """Say it, whole or not at all."""
+        """Write the file atomically."""
         if self.path is None:
             return
         lines = []
@@ -71,7 +71,7 @@ class FlannelStandIn:
     _written: list[tuple[Pods, tuple[Spec, ...]]] = field(default_factory=list)
 
     def start(self) -> None:
-        """Everything up to ready."""
+        """Start, until it is ready."""
         if not self.old:
             self._clean_other_backend()
         first: list[threading.Thread] = []
@@ -79,7 +79,7 @@ class FlannelStandIn:
             previous = self.subnets.previous(pods.family)
             if (previous.network, previous.subnet) != (pods.network, pods.subnet):
                 log.info("recycle old rules of %s", previous.network)
-                self._table(pods)  # flannel asks whether --random-fully works
+                self._table(pods)  # flannel checks whether --random-fully works
                 self._teardown(pods, rules.masquerade(previous))
             self._table(pods).clear_chain("nat", rules.MASQ_CHAIN)
             self._table(pods)  # and again
@@ -88,11 +88,11 @@ class FlannelStandIn:
             self._table(pods).clear_chain("filter", rules.FORWARD_CHAIN)
             self._ensure(pods, rules.forward(pods), first)
         self.subnets.write(self.pods)
-        for thread in first:  # ready means here that the rules stand, which old releases did not wait for
+        for thread in first:  # ready when the rules are complete, which old releases did not wait for
             thread.join()
 
     def stop(self) -> None:
-        """What SIGTERM leads to."""
+        """As at SIGTERM."""
         self.stopping.set()
         if self.old:
             time.sleep(1)
@@ -108,7 +108,7 @@ class FlannelStandIn:
             try:
                 Nft(family, table, self.counter).run(f"delete table {family.nft} {table}\n")
             except ProgramError:
-                log.debug("no table %s to clean up", table)  # flannel says so at a verbosity that nobody runs
+                log.debug("no table %s to clean up", table)  # flannel logs this at a high verbosity only
 
     def _ensure(self, pods: Pods, specs: tuple[Spec, ...], first: list[threading.Thread]) -> None:
         """Bootstrap, then resync for ever; the bootstrap in a thread of its own in old releases."""
@@ -118,11 +118,11 @@ class FlannelStandIn:
             self._begin(pods, specs).join()
 
     def _begin(self, pods: Pods, specs: tuple[Spec, ...]) -> threading.Thread:
-        """Bootstrap in a thread, which ends when the rules stand; another then looks after them."""
+        """Bootstrap in a thread, which ends when the rules are complete; another one then does the resync."""
 
         def work() -> None:
             table = self._table(pods)
-            table.version()  # the restore program's own question
+            table.version()  # for the restore program
             self._bootstrap(table, specs)
             self._written.append((pods, specs))
             threading.Thread(target=self._resync, args=(table, specs), daemon=True).start()
@@ -149,7 +149,7 @@ class FlannelStandIn:
                     log.info("some rules are missing; deleting and recreating rules")
                     self._bootstrap(table, specs)
             except ProgramError as error:
-                log.error("failed to ensure rules: %s", error)  # as flannel: say it, and try again next time
+                log.error("failed to ensure rules: %s", error)  # as flannel: log it, and try again next time
 
     def _teardown(self, pods: Pods, specs: Iterable[Spec]) -> None:
         table = self._table(pods)
@@ -171,11 +171,11 @@ class FlannelNft:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
-        """Everything up to ready."""
+        """Start, until it is ready."""
         if not self.old:
             self._clean_other_backend()
         tables = {}
-        for family in Family:  # flannel makes both tables, whatever it is configured for
+        for family in Family:  # flannel creates both tables for any configuration
             nft = Nft(family, f"flannel-{family}", self.counter)
             nft.run(f'add table {nft.table} {{ comment "rules for flannel-{family}" ; }}\n')
             tables[family] = nft
@@ -188,7 +188,7 @@ class FlannelNft:
             self._replace(nft, "forward", "forward { type filter hook forward priority 0 ; }", rules.nft_forward(pods))
 
     def stop(self) -> None:
-        """What SIGTERM leads to."""
+        """As at SIGTERM."""
         self.stopping.set()
         if self.old:
             for family in Family:

@@ -1,7 +1,7 @@
-"""flannel's rules as the argument lists that flannel gives to iptables, and as the text that it gives to nft.
+"""flannel's rules as arguments of iptables, and as input of nft, as flannel passes them.
 
-Facts: upstream's pkg/trafficmngr, v0.25 to v0.28 (they differ in nothing here). The two defects of its nftables mode
-are kept, as a stand-in must: the mark is compared whole instead of masked, and the fourth rule shadows the last.
+Facts: upstream's pkg/trafficmngr, v0.25 to v0.28 (they do not differ here). The two defects of its nftables mode are
+kept: the mark is compared whole instead of masked, and the fourth rule shadows the last.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORWARD_CHAIN = "FLANNEL-FWD"
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """What flannel knows of one family: the cluster's pod network and the node's subnet, as it writes them."""
+    """flannel's configuration of one family: the cluster's pod network and the node's subnet, as it writes them."""
 
     family: Family
     network: str
@@ -31,27 +31,27 @@ class Pods:
 
     @classmethod
     def nothing(cls, family: Family) -> Pods:
-        """flannel's empty value: what it takes for the previous networks when it finds no subnet file."""
+        """flannel's empty value: its previous networks when there is no subnet file."""
         every = "0.0.0.0/0" if family is Family.IPV4 else "::/0"
         return cls(family, every, every)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One rule: where it belongs, and its words."""
+    """One rule: its table, its chain, and its arguments."""
 
     table: str
     chain: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
     def line(self, action: str) -> str:
         """The rule as a line of iptables-restore, which is also how iptables-save writes it (``action`` "-A")."""
-        return " ".join([action, self.chain, *(f'"{word}"' if " " in word else word for word in self.words)])
+        return " ".join([action, self.chain, *(f'"{text}"' if " " in text else text for text in self.arguments)])
 
     @property
     def own_chain(self) -> str:
-        """The flannel chain that must exist for this rule: the one it stands in or jumps to."""
-        return FORWARD_CHAIN if FORWARD_CHAIN in (self.chain, self.words[-1]) else MASQ_CHAIN
+        """The flannel chain that must exist for this rule: the one that contains it, or that it jumps to."""
+        return FORWARD_CHAIN if FORWARD_CHAIN in (self.chain, self.arguments[-1]) else MASQ_CHAIN
 
 
 def masquerade(pods: Pods, *, random_fully: bool = True) -> tuple[Spec, ...]:
@@ -60,8 +60,8 @@ def masquerade(pods: Pods, *, random_fully: bool = True) -> tuple[Spec, ...]:
     comment = ("-m", "comment", "--comment", "flanneld masq")
     translate = ("-j", "MASQUERADE", *(["--random-fully"] if random_fully else []))
 
-    def rule(*words: str) -> Spec:
-        return Spec("nat", MASQ_CHAIN, words)
+    def rule(*arguments: str) -> Spec:
+        return Spec("nat", MASQ_CHAIN, arguments)
 
     return (
         Spec("nat", "POSTROUTING", (*comment, "-j", MASQ_CHAIN)),

@@ -4,8 +4,8 @@ Problem: a list comes in pages of one revision, and a watch continues from that 
 revision was compacted. After etcd was restored from a backup, a watch reports nothing: it waits for a revision that
 will be assigned a second time. Promise: ``Following`` gives the next request and reads the response. Before it watches
 again it reads one known key, whose revisions differ if the history is another one. Who applies each ``KeyPut`` and
-``KeyDeleted`` has the same keys as etcd at every ``KeysSynced`` and after each change that follows. A response that
-is not etcd's raises ``ValueError``. Next stage: ``source``.
+``KeyDeleted`` has the same keys as etcd at every ``KeysSynced`` and after each change that follows. A response that is
+not etcd's raises ``ValueError``. Next stage: ``source``.
 """
 
 from __future__ import annotations
