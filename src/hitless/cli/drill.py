@@ -1,9 +1,9 @@
 """``hitless drill``: restart agents under load and give a verdict.
 
 Problem: "does a restart cost the pods anything?" must be one command with one answer. Promise: without options, three
-agents in a lab on this machine, side by side; the exit code is the judged agent's verdict; standard output holds the
-result and nothing else; the event log stays, from which ``hitless report`` makes everything again; Ctrl-C leaves
-nothing running. Nothing outside the lab is changed.
+agents in a lab on this machine, side by side. The exit code is the judged agents' verdict; standard output has the
+result and nothing else; the event log stays, and ``hitless report`` renders all reports from it again; Ctrl-C leaves no
+processes behind. Nothing outside the lab is changed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ONLY_WITH: tuple[tuple[str, str, tuple[Method | ApiMethod, ...]], ...] = (
         (Method.SIGTERM, Method.STOP, Method.REPLACE, *(one for one in ApiMethod if entry_of(one).grace)),
     ),
 )
-"""Options that mean something with some ways to restart alone."""
+"""Options that are valid only with some restart methods."""
 _SECTIONS = {
     "In the lab: the agents": (
         "agents", "agent_commands", "agent_name", "ready_command", "ready_http", "ready_within", "guard", "judge",
@@ -232,8 +232,8 @@ def command(
 
 
 def judged_agents(asked: str | None, names: Sequence[str], *, brought: str) -> tuple[str, ...]:
-    """Whose verdict counts: whoever was asked for; else the agent that the user ``brought``, else hitless, else the
-    last. With --guard that agent's guarded row, and where the question was the guard alone, every guarded row."""
+    """The agents whose verdict is the exit code: those of --judge; else the user's own agent (``brought``), else
+    hitless, else the last one. With --guard: that agent's guarded row; with neither of the two, all guarded rows."""
     if asked is not None:
         chosen = tuple(dict.fromkeys(filter(None, (one.strip() for one in asked.split(",")))))
         for name in chosen or (asked,):
@@ -279,10 +279,10 @@ def _in_cluster(
 
     async def work(log: Path, observer: Callable[[Event], None]) -> tuple[RecordedDrill, Verdict]:
         async with ready.target() as target:
-            told, verdict = await run(
+            recorded, verdict = await run(
                 ready.plan, target, log, judged=ready.agent, observer=observer, origin=origin, permit=ready.permit
             )
-        await ready.after(told, verdict)
-        return told, verdict
+        await ready.after(recorded, verdict)
+        return recorded, verdict
 
     return carry_out(work, [ready.agent], plan.rounds, out=out, as_object=as_object, progress=shown)

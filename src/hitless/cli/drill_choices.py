@@ -1,8 +1,8 @@
-"""The options of ``hitless drill --cluster``, and what was asked with them.
+"""The options of ``hitless drill --cluster`` and their values.
 
-Problem: one command drills the lab and clusters, and an option of the one means nothing to the other. Promise: an
-option that was typed and has no effect is refused, so are two that contradict each other; what was asked is one value.
-Nothing of the cluster is imported or asked here. Next stages: ``drill_cluster``, ``drill_cleanup``.
+Problem: one command drills the lab and clusters, and options of one have no meaning for the other. Promise: a given
+option without effect is refused, and so are two that contradict each other; the values are one object. The cluster is
+not imported or queried here. Next stages: ``drill_cluster``, ``drill_cleanup``.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _LAB_ONLY = (
     "replace_by",
 )
 _BOTH = frozenset({"count", "at_once"})
-"""Options of ``--cluster`` that mean the same in the lab."""
+"""Options of ``--cluster`` that are also valid in the lab."""
 
 _TYPED = click.core.ParameterSource.COMMANDLINE
 _CLEANUP = frozenset(
     {"cluster", "cleanup", "dry_run", "yes", "force", "kubeconfig", "context"}
     | {"namespaces", "probe_namespace", "as_object", "quiet", "progress_"}
 )
-"""What --cleanup goes with; everything else is about a drill."""
+"""The options that are valid with --cleanup; all others are about a drill."""
 _NO_DRY_RUN = {"yes": "asks for nothing", "as_object": "prints YAML"}
-"""What contradicts the dry run of a drill."""
+"""Options that contradict a drill's dry run, and why."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -110,7 +110,7 @@ def options(command: _F) -> _F:
 
 
 def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
-    """Whether a cluster is meant; raises ``InputError`` for options of the one that were given with the other."""
+    """Whether the drill is of a cluster; raises ``InputError`` for options that do not apply."""
     meant = bool(given["cluster"] or given["cleanup"])
     names = {str(one.name): one.opts[0] for one in ctx.command.params}
     typed = {name: flag for name, flag in names.items() if ctx.get_parameter_source(name) is _TYPED}
@@ -134,6 +134,6 @@ def asked(ctx: click.Context, given: Mapping[str, Any]) -> bool:
 
 
 def choices(ctx: click.Context, given: Mapping[str, Any]) -> Choices:
-    """What was asked of ``--cluster``."""
+    """The values of the options of ``--cluster``."""
     rate, family = (ctx.get_parameter_source(name) is _TYPED for name in ("rate", "family"))
     return Choices(**given, rate_given=rate, family_given=family, windows=window_gate.configmap())

@@ -1,8 +1,8 @@
-"""``hitless drill --cleanup``: what drills left in a cluster is listed, and after a yes removed.
+"""``hitless drill --cleanup``: list what drills left in a cluster, and remove it after confirmation.
 
-Problem: a drill that was killed leaves pods behind, and beside them a colleague's drill may be at work. Promise:
-everything is listed first, drill by drill; a drill that is alive, or of which that cannot be said, is left alone unless
-``--force`` is given; nothing is removed before somebody agreed (``--yes``); ``--dry-run`` lists and changes nothing.
+Problem: a drill that was killed leaves pods behind, and another user's drill may be running beside them. Promise:
+everything is listed first, by drill. Drills that are running, or may be running, are left alone unless ``--force`` is
+given. Nothing is removed without confirmation (``--yes``); ``--dry-run`` only lists.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _SIGNS = {"alive": "alive", "dead": "dead", "unknown": "cannot tell whether it i
 
 
 def cleanup(choices: Choices, places: Sequence[str], *, as_object: bool) -> None:
-    """List, ask, remove; raises ``InputError`` when there is no terminal to ask on."""
+    """List, ask, remove; raises ``InputError`` if there is no terminal to ask on."""
     check_places(choices)
-    drills = asyncio.run(_look(choices, places))
+    drills = asyncio.run(_find(choices, places))
     doomed = [one for one in drills if one.life == "dead" or choices.force]
     spared = [one for one in drills if one not in doomed]
     _say(_listed(drills) if drills else ["nothing was left"], as_object=as_object)
@@ -43,19 +43,19 @@ def cleanup(choices: Choices, places: Sequence[str], *, as_object: bool) -> None
     elif drills:
         _say(["dry run: nothing was removed" if choices.dry_run else "nothing was removed"], as_object=as_object)
     if as_object:
-        told = {
+        result = {
             "dry_run": choices.dry_run,
             "drills": [_described(one, doomed=one in doomed) for one in drills],
             "removed": removed,
         }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(result, indent=2))
 
 
 def _say(lines: Sequence[str], *, as_object: bool) -> None:
     click.echo("\n".join(lines), err=as_object)
 
 
-async def _look(choices: Choices, places: Sequence[str]) -> list[Drill]:
+async def _find(choices: Choices, places: Sequence[str]) -> list[Drill]:
     from hitless.cluster import heartbeat, leftovers
     from hitless.kube.api import Patience, connect
 

@@ -1,8 +1,8 @@
-"""``hitless drill --cluster``: who asked for a drill of a Kubernetes cluster, at a terminal.
+"""``hitless drill --cluster``: the dialogue at the terminal.
 
-Problem: the same drill is asked for by a person, a script and a schedule. Promise: a question is asked where somebody
-can answer, and names what ``--yes`` would agree to; a server that does not answer at once is said to be waited for.
-What a drill does is ``hitless.cluster.preparation``.
+Problem: the same drill is run by users, scripts and schedules. Promise: confirmation is asked for only where somebody
+can answer, and says what ``--yes`` would confirm; if a server does not answer at once, the wait is reported. What a
+drill does is in ``hitless.cluster.preparation``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Allow", "place_of", "prepare", "waited_for"]
 
 _T = TypeVar("_T")
 
-_WONDER = 1.0
-"""Seconds after which it is said who is waited for."""
+_REPORT_AFTER = 1.0
+"""Seconds after which a wait is reported."""
 
 Allow = Callable[[Mapping[str, Mapping[str, str]], Choices], Permit]
-"""Whether a drill of these nodes (their labels by name) may begin, by the windows; raises where it may not."""
+"""Checks the maintenance windows of these nodes (their labels by name); raises if the drill may not begin."""
 
 
 class _AtTerminal:
@@ -70,7 +70,7 @@ class _AtTerminal:
 
 
 def prepare(choices: Choices, plan: DrillPlan, grace: float | None, allow: Allow) -> Prepared | None:
-    """Look at the cluster, object, ask; None when only a dry run was asked for, or the answer was no."""
+    """Inspect the cluster, check, ask; None after a dry run, or if the user declined."""
     from hitless.cluster import preparation
 
     return preparation.prepare(choices, plan, grace, _AtTerminal(allow))
@@ -81,18 +81,18 @@ def _warn(text: str) -> None:
 
 
 def place_of(way: Connection) -> str:
-    """Which cluster is meant, for people: its name, the context and the server."""
+    """The cluster for messages: its name, the context and the server."""
     named = f"cluster {way.cluster_name} " if way.cluster_name else "the cluster "
     context = f"context {way.context}, " if way.context else ""
     return clean(f"{named}({context}server {way.cluster.server})")
 
 
 async def waited_for(work: Coroutine[Any, Any, _T], place: str) -> _T:
-    """The same; when nothing has come of it after a second, it is said who is waited for, and for how long."""
+    """Do the work; if it takes more than a second, report the server and the longest wait."""
     from hitless.cluster.preparation import ASKED
 
     task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait([task], timeout=_WONDER)
+    done, _ = await asyncio.wait([task], timeout=_REPORT_AFTER)
     if not done:
         _warn(f"no answer yet from {place}; it is asked for up to {ASKED:g} s (Ctrl-C ends it, nothing was changed)")
     try:

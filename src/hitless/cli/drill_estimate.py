@@ -1,7 +1,7 @@
-"""How long a drill still takes: told from its own rounds, as they come.
+"""How long a drill still takes, estimated from its own rounds.
 
-Promise: nothing before two rounds have begun somewhere, then an estimate from the mean of all rounds seen; agents that
-have not begun count as long as those that have. No event is missing in it: only the calendar (``Phase``) is read.
+Promise: no estimate before two rounds have begun, then one from the mean of all rounds so far; agents that have not
+begun count like those that have. Only ``Phase`` events are used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["TimeLeft"]
 
 @dataclass
 class _Course:
-    """One agent on one node."""
+    """The phases of one agent on one node."""
 
     begin: int
     rounds: list[int] = field(default_factory=list)
@@ -30,8 +30,8 @@ class _Course:
 
 
 class TimeLeft:
-    """``nodes``: on how many nodes each agent is drilled, one after another; where it is 1, nodes beside the first one
-    that an agent is heard of on (in the lab) go through the same rounds at the same time."""
+    """``nodes``: on how many nodes each agent is drilled, one after another. If it is 1, further nodes of an agent (in
+    the lab) do the same rounds at the same time."""
 
     def __init__(self, agents: Sequence[str], rounds: int, nodes: int = 1) -> None:
         self._agents, self._rounds, self.nodes = agents, rounds, nodes
@@ -40,7 +40,7 @@ class TimeLeft:
         self._now = 0
 
     def take(self, event: e.Event) -> None:
-        """Go on to the time of the event."""
+        """Take the time and phase of an event."""
         self._now = max(self._now, event.t)
         if not isinstance(event, e.Phase):
             return
@@ -58,7 +58,7 @@ class TimeLeft:
                 pass
 
     def seconds(self) -> float | None:
-        """The estimate; ``None`` while there is nothing to tell it from."""
+        """The estimate; ``None`` before the first complete round."""
         seen = [length for course in self._courses.values() for length in course.lengths()]
         if not seen:
             return None

@@ -1,8 +1,7 @@
-"""What was asked of a drill in the lab: which agents, on which nodes, in what kind of lab, restarted how.
+"""The options of a drill in the lab: agents, nodes, the lab's plan, and the restart method.
 
-Problem: an agent is named, or brought by a command line, for all nodes or for one; and some of it means something in
-some labs alone. Promise: what contradicts itself is refused before anything is built, with its flag. Next stage:
-``hitless.drill.labs``.
+Problem: an agent is named, or given as a command line, for all nodes or for one; and some options apply only to some
+labs. Promise: contradictions are refused before anything is built, with their flag. Next stage: ``hitless.drill.labs``.
 """
 
 from __future__ import annotations
@@ -42,7 +41,8 @@ def replace_option(command: _F) -> _F:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The ``rows`` of the table; what runs on single nodes in each; the user's own command lines and their agent."""
+    """The table's ``rows``; ``others``: agents of single nodes; ``commands``: the user's command lines; ``brought``:
+    the name of the user's own agent."""
 
     rows: Sequence[Agent]
     others: Mapping[str, Agent]
@@ -59,7 +59,7 @@ def agents(
     within: float,
     grace: float | None,
 ) -> Rows:
-    """The agents that were asked for."""
+    """The agents of the options."""
     readiness = _readiness(ready_command, ready_http)
     given: dict[str, str] = {}
     for node, text in map(teams.split, commands):
@@ -110,7 +110,7 @@ def _readiness(command: str | None, http: str | None) -> Readiness | None:
 
 
 def place(nodes: int | None, overlay: str | None, underlay: str, commands: Sequence[str], **more: Any) -> lab.LabPlan:
-    """The lab to build; an overlay cannot be used with one node, so that it brings a second one."""
+    """The lab's plan; an overlay needs two nodes, which are then the default."""
     count = nodes if nodes is not None else 2 if overlay else 1
     for flag, given in (("--overlay", bool(overlay)), ("--underlay", underlay != Wiring.L2)):
         if given and count == 1:
@@ -137,7 +137,7 @@ def ways(
     within: float,
     grace: float | None,
 ) -> LabVariation:
-    """How the nodes' agents are restarted."""
+    """The variations of the restarts."""
     others = teams.by_node(asked.others.items(), plan, "--agent-command")
     successor = None
     if method is Method.REPLACE:

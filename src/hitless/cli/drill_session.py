@@ -1,8 +1,8 @@
-"""What every drill does around its rounds: the live view, the log, the reports, the result, the exit code.
+"""What every drill does around its rounds: live view, log, reports, result, exit code.
 
-Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end in the same way, also when they are
-interrupted. Promise: standard output holds the result and nothing else; however the drill ends, the log stays, and
-what is known so far is reported. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
+Problem: ``drill`` in the lab, in a cluster and ``node-drill`` must end in the same way, also if they are interrupted.
+Promise: standard output has the result and nothing else; however the drill ends, the log stays, and the results so far
+are reported. Next stages: ``hitless.drill`` (rounds), ``hitless.evidence`` (verdict, reports).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 def interruptible(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run it; SIGTERM ends it as Ctrl-C does: cancelled, cleaned up, ``KeyboardInterrupt``."""
+    """Run the work; SIGTERM ends it like Ctrl-C: cancelled, cleaned up, ``KeyboardInterrupt``."""
 
     async def main() -> _T:
         task = asyncio.current_task()
@@ -93,7 +93,7 @@ def carry_out(
     log = folder / "events.jsonl"
     try:
         with view(agents, rounds, quiet=quiet, progress=progress) as observer:
-            told, verdict = interruptible(work(log, observer))
+            recorded, verdict = interruptible(work(log, observer))
     except BaseException as error:
         if log.exists() and log.stat().st_size:
             if isinstance(error, KeyboardInterrupt):
@@ -102,11 +102,11 @@ def carry_out(
         elif out is None and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         raise
-    problem = reports(folder, told, verdict)
+    problem = reports(folder, recorded, verdict)
     if as_object:
-        click.echo(as_json(told, verdict), nl=False)
+        click.echo(as_json(recorded, verdict), nl=False)
     else:
-        show(told, verdict)
+        show(recorded, verdict)
         click.echo("" if problem else f"\nReport: {folder / 'report.html'}")
         click.echo(f"Events: {log}")
     if problem:
@@ -118,19 +118,19 @@ def carry_out(
 
 
 def _so_far(log: Path) -> None:
-    """What is known of a drill that was cut off; on standard error, because it is no result."""
-    with contextlib.suppress(HitlessError):  # a log without an event: there is nothing to tell
-        recorded = read(log)
-        told = grouped(recorded.events, sha256=recorded.sha256)
-        if any(record.attempts for record in told.records):
-            show(told, judge(told, path=str(log)), err=True)
+    """Show the results so far of a drill that was interrupted; on standard error, because it is not a result."""
+    with contextlib.suppress(HitlessError):  # a log without events
+        events = read(log)
+        recorded = grouped(events.events, sha256=events.sha256)
+        if any(record.attempts for record in recorded.records):
+            show(recorded, judge(recorded, path=str(log)), err=True)
 
 
-def reports(folder: Path, told: RecordedDrill, verdict: Verdict) -> str:
-    """Write the reports; says which one could not be written, and why."""
+def reports(folder: Path, recorded: RecordedDrill, verdict: Verdict) -> str:
+    """Write the reports; returns which one could not be written, and why."""
     for name, form in (("report.json", "json"), ("junit.xml", "junit"), ("report.html", "html")):
         try:
-            write(folder / name, render(form, told, verdict))
+            write(folder / name, render(form, recorded, verdict))
         except MissingError as error:
             return str(error)
     return ""

@@ -1,7 +1,7 @@
 """What a drill shows while it runs.
 
-Promise: on a terminal a table that lives, otherwise a line for each step; on standard error, so that standard output
-holds the result and nothing else. Made from the events of the log as they are written, and from nothing else.
+Promise: on a terminal a live table, otherwise a line for each step; on standard error, because standard output is for
+the result. Made only from the events of the log, as they are written.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _GAP = 2
 _COLUMNS = (
     ("agent", 12, 0), ("now", 14, 0), ("", 7, 3), ("rules", 11, 1), ("attempted", 9, 2), ("lost", 6, 0), ("gaps", 4, 0),
 )  # fmt: skip
-"""Name, width, and in which order they find room on a narrow terminal; 0: always there."""
+"""Name, width, and priority on a narrow terminal (1 first); 0: always shown."""
 
 
 @dataclass
 class _Row:
-    """What is known of an agent so far."""
+    """The results of an agent so far."""
 
     phase: str = "waits"
     restart: str = ""
@@ -48,10 +48,10 @@ class _Row:
 
     @property
     def rules(self) -> str:
-        words = set(self.states.values())
-        if not words:
+        states = set(self.states.values())
+        if not states:
             return "–"
-        return "not carried" if "not_carried" in words else "cannot tell" if "cannot_tell" in words else "carried"
+        return "not carried" if "not_carried" in states else "cannot tell" if "cannot_tell" in states else "carried"
 
 
 class DrillView(Protocol):
@@ -67,10 +67,10 @@ class DrillView(Protocol):
 
 
 class _Rows:
-    """Counts what the log says, by agent."""
+    """Counts the log's events by agent."""
 
     def __init__(self, agents: Sequence[str], rounds: int) -> None:
-        # One agent that is not in a lab of ours: what it waits for is pods, and images that are pulled for them.
+        # a single agent of a cluster waits for pods and their images
         self.rows = {agent: _Row("waits" if len(agents) > 1 else "set-up") for agent in agents}
         self.rounds = rounds
         self.names = {agent: agent for agent in agents}
@@ -82,12 +82,12 @@ class _Rows:
 
     @property
     def pending(self) -> int:
-        """Attempts that had no answer yet when their prober last told of itself."""
+        """Attempts without an answer, at the last heartbeats of the probers."""
         return sum(self._open.values())
 
     @property
     def place(self) -> str:
-        """In a cluster: the node that is drilled, and its place in the line."""
+        """In a cluster: the node that is drilled, and its number."""
         if self.node not in self.nodes:
             return ", ".join(self.nodes[:3])
         turn = f" ({self.nodes.index(self.node) + 1} of {len(self.nodes)})" if len(self.nodes) > 1 else ""
@@ -118,7 +118,7 @@ class _Rows:
                 row.lost += event.lost
             case e.Heartbeat(tool="probe"):
                 self._open[event.agent, event.node, event.stream] = event.open
-            case e.Summary(tool="probe"):  # whatever ended with its prober is pending no more
+            case e.Summary(tool="probe"):  # the prober has ended
                 self._open.pop((event.agent, event.node, event.stream), None)
             case e.Gap():
                 row.gaps += 1
@@ -132,7 +132,7 @@ class _Rows:
 
 
 class _Lines:
-    """For pipes and logs: one line a step."""
+    """For pipes and logs: one line for each step."""
 
     def __init__(self, rows: _Rows) -> None:
         self._rows = rows
@@ -166,7 +166,7 @@ class _Lines:
 
 
 class _Live:
-    """For terminals: a table that is redrawn in place and gone at the end, when the result takes its place."""
+    """For terminals: a table that is redrawn in place, and removed before the result is shown."""
 
     def __init__(self, rows: _Rows) -> None:
         from rich.console import Console
@@ -174,7 +174,7 @@ class _Live:
 
         self._rows = rows
         self._begin = time.monotonic()
-        # The table is made when it is drawn, a few times a second, and not for each event.
+        # made when it is drawn, a few times a second, not for each event
         self._console = Console(stderr=True, markup=False, emoji=False)
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=5, transient=True)
 
@@ -196,7 +196,7 @@ class _Live:
             caption=self._below(),
             caption_justify="left",
         )
-        # widths that hold still while the words change; what does not fit into the terminal is left out
+        # fixed widths; columns that do not fit into the terminal are left out
         room = self._console.width - 1 - sum(width + _GAP for _, width, rank in _COLUMNS if not rank)
         shown = set()
         for rank, name, width in sorted((rank, name, width) for name, width, rank in _COLUMNS if rank):
@@ -216,7 +216,7 @@ class _Live:
         return table
 
     def _below(self) -> Text:
-        """What is open, how long it takes, what ends it; then the last warning."""
+        """Time left, pending attempts, how to end it; then the last warning."""
         from rich.text import Text
 
         left, pending = self._rows.left.seconds(), self._rows.pending
@@ -248,7 +248,7 @@ class _Live:
 
 
 class _Nothing:
-    """For who wants the result alone."""
+    """No progress at all."""
 
     def __call__(self, event: e.Event) -> None:
         pass
@@ -261,9 +261,9 @@ class _Nothing:
 
 
 def view(agents: Sequence[str], rounds: int, *, quiet: bool = False, progress: str | None = None) -> DrillView:
-    """The view that was asked for (``live``, ``lines``, ``none``), else the one that fits standard error."""
-    word = progress or ("live" if sys.stderr.isatty() and not quiet else "lines")
-    if word == "none":
+    """The view of ``--progress`` (``live``, ``lines``, ``none``); by default the one for standard error's type."""
+    kind = progress or ("live" if sys.stderr.isatty() and not quiet else "lines")
+    if kind == "none":
         return _Nothing()
     rows = _Rows(agents, rounds)
-    return _Live(rows) if word == "live" else _Lines(rows)
+    return _Live(rows) if kind == "live" else _Lines(rows)

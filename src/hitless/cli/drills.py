@@ -1,9 +1,9 @@
-"""``hitless drills``: the folders of past drills: list, show, prune.
+"""``hitless drills``: list, show and prune the folders of past drills.
 
-Problem: every drill leaves a log and reports, and after a month they fill a home. Promise: ``list`` and ``show`` read
-only; ``prune`` says which folders it would remove, asks, and removes nothing else: a drill that runs, and a folder with
-files that no drill writes, are spared and named; ``--dry-run`` changes nothing. Exit codes: 0 done (``show``: the
-drill's verdict), 3 wrong input.
+Problem: every drill leaves a log and reports, which fill a home folder over time. Promise: ``list`` and ``show`` only
+read. ``prune`` lists the folders to remove, asks, and removes nothing else: folders of running drills and folders with
+other files are kept and named; ``--dry-run`` changes nothing. Exit codes: 0 done (``show``: the drill's verdict), 3
+invalid input.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def list_(as_json: bool) -> int:
     there = folders.found()[::-1]
     if as_json:
         place = folders.home()
-        told = {
+        result = {
             "schema": 1,
             "folder": str(place) if place else None,
             "drills": [_described(one) for one in there],
-            "rollouts": [{"folder": path, **said} for path, said in folders.rollouts()[::-1]],
+            "rollouts": [{"folder": path, **rollout} for path, rollout in folders.rollouts()[::-1]],
         }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(result, indent=2))
         return Exit.PASS
-    for path, said in folders.rollouts()[::-1]:
-        word = said.get("verdict") or said.get("state")
-        words = f"{word}: {said.get('change')} of {said.get('agent')}" if word else "cut off, no report"
-        click.echo(f"{clean(Path(path).name)}   rollout  {clean(words, 200)}")
+    for path, rollout in folders.rollouts()[::-1]:
+        state = rollout.get("verdict") or rollout.get("state")
+        text = f"{state}: {rollout.get('change')} of {rollout.get('agent')}" if state else "cut off, no report"
+        click.echo(f"{clean(Path(path).name)}   rollout  {clean(text, 200)}")
     if not there:
         click.echo(f"there is no drill in {folders.home() or 'a home of this user'}")
         return Exit.PASS
@@ -128,22 +128,22 @@ def prune(keep: int | None, older_than: str | None, dry_run: bool, yes: bool, as
             folders.remove(one)
             removed.append(str(one.path))
     finally:
-        _told(doomed, removed, spared, dry_run=dry_run, as_json=as_json)
+        _report_result(doomed, removed, spared, dry_run=dry_run, as_json=as_json)
     return Exit.PASS
 
 
-def _told(
+def _report_result(
     doomed: Sequence[Folder], removed: Sequence[str], spared: dict[str, str], *, dry_run: bool, as_json: bool
 ) -> None:
     if as_json:
-        told = {
+        result = {
             "schema": 1,
             "dry_run": dry_run,
             "to_be_removed": [str(one.path) for one in doomed],
             "removed": removed,
             "spared": spared,
         }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(result, indent=2))
     elif removed:
         size = sum(one.size for one in doomed if str(one.path) in removed)
         click.echo(f"removed {_count(removed)}, {_size(size)}")

@@ -1,7 +1,7 @@
-"""``hitless farend``: answer probes, with the source address that was seen.
+"""``hitless farend``: answer probes with the source address that was seen.
 
-Promise: listens only at ``--bind`` (default: this machine's loopback), ends on SIGTERM, SIGINT or when its reader goes,
-and writes a Header first and a Summary last. Exit codes: 0 it ended as asked, 3 it could not listen.
+Promise: it listens only at ``--bind`` (default: this machine's loopback), ends on SIGTERM, SIGINT or when its reader
+closes the pipe, and writes a Header first and a Summary last. Exit codes: 0 ended as requested, 3 could not listen.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["command"]
 
 
 def _loopback() -> tuple[Address, ...]:
-    """The loopback addresses that this namespace has: IPv6 may be switched off."""
+    """The loopback addresses of this namespace: IPv6 may be disabled."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.bind(("::1", 0))
@@ -74,11 +74,11 @@ def command(
     TCP ports PORT+1 to PORT+4 say "ADDRESS PORT" and close, the same UDP ports answer "hitless NAME 1 .....",
     PORT+10 echoes, PORT+80 speaks HTTP; the kernel answers pings. Try it: nc HOST 7801, or curl http://HOST:7880.
     """
-    asked = tuple(reading.address(text, where="--bind", zone=True) for text in addresses)
+    given = tuple(reading.address(text, where="--bind", zone=True) for text in addresses)
     networks = tuple(reading.network(text, where="--leaks") for text in leaks)
     if namespace is not None:
         namespaces.enter(namespaces.named(namespace, where="--namespace"))
-    bound = asked or _loopback()
+    bound = given or _loopback()
     options = FarEndOptions(addresses=bound, base=base, leaks=networks, leak_limit=leak_limit)
     config = {
         "addresses": [str(address) for address in options.addresses],

@@ -1,8 +1,8 @@
 """``hitless probe``: open new connections all the time and record every one that fails.
 
-Promise: names are resolved before anything is sent (and, with ``--namespace``, before it is entered); it ends on
-SIGTERM, SIGINT, ``--duration``, ``--count``, or when its reader goes, after what is open has ended. Exit codes: 0
-nothing lost, 1 something lost, 2 could not tell (starved, or nothing attempted), 3 error.
+Promise: names are resolved before anything is sent, and before ``--namespace`` is entered. It ends on SIGTERM, SIGINT,
+``--duration``, ``--count``, or when its reader closes the pipe, after open attempts have ended. Exit codes: 0 nothing
+lost, 1 something lost, 2 could not tell (starved, or nothing attempted), 3 error.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _sources(texts: Sequence[str], families: Sequence[Family]) -> dict[Family, s
 
 
 def _check_here(sources: dict[Family, str], interface: str) -> None:
-    """Refuse what this namespace does not have, before anything is sent."""
+    """Raise for an interface or address that this namespace does not have, before anything is sent."""
     if interface and interface not in {name for _, name in socket.if_nameindex()}:
         known = ", ".join(name for _, name in socket.if_nameindex())
         raise InputError(f"there is no interface {interface!r}", where="--interface", expected=f"one of {known}")

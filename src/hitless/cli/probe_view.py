@@ -1,8 +1,8 @@
-"""What people see of a prober or a far end: lines as it goes, and a table at the end.
+"""The text output of a prober or a far end: lines while it runs, and a table at the end.
 
-Problem: JSON lines are for programs. Promise: made from the same events and nothing else. Where standard output is a
-terminal the table is live (rich, drawn once a second); elsewhere, and with ``NO_COLOR`` or ``TERM=dumb``, plain lines.
-Losses are shown as they happen, a few a second, and counted all. Next stage: people.
+Problem: JSON lines are for programs. Promise: made from the same events and nothing else. On a terminal the table is
+live (rich, drawn once a second); elsewhere, and with ``NO_COLOR`` or ``TERM=dumb``, plain lines. Losses are shown as
+they happen, a few each second, and all are counted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FarEndView", "LiveView", "ProbeView", "probe_view"]
 
-_WIDE = 80  # columns that the whole live table needs
-_SHOWN = 5  # losses and the like a second; the line counts them all
+_WIDE = 80  # columns for the whole live table
+_SHOWN = 5  # incidents shown in a second; all are counted
 _KINDS = get_args(e.Kind)
 _COLUMNS = ("sent", "ok", "lost", "delayed", "leaked")
 
@@ -39,7 +39,7 @@ _Incident = e.Loss | e.Recovery | e.StreamBreak | e.Leak
 
 
 def probe_view() -> ProbeView:
-    """The view that standard output can show."""
+    """The view for standard output's type."""
     plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
     return ProbeView() if plain else LiveView()
 
@@ -53,19 +53,19 @@ def _duration(ns: int) -> str:
 
 
 def _where(endpoints: Sequence[str]) -> str:
-    """Addresses with the same kinds together: 198.51.100.1, 198.51.100.2 (tcp, udp)."""
+    """Addresses, grouped by their kinds: 198.51.100.1, 198.51.100.2 (tcp, udp)."""
     kinds: dict[str, list[str]] = {}
     for kind, _, address in (text.partition(" ") for text in endpoints):
         kinds.setdefault(address, []).append(kind)
     addresses: dict[str, list[str]] = {}
     for address, found in kinds.items():
-        words = ", ".join(sorted(found, key=_KINDS.index))
-        addresses.setdefault(words, []).append(address)
-    return "; ".join(f"{', '.join(found)} ({words})" for words, found in addresses.items())
+        listed = ", ".join(sorted(found, key=_KINDS.index))
+        addresses.setdefault(listed, []).append(address)
+    return "; ".join(f"{', '.join(found)} ({listed})" for listed, found in addresses.items())
 
 
 def _incident(event: _Incident) -> str:
-    """One line about something that went wrong, or right again."""
+    """One line about a failure or a recovery."""
     src = f"{event.src or 'no source address'} port {event.sport}"
     what = f"{src} to {event.dst}" + (f" port {event.dport}" if event.dport else "")
     match event:
@@ -84,7 +84,7 @@ def _incident(event: _Incident) -> str:
 
 
 class ProbeView:
-    """Plain lines: one a second, and what happened."""
+    """Plain lines: one each second, and the incidents."""
 
     def __init__(self) -> None:
         self._second: Counter[str] = Counter()
@@ -93,7 +93,7 @@ class ProbeView:
         self._slowest = 0
 
     def emit(self, event: e.Event) -> None:
-        """Show an event, or collect it for the next line."""
+        """Show an event, or count it for the next line."""
         event = cleaned(event)
         match event:
             case e.Header():
@@ -113,7 +113,7 @@ class ProbeView:
             case e.Summary():
                 self._end(event)
             case _:
-                pass  # of a control: counted
+                pass  # of a control: only counted
 
     def _begin(self, header: e.Header) -> None:
         config = header.config
@@ -124,7 +124,7 @@ class ProbeView:
         click.echo(text)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
 
     def _count(self, event: e.Attempts) -> None:
         if event.stream:
@@ -136,20 +136,20 @@ class ProbeView:
 
     def _line(self, beat: e.Heartbeat) -> str:
         counts = self._second
-        words = [f"{counts['sent']:5d} ended", f"{counts['lost']} lost", f"{counts['delayed']} delayed"]
-        words += [
+        parts = [f"{counts['sent']:5d} ended", f"{counts['lost']} lost", f"{counts['delayed']} delayed"]
+        parts += [
             f"{counts[name]} {text}"
             for name, text in (("leaked", "leaked"), ("control", "lost by control"))
             if counts[name]
         ]
         if self._incidents > _SHOWN:
-            words.append(f"{self._incidents - _SHOWN} more not shown")
+            parts.append(f"{self._incidents - _SHOWN} more not shown")
         cpu = 100 * beat.cpu_ns / max(1, beat.interval_ns)
-        words += [
+        parts += [
             f"slowest {_duration(self._slowest)}",
             f"prober late by {_duration(beat.max_lag_ns)}, {cpu:.0f} % CPU",
         ]
-        return f"{_clock(beat.t)}  {', '.join(words)}; {beat.detail}"
+        return f"{_clock(beat.t)}  {', '.join(parts)}; {beat.detail}"
 
     def _beat(self, beat: e.Heartbeat) -> None:
         self._say(self._line(beat))
@@ -169,7 +169,7 @@ class ProbeView:
 
 
 def _remarks(totals: dict[str, int], mostly: Mapping[str, str]) -> list[str]:
-    """What the table does not say; ``mostly`` is the commonest detail of a cause."""
+    """Lines after the table; ``mostly``: the most frequent detail of each cause."""
     causes = {name[6:]: count for name, count in sorted(totals.items()) if name.startswith("cause_")}
     lines = []
     if causes:
@@ -205,7 +205,7 @@ def _remarks(totals: dict[str, int], mostly: Mapping[str, str]) -> list[str]:
 
 
 class LiveView(ProbeView):
-    """A table that is drawn anew each second, with what happened scrolling above it."""
+    """A table that is redrawn each second, with the incidents scrolling above it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class LiveView(ProbeView):
         from rich.live import Live
 
         super()._begin(header)
-        # no thread of its own: the prober's loop draws, once a second
+        # no thread: the prober's loop draws it, once a second
         self._live = Live(console=Console(markup=False, emoji=False), auto_refresh=False, transient=True)
         self._live.start()
 
@@ -228,7 +228,7 @@ class LiveView(ProbeView):
             for line in textwrap.wrap(text, shutil.get_terminal_size().columns, subsequent_indent="  "):
                 click.echo(line)
         else:
-            self._lines.append(text)  # printed with the next table: drawing it for each line would make the prober late
+            self._lines.append(text)  # printed with the next table: drawing for each line would make the prober late
 
     def _count(self, event: e.Attempts) -> None:
         super()._count(event)
@@ -249,7 +249,7 @@ class LiveView(ProbeView):
         if self._live is None:
             return
         if self._lines:
-            self._live.console.print("\n".join(self._lines), highlight=False, markup=False)  # draws the table too
+            self._live.console.print("\n".join(self._lines), highlight=False, markup=False)  # also draws the table
             self._lines.clear()
         else:
             self._live.refresh()
@@ -279,7 +279,7 @@ class LiveView(ProbeView):
         super()._end(summary)
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Restore the terminal."""
         if self._live is not None:
             self._print()
             self._live.stop()
@@ -287,7 +287,7 @@ class LiveView(ProbeView):
 
 
 class FarEndView:
-    """The human side of ``hitless farend``: where it listens, leaks, and its counters when they change."""
+    """The text output of ``hitless farend``: where it listens, leaks, and its counters when they change."""
 
     def __init__(self) -> None:
         self._before = ""

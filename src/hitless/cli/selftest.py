@@ -1,8 +1,9 @@
-"""``hitless selftest``: test the tester.
+"""``hitless selftest``: test the measurement itself.
 
-Problem: why believe a drill? Promise: known gaps, known losses and nothing at all are put into drills on this machine,
-and what the drill says of them is compared with what was done. Exit codes: 0 all found and measured right, 1 something
-was missed or measured wrong, 2 this machine was too busy to tell, 3 error. Nothing outside the lab is changed.
+Problem: why should a user believe a drill? Promise: known gaps, known losses, and no fault at all are put into drills
+on this machine, and the results are compared with what was done. Exit codes: 0 all found and measured correctly, 1
+something was missed or measured wrong, 2 this machine was too busy to tell, 3 error. Nothing outside the lab is
+changed.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _show(findings: Sequence[Finding], verdict: str) -> None:
     console = Console(highlight=False, emoji=False, markup=False)
     if console.is_terminal:
         console.print(table)
-    else:  # a pipe or a file: no blanks at the ends
+    else:  # a pipe or a file: no trailing spaces
         console.width = max(console.width, 120)
         with console.capture() as capture:
             console.print(table)

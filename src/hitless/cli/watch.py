@@ -1,8 +1,8 @@
-"""``hitless watch``: show every change to the rules that carry egress: gaps and who made them.
+"""``hitless watch``: show every change to the rules that carry egress, gaps, and who made them.
 
-Promise: JSON lines (``--json``) or lines for people, made from the same events; it ends on SIGTERM, SIGINT,
-``--duration``, or when its reader goes, and gaps that are open then are written as open. Nothing is changed in the
-kernel. Exit codes: 0, 2 when it could not tell of anything all the time; with ``--once`` also 1 (not carried); 3 error.
+Promise: JSON lines (``--json``) or text, made from the same events. It ends on SIGTERM, SIGINT, ``--duration``, or when
+its reader closes the pipe; gaps that are open then are written as open. Nothing is changed in the kernel. Exit codes:
+0; 2 if no state could be told at any time; with ``--once`` also 1 (not carried); 3 error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hitless.watch import DEFAULT, Options, Watch, load, shipped
 __all__ = ["command"]
 
 _SWITCH_S = 0.0002
-"""How long a thread of ours may keep another one waiting: the receiving one stamps commits."""
+"""Python's thread switch interval: the receiving thread must not wait, because it timestamps commits."""
 
 
 def _networks(texts: Sequence[str]) -> tuple[Network, ...]:
@@ -44,7 +44,7 @@ def _namespace(text: str | None) -> namespaces.Namespace:
     if text is None:
         return namespaces.HERE
     named = namespaces.named(text)
-    # the process tells more: in whose mount namespace the lock of iptables-legacy lies
+    # the process also identifies the mount namespace, where iptables-legacy has its lock
     return replace(named, pid=reading.whole_of(text))
 
 
@@ -118,7 +118,7 @@ def command(
     )
     sys.setswitchinterval(_SWITCH_S)
     with Watch(options) as watch:
-        # what is loaded by now stays; collecting it again and again would make the clock late
+        # objects loaded so far stay: collecting them again and again would make the watch late
         gc.collect()
         gc.freeze()
         lines = EventWriter(closed=watch.stop)
@@ -140,7 +140,7 @@ def command(
 
 
 def _once(watch: Watch, lines: EventWriter | None) -> int:
-    """The state of every pod network, and the worst of them as exit code."""
+    """Print the state of each pod network; the exit code is the worst one."""
     found: set[State] = set()
     for event in watch.once():
         if isinstance(event, RuleState):

@@ -1,8 +1,8 @@
-"""What people see of a watch: a line for each thing that happened, below them how things stand, at the end the sum.
+"""The text output of a watch: a line for each event, below them the current states, at the end a summary.
 
-Problem: JSON lines are for programs. Promise: made from the same events and nothing else; a line that does not fit the
-terminal goes on indented, and the line of states, which is written over and over, is cut instead. Where standard output
-is no terminal, or NO_COLOR is set, plain lines only. Next stage: people.
+Problem: JSON lines are for programs. Promise: made from the same events and nothing else. A line that does not fit the
+terminal is wrapped; the line of states, which is overwritten all the time, is cut. If standard output is not a
+terminal, or NO_COLOR is set, plain lines only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["WatchView"]
 _COLORS = {"carried": "green", "not_carried": "red", "cannot_tell": "yellow"}
 _INDENT = 17  # the clock and two spaces
 _COMMAND = 60  # characters of a command line that are shown
-_PLAIN_WIDTH = 10_000  # where there is no terminal nothing is broken: programs may read it line by line
+_PLAIN_WIDTH = 10_000  # without a terminal nothing is wrapped: programs may read it line by line
 
 
 def _clock(t: int) -> str:
@@ -67,7 +67,7 @@ def _who(writer: Writer | None) -> str:
 
 @dataclass(slots=True)
 class _Network:
-    """What is known of a pod network."""
+    """The state and gaps of a pod network."""
 
     state: str = ""
     partly: str = ""
@@ -75,7 +75,7 @@ class _Network:
 
     @property
     def now(self) -> str:
-        """How it is, in few words."""
+        """The current state, for the status line."""
         return f"{self.state.replace('_', ' ')}{f', {self.partly}' if self.partly else ''}"
 
     @property
@@ -84,7 +84,7 @@ class _Network:
 
 
 def _partly(event: RuleState) -> str:
-    """E.g. ``3 of 7 pods not``; empty when all are as the network is."""
+    """E.g. ``3 of 7 pods not``; empty if all pods are as the network is."""
     if not event.partly:
         return ""
     if event.pods_not_carried:
@@ -100,7 +100,7 @@ def _standby(event: Standby) -> str:
 
 
 class WatchView:
-    """The human side of ``hitless watch``; a context manager."""
+    """The text output of ``hitless watch``; a context manager."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -137,14 +137,14 @@ class WatchView:
         elif isinstance(event, Gap):
             self._network(event.network).gaps.append(event)
             end = "still open" if event.open else f"closed by {_who(event.closed_by)}"
-            words = f"GAP of {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
-            self._line(event.t, f"{words}; opened by {_who(event.opened_by)}, {end}", "gap")
+            parts = f"GAP of {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
+            self._line(event.t, f"{parts}; opened by {_who(event.opened_by)}, {end}", "gap")
         elif isinstance(event, Bridged):
             end = "it goes on" if event.open else f"closed by {_who(event.closed_by)}"
-            words = (
+            parts = (
                 f"bridged by the guard's standby: {_ms(event.end - event.begin)} for {event.network}: {event.reason}"
             )
-            self._line(event.t, f"{words}; opened by {_who(event.opened_by)}, {end}", "cannot_tell")
+            self._line(event.t, f"{parts}; opened by {_who(event.opened_by)}, {end}", "cannot_tell")
         elif isinstance(event, Standby):
             self._line(event.t, _standby(event))
         elif isinstance(event, Change):
@@ -153,7 +153,7 @@ class WatchView:
         elif isinstance(event, LostEvents):
             self._line(event.t, f"LOST EVENTS for {_ms(event.resynced - event.t)}: {event.detail}", "cannot_tell")
         elif isinstance(event, Note) and event.level == "info" and event.t == self._began:
-            pass  # which networks the rules name: said in the first line
+            pass  # the networks in the rules: the first line has them
         elif isinstance(event, Note):
             self._line(event.t, f"{event.level}: {event.text}", "cannot_tell" if event.level != "info" else "")
         elif isinstance(event, Heartbeat):
@@ -185,7 +185,7 @@ class WatchView:
         return click.style(text, fg=color, bold=style == "gap")
 
     def _sum(self, event: Summary) -> None:
-        """How it was: a line for each network, the whole, and what the record lacks."""
+        """The summary: a line for each network, the totals, and lost events."""
         totals = event.totals
         rows = [("pod network", "now", "gaps", "longest", "in all")]
         for name, network in self._networks.items():
@@ -198,7 +198,7 @@ class WatchView:
             for number, row in enumerate(rows):
                 left = "  ".join(cell.ljust(width) for cell, width in zip(row[:2], widths, strict=False))
                 right = "  ".join(cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True))
-                if number:  # how it is, and how it was
+                if number:  # the state now, and the gaps so far
                     left = self._painted(left, self._networks[row[0]].style)
                     right = self._painted(right, "gap" if row[2] != "0" else "carried")
                 click.echo(f"{left}  {right}")
@@ -212,14 +212,14 @@ class WatchView:
         )
 
     def _status(self) -> None:
-        """The line below all others, on a terminal only; it is written over, so it must fit."""
+        """The line of states below all others, on a terminal only; it is overwritten, so it must fit."""
         if not self._live:
             return
-        words = [f"{name} {network.now}" for name, network in self._networks.items()]
-        words.append(_count(sum(len(network.gaps) for network in self._networks.values()), "gap"))
+        parts = [f"{name} {network.now}" for name, network in self._networks.items()]
+        parts.append(_count(sum(len(network.gaps) for network in self._networks.values()), "gap"))
         if self._beat is not None:
-            words.append(f"lag {_ms(self._beat.max_lag_ns)}")
-        text = "  ".join(words)
+            parts.append(f"lag {_ms(self._beat.max_lag_ns)}")
+        text = "  ".join(parts)
         width = shutil.get_terminal_size().columns - 1
         text = text if len(text) <= width else f"{text[: width - 1]}…"
         states = {network.style for network in self._networks.values()}

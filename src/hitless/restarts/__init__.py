@@ -1,7 +1,6 @@
-"""Restarting a network agent by the Kubernetes API: the methods, and what each of them is known by.
+"""Restarting a network agent through the API: the methods, and how each restart is recognised.
 
-Problem: a restart is done by drills and by rollouts, and what a method needs (rights, patience, a question to people)
-was spread over whoever used it. Promise: everything about a method stands in ``methods``; ``restarting`` does it once,
-and tells each step. It knows nothing of drills, pods of ours, or traffic. Next stages: ``hitless.cluster``,
-``hitless.operations``.
+Problem: drills and rollouts restart agents, and what a method needs (permissions, time, confirmation) was spread over
+both. Promise: ``methods`` has everything about each method; ``execution`` carries it out once and reports each step.
+Nothing here knows about drills, their pods, or traffic. Next stages: ``hitless.cluster``, ``hitless.operations``.
 """

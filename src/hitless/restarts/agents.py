@@ -27,14 +27,14 @@ Kill = Callable[[str, str], Awaitable[None]]
 
 
 class ReportStep(Protocol):
-    """Told the node, the step, a detail, by what it is known that the agent ended or began, and a failure's code."""
+    """Called with the node, the step, a detail, the evidence that the agent ended or started, and a failure's code."""
 
     def __call__(self, node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AgentPods:
-    """The agent's pods. ``grace``: seconds that they are given to end; None: as the pod says."""
+    """The agent's pods. ``grace``: their grace period in seconds; None: the pods' own."""
 
     api: Api
     cni: Cni
@@ -42,13 +42,13 @@ class AgentPods:
 
     def __post_init__(self) -> None:
         if self.cni.name == "none":
-            there = ", ".join(self.cni.others)
+            others = ", ".join(self.cni.others)
             known = ", ".join([*(one.title for one in profiles.clusters().values()), "K3s"])
             raise InputError(
                 f"no network agent was found that this tool knows ({known})",
                 where=self.api.server,
-                expected=f"--agent NAMESPACE/DAEMONSET, one of {there}"
-                if there
+                expected=f"--agent NAMESPACE/DAEMONSET, one of {others}"
+                if others
                 else "an agent that runs as a DaemonSet; for others there is hitless node-drill, on the node",
             )
         if self.cni.daemon_set is None:
@@ -59,7 +59,7 @@ class AgentPods:
             )
 
     async def pods(self, nodes: Sequence[str]) -> dict[str, Pod]:
-        """The agent's pod on each of these nodes; raises ``InputError`` when one has none."""
+        """The agent's pod on each of these nodes; raises ``InputError`` if one has none."""
         by_node = {pod.spec.node_name: pod for pod in await self._own() if pod.metadata.deletion_timestamp is None}
         for node in nodes:
             if node not in by_node:

@@ -1,9 +1,10 @@
-"""Restarting the network agent of nodes, once, and knowing that it was.
+"""Restarting the network agent of nodes once, with evidence that it happened.
 
-Problem: a pod deleted, a process killed, a rollout and an eviction end an agent differently, and the API can be away
-while it happens. Promise: the method (``methods``) is carried out once, against exactly the pods that were seen; every
-step is told with the driver's time; the agent counts as back when another pod (where the pod stays: another run of the
-container) is ready on the node. Nothing is forced. Next stages: ``hitless.cluster.target``, ``hitless.operations``.
+Problem: deleting a pod, killing a process, a rollout and an eviction end an agent differently, and the API can become
+unreachable meanwhile. Promise: the method (``methods``) is carried out once, on exactly the pods that were found. Each
+step is reported with the driver's time. The agent counts as back when another pod (or, if the pod stays, another run of
+its container) is ready on the node. Nothing is forced. Next stages: ``hitless.cluster.target``,
+``hitless.operations``.
 """
 
 from __future__ import annotations
@@ -20,43 +21,43 @@ from hitless.restarts.methods import ApiMethod, MethodEntry, entry_of
 __all__ = ["restart", "until_back"]
 
 _BACK_OFF = 330.0
-"""Seconds. A kubelet waits 10 s, twice as long each time and up to 300 s, before it starts a container that was killed
-again within ten minutes: that is not the agent's time. It looks every 10 s whether a wait is over."""
+"""Seconds. A kubelet waits 10 s, then twice as long each time, up to 300 s, before it restarts a container that was
+killed again within ten minutes; the agent is not to blame for that. It checks every 10 s whether a wait is over."""
 
 
 async def restart(
-    agent: AgentPods, method: ApiMethod, nodes: Sequence[str], tell: ReportStep, *, patience: float, kill: Kill
+    agent: AgentPods, method: ApiMethod, nodes: Sequence[str], report: ReportStep, *, patience: float, kill: Kill
 ) -> None:
     """Restart the agent on the nodes and wait until it is ready on all of them.
 
-    What does not come back within ``patience`` seconds is told as "failed".
+    Nodes on which it is not ready within ``patience`` seconds are reported as "failed".
     """
     before = await agent.pods(nodes)
     waited = before
     entry = entry_of(method)
-    if entry.everywhere:  # the next round begins when all nodes have had it
+    if entry.everywhere:  # the next round begins after the rollout on all nodes
         waited = await agent.everywhere()
         patience *= max(1, len(waited))
-    await entry.begin(agent, before, tell, kill)
+    await entry.begin(agent, before, report, kill)
 
-    def tell_drilled(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
+    def report_drilled(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
         if node in before:
-            tell(node, step, detail, evidence, code)
+            report(node, step, detail, evidence, code)
 
-    await until_back(agent, waited, tell_drilled, patience, entry)
+    await until_back(agent, waited, report_drilled, patience, entry)
 
 
 async def until_back(
-    agent: AgentPods, before: Mapping[str, Pod], tell: ReportStep, patience: float, entry: MethodEntry
+    agent: AgentPods, before: Mapping[str, Pod], report: ReportStep, patience: float, entry: MethodEntry
 ) -> None:
-    """Wait until another pod (or run) than the one ``before`` is ready on each node, and tell its steps."""
+    """Wait until another pod (or run) than the one ``before`` is ready on each node, and report the steps."""
     assert agent.cni.daemon_set is not None
-    told: dict[str, set[str]] = {node: set() for node in before}
+    reported: dict[str, set[str]] = {node: set() for node in before}
 
     def once(node: str, step: Step, detail: str, evidence: str = "", code: RestartCode = "", /) -> None:
-        if step not in told[node]:
-            told[node].add(step)
-            tell(node, step, detail, evidence, code)
+        if step not in reported[node]:
+            reported[node].add(step)
+            report(node, step, detail, evidence, code)
 
     held: set[str] = set()
     ending: set[str] = set()
@@ -72,25 +73,25 @@ async def until_back(
             else:
                 _after_stop(node, old, here, once)
                 ending.update(node for pod in here if _same(pod, old) and pod.metadata.deletion_timestamp is not None)
-        return all("ready" in steps for steps in told.values())
+        return all("ready" in steps for steps in reported.values())
 
     place, labels = agent.cni.namespace, agent.cni.daemon_set.selector
     back = await agent.api.wait_for(PODS, place, done, within=patience, labels=labels)
     if back is None and held:
         await agent.api.wait_for(PODS, place, done, within=_BACK_OFF + patience, labels=labels)
-    for node, steps in told.items():
+    for node, steps in reported.items():
         if "ready" not in steps:
             why = "; the kubelet holds it back (CrashLoopBackOff)" if node in held else ""
             pod = before[node].name
             if node in ending:
-                tell(node, "failed", f"pod {pod} does not go within {patience:g} s", f"pod {pod} is being deleted")
+                report(node, "failed", f"pod {pod} does not go within {patience:g} s", f"pod {pod} is being deleted")
             elif steps or node in held:
-                tell(node, "failed", f"not ready {patience:g} s after the restart{why}")
+                report(node, "failed", f"not ready {patience:g} s after the restart{why}")
             else:
                 text = (
                     f"{NO_SIGN} on {node} within {patience:g} s: pod {pod} runs on, its container was not started again"
                 )
-                tell(node, "failed", text, "", "no_sign")
+                report(node, "failed", text, "", "no_sign")
 
 
 def _after_stop(node: str, old: Pod, here: Sequence[Pod], once: ReportStep) -> None:
@@ -111,7 +112,7 @@ def _same(pod: Pod, old: Pod) -> bool:
 
 
 def _another(name: str, first: ContainerStatus | None, now: ContainerStatus | None) -> str:
-    """What tells two runs of a container apart: its id, and how often the kubelet has started it again."""
+    """The difference between two runs of a container: its id, and the kubelet's count of restarts."""
 
     def run(status: ContainerStatus | None) -> str:
         return f"{status.container_id.rpartition('://')[2][:12]}, restarts {status.restart_count}" if status else "none"

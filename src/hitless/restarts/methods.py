@@ -1,10 +1,9 @@
-"""The methods by which a network agent is restarted through the Kubernetes API, each with everything about it.
+"""The methods of restarting a network agent through the Kubernetes API, each with everything about it.
 
-Problem: a method needs rights, says something of itself in a dry run, may hold a node back for minutes, takes a grace
-period or none, and is recognised by what changes; written where each of these is used, a new method was nine places.
-Promise: an entry of ``about`` says all of it, and a new method is an entry. What the API is asked to do stands in
-``begin`` of the entry; whoever only reads a method (options, rights, plans) imports no client. Next stage:
-``restarting``.
+Problem: a method needs permissions, has a text for dry runs, may hold a node back for minutes, takes a grace period or
+not, and is recognised by what changes; a new method had to be added in nine places. Promise: an entry (``entry_of``)
+has all of it, and a new method is one entry. Its ``begin`` makes the API requests; code that only reads entries
+(options, permissions, plans) imports no client. Next stage: ``execution``.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["ApiMethod", "MethodEntry", "entry_of"]
 
 
 class ApiMethod(StrEnum):
-    """How an agent is restarted: by whom, and what of it goes."""
+    """How an agent is restarted."""
 
     DELETE_POD = "delete-pod"
     KILL = "kill"  # its container's process
@@ -35,19 +34,19 @@ class ApiMethod(StrEnum):
 
 
 Begin = Callable[["AgentPods", Mapping[str, "Pod"], "ReportStep", "Kill"], Awaitable[None]]
-"""Restarts the agent's pods, by node, and tells how it begins."""
+"""Begins the restart of the agent's pods, by node, and reports the first step."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodEntry:
     """Everything about a method.
 
-    ``call`` is what a dry run says of it, with {agent}, {place} and {container}; ``right`` the RBAC rule (group,
-    resource, verb) that it needs in the agent's namespace beside reading, None for none, ``named`` whether for the
-    agent's own object only. ``everywhere``: it goes on to every node, whichever are meant. ``same_pod``: the pod stays,
-    and another run of its container is the restart. ``sees_processes``: whoever carries it out must see the node's
-    processes. ``held``: seconds for which a kubelet may hold the next start back. ``by_rollout``: it does nothing where
-    the DaemonSet's pods are replaced on their deletion only.
+    ``call``: its text in a dry run, with {agent}, {place} and {container}; ``right``: the RBAC rule (group, resource,
+    verb) that it needs in the agent's namespace in addition to reading, or None; ``named``: only for the agent's own
+    object. ``everywhere``: it restarts the agent on all nodes, not only on the given ones. ``same_pod``: the pod stays,
+    and its container is started again. ``sees_processes``: it needs access to the node's processes. ``held``: for how
+    many seconds a kubelet may delay the next start. ``by_rollout``: it does nothing if the DaemonSet's update strategy
+    is OnDelete.
     """
 
     begin: Begin
@@ -77,28 +76,28 @@ def entry_of(method: ApiMethod) -> MethodEntry:
             assert_never(method)
 
 
-async def _delete(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
+async def _delete(agent: AgentPods, pods: Mapping[str, Pod], report: ReportStep, _: Kill) -> None:
     grace = "" if agent.grace is None else f", grace period {agent.grace} s"
     for node, pod in pods.items():
-        tell(node, "stop", f"pod {pod.name} deleted{grace}")
+        report(node, "stop", f"pod {pod.name} deleted{grace}")
         await agent.api.delete(PODS, pod.name, agent.cni.namespace, grace=agent.grace, uid=pod.metadata.uid)
 
 
-async def _kill(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, kill: Kill) -> None:
+async def _kill(agent: AgentPods, pods: Mapping[str, Pod], report: ReportStep, kill: Kill) -> None:
     for node, pod in pods.items():
         container = pod.container(agent.cni.container)
         if container is None or not container.container_id:
             raise ApiError(f"pod {pod.name} on {node} does not report the id of its container {agent.cni.container}")
-        tell(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
+        report(node, "killed", f"container {agent.cni.container} of pod {pod.name}, SIGKILL")
         await kill(node, container.container_id)
 
 
-async def _roll(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
-    """As kubectl does: a template annotation with the time, but to the microsecond. To the second, the next one within
-    it would change nothing, and nothing would be rolled out."""
+async def _roll(agent: AgentPods, pods: Mapping[str, Pod], report: ReportStep, _: Kill) -> None:
+    """Like kubectl: an annotation of the template with the time, but in microseconds: with seconds, a second restart
+    within the same second would change nothing, and would not be rolled out."""
     assert agent.cni.daemon_set is not None
     for node in pods:
-        tell(node, "stop", "rollout restart of the DaemonSet")
+        report(node, "stop", "rollout restart of the DaemonSet")
     now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     annotations = {"kubectl.kubernetes.io/restartedAt": now}
     patch: dict[str, Any] = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
@@ -106,9 +105,9 @@ async def _roll(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: 
     await agent.api.patch(DAEMON_SETS, name, place, patch, "application/merge-patch+json")
 
 
-async def _evict(agent: AgentPods, pods: Mapping[str, Pod], tell: ReportStep, _: Kill) -> None:
+async def _evict(agent: AgentPods, pods: Mapping[str, Pod], report: ReportStep, _: Kill) -> None:
     for node, pod in pods.items():
-        tell(node, "stop", f"pod {pod.name} evicted")
+        report(node, "stop", f"pod {pod.name} evicted")
         try:
             await agent.api.evict(pod.name, agent.cni.namespace, grace=agent.grace)
         except ApiError as error:
@@ -123,7 +122,7 @@ _KILL = MethodEntry(
     "exec in the node's watch pod: SIGKILL to the process of {agent}'s container {container}",
     same_pod=True,
     sees_processes=True,
-    held=300.0,  # a kubelet waits 10 s, and twice as long each time, before it starts a container that was killed again
+    held=300.0,  # a kubelet waits 10 s, then twice as long each time, before it restarts a container
 )
 _ROLLOUT_RESTART = MethodEntry(
     _roll,
