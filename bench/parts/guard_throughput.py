@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.kernel.guard.guarded import World, until
 
-from hitless.guard.learning import Standby
+from hitless.guard.learning import StandbyRules
 from hitless.guard.standby_table import StandbyTable, found_in
 from hitless.kernel import processes
 from hitless.kernel.nftables import read_ruleset
@@ -63,7 +63,9 @@ def _middle(ratios: list[float]) -> tuple[float, float]:
     return statistics.fmean(kept) - 1, error
 
 
-def _load(made: World, client: str, standing: StandbyTable, standby: Standby, turns: int) -> tuple[float, list[float]]:
+def _load(
+    made: World, client: str, standing: StandbyTable, standby: StandbyRules, turns: int
+) -> tuple[float, list[float]]:
     address, port = str(made.cluster.far_end.address), "5001"
     server = processes.start(
         [sys.executable, "-c", SERVER, address, port], namespace=made.cluster.far_end.namespace, stdout=subprocess.PIPE

@@ -149,13 +149,13 @@ def _run(options: argparse.Namespace) -> int:
     from hitless.guard.journal import Journal
     from hitless.guard.locking import Lock
     from hitless.guard.reporting import Reporter
-    from hitless.guard.running import Guard, Settings
+    from hitless.guard.running import Guard, GuardSettings
     from hitless.guard.serving import serving
     from hitless.kernel.clock import Clock
     from hitless.kernel.privileges import net_admin
     from hitless.observe import checked_interface
 
-    settings = Settings(
+    settings = GuardSettings(
         primaries.load(options.profile),
         _families(options.family),
         _networks(options.network),

@@ -28,7 +28,7 @@ from hitless.model import reading
 from hitless.model.events import Note, RuleState, State
 from hitless.model.families import Backend, Family, Network
 from hitless.observe import checked_interface
-from hitless.watch import DEFAULT, Options, Watch, load, shipped
+from hitless.watch import DEFAULT, Watch, WatchOptions, load, shipped
 
 __all__ = ["command"]
 
@@ -105,7 +105,7 @@ def command(
         if once and given:
             raise InputError("is only for a watch that keeps running", where=flag, expected="it without --once")
     families = {"dual": (Family.IPV4, Family.IPV6), "ipv4": (Family.IPV4,), "ipv6": (Family.IPV6,)}
-    options = Options(
+    options = WatchOptions(
         profile=load(profile),
         namespace=_namespace(namespace),
         networks=_networks(networks),

@@ -24,7 +24,7 @@ from hitless.model.events import Note, RuleState
 from hitless.model.families import Family, Network, family_of
 from hitless.model.reading import network as read_network
 from hitless.model.rules import Ruleset, Table
-from hitless.watch import DEFAULT, Options, Watch, load, shipped
+from hitless.watch import DEFAULT, Watch, WatchOptions, load, shipped
 from hitless.watch.networks import better, pod_networks
 
 __all__ = ["GUARD_DIR", "diagnose_node"]
@@ -126,7 +126,7 @@ def _profile(ruleset: Ruleset) -> str:
 def _egress(profile: str, networks: Sequence[Network], whole: Ruleset) -> list[DoctorFinding]:
     found: list[DoctorFinding] = []
     notes: list[str] = []
-    with Watch(Options(load(profile), networks=tuple(networks), urgent=False)) as watch:
+    with Watch(WatchOptions(load(profile), networks=tuple(networks), urgent=False)) as watch:
         for event in watch.once():
             if isinstance(event, RuleState):
                 found.append(_of_state(event, profile))

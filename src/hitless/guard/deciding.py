@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from hitless.guard.learning import Standby
+from hitless.guard.learning import StandbyRules
 from hitless.guard.reasons import NOTHING, Code, Reason
 from hitless.guard.statements import Statement
 from hitless.model.families import Network, within
@@ -49,14 +49,14 @@ class Decision:
 
     action: Literal["keep", "install", "withdraw"]
     why: Reason
-    standby: Standby | None = None
+    standby: StandbyRules | None = None
     again: float | None = None
 
 
 class Decider:
     """One family's memory: what stood before (``proven``), what is ``installed``, and since when something is amiss."""
 
-    def __init__(self, limits: Limits | None = None, installed: Standby | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, installed: StandbyRules | None = None) -> None:
         self.limits = limits or Limits()
         self.installed = installed
         self.proven = installed
@@ -70,7 +70,7 @@ class Decider:
         """Whether a standby was given up, for a reason that may end."""
         return self.installed is None and self._given_up is not None
 
-    def whole(self, seen: Standby) -> bool:
+    def whole(self, seen: StandbyRules) -> bool:
         """Whether the primary, as seen, carries at least what the standby does."""
         return bool(seen.places) and (self.installed is None or _covers(seen, self.installed.networks))
 
@@ -86,7 +86,7 @@ class Decider:
         self._give_up(self._unclear_since, said=False)
         return Decision("withdraw", Reason(Code.NO_EXACT_COPY, detail=reason))
 
-    def see(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
+    def see(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """The primary's rules mean ``seen`` now. ``stated`` is asked only when everything is lost."""
         self._unclear_since = None
         if self.installed is None:
@@ -113,7 +113,7 @@ class Decider:
             return Decision("withdraw", Reason(Code.SWITCHED_OFF, detail=statement.source), again=again)
         return self._hold(now, Reason(Code.RULES_MISSING), None)
 
-    def _without(self, seen: Standby, now: float, stated: Callable[[], Statement | None]) -> Decision:
+    def _without(self, seen: StandbyRules, now: float, stated: Callable[[], Statement | None]) -> Decision:
         """Nothing stands, and the rules carry nothing: what was given up comes back when the reason has ended."""
         if self._given_up is None:
             return Decision("keep", NOTHING)
@@ -140,7 +140,7 @@ class Decider:
         decision = self.see(seen, now, stated)
         return Decision("install", why, self.installed, decision.again) if decision.action == "keep" else decision
 
-    def _whole(self, seen: Standby, now: float) -> Decision:
+    def _whole(self, seen: StandbyRules, now: float) -> Decision:
         self._lost_since = None
         assert self.installed is not None
         if seen != self.installed:
@@ -152,7 +152,7 @@ class Decider:
             self.proven, self._candidate_since = self.installed, None
         return Decision("keep", Reason(Code.WHOLE))
 
-    def _follow(self, seen: Standby, now: float, why: Reason, *, at_once: bool = False) -> Decision:
+    def _follow(self, seen: StandbyRules, now: float, why: Reason, *, at_once: bool = False) -> Decision:
         if self.proven is None or at_once:
             self.proven, self._candidate_since = seen, None
         elif seen == self.proven:
@@ -187,12 +187,12 @@ class _GivenUp:
     """What stood before a withdrawal. ``said``: for a word, and since when it was not said any more; else for rules
     without an exact copy, and since when they have stood."""
 
-    standby: Standby
+    standby: StandbyRules
     since: float | None
     said: bool
 
 
-def _covers(seen: Standby, networks: tuple[Network, ...]) -> bool:
+def _covers(seen: StandbyRules, networks: tuple[Network, ...]) -> bool:
     return all(_within_any(network, seen.networks) for network in networks)
 
 
@@ -200,7 +200,7 @@ def _within_any(network: Network, others: tuple[Network, ...]) -> bool:
     return any(within(network, other) for other in others)
 
 
-def extends(seen: Standby, before: Standby) -> bool:
+def extends(seen: StandbyRules, before: StandbyRules) -> bool:
     """Whether ``seen`` has every rule of ``before``, in order, and beside them only rules that exempt."""
     now = {chain.name: chain for chain in seen.chains}
     old = {chain.name: chain for chain in before.chains}

@@ -21,14 +21,14 @@ from hitless.observe import LocalPod, Panel, Poll, Witnesses, questions
 from hitless.observe.panels import How
 from hitless.semantics import ChainName
 
-__all__ = ["Asker", "Fate", "OpenGap", "Tracker"]
+__all__ = ["Asker", "GapTracker", "OpenGap", "PrimaryFate"]
 
 Kind = Literal["egress", "forward"]
 _KINDS: tuple[Kind, ...] = ("egress", "forward")
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class PrimaryFate:
     """What the rules do to pods: networks that are cut off, and networks of which it cannot be told, with the
     ``reason``; ``partly``: networks of which some pods are cut off, with words for people. Of ``pods`` that were all
     asked about (0: they were not), ``kept`` are cut off. ``chains`` took part."""
@@ -62,17 +62,21 @@ class Asker:
         self._answered: tuple[Ruleset, dict[tuple[str, WitnessPlace, bool], tuple[Witnesses, Poll]]] = (Ruleset(()), {})
         self._version = 0
 
-    def egress(self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False) -> Fate:
+    def egress(
+        self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False
+    ) -> PrimaryFate:
         """Whether everybody else's nat rules carry the places' new flows. ``whole``: count all pods."""
         return self._fate("egress", others, places, around, whole=whole)
 
-    def forward(self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False) -> Fate:
+    def forward(
+        self, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool = False
+    ) -> PrimaryFate:
         """Whether everybody else's rules drop the places' new flows on their way through the node, or the answers."""
         return self._fate("forward", others, places, around, whole=whole)
 
     def _fate(
         self, kind: Kind, others: Ruleset, places: Iterable[WitnessPlace], around: Around, *, whole: bool
-    ) -> Fate:
+    ) -> PrimaryFate:
         cut: list[str] = []
         doubtful: list[str] = []
         reasons: list[tuple[str, How]] = []
@@ -94,7 +98,7 @@ class Asker:
                 partly.append(f"{place.network}: {poll.partly}")
         reason, how = next(iter(reasons), ("", ""))
         said = "; ".join(partly)
-        return Fate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
+        return PrimaryFate(tuple(cut), tuple(doubtful), reason, how, said, pods, kept, frozenset(chains))
 
     def _of_kind(self, kind: Kind, others: Ruleset, place: WitnessPlace, witnesses: Witnesses, *, whole: bool) -> Poll:
         """``_part`` of this kind, with the chains of all that was asked."""
@@ -145,14 +149,14 @@ class Asker:
         return poll
 
 
-class Tracker:
+class GapTracker:
     """The open gap of one family and kind."""
 
     def __init__(self) -> None:
         self.open: OpenGap | None = None
         self.count = 0
 
-    def see(self, fate: Fate, t: int, writer: Writer | None) -> OpenGap | None:
+    def see(self, fate: PrimaryFate, t: int, writer: Writer | None) -> OpenGap | None:
         """The state from ``t`` on; returns the gap that it ends."""
         if fate.cut and self.open is None:
             self.count += 1

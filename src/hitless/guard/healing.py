@@ -11,7 +11,7 @@ from typing import Protocol
 
 from hitless.daemon.logs import Log
 from hitless.errors import HitlessError
-from hitless.guard.ports import FlowsPort, TablesPort, Time
+from hitless.guard.ports import FlowsPort, GuardTime, TablesPort
 from hitless.guard.reporting import Reporter
 from hitless.guard.schedule import AGAIN, Schedule
 from hitless.guard.side import Side
@@ -28,7 +28,7 @@ class _Ports(Protocol):
     def tables(self) -> TablesPort | None: ...
 
     @property
-    def time(self) -> Time: ...
+    def time(self) -> GuardTime: ...
 
 
 class Healing:

@@ -26,7 +26,7 @@ from hitless.guard import records
 from hitless.kube import contexts
 from hitless.kube.objects import EVENTS
 
-__all__ = ["Poster", "Refused", "Server", "event"]
+__all__ = ["ApiServer", "Poster", "Refused", "event"]
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _NAMESPACE = "default"  # where Events about what has no namespace belong, as Nodes
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ApiServer:
     """The API server as a pod sees it: one connection for each Event, they are rare."""
 
     environment: Mapping[str, str]
@@ -79,7 +79,7 @@ def event(record: records.Record, node: str) -> dict[str, object] | None:
     hold. The name is the record's own: a second POST of the same is a conflict and no second Event.
     """
     match record:
-        case records.Gap():
+        case records.GuardGap():
             kind, word = ("Normal", "EgressGapCovered") if record.covered else ("Warning", "EgressGap")
             kind, word = ("Warning", "EgressGapOpen") if record.open else (kind, word)
             been = "has been gone" if record.open else "was gone"
@@ -122,7 +122,7 @@ def _time(t: int) -> str:
     return datetime.fromtimestamp(t / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _name(node: str, record: records.Gap | records.ForwardGap | records.Withdrawn, word: str) -> str:
+def _name(node: str, record: records.GuardGap | records.ForwardGap | records.Withdrawn, word: str) -> str:
     """A DNS subdomain of at most 253 letters, in client-go's manner (object, dot, time), and one for each family."""
     own = f".{record.t:x}.{record.family}-{word.lower()}"
     return node[: 253 - len(own)].rstrip("-.") + own
@@ -156,7 +156,7 @@ class Poster:
             raise InputError(
                 "this is not a pod of a cluster", where="--events", expected="a service account and NODE_NAME"
             )
-        return cls(node, Server(environment, account).send, log)
+        return cls(node, ApiServer(environment, account).send, log)
 
     def post(self, record: records.Record) -> None:
         """Queue the record's Event, if it has one and its kind was not posted just now."""

@@ -1,10 +1,11 @@
 """What the primary means: a standby for one family, learned from the rules that are in the kernel.
 
-Problem: the guard knows nothing but the rules; it must find the primary's decision among everybody's, and see whose
-egress it carries. Promise: ``learn`` is a pure function of a rule set; its ``Standby`` holds exact copies of the nat
-base chains that lead to the primary's chains, and the pod networks that they carry, each proven by evaluating witness
-packets on the copy itself. Base chains of others need no copy: the kernel asks every base chain until one translates,
-so theirs go on working by themselves. ``Unclear`` when the rules have no exact copy. Next stage: ``deciding``.
+Problem: the guard knows nothing but the rules; it must find the primary's decision among all others', and see which
+networks' egress it carries. Promise: ``learn`` is a pure function of a rule set; its ``StandbyRules`` holds exact
+copies of the NAT base chains that lead to the primary's chains, and the pod networks that they carry, each proven by
+evaluating witness packets on the copy itself. Base chains of other programs need no copy: the kernel calls every base
+chain until one translates, so they go on working. ``Unclear`` when the rules have no exact copy. Next stage:
+``deciding``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hitless.model.rules import UNREAD, Chain, Masquerade, Return, Rule, Ruleset
 from hitless.model.standby import TABLE, copied
 from hitless.semantics import evaluate, unused_addresses, witnesses
 
-__all__ = ["BEHIND", "DESTINATIONS", "Standby", "WitnessPlace", "learn", "standby_of"]
+__all__ = ["BEHIND", "DESTINATIONS", "StandbyRules", "WitnessPlace", "learn", "standby_of"]
 
 BEHIND = 1
 """How far a copy stands behind its original: as near as can be, so that no other base chain (Felix's and firewalld's
@@ -45,7 +46,7 @@ class WitnessPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Standby:
+class StandbyRules:
     """What stands behind the primary: ``chains`` in the guard's names; ``places`` whose egress they carry.
 
     ``left_out``: translations of the primary that have no exact copy, for people. ``doubtful``: pod networks of which
@@ -75,7 +76,7 @@ def learn(
     *,
     networks: Iterable[Network] = (),
     uplink: str = "",
-) -> Standby:
+) -> StandbyRules:
     """The standby for what these rules do now; without places when they carry no pod network. Raises ``Unclear``.
 
     ``networks``: pod networks that people named, beside those that the rules name. ``uplink`` empty: not known.
@@ -110,14 +111,16 @@ def standby_of(
     *,
     uplink: str = "",
     left_out: tuple[LeftOut, ...] = (),
-) -> Standby:
+) -> StandbyRules:
     """The standby of these chains with those of ``places`` that it carries."""
     chains = images.canonical(chains, family)
-    candidate = Standby(family, chains, (), left_out)
+    candidate = StandbyRules(family, chains, (), left_out)
     rules = candidate.ruleset()
     told = {place: _carries(rules, place, uplink) for place in places}
     carried = tuple(place for place, answer in told.items() if answer)
-    return Standby(family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None))
+    return StandbyRules(
+        family, chains, carried, left_out, tuple(p.network for p, answer in told.items() if answer is None)
+    )
 
 
 def _carries(rules: Ruleset, place: WitnessPlace, uplink: str) -> bool | None:

@@ -19,13 +19,13 @@ from hitless.errors import HitlessError, InputError, MissingError
 from hitless.kernel import files
 from hitless.model.reading import whole_of
 
-__all__ = ["Lock", "Running", "holder", "stop"]
+__all__ = ["AlreadyRunning", "Lock", "holder", "stop"]
 
 _PATIENCE = 10.0
 _NAMELESS = 1.0  # seconds for a holder to say who it is
 
 
-class Running(HitlessError):
+class AlreadyRunning(HitlessError):
     """Another guard runs on this node."""
 
     def __init__(self, pid: int) -> None:
@@ -34,7 +34,7 @@ class Running(HitlessError):
 
 
 class Lock:
-    """A context manager; raises ``Running`` when another process holds it."""
+    """A context manager; raises ``AlreadyRunning`` when another process holds it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -53,7 +53,7 @@ class Lock:
         except BlockingIOError as error:
             pid = _pid(os.pread(self._fd, 32, 0))
             os.close(self._fd)
-            raise Running(pid) from error
+            raise AlreadyRunning(pid) from error
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

@@ -21,7 +21,7 @@ from hitless.guard.deciding import Decision, Limits
 from hitless.guard.gaps import OpenGap
 from hitless.guard.healing import Healing
 from hitless.guard.notices import unclear
-from hitless.guard.ports import FlowsPort, RulesPort, StatementsPort, SurroundingsPort, TablesPort, Time
+from hitless.guard.ports import FlowsPort, GuardTime, RulesPort, StatementsPort, SurroundingsPort, TablesPort
 from hitless.guard.primaries import Primary
 from hitless.guard.reasons import Code, Reason
 from hitless.guard.reporting import Reporter
@@ -32,11 +32,11 @@ from hitless.guard.statements import Statement
 from hitless.model.families import Family, Network
 from hitless.observe.rules import Observation
 
-__all__ = ["Loop", "Ports", "Settings"]
+__all__ = ["GuardLoop", "GuardPorts", "GuardSettings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GuardSettings:
     """What users may set."""
 
     primary: Primary = field(default_factory=lambda: primaries.load("flannel"))
@@ -48,7 +48,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class GuardPorts:
     """The world. ``tables`` ``None``: nothing is written. ``named``: a reason with names for what rules know by
     numbers."""
 
@@ -57,14 +57,14 @@ class Ports:
     flows: FlowsPort
     around: SurroundingsPort
     stated: StatementsPort
-    time: Time
+    time: GuardTime
     named: Callable[[str], str] = str
 
 
-class Loop:
+class GuardLoop:
     """One node's guard. For one thread: ``begin``, then ``turn`` again and again, then ``end``."""
 
-    def __init__(self, settings: Settings, ports: Ports, reporter: Reporter, log: Log) -> None:
+    def __init__(self, settings: GuardSettings, ports: GuardPorts, reporter: Reporter, log: Log) -> None:
         self.settings = settings
         self.reporter = reporter
         self.sides: dict[Family, Side] = {}

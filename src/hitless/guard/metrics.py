@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from hitless import __version__
 from hitless.daemon.exposition import Sample, exposition, label_text
-from hitless.guard.reasons import PROTECTING, State
+from hitless.guard.reasons import PROTECTING, GuardState
 from hitless.guard.reporting import Numbers, Reporter
 
 __all__ = ["render"]
@@ -54,7 +54,7 @@ def _samples(reporter: Reporter, turned_away: int) -> Iterator[Sample]:
     for name, facts in families.items() if isinstance(families, dict) else ():
         of_family, state = {"family": name}, facts["state"]
         yield Sample("hitless_guard_protected", state in PROTECTING, of_family)
-        yield Sample("hitless_guard_withdrawn", state == State.WITHDRAWN, of_family)
+        yield Sample("hitless_guard_withdrawn", state == GuardState.WITHDRAWN, of_family)
         yield Sample("hitless_guard_gap_open", bool(facts["gap_since"]), of_family)
         yield Sample("hitless_guard_forward_gap_open", bool(facts["forward_gap_since"]), of_family)
         yield Sample("hitless_guard_pods", facts.get("pods", 0), of_family)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from hitless.guard.learning import Standby
+from hitless.guard.learning import StandbyRules
 from hitless.heal import heal, poisoned
 from hitless.kernel.addresses import NodeFacts
 from hitless.kernel.conntrack import SRC_NAT, Conntrack, Entry
@@ -61,7 +61,7 @@ class Healer:
         self._table.close()
         self._facts.close()
 
-    def heal(self, standby: Standby, *, dry: bool = False) -> Freed:
+    def heal(self, standby: StandbyRules, *, dry: bool = False) -> Freed:
         """Free every poisoned flow of the standby's family (``dry``: only list them)."""
         freed = Freed()
         networks = standby.networks
@@ -76,7 +76,7 @@ class Healer:
         )
         return freed
 
-    def untranslated(self, standby: Standby) -> list[str]:
+    def untranslated(self, standby: StandbyRules) -> list[str]:
         """Flows that should be translated and are not, answered ones too (they leak, and are not ours to free)."""
         family, pods = standby.family, standby.networks
         found = [

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from hitless.guard.learning import Standby
+from hitless.guard.learning import StandbyRules
 from hitless.guard.places import Around
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.standby_table import FoundStandby
@@ -19,10 +19,18 @@ from hitless.kernel.nftables.owned import Count, Owner
 from hitless.model.families import Family
 from hitless.observe.rules import Observation
 
-__all__ = ["FlowsPort", "MachineTime", "RulesPort", "StatementsPort", "SurroundingsPort", "TablesPort", "Time"]
+__all__ = [
+    "FlowsPort",
+    "GuardMachineTime",
+    "GuardTime",
+    "RulesPort",
+    "StatementsPort",
+    "SurroundingsPort",
+    "TablesPort",
+]
 
 
-class Time(Protocol):
+class GuardTime(Protocol):
     """All of time that the loop knows."""
 
     def now(self) -> int:
@@ -38,7 +46,7 @@ class Time(Protocol):
         """Seconds for which this thread has had a processor."""
 
 
-class MachineTime:
+class GuardMachineTime:
     """This machine's."""
 
     def __init__(self, clock: Clock) -> None:
@@ -82,7 +90,7 @@ class TablesPort(Protocol):
     def adopt(self, found: Mapping[Family, FoundStandby | None]) -> None:
         """Take over what an earlier guard left."""
 
-    def install(self, desired: Mapping[Family, Standby | None]) -> bool:
+    def install(self, desired: Mapping[Family, StandbyRules | None]) -> bool:
         """Make the tables hold these; whether anything was written."""
 
     def restore(self) -> bool:
@@ -101,10 +109,10 @@ class TablesPort(Protocol):
 class FlowsPort(Protocol):
     """The connection table. Real: ``poisoned_flows.Healer``."""
 
-    def heal(self, standby: Standby, *, dry: bool = False) -> Freed:
+    def heal(self, standby: StandbyRules, *, dry: bool = False) -> Freed:
         """Free every poisoned flow of the standby's family."""
 
-    def untranslated(self, standby: Standby) -> list[str]:
+    def untranslated(self, standby: StandbyRules) -> list[str]:
         """Flows that should be translated and are not."""
 
     def close(self) -> None:

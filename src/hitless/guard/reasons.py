@@ -14,10 +14,10 @@ from typing import assert_never
 
 from hitless.model.families import Network
 
-__all__ = ["NOTHING", "PROTECTING", "Code", "Reason", "State"]
+__all__ = ["NOTHING", "PROTECTING", "Code", "GuardState", "Reason"]
 
 
-class State(StrEnum):
+class GuardState(StrEnum):
     """What a family's standby is doing, as ``status`` shows it."""
 
     WAITING = "waiting for rules to learn from"
@@ -33,7 +33,7 @@ class State(StrEnum):
         return self.name.lower()
 
 
-PROTECTING = frozenset({State.STANDING_BY, State.CARRYING})
+PROTECTING = frozenset({GuardState.STANDING_BY, GuardState.CARRYING})
 """States in which pods are protected."""
 
 

@@ -17,10 +17,10 @@ from hitless.model.rule_events import Interval
 __all__ = [
     "Followed",
     "ForwardGap",
-    "Gap",
+    "GuardGap",
+    "GuardNote",
     "Healed",
     "LeakSeen",
-    "Note",
     "Partly",
     "Record",
     "Started",
@@ -61,7 +61,7 @@ class Withdrawn(_Record, tag="withdrawn", frozen=True, kw_only=True):
     code: Code | None = None
 
 
-class Gap(Interval, tag="gap", frozen=True, kw_only=True):
+class GuardGap(Interval, tag="gap", frozen=True, kw_only=True):
     """A time in which the primary did not carry pod networks.
 
     ``covered``: the standby stood throughout. ``carried``: flows that it translated meanwhile (the family's counter).
@@ -107,14 +107,14 @@ class LeakSeen(_Record, tag="leak", frozen=True, kw_only=True):
     flows: list[str] = []
 
 
-class Note(_Record, tag="note", frozen=True, kw_only=True):
+class GuardNote(_Record, tag="note", frozen=True, kw_only=True):
     """Something that people should know."""
 
     level: str
     text: str
 
 
-Record = Started | Followed | Withdrawn | Gap | ForwardGap | Partly | Healed | LeakSeen | Note
+Record = Started | Followed | Withdrawn | GuardGap | ForwardGap | Partly | Healed | LeakSeen | GuardNote
 
 _encoder = msgspec.json.Encoder()
 

@@ -19,13 +19,13 @@ from hitless.daemon.logs import Log
 from hitless.guard import records
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
-from hitless.guard.learning import Standby
+from hitless.guard.learning import StandbyRules
 from hitless.guard.meter import Moved
 from hitless.guard.notices import Notices, stays
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reasons import Reason
 from hitless.guard.side import Side
-from hitless.guard.statefile import Holder, Numbers, StateFile, family_facts
+from hitless.guard.statefile import Numbers, StandbyHolder, StateFile, family_facts
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -83,9 +83,9 @@ class Reporter:
         self._recent = [*self._recent, msgspec.to_builtins(record)][-_LAST:]
         event, facts = line_of(record)
         loud = isinstance(record, records.Withdrawn | records.ForwardGap | records.LeakSeen) or (
-            isinstance(record, records.Gap) and not record.covered
+            isinstance(record, records.GuardGap) and not record.covered
         )
-        if isinstance(record, records.Note):
+        if isinstance(record, records.GuardNote):
             loud = facts.pop("level") != "info"
         (self._log.notice if loud else self._log.info)(event, **facts)
         if self._post is not None:
@@ -93,13 +93,13 @@ class Reporter:
 
     def note(self, level: str, text: str) -> None:
         """Something that people should know."""
-        self.record(records.Note(t=self._clock.now(), level=level, text=text))
+        self.record(records.GuardNote(t=self._clock.now(), level=level, text=text))
 
     def count(self, name: str) -> None:
         """Count something that belongs to no family."""
         self.counts[name] = self.counts.get(name, 0) + 1
 
-    def followed(self, side: Side, why: Reason, standby: Standby, t: int, writer: Writer | None) -> None:
+    def followed(self, side: Side, why: Reason, standby: StandbyRules, t: int, writer: Writer | None) -> None:
         """The standby follows the primary."""
         self.numbers[side.family].followed += 1
         self.record(
@@ -137,10 +137,10 @@ class Reporter:
 
     def _gap_record(
         self, side: Side, gap: OpenGap, t: int, writer: Writer | None, *, healed: int, still_open: bool
-    ) -> records.Gap:
+    ) -> records.GuardGap:
         numbers = self.numbers[side.family]
         carried, leaked = self._before.get(side.family, (numbers.carried, numbers.leaked))
-        return records.Gap(
+        return records.GuardGap(
             t=t,
             family=side.family.value,
             networks=list(gap.networks),
@@ -235,7 +235,7 @@ class Reporter:
 
     # --- state
 
-    def state(self, sides: Mapping[Family, Side], holder: Holder | None) -> None:
+    def state(self, sides: Mapping[Family, Side], holder: StandbyHolder | None) -> None:
         """Write what ``hitless guard status`` shows, when it changed."""
         self.turned = self._monotonic()
         self._sayings.hear(sides, observing=holder is None)

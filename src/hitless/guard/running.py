@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from hitless.daemon.logs import Log
 from hitless.errors import ours
 from hitless.guard import statements
-from hitless.guard.loop import Loop, Ports, Settings
+from hitless.guard.loop import GuardLoop, GuardPorts, GuardSettings
 from hitless.guard.places import Places
 from hitless.guard.poisoned_flows import Healer
-from hitless.guard.ports import MachineTime
+from hitless.guard.ports import GuardMachineTime
 from hitless.guard.reporting import Reporter
 from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import ipsets
@@ -25,7 +25,7 @@ from hitless.kernel.namespaces import HERE, Namespace
 from hitless.model.standby import TABLE
 from hitless.observe.rules import RulesObserver
 
-__all__ = ["Guard", "Settings", "drive"]
+__all__ = ["Guard", "GuardSettings", "drive"]
 
 
 class Guard:
@@ -33,7 +33,7 @@ class Guard:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: GuardSettings,
         reporter: Reporter,
         log: Log,
         *,
@@ -64,19 +64,19 @@ class Guard:
             ports.callback(healer.close)
             around = Places(namespace, settings.families, settings.uplink)
             ports.callback(around.close)
-            world = Ports(
+            world = GuardPorts(
                 observer,
                 tables,
                 healer,
                 around,
                 lambda spoken: statements.read(primary.subnet_files, primary.processes, spoken, namespace),
-                MachineTime(self._clock),
+                GuardMachineTime(self._clock),
                 lambda words: ipsets.named(words, namespace),
             )
-            drive(Loop(settings, world, self.reporter, self._log), stop.is_set, self._ready)
+            drive(GuardLoop(settings, world, self.reporter, self._log), stop.is_set, self._ready)
 
 
-def drive(loop: Loop, stopped: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
+def drive(loop: GuardLoop, stopped: Callable[[], bool], ready: Callable[[], None] = lambda: None) -> None:
     """Turn until ``stopped``, and end in order, however that comes. Raises what ended it, as one of our errors."""
     reporter = loop.reporter
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from hitless.guard import gaps
 from hitless.guard.copying import Unclear, Unread
 from hitless.guard.deciding import Decider, Decision, Limits
-from hitless.guard.learning import Standby, WitnessPlace, learn
+from hitless.guard.learning import StandbyRules, WitnessPlace, learn
 from hitless.guard.meter import Meter
 from hitless.guard.places import NOWHERE, Around
 from hitless.guard.primaries import Primary
@@ -52,8 +52,8 @@ class Side:
     around: Around = NOWHERE
     decider: Decider = field(default_factory=Decider)
     meter: Meter = field(default_factory=Meter)
-    egress: gaps.Tracker = field(default_factory=gaps.Tracker)
-    forward: gaps.Tracker = field(default_factory=gaps.Tracker)
+    egress: gaps.GapTracker = field(default_factory=gaps.GapTracker)
+    forward: gaps.GapTracker = field(default_factory=gaps.GapTracker)
     withdrawn: Reason | None = None
     why: Reason = NOTHING
     doubt: str = ""
@@ -64,7 +64,7 @@ class Side:
     counted: bool = False  # whether all pods were asked about since the rules, or the pods, changed
     speak: Callable[[str], str] = str  # reasons with names for what the rules know by numbers
     _passed: tuple[object, ...] | None = None
-    _standby: Standby | None = None
+    _standby: StandbyRules | None = None
     _unclear: str = ""
     _unread: bool = False
     _places: tuple[WitnessPlace, ...] = ()
@@ -78,7 +78,7 @@ class Side:
         primary: Primary,
         networks: Iterable[Network],
         around: Around,
-        installed: Standby | None,
+        installed: StandbyRules | None,
         limits: Limits | None = None,
         speak: Callable[[str], str] = str,
     ) -> Side:
@@ -87,7 +87,7 @@ class Side:
         return cls(family, primary, own, around, Decider(limits, installed), speak=speak)
 
     @property
-    def installed(self) -> Standby | None:
+    def installed(self) -> StandbyRules | None:
         """What the standby should say now."""
         return None if self.withdrawn else self.decider.installed
 

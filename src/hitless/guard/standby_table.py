@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hitless.guard import images
-from hitless.guard.learning import Standby, WitnessPlace, standby_of
+from hitless.guard.learning import StandbyRules, WitnessPlace, standby_of
 from hitless.kernel.namespaces import HERE, Namespace
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OWNER, PERSIST, Count, OwnedChain, OwnedTables, Owner
@@ -28,7 +28,7 @@ __all__ = ["StandbyTable", "found_in"]
 class FoundStandby:
     """What an earlier guard left: its ``standby`` (``None`` when it holds no chains), and the table as it was read."""
 
-    standby: Standby | None
+    standby: StandbyRules | None
     table: Table
 
 
@@ -82,7 +82,7 @@ class StandbyTable:
         self._tables: OwnTables = OwnedTables(TABLE, namespace, flags=flags) if tables is None else tables
         self._read = read or (lambda family: read_ruleset(namespace, (family,), (TABLE,)))
         self._families = families
-        self._installed: dict[Family, Standby | None] = {}
+        self._installed: dict[Family, StandbyRules | None] = {}
         self.writes = 0
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class StandbyTable:
                 self._installed[family] = there.standby
         self._tables.own(tuple(self._installed))
 
-    def install(self, desired: Mapping[Family, Standby | None]) -> bool:
+    def install(self, desired: Mapping[Family, StandbyRules | None]) -> bool:
         """Make the tables hold these (``None``: no chains, nothing is translated); whether anything was written."""
         changed = {
             family: standby
@@ -133,7 +133,7 @@ class StandbyTable:
             del self._installed[family]
         return self.install(lost) if lost else False
 
-    def _hurt(self, family: Family, standby: Standby | None) -> bool:
+    def _hurt(self, family: Family, standby: StandbyRules | None) -> bool:
         owner = self._tables.owner(family)
         if owner is None or owner.protected or standby is None:
             return owner is None
@@ -149,7 +149,7 @@ class StandbyTable:
         return self._tables.counters(family)
 
 
-def _same_image(table: Table, standby: Standby) -> bool:
+def _same_image(table: Table, standby: StandbyRules) -> bool:
     """Whether a table that was read has every chain that this version of the guard would write, and no other."""
     wanted = images.image(standby.family, standby.chains, [(place.network, place.subnet) for place in standby.places])
     return {chain.name: (len(chain.rules), chain.hook) for chain in wanted} == {

@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from hitless.guard.reasons import State
+from hitless.guard.reasons import GuardState
 from hitless.guard.side import Side
 from hitless.kernel import files
 from hitless.kernel.nftables.owned import Owner
 from hitless.model.families import Family
 
-__all__ = ["Holder", "Numbers", "StateFile", "family_facts"]
+__all__ = ["Numbers", "StandbyHolder", "StateFile", "family_facts"]
 
 _TOUCH = 10.0  # seconds between marks that the loop turns
 
 
-class Holder(Protocol):
+class StandbyHolder(Protocol):
     """Who holds the standby's tables."""
 
     def owner(self, family: Family) -> Owner | None:
@@ -84,7 +84,7 @@ class StateFile:
                 self._path.unlink(missing_ok=True)
 
 
-def family_facts(side: Side, numbers: Numbers, holder: Holder | None) -> dict[str, object]:
+def family_facts(side: Side, numbers: Numbers, holder: StandbyHolder | None) -> dict[str, object]:
     """A family as ``hitless guard status --json`` shows it. ``holder`` ``None``: the guard only observes."""
     installed = side.installed
     owner = holder.owner(side.family) if holder is not None else None
@@ -118,12 +118,12 @@ def family_facts(side: Side, numbers: Numbers, holder: Holder | None) -> dict[st
     }
 
 
-def _state(side: Side, *, observing: bool) -> State:
+def _state(side: Side, *, observing: bool) -> GuardState:
     installed = side.installed
     if side.withdrawn or side.decider.withdrawn or (side.unclear and installed is None):
-        return State.WITHDRAWN
+        return GuardState.WITHDRAWN
     if side.open:
-        return State.CARRYING if installed is not None and not observing else State.GAP
+        return GuardState.CARRYING if installed is not None and not observing else GuardState.GAP
     if installed is not None:
-        return State.WATCHING if observing else State.STANDING_BY
-    return State.WAITING
+        return GuardState.WATCHING if observing else GuardState.STANDING_BY
+    return GuardState.WAITING

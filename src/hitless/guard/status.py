@@ -16,7 +16,7 @@ from typing import Any, Literal
 from hitless.cleaning import cleaned
 from hitless.errors import HitlessError
 from hitless.guard import locking
-from hitless.guard.reasons import PROTECTING, Code, Reason, State
+from hitless.guard.reasons import PROTECTING, Code, GuardState, Reason
 from hitless.kernel import files
 from hitless.kernel.nftables import read_ruleset
 from hitless.kernel.nftables.owned import OwnedTables
@@ -24,14 +24,14 @@ from hitless.model.documents import from_json
 from hitless.model.families import Family
 from hitless.model.standby import CARRIED, LEAKED, TABLE, standby_chains
 
-__all__ = ["Status", "protects", "read"]
+__all__ = ["GuardStatus", "protects", "read"]
 
 _LATE = 60.0  # seconds; a guard marks the file every ten
 _LONGEST = 1 << 20  # bytes of a state file; one has 20 records
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class GuardStatus:
     """``facts`` as ``--json`` shows them."""
 
     verdict: Literal["protected", "unprotected", "unknown"]
@@ -96,7 +96,7 @@ def _gap(gap: dict[str, Any]) -> str:
     )
 
 
-def read(run_dir: Path) -> Status:
+def read(run_dir: Path) -> GuardStatus:
     """The state now."""
     pid = locking.holder(run_dir / "lock")
     written, age = _written(run_dir / "state.json")
@@ -109,10 +109,10 @@ def read(run_dir: Path) -> Status:
         facts["problem"] = f"the guard's loop has not turned for {age:.0f} s"
     if facts.get("mode") == "observe":  # it has no standby of its own; an earlier guard's may stand
         facts["standing"] = _from_kernel()
-        return Status("protected" if protects(facts["standing"]) else "unprotected", facts)
+        return GuardStatus("protected" if protects(facts["standing"]) else "unprotected", facts)
     if facts.get("problem"):
-        return Status("unknown", facts)
-    return Status("protected" if protects(facts["families"], "mode" in facts) else "unprotected", facts)
+        return GuardStatus("unknown", facts)
+    return GuardStatus("protected" if protects(facts["families"], "mode" in facts) else "unprotected", facts)
 
 
 def _written(path: Path) -> tuple[dict[str, Any], float]:
@@ -133,7 +133,7 @@ def _written(path: Path) -> tuple[dict[str, Any], float]:
 def protects(families: dict[str, Any], ours: bool = False) -> bool:
     """Whether every pod network is protected. A running guard (``ours``) that withdrew names no networks any more."""
     states = [family["state"] for family in families.values() if family["networks"]]
-    if ours and any(family["state"] == State.WITHDRAWN for family in families.values()):
+    if ours and any(family["state"] == GuardState.WITHDRAWN for family in families.values()):
         return False
     return bool(states) and all(state in PROTECTING for state in states)
 
@@ -148,7 +148,7 @@ def _from_kernel() -> dict[str, Any]:
             chains, notes = standby_chains(table)
             owner = tables.owner(family)
             counts = tables.counters(family)
-            state = State.STANDING_BY if chains else State.WITHDRAWN
+            state = GuardState.STANDING_BY if chains else GuardState.WITHDRAWN
             found[family.value] = {
                 "state": state.value,
                 "code": state.code,

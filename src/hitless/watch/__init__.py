@@ -4,9 +4,9 @@ The stage between the kernel's events (``hitless.kernel``), the evaluator (``hit
 (``hitless.model.events``). ``Watch`` is the stream; ``Tracker`` makes gaps of answers; ``profiles`` say what to watch.
 """
 
-from hitless.watch.options import Options
+from hitless.watch.options import WatchOptions
 from hitless.watch.profiles import DEFAULT, Profile, load, parse, shipped
 from hitless.watch.tracking import Tracker
 from hitless.watch.watching import Watch
 
-__all__ = ["DEFAULT", "Options", "Profile", "Tracker", "Watch", "load", "parse", "shipped"]
+__all__ = ["DEFAULT", "Profile", "Tracker", "Watch", "WatchOptions", "load", "parse", "shipped"]

@@ -29,7 +29,7 @@ from hitless.model.families import Backend, Family, KernelPath
 from hitless.model.headers import PacketHeader
 from hitless.model.rules import Hook, Rule, Ruleset, Table
 
-__all__ = ["Changed", "Feed", "Step"]
+__all__ = ["ChangedTable", "Feed", "Step"]
 
 _XTABLES = frozenset(TABLES)
 """The names that iptables-nft gives its tables, in the families ip and ip6."""
@@ -38,7 +38,7 @@ ChainName = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangedTable:
     """One table's part of a commit. ``hooks``: where base chains came, went or changed their policy."""
 
     family: str
@@ -60,7 +60,7 @@ class Step:
     ruleset: Ruleset
     generation: int = 0
     writer: Writer | None = None
-    changes: tuple[Changed, ...] | None = None
+    changes: tuple[ChangedTable, ...] | None = None
     lost: bool = False
     reason: str = ""
     noticed: int = 0
@@ -296,11 +296,11 @@ class _Polling:
         self._poller.close()
 
 
-def _changed(change: TableChange) -> Changed:
+def _changed(change: TableChange) -> ChangedTable:
     family, table = change.key
     word = FAMILIES[family]
     backend = Backend.of(KernelPath.NF_TABLES, native=word == "inet" or table not in _XTABLES)
-    return Changed(
+    return ChangedTable(
         word,
         table,
         backend,
@@ -315,7 +315,7 @@ def _changed(change: TableChange) -> Changed:
 
 def _compared(
     key: tuple[str, str], old: Table | None, new: Table | None, followed: Iterable[str], towards: Sequence[PacketHeader]
-) -> Changed:
+) -> ChangedTable:
     """A legacy change, as far as the chains that somebody follows tell it: the path replaces whole tables."""
     chains, words, added, removed = set(), [], 0, 0
     for name in sorted(followed):
@@ -331,7 +331,7 @@ def _compared(
     hooks = frozenset(hook.hook for _, hook in _hooks(old) ^ _hooks(new))
     if hooks:
         words.append("base chains or policies changed")
-    return Changed(
+    return ChangedTable(
         *key,
         Backend.of(KernelPath.XTABLES, native=False),
         added,

@@ -18,9 +18,9 @@ from hitless.model.families import Backend, Family
 from hitless.model.headers import PacketHeader
 from hitless.semantics import HOOKS
 from hitless.watch import records
-from hitless.watch.feeds import Changed, Step
+from hitless.watch.feeds import ChangedTable, Step
 from hitless.watch.networks import Networks, better
-from hitless.watch.options import Options
+from hitless.watch.options import WatchOptions
 from hitless.watch.ports import World
 from hitless.watch.pulse import Pulse, Totals, Urgency
 from hitless.watch.schedule import WatchSchedule
@@ -39,7 +39,7 @@ class WatchLoop:
 
     def __init__(
         self,
-        options: Options,
+        options: WatchOptions,
         networks: Networks,
         world: World,
         clock: Clock,
@@ -174,7 +174,7 @@ class WatchLoop:
         self.totals.resyncs += 1
         yield Note(t=step.t, level="info", text=f"everything was read again: {step.reason}")
 
-    def _matters(self, change: Changed) -> bool:
+    def _matters(self, change: ChangedTable) -> bool:
         """Whether it touched something that an answer was made of."""
         if change.hooks & _HOOKS:
             return True
@@ -189,10 +189,10 @@ class WatchLoop:
                         return True
         return False
 
-    def _of_interest(self, change: Changed) -> bool:
+    def _of_interest(self, change: ChangedTable) -> bool:
         return bool(self._options.profile.of_interest(change.table) & change.chains)
 
-    def _names_networks(self, change: Changed) -> bool:
+    def _names_networks(self, change: ChangedTable) -> bool:
         return bool(self._options.profile.names_networks(change.table) & change.chains)
 
     def _judge(self, t: int, step: Step | None, generation: int, *, whole: bool = False) -> list[Event]:

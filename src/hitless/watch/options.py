@@ -9,11 +9,11 @@ from hitless.model.families import Backend, Family, Network
 from hitless.watch.profiles import Profile
 from hitless.watch.schedule import VERIFY_S
 
-__all__ = ["Options"]
+__all__ = ["WatchOptions"]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class WatchOptions:
     """What to watch. ``networks`` empty: those of the profile, else those that the rules name; ``backends`` and
     ``families`` empty: those of the profile; ``uplink`` empty: the profile's, else the one that the routes choose.
     ``heartbeat_s`` 0: none. ``all_changes``: report changes that are relevant to no packet, too. ``duration_s``

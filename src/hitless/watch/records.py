@@ -10,16 +10,16 @@ from hitless import __version__
 from hitless.kernel import machine
 from hitless.model.events import Change, Header, Summary
 from hitless.model.families import Backend, Family
-from hitless.watch.feeds import Changed, Step
+from hitless.watch.feeds import ChangedTable, Step
 from hitless.watch.networks import Networks
-from hitless.watch.options import Options
+from hitless.watch.options import WatchOptions
 from hitless.watch.pulse import TOOL, Totals
 
 __all__ = ["changes", "header", "summary"]
 
 
 def header(
-    now: int, options: Options, networks: Networks, *, families: Sequence[Family], backends: Sequence[Backend],
+    now: int, options: WatchOptions, networks: Networks, *, families: Sequence[Family], backends: Sequence[Backend],
     legacy: bool, named: bool,
 ) -> Header:  # fmt: skip
     """What is watched, by which program, on which machine. ``legacy``: iptables-legacy has tables; ``named``: the
@@ -39,7 +39,7 @@ def header(
     return Header(t=now, tool=TOOL, version=__version__, pid=os.getpid(), config=config, machine=machine.kernel())
 
 
-def changes(step: Step, change: Changed, families: Sequence[Family], *, relevant: bool) -> Iterator[Change]:
+def changes(step: Step, change: ChangedTable, families: Sequence[Family], *, relevant: bool) -> Iterator[Change]:
     """One table's part of a commit, for each family that it concerns."""
     concerned = families if change.family == "inet" else (Family.IPV4 if change.family == "ip" else Family.IPV6,)
     for family in concerned:

@@ -21,7 +21,7 @@ from hitless.watch.feeds import Feed
 from hitless.watch.interest import interest
 from hitless.watch.loop import WatchLoop
 from hitless.watch.networks import Networks
-from hitless.watch.options import Options
+from hitless.watch.options import WatchOptions
 from hitless.watch.ports import MachineTime, World
 from hitless.watch.standbys import StandbyTables
 
@@ -34,7 +34,7 @@ class Watch:
     Opening raises ``MissingError`` without permission, ``InputError`` when the options contradict each other.
     """
 
-    def __init__(self, options: Options, clock: Clock | None = None, *, world: World | None = None) -> None:
+    def __init__(self, options: WatchOptions, clock: Clock | None = None, *, world: World | None = None) -> None:
         """``world``: something else than this machine."""
         profile = options.profile
         self.options = options

@@ -10,7 +10,7 @@ from hitless.kernel.namespaces import Namespace
 from hitless.lab.building import Lab
 from hitless.model.events import RuleState
 from hitless.model.families import Backend, Family
-from hitless.watch import Options, Watch, load
+from hitless.watch import Watch, WatchOptions, load
 
 pytestmark = pytest.mark.kernel
 
@@ -56,7 +56,7 @@ TABLES = {
 
 def watched(node: Namespace, profile: str) -> dict[str, str]:
     """What ``watch --once`` says of each family."""
-    with Watch(Options(load(profile), node, urgent=False)) as watch:
+    with Watch(WatchOptions(load(profile), node, urgent=False)) as watch:
         return {one.family: one.state for one in watch.once() if isinstance(one, RuleState)}
 
 

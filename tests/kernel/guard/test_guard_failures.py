@@ -29,7 +29,7 @@ from hitless.guard import loop
 from hitless.kernel.nftables import mirror
 part, kind, sign = sys.argv[1:4]
 error = {"MemoryError": MemoryError, "RecursionError": RecursionError, "RuntimeError": RuntimeError}[kind]
-owner, name = {"mirror": (mirror.Mirror, "next"), "loop": (loop.Loop, "_timely")}[part]
+owner, name = {"mirror": (mirror.Mirror, "next"), "loop": (loop.GuardLoop, "_timely")}[part]
 old = getattr(owner, name)
 def broken(self, *arguments):
     if os.path.exists(sign):

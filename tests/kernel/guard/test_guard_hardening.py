@@ -255,7 +255,7 @@ def test_on_an_older_kernel_a_flushed_standby_is_back_at_once_and_what_slipped_t
         made.agent("flannel-0.28", "--resync", "3600")
         stop = threading.Event()
         reporter = Reporter(Log(io.StringIO()), Journal(tmp_path / "journal.jsonl"), Clock())
-        settings = running.Settings(families=(V4,))
+        settings = running.GuardSettings(families=(V4,))
         guard = running.Guard(settings, reporter, Log(io.StringIO()), namespace=made.node.namespace)
         thread = threading.Thread(target=guard.run, args=(stop,))
         thread.start()

@@ -17,7 +17,7 @@ from tests.kernel.guard.guarded import HANG, World, tables, until, world
 from hitless.daemon.logs import Log
 from hitless.guard import learning, primaries, running, side
 from hitless.guard.journal import Journal
-from hitless.guard.learning import Standby, standby_of
+from hitless.guard.learning import StandbyRules, standby_of
 from hitless.guard.reporting import Reporter
 from hitless.guard.standby_table import StandbyTable
 from hitless.kernel import processes
@@ -263,7 +263,7 @@ def test_a_standby_that_translates_what_the_primary_would_not_is_withdrawn(
     """The copy is made wrong on purpose: it translates flows between pods, which the whole primary leaves alone."""
     exact = learning.learn
 
-    def wrong(*arguments: Any, **named: Any) -> Standby:
+    def wrong(*arguments: Any, **named: Any) -> StandbyRules:
         made = exact(*arguments, **named)
         if not made.places:
             return made
@@ -280,7 +280,7 @@ def test_a_standby_that_translates_what_the_primary_would_not_is_withdrawn(
         stop = threading.Event()
         reporter = Reporter(Log(io.StringIO()), Journal(tmp_path / "journal.jsonl"), Clock())
         guard = running.Guard(
-            running.Settings(families=(V4,)), reporter, Log(io.StringIO()), namespace=made.node.namespace
+            running.GuardSettings(families=(V4,)), reporter, Log(io.StringIO()), namespace=made.node.namespace
         )
         thread = threading.Thread(target=guard.run, args=(stop,))
         thread.start()

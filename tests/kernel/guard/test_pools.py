@@ -30,7 +30,7 @@ def quick_guard(made: World, family: Family, limits: Limits | None = None) -> It
     """A guard in a thread that believes in a decision sooner than the product does."""
     stop = threading.Event()
     reporter = Reporter(Log(io.StringIO()), Journal(made.folder / "journal.jsonl"), Clock())
-    settings = running.Settings(families=(family,), limits=limits or Limits(settle=0.2, partial=BRIDGED))
+    settings = running.GuardSettings(families=(family,), limits=limits or Limits(settle=0.2, partial=BRIDGED))
     guard = running.Guard(settings, reporter, Log(io.StringIO()), namespace=made.node.namespace)
     thread = threading.Thread(target=guard.run, args=(stop,))
     thread.start()

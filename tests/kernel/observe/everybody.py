@@ -16,7 +16,7 @@ from hitless.model.families import Family, Network
 from hitless.model.standby import TABLE
 from hitless.observe import LiveNode
 from hitless.observe.rules import RulesObserver
-from hitless.watch import Options, Watch, load
+from hitless.watch import Watch, WatchOptions, load
 from hitless.watch.networks import part_by_rules
 
 HANG = 60.0  # seconds: what follows does so within a few hundredths
@@ -42,7 +42,7 @@ class Everybody:
 
     def say(self, network: Network, family: Family, uplink: str = "") -> dict[str, tuple[str, str]]:
         """State and reason of each."""
-        watched = Options(self._profile, self._namespace, (network,), uplink, families=(family,), urgent=False)
+        watched = WatchOptions(self._profile, self._namespace, (network,), uplink, families=(family,), urgent=False)
         with Watch(watched) as watch:
             [state] = [event for event in watch.once() if isinstance(event, RuleState)]
         ruleset = self._agent.now((family,))

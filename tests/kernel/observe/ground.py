@@ -23,7 +23,7 @@ from hitless.model.events import RuleState
 from hitless.model.families import Address, Family, Network
 from hitless.model.rules import Ruleset
 from hitless.observe.rules import Observation
-from hitless.watch import Options, Watch, load
+from hitless.watch import Watch, WatchOptions, load
 
 Shape = Literal["bridge", "links"]
 
@@ -112,7 +112,7 @@ class Ground:
 
     def watched(self, family: Family, profile: str, network: Network | None = None, **more: object) -> RuleState:
         networks = (network,) if network is not None else ()
-        options = Options(load(profile), self.node.namespace, networks, families=(family,), urgent=False, **more)  # type: ignore[arg-type]  # a test's
+        options = WatchOptions(load(profile), self.node.namespace, networks, families=(family,), urgent=False, **more)  # type: ignore[arg-type]  # a test's
         with Watch(options) as watch:
             [state] = [event for event in watch.once() if isinstance(event, RuleState)]
         return state

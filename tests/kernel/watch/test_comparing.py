@@ -11,7 +11,7 @@ from tests.kernel.watch.watched import Host, watch_while
 
 from hitless.model.events import Heartbeat, LostEvents, Summary
 from hitless.model.families import Backend, Family
-from hitless.watch import Options, Watch, loop
+from hitless.watch import Watch, WatchOptions, loop
 from hitless.watch.feeds import Feed
 
 pytestmark = pytest.mark.kernel
@@ -24,7 +24,7 @@ def host(node: Node) -> Host:
     return host
 
 
-def compared(options: Options, enough: int) -> int:
+def compared(options: WatchOptions, enough: int) -> int:
     """How often a watch compared until it ended by itself, or had done so often enough."""
     times = 0
     with Watch(options) as watch:

@@ -13,7 +13,7 @@ from tests.kernel.nftables.nodes import node as make_node
 from hitless.kernel.netlink import Socket
 from hitless.model.events import Event, LostEvents, RuleState, Summary
 from hitless.model.families import Backend, Family
-from hitless.watch import Options, Watch
+from hitless.watch import Watch, WatchOptions
 from hitless.watch.profiles import load
 
 pytestmark = pytest.mark.kernel
@@ -54,7 +54,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def test_a_gap_that_was_hidden_in_a_flood_of_events_is_found_by_reading_again(
     node: Node, reading: threading.Event
 ) -> None:
-    options = Options(
+    options = WatchOptions(
         load("canal"),
         node.namespace,
         networks=(ip_network("10.42.0.0/16"),),

@@ -12,7 +12,7 @@ from tests.kernel.nftables.nodes import node as make_node
 from hitless.kernel.rtnetlink.reader import RtnetlinkReader, names_of, unicast
 from hitless.model.events import RuleState
 from hitless.model.families import Family
-from hitless.watch import Options, Watch
+from hitless.watch import Watch, WatchOptions
 from hitless.watch.profiles import load
 
 pytestmark = pytest.mark.kernel
@@ -37,7 +37,7 @@ def node() -> Iterator[Node]:
 
 def asked(node: Node, named: bool) -> tuple[str, str]:
     networks = (ip_network(WHOLE),) if named else ()
-    options = Options(load("canal"), node.namespace, networks=networks, families=(Family.IPV4,), urgent=False)
+    options = WatchOptions(load("canal"), node.namespace, networks=networks, families=(Family.IPV4,), urgent=False)
     with Watch(options) as watch:
         [state] = [event for event in watch.once() if isinstance(event, RuleState)]
     return state.state, state.reason

@@ -11,7 +11,7 @@ from tests.kernel.nftables.nodes import node as bare_node
 
 from hitless.model.events import Change, Event, Gap, Header, RuleState, Summary
 from hitless.model.families import Backend, Family
-from hitless.watch import Options, Watch, load
+from hitless.watch import Watch, WatchOptions, load
 
 NETWORKS = {Family.IPV4: "10.42.0.0/16", Family.IPV6: "fd42::/48"}
 PARTS = {Family.IPV4: "10.42.0.0/24", Family.IPV6: "fd42::/64"}
@@ -110,7 +110,7 @@ class Host:
     def network(self) -> str:
         return NETWORKS[self.family]
 
-    def options(self, **changes: object) -> Options:
+    def options(self, **changes: object) -> WatchOptions:
         profile = "flannel-nftables" if self.backend.native else "canal"
         defaults: dict[str, object] = {
             "backends": frozenset({self.backend}),
@@ -119,7 +119,7 @@ class Host:
             "duration_s": HANG,
             "urgent": False,
         }
-        return Options(load(profile), self.node.namespace, **(defaults | changes))  # type: ignore[arg-type] # a test's
+        return WatchOptions(load(profile), self.node.namespace, **(defaults | changes))  # type: ignore[arg-type] # a test's
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Seen:
         return [event for event in self.events if isinstance(event, Change)]
 
 
-def watch_while(options: Options, *actions: Callable[[], object], states: int = 1) -> Seen:
+def watch_while(options: WatchOptions, *actions: Callable[[], object], states: int = 1) -> Seen:
     """What is said from the start of a watch to its end, while ``actions`` are done one after another.
 
     ``states`` are told at the start; the watch ends when the actions are done, and must still tell of all of them.

@@ -30,7 +30,7 @@ from hitless.evidence import grouped, judge
 from hitless.evidence.reports import FORMATS, render
 from hitless.guard import metrics as guard_metrics
 from hitless.guard.reporting import Numbers
-from hitless.guard.status import Status
+from hitless.guard.status import GuardStatus
 from hitless.model import events as e
 
 HOSTILE = "\x1b]52;c;eA==\x07\x9b31m\u202e\u2066[bold red]\\[x[/bold red]\nforged: yes\r</text><i>$\\frac$\x7f"
@@ -141,7 +141,7 @@ def test_guard_status() -> None:
     family |= dict.fromkeys(numbers, 1)
     gap = {"type": "gap", "begin": 1, "end": 2, "family": HOSTILE, "opened_by": {"comm": HOSTILE}, "covered": True}
     facts = {"pid": 1, "problem": HOSTILE, "journal_problem": HOSTILE, "records_lost": 1, "recent": [gap]}
-    harmless(Status("protected", {**facts, "families": {HOSTILE: family}}).text())
+    harmless(GuardStatus("protected", {**facts, "families": {HOSTILE: family}}).text())
 
 
 def test_metrics_logs_and_what_systemd_is_told() -> None:

@@ -13,9 +13,9 @@ from tests.unit.planting import instead, only
 
 from hitless.guard import loop
 from hitless.guard.deciding import Decider, Decision
-from hitless.guard.gaps import Tracker
+from hitless.guard.gaps import GapTracker
 from hitless.guard.healing import Healing
-from hitless.guard.loop import Loop
+from hitless.guard.loop import GuardLoop
 from hitless.guard.side import Side
 from hitless.guard.standby_table import StandbyTable
 
@@ -31,9 +31,11 @@ DEFECTS: Mapping[str, Planted] = {
     "damage is taken for a decision": instead(Decider, "_hold", _gives_up),
     "what others took away is not put back": instead(StandbyTable, "restore", lambda self: False),
     "tables are not brought up to date": instead(StandbyTable, "install", lambda self, desired: False),
-    "a gap is never over": only(Tracker, "see", lambda self, fate, t, writer: bool(fate.cut)),
+    "a gap is never over": only(GapTracker, "see", lambda self, fate, t, writer: bool(fate.cut)),
     "changes are not seen": only(Side, "see", lambda self, *_: self._passed is None),
-    "a write that failed is not tried again": only(Loop, "_stand", lambda self, observation: observation is not None),
+    "a write that failed is not tried again": only(
+        GuardLoop, "_stand", lambda self, observation: observation is not None
+    ),
     "flows are not freed after a gap": only(Healing, "heal", lambda self, side, after, *_: after == "start"),
     "a new guard knows nothing of what stands": instead(loop, "found_in", lambda *_: None),
     "the rules are not followed": instead(Decider, "_follow", lambda self, seen, now, why, **_: Decision("keep", why)),

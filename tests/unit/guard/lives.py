@@ -22,8 +22,8 @@ from tests.unit.histories import Action, Kind
 
 from hitless.errors import KernelError
 from hitless.guard import records
-from hitless.guard.learning import Standby, learn
-from hitless.guard.loop import Settings
+from hitless.guard.learning import StandbyRules, learn
+from hitless.guard.loop import GuardSettings
 from hitless.guard.primaries import load
 from hitless.guard.reasons import Code
 from hitless.guard.standby_table import found_in
@@ -57,7 +57,7 @@ class Life:
         self._wholes = {family: nat(family).tables for family in families}
         self._damaged = {family: _damaged(family) for family in families}
         self.world.others = dict(self._wholes)
-        self._known: dict[tuple[Family, tuple[int, ...]], Standby] = {}
+        self._known: dict[tuple[Family, tuple[int, ...]], StandbyRules] = {}
         self._meant: dict[Family, set[tuple[Chain, ...]]] = {family: {()} for family in families}
         self._read: dict[Family, tuple[Table, tuple[Chain, ...]]] = {}
         self.guard = self._born()
@@ -101,7 +101,7 @@ class Life:
 
     def _born(self) -> Guarded:
         self.tally["guards"] += 1
-        made = Guarded(self.world, None, settings=Settings(families=self.world.families))
+        made = Guarded(self.world, None, settings=GuardSettings(families=self.world.families))
         for family in self.world.families:
             self._meant[family].add(self._learned(family, self.world.others[family]).chains)
         try:
@@ -206,7 +206,7 @@ class Life:
                 stated = record.code is Code.SWITCHED_OFF and _OFF in said
                 contradicted = record.code is Code.CONTRADICTED
                 assert stated or contradicted, f"withdrawn without a statement: {record.why}"
-            elif isinstance(record, records.Gap) and not record.open and not failed:
+            elif isinstance(record, records.GuardGap) and not record.open and not failed:
                 family = Family(record.family)
                 guarded = self.guard.loop.sides[family].installed is not None
                 poisoned = self.world.poisoned.get(family, 0) if guarded else 0
@@ -228,7 +228,7 @@ class Life:
             self._read[family] = known
         return known[1]
 
-    def _learned(self, family: Family, tables: tuple[Table, ...]) -> Standby:
+    def _learned(self, family: Family, tables: tuple[Table, ...]) -> StandbyRules:
         """What tables mean, each set of them looked at once."""
         kept = tuple(table for table in tables if not table.name.startswith("noise"))
         key = family, tuple(map(id, kept))  # there are a few of them, and they live as long as this does

@@ -10,7 +10,7 @@ from tests.unit.guard.flannels import HOOK, KUBE, NETWORK, SUBNET, flannel_rules
 
 from hitless.guard import primaries
 from hitless.guard.copying import Unclear
-from hitless.guard.learning import Standby, learn
+from hitless.guard.learning import StandbyRules, learn
 from hitless.model.families import Family
 from hitless.model.packets import Packet
 from hitless.model.rules import (
@@ -39,11 +39,11 @@ V4 = Family.IPV4
 POD, FAR = SUBNET[V4][10], "198.51.100.77"
 
 
-def learned(ruleset: Ruleset, family: Family = V4) -> Standby:
+def learned(ruleset: Ruleset, family: Family = V4) -> StandbyRules:
     return learn(ruleset, family, primaries.load("flannel"))
 
 
-def carries(standby: Standby, **changes: object) -> bool:
+def carries(standby: StandbyRules, **changes: object) -> bool:
 
     packet = Packet(**{"src": POD, "dst": ip_address(FAR), "oif": "eth0", "iif": "pod", **changes})  # type: ignore[arg-type]
     return evaluate(standby.ruleset(), packet, ("postrouting",)).state == "carried"

@@ -10,7 +10,7 @@ from tests.unit.guard.flannels import NETWORK, OTHER, flannel_rules, nat
 
 from hitless.guard import primaries
 from hitless.guard.deciding import Decider, extends
-from hitless.guard.learning import Standby, learn
+from hitless.guard.learning import StandbyRules, learn
 from hitless.guard.statements import Statement
 from hitless.model.families import Family
 from hitless.model.rules import Accept, Destination, Masquerade, Return, Rule, Ruleset, Source
@@ -21,7 +21,7 @@ OFF = Statement(False, "subnet.env says FLANNEL_IPMASQ=false")
 ON = Statement(True, "flanneld runs with --ip-masq")
 
 
-def seen(ruleset: Ruleset) -> Standby:
+def seen(ruleset: Ruleset) -> StandbyRules:
     return learn(ruleset, V4, primaries.load("flannel"))
 
 
@@ -37,7 +37,7 @@ def silent() -> Statement | None:
     return None
 
 
-def guarding(what: Standby = WHOLE) -> Decider:
+def guarding(what: StandbyRules = WHOLE) -> Decider:
     """A guard that learned long ago."""
     decider = Decider()
     assert decider.see(what, 0, silent).action == "install"
@@ -58,7 +58,7 @@ def test_nothing_is_installed_where_there_is_nothing_to_learn_from() -> None:
 
 
 @pytest.mark.parametrize("rules", [EMPTIED, GONE, seen(nat(jump=False))], ids=["emptied", "gone", "no jump"])
-def test_missing_rules_are_bridged_for_however_long(rules: Standby) -> None:
+def test_missing_rules_are_bridged_for_however_long(rules: StandbyRules) -> None:
     decider = guarding()
     for now in (200, 201, 260, 100_000, 10_000_000):
         assert decider.see(rules, now, silent).action == "keep"

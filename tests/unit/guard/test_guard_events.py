@@ -29,7 +29,7 @@ from hitless.testing.api_rights import Rights, rules_of
 from hitless.testing.api_server import FakeApi
 
 MANIFEST = Path(__file__).parents[3] / "deploy/manifests/guard.yaml"
-GAP = records.Gap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
+GAP = records.GuardGap(t=2_000_000, family="ipv4", networks=["10.42.0.0/16"], begin=0, end=2_000_000, covered=False)
 SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 
@@ -65,7 +65,7 @@ def test_events_are_for_what_people_should_see() -> None:
     assert made is not None
     assert (made["reason"], made["type"]) == ("EgressGap", "Warning")
     assert "2 ms" in str(made["message"])
-    assert kubernetes.event(records.Note(t=1, level="info", text="x"), "node-1") is None
+    assert kubernetes.event(records.GuardNote(t=1, level="info", text="x"), "node-1") is None
 
 
 @pytest.mark.parametrize("node", ["node-1", "n" * 63 + "." + "o" * 63 + "." + "d" * 63 + "." + "e" * 61])
@@ -76,8 +76,8 @@ def test_every_event_is_one_that_a_server_takes(node: str) -> None:
     networks = ["10.42.0.0/16", "10.99.0.0/16"] * 100
     found: list[records.Record] = [
         GAP,
-        records.Gap(t=3, family="ipv6", networks=networks, begin=0, end=1, covered=True, opened_by=writer),
-        records.Gap(t=3, family="ipv4", networks=networks, begin=0, end=1, covered=False, open=True),
+        records.GuardGap(t=3, family="ipv6", networks=networks, begin=0, end=1, covered=True, opened_by=writer),
+        records.GuardGap(t=3, family="ipv4", networks=networks, begin=0, end=1, covered=False, open=True),
         records.ForwardGap(t=1_764_000_000_000_000_000, family="ipv4", networks=networks, begin=0, end=1, reason=long),
         records.ForwardGap(t=3, family="ipv6", networks=networks, begin=0, end=1, opened_by=writer, open=True),
         records.Withdrawn(t=3, family="ipv4", why=long),
@@ -112,7 +112,7 @@ def test_an_event_is_tried_again_while_the_api_server_is_away() -> None:
     assert poster.dropped == 0
     poster._posted.clear()  # a minute later
     poster.post(
-        records.Gap(t=62_000_000_000, family="ipv4", networks=[], begin=0, end=1, covered=False, reason="r" * 2000)
+        records.GuardGap(t=62_000_000_000, family="ipv4", networks=[], begin=0, end=1, covered=False, reason="r" * 2000)
     )
     wait(lambda: len(posted) == 2)
     assert posted[1]["count"] == 5

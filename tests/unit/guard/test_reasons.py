@@ -13,7 +13,7 @@ from hitless.daemon.logs import Log
 from hitless.guard import primaries, records
 from hitless.guard.journal import Journal
 from hitless.guard.places import NOWHERE
-from hitless.guard.reasons import PROTECTING, Code, Reason, State
+from hitless.guard.reasons import PROTECTING, Code, GuardState, Reason
 from hitless.guard.reporting import Reporter
 from hitless.guard.side import Side
 from hitless.guard.status import protects
@@ -58,13 +58,13 @@ def test_withdrawals_of_two_families_are_two_records_in_the_log_and_the_journal(
 @pytest.mark.parametrize(("level", "shown"), [("info", "info"), ("warning", "warning"), ("error", "warning")])
 def test_a_notes_level_is_its_lines_level_and_no_fact(level: str, shown: str, tmp_path: Path) -> None:
     stream = io.StringIO()
-    reporter(stream, tmp_path).record(records.Note(t=1, level=level, text="something"))
+    reporter(stream, tmp_path).record(records.GuardNote(t=1, level=level, text="something"))
     line = json.loads(stream.getvalue())
     assert (line["level"], line["text"]) == (shown, "something")
     assert "fact_level" not in line
 
 
 def test_states_of_an_older_guards_file_are_understood() -> None:
-    for state in State:
+    for state in GuardState:
         family = {"ipv4": {"state": state.value, "networks": ["10.42.0.0/16"]}}
         assert protects(json.loads(json.dumps(family))) == (state in PROTECTING)

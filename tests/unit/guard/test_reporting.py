@@ -23,14 +23,14 @@ from hitless.guard import gaps, primaries, records, status
 from hitless.guard.gaps import OpenGap
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.locking import Lock, Running, holder, stop
+from hitless.guard.locking import AlreadyRunning, Lock, holder, stop
 from hitless.guard.meter import Moved
 from hitless.guard.metrics import render
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
 from hitless.guard.serving import serving
 from hitless.guard.side import Side
-from hitless.guard.status import Status
+from hitless.guard.status import GuardStatus
 from hitless.kernel.clock import Clock
 from hitless.model.events import Writer
 from hitless.model.families import Family
@@ -128,7 +128,7 @@ def test_a_family_that_withdrew_is_not_protected_by_the_other_one(
 def test_the_journal_stays_bounded_and_whole(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j.jsonl", limit=2000)
     for number in range(200):
-        journal.write(records.Note(t=number, level="info", text="x" * 50))
+        journal.write(records.GuardNote(t=number, level="info", text="x" * 50))
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] in (["j.jsonl", "j.jsonl.1"], ["j.jsonl.1"])
     assert sum(file.stat().st_size for file in files) < 4500
@@ -139,7 +139,7 @@ def test_the_journal_stays_bounded_and_whole(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_written_costs_records_only(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     journal = Journal(tmp_path / "file" / "j.jsonl")
-    journal.write(records.Note(t=1, level="info", text="x"))
+    journal.write(records.GuardNote(t=1, level="info", text="x"))
     assert journal.failed == 1
     assert "file" in journal.problem
 
@@ -150,20 +150,20 @@ def test_half_a_line_is_taken_back_and_one_that_was_left_is_closed(
     path = tmp_path / "j.jsonl"
     path.write_text('{"left by a guard that was kill')
     journal = Journal(path)
-    journal.write(records.Note(t=1, level="info", text="one"))
+    journal.write(records.GuardNote(t=1, level="info", text="one"))
     full = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: full(fd, data[:10]))
-    journal.write(records.Note(t=2, level="info", text="two"))
+    journal.write(records.GuardNote(t=2, level="info", text="two"))
     assert (journal.failed, "space" in journal.problem) == (1, True)
     monkeypatch.setattr(os, "write", full)
-    journal.write(records.Note(t=3, level="info", text="three"))
+    journal.write(records.GuardNote(t=3, level="info", text="three"))
     assert (journal.failed, journal.problem) == (1, "")
     assert [json.loads(line)["t"] for line in path.read_text().splitlines()[1:]] == [1, 3]
 
 
 def test_a_gap_that_goes_on_is_told_once_and_counted_at_its_end(tmp_path: Path) -> None:
     told, guarded = reporter(tmp_path), side()
-    cut = gaps.Fate(("10.42.0.0/16",), (), "empty")
+    cut = gaps.PrimaryFate(("10.42.0.0/16",), (), "empty")
     guarded.egress.see(cut, 0, WRITER)
     guarded.forward.see(cut, 0, WRITER)
     for second in (1, 9, 11, 12, 60):
@@ -263,7 +263,7 @@ def test_a_second_guard_is_told_the_first_ones_process(tmp_path: Path) -> None:
     assert holder(path) == 0
     with Lock(path):
         assert holder(path) > 0
-        with pytest.raises(Running, match=str(holder(path))), Lock(path):
+        with pytest.raises(AlreadyRunning, match=str(holder(path))), Lock(path):
             pass
     assert holder(path) == 0
 
@@ -283,7 +283,7 @@ def test_status_tells_people_what_is_protected_and_what_happened(tmp_path: Path)
     one_gap(told)
     told.state({V4: side()}, None)
     facts = json.loads((tmp_path / "state.json").read_bytes())
-    text = Status("unprotected", facts).text()
+    text = GuardStatus("unprotected", facts).text()
     assert "it only observes" in text
     assert "10.42.0.0/16" in text
     assert "50 ms" in text

@@ -14,7 +14,7 @@ from tests.unit.guard.worlds import Guarded, World
 
 from hitless.errors import HitlessError, MissingError
 from hitless.guard import running, statements
-from hitless.guard.loop import Settings
+from hitless.guard.loop import GuardSettings
 from hitless.guard.running import Guard
 from hitless.guard.standby_table import StandbyTable
 from hitless.guard.statements import Statement
@@ -33,14 +33,14 @@ class Process:
         self.readies = 0
         self.refuses = ""
         self.asked: list[tuple[object, ...]] = []
-        made = Guarded(self.world, folder, settings=Settings(families=self.world.families, observe=observe))
+        made = Guarded(self.world, folder, settings=GuardSettings(families=self.world.families, observe=observe))
         self.reporter, self.journal = made.reporter, made
         for name, make in (
             ("RulesObserver", self._rules),
             ("StandbyTable", self._table),
             ("Healer", lambda *_: self._port("connections")),
             ("Places", lambda *_: self._port("surroundings")),
-            ("MachineTime", lambda _clock: self.world),
+            ("GuardMachineTime", lambda _clock: self.world),
         ):
             monkeypatch.setattr(running, name, make)
         monkeypatch.setattr(statements, "read", self._stated)

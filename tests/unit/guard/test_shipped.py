@@ -13,7 +13,7 @@ import pytest
 
 from hitless.cli import guard as command
 from hitless.guard import metrics, primaries, records
-from hitless.guard.reasons import Code, State
+from hitless.guard.reasons import Code, GuardState
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "deploy/chart/files/alerts.yaml"
@@ -86,13 +86,13 @@ def test_the_guide_names_every_metric_profile_record_flag_and_alert_and_no_other
     for name in primaries.names():
         assert f"`{name}`" in GUIDE, name
     for kind in (
-        records.Started, records.Followed, records.Withdrawn, records.Gap, records.ForwardGap, records.Healed,
-        records.LeakSeen, records.Note, records.Partly,
+        records.Started, records.Followed, records.Withdrawn, records.GuardGap, records.ForwardGap, records.Healed,
+        records.LeakSeen, records.GuardNote, records.Partly,
     ):  # fmt: skip
         assert f"| `{kind.__struct_config__.tag}` |" in GUIDE, kind
         for field in kind.__struct_fields__:
             assert field == "t" or f"`{field}`" in GUIDE, f"{kind.__name__}.{field}"
-    for code in (*Code, *(state.code for state in State)):
+    for code in (*Code, *(state.code for state in GuardState)):
         assert f"`{code}`" in GUIDE, code
     for action in command._parser()._actions:
         long = [flag for flag in action.option_strings if flag.startswith("--")]

@@ -15,10 +15,10 @@ from hitless.daemon.logs import Log
 from hitless.guard import primaries
 from hitless.guard.journal import Journal
 from hitless.guard.learning import learn
-from hitless.guard.loop import Loop, Settings
+from hitless.guard.loop import GuardLoop, GuardSettings
 from hitless.guard.reporting import Reporter
 from hitless.guard.side import Side
-from hitless.guard.statefile import Holder
+from hitless.guard.statefile import StandbyHolder
 from hitless.kernel.clock import Clock
 from hitless.model.families import Family
 from hitless.model.rules import Ruleset
@@ -31,7 +31,7 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
     over: list[set[str]] = []
 
     class Reading(Reporter):
-        def state(self, sides: Mapping[Family, Side], holder: Holder | None) -> None:
+        def state(self, sides: Mapping[Family, Side], holder: StandbyHolder | None) -> None:
             super().state(sides, holder)
             text = journal.read_text() if journal.exists() else ""
             written = {json.loads(line)["family"] for line in text.splitlines()}
@@ -40,7 +40,7 @@ def test_who_reads_that_a_gap_is_over_finds_its_record(tmp_path: Path) -> None:
 
     reporter = Reading(log, Journal(journal), Clock())
     primary = primaries.load("flannel")
-    guard = Loop(Settings(), World().ports(tables=False), reporter, log)
+    guard = GuardLoop(GuardSettings(), World().ports(tables=False), reporter, log)
     guard.sides = {f: Side.of(f, primary, (), Node(), learn(nat(f), f, primary)) for f in Family}
     whole = Ruleset(tuple(nat(f).tables[0] for f in Family))
     flushed = Ruleset(tuple(nat(f, chain=()).tables[0] for f in Family))

@@ -22,8 +22,8 @@ from tests.unit.guard.flannels import nat
 from hitless.daemon.logs import Log
 from hitless.errors import KernelError
 from hitless.guard.journal import Journal
-from hitless.guard.learning import Standby
-from hitless.guard.loop import Loop, Ports, Settings
+from hitless.guard.learning import StandbyRules
+from hitless.guard.loop import GuardLoop, GuardPorts, GuardSettings
 from hitless.guard.poisoned_flows import Freed
 from hitless.guard.reporting import Reporter
 from hitless.guard.standby_table import StandbyTable
@@ -177,7 +177,7 @@ class World:
 
     # --- connections (FlowsPort)
 
-    def heal(self, standby: Standby, *, dry: bool = False) -> Freed:
+    def heal(self, standby: StandbyRules, *, dry: bool = False) -> Freed:
         self._call()
         if self.failing_reads:
             self.failing_reads -= 1
@@ -187,7 +187,7 @@ class World:
             self.poisoned[standby.family] = 0
         return Freed(count, ["udp 10.42.1.7:1 -> 198.51.100.1:53"] * min(1, count))
 
-    def untranslated(self, standby: Standby) -> list[str]:
+    def untranslated(self, standby: StandbyRules) -> list[str]:
         return ["udp 10.42.1.7:2 -> 198.51.100.1:53"]
 
     def close(self) -> None:
@@ -208,9 +208,9 @@ class World:
     def stated(self, spoken: float) -> Statement | None:
         return self.said
 
-    def ports(self, *, tables: bool = True) -> Ports:
+    def ports(self, *, tables: bool = True) -> GuardPorts:
         standing = StandbyTable(self.families, tables=self, read=self.read) if tables else None
-        return Ports(self, standing, self, self, self.stated, self)
+        return GuardPorts(self, standing, self, self, self.stated, self)
 
 
 @lru_cache(1024)  # what is written again is read again
@@ -230,11 +230,11 @@ class Guarded:
     """A guard in a world, with what it wrote."""
 
     def __init__(
-        self, world: World, folder: Path | None, *, settings: Settings | None = None, observe: bool = False
+        self, world: World, folder: Path | None, *, settings: GuardSettings | None = None, observe: bool = False
     ) -> None:
         """``folder`` ``None``: neither journal nor state."""
         self.world, self.folder = world, folder or Path("/nowhere")
-        self.settings = settings or Settings(families=world.families, observe=observe)
+        self.settings = settings or GuardSettings(families=world.families, observe=observe)
         self.stream = io.StringIO()
         log = Log(self.stream, monotonic=world.monotonic)
         clock = Clock(0)
@@ -246,7 +246,7 @@ class Guarded:
             state=folder / "state.json" if folder else None,
             monotonic=world.monotonic,
         )
-        self.loop = Loop(self.settings, world.ports(tables=not self.settings.observe), self.reporter, log)
+        self.loop = GuardLoop(self.settings, world.ports(tables=not self.settings.observe), self.reporter, log)
 
     def run(self, seconds: float) -> None:
         """Turn for so long."""

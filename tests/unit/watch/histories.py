@@ -34,7 +34,7 @@ from hitless.model.families import Family, Network, family_of
 from hitless.model.rules import Chain, Drop, Hook, Masquerade, Return, Rule, Ruleset, Source, Table
 from hitless.model.standby import TABLE, standby_chains, without_guard
 from hitless.observe import Judge, Poll, Witnesses
-from hitless.watch import Options, Watch, load
+from hitless.watch import Watch, WatchOptions, load
 from hitless.watch.networks import pod_networks
 from hitless.watch.ports import World as Ports
 
@@ -145,7 +145,7 @@ class WatchWorld:
         clock = Clock(0)
         clock.now = node.now  # type: ignore[method-assign]
         networks = tuple(NETWORK[family] for family in self.families) if self._named else ()
-        options = Options(PROFILE, networks=networks, families=self.families, heartbeat_s=BEAT, urgent=False)
+        options = WatchOptions(PROFILE, networks=networks, families=self.families, heartbeat_s=BEAT, urgent=False)
         self.loop = Watch(options, clock, world=Ports(node, node, node, node))._loop  # type: ignore[arg-type]
         self._seen: list[e.Event] = []
         self._expected: dict[Network, _Expected] = {}

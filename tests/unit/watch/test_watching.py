@@ -21,17 +21,17 @@ from hitless.model.rules import Ruleset
 from hitless.model.standby import TABLE, copied
 from hitless.observe import Asking, NodeView, Witnesses, find
 from hitless.semantics import ChainName
-from hitless.watch import Options, Watch, load
-from hitless.watch.feeds import Changed, Step
+from hitless.watch import Watch, WatchOptions, load
+from hitless.watch.feeds import ChangedTable, Step
 from hitless.watch.ports import StandbyFacts, World
 
 V4 = Family.IPV4
 WHOLE, EMPTIED = nat(), nat(chain=())
 FLANNELD = e.Writer(7, "flanneld")
-CHANGE = Changed(
+CHANGE = ChangedTable(
     "ip", "nat", Backend.NFT, 0, 6, frozenset({"FLANNEL-POSTRTG"}), frozenset(), frozenset(), "-6 rules"
 )  # fmt: skip
-NOISE = Changed("ip", "nat", Backend.NFT, 1, 0, frozenset({"NOISE"}), frozenset(), frozenset(), "NOISE: +1 rule")
+NOISE = ChangedTable("ip", "nat", Backend.NFT, 1, 0, frozenset({"NOISE"}), frozenset(), frozenset(), "NOISE: +1 rule")
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Rules:
         self.seconds = max(self.seconds + 0.001, until)
         return None
 
-    def commit(self, at: float, rules: Ruleset, *changes: Changed, lost: bool = False, reason: str = "") -> None:
+    def commit(self, at: float, rules: Ruleset, *changes: ChangedTable, lost: bool = False, reason: str = "") -> None:
         def step() -> Step:
             self.current, self.generation = rules, self.generation + 1
             told = None if reason else (changes or (CHANGE,))
@@ -131,7 +131,7 @@ def watch(rules: Rules, **more: object) -> Watch:
     clock = Clock(0)
     clock.now = rules.now  # type: ignore[method-assign]
     options = {"families": (V4,), "duration_s": 5.0, "urgent": False, **more}
-    return Watch(Options(load("flannel"), **options), clock, world=World(rules, rules, rules, rules))  # type: ignore[arg-type]
+    return Watch(WatchOptions(load("flannel"), **options), clock, world=World(rules, rules, rules, rules))  # type: ignore[arg-type]
 
 
 def told(rules: Rules, **more: object) -> list[e.Event]:
@@ -188,12 +188,12 @@ def test_what_matters_to_no_packet_is_shown_only_on_request(everything: bool, co
 @pytest.mark.parametrize(
     "change",
     [
-        Changed("ip", "nat", Backend.NFT, 0, 0, frozenset(), frozenset({"pods"}), frozenset(), "set"),
-        Changed("ip", "x", Backend.NFT, 0, 0, frozenset(), frozenset(), frozenset({"forward"}), "hook"),
-        Changed("inet", "x", Backend.NFTABLES, 0, 0, frozenset(), frozenset(), frozenset({"forward"}), "hook"),
+        ChangedTable("ip", "nat", Backend.NFT, 0, 0, frozenset(), frozenset({"pods"}), frozenset(), "set"),
+        ChangedTable("ip", "x", Backend.NFT, 0, 0, frozenset(), frozenset(), frozenset({"forward"}), "hook"),
+        ChangedTable("inet", "x", Backend.NFTABLES, 0, 0, frozenset(), frozenset(), frozenset({"forward"}), "hook"),
     ],
 )
-def test_a_set_that_is_asked_and_a_base_chain_on_the_way_matter(change: Changed) -> None:
+def test_a_set_that_is_asked_and_a_base_chain_on_the_way_matter(change: ChangedTable) -> None:
     rules = Rules()
     rules.commit(1.0, WHOLE, change)
     (one,) = of(e.Change, told(rules))
@@ -243,7 +243,7 @@ def test_no_pod_network_is_a_warning_and_one_that_comes_is_taken_up() -> None:
 
 def test_a_network_that_only_the_copies_of_a_guard_name_is_watched() -> None:
     standby = learn(WHOLE, V4, primaries.load("flannel"), uplink="eth0").ruleset()
-    copies = Changed(
+    copies = ChangedTable(
         "ip", TABLE, Backend.NFT, 6, 0, frozenset({copied("nat", "FLANNEL-POSTRTG")[0]}), frozenset(), frozenset(), ""
     )
     rules = Rules(EMPTIED)

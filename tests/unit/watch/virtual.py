@@ -20,7 +20,7 @@ from hitless.model.headers import PacketHeader
 from hitless.model.rules import Hook, Ruleset, Table
 from hitless.observe import Asking, LocalPod, NodeView, Witnesses, find
 from hitless.semantics import ChainName
-from hitless.watch.feeds import Changed, Step
+from hitless.watch.feeds import ChangedTable, Step
 from hitless.watch.ports import StandbyFacts
 
 EPOCH = 1_700_000_000_000_000_000
@@ -247,10 +247,10 @@ def _hooks(hooks: tuple[tuple[str, Hook], ...]) -> frozenset[tuple[str, Hook]]:
     return frozenset(hooks)
 
 
-_known: dict[tuple[Key, int, int], tuple[Table | None, Table | None, Changed]] = {}
+_known: dict[tuple[Key, int, int], tuple[Table | None, Table | None, ChangedTable]] = {}
 
 
-def _changed(key: Key, old: Table | None, new: Table | None) -> Changed:
+def _changed(key: Key, old: Table | None, new: Table | None) -> ChangedTable:
     """What the kernel's events tell of a commit: the chains and base chains that it touched."""
     known = _known.get((key, id(old), id(new)))
     if known is not None and known[0] is old and known[1] is new:
@@ -261,6 +261,8 @@ def _changed(key: Key, old: Table | None, new: Table | None) -> Changed:
     touched = frozenset(hook.hook for _, hook in hooks)
     added, removed = (sum(len(each[name].rules) for name in chains if name in each) for each in (after, before))
     backend = Backend.LEGACY if key[2] else Backend.NFT
-    found = Changed(key[0], key[1], backend, added, removed, chains, frozenset(), touched, ", ".join(sorted(chains)))
+    found = ChangedTable(
+        key[0], key[1], backend, added, removed, chains, frozenset(), touched, ", ".join(sorted(chains))
+    )
     _known[key, id(old), id(new)] = old, new, found
     return found
