@@ -74,6 +74,7 @@ def test_a_prober_loads_no_far_end_and_a_far_end_no_prober() -> None:
     assert {"hitless.probe.prober"} == {*prober} & {"hitless.probe.prober", "hitless.probe.farend"}
     assert {"hitless.probe.farend"} == {*far_end} & {"hitless.probe.prober", "hitless.probe.farend"}
     assert {"hitless.probe.far_end_services", "hitless.kernel.capture"} & {*prober} == set()
+    assert {"hitless.evidence.verdict", "hitless.evidence.figures"} & {*prober, *far_end} == set()
 
 
 def test_a_prober_loads_no_kind_before_it_is_used() -> None:
