@@ -1,9 +1,9 @@
-"""``hitless drills``: list, show and prune the folders of past drills.
+"""``hitless drills``: list, show and prune the folders of past drills and rollouts.
 
 Problem: every drill leaves a log and reports, which fill a home folder over time. Promise: ``list`` and ``show`` only
-read. ``prune`` lists the folders to remove, asks, and removes nothing else: folders of running drills and folders with
-other files are kept and named; ``--dry-run`` changes nothing. Exit codes: 0 done (``show``: the drill's verdict), 3
-invalid input.
+read. ``prune`` lists the folders to remove, asks, and removes nothing else: folders of running drills and rollouts, and
+folders with other files, are kept and named; ``--dry-run`` changes nothing. Exit codes: 0 done (``show``: the verdict),
+3 invalid input.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pathlib import Path
 import click
 
 from hitless.cleaning import clean
-from hitless.cli import folders, report
+from hitless.cli import folders, report, rollout_folders, rollout_report
 from hitless.cli.exits import HELP, Exit
 from hitless.cli.folders import Folder
 from hitless.cli.groups import Group
 from hitless.cli.numbers import number
+from hitless.cli.rollout_folders import RolloutFolder
 from hitless.cli.sections import Sections
 from hitless.errors import InputError
 
@@ -54,14 +55,12 @@ def list_(as_json: bool) -> int:
             "schema": 1,
             "folder": str(place) if place else None,
             "drills": [_described(one) for one in there],
-            "rollouts": [{"folder": path, **rollout} for path, rollout in folders.rollouts()[::-1]],
+            "rollouts": [_described_rollout(one) for one in rollout_folders.found()[::-1]],
         }
         click.echo(json.dumps(result, indent=2))
         return Exit.PASS
-    for path, rollout in folders.rollouts()[::-1]:
-        state = rollout.get("verdict") or rollout.get("state")
-        text = f"{state}: {rollout.get('change')} of {rollout.get('agent')}" if state else "cut off, no report"
-        click.echo(f"{clean(Path(path).name)}   rollout  {clean(text, 200)}")
+    for rollout in rollout_folders.found()[::-1]:
+        click.echo(f"{rollout.path.name}   rollout  {clean(_state(rollout), 200)}")
     if not there:
         click.echo(f"there is no drill in {folders.home() or 'a home of this user'}")
         return Exit.PASS
@@ -76,7 +75,7 @@ def list_(as_json: bool) -> int:
 @command.command(
     "show",
     cls=Sections,
-    help="Show a drill's report on the terminal, and its files; without NAME of the newest one.",
+    help="Show the report of a drill or rollout on the terminal, and its files; without NAME of the newest drill.",
     examples={
         "hitless drills show": "the newest",
         "hitless drills show 20260131T": "the only one whose name begins so",
@@ -84,18 +83,35 @@ def list_(as_json: bool) -> int:
 )
 @click.argument("name", required=False)
 def show(name: str | None) -> int:
-    drill = _named(name)
-    code: int = report.command.callback(drill.log, None, None, False)  # type: ignore[misc]
+    found = _named(name)
+    code: int
+    if isinstance(found, RolloutFolder):
+        code = _show_rollout(found)
+    else:
+        code = report.command.callback(found.log, None, None, False)  # type: ignore[misc]
     click.echo("")
-    for path in sorted(drill.path.iterdir()):
+    for path in sorted(found.path.iterdir()):
         click.echo(str(path))
     return code
+
+
+def _show_rollout(found: RolloutFolder) -> int:
+    """Its report; the exit code is that of ``hitless rollout``."""
+    if not found.report:
+        click.echo(f"{found.path.name}: {_state(found)}; see hitless rollout status, and the reports of its steps")
+        return Exit.INCONCLUSIVE
+    click.echo(rollout_report.table(found.report))
+    ended = found.report.get("state") == "ended"
+    if found.verdict == "fail":
+        return Exit.FAIL
+    return Exit.PASS if ended and found.verdict in ("pass", "") else Exit.INCONCLUSIVE
 
 
 @command.command(
     "prune",
     cls=Sections,
-    help="Remove old drills' folders, after a question. Running drills and folders with other files are spared.",
+    help="Remove the folders of old drills and rollouts, after a question. Running ones, and folders with other files, "
+    "are spared.",
     examples={
         "hitless drills prune --keep 10 --dry-run": "what would go, but for the ten newest",
         "hitless drills prune --older-than 30d --yes": "on a schedule",
@@ -112,7 +128,8 @@ def prune(keep: int | None, older_than: str | None, dry_run: bool, yes: bool, as
     if dry_run and yes:
         raise InputError("contradicts --dry-run, which removes nothing", where="--yes", expected="one of the two")
     before = datetime.now(UTC) - _age(older_than) if older_than is not None else None
-    there = folders.found()
+    there: list[Folder | RolloutFolder] = [*folders.found(), *rollout_folders.found()]
+    there.sort(key=lambda one: one.begun)
     old = there[: max(0, len(there) - (keep or 0))]
     old = [one for one in old if before is None or one.begun < before]
     spared = {one.path.name: why for one in old if (why := _why_spared(one))}
@@ -125,7 +142,10 @@ def prune(keep: int | None, older_than: str | None, dry_run: bool, yes: bool, as
     removed: list[str] = []
     try:
         for one in gone:
-            folders.remove(one)
+            if isinstance(one, RolloutFolder):
+                rollout_folders.remove(one)
+            else:
+                folders.remove(one)
             removed.append(str(one.path))
     finally:
         _report_result(doomed, removed, spared, dry_run=dry_run, as_json=as_json)
@@ -133,7 +153,12 @@ def prune(keep: int | None, older_than: str | None, dry_run: bool, yes: bool, as
 
 
 def _report_result(
-    doomed: Sequence[Folder], removed: Sequence[str], spared: dict[str, str], *, dry_run: bool, as_json: bool
+    doomed: Sequence[Folder | RolloutFolder],
+    removed: Sequence[str],
+    spared: dict[str, str],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     if as_json:
         result = {
@@ -158,30 +183,36 @@ def _age(text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _named(name: str | None) -> Folder:
-    there = folders.found()
-    if not there:
+def _named(name: str | None) -> Folder | RolloutFolder:
+    there: list[Folder | RolloutFolder] = list(folders.found())
+    newest = there[-1] if there else None
+    there += rollout_folders.found()
+    if not there or (name is None and newest is None):
         raise InputError(
             f"there is no drill in {folders.home() or 'a home of this user'}",
             where="drills show",
             expected="a drill of this user",
             remedy="run one first: hitless drill",
         )
-    found = there[-1] if name is None else folders.named(Path(name).name)
+    wanted = Path(name or "").name
+    begun = [one for one in there if wanted and one.path.name.startswith(wanted)]
+    exact = [one for one in begun if one.path.name == wanted] or begun
+    found = newest if name is None else exact[0] if len(exact) == 1 else None
     if found is None:
-        several = [one.path.name for one in there if name and one.path.name.startswith(name)]
-        what = f"{clean(name or '', 100)!r} is {'the begin of several drills' if several else 'no drill'}"
+        several = [one.path.name for one in begun]
+        what = f"{clean(name or '', 100)!r} is {'the begin of several names' if several else 'no drill or rollout'}"
         raise InputError(what, where="NAME", expected=", ".join((several or [one.path.name for one in there])[-3:]))
     return found
 
 
-def _why_spared(one: Folder) -> str:
+def _why_spared(one: Folder | RolloutFolder) -> str:
+    kind = "rollout" if isinstance(one, RolloutFolder) else "drill"
     if one.running:
-        return "its drill is running"
-    return f"it holds files that no drill wrote: {', '.join(one.strangers[:3])}" if one.strangers else ""
+        return f"its {kind} is running"
+    return f"it holds files that no {kind} wrote: {', '.join(one.strangers[:3])}" if one.strangers else ""
 
 
-def _agreed(doomed: Sequence[Folder], *, yes: bool) -> bool:
+def _agreed(doomed: Sequence[Folder | RolloutFolder], *, yes: bool) -> bool:
     question = f"Remove {_count(doomed)} ({_size(sum(one.size for one in doomed))})?"
     if yes:
         return True
@@ -194,10 +225,17 @@ def _agreed(doomed: Sequence[Folder], *, yes: bool) -> bool:
     return click.confirm(question, err=True)
 
 
-def _state(one: Folder) -> str:
+def _state(one: Folder | RolloutFolder) -> str:
     if one.running:
         return "running"
+    if isinstance(one, RolloutFolder):
+        return one.headline or "cut off, no report"
     return one.headline or one.verdict or f"cut off, no report (hitless report {one.path.name})"
+
+
+def _described_rollout(one: RolloutFolder) -> dict[str, object]:
+    known = ("agent", "change", "direction", "state", "verdict")
+    return {"folder": str(one.path), **{key: one.report[key] for key in known if key in one.report}}
 
 
 def _described(one: Folder) -> dict[str, object]:

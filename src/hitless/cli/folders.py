@@ -25,11 +25,11 @@ from hitless.errors import MissingError
 from hitless.kernel import files
 from hitless.model.events import LONGEST, Header, decode
 
-__all__ = ["LOG", "Folder", "found", "home", "named", "new", "remove", "rollout_folder", "rollouts"]
+__all__ = ["LOG", "NAME", "OWN", "Folder", "alive", "found", "home", "made", "named", "new", "remove"]
 
 LOG = "events.jsonl"
-_NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
-_OWN = re.compile(r"events\.jsonl|report\.(json|html|svg|txt|prom|xml)|junit\.xml|\.(report|junit)\.\w+\.new")
+NAME = re.compile(r"(\d{8}T\d{6}Z)-(\d{1,10})(?:-\d{1,4})?", re.ASCII)
+OWN = re.compile(r"events\.jsonl|report\.(json|html|svg|txt|prom|xml)|junit\.xml|\.(report|junit)\.\w+\.new")
 """What a drill and ``hitless report`` write, and drafts of it that were cut off."""
 
 
@@ -63,35 +63,13 @@ def home() -> Path | None:
     return Path(state) / "hitless" / "drills" if state else None
 
 
-def rollout_folder() -> Path:
-    """A new folder for the steps of a rollout, beside those of drills."""
-    place = home()
-    return _made(place.parent / "rollouts" if place is not None else None, "hitless-rollout-")
-
-
-def rollouts() -> list[tuple[str, dict[str, object]]]:
-    """The rollouts' folders, the oldest first, with what their reports say; empty where one was cut off."""
-    place = home()
-    try:
-        paths = sorted((place.parent / "rollouts").iterdir()) if place is not None else []
-    except OSError:
-        return []
-    return [(str(path), _rollout(path)) for path in paths if _NAME.fullmatch(path.name) and not path.is_symlink()]
-
-
-def _rollout(path: Path) -> dict[str, object]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        told = msgspec.json.decode(files.read(path / "rollout.json", most=64 << 20), type=dict[str, object])
-        return {key: told[key] for key in ("agent", "change", "direction", "state", "verdict") if key in told}
-    return {}
-
-
 def new() -> Path:
     """A new folder there, else (no home, or one that is not ours: a service's user) a temporary one."""
-    return _made(home(), "hitless-drill-")
+    return made(home(), "hitless-drill-")
 
 
-def _made(place: Path | None, temporary: str) -> Path:
+def made(place: Path | None, temporary: str) -> Path:
+    """A new folder in ``place``, named by time and process; where that is not possible, a temporary one."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}"
     try:
         folder = (place or Path("/nonexistent")) / name
@@ -128,7 +106,7 @@ def remove(folder: Folder) -> None:
             with os.scandir(fd) as entries:
                 names = sorted((entry.name for entry in entries), key=lambda one: one == LOG)
             for name in names:
-                if not _OWN.fullmatch(name):
+                if not OWN.fullmatch(name):
                     raise MissingError(
                         f"{folder.path}: {name} is not a drill's file; the folder stays", remedy="move it away first"
                     )
@@ -144,7 +122,7 @@ def remove(folder: Folder) -> None:
 
 def _look(path: Path) -> Folder | None:
     """What the folder is; ``None`` when it is no drill's."""
-    name = _NAME.fullmatch(path.name)
+    name = NAME.fullmatch(path.name)
     if name is None:
         return None
     try:
@@ -164,8 +142,8 @@ def _look(path: Path) -> Folder | None:
         sum(size for _, size in entries),
         report.verdict,
         report.headline,
-        _held(path / LOG) or (not report.verdict and _alive(int(name[2]))),
-        tuple(sorted(one for one, _ in entries if not _OWN.fullmatch(one))),
+        _held(path / LOG) or (not report.verdict and alive(int(name[2]))),
+        tuple(sorted(one for one, _ in entries if not OWN.fullmatch(one))),
     )
 
 
@@ -202,7 +180,7 @@ def _held(log: Path) -> bool:
     return False
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     """Whether the process that the folder is named after runs, and is one of ours: it may be writing its reports."""
     try:
         return b"hitless" in files.read(Path(f"/proc/{pid}/cmdline"))

@@ -12,7 +12,7 @@ import click
 from hitless.cli import progress, window_gate
 from hitless.cli.drill_choices import DEFAULT_IMAGE
 from hitless.cli.numbers import number
-from hitless.cli.output_paths import FolderParameter
+from hitless.cli.output_paths import FileParameter, FolderParameter
 from hitless.cluster.choices import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ SECTIONS = {
         "agent", "kubeconfig", "context", "namespace", "probe_namespace", "image_", "pull_policy", "pull_secrets",
     ),
     "The result": (
-        "plan", "yes", "take_over", "force", "out", "post_events", "as_object", "progress_", "quiet", "--help",
+        "plan", "yes", "take_over", "force", "out", "metrics_file", "push_metrics",
+        "post_events", "as_object", "progress_", "quiet", "--help",
     ),
 }  # fmt: skip
 
@@ -71,6 +72,13 @@ def driving(command: _F) -> _F:
             click.option("--yes", is_flag=True, help="Do not ask."),
             number("--steps", limits=(1, 100_000), unset="all", help="Stop after so many steps; resume goes on."),
             click.option("--out", type=FolderParameter(), metavar="DIR", help="Logs and reports of all steps go here."),
+            click.option(
+                "--metrics-file",
+                type=FileParameter(),
+                metavar="FILE",
+                help="Metrics for node_exporter's textfile collector (*.prom), rewritten after each step.",
+            ),
+            click.option("--push-metrics", default="", metavar="URL", help="The same, to a Pushgateway."),
             progress.options,
             window_gate.options,
         ),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from hitless.cleaning import clean
+from hitless.cli.rollout_folders import METRICS, REPORT
 from hitless.kernel import files
 
-__all__ = ["REPORT", "write"]
+__all__ = ["table", "write"]
 
-REPORT = "rollout.json"
 _PAGE = "rollout.html"
 _LONGEST = 300
 
@@ -30,15 +30,38 @@ _STYLE = (
 )
 
 
-def write(folder: Path, told: Mapping[str, Any]) -> str:
-    """Write both; why that was not possible, or empty."""
+def write(folder: Path, told: Mapping[str, Any], metrics: str = "") -> str:
+    """Write them, and the metrics where they are given; why that was not possible, or empty."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.replace(folder / REPORT, json.dumps(told, indent=2).encode() + b"\n")
         files.replace(folder / _PAGE, _page(folder, told).encode())
+        if metrics:
+            files.replace(folder / METRICS, metrics.encode())
     except OSError as error:
         return f"the rollout's report could not be written in {folder}: {error.strerror or error}"
     return ""
+
+
+def table(told: Mapping[str, Any]) -> str:
+    """A report that was read again, for a terminal."""
+    nodes = [one for one in told.get("nodes") or [] if isinstance(one, dict)]
+    width = max((len(str(one.get("node"))) for one in nodes), default=4)
+    lines = []
+    for one in nodes:
+        word = str(one.get("verdict") or one.get("state") or "")
+        figures = f"{one.get('lost')} of {one.get('attempted')} lost" if one.get("attempted") else ""
+        why = "; ".join(filter(None, [figures, str(one.get("reason") or "")]))
+        lines.append(
+            f"{clean(str(one.get('node')), _LONGEST):{width}}  {clean(word, 40):12}  {clean(why, _LONGEST)}".rstrip()
+        )
+    word = str(told.get("verdict") or "")
+    head = f"{word.upper()}: " if word else ""
+    undo = "undo of " if told.get("direction") == "undo" else ""
+    lines += ["", clean(f"{head}{undo}{told.get('change')} of {told.get('agent')}, {told.get('state')}", _LONGEST)]
+    if told.get("stopped"):
+        lines.append(clean(f"why: {told['stopped']}"))
+    return "\n".join(lines)
 
 
 def _page(folder: Path, told: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ changes nothing; standard output holds the result alone; whatever ends it, what 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -19,21 +20,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hitless.cleaning import clean
-from hitless.cli import progress, rollout_report, rollout_view, window_gate
+from hitless.cli import progress, rollout_folders, rollout_report, rollout_view, window_gate
 from hitless.cli.command_text import typed
 from hitless.cli.drill_cluster import place_of, waited_for
 from hitless.cli.drill_session import interruptible, reports
 from hitless.cli.exits import Exit
-from hitless.cli.folders import rollout_folder
 from hitless.cli.rollout_choices import ClusterAccess
 from hitless.cli.rollout_looks import Looked
+from hitless.cli.rollout_metrics import MetricsExport
 from hitless.errors import ApiError, HitlessError, InputError, MissingError
 
 if TYPE_CHECKING:
     from hitless.evidence import RecordedDrill, Verdict
     from hitless.kube.api import Api
     from hitless.operations.rollout.record import RolloutRecord, StoredRollout
-    from hitless.operations.rollout.values import Rollout
+    from hitless.operations.rollout.values import NodeTurn, Rollout
     from hitless.survey.cni import Survey
 
 __all__ = ["Request", "carry_out"]
@@ -61,12 +62,14 @@ class Request:
 
 def carry_out(asked: Request) -> int:
     """Look, object, ask, drive, tell; the exit code."""
+    from hitless.cluster.validation import check_gateway
     from hitless.kube.contexts import read
 
     given = asked.given
     shown = progress.chosen(given["progress_"], quiet=given["quiet"])
     if given["plan"] and given["yes"]:
         raise InputError("contradicts --plan, which asks for nothing", where="--yes", expected="one of the two")
+    check_gateway(given["push_metrics"])
     way = read(given["kubeconfig"], given["context"])
     asked.given["context"] = way.context  # the one that is current now is meant, whichever is after the question
     windows = window_gate.asked(asked.ctx, way=asked.way)
@@ -82,10 +85,13 @@ def carry_out(asked: Request) -> int:
         )
     if not _agreed(asked, looked, place_of(way)):
         return Exit.PASS
-    folder = given["out"] if given["out"] is not None else rollout_folder()
+    folder = given["out"] if given["out"] is not None else rollout_folders.new()
     tell = rollout_view.teller(shown)
     state = interruptible(_drive(asked, looked, folder, tell))
-    if problem := rollout_report.write(folder, rollout_view.described(state, folder)):
+    from hitless.operations.rollout import metrics
+
+    page = metrics.render(state, dt.datetime.now(dt.UTC))
+    if problem := rollout_report.write(folder, rollout_view.described(state, folder), page):
         rollout_view.warn(problem)
     return rollout_view.show(state, folder, as_object=given["as_object"])
 
@@ -233,7 +239,10 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
                 return ""
             return windows.gate(names, needs=windows.needs, labels=looked.labels).refusal()
 
+        exported = MetricsExport(asked.given["metrics_file"], asked.given["push_metrics"], rollout_view.warn)
+        await exported.update(state)
         async with (
+            _exported(exported, record),
             _released(record),
             placed(api, survey, nodes, pods, own_far_end=far, tell=rollout_view.warn, at_once=at_once) as places,
         ):
@@ -254,12 +263,27 @@ async def _drive(asked: Request, looked: Looked, folder: Path, tell: Callable[[s
                 await prober.tidy()
             others = _Others(api, looked, identity)
             crew = DriverContext(api, agent, record, prober, permit, tell, int(asked.given["steps"] or 0), others)
-            if choices.post_events:
-                crew.announce = lambda turns: events.post(api, record.state, turns, rollout_view.warn)
+
+            async def announce(turns: Sequence[NodeTurn]) -> None:
+                await exported.update(record.state)
+                if choices.post_events:
+                    await events.post(api, record.state, turns, rollout_view.warn)
+
+            crew.announce = announce
             await drive(crew)
         for one in former:  # the namespace that it made goes when our own pods have gone
             await sweep(api, pods.namespaces, one)
         return record.state
+
+
+@asynccontextmanager
+async def _exported(exported: MetricsExport, record: RolloutRecord) -> AsyncIterator[None]:
+    """However the block ends, the metrics show the state after it, unless another driver has taken over."""
+    try:
+        yield
+    finally:
+        if record.lost is None:
+            await exported.update(record.state)
 
 
 @asynccontextmanager

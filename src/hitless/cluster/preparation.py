@@ -216,7 +216,7 @@ async def _tell(
             operator.warn(f"the Events could not be posted: {error}")
     if choices.push_metrics:
         try:
-            await push(choices.push_metrics, render("prometheus", told, verdict), nodes[-1])
+            await push(choices.push_metrics, render("prometheus", told, verdict), "hitless_drill", "node", nodes[-1])
         except HitlessError as error:
             operator.warn(f"the metrics could not be pushed: {error}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from hitless.cleaning import clean
 from hitless.cluster.manifests import MANAGED, Document
@@ -77,9 +78,9 @@ async def announce(api: Api, verdict: Verdict, nodes: Sequence[str], identity: s
         await api.create(EVENTS, event(verdict, node, identity, now), "default")
 
 
-async def push(url: str, text: str, node: str) -> None:
-    """Give the result's metrics (Prometheus' text form) to a Pushgateway, in one group for each node."""
-    path = f"{url.rstrip('/')}/metrics/job/hitless_drill/node/{node}"
+async def push(url: str, text: str, job: str, label: str, value: str) -> None:
+    """Replace the metrics of one group of a Pushgateway: of this job, with this label. ``text``: Prometheus' format."""
+    path = f"{url.rstrip('/')}/metrics/job/{job}/{label}/{quote(value, safe='')}"
     try:
         async with httpx2.AsyncClient(timeout=15.0) as client:
             answer = await client.put(

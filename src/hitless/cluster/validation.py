@@ -18,7 +18,7 @@ from hitless.errors import InputError
 if TYPE_CHECKING:
     from hitless.cluster.choices import Choices
 
-__all__ = ["abort_after", "check", "check_places", "check_rollout"]
+__all__ = ["abort_after", "check", "check_gateway", "check_places", "check_rollout"]
 
 # Names of the Kubernetes API (RFC 1123): a label, and labels joined by dots.
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
@@ -55,7 +55,7 @@ def check(choices: Choices) -> None:
     _agent(choices.agent)
     _selector(choices.node_selector)
     _image(choices.image)
-    _gateway(choices.push_metrics)
+    check_gateway(choices.push_metrics)
     abort_after(choices.abort_after)
     _profile(choices.watch_profile)
     from hitless.probe import targets
@@ -152,7 +152,8 @@ def _image(text: str) -> None:
         raise InputError(f"{text!r} is not an image", where="--image", expected=expected)
 
 
-def _gateway(text: str) -> None:
+def check_gateway(text: str) -> None:
+    """Refuse what is not the URL of a Pushgateway, for ``--push-metrics``; raises ``InputError``."""
     if not text:
         return
     expected = "a Pushgateway, http://HOST:PORT or https://HOST[/PATH]"

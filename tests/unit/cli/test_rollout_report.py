@@ -70,3 +70,42 @@ def test_rollouts_are_listed_beside_drills(folder: Path, capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("cut off, no report")
     assert lines[1].endswith("rollout  fail: image kube-flannel=<b>new</b> of kube-system/rke2-canal")
+
+
+def test_a_rollout_is_shown_with_its_exit_code(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rollout_report.write(folder, rollout_view.described(STATE, folder))
+    assert run_tools(["drills", "show", "20260102T"]) == 1
+    out = capsys.readouterr().out
+    assert "worker-2  fail          31 of 9000 lost; lost 31 & more" in out
+    assert "FAIL: image kube-flannel=<b>new</b> of kube-system/rke2-canal, stopped" in out
+    assert "why: the first loss: worker-2" in out and f"{folder}/rollout.json" in out
+    cut = folder.parent / "20260103T120000Z-5000002"
+    cut.mkdir()
+    assert run_tools(["drills", "show", cut.name]) == 2
+    assert "cut off, no report" in capsys.readouterr().out
+    assert run_tools(["drills", "show", "2026010"]) == 3
+    assert "is the begin of several names" in capsys.readouterr().err
+
+
+def test_old_rollouts_are_pruned_with_their_steps_and_nothing_else(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rollout_report.write(folder, rollout_view.described(STATE, folder), "metrics")
+    for name in ("events.jsonl", "report.json", "junit.xml"):
+        (folder / "001-worker-1" / name).touch()
+    other = folder.parent / "20260101T120000Z-5000003"
+    (other / "001-a").mkdir(parents=True)
+    (other / "001-a" / "notes.txt").touch()
+    strange = folder.parent / "20260101T120000Z-5000004"
+    (strange / "mine").mkdir(parents=True)
+    link = folder.parent / "20260101T120000Z-5000005"
+    link.symlink_to(other)
+    assert run_tools(["drills", "prune", "--keep", "0", "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["to_be_removed"] == [str(folder)] and set(told["spared"]) == {other.name, strange.name}
+    assert folder.exists()
+    assert run_tools(["drills", "prune", "--keep", "0", "--yes"]) == 0
+    assert sorted(folder.parent.iterdir()) == [other, strange, link]
+    assert (other / "001-a" / "notes.txt").exists()
+    out = capsys.readouterr().out
+    assert "it holds files that no rollout wrote: 001-a/notes.txt" in out
