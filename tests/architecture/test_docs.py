@@ -43,6 +43,19 @@ def test_files_targets_and_commands_that_are_named_exist(document: Path) -> None
         assert command in {*COMMANDS, *DAEMONS, "lost"}, f"{name(document)}: hitless {command}"
 
 
+FOLDERS = {path.name for path in (ROOT / "src/hitless").iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_modules_that_are_named_exist(document: Path) -> None:
+    if document.name == "CHANGELOG.md":
+        return  # it says what was there
+    for code in re.findall(r"`([^`\n]+)`", FENCED.sub("", document.read_text())):
+        for module in re.findall(r"(?<![\w/.])([a-z_]+/[\w/]*\w\.py)", code):
+            if module.partition("/")[0] in FOLDERS:
+                assert (ROOT / "src/hitless" / module).exists(), f"{name(document)}: {module}"
+
+
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for command in (*COMMANDS, *DAEMONS):
